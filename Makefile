@@ -1,0 +1,33 @@
+# Everything runs in .venv, which the first command makes; it needs Python 3.11 or newer and make.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lint bench docs clean
+
+demo: $(READY)  ## train on 5,000 digits, print the scores, draw the report
+	$(BIN)/nearfar demo --out runs/demo --overwrite
+
+test: $(READY)  ## all tests, the long ones included
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+lint: $(READY)  ## style, types, and the order of the layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)  ## speed, as ratios measured side by side; writes benchmarks/results.json
+	$(BIN)/python -m benchmarks
+
+docs: $(READY)  ## the documentation as a web site, in site/
+	$(BIN)/mkdocs build --strict --quiet
+
+clean:
+	rm -rf .venv site
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nearfar needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@

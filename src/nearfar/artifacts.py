@@ -1,0 +1,315 @@
+"""The run folder: the only place that writes or reads a trained model.
+
+A run folder holds ``config.json`` (what was trained, on what, how), ``log.jsonl`` (a line an
+epoch), and when training is over ``model.safetensors`` (the trained autoencoder and the plain one
+it started from) and ``codes.npy`` (the codes of the training images). Until then
+``checkpoint.safetensors`` stands for the last two.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from nearfar.errors import NearfarError
+from nearfar.files import atomic_path, claim_output, write_json
+from nearfar.models import Architecture, Autoencoder
+
+#: Raised by one whenever an older nearfar could not read what is written.
+FORMAT = 1
+
+CONFIG, MODEL, LOG, CODES = "config.json", "model.safetensors", "log.jsonl", "codes.npy"
+CHECKPOINT, BANK = "checkpoint.safetensors", "bank"
+EVALUATION = "evaluation.json"
+
+Role = Literal["autoencoder", "pretrained"]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What ``config.json`` says.
+
+    Parameters
+    ----------
+    data : dict
+        Where the images came from: `source`, `data_root`, `images` (how many), `shape`, `skipped`.
+    train : dict
+        The fields of `TrainConfig`.
+    architecture : Architecture or None
+        None if the caller brought the network along.
+    pixel_range : tuple of float
+        The values of the caller's arrays that mean black and white.
+    """
+
+    data: dict[str, Any]
+    train: dict[str, Any]
+    architecture: Architecture | None
+    pixel_range: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width of the images."""
+        channels, height, width = self.data["shape"]
+        return channels, height, width
+
+    def with_train(self, train: dict[str, Any]) -> RunConfig:
+        """Return the same with other training choices."""
+        return replace(self, train=train)
+
+
+def claim_folder(folder: Path, *, overwrite: bool) -> None:
+    """Make an empty run folder, taking away an earlier run if `overwrite` says so.
+
+    Raises
+    ------
+    NearfarError
+        If something is there already; what is not a run is never taken away.
+    """
+    if overwrite and (folder / CONFIG).is_file():
+        for name in (MODEL, CODES, CHECKPOINT, LOG, EVALUATION, CONFIG):
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / BANK, ignore_errors=True)
+    claim_output(folder, overwrite=False).mkdir(exist_ok=True)
+
+
+def bank_folder(folder: Path) -> Path:
+    """Return where a run keeps its bank while it is trained."""
+    return folder / BANK
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run holds a trained model."""
+    return (folder / MODEL).is_file()
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Take away what only a continuation needs."""
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    shutil.rmtree(folder / BANK, ignore_errors=True)
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Write ``config.json``."""
+    write_json(
+        folder / CONFIG,
+        {
+            "format": FORMAT,
+            "nearfar": version("nearfar"),
+            "data": config.data,
+            "train": config.train,
+            "architecture": config.architecture and config.architecture.to_dict(),
+            "pixel_range": config.pixel_range,
+        },
+    )
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Read ``config.json``.
+
+    Raises
+    ------
+    NearfarError
+        If the folder is not a run, is damaged, or was written in a newer format.
+    """
+    if not folder.is_dir():
+        raise NearfarError(f"run {str(folder)!r} does not exist: expected a folder from train")
+    path = folder / CONFIG
+    if not path.is_file():
+        raise NearfarError(f"{str(folder)!r} is not a run: it has no {CONFIG}")
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if saved["format"] > FORMAT:
+            raise NearfarError(
+                f"run {str(folder)!r} has format {saved['format']}, written by nearfar "
+                f"{saved['nearfar']}: this nearfar reads up to {FORMAT}, so install a newer one"
+            )
+        architecture = saved["architecture"]
+        low, high = saved["pixel_range"]
+        return RunConfig(
+            saved["data"],
+            saved["train"],
+            Architecture.from_dict(architecture) if architecture else None,
+            (low, high),
+        )
+    except NearfarError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NearfarError(
+            f"run {str(folder)!r} is damaged: {CONFIG} cannot be read ({error!r})"
+        ) from error
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run, read back.
+
+    Parameters
+    ----------
+    autoencoder : Autoencoder
+        The network as trained on the relations.
+    pretrained : Autoencoder
+        The plain autoencoder that it started from.
+    codes : float32[n, d]
+        Codes of the training images, memory-mapped.
+    """
+
+    folder: Path
+    config: RunConfig
+    autoencoder: Autoencoder
+    pretrained: Autoencoder
+    codes: npt.NDArray[np.float32]
+
+
+def write_run(
+    folder: Path,
+    config: RunConfig,
+    autoencoder: Autoencoder,
+    pretrained: Autoencoder,
+    codes: npt.NDArray[np.float32],
+) -> None:
+    """Write a finished run; the model comes last, so that a run with a model is complete."""
+    write_config(folder, config)
+    with atomic_path(folder / CODES) as temporary, temporary.open("wb") as file:
+        np.save(file, codes, allow_pickle=False)
+    roles: dict[Role, Autoencoder] = {"autoencoder": autoencoder, "pretrained": pretrained}
+    tensors = {
+        f"{role}.{name}": tensor
+        for role, module in roles.items()
+        for name, tensor in module.state_dict().items()
+    }
+    _write_tensors(folder / MODEL, tensors, {})
+
+
+def read_run(
+    folder: Path, encoder: nn.Module | None = None, decoder: nn.Module | None = None
+) -> TrainedRun:
+    """Read a finished run.
+
+    Parameters
+    ----------
+    encoder, decoder : nn.Module, optional
+        The network, if it was the caller's own; two copies of it are filled with the weights.
+
+    Raises
+    ------
+    NearfarError
+        If the run is missing, unfinished, damaged, of a newer format or of another network.
+    """
+    config = read_config(folder)
+    if not is_finished(folder):
+        hint = "continue it with --resume" if (folder / CHECKPOINT).is_file() else "train it again"
+        raise NearfarError(f"run {str(folder)!r} has no trained model yet: {hint}")
+    autoencoder = build(config, encoder, decoder, where=folder)
+    pretrained = build(config, encoder, decoder, where=folder)
+    tensors, _ = _read_tensors(folder / MODEL)
+    load_weights(autoencoder, tensors, "autoencoder.", folder)
+    load_weights(pretrained, tensors, "pretrained.", folder)
+    try:
+        codes = np.load(folder / CODES, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise NearfarError(f"run {str(folder)!r} is damaged: no {CODES} ({error})") from error
+    return TrainedRun(folder, config, autoencoder.eval(), pretrained.eval(), codes)
+
+
+def build(
+    config: RunConfig,
+    encoder: nn.Module | None,
+    decoder: nn.Module | None,
+    where: Path | str = "this configuration",
+) -> Autoencoder:
+    """Make the network of a run, or copy the caller's own."""
+    if (encoder is None) != (decoder is None):
+        raise NearfarError("encoder and decoder go together: give both or neither")
+    if encoder is not None and decoder is not None:
+        return Autoencoder(deepcopy(encoder), deepcopy(decoder))
+    if config.architecture is None:
+        raise NearfarError(
+            f"{str(where)!r} was trained with a network of the caller's own: "
+            "give its encoder and decoder"
+        )
+    return config.architecture.build()
+
+
+def load_weights(
+    module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, where: Path
+) -> None:
+    """Fill a module with the tensors whose names start with `prefix`."""
+    state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise NearfarError(
+            f"run {str(where)!r} holds the weights of another network than its configuration says "
+            f"({str(error).splitlines()[-1].strip()})"
+        ) from error
+
+
+def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], position: dict[str, Any]) -> None:
+    """Write what is needed to continue training."""
+    _write_tensors(folder / CHECKPOINT, tensors, {"position": json.dumps(position)})
+
+
+def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_checkpoint` wrote.
+
+    Raises
+    ------
+    NearfarError
+        If there is none.
+    """
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        raise NearfarError(f"run {str(folder)!r} cannot be continued: it has no {CHECKPOINT}")
+    tensors, metadata = _read_tensors(path)
+    return tensors, json.loads(metadata["position"])
+
+
+def append_log(folder: Path, line: Mapping[str, Any]) -> None:
+    """Add an epoch to ``log.jsonl``."""
+    with (folder / LOG).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def write_log(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write ``log.jsonl`` anew."""
+    with atomic_path(folder / LOG) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Read ``log.jsonl``; a last line that a crash cut short is left out."""
+    path = folder / LOG
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    try:
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+    except json.JSONDecodeError as error:
+        raise NearfarError(f"run {str(folder)!r} is damaged: {LOG} ({error})") from error
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(contiguous, temporary, metadata={"format": "pt", **metadata})
+        except SafetensorError as error:
+            raise NearfarError(f"{str(path)!r} cannot be written: {error}") from error
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise NearfarError(f"{str(path)!r} is damaged: {error}") from error

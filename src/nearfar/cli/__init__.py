@@ -1,0 +1,3 @@
+"""The command line: it parses, calls the library and saves what comes back."""
+
+from nearfar.cli.main import main as main

@@ -1,0 +1,66 @@
+"""``nearfar evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from nearfar.cli.options import DATA_HELP, DataOptions, Overwrite, Run, bars
+
+
+def evaluate(
+    run: Run,
+    *,
+    train: Annotated[str, Parameter(help=f"Labeled images to learn from. {DATA_HELP}")],
+    test: Annotated[str | None, Parameter(help="Labeled images to test on.")] = None,
+    json: Path | None = None,
+    images: DataOptions = DataOptions(),
+    rbf_samples: Annotated[int | None, Parameter(help="Images the RBF SVM learns from.")] = None,
+    seed: int = 0,
+    device: str = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Compare NRE with raw pixels and the plain autoencoder on labeled images.
+
+    Examples:
+
+        nearfar evaluate run --train mnist:train --test mnist:test --json scores.json
+        nearfar evaluate run --train photos
+
+    Parameters
+    ----------
+    test
+        Labeled images to test on; a fifth of each class of --train if not given.
+    json
+        A file to write the scores to. They are kept in the run folder, too, for its report.
+    rbf_samples
+        Learn the RBF SVM from that many images instead of all: its time grows with their square.
+    """
+    from rich.console import Console
+
+    from nearfar.artifacts import EVALUATION, read_run
+    from nearfar.evaluation.runs import evaluate_run
+    from nearfar.files import claim_output, write_json
+    from nearfar.models import resolve_device
+
+    if json is not None:
+        claim_output(json, overwrite=overwrite)
+    trained = read_run(run)
+    track = bars()
+    shape = trained.config.shape
+    evaluation = evaluate_run(
+        trained,
+        images.open_for(shape, train, track),
+        None if test is None else images.open_for(shape, test, track),
+        device=resolve_device(device),
+        rbf_samples=rbf_samples,
+        seed=seed,
+        track=track,
+    )
+    result = {"run": str(run), "train": train, "test": test, **evaluation.to_dict()}
+    write_json(run / EVALUATION, result)
+    if json is not None:
+        write_json(json, result)
+    Console().print(evaluation.to_rich())

@@ -1,0 +1,106 @@
+"""The program: its commands, and how errors are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.config import Dict
+
+import nearfar
+from nearfar.cli.demo import demo
+from nearfar.cli.encode import encode
+from nearfar.cli.evaluate import evaluate
+from nearfar.cli.neighbors import neighbors
+from nearfar.cli.reconstruct import reconstruct
+from nearfar.cli.report import report
+from nearfar.cli.train import train
+from nearfar.errors import NearfarError
+
+app = App(
+    name="nearfar",
+    help=(
+        "Learn image representations without labels, by neighborhood-relational encoding.\n\n"
+        "Try it: nearfar demo"
+    ),
+    version=nearfar.__version__,
+    default_parameter=Parameter(negative=()),
+    help_format="markdown",
+)
+for command in (demo, train, encode, reconstruct, neighbors, evaluate, report):
+    app.command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command line; what a user got wrong ends it with one line and exit code 2."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app.config = _configuration(tokens)
+        app(tokens, exit_on_error=False, print_error=False)
+    except (NearfarError, CycloptsError) as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt as interrupt:
+        _fail(str(interrupt) or "interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 2)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"nearfar: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _configuration(tokens: list[str]) -> tuple[Dict, ...]:
+    """What `train --config FILE` and `train --resume` say, for the options not given."""
+    if tokens[:1] != ["train"]:
+        return ()
+    sources = []
+    if (file := _value_of("--config", tokens)) is not None:
+        sources.append(Dict({"train": _read_configuration(Path(file))}, source=file))
+    if "--resume" in tokens and (out := _value_of("--out", tokens)) is not None:
+        from nearfar.artifacts import read_config
+
+        saved = read_config(Path(out))
+        options: dict[str, Any] = {k: v for k, v in saved.train.items() if v is not None}
+        sources.append(Dict({"train": options}, source=out))
+    return tuple(sources)
+
+
+def _value_of(option: str, tokens: list[str]) -> str | None:
+    """The value of an option, as `--option value` or `--option=value`."""
+    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+        if token == option:
+            return following
+        if token.startswith(f"{option}="):
+            return token.partition("=")[2]
+    return None
+
+
+def _read_configuration(path: Path) -> dict[str, Any]:
+    """Read a description of a run from YAML or JSON."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NearfarError(f"configuration {str(path)!r} cannot be read: {error}") from error
+    try:
+        if path.suffix == ".json":
+            values = json.loads(text)
+        else:
+            import yaml
+
+            values = yaml.safe_load(text)
+    except ValueError as error:
+        raise NearfarError(f"configuration {str(path)!r} is not JSON: {error}") from error
+    except yaml.YAMLError as error:
+        raise NearfarError(f"configuration {str(path)!r} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise NearfarError(f"configuration {str(path)!r}: expected options with their values")
+    return values

@@ -1,0 +1,77 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nearfar.data import Images
+    from nearfar.progress import Bars
+
+DATA_HELP = (
+    "A folder of images, an .npy or .npz file, mnist:train, mnist:test, fashion-mnist:train, "
+    "fashion-mnist:test, mnist5k, mnist5k:train or mnist5k:test."
+)
+Data = Annotated[str, Parameter(help=DATA_HELP)]
+Run = Annotated[Path, Parameter(help="A run folder, from nearfar train.")]
+Overwrite = Annotated[bool, Parameter(help="Replace what is there already.")]
+
+
+@Parameter(name="*", group=Group("Images", sort_key=1))
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """How images are read."""
+
+    data_root: Path | None = None
+    "Folder of the named data sets; NEARFAR_DATA if not given."
+    strict: bool = False
+    "Stop at the first file that cannot be read, instead of skipping it."
+
+    def open(self, source: str, track: Bars, **wanted: Any) -> Images:
+        """Open images, and say how many files were skipped."""
+        from nearfar.data import open_images
+
+        images = open_images(
+            source, data_root=self.data_root, strict=self.strict, progress=track, **wanted
+        )
+        report_skipped(images, track.progress.console)
+        return images
+
+    def open_for(self, run_shape: tuple[int, int, int], source: str, track: Bars) -> Images:
+        """Open images in the shape that a run was trained on."""
+        channels, height, width = run_shape
+        return self.open(source, track, channels=channels, size=(height, width))
+
+
+@Parameter(name="*", group=Group("Images", sort_key=1))
+@dataclass(frozen=True, kw_only=True)
+class TrainDataOptions(DataOptions):
+    """How images are read for training."""
+
+    size: Annotated[int | None, Parameter(help="Side of the images in pixels, 8 or more.")] = None
+    channels: Literal[1, 3] | None = None
+    "1 for gray, 3 for color; as the files are if not given."
+
+
+def report_skipped(images: Images, console: Console) -> None:
+    """Say which files could not be read: all of a few, the first of many."""
+    shown = 5
+    for line in images.skipped[:shown]:
+        console.print(f"skipped {line}", style="yellow", markup=False, highlight=False)
+    if len(images.skipped) > shown:
+        console.print(f"skipped {len(images.skipped)} files in all", style="yellow")
+
+
+def bars() -> Bars:
+    """Return progress bars on the standard error stream."""
+    from rich.console import Console
+
+    from nearfar.progress import Bars
+
+    return Bars(Console(stderr=True))

@@ -1,0 +1,49 @@
+"""``nearfar reconstruct``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from nearfar.cli.options import Data, DataOptions, Overwrite, Run, bars
+
+
+def reconstruct(
+    run: Run,
+    data: Data,
+    *,
+    out: Annotated[Path, Parameter(help="The folder to write PNG files to.")],
+    images: DataOptions = DataOptions(),
+    device: str = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write what the network makes of each image, as a PNG file of the same name.
+
+    Examples:
+
+        nearfar reconstruct run photos --out reconstructions
+    """
+    from nearfar.artifacts import read_run
+    from nearfar.data.export import write_images
+    from nearfar.files import claim_output
+    from nearfar.models import apply, resolve_device
+
+    claim_output(out, overwrite=overwrite)
+    trained = read_run(run)
+    track = bars()
+    source = images.open_for(trained.config.shape, data, track)
+    target = resolve_device(device)
+    network = trained.autoencoder.to(target)
+    names = source.names()
+    results = apply(
+        lambda batch: network(batch).reconstruction,
+        source,
+        device=target,
+        track=track,
+        description="reconstructing",
+    )
+    for rows, pictures in results:
+        write_images(out, [names[row] for row in rows.tolist()], pictures)
+    print(f"{len(names)} reconstructions are in {out}")

@@ -1,0 +1,78 @@
+"""``nearfar train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from nearfar.cli.options import Data, Overwrite, TrainDataOptions, bars
+from nearfar.training.config import TrainConfig
+
+Config = Annotated[TrainConfig, Parameter(name="*", group=Group("Training", sort_key=2))]
+
+
+def train(
+    data: Data,
+    *,
+    out: Annotated[Path, Parameter(help="The run folder to write.")],
+    images: TrainDataOptions = TrainDataOptions(),
+    options: Config = TrainConfig(),
+    resume: bool = False,
+    overwrite: Overwrite = False,
+    tensorboard: bool = False,
+    config: Path | None = None,
+) -> None:
+    """Learn from images: an autoencoder first, then the relations between neighbors.
+
+    Examples:
+
+        nearfar train photos --out run
+        nearfar train mnist:train --data-root data --out run --weights 0.6 0.4 0
+        nearfar train photos --out run --resume
+        torchrun --nproc-per-node 2 -m nearfar train photos --out run
+
+    Parameters
+    ----------
+    resume
+        Continue the run in the --out folder, with the choices it was begun with.
+    tensorboard
+        Write the log for TensorBoard as well, to the folder tensorboard in the run.
+    config
+        A YAML or JSON file with options by name, which those given here override.
+    """
+    from nearfar.training.tensorboard import tensorboard_log
+    from nearfar.training.train import train as run_training
+
+    track = bars()
+    console = track.progress.console
+    source = images.open(data, track, size=images.size, channels=images.channels)
+    log = tensorboard_log(out / "tensorboard") if tensorboard else None
+
+    def on_epoch(line: dict[str, Any]) -> None:
+        console.print(describe_epoch(line), highlight=False)
+        if log is not None:
+            log(line)
+
+    run_training(
+        source,
+        options,
+        folder=out,
+        resume=resume,
+        overwrite=overwrite,
+        origin={"data_root": None if images.data_root is None else str(images.data_root)},
+        on_epoch=on_epoch,
+        track=track,
+    )
+    console.print(f"the run is in {out}", highlight=False)
+
+
+def describe_epoch(line: dict[str, Any]) -> str:
+    """One line for the terminal."""
+    terms = ("own", "near", "far", "pixel")
+    shown = [f"{name} {line[name]:.4f}" for name in terms if name in line]
+    return (
+        f"{line['phase']:>10} {line['epoch']:>3}  {'  '.join(shown)}  "
+        f"rank {line['effective_rank']:.1f}  {line['images_per_second']:.0f} images/s"
+    )

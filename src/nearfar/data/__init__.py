@@ -1,0 +1,22 @@
+"""Images in: folders, arrays and named data sets behind one small protocol."""
+
+from __future__ import annotations
+
+from nearfar.data.arrays import ArrayImages, images_from_array
+from nearfar.data.folders import FolderImages
+from nearfar.data.images import Images, Shape, to_unit
+from nearfar.data.loading import in_order, load
+from nearfar.data.sources import open_images, require_labels
+
+__all__ = [
+    "ArrayImages",
+    "FolderImages",
+    "Images",
+    "Shape",
+    "images_from_array",
+    "in_order",
+    "load",
+    "open_images",
+    "require_labels",
+    "to_unit",
+]

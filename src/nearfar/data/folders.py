@@ -1,0 +1,241 @@
+"""Images in files, at any depth of a folder."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from nearfar.data.arrays import ArrayImages, as_index, fits_in_memory
+from nearfar.data.decoding import UnreadableError, endings, read_header, read_image
+from nearfar.data.images import Images
+from nearfar.data.reasons import printable, reason
+from nearfar.data.shapes import SMALLEST, Channels, Size, check_channels, check_size
+from nearfar.errors import NearfarError
+
+#: Images that are all of one size keep it up to this many pixels a side …
+LARGEST_KEPT = 128
+#: … and are otherwise scaled to this many.
+USUAL_SIZE = 64
+
+THREADS = min(os.cpu_count() or 1, 8)
+
+#: Shows how far an iteration is: (items, what is done, how many there are) to the same items.
+Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
+
+R = TypeVar("R")
+
+
+class FolderImages(Images):
+    """Images in the files of a folder, at any depth, sorted by path.
+
+    Each file is read twice at the start: first its header, which has a say in `shape`, then its
+    pixels, just as training will read them, so that a damaged file is found now. A set of at most
+    `nearfar.data.arrays.IN_MEMORY_BYTES` is kept; of a larger one, files are read when asked for.
+
+    Parameters
+    ----------
+    root : Path
+        The folder.
+    files : sequence of str, optional
+        Paths in it. The default is every file that is named like an image and not hidden.
+    name : str, optional
+        The folder as the user wrote it.
+    size : int or (height, width), optional
+        Pixels, 8 or more: images are scaled to cover it and center cropped. The default is the
+        size of all images, if they have one of at most 128 on the longer side, else 64.
+    channels : 1 or 3, optional
+        Gray or RGB. The default is 1 if every image is gray.
+    strict : bool
+        Whether a file that cannot be read is an error; if not, it is noted in `skipped`.
+    progress : callable, optional
+        Shows progress, given the items, what is done with them, and how many there are.
+
+    Attributes
+    ----------
+    root : Path
+        The folder.
+    files : list of str
+        Path of each image in it.
+    labels : int64[n] or None
+        Number of the first-level sub-folder, if every image lies in one.
+
+    Raises
+    ------
+    NearfarError
+        No image can be read; all are smaller than 8 pixels and no size is given; a file cannot be
+        read and `strict` is set. Later: a file can no longer be read.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        files: Sequence[str] | None = None,
+        *,
+        name: str | None = None,
+        size: Size | None = None,
+        channels: Channels | None = None,
+        strict: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        asked = check_size(size)
+        check_channels(channels)
+        self.root = root
+        self.name = name or str(root)
+        self.skipped: list[str] = []
+        self._strict = strict
+
+        found, sizes, gray = [], set(), True
+        files = self._find() if files is None else files
+        for file, header in self._each(files, read_header, "scanning", progress):
+            found.append(file)
+            sizes.add(header.size)
+            gray = gray and header.gray
+        self._require(found)
+        self.shape = (channels or (1 if gray else 3), *(asked or self._usual_size(sizes)))
+
+        self.in_memory = fits_in_memory(len(found), self.shape, np.uint8)
+        kept = torch.empty((len(found) if self.in_memory else 0, *self.shape), dtype=torch.uint8)
+        self.files: list[str] = []
+        read = partial(read_image, shape=self.shape)
+        for file, pixels in self._each(found, read, "decoding", progress):
+            if self.in_memory:
+                kept[len(self.files)] = pixels
+            self.files.append(file)
+        self._require(self.files)
+        self._kept = ArrayImages(kept[: len(self.files)])
+        self.labels, self.classes = _classes_of(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitems__(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """See `Images`; uint8."""
+        if self.in_memory:
+            return self._kept.__getitems__(indices)
+        return torch.stack([self._read(self.files[index]) for index in as_index(indices).tolist()])
+
+    def _read(self, file: str) -> Tensor:
+        try:
+            return read_image(self.root / file, self.shape)
+        except UnreadableError as error:
+            raise NearfarError(
+                f"{str(self.root / file)!r} can no longer be read ({error}): "
+                "it could when the folder was opened, expected it to stay"
+            ) from error
+
+    def _find(self) -> list[str]:
+        """Paths of the files that are named like images, sorted; each real folder counts once."""
+        entered: set[Path] = set()
+        files: list[Path] = []
+
+        def unreadable(error: OSError) -> None:
+            self._skip(str(Path(error.filename).relative_to(self.root)), reason(error))
+
+        # Links wait until all that can be reached without them is known: they may lead back there.
+        waiting = deque([self.root])
+        while waiting:
+            for place, subfolders, names in os.walk(waiting.popleft(), onerror=unreadable):
+                folder = Path(place)
+                if folder.resolve() in entered:
+                    subfolders.clear()
+                    continue
+                entered.add(folder.resolve())
+                subfolders[:] = sorted(filter(_is_visible, subfolders))
+                waiting += filter(Path.is_symlink, (folder / name for name in subfolders))
+                files += (folder / name for name in filter(_is_visible, names))
+        return [
+            str(file.relative_to(self.root))
+            for file in sorted(files)
+            if file.suffix.lower() in endings()
+        ]
+
+    def _each(
+        self,
+        files: Sequence[str],
+        read: Callable[[Path], R],
+        description: str,
+        progress: Progress | None,
+    ) -> Iterator[tuple[str, R]]:
+        """What is read from each file, in order; files that cannot be read are left out."""
+        results = zip(files, _in_threads(read, (self.root / file for file in files)), strict=True)
+        for file, result in progress(results, description, len(files)) if progress else results:
+            if isinstance(result, UnreadableError):
+                self._skip(file, str(result))
+            else:
+                yield file, result
+
+    def _skip(self, file: str, why: str) -> None:
+        if self._strict:
+            raise NearfarError(
+                f"{str(self.root / file)!r} cannot be read ({why}): mend or remove it, or do "
+                "without strict to skip such files"
+            )
+        self.skipped.append(f"{file!r}: {why}")
+
+    def _require(self, files: Sequence[str]) -> None:
+        """Refuse to go on without any image."""
+        if not files and self.skipped:
+            raise NearfarError(
+                f"{self.name!r} has no image that can be read, of {len(self.skipped)} tried: "
+                f"{self.skipped[0]}"
+            )
+        if not files:
+            raise NearfarError(
+                f"{self.name!r} holds no images: expected .jpg, .png or such files at any depth"
+            )
+
+    def _usual_size(self, sizes: set[tuple[int, int]]) -> tuple[int, int]:
+        """Height and width where none are asked for."""
+        height, width = next(iter(sizes))
+        if len(sizes) > 1 or max(height, width) > LARGEST_KEPT:
+            return USUAL_SIZE, USUAL_SIZE
+        if min(height, width) < SMALLEST:
+            raise NearfarError(
+                f"the images of {self.name!r} are {height}x{width} pixels: expected {SMALLEST} "
+                "or more a side, or a larger size to scale them to"
+            )
+        return height, width
+
+
+def _is_visible(name: str) -> bool:
+    return not name.startswith(".")
+
+
+def _classes_of(files: Sequence[str]) -> tuple[npt.NDArray[np.int64] | None, list[str] | None]:
+    """Labels and class names by first-level sub-folder, if all files lie in one."""
+    folders = [file.partition(os.sep)[0] for file in files if os.sep in file]
+    if len(folders) < len(files):
+        return None, None
+    classes = sorted(set(folders))
+    numbers = {folder: number for number, folder in enumerate(classes)}
+    labels = np.array([numbers[folder] for folder in folders], np.int64)
+    return labels, [printable(folder) for folder in classes]
+
+
+def _in_threads(read: Callable[[Path], R], paths: Iterable[Path]) -> Iterator[R | UnreadableError]:
+    """What is read from each path, or why it cannot be, in order and not far ahead."""
+
+    def attempt(path: Path) -> R | UnreadableError:
+        try:
+            return read(path)
+        except UnreadableError as error:
+            return error
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        ahead: deque[Future[R | UnreadableError]] = deque()
+        for path in paths:
+            ahead.append(pool.submit(attempt, path))
+            if len(ahead) > 4 * THREADS:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()

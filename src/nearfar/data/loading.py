@@ -1,0 +1,85 @@
+"""Batches of images, read by worker processes where reading costs something."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from nearfar.data.arrays import as_index
+from nearfar.data.images import Images
+from nearfar.errors import NearfarError
+
+Batch = tuple[Tensor, Tensor]
+
+MOST_WORKERS = 8
+
+
+def load(
+    images: Images,
+    batches: Iterable[Sequence[int]] | Iterable[Tensor],
+    *,
+    workers: int | None = None,
+) -> DataLoader[Batch]:
+    """Read images batch by batch.
+
+    Parameters
+    ----------
+    images : Images
+        The images.
+    batches : iterable of sequences of int, or of int64[b]
+        The numbers of the images in each batch. Iterated once per iteration of the loader.
+    workers : int, optional
+        Processes that read ahead. The default is none for images in memory, and otherwise one for
+        each processor, at most 8.
+
+    Returns
+    -------
+    DataLoader
+        Of pairs (indices, pixels), int64[b] and [b, c, h, w]. Draws nothing from torch's global
+        random numbers.
+    """
+    if workers is None:
+        workers = 0 if images.in_memory else min(os.cpu_count() or 1, MOST_WORKERS)
+    return _Loader(
+        _Batches(images),
+        sampler=batches,
+        batch_size=None,  # the sampler gives whole batches
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),
+    )
+
+
+def in_order(count: int, batch_size: int) -> list[range]:
+    """The numbers from 0 to `count` in batches."""
+    return [range(i, min(i + batch_size, count)) for i in range(0, count, batch_size)]
+
+
+class _Batches(Dataset[Batch]):
+    """Images with their numbers, a batch at a time."""
+
+    def __init__(self, images: Images) -> None:
+        self.images = images
+
+    def __getitem__(self, indices: Sequence[int] | Tensor) -> Batch | NearfarError:  # type: ignore[override]
+        indices = as_index(indices)
+        try:
+            return indices, self.images.__getitems__(indices)  # type: ignore[arg-type]
+        except NearfarError as error:
+            return error
+
+
+class _Loader(DataLoader[Batch]):
+    """Raises errors as they were: torch would put a worker's traceback into the message."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, NearfarError):
+                raise batch
+            indices, pixels = batch
+            yield indices, pixels

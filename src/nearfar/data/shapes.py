@@ -1,0 +1,31 @@
+"""The sizes and channel counts that images can be asked for."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from nearfar.errors import NearfarError
+
+SMALLEST = 8
+
+Size = int | tuple[int, int]
+Channels = Literal[1, 3]
+
+
+def check_size(size: Size | None) -> tuple[int, int] | None:
+    """The height and width that were asked for."""
+    if size is None:
+        return None
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < SMALLEST:
+        raise NearfarError(
+            f"size {size!r} is too small: expected a side, or a height and a width, "
+            f"of at least {SMALLEST} pixels"
+        )
+    return height, width
+
+
+def check_channels(channels: Channels | None) -> None:
+    """Refuse a channel count that is neither gray nor color."""
+    if channels not in (None, 1, 3):
+        raise NearfarError(f"channels {channels!r} is not possible: expected 1 (gray) or 3 (RGB)")

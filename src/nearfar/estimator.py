@@ -1,0 +1,413 @@
+"""The scikit-learn face of nearfar: ``NRE().fit(images).transform(images)``."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from nearfar import artifacts
+from nearfar.data import ArrayImages, Images
+from nearfar.errors import NearfarError
+from nearfar.models import apply_to_all, resolve_device
+from nearfar.models.architectures import SMALLEST_SIDE
+from nearfar.neighbors import ExactFinder
+from nearfar.neighbors.similarity import fit_similarity
+from nearfar.progress import Track, silent
+from nearfar.training.config import TrainConfig
+from nearfar.training.train import train
+
+Layout = Literal["flat", "gray", "color"]
+
+
+class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Neighborhood-relational encoding of images, learned without labels.
+
+    An autoencoder is trained to reconstruct the images; then its reconstructions are drawn to the
+    image and its nearest neighbors in the data, and pushed from its farthest ones, all in the code
+    space of the first autoencoder [1]_.
+
+    Images are arrays n×h×w, n×h×w×c (c = 1 or 3), or flattened to n×features; or any
+    `nearfar.data.Images`. Values are uint8, or floats on any scale: floats within 0…1 are taken
+    as black…white, others by their smallest and largest value in `fit`.
+
+    Parameters
+    ----------
+    image_shape : tuple of int, optional
+        (h, w) or (h, w, c) of flattened images. If not given, rows whose length is a square of at
+        least 8 are square gray images; any others are plain features, for a network of fully
+        connected layers.
+    encoder, decoder : nn.Module, optional
+        A network of your own, from float[b, c, h, w] in 0…1 to codes float[b, d] and back.
+    verbose : bool
+        Show progress bars.
+    weights, end_weights, weight_schedule, neighbors, reduction, similarity, finder, clusters, \
+    search, refresh, pixel_weight, pretrain_epochs, epochs, batch_size, pretrain_lr, lr, \
+    code_size, widths, seed, device, precision
+        See `nearfar.training.config.TrainConfig`.
+
+    Attributes
+    ----------
+    autoencoder_ : Autoencoder
+        The trained network.
+    pretrained_ : Autoencoder
+        The plain autoencoder it started from.
+    codes_ : float32[n, d]
+        Codes of the training images.
+    log_ : list of dict
+        What was recorded of each epoch.
+    pixel_range_ : tuple of float
+        The values that mean black and white.
+    n_features_in_ : int
+        h·w·c.
+
+    References
+    ----------
+    .. [1] M. Sabokrou, M. Khalooei, E. Adeli, "Self-Supervised Representation Learning via
+       Neighborhood-Relational Encoding", ICCV 2019.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from nearfar import NRE
+    >>> digits = load_digits().images / 16
+    >>> codes = NRE(code_size=32, pretrain_epochs=1, epochs=1).fit_transform(digits)
+    >>> codes.shape
+    (1797, 32)
+    """
+
+    def __init__(
+        self,
+        *,
+        code_size: int = 128,
+        weights: tuple[float, float, float] = (0.5, 0.2, 0.3),
+        end_weights: tuple[float, float, float] | None = None,
+        weight_schedule: str = "constant",
+        neighbors: int = 1,
+        reduction: str = "sum",
+        similarity: str = "cosine",
+        finder: str = "clustered",
+        clusters: int | None = None,
+        search: str = "epoch",
+        refresh: int = 0,
+        pixel_weight: float = 0.0,
+        pretrain_epochs: int = 20,
+        epochs: int = 20,
+        batch_size: int = 256,
+        pretrain_lr: float = 1e-3,
+        lr: float = 1e-4,
+        widths: tuple[int, ...] | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        precision: str = "32",
+        image_shape: tuple[int, ...] | None = None,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.code_size = code_size
+        self.weights = weights
+        self.end_weights = end_weights
+        self.weight_schedule = weight_schedule
+        self.neighbors = neighbors
+        self.reduction = reduction
+        self.similarity = similarity
+        self.finder = finder
+        self.clusters = clusters
+        self.search = search
+        self.refresh = refresh
+        self.pixel_weight = pixel_weight
+        self.pretrain_epochs = pretrain_epochs
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.pretrain_lr = pretrain_lr
+        self.lr = lr
+        self.widths = widths
+        self.seed = seed
+        self.device = device
+        self.precision = precision
+        self.image_shape = image_shape
+        self.encoder = encoder
+        self.decoder = decoder
+        self.verbose = verbose
+
+    def fit(self, X: npt.ArrayLike | Images, y: object = None) -> Self:
+        """Learn from images; `y` is not looked at.
+
+        Raises
+        ------
+        NearfarError
+            If the parameters do not fit together, or to the images.
+        """
+        if isinstance(X, Images):
+            images = X
+            self.n_features_in_ = math.prod(X.shape)
+            self._learn_shape(X.shape, (0.0, 1.0), "gray" if X.shape[0] == 1 else "color")
+        else:
+            rows, given, layout = self._rows(X, fitting=True)
+            height, width, channels = given or self._infer_shape(rows.shape[1])
+            self._learn_shape((channels, height, width), _pixel_range(rows), layout)
+            images = self._images(rows)
+        trained = train(
+            images,
+            self._config(),
+            encoder=self.encoder,
+            decoder=self.decoder,
+            origin={"layout": self.layout_},
+            pixel_range=self.pixel_range_,
+            track=self._track(),
+        )
+        self.run_config_ = trained.config
+        self.autoencoder_, self.pretrained_ = trained.autoencoder, trained.pretrained
+        self.codes_: npt.NDArray[np.float32] = trained.codes.numpy()
+        self.log_ = trained.log
+        return self
+
+    def transform(self, X: npt.ArrayLike | Images) -> npt.NDArray[np.float32]:
+        """Encode images to codes, float32[n, d]."""
+        check_is_fitted(self)
+        images, _ = self._read(X)
+        return self._apply(self.autoencoder_.encoder, images).numpy()
+
+    def inverse_transform(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
+        """Decode codes, float[n, d], to images in the layout and on the scale of `fit`."""
+        check_is_fitted(self)
+        codes = np.asarray(X, dtype=np.float32)
+        if codes.ndim != 2 or codes.shape[1] != self._n_features_out:
+            raise NearfarError(
+                f"codes of shape {codes.shape}: expected (n, {self._n_features_out})"
+            )
+        device = resolve_device(self.device)
+        decoder = self.autoencoder_.decoder.to(device)
+        with torch.no_grad():
+            parts = [decoder(part.to(device)).cpu() for part in torch.from_numpy(codes).split(512)]
+        return self._arrange(torch.cat(parts), self.layout_)
+
+    def reconstruct(self, X: npt.ArrayLike | Images) -> npt.NDArray[Any]:
+        """Encode and decode images; the result has the layout of `X` and the scale of `fit`."""
+        check_is_fitted(self)
+        images, layout = self._read(X)
+        decoded = self._apply(lambda batch: self.autoencoder_(batch).reconstruction, images)
+        return self._arrange(decoded, layout)
+
+    def kneighbors(
+        self,
+        X: npt.ArrayLike | Images | None = None,
+        n_neighbors: int = 5,
+        return_distance: bool = True,
+        *,
+        far: bool = False,
+    ) -> npt.NDArray[np.int64] | tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Find the training images whose codes are most, or least, similar.
+
+        Parameters
+        ----------
+        X : array or Images, optional
+            The training images themselves if not given, each without itself.
+        n_neighbors : int
+            How many, T.
+        return_distance : bool
+            Whether to return distances, 𝔻 = 1 − 𝕊, beside the rows.
+        far : bool
+            Find the least similar ones.
+
+        Returns
+        -------
+        distances : float32[n, T]
+            Only with `return_distance`.
+        rows : int64[n, T]
+            Rows of the training images, most similar first (least similar first if `far`).
+        """
+        check_is_fitted(self)
+        bank = torch.from_numpy(np.array(self.codes_))
+        queries = bank if X is None else torch.from_numpy(self.transform(X))
+        own = torch.arange(len(bank)) if X is None else torch.full((len(queries),), -1)
+        similarity = fit_similarity(self._config().similarity, bank)
+        finder = ExactFinder(n_neighbors).fit(bank, similarity)
+        found = finder.search(queries, own)
+        rows = found.far if far else found.near
+        if not return_distance:
+            return rows.numpy()
+        distances = torch.stack([1 - similarity(queries, bank[column]) for column in rows.T], dim=1)
+        return distances.numpy(), rows.numpy()
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write a run folder, as ``nearfar train`` does.
+
+        Raises
+        ------
+        NearfarError
+            If something is there and `overwrite` is false.
+        """
+        check_is_fitted(self)
+        path = Path(folder)
+        artifacts.claim_folder(path, overwrite=overwrite)
+        artifacts.write_log(path, self.log_)
+        artifacts.write_run(
+            path, self.run_config_, self.autoencoder_, self.pretrained_, self.codes_
+        )
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+    ) -> Self:
+        """Read a run folder.
+
+        Parameters
+        ----------
+        encoder, decoder : nn.Module, optional
+            The network, if the run was trained with one of the caller's own.
+
+        Raises
+        ------
+        NearfarError
+            If the run is missing, unfinished, damaged, of a newer format or of another network.
+        """
+        run = artifacts.read_run(Path(folder), encoder, decoder)
+        known = TrainConfig.from_dict(run.config.train)
+        names = {field.name for field in fields(known)} & set(cls().get_params())
+        model = cls(
+            **{name: getattr(known, name) for name in names}, encoder=encoder, decoder=decoder
+        )
+        channels = run.config.shape[0]
+        layout = run.config.data.get("layout", "gray" if channels == 1 else "color")
+        model._learn_shape(run.config.shape, run.config.pixel_range, layout)
+        model.n_features_in_ = math.prod(run.config.shape)
+        model.run_config_ = run.config
+        model.autoencoder_, model.pretrained_ = run.autoencoder, run.pretrained
+        model.codes_, model.log_ = run.codes, artifacts.read_log(Path(folder))
+        return model
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.codes_.shape[1])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def _config(self) -> TrainConfig:
+        given = self.get_params(deep=False)
+        return TrainConfig(
+            **{f.name: given[f.name] for f in fields(TrainConfig) if f.name in given}
+        )
+
+    def _track(self) -> Track:
+        if not self.verbose:
+            return silent
+        from rich.console import Console
+
+        from nearfar.progress import Bars
+
+        return Bars(Console(stderr=True))
+
+    def _apply(self, function: Any, images: Images) -> Tensor:
+        device = resolve_device(self.device)
+        self.autoencoder_.to(device).eval()
+        return apply_to_all(function, images, device=device, track=self._track())
+
+    # --- between the caller's arrays and images ---------------------------------------------------
+
+    def _read(self, X: npt.ArrayLike | Images) -> tuple[Images, Layout]:
+        """Images to encode, checked against those of `fit`."""
+        if isinstance(X, Images):
+            if X.shape != self.shape_:
+                raise NearfarError(
+                    f"{X.name!r} has images of shape {X.shape}, the model was trained on "
+                    f"{self.shape_}"
+                )
+            return X, "gray" if X.shape[0] == 1 else "color"
+        rows, given, layout = self._rows(X, fitting=False)
+        channels, height, width = self.shape_
+        if given not in (None, (height, width, channels)):
+            raise NearfarError(
+                f"images of height, width, channels {given}: the model was trained on "
+                f"{(height, width, channels)}"
+            )
+        return self._images(rows), layout
+
+    def _rows(
+        self, X: npt.ArrayLike, *, fitting: bool
+    ) -> tuple[npt.NDArray[Any], tuple[int, int, int] | None, Layout]:
+        """Flatten images to rows: the rows, (h, w, c) where the array tells, and its layout."""
+        shape = None
+        layout: Layout = "flat"
+        if getattr(X, "ndim", 2) in (3, 4):
+            array = np.asarray(X)
+            shape = (array.shape[1], array.shape[2], array.shape[3] if array.ndim == 4 else 1)
+            layout = "gray" if array.ndim == 3 else "color"
+            if shape[2] not in (1, 3):
+                raise NearfarError(
+                    f"images of shape {array.shape}: expected n×h×w or n×h×w×c with 1 or 3 channels"
+                )
+            X = array.reshape(len(array), -1)
+        rows = validate_data(self, X, reset=fitting, dtype="numeric", ensure_min_samples=1)
+        if rows.dtype != np.uint8:
+            rows = rows.astype(np.float32, copy=False)
+        return rows, shape, layout
+
+    def _infer_shape(self, features: int) -> tuple[int, int, int]:
+        if self.image_shape is not None:
+            height, width, channels = (*self.image_shape, 1)[:3]
+            if height * width * channels != features or channels not in (1, 3):
+                raise NearfarError(
+                    f"image_shape={self.image_shape}: expected (h, w) or (h, w, c) with c = 1 or 3 "
+                    f"and {features} values"
+                )
+            return height, width, channels
+        side = math.isqrt(features)
+        if side * side == features and side >= SMALLEST_SIDE:
+            return side, side, 1
+        return 1, features, 1
+
+    def _learn_shape(
+        self, shape: tuple[int, int, int], pixel_range: tuple[float, float], layout: Layout
+    ) -> None:
+        self.shape_, self.pixel_range_, self.layout_ = shape, pixel_range, layout
+
+    def _images(self, rows: npt.NDArray[Any]) -> Images:
+        channels, height, width = self.shape_
+        low, high = self.pixel_range_
+        if rows.dtype == np.uint8 and low == 0 and high in (1, 255):
+            scaled = rows
+        else:
+            scaled = (rows.astype(np.float32, copy=False) - np.float32(low)) / np.float32(
+                high - low
+            )
+        arranged = scaled.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
+        return ArrayImages(np.ascontiguousarray(arranged))
+
+    def _arrange(self, images: Tensor, layout: Layout) -> npt.NDArray[Any]:
+        """Images of the network as the caller wants them; uint8 if 0…255 is the scale."""
+        low, high = self.pixel_range_
+        array = images.numpy().transpose(0, 2, 3, 1) * np.float32(high - low) + np.float32(low)
+        if (low, high) == (0, 255):
+            array = array.round().astype(np.uint8)
+        if layout == "flat":
+            return array.reshape(len(array), -1)
+        return array[..., 0] if layout == "gray" else array
+
+
+def _pixel_range(rows: npt.NDArray[Any]) -> tuple[float, float]:
+    """The values that mean black and white."""
+    if rows.dtype == np.uint8:
+        return 0.0, 255.0
+    low, high = float(rows.min()), float(rows.max())
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    return low, max(high, np.nextafter(low, np.inf, dtype=np.float32).item())

@@ -1,0 +1,206 @@
+"""How representations are compared: the same labels, classifiers, draws and test images for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nearfar.errors import NearfarError
+from nearfar.evaluation import scores
+from nearfar.evaluation.scores import Codes, Labels, Score, Task
+from nearfar.evaluation.table import BLANK, Evaluation
+from nearfar.progress import Track, silent
+
+PROBE_LABELS = (1, 10, 100)
+
+
+@dataclass(frozen=True)
+class Features:
+    """One representation of the images that are compared on: one row of the table.
+
+    Parameters
+    ----------
+    name : str
+        What the row is called.
+    train, test : float32[n, d] and float32[m, d]
+        Codes of the training and the test images.
+    """
+
+    name: str
+    train: Codes
+    test: Codes
+
+    def __post_init__(self) -> None:
+        for part, codes in (("train", self.train), ("test", self.test)):
+            if codes.ndim != 2 or codes.shape[1] == 0:
+                raise NearfarError(
+                    f"{part} codes of {self.name!r} have shape {codes.shape}: expected (n, d)"
+                )
+            if not np.isfinite(codes).all():
+                raise NearfarError(f"{part} codes of {self.name!r} hold NaN or infinity")
+        if self.train.shape[1] != self.test.shape[1]:
+            raise NearfarError(
+                f"codes of {self.name!r} have {self.train.shape[1]} dimensions in training and "
+                f"{self.test.shape[1]} in the test: expected the same"
+            )
+
+
+def evaluate(
+    rows: Sequence[Features],
+    train_labels: npt.ArrayLike,
+    test_labels: npt.ArrayLike,
+    *,
+    rbf_samples: int | None = None,
+    seed: int = 0,
+    track: Track = silent,
+) -> Evaluation:
+    """Compare representations of the same images by what simple classifiers make of them.
+
+    The test images are read only to score what was fitted on training images; every
+    hyperparameter is fixed beforehand (`nearfar.evaluation.scores`).
+
+    Parameters
+    ----------
+    rows : sequence of Features
+        The representations. Raw pixels and the plain autoencoder belong among them: without
+        these two no score means anything.
+    train_labels, test_labels : int[n] and int[m]
+        Class numbers of the images.
+    rbf_samples : int, optional
+        How many training images the RBF SVM learns from, in the proportion of the classes; all if
+        not given. Its time and memory grow with the square of this.
+    seed : int
+        Decides which images are drawn, and where k-means starts.
+
+    Raises
+    ------
+    NearfarError
+        If labels and codes do not fit together, or a test class is not in the training set.
+    """
+    train, test = _labels(train_labels, "training"), _labels(test_labels, "test")
+    _check(rows, train, test, rbf_samples)
+    _, sizes = np.unique(train, return_counts=True)
+    rbf_size = len(train) if rbf_samples is None else min(rbf_samples, len(train))
+    probes = [labels for labels in PROBE_LABELS if labels <= sizes.min()]
+
+    measures: dict[tuple[str, ...], Callable[[Task], Score | tuple[Score, ...]]] = {
+        ("linear_svm",): scores.linear_svm,
+        ("rbf_svm",): partial(scores.rbf_svm, samples=rbf_size),
+        ("knn",): scores.nearest_neighbors,
+        **{(f"probe_{k}",): partial(scores.linear_probe, labels_per_class=k) for k in probes},
+        ("nmi", "ari"): scores.clustering,
+    }
+    columns = {
+        "linear_svm": "linear SVM",
+        "rbf_svm": f"RBF SVM ({rbf_size:,})",
+        "knn": f"{scores.NEIGHBORS}-NN",
+        **{f"probe_{k}": f"{k} label{'s' * (k > 1)}" for k in PROBE_LABELS},
+        "nmi": "NMI",
+        "ari": "ARI",
+    }
+    table: dict[str, dict[str, Score | None]] = {row.name: dict.fromkeys(columns) for row in rows}
+    steps = list(product(rows, measures.items()))
+    for row, (keys, measure) in track(steps, "evaluating", len(steps)):
+        result = measure(Task(row.train, train, row.test, test, seed))
+        found = (result,) if isinstance(result, Score) else result
+        table[row.name].update(zip(keys, found, strict=True))
+
+    return Evaluation(
+        columns, table, _settings(train, test, rbf_size, seed), _notes(train, test, rbf_size)
+    )
+
+
+def _settings(train: Labels, test: Labels, rbf_size: int, seed: int) -> dict[str, Any]:
+    """Return everything that has to be known to measure the scores again."""
+    classes = len(np.unique(train))
+    uniform = f"all dimensions together to variance {scores.TOTAL_VARIANCE:g}"
+    return {
+        "seed": seed,
+        "train_images": len(train),
+        "test_images": len(test),
+        "classes": classes,
+        "linear_svm": {"C": scores.LINEAR_C, "scaling": "each dimension to variance 1"},
+        "rbf_svm": {
+            "C": scores.RBF_C,
+            "gamma": scores.RBF_GAMMA,
+            "scaling": uniform,
+            "train_images": rbf_size,
+        },
+        "knn": {"k": scores.NEIGHBORS, "similarity": "cosine"},
+        "probe": {
+            "C": scores.PROBE_C,
+            "scaling": uniform,
+            "draws": scores.PROBE_DRAWS,
+        },
+        "clustering": {"clusters": classes, "starts": scores.KMEANS_STARTS},
+    }
+
+
+def _notes(train: Labels, test: Labels, rbf_size: int) -> list[str]:
+    """Return what a reader of the table has to know."""
+    classes, sizes = np.unique(train, return_counts=True)
+    notes = [
+        "Accuracy in %; NMI and ARI of k-means \N{MULTIPLICATION SIGN} 100. "
+        f"{len(train):,} training and {len(test):,} test images of {len(classes)} classes: an "
+        f"accuracy of 90 has a standard error of {100 * (0.09 / len(test)) ** 0.5:.1f}.",
+        f"1, 10, 100 labels: logistic regression on so many labels a class, mean ± standard "
+        f"deviation of {scores.PROBE_DRAWS} draws.",
+    ]
+    if rbf_size < len(train):
+        notes.append(f"The RBF SVM learned from {rbf_size:,} of the training images.")
+    if (smallest := sizes.min()) < PROBE_LABELS[-1]:
+        notes.append(
+            f"{BLANK} Too few labels: class {classes[sizes.argmin()]} has only {smallest} training "
+            f"image{'s' * (smallest > 1)}."
+        )
+    return notes
+
+
+def _labels(labels: npt.ArrayLike, part: str) -> Labels:
+    """Class numbers as an array."""
+    array = np.asarray(labels)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise NearfarError(
+            f"{part} labels have type {array.dtype} and shape {array.shape}: "
+            "expected one whole number for each image"
+        )
+    return array.astype(np.int64)
+
+
+def _check(rows: Sequence[Features], train: Labels, test: Labels, rbf_samples: int | None) -> None:
+    """Refuse what cannot be compared."""
+    names = [row.name for row in rows]
+    if not names or len(set(names)) < len(names):
+        raise NearfarError(f"rows named {names}: expected at least one, each with its own name")
+    for row in rows:
+        for part, codes, labels in (("training", row.train, train), ("test", row.test, test)):
+            if len(codes) != len(labels):
+                raise NearfarError(
+                    f"{len(labels)} {part} labels for {len(codes)} {part} codes of {row.name!r}: "
+                    "expected one label for each"
+                )
+    classes = np.unique(train)
+    if len(classes) < 2:
+        raise NearfarError(
+            f"training labels hold {len(classes)} class: expected images of at least 2 classes"
+        )
+    if len(unseen := np.setdiff1d(test, classes)):
+        raise NearfarError(
+            f"test labels hold classes that no training image has: {unseen[:5].tolist()}; "
+            "evaluate on classes that are in both"
+        )
+    if len(train) < scores.NEIGHBORS or len(test) < len(classes):
+        raise NearfarError(
+            f"{len(train)} training and {len(test)} test images of {len(classes)} classes: "
+            f"expected at least {scores.NEIGHBORS} for training, and as many as classes to test"
+        )
+    if rbf_samples is not None and rbf_samples < len(classes):
+        raise NearfarError(
+            f"rbf_samples={rbf_samples}: expected at least one for each of {len(classes)} classes"
+        )

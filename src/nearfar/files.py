@@ -1,0 +1,62 @@
+"""Writing files so that nothing half-written ever stands in the place of something good."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nearfar.errors import NearfarError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to, which takes the place of `path` on success.
+
+    Raises
+    ------
+    NearfarError
+        If the disk is full or the folder cannot be written; `path` is then as it was.
+    """
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NearfarError(f"no room on the disk to write {str(path)!r}") from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise NearfarError(f"{str(path)!r} cannot be written: permission denied") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def claim_output(path: Path, *, overwrite: bool) -> Path:
+    """Check that an output may be written to `path`, and make the folder that will hold it.
+
+    Raises
+    ------
+    NearfarError
+        If something is there already and `overwrite` is false.
+    """
+    occupied = any(path.iterdir()) if path.is_dir() else path.exists()
+    if occupied and not overwrite:
+        raise NearfarError(f"{str(path)!r} exists already: choose another, or pass --overwrite")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NearfarError(f"{str(path.parent)!r} cannot be made: {error.strerror}") from error
+    return path

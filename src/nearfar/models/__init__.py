@@ -1,0 +1,8 @@
+"""Autoencoders, and running them over a set of images."""
+
+from nearfar.models.architectures import Architecture as Architecture
+from nearfar.models.autoencoder import Autoencoder as Autoencoder
+from nearfar.models.autoencoder import Output as Output
+from nearfar.models.inference import apply as apply
+from nearfar.models.inference import apply_to_all as apply_to_all
+from nearfar.models.inference import resolve_device as resolve_device

@@ -1,0 +1,118 @@
+"""The networks that nearfar builds itself, from a description that fits in JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+from torch import nn
+
+from nearfar.errors import NearfarError
+from nearfar.models.autoencoder import Autoencoder
+
+Shape = tuple[int, int, int]
+
+#: The smallest side that a convolutional autoencoder takes.
+SMALLEST_SIDE = 8
+MAX_WIDTH = 256
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is needed to build an autoencoder again.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Channels, height, width of an image. Convolutional for sides of at least 8 pixels; fully
+        connected for anything smaller, such as feature vectors given as (1, 1, n).
+    code_size : int
+        Length d of a code.
+    widths : tuple of int
+        Channels (or units) of each layer of the encoder; mirrored in the decoder.
+    """
+
+    shape: Shape
+    code_size: int = 128
+    widths: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.code_size < 1:
+            raise NearfarError(f"code_size={self.code_size}: expected at least 1")
+        if any(width < 1 for width in self.widths):
+            raise NearfarError(f"widths={self.widths}: expected whole numbers of at least 1")
+        if not self.widths:
+            object.__setattr__(self, "widths", self._default_widths())
+
+    @property
+    def convolutional(self) -> bool:
+        """Whether the images are large enough for convolutions."""
+        return min(self.shape[1:]) >= SMALLEST_SIDE
+
+    def _default_widths(self) -> tuple[int, ...]:
+        """Halve the sides until they are about 4 pixels, doubling the channels from 16."""
+        if not self.convolutional:
+            return (256,)
+        halvings = max(2, round(math.log2(min(self.shape[1:]) / 4)))
+        return tuple(min(16 * 2**i, MAX_WIDTH) for i in range(halvings))
+
+    def build(self) -> Autoencoder:
+        """Make the network, with fresh weights drawn from torch's global generator."""
+        return _convolutional(self) if self.convolutional else _dense(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the description as JSON holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> Architecture:
+        """Read back what `to_dict` gave."""
+        channels, height, width = saved["shape"]
+        return cls((channels, height, width), saved["code_size"], tuple(saved["widths"]))
+
+
+def _convolutional(spec: Architecture) -> Autoencoder:
+    """3×3 convolutions of stride 2, one linear layer to the ReLU codes, and the mirror of both."""
+    channels, height, width = spec.shape
+    sizes = [(height, width)]
+    for _ in spec.widths:
+        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
+    widths = (channels, *spec.widths)
+    top = (widths[-1], *sizes[-1])
+
+    encoder: list[nn.Module] = []
+    for inner, outer in pairwise(widths):
+        encoder += [nn.Conv2d(inner, outer, 3, stride=2, padding=1), nn.ReLU()]
+    encoder += [nn.Flatten(), nn.Linear(math.prod(top), spec.code_size), nn.ReLU()]
+
+    decoder: list[nn.Module] = [nn.Linear(spec.code_size, math.prod(top)), nn.Unflatten(1, top)]
+    for (outer, inner), (rows, columns) in zip(
+        reversed(list(pairwise(widths))), reversed(sizes[:-1]), strict=True
+    ):
+        # A side of 2k−1 and one of 2k are both halved to k: the padding says which to restore.
+        padding = ((rows + 1) % 2, (columns + 1) % 2)
+        decoder += [
+            nn.ReLU(),
+            nn.ConvTranspose2d(inner, outer, 3, stride=2, padding=1, output_padding=padding),
+        ]
+    return Autoencoder(nn.Sequential(*encoder), nn.Sequential(*decoder, nn.Sigmoid()))
+
+
+def _dense(spec: Architecture) -> Autoencoder:
+    """Fully connected layers, mirrored."""
+    widths = (math.prod(spec.shape), *spec.widths, spec.code_size)
+    return Autoencoder(
+        nn.Sequential(nn.Flatten(), *_layers(widths), nn.ReLU()),
+        nn.Sequential(*_layers(widths[::-1]), nn.Sigmoid(), nn.Unflatten(1, spec.shape)),
+    )
+
+
+def _layers(widths: Sequence[int]) -> list[nn.Module]:
+    """Linear layers with a ReLU between each two."""
+    layers: list[nn.Module] = []
+    for inner, outer in pairwise(widths):
+        layers += [nn.ReLU(), nn.Linear(inner, outer)]
+    return layers[1:]

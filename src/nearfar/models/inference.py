@@ -1,0 +1,87 @@
+"""Running a network over a set of images, without gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from nearfar.data import Images, load, to_unit
+from nearfar.errors import NearfarError
+from nearfar.progress import Track, silent
+
+BATCH = 512
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device that "auto", "cpu", "cuda" or "mps" stands for here.
+
+    Raises
+    ------
+    NearfarError
+        If this machine has none of that kind.
+    """
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, here in present.items() if here))
+    if not present.get(name):
+        here = ", ".join(kind for kind, found in present.items() if found)
+        raise NearfarError(f"device {name!r} is not on this machine: expected auto, {here}")
+    return torch.device(name)
+
+
+@torch.no_grad()
+def apply(
+    network: Callable[[Tensor], Tensor],
+    images: Images,
+    *,
+    device: torch.device,
+    rows: range | None = None,
+    track: Track = silent,
+    description: str = "encoding",
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Apply a network to images in their order, a batch at a time.
+
+    Parameters
+    ----------
+    network : callable
+        From float[b, c, h, w], where 0…1 is black…white; a module should be in evaluation mode
+        and on `device`.
+    rows : range, optional
+        Which images; all of them if not given.
+
+    Yields
+    ------
+    indices : int64[b]
+        The rows of the batch.
+    results : Tensor
+        float32[b, …], on `device`.
+    """
+    rows = range(len(images)) if rows is None else rows
+    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    for indices, pixels in track(load(images, batches), description, len(batches)):
+        yield indices, network(to_unit(pixels.to(device, non_blocking=True))).float()
+
+
+def apply_to_all(
+    network: Callable[[Tensor], Tensor],
+    images: Images,
+    *,
+    device: torch.device,
+    track: Track = silent,
+    description: str = "encoding",
+) -> Tensor:
+    """Apply a network to all images and keep what it gives, float32[n, …] on the CPU."""
+    results: Tensor | None = None
+    for indices, values in apply(
+        network, images, device=device, track=track, description=description
+    ):
+        if results is None:
+            results = torch.empty(len(images), *values.shape[1:])
+        results[indices] = values.cpu()
+    return torch.empty(0) if results is None else results

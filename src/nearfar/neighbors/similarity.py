@@ -1,0 +1,102 @@
+"""Similarities between codes (Eq. 4), in a form that a search by inner product can use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from nearfar.errors import NearfarError
+
+SimilarityName = Literal["cosine", "centered-cosine", "gaussian"]
+
+#: A code shorter than this has no direction: its cosine to everything is taken as (nearly) zero.
+ZERO_NORM = 1e-6
+
+
+class Similarity(Protocol):
+    """How alike two codes are, 𝕊; the distance of the paper is 𝔻 = 1 − 𝕊."""
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """Similarity of the rows of `a` and `b`, float[..., d] each, broadcast, to float[...]."""
+        ...
+
+    def keys(self, codes: Tensor) -> Tensor:
+        """Rows to search in, float[n, k]; `queries(a) @ keys(b).T` orders b as 𝕊(a, b) does."""
+        ...
+
+    def queries(self, codes: Tensor) -> Tensor:
+        """Rows to search with, float[n, k]."""
+        ...
+
+    def state(self) -> Mapping[str, Tensor]:
+        """What was measured on the bank."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Cosine of the angle between codes seen from `center` (the origin when None), Eq. 4.
+
+    Rows shorter than `ZERO_NORM` have similarity (nearly) zero to every row.
+    """
+
+    center: Tensor | None = None
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """See `Similarity`; in [−1, 1], and in [0, 1] for uncentered ReLU codes."""
+        return (self.keys(a) * self.keys(b)).sum(-1)
+
+    def keys(self, codes: Tensor) -> Tensor:
+        """Unit vectors, float[n, d]."""
+        if self.center is not None:
+            codes = codes - self.center
+        return normalize(codes, dim=-1, eps=ZERO_NORM)
+
+    queries = keys
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Similarity`."""
+        return {} if self.center is None else {"center": self.center}
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """exp(−‖a − b‖² / 2σ²), where σ² is the mean squared distance of the bank to its center."""
+
+    variance: Tensor
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """See `Similarity`; in (0, 1]."""
+        return torch.exp((a - b).square().sum(-1) / (-2 * self.variance))
+
+    def keys(self, codes: Tensor) -> Tensor:
+        """Rows b and −‖b‖²/2, float[n, d + 1]: with [a, 1] they give −‖a − b‖²/2 + ‖a‖²/2."""
+        return torch.cat([codes, codes.square().sum(-1, keepdim=True) / -2], dim=-1)
+
+    def queries(self, codes: Tensor) -> Tensor:
+        """Rows a and 1, float[n, d + 1]."""
+        return torch.cat([codes, torch.ones_like(codes[..., :1])], dim=-1)
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Similarity`."""
+        return {"variance": self.variance}
+
+
+def fit_similarity(name: SimilarityName, bank: Tensor) -> Similarity:
+    """Take from the bank, float[n, d], what the named similarity needs to know of it."""
+    if name == "cosine":
+        return Cosine()
+    center = bank.mean(0)
+    if name == "centered-cosine":
+        return Cosine(center)
+    if name == "gaussian":
+        variance = (bank - center).square().sum(-1).mean()
+        return Gaussian(variance.clamp_min(torch.finfo(bank.dtype).tiny))
+    raise NearfarError(
+        f"similarity {name!r} is not known: expected cosine, centered-cosine or gaussian"
+    )

@@ -1,0 +1,1 @@
+"""The neighborhood-relational objective and its weights."""

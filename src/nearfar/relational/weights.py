@@ -1,0 +1,72 @@
+"""The weights λ₁, λ₂, λ₃ of the objective, and how they may change during training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from nearfar.errors import NearfarError
+
+ScheduleName = Literal["constant", "linear", "cosine"]
+
+
+class Weights(NamedTuple):
+    """λ₁, λ₂, λ₃ of Eq. 1: pull of the sample itself, pull of its near ones, push of far ones."""
+
+    own: float
+    near: float
+    far: float
+
+    @property
+    def relational(self) -> bool:
+        """Whether near or far samples matter at all."""
+        return self.near > 0 or self.far > 0
+
+
+def check_weights(values: tuple[float, ...]) -> Weights:
+    """Take own, near and far weights from the user; zeros are legal.
+
+    Raises
+    ------
+    NearfarError
+        If there are not three, or any is negative or not finite, or they do not sum to 1.
+    """
+    shown = " ".join(f"{value:g}" for value in values)
+    if len(values) != 3:
+        raise NearfarError(f"weights {shown}: expected three, OWN NEAR FAR")
+    if not all(math.isfinite(value) and value >= 0 for value in values):
+        raise NearfarError(f"weights {shown}: expected numbers that are not negative")
+    if not math.isclose(sum(values), 1, abs_tol=1e-6):
+        raise NearfarError(f"weights {shown}: they sum to {sum(values):g}, expected 1")
+    return Weights(*values)
+
+
+@dataclass(frozen=True)
+class WeightSchedule:
+    """Weights that move from `start` to `end` over training (the paper's "dynamic λ", §5).
+
+    Every step is a convex combination of the two, so it is non-negative and sums to 1 as they do.
+
+    Parameters
+    ----------
+    start, end : Weights
+        At the beginning and at the end of training.
+    shape : {"constant", "linear", "cosine"}
+        "constant" stays at `start`; "cosine" is slow at both ends.
+    """
+
+    start: Weights
+    end: Weights
+    shape: ScheduleName = "constant"
+
+    def at(self, progress: float) -> Weights:
+        """Return the weights after the share `progress`, 0…1, of training."""
+        mix = {
+            "constant": 0.0,
+            "linear": progress,
+            "cosine": (1 - math.cos(math.pi * progress)) / 2,
+        }[self.shape]
+        return Weights(
+            *((1 - mix) * a + mix * b for a, b in zip(self.start, self.end, strict=True))
+        )

@@ -1,0 +1,129 @@
+"""Every choice of a training run, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from nearfar.errors import NearfarError
+from nearfar.relational.weights import ScheduleName, WeightSchedule, check_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How to train: the autoencoder first, then the neighborhood relations on top of it.
+
+    Parameters
+    ----------
+    weights : tuple of float
+        OWN NEAR FAR, the weights of the objective: not negative, together 1 (λ₁, λ₂, λ₃ of Eq. 1).
+    end_weights : tuple of float, optional
+        Weights to reach at the last epoch, by `weight_schedule`.
+    weight_schedule : {"constant", "linear", "cosine"}
+        How the weights move from `weights` to `end_weights`.
+    neighbors : int
+        How many near and how many far samples each sample is related to (T of Eq. 5).
+    reduction : {"sum", "mean"}
+        How these samples are combined: sum as in Eq. 5, or mean.
+    similarity : {"cosine", "centered-cosine", "gaussian"}
+        How alike two codes are (Eq. 4 is the cosine).
+    finder : {"clustered", "exact"}
+        Search within k-means clusters, as the paper does for large data, or among all samples.
+    clusters : int, optional
+        K, for the clustered finder; the square root of the number of images if not given.
+    search : {"epoch", "step"}
+        Search at the start of each epoch, from where each reconstruction was last seen, or at
+        every step.
+    bank : {"memory", "disk"}
+        Where the reference codes of all images are kept.
+    refresh : int
+        Every how many epochs the encoder as trained so far becomes the new reference; 0 for never.
+    pixel_weight : float
+        Weight of the squared pixel error added to the objective. Ours; the paper has none.
+    pretrain_epochs : int
+        Epochs of plain autoencoder training before.
+    epochs : int
+        Epochs of relational training.
+    batch_size : int
+        Images a step, over all processes together.
+    pretrain_lr : float
+        Adam's learning rate for the autoencoder.
+    lr : float
+        Adam's learning rate for the relational training (the paper's 0.0001).
+    code_size : int
+        Length of a code.
+    widths : tuple of int, optional
+        Channels of each layer of the encoder; doubled from 16 for each halving of the image if not
+        given.
+    seed : int
+        Decides the initial weights, the order of the images and every random draw.
+    device : str
+        "auto", "cpu", "cuda" or "mps".
+    precision : {"32", "bf16"}
+        Arithmetic of the networks: single, or bfloat16 mixed precision.
+    """
+
+    weights: tuple[float, float, float] = (0.5, 0.2, 0.3)
+    end_weights: tuple[float, float, float] | None = None
+    weight_schedule: ScheduleName = "constant"
+    neighbors: int = 1
+    reduction: Literal["sum", "mean"] = "sum"
+    similarity: Literal["cosine", "centered-cosine", "gaussian"] = "cosine"
+    finder: Literal["clustered", "exact"] = "clustered"
+    clusters: int | None = None
+    search: Literal["epoch", "step"] = "epoch"
+    bank: Literal["memory", "disk"] = "memory"
+    refresh: int = 0
+    pixel_weight: float = 0.0
+    pretrain_epochs: int = 20
+    epochs: int = 20
+    batch_size: int = 256
+    pretrain_lr: float = 1e-3
+    lr: float = 1e-4
+    code_size: int = 128
+    widths: tuple[int, ...] | None = None
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["32", "bf16"] = "32"
+
+    def __post_init__(self) -> None:
+        self.schedule()
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise NearfarError(f"{name}={value}: expected at least {least}")
+        for name in ("lr", "pretrain_lr"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise NearfarError(f"{name}={getattr(self, name)}: expected a positive number")
+        for name, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                expected = " or ".join(get_args(hint))
+                raise NearfarError(f"{name}={getattr(self, name)!r}: expected {expected}")
+        if self.pretrain_epochs + self.epochs == 0:
+            raise NearfarError("pretrain_epochs=0 and epochs=0: nothing to train")
+        if self.end_weights is not None and self.weight_schedule == "constant":
+            raise NearfarError("end_weights are given: expected weight_schedule linear or cosine")
+
+    def schedule(self) -> WeightSchedule:
+        """Return the weights as they move over the relational epochs."""
+        start = check_weights(self.weights)
+        end = start if self.end_weights is None else check_weights(self.end_weights)
+        return WeightSchedule(start, end, self.weight_schedule)
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> TrainConfig:
+        """Read what `dataclasses.asdict` gave and JSON kept."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
+
+
+_LEAST = {
+    "neighbors": 1,
+    "clusters": 1,
+    "refresh": 0,
+    "pixel_weight": 0,
+    "pretrain_epochs": 0,
+    "epochs": 0,
+    "batch_size": 1,
+    "code_size": 1,
+    "seed": 0,
+}

@@ -1,0 +1,246 @@
+"""The training loop: one objective for some epochs, interruptible at any step."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from nearfar.data import Images, to_unit
+from nearfar.data.loading import load
+from nearfar.errors import NearfarError
+from nearfar.models import Autoencoder
+from nearfar.progress import Track, silent
+from nearfar.training.objective import Objective
+from nearfar.training.order import Order
+from nearfar.training.record import Record
+
+#: Seconds between checkpoints within an epoch, and steps between two looks at clock and loss.
+CHECKPOINT_SECONDS = 600.0
+LOOK_EVERY = 50
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped from outside, after a checkpoint was offered to the listener."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """The next step of a phase."""
+
+    epoch: int = 0
+    step: int = 0
+
+
+class Listener(Protocol):
+    """What is told of the progress of training."""
+
+    def checkpoint(self, position: Position, state: Mapping[str, Tensor]) -> None:
+        """Keep what is needed to continue from `position`."""
+        ...
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Take note of an epoch's record."""
+        ...
+
+
+class Phase:
+    """Training of a network for one objective with Adam.
+
+    Parameters
+    ----------
+    model : Autoencoder
+        Trained in place.
+    batch_size : int
+        Over all processes together.
+    seed : tuple of int
+        Decides the order of the images and whatever random numbers the network draws.
+
+    Raises
+    ------
+    NearfarError
+        If there is not an image for each process in every batch.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        model: Autoencoder,
+        objective: Objective,
+        images: Images,
+        *,
+        epochs: int,
+        batch_size: int,
+        lr: float,
+        seed: tuple[int, ...],
+        listener: Listener,
+        track: Track = silent,
+    ) -> None:
+        if min(batch_size, len(images)) < fabric.world_size:
+            raise NearfarError(
+                f"batch_size={batch_size} for {len(images)} images: expected at least one image "
+                f"for each of {fabric.world_size} processes"
+            )
+        self.fabric, self.model, self.objective, self.images = fabric, model, objective, images
+        self.epochs, self.seed, self.listener, self.track = epochs, seed, listener, track
+        self.order = Order(len(images), batch_size, seed, fabric.global_rank, fabric.world_size)
+        self.wrapped = fabric.setup_module(model)
+        self.adam = torch.optim.Adam(model.parameters(), lr=lr)
+        self.optimizer = fabric.setup_optimizers(self.adam)
+        self.record = Record(fabric)
+        self.stopping = False
+        self.saved_at = time.perf_counter()
+
+    def run(self, position: Position = Position()) -> None:
+        """Train from `position` to the end.
+
+        Raises
+        ------
+        NearfarError
+            If the loss is no longer finite; the last checkpoint is from before.
+        Interrupted
+            After an interrupt or termination signal; a second signal interrupts at once.
+        """
+        self.model.train()
+        batches = load(self.images, self.order)
+        total = (self.epochs - position.epoch) * self.order.steps - position.step
+        steps = self._steps(batches, position)
+        with self._signals():
+            for at, rows, pixels in self.track(steps, self.objective.name, total):
+                self._step(at, rows, to_unit(pixels.to(self.fabric.device)))
+                self._look(at)
+        self.model.eval()
+
+    def _steps(self, batches: Any, position: Position) -> Iterator[tuple[Position, Tensor, Tensor]]:
+        """Every batch from `position` on; an epoch is closed before the next one begins."""
+        for epoch in range(position.epoch, self.epochs):
+            first = position.step if epoch == position.epoch else 0
+            self.order.epoch, self.order.first_step = epoch, first
+            began = time.perf_counter()
+            if first == 0:
+                self.record = Record(self.fabric)
+                self.objective.start_epoch(epoch, self.model.encoder)
+            seen = 0
+            for step, (rows, pixels) in enumerate(batches, start=first):
+                yield Position(epoch, step), rows, pixels
+                seen += self.order.batch_size(step)
+            self._close_epoch(epoch, seen, time.perf_counter() - began)
+
+    def _step(self, at: Position, rows: Tensor, images: Tensor) -> None:
+        draws = np.random.SeedSequence((*self.seed, at.epoch, at.step, self.fabric.global_rank))
+        torch.manual_seed(int(draws.generate_state(1)[0]))
+        size = self.order.batch_size(at.step)
+        result = self.objective(self.wrapped, rows, images, at.epoch + at.step / self.order.steps)
+        self.optimizer.zero_grad()
+        # Gradients are averaged over processes: the weight makes that the mean over all images.
+        self.fabric.backward(result.loss * (len(rows) * self.fabric.world_size / size))
+        self.optimizer.step()
+        self.record.add(result)
+
+    def _look(self, at: Position) -> None:
+        """Stop for a signal or a loss that is not finite; keep a checkpoint now and then."""
+        following = Position(at.epoch, at.step + 1)
+        if following.step == self.order.steps:
+            following = Position(at.epoch + 1)
+        if self.stopping:
+            if following.step > 0:
+                self._checkpoint(following)
+                raise Interrupted
+            return
+        if following.step % LOOK_EVERY == 0 and following.step > 0:
+            due = time.perf_counter() - self.saved_at > CHECKPOINT_SECONDS
+            self._check_loss(at.epoch)
+            if self.fabric.broadcast(due):
+                self._checkpoint(following)
+
+    def _close_epoch(self, epoch: int, seen: int, seconds: float) -> None:
+        self._check_loss(epoch)
+        line = {
+            "phase": self.objective.name,
+            "epoch": epoch + 1,
+            **self.record.means(),
+            "dead_codes": self.record.dead_codes(),
+            "effective_rank": self.record.effective_rank(),
+            "seconds": seconds,
+            "images_per_second": seen / seconds,
+        }
+        self.listener.epoch(line)
+        self._checkpoint(Position(epoch + 1))
+        if self.stopping:
+            raise Interrupted
+
+    def _check_loss(self, epoch: int) -> None:
+        if not math.isfinite(self.record.means()["loss"]):
+            raise NearfarError(
+                f"the loss is no longer finite in epoch {epoch + 1} of phase "
+                f"{self.objective.name!r}: the last checkpoint is from before; "
+                "try again with a lower learning rate"
+            )
+
+    def _checkpoint(self, position: Position) -> None:
+        self._check_loss(position.epoch)
+        self.listener.checkpoint(position, self._state())
+        self.saved_at = time.perf_counter()
+
+    def _state(self) -> dict[str, Tensor]:
+        optimizer = self.adam.state_dict()["state"]
+        return {
+            **_prefixed("model.", self.model.state_dict()),
+            **{f"adam.{i}.{k}": v for i, kept in optimizer.items() for k, v in kept.items()},
+            **_prefixed("objective.", self.objective.state()),
+            **_prefixed("record.", self.record.state()),
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from what the listener was given to keep."""
+        self.model.load_state_dict(strip("model.", state))
+        self.objective.load_state(strip("objective.", state))
+        on_device = {k: v.to(self.fabric.device) for k, v in strip("record.", state).items()}
+        self.record.load_state(on_device)
+        kept: dict[int, dict[str, Tensor]] = {}
+        for name, value in strip("adam.", state).items():
+            index, _, key = name.partition(".")
+            kept.setdefault(int(index), {})[key] = value
+        self.adam.load_state_dict(
+            {"state": kept, "param_groups": self.adam.state_dict()["param_groups"]}
+        )
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Turn the first interrupt or termination signal into a stop after the present step."""
+        alone = self.fabric.world_size == 1
+        if not alone or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if self.stopping:
+                raise KeyboardInterrupt
+            self.stopping = True
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def strip(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names start with `prefix`, without it."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + k: v for k, v in tensors.items()}

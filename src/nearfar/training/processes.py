@@ -1,0 +1,41 @@
+"""What several training processes do together; with one process each of these does nothing."""
+
+from __future__ import annotations
+
+import os
+from typing import cast
+
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from nearfar.training.config import TrainConfig
+
+_PRECISION = {"32": "32-true", "bf16": "bf16-mixed"}
+
+
+def launch(config: TrainConfig) -> Fabric:
+    """Join the processes that torchrun or `fabric run` started, or be the only one."""
+    precision = _PRECISION[config.precision]
+    if os.environ.get("LT_CLI_USED") == "1":
+        fabric = Fabric(precision=precision)
+    else:
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
+        fabric = Fabric(
+            accelerator=config.device, devices=local, num_nodes=nodes, precision=precision
+        )
+    fabric.launch()
+    return fabric
+
+
+def share(fabric: Fabric, n: int) -> range:
+    """Return this process's part of the rows 0…n−1."""
+    rank, size = fabric.global_rank, fabric.world_size
+    return range(n * rank // size, n * (rank + 1) // size)
+
+
+def all_sum(fabric: Fabric, values: Tensor) -> Tensor:
+    """Sum a tensor over the processes."""
+    if fabric.world_size == 1:
+        return values
+    return cast(Tensor, fabric.all_reduce(values, reduce_op="sum"))

@@ -1,0 +1,90 @@
+"""What is recorded of an epoch."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from nearfar.training.objective import Step
+from nearfar.training.processes import all_sum
+
+#: Codes kept for the effective rank.
+RANK_ROWS = 2048
+
+
+class Record:
+    """Running means of an objective's terms over an epoch, and the health of the codes.
+
+    The means can be kept in the middle of an epoch and continued: see `state`.
+    """
+
+    def __init__(self, fabric: Fabric) -> None:
+        self.fabric = fabric
+        self.sums: dict[str, Tensor] = {}
+        self.peak = torch.tensor(-torch.inf, device=fabric.device)
+        self.latest: deque[Tensor] = deque()
+
+    def add(self, step: Step) -> None:
+        """Take in one batch, seen by this process."""
+        codes = step.output.codes.detach().flatten(1).float()
+        count = torch.tensor(float(len(codes)), device=codes.device)
+        for name, term in {"loss": step.loss.detach(), **step.terms}.items():
+            self.sums[name] = self.sums.get(name, torch.zeros_like(count)) + term * count
+        self.sums["images"] = self.sums.get("images", torch.zeros_like(count)) + count
+        self.peak = torch.maximum(self.peak, codes.amax(0))
+        self.latest.append(codes)
+        while sum(map(len, self.latest)) - len(self.latest[0]) >= RANK_ROWS:
+            self.latest.popleft()
+
+    def means(self) -> dict[str, float]:
+        """Return each term, a mean over all images of all processes so far."""
+        sums = {name: all_sum(self.fabric, total) for name, total in self.sums.items()}
+        images = sums.pop("images")
+        return {name: (total / images).item() for name, total in sums.items()}
+
+    def dead_codes(self) -> int:
+        """Return how many units of the code were zero for every image of the epoch."""
+        alive = all_sum(self.fabric, (self.peak > 0).long())
+        return int((alive == 0).sum())
+
+    def effective_rank(self) -> float:
+        """Return how many dimensions the latest codes fill, `effective_rank` of them."""
+        return effective_rank(torch.cat(list(self.latest)))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the sums over all processes, and the largest value of each code unit."""
+        return {k: all_sum(self.fabric, v) for k, v in self.sums.items()} | {"peak": self.peak}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from what `state` gave: the first process takes it all."""
+        self.sums = {k: v * self.fabric.is_global_zero for k, v in state.items() if k != "peak"}
+        self.peak = state["peak"]
+
+
+def effective_rank(codes: Tensor) -> float:
+    """Exponential of the entropy of the normalized singular values of centered codes [1]_.
+
+    Parameters
+    ----------
+    codes : Tensor
+        float[n, d].
+
+    Returns
+    -------
+    float
+        From 1 (all codes on a line) to d (all directions alike); 0 if all codes are the same.
+
+    References
+    ----------
+    .. [1] O. Roy and M. Vetterli, "The effective rank: a measure of effective dimensionality",
+       EUSIPCO 2007.
+    """
+    values = torch.linalg.svdvals(codes - codes.mean(0))
+    if not values.sum() > 0:
+        return 0.0
+    shares = values / values.sum()
+    return float(torch.special.entr(shares).sum().exp())

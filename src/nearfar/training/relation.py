@@ -1,0 +1,199 @@
+"""Relational training: the frozen reference, its bank, and the search for near and far samples."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from nearfar.data import Images, to_unit
+from nearfar.models import Output, apply
+from nearfar.neighbors import ClusteredFinder, ExactFinder, Finder, Neighbors, allocate_rows
+from nearfar.neighbors.similarity import ZERO_NORM, fit_similarity
+from nearfar.progress import Track, silent
+from nearfar.relational.objective import relational_loss, relational_terms
+from nearfar.training.config import TrainConfig
+from nearfar.training.objective import Step
+from nearfar.training.processes import all_sum, share
+
+#: Queries searched for at a time.
+SEARCH_ROWS = 8192
+
+
+class Relation:
+    """Neighborhood-relational encoding as a training objective (Eq. 5).
+
+    Near and far samples are those of the reconstruction X′, as the paper asks. Searching at every
+    step takes R_𝒜(X′) as it is now; searching once an epoch takes it as it was when the sample
+    was last seen, which costs no forward pass, and R_𝒜(X) before anything was seen.
+
+    Parameters
+    ----------
+    reference : nn.Module
+        The encoder 𝒜; a frozen copy is kept.
+    folder : Path, optional
+        Where the bank goes when `config.bank` is "disk"; all processes must see it.
+    """
+
+    name = "relational"
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        reference: nn.Module,
+        images: Images,
+        fabric: Fabric,
+        *,
+        folder: Path | None = None,
+        track: Track = silent,
+    ) -> None:
+        self.config = config
+        self.images, self.fabric, self.track = images, fabric, track
+        self.folder = folder if config.bank == "disk" else None
+        self.schedule = config.schedule()
+        self.searching = self.schedule.start.relational or self.schedule.end.relational
+        self.found: Neighbors | None = None
+        self._set_reference(reference)
+        self.recent = self._allocate("recent", self.bank.shape[1])
+        self.visited = torch.zeros(len(images), dtype=torch.bool, device=self.bank.device)
+
+    def _set_reference(self, reference: nn.Module) -> None:
+        self.reference = copy.deepcopy(reference).to(self.fabric.device).eval()
+        self.reference.requires_grad_(False)
+        self.bank = self._make_bank()
+        self.similarity = fit_similarity(self.config.similarity, self.bank)
+        if self.searching:
+            self.finder = make_finder(self.config).fit(self.bank, self.similarity)
+
+    @torch.no_grad()
+    def _make_bank(self) -> Tensor:
+        """Codes of all images by the reference, float[n, d]; each process computes its share."""
+        one = to_unit(self.images[0]).unsqueeze(0).to(self.fabric.device)
+        bank = self._allocate("bank", self._encode(one).shape[1])
+        rows = share(self.fabric, len(self.images))
+        for indices, codes in apply(
+            self._encode, self.images, device=self.fabric.device, rows=rows, track=self.track
+        ):
+            bank[indices.to(bank.device)] = codes.to(bank.device)
+        return self._combine(bank)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        with self.fabric.autocast():
+            codes: Tensor = self.reference(images)
+        return codes.float()
+
+    def _allocate(self, name: str, size: int) -> Tensor:
+        """A row for each image: on this process's device, or in one file that all share."""
+        if self.folder is None:
+            return torch.zeros(len(self.images), size, device=self.fabric.device)
+        path = self.folder / f"{name}.npy"
+        if self.fabric.is_global_zero:
+            allocate_rows(len(self.images), size, path)
+        self.fabric.barrier()
+        return allocate_rows(len(self.images), size, path)
+
+    def _combine(self, rows: Tensor) -> Tensor:
+        """Rows that each process filled in part, zero elsewhere, as a whole."""
+        if self.folder is not None:
+            self.fabric.barrier()
+            return rows
+        return all_sum(self.fabric, rows)
+
+    def start_epoch(self, epoch: int, encoder: nn.Module) -> None:
+        """Take over a new reference if one is due; search for everything if it is done by epoch."""
+        refresh = self.config.refresh
+        fresh = epoch == 0 or (refresh > 0 and epoch % refresh == 0)
+        if fresh and epoch > 0:
+            self._set_reference(encoder)
+        if self.searching and self.config.search == "epoch":
+            self._share_recent()
+            self.found = self._search_all(self.bank if fresh else self.recent, epoch)
+
+    def _search_all(self, queries: Tensor, draw: int) -> Neighbors:
+        """Search for every image; each process takes its share."""
+        mine = share(self.fabric, len(queries))
+        table = torch.zeros(
+            2, len(queries), self.config.neighbors, dtype=torch.int64, device=self.bank.device
+        )
+        starts = range(mine.start, mine.stop, SEARCH_ROWS)
+        for start in self.track(starts, "searching", len(starts)):
+            rows = torch.arange(start, min(start + SEARCH_ROWS, mine.stop), device=table.device)
+            found = self.finder.search(queries[rows], rows, draw)
+            table[0, rows], table[1, rows] = found.near, found.far
+        return Neighbors(*all_sum(self.fabric, table))
+
+    def _share_recent(self) -> None:
+        """Let every process know the codes that the others saw."""
+        if self.folder is None and self.fabric.world_size > 1:
+            summed = all_sum(self.fabric, self.recent * self.visited.unsqueeze(1))
+            anyone = all_sum(self.fabric, self.visited.long()) > 0
+            self.recent = torch.where(anyone.unsqueeze(1), summed, self.recent)
+        else:
+            self.fabric.barrier()
+        self.visited.zero_()
+
+    def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
+        """See `Objective`."""
+        output: Output = model(images)
+        codes = self._encode(output.reconstruction)
+        pixel = mse_loss(output.reconstruction.float(), images)
+        rows = rows.to(self.bank.device)
+        found = self._neighbors(rows, codes.detach(), int(epoch))
+        terms = relational_terms(
+            codes,
+            self._codes(rows),
+            self._codes(found.near),
+            self._codes(found.far),
+            self.similarity,
+            self.config.reduction,
+        )
+        loss = relational_loss(terms, self.schedule.at(epoch / self.config.epochs))
+        if self.config.pixel_weight:
+            loss = loss + self.config.pixel_weight * pixel
+        recorded = terms._asdict() if self.searching else {"own": terms.own}
+        zero = (codes.detach().norm(dim=1) < ZERO_NORM).float().mean()
+        recorded |= {"pixel": pixel, "zero_codes": zero}
+        return Step(loss, output, {name: term.detach() for name, term in recorded.items()})
+
+    def _neighbors(self, rows: Tensor, codes: Tensor, draw: int) -> Neighbors:
+        """Rows of the bank near to and far from the reconstructions of some images."""
+        if not self.searching:
+            return Neighbors(*rows.new_empty(2, len(rows), 0))
+        if self.found is None:
+            return self.finder.search(codes.to(self.bank.device), rows, draw)
+        self.recent[rows] = codes.to(self.recent.device)
+        self.visited[rows] = True
+        return Neighbors(self.found.near[rows], self.found.far[rows])
+
+    def _codes(self, rows: Tensor) -> Tensor:
+        return self.bank[rows].to(self.fabric.device)
+
+    def state(self) -> Mapping[str, Tensor]:
+        """The reference, and when searching by epoch, what was found and seen."""
+        state = {f"reference.{k}": v for k, v in self.reference.state_dict().items()}
+        if self.found is not None:
+            self._share_recent()
+            state |= {"near": self.found.near, "far": self.found.far}
+            if self.folder is None:
+                state["recent"] = self.recent
+        return state
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """See `Objective`."""
+        device = self.bank.device
+        if "near" in state:
+            self.found = Neighbors(state["near"].to(device), state["far"].to(device))
+        if "recent" in state:
+            self.recent = state["recent"].to(device)
+
+
+def make_finder(config: TrainConfig) -> Finder:
+    """Return the finder that a configuration asks for."""
+    if config.finder == "exact":
+        return ExactFinder(config.neighbors)
+    return ClusteredFinder(config.neighbors, config.clusters, seed=config.seed)

@@ -1,0 +1,33 @@
+"""What tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real data sets, or a skip that says where it was looked for."""
+    root = Path(os.environ.get("NEARFAR_DATA", SHARED_DATA))
+    if not root.is_dir():
+        pytest.skip(f"no real data: set NEARFAR_DATA, or put the data sets in {root}")
+    return root
+
+
+@pytest.fixture(scope="session")
+def digits() -> np.ndarray:
+    """1,797 real digits of 8×8 pixels, uint8[n, 8, 8], that ship with scikit-learn."""
+    return (load_digits().images * 15.9).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def digit_labels() -> np.ndarray:
+    """Their labels, int64[n]."""
+    return load_digits().target

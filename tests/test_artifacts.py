@@ -1,0 +1,168 @@
+"""The run folder: complete or absent, never half, and never a pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from nearfar import artifacts
+from nearfar.data import ArrayImages
+from nearfar.errors import NearfarError
+from nearfar.files import atomic_path, claim_output
+from nearfar.training.config import TrainConfig
+from nearfar.training.train import train
+
+CONFIG = TrainConfig(pretrain_epochs=1, epochs=1, code_size=6, clusters=3, device="cpu")
+
+
+@pytest.fixture
+def run(tmp_path, digits):
+    folder = tmp_path / "run"
+    train(ArrayImages(digits[:100, None]), CONFIG, folder=folder)
+    return folder
+
+
+def change_config(folder, **changes):
+    path = folder / artifacts.CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_run_comes_back_as_it_was(tmp_path, digits):
+    images = ArrayImages(digits[:100, None])
+    trained = train(images, CONFIG, folder=tmp_path / "run")
+    run = artifacts.read_run(tmp_path / "run")
+    for ours, theirs in (
+        (trained.autoencoder, run.autoencoder),
+        (trained.pretrained, run.pretrained),
+    ):
+        for name, tensor in ours.state_dict().items():
+            assert torch.equal(tensor, theirs.state_dict()[name])
+    np.testing.assert_array_equal(run.codes, trained.codes)
+    assert run.config == trained.config
+    assert artifacts.read_log(tmp_path / "run") == trained.log
+    assert not run.autoencoder.training
+
+
+def test_a_run_holds_what_the_documents_say_and_nothing_else(run):
+    assert {path.name for path in run.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "codes.npy",
+        "log.jsonl",
+    }
+
+
+def test_files_have_the_usual_permissions(run, tmp_path):
+    (tmp_path / "usual").touch()
+    usual = (tmp_path / "usual").stat().st_mode
+    assert {path.stat().st_mode for path in run.iterdir()} == {usual}
+
+
+@pytest.mark.parametrize(
+    ("harm", "culprit"),
+    [
+        (lambda run: (run / "config.json").unlink(), "is not a run"),
+        (lambda run: (run / "config.json").write_text("{"), "is damaged"),
+        (lambda run: (run / "config.json").write_text("[]"), "is damaged"),
+        (lambda run: change_config(run, pixel_range=None), "is damaged"),
+        (lambda run: change_config(run, format=artifacts.FORMAT + 1), "install a newer"),
+        (lambda run: (run / "model.safetensors").unlink(), "no trained model"),
+        (lambda run: (run / "model.safetensors").write_bytes(b"x" * 100), "is damaged"),
+        (
+            lambda run: (run / "model.safetensors").write_bytes(
+                (run / "model.safetensors").read_bytes()[:-9]
+            ),
+            "is damaged",
+        ),
+        (lambda run: (run / "codes.npy").unlink(), "is damaged"),
+        (
+            lambda run: change_config(
+                run, architecture={"shape": [1, 8, 8], "code_size": 7, "widths": [16, 32]}
+            ),
+            "of another network",
+        ),
+        (lambda run: change_config(run, architecture=None), "give its encoder and decoder"),
+    ],
+)
+def test_runs_that_cannot_be_read(run, harm, culprit):
+    harm(run)
+    with pytest.raises(NearfarError, match=culprit) as caught:
+        artifacts.read_run(run)
+    assert "\n" not in str(caught.value)
+    assert str(run) in str(caught.value)
+
+
+def test_a_run_that_is_not_there(tmp_path):
+    with pytest.raises(NearfarError, match="does not exist"):
+        artifacts.read_run(tmp_path / "nowhere")
+
+
+def test_codes_with_pickled_objects_are_refused(run):
+    np.save(run / "codes.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(NearfarError, match="is damaged"):
+        artifacts.read_run(run)
+
+
+def test_a_log_cut_short_by_a_crash_loses_only_its_last_line(run):
+    whole = artifacts.read_log(run)
+    path = run / artifacts.LOG
+    path.write_text(path.read_text()[:-10])
+    assert artifacts.read_log(run) == whole[:-1]
+
+
+def test_an_existing_run_is_replaced_only_when_asked(run, digits):
+    images = ArrayImages(digits[:100, None])
+    with pytest.raises(NearfarError, match="--overwrite"):
+        train(images, CONFIG, folder=run)
+    train(images, replace(CONFIG, code_size=9), folder=run, overwrite=True)
+    assert artifacts.read_run(run).codes.shape == (100, 9)
+
+
+def test_what_is_not_a_run_is_never_replaced(tmp_path, digits):
+    precious = tmp_path / "photos" / "wedding.jpg"
+    precious.parent.mkdir()
+    precious.write_text("dear")
+    with pytest.raises(NearfarError, match="exists already"):
+        train(ArrayImages(digits[:100, None]), CONFIG, folder=precious.parent, overwrite=True)
+    assert precious.read_text() == "dear"
+
+
+def test_a_run_is_not_replaced_by_one_that_cannot_begin(run, digits):
+    impossible = replace(CONFIG, neighbors=1000)
+    with pytest.raises(NearfarError, match="neighbors=1000"):
+        train(ArrayImages(digits[:100, None]), impossible, folder=run, overwrite=True)
+    artifacts.read_run(run)
+
+
+def test_a_failed_write_leaves_the_good_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("good")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "good"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("good")
+    with pytest.raises(NearfarError, match="no room"), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+    assert path.read_text() == "good"
+
+
+def test_outputs_are_claimed_only_when_free(tmp_path):
+    claim_output(tmp_path / "new" / "file", overwrite=False)
+    assert (tmp_path / "new").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(NearfarError, match="exists already"):
+        claim_output(tmp_path / "file", overwrite=False)
+    claim_output(tmp_path / "file", overwrite=True)
+    with pytest.raises(NearfarError, match="cannot be made"):
+        claim_output(tmp_path / "file" / "under", overwrite=False)

@@ -1,0 +1,83 @@
+"""Loading batches, in this process and in others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from nearfar.data import ArrayImages, Images, arrays, in_order, load, open_images
+from nearfar.errors import NearfarError
+
+COUNT = 23
+
+
+@pytest.fixture
+def kept() -> Images:
+    pixels = torch.randint(0, 256, (COUNT, 1, 9, 8), dtype=torch.uint8)
+    return ArrayImages(pixels)
+
+
+@pytest.fixture
+def on_disk(tmp_path: Path, kept: Images, monkeypatch: pytest.MonkeyPatch) -> Images:
+    """The same images in files, which are not kept."""
+    for number, image in enumerate(kept.__getitems__(range(COUNT))):
+        Image.fromarray(image[0].numpy()).save(tmp_path / f"{number:02}.png")
+    monkeypatch.setattr(arrays, "IN_MEMORY_BYTES", 0)
+    return open_images(tmp_path)
+
+
+@given(count=st.integers(0, 300), batch_size=st.integers(1, 100))
+def test_in_order_covers_every_image_once(count: int, batch_size: int) -> None:
+    batches = in_order(count, batch_size)
+    assert [number for batch in batches for number in batch] == list(range(count))
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor, tuple])
+def test_batches_come_with_their_numbers(kept: Images, kind: type) -> None:
+    batches = [kind([3, 1, 22]), kind([0])]
+    loader = load(kept, batches)
+    assert loader.num_workers == 0
+    assert len(loader) == 2
+    for _ in range(2):
+        (first, pixels), (second, _) = loader
+        assert (first.tolist(), second.tolist()) == ([3, 1, 22], [0])
+        assert first.dtype == torch.int64
+        torch.testing.assert_close(pixels, kept.__getitems__([3, 1, 22]))
+
+
+def test_workers_read_what_this_process_reads(kept: Images, on_disk: Images) -> None:
+    assert not on_disk.in_memory
+    loader = load(on_disk, in_order(COUNT, 5))
+    assert loader.num_workers > 0
+    for _ in range(2):
+        pixels = torch.cat([batch for _, batch in loader])
+        torch.testing.assert_close(pixels, kept.__getitems__(range(COUNT)))
+
+
+def test_workers_can_be_spawned(kept: Images, on_disk: Images) -> None:
+    loader = load(on_disk, in_order(COUNT, 10), workers=1)
+    loader.multiprocessing_context = "spawn"
+    pixels = torch.cat([batch for _, batch in loader])
+    torch.testing.assert_close(pixels, kept.__getitems__(range(COUNT)))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_stays_one_line(on_disk: Images, tmp_path: Path, workers: int) -> None:
+    (tmp_path / "07.png").unlink()
+    loader = load(on_disk, in_order(COUNT, 5), workers=workers)
+    with pytest.raises(NearfarError, match=r"07\.png' can no longer be read") as raised:
+        list(loader)
+    assert "\n" not in str(raised.value)
+
+
+def test_loading_leaves_the_random_numbers_alone(kept: Images) -> None:
+    before = torch.get_rng_state()
+    list(load(kept, in_order(COUNT, 5)))
+    assert torch.equal(torch.get_rng_state(), before)

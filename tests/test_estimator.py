@@ -1,0 +1,154 @@
+"""NRE keeps scikit-learn's contract, and speaks the caller's layouts and scales."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from nearfar import NRE
+from nearfar.data import ArrayImages
+from nearfar.errors import NearfarError
+from nearfar.training.config import TrainConfig
+
+QUICK = {"pretrain_epochs": 2, "epochs": 2, "code_size": 12, "clusters": 4, "device": "cpu"}
+
+
+@parametrize_with_checks(
+    [NRE(pretrain_epochs=1, epochs=1, code_size=4, clusters=1, device="cpu")],
+)
+def test_scikit_learn_contract(estimator, check):
+    check(estimator)
+
+
+def test_parameters_are_those_of_training():
+    ours = {k: v.default for k, v in inspect.signature(NRE).parameters.items()}
+    for name, parameter in inspect.signature(TrainConfig).parameters.items():
+        if name != "bank":
+            assert ours[name] == parameter.default, name
+
+
+@pytest.fixture(scope="module")
+def model(digits):
+    return NRE(**QUICK).fit(digits[:300])
+
+
+def test_codes_and_reconstructions_have_the_shapes_of_the_caller(model, digits):
+    images = digits[:7]
+    assert model.transform(images).shape == (7, 12)
+    assert model.transform(images).dtype == np.float32
+    reconstruction = model.reconstruct(images)
+    assert reconstruction.shape == images.shape
+    assert reconstruction.dtype == np.uint8
+    np.testing.assert_array_equal(
+        model.inverse_transform(model.transform(images)), reconstruction
+    )
+
+
+def test_layouts_of_the_same_images_give_the_same_codes(model, digits):
+    images = digits[:7]
+    expected = model.transform(images)
+    for same in (images.reshape(7, -1), images[..., None], ArrayImages(images[:, None])):
+        np.testing.assert_allclose(model.transform(same), expected, rtol=1e-5)
+    assert model.reconstruct(images.reshape(7, -1)).shape == (7, 64)
+    assert model.reconstruct(images[..., None]).shape == (7, 8, 8, 1)
+
+
+def test_scales_of_the_same_images_give_the_same_codes(digits):
+    images = digits[:100]
+    expected = NRE(**QUICK).fit_transform(images)
+    unit = images.astype(np.float64) / 255
+    np.testing.assert_allclose(NRE(**QUICK).fit_transform(unit), expected, rtol=1e-3, atol=1e-4)
+    shifted = np.concatenate([unit * 20 - 10, np.full((1, 8, 8), -10.0), np.full((1, 8, 8), 10.0)])
+    codes = NRE(**QUICK).fit(shifted)
+    assert codes.pixel_range_ == (-10, 10)
+    assert np.abs(codes.reconstruct(shifted)).max() <= 10
+
+
+def test_color_images(digits):
+    color = np.stack([digits[:50], digits[50:100], digits[100:150]], axis=-1)
+    model = NRE(**QUICK).fit(color)
+    assert model.shape_ == (3, 8, 8)
+    assert model.reconstruct(color).shape == color.shape
+    flat = NRE(**QUICK, image_shape=(8, 8, 3)).fit(color.reshape(50, -1))
+    np.testing.assert_allclose(
+        flat.transform(color.reshape(50, -1)), model.transform(color), rtol=1e-5
+    )
+
+
+def test_codes_of_training_images_are_kept(model, digits):
+    np.testing.assert_allclose(model.codes_, model.transform(digits[:300]), rtol=1e-4, atol=1e-5)
+
+
+def test_neighbors_of_a_training_image(model, digits):
+    distances, rows = model.kneighbors(n_neighbors=3)
+    assert rows.shape == distances.shape == (300, 3)
+    assert (rows != np.arange(300)[:, None]).all(), "without itself"
+    assert (np.diff(distances) >= -1e-6).all()
+    _, itself = model.kneighbors(digits[:20], n_neighbors=1)
+    assert (itself[:, 0] == np.arange(20)).mean() > 0.9, "a query is its own nearest"
+    far_distances, _ = model.kneighbors(n_neighbors=3, far=True)
+    assert (far_distances > distances).all()
+    np.testing.assert_array_equal(model.kneighbors(n_neighbors=3, return_distance=False), rows)
+
+
+def test_a_saved_model_comes_back(model, digits, tmp_path):
+    model.save(tmp_path / "run")
+    again = NRE.load(tmp_path / "run")
+    np.testing.assert_array_equal(again.transform(digits), model.transform(digits))
+    np.testing.assert_array_equal(again.reconstruct(digits[:5]), model.reconstruct(digits[:5]))
+    np.testing.assert_array_equal(
+        again.kneighbors(n_neighbors=2)[1], model.kneighbors(n_neighbors=2)[1]
+    )
+    assert again.log_ == model.log_
+    assert again.get_params() == model.get_params()
+    with pytest.raises(NearfarError, match="exists already"):
+        model.save(tmp_path / "run")
+
+
+def test_a_pipeline_and_a_clone(digits, digit_labels):
+    pipeline = make_pipeline(NRE(**QUICK), LogisticRegression(max_iter=500))
+    pipeline.fit(digits[:300].reshape(300, -1), digit_labels[:300])
+    score = pipeline.score(digits[300:].reshape(-1, 64), digit_labels[300:])
+    assert score > 0.5, "far above the 0.1 of chance"
+    assert clone(pipeline).get_params()["nre__code_size"] == 12
+    assert pipeline[:1].get_feature_names_out()[0] == "nre0"
+
+
+def test_a_network_of_the_callers_own(digits, tmp_path):
+    encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5))
+    decoder = torch.nn.Sequential(torch.nn.Linear(5, 64), torch.nn.Unflatten(1, (1, 8, 8)))
+    model = clone(NRE(**QUICK, encoder=encoder, decoder=decoder)).fit(digits[:100])
+    model.save(tmp_path / "run")
+    with pytest.raises(NearfarError, match="give its encoder and decoder"):
+        NRE.load(tmp_path / "run")
+    again = NRE.load(tmp_path / "run", encoder=encoder, decoder=decoder)
+    np.testing.assert_array_equal(again.transform(digits[:9]), model.transform(digits[:9]))
+    with pytest.raises(NearfarError, match="of another network"):
+        NRE.load(tmp_path / "run", encoder=torch.nn.Linear(64, 6), decoder=decoder)
+
+
+@pytest.mark.parametrize(
+    ("call", "culprit"),
+    [
+        (lambda m, x: m.transform(np.zeros((2, 9, 9), np.uint8)), "81"),
+        (lambda m, x: m.transform(np.zeros((2, 4, 16), np.uint8)), r"\(4, 16, 1\)"),
+        (lambda m, x: m.transform(ArrayImages(np.zeros((2, 1, 9, 9), np.uint8))), r"\(1, 9, 9\)"),
+        (lambda m, x: m.inverse_transform(np.zeros((2, 11))), r"\(n, 12\)"),
+        (lambda m, x: m.kneighbors(n_neighbors=300), "300"),
+        (lambda m, x: NRE(**QUICK).fit(np.zeros((9, 8, 8, 4))), "1 or 3 channels"),
+        (lambda m, x: NRE(**QUICK).fit(np.full((9, 8, 8), np.nan)), "NaN"),
+        (lambda m, x: NRE(**QUICK, image_shape=(7, 8)).fit(np.zeros((9, 64))), "image_shape"),
+        (lambda m, x: NRE(**QUICK, encoder=torch.nn.Flatten()).fit(x), "go together"),
+        (lambda m, x: NRE(**{**QUICK, "device": "abacus"}).fit(x), "abacus"),
+    ],
+)
+def test_inputs_that_are_refused(model, digits, call, culprit):
+    with pytest.raises(ValueError, match=culprit):
+        call(model, digits[:50])

@@ -1,0 +1,60 @@
+"""Networks fit any image, and come back from their description."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nearfar.errors import NearfarError
+from nearfar.models import Architecture
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    channels=st.sampled_from([1, 3]),
+    height=st.integers(8, 70),
+    width=st.integers(8, 70),
+    code_size=st.integers(1, 40),
+)
+def test_any_size_is_reconstructed_at_its_size(channels, height, width, code_size):
+    shape = (channels, height, width)
+    images = torch.rand(2, *shape)
+    codes, reconstruction = Architecture(shape, code_size).build()(images)
+    assert codes.shape == (2, code_size)
+    assert reconstruction.shape == images.shape
+    assert (codes >= 0).all(), "codes pass a ReLU, as §3.1 says"
+    assert ((reconstruction >= 0) & (reconstruction <= 1)).all()
+
+
+def test_small_or_flat_inputs_get_a_dense_network():
+    images = torch.rand(2, 1, 1, 10)
+    architecture = Architecture((1, 1, 10), 4)
+    assert not architecture.convolutional
+    assert architecture.build()(images).reconstruction.shape == images.shape
+
+
+def test_widths_are_the_channels_of_the_encoder():
+    network = Architecture((1, 28, 28), 16, (5, 7)).build()
+    convolutions = [m for m in network.encoder if isinstance(m, torch.nn.Conv2d)]
+    assert [c.out_channels for c in convolutions] == [5, 7]
+
+
+def test_default_widths_leave_about_four_pixels():
+    assert Architecture((1, 28, 28)).widths == (16, 32, 64)
+    assert Architecture((3, 64, 64)).widths == (16, 32, 64, 128)
+    assert Architecture((3, 8, 8)).widths == (16, 32)
+
+
+def test_a_description_builds_the_same_network_again():
+    architecture = Architecture((3, 9, 12), 6, (4, 8))
+    again = Architecture.from_dict(architecture.to_dict())
+    assert again == architecture
+    again.build().load_state_dict(architecture.build().state_dict())
+
+
+@pytest.mark.parametrize("wrong", [{"code_size": 0}, {"widths": (16, 0)}])
+def test_sizes_below_one_are_refused(wrong):
+    with pytest.raises(NearfarError, match="at least 1"):
+        Architecture((1, 28, 28), **wrong)

@@ -1,0 +1,366 @@
+"""Training: what it records, how it goes on after an interruption, and in several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from nearfar import artifacts
+from nearfar.data import ArrayImages
+from nearfar.errors import NearfarError
+from nearfar.training.config import TrainConfig
+from nearfar.training.loop import Interrupted
+from nearfar.training.order import Order
+from nearfar.training.record import effective_rank
+from nearfar.training.train import train
+
+QUICK = TrainConfig(
+    pretrain_epochs=2, epochs=3, batch_size=64, code_size=12, clusters=5, device="cpu", lr=1e-3
+)
+
+
+@pytest.fixture
+def images(digits):
+    return ArrayImages(digits[:300, None])
+
+
+def weights(folder):
+    return load_file(folder / artifacts.MODEL)
+
+
+def assert_same_weights(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+class StopAt:
+    """A `Track` that interrupts the process, as Ctrl-C would, at one of the training steps."""
+
+    def __init__(self, step, number=signal.SIGINT):
+        self.left, self.number = step, number
+
+    def __call__(self, items, description, total):
+        for item in items:
+            if description in ("pretrain", "relational"):
+                self.left -= 1
+                if self.left == 0:
+                    os.kill(os.getpid(), self.number)
+            yield item
+
+
+# --- what it does --------------------------------------------------------------------------------
+
+
+def test_both_phases_lower_their_loss(images):
+    log = train(images, replace(QUICK, pretrain_epochs=6, epochs=4)).log
+    pretrain = [line["loss"] for line in log if line["phase"] == "pretrain"]
+    relational = [line["loss"] for line in log if line["phase"] == "relational"]
+    assert (len(pretrain), len(relational)) == (6, 4)
+    assert pretrain[-1] < pretrain[0]
+    assert relational[-1] < relational[0]
+
+
+def test_relational_training_starts_from_the_pretrained_network(images):
+    trained = train(images, replace(QUICK, lr=1e-12, epochs=1))
+    after, before = trained.autoencoder.state_dict(), trained.pretrained.state_dict()
+    for name in before:
+        torch.testing.assert_close(after[name], before[name])
+
+
+def test_a_line_of_the_log_says_what_happened(images):
+    line = train(images, QUICK).log[-1]
+    total = sum(w * line[k] for w, k in zip(QUICK.weights, ("own", "near", "far"), strict=True))
+    assert line["loss"] == pytest.approx(total, rel=1e-5)
+    assert line["epoch"] == 3
+    assert 0 <= line["dead_codes"] <= 12
+    assert 1 <= line["effective_rank"] <= 12
+    assert line["images_per_second"] > 0
+    assert {"pixel", "zero_codes", "seconds"} <= line.keys()
+
+
+def test_weights_1_0_0_do_not_search(images, monkeypatch):
+    def no_search(*arguments, **options):
+        raise AssertionError("searched")
+
+    monkeypatch.setattr("nearfar.neighbors.ClusteredFinder.search", no_search)
+    line = train(images, replace(QUICK, weights=(1, 0, 0))).log[-1]
+    assert "near" not in line
+    assert line["loss"] == pytest.approx(line["own"])
+
+
+def test_pixel_weight_holds_the_reconstruction(images):
+    config = replace(QUICK, pretrain_epochs=8, epochs=8, lr=3e-3)
+    without = train(images, config).log[-1]["pixel"]
+    held = train(images, replace(config, pixel_weight=10)).log[-1]["pixel"]
+    assert held < without
+
+
+def test_searching_each_epoch_is_searching_each_step_while_nothing_moves(images):
+    still = replace(QUICK, finder="exact", lr=1e-12, epochs=2)
+    by_step = train(images, replace(still, search="step")).log[-1]
+    by_epoch = train(images, still).log[-1]
+    for term in ("own", "near", "far"):
+        assert by_epoch[term] == pytest.approx(by_step[term], rel=1e-3)
+
+
+def test_scheduled_weights_reach_their_end(images):
+    config = replace(QUICK, epochs=20, weights=(1, 0, 0), end_weights=(0, 1, 0))
+    line = train(images, replace(config, weight_schedule="linear")).log[-1]
+    assert line["loss"] == pytest.approx(line["near"], rel=0.1)
+    assert abs(line["near"] - line["own"]) > 0.1 * line["near"], "so that the two can be told apart"
+
+
+def test_refreshing_the_reference_changes_what_is_learned(images):
+    once, twice = (train(images, replace(QUICK, refresh=k)).codes for k in (0, 1))
+    assert not torch.equal(once, twice)
+
+
+def test_a_network_of_the_callers_own(images):
+    encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5), torch.nn.Dropout())
+    decoder = torch.nn.Sequential(torch.nn.Linear(5, 64), torch.nn.Unflatten(1, (1, 8, 8)))
+    trained = train(images, QUICK, encoder=encoder, decoder=decoder)
+    assert trained.codes.shape == (300, 5)
+    assert trained.autoencoder.encoder is not encoder
+
+
+def test_a_network_that_does_not_fit_is_refused(images):
+    encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(63, 5))
+    with pytest.raises(NearfarError, match=r"\(1, 8, 8\)"):
+        train(images, QUICK, encoder=encoder, decoder=torch.nn.Linear(5, 64))
+    encoder[1] = torch.nn.Linear(64, 5)
+    with pytest.raises(NearfarError, match="expected .* the same"):
+        train(images, QUICK, encoder=encoder, decoder=torch.nn.Linear(5, 64))
+
+
+def test_training_leaves_the_random_numbers_of_the_caller_alone(images):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    train(images, replace(QUICK, pretrain_epochs=1, epochs=1))
+    assert torch.equal(torch.rand(3), expected)
+
+
+# --- the order of the images ---------------------------------------------------------------------
+
+
+@given(
+    n=st.integers(4, 200),
+    batch_size=st.integers(4, 70),
+    processes=st.integers(1, 4),
+    epoch=st.integers(0, 3),
+)
+def test_every_image_is_seen_once_an_epoch_whatever_the_processes(n, batch_size, processes, epoch):
+    alone = Order(n, batch_size, (0, 1))
+    alone.epoch = epoch
+    together = [Order(n, batch_size, (0, 1), rank, processes) for rank in range(processes)]
+    for order in together:
+        order.epoch = epoch
+    whole = list(alone)
+    assert sorted(np.concatenate(whole)) == list(range(n))
+    assert [len(batch) for batch in whole] == [alone.batch_size(i) for i in range(len(whole))]
+    assert max(map(len, whole)) <= batch_size
+    for batch, *parts in zip(whole, *together, strict=True):
+        assert list(batch) == [row for part in parts for row in part]
+
+
+def test_the_order_depends_on_seed_and_epoch():
+    order = Order(50, 10, (0, 1))
+    first = np.concatenate(list(order))
+    order.epoch = 1
+    assert not np.array_equal(first, np.concatenate(list(order)))
+    assert not np.array_equal(first, np.concatenate(list(Order(50, 10, (1, 1)))))
+
+
+# --- interruption --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"finder": "exact"},
+        {"search": "step"},
+        {"bank": "disk"},
+        {"refresh": 2, "epochs": 4},
+        {"weight_schedule": "cosine", "end_weights": (0.2, 0.4, 0.4)},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("step", [3, 10, 12, 18, 20])
+def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path, images, changes, step):
+    """With 5 steps an epoch: in the first phase, at its end, in the second, at an epoch's end."""
+    config = replace(QUICK, **changes)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(images, config, folder=whole)
+    with pytest.raises(Interrupted):
+        train(images, config, folder=parts, track=StopAt(step))
+    assert not artifacts.is_finished(parts)
+    train(images, config, folder=parts, resume=True)
+    assert_same_weights(weights(whole), weights(parts))
+    timeless = [
+        [{k: v for k, v in line.items() if "second" not in k} for line in artifacts.read_log(run)]
+        for run in (whole, parts)
+    ]
+    for line, again in zip(*timeless, strict=True):
+        rank, rank_again = line.pop("effective_rank"), again.pop("effective_rank")
+        assert line == pytest.approx(again)
+        assert rank == pytest.approx(rank_again, rel=0.5), "of the codes since the interruption"
+    assert not (parts / artifacts.CHECKPOINT).exists()
+    assert not (parts / artifacts.BANK).exists()
+
+
+def test_resuming_a_network_that_draws_random_numbers(tmp_path, images):
+    encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 9), torch.nn.Dropout())
+    decoder = torch.nn.Sequential(torch.nn.Linear(9, 64), torch.nn.Unflatten(1, (1, 8, 8)))
+    network = {"encoder": encoder, "decoder": decoder}
+    train(images, QUICK, folder=tmp_path / "whole", **network)
+    with pytest.raises(Interrupted):
+        train(images, QUICK, folder=tmp_path / "parts", track=StopAt(12), **network)
+    train(images, QUICK, folder=tmp_path / "parts", resume=True, **network)
+    assert_same_weights(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_termination_is_an_interruption_too(tmp_path, images):
+    with pytest.raises(Interrupted):
+        train(images, QUICK, folder=tmp_path / "run", track=StopAt(7, signal.SIGTERM))
+    assert artifacts.read_checkpoint(tmp_path / "run")[1] == {
+        "phase": "pretrain",
+        "epoch": 1,
+        "step": 2,
+    }
+
+
+def test_killed_in_the_middle_of_an_epoch(tmp_path, digits):
+    data, whole, parts = tmp_path / "digits.npy", tmp_path / "whole", tmp_path / "parts"
+    np.save(data, digits)
+    choices = "--pretrain-epochs 2 --epochs 30 --batch-size 16 --code-size 12 --device cpu".split()
+    command = [sys.executable, "-m", "nearfar", "train", str(data), *choices, "--out"]
+    subprocess.run([*command, whole], check=True, capture_output=True)
+
+    process = subprocess.Popen([*command, parts], stderr=subprocess.PIPE)
+    log = parts / artifacts.LOG
+    while process.poll() is None and (not log.exists() or len(log.read_text().splitlines()) < 5):
+        time.sleep(0.01)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not artifacts.is_finished(parts), "killed too late to show anything"
+    subprocess.run([*command, parts, "--resume"], check=True, capture_output=True)
+    assert_same_weights(weights(whole), weights(parts))
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path, images):
+    run = tmp_path / "run"
+    with pytest.raises(NearfarError, match="no longer finite in epoch 1 of phase 'relational'"):
+        train(images, replace(QUICK, lr=1e30), folder=run)
+    saved, place = artifacts.read_checkpoint(run)
+    assert place == {"phase": "pretrain", "epoch": 2, "step": 0}
+    assert all(torch.isfinite(tensor).all() for tensor in saved.values())
+    train(images, QUICK, folder=run, resume=True)
+    assert artifacts.is_finished(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "culprit"), [({"code_size": 7}, "code_size=12, not 7"), ({"seed": 3}, "seed=0")]
+)
+def test_resuming_with_other_choices_is_refused(tmp_path, images, change, culprit):
+    with pytest.raises(Interrupted):
+        train(images, QUICK, folder=tmp_path / "run", track=StopAt(7))
+    with pytest.raises(NearfarError, match=culprit):
+        train(images, replace(QUICK, **change), folder=tmp_path / "run", resume=True)
+
+
+def test_resuming_on_other_images_is_refused(tmp_path, images, digits):
+    with pytest.raises(Interrupted):
+        train(images, QUICK, folder=tmp_path / "run", track=StopAt(7))
+    with pytest.raises(NearfarError, match="images=300, not 299"):
+        train(ArrayImages(digits[:299, None]), QUICK, folder=tmp_path / "run", resume=True)
+
+
+def test_resuming_a_finished_run_is_refused(tmp_path, images):
+    train(images, QUICK, folder=tmp_path / "run")
+    with pytest.raises(NearfarError, match="is finished"):
+        train(images, QUICK, folder=tmp_path / "run", resume=True)
+
+
+# --- several processes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bank", ["memory", "disk"])
+def test_two_processes_learn_what_one_does(tmp_path, digits, bank):
+    data = tmp_path / "digits.npy"
+    np.save(data, digits[:301])
+    choices = f"--pretrain-epochs 2 --epochs 3 --batch-size 64 --bank {bank} --device cpu".split()
+    train_it = ["-m", "nearfar", "train", str(data), *choices, "--out"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    subprocess.run([sys.executable, *train_it, one], check=True, capture_output=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    subprocess.run([*torchrun, *train_it, two], check=True, capture_output=True)
+    for alone, together in zip(artifacts.read_log(one), artifacts.read_log(two), strict=True):
+        for term in ("loss", "own", "near", "far", "pixel"):
+            if term in alone:
+                assert together[term] == pytest.approx(alone[term], rel=1e-3), (term, alone)
+    a, b = weights(one), weights(two)
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-2, atol=1e-3)
+
+
+# --- choices that cannot be ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("choices", "culprit"),
+    [
+        ({"neighbors": 0}, "neighbors=0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"code_size": 0}, "code_size=0"),
+        ({"epochs": -1}, "epochs=-1"),
+        ({"epochs": 0, "pretrain_epochs": 0}, "nothing to train"),
+        ({"lr": 0}, "lr=0"),
+        ({"lr": float("nan")}, "lr=nan"),
+        ({"finder": "approximate"}, "finder='approximate': expected clustered or exact"),
+        ({"precision": "16"}, "precision='16'"),
+        ({"weights": (0.5, 0.5, 0.5)}, "sum to 1.5"),
+        ({"end_weights": (0.5, 0.2, 0.3)}, "weight_schedule"),
+    ],
+)
+def test_choices_that_are_refused(choices, culprit):
+    with pytest.raises(NearfarError, match=culprit):
+        TrainConfig(**choices)
+
+
+@pytest.mark.parametrize("finder", ["exact", "clustered"])
+def test_more_neighbors_than_images_are_refused_before_anything_is_trained(images, finder):
+    lines = []
+    with pytest.raises(NearfarError, match="neighbors=300"):
+        train(images, replace(QUICK, neighbors=300, finder=finder), on_epoch=lines.append)
+    assert not lines
+
+
+def test_a_configuration_survives_json():
+    config = replace(QUICK, widths=(4, 8), end_weights=(1, 0, 0), weight_schedule="linear")
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.__dict__))) == config
+
+
+# --- what is measured ----------------------------------------------------------------------------
+
+
+def test_effective_rank_counts_directions():
+    generator = torch.Generator().manual_seed(0)
+    wide = torch.randn(4000, 6, generator=generator)
+    assert effective_rank(wide) == pytest.approx(6, abs=0.05)
+    assert effective_rank(wide[:, :1] * torch.ones(6)) == pytest.approx(1, abs=1e-3)
+    assert effective_rank(torch.ones(10, 6)) == 0

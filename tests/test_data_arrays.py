@@ -82,19 +82,19 @@ def test_floats_become_float32(how: str, kind: str) -> None:
 def test_size_scales_and_crops_as_for_files(
     how: str, size: tuple[int, int], dtype: type[np.generic]
 ) -> None:
-    y, x = np.mgrid[0:1:20j, 0:1:30j]
-    array = (255 * np.stack([x, y, (x + y) / 2], -1)).astype(np.uint8)[None]
+    array = np.random.default_rng(0).integers(0, 256, (1, 20, 30, 3), dtype=np.uint8)
     expected = np.asarray(ImageOps.fit(Image.fromarray(array[0]), size[::-1], Image.BILINEAR))
     given = array if dtype == np.uint8 else (array / 255).astype(dtype)
     images = images_from_array(given, size=size)
     assert images.shape == (3, *size)
     pixels = (to_unit(images[0]) * 255).permute(1, 2, 0).numpy()
-    assert np.abs(pixels - expected).max() < 14  # PIL looks across the cut: at the edges only
-    assert np.abs(pixels - expected)[1:-1, 1:-1].max() < 4
+    # At the edges, PIL also looks at what is cut off.
+    assert np.abs(pixels - expected)[1:-1, 1:-1].max() < 2
 
 
 def test_channels(how: str) -> None:
     colored = everything(images_from_array(BYTES[:, 0], channels=3))
+    assert colored.is_contiguous()
     np.testing.assert_array_equal(colored.numpy(), np.repeat(BYTES[:, :1], 3, axis=1))
     assert images_from_array(BYTES, channels=3).shape == (3, 10, 12)
     with pytest.raises(NearfarError, match="'array' holds RGB images, and gray ones were asked"):

@@ -129,6 +129,7 @@ def test_size_is_the_common_one_if_small(
 
 
 def test_channels_are_gray_only_if_all_images_are(folder: Path) -> None:
+    picture().convert("L").save(folder / "b" / "last.png")
     assert open_images(folder).shape[0] == 3
     assert open_images(folder, channels=1).shape[0] == 1
     picture().convert("1").save(folder / "a" / "4.png")
@@ -141,10 +142,10 @@ def test_channels_are_gray_only_if_all_images_are(folder: Path) -> None:
 def test_every_mode_shows_the_same_picture(tmp_path: Path, mode: str) -> None:
     gray = picture().convert("L")
     if mode == "I;16":
-        image = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
+        image = Image.fromarray(np.asarray(gray).astype(np.uint16) * 256 + 7)
         assert image.mode == mode
     elif mode == "I":
-        image = Image.fromarray(np.asarray(gray).astype(np.int32) * 257)
+        image = Image.fromarray(np.asarray(gray).astype(np.int32) * 256 + 7)
     else:
         image = (gray if mode == "P" else gray.convert("RGB")).convert(mode)
     image.save(tmp_path / "x.tif")
@@ -193,6 +194,11 @@ def test_large_jpegs_decoded_at_a_fraction_look_the_same(tmp_path: Path) -> None
 
 
 def test_scaled_to_cover_and_center_cropped(tmp_path: Path) -> None:
+    noise = Image.effect_noise((90, 70), 50)
+    noise.save(tmp_path / "noise.png")
+    expected = ImageOps.fit(noise, (20, 30), Image.Resampling.BILINEAR)
+    pixels = pixels_of(tmp_path / "noise.png", size=(30, 20))[..., 0]
+    np.testing.assert_array_equal(pixels, np.asarray(expected))
     image = Image.new("RGB", (300, 100), RED)
     image.paste(WHITE, (100, 0, 200, 100))
     image.save(tmp_path / "x.png")
@@ -240,6 +246,8 @@ def test_bad_files_are_skipped_and_told(folder: Path, bad_files: dict[str, str])
     assert len(images) == 3
     assert len(require_labels(images)) == 3
     assert images.__getitems__([0, 1, 2]).shape == (3, 3, 64, 64)
+    with pytest.raises(IndexError):
+        images[3]
     told = dict(line.split(": ", 1) for line in images.skipped)
     assert told.keys() == {repr(name) for name in bad_files}
     for name, why in bad_files.items():
@@ -302,16 +310,16 @@ def test_hostile_names_are_printed_safely(tmp_path: Path, name: str) -> None:
     inside.mkdir()
     picture().save(tmp_path / name / "good.png")
     (tmp_path / name / name).write_bytes(b"")
-    images = open_images(tmp_path)
+    images = FolderImages(tmp_path)
     assert len(images) == 1
-    said = [*images.skipped, *(images.classes or [])]
+    said = [*images.skipped, *(images.classes or []), *images.names()]
     with pytest.raises(NearfarError) as raised:
         open_images(tmp_path, strict=True)
     said.append(str(raised.value))
     with pytest.raises(NearfarError) as raised:
         open_images(inside / name)
     said.append(str(raised.value))
-    assert len(said) == 4
+    assert len(said) == 5
     for line in said:
         assert line.isprintable()
         line.encode()

@@ -46,9 +46,7 @@ def test_codes_and_reconstructions_have_the_shapes_of_the_caller(model, digits):
     reconstruction = model.reconstruct(images)
     assert reconstruction.shape == images.shape
     assert reconstruction.dtype == np.uint8
-    np.testing.assert_array_equal(
-        model.inverse_transform(model.transform(images)), reconstruction
-    )
+    np.testing.assert_array_equal(model.inverse_transform(model.transform(images)), reconstruction)
 
 
 def test_layouts_of_the_same_images_give_the_same_codes(model, digits):
@@ -113,7 +111,7 @@ def test_a_saved_model_comes_back(model, digits, tmp_path):
 
 
 def test_a_pipeline_and_a_clone(digits, digit_labels):
-    pipeline = make_pipeline(NRE(**QUICK), LogisticRegression(max_iter=500))
+    pipeline = make_pipeline(NRE(**QUICK, batch_size=16), LogisticRegression(max_iter=500))
     pipeline.fit(digits[:300].reshape(300, -1), digit_labels[:300])
     score = pipeline.score(digits[300:].reshape(-1, 64), digit_labels[300:])
     assert score > 0.5, "far above the 0.1 of chance"

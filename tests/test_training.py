@@ -117,10 +117,10 @@ def test_searching_each_epoch_is_searching_each_step_while_nothing_moves(images)
 
 
 def test_scheduled_weights_reach_their_end(images):
-    config = replace(QUICK, epochs=20, weights=(1, 0, 0), end_weights=(0, 1, 0))
-    line = train(images, replace(config, weight_schedule="linear")).log[-1]
-    assert line["loss"] == pytest.approx(line["near"], rel=0.1)
-    assert abs(line["near"] - line["own"]) > 0.1 * line["near"], "so that the two can be told apart"
+    moving = {"weights": (1, 0, 0), "end_weights": (0, 1, 0), "weight_schedule": "linear"}
+    log = train(images, replace(QUICK, epochs=10, **moving)).log[2:]
+    shares = [(line["loss"] - line["own"]) / (line["near"] - line["own"]) for line in log]
+    assert shares == pytest.approx(np.arange(10) / 10 + 0.04, abs=0.03)
 
 
 def test_refreshing_the_reference_changes_what_is_learned(images):
@@ -245,8 +245,8 @@ def test_termination_is_an_interruption_too(tmp_path, images):
 
 def test_killed_in_the_middle_of_an_epoch(tmp_path, digits):
     data, whole, parts = tmp_path / "digits.npy", tmp_path / "whole", tmp_path / "parts"
-    np.save(data, digits)
-    choices = "--pretrain-epochs 2 --epochs 30 --batch-size 16 --code-size 12 --device cpu".split()
+    np.save(data, digits[:400])
+    choices = "--pretrain-epochs 2 --epochs 12 --batch-size 8 --code-size 12 --device cpu".split()
     command = [sys.executable, "-m", "nearfar", "train", str(data), *choices, "--out"]
     subprocess.run([*command, whole], check=True, capture_output=True)
 

@@ -12,7 +12,7 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -63,10 +63,6 @@ class RunConfig:
         """Channels, height, width of the images."""
         channels, height, width = self.data["shape"]
         return channels, height, width
-
-    def with_train(self, train: dict[str, Any]) -> RunConfig:
-        """Return the same with other training choices."""
-        return replace(self, train=train)
 
 
 def claim_folder(folder: Path, *, overwrite: bool) -> None:

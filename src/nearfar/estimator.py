@@ -356,7 +356,9 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                     f"images of shape {array.shape}: expected n×h×w or n×h×w×c with 1 or 3 channels"
                 )
             X = array.reshape(len(array), -1)
-        rows = validate_data(self, X, reset=fitting, dtype="numeric", ensure_min_samples=1)
+        rows = validate_data(
+            self, X, reset=fitting, dtype="numeric", ensure_min_samples=2 if fitting else 1
+        )
         if rows.dtype != np.uint8:
             rows = rows.astype(np.float32, copy=False)
         return rows, shape, layout

@@ -24,7 +24,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
+        temporary.touch()
+        usual_mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(usual_mode)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)

@@ -118,11 +118,19 @@ class FolderImages(Images):
     def __len__(self) -> int:
         return len(self.files)
 
+    def names(self) -> list[str]:
+        """See `Images`."""
+        return list(self.files)
+
     def __getitems__(self, indices: Sequence[int] | Tensor) -> Tensor:
         """See `Images`; uint8."""
         if self.in_memory:
             return self._kept.__getitems__(indices)
         return torch.stack([self._read(self.files[index]) for index in as_index(indices).tolist()])
+
+    def names(self) -> list[str]:
+        """The files, as they can be printed."""
+        return [printable(file) for file in self.files]
 
     def _read(self, file: str) -> Tensor:
         try:

@@ -45,7 +45,12 @@ class Images(Dataset[Tensor]):
 
     @abstractmethod
     def __getitems__(self, indices: Sequence[int]) -> Tensor:
-        """Several images at once, [b, c, h, w]: uint8 in 0…255, or float32 where 0…1 is black…white."""
+        """Several images, [b, c, h, w]: uint8, or float32 where 0…1 is black…white."""
+
+    def names(self) -> list[str]:
+        """What each image is called: its path in the folder, or else its number."""
+        digits = len(str(max(len(self) - 1, 0)))
+        return [f"{row:0{digits}}" for row in range(len(self))]
 
     def __getitem__(self, index: int) -> Tensor:
         """One image, [c, h, w]."""

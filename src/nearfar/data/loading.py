@@ -80,6 +80,9 @@ class _Loader(DataLoader[Batch]):
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         for batch in super().__iter__():
             if isinstance(batch, NearfarError):
-                raise batch
+                try:
+                    raise batch
+                finally:
+                    del batch  # which would keep itself, and the workers, alive by its traceback
             indices, pixels = batch
             yield indices, pixels

@@ -6,13 +6,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.base import ClassifierMixin
 from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
-from sklearn.svm import SVC, LinearSVC
+from sklearn.svm import SVC
+
+from nearfar.evaluation.linear_svm import LinearSVM
 
 Codes = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -68,8 +71,7 @@ class Task:
 
 def linear_svm(task: Task) -> Score:
     """Accuracy of a linear SVM on codes whose every dimension is standardized."""
-    model = make_pipeline(StandardScaler(), LinearSVC(C=LINEAR_C, random_state=task.seed))
-    return _accuracy(model, task)
+    return _accuracy(make_pipeline(StandardScaler(), LinearSVM(C=LINEAR_C)), task)
 
 
 def rbf_svm(task: Task, samples: int) -> Score:
@@ -128,6 +130,6 @@ def stratified_rows(labels: Labels, size: int, rng: np.random.Generator) -> npt.
     return np.sort(np.argsort(position, kind="stable")[:size])
 
 
-def _accuracy(model: SVC, task: Task) -> Score:
+def _accuracy(model: ClassifierMixin, task: Task) -> Score:
     """Fit on the training rows, and score the test rows."""
     return Score(float(model.fit(task.train, task.train_labels).score(task.test, task.test_labels)))

@@ -98,14 +98,19 @@ class Evaluation:
 
         table = Table(
             box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
             caption=Text("\n".join(self.notes)),
             caption_justify="left",
             caption_style="dim",
         )
+        lines = list(self.cells())
         table.add_column("")
-        for title in self.columns.values():
-            table.add_column(Text(title), justify="right")
-        for name, cells in self.cells():
+        for i, title in enumerate(self.columns.values()):
+            # Titles may be broken over lines, scores may not.
+            width = max((len(cells[i].text) for _, cells in lines), default=0)
+            table.add_column(Text(title), justify="right", vertical="bottom", min_width=width)
+        for name, cells in lines:
             table.add_row(
                 Text(name), *(Text(cell.text, style="bold" if cell.best else "") for cell in cells)
             )

@@ -30,7 +30,7 @@ class Similarity(Protocol):
         ...
 
     def queries(self, codes: Tensor) -> Tensor:
-        """Rows to search with, float[n, k]."""
+        """Rows to search with, float[n, k]: the more similar, the smaller their distance."""
         ...
 
     def state(self) -> Mapping[str, Tensor]:
@@ -95,7 +95,9 @@ def fit_similarity(name: SimilarityName, bank: Tensor) -> Similarity:
     if name == "centered-cosine":
         return Cosine(center)
     if name == "gaussian":
-        variance = (bank - center).square().sum(-1).mean()
+        # In pieces: a bank on disk may be larger than the memory.
+        squares = [(some - center).square().sum() for some in bank.split(65_536)]
+        variance = torch.stack(squares).sum() / len(bank)
         return Gaussian(variance.clamp_min(torch.finfo(bank.dtype).tiny))
     raise NearfarError(
         f"similarity {name!r} is not known: expected cosine, centered-cosine or gaussian"

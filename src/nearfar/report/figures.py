@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from sklearn.cluster import KMeans
 from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from nearfar.errors import NearfarError
@@ -22,7 +26,7 @@ Pixels = npt.NDArray[np.floating[Any]]
 Codes = npt.NDArray[np.floating[Any]]
 
 INK, MUTED, FAINT, SHADE = "#1f2328", "#656d76", "#d0d7de", "#f4f6f8"
-BLUE, ORANGE, GREEN, VIOLET = "#0072b2", "#d55e00", "#009e73", "#832db6"
+BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 
 #: Petroff's ten colors, told apart by people with any color vision, and two more.
 CLASS_COLORS = (
@@ -30,11 +34,16 @@ CLASS_COLORS = (
     "#e76300", "#b9ac70", "#717581", "#92dadd", "#1f2328", "#e377c2",
 )  # fmt: skip
 
+#: Sharp on screens of two dots a pixel.
+DPI = 200
 #: Inches.
 WIDTH, LARGEST_TILE = 10.0, 1.1
 #: Space between two images, as a part of one.
 GAP = 0.06
 MAPPED, PERPLEXITY, GROUPS = 2000, 30.0, 8
+#: Longer names would cover a map, and stand in its legend only, which has so many letters a line.
+LONGEST_ON_MAP, LEGEND_LETTERS = 3, 130
+MARKED_EPOCHS = 40
 
 
 def reconstructions(originals: Pixels, autoencoder: Pixels, nre: Pixels) -> Figure:
@@ -49,7 +58,7 @@ def reconstructions(originals: Pixels, autoencoder: Pixels, nre: Pixels) -> Figu
     shapes = {images.shape for images in rows.values()}
     if len(shapes) > 1:
         raise NearfarError(f"images to compare have shapes {sorted(shapes)}: expected one shape")
-    sheet = _Sheet(originals.shape, columns=len(originals), rows=3, left=1.0)
+    sheet = _Sheet(originals.shape, columns=len(originals), rows=3, left=1.2)
     for row, (name, images) in enumerate(rows.items()):
         sheet.text(name, 0, row + 0.5, offset=(-8, 0), ha="right", va="center")
         sheet.images(images, 0, row)
@@ -119,31 +128,37 @@ def code_maps(
     if labels is None:
         groups = KMeans(min(GROUPS, len(rows)), random_state=seed).fit_predict(normalize(before))
         colors = np.array(CLASS_COLORS)[groups]
-        legend = {}
+        members: dict[str, npt.NDArray[np.bool_]] = {}
     else:
-        colors, legend = _class_colors(np.asarray(labels)[rows], classes)
+        colors, members = _class_colors(np.asarray(labels)[rows], classes)
 
-    legend_lines = -(-len(legend) // 6)
-    figure = Figure((WIDTH, WIDTH / 2 + 0.4 + 0.25 * legend_lines), layout="constrained")
-    draw = rng.permutation(len(rows))
+    longest = max(map(len, members), default=1)
+    lines = -(-len(members) * (longest + 6) // LEGEND_LETTERS)
+    figure = Figure((WIDTH, WIDTH / 2 + 0.3 + 0.25 * lines), layout="constrained")
+    shuffled = rng.permutation(len(rows))
     for axes, name, codes in zip(
         figure.subplots(1, 2), ("autoencoder", "NRE"), (before, after), strict=True
     ):
-        x, y = _in_two_dimensions(codes, seed).T
-        axes.scatter(x[draw], y[draw], s=9, c=colors[draw], linewidths=0, alpha=0.85)
+        places = _in_two_dimensions(codes, seed)
+        x, y = places[shuffled].T
+        size = np.clip(12000 / len(rows), 10, 25)
+        axes.scatter(x, y, s=size, c=colors[shuffled], linewidths=0, alpha=0.85)
+        for text, member in members.items():
+            if len(text) <= LONGEST_ON_MAP:
+                _write_on_map(axes, text, places[member])
         axes.set_title(name, color=INK, fontsize=12, loc="left")
         axes.set_aspect("equal", adjustable="datalim")
         axes.set(xticks=[], yticks=[])
+        axes.margins(0.03)
         axes.spines[:].set_color(FAINT)
-    handles = [
-        axes.scatter([], [], s=36, color=color, linewidths=0, label=name)
-        for name, color in legend.items()
-    ]
-    if handles:
+    if members:
         figure.legend(
-            handles=handles,
+            handles=[
+                axes.scatter([], [], s=36, color=colors[member.argmax()], linewidths=0, label=text)
+                for text, member in members.items()
+            ],
             loc="outside lower center",
-            ncols=min(len(handles), 6),
+            ncols=-(-len(members) // lines),
             frameon=False,
             labelcolor=INK,
             fontsize=10,
@@ -164,41 +179,44 @@ def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
     if not log:
         raise NearfarError("the training log is empty: train for at least one epoch")
     panels = {
-        "pixel error": {"pixel": BLUE},
-        "relational terms": {"own": BLUE, "near": GREEN, "far": ORANGE},
-        "codes": {"effective_rank": BLUE, "dead_codes": ORANGE},
+        "pixel error (mean square)": {"pixel": BLUE},
+        "distance to own and near samples": {"own": BLUE, "near": GREEN},
+        "similarity to far samples": {"far": ORANGE},
+        "units of the code": {"effective_rank": BLUE, "dead_codes": ORANGE},
     }
     curves = {
         key: np.array([np.nan if record.get(key) is None else record[key] for record in log], float)
         for keys in panels.values()
         for key in keys
     }
-    shown = {
-        title: {key: color for key, color in keys.items() if np.isfinite(curves[key]).any()}
-        for title, keys in panels.items()
-    }
-    shown = {title: keys for title, keys in shown.items() if keys}
-    figure = Figure((WIDTH, 0.6 + 1.75 * len(shown)), layout="constrained")
-    all_axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+    known = {key: curve for key, curve in curves.items() if np.isfinite(curve).any()}
+    shown = {title: keys for title, keys in panels.items() if keys.keys() & known.keys()}
+    figure = Figure((WIDTH, 0.8 + 1.6 * len(shown)), layout=ConstrainedLayoutEngine(h_pad=0.1))
+    all_axes = list(figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0])
     epochs = np.arange(1, len(log) + 1)
-    for axes, (title, keys) in zip(all_axes, shown.items(), strict=True):
-        for key, color in keys.items():
+    marker = "o" if len(log) <= MARKED_EPOCHS else ""
+    for axes, (title, colors) in zip(all_axes, shown.items(), strict=True):
+        for key in colors.keys() & known.keys():
             axes.plot(
-                epochs, curves[key], color=color, linewidth=1.8, marker="o", markersize=3.5,
-                markevery=1 if len(log) <= 40 else [],
-            )  # fmt: skip
-        if title == "pixel error":
-            axes.set_yscale("log")
+                epochs, known[key], color=colors[key], linewidth=1.8, marker=marker, markersize=4
+            )
+        if "pixel" in colors:
+            _logarithmic(axes)
         _plain(axes, title)
-        _label_ends(axes, {key: curves[key] for key in keys}, keys)
+        _label_ends(axes, {key: known[key] for key in colors if key in known}, colors)
     _shade_phases(all_axes, [record["phase"] for record in log])
     all_axes[-1].set_xlabel("epoch", color=MUTED, fontsize=10)
     all_axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure
 
 
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG whose bytes depend on nothing but the figure."""
+    figure.savefig(path, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+
+
 class _Sheet:
-    """A figure of images in a grid: column x to the right, row y down, `left` and `top` in inches."""
+    """A figure of images in a grid, columns and rows from 0, beside margins in inches."""
 
     def __init__(
         self,
@@ -235,10 +253,13 @@ class _Sheet:
                 extent=(left, right, bottom, top),
                 aspect="auto",
             )
+            frame = Rectangle((left, top), right - left, bottom - top, fill=False)
+            frame.set(edgecolor=FAINT, linewidth=0.5)
+            self.axes.add_patch(frame)
         self.axes.set(xlim=(0, self.columns), ylim=(self.rows, 0))
 
     def text(
-        self, text: str, column: float, row: float, *, offset: tuple[float, float], **align: str
+        self, text: str, column: float, row: float, *, offset: tuple[float, float], **align: Any
     ) -> None:
         """Write beside the grid, `offset` in points from a place on it."""
         self.axes.annotate(
@@ -264,33 +285,65 @@ def _in_two_dimensions(codes: Codes, seed: int) -> Codes:
 
 def _class_colors(
     labels: npt.NDArray[np.integer[Any]], classes: Sequence[str] | None
-) -> tuple[npt.NDArray[np.str_], dict[str, str]]:
-    """Return the color of each image, and of each class by name; small classes share a gray."""
+) -> tuple[npt.NDArray[np.str_], dict[str, npt.NDArray[np.bool_]]]:
+    """Return the color of each image, and which images each class has; small ones share a gray."""
     numbers, sizes = np.unique(labels, return_counts=True)
     crowded = len(numbers) > len(CLASS_COLORS)
     largest = np.sort(numbers[np.argsort(-sizes, kind="stable")][: len(CLASS_COLORS) - crowded])
     colors = np.full(len(labels), FAINT)
-    legend = {}
+    members = {}
     for number, color in zip(largest, CLASS_COLORS, strict=False):
-        colors[labels == number] = color
-        legend[str(number) if classes is None else classes[number]] = color
+        member = labels == number
+        colors[member] = color
+        members[str(number) if classes is None else _literal(classes[number])] = member
     if crowded:
-        legend[f"{len(numbers) - len(largest)} smaller classes"] = FAINT
-    return colors, legend
+        members[f"{len(numbers) - len(largest)} smaller classes"] = ~np.isin(labels, largest)
+    return colors, members
+
+
+def _literal(name: str) -> str:
+    """Return a name so that matplotlib takes no part of it for mathematics, or for no label."""
+    text = name.replace("$", r"\$")
+    return f"\N{ZERO WIDTH SPACE}{text}" if text.startswith("_") else text
+
+
+def _write_on_map(axes: Axes, text: str, places: Codes) -> None:
+    """Write the name of a class where it is densest: on the image with the nearest others."""
+    among = NearestNeighbors(n_neighbors=max(1, len(places) // 3)).fit(places)
+    x, y = places[among.kneighbors(places)[0][:, -1].argmin()]
+    axes.text(
+        x,
+        y,
+        text,
+        color=INK,
+        fontsize=10,
+        fontweight="bold",
+        ha="center",
+        va="center",
+        path_effects=[withStroke(linewidth=3, foreground="white")],
+    )
 
 
 def _plain(axes: Axes, title: str) -> None:
     """Leave of the axes what is needed to read them."""
     axes.set_title(title, color=INK, fontsize=11, loc="left")
-    axes.tick_params(colors=MUTED, labelsize=9, length=0)
+    axes.tick_params(which="both", colors=MUTED, labelsize=9, length=0)
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
 
 
+def _logarithmic(axes: Axes) -> None:
+    """Count y in powers of ten, with plain numbers at 1, 2 and 5 of each."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
 def _label_ends(
-    axes: Axes, curves: Mapping[str, Codes], colors: Mapping[str, str], *, apart: float = 0.14
+    axes: Axes, curves: Mapping[str, Codes], colors: Mapping[str, str], *, apart: float = 0.16
 ) -> None:
     """Write the name and last value of each curve at its end, `apart` of the height at least."""
     axes.autoscale_view()
@@ -304,7 +357,7 @@ def _label_ends(
     place -= max(place[-1] - 1, 0)
     for key, height in zip(order, place, strict=True):
         axes.annotate(
-            f"{key.replace('_', ' ')}  {last[key]:.3g}",
+            f"{key.replace('_', ' ')}  {last[key]:.3g}" if len(last) > 1 else f"{last[key]:.3g}",
             (1, height),
             xycoords="axes fraction",
             xytext=(6, 0),
@@ -318,21 +371,20 @@ def _label_ends(
 
 def _shade_phases(all_axes: Sequence[Axes], phases: Sequence[str]) -> None:
     """Give each phase its ground and, above the first axes, its name."""
-    names = {"pretrain": "autoencoder", "relational": "relational training"}
     start = 0.5
     for phase, records in groupby(phases):
         end = start + len(list(records))
+        relational = phase == "relational"
         for axes in all_axes:
-            if phase == "relational":
-                axes.axvspan(start, end, color=SHADE, zorder=0, linewidth=0)
+            axes.axvspan(start, end, color=SHADE if relational else "white", zorder=0, linewidth=0)
             axes.set_xlim(0.5, len(phases) + 0.5)
         all_axes[0].annotate(
-            names.get(phase, phase),
-            ((start + end) / 2, 1),
+            "relational training" if relational else "autoencoder training",
+            (end if relational else start, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(0, 4),
+            xytext=(0, 24),
             textcoords="offset points",
-            ha="center",
+            ha="right" if relational else "left",
             color=MUTED,
             fontsize=10,
         )

@@ -13,7 +13,14 @@ from torch.nn.functional import mse_loss
 
 from nearfar.data import Images, to_unit
 from nearfar.models import Output, apply
-from nearfar.neighbors import ClusteredFinder, ExactFinder, Finder, Neighbors, allocate_rows
+from nearfar.neighbors import (
+    ClusteredFinder,
+    ExactFinder,
+    Finder,
+    Neighbors,
+    allocate_rows,
+    open_rows,
+)
 from nearfar.neighbors.similarity import ZERO_NORM, fit_similarity
 from nearfar.progress import Track, silent
 from nearfar.relational.objective import relational_loss, relational_terms
@@ -92,10 +99,11 @@ class Relation:
         if self.folder is None:
             return torch.zeros(len(self.images), size, device=self.fabric.device)
         path = self.folder / f"{name}.npy"
-        if self.fabric.is_global_zero:
+        if self.fabric.is_global_zero and not path.is_file():
+            self.folder.mkdir(exist_ok=True)
             allocate_rows(len(self.images), size, path)
         self.fabric.barrier()
-        return allocate_rows(len(self.images), size, path)
+        return open_rows(path)
 
     def _combine(self, rows: Tensor) -> Tensor:
         """Rows that each process filled in part, zero elsewhere, as a whole."""

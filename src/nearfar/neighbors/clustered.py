@@ -1,0 +1,196 @@
+"""The clustered search of the paper: near rows in the own cluster, far ones in faraway clusters."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nearfar.errors import NearfarError
+from nearfar.neighbors.draws import stratified_draws
+from nearfar.neighbors.finder import Neighbors, check_count, check_enough_rows
+from nearfar.neighbors.keys import CHUNK, Keys
+from nearfar.neighbors.kmeans import kmeans, nearest
+from nearfar.neighbors.similarity import Similarity
+
+#: Rows that k-means learns each center from, on average, as in faiss.
+SAMPLE_PER_CLUSTER = 256
+
+#: Queries that are answered at once, and the number of similarities they may fill.
+QUERIES = 1024
+SIMILARITIES = 2**24
+
+
+class ClusteredFinder:
+    """Finds near rows in the own cluster and draws far rows from faraway clusters (§3.1).
+
+    The bank is partitioned by k-means. The near rows of a sample are the T most similar ones of
+    the cluster that its own row is in, or, without an own row, of the cluster with the nearest
+    center. Its far rows are drawn at random, each row as likely as another, from the
+    `far_share` of the other clusters whose centers are farthest from the center of that cluster.
+    The draw depends on the seed, `draw` and the own row alone (without an own row, on the place
+    among the queries), so it is the same in any batch and in any number of processes.
+
+    A cluster of at most T rows is dissolved: its rows go to the clusters with the nearest of the
+    other centers. With one cluster the near rows are the exact ones, and the far rows are drawn
+    from all rows but the own one.
+
+    Parameters
+    ----------
+    count : int
+        T, the number of near and of far rows, ≥ 1.
+    clusters : int, optional
+        K, the number of clusters before any is dissolved, ≥ 1; about √n when None.
+    far_share : float
+        Share of the other clusters that far rows are drawn from, in (0, 1]; at least one is used.
+    seed : int
+        Of the first centers and the far rows, ≥ 0.
+
+    Raises
+    ------
+    NearfarError
+        If a parameter is out of its range.
+    """
+
+    def __init__(
+        self, count: int, clusters: int | None = None, far_share: float = 0.1, seed: int = 0
+    ) -> None:
+        check_count(count)
+        if clusters is not None and clusters < 1:
+            raise NearfarError(f"clusters={clusters} is too few: expected at least 1")
+        if not 0 < far_share <= 1:
+            raise NearfarError(f"far_share={far_share} is not a share: expected 0 < far_share ≤ 1")
+        self.count = count
+        self.clusters = clusters
+        self.far_share = far_share
+        self.seed = seed
+
+    def check(self, rows: int) -> None:
+        """See `Finder`; each cluster must have room for T + 1 rows on average."""
+        check_enough_rows(self.count, rows)
+        most = rows // (self.count + 1)
+        if self.clusters is not None and self.clusters > most:
+            raise NearfarError(
+                f"clusters={self.clusters} is too many: {rows} images make at most {most} clusters"
+                f" with room for neighbors={self.count}; ask for fewer of either"
+            )
+
+    @torch.no_grad()
+    def fit(self, bank: Tensor, similarity: Similarity) -> Self:
+        """See `Finder`."""
+        rows = len(bank)
+        self.check(rows)
+        clusters = self.clusters or min(round(rows**0.5), rows // (self.count + 1))
+        self._similarity = similarity
+        with torch.autocast(bank.device.type, enabled=False):
+            self._partition(bank, clusters)
+            self._order = self._cluster_of.argsort(stable=True)
+            self._keys = Keys(bank, similarity, self._order)
+            self._rank_clusters()
+        self._place_of = self._order.argsort()
+        return self
+
+    @torch.no_grad()
+    def search(self, queries: Tensor, own: Tensor, draw: int = 0) -> Neighbors:
+        """See `Finder`."""
+        device = self._keys.device
+        own = own.to(device)
+        with torch.autocast(device.type, enabled=False):
+            points = self._similarity.queries(queries.detach().to(device, torch.float32))
+            clusters = self._cluster_of[own]
+            if len(strangers := (own < 0).nonzero().squeeze(1)):
+                clusters[strangers] = nearest(points[strangers], self._centers)
+            near = self._near(points, own, clusters)
+        far = self._far(own, clusters, draw)
+        return Neighbors(near.to(queries.device), far.to(queries.device))
+
+    def _partition(self, bank: Tensor, clusters: int) -> None:
+        """Give each row of the bank a cluster of more than T rows."""
+        generator = torch.Generator().manual_seed(self.seed)
+        sample = torch.randperm(len(bank), generator=generator)[: SAMPLE_PER_CLUSTER * clusters]
+        sample = sample.sort().values.to(bank.device)
+        # Between queries of a similarity the Euclidean distance grows as the similarity falls.
+        centers = kmeans(self._similarity.queries(bank[sample].float()), clusters, generator)
+        cluster_of = self._assign(bank, torch.arange(len(bank), device=bank.device), centers)
+
+        large = torch.bincount(cluster_of, minlength=clusters) > self.count
+        dissolved = (~large[cluster_of]).nonzero().squeeze(1)
+        self._centers = centers[large]
+        self._cluster_of = (large.cumsum(0) - 1)[cluster_of]
+        if len(dissolved):
+            self._cluster_of[dissolved] = self._assign(bank, dissolved, self._centers)
+
+    def _assign(self, bank: Tensor, rows: Tensor, centers: Tensor) -> Tensor:
+        """The cluster, int64[m], of some rows, int64[m], of the bank."""
+        return torch.cat(
+            [
+                nearest(self._similarity.queries(bank[some].float()), centers)
+                for some in rows.split(CHUNK)
+            ]
+        )
+
+    def _rank_clusters(self) -> None:
+        """Lay the clusters that are far from each cluster end to end, as its pool of far rows."""
+        sizes = torch.bincount(self._cluster_of)
+        starts = sizes.cumsum(0) - sizes
+        self._starts = starts
+        self._widest = int(sizes.max())
+        self._bounds = [*starts.tolist(), len(self._keys)]
+        distances = torch.cdist(self._centers, self._centers).fill_diagonal_(-1)
+        pools = max(1, round(self.far_share * (len(sizes) - 1)))
+        far = distances.topk(pools).indices
+        self._pool_ends = sizes[far].cumsum(1)
+        self._pool_shifts = starts[far] - (self._pool_ends - sizes[far])
+
+    def _near(self, queries: Tensor, own: Tensor, clusters: Tensor) -> Tensor:
+        """The most similar rows of the given clusters, int64[b, T]."""
+        order = clusters.argsort(stable=True)
+        near = torch.empty(len(queries), self.count, dtype=torch.int64, device=queries.device)
+        for some in order.split(min(QUERIES, max(1, SIMILARITIES // self._widest))):
+            near[some] = self._near_of_sorted(queries[some], own[some], clusters[some])
+        return near
+
+    def _near_of_sorted(self, queries: Tensor, own: Tensor, clusters: Tensor) -> Tensor:
+        """Like `_near`, for queries in the order of their clusters."""
+        present, counts = torch.unique_consecutive(clusters, return_counts=True)
+        slabs = [(self._bounds[i], self._bounds[i + 1]) for i in present.tolist()]
+        width = max(end - start for start, end in slabs)
+        similarities = queries.new_full((len(queries), width), -torch.inf)
+        sizes = counts.tolist()
+        for (start, end), some, out in zip(
+            slabs, queries.split(sizes), similarities.split(sizes), strict=True
+        ):
+            _multiply(some, self._keys[start:end].T, out[:, : end - start])
+        starts = self._starts[clusters]
+        known = (own >= 0).nonzero().squeeze(1)
+        similarities[known, self._place_of[own[known]] - starts[known]] = -torch.inf
+        return self._order[similarities.topk(self.count).indices + starts[:, None]]
+
+    def _far(self, own: Tensor, clusters: Tensor, draw: int) -> Tensor:
+        """Rows drawn from the pools of the given clusters, int64[b, T]."""
+        counters = torch.where(own >= 0, own, torch.arange(len(own), device=own.device))
+        # The own row can only be in the pool of a sole cluster: it is left out and stepped over.
+        within = (own >= 0) & (len(self._centers) == 1)
+        totals = self._pool_ends[clusters, -1] - within.long()
+        draws = stratified_draws(counters, totals, self.count, seed=self.seed, draw=draw)
+        places = torch.cat(
+            [
+                some
+                + self._pool_shifts[of].gather(
+                    1, torch.searchsorted(self._pool_ends[of], some, right=True)
+                )
+                for some, of in zip(draws.split(QUERIES), clusters.split(QUERIES), strict=True)
+            ]
+        )
+        places += within[:, None] & (places >= self._place_of[own][:, None])
+        return self._order[places]
+
+
+def _multiply(a: Tensor, b: Tensor, out: Tensor) -> None:
+    """Matrix product; NumPy is the faster at the many small ones of a search on the CPU."""
+    if a.device.type == "cpu":
+        np.matmul(a.numpy(), b.numpy(), out=out.numpy())
+    else:
+        torch.mm(a, b, out=out)

@@ -1,0 +1,85 @@
+"""k-means, the partition that makes the clustered search cheap."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from nearfar.neighbors.keys import factor, inner_products
+
+#: Rounds of Lloyd's algorithm, if it has not settled before.
+ITERATIONS = 25
+
+#: Points whose distances to all centers are computed at once.
+CPU_POINTS = 1024
+POINTS = 65_536
+
+
+def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
+    """Centers of k-means clusters by Lloyd's algorithm, from points drawn at random.
+
+    A cluster that gets empty starts anew at the point farthest from its center, as in
+    scikit-learn.
+
+    Parameters
+    ----------
+    points : float[n, d]
+        What to cluster.
+    clusters : int
+        K, in 1…n.
+    generator : torch.Generator
+        Draws the first centers.
+
+    Returns
+    -------
+    float[K, d]
+        The centers.
+    """
+    centers = points[torch.randperm(len(points), generator=generator)[:clusters].to(points.device)]
+    labels = None
+    for _ in range(ITERATIONS):
+        previous, labels = labels, nearest(points, centers)
+        if previous is not None and torch.equal(labels, previous):
+            break
+        sizes = torch.bincount(labels, minlength=clusters)
+        sums = torch.zeros_like(centers).index_add_(0, labels, points)
+        empty = sizes == 0
+        if empty.any():
+            distances = (points - centers[labels]).square_().sum(1)
+            sums[empty] = points[distances.topk(int(empty.sum())).indices]
+        centers = sums / sizes.clamp(min=1)[:, None]
+    return centers
+
+
+def nearest(points: Tensor, centers: Tensor) -> Tensor:
+    """Which of the centers, float[K, d], is nearest to each point, float[b, d], as int64[b].
+
+    By faiss if it is installed and the points are on the CPU, else by torch; the answers are the
+    same but for points equally near to two centers.
+    """
+    if points.device.type == "cpu" and find_spec("faiss"):
+        return _nearest_by_faiss(points, centers)
+    return _nearest_by_torch(points, centers)
+
+
+def _nearest_by_torch(points: Tensor, centers: Tensor) -> Tensor:
+    halves = centers.square().sum(1) / 2
+    at_once = CPU_POINTS if points.device.type == "cpu" else POINTS
+    factors = factor(centers)
+    return torch.cat(
+        [
+            (inner_products(factor(some), factors) - halves).max(1).indices
+            for some in points.split(at_once)
+        ]
+    )
+
+
+def _nearest_by_faiss(points: Tensor, centers: Tensor) -> Tensor:
+    import faiss
+
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    index = faiss.IndexFlatL2(centers.shape[1])
+    index.add(centers.numpy())
+    return torch.from_numpy(index.search(points.numpy(), 1)[1][:, 0])

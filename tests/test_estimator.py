@@ -111,7 +111,9 @@ def test_a_saved_model_comes_back(model, digits, tmp_path):
 
 
 def test_a_pipeline_and_a_clone(digits, digit_labels):
-    pipeline = make_pipeline(NRE(**QUICK, batch_size=16), LogisticRegression(max_iter=500))
+    pipeline = make_pipeline(
+        NRE(**QUICK | {"pretrain_epochs": 20}, batch_size=16), LogisticRegression(max_iter=500)
+    )
     pipeline.fit(digits[:300].reshape(300, -1), digit_labels[:300])
     score = pipeline.score(digits[300:].reshape(-1, 64), digit_labels[300:])
     assert score > 0.5, "far above the 0.1 of chance"

@@ -272,6 +272,23 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, json.loads(metadata["position"])
 
 
+def write_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
+    """Keep the scores of a run beside it."""
+    write_json(folder / EVALUATION, evaluation)
+
+
+def read_evaluation(folder: Path) -> dict[str, Any] | None:
+    """Read the scores of a run, if it was evaluated."""
+    path = folder / EVALUATION
+    if not path.is_file():
+        return None
+    try:
+        evaluation: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return evaluation
+    except ValueError as error:
+        raise NearfarError(f"{str(path)!r} is damaged: evaluate the run again") from error
+
+
 def append_log(folder: Path, line: Mapping[str, Any]) -> None:
     """Add an epoch to ``log.jsonl``."""
     with (folder / LOG).open("a", encoding="utf-8") as file:

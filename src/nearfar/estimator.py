@@ -29,7 +29,7 @@ from nearfar.training.train import train
 Layout = Literal["flat", "gray", "color"]
 
 
-class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Neighborhood-relational encoding of images, learned without labels.
 
     An autoencoder is trained to reconstruct the images; then its reconstructions are drawn to the

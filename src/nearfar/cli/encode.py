@@ -21,8 +21,8 @@ def encode(
 ) -> None:
     """Write the codes of images, with their names and their labels if they have any.
 
-    Examples:
-
+    Examples
+    --------
         nearfar encode run photos --out codes.npz
         nearfar encode run mnist:test --out codes.parquet
     """
@@ -35,7 +35,7 @@ def encode(
     claim_output(out, overwrite=overwrite)
     trained = read_run(run)
     track = bars()
-    source = images.open_for(trained.config.shape, data, track)
+    source = images.open_for(trained.config, data, track)
     target = resolve_device(device)
     encoder = trained.autoencoder.encoder.to(target)
     codes = apply_to_all(encoder, source, device=target, track=track)

@@ -24,8 +24,8 @@ def evaluate(
 ) -> None:
     """Compare NRE with raw pixels and the plain autoencoder on labeled images.
 
-    Examples:
-
+    Examples
+    --------
         nearfar evaluate run --train mnist:train --test mnist:test --json scores.json
         nearfar evaluate run --train photos
 
@@ -40,7 +40,7 @@ def evaluate(
     """
     from rich.console import Console
 
-    from nearfar.artifacts import EVALUATION, read_run
+    from nearfar.artifacts import read_run, write_evaluation
     from nearfar.evaluation.runs import evaluate_run
     from nearfar.files import claim_output, write_json
     from nearfar.models import resolve_device
@@ -49,18 +49,17 @@ def evaluate(
         claim_output(json, overwrite=overwrite)
     trained = read_run(run)
     track = bars()
-    shape = trained.config.shape
     evaluation = evaluate_run(
         trained,
-        images.open_for(shape, train, track),
-        None if test is None else images.open_for(shape, test, track),
+        images.open_for(trained.config, train, track),
+        None if test is None else images.open_for(trained.config, test, track),
         device=resolve_device(device),
         rbf_samples=rbf_samples,
         seed=seed,
         track=track,
     )
     result = {"run": str(run), "train": train, "test": test, **evaluation.to_dict()}
-    write_json(run / EVALUATION, result)
+    write_evaluation(run, result)
     if json is not None:
         write_json(json, result)
     Console().print(evaluation.to_rich())

@@ -26,8 +26,8 @@ def neighbors(
 ) -> None:
     """Show which images are nearest to some images, and which are farthest from them.
 
-    Examples:
-
+    Examples
+    --------
         nearfar neighbors run photos --query photos/cat.jpg photos/car.jpg
         nearfar neighbors run mnist:test --query 0 17 42 --out neighbors
 
@@ -52,13 +52,11 @@ def neighbors(
     claim_output(out, overwrite=overwrite)
     trained = read_run(run)
     track = bars()
-    source = images.open_for(trained.config.shape, data, track)
+    source = images.open_for(trained.config, data, track)
     rows = [_row(text, source) for text in query]
     pixels = torch.stack(
         [
-            to_unit(
-                source[row] if row >= 0 else images.open_for(trained.config.shape, text, track)[0]
-            )
+            to_unit(source[row] if row >= 0 else images.open_for(trained.config, text, track)[0])
             for text, row in zip(query, rows, strict=True)
         ]
     )

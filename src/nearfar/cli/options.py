@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from cyclopts import Group, Parameter
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from nearfar.artifacts import RunConfig
     from nearfar.data import Images
     from nearfar.progress import Bars
 
@@ -35,17 +37,27 @@ class DataOptions:
 
     def open(self, source: str, track: Bars, **wanted: Any) -> Images:
         """Open images, and say how many files were skipped."""
+        from PIL import Image
+
         from nearfar.data import open_images
 
+        # Such images are skipped with a line of ours, or an error.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         images = open_images(
             source, data_root=self.data_root, strict=self.strict, progress=track, **wanted
         )
         report_skipped(images, track.progress.console)
         return images
 
-    def open_for(self, run_shape: tuple[int, int, int], source: str, track: Bars) -> Images:
-        """Open images in the shape that a run was trained on."""
-        channels, height, width = run_shape
+    def open_for(self, run: RunConfig, source: str | None, track: Bars) -> Images:
+        """Open images, or those that a run was trained on, in the shape of that run."""
+        channels, height, width = run.shape
+        if source is None:
+            source = run.data["source"]
+            if self.data_root is None and run.data.get("data_root") is not None:
+                return replace(self, data_root=Path(run.data["data_root"])).open_for(
+                    run, source, track
+                )
         return self.open(source, track, channels=channels, size=(height, width))
 
 

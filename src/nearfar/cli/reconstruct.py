@@ -21,8 +21,8 @@ def reconstruct(
 ) -> None:
     """Write what the network makes of each image, as a PNG file of the same name.
 
-    Examples:
-
+    Examples
+    --------
         nearfar reconstruct run photos --out reconstructions
     """
     from nearfar.artifacts import read_run
@@ -33,7 +33,7 @@ def reconstruct(
     claim_output(out, overwrite=overwrite)
     trained = read_run(run)
     track = bars()
-    source = images.open_for(trained.config.shape, data, track)
+    source = images.open_for(trained.config, data, track)
     target = resolve_device(device)
     network = trained.autoencoder.to(target)
     names = source.names()

@@ -1,5 +1,59 @@
-"""x."""
+"""``nearfar report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from nearfar.cli.options import DATA_HELP, DataOptions, Overwrite, Run, bars
 
 
-def report():
-    """Demo."""
+def report(
+    run: Run,
+    *,
+    data: Annotated[str | None, Parameter(help=DATA_HELP)] = None,
+    out: Path | None = None,
+    images: DataOptions = DataOptions(),
+    seed: int = 0,
+    device: str = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a page that shows what a run learned: report.html, and its pictures as PNG files.
+
+    Examples
+    --------
+        nearfar report run
+        nearfar report run --data mnist:test --out report
+
+    Parameters
+    ----------
+    data
+        Images to show; those that the run was trained on if not given.
+    out
+        The folder to write to; the folder report in the run if not given.
+    seed
+        Decides which images are shown.
+    """
+    from nearfar.artifacts import read_evaluation, read_log, read_run
+    from nearfar.evaluation import Evaluation
+    from nearfar.files import claim_output
+    from nearfar.models import resolve_device
+    from nearfar.report.run import report_run
+
+    trained = read_run(run)
+    folder = claim_output(run / "report" if out is None else out, overwrite=overwrite)
+    track = bars()
+    evaluation = read_evaluation(run)
+    page = report_run(
+        trained,
+        images.open_for(trained.config, data, track),
+        folder,
+        log=read_log(run),
+        evaluation=None if evaluation is None else Evaluation.from_dict(evaluation),
+        device=resolve_device(device),
+        seed=seed,
+        track=track,
+    )
+    print(f"the report is {page}")

@@ -26,8 +26,8 @@ def train(
 ) -> None:
     """Learn from images: an autoencoder first, then the relations between neighbors.
 
-    Examples:
-
+    Examples
+    --------
         nearfar train photos --out run
         nearfar train mnist:train --data-root data --out run --weights 0.6 0.4 0
         nearfar train photos --out run --resume

@@ -118,10 +118,6 @@ class FolderImages(Images):
     def __len__(self) -> int:
         return len(self.files)
 
-    def names(self) -> list[str]:
-        """See `Images`."""
-        return list(self.files)
-
     def __getitems__(self, indices: Sequence[int] | Tensor) -> Tensor:
         """See `Images`; uint8."""
         if self.in_memory:
@@ -129,7 +125,7 @@ class FolderImages(Images):
         return torch.stack([self._read(self.files[index]) for index in as_index(indices).tolist()])
 
     def names(self) -> list[str]:
-        """The files, as they can be printed."""
+        """See `Images`; with escapes for what cannot be printed."""
         return [printable(file) for file in self.files]
 
     def _read(self, file: str) -> Tensor:
@@ -138,7 +134,7 @@ class FolderImages(Images):
         except UnreadableError as error:
             raise NearfarError(
                 f"{str(self.root / file)!r} can no longer be read ({error}): "
-                "it could when the folder was opened, expected it to stay"
+                "keep the files as they are while they are in use"
             ) from error
 
     def _find(self) -> list[str]:

@@ -44,7 +44,7 @@ class Images(Dataset[Tensor]):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def __getitems__(self, indices: Sequence[int]) -> Tensor:
+    def __getitems__(self, indices: Sequence[int] | Tensor) -> Tensor:
         """Several images, [b, c, h, w]: uint8, or float32 where 0…1 is black…white."""
 
     def names(self) -> list[str]:

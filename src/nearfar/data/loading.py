@@ -55,9 +55,9 @@ def load(
     )
 
 
-def in_order(count: int, batch_size: int) -> list[range]:
-    """The numbers from 0 to `count` in batches."""
-    return [range(i, min(i + batch_size, count)) for i in range(0, count, batch_size)]
+def in_order(rows: range, batch_size: int) -> list[range]:
+    """Consecutive rows in batches."""
+    return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
 
 
 class _Batches(Dataset[Batch]):
@@ -69,7 +69,7 @@ class _Batches(Dataset[Batch]):
     def __getitem__(self, indices: Sequence[int] | Tensor) -> Batch | NearfarError:  # type: ignore[override]
         indices = as_index(indices)
         try:
-            return indices, self.images.__getitems__(indices)  # type: ignore[arg-type]
+            return indices, self.images.__getitems__(indices)
         except NearfarError as error:
             return error
 

@@ -157,7 +157,7 @@ def _notes(train: Labels, test: Labels, rbf_size: int) -> list[str]:
     if (smallest := sizes.min()) < PROBE_LABELS[-1]:
         notes.append(
             f"{BLANK} Too few labels: class {classes[sizes.argmin()]} has only {smallest} training "
-            f"image{'s' * (smallest > 1)}."
+            f"image{'s' if smallest > 1 else ''}."
         )
     return notes
 

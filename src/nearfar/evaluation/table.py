@@ -96,24 +96,24 @@ class Evaluation:
         from rich.table import Table
         from rich.text import Text
 
+        def _narrow(cell: Cell) -> Text:
+            """Leave out spaces, so that the table fits into 80 columns."""
+            return Text(cell.text.replace(" ", ""), style="bold" if cell.best else "")
+
         table = Table(
             box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
+            show_edge=False,
+            padding=(0, 0, 0, 1),
             pad_edge=False,
-            caption=Text("\n".join(self.notes)),
+            caption=Text("\n".join(["", *self.notes])),
             caption_justify="left",
             caption_style="dim",
         )
-        lines = list(self.cells())
-        table.add_column("")
-        for i, title in enumerate(self.columns.values()):
-            # Titles may be broken over lines, scores may not.
-            width = max((len(cells[i].text) for _, cells in lines), default=0)
-            table.add_column(Text(title), justify="right", vertical="bottom", min_width=width)
-        for name, cells in lines:
-            table.add_row(
-                Text(name), *(Text(cell.text, style="bold" if cell.best else "") for cell in cells)
-            )
+        table.add_column("", min_width=min(max(map(len, self.rows), default=0), 16))
+        for title in self.columns.values():
+            table.add_column(Text(title), justify="right", vertical="bottom")
+        for name, cells in self.cells():
+            table.add_row(Text(name), *map(_narrow, cells))
         return table
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from nearfar.data import Images, load, to_unit
+from nearfar.data import Images, in_order, load, to_unit
 from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
 
@@ -63,7 +63,7 @@ def apply(
         float32[b, …], on `device`.
     """
     rows = range(len(images)) if rows is None else rows
-    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    batches = in_order(rows, BATCH)
     for indices, pixels in track(load(images, batches), description, len(batches)):
         yield indices, network(to_unit(pixels.to(device, non_blocking=True))).float()
 
@@ -77,11 +77,11 @@ def apply_to_all(
     description: str = "encoding",
 ) -> Tensor:
     """Apply a network to all images and keep what it gives, float32[n, …] on the CPU."""
-    results: Tensor | None = None
-    for indices, values in apply(
-        network, images, device=device, track=track, description=description
-    ):
-        if results is None:
+    results = torch.empty(0)
+    done = 0
+    for _, values in apply(network, images, device=device, track=track, description=description):
+        if done == 0:
             results = torch.empty(len(images), *values.shape[1:])
-        results[indices] = values.cpu()
-    return torch.empty(0) if results is None else results
+        results[done : done + len(values)] = values.cpu()
+        done += len(values)
+    return results

@@ -75,6 +75,7 @@ def open_rows(path: Path) -> Tensor:
         If the file cannot be read or holds no codes.
     """
     try:
+        open_memmap(path, mode="r")  # refuses a short file, which "r+" would lengthen
         rows = open_memmap(path, mode="r+")
     except OSError as error:
         raise NearfarError(f"cannot read {str(path)!r}: {error.strerror or error}") from error

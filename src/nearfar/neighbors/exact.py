@@ -58,7 +58,6 @@ class ExactFinder:
         self.check(len(bank))
         self._similarity = similarity
         self._keys = Keys(bank, similarity)
-        self._group = GROUP if (self.count + 1) * GROUP <= len(bank) else 1
         return self
 
     @property
@@ -78,29 +77,29 @@ class ExactFinder:
 
     def _best_groups(self, queries: Tensor) -> Tensor:
         """Groups with the largest, and those with the smallest products, int64[2, T + 1, b]."""
-        blocks = queries.split(max(1, QUERIES * self._group // GROUP))
+        blocks = queries.split(QUERIES)
         factors = [factor(block) for block in blocks]
         extremes = [block.new_empty(2, 0, len(block)) for block in blocks]
         groups = [block.long() for block in extremes]
         at_once = CPU_KEYS if queries.device.type == "cpu" else CHUNK
         for start in range(0, self.rows, CHUNK):
             keys = [
-                factor(_complete(block, self._group))
+                factor(_complete(block))
                 for block in self._keys[start : start + CHUNK].split(at_once)
             ]
             for i, block in enumerate(factors):
-                here = _extremes(keys, block, self._group)
+                here = _extremes(keys, block)
                 best = _best(here, self.count + 1)
                 extremes[i] = torch.cat([extremes[i], here.gather(1, best)], dim=1)
-                groups[i] = torch.cat([groups[i], best + start // self._group], dim=1)
+                groups[i] = torch.cat([groups[i], best + start // GROUP], dim=1)
                 best = _best(extremes[i], self.count + 1)
                 extremes[i], groups[i] = extremes[i].gather(1, best), groups[i].gather(1, best)
         return torch.cat(groups, dim=2)
 
     def _best_rows(self, groups: Tensor, queries: Tensor, own: Tensor) -> Tensor:
         """Near and far rows, int64[2, b, T], among those of some groups, int64[2, g, b]."""
-        at_once = max(1, CANDIDATES // (groups.shape[1] * self._group * queries.shape[1]))
-        members = torch.arange(self._group, device=groups.device)
+        at_once = max(1, CANDIDATES // (groups.shape[1] * GROUP * queries.shape[1]))
+        members = torch.arange(GROUP, device=groups.device)
         found = []
         for some, points, excluded in zip(
             groups.transpose(1, 2).split(at_once, dim=1),
@@ -108,7 +107,7 @@ class ExactFinder:
             own.split(at_once),
             strict=True,
         ):
-            rows = (some[..., None] * self._group + members).flatten(2)
+            rows = (some[..., None] * GROUP + members).flatten(2)
             unwanted = (rows == excluded[:, None]) | (rows >= self.rows)
             keys = self._keys.take(rows.clamp(max=self.rows - 1))
             similarities = (keys @ points[:, :, None]).squeeze(-1)
@@ -118,23 +117,23 @@ class ExactFinder:
         return torch.cat(found, dim=1)
 
 
-def _complete(keys: Tensor, group: int) -> Tensor:
+def _complete(keys: Tensor) -> Tensor:
     """Keys with the last one repeated to make groups of full size."""
-    missing = -len(keys) % group
+    missing = -len(keys) % GROUP
     return torch.cat([keys, keys[-1:].expand(missing, -1)]) if missing else keys
 
 
-def _extremes(keys: list[Tensor], queries: Tensor, group: int) -> Tensor:
+def _extremes(keys: list[Tensor], queries: Tensor) -> Tensor:
     """The largest product of each group and the negative of the smallest, float[2, groups, b].
 
     Filled up with −∞ to a whole number of groups of groups.
     """
     width = len(queries)
-    groups = sum(len(block) for block in keys) // group
+    groups = sum(len(block) for block in keys) // GROUP
     extremes = torch.full((2, groups + -groups % GROUP, width), -torch.inf, device=queries.device)
     start = 0
     for block in keys:
-        products = inner_products(block, queries).view(-1, group, width)
+        products = inner_products(block, queries).view(-1, GROUP, width)
         here = slice(start, start + len(products))
         torch.amax(products, 1, out=extremes[0, here])
         torch.amin(products, 1, out=extremes[1, here]).neg_()

@@ -59,7 +59,7 @@ class Finder(Protocol):
         Parameters
         ----------
         queries : float[b, d]
-            Codes, on any device.
+            Codes, on any device; b ≥ 1.
         own : int64[b]
             The row of the bank that each query must not get, or −1 if all are allowed.
         draw : int

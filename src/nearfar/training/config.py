@@ -113,7 +113,10 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> TrainConfig:
         """Read what `dataclasses.asdict` gave and JSON kept."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
+        given: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()
+        }
+        return cls(**given)
 
 
 _LEAST = {

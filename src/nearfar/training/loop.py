@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricOptimizer
 from torch import Tensor
 
 from nearfar.data import Images, to_unit
@@ -97,7 +98,7 @@ class Phase:
         self.order = Order(len(images), batch_size, seed, fabric.global_rank, fabric.world_size)
         self.wrapped = fabric.setup_module(model)
         self.adam = torch.optim.Adam(model.parameters(), lr=lr)
-        self.optimizer = fabric.setup_optimizers(self.adam)
+        self.optimizer = cast(_FabricOptimizer, fabric.setup_optimizers(self.adam))
         self.record = Record(fabric)
         self.stopping = False
         self.saved_at = time.perf_counter()

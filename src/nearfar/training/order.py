@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
+import torch
+from torch import Tensor
 
 
 class Order:
@@ -39,11 +40,11 @@ class Order:
         """Return the number of batches that are left in the epoch."""
         return self.steps - self.first_step
 
-    def __iter__(self) -> Iterator[npt.NDArray[np.int64]]:
+    def __iter__(self) -> Iterator[Tensor]:
         """Yield this process's rows of each batch, from `first_step` of `epoch` on."""
         order = np.random.default_rng((*self.seed, self.epoch)).permutation(self.n)
         for batch in np.array_split(order, self.steps)[self.first_step :]:
-            yield np.array_split(batch, self.processes)[self.rank]
+            yield torch.from_numpy(np.array_split(batch, self.processes)[self.rank])
 
     def batch_size(self, step: int) -> int:
         """Return the size of a batch over all processes."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import cast
+from typing import Literal, cast
 
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from nearfar.models import resolve_device
 from nearfar.training.config import TrainConfig
 
-_PRECISION = {"32": "32-true", "bf16": "bf16-mixed"}
+_PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
 def launch(config: TrainConfig) -> Fabric:
@@ -21,9 +22,8 @@ def launch(config: TrainConfig) -> Fabric:
     else:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
-        fabric = Fabric(
-            accelerator=config.device, devices=local, num_nodes=nodes, precision=precision
-        )
+        kind = resolve_device(config.device).type
+        fabric = Fabric(accelerator=kind, devices=local, num_nodes=nodes, precision=precision)
     fabric.launch()
     return fabric
 

@@ -20,9 +20,12 @@ def tensorboard_log(folder: Path) -> Callable[[dict[str, Any]], None]:
     require("tensorboard", extra="tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(folder))
+    writers: list[SummaryWriter] = []
 
     def write(line: dict[str, Any]) -> None:
+        if not writers:  # not before, as training makes the run folder
+            writers.append(SummaryWriter(str(folder)))
+        (writer,) = writers
         for name, value in line.items():
             if name not in ("phase", "epoch"):
                 writer.add_scalar(f"{line['phase']}/{name}", value, line["epoch"])

@@ -1,0 +1,146 @@
+"""Finders against faiss and scikit-learn, and the clustered finder against the exact one."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from statistics import median
+
+import faiss
+import torch
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from nearfar.neighbors import ClusteredFinder, ExactFinder, allocate_rows, compare, fit_similarity
+
+ROUNDS = 3
+BATCH = 256
+STEPS = 50
+SAMPLE = 2000
+
+
+def exact_against_faiss_and_sklearn(n: int = 60_000, d: int = 128) -> dict[str, float]:
+    """Near and far rows of all of n codes, beside the near rows alone from others.
+
+    scikit-learn searches for every tenth code, and its time counts ten times.
+    """
+    bank = _smooth_codes(n, d)
+    keys = normalize(bank).numpy()
+    own = torch.arange(n)
+    index = faiss.IndexFlatIP(d)
+    index.add(keys)
+    brute = NearestNeighbors(metric="cosine", algorithm="brute").fit(bank.numpy())
+    results = {}
+    for count in (1, 5):
+        finder = ExactFinder(count).fit(bank, fit_similarity("cosine", bank))
+        ours, theirs, slow = _interleaved(
+            lambda finder=finder: finder.search(bank, own),
+            lambda count=count: index.search(keys, count),
+            lambda count=count: brute.kneighbors(bank[::10].numpy(), count),
+        )
+        results |= {
+            f"exact, T={count}: seconds": median(ours),
+            f"exact, T={count}: speed ÷ faiss's, near only": _ratio(theirs, ours),
+            f"exact, T={count}: speed ÷ scikit-learn's, near only": 10 * _ratio(slow, ours),
+        }
+    return results
+
+
+def clustered(n: int, d: int, clusters: int) -> dict[str, float]:
+    """The clustered finder with T = 1 beside the exact one, in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        measured = process.submit(_clustered, n, d, clusters).result()
+    return {f"clustered, n={n:,} d={d} K={clusters}: {k}": v for k, v in measured.items()}
+
+
+def _clustered(n: int, d: int, clusters: int) -> dict[str, float]:
+    bank = _blobs(n, d)
+    similarity = fit_similarity("cosine", bank)
+    before = _peak_memory()
+    start = time.perf_counter()
+    finder = ClusteredFinder(1, clusters).fit(bank, similarity)
+    fitting = time.perf_counter() - start
+    start = time.perf_counter()
+    finder.search(bank, torch.arange(n))
+    searching = time.perf_counter() - start
+    used = _peak_memory() - before
+
+    batches = torch.randint(n, (STEPS, BATCH), generator=torch.Generator().manual_seed(1))
+    steps = []
+    for rows in batches:
+        queries = bank[rows]
+        start = time.perf_counter()
+        finder.search(queries, rows)
+        steps.append(time.perf_counter() - start)
+
+    exact = ExactFinder(1).fit(bank, similarity)
+    some = torch.linspace(0, n - 1, SAMPLE).long()
+    start = time.perf_counter()
+    exact.search(bank[some], some)
+    exactly = (time.perf_counter() - start) * n / SAMPLE
+    quality = compare(finder, exact, bank[some], some)
+    return {
+        "fit, seconds": fitting,
+        "search for all, seconds": searching,
+        "search for all: speed ÷ exact finder's": exactly / searching,
+        f"search for {BATCH}, milliseconds": median(steps) * 1000,
+        "memory beyond the bank, GiB": used,
+        "recall@1": quality.recall,
+        "far hubs": quality.far_hubs,
+        "far hubs of the exact finder": quality.exact_far_hubs,
+    }
+
+
+def _smooth_codes(n: int, d: int) -> Tensor:
+    """Codes like those of a small autoencoder: a few factors, some noise, a ReLU."""
+    generator = torch.Generator().manual_seed(0)
+    factors = torch.randn(n, 16, generator=generator) @ torch.randn(16, d, generator=generator)
+    return (factors + 0.3 * torch.randn(n, d, generator=generator) + 0.5).relu_()
+
+
+def _blobs(n: int, d: int, blobs: int = 1000) -> Tensor:
+    """Codes around some centers, made piece by piece."""
+    generator = torch.Generator().manual_seed(0)
+    centers = torch.randn(blobs, d, generator=generator)
+    bank = allocate_rows(n, d)
+    for piece in bank.split(10_000):
+        around = centers[torch.randint(blobs, (len(piece),), generator=generator)]
+        piece.copy_((around + 0.7 * torch.randn(piece.shape, generator=generator)).relu_())
+    return bank
+
+
+def _interleaved(*calls: Callable[[], object]) -> list[list[float]]:
+    """Seconds that each call takes, in turns."""
+    seconds: list[list[float]] = [[] for _ in calls]
+    for _ in range(ROUNDS):
+        for call, taken in zip(calls, seconds, strict=True):
+            start = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - start)
+    return seconds
+
+
+def _ratio(a: list[float], b: list[float]) -> float:
+    """The median ratio of measurements taken side by side."""
+    return median(x / y for x, y in zip(a, b, strict=True))
+
+
+def _peak_memory() -> float:
+    """The most memory this process has had, in GiB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+if __name__ == "__main__":
+    results = (
+        exact_against_faiss_and_sklearn()
+        | clustered(60_000, 128, 245)
+        | clustered(1_000_000, 256, 400)
+    )
+    for name, value in results.items():
+        print(f"{value:10.3f}  {name}")

@@ -1,0 +1,131 @@
+"""What happened in training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+from nearfar.errors import NearfarError
+from nearfar.report.figures.style import BLUE, FAINT, GREEN, INK, MUTED, ORANGE, SHADE, WIDTH
+
+Curve = npt.NDArray[np.float64]
+
+MARKED_EPOCHS = 40
+
+
+def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
+    """Pixel error, relational terms, and use of the codes over the epochs of both phases.
+
+    Parameters
+    ----------
+    log : sequence of mapping
+        One record an epoch, with "phase" ("pretrain" or "relational"), "pixel", "own", "near",
+        "far", "effective_rank" and "dead_codes"; any of the numbers may be None.
+    """
+    if not log:
+        raise NearfarError("the training log is empty: train for at least one epoch")
+    panels = {
+        "pixel error (mean square)": {"pixel": BLUE},
+        "distance to own and near samples": {"own": BLUE, "near": GREEN},
+        "similarity to far samples": {"far": ORANGE},
+        "units of the code": {"effective_rank": BLUE, "dead_codes": ORANGE},
+    }
+    curves = {
+        key: np.array([np.nan if record.get(key) is None else record[key] for record in log], float)
+        for keys in panels.values()
+        for key in keys
+    }
+    known = {key: curve for key, curve in curves.items() if np.isfinite(curve).any()}
+    shown = {title: keys for title, keys in panels.items() if keys.keys() & known.keys()}
+    figure = Figure((WIDTH, 0.8 + 1.6 * len(shown)), layout=ConstrainedLayoutEngine(h_pad=0.1))
+    all_axes = list(figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0])
+    epochs = np.arange(1, len(log) + 1)
+    marker = "o" if len(log) <= MARKED_EPOCHS else ""
+    for axes, (title, colors) in zip(all_axes, shown.items(), strict=True):
+        for key in colors.keys() & known.keys():
+            axes.plot(
+                epochs, known[key], color=colors[key], linewidth=1.8, marker=marker, markersize=4
+            )
+        if "pixel" in colors:
+            _logarithmic(axes)
+        _plain(axes, title)
+        _label_ends(axes, {key: known[key] for key in colors if key in known}, colors)
+    _shade_phases(all_axes, [record["phase"] for record in log])
+    all_axes[-1].set_xlabel("epoch", color=MUTED, fontsize=10)
+    all_axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    return figure
+
+
+def _plain(axes: Axes, title: str) -> None:
+    """Leave of the axes what is needed to read them."""
+    axes.set_title(title, color=INK, fontsize=11, loc="left")
+    axes.tick_params(which="both", colors=MUTED, labelsize=9, length=0)
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Count y in powers of ten, with plain numbers at 1, 2 and 5 of each."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _label_ends(
+    axes: Axes, curves: Mapping[str, Curve], colors: Mapping[str, str], *, apart: float = 0.16
+) -> None:
+    """Write the name and last value of each curve at its end, `apart` of the height at least."""
+    axes.autoscale_view()
+    last = {key: curve[np.isfinite(curve)][-1] for key, curve in curves.items()}
+    to_height = axes.transScale + axes.transLimits
+    heights = {key: to_height.transform((1, value))[1] for key, value in last.items()}
+    order = sorted(heights, key=heights.__getitem__)
+    place = np.array([heights[key] for key in order])
+    for i in range(1, len(place)):
+        place[i] = max(place[i], place[i - 1] + apart)
+    place -= max(place[-1] - 1, 0)
+    for key, height in zip(order, place, strict=True):
+        axes.annotate(
+            f"{key.replace('_', ' ')}  {last[key]:.3g}" if len(last) > 1 else f"{last[key]:.3g}",
+            (1, height),
+            xycoords="axes fraction",
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            color=colors[key],
+            fontsize=10,
+            annotation_clip=False,
+        )
+
+
+def _shade_phases(all_axes: Sequence[Axes], phases: Sequence[str]) -> None:
+    """Give each phase its ground and, above the first axes, its name."""
+    start = 0.5
+    for phase, records in groupby(phases):
+        end = start + len(list(records))
+        relational = phase == "relational"
+        for axes in all_axes:
+            axes.axvspan(start, end, color=SHADE if relational else "white", zorder=0, linewidth=0)
+            axes.set_xlim(0.5, len(phases) + 0.5)
+        all_axes[0].annotate(
+            "relational training" if relational else "autoencoder training",
+            (end if relational else start, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 24),
+            textcoords="offset points",
+            ha="right" if relational else "left",
+            color=MUTED,
+            fontsize=10,
+        )
+        start = end

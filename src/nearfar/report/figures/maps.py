@@ -1,0 +1,159 @@
+"""Codes as points in the plane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from sklearn.cluster import KMeans
+from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
+
+from nearfar.errors import NearfarError
+from nearfar.report.figures.style import FAINT, INK, WIDTH
+
+Codes = npt.NDArray[np.floating[Any]]
+Rows = npt.NDArray[np.bool_]
+
+#: Petroff's ten colors, told apart by people with any color vision, and two more.
+CLASS_COLORS = (
+    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59",
+    "#e76300", "#b9ac70", "#717581", "#92dadd", "#1f2328", "#e377c2",
+)  # fmt: skip
+
+MAPPED, PERPLEXITY, GROUPS = 2000, 30.0, 8
+#: Longer names would cover a map, and stand in its legend only, which has so many letters a line.
+LONGEST_ON_MAP, LONGEST_NAME, LEGEND_LETTERS = 3, 24, 130
+
+
+def code_maps(
+    before: Codes,
+    after: Codes,
+    labels: npt.NDArray[np.integer[Any]] | None = None,
+    classes: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+) -> Figure:
+    """Maps of the codes before and after NRE in two dimensions (Fig. 1 of the paper).
+
+    t-SNE of the cosine, from at most 2,000 of the images, drawn at random. Without labels the
+    colors are k-means groups of the codes before, and show where their images went.
+
+    Parameters
+    ----------
+    before, after : float[n, d]
+        Codes of the same images by the plain autoencoder and by NRE, n ≥ 5.
+    labels : int[n], optional
+        Class numbers.
+    classes : sequence of str, optional
+        The name of each class number.
+    """
+    if len(before) != len(after) or len(before) < 5:
+        raise NearfarError(
+            f"codes to map are of {len(before)} and {len(after)} images: expected the same, "
+            "at least 5"
+        )
+    if labels is not None and len(labels) != len(before):
+        raise NearfarError(f"{len(labels)} labels for {len(before)} codes: expected one for each")
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.permutation(len(before))[:MAPPED])
+    before, after = before[rows], after[rows]
+    if labels is None:
+        groups = KMeans(min(GROUPS, len(rows)), random_state=seed).fit_predict(normalize(before))
+        colors = np.array(CLASS_COLORS)[groups]
+        members: list[tuple[str, Rows]] = []
+    else:
+        colors, members = _class_colors(np.asarray(labels)[rows], classes)
+
+    lines = -(-sum(len(text) + 6 for text, _ in members) // LEGEND_LETTERS)
+    figure = Figure((WIDTH, WIDTH / 2 + 0.3 + 0.25 * lines), layout="constrained")
+    size = np.clip(12000 / len(rows), 10, 25)
+    shuffled = rng.permutation(len(rows))
+    for axes, name, codes in zip(
+        figure.subplots(1, 2), ("autoencoder", "NRE"), (before, after), strict=True
+    ):
+        places = _in_two_dimensions(codes, seed)
+        x, y = places[shuffled].T
+        axes.scatter(x, y, s=size, c=colors[shuffled], linewidths=0, alpha=0.85)
+        for text, member in members:
+            if len(text) <= LONGEST_ON_MAP:
+                _write_on_map(axes, text, places[member])
+        axes.set_title(name, color=INK, fontsize=12, loc="left")
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.set(xticks=[], yticks=[])
+        axes.margins(0.03)
+        axes.spines[:].set_color(FAINT)
+    if members:
+        figure.legend(
+            [axes.scatter([], [], s=36, color=colors[member][0], lw=0) for _, member in members],
+            [text for text, _ in members],
+            loc="outside lower center",
+            ncols=-(-len(members) // lines),
+            frameon=False,
+            labelcolor=INK,
+            fontsize=10,
+            handletextpad=0.2,
+        )
+    return figure
+
+
+def _in_two_dimensions(codes: Codes, seed: int) -> Codes:
+    """Return t-SNE of unit vectors, whose squared distances are twice the cosine distances."""
+    unit = normalize(codes)
+    # Where all codes are alike, principal components are NaN, on which t-SNE crashes the process.
+    differ = unit.shape[1] > 1 and np.ptp(unit, axis=0).max() > 1e-6
+    return TSNE(
+        init="pca" if differ else "random",
+        perplexity=min(PERPLEXITY, (len(unit) - 1) / 3),
+        random_state=seed,
+    ).fit_transform(unit)
+
+
+def _class_colors(
+    labels: npt.NDArray[np.integer[Any]], classes: Sequence[str] | None
+) -> tuple[npt.NDArray[np.str_], list[tuple[str, Rows]]]:
+    """Return the color of each image, and the members of each class; the smallest share one."""
+    numbers, sizes = np.unique(labels, return_counts=True)
+    crowded = len(numbers) > len(CLASS_COLORS)
+    largest = np.sort(numbers[np.argsort(-sizes, kind="stable")][: len(CLASS_COLORS) - crowded])
+    colors = np.full(len(labels), FAINT)
+    members = []
+    for number, color in zip(largest, CLASS_COLORS, strict=False):
+        member = labels == number
+        colors[member] = color
+        name = str(number) if classes is None else _literal(classes[number])
+        members.append((name, member))
+    if crowded:
+        rest = f"{len(numbers) - len(largest)} other classes"
+        members.append((rest, ~np.isin(labels, largest)))
+    return colors, members
+
+
+def _literal(name: str) -> str:
+    """Return a name on one short line, no part of which matplotlib takes for mathematics."""
+    text = " ".join(name.split())
+    text = text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
+    return text.replace("$", r"\$")
+
+
+def _write_on_map(axes: Axes, text: str, places: Codes) -> None:
+    """Write the name of a class where it is densest: on the image with the nearest others."""
+    among = NearestNeighbors(n_neighbors=max(1, len(places) // 3)).fit(places)
+    x, y = places[among.kneighbors(places)[0][:, -1].argmin()]
+    axes.text(
+        x,
+        y,
+        text,
+        color=INK,
+        fontsize=10,
+        fontweight="bold",
+        ha="center",
+        va="center",
+        path_effects=[withStroke(linewidth=3, foreground="white")],
+    )

@@ -1,0 +1,126 @@
+"""Images beside each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from nearfar.errors import NearfarError
+from nearfar.report.figures.style import FAINT, INK, WIDTH
+
+Pixels = npt.NDArray[np.floating[Any]]
+
+#: Inches.
+LARGEST_TILE = 1.1
+#: Space between two images, as a part of one.
+GAP = 0.06
+
+
+def reconstructions(originals: Pixels, autoencoder: Pixels, nre: Pixels) -> Figure:
+    """Originals above what two networks make of them (Fig. 4 of the paper).
+
+    Parameters
+    ----------
+    originals, autoencoder, nre : float[n, c, h, w]
+        Images where 0…1 is black…white, gray (c = 1) or RGB (c = 3); n about 12 reads well.
+    """
+    rows = {"original": originals, "autoencoder": autoencoder, "NRE": nre}
+    shapes = {images.shape for images in rows.values()}
+    if len(shapes) > 1:
+        raise NearfarError(f"images to compare have shapes {sorted(shapes)}: expected one shape")
+    sheet = _Sheet(originals.shape, columns=len(originals), rows=3, left=1.2)
+    for row, (name, images) in enumerate(rows.items()):
+        sheet.text(name, 0, row + 0.5, offset=(-8, 0), ha="right", va="center")
+        sheet.images(images, 0, row)
+    return sheet.figure
+
+
+def neighbor_sheet(queries: Pixels, near: Pixels, far: Pixels) -> Figure:
+    """Images, each with its near and its far samples.
+
+    Parameters
+    ----------
+    queries : float[n, c, h, w]
+        The images asked about, where 0…1 is black…white.
+    near, far : float[n, T, c, h, w]
+        The nearest first, and the farthest first.
+    """
+    for name, images in (("near", near), ("far", far)):
+        if images.ndim != 5 or images.shape[0] != len(queries) or not images.shape[1]:
+            raise NearfarError(
+                f"{name} images have shape {images.shape} for {len(queries)} queries: "
+                "expected (queries, T, channels, height, width)"
+            )
+    near_at = 1.5
+    far_at = near_at + near.shape[1] + 0.5
+    sheet = _Sheet(queries.shape, columns=far_at + far.shape[1], rows=len(queries), top=0.3)
+    for text, column in (("query", 0.0), ("near", near_at), ("far", far_at)):
+        sheet.text(text, column, 0, offset=(2, 5), ha="left", va="bottom")
+    for row in range(len(queries)):
+        sheet.images(queries[row : row + 1], 0, row)
+        sheet.images(near[row], near_at, row)
+        sheet.images(far[row], far_at, row)
+    return sheet.figure
+
+
+class _Sheet:
+    """A figure of images in a grid, columns and rows from 0, beside margins in inches."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        columns: float,
+        rows: int,
+        left: float = 0,
+        top: float = 0,
+    ) -> None:
+        if shape[-3] not in (1, 3) or not rows or not columns:
+            raise NearfarError(f"images to show have shape {shape}: expected (n, 1 or 3, h, w)")
+        tile = min((WIDTH - left) / columns, LARGEST_TILE)
+        grid_width, grid_height = columns * tile, rows * tile * shape[-2] / shape[-1]
+        width, height = left + grid_width, top + grid_height
+        self.figure = Figure((width, height))
+        self.axes = self.figure.add_axes(
+            (left / width, 0, grid_width / width, grid_height / height)
+        )
+        self.axes.set_axis_off()
+        self.columns, self.rows = columns, rows
+
+    def images(self, images: Pixels, column: float, row: float) -> None:
+        """Show images float[n, c, h, w] in one row, from a column on."""
+        for i, image in enumerate(np.clip(images, 0, 1)):
+            left, right = column + i + GAP / 2, column + i + 1 - GAP / 2
+            top, bottom = row + GAP / 2, row + 1 - GAP / 2
+            pixels = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
+            self.axes.imshow(
+                pixels,
+                cmap="gray",
+                vmin=0,
+                vmax=1,
+                extent=(left, right, bottom, top),
+                aspect="auto",
+            )
+            frame = Rectangle((left, top), right - left, bottom - top, fill=False)
+            frame.set(edgecolor=FAINT, linewidth=0.5)
+            self.axes.add_patch(frame)
+        self.axes.set(xlim=(0, self.columns), ylim=(self.rows, 0))
+
+    def text(
+        self, text: str, column: float, row: float, *, offset: tuple[float, float], **align: Any
+    ) -> None:
+        """Write beside the grid, `offset` in points from a place on it."""
+        self.axes.annotate(
+            text,
+            (column, row),
+            xytext=offset,
+            textcoords="offset points",
+            annotation_clip=False,
+            color=INK,
+            fontsize=11,
+            **align,
+        )

@@ -1,0 +1,20 @@
+"""What all figures have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+INK, MUTED, FAINT, SHADE = "#1f2328", "#656d76", "#d0d7de", "#f4f6f8"
+BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
+
+#: Inches.
+WIDTH = 10.0
+#: Sharp on screens of two dots a pixel.
+DPI = 200
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG whose bytes depend on nothing but the figure."""
+    figure.savefig(path, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})

@@ -1,0 +1,134 @@
+"""The report: one HTML file that needs nothing else, and its pictures as files beside it."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from matplotlib.figure import Figure
+
+from nearfar.evaluation import Evaluation
+from nearfar.files import atomic_path
+from nearfar.report.figures import save_figure
+
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One thing to see, and how to read it.
+
+    Parameters
+    ----------
+    title : str
+        Its heading, and the file name of its picture.
+    text : str
+        One or two sentences on what is seen and how to read it.
+    content : Figure, Evaluation, or mapping of str to object
+        A picture, a table of scores, or settings by name.
+    alt : str
+        What a picture shows, for those who cannot see it; the title if not given.
+    """
+
+    title: str
+    text: str
+    content: Figure | Evaluation | Mapping[str, object]
+    alt: str = ""
+
+
+def write_report(folder: Path, *, title: str, lead: str, sections: Sequence[Section]) -> Path:
+    """Write `report.html`, and each figure as a PNG, into a folder.
+
+    The page holds its pictures and its style, runs no script and loads nothing.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is not there.
+    title, lead : str
+        The heading of the page, and the paragraph under it.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    template = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
+    page = template.substitute(
+        title=escape(title),
+        lead=escape(lead),
+        sections="\n".join(_section(section, folder) for section in sections),
+    )
+    with atomic_path(folder / REPORT) as path:
+        path.write_text(page, encoding="utf-8")
+    return folder / REPORT
+
+
+def _section(section: Section, folder: Path) -> str:
+    """Return a section as HTML; write its picture."""
+    content = section.content
+    if isinstance(content, Figure):
+        shown = _picture(content, folder / f"{_slug(section.title)}.png", section)
+    elif isinstance(content, Evaluation):
+        shown = _table(content, section.title)
+    else:
+        shown = _settings(content)
+    return (
+        f"<section>\n<h2>{escape(section.title)}</h2>\n<p>{escape(section.text)}</p>\n"
+        f"{shown}\n</section>"
+    )
+
+
+def _picture(figure: Figure, path: Path, section: Section) -> str:
+    """Write a figure to a file, and return it as an image that holds its own data."""
+    with atomic_path(path) as temporary:
+        save_figure(figure, temporary)
+        data = b64encode(temporary.read_bytes()).decode()
+    width, height = (round(inches * 100) for inches in figure.get_size_inches())
+    return (
+        f'<img alt="{escape(section.alt or section.title)}" width="{width}" height="{height}" '
+        f'src="data:image/png;base64,{data}">'
+    )
+
+
+def _table(evaluation: Evaluation, title: str) -> str:
+    """Return the scores as a table that can be scrolled on narrow screens."""
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in evaluation.columns.values())
+    rows = "\n".join(
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(
+            f"<td><strong>{escape(cell.text)}</strong></td>"
+            if cell.best
+            else f"<td>{escape(cell.text)}</td>"
+            for cell in cells
+        )
+        + "</tr>"
+        for name, cells in evaluation.cells()
+    )
+    notes = "".join(f"<li>{escape(note)}</li>" for note in evaluation.notes)
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(title)}">\n<table>\n'
+        f"<thead><tr><td></td>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>\n"
+        f'<ul class="notes">{notes}</ul>'
+    )
+
+
+def _settings(settings: Mapping[str, object]) -> str:
+    """Return names and values as a list of descriptions."""
+    pairs = "\n".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>"
+        for name, value in settings.items()
+    )
+    return f"<dl>\n{pairs}\n</dl>"
+
+
+def _slug(title: str) -> str:
+    """Return a file name for a title: lowercase words of ASCII with hyphens between."""
+    return "-".join(re.findall(r"[a-z0-9]+", title.lower())) or "figure"

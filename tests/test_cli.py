@@ -1,0 +1,264 @@
+"""The command line, from end to end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from nearfar.cli import main
+
+QUICK = (
+    "--pretrain-epochs 2 --epochs 2 --code-size 12 --clusters 4 --batch-size 64 --device cpu"
+).split()
+
+
+def run(*arguments) -> int:
+    """Call the program, and return its exit code."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, digits, digit_labels) -> Path:
+    """Digits as image files in a folder for each class."""
+    root = tmp_path_factory.mktemp("data") / "digits"
+    for row in range(250):
+        path = root / f"digit {digit_labels[row]}" / f"{row:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits[row]).save(path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, folder) -> Path:
+    """A run on these."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert run("train", folder, "--out", out, *QUICK) == 0
+    return out
+
+
+# --- what each command does ----------------------------------------------------------------------
+
+
+def test_encode_to_npz(trained, folder, tmp_path):
+    assert run("encode", trained, folder, "--out", tmp_path / "codes.npz") == 0
+    with np.load(tmp_path / "codes.npz", allow_pickle=False) as written:
+        assert written["codes"].shape == (250, 12)
+        assert written["names"][0] == "digit 0/000.png"
+        assert written["classes"][written["labels"][0]] == "digit 0"
+        np.testing.assert_allclose(written["codes"], np.load(trained / "codes.npy"), rtol=1e-4)
+
+
+def test_encode_to_parquet(trained, folder, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert run("encode", trained, folder, "--out", tmp_path / "codes.parquet") == 0
+    table = parquet.read_table(tmp_path / "codes.parquet").to_pydict()
+    assert table["name"][0] == "digit 0/000.png"
+    assert table["label"][0] == "digit 0"
+    np.testing.assert_allclose(table["code"], np.load(trained / "codes.npy"), rtol=1e-4)
+
+
+def test_reconstruct(trained, folder, tmp_path):
+    assert run("reconstruct", trained, folder, "--out", tmp_path / "out") == 0
+    pictures = sorted((tmp_path / "out").rglob("*.png"))
+    assert len(pictures) == 250
+    with Image.open(tmp_path / "out" / "digit 0" / "000.png.png") as picture:
+        assert picture.size == (8, 8)
+        assert picture.mode == "L"
+
+
+def test_neighbors(trained, folder, tmp_path):
+    query = folder / "digit 0" / "000.png"
+    out = tmp_path / "near"
+    assert run("neighbors", trained, folder, "--query", query, "7", "--out", out, "--count", 3) == 0
+    written = json.loads((out / "neighbors.json").read_text())
+    first, second = written["queries"]
+    for answer in (first, second):
+        for side in ("near", "far"):
+            assert len(answer[side]) == 3
+    near, far = ([s["similarity"] for s in first[side]] for side in ("near", "far"))
+    assert near == sorted(near, reverse=True)
+    assert far == sorted(far)
+    assert min(near) > max(far)
+    assert "digit 0/000.png" not in [s["name"] for s in first["near"]], "itself is left out"
+    assert 7 not in [s["row"] for s in second["near"]]
+    with Image.open(out / "neighbors.png") as picture:
+        picture.verify()
+
+
+def test_evaluate(trained, folder, tmp_path, capsys):
+    assert run("evaluate", trained, "--train", folder, "--json", tmp_path / "scores.json") == 0
+    written = json.loads((tmp_path / "scores.json").read_text())
+    assert list(written["rows"]) == ["pixels", "autoencoder", "NRE"]
+    for scores in written["rows"].values():
+        assert scores["linear_svm"]["mean"] > 0.2, "above the 0.1 of chance"
+    assert "autoencoder" in capsys.readouterr().out
+
+
+def test_report(trained, folder, tmp_path):
+    assert run("evaluate", trained, "--train", folder) == 0
+    assert run("report", trained, "--out", tmp_path / "report") == 0
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert page.count("<img") >= 4
+    assert "linear SVM" in page
+
+
+def test_a_configuration_file_that_options_override(folder, tmp_path):
+    (tmp_path / "run.yaml").write_text(
+        "pretrain-epochs: 1\nepochs: 2\ncode-size: 5\nweights: [0.6, 0.4, 0]\ndevice: cpu\n"
+    )
+    (tmp_path / "run.json").write_text(json.dumps({"pretrain_epochs": 1, "epochs": 1}))
+    out = tmp_path / "run"
+    options = ["--config", tmp_path / "run.yaml", "--epochs", "1"]
+    assert run("train", folder, "--out", out, *options) == 0
+    saved = json.loads((out / "config.json").read_text())["train"]
+    assert (saved["epochs"], saved["code_size"], saved["weights"]) == (1, 5, [0.6, 0.4, 0])
+    options = ["--config", tmp_path / "run.json", "--device", "cpu", "--overwrite"]
+    assert run("train", folder, "--out", out, *options) == 0
+    assert json.loads((out / "config.json").read_text())["train"]["epochs"] == 1
+
+
+def test_resuming_takes_the_choices_of_the_run(folder, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    choices = [*QUICK, "--lr", "0.002"]
+    assert run("train", folder, "--out", whole, *choices) == 0
+    too_high = [*QUICK, "--lr", "1e30"]
+    assert run("train", folder, "--out", parts, *too_high) == 2
+    assert run("train", folder, "--out", parts, "--resume", "--lr", "0.002") == 0
+    a, b = load_file(whole / "model.safetensors"), load_file(parts / "model.safetensors")
+    assert all((a[name] == b[name]).all() for name in a)
+
+
+def test_tensorboard(folder, tmp_path):
+    pytest.importorskip("tensorboard")
+    assert run("train", folder, "--out", tmp_path / "run", *QUICK, "--tensorboard") == 0
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+
+
+def test_help_is_quick():
+    def seconds() -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "nearfar", "--help"], check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(3)) < 0.7
+
+
+def test_help_has_examples(capsys):
+    for command in ("train", "encode", "reconstruct", "neighbors", "evaluate", "report", "demo"):
+        run(command, "--help")
+        assert f"nearfar {command}" in capsys.readouterr().out.split("Examples")[1]
+
+
+# --- what it says to a mistake -------------------------------------------------------------------
+
+
+@pytest.fixture
+def broken(tmp_path) -> Path:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "empty.png").touch()
+    return tmp_path / "broken"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        ("train {nowhere} --out {out}", "nowhere"),
+        ("train {void} --out {out}", "void"),
+        ("train {broken} --out {out}", "broken"),
+        ("train {nan} --out {out}", "NaN"),
+        ("train {pickled} --out {out}", "pickle"),
+        ("train {folder} --out {trained}", "--overwrite"),
+        ("train {folder} --out {folder} --overwrite", "exists already"),
+        ("train {folder} --out {out} --weights 0.5 0.5 0.5", "sum to 1.5"),
+        ("train {folder} --out {out} --weights=-1 1 1", "not negative"),
+        ("train {folder} --out {out} --neighbors 250", "neighbors=250"),
+        ("train {folder} --out {out} --neighbors 40 --clusters 10", "clusters=10"),
+        ("train {folder} --out {out} --code-size 0", "code_size=0"),
+        ("train {folder} --out {out} --size 7", "7"),
+        ("train {folder} --out {out} --finder fast", "fast"),
+        ("train {folder} --out {out} --device abacus", "abacus"),
+        ("train {folder} --out {out} --resume", "out"),
+        ("train {folder} --out {trained} --resume", "finished"),
+        ("train {folder} --out {out} --config {nowhere}", "nowhere"),
+        ("train {folder} --out {out} --config {list}", "expected options"),
+        ("train {folder} --out {out} --config {unknown}", "epoch"),
+        ("train {folder} --out {out} --frobnicate", "frobnicate"),
+        ("train mnist:validation --out {out}", "mnist:validation"),
+        ("encode {nowhere} {folder} --out {out}.npz", "nowhere"),
+        ("encode {folder} {folder} --out {out}.npz", "not a run"),
+        ("encode {trained} {folder} --out {out}.txt", ".npz"),
+        ("encode {trained} {folder} --out {list}", "list"),
+        ("reconstruct {trained} {folder} --out {folder}", "exists already"),
+        ("neighbors {trained} {folder} --query 250 --out {out}", "250"),
+        ("neighbors {trained} {folder} --query {nowhere} --out {out}", "nowhere"),
+        ("neighbors {trained} {folder} --query 0 --count 250 --out {out}", "250"),
+        ("evaluate {trained} --train {unlabeled}", "no labels"),
+        ("evaluate {trained} --train {folder} --test {other}", "digit 77"),
+        ("report {nowhere}", "nowhere"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(
+    arguments, culprit, trained, folder, broken, tmp_path, digits, capsys
+):
+    places = {
+        "nowhere": tmp_path / "nowhere",
+        "out": tmp_path / "out",
+        "void": tmp_path / "void",
+        "nan": tmp_path / "nan.npy",
+        "pickled": tmp_path / "pickled.npy",
+        "unlabeled": tmp_path / "unlabeled.npy",
+        "list": tmp_path / "list.yaml",
+        "unknown": tmp_path / "unknown.yaml",
+        "other": tmp_path / "other",
+        "trained": trained,
+        "folder": folder,
+        "broken": broken,
+    }
+    places["void"].mkdir()
+    np.save(places["nan"], np.full((20, 8, 8), np.nan))
+    np.save(places["pickled"], np.array([{}] * 20), allow_pickle=True)
+    np.save(places["unlabeled"], digits[:50])
+    places["list"].write_text("- 1\n- 2\n")
+    places["unknown"].write_text("epoch: 3\n")
+    (places["other"] / "digit 77").mkdir(parents=True)
+    Image.fromarray(digits[0]).save(places["other"] / "digit 77" / "a.png")
+
+    code = run(*(part.format(**places) for part in arguments.split(" ")))
+    error = capsys.readouterr().err
+    assert code == 2
+    said = [line for line in error.splitlines() if line.startswith("nearfar: ")]
+    assert len(said) == 1
+    assert culprit in said[0]
+    assert "Traceback" not in error
+    assert not places["out"].exists(), "nothing half-written"
+
+
+def test_files_that_cannot_be_read_are_skipped_and_counted(folder, tmp_path, capsys):
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    for row, path in enumerate(sorted(folder.rglob("*.png"))[:40]):
+        (bad / f"{row}.png").write_bytes(path.read_bytes())
+    (bad / "zero.png").touch()
+    (bad / "text.png").write_text("not an image")
+    whole = (bad / "1.png").read_bytes()
+    (bad / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    assert run("train", bad, "--out", tmp_path / "run", *QUICK) == 0
+    said = capsys.readouterr().err
+    for name in ("zero.png", "text.png", "truncated.png"):
+        assert name in said
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (saved["data"]["images"], saved["data"]["skipped"]) == (40, 3)
+    assert run("train", bad, "--out", tmp_path / "strict", *QUICK, "--strict") == 2
+    assert not (tmp_path / "strict").exists()

@@ -158,7 +158,7 @@ def test_help_is_quick():
 def test_help_has_examples(capsys):
     for command in ("train", "encode", "reconstruct", "neighbors", "evaluate", "report", "demo"):
         run(command, "--help")
-        assert f"nearfar {command}" in capsys.readouterr().out.split("Examples")[1]
+        assert f"nearfar {command}" in capsys.readouterr().out.split("For example")[1]
 
 
 # --- what it says to a mistake -------------------------------------------------------------------

@@ -41,8 +41,9 @@ def test_reopened_rows_are_shared(tmp_path: Path):
 
 def test_an_earlier_file_is_replaced(tmp_path: Path):
     path = tmp_path / "bank.npy"
-    allocate_rows(9, 9, path).fill_(1)
+    earlier = allocate_rows(9, 900, path).fill_(1)
     assert torch.equal(allocate_rows(2, 3, path), torch.zeros(2, 3))
+    assert earlier.sum() == 8100  # who has the earlier file open keeps it
     assert open_rows(path).shape == (2, 3)
 
 

@@ -96,6 +96,15 @@ def test_far_rows_change_with_the_draw_and_with_the_seed(bank):
     assert torch.equal(far(0, 1), far(0, 1))
 
 
+def test_the_clusters_change_with_the_seed(bank):
+    similarity, own = fit_similarity("cosine", bank), torch.arange(len(bank))
+    first, second = (
+        ClusteredFinder(1, clusters=60, seed=seed).fit(bank, similarity).search(bank, own).near
+        for seed in (0, 1)
+    )
+    assert not torch.equal(first, second)
+
+
 def test_far_rows_depend_on_the_own_row_not_on_the_query(bank):
     finder = ClusteredFinder(2, clusters=9).fit(bank, fit_similarity("cosine", bank))
     own = torch.arange(100)
@@ -187,13 +196,14 @@ def test_draws_are_distinct_and_one_from_each_part(totals, seed, draw):
 def test_draws_are_even_and_unrelated():
     counters = torch.arange(100_000)
     first, second = (
-        stratified_draws(counters, torch.full((100_000,), 50), 1, seed=0, draw=draw).flatten()
+        stratified_draws(counters, torch.full((100_000,), 100), 2, seed=0, draw=draw).T
         for draw in (0, 1)
     )
-    spread = torch.bincount(first, minlength=50).double()
-    assert (spread - 2000).abs().max() < 5 * 2000**0.5
-    together = torch.corrcoef(torch.stack([first, second, first.roll(1)]).double())
-    assert together.fill_diagonal_(0).abs().max() < 0.02
+    for part, start in zip(first, (0, 50), strict=True):
+        spread = torch.bincount(part - start, minlength=50)
+        assert (spread - 2000).abs().max() < 5 * 2000**0.5
+    columns = torch.cat([first, second, first.roll(1, 1), second.roll(1, 1)])
+    assert torch.corrcoef(columns.double()).fill_diagonal_(0).abs().max() < 0.02
 
 
 def test_splitmix64_is_the_published_generator():

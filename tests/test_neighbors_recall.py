@@ -48,6 +48,8 @@ def test_hubs_are_the_hundredth_of_the_rows_that_is_picked_most(bank):
     assert even.far_hubs == 0.01
     one = compare(Given(Neighbors(near, torch.zeros_like(near))), exact, bank, own)
     assert one.far_hubs == 1
+    few = Given(Neighbors(near[:50], own[:50, None]))
+    assert compare(few, exact, bank[:50], own[:50]).far_hubs == 1 / 50
     half = torch.where(own < 200, 7, own)[:, None]
     mixed = compare(Given(Neighbors(near, half)), exact, bank, own)
     assert mixed.far_hubs == (200 + 3) / 400

@@ -210,7 +210,8 @@ def test_training_curves_put_the_phases_one_after_the_other() -> None:
 
 
 def test_labels_of_curves_that_end_together_stay_apart() -> None:
-    figure = training_curves([epoch("relational", 1, own=0.5, near=0.5)])
+    log = [epoch("relational", i, own=0.1 * i, near=0.1 * i) for i in (1, 2)]
+    figure = training_curves(log)
     heights = [text.xy[1] for text in figure.axes[1].texts]
     assert abs(heights[0] - heights[1]) > 0.1
     assert max(heights) <= 1
@@ -221,6 +222,7 @@ def test_figures_leave_no_global_state(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         save_figure(training_curves(PRETRAIN), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert not Image.open(tmp_path / "a.png").text
     assert not plt.get_fignums()
     assert dict(plt.rcParams) == style
 
@@ -257,8 +259,8 @@ def report(tmp_path: Path) -> Path:
     sections = [
         Section("Training curves", HOSTILE, training_curves(PRETRAIN), alt=HOSTILE),
         Section("../../Rec & co", "Text.", reconstructions(*images(3, 2, 1, 8, 8))),
-        Section("Scores", "Text.", EVALUATION),
-        Section(HOSTILE, "Text.", {HOSTILE: HOSTILE, "seed": 0}),
+        Section(HOSTILE, "Text.", EVALUATION),
+        Section("Settings", "Text.", {HOSTILE: HOSTILE, "seed": 0}),
     ]
     return write_report(tmp_path / "new" / "run", title=HOSTILE, lead=HOSTILE, sections=sections)
 
@@ -281,6 +283,7 @@ def test_report_shows_hostile_text_as_it_is(report: Path) -> None:
     # Title twice, lead, text, column, row, note, heading, name and value of a setting.
     assert page.text.count(HOSTILE) == 10
     assert page.all("img")[0]["alt"] == HOSTILE
+    assert page.all("div")[0]["aria-label"] == HOSTILE
 
 
 def test_report_can_be_read_without_seeing_it(report: Path) -> None:

@@ -22,8 +22,8 @@ def demo(
 
     Takes a few minutes on two processor cores, and no network.
 
-    Examples
-    --------
+    **For example**
+
         nearfar demo
         nearfar demo --out runs/demo --overwrite
 

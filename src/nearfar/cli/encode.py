@@ -21,8 +21,8 @@ def encode(
 ) -> None:
     """Write the codes of images, with their names and their labels if they have any.
 
-    Examples
-    --------
+    **For example**
+
         nearfar encode run photos --out codes.npz
         nearfar encode run mnist:test --out codes.parquet
     """

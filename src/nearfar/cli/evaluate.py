@@ -17,15 +17,15 @@ def evaluate(
     test: Annotated[str | None, Parameter(help="Labeled images to test on.")] = None,
     json: Path | None = None,
     images: DataOptions = DataOptions(),
-    rbf_samples: Annotated[int | None, Parameter(help="Images the RBF SVM learns from.")] = None,
+    rbf_samples: int = 10_000,
     seed: int = 0,
     device: str = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Compare NRE with raw pixels and the plain autoencoder on labeled images.
 
-    Examples
-    --------
+    **For example**
+
         nearfar evaluate run --train mnist:train --test mnist:test --json scores.json
         nearfar evaluate run --train photos
 
@@ -36,7 +36,7 @@ def evaluate(
     json
         A file to write the scores to. They are kept in the run folder, too, for its report.
     rbf_samples
-        Learn the RBF SVM from that many images instead of all: its time grows with their square.
+        The most images that the RBF SVM learns from: its time grows with their square.
     """
     from rich.console import Console
 

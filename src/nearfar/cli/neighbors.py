@@ -26,8 +26,8 @@ def neighbors(
 ) -> None:
     """Show which images are nearest to some images, and which are farthest from them.
 
-    Examples
-    --------
+    **For example**
+
         nearfar neighbors run photos --query photos/cat.jpg photos/car.jpg
         nearfar neighbors run mnist:test --query 0 17 42 --out neighbors
 

@@ -21,8 +21,8 @@ def reconstruct(
 ) -> None:
     """Write what the network makes of each image, as a PNG file of the same name.
 
-    Examples
-    --------
+    **For example**
+
         nearfar reconstruct run photos --out reconstructions
     """
     from nearfar.artifacts import read_run

@@ -20,10 +20,10 @@ def report(
     device: str = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a page that shows what a run learned: report.html, and its pictures as PNG files.
+    """Write a page that shows what a run learned, with its pictures.
 
-    Examples
-    --------
+    **For example**
+
         nearfar report run
         nearfar report run --data mnist:test --out report
 

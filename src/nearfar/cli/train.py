@@ -26,8 +26,8 @@ def train(
 ) -> None:
     """Learn from images: an autoencoder first, then the relations between neighbors.
 
-    Examples
-    --------
+    **For example**
+
         nearfar train photos --out run
         nearfar train mnist:train --data-root data --out run --weights 0.6 0.4 0
         nearfar train photos --out run --resume
@@ -51,7 +51,7 @@ def train(
     log = tensorboard_log(out / "tensorboard") if tensorboard else None
 
     def on_epoch(line: dict[str, Any]) -> None:
-        console.print(describe_epoch(line), highlight=False)
+        console.print(describe_epoch(line), highlight=False, soft_wrap=True)
         if log is not None:
             log(line)
 
@@ -65,7 +65,7 @@ def train(
         on_epoch=on_epoch,
         track=track,
     )
-    console.print(f"the run is in {out}", highlight=False)
+    console.print(f"the run is in {out}", highlight=False, markup=False, soft_wrap=True)
 
 
 def describe_epoch(line: dict[str, Any]) -> str:

@@ -111,7 +111,7 @@ class Evaluation:
         )
         table.add_column("", min_width=min(max(map(len, self.rows), default=0), 16))
         for title in self.columns.values():
-            table.add_column(Text(title), justify="right", vertical="bottom")
+            table.add_column(Text(title.replace(" ", "\n")), justify="right", vertical="bottom")
         for name, cells in self.cells():
             table.add_row(Text(name), *map(_narrow, cells))
         return table

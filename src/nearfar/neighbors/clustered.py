@@ -98,7 +98,7 @@ class ClusteredFinder:
         device = self._keys.device
         own = own.to(device)
         with torch.autocast(device.type, enabled=False):
-            points = self._similarity.queries(queries.detach().to(device, torch.float32))
+            points = self._similarity.queries(queries.to(device, torch.float32))
             clusters = self._cluster_of[own]
             if len(strangers := (own < 0).nonzero().squeeze(1)):
                 clusters[strangers] = nearest(points[strangers], self._centers)

@@ -70,7 +70,7 @@ class ExactFinder:
         """See `Finder`; `draw` changes nothing."""
         device = self._keys.device
         with torch.autocast(device.type, enabled=False):
-            points = self._similarity.queries(queries.detach().to(device, torch.float32))
+            points = self._similarity.queries(queries.to(device, torch.float32))
             groups = self._best_groups(points)
             near, far = self._best_rows(groups, points, own.to(device)).to(queries.device)
         return Neighbors(near, far)
@@ -109,7 +109,7 @@ class ExactFinder:
         ):
             rows = (some[..., None] * GROUP + members).flatten(2)
             unwanted = (rows == excluded[:, None]) | (rows >= self.rows)
-            keys = self._keys.take(rows.clamp(max=self.rows - 1))
+            keys = self._keys[rows.clamp(max=self.rows - 1)]
             similarities = (keys @ points[:, :, None]).squeeze(-1)
             similarities[1].neg_()
             best = similarities.masked_fill_(unwanted, -torch.inf).topk(self.count).indices

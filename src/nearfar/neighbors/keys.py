@@ -34,9 +34,10 @@ class Keys:
         self._order = order
         self._held: Tensor | None = None
         if bank.nbytes <= HELD_BYTES:
-            self._held = torch.cat(
-                [self[start : start + CHUNK] for start in range(0, len(bank), CHUNK)]
-            )
+            held = bank.new_empty(len(bank), self[:1].shape[1], dtype=torch.float32)
+            for start in range(0, len(bank), CHUNK):
+                held[start : start + CHUNK] = self[start : start + CHUNK]
+            self._held = held
 
     def __len__(self) -> int:
         return len(self._bank)
@@ -46,18 +47,13 @@ class Keys:
         """Where the bank is."""
         return self._bank.device
 
-    def __getitem__(self, places: slice) -> Tensor:
-        """Consecutive keys, float[m, k]."""
+    def __getitem__(self, places: slice | Tensor) -> Tensor:
+        """Consecutive keys, float[m, k], or keys at any places, int64[...], as float[..., k]."""
         if self._held is not None:
-            return self._held[places]
+            return (
+                self._held[places] if isinstance(places, slice) else embedding(places, self._held)
+            )
         rows = self._bank[places if self._order is None else self._order[places]]
-        return self._similarity.keys(rows.float())
-
-    def take(self, places: Tensor) -> Tensor:
-        """Keys at any places, int64[...], as float[..., k]."""
-        if self._held is not None:
-            return embedding(places, self._held)
-        rows = embedding(places if self._order is None else self._order[places], self._bank)
         return self._similarity.keys(rows.float())
 
 

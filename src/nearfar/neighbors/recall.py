@@ -10,7 +10,7 @@ from torch import Tensor
 from nearfar.neighbors.exact import ExactFinder
 from nearfar.neighbors.finder import Finder
 
-#: The share of the rows, those picked most often, that count as hubs.
+#: The share of the rows, those picked most often, that could be hubs.
 HUB_SHARE = 0.01
 
 
@@ -23,9 +23,10 @@ class FinderQuality(NamedTuple):
         Recall@T: the share of the exact near rows that the finder found too, in [0, 1]. Of rows
         that are equally similar either may be the exact one, so many duplicates lower it.
     far_hubs : float
-        The share of all far picks that fall on the 1 % of the rows that are picked most often.
-        One row for all is 1, an even spread 0.01; chance alone makes it about 0.04 when rows are
-        picked once on average, and more when there are fewer picks.
+        The share of all far picks that fall on the rows picked most often: 1 % of the rows, or as
+        many as 1 % of the picks if there are fewer picks than rows. It is 1 if one row is picked
+        for all, and 0.01 if the picks are spread evenly. Chance alone makes it about 0.04 where
+        each row is picked once on average.
     exact_far_hubs : float
         The same of the exact finder.
     """
@@ -58,5 +59,6 @@ def compare(finder: Finder, exact: ExactFinder, queries: Tensor, own: Tensor) ->
 
 def _hubs(picks: Tensor, rows: int) -> float:
     """The share of the picks that fall on the rows picked most often."""
-    often = torch.bincount(picks.flatten(), minlength=rows).topk(max(1, round(HUB_SHARE * rows)))
-    return often.values.sum().item() / picks.numel()
+    hubs = max(1, round(HUB_SHARE * min(rows, picks.numel())))
+    often = torch.bincount(picks.flatten(), minlength=rows).topk(hubs).values
+    return often.sum().item() / picks.numel()

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import nn
 
 from nearfar.errors import NearfarError
@@ -18,6 +19,9 @@ Shape = tuple[int, int, int]
 #: The smallest side that a convolutional autoencoder takes.
 SMALLEST_SIDE = 8
 MAX_WIDTH = 256
+
+#: How much smaller than the others the last layer begins.
+LAST_SCALE = 0.1
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,9 @@ class Architecture:
 
     def build(self) -> Autoencoder:
         """Make the network, with fresh weights drawn from torch's global generator."""
-        return _convolutional(self) if self.convolutional else _dense(self)
+        network = _convolutional(self) if self.convolutional else _dense(self)
+        _initialize(network)
+        return network
 
     def to_dict(self) -> dict[str, Any]:
         """Return the description as JSON holds it."""
@@ -108,6 +114,31 @@ def _dense(spec: Architecture) -> Autoencoder:
         nn.Sequential(nn.Flatten(), *_layers(widths), nn.ReLU()),
         nn.Sequential(*_layers(widths[::-1]), nn.Sigmoid(), nn.Unflatten(1, spec.shape)),
     )
+
+
+@torch.no_grad()
+def _initialize(network: Autoencoder) -> None:
+    """Draw He-normal weights [1]_, and keep code units and pixels where they can learn.
+
+    Every code unit begins active: torch's own weights leave half of them dead for good. The last
+    layer begins small, so that no pixel begins saturated.
+
+    .. [1] K. He et al., "Delving deep into rectifiers", ICCV 2015.
+    """
+    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    layers = [layer for layer in network.modules() if isinstance(layer, kinds)]
+    for layer in layers:
+        # A transposed convolution is stored the other way round, and each of its outputs sees
+        # one in stride² of the places of the kernel.
+        transposed = isinstance(layer, nn.ConvTranspose2d)
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out" if transposed else "fan_in")
+        if isinstance(layer, nn.ConvTranspose2d):
+            layer.weight *= math.sqrt(math.prod(layer.stride))
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    codes = [layer for layer in network.encoder.modules() if isinstance(layer, nn.Linear)][-1]
+    nn.init.ones_(codes.bias)
+    layers[-1].weight *= LAST_SCALE
 
 
 def _layers(widths: Sequence[int]) -> list[nn.Module]:

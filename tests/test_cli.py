@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -138,6 +139,22 @@ def test_resuming_takes_the_choices_of_the_run(folder, tmp_path):
     assert run("train", folder, "--out", parts, "--resume", "--lr", "0.002") == 0
     a, b = load_file(whole / "model.safetensors"), load_file(parts / "model.safetensors")
     assert all((a[name] == b[name]).all() for name in a)
+
+
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(folder, tmp_path):
+    out = tmp_path / "run"
+    endless = [option if option != "2" else "5000" for option in QUICK]
+    command = [sys.executable, "-m", "nearfar", "train", folder, "--out", out, *endless]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (out / "log.jsonl").exists() or not (out / "log.jsonl").read_text():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "--resume" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert run("train", folder, "--out", out, "--resume", *QUICK) == 0
 
 
 def test_tensorboard(folder, tmp_path):

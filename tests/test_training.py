@@ -145,6 +145,14 @@ def test_a_network_that_does_not_fit_is_refused(images):
         train(images, QUICK, encoder=encoder, decoder=torch.nn.Linear(5, 64))
 
 
+def test_mixed_precision_learns_about_the_same(images):
+    config = replace(QUICK, pretrain_epochs=6)
+    full, mixed = (train(images, replace(config, precision=p)).log[-1] for p in ("32", "bf16"))
+    for term in ("own", "near", "far", "pixel"):
+        assert mixed[term] == pytest.approx(full[term], rel=0.2)
+    assert mixed["own"] != full["own"]
+
+
 def test_training_leaves_the_random_numbers_of_the_caller_alone(images):
     torch.manual_seed(7)
     expected = torch.rand(3)

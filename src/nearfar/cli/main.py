@@ -29,6 +29,7 @@ app = App(
         "Try it: nearfar demo"
     ),
     version=nearfar.__version__,
+    suppress_keyboard_interrupt=False,
     default_parameter=Parameter(negative=()),
     help_format="markdown",
 )

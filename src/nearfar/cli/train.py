@@ -42,6 +42,7 @@ def train(
     config
         A YAML or JSON file with options by name, which those given here override.
     """
+    from nearfar.training.loop import Interrupted
     from nearfar.training.tensorboard import tensorboard_log
     from nearfar.training.train import train as run_training
 
@@ -55,16 +56,19 @@ def train(
         if log is not None:
             log(line)
 
-    run_training(
-        source,
-        options,
-        folder=out,
-        resume=resume,
-        overwrite=overwrite,
-        origin={"data_root": None if images.data_root is None else str(images.data_root)},
-        on_epoch=on_epoch,
-        track=track,
-    )
+    try:
+        run_training(
+            source,
+            options,
+            folder=out,
+            resume=resume,
+            overwrite=overwrite,
+            origin={"data_root": None if images.data_root is None else str(images.data_root)},
+            on_epoch=on_epoch,
+            track=track,
+        )
+    except Interrupted as stop:
+        raise KeyboardInterrupt(f"stopped: continue {str(out)!r} with --resume") from stop
     console.print(f"the run is in {out}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -25,7 +25,7 @@ from nearfar.training.processes import all_sum, launch, share
 from nearfar.training.relation import Relation, make_finder
 
 #: What may differ between the beginning of a run and its continuation.
-CHANGEABLE = {"epochs", "lr", "pretrain_lr", "device"}
+CHANGEABLE = {"pretrain_epochs", "epochs", "pretrain_lr", "lr", "device"}
 
 OnEpoch = Callable[[dict[str, Any]], None]
 

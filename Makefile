@@ -21,7 +21,7 @@ bench: $(READY)  ## speed, as ratios measured side by side; writes benchmarks/re
 	$(BIN)/python -m benchmarks
 
 docs: $(READY)  ## the documentation as a web site, in site/
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf .venv site

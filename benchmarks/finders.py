@@ -21,6 +21,7 @@ from nearfar.neighbors import ClusteredFinder, ExactFinder, allocate_rows, compa
 ROUNDS = 3
 BATCH = 256
 STEPS = 50
+PIECE = 65_536
 SAMPLE = 1000
 
 
@@ -65,7 +66,8 @@ def _clustered(n: int, d: int, clusters: int) -> dict[str, float]:
     finder = ClusteredFinder(1, clusters).fit(bank, similarity)
     fitting = time.perf_counter() - start
     start = time.perf_counter()
-    finder.search(bank, torch.arange(n))
+    for rows in torch.arange(n).split(PIECE):
+        finder.search(bank[rows], rows)
     searching = time.perf_counter() - start
     peak = _peak_memory()
 

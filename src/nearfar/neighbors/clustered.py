@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Callable
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -158,11 +159,14 @@ class ClusteredFinder:
         slabs = [(self._bounds[i], self._bounds[i + 1]) for i in present.tolist()]
         width = max(end - start for start, end in slabs)
         similarities = queries.new_full((len(queries), width), -torch.inf)
-        sizes = counts.tolist()
-        for (start, end), some, out in zip(
-            slabs, queries.split(sizes), similarities.split(sizes), strict=True
-        ):
-            _multiply(some, self._keys[start:end].T, out[:, : end - start])
+        # NumPy is the faster at many small products.
+        numpy = queries.device.type == "cpu"
+        multiply: Callable[..., object] = np.matmul if numpy else torch.mm
+        view: Callable[[Tensor], Any] = Tensor.numpy if numpy else Tensor.detach
+        left, products, first = view(queries), view(similarities), 0
+        for (start, end), size in zip(slabs, counts.tolist(), strict=True):
+            some, first = slice(first, first + size), first + size
+            multiply(left[some], view(self._keys[start:end]).T, out=products[some, : end - start])
         starts = self._starts[clusters]
         known = (own >= 0).nonzero().squeeze(1)
         similarities[known, self._place_of[own[known]] - starts[known]] = -torch.inf
@@ -186,11 +190,3 @@ class ClusteredFinder:
         )
         places += within[:, None] & (places >= self._place_of[own][:, None])
         return self._order[places]
-
-
-def _multiply(a: Tensor, b: Tensor, out: Tensor) -> None:
-    """Matrix product; NumPy is the faster at the many small ones of a search on the CPU."""
-    if a.device.type == "cpu":
-        np.matmul(a.numpy(), b.numpy(), out=out.numpy())
-    else:
-        torch.mm(a, b, out=out)

@@ -24,27 +24,27 @@ class Record:
 
     def __init__(self, fabric: Fabric) -> None:
         self.fabric = fabric
-        self.sums: dict[str, Tensor] = {}
+        self.names: list[str] = []
+        self.sums = torch.zeros((), device=fabric.device)
         self.peak = torch.tensor(-torch.inf, device=fabric.device)
         self.latest: deque[Tensor] = deque()
 
     def add(self, step: Step) -> None:
         """Take in one batch, seen by this process."""
         codes = step.output.codes.detach().flatten(1).float()
-        count = torch.tensor(float(len(codes)), device=codes.device)
-        for name, term in {"loss": step.loss.detach(), **step.terms}.items():
-            self.sums[name] = self.sums.get(name, torch.zeros_like(count)) + term * count
-        self.sums["images"] = self.sums.get("images", torch.zeros_like(count)) + count
+        terms = {"loss": step.loss.detach(), **step.terms}
+        self.names = [*terms, "images"]
+        one = codes.new_ones(())
+        self.sums = self.sums + torch.stack([*terms.values(), one]) * len(codes)
         self.peak = torch.maximum(self.peak, codes.amax(0))
         self.latest.append(codes)
-        while sum(map(len, self.latest)) - len(self.latest[0]) >= RANK_ROWS:
+        if len(self.latest) > 1 + RANK_ROWS // len(codes):
             self.latest.popleft()
 
     def means(self) -> dict[str, float]:
         """Return each term, a mean over all images of all processes so far."""
-        sums = {name: all_sum(self.fabric, total) for name, total in self.sums.items()}
-        images = sums.pop("images")
-        return {name: (total / images).item() for name, total in sums.items()}
+        *totals, images = all_sum(self.fabric, self.sums).tolist()
+        return {name: total / images for name, total in zip(self.names, totals, strict=False)}
 
     def dead_codes(self) -> int:
         """Return how many units of the code were zero for every image of the epoch."""
@@ -52,16 +52,16 @@ class Record:
         return int((alive == 0).sum())
 
     def effective_rank(self) -> float:
-        """Return how many dimensions the latest codes fill, `effective_rank` of them."""
+        """Return how many dimensions the latest codes of this process fill."""
         return effective_rank(torch.cat(list(self.latest)))
 
     def state(self) -> dict[str, Tensor]:
         """Return the sums over all processes, and the largest value of each code unit."""
-        return {k: all_sum(self.fabric, v) for k, v in self.sums.items()} | {"peak": self.peak}
+        return {"sums": all_sum(self.fabric, self.sums), "peak": self.peak}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Continue from what `state` gave: the first process takes it all."""
-        self.sums = {k: v * self.fabric.is_global_zero for k, v in state.items() if k != "peak"}
+        self.sums = state["sums"] * self.fabric.is_global_zero
         self.peak = state["peak"]
 
 

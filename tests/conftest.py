@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# Two test processes with two threads each would wait for each other on two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pathlib import Path
 
 import numpy as np

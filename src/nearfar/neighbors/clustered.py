@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -148,25 +146,26 @@ class ClusteredFinder:
     def _near(self, queries: Tensor, own: Tensor, clusters: Tensor) -> Tensor:
         """The most similar rows of the given clusters, int64[b, T]."""
         order = clusters.argsort(stable=True)
+        at_once = min(QUERIES, len(order), max(1, SIMILARITIES // self._widest))
+        room = queries.new_empty(at_once, self._widest)
         near = torch.empty(len(queries), self.count, dtype=torch.int64, device=queries.device)
-        for some in order.split(min(QUERIES, max(1, SIMILARITIES // self._widest))):
-            near[some] = self._near_of_sorted(queries[some], own[some], clusters[some])
+        for some in order.split(at_once):
+            near[some] = self._near_of_sorted(queries[some], own[some], clusters[some], room)
         return near
 
-    def _near_of_sorted(self, queries: Tensor, own: Tensor, clusters: Tensor) -> Tensor:
-        """Like `_near`, for queries in the order of their clusters."""
+    def _near_of_sorted(
+        self, queries: Tensor, own: Tensor, clusters: Tensor, room: Tensor
+    ) -> Tensor:
+        """Like `_near`, for queries in the order of their clusters, with room for similarities."""
         present, counts = torch.unique_consecutive(clusters, return_counts=True)
         slabs = [(self._bounds[i], self._bounds[i + 1]) for i in present.tolist()]
         width = max(end - start for start, end in slabs)
-        similarities = queries.new_full((len(queries), width), -torch.inf)
-        # NumPy is the faster at many small products.
-        numpy = queries.device.type == "cpu"
-        multiply: Callable[..., object] = np.matmul if numpy else torch.mm
-        view: Callable[[Tensor], Any] = Tensor.numpy if numpy else Tensor.detach
-        left, products, first = view(queries), view(similarities), 0
-        for (start, end), size in zip(slabs, counts.tolist(), strict=True):
-            some, first = slice(first, first + size), first + size
-            multiply(left[some], view(self._keys[start:end]).T, out=products[some, : end - start])
+        similarities = room[: len(queries), :width].fill_(-torch.inf)
+        sizes = counts.tolist()
+        for (start, end), some, out in zip(
+            slabs, queries.split(sizes), similarities.split(sizes), strict=True
+        ):
+            torch.mm(some, self._keys[start:end].T, out=out[:, : end - start])
         starts = self._starts[clusters]
         known = (own >= 0).nonzero().squeeze(1)
         similarities[known, self._place_of[own[known]] - starts[known]] = -torch.inf

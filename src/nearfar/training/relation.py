@@ -28,8 +28,8 @@ from nearfar.training.config import TrainConfig
 from nearfar.training.objective import Step
 from nearfar.training.processes import all_sum, share
 
-#: Queries searched for at a time.
-SEARCH_ROWS = 8192
+#: Numbers in the queries that are searched for at a time: many rows make a search efficient.
+SEARCH_SIZE = 2**24
 
 
 class Relation:
@@ -128,9 +128,10 @@ class Relation:
         table = torch.zeros(
             2, len(queries), self.config.neighbors, dtype=torch.int64, device=self.bank.device
         )
-        starts = range(mine.start, mine.stop, SEARCH_ROWS)
+        at_once = max(1, SEARCH_SIZE // queries.shape[1])
+        starts = range(mine.start, mine.stop, at_once)
         for start in self.track(starts, "searching", len(starts)):
-            rows = torch.arange(start, min(start + SEARCH_ROWS, mine.stop), device=table.device)
+            rows = torch.arange(start, min(start + at_once, mine.stop), device=table.device)
             found = self.finder.search(queries[rows], rows, draw)
             table[0, rows], table[1, rows] = found.near, found.far
         return Neighbors(*all_sum(self.fabric, table))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -123,6 +125,16 @@ def test_an_existing_run_is_replaced_only_when_asked(run, digits):
     assert artifacts.read_run(run).codes.shape == (100, 9)
 
 
+def test_nothing_of_a_replaced_run_is_left(run, digits):
+    for name in (artifacts.CHECKPOINT, artifacts.EVALUATION):
+        (run / name).touch()
+    (run / artifacts.BANK).mkdir()
+    (run / artifacts.BANK / "bank.npy").touch()
+    train(ArrayImages(digits[:100, None]), CONFIG, folder=run, overwrite=True)
+    left = {path.name for path in run.iterdir()}
+    assert left == {"config.json", "model.safetensors", "codes.npy", "log.jsonl"}
+
+
 def test_what_is_not_a_run_is_never_replaced(tmp_path, digits):
     precious = tmp_path / "photos" / "wedding.jpg"
     precious.parent.mkdir()
@@ -149,12 +161,15 @@ def test_a_failed_write_leaves_the_good_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_is_said_in_one_line(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.ENOSPC, "no room"), (errno.EACCES, "permission denied")]
+)
+def test_a_disk_that_cannot_be_written_is_said_in_one_line(tmp_path, number, said):
     path = tmp_path / "file"
     path.write_text("good")
-    with pytest.raises(NearfarError, match="no room"), atomic_path(path) as temporary:
+    with pytest.raises(NearfarError, match=said), atomic_path(path) as temporary:
         temporary.write_text("half")
-        raise OSError(28, "No space left on device")
+        raise OSError(number, os.strerror(number))
     assert path.read_text() == "good"
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from nearfar.cli import main
+from nearfar.data import open_images
 
 QUICK = (
     "--pretrain-epochs 2 --epochs 2 --code-size 12 --clusters 4 --batch-size 64 --device cpu"
@@ -176,6 +177,29 @@ def test_help_has_examples(capsys):
     for command in ("train", "encode", "reconstruct", "neighbors", "evaluate", "report", "demo"):
         run(command, "--help")
         assert f"nearfar {command}" in capsys.readouterr().out.split("For example")[1]
+
+
+def test_a_folder_of_photographs_of_mixed_sizes_and_modes(data_root, tmp_path):
+    photographs = data_root / "caltech101" / "101_ObjectCategories"
+    if not photographs.is_dir():
+        pytest.skip(f"no {photographs}")
+    out = tmp_path / "run"
+    choices = ["--size", "32", "--pretrain-epochs", "1", "--epochs", "1", "--device", "cpu"]
+    assert run("train", photographs, "--out", out, *choices) == 0
+    assert run("evaluate", out, "--train", photographs, "--json", tmp_path / "scores.json") == 0
+    rows = json.loads((tmp_path / "scores.json").read_text())["rows"]
+    assert all(score is not None for key, score in rows["NRE"].items() if key != "probe_100")
+
+
+def test_real_digits(data_root, tmp_path):
+    out = tmp_path / "run"
+    choices = ["--pretrain-epochs", "1", "--epochs", "1", "--device", "cpu"]
+    root = ["--data-root", data_root]
+    assert run("train", "mnist:test", "--out", out, *root, *choices) == 0
+    assert run("neighbors", out, "mnist:test", "--query", "0", "--out", tmp_path / "n", *root) == 0
+    labels = open_images("mnist:test", data_root=data_root).labels
+    answer = json.loads((tmp_path / "n" / "neighbors.json").read_text())["queries"][0]
+    assert sum(labels[found["row"]] == labels[0] for found in answer["near"]) >= 4
 
 
 # --- what it says to a mistake -------------------------------------------------------------------

@@ -287,6 +287,54 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path,
     assert artifacts.is_finished(run)
 
 
+def crash_at(step):
+    """A `Track` that fails at one of the training steps, without warning."""
+
+    def track(items, description, total):
+        for number, item in enumerate(items):
+            if description == "relational" and number == step:
+                raise RuntimeError("crash")
+            yield item
+
+    return track
+
+
+def test_checkpoints_within_an_epoch_are_good_for_a_crash(tmp_path, images, monkeypatch):
+    monkeypatch.setattr("nearfar.training.loop.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("nearfar.training.loop.LOOK_EVERY", 2)
+    train(images, QUICK, folder=tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="crash"):
+        train(images, QUICK, folder=tmp_path / "parts", track=crash_at(8))
+    _, place = artifacts.read_checkpoint(tmp_path / "parts")
+    assert place == {"phase": "relational", "epoch": 1, "step": 2}
+    train(images, QUICK, folder=tmp_path / "parts", resume=True)
+    assert_same_weights(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_a_crash_between_log_and_checkpoint_leaves_no_line_twice(tmp_path, images):
+    run = tmp_path / "run"
+    with pytest.raises(RuntimeError, match="crash"):
+        train(images, QUICK, folder=run, track=crash_at(0))
+    artifacts.append_log(run, {"phase": "relational", "epoch": 1})
+    train(images, QUICK, folder=run, resume=True)
+    lines = [(line["phase"], line["epoch"]) for line in artifacts.read_log(run)]
+    assert lines == [("pretrain", 1), ("pretrain", 2), *(("relational", i) for i in (1, 2, 3))]
+
+
+def test_a_loss_that_is_not_finite_is_noticed_within_the_epoch(images, monkeypatch):
+    monkeypatch.setattr("nearfar.training.loop.LOOK_EVERY", 1)
+    steps = []
+
+    def count(items, description, total):
+        for item in items:
+            steps.append(description)
+            yield item
+
+    with pytest.raises(NearfarError, match="no longer finite"):
+        train(images, replace(QUICK, lr=1e30), track=count)
+    assert steps.count("relational") < 5
+
+
 @pytest.mark.parametrize(
     ("change", "culprit"), [({"code_size": 7}, "code_size=12, not 7"), ({"seed": 3}, "seed=0")]
 )

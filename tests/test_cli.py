@@ -116,6 +116,18 @@ def test_report(trained, folder, tmp_path):
     assert "linear SVM" in page
 
 
+def test_a_run_with_a_report_can_be_replaced_and_one_with_a_note_not(folder, tmp_path):
+    out = tmp_path / "run"
+    assert run("train", folder, "--out", out, *QUICK) == 0
+    assert run("report", out) == 0
+    assert run("train", folder, "--out", out, *QUICK, "--overwrite") == 0
+    assert not (out / "report").exists()
+    (out / "note.txt").write_text("dear")
+    assert run("train", folder, "--out", out, *QUICK, "--overwrite") == 2
+    assert (out / "note.txt").read_text() == "dear"
+    assert run("encode", out, folder, "--out", tmp_path / "codes.npz") == 0
+
+
 def test_a_configuration_file_that_options_override(folder, tmp_path):
     (tmp_path / "run.yaml").write_text(
         "pretrain-epochs: 1\nepochs: 2\ncode-size: 5\nweights: [0.6, 0.4, 0]\ndevice: cpu\n"
@@ -133,9 +145,9 @@ def test_a_configuration_file_that_options_override(folder, tmp_path):
 
 def test_resuming_takes_the_choices_of_the_run(folder, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    choices = [*QUICK, "--lr", "0.002"]
+    choices = [*QUICK, "--size", "10", "--lr", "0.002"]
     assert run("train", folder, "--out", whole, *choices) == 0
-    too_high = [*QUICK, "--lr", "1e30"]
+    too_high = [*QUICK, "--size", "10", "--lr", "1e30"]
     assert run("train", folder, "--out", parts, *too_high) == 2
     assert run("train", folder, "--out", parts, "--resume", "--lr", "0.002") == 0
     a, b = load_file(whole / "model.safetensors"), load_file(parts / "model.safetensors")
@@ -243,6 +255,11 @@ def broken(tmp_path) -> Path:
         ("encode {trained} {folder} --out {list}", "list"),
         ("reconstruct {trained} {folder} --out {folder}", "exists already"),
         ("neighbors {trained} {folder} --query 250 --out {out}", "250"),
+        ("neighbors {trained} {folder} --out {out} --query", "query"),
+        ("encode {trained} {folder} --out {void}.npz", "is a folder"),
+        ("report {trained} --seed -1", "seed"),
+        ("train {folder} --out {out} --seed 4294967296", "seed"),
+        ("train {folder} --out {out} --code-size 100000000000", "code_size=100000000000"),
         ("neighbors {trained} {folder} --query {nowhere} --out {out}", "nowhere"),
         ("neighbors {trained} {folder} --query 0 --count 250 --out {out}", "250"),
         ("evaluate {trained} --train {unlabeled}", "no labels"),
@@ -268,6 +285,7 @@ def test_a_mistake_is_told_in_one_line(
         "broken": broken,
     }
     places["void"].mkdir()
+    (tmp_path / "void.npz").mkdir()
     np.save(places["nan"], np.full((20, 8, 8), np.nan))
     np.save(places["pickled"], np.array([{}] * 20), allow_pickle=True)
     np.save(places["unlabeled"], digits[:50])

@@ -25,6 +25,7 @@ from nearfar.training.config import TrainConfig
 from nearfar.training.loop import Interrupted
 from nearfar.training.order import Order
 from nearfar.training.record import effective_rank
+from nearfar.training.relation import Relation
 from nearfar.training.train import train
 
 QUICK = TrainConfig(
@@ -127,6 +128,25 @@ def test_scheduled_weights_move_evenly_from_start_to_end(images, monkeypatch):
     first, last = log[2], log[-1]
     assert abs(first["loss"] - first["own"]) < abs(first["loss"] - first["near"])
     assert abs(last["loss"] - last["near"]) < abs(last["loss"] - last["own"])
+
+
+@pytest.mark.parametrize("search", ["epoch", "step"])
+@pytest.mark.parametrize("finder", ["exact", "clustered"])
+def test_a_sample_is_never_its_own_neighbor(images, monkeypatch, finder, search):
+    found = []
+    neighbors = Relation._neighbors
+
+    def spy(self, rows, codes, epoch):
+        answer = neighbors(self, rows, codes, epoch)
+        found.append((rows, answer))
+        return answer
+
+    monkeypatch.setattr(Relation, "_neighbors", spy)
+    train(images, replace(QUICK, finder=finder, search=search))
+    assert len(found) == 15
+    for rows, (near, far) in found:
+        assert (near != rows[:, None]).all()
+        assert (far != rows[:, None]).all()
 
 
 def test_refreshing_the_reference_changes_what_is_learned(images):
@@ -281,22 +301,41 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path,
     with pytest.raises(NearfarError, match="no longer finite in epoch 1 of phase 'relational'"):
         train(images, replace(QUICK, lr=1e30), folder=run)
     saved, place = artifacts.read_checkpoint(run)
-    assert place == {"phase": "pretrain", "epoch": 2, "step": 0}
-    assert all(torch.isfinite(tensor).all() for tensor in saved.values())
+    assert place == {"phase": "relational", "epoch": 0, "step": 0}
+    assert all(t.isfinite().all() for name, t in saved.items() if name.startswith("model."))
     train(images, QUICK, folder=run, resume=True)
     assert artifacts.is_finished(run)
 
 
-def crash_at(step):
+def crash_at(step, phase="relational"):
     """A `Track` that fails at one of the training steps, without warning."""
 
     def track(items, description, total):
         for number, item in enumerate(items):
-            if description == "relational" and number == step:
+            if description == phase and number == step:
                 raise RuntimeError("crash")
             yield item
 
     return track
+
+
+@pytest.mark.parametrize("bank", ["memory", "disk"])
+@pytest.mark.parametrize("step", [0, 3, 8, 13])
+def test_a_crash_costs_at_most_the_epoch(tmp_path, images, bank, step):
+    config = replace(QUICK, bank=bank)
+    train(images, config, folder=tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="crash"):
+        train(images, config, folder=tmp_path / "parts", track=crash_at(step))
+    train(images, config, folder=tmp_path / "parts", resume=True)
+    assert_same_weights(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_a_crash_in_the_first_epoch(tmp_path, images):
+    train(images, QUICK, folder=tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="crash"):
+        train(images, QUICK, folder=tmp_path / "parts", track=crash_at(1, "pretrain"))
+    train(images, QUICK, folder=tmp_path / "parts", resume=True)
+    assert_same_weights(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
 def test_checkpoints_within_an_epoch_are_good_for_a_crash(tmp_path, images, monkeypatch):
@@ -345,6 +384,14 @@ def test_resuming_with_other_choices_is_refused(tmp_path, images, change, culpri
         train(images, replace(QUICK, **change), folder=tmp_path / "run", resume=True)
 
 
+def test_a_run_is_kept_if_the_new_network_does_not_fit(tmp_path, images):
+    train(images, QUICK, folder=tmp_path / "run")
+    wrong = {"encoder": torch.nn.Linear(3, 4), "decoder": torch.nn.Linear(4, 3)}
+    with pytest.raises(NearfarError, match="does not take"):
+        train(images, QUICK, folder=tmp_path / "run", overwrite=True, **wrong)
+    artifacts.read_run(tmp_path / "run")
+
+
 def test_resuming_on_other_images_is_refused(tmp_path, images, digits):
     with pytest.raises(Interrupted):
         train(images, QUICK, folder=tmp_path / "run", track=StopAt(7))
@@ -365,7 +412,7 @@ def test_resuming_a_finished_run_is_refused(tmp_path, images):
 def test_two_processes_learn_what_one_does(tmp_path, digits, bank):
     data = tmp_path / "digits.npy"
     np.save(data, digits[:301])
-    choices = f"--pretrain-epochs 2 --epochs 3 --batch-size 64 --bank {bank} --device cpu".split()
+    choices = f"--pretrain-epochs 2 --epochs 3 --batch-size 4 --bank {bank} --device cpu".split()
     train_it = ["-m", "nearfar", "train", str(data), *choices, "--out"]
     one, two = tmp_path / "one", tmp_path / "two"
     subprocess.run([sys.executable, *train_it, one], check=True, capture_output=True)

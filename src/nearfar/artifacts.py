@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nearfar.errors import NearfarError
-from nearfar.files import atomic_path, claim_output, write_json
+from nearfar.files import atomic_path, claim_output, is_leftover, write_json
 from nearfar.models import Architecture, Autoencoder
 
 #: Raised by one whenever an older nearfar could not read what is written.
@@ -32,7 +32,8 @@ FORMAT = 1
 
 CONFIG, MODEL, LOG, CODES = "config.json", "model.safetensors", "log.jsonl", "codes.npy"
 CHECKPOINT, BANK = "checkpoint.safetensors", "bank"
-EVALUATION = "evaluation.json"
+EVALUATION, REPORT, TENSORBOARD = "evaluation.json", "report", "tensorboard"
+OWN = {CONFIG, MODEL, LOG, CODES, CHECKPOINT, BANK, EVALUATION, REPORT, TENSORBOARD}
 
 Role = Literal["autoencoder", "pretrained"]
 
@@ -74,10 +75,18 @@ def claim_folder(folder: Path, *, overwrite: bool) -> None:
         If something is there already; what is not a run is never taken away.
     """
     if overwrite and (folder / CONFIG).is_file():
-        for name in (MODEL, CODES, CHECKPOINT, LOG, EVALUATION, CONFIG):
-            (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / BANK, ignore_errors=True)
-    claim_output(folder, overwrite=False).mkdir(exist_ok=True)
+        for path in folder.iterdir():
+            if path.name not in OWN and not is_leftover(path):
+                raise NearfarError(
+                    f"{str(folder)!r} holds {path.name!r}, which is not of a run: "
+                    "choose another folder"
+                )
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    claim_output(folder, overwrite=False, folder=True).mkdir(exist_ok=True)
 
 
 def bank_folder(folder: Path) -> Path:
@@ -133,6 +142,11 @@ def read_config(folder: Path) -> RunConfig:
             )
         architecture = saved["architecture"]
         low, high = saved["pixel_range"]
+        channels, height, width = map(int, saved["data"]["shape"])
+        if min(channels, height, width, saved["data"]["images"]) < 1:
+            raise ValueError("sizes below 1")
+        if not isinstance(saved["data"]["source"], str) or "similarity" not in saved["train"]:
+            raise ValueError("no source or no training")
         return RunConfig(
             saved["data"],
             saved["train"],
@@ -141,7 +155,7 @@ def read_config(folder: Path) -> RunConfig:
         )
     except NearfarError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NearfarError(
             f"run {str(folder)!r} is damaged: {CONFIG} cannot be read ({error!r})"
         ) from error
@@ -214,7 +228,9 @@ def read_run(
     load_weights(pretrained, tensors, "pretrained.", folder)
     try:
         codes = np.load(folder / CODES, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+        if codes.ndim != 2 or codes.dtype != np.float32:
+            raise ValueError(f"{codes.dtype}{list(codes.shape)} instead of float32[n, d]")
+    except (OSError, ValueError, EOFError) as error:
         raise NearfarError(f"run {str(folder)!r} is damaged: no {CODES} ({error})") from error
     return TrainedRun(folder, config, autoencoder.eval(), pretrained.eval(), codes)
 
@@ -229,13 +245,19 @@ def build(
     if (encoder is None) != (decoder is None):
         raise NearfarError("encoder and decoder go together: give both or neither")
     if encoder is not None and decoder is not None:
-        return Autoencoder(deepcopy(encoder), deepcopy(decoder))
+        return Autoencoder(*deepcopy((encoder, decoder)))  # at once: they may share weights
     if config.architecture is None:
         raise NearfarError(
             f"{str(where)!r} was trained with a network of the caller's own: "
             "give its encoder and decoder"
         )
-    return config.architecture.build()
+    try:
+        return config.architecture.build()
+    except RuntimeError as error:
+        raise NearfarError(
+            f"no memory for a network with code_size={config.architecture.code_size} and "
+            f"widths={config.architecture.widths} on images {config.shape}"
+        ) from error
 
 
 def load_weights(
@@ -269,7 +291,10 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
         raise NearfarError(f"run {str(folder)!r} cannot be continued: it has no {CHECKPOINT}")
     tensors, metadata = _read_tensors(path)
-    return tensors, json.loads(metadata["position"])
+    try:
+        return tensors, json.loads(metadata["position"])
+    except (KeyError, ValueError) as error:
+        raise NearfarError(f"{str(path)!r} is damaged: it holds no position") from error
 
 
 def write_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
@@ -304,15 +329,17 @@ def write_log(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """Read ``log.jsonl``; a last line that a crash cut short is left out."""
     path = folder / LOG
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
         return [json.loads(line) for line in lines if line.endswith("\n")]
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise NearfarError(f"run {str(folder)!r} is damaged: {LOG} ({error})") from error
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    contiguous = {
+        name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()
+    }
     with atomic_path(path) as temporary:
         try:
             save_file(contiguous, temporary, metadata={"format": "pt", **metadata})

@@ -399,7 +399,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         low, high = self.pixel_range_
         array = images.numpy().transpose(0, 2, 3, 1) * np.float32(high - low) + np.float32(low)
         if (low, high) == (0, 255):
-            array = array.round().astype(np.uint8)
+            array = array.round().clip(0, 255).astype(np.uint8)
         if layout == "flat":
             return array.reshape(len(array), -1)
         return array[..., 0] if layout == "gray" else array

@@ -12,6 +12,14 @@ from typing import Any
 
 from nearfar.errors import NearfarError
 
+#: How the names of unfinished files begin.
+LEFTOVER = ".unfinished-"
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a file was left unfinished by a crash."""
+    return path.name.startswith(LEFTOVER)
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -22,7 +30,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     NearfarError
         If the disk is full or the folder cannot be written; `path` is then as it was.
     """
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    temporary = path.with_name(f"{LEFTOVER}{os.getpid()}-{path.name}")
     try:
         temporary.touch()
         usual_mode = temporary.stat().st_mode
@@ -47,14 +55,19 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def claim_output(path: Path, *, overwrite: bool) -> Path:
-    """Check that an output may be written to `path`, and make the folder that will hold it.
+def claim_output(path: Path, *, overwrite: bool, folder: bool = False) -> Path:
+    """Check that a file, or a folder, may be written to `path`, and make the folder around it.
 
     Raises
     ------
     NearfarError
         If something is there already and `overwrite` is false.
     """
+    if path.exists() and path.is_dir() != folder:
+        kinds = ("a file", "a folder")
+        raise NearfarError(
+            f"{str(path)!r} is {kinds[path.is_dir()]}: expected a path for {kinds[folder]}"
+        )
     occupied = any(path.iterdir()) if path.is_dir() else path.exists()
     if occupied and not overwrite:
         raise NearfarError(f"{str(path)!r} exists already: choose another, or pass --overwrite")

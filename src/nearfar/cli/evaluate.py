@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import DATA_HELP, DataOptions, Overwrite, Run, bars
+from nearfar.cli.options import DATA_HELP, DataOptions, Overwrite, Run, Seed, bars
 
 
 def evaluate(
@@ -18,7 +18,7 @@ def evaluate(
     json: Path | None = None,
     images: DataOptions = DataOptions(),
     rbf_samples: int = 10_000,
-    seed: int = 0,
+    seed: Seed = 0,
     device: str = "auto",
     overwrite: Overwrite = False,
 ) -> None:

@@ -30,7 +30,7 @@ app = App(
     ),
     version=nearfar.__version__,
     suppress_keyboard_interrupt=False,
-    default_parameter=Parameter(negative=()),
+    default_parameter=Parameter(negative=(), consume_multiple=True),
     help_format="markdown",
 )
 for command in (demo, train, encode, reconstruct, neighbors, evaluate, report):
@@ -64,13 +64,19 @@ def _configuration(tokens: list[str]) -> tuple[Dict, ...]:
     if tokens[:1] != ["train"]:
         return ()
     sources = []
+    out = _value_of("--out", tokens)
     if (file := _value_of("--config", tokens)) is not None:
-        sources.append(Dict({"train": _read_configuration(Path(file))}, source=file))
-    if "--resume" in tokens and (out := _value_of("--out", tokens)) is not None:
+        written = _read_configuration(Path(file))
+        sources.append(Dict({"train": written}, source=file))
+        out = out or written.get("out")
+    if "--resume" in tokens and out is not None:
         from nearfar.artifacts import read_config
 
         saved = read_config(Path(out))
-        options: dict[str, Any] = {k: v for k, v in saved.train.items() if v is not None}
+        opened = {
+            name: saved.data.get(name) for name in ("data_root", "size", "channels", "strict")
+        }
+        options = {k: v for k, v in (saved.train | opened).items() if v is not None}
         sources.append(Dict({"train": options}, source=out))
     return tuple(sources)
 
@@ -87,21 +93,18 @@ def _value_of(option: str, tokens: list[str]) -> str | None:
 
 def _read_configuration(path: Path) -> dict[str, Any]:
     """Read a description of a run from YAML or JSON."""
+    import yaml
+
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise NearfarError(f"configuration {str(path)!r} cannot be read: {error}") from error
     try:
-        if path.suffix == ".json":
-            values = json.loads(text)
-        else:
-            import yaml
-
-            values = yaml.safe_load(text)
-    except ValueError as error:
-        raise NearfarError(f"configuration {str(path)!r} is not JSON: {error}") from error
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (ValueError, RecursionError) as error:
+        raise NearfarError(f"configuration {str(path)!r} cannot be understood: {error}") from error
     except yaml.YAMLError as error:
         raise NearfarError(f"configuration {str(path)!r} is not YAML: {error}") from error
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise NearfarError(f"configuration {str(path)!r}: expected options with their values")
     return values

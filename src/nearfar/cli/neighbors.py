@@ -44,12 +44,15 @@ def neighbors(
 
     from nearfar.artifacts import read_run
     from nearfar.data import to_unit
+    from nearfar.errors import NearfarError
     from nearfar.files import atomic_path, claim_output, write_json
     from nearfar.models import apply_to_all, resolve_device
     from nearfar.report.figures import save_figure
     from nearfar.report.samples import find_samples
 
-    claim_output(out, overwrite=overwrite)
+    if not query:
+        raise NearfarError("--query has no value: expected image files, or numbers of images")
+    claim_output(out, overwrite=overwrite, folder=True)
     trained = read_run(run)
     track = bars()
     source = images.open_for(trained.config, data, track)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +23,7 @@ DATA_HELP = (
 )
 Data = Annotated[str, Parameter(help=DATA_HELP)]
 Run = Annotated[Path, Parameter(help="A run folder, from nearfar train.")]
+Seed = Annotated[int, Parameter(validator=Number(gte=0, lt=2**32))]
 Overwrite = Annotated[bool, Parameter(help="Replace what is there already.")]
 
 
@@ -69,6 +71,11 @@ class TrainDataOptions(DataOptions):
     size: Annotated[int | None, Parameter(help="Side of the images in pixels, 8 or more.")] = None
     channels: Literal[1, 3] | None = None
     "1 for gray, 3 for color; as the files are if not given."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as JSON holds them."""
+        root = None if self.data_root is None else str(self.data_root)
+        return {**asdict(self), "data_root": root}
 
 
 def report_skipped(images: Images, console: Console) -> None:

@@ -30,7 +30,7 @@ def reconstruct(
     from nearfar.files import claim_output
     from nearfar.models import apply, resolve_device
 
-    claim_output(out, overwrite=overwrite)
+    claim_output(out, overwrite=overwrite, folder=True)
     trained = read_run(run)
     track = bars()
     source = images.open_for(trained.config, data, track)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import DATA_HELP, DataOptions, Overwrite, Run, bars
+from nearfar.cli.options import DATA_HELP, DataOptions, Overwrite, Run, Seed, bars
 
 
 def report(
@@ -16,7 +16,7 @@ def report(
     data: Annotated[str | None, Parameter(help=DATA_HELP)] = None,
     out: Path | None = None,
     images: DataOptions = DataOptions(),
-    seed: int = 0,
+    seed: Seed = 0,
     device: str = "auto",
     overwrite: Overwrite = False,
 ) -> None:
@@ -36,14 +36,15 @@ def report(
     seed
         Decides which images are shown.
     """
-    from nearfar.artifacts import read_evaluation, read_log, read_run
+    from nearfar.artifacts import REPORT, read_evaluation, read_log, read_run
     from nearfar.evaluation import Evaluation
     from nearfar.files import claim_output
     from nearfar.models import resolve_device
     from nearfar.report.run import report_run
 
     trained = read_run(run)
-    folder = claim_output(run / "report" if out is None else out, overwrite=overwrite)
+    folder = run / REPORT if out is None else out
+    claim_output(folder, overwrite=overwrite, folder=True)
     track = bars()
     evaluation = read_evaluation(run)
     page = report_run(

@@ -42,6 +42,7 @@ def train(
     config
         A YAML or JSON file with options by name, which those given here override.
     """
+    from nearfar.artifacts import TENSORBOARD
     from nearfar.training.loop import Interrupted
     from nearfar.training.tensorboard import tensorboard_log
     from nearfar.training.train import train as run_training
@@ -49,7 +50,7 @@ def train(
     track = bars()
     console = track.progress.console
     source = images.open(data, track, size=images.size, channels=images.channels)
-    log = tensorboard_log(out / "tensorboard") if tensorboard else None
+    log = tensorboard_log(out / TENSORBOARD) if tensorboard else None
 
     def on_epoch(line: dict[str, Any]) -> None:
         console.print(describe_epoch(line), highlight=False, soft_wrap=True)
@@ -63,7 +64,7 @@ def train(
             folder=out,
             resume=resume,
             overwrite=overwrite,
-            origin={"data_root": None if images.data_root is None else str(images.data_root)},
+            origin=images.to_dict(),
             on_epoch=on_epoch,
             track=track,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,13 +40,13 @@ def write_table(path: Path, codes: npt.NDArray[np.float32], images: Images) -> N
     """
     with atomic_path(path) as temporary:
         if path.suffix == ".npz":
-            arrays = {"codes": codes, "names": np.array(images.names())}
+            arrays: dict[str, Any] = {"codes": codes, "names": np.array(images.names())}
             if images.labels is not None:
                 arrays["labels"] = images.labels
             if images.classes is not None:
                 arrays["classes"] = np.array(images.classes)
             with temporary.open("wb") as file:
-                np.savez(file, allow_pickle=False, **arrays)
+                np.savez(file, **arrays)
         else:
             _write_parquet(temporary, codes, images)
 

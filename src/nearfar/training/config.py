@@ -88,6 +88,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         self.schedule()
+        if self.seed >= 2**32:
+            raise NearfarError(f"seed={self.seed}: expected less than 2³²")
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and not value >= least:

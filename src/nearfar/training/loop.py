@@ -67,11 +67,6 @@ class Phase:
         Over all processes together.
     seed : tuple of int
         Decides the order of the images and whatever random numbers the network draws.
-
-    Raises
-    ------
-    NearfarError
-        If there is not an image for each process in every batch.
     """
 
     def __init__(
@@ -88,11 +83,6 @@ class Phase:
         listener: Listener,
         track: Track = silent,
     ) -> None:
-        if min(batch_size, len(images)) < fabric.world_size:
-            raise NearfarError(
-                f"batch_size={batch_size} for {len(images)} images: expected at least one image "
-                f"for each of {fabric.world_size} processes"
-            )
         self.fabric, self.model, self.objective, self.images = fabric, model, objective, images
         self.epochs, self.seed, self.listener, self.track = epochs, seed, listener, track
         self.order = Order(len(images), batch_size, seed, fabric.global_rank, fabric.world_size)
@@ -114,6 +104,8 @@ class Phase:
             After an interrupt or termination signal; a second signal interrupts at once.
         """
         self.model.train()
+        if position == Position():
+            self.listener.checkpoint(position, self._state())
         batches = load(self.images, self.order)
         total = (self.epochs - position.epoch) * self.order.steps - position.step
         steps = self._steps(batches, position)

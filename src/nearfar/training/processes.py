@@ -38,4 +38,5 @@ def all_sum(fabric: Fabric, values: Tensor) -> Tensor:
     """Sum a tensor over the processes."""
     if fabric.world_size == 1:
         return values
-    return cast(Tensor, fabric.all_reduce(values, reduce_op="sum"))
+    total = cast(Tensor, fabric.all_reduce(values.clone(), reduce_op="sum"))  # works in place
+    return total.to(values.device)

@@ -66,7 +66,11 @@ class Relation:
         self.searching = self.schedule.start.relational or self.schedule.end.relational
         self.found: Neighbors | None = None
         self._set_reference(reference)
-        self.recent = self._allocate("recent", self.bank.shape[1])
+        # R_𝒜(X′) as last seen, written in odd and in even epochs: on disk these are two files, so
+        # that after a crash what an epoch began from is still there.
+        size = self.bank.shape[1]
+        even = self._allocate("even", size)
+        self.recent = (even, even if self.folder is None else self._allocate("odd", size))
         self.visited = torch.zeros(len(images), dtype=torch.bool, device=self.bank.device)
 
     def _set_reference(self, reference: nn.Module) -> None:
@@ -74,6 +78,8 @@ class Relation:
         self.reference.requires_grad_(False)
         self.bank = self._make_bank()
         self.similarity = fit_similarity(self.config.similarity, self.bank)
+        fitted = {k: v.to(self.fabric.device) for k, v in self.similarity.state().items()}
+        self.measure = type(self.similarity)(**fitted)
         if self.searching:
             self.finder = make_finder(self.config).fit(self.bank, self.similarity)
 
@@ -120,7 +126,9 @@ class Relation:
             self._set_reference(encoder)
         if self.searching and self.config.search == "epoch":
             self._share_recent()
-            self.found = self._search_all(self.bank if fresh else self.recent, epoch)
+            self.found = self._search_all(
+                self.bank if fresh else self.recent[(epoch - 1) % 2], epoch
+            )
 
     def _search_all(self, queries: Tensor, draw: int) -> Neighbors:
         """Search for every image; each process takes its share."""
@@ -139,9 +147,10 @@ class Relation:
     def _share_recent(self) -> None:
         """Let every process know the codes that the others saw."""
         if self.folder is None and self.fabric.world_size > 1:
-            summed = all_sum(self.fabric, self.recent * self.visited.unsqueeze(1))
+            (recent, _) = self.recent
+            summed = all_sum(self.fabric, recent * self.visited.unsqueeze(1))
             anyone = all_sum(self.fabric, self.visited.long()) > 0
-            self.recent = torch.where(anyone.unsqueeze(1), summed, self.recent)
+            recent.copy_(torch.where(anyone.unsqueeze(1), summed, recent))
         else:
             self.fabric.barrier()
         self.visited.zero_()
@@ -158,7 +167,7 @@ class Relation:
             self._codes(rows),
             self._codes(found.near),
             self._codes(found.far),
-            self.similarity,
+            self.measure,
             self.config.reduction,
         )
         loss = relational_loss(terms, self.schedule.at(epoch / self.config.epochs))
@@ -169,13 +178,13 @@ class Relation:
         recorded |= {"pixel": pixel, "zero_codes": zero}
         return Step(loss, output, {name: term.detach() for name, term in recorded.items()})
 
-    def _neighbors(self, rows: Tensor, codes: Tensor, draw: int) -> Neighbors:
+    def _neighbors(self, rows: Tensor, codes: Tensor, epoch: int) -> Neighbors:
         """Rows of the bank near to and far from the reconstructions of some images."""
         if not self.searching:
             return Neighbors(*rows.new_empty(2, len(rows), 0))
         if self.found is None:
-            return self.finder.search(codes.to(self.bank.device), rows, draw)
-        self.recent[rows] = codes.to(self.recent.device)
+            return self.finder.search(codes.to(self.bank.device), rows, epoch)
+        self.recent[epoch % 2][rows] = codes.to(self.bank.device)
         self.visited[rows] = True
         return Neighbors(self.found.near[rows], self.found.far[rows])
 
@@ -189,7 +198,7 @@ class Relation:
             self._share_recent()
             state |= {"near": self.found.near, "far": self.found.far}
             if self.folder is None:
-                state["recent"] = self.recent
+                state["recent"] = self.recent[0]
         return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -198,7 +207,7 @@ class Relation:
         if "near" in state:
             self.found = Neighbors(state["near"].to(device), state["far"].to(device))
         if "recent" in state:
-            self.recent = state["recent"].to(device)
+            self.recent[0].copy_(state["recent"])
 
 
 def make_finder(config: TrainConfig) -> Finder:

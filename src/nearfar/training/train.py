@@ -121,6 +121,16 @@ def train(
         architecture=architecture,
         pixel_range=pixel_range,
     )
+    smallest = len(images) // -(-len(images) // config.batch_size)
+    if smallest < fabric.world_size:
+        raise NearfarError(
+            f"batch_size={config.batch_size} for {len(images)} images: expected at least one image "
+            f"in every batch for each of {fabric.world_size} processes"
+        )
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        network = artifacts.build(description, encoder, decoder)
+    code_size = _check_network(network, images)
     saved: dict[str, Tensor] = {}
     place: dict[str, Any] = {}
     log: list[dict[str, Any]] = []
@@ -137,9 +147,6 @@ def train(
 
     keeper = _Keeper(fabric, folder, log, on_epoch)
     with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        network = artifacts.build(description, encoder, decoder)
-        code_size = _check_network(network, images)
         pretrained = _train_phases(fabric, network, images, config, saved, place, keeper, track)
     codes = torch.zeros(len(images), code_size, device=fabric.device)
     rows = share(fabric, len(images))

@@ -435,6 +435,8 @@ def test_two_processes_learn_what_one_does(tmp_path, digits, bank):
     [
         ({"neighbors": 0}, "neighbors=0"),
         ({"batch_size": 0}, "batch_size=0"),
+        ({"epochs": 2.5}, "epochs=2.5: expected a whole number"),
+        ({"clusters": "3"}, "clusters='3': expected a whole number"),
         ({"code_size": 0}, "code_size=0"),
         ({"epochs": -1}, "epochs=-1"),
         ({"epochs": 0, "pretrain_epochs": 0}, "nothing to train"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from nearfar.errors import NearfarError
@@ -92,7 +93,11 @@ class TrainConfig:
             raise NearfarError(f"seed={self.seed}: expected less than 2³²")
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and not value >= least:
+            if value is None:
+                continue
+            if name != "pixel_weight" and not isinstance(value, Integral):
+                raise NearfarError(f"{name}={value!r}: expected a whole number")
+            if not value >= least:
                 raise NearfarError(f"{name}={value}: expected at least {least}")
         for name in ("lr", "pretrain_lr"):
             if not 0 < getattr(self, name) < float("inf"):

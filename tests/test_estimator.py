@@ -80,6 +80,36 @@ def test_color_images(digits):
     )
 
 
+class HandThrough(torch.nn.Module):
+    """Gives back what it gets; its one weight has no effect."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.shape = shape
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, values):
+        return values.unflatten(1, self.shape) + 0 * self.weight
+
+    @classmethod
+    def pair(cls, shape):
+        size = int(np.prod(shape))
+        encoder = torch.nn.Sequential(torch.nn.Flatten(), cls((size,)))
+        return {"encoder": encoder, "decoder": cls(shape)}
+
+
+def test_rows_and_columns_of_color_images_keep_their_places(digits):
+    """A network that hands its input through shows every image as it was given."""
+    tall = np.concatenate([digits[:30], digits[30:60, :4]], axis=1)
+    images = np.stack([tall, tall[::-1], 255 - tall], axis=-1)
+    model = NRE(**QUICK | {"pretrain_epochs": 1, "epochs": 0}, **HandThrough.pair((3, 12, 8)))
+    model.fit(images)
+    np.testing.assert_array_equal(model.reconstruct(images), images)
+    np.testing.assert_array_equal(model.inverse_transform(model.transform(images)), images)
+    flat = images.reshape(30, -1)
+    np.testing.assert_array_equal(model.reconstruct(flat), flat)
+
+
 def test_codes_of_training_images_are_kept(model, digits):
     np.testing.assert_allclose(model.codes_, model.transform(digits[:300]), rtol=1e-4, atol=1e-5)
 

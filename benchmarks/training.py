@@ -47,7 +47,7 @@ def epochs() -> dict[str, float]:
     for finder in ("clustered", "exact"):
         for search in ("epoch", "step"):
             config = replace(CONFIG, finder=finder, search=search)
-            if (finder, search) != ("exact", "step"):  # design: five to seven times; not a default
+            if (finder, search) != ("exact", "step"):  # takes minutes
                 relation = Relation(config, network.encoder, images, fabric)
                 kinds[f"{finder}, each {search}"] = lambda relation=relation: relation
 

@@ -33,7 +33,7 @@ class Record:
         """Take in one batch, seen by this process."""
         codes = step.output.codes.detach().flatten(1).float()
         terms = {"loss": step.loss.detach(), **step.terms}
-        self.names = [*terms, "images"]
+        self.names = list(terms)
         one = codes.new_ones(())
         self.sums = self.sums + torch.stack([*terms.values(), one]) * len(codes)
         self.peak = torch.maximum(self.peak, codes.amax(0))
@@ -44,7 +44,7 @@ class Record:
     def means(self) -> dict[str, float]:
         """Return each term, a mean over all images of all processes so far."""
         *totals, images = all_sum(self.fabric, self.sums).tolist()
-        return {name: total / images for name, total in zip(self.names, totals, strict=False)}
+        return {name: total / images for name, total in zip(self.names, totals, strict=True)}
 
     def dead_codes(self) -> int:
         """Return how many units of the code were zero for every image of the epoch."""

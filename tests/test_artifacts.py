@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from nearfar import artifacts
+from nearfar import NRE, artifacts
 from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
+from nearfar.evaluation.runs import read_scores
 from nearfar.files import atomic_path, claim_output
 from nearfar.training.config import TrainConfig
 from nearfar.training.train import train
@@ -31,6 +32,11 @@ def run(tmp_path, digits):
 def change_config(folder, **changes):
     path = folder / artifacts.CONFIG
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def change_data(folder, **changes):
+    saved = json.loads((folder / artifacts.CONFIG).read_text())
+    change_config(folder, data=saved["data"] | changes)
 
 
 def test_a_run_comes_back_as_it_was(tmp_path, digits):
@@ -74,6 +80,23 @@ def test_files_have_the_usual_permissions(run, tmp_path):
         (lambda run: change_config(run, pixel_range=None), "is damaged"),
         (lambda run: change_config(run, data={}), "is damaged"),
         (lambda run: change_config(run, data=[]), "is damaged"),
+        (lambda run: change_data(run, shape=[1, 8, "8"]), "shape=.*whole number"),
+        (lambda run: change_data(run, shape=[1, 16, 16]), r"network for \(1, 8, 8\)"),
+        (lambda run: change_data(run, images=0), "expected 1 or more"),
+        (lambda run: change_data(run, images=99), "instead of float32"),
+        (lambda run: change_data(run, source=3), "source=3: expected str"),
+        (lambda run: change_data(run, layout="round"), "layout='round'"),
+        (lambda run: change_data(run, wings=2), "wings"),
+        (lambda run: change_config(run, pixel_range=[0, "1"]), "pixel_range"),
+        (lambda run: change_config(run, format="new"), "is damaged"),
+        (lambda run: change_config(run, architecture={"shape": [1, 8, 8]}), "code_size"),
+        (
+            lambda run: change_config(
+                run, architecture={"shape": [1, 8, 8], "code_size": 6, "widths": [1.5]}
+            ),
+            "widths=.*whole number",
+        ),
+        (lambda run: (run / "config.json").write_text("[" * 100_000), "is damaged"),
         (lambda run: change_config(run, train=None), "is damaged"),
         (lambda run: (run / "codes.npy").write_bytes(b""), "is damaged"),
         (lambda run: np.save(run / "codes.npy", np.zeros((3, 4))), "float64"),
@@ -120,6 +143,57 @@ def test_a_log_cut_short_by_a_crash_loses_only_its_last_line(run):
     path = run / artifacts.LOG
     path.write_text(path.read_text()[:-10])
     assert artifacts.read_log(run) == whole[:-1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "3",
+        '"x"',
+        "[]",
+        "null",
+        '{"epoch": 1}',
+        '{"phase": "pretrain"}',
+        '{"phase": 3, "epoch": 1}',
+        '{"phase": "pretrain", "epoch": "1"}',
+        '{"phase": "pretrain", "epoch": 1, "pixel": [0.1]}',
+        "[" * 100_000,
+    ],
+)
+def test_a_log_with_something_else_than_epochs(run, line):
+    with (run / artifacts.LOG).open("a") as log:
+        log.write(line + "\n")
+    with pytest.raises(NearfarError, match=r"is damaged: log\.jsonl") as caught:
+        artifacts.read_log(run)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{}",
+        "3",
+        '{"columns": {"knn": "k-NN"}, "rows": {"NRE": {"knn": 0}}, "settings": {}, "notes": []}',
+        '{"columns": {"knn": "k-NN"}, "rows": {"NRE": {"knn": {"mean": "a"}}}, "settings": {}, '
+        '"notes": []}',
+        "[" * 100_000,
+    ],
+)
+def test_scores_of_another_form(run, text):
+    (run / artifacts.EVALUATION).write_text(text)
+    with pytest.raises(NearfarError, match=r"is damaged: evaluation\.json") as caught:
+        read_scores(run)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", [{"lr": "fast"}, {"lr": None}, {"weights": 1}, {"speed": 1}])
+def test_choices_of_another_form(run, damage):
+    saved = json.loads((run / artifacts.CONFIG).read_text())
+    change_config(run, train=saved["train"] | damage)
+    with pytest.raises(NearfarError, match=r"is damaged: config\.json") as caught:
+        NRE.load(run)
+    assert next(iter(damage)) in str(caught.value)
 
 
 def test_an_existing_run_is_replaced_only_when_asked(run, digits):

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -26,6 +29,7 @@ from torch import Tensor, nn
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, claim_output, is_leftover, write_json
 from nearfar.models import Architecture, Autoencoder
+from nearfar.run_config import RunConfig, RunData
 
 #: Raised by one whenever an older nearfar could not read what is written.
 FORMAT = 1
@@ -38,32 +42,22 @@ OWN = {CONFIG, MODEL, LOG, CODES, CHECKPOINT, BANK, EVALUATION, REPORT, TENSORBO
 Role = Literal["autoencoder", "pretrained"]
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """What ``config.json`` says.
+@contextmanager
+def reading(folder: Path, name: str) -> Iterator[None]:
+    """Say in one line of anything that goes wrong with a file of a run that it is damaged."""
+    try:
+        yield
+    except _DAMAGED as error:
+        reason = str(error) if isinstance(error, NearfarError) else repr(error)
+        raise NearfarError(
+            f"run {str(folder)!r} is damaged: {name} cannot be read ({reason})"
+        ) from error
 
-    Parameters
-    ----------
-    data : dict
-        Where the images came from: `source`, `data_root`, `images` (how many), `shape`, `skipped`.
-    train : dict
-        The fields of `TrainConfig`.
-    architecture : Architecture or None
-        None if the caller brought the network along.
-    pixel_range : tuple of float
-        The values of the caller's arrays that mean black and white.
-    """
 
-    data: dict[str, Any]
-    train: dict[str, Any]
-    architecture: Architecture | None
-    pixel_range: tuple[float, float] = (0.0, 1.0)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height, width of the images."""
-        channels, height, width = self.data["shape"]
-        return channels, height, width
+_DAMAGED = (
+    *(OSError, EOFError, SafetensorError, ValueError, TypeError),
+    *(LookupError, AttributeError, ArithmeticError, RecursionError),
+)
 
 
 def claim_folder(folder: Path, *, overwrite: bool) -> None:
@@ -112,7 +106,7 @@ def write_config(folder: Path, config: RunConfig) -> None:
         {
             "format": FORMAT,
             "nearfar": version("nearfar"),
-            "data": config.data,
+            "data": asdict(config.data),
             "train": config.train,
             "architecture": config.architecture and config.architecture.to_dict(),
             "pixel_range": config.pixel_range,
@@ -133,32 +127,24 @@ def read_config(folder: Path) -> RunConfig:
     path = folder / CONFIG
     if not path.is_file():
         raise NearfarError(f"{str(folder)!r} is not a run: it has no {CONFIG}")
-    try:
+    with reading(folder, CONFIG):
         saved = json.loads(path.read_text(encoding="utf-8"))
-        if saved["format"] > FORMAT:
-            raise NearfarError(
-                f"run {str(folder)!r} has format {saved['format']}, written by nearfar "
-                f"{saved['nearfar']}: this nearfar reads up to {FORMAT}, so install a newer one"
-            )
-        architecture = saved["architecture"]
-        low, high = saved["pixel_range"]
-        channels, height, width = map(int, saved["data"]["shape"])
-        if min(channels, height, width, saved["data"]["images"]) < 1:
-            raise ValueError("sizes below 1")
-        if not isinstance(saved["data"]["source"], str) or "similarity" not in saved["train"]:
-            raise ValueError("no source or no training")
-        return RunConfig(
-            saved["data"],
-            saved["train"],
-            Architecture.from_dict(architecture) if architecture else None,
-            (low, high),
-        )
-    except NearfarError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        newer = saved["format"] > FORMAT
+    if newer:
         raise NearfarError(
-            f"run {str(folder)!r} is damaged: {CONFIG} cannot be read ({error!r})"
-        ) from error
+            f"run {str(folder)!r} has format {saved['format']}, written by nearfar "
+            f"{saved.get('nearfar')}: this nearfar reads up to {FORMAT}, so install a newer one"
+        )
+    with reading(folder, CONFIG):
+        if "similarity" not in saved["train"]:
+            raise NearfarError("train has no similarity")
+        described = saved["architecture"]
+        return RunConfig(
+            RunData(**saved["data"]),
+            saved["train"],
+            described and Architecture.from_dict(described),
+            saved["pixel_range"],
+        )
 
 
 @dataclass(frozen=True)
@@ -199,7 +185,7 @@ def write_run(
         for role, module in roles.items()
         for name, tensor in module.state_dict().items()
     }
-    _write_tensors(folder / MODEL, tensors, {})
+    _write_tensors(folder / MODEL, _to_write(tensors), {})
 
 
 def read_run(
@@ -226,12 +212,12 @@ def read_run(
     tensors, _ = _read_tensors(folder / MODEL)
     load_weights(autoencoder, tensors, "autoencoder.", folder)
     load_weights(pretrained, tensors, "pretrained.", folder)
-    try:
+    with reading(folder, CODES):
         codes = np.load(folder / CODES, mmap_mode="r", allow_pickle=False)
-        if codes.ndim != 2 or codes.dtype != np.float32:
-            raise ValueError(f"{codes.dtype}{list(codes.shape)} instead of float32[n, d]")
-    except (OSError, ValueError, EOFError) as error:
-        raise NearfarError(f"run {str(folder)!r} is damaged: no {CODES} ({error})") from error
+        if codes.ndim != 2 or codes.dtype != np.float32 or len(codes) != config.data.images:
+            raise NearfarError(
+                f"{codes.dtype}{list(codes.shape)} instead of float32[{config.data.images}, d]"
+            )
     return TrainedRun(folder, config, autoencoder.eval(), pretrained.eval(), codes)
 
 
@@ -256,7 +242,7 @@ def build(
     except RuntimeError as error:
         raise NearfarError(
             f"no memory for a network with code_size={config.architecture.code_size} and "
-            f"widths={config.architecture.widths} on images {config.shape}"
+            f"widths={config.architecture.widths} on images {config.data.shape}"
         ) from error
 
 
@@ -269,14 +255,16 @@ def load_weights(
         module.load_state_dict(state)
     except RuntimeError as error:
         raise NearfarError(
-            f"run {str(where)!r} holds the weights of another network than its configuration says "
-            f"({str(error).splitlines()[-1].strip()})"
+            f"run {str(where)!r} holds the weights of another network than the one described, or "
+            f"given, to read it ({str(error).splitlines()[-1].strip()})"
         ) from error
 
 
 def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], position: dict[str, Any]) -> None:
     """Write what is needed to continue training."""
-    _write_tensors(folder / CHECKPOINT, tensors, {"position": json.dumps(position)})
+    kept, text = _to_write(tensors), json.dumps(position)
+    metadata = {"position": text, "checksum": _checksum(kept, text)}
+    _write_tensors(folder / CHECKPOINT, kept, metadata)
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -285,16 +273,24 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises
     ------
     NearfarError
-        If there is none.
+        If there is none, or it is not as it was written.
     """
-    path = folder / CHECKPOINT
-    if not path.is_file():
+    if not (folder / CHECKPOINT).is_file():
         raise NearfarError(f"run {str(folder)!r} cannot be continued: it has no {CHECKPOINT}")
-    tensors, metadata = _read_tensors(path)
-    try:
+    tensors, metadata = _read_tensors(folder / CHECKPOINT)
+    with reading(folder, CHECKPOINT):
+        if metadata["checksum"] != _checksum(tensors, metadata["position"]):
+            raise NearfarError("it is not as it was written")
         return tensors, json.loads(metadata["position"])
-    except (KeyError, ValueError) as error:
-        raise NearfarError(f"{str(path)!r} is damaged: it holds no position") from error
+
+
+def _checksum(tensors: Mapping[str, Tensor], position: str) -> str:
+    """Of all that a checkpoint holds: training would go on from damaged numbers unnoticed."""
+    total = zlib.crc32(position.encode())
+    for name, tensor in sorted(tensors.items()):
+        total = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), total)
+        total = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, total)
+    return f"{total:08x}"
 
 
 def write_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
@@ -307,11 +303,9 @@ def read_evaluation(folder: Path) -> dict[str, Any] | None:
     path = folder / EVALUATION
     if not path.is_file():
         return None
-    try:
+    with reading(folder, EVALUATION):
         evaluation: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return evaluation
-    except ValueError as error:
-        raise NearfarError(f"{str(path)!r} is damaged: evaluate the run again") from error
 
 
 def append_log(folder: Path, line: Mapping[str, Any]) -> None:
@@ -329,27 +323,35 @@ def write_log(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """Read ``log.jsonl``; a last line that a crash cut short is left out."""
     path = folder / LOG
-    try:
+    with reading(folder, LOG):
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
-    except ValueError as error:
-        raise NearfarError(f"run {str(folder)!r} is damaged: {LOG} ({error})") from error
+        return [_record(json.loads(line)) for line in lines if line.endswith("\n")]
+
+
+def _record(line: Any) -> dict[str, Any]:
+    """Check that a line of the log tells of an epoch: its phase, its number, and measurements."""
+    numbers = {name: value for name, value in line.items() if name != "phase"}
+    if not isinstance(line["phase"], str) or not isinstance(line["epoch"], int):
+        raise NearfarError(f"epoch {line['epoch']!r} of phase {line['phase']!r}")
+    for name, value in numbers.items():
+        if not isinstance(value, int | float | None):
+            raise NearfarError(f"{name}={value!r}: expected a number")
+    return dict(line)
+
+
+def _to_write(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU, none of which shares memory with another."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    contiguous = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()
-    }
     with atomic_path(path) as temporary:
         try:
-            save_file(contiguous, temporary, metadata={"format": "pt", **metadata})
+            save_file(dict(tensors), temporary, metadata={"format": "pt", **metadata})
         except SafetensorError as error:
             raise NearfarError(f"{str(path)!r} cannot be written: {error}") from error
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise NearfarError(f"{str(path)!r} is damaged: {error}") from error
+    with reading(path.parent, path.name), safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

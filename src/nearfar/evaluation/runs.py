@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.model_selection import train_test_split
 
+from nearfar import artifacts
 from nearfar.artifacts import TrainedRun
 from nearfar.data import Images, require_labels
 from nearfar.errors import NearfarError
@@ -57,6 +60,21 @@ def evaluate_run(
     return evaluate(
         rows, train_labels, test_labels, rbf_samples=rbf_samples, seed=seed, track=track
     )
+
+
+def read_scores(folder: Path) -> Evaluation | None:
+    """Read the scores that are kept in a run folder, if there are any.
+
+    Raises
+    ------
+    NearfarError
+        If they are damaged.
+    """
+    saved = artifacts.read_evaluation(folder)
+    if saved is None:
+        return None
+    with artifacts.reading(folder, artifacts.EVALUATION):
+        return Evaluation.from_dict(saved)
 
 
 def _features(

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.svm import SVC
 
 from nearfar.evaluation.linear_svm import LinearSVM
+from nearfar.fields import check_fields
 
 Codes = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -40,6 +41,9 @@ class Score:
 
     mean: float
     std: float | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __str__(self) -> str:
         """Percent, with one decimal."""

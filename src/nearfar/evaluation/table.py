@@ -69,7 +69,9 @@ class Evaluation:
         try:
             columns = {str(key): str(title) for key, title in saved["columns"].items()}
             rows = {
-                str(name): {key: scores[key] and Score(**scores[key]) for key in columns}
+                str(name): {
+                    key: None if scores[key] is None else Score(**scores[key]) for key in columns
+                }
                 for name, scores in saved["rows"].items()
             }
             return cls(columns, rows, dict(saved["settings"]), [str(n) for n in saved["notes"]])

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from nearfar.errors import NearfarError
+from nearfar.fields import check_fields
 from nearfar.models.autoencoder import Autoencoder
 
 Shape = tuple[int, int, int]
@@ -44,6 +45,7 @@ class Architecture:
     widths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.code_size < 1:
             raise NearfarError(f"code_size={self.code_size}: expected at least 1")
         if any(width < 1 for width in self.widths):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from nearfar.errors import NearfarError
+from nearfar.fields import check_fields
 from nearfar.relational.weights import ScheduleName, WeightSchedule, check_weights
 
 
@@ -88,24 +88,17 @@ class TrainConfig:
     precision: Literal["32", "bf16"] = "32"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         self.schedule()
         if self.seed >= 2**32:
             raise NearfarError(f"seed={self.seed}: expected less than 2³²")
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is None:
-                continue
-            if name != "pixel_weight" and not isinstance(value, Integral):
-                raise NearfarError(f"{name}={value!r}: expected a whole number")
-            if not value >= least:
+            if value is not None and not value >= least:
                 raise NearfarError(f"{name}={value}: expected at least {least}")
         for name in ("lr", "pretrain_lr"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise NearfarError(f"{name}={getattr(self, name)}: expected a positive number")
-        for name, hint in get_type_hints(type(self)).items():
-            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
-                expected = " or ".join(get_args(hint))
-                raise NearfarError(f"{name}={getattr(self, name)!r}: expected {expected}")
         if self.pretrain_epochs + self.epochs == 0:
             raise NearfarError("pretrain_epochs=0 and epochs=0: nothing to train")
         if self.end_weights is not None and self.weight_schedule == "constant":
@@ -119,11 +112,17 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> TrainConfig:
-        """Read what `dataclasses.asdict` gave and JSON kept."""
-        given: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()
-        }
-        return cls(**given)
+        """Read what `dataclasses.asdict` gave and JSON kept.
+
+        Raises
+        ------
+        NearfarError
+            If something else is given.
+        """
+        try:
+            return cls(**saved)
+        except TypeError as error:
+            raise NearfarError(f"not the choices of a training ({error})") from error
 
 
 _LEAST = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 
 import numpy as np
 import pytest
@@ -138,6 +139,54 @@ def test_a_saved_model_comes_back(model, digits, tmp_path):
     assert again.get_params() == model.get_params()
     with pytest.raises(NearfarError, match="exists already"):
         model.save(tmp_path / "run")
+
+
+@pytest.mark.parametrize("image_shape", [None, (4, 16), (4, 16, 1)])
+def test_flat_images_come_back_flat_from_a_saved_model(digits, tmp_path, image_shape):
+    flat = digits[:60].reshape(60, -1)
+    model = NRE(**QUICK, image_shape=image_shape).fit(flat)
+    model.save(tmp_path / "run")
+    again = NRE.load(tmp_path / "run")
+    codes = model.transform(flat)
+    np.testing.assert_array_equal(again.transform(flat), codes)
+    assert again.inverse_transform(codes).shape == (60, 64)
+    np.testing.assert_array_equal(again.inverse_transform(codes), model.inverse_transform(codes))
+    assert again.get_params() == model.get_params()
+
+
+def test_numbers_of_numpy_are_saved(digits, tmp_path):
+    numbers = {"epochs": np.int64(1), "lr": np.float32(1e-3), "weights": np.array([0.5, 0.5, 0])}
+    model = NRE(**QUICK | numbers).fit(digits[:60])
+    model.save(tmp_path / "run")
+    assert NRE.load(tmp_path / "run").get_params()["epochs"] == 1
+
+
+@pytest.mark.parametrize(("fitted", "given"), [(1, 1 / 255), (1 / 255, 1.0)])
+def test_images_on_another_scale_than_in_fit_are_warned_of(digits, fitted, given):
+    images = digits[:60] * fitted if fitted != 1 else digits[:60]
+    model = NRE(**QUICK).fit(images)
+    with pytest.warns(UserWarning, match="0…255.*0…1|0…1.*0…255"):
+        model.transform(digits[:60] * given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.transform(images)
+        model.transform(images * 1.0)
+        model.transform(images[:5] * 0)
+        model.transform(digits[:60])
+
+
+@pytest.mark.parametrize("scale", [1, 1 / 255, 7.5])
+def test_reconstructions_stay_on_the_scale_of_fit(digits, scale):
+    """Whatever a decoder of the caller's own gives."""
+    encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5))
+    decoder = torch.nn.Sequential(torch.nn.Linear(5, 64), torch.nn.Unflatten(1, (1, 8, 8)))
+    with torch.no_grad():
+        decoder[0].bias.copy_(torch.linspace(-9, 9, 64))
+    images = digits[:60] if scale == 1 else digits[:60] * scale
+    model = NRE(**QUICK, encoder=encoder, decoder=decoder).fit(images)
+    for made in (model.reconstruct(images), model.inverse_transform(np.zeros((1, 5)))):
+        assert made.min() == 0
+        assert made.max() == pytest.approx(model.pixel_range_[1])
 
 
 def test_a_pipeline_and_a_clone(digits, digit_labels):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +24,9 @@ from nearfar.models.architectures import SMALLEST_SIDE
 from nearfar.neighbors import ExactFinder
 from nearfar.neighbors.similarity import fit_similarity
 from nearfar.progress import Track, silent
+from nearfar.run_config import Layout
 from nearfar.training.config import TrainConfig
 from nearfar.training.train import train
-
-Layout = Literal["flat", "gray", "color"]
 
 
 class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -47,7 +47,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         least 8 are square gray images; any others are plain features, for a network of fully
         connected layers.
     encoder, decoder : nn.Module, optional
-        A network of your own, from float[b, c, h, w] in 0…1 to codes float[b, d] and back.
+        A network of your own, from float[b, c, h, w] in 0…1 to codes float[b, d] and back. What
+        a decoder gives beyond 0…1 is clipped in reconstructions, not in training.
     verbose : bool
         Show progress bars.
     weights, end_weights, weight_schedule, neighbors, reduction, similarity, finder, clusters, \
@@ -162,7 +163,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             self._config(),
             encoder=self.encoder,
             decoder=self.decoder,
-            origin={"layout": self.layout_},
+            origin={"layout": self.layout_, "image_shape": self.image_shape},
             pixel_range=self.pixel_range_,
             track=self._track(),
         )
@@ -277,15 +278,19 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             If the run is missing, unfinished, damaged, of a newer format or of another network.
         """
         run = artifacts.read_run(Path(folder), encoder, decoder)
-        known = TrainConfig.from_dict(run.config.train)
+        with artifacts.reading(Path(folder), artifacts.CONFIG):
+            known = TrainConfig.from_dict(run.config.train)
         names = {field.name for field in fields(known)} & set(cls().get_params())
         model = cls(
-            **{name: getattr(known, name) for name in names}, encoder=encoder, decoder=decoder
+            **{name: getattr(known, name) for name in names},
+            image_shape=run.config.data.image_shape,
+            encoder=encoder,
+            decoder=decoder,
         )
-        channels = run.config.shape[0]
-        layout = run.config.data.get("layout", "gray" if channels == 1 else "color")
-        model._learn_shape(run.config.shape, run.config.pixel_range, layout)
-        model.n_features_in_ = math.prod(run.config.shape)
+        shape = run.config.data.shape
+        layout = run.config.data.layout or ("gray" if shape[0] == 1 else "color")
+        model._learn_shape(shape, run.config.pixel_range, layout)
+        model.n_features_in_ = math.prod(shape)
         model.run_config_ = run.config
         model.autoencoder_, model.pretrained_ = run.autoencoder, run.pretrained
         model.codes_, model.log_ = run.codes, artifacts.read_log(Path(folder))
@@ -339,7 +344,20 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 f"images of height, width, channels {given}: the model was trained on "
                 f"{(height, width, channels)}"
             )
+        self._check_scale(rows)
         return self._images(rows), layout
+
+    def _check_scale(self, rows: npt.NDArray[Any]) -> None:
+        """Warn of floats that seem to be on the other of the two usual scales."""
+        if rows.dtype == np.uint8 or self.pixel_range_ not in ((0, 1), (0, 255)):
+            return
+        (_, white), largest = self.pixel_range_, float(rows.max())
+        if (white == 255 and 0 < largest <= 1) or (white == 1 and 128 <= largest <= 255):
+            warnings.warn(
+                f"images with values up to {largest:g}, for a model of images on 0…{white:g}: "
+                f"are they on 0…{256 - white:g}?",
+                stacklevel=4,
+            )
 
     def _rows(
         self, X: npt.ArrayLike, *, fitting: bool
@@ -397,9 +415,10 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _arrange(self, images: Tensor, layout: Layout) -> npt.NDArray[Any]:
         """Images of the network as the caller wants them; uint8 if 0…255 is the scale."""
         low, high = self.pixel_range_
-        array = images.numpy().transpose(0, 2, 3, 1) * np.float32(high - low) + np.float32(low)
+        unit = images.clamp(0, 1).numpy().transpose(0, 2, 3, 1)
+        array = unit * np.float32(high - low) + np.float32(low)
         if (low, high) == (0, 255):
-            array = array.round().clip(0, 255).astype(np.uint8)
+            array = array.round().astype(np.uint8)
         if layout == "flat":
             return array.reshape(len(array), -1)
         return array[..., 0] if layout == "gray" else array

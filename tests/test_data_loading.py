@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +83,12 @@ def test_loading_leaves_the_random_numbers_alone(kept: Images) -> None:
     before = torch.get_rng_state()
     list(load(kept, in_order(range(COUNT), 5)))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_signals_to_the_group_do_not_reach_the_workers(kept):
+    """Ctrl-C in a terminal: training needs its images until the present step is done."""
+    batches = iter(load(kept, [range(10), range(10, 20)], workers=2))
+    next(batches)
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    assert os.getpgrp() not in {os.getpgid(worker.pid) for worker in workers}

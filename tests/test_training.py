@@ -15,10 +15,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from nearfar import artifacts
-from nearfar.data import ArrayImages
+from nearfar.data import ArrayImages, to_unit
 from nearfar.errors import NearfarError
 from nearfar.relational.weights import WeightSchedule
 from nearfar.training.config import TrainConfig
@@ -154,12 +155,72 @@ def test_refreshing_the_reference_changes_what_is_learned(images):
     assert not torch.equal(once, twice)
 
 
+def test_a_refreshed_bank_holds_the_codes_of_the_encoder_as_trained_so_far(images, monkeypatch):
+    banks = []
+    start = Relation.start_epoch
+
+    def spy(self, epoch, encoder):
+        start(self, epoch, encoder)
+        with torch.no_grad():
+            now = encoder(to_unit(images.__getitems__(range(len(images)))))
+        banks.append((self.bank.clone(), now))
+
+    monkeypatch.setattr(Relation, "start_epoch", spy)
+    train(images, replace(QUICK, refresh=1))
+    for bank, now in banks:
+        torch.testing.assert_close(bank, now)
+    assert not torch.allclose(banks[0][0], banks[1][0])
+
+
+def test_far_samples_are_drawn_anew_each_epoch(images, monkeypatch):
+    found = []
+    start = Relation.start_epoch
+
+    def spy(self, epoch, encoder):
+        start(self, epoch, encoder)
+        found.append(self.found)
+
+    monkeypatch.setattr(Relation, "start_epoch", spy)
+    train(images, replace(QUICK, lr=1e-12))
+    _, (near, far), (near_again, far_again) = found
+    assert (near == near_again).float().mean() > 0.5
+    assert (far == far_again).float().mean() < 0.5
+
+
 def test_a_network_of_the_callers_own(images):
     encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5), torch.nn.Dropout())
     decoder = torch.nn.Sequential(torch.nn.Linear(5, 64), torch.nn.Unflatten(1, (1, 8, 8)))
     trained = train(images, QUICK, encoder=encoder, decoder=decoder)
     assert trained.codes.shape == (300, 5)
     assert trained.autoencoder.encoder is not encoder
+
+
+class Mirrored(torch.nn.Module):
+    """A decoder with the weights of the encoder's layer."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, codes):
+        return torch.sigmoid(codes @ self.layer.weight).unflatten(1, (1, 8, 8))
+
+
+def test_a_network_that_shares_weights_still_shares_them_when_read(tmp_path, images):
+    layer = torch.nn.Linear(64, 5)
+    network = {
+        "encoder": torch.nn.Sequential(torch.nn.Flatten(), layer),
+        "decoder": Mirrored(layer),
+    }
+    train(images, QUICK, folder=tmp_path / "whole", **network)
+    with pytest.raises(Interrupted):
+        train(images, QUICK, folder=tmp_path / "parts", track=StopAt(12), **network)
+    train(images, QUICK, folder=tmp_path / "parts", resume=True, **network)
+    assert_same_weights(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    read = artifacts.read_run(tmp_path / "whole", **network).autoencoder
+    assert read.encoder[1].weight is read.decoder.layer.weight
+    saved = weights(tmp_path / "whole")
+    assert torch.equal(saved["autoencoder.decoder.layer.weight"], read.encoder[1].weight)
 
 
 def test_a_network_that_does_not_fit_is_refused(images):
@@ -339,8 +400,8 @@ def test_a_crash_in_the_first_epoch(tmp_path, images):
 
 
 def test_checkpoints_within_an_epoch_are_good_for_a_crash(tmp_path, images, monkeypatch):
-    monkeypatch.setattr("nearfar.training.loop.CHECKPOINT_SECONDS", 0)
-    monkeypatch.setattr("nearfar.training.loop.LOOK_EVERY", 2)
+    monkeypatch.setattr("nearfar.training.watch.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("nearfar.training.watch.LOOK_EVERY", 2)
     train(images, QUICK, folder=tmp_path / "whole")
     with pytest.raises(RuntimeError, match="crash"):
         train(images, QUICK, folder=tmp_path / "parts", track=crash_at(8))
@@ -361,7 +422,7 @@ def test_a_crash_between_log_and_checkpoint_leaves_no_line_twice(tmp_path, image
 
 
 def test_a_loss_that_is_not_finite_is_noticed_within_the_epoch(images, monkeypatch):
-    monkeypatch.setattr("nearfar.training.loop.LOOK_EVERY", 1)
+    monkeypatch.setattr("nearfar.training.watch.LOOK_EVERY", 1)
     steps = []
 
     def count(items, description, total):
@@ -382,6 +443,52 @@ def test_resuming_with_other_choices_is_refused(tmp_path, images, change, culpri
         train(images, QUICK, folder=tmp_path / "run", track=StopAt(7))
     with pytest.raises(NearfarError, match=culprit):
         train(images, replace(QUICK, **change), folder=tmp_path / "run", resume=True)
+
+
+def linear(size):
+    return {
+        "encoder": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, size)),
+        "decoder": torch.nn.Sequential(torch.nn.Linear(size, 64), torch.nn.Unflatten(1, (1, 8, 8))),
+    }
+
+
+@pytest.mark.parametrize("step", [3, 12])
+@pytest.mark.parametrize("other", [linear(6), {}], ids=["another size", "none given"])
+def test_resuming_with_another_network_is_refused(tmp_path, images, step, other):
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(images, QUICK, folder=run, track=StopAt(step), **linear(5))
+    before = (run / artifacts.CONFIG).read_bytes()
+    with pytest.raises(NearfarError, match="of another network") as caught:
+        train(images, QUICK, folder=run, resume=True, **other)
+    assert "\n" not in str(caught.value)
+    assert (run / artifacts.CONFIG).read_bytes() == before
+
+
+@pytest.mark.parametrize("step", [3, 12])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda tensors: tensors.popitem(),
+        lambda tensors: tensors.pop("adam.0.exp_avg"),
+        lambda tensors: tensors.update({"record.sums": torch.zeros(2)}),
+        lambda tensors: tensors["model.encoder.0.weight"].view(-1)[0].add_(1),
+    ],
+    ids=["a tensor less", "no Adam", "another shape", "another number"],
+)
+def test_resuming_from_a_damaged_checkpoint_is_refused(tmp_path, images, step, damage):
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(images, QUICK, folder=run, track=StopAt(step))
+    path = run / artifacts.CHECKPOINT
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    damage(tensors)
+    save_file(tensors, path, metadata)
+    with pytest.raises(NearfarError, match=r"is damaged: checkpoint\.safetensors") as caught:
+        train(images, QUICK, folder=run, resume=True)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_run_is_kept_if_the_new_network_does_not_fit(tmp_path, images):
@@ -427,6 +534,82 @@ def test_two_processes_learn_what_one_does(tmp_path, digits, bank):
         torch.testing.assert_close(a[name], b[name], rtol=1e-2, atol=1e-3)
 
 
+NORMALIZING = """
+import sys
+import numpy as np
+import torch
+from torch import nn
+from safetensors.torch import save_file
+from nearfar.data import ArrayImages, to_unit
+from nearfar.training.config import TrainConfig
+from nearfar.training.relation import Relation
+from nearfar.training.train import train
+
+data, out = sys.argv[1:]
+images = ArrayImages(np.load(data)[:, None])
+pixels = to_unit(images.__getitems__(range(len(images))))
+banks = {}
+make_bank = Relation._make_bank
+
+def spy(self):
+    bank = make_bank(self)
+    banks[f"bank {len(banks)}"] = bank.clone()
+    banks[f"bank {len(banks)}"] = self.reference(pixels).detach()
+    return bank
+
+Relation._make_bank = spy
+encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.BatchNorm1d(9), nn.ReLU())
+decoder = nn.Sequential(nn.Linear(9, 64), nn.Unflatten(1, (1, 8, 8)))
+config = TrainConfig(
+    pretrain_epochs=2, epochs=2, refresh=1, batch_size=16, clusters=3, device="cpu"
+)
+trained = train(images, config, encoder=encoder, decoder=decoder)
+kept = trained.autoencoder.state_dict() | trained.pretrained.state_dict(prefix="pretrained.")
+with torch.no_grad():
+    kept["codes again"] = trained.autoencoder.encoder(pixels)
+save_file(kept | banks | {"codes": trained.codes}, f"{out}-{torch.distributed.get_rank()}")
+"""
+
+
+def test_batch_normalization_in_two_processes(tmp_path, digits):
+    """Each sees other images: model, banks and codes are nevertheless of one network."""
+    np.save(tmp_path / "digits.npy", digits[:101])
+    (tmp_path / "script.py").write_text(NORMALIZING)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    arguments = [tmp_path / "script.py", tmp_path / "digits.npy", tmp_path / "rank"]
+    subprocess.run([*torchrun, *arguments], check=True, capture_output=True)
+    first, second = (load_file(tmp_path / f"rank-{rank}") for rank in (0, 1))
+    assert_same_weights(first, second)
+    assert first["encoder.2.running_mean"].abs().max() > 0
+    torch.testing.assert_close(first["codes"], first["codes again"])
+    for made in (0, 2):
+        torch.testing.assert_close(first[f"bank {made}"], first[f"bank {made + 1}"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_two_processes_are_interrupted_together(tmp_path, digits, number):
+    data, run = tmp_path / "digits.npy", tmp_path / "run"
+    np.save(data, np.tile(digits, (4, 1, 1)))
+    choices = "--pretrain-epochs 5000 --epochs 1 --batch-size 4 --device cpu".split()
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "nearfar", "train", data, "--out", run, *choices]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (run / artifacts.CHECKPOINT).exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    _, place = artifacts.read_checkpoint(run)
+    assert place["step"] > 0, "within an epoch"
+    assert said.count("with --resume") == 1
+    assert "SIGKILL" not in said
+    assert "nearfar/training" not in said, "no traceback of ours"
+    resume = [sys.executable, "-m", "nearfar", "train", data, "--out", run, "--resume"]
+    subprocess.run([*resume, "--pretrain-epochs", "1"], check=True, capture_output=True)
+
+
 # --- choices that cannot be ----------------------------------------------------------------------
 
 
@@ -438,6 +621,15 @@ def test_two_processes_learn_what_one_does(tmp_path, digits, bank):
         ({"epochs": 2.5}, "epochs=2.5: expected a whole number"),
         ({"clusters": "3"}, "clusters='3': expected a whole number"),
         ({"code_size": 0}, "code_size=0"),
+        ({"code_size": True}, "code_size=True: expected a whole number"),
+        ({"lr": "fast"}, "lr='fast': expected a number"),
+        ({"pixel_weight": None}, "pixel_weight=None: expected a number"),
+        ({"device": 3}, "device=3: expected str"),
+        ({"weights": 1}, "weights=1: expected 3 values"),
+        ({"weights": (0.5, 0.5)}, "expected 3 values"),
+        ({"widths": (8, 2.5)}, "widths=.*expected a whole number"),
+        ({"widths": 8}, "widths=8: expected a list"),
+        ({"finder": ["exact"]}, "expected clustered or exact"),
         ({"epochs": -1}, "epochs=-1"),
         ({"epochs": 0, "pretrain_epochs": 0}, "nothing to train"),
         ({"lr": 0}, "lr=0"),
@@ -464,6 +656,14 @@ def test_more_neighbors_than_images_are_refused_before_anything_is_trained(image
 def test_a_configuration_survives_json():
     config = replace(QUICK, widths=(4, 8), end_weights=(1, 0, 0), weight_schedule="linear")
     assert TrainConfig.from_dict(json.loads(json.dumps(config.__dict__))) == config
+
+
+def test_numbers_of_numpy_are_as_good_as_any():
+    config = TrainConfig(
+        epochs=np.int64(3), lr=np.float32(0.5), widths=np.array([4, 8]), weights=np.array([1, 0, 0])
+    )
+    assert config == TrainConfig(epochs=3, lr=0.5, widths=(4, 8), weights=(1.0, 0.0, 0.0))
+    json.dumps(config.__dict__)
 
 
 # --- what is measured ----------------------------------------------------------------------------

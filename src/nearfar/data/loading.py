@@ -50,6 +50,7 @@ def load(
         batch_size=None,  # the sampler gives whole batches
         num_workers=workers,
         persistent_workers=workers > 0,
+        worker_init_fn=_set_apart,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),
     )
@@ -86,3 +87,9 @@ class _Loader(DataLoader[Batch]):
                     del batch  # which would keep itself, and the workers, alive by its traceback
             indices, pixels = batch
             yield indices, pixels
+
+
+def _set_apart(worker: int) -> None:
+    """Out of reach of signals to the group, such as Ctrl-C: stopping is up to the parent."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()

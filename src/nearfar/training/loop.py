@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.wrappers import _FabricOptimizer
 from torch import Tensor
 
 from nearfar.data import Images, to_unit
@@ -25,11 +20,9 @@ from nearfar.models import Autoencoder
 from nearfar.progress import Track, silent
 from nearfar.training.objective import Objective
 from nearfar.training.order import Order
+from nearfar.training.processes import share_buffers
 from nearfar.training.record import Record
-
-#: Seconds between checkpoints within an epoch, and steps between two looks at clock and loss.
-CHECKPOINT_SECONDS = 600.0
-LOOK_EVERY = 50
+from nearfar.training.watch import Watch
 
 
 class Interrupted(KeyboardInterrupt):
@@ -88,10 +81,9 @@ class Phase:
         self.order = Order(len(images), batch_size, seed, fabric.global_rank, fabric.world_size)
         self.wrapped = fabric.setup_module(model)
         self.adam = torch.optim.Adam(model.parameters(), lr=lr)
-        self.optimizer = cast(_FabricOptimizer, fabric.setup_optimizers(self.adam))
+        self.optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(self.adam))
         self.record = Record(fabric)
-        self.stopping = False
-        self.saved_at = time.perf_counter()
+        self.watch = Watch(fabric)
 
     def run(self, position: Position = Position()) -> None:
         """Train from `position` to the end.
@@ -109,7 +101,7 @@ class Phase:
         batches = load(self.images, self.order)
         total = (self.epochs - position.epoch) * self.order.steps - position.step
         steps = self._steps(batches, position)
-        with self._signals():
+        with self.watch.signals():
             for at, rows, pixels in self.track(steps, self.objective.name, total):
                 self._step(at, rows, to_unit(pixels.to(self.fabric.device)))
                 self._look(at)
@@ -150,23 +142,20 @@ class Phase:
             torch.manual_seed(number)
 
     def _look(self, at: Position) -> None:
-        """Stop for a signal or a loss that is not finite; keep a checkpoint now and then."""
-        following = Position(at.epoch, at.step + 1)
-        if following.step == self.order.steps:
-            following = Position(at.epoch + 1)
-        if self.stopping:
-            if following.step > 0:
-                self._checkpoint(following)
-                raise Interrupted
+        """Stop if asked to, or if the loss is not finite; keep a checkpoint if one is due."""
+        done = at.step + 1
+        if done == self.order.steps or not self.watch.is_time(done):
             return
-        if following.step % LOOK_EVERY == 0 and following.step > 0:
-            due = time.perf_counter() - self.saved_at > CHECKPOINT_SECONDS
-            self._check_loss(at.epoch)
-            if self.fabric.broadcast(due):
-                self._checkpoint(following)
+        self._check_loss(at.epoch)
+        seen = self.watch.look()
+        if seen.stop or seen.due:
+            self._checkpoint(Position(at.epoch, done))
+        if seen.stop:
+            self._stop()
 
     def _close_epoch(self, epoch: int, seen: int, seconds: float) -> None:
         self._check_loss(epoch)
+        share_buffers(self.fabric, self.model)
         line = {
             "phase": self.objective.name,
             "epoch": epoch + 1,
@@ -178,8 +167,12 @@ class Phase:
         }
         self.listener.epoch(line)
         self._checkpoint(Position(epoch + 1))
-        if self.stopping:
-            raise Interrupted
+        if self.watch.look().stop:
+            self._stop()
+
+    def _stop(self) -> None:
+        self.fabric.barrier()  # the first process may still be writing
+        raise Interrupted
 
     def _check_loss(self, epoch: int) -> None:
         if not math.isfinite(self.record.means()["loss"]):
@@ -192,7 +185,7 @@ class Phase:
     def _checkpoint(self, position: Position) -> None:
         self._check_loss(position.epoch)
         self.listener.checkpoint(position, self._state())
-        self.saved_at = time.perf_counter()
+        self.watch.saved()
 
     def _state(self) -> dict[str, Tensor]:
         optimizer = self.adam.state_dict()["state"]
@@ -204,8 +197,7 @@ class Phase:
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from what the listener was given to keep."""
-        self.model.load_state_dict(strip("model.", state))
+        """Continue from what the listener was given to keep, where the model does already."""
         self.objective.load_state(strip("objective.", state))
         on_device = {k: v.to(self.fabric.device) for k, v in strip("record.", state).items()}
         self.record.load_state(on_device)
@@ -216,26 +208,6 @@ class Phase:
         self.adam.load_state_dict(
             {"state": kept, "param_groups": self.adam.state_dict()["param_groups"]}
         )
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Turn the first interrupt or termination signal into a stop after the present step."""
-        alone = self.fabric.world_size == 1
-        if not alone or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            if self.stopping:
-                raise KeyboardInterrupt
-            self.stopping = True
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def strip(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

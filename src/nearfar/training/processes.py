@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import Literal, cast
 
+import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from nearfar.models import resolve_device
 from nearfar.training.config import TrainConfig
@@ -40,3 +41,13 @@ def all_sum(fabric: Fabric, values: Tensor) -> Tensor:
         return values
     total = cast(Tensor, fabric.all_reduce(values.clone(), reduce_op="sum"))  # works in place
     return total.to(values.device)
+
+
+def share_buffers(fabric: Fabric, module: nn.Module) -> None:
+    """Give all processes the first one's buffers, such as the statistics of batch normalization.
+
+    Training does so before every forward pass, but each pass changes them again.
+    """
+    if fabric.world_size > 1:
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, src=0)

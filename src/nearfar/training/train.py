@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from nearfar import artifacts
-from nearfar.artifacts import RunConfig
 from nearfar.data import Images, to_unit
 from nearfar.errors import NearfarError
 from nearfar.models import Architecture, Autoencoder, apply
 from nearfar.progress import Track, silent
+from nearfar.run_config import RunConfig, RunData
 from nearfar.training.config import TrainConfig
-from nearfar.training.loop import Phase, Position, strip
-from nearfar.training.objective import Objective, Reconstruction
+from nearfar.training.phases import Checkpoint, OnEpoch, Phases
 from nearfar.training.processes import all_sum, launch, share
-from nearfar.training.relation import Relation, make_finder
+from nearfar.training.relation import make_finder
 
 #: What may differ between the beginning of a run and its continuation.
 CHANGEABLE = {"pretrain_epochs", "epochs", "pretrain_lr", "lr", "device"}
-
-OnEpoch = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -110,13 +105,13 @@ def train(
         else None
     )
     description = RunConfig(
-        data={
-            "source": images.name,
+        data=RunData(
+            source=images.name,
+            images=len(images),
+            shape=images.shape,
+            skipped=len(images.skipped),
             **(origin or {}),
-            "images": len(images),
-            "skipped": len(images.skipped),
-            "shape": list(images.shape),
-        },
+        ),
         train=asdict(config),
         architecture=architecture,
         pixel_range=pixel_range,
@@ -131,13 +126,13 @@ def train(
         torch.manual_seed(config.seed)
         network = artifacts.build(description, encoder, decoder)
     code_size = _check_network(network, images)
-    saved: dict[str, Tensor] = {}
-    place: dict[str, Any] = {}
+    checkpoint = Checkpoint()
     log: list[dict[str, Any]] = []
     if resume and folder is not None:
         _check_continuation(folder, description)
-        saved, place = artifacts.read_checkpoint(folder)
-        log = [line for line in artifacts.read_log(folder) if _before(line, place)]
+        checkpoint = Checkpoint.read(folder)
+        artifacts.load_weights(network, checkpoint.tensors, "model.", folder)
+        log = [line for line in artifacts.read_log(folder) if checkpoint.is_after(line)]
     if folder is not None and fabric.is_global_zero:
         if not resume:
             artifacts.claim_folder(folder, overwrite=overwrite)
@@ -145,9 +140,9 @@ def train(
         artifacts.write_log(folder, log)
     fabric.barrier()
 
-    keeper = _Keeper(fabric, folder, log, on_epoch)
+    phases = Phases(fabric, network, images, config, folder, log, on_epoch, track, checkpoint)
     with torch.random.fork_rng():
-        pretrained = _train_phases(fabric, network, images, config, saved, place, keeper, track)
+        pretrained = phases.run()
     codes = torch.zeros(len(images), code_size, device=fabric.device)
     rows = share(fabric, len(images))
     for indices, values in apply(
@@ -162,106 +157,23 @@ def train(
     return Trained(network.cpu(), pretrained.cpu(), codes, log, description)
 
 
-def _train_phases(
-    fabric: Fabric,
-    network: Autoencoder,
-    images: Images,
-    config: TrainConfig,
-    saved: Mapping[str, Tensor],
-    place: Mapping[str, Any],
-    keeper: _Keeper,
-    track: Track,
-) -> Autoencoder:
-    """Train `network` through both phases, or what is left of them; return the plain one."""
-
-    def run(objective: Objective, epochs: int, lr: float, number: int) -> None:
-        phase = Phase(
-            fabric,
-            network,
-            objective,
-            images,
-            epochs=epochs,
-            batch_size=config.batch_size,
-            lr=lr,
-            seed=(config.seed, number),
-            listener=keeper,
-            track=track,
-        )
-        continued = place.get("phase") == objective.name
-        if continued:
-            phase.load_state(saved)
-        keeper.phase = objective.name
-        phase.run(Position(place["epoch"], place["step"]) if continued else Position())
-
-    if place.get("phase") == Relation.name:
-        pretrained = copy.deepcopy(network).to(fabric.device)
-        pretrained.load_state_dict(strip("pretrained.", saved))
-    else:
-        run(Reconstruction(), config.pretrain_epochs, config.pretrain_lr, 0)
-        pretrained = copy.deepcopy(network)
-    pretrained.eval()
-    keeper.beside = {f"pretrained.{k}": v for k, v in pretrained.state_dict().items()}
-    if config.epochs:
-        reference = copy.deepcopy(pretrained.encoder)
-        if place.get("phase") == Relation.name:
-            reference.load_state_dict(strip("objective.reference.", saved))
-        folder = keeper.folder
-        bank = None if folder is None else artifacts.bank_folder(folder)
-        relation = Relation(config, reference, images, fabric, folder=bank, track=track)
-        run(relation, config.epochs, config.lr, 1)
-    return pretrained
-
-
-class _Keeper:
-    """A `Listener` that keeps what a training goes through in its run folder, if it has one."""
-
-    def __init__(
-        self, fabric: Fabric, folder: Path | None, log: list[dict[str, Any]], on_epoch: OnEpoch
-    ) -> None:
-        self.folder, self.log = folder, log
-        self.on_epoch, self.first = on_epoch, fabric.is_global_zero
-        self.phase = ""
-        self.beside: dict[str, Tensor] = {}
-
-    def checkpoint(self, position: Position, state: Mapping[str, Tensor]) -> None:
-        """See `Listener`."""
-        if self.folder is not None and self.first:
-            place = {"phase": self.phase, **asdict(position)}
-            artifacts.write_checkpoint(self.folder, {**state, **self.beside}, place)
-
-    def epoch(self, line: dict[str, Any]) -> None:
-        """See `Listener`."""
-        self.log.append(line)
-        if self.first:
-            if self.folder is not None:
-                artifacts.append_log(self.folder, line)
-            self.on_epoch(line)
-
-
-def _before(line: Mapping[str, Any], place: Mapping[str, Any]) -> bool:
-    """Whether a line of the log tells of an epoch that need not be trained again."""
-    if line["phase"] != place["phase"]:
-        return bool(line["phase"] == Reconstruction.name)
-    return bool(line["epoch"] <= place["epoch"])
-
-
 def _check_continuation(folder: Path, now: RunConfig) -> None:
     """Stop if a run was begun with other choices or other images."""
     before = artifacts.read_config(folder)
     if artifacts.is_finished(folder):
         raise NearfarError(f"run {str(folder)!r} is finished: there is nothing to resume")
-    for name, value in TrainConfig.from_dict(before.train).__dict__.items():
-        given = now.train[name]
+    with artifacts.reading(folder, artifacts.CONFIG):
+        choices = asdict(TrainConfig.from_dict(before.train))
+    compared = (
+        *((name, value, now.train[name]) for name, value in choices.items()),
+        ("images", before.data.images, now.data.images),
+        ("shape", before.data.shape, now.data.shape),
+    )
+    for name, value, given in compared:
         if name not in CHANGEABLE and given != value:
             raise NearfarError(
                 f"run {str(folder)!r} was begun with {name}={value}, not {given}: "
-                "resume it with the same choices"
-            )
-    for name in ("images", "shape"):
-        if before.data[name] != now.data[name]:
-            raise NearfarError(
-                f"run {str(folder)!r} was begun on data with {name}={before.data[name]}, "
-                f"not {now.data[name]}: resume it with the same images"
+                "resume it with the same choices and images"
             )
 
 

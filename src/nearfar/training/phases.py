@@ -1,0 +1,151 @@
+"""The two phases of a training, one after the other or from where they were stopped."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from nearfar import artifacts
+from nearfar.data import Images
+from nearfar.models import Autoencoder
+from nearfar.progress import Track
+from nearfar.training.config import TrainConfig
+from nearfar.training.loop import Phase, Position, strip
+from nearfar.training.objective import Objective, Reconstruction
+from nearfar.training.relation import Relation
+
+OnEpoch = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training was stopped, and what it needs to go on; by default at its beginning."""
+
+    phase: str = Reconstruction.name
+    position: Position = Position()
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Checkpoint:
+        """Read the checkpoint of a run."""
+        tensors, place = artifacts.read_checkpoint(folder)
+        return cls(place["phase"], Position(place["epoch"], place["step"]), tensors)
+
+    def is_after(self, line: Mapping[str, Any]) -> bool:
+        """Whether the epoch that a line of the log tells of need not be trained again."""
+        if line["phase"] != self.phase:
+            return bool(line["phase"] == Reconstruction.name)
+        return bool(line["epoch"] <= self.position.epoch)
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """A `Listener` that keeps what a phase goes through in the run folder, if there is one.
+
+    Parameters
+    ----------
+    log : list of dict
+        Gets the lines of the log.
+    beside : mapping of str to Tensor
+        What else a checkpoint of this phase has to hold.
+    """
+
+    phase: str
+    fabric: Fabric
+    folder: Path | None
+    log: list[dict[str, Any]]
+    on_epoch: OnEpoch
+    beside: Mapping[str, Tensor]
+
+    def checkpoint(self, position: Position, state: Mapping[str, Tensor]) -> None:
+        """See `Listener`."""
+        if self.folder is not None and self.fabric.is_global_zero:
+            place = {"phase": self.phase, **asdict(position)}
+            artifacts.write_checkpoint(self.folder, {**state, **self.beside}, place)
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """See `Listener`."""
+        self.log.append(line)
+        if self.fabric.is_global_zero:
+            if self.folder is not None:
+                artifacts.append_log(self.folder, line)
+            self.on_epoch(line)
+
+
+@dataclass(frozen=True)
+class Phases:
+    """A network's way through plain autoencoding and relational training.
+
+    Parameters
+    ----------
+    network : Autoencoder
+        Trained in place; with the weights of `checkpoint`, if it holds any.
+    """
+
+    fabric: Fabric
+    network: Autoencoder
+    images: Images
+    config: TrainConfig
+    folder: Path | None
+    log: list[dict[str, Any]]
+    on_epoch: OnEpoch
+    track: Track
+    checkpoint: Checkpoint
+
+    def run(self) -> Autoencoder:
+        """Train through what is left; return the plain autoencoder that the relations build on."""
+        if self.checkpoint.phase == Reconstruction.name:
+            config = self.config
+            self._run(Reconstruction(), config.pretrain_epochs, config.pretrain_lr, number=0)
+        pretrained = copy.deepcopy(self.network)
+        if self.checkpoint.phase == Relation.name:
+            pretrained.load_state_dict(strip("pretrained.", self.checkpoint.tensors))
+        pretrained.to(self.fabric.device).eval()
+        if self.config.epochs:
+            self._relate(pretrained)
+        return pretrained
+
+    def _relate(self, pretrained: Autoencoder) -> None:
+        reference = copy.deepcopy(pretrained.encoder)
+        if self.checkpoint.phase == Relation.name:
+            reference.load_state_dict(strip("objective.reference.", self.checkpoint.tensors))
+        bank = None if self.folder is None else artifacts.bank_folder(self.folder)
+        relation = Relation(
+            self.config, reference, self.images, self.fabric, folder=bank, track=self.track
+        )
+        self._run(relation, self.config.epochs, self.config.lr, number=1, pretrained=pretrained)
+
+    def _run(
+        self,
+        objective: Objective,
+        epochs: int,
+        lr: float,
+        number: int,
+        pretrained: Autoencoder | None = None,
+    ) -> None:
+        beside = {} if pretrained is None else pretrained.state_dict(prefix="pretrained.")
+        phase = Phase(
+            self.fabric,
+            self.network,
+            objective,
+            self.images,
+            epochs=epochs,
+            batch_size=self.config.batch_size,
+            lr=lr,
+            seed=(self.config.seed, number),
+            listener=Keeper(
+                objective.name, self.fabric, self.folder, self.log, self.on_epoch, beside
+            ),
+            track=self.track,
+        )
+        if self.checkpoint.tensors and self.checkpoint.phase == objective.name:
+            phase.load_state(self.checkpoint.tensors)
+            phase.run(self.checkpoint.position)
+        else:
+            phase.run()

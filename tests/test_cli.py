@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from nearfar.cli import main
+from nearfar.cli.options import bars
 from nearfar.data import open_images
 
 QUICK = (
@@ -99,6 +101,27 @@ def test_neighbors(trained, folder, tmp_path):
         picture.verify()
 
 
+def test_neighbors_of_a_folder_and_of_an_array(trained, folder, digits, tmp_path):
+    np.save(tmp_path / "some.npy", digits[300:303])
+    few = folder / "digit 0"
+    ours = sorted(few.iterdir())
+    for path in ours[4:]:
+        path.rename(tmp_path / path.name)
+    try:
+        queries = ["--query", few, tmp_path / "some.npy"]
+        assert run("neighbors", trained, folder, *queries, "--out", tmp_path / "near") == 0
+    finally:
+        for path in ours[4:]:
+            (tmp_path / path.name).rename(path)
+    answers = json.loads((tmp_path / "near" / "neighbors.json").read_text())["queries"]
+    assert [answer["query"] for answer in answers] == [
+        *(f"digit 0/{path.name}" for path in ours[:4]),
+        *(f"{tmp_path / 'some.npy'}: {row}" for row in range(3)),
+    ]
+    for answer in answers:
+        assert answer["query"] not in [found["name"] for found in answer["near"]], "not itself"
+
+
 def test_evaluate(trained, folder, tmp_path, capsys):
     assert run("evaluate", trained, "--train", folder, "--json", tmp_path / "scores.json") == 0
     written = json.loads((tmp_path / "scores.json").read_text())
@@ -114,6 +137,16 @@ def test_report(trained, folder, tmp_path):
     page = (tmp_path / "report" / "report.html").read_text()
     assert page.count("<img") >= 4
     assert "linear SVM" in page
+
+
+def test_a_report_of_few_images(trained, digits, tmp_path):
+    for count, pictures in ((4, 3), (1, 2)):
+        np.save(tmp_path / f"{count}.npy", digits[:count])
+        out = tmp_path / f"report {count}"
+        assert run("report", trained, "--data", tmp_path / f"{count}.npy", "--out", out) == 0
+        page = (out / "report.html").read_text()
+        assert page.count("<img") == pictures
+        assert "a map takes 5 images or more" in page
 
 
 def test_a_run_with_a_report_can_be_replaced_and_one_with_a_note_not(folder, tmp_path):
@@ -261,6 +294,12 @@ def broken(tmp_path) -> Path:
         ("train {folder} --out {out} --seed 4294967296", "seed"),
         ("train {folder} --out {out} --code-size 100000000000", "code_size=100000000000"),
         ("neighbors {trained} {folder} --query {nowhere} --out {out}", "nowhere"),
+        ("neighbors {trained} {folder} --query {folder} --out {out}", "at most 32"),
+        ("neighbors {trained} {folder} --query {unlabeled} --out {out}", "at most 32"),
+        ("train {folder} --out {out} --epochs 2.5", "--epochs: expected a whole number, not 2.5"),
+        ("train {folder} --out {out} --widths 8 16.5", "--widths: expected a whole number, not 16.5"),
+        ("train {folder} --out {out} --config {fraction}", "[epochs]: expected a whole number, not 2.5"),
+        ("train {folder} --out {out} --config {nested}", "lr"),
         ("neighbors {trained} {folder} --query 0 --count 250 --out {out}", "250"),
         ("evaluate {trained} --train {unlabeled}", "no labels"),
         ("evaluate {trained} --train {folder} --test {other}", "digit 77"),
@@ -279,6 +318,8 @@ def test_a_mistake_is_told_in_one_line(
         "unlabeled": tmp_path / "unlabeled.npy",
         "list": tmp_path / "list.yaml",
         "unknown": tmp_path / "unknown.yaml",
+        "fraction": tmp_path / "fraction.yaml",
+        "nested": tmp_path / "nested.yaml",
         "other": tmp_path / "other",
         "trained": trained,
         "folder": folder,
@@ -291,6 +332,8 @@ def test_a_mistake_is_told_in_one_line(
     np.save(places["unlabeled"], digits[:50])
     places["list"].write_text("- 1\n- 2\n")
     places["unknown"].write_text("epoch: 3\n")
+    places["fraction"].write_text("epochs: 2.5\n")
+    places["nested"].write_text("lr: {a: 1}\n")
     (places["other"] / "digit 77").mkdir(parents=True)
     Image.fromarray(digits[0]).save(places["other"] / "digit 77" / "a.png")
 
@@ -302,6 +345,58 @@ def test_a_mistake_is_told_in_one_line(
     assert culprit in said[0]
     assert "Traceback" not in error
     assert not places["out"].exists(), "nothing half-written"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "encode {trained} {folder} --out {there}/codes.npz",
+        "reconstruct {trained} {folder} --out {there}",
+        "neighbors {trained} {folder} --query 0 --out {there}",
+        "evaluate {trained} --train {folder} --json {there}/scores.json",
+        "report {trained} --out {there}",
+    ],
+)
+def test_nothing_is_replaced_unasked(command, trained, folder, tmp_path, capsys):
+    there = tmp_path / "there"
+    there.mkdir()
+    for name in ("codes.npz", "scores.json", "neighbors.json", "neighbors.png", "report.html"):
+        (there / name).write_text("dear")
+    places = {"trained": trained, "folder": folder, "there": there}
+    assert run(*(part.format(**places) for part in command.split(" "))) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert all(path.read_text() == "dear" for path in there.iterdir())
+
+
+def test_of_several_processes_the_first_speaks(folder, tmp_path, monkeypatch, capsys):
+    for rank, spoken in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        bars().progress.console.print("the run is there")
+        assert ("the run is there" in capsys.readouterr().err) == spoken
+
+
+def test_a_damaged_run_is_told_in_one_line_by_every_command(trained, folder, tmp_path, capsys):
+    harms = {
+        "config.json": lambda text: text.replace('"lr": ', '"speed": '),
+        "log.jsonl": lambda text: text + "3\n",
+        "evaluation.json": lambda text: "[]",
+    }
+    commands = {
+        "config.json": ["train {folder} --out {run} --resume"],
+        "log.jsonl": ["report {run}"],
+        "evaluation.json": ["report {run}"],
+    }
+    for name, harm in harms.items():
+        damaged = tmp_path / name
+        shutil.copytree(trained, damaged)
+        path = damaged / name
+        path.write_text(harm(path.read_text() if path.exists() else ""))
+        for command in commands[name]:
+            arguments = [part.format(folder=folder, run=damaged) for part in command.split(" ")]
+            assert run(*arguments) == 2
+            error = capsys.readouterr().err
+            assert error.count("nearfar: ") == 1
+            assert "Traceback" not in error
 
 
 def test_files_that_cannot_be_read_are_skipped_and_counted(folder, tmp_path, capsys):

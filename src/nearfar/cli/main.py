@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, Token, convert
 from cyclopts.config import Dict
 
 import nearfar
@@ -22,6 +22,17 @@ from nearfar.cli.report import report
 from nearfar.cli.train import train
 from nearfar.errors import NearfarError
 
+
+def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
+    """Convert as cyclopts does, which would round 2.5 where a whole number is asked for."""
+    converted = convert(kind, tokens)
+    values = converted if isinstance(converted, tuple) else (converted,)
+    for token, value in zip(tokens, values, strict=False):
+        if isinstance(value, int) and "." in token.value and float(token.value) != value:
+            raise ValueError(f"expected a whole number, not {token.value}")
+    return converted
+
+
 app = App(
     name="nearfar",
     help=(
@@ -30,7 +41,7 @@ app = App(
     ),
     version=nearfar.__version__,
     suppress_keyboard_interrupt=False,
-    default_parameter=Parameter(negative=(), consume_multiple=True),
+    default_parameter=Parameter(negative=(), consume_multiple=True, converter=_convert),
     help_format="markdown",
 )
 for command in (demo, train, encode, reconstruct, neighbors, evaluate, report):
@@ -74,7 +85,7 @@ def _configuration(tokens: list[str]) -> tuple[Dict, ...]:
 
         saved = read_config(Path(out))
         opened = {
-            name: saved.data.get(name) for name in ("data_root", "size", "channels", "strict")
+            name: getattr(saved.data, name) for name in ("data_root", "size", "channels", "strict")
         }
         options = {k: v for k, v in (saved.train | opened).items() if v is not None}
         sources.append(Dict({"train": options}, source=out))

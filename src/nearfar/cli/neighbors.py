@@ -10,7 +10,15 @@ from cyclopts import Parameter
 from nearfar.cli.options import Data, DataOptions, Overwrite, Run, bars
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from nearfar.data import Images
+
+    #: What a query is called, its row among the images searched (−1: none), and its pixels.
+    Asked = tuple[str, int, Tensor]
+
+#: Images that are queried at once.
+MOST_QUERIES = 32
 
 
 def neighbors(
@@ -34,7 +42,7 @@ def neighbors(
     Parameters
     ----------
     query
-        Image files, or numbers of images in DATA, from 0.
+        Image files, folders or arrays of a few, or numbers of images in DATA, from 0.
     out
         The folder to write neighbors.png and neighbors.json to.
     count
@@ -56,19 +64,24 @@ def neighbors(
     trained = read_run(run)
     track = bars()
     source = images.open_for(trained.config, data, track)
-    rows = [_row(text, source) for text in query]
-    pixels = torch.stack(
-        [
-            to_unit(source[row] if row >= 0 else images.open_for(trained.config, text, track)[0])
-            for text, row in zip(query, rows, strict=True)
-        ]
-    )
+    asked = [
+        image
+        for text in query
+        for image in _among(text, source) or _beside(images.open_for(trained.config, text, track))
+    ]
+    if len(asked) > MOST_QUERIES:
+        raise NearfarError(
+            f"--query {' '.join(query)}: these are {len(asked)} images or more, expected at most "
+            f"{MOST_QUERIES}"
+        )
+    names, rows, queried = zip(*asked, strict=True)
+    pixels = torch.stack([to_unit(image) for image in queried])
     target = resolve_device(device)
     encoder = trained.autoencoder.encoder.to(target)
     with torch.no_grad():
         query_codes = encoder(pixels.to(target)).cpu()
     samples = find_samples(
-        query,
+        names,
         pixels,
         query_codes,
         rows,
@@ -84,19 +97,26 @@ def neighbors(
     print(f"near and far images are in {out / 'neighbors.png'} and {out / 'neighbors.json'}")
 
 
-def _row(query: str, images: Images) -> int:
-    """The row of a query among the images; −1 for a file that is not one of them."""
+def _among(query: str, images: Images) -> list[Asked]:
+    """What a query names among the images: one by its number, or files by their path."""
     from nearfar.data import FolderImages
     from nearfar.errors import NearfarError
 
-    path = Path(query)
+    path, names = Path(query), images.names()
     if not path.exists() and query.isdecimal():
         if int(query) >= len(images):
             raise NearfarError(
                 f"query {query}: {images.name!r} has images 0 to {len(images) - 1} only"
             )
-        return int(query)
-    if isinstance(images, FolderImages) and path.resolve().is_relative_to(images.root.resolve()):
-        name = str(path.resolve().relative_to(images.root.resolve()))
-        return images.files.index(name) if name in images.files else -1
-    return -1
+        return [(query, int(query), images[int(query)])]
+    if not isinstance(images, FolderImages):
+        return []
+    whole, root = path.resolve(), images.root.resolve()
+    rows = [row for row, file in enumerate(images.files) if (root / file).is_relative_to(whole)]
+    return [(names[row], row, images[row]) for row in rows[: MOST_QUERIES + 1]]
+
+
+def _beside(images: Images) -> list[Asked]:
+    """Images that are not those searched."""
+    few = range(min(len(images), MOST_QUERIES + 1))
+    return [(f"{images.name}: {images.names()[row]}", -1, images[row]) for row in few]

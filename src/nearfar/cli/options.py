@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,9 +14,9 @@ from cyclopts.validators import Number
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from nearfar.artifacts import RunConfig
     from nearfar.data import Images
     from nearfar.progress import Bars
+    from nearfar.run_config import RunConfig
 
 DATA_HELP = (
     "A folder of images, an .npy or .npz file, mnist:train, mnist:test, fashion-mnist:train, "
@@ -53,13 +54,11 @@ class DataOptions:
 
     def open_for(self, run: RunConfig, source: str | None, track: Bars) -> Images:
         """Open images, or those that a run was trained on, in the shape of that run."""
-        channels, height, width = run.shape
+        channels, height, width = run.data.shape
         if source is None:
-            source = run.data["source"]
-            if self.data_root is None and run.data.get("data_root") is not None:
-                return replace(self, data_root=Path(run.data["data_root"])).open_for(
-                    run, source, track
-                )
+            source, root = run.data.source, run.data.data_root
+            if self.data_root is None and root is not None:
+                return replace(self, data_root=Path(root)).open_for(run, source, track)
         return self.open(source, track, channels=channels, size=(height, width))
 
 
@@ -88,9 +87,9 @@ def report_skipped(images: Images, console: Console) -> None:
 
 
 def bars() -> Bars:
-    """Return progress bars on the standard error stream."""
+    """Return progress bars on the standard error stream; of several processes the first shows."""
     from rich.console import Console
 
     from nearfar.progress import Bars
 
-    return Bars(Console(stderr=True))
+    return Bars(Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0"))

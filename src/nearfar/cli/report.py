@@ -36,8 +36,8 @@ def report(
     seed
         Decides which images are shown.
     """
-    from nearfar.artifacts import REPORT, read_evaluation, read_log, read_run
-    from nearfar.evaluation import Evaluation
+    from nearfar.artifacts import REPORT, read_log, read_run
+    from nearfar.evaluation.runs import read_scores
     from nearfar.files import claim_output
     from nearfar.models import resolve_device
     from nearfar.report.run import report_run
@@ -46,13 +46,12 @@ def report(
     folder = run / REPORT if out is None else out
     claim_output(folder, overwrite=overwrite, folder=True)
     track = bars()
-    evaluation = read_evaluation(run)
     page = report_run(
         trained,
         images.open_for(trained.config, data, track),
         folder,
         log=read_log(run),
-        evaluation=None if evaluation is None else Evaluation.from_dict(evaluation),
+        evaluation=read_scores(run),
         device=resolve_device(device),
         seed=seed,
         track=track,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,8 +53,11 @@ def train(
     source = images.open(data, track, size=images.size, channels=images.channels)
     log = tensorboard_log(out / TENSORBOARD) if tensorboard else None
 
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     def on_epoch(line: dict[str, Any]) -> None:
-        console.print(describe_epoch(line), highlight=False, soft_wrap=True)
+        say(describe_epoch(line))
         if log is not None:
             log(line)
 
@@ -68,9 +72,10 @@ def train(
             on_epoch=on_epoch,
             track=track,
         )
-    except Interrupted as stop:
-        raise KeyboardInterrupt(f"stopped: continue {str(out)!r} with --resume") from stop
-    console.print(f"the run is in {out}", highlight=False, markup=False, soft_wrap=True)
+    except Interrupted:
+        say(f"nearfar: stopped: continue {str(out)!r} with --resume")
+        sys.exit(130)
+    say(f"the run is in {out}")
 
 
 def describe_epoch(line: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ class Section:
         Its heading, and the file name of its picture.
     text : str
         One or two sentences on what is seen and how to read it.
-    content : Figure, Evaluation, or mapping of str to object
+    content : Figure, Evaluation, or mapping of str to object, optional
         A picture, a table of scores, or settings by name.
     alt : str
         What a picture shows, for those who cannot see it; the title if not given.
@@ -38,7 +38,7 @@ class Section:
 
     title: str
     text: str
-    content: Figure | Evaluation | Mapping[str, object]
+    content: Figure | Evaluation | Mapping[str, object] | None = None
     alt: str = ""
 
 
@@ -79,7 +79,7 @@ def _section(section: Section, folder: Path) -> str:
     elif isinstance(content, Evaluation):
         shown = _table(content, section.title)
     else:
-        shown = _settings(content)
+        shown = "" if content is None else _settings(content)
     return (
         f"<section>\n<h2>{escape(section.title)}</h2>\n<p>{escape(section.text)}</p>\n"
         f"{shown}\n</section>"

@@ -14,9 +14,9 @@ from nearfar.data import Images, to_unit
 from nearfar.evaluation import Evaluation
 from nearfar.models import apply_to_all
 from nearfar.progress import Track, silent
-from nearfar.report.figures import code_maps, reconstructions, training_curves
+from nearfar.report.figures import FEWEST_MAPPED, code_maps, reconstructions, training_curves
 from nearfar.report.html import Section, write_report
-from nearfar.report.samples import Samples, find_samples
+from nearfar.report.samples import find_samples
 
 #: Images shown in each picture, and the most that are encoded for maps and neighbors.
 RECONSTRUCTED, QUERIED, SAMPLES, ENCODED = 12, 6, 5, 20_000
@@ -60,7 +60,6 @@ def report_run(
         apply_to_all(network.encoder.to(device).eval(), some, device=device, track=track)
         for network in (run.pretrained, run.autoencoder)
     )
-    samples = _samples(run, some, after)
     sections = [
         Section(
             "Reconstructions",
@@ -68,17 +67,8 @@ def report_run(
             "NRE draws an image to what it has in common with its neighbors.",
             _reconstructions(run, to_unit(shown), device),
         ),
-        Section(
-            "Map of the codes",
-            "Each point is an image; images with similar codes lie together (Fig. 1 of the paper). "
-            "Distances between groups mean little; whether the classes come apart means much.",
-            code_maps(before.numpy(), after.numpy(), some.labels, some.classes, seed=seed),
-        ),
-        Section(
-            "Near and far samples",
-            "Some images with those that NRE's codes find most and least similar.",
-            samples.figure(),
-        ),
+        _map(some, before, after, seed),
+        _near_and_far(run, some, after),
         Section(
             "Training",
             "Pixel error, the terms of the objective, and how much of the code is used: its "
@@ -101,7 +91,7 @@ def report_run(
         folder,
         title=f"nearfar: {images.name}",
         lead=f"What neighborhood-relational encoding learned, without labels, from "
-        f"{run.config.data['images']:,} images of {_size(run)}; shown on {len(some):,} images of "
+        f"{run.config.data.images:,} images of {_size(run)}; shown on {len(some):,} images of "
         f"{images.name}.",
         sections=sections,
     )
@@ -141,9 +131,24 @@ def _reconstructions(run: TrainedRun, images: Tensor, device: torch.device) -> A
     return reconstructions(images.numpy(), *made)
 
 
-def _samples(run: TrainedRun, images: Images, codes: Tensor) -> Samples:
+def _map(images: Images, before: Tensor, after: Tensor, seed: int) -> Section:
+    title = "Map of the codes"
+    if len(images) < FEWEST_MAPPED:
+        return Section(title, f"There is none: a map takes {FEWEST_MAPPED} images or more.")
+    return Section(
+        title,
+        "Each point is an image; images with similar codes lie together (Fig. 1 of the paper). "
+        "Distances between groups mean little; whether the classes come apart means much.",
+        code_maps(before.numpy(), after.numpy(), images.labels, images.classes, seed=seed),
+    )
+
+
+def _near_and_far(run: TrainedRun, images: Images, codes: Tensor) -> Section:
+    title = "Near and far samples"
+    if len(images) < 2:
+        return Section(title, "There are none: that takes two images or more.")
     rows = range(min(QUERIED, len(images)))
-    return find_samples(
+    samples = find_samples(
         [str(row) for row in rows],
         to_unit(images.__getitems__(rows)),
         codes[: len(rows)],
@@ -153,15 +158,20 @@ def _samples(run: TrainedRun, images: Images, codes: Tensor) -> Samples:
         count=min(SAMPLES, len(images) - 1),
         similarity=run.config.train["similarity"],
     )
+    return Section(
+        title,
+        "Some images with those that NRE's codes find most and least similar.",
+        samples.figure(),
+    )
 
 
 def _size(run: TrainedRun) -> str:
-    channels, height, width = run.config.shape
+    channels, height, width = run.config.data.shape
     return f"{width}×{height} pixels in {'gray' if channels == 1 else 'color'}"
 
 
 def _settings(run: TrainedRun) -> dict[str, object]:
-    settings: dict[str, object] = {"images": run.config.data["source"]}
+    settings: dict[str, object] = {"images": run.config.data.source}
     if run.config.architecture is not None:
         settings["widths"] = run.config.architecture.widths
     settings |= {k: v for k, v in run.config.train.items() if v is not None and k != "widths"}

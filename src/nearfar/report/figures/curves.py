@@ -45,6 +45,8 @@ def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
     }
     known = {key: curve for key, curve in curves.items() if np.isfinite(curve).any()}
     shown = {title: keys for title, keys in panels.items() if keys.keys() & known.keys()}
+    if not shown:
+        raise NearfarError("the training log holds no finite numbers: train again")
     figure = Figure((WIDTH, 0.8 + 1.6 * len(shown)), layout=ConstrainedLayoutEngine(h_pad=0.1))
     all_axes = list(figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0])
     epochs = np.arange(1, len(log) + 1)

@@ -27,7 +27,7 @@ CLASS_COLORS = (
     "#e76300", "#b9ac70", "#717581", "#92dadd", "#1f2328", "#e377c2",
 )  # fmt: skip
 
-MAPPED, PERPLEXITY, GROUPS = 2000, 30.0, 8
+FEWEST_MAPPED, MAPPED, PERPLEXITY, GROUPS = 5, 2000, 30.0, 8
 #: Longer names would cover a map, and stand in its legend only, which has so many letters a line.
 LONGEST_ON_MAP, LONGEST_NAME, LEGEND_LETTERS = 3, 24, 130
 
@@ -54,10 +54,10 @@ def code_maps(
     classes : sequence of str, optional
         The name of each class number.
     """
-    if len(before) != len(after) or len(before) < 5:
+    if len(before) != len(after) or len(before) < FEWEST_MAPPED:
         raise NearfarError(
             f"codes to map are of {len(before)} and {len(after)} images: expected the same, "
-            "at least 5"
+            f"at least {FEWEST_MAPPED}"
         )
     if labels is not None and len(labels) != len(before):
         raise NearfarError(f"{len(labels)} labels for {len(before)} codes: expected one for each")

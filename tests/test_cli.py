@@ -297,8 +297,14 @@ def broken(tmp_path) -> Path:
         ("neighbors {trained} {folder} --query {folder} --out {out}", "at most 32"),
         ("neighbors {trained} {folder} --query {unlabeled} --out {out}", "at most 32"),
         ("train {folder} --out {out} --epochs 2.5", "--epochs: expected a whole number, not 2.5"),
-        ("train {folder} --out {out} --widths 8 16.5", "--widths: expected a whole number, not 16.5"),
-        ("train {folder} --out {out} --config {fraction}", "[epochs]: expected a whole number, not 2.5"),
+        (
+            "train {folder} --out {out} --widths 8 16.5",
+            "--widths: expected a whole number, not 16.5",
+        ),
+        (
+            "train {folder} --out {out} --config {fraction}",
+            "[epochs]: expected a whole number, not 2.5",
+        ),
         ("train {folder} --out {out} --config {nested}", "lr"),
         ("neighbors {trained} {folder} --query 0 --count 250 --out {out}", "250"),
         ("evaluate {trained} --train {unlabeled}", "no labels"),

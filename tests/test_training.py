@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import nearfar.__main__
 from nearfar import artifacts
 from nearfar.data import ArrayImages, to_unit
 from nearfar.errors import NearfarError
@@ -532,6 +533,20 @@ def test_two_processes_learn_what_one_does(tmp_path, digits, bank):
     a, b = weights(one), weights(two)
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_fabric_run_starts_processes_too(tmp_path, digits):
+    pytest.importorskip("click")
+    np.save(tmp_path / "digits.npy", digits[:301])
+    fabric = [sys.executable, "-c", "from lightning_fabric.cli import _main; _main()", "run"]
+    processes = ["--devices", "2", "--accelerator", "cpu", "--", nearfar.__main__.__file__]
+    choices = "--pretrain-epochs 1 --epochs 1 --precision bf16".split()
+    train_it = ["train", tmp_path / "digits.npy", "--out", tmp_path / "run", *choices]
+    done = subprocess.run([*fabric, *processes, *train_it], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Starting with 2 processes" in done.stderr
+    assert artifacts.is_finished(tmp_path / "run")
 
 
 NORMALIZING = """

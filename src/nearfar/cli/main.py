@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cyclopts import App, CycloptsError, Parameter, Token, convert
+from cyclopts import App, CoercionError, CycloptsError, Parameter, Token, convert
 from cyclopts.config import Dict
 
 import nearfar
@@ -29,7 +29,7 @@ def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
     values = converted if isinstance(converted, tuple) else (converted,)
     for token, value in zip(tokens, values, strict=False):
         if isinstance(value, int) and "." in token.value and float(token.value) != value:
-            raise ValueError(f"expected a whole number, not {token.value}")
+            raise CoercionError(f"expected a whole number, not {token.value}", token=token)
     return converted
 
 

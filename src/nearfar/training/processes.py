@@ -19,12 +19,11 @@ def launch(config: TrainConfig) -> Fabric:
     """Join the processes that torchrun or `fabric run` started, or be the only one."""
     precision = _PRECISION[config.precision]
     if os.environ.get("LT_CLI_USED") == "1":
-        fabric = Fabric(precision=precision)
-    else:
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
-        kind = resolve_device(config.device).type
-        fabric = Fabric(accelerator=kind, devices=local, num_nodes=nodes, precision=precision)
+        return Fabric(precision=precision)  # launched already
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
+    kind = resolve_device(config.device).type
+    fabric = Fabric(accelerator=kind, devices=local, num_nodes=nodes, precision=precision)
     fabric.launch()
     return fabric
 

@@ -87,8 +87,9 @@ def test_loading_leaves_the_random_numbers_alone(kept: Images) -> None:
 
 def test_signals_to_the_group_do_not_reach_the_workers(kept):
     """Ctrl-C in a terminal: training needs its images until the present step is done."""
-    batches = iter(load(kept, [range(10), range(10, 20)], workers=2))
-    next(batches)
-    workers = multiprocessing.active_children()
+    before = multiprocessing.active_children()
+    loader = load(kept, [range(10), range(10, 20)], workers=2)
+    assert len(list(loader)) == 2, "both have begun to work"
+    workers = [child for child in multiprocessing.active_children() if child not in before]
     assert len(workers) == 2
     assert os.getpgrp() not in {os.getpgid(worker.pid) for worker in workers}

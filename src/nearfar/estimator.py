@@ -51,9 +51,9 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         a decoder gives beyond 0…1 is clipped in reconstructions, not in training.
     verbose : bool
         Show progress bars.
-    weights, end_weights, weight_schedule, neighbors, reduction, similarity, finder, clusters, \
-    search, refresh, pixel_weight, pretrain_epochs, epochs, batch_size, pretrain_lr, lr, \
-    code_size, widths, seed, device, precision
+    pretext, noise, noise_level, holes, weights, end_weights, weight_schedule, neighbors, \
+    reduction, similarity, finder, clusters, search, refresh, pixel_weight, pretrain_epochs, \
+    epochs, batch_size, pretrain_lr, lr, code_size, widths, seed, device, precision
         See `nearfar.training.config.TrainConfig`.
 
     Attributes
@@ -90,6 +90,10 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self,
         *,
         code_size: int = 128,
+        pretext: str = "plain",
+        noise: str = "masking",
+        noise_level: float = 0.25,
+        holes: str = "center",
         weights: tuple[float, float, float] = (0.5, 0.2, 0.3),
         end_weights: tuple[float, float, float] | None = None,
         weight_schedule: str = "constant",
@@ -116,6 +120,10 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         verbose: bool = False,
     ) -> None:
         self.code_size = code_size
+        self.pretext = pretext
+        self.noise = noise
+        self.noise_level = noise_level
+        self.holes = holes
         self.weights = weights
         self.end_weights = end_weights
         self.weight_schedule = weight_schedule

@@ -14,6 +14,7 @@ from torch import nn
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields
 from nearfar.models.autoencoder import Autoencoder
+from nearfar.models.split_brain import join_halves
 
 Shape = tuple[int, int, int]
 
@@ -38,16 +39,22 @@ class Architecture:
         Length d of a code.
     widths : tuple of int
         Channels (or units) of each layer of the encoder; mirrored in the decoder.
+    split_brain : bool
+        Whether the network is two of half the widths and half the code, each of which predicts the
+        half of the image that the other sees.
     """
 
     shape: Shape
     code_size: int = 128
     widths: tuple[int, ...] = ()
+    split_brain: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
         if self.code_size < 1:
             raise NearfarError(f"code_size={self.code_size}: expected at least 1")
+        if self.split_brain and self.code_size < 2:
+            raise NearfarError("code_size=1: expected at least 2, to split between two halves")
         if any(width < 1 for width in self.widths):
             raise NearfarError(f"widths={self.widths}: expected whole numbers of at least 1")
         if not self.widths:
@@ -67,9 +74,20 @@ class Architecture:
 
     def build(self) -> Autoencoder:
         """Make the network, with fresh weights drawn from torch's global generator."""
+        if self.split_brain:
+            return join_halves(*(half.build() for half in self._halves()))
         network = _convolutional(self) if self.convolutional else _dense(self)
         _initialize(network)
         return network
+
+    def _halves(self) -> tuple[Architecture, Architecture]:
+        """What the halves of a split-brain network are, each on images of the whole shape."""
+        widths = tuple(-(-width // 2) for width in self.widths)
+        smaller = self.code_size // 2
+        return (
+            Architecture(self.shape, self.code_size - smaller, widths),
+            Architecture(self.shape, smaller, widths),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the description as JSON holds it."""
@@ -79,7 +97,12 @@ class Architecture:
     def from_dict(cls, saved: dict[str, Any]) -> Architecture:
         """Read back what `to_dict` gave."""
         channels, height, width = saved["shape"]
-        return cls((channels, height, width), saved["code_size"], tuple(saved["widths"]))
+        return cls(
+            (channels, height, width),
+            saved["code_size"],
+            tuple(saved["widths"]),
+            saved.get("split_brain", False),
+        )
 
 
 def _convolutional(spec: Architecture) -> Autoencoder:

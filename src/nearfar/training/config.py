@@ -16,6 +16,17 @@ class TrainConfig:
 
     Parameters
     ----------
+    pretext : {"plain", "denoising", "context", "split-brain"}
+        What the autoencoder learns to do, before and during relational training: reconstruct;
+        undo noise; fill holes; predict each half of the input from the other.
+    noise : {"masking", "gaussian"}
+        For denoising: values set to zero, or Gaussian noise.
+    noise_level : float
+        The share of values set to zero, or the standard deviation of the Gaussian noise on the
+        scale where 0…1 is black…white. At least 0, less than 1.
+    holes : {"center", "random"}
+        For context: the middle of the image, or four blocks at random places; about a quarter of
+        the area.
     weights : tuple of float
         OWN NEAR FAR, the weights of the objective: not negative, together 1 (λ₁, λ₂, λ₃ of Eq. 1).
     end_weights : tuple of float, optional
@@ -64,6 +75,10 @@ class TrainConfig:
         Arithmetic of the networks: single, or bfloat16 mixed precision.
     """
 
+    pretext: Literal["plain", "denoising", "context", "split-brain"] = "plain"
+    noise: Literal["masking", "gaussian"] = "masking"
+    noise_level: float = 0.25
+    holes: Literal["center", "random"] = "center"
     weights: tuple[float, float, float] = (0.5, 0.2, 0.3)
     end_weights: tuple[float, float, float] | None = None
     weight_schedule: ScheduleName = "constant"
@@ -96,6 +111,10 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise NearfarError(f"{name}={value}: expected at least {least}")
+        if not 0 <= self.noise_level < 1:
+            raise NearfarError(
+                f"noise_level={self.noise_level}: expected at least 0 and less than 1"
+            )
         for name in ("lr", "pretrain_lr"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise NearfarError(f"{name}={getattr(self, name)}: expected a positive number")

@@ -9,6 +9,15 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from nearfar.models import Output
+from nearfar.pretext import (
+    CentralHole,
+    Corruption,
+    GaussianNoise,
+    Identity,
+    MaskingNoise,
+    RandomHoles,
+)
+from nearfar.training.config import TrainConfig
 
 
 class Step(NamedTuple):
@@ -67,18 +76,31 @@ class Objective(Protocol):
 
 
 class Reconstruction:
-    """Plain autoencoding: the mean squared error of the pixels."""
+    """Autoencoding: the mean squared error of the pixels, of images seen clean or corrupted.
+
+    Parameters
+    ----------
+    corruption : Corruption
+        What is done to the images before the network sees them.
+    """
 
     name = "pretrain"
+
+    def __init__(self, corruption: Corruption) -> None:
+        self.corruption = corruption
 
     def start_epoch(self, epoch: int, encoder: nn.Module) -> None:
         """Nothing to prepare."""
 
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
         """See `Objective`."""
-        output: Output = model(images)
-        pixel = mse_loss(output.reconstruction.float(), images)
-        return Step(pixel, output, {"pixel": pixel.detach()})
+        corrupted = self.corruption(images)
+        output: Output = model(corrupted.images)
+        reconstruction = output.reconstruction.float()
+        pixel = loss = mse_loss(reconstruction, images)
+        if corrupted.weights is not None:
+            loss = (corrupted.weights * (reconstruction - images).square()).mean()
+        return Step(loss, output, {"pixel": pixel.detach()})
 
     def state(self) -> Mapping[str, Tensor]:
         """Nothing to keep."""
@@ -86,3 +108,18 @@ class Reconstruction:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Nothing to load."""
+
+
+def make_corruption(config: TrainConfig) -> Corruption:
+    """Return what a configuration asks to be done to the images."""
+    match config.pretext, config.noise, config.holes:
+        case "denoising", "masking", _:
+            return MaskingNoise(config.noise_level)
+        case "denoising", _, _:
+            return GaussianNoise(config.noise_level)
+        case "context", _, "center":
+            return CentralHole()
+        case "context", _, _:
+            return RandomHoles()
+        case _:
+            return Identity()

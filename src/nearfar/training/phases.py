@@ -17,7 +17,7 @@ from nearfar.models import Autoencoder
 from nearfar.progress import Track
 from nearfar.training.config import TrainConfig
 from nearfar.training.loop import Phase, Position, strip
-from nearfar.training.objective import Objective, Reconstruction
+from nearfar.training.objective import Objective, Reconstruction, make_corruption
 from nearfar.training.relation import Relation
 
 OnEpoch = Callable[[dict[str, Any]], None]
@@ -102,7 +102,8 @@ class Phases:
         """Train through what is left; return the plain autoencoder that the relations build on."""
         if self.checkpoint.phase == Reconstruction.name:
             config = self.config
-            self._run(Reconstruction(), config.pretrain_epochs, config.pretrain_lr, number=0)
+            plain = Reconstruction(make_corruption(config))
+            self._run(plain, config.pretrain_epochs, config.pretrain_lr, number=0)
         pretrained = copy.deepcopy(self.network)
         if self.checkpoint.phase == Relation.name:
             pretrained.load_state_dict(strip("pretrained.", self.checkpoint.tensors))

@@ -25,7 +25,7 @@ from nearfar.neighbors.similarity import ZERO_NORM, fit_similarity
 from nearfar.progress import Track, silent
 from nearfar.relational.objective import relational_loss, relational_terms
 from nearfar.training.config import TrainConfig
-from nearfar.training.objective import Step
+from nearfar.training.objective import Step, make_corruption
 from nearfar.training.processes import all_sum, share
 
 #: Numbers in the queries that are searched for at a time: many rows make a search efficient.
@@ -38,6 +38,9 @@ class Relation:
     Near and far samples are those of the reconstruction X′, as the paper asks. Searching at every
     step takes R_𝒜(X′) as it is now; searching once an epoch takes it as it was when the sample
     was last seen, which costs no forward pass, and R_𝒜(X) before anything was seen.
+
+    On top of a pretext with a corruption, the network sees the corrupted image, and its
+    reconstruction is drawn to the code of the clean one.
 
     Parameters
     ----------
@@ -63,6 +66,7 @@ class Relation:
         self.images, self.fabric, self.track = images, fabric, track
         self.folder = folder if config.bank == "disk" else None
         self.schedule = config.schedule()
+        self.corruption = make_corruption(config)
         self.searching = self.schedule.start.relational or self.schedule.end.relational
         self.found: Neighbors | None = None
         self._set_reference(reference)
@@ -157,7 +161,7 @@ class Relation:
 
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
         """See `Objective`."""
-        output: Output = model(images)
+        output: Output = model(self.corruption(images).images)
         codes = self._encode(output.reconstruction)
         pixel = mse_loss(output.reconstruction.float(), images)
         rows = rows.to(self.bank.device)

@@ -98,9 +98,19 @@ def train(
         After an interrupt; with a folder, the run can be resumed.
     """
     make_finder(config).check(len(images))
+    if encoder is not None and config.pretext == "split-brain":
+        raise NearfarError(
+            "pretext='split-brain' with a network of the caller's own: expected another pretext, "
+            "or no encoder and decoder"
+        )
     fabric = launch(config)
     architecture = (
-        Architecture(images.shape, config.code_size, config.widths or ())
+        Architecture(
+            images.shape,
+            config.code_size,
+            config.widths or (),
+            split_brain=config.pretext == "split-brain",
+        )
         if encoder is None
         else None
     )

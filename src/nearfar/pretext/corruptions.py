@@ -1,0 +1,142 @@
+"""Corruptions of images: noise [1]_ and holes [2]_, for a network to undo.
+
+What is random is drawn from torch's global generator of the images' device.
+
+References
+----------
+.. [1] P. Vincent et al., "Extracting and composing robust features with denoising autoencoders",
+   ICML 2008; "Stacked denoising autoencoders", JMLR 11, 2010.
+.. [2] D. Pathak et al., "Context encoders: feature learning by inpainting", CVPR 2016.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+#: What a hole is filled with: the middle of 0…1, as the source sets zero-centered pixels to zero.
+FILL = 0.5
+
+#: Random holes: so many blocks, each of this share of the sides, cover at most a quarter.
+BLOCKS = 4
+BLOCK_SHARE = 0.25
+
+
+class Corrupted(NamedTuple):
+    """What a corruption makes of images.
+
+    Attributes
+    ----------
+    images : Tensor
+        float[b, c, h, w], where 0…1 is black…white, as the clean ones.
+    changed : Tensor
+        Where pixels were changed, bool[b, c, h, w] or, alike in all channels, bool[b, 1, h, w].
+    weights : Tensor or None
+        How much the squared error of each pixel counts, float[b, 1, h, w] of mean 1 over each
+        image; None if all count alike.
+    """
+
+    images: Tensor
+    changed: Tensor
+    weights: Tensor | None = None
+
+
+class Corruption(Protocol):
+    """Changes images float[b, c, h, w], where 0…1 is black…white."""
+
+    def __call__(self, images: Tensor) -> Corrupted:
+        """Return changed copies of the images."""
+        ...
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Changes nothing: plain autoencoding."""
+
+    def __call__(self, images: Tensor) -> Corrupted:
+        """See `Corruption`."""
+        return Corrupted(images, torch.zeros_like(images, dtype=torch.bool))
+
+
+@dataclass(frozen=True)
+class MaskingNoise:
+    """Sets each value to zero with a probability.
+
+    Parameters
+    ----------
+    level : float
+        The probability, 0…1.
+    """
+
+    level: float
+
+    def __call__(self, images: Tensor) -> Corrupted:
+        """See `Corruption`."""
+        changed = torch.rand_like(images) < self.level
+        return Corrupted(images.masked_fill(changed, 0), changed)
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    """Adds Gaussian noise to each value, and cuts off what leaves 0…1, as an image file would.
+
+    Parameters
+    ----------
+    level : float
+        Standard deviation of the noise before that, on the scale of 0…1.
+    """
+
+    level: float
+
+    def __call__(self, images: Tensor) -> Corrupted:
+        """See `Corruption`."""
+        noisy = (images + self.level * torch.randn_like(images)).clamp(0, 1)
+        return Corrupted(noisy, torch.ones_like(images, dtype=torch.bool))
+
+
+@dataclass(frozen=True)
+class CentralHole:
+    """Takes out the middle of each image: about half of both sides, a quarter of the area."""
+
+    def __call__(self, images: Tensor) -> Corrupted:
+        """See `Corruption`; the hole counts as much as all around it."""
+        height, width = images.shape[-2:]
+        hole = torch.zeros(len(images), 1, height, width, dtype=torch.bool, device=images.device)
+        top, left = round(height / 4), round(width / 4)
+        hole[..., top : height - top, left : width - left] = True
+        return _with_hole(images, hole)
+
+
+@dataclass(frozen=True)
+class RandomHoles:
+    """Takes out blocks at random places, which may overlap: together at most about a quarter."""
+
+    def __call__(self, images: Tensor) -> Corrupted:
+        """See `Corruption`; the holes count as much as all around them."""
+        height, width = images.shape[-2:]
+        size = (len(images), BLOCKS, 1)
+        down, across = (_stretches(side, size, images.device) for side in (height, width))
+        hole = (down.unsqueeze(-1) & across.unsqueeze(-2)).any(1)
+        return _with_hole(images, hole.unsqueeze(1))
+
+
+def cut(images: Tensor, missing: Tensor) -> Tensor:
+    """Fill what is missing, bool[b, 1, h, w], of images, float[b, c, h, w], with gray."""
+    return images.masked_fill(missing, FILL)
+
+
+def _stretches(side: int, size: tuple[int, ...], device: torch.device) -> Tensor:
+    """Stretches of a block's length at random places of a side, bool[b, blocks, side]."""
+    length = max(1, round(side * BLOCK_SHARE))
+    start = torch.randint(side - length + 1, size, device=device)
+    place = torch.arange(side, device=device)
+    return (place >= start) & (place < start + length)
+
+
+def _with_hole(images: Tensor, hole: Tensor) -> Corrupted:
+    share = hole.float().mean((1, 2, 3), keepdim=True)
+    weights = torch.where(hole, 0.5 / share, 0.5 / (1 - share))
+    return Corrupted(cut(images, hole), hole, weights)

@@ -14,8 +14,10 @@ from cyclopts.config import Dict
 
 import nearfar
 from nearfar.cli.demo import demo
+from nearfar.cli.denoise import denoise
 from nearfar.cli.encode import encode
 from nearfar.cli.evaluate import evaluate
+from nearfar.cli.inpaint import inpaint
 from nearfar.cli.neighbors import neighbors
 from nearfar.cli.reconstruct import reconstruct
 from nearfar.cli.report import report
@@ -44,7 +46,7 @@ app = App(
     default_parameter=Parameter(negative=(), consume_multiple=True, converter=_convert),
     help_format="markdown",
 )
-for command in (demo, train, encode, reconstruct, neighbors, evaluate, report):
+for command in (demo, train, encode, reconstruct, denoise, inpaint, neighbors, evaluate, report):
     app.command(command)
 
 

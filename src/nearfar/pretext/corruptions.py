@@ -17,9 +17,6 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-#: What a hole is filled with: the middle of 0…1, as the source sets zero-centered pixels to zero.
-FILL = 0.5
-
 #: Random holes: so many blocks, each of this share of the sides, cover at most a quarter.
 BLOCKS = 4
 BLOCK_SHARE = 0.25
@@ -124,8 +121,21 @@ class RandomHoles:
 
 
 def cut(images: Tensor, missing: Tensor) -> Tensor:
-    """Fill what is missing, bool[b, 1, h, w], of images, float[b, c, h, w], with gray."""
-    return images.masked_fill(missing, FILL)
+    """Fill what is missing of images by the mean of what is left, a color for each.
+
+    The source fills holes with zeros in zero-centered images, which is the mean of all images.
+
+    Parameters
+    ----------
+    images : Tensor
+        float[b, c, h, w].
+    missing : Tensor
+        bool[b, 1, h, w].
+    """
+    known = ~missing
+    total = (images * known).sum((2, 3), keepdim=True)
+    mean = total / known.sum((2, 3), keepdim=True).clamp(min=1)
+    return torch.where(missing, mean, images)
 
 
 def _stretches(side: int, size: tuple[int, ...], device: torch.device) -> Tensor:

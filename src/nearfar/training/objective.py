@@ -112,14 +112,15 @@ class Reconstruction:
 
 def make_corruption(config: TrainConfig) -> Corruption:
     """Return what a configuration asks to be done to the images."""
-    match config.pretext, config.noise, config.holes:
-        case "denoising", "masking", _:
-            return MaskingNoise(config.noise_level)
-        case "denoising", _, _:
-            return GaussianNoise(config.noise_level)
-        case "context", _, "center":
-            return CentralHole()
-        case "context", _, _:
-            return RandomHoles()
-        case _:
-            return Identity()
+    if config.pretext == "denoising":
+        return make_noise(config)
+    if config.pretext == "context":
+        return CentralHole() if config.holes == "center" else RandomHoles()
+    return Identity()
+
+
+def make_noise(config: TrainConfig) -> Corruption:
+    """Return the noise of a configuration, whatever its pretext."""
+    if config.noise == "masking":
+        return MaskingNoise(config.noise_level)
+    return GaussianNoise(config.noise_level)

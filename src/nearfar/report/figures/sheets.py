@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,22 @@ def reconstructions(originals: Pixels, autoencoder: Pixels, nre: Pixels) -> Figu
     originals, autoencoder, nre : float[n, c, h, w]
         Images where 0…1 is black…white, gray (c = 1) or RGB (c = 3); n about 12 reads well.
     """
-    rows = {"original": originals, "autoencoder": autoencoder, "NRE": nre}
+    return comparison({"original": originals, "autoencoder": autoencoder, "NRE": nre})
+
+
+def comparison(rows: Mapping[str, Pixels]) -> Figure:
+    """Images above what was made of them, a named row for each step.
+
+    Parameters
+    ----------
+    rows : mapping of str to float[n, c, h, w]
+        Images where 0…1 is black…white, gray (c = 1) or RGB (c = 3); n about 12 reads well.
+    """
     shapes = {images.shape for images in rows.values()}
     if len(shapes) > 1:
         raise NearfarError(f"images to compare have shapes {sorted(shapes)}: expected one shape")
-    sheet = _Sheet(originals.shape, columns=len(originals), rows=3, left=1.2)
+    (shape,) = shapes
+    sheet = _Sheet(shape, columns=shape[0], rows=len(rows), left=1.2)
     for row, (name, images) in enumerate(rows.items()):
         sheet.text(name, 0, row + 0.5, offset=(-8, 0), ha="right", va="center")
         sheet.images(images, 0, row)

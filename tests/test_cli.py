@@ -219,7 +219,8 @@ def test_help_is_quick():
 
 
 def test_help_has_examples(capsys):
-    for command in ("train", "encode", "reconstruct", "neighbors", "evaluate", "report", "demo"):
+    commands = "train encode reconstruct denoise inpaint neighbors evaluate report demo"
+    for command in commands.split():
         run(command, "--help")
         assert f"nearfar {command}" in capsys.readouterr().out.split("For example")[1]
 

@@ -12,7 +12,7 @@ from nearfar.data.export import write_images
 from nearfar.files import atomic_path
 from nearfar.report.figures import comparison, save_figure
 
-#: How many images the picture shows.
+#: How many images the picture shows, evenly spread over all.
 SHOWN = 12
 PICTURE = "comparison.png"
 
@@ -30,10 +30,11 @@ def write_restored(
         Rows int64[b], and for each step by name what there is then, float[b, c, h, w] where 0…1
         is black…white.
     """
+    picked = torch.linspace(0, len(names) - 1, min(len(names), SHOWN)).long()
     shown: dict[str, list[Tensor]] = {}
     for rows, steps in batches:
         for step, images in steps.items():
-            shown.setdefault(step, []).append(images[: max(0, SHOWN - int(rows[0]))].cpu())
+            shown.setdefault(step, []).append(images.cpu()[torch.isin(rows, picked)])
         (*_, restored) = steps.values()
         write_images(folder, [names[row] for row in rows.tolist()], restored)
     figure = comparison({step: torch.cat(parts).numpy() for step, parts in shown.items()})

@@ -6,3 +6,4 @@ from nearfar.models.autoencoder import Output as Output
 from nearfar.models.inference import apply as apply
 from nearfar.models.inference import apply_to_all as apply_to_all
 from nearfar.models.inference import resolve_device as resolve_device
+from nearfar.models.projection import projection_head as projection_head

@@ -42,12 +42,16 @@ class Architecture:
     split_brain : bool
         Whether the network is two of half the widths and half the code, each of which predicts the
         half of the image that the other sees.
+    normalized : bool
+        Whether the encoder has batch normalization, two convolutions where the plain one has one,
+        and codes without a ReLU.
     """
 
     shape: Shape
     code_size: int = 128
     widths: tuple[int, ...] = ()
     split_brain: bool = False
+    normalized: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -85,8 +89,8 @@ class Architecture:
         widths = tuple(-(-width // 2) for width in self.widths)
         smaller = self.code_size // 2
         return (
-            Architecture(self.shape, self.code_size - smaller, widths),
-            Architecture(self.shape, smaller, widths),
+            Architecture(self.shape, self.code_size - smaller, widths, normalized=self.normalized),
+            Architecture(self.shape, smaller, widths, normalized=self.normalized),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,11 +106,12 @@ class Architecture:
             saved["code_size"],
             tuple(saved["widths"]),
             saved.get("split_brain", False),
+            saved.get("normalized", False),
         )
 
 
 def _convolutional(spec: Architecture) -> Autoencoder:
-    """3×3 convolutions of stride 2, one linear layer to the ReLU codes, and the mirror of both."""
+    """3×3 convolutions that halve the sides, a linear layer to the codes, and the mirror of both."""
     channels, height, width = spec.shape
     sizes = [(height, width)]
     for _ in spec.widths:
@@ -116,8 +121,15 @@ def _convolutional(spec: Architecture) -> Autoencoder:
 
     encoder: list[nn.Module] = []
     for inner, outer in pairwise(widths):
-        encoder += [nn.Conv2d(inner, outer, 3, stride=2, padding=1), nn.ReLU()]
-    encoder += [nn.Flatten(), nn.Linear(math.prod(top), spec.code_size), nn.ReLU()]
+        if not spec.normalized:
+            encoder += [nn.Conv2d(inner, outer, 3, stride=2, padding=1), nn.ReLU()]
+        elif not encoder:
+            encoder += _normalized(inner, outer, stride=2)
+        else:
+            encoder += [*_normalized(inner, outer), *_normalized(outer, outer, stride=2)]
+    encoder += [nn.Flatten(), nn.Linear(math.prod(top), spec.code_size)]
+    if not spec.normalized:
+        encoder.append(nn.ReLU())
 
     decoder: list[nn.Module] = [nn.Linear(spec.code_size, math.prod(top)), nn.Unflatten(1, top)]
     for (outer, inner), (rows, columns) in zip(
@@ -132,11 +144,22 @@ def _convolutional(spec: Architecture) -> Autoencoder:
     return Autoencoder(nn.Sequential(*encoder), nn.Sequential(*decoder, nn.Sigmoid()))
 
 
+def _normalized(inner: int, outer: int, stride: int = 1) -> list[nn.Module]:
+    """A 3×3 convolution with batch normalization and a ReLU."""
+    convolution = nn.Conv2d(inner, outer, 3, stride=stride, padding=1, bias=False)
+    return [convolution, nn.BatchNorm2d(outer), nn.ReLU()]
+
+
 def _dense(spec: Architecture) -> Autoencoder:
     """Fully connected layers, mirrored."""
     widths = (math.prod(spec.shape), *spec.widths, spec.code_size)
+    encoder = _layers(widths)
+    if spec.normalized:
+        encoder[1:1] = [nn.BatchNorm1d(widths[1])]
+    else:
+        encoder.append(nn.ReLU())
     return Autoencoder(
-        nn.Sequential(nn.Flatten(), *_layers(widths), nn.ReLU()),
+        nn.Sequential(nn.Flatten(), *encoder),
         nn.Sequential(*_layers(widths[::-1]), nn.Sigmoid(), nn.Unflatten(1, spec.shape)),
     )
 

@@ -105,6 +105,17 @@ class ClusteredFinder:
         far = self._far(own, clusters, draw)
         return Neighbors(near.to(queries.device), far.to(queries.device))
 
+    def are_far(self, rows: Tensor) -> Tensor:
+        """Whether each of some rows is one that could be drawn as far from each, bool[b, b].
+
+        Parameters
+        ----------
+        rows : int64[b]
+            Rows of the bank.
+        """
+        clusters = self._cluster_of[rows]
+        return self._are_far[clusters[:, None], clusters]
+
     def _partition(self, bank: Tensor, clusters: int) -> None:
         """Give each row of the bank a cluster of more than T rows."""
         generator = torch.Generator().manual_seed(self.seed)
@@ -140,6 +151,7 @@ class ClusteredFinder:
         distances = torch.cdist(self._centers, self._centers).fill_diagonal_(-1)
         pools = max(1, round(self.far_share * (len(sizes) - 1)))
         far = distances.topk(pools).indices
+        self._are_far = torch.zeros_like(distances, dtype=torch.bool).scatter_(1, far, True)
         self._pool_ends = sizes[far].cumsum(1)
         self._pool_shifts = starts[far] - (self._pool_ends - sizes[far])
 

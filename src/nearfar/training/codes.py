@@ -1,0 +1,139 @@
+"""Our own relational training: the codes of two views are drawn together, far ones kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from nearfar.data import Images, to_unit
+from nearfar.models import Autoencoder, Output, apply, projection_head
+from nearfar.neighbors import ClusteredFinder, Cosine
+from nearfar.pretext import Views, make_views
+from nearfar.progress import Track, silent
+from nearfar.relational.contrast import contrastive_loss
+from nearfar.training.config import TrainConfig
+from nearfar.training.loop import strip
+from nearfar.training.objective import Step
+from nearfar.training.processes import all_sum, share
+
+
+class CodeRelation:
+    """Relations between the codes that are being trained, seen through random views.
+
+    The near sample of an image is another view of it or, once the codes mean something, a view of
+    one of its T nearest neighbors in the data; its far samples are the images of the batch from
+    the clusters that are far from its own. Clusters and neighbors are found anew every `refresh`
+    epochs, in the codes as they are then. The decoder reconstructs the first view.
+    """
+
+    name = "relational"
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        code_size: int,
+        images: Images,
+        fabric: Fabric,
+        *,
+        track: Track = silent,
+    ) -> None:
+        self.config, self.images, self.fabric, self.track = config, images, fabric, track
+        self.views: Views = make_views(config.views, images.shape[0])
+        self.head = projection_head(code_size).to(fabric.device)
+        self.bank: Tensor | None = None
+
+    def wrap(self, network: Autoencoder) -> nn.Module:
+        """See `Objective`."""
+        return _Projected(network, self.head)
+
+    def start_epoch(self, epoch: int, encoder: nn.Module) -> None:
+        """Search for neighbors in the codes as they are now, if that is due."""
+        refresh = self.config.refresh
+        if refresh > 0 and epoch > 0 and epoch % refresh == 0:
+            self._search(self._make_bank(encoder))
+
+    @torch.no_grad()
+    def _make_bank(self, encoder: nn.Module) -> Tensor:
+        """Projections of all images, float[n, p]; each process computes its share."""
+        training = encoder.training
+        encoder.eval()
+        self.head.eval()
+        rows = share(self.fabric, len(self.images))
+        bank = torch.zeros(0)
+        for indices, projections in apply(
+            lambda batch: self.head(encoder(batch)),
+            self.images,
+            device=self.fabric.device,
+            rows=rows,
+            track=self.track,
+        ):
+            if not len(bank):
+                bank = projections.new_zeros(len(self.images), projections.shape[1])
+            bank[indices.to(bank.device)] = projections
+        encoder.train(training)
+        self.head.train(training)
+        return all_sum(self.fabric, bank)
+
+    def _search(self, bank: Tensor) -> None:
+        config = self.config
+        self.bank = bank
+        self.finder = ClusteredFinder(
+            config.neighbors, config.clusters, config.far_share, seed=config.seed
+        ).fit(bank, Cosine())
+        self.near = self.finder.search(bank, torch.arange(len(bank), device=bank.device)).near
+
+    def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
+        """See `Objective`."""
+        rows = rows.to(self.fabric.device)
+        seconds, others = self._seconds(rows, images)
+        first = self.views(images)
+        output: Output
+        output, projections = model(first, self.views(others))
+        far = None if self.bank is None else self.finder.are_far(torch.cat([rows, seconds]))
+        relation = contrastive_loss(*projections.chunk(2), far, self.config.temperature)
+        pixel = mse_loss(output.reconstruction.float(), first)
+        loss = relation + self.config.pixel_weight * pixel
+        return Step(loss, output, {"relation": relation.detach(), "pixel": pixel.detach()})
+
+    def _seconds(self, rows: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The image itself or one of its neighbors, for each: rows, int64[b], and images."""
+        if self.bank is None:
+            return rows, images
+        others = torch.rand(len(rows), device=rows.device) < self.config.neighbor_share
+        drawn = torch.randint(self.config.neighbors, (int(others.sum()),), device=rows.device)
+        seconds = rows.clone()
+        seconds[others] = self.near[rows[others], drawn]
+        near = self.images.__getitems__(seconds[others].cpu())
+        images = images.clone()
+        images[others] = to_unit(near.to(images.device))
+        return seconds, images
+
+    def state(self) -> Mapping[str, Tensor]:
+        """The head, and what neighbors were found in."""
+        state = {f"head.{name}": value for name, value in self.head.state_dict().items()}
+        return state if self.bank is None else {**state, "bank": self.bank}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """See `Objective`."""
+        bank = state.get("bank")
+        self.head.load_state_dict(strip("head.", state))
+        if bank is not None:
+            self._search(bank.to(self.fabric.device))
+
+
+class _Projected(nn.Module):
+    """A network in training, with the head through which its codes are related."""
+
+    def __init__(self, network: Autoencoder, head: nn.Module) -> None:
+        super().__init__()
+        self.network, self.head = network, head
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Output, Tensor]:
+        """Codes and reconstruction of the first views, and the projections of both."""
+        codes = self.network.encoder(torch.cat([first, second]))
+        own = codes[: len(first)]
+        return Output(own, self.network.decoder(own)), self.head(codes)

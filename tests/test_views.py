@@ -1,0 +1,83 @@
+"""Random views of images."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nearfar.pretext.views import PhotoViews, SameViews, ShapeViews, make_views
+
+
+@pytest.mark.parametrize("views", [SameViews(), ShapeViews(), PhotoViews()])
+@pytest.mark.parametrize("shape", [(3, 1, 28, 28), (2, 3, 64, 48), (1, 3, 9, 8)])
+def test_views_are_images_of_the_same_shape(views, shape) -> None:
+    images = torch.rand(shape)
+    seen = views(images)
+    assert seen.shape == images.shape
+    assert seen.dtype == images.dtype
+    assert seen.min() >= 0
+    assert seen.max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("views", [ShapeViews(), PhotoViews()])
+def test_each_image_is_seen_in_its_own_way(views) -> None:
+    seen = views(torch.rand(1, 1, 28, 28).expand(4, 1, 28, 28))
+    assert len(torch.unique(seen.flatten(1), dim=0)) == 4
+
+
+@pytest.mark.parametrize("views", [ShapeViews(), PhotoViews()])
+def test_seed_decides(views) -> None:
+    images = torch.rand(4, 3, 16, 16)
+    torch.manual_seed(1)
+    first = views(images)
+    torch.manual_seed(1)
+    assert torch.equal(views(images), first)
+    assert not torch.equal(views(images), first)
+
+
+def test_views_without_any_change_are_the_images() -> None:
+    images = torch.rand(4, 3, 16, 20)
+    still = ShapeViews(turn=0, scale=0, shear=0, shift=0, bend=0)
+    torch.testing.assert_close(still(images), images, atol=1e-5, rtol=0)
+    whole = PhotoViews(smallest=1, aspect=1, light=0, gray=0)(images)
+    mirrored = images.flip(-1)
+    for seen, image, other in zip(whole, images, mirrored, strict=True):
+        assert min((seen - image).abs().max(), (seen - other).abs().max()) < 1e-5
+
+
+def test_shift_moves_by_at_most_its_share() -> None:
+    images = torch.zeros(64, 1, 20, 20)
+    images[:, :, 10, 10] = 1
+    seen = ShapeViews(turn=0, scale=0, shear=0, shift=0.2, bend=0)(images)
+    rows = (seen * torch.arange(20).view(-1, 1)).sum((1, 2, 3)) / seen.sum((1, 2, 3))
+    assert (rows - 10).abs().max() <= 4.01
+    assert rows.std() > 1
+
+
+def test_outside_of_a_shape_is_black() -> None:
+    seen = ShapeViews(turn=0, scale=0, shear=0, shift=0.5, bend=0)(torch.ones(16, 1, 10, 10))
+    assert (seen == 0).any()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.05, 1), st.floats(1, 2), st.integers(0, 1000))
+def test_a_photograph_is_never_seen_beyond_its_borders(smallest, aspect, seed) -> None:
+    torch.manual_seed(seed)
+    across = torch.linspace(0.2, 0.8, 32).expand(4, 1, 32, 32)
+    seen = PhotoViews(smallest=smallest, aspect=aspect, light=0, gray=0)(across)
+    steps = seen.diff(dim=-1)
+    # Beyond a border the ramp would turn back.
+    assert ((steps >= -1e-5).all((1, 2, 3)) | (steps <= 1e-5).all((1, 2, 3))).all()
+
+
+def test_gray_views_have_no_color() -> None:
+    seen = PhotoViews(gray=1)(torch.rand(8, 3, 16, 16))
+    torch.testing.assert_close(seen, seen.mean(1, keepdim=True).expand_as(seen))
+
+
+def test_automatic_views_go_by_color() -> None:
+    assert make_views("auto", 1) == ShapeViews()
+    assert make_views("auto", 3) == PhotoViews()
+    assert make_views("none", 3) == SameViews()

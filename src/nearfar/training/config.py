@@ -8,6 +8,7 @@ from typing import Any, Literal
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields
 from nearfar.relational.weights import ScheduleName, WeightSchedule, check_weights
+from nearfar.training.rates import RateSchedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,14 @@ class TrainConfig:
     holes : {"center", "random"}
         For context: the middle of the image, or four blocks at random places; about a quarter of
         the area.
+    network : {"plain", "normalized"}
+        The encoder: strided convolutions to ReLU codes; or twice as many, with batch normalization,
+        to codes without a ReLU.
+    relation : {"reconstructions", "codes"}
+        What is related to near and far samples: reconstructions, in the codes of the frozen
+        reference, as in the paper; or the codes that are being trained, seen through random views
+        (ours). Weights, reduction, similarity, search and bank belong to the first; views,
+        temperature and neighbor_share to the second.
     weights : tuple of float
         OWN NEAR FAR, the weights of the objective: not negative, together 1 (λ₁, λ₂, λ₃ of Eq. 1).
     end_weights : tuple of float, optional
@@ -46,12 +55,27 @@ class TrainConfig:
     search : {"epoch", "step"}
         Search at the start of each epoch, from where each reconstruction was last seen, or at
         every step.
+    far_share : float
+        Share of the other clusters, those with the farthest centers, that far samples come from.
+    views : {"auto", "shapes", "photos", "none"}
+        How images are seen: turned, scaled, shifted and bent; cropped, mirrored and in other light
+        and color; or as they are. "auto" takes photos for color images and shapes for gray ones.
+    temperature : float
+        The smaller, the more the most similar far samples matter.
+    neighbor_share : float
+        The share of images that are related to a near sample instead of to themselves.
     bank : {"memory", "disk"}
         Where the reference codes of all images are kept.
     refresh : int
-        Every how many epochs the encoder as trained so far becomes the new reference; 0 for never.
+        Every how many epochs the encoder as trained so far becomes the new reference, and, for
+        relations of codes, neighbors are searched; 0 for never.
     pixel_weight : float
         Weight of the squared pixel error added to the objective. Ours; the paper has none.
+    weight_decay : float
+        Of AdamW; with 0 it is Adam.
+    lr_schedule : {"constant", "one-cycle"}
+        Whether the learning rates stay, or rise to their value in the first fifth of their phase
+        and fall to zero by a cosine.
     pretrain_epochs : int
         Epochs of plain autoencoder training before.
     epochs : int
@@ -79,6 +103,8 @@ class TrainConfig:
     noise: Literal["masking", "gaussian"] = "masking"
     noise_level: float = 0.25
     holes: Literal["center", "random"] = "center"
+    network: Literal["plain", "normalized"] = "plain"
+    relation: Literal["reconstructions", "codes"] = "reconstructions"
     weights: tuple[float, float, float] = (0.5, 0.2, 0.3)
     end_weights: tuple[float, float, float] | None = None
     weight_schedule: ScheduleName = "constant"
@@ -88,6 +114,10 @@ class TrainConfig:
     finder: Literal["clustered", "exact"] = "clustered"
     clusters: int | None = None
     search: Literal["epoch", "step"] = "epoch"
+    far_share: float = 0.1
+    views: Literal["auto", "shapes", "photos", "none"] = "auto"
+    temperature: float = 0.2
+    neighbor_share: float = 0.5
     bank: Literal["memory", "disk"] = "memory"
     refresh: int = 0
     pixel_weight: float = 0.0
@@ -96,6 +126,8 @@ class TrainConfig:
     batch_size: int = 256
     pretrain_lr: float = 1e-3
     lr: float = 1e-4
+    weight_decay: float = 0.0
+    lr_schedule: RateSchedule = "constant"
     code_size: int = 128
     widths: tuple[int, ...] | None = None
     seed: int = 0

@@ -48,7 +48,9 @@ def test_far_mask_is_not_changed() -> None:
 
 def test_gradient() -> None:
     codes = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda both: contrastive_loss(*both), codes, eps=1e-3, atol=1e-2)
+    assert torch.autograd.gradcheck(
+        lambda both: contrastive_loss(*both), codes, eps=1e-3, atol=1e-2
+    )
 
 
 def test_rows_that_are_far_are_those_that_could_be_drawn() -> None:

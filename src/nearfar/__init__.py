@@ -6,8 +6,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from nearfar.estimator import NRE as NRE
+    from nearfar.training.recipes import recipe as recipe
 
-__all__ = ["NRE", "__version__"]
+__all__ = ["NRE", "__version__", "recipe"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> Any:
         from nearfar.estimator import NRE
 
         return NRE
+    if name == "recipe":
+        from nearfar.training.recipes import recipe
+
+        return recipe
     raise AttributeError(f"module 'nearfar' has no attribute {name!r}")

@@ -51,9 +51,10 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         a decoder gives beyond 0…1 is clipped in reconstructions, not in training.
     verbose : bool
         Show progress bars.
-    pretext, noise, noise_level, holes, weights, end_weights, weight_schedule, neighbors, \
-    reduction, similarity, finder, clusters, search, refresh, pixel_weight, pretrain_epochs, \
-    epochs, batch_size, pretrain_lr, lr, code_size, widths, seed, device, precision
+    pretext, noise, noise_level, holes, network, relation, weights, end_weights, weight_schedule, \
+    neighbors, reduction, similarity, finder, clusters, search, far_share, views, temperature, \
+    neighbor_share, refresh, pixel_weight, pretrain_epochs, epochs, batch_size, pretrain_lr, lr, \
+    weight_decay, lr_schedule, code_size, widths, seed, device, precision
         See `nearfar.training.config.TrainConfig`.
 
     Attributes
@@ -94,6 +95,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         noise: str = "masking",
         noise_level: float = 0.25,
         holes: str = "center",
+        network: str = "plain",
+        relation: str = "reconstructions",
         weights: tuple[float, float, float] = (0.5, 0.2, 0.3),
         end_weights: tuple[float, float, float] | None = None,
         weight_schedule: str = "constant",
@@ -103,6 +106,10 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         finder: str = "clustered",
         clusters: int | None = None,
         search: str = "epoch",
+        far_share: float = 0.1,
+        views: str = "auto",
+        temperature: float = 0.2,
+        neighbor_share: float = 0.5,
         refresh: int = 0,
         pixel_weight: float = 0.0,
         pretrain_epochs: int = 20,
@@ -110,6 +117,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         batch_size: int = 256,
         pretrain_lr: float = 1e-3,
         lr: float = 1e-4,
+        weight_decay: float = 0.0,
+        lr_schedule: str = "constant",
         widths: tuple[int, ...] | None = None,
         seed: int = 0,
         device: str = "auto",
@@ -124,6 +133,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.noise = noise
         self.noise_level = noise_level
         self.holes = holes
+        self.network = network
+        self.relation = relation
         self.weights = weights
         self.end_weights = end_weights
         self.weight_schedule = weight_schedule
@@ -133,6 +144,10 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.finder = finder
         self.clusters = clusters
         self.search = search
+        self.far_share = far_share
+        self.views = views
+        self.temperature = temperature
+        self.neighbor_share = neighbor_share
         self.refresh = refresh
         self.pixel_weight = pixel_weight
         self.pretrain_epochs = pretrain_epochs
@@ -140,6 +155,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.batch_size = batch_size
         self.pretrain_lr = pretrain_lr
         self.lr = lr
+        self.weight_decay = weight_decay
+        self.lr_schedule = lr_schedule
         self.widths = widths
         self.seed = seed
         self.device = device

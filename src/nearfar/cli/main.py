@@ -23,6 +23,7 @@ from nearfar.cli.reconstruct import reconstruct
 from nearfar.cli.report import report
 from nearfar.cli.train import train
 from nearfar.errors import NearfarError
+from nearfar.training.recipes import RECIPES
 
 
 def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
@@ -73,15 +74,15 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _configuration(tokens: list[str]) -> tuple[Dict, ...]:
-    """What `train --config FILE` and `train --resume` say, for the options not given."""
+    """What `train` takes from --config, --resume and --recipe for the options not given."""
     if tokens[:1] != ["train"]:
         return ()
     sources = []
-    out = _value_of("--out", tokens)
+    out, name = _value_of("--out", tokens), _value_of("--recipe", tokens)
     if (file := _value_of("--config", tokens)) is not None:
         written = _read_configuration(Path(file))
         sources.append(Dict({"train": written}, source=file))
-        out = out or written.get("out")
+        out, name = out or written.get("out"), name or written.get("recipe")
     if "--resume" in tokens and out is not None:
         from nearfar.artifacts import read_config
 
@@ -91,6 +92,8 @@ def _configuration(tokens: list[str]) -> tuple[Dict, ...]:
         }
         options = {k: v for k, v in (saved.train | opened).items() if v is not None}
         sources.append(Dict({"train": options}, source=out))
+    if name in RECIPES:
+        sources.append(Dict({"train": RECIPES[name]}, source=f"recipe {name}"))
     return tuple(sources)
 
 

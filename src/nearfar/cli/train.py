@@ -10,6 +10,7 @@ from cyclopts import Group, Parameter
 
 from nearfar.cli.options import Data, Overwrite, TrainDataOptions, bars
 from nearfar.training.config import TrainConfig
+from nearfar.training.recipes import RecipeName
 
 Config = Annotated[TrainConfig, Parameter(name="*", group=Group("Training", sort_key=2))]
 
@@ -19,6 +20,7 @@ def train(
     *,
     out: Annotated[Path, Parameter(help="The run folder to write.")],
     images: TrainDataOptions = TrainDataOptions(),
+    recipe: RecipeName = "paper",
     options: Config = TrainConfig(),
     resume: bool = False,
     overwrite: Overwrite = False,
@@ -30,12 +32,16 @@ def train(
     **For example**
 
         nearfar train photos --out run
+        nearfar train photos --out run --recipe nearfar
         nearfar train mnist:train --data-root data --out run --weights 0.6 0.4 0
         nearfar train photos --out run --resume
         torchrun --nproc-per-node 2 -m nearfar train photos --out run
 
     Parameters
     ----------
+    recipe
+        The paper's training, which the defaults are; or nearfar's own, for better codes. Options
+        given here override it.
     resume
         Continue the run in the --out folder, with the choices it was begun with.
     tensorboard
@@ -80,7 +86,7 @@ def train(
 
 def describe_epoch(line: dict[str, Any]) -> str:
     """One line for the terminal."""
-    terms = ("own", "near", "far", "pixel")
+    terms = ("own", "near", "far", "relation", "pixel")
     shown = [f"{name} {line[name]:.4f}" for name in terms if name in line]
     return (
         f"{line['phase']:>10} {line['epoch']:>3}  {'  '.join(shown)}  "

@@ -111,7 +111,7 @@ class Architecture:
 
 
 def _convolutional(spec: Architecture) -> Autoencoder:
-    """3×3 convolutions that halve the sides, a linear layer to the codes, and the mirror of both."""
+    """Convolutions that halve the sides, a linear layer to the codes, and the mirror of both."""
     channels, height, width = spec.shape
     sizes = [(height, width)]
     for _ in spec.widths:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
-
 #: Points a side of the grid whose random displacements bend an image.
 BEND_GRID = 5
 

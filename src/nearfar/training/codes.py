@@ -35,7 +35,7 @@ class CodeRelation:
     def __init__(
         self,
         config: TrainConfig,
-        code_size: int,
+        encoder: nn.Module,
         images: Images,
         fabric: Fabric,
         *,
@@ -43,10 +43,17 @@ class CodeRelation:
     ) -> None:
         self.config, self.images, self.fabric, self.track = config, images, fabric, track
         self.views: Views = make_views(config.views, images.shape[0])
-        self.head = projection_head(code_size).to(fabric.device)
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            self.head = projection_head(self._code_size(encoder)).to(fabric.device)
         self.bank: Tensor | None = None
 
-    def wrap(self, network: Autoencoder) -> nn.Module:
+    @torch.no_grad()
+    def _code_size(self, encoder: nn.Module) -> int:
+        one = to_unit(self.images[0]).unsqueeze(0).to(self.fabric.device)
+        return int(encoder(one).shape[1])
+
+    def extend(self, network: Autoencoder) -> nn.Module:
         """See `Objective`."""
         return _Projected(network, self.head)
 
@@ -94,7 +101,8 @@ class CodeRelation:
         output: Output
         output, projections = model(first, self.views(others))
         far = None if self.bank is None else self.finder.are_far(torch.cat([rows, seconds]))
-        relation = contrastive_loss(*projections.chunk(2), far, self.config.temperature)
+        own, near = projections.chunk(2)
+        relation = contrastive_loss(own, near, far, self.config.temperature)
         pixel = mse_loss(output.reconstruction.float(), first)
         loss = relation + self.config.pixel_weight * pixel
         return Step(loss, output, {"relation": relation.detach(), "pixel": pixel.detach()})

@@ -34,7 +34,7 @@ class TrainConfig:
     relation : {"reconstructions", "codes"}
         What is related to near and far samples: reconstructions, in the codes of the frozen
         reference, as in the paper; or the codes that are being trained, seen through random views
-        (ours). Weights, reduction, similarity, search and bank belong to the first; views,
+        (ours). Weights, reduction, similarity, finder, search and bank belong to the first; views,
         temperature and neighbor_share to the second.
     weights : tuple of float
         OWN NEAR FAR, the weights of the objective: not negative, together 1 (λ₁, λ₂, λ₃ of Eq. 1).
@@ -150,10 +150,29 @@ class TrainConfig:
         for name in ("lr", "pretrain_lr"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise NearfarError(f"{name}={getattr(self, name)}: expected a positive number")
+        for name in ("far_share", "temperature"):
+            if not 0 < getattr(self, name) <= 1:
+                raise NearfarError(f"{name}={getattr(self, name)}: expected more than 0, at most 1")
+        if not 0 <= self.neighbor_share <= 1:
+            raise NearfarError(f"neighbor_share={self.neighbor_share}: expected a share, 0…1")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise NearfarError(f"weight_decay={self.weight_decay}: expected 0 or more")
+        self._check_relation()
         if self.pretrain_epochs + self.epochs == 0:
             raise NearfarError("pretrain_epochs=0 and epochs=0: nothing to train")
         if self.end_weights is not None and self.weight_schedule == "constant":
             raise NearfarError("end_weights are given: expected weight_schedule linear or cosine")
+
+    def _check_relation(self) -> None:
+        """Refuse choices that only the other relation knows."""
+        for relation, names in _ONLY_FOR.items():
+            for name in names:
+                value = getattr(self, name)
+                if relation != self.relation and value != getattr(type(self), name):
+                    raise NearfarError(
+                        f"{name}={value} with relation={self.relation!r}: expected "
+                        f"relation={relation!r}, or no {name}"
+                    )
 
     def schedule(self) -> WeightSchedule:
         """Return the weights as they move over the relational epochs."""
@@ -175,6 +194,15 @@ class TrainConfig:
         except TypeError as error:
             raise NearfarError(f"not the choices of a training ({error})") from error
 
+
+#: Choices that only one of the relations knows.
+_ONLY_FOR = {
+    "reconstructions": (
+        *("weights", "end_weights", "weight_schedule", "reduction", "similarity"),
+        *("finder", "search", "bank"),
+    ),
+    "codes": ("views", "temperature", "neighbor_share"),
+}
 
 _LEAST = {
     "neighbors": 1,

@@ -21,6 +21,7 @@ from nearfar.progress import Track, silent
 from nearfar.training.objective import Objective
 from nearfar.training.order import Order
 from nearfar.training.processes import share_buffers
+from nearfar.training.rates import RateSchedule, rate_at
 from nearfar.training.record import Record
 from nearfar.training.watch import Watch
 
@@ -50,7 +51,7 @@ class Listener(Protocol):
 
 
 class Phase:
-    """Training of a network for one objective with Adam.
+    """Training of a network for one objective with AdamW, which is Adam without weight decay.
 
     Parameters
     ----------
@@ -73,14 +74,18 @@ class Phase:
         batch_size: int,
         lr: float,
         seed: tuple[int, ...],
+        weight_decay: float = 0.0,
+        lr_schedule: RateSchedule = "constant",
         listener: Listener,
         track: Track = silent,
     ) -> None:
         self.fabric, self.model, self.objective, self.images = fabric, model, objective, images
         self.epochs, self.seed, self.listener, self.track = epochs, seed, listener, track
         self.order = Order(len(images), batch_size, seed, fabric.global_rank, fabric.world_size)
-        self.wrapped = fabric.setup_module(model)
-        self.adam = torch.optim.Adam(model.parameters(), lr=lr)
+        self.trained = objective.extend(model)
+        self.wrapped = fabric.setup_module(self.trained)
+        self.lr, self.lr_schedule = lr, lr_schedule
+        self.adam = torch.optim.AdamW(self.trained.parameters(), lr=lr, weight_decay=weight_decay)
         self.optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(self.adam))
         self.record = Record(fabric)
         self.watch = Watch(fabric)
@@ -95,7 +100,7 @@ class Phase:
         Interrupted
             After an interrupt or termination signal; a second signal interrupts at once.
         """
-        self.model.train()
+        self.trained.train()
         if position == Position():
             self.listener.checkpoint(position, self._state())
         batches = load(self.images, self.order)
@@ -105,7 +110,7 @@ class Phase:
             for at, rows, pixels in self.track(steps, self.objective.name, total):
                 self._step(at, rows, to_unit(pixels.to(self.fabric.device)))
                 self._look(at)
-        self.model.eval()
+        self.trained.eval()
 
     def _steps(self, batches: Any, position: Position) -> Iterator[tuple[Position, Tensor, Tensor]]:
         """Every batch from `position` on; an epoch is closed before the next one begins."""
@@ -125,7 +130,10 @@ class Phase:
     def _step(self, at: Position, rows: Tensor, images: Tensor) -> None:
         self._seed_networks(at)
         size = self.order.batch_size(at.step)
-        result = self.objective(self.wrapped, rows, images, at.epoch + at.step / self.order.steps)
+        epoch = at.epoch + at.step / self.order.steps
+        for group in self.adam.param_groups:
+            group["lr"] = self.lr * rate_at(self.lr_schedule, epoch / self.epochs)
+        result = self.objective(self.wrapped, rows, images, epoch)
         self.optimizer.zero_grad()
         # Gradients are averaged over processes: the weight makes that the mean over all images.
         self.fabric.backward(result.loss * (len(rows) * self.fabric.world_size / size))
@@ -155,7 +163,7 @@ class Phase:
 
     def _close_epoch(self, epoch: int, seen: int, seconds: float) -> None:
         self._check_loss(epoch)
-        share_buffers(self.fabric, self.model)
+        share_buffers(self.fabric, self.trained)
         line = {
             "phase": self.objective.name,
             "epoch": epoch + 1,

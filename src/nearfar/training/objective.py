@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from nearfar.models import Output
+from nearfar.models import Autoencoder, Output
 from nearfar.pretext import (
     CentralHole,
     Corruption,
@@ -46,6 +46,10 @@ class Objective(Protocol):
         """The phase of training, as the log calls it."""
         ...
 
+    def extend(self, network: Autoencoder) -> nn.Module:
+        """Return what is trained: the network, or a module that has it with parts beside it."""
+        ...
+
     def start_epoch(self, epoch: int, encoder: nn.Module) -> None:
         """Prepare for epoch 0, 1, …, with the encoder as trained so far."""
         ...
@@ -56,7 +60,7 @@ class Objective(Protocol):
         Parameters
         ----------
         model : nn.Module
-            From images to `Output`.
+            What `extend` returned, as Fabric wraps it.
         rows : Tensor
             Which images of the data set these are, int64[b].
         images : Tensor
@@ -88,6 +92,10 @@ class Reconstruction:
 
     def __init__(self, corruption: Corruption) -> None:
         self.corruption = corruption
+
+    def extend(self, network: Autoencoder) -> nn.Module:
+        """See `Objective`."""
+        return network
 
     def start_epoch(self, epoch: int, encoder: nn.Module) -> None:
         """Nothing to prepare."""

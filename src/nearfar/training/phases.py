@@ -15,6 +15,7 @@ from nearfar import artifacts
 from nearfar.data import Images
 from nearfar.models import Autoencoder
 from nearfar.progress import Track
+from nearfar.training.codes import CodeRelation
 from nearfar.training.config import TrainConfig
 from nearfar.training.loop import Phase, Position, strip
 from nearfar.training.objective import Objective, Reconstruction, make_corruption
@@ -113,14 +114,23 @@ class Phases:
         return pretrained
 
     def _relate(self, pretrained: Autoencoder) -> None:
+        relation = (
+            self._relation_of_reconstructions(pretrained)
+            if self.config.relation == "reconstructions"
+            else CodeRelation(
+                self.config, pretrained.encoder, self.images, self.fabric, track=self.track
+            )
+        )
+        self._run(relation, self.config.epochs, self.config.lr, number=1, pretrained=pretrained)
+
+    def _relation_of_reconstructions(self, pretrained: Autoencoder) -> Relation:
         reference = copy.deepcopy(pretrained.encoder)
         if self.checkpoint.phase == Relation.name:
             reference.load_state_dict(strip("objective.reference.", self.checkpoint.tensors))
         bank = None if self.folder is None else artifacts.bank_folder(self.folder)
-        relation = Relation(
+        return Relation(
             self.config, reference, self.images, self.fabric, folder=bank, track=self.track
         )
-        self._run(relation, self.config.epochs, self.config.lr, number=1, pretrained=pretrained)
 
     def _run(
         self,
@@ -139,6 +149,8 @@ class Phases:
             epochs=epochs,
             batch_size=self.config.batch_size,
             lr=lr,
+            weight_decay=self.config.weight_decay,
+            lr_schedule=self.config.lr_schedule,
             seed=(self.config.seed, number),
             listener=Keeper(
                 objective.name, self.fabric, self.folder, self.log, self.on_epoch, beside

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 RecipeName = Literal["paper", "nearfar"]
 
-_RECIPES: dict[RecipeName, dict[str, Any]] = {
+RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},
     "nearfar": {
         "network": "normalized",
@@ -41,4 +41,4 @@ def recipe(name: RecipeName) -> dict[str, Any]:
     >>> from nearfar import NRE, recipe
     >>> model = NRE(**recipe("nearfar") | {"epochs": 30})
     """
-    return dict(_RECIPES[name])
+    return dict(RECIPES[name])

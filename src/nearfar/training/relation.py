@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from nearfar.data import Images, to_unit
-from nearfar.models import Output, apply
+from nearfar.models import Autoencoder, Output, apply
 from nearfar.neighbors import (
     ClusteredFinder,
     ExactFinder,
@@ -122,6 +122,10 @@ class Relation:
             return rows
         return all_sum(self.fabric, rows)
 
+    def extend(self, network: Autoencoder) -> nn.Module:
+        """See `Objective`."""
+        return network
+
     def start_epoch(self, epoch: int, encoder: nn.Module) -> None:
         """Take over a new reference if one is due; search for everything if it is done by epoch."""
         refresh = self.config.refresh
@@ -218,4 +222,4 @@ def make_finder(config: TrainConfig) -> Finder:
     """Return the finder that a configuration asks for."""
     if config.finder == "exact":
         return ExactFinder(config.neighbors)
-    return ClusteredFinder(config.neighbors, config.clusters, seed=config.seed)
+    return ClusteredFinder(config.neighbors, config.clusters, config.far_share, seed=config.seed)

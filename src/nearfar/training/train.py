@@ -110,6 +110,7 @@ def train(
             config.code_size,
             config.widths or (),
             split_brain=config.pretext == "split-brain",
+            normalized=config.network == "normalized",
         )
         if encoder is None
         else None

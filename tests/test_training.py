@@ -292,6 +292,7 @@ def test_the_order_depends_on_seed_and_epoch():
         {"bank": "disk"},
         {"refresh": 2, "epochs": 4},
         {"weight_schedule": "cosine", "end_weights": (0.2, 0.4, 0.4)},
+        {"relation": "codes", "network": "normalized", "refresh": 1, "lr_schedule": "one-cycle"},
     ],
     ids=str,
 )

@@ -1,0 +1,174 @@
+"""Relations of codes, and the recipe that is made of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nearfar import NRE, recipe
+from nearfar.data import ArrayImages
+from nearfar.errors import NearfarError
+from nearfar.evaluation import scores
+from nearfar.evaluation.scores import Task
+from nearfar.models import Architecture
+from nearfar.training.codes import CodeRelation
+from nearfar.training.config import TrainConfig
+from nearfar.training.rates import rate_at
+from nearfar.training.train import train
+
+QUICK = TrainConfig(
+    **recipe("nearfar")
+    | {"epochs": 6, "batch_size": 64, "code_size": 12, "clusters": 10, "refresh": 2}
+    | {"device": "cpu"}
+)
+
+
+@pytest.fixture
+def images(digits):
+    return ArrayImages(digits[:600, None])
+
+
+@pytest.mark.parametrize("views", ["shapes", "photos", "none"])
+def test_it_lowers_its_loss(images, views):
+    log = train(images, replace(QUICK, views=views)).log
+    assert log[-1]["relation"] < log[0]["relation"]
+    assert log[-1]["pixel"] < log[0]["pixel"]
+
+
+def test_color_images_of_odd_sides():
+    images = ArrayImages(np.random.default_rng(0).integers(0, 256, (80, 3, 9, 17), np.uint8))
+    trained = train(images, replace(QUICK, epochs=3, clusters=4))
+    assert trained.codes.shape == (80, 12)
+
+
+def test_neighbors_are_searched_when_due_in_the_codes_of_that_time(images, monkeypatch):
+    searched = []
+    search = CodeRelation._search
+
+    def spy(self, bank):
+        search(self, bank)
+        searched.append((bank.clone(), self.near.clone()))
+
+    monkeypatch.setattr(CodeRelation, "_search", spy)
+    train(images, QUICK)
+    assert len(searched) == 2, "before the third and the fifth of six epochs"
+    (early, near), (late, _) = searched
+    assert not torch.equal(early, late)
+    assert (near != torch.arange(600).unsqueeze(1)).all(), "no image is its own neighbor"
+    similarity = torch.nn.functional.normalize(early, dim=1)
+    drawn = torch.randint(600, (600,), generator=torch.Generator().manual_seed(0))
+    chance = (similarity * similarity[drawn]).sum(1).mean()
+    assert (similarity * similarity[near[:, 0]]).sum(1).mean() > chance
+
+
+def test_without_refresh_nothing_is_searched(images, monkeypatch):
+    monkeypatch.delattr(CodeRelation, "_search")
+    train(images, replace(QUICK, refresh=0, epochs=2))
+
+
+def test_some_images_are_related_to_neighbors(images, monkeypatch):
+    shares = []
+    seconds = CodeRelation._seconds
+
+    def spy(self, rows, pixels):
+        found, seen = seconds(self, rows, pixels)
+        if self.bank is not None:
+            others = found != rows
+            shares.append(others.float().mean())
+            assert (self.near[rows[others]] == found[others].unsqueeze(1)).any(1).all()
+            originals = self.images.__getitems__(found)
+            torch.testing.assert_close(seen, originals / 255)
+        return found, seen
+
+    monkeypatch.setattr(CodeRelation, "_seconds", spy)
+    train(images, replace(QUICK, neighbor_share=0.25))
+    assert np.mean(shares) == pytest.approx(0.25, abs=0.05)
+
+
+def test_searching_leaves_the_statistics_of_the_network_alone(images, monkeypatch):
+    make_bank = CodeRelation._make_bank
+
+    def spy(self, encoder):
+        before = {name: value.clone() for name, value in encoder.state_dict().items()}
+        bank = make_bank(self, encoder)
+        assert encoder.training
+        assert self.head.training
+        for name, value in encoder.state_dict().items():
+            assert torch.equal(value, before[name])
+        return bank
+
+    monkeypatch.setattr(CodeRelation, "_make_bank", spy)
+    train(images, QUICK)
+
+
+@pytest.mark.slow
+def test_the_recipe_beats_an_untrained_network_and_the_plain_autoencoder(digits, digit_labels):
+    learned, tested = ArrayImages(digits[:1300, None]), ArrayImages(digits[1300:, None])
+
+    def accuracy(encoder):
+        with torch.no_grad():
+            learn, test = (
+                encoder(images.__getitems__(range(len(images))) / 255).numpy() for images in parts
+            )
+        task = Task(learn, digit_labels[:1300], test, digit_labels[1300:], 0)
+        return scores.linear_svm(task).mean
+
+    parts = (learned, tested)
+    few = replace(QUICK, epochs=20, refresh=3, code_size=32)
+    torch.manual_seed(0)
+    untrained = Architecture(learned.shape, 32, normalized=True).build().eval()
+    ours = accuracy(train(learned, few).autoencoder.encoder)
+    plain = TrainConfig(
+        network="normalized", code_size=32, pretrain_epochs=20, epochs=0, batch_size=64
+    )
+    assert ours > accuracy(train(learned, plain).autoencoder.encoder)
+    assert ours > accuracy(untrained.encoder)
+
+
+@pytest.mark.parametrize(
+    ("choices", "culprit"),
+    [
+        ({"relation": "codes", "weights": (0.6, 0.2, 0.2)}, "weights="),
+        ({"relation": "codes", "finder": "exact"}, "finder=exact"),
+        ({"views": "none"}, "views=none with relation='reconstructions'"),
+        ({"temperature": 0.0}, "temperature=0"),
+        ({"far_share": 1.5}, "far_share=1.5"),
+        ({"neighbor_share": -0.1}, "neighbor_share=-0.1"),
+        ({"weight_decay": -1.0}, "weight_decay=-1"),
+    ],
+)
+def test_choices_that_are_refused(choices, culprit):
+    with pytest.raises(NearfarError, match=culprit):
+        TrainConfig(**choices)
+
+
+def test_the_recipes_are_choices_of_the_estimator_and_of_training(digits):
+    for name in ("paper", "nearfar"):
+        assert set(recipe(name)) <= set(asdict(TrainConfig()))
+        model = NRE(**recipe(name) | {"epochs": 1, "pretrain_epochs": 0, "clusters": 5})
+        assert model.fit(digits[:100]).transform(digits[:7]).shape == (7, model.code_size)
+    assert TrainConfig(**recipe("paper")) == TrainConfig()
+    recipe("nearfar")["epochs"] = 1
+    assert recipe("nearfar")["epochs"] > 1, "a copy is given"
+
+
+@given(st.floats(0, 1))
+def test_rates(done):
+    assert rate_at("constant", done) == 1
+    assert 0 <= rate_at("one-cycle", done) <= 1
+
+
+def test_one_cycle_rises_and_falls():
+    rates = [rate_at("one-cycle", done / 100) for done in range(101)]
+    peak = rates.index(max(rates))
+    assert rates[0] == pytest.approx(1 / 25)
+    assert rates[peak] == pytest.approx(1)
+    assert peak == 20
+    assert rates[-1] == pytest.approx(0)
+    assert sorted(rates[:peak]) == rates[:peak]
+    assert sorted(rates[peak:], reverse=True) == rates[peak:]

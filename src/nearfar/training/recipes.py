@@ -22,7 +22,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "neighbors": 5,
         "clusters": 64,
         "far_share": 0.8,
-        "refresh": 3,
+        "refresh": 5,
     },
 }
 

@@ -18,7 +18,9 @@ from nearfar.errors import NearfarError
 from nearfar.evaluation import Evaluation, Score
 from nearfar.report import Section, write_report
 from nearfar.report.figures import (
+    Dot,
     code_maps,
+    dot_plot,
     neighbor_sheet,
     reconstructions,
     save_figure,
@@ -93,11 +95,31 @@ TWO = images(2, 1, 8, 8)
         (lambda: code_maps(images(9, 2), images(8, 2)), "9 and 8"),
         (lambda: code_maps(images(9, 2), images(9, 2), np.zeros(8, int)), "8 labels for 9"),
         (lambda: training_curves([]), "log is empty"),
+        (lambda: dot_plot({}), "nothing measured"),
+        (lambda: dot_plot({"5-NN": []}), "nothing measured"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(make: Any, message: str) -> None:
     with pytest.raises(NearfarError, match=message):
         make()
+
+
+def test_dots_show_each_seed_their_mean_and_the_paper() -> None:
+    rows = [Dot("pixels", [0.9]), Dot("NRE", [0.91, 0.93, 0.95], paper=0.977)]
+    figure = dot_plot({"L-SVM": rows, "R-SVM": rows, "5-NN": rows[:1]}, percent=True)
+    drawn(figure)
+    axes = figure.axes[0]
+    shown = np.vstack(
+        [dots.get_offsets().data for dots in axes.collections if len(dots.get_offsets())]
+    )
+    for place in ([0.9, 0], [0.91, 1], [0.95, 1], [0.93, 1], [0.977, 1]):
+        assert np.isclose(shown, place).all(1).any(), place
+    deviation = axes.containers[1].lines[2][0].get_segments()[0][:, 0]
+    np.testing.assert_allclose(deviation, [0.91, 0.95])
+    assert axes.yaxis_inverted()
+    assert {"pixels", "NRE", "R-SVM", "the paper"} <= set(texts(figure))
+    assert any(text.endswith("%") for text in texts(figure))
+    assert not figure.axes[3].axison
 
 
 def points(figure: Figure) -> list[np.ndarray]:

@@ -3,7 +3,8 @@
 A run folder holds ``config.json`` (what was trained, on what, how), ``log.jsonl`` (a line an
 epoch), and when training is over ``model.safetensors`` (the trained autoencoder and the plain one
 it started from) and ``codes.npy`` (the codes of the training images). Until then
-``checkpoint.safetensors`` stands for the last two.
+``checkpoint.safetensors`` stands for the last two. Where it was asked for, ``snapshots`` holds the
+network as it was after some of the epochs.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ from nearfar.run_config import RunConfig, RunData
 FORMAT = 1
 
 CONFIG, MODEL, LOG, CODES = "config.json", "model.safetensors", "log.jsonl", "codes.npy"
-CHECKPOINT, BANK = "checkpoint.safetensors", "bank"
+CHECKPOINT, BANK, SNAPSHOTS = "checkpoint.safetensors", "bank", "snapshots"
 EVALUATION, REPORT, TENSORBOARD = "evaluation.json", "report", "tensorboard"
-OWN = {CONFIG, MODEL, LOG, CODES, CHECKPOINT, BANK, EVALUATION, REPORT, TENSORBOARD}
+OWN = {CONFIG, MODEL, LOG, CODES, CHECKPOINT, BANK, SNAPSHOTS, EVALUATION, REPORT, TENSORBOARD}
 
 Role = Literal["autoencoder", "pretrained"]
 
@@ -291,6 +292,34 @@ def _checksum(tensors: Mapping[str, Tensor], position: str) -> str:
         total = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), total)
         total = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, total)
     return f"{total:08x}"
+
+
+def write_snapshot(folder: Path, epochs: int, weights: Mapping[str, Tensor]) -> None:
+    """Keep the network as it is after so many epochs."""
+    (folder / SNAPSHOTS).mkdir(exist_ok=True)
+    _write_tensors(_snapshot(folder, epochs), weights, {})
+
+
+def read_snapshot(folder: Path, epochs: int) -> Autoencoder:
+    """Read a network as it was after so many epochs, see `nearfar.training.train.train`.
+
+    Raises
+    ------
+    NearfarError
+        If the run kept none, is damaged, or its network was the caller's own.
+    """
+    config = read_config(folder)
+    path = _snapshot(folder, epochs)
+    if not path.is_file():
+        raise NearfarError(f"run {str(folder)!r} has no snapshot after {epochs} epochs")
+    network = build(config, None, None, where=folder)
+    tensors, _ = _read_tensors(path)
+    load_weights(network, tensors, "", folder)
+    return network.eval()
+
+
+def _snapshot(folder: Path, epochs: int) -> Path:
+    return folder / SNAPSHOTS / f"{epochs}.safetensors"
 
 
 def write_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:

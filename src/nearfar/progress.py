@@ -20,6 +20,9 @@ from rich.text import Text
 
 Item = TypeVar("Item")
 
+#: Seconds from which the time left is estimated: some items take hours.
+REMEMBERED = 86_400.0
+
 
 class Track(Protocol):
     """Passes items through, and may show how far they have come."""
@@ -49,6 +52,7 @@ class Bars:
             console=console,
             transient=True,
             disable=not console.is_terminal,
+            speed_estimate_period=REMEMBERED,
         )
         self._tasks = 0
 

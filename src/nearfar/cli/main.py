@@ -21,6 +21,7 @@ from nearfar.cli.inpaint import inpaint
 from nearfar.cli.neighbors import neighbors
 from nearfar.cli.reconstruct import reconstruct
 from nearfar.cli.report import report
+from nearfar.cli.reproduce import reproduce
 from nearfar.cli.train import train
 from nearfar.errors import NearfarError
 from nearfar.training.recipes import RECIPES
@@ -49,6 +50,7 @@ app = App(
 )
 for command in (demo, train, encode, reconstruct, denoise, inpaint, neighbors, evaluate, report):
     app.command(command)
+app.command(reproduce)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

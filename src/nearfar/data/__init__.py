@@ -7,12 +7,14 @@ from nearfar.data.folders import FolderImages
 from nearfar.data.images import Images, Shape, to_unit
 from nearfar.data.loading import in_order, load
 from nearfar.data.sources import open_images, require_labels
+from nearfar.data.subset import Subset
 
 __all__ = [
     "ArrayImages",
     "FolderImages",
     "Images",
     "Shape",
+    "Subset",
     "images_from_array",
     "in_order",
     "load",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nearfar.artifacts import TrainedRun
-from nearfar.data import Images, to_unit
+from nearfar.data import Images, Subset, to_unit
 from nearfar.evaluation import Evaluation
 from nearfar.models import apply_to_all
 from nearfar.progress import Track, silent
@@ -55,7 +55,7 @@ def report_run(
     """
     chosen = _choose(images, ENCODED, seed)
     shown = images.__getitems__(chosen[:RECONSTRUCTED])
-    some = _Chosen(images, chosen)
+    some = Subset(images, chosen)
     before, after = (
         apply_to_all(network.encoder.to(device).eval(), some, device=device, track=track)
         for network in (run.pretrained, run.autoencoder)
@@ -95,22 +95,6 @@ def report_run(
         f"{images.name}.",
         sections=sections,
     )
-
-
-class _Chosen(Images):
-    """Some of a set of images."""
-
-    def __init__(self, images: Images, rows: Tensor) -> None:
-        self.images, self.rows = images, rows
-        self.name, self.shape, self.classes = images.name, images.shape, images.classes
-        self.in_memory = images.in_memory
-        self.labels = None if images.labels is None else images.labels[rows.numpy()]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitems__(self, indices: Any) -> Tensor:
-        return self.images.__getitems__(self.rows[torch.as_tensor(indices)])
 
 
 def _choose(images: Images, most: int, seed: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,10 @@ class Keeper:
 
     Parameters
     ----------
+    epochs_before : int
+        How many epochs were trained in the phases before.
+    snapshots : collection of int
+        After how many epochs in all the network is kept as it is then.
     log : list of dict
         Gets the lines of the log.
     beside : mapping of str to Tensor
@@ -58,8 +62,10 @@ class Keeper:
     """
 
     phase: str
+    epochs_before: int
     fabric: Fabric
     folder: Path | None
+    snapshots: Collection[int]
     log: list[dict[str, Any]]
     on_epoch: OnEpoch
     beside: Mapping[str, Tensor]
@@ -67,6 +73,9 @@ class Keeper:
     def checkpoint(self, position: Position, state: Mapping[str, Tensor]) -> None:
         """See `Listener`."""
         if self.folder is not None and self.fabric.is_global_zero:
+            epochs = self.epochs_before + position.epoch
+            if position.step == 0 and epochs in self.snapshots:
+                artifacts.write_snapshot(self.folder, epochs, strip("model.", state))
             place = {"phase": self.phase, **asdict(position)}
             artifacts.write_checkpoint(self.folder, {**state, **self.beside}, place)
 
@@ -94,6 +103,7 @@ class Phases:
     images: Images
     config: TrainConfig
     folder: Path | None
+    snapshots: Collection[int]
     log: list[dict[str, Any]]
     on_epoch: OnEpoch
     track: Track
@@ -153,7 +163,14 @@ class Phases:
             lr_schedule=self.config.lr_schedule,
             seed=(self.config.seed, number),
             listener=Keeper(
-                objective.name, self.fabric, self.folder, self.log, self.on_epoch, beside
+                objective.name,
+                number * self.config.pretrain_epochs,
+                self.fabric,
+                self.folder,
+                self.snapshots,
+                self.log,
+                self.on_epoch,
+                beside,
             ),
             track=self.track,
         )

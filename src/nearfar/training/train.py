@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ def train(
     decoder: nn.Module | None = None,
     origin: Mapping[str, Any] | None = None,
     pixel_range: tuple[float, float] = (0.0, 1.0),
+    snapshots: Collection[int] = (),
     on_epoch: OnEpoch = lambda line: None,
     track: Track = silent,
 ) -> Trained:
@@ -86,6 +87,9 @@ def train(
         How the images were opened, for the record.
     pixel_range : tuple of float
         The values of the caller's arrays that mean black and white, for the record.
+    snapshots : collection of int
+        After how many epochs, over both phases, `folder` keeps the network as it is then, for
+        `nearfar.artifacts.read_snapshot`.
     on_epoch : callable
         Is given each line of the log.
 
@@ -151,7 +155,9 @@ def train(
         artifacts.write_log(folder, log)
     fabric.barrier()
 
-    phases = Phases(fabric, network, images, config, folder, log, on_epoch, track, checkpoint)
+    phases = Phases(
+        fabric, network, images, config, folder, snapshots, log, on_epoch, track, checkpoint
+    )
     with torch.random.fork_rng():
         pretrained = phases.run()
     codes = torch.zeros(len(images), code_size, device=fabric.device)

@@ -1,6 +1,8 @@
 """The pictures of a report, as matplotlib figures that share no state and need no screen."""
 
 from nearfar.report.figures.curves import training_curves as training_curves
+from nearfar.report.figures.dots import Dot as Dot
+from nearfar.report.figures.dots import dot_plot as dot_plot
 from nearfar.report.figures.maps import FEWEST_MAPPED as FEWEST_MAPPED
 from nearfar.report.figures.maps import code_maps as code_maps
 from nearfar.report.figures.sheets import comparison as comparison

@@ -1,0 +1,136 @@
+"""``nearfar reproduce``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App, Parameter
+
+from nearfar.cli.options import bars
+
+reproduce = App(
+    name="reproduce",
+    help=(
+        "Measure the paper's tables and figures again.\n\n"
+        "Each command can be interrupted, and continues where it was when it is run again."
+    ),
+)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What all commands take."""
+
+    out: Path
+    "The folder to write to, or to continue in."
+    data_root: Path | None = None
+    "Folder of the data sets; NEARFAR_DATA if not given."
+    seeds: int | None = None
+    "How often everything is trained; 3 if not given, 2 with --quick."
+    quick: bool = False
+    "Minutes instead of hours: few epochs on few images, which shows that it runs and nothing else."
+
+
+@reproduce.command
+def table1(
+    *,
+    options: Options,
+    epochs: tuple[int, ...] = (),
+    rows: tuple[str, ...] = (),
+    rbf_samples: int | None = None,
+) -> None:
+    """SVMs on codes of MNIST by the autoencoder family (Table 1).
+
+    **For example**
+
+        nearfar reproduce table1 --data-root data --out table1
+        nearfar reproduce table1 --out quick --quick --rows autoencoder NRE
+
+    Parameters
+    ----------
+    epochs
+        After how many epochs to measure; 40 100 if not given, 2 5 with --quick.
+    rows
+        Some of the rows: pixels, autoencoder, denoising-masking, denoising-gaussian,
+        context-center, context-random, split-brain, NRE; all if not given.
+    rbf_samples
+        The most images that the RBF SVM learns from; all if not given.
+    """
+    from nearfar.reproduce.table1 import table1
+
+    _run(table1, options, epochs=epochs, rows=rows, rbf_samples=rbf_samples)
+
+
+@reproduce.command
+def figure1(*, options: Options) -> None:
+    """Map codes of five classes of photographs before and after NRE (Figure 1).
+
+    **For example**
+
+        nearfar reproduce figure1 --data-root data --out figure1
+    """
+    from nearfar.reproduce.figure1 import figure1
+
+    _run(figure1, options)
+
+
+@reproduce.command
+def figure4(*, options: Options) -> None:
+    """Reconstructions of digits by NRE and by the plain autoencoder (Figure 4).
+
+    **For example**
+
+        nearfar reproduce figure4 --data-root data --out figure4
+    """
+    from nearfar.reproduce.figure4 import figure4
+
+    _run(figure4, options)
+
+
+@reproduce.command
+def claims(*, options: Options) -> None:
+    """Judge the four claims of the paper's section 3.2.
+
+    **For example**
+
+        nearfar reproduce claims --data-root data --out claims
+    """
+    from nearfar.reproduce.claims import claims
+
+    _run(claims, options)
+
+
+@reproduce.command
+def ablation(*, options: Options) -> None:
+    """Change one choice at a time, scored on validation digits.
+
+    **For example**
+
+        nearfar reproduce ablation --data-root data --out ablation
+    """
+    from nearfar.reproduce.ablation import ablation
+
+    _run(ablation, options)
+
+
+def _run(command: Callable[..., str], options: Options, **choices: Any) -> None:
+    """Run a command, and print its table and where its files are."""
+    from nearfar.training.loop import Interrupted
+
+    try:
+        text = command(
+            options.out,
+            data_root=options.data_root,
+            seeds=options.seeds,
+            quick=options.quick,
+            track=bars(),
+            **choices,
+        )
+    except Interrupted as stop:
+        raise KeyboardInterrupt("stopped: run the same command again to continue") from stop
+    print(text)
+    print(f"this table, its figure and every cell are in {options.out}")

@@ -1,0 +1,42 @@
+"""Some of a set of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from nearfar.data.arrays import as_index
+from nearfar.data.images import Images
+
+
+class Subset(Images):
+    """Some rows of a set of images, in any order; nothing is copied.
+
+    Parameters
+    ----------
+    images : Images
+        The whole.
+    rows : int64[m]
+        Which of them.
+    """
+
+    def __init__(self, images: Images, rows: npt.ArrayLike | Tensor) -> None:
+        self.images, self.rows = images, torch.as_tensor(rows)
+        self.name, self.shape, self.classes = images.name, images.shape, images.classes
+        self.in_memory = images.in_memory
+        self.labels = None if images.labels is None else images.labels[self.rows.numpy()]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """See `Images`."""
+        return self.images.__getitems__(self.rows[as_index(indices)])
+
+    def names(self) -> list[str]:
+        """See `Images`: as in the whole."""
+        names = self.images.names()
+        return [names[row] for row in self.rows.tolist()]

@@ -1,0 +1,96 @@
+"""Measured values as dots, with their spread over seeds and what others reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from nearfar.errors import NearfarError
+from nearfar.report.figures.style import BLUE, FAINT, INK, MUTED, ORANGE, WIDTH
+
+#: Inches.
+LINE, AROUND = 0.3, 0.8
+#: How the paper's numbers are marked.
+HOLLOW: dict[str, Any] = {
+    "s": 42,
+    "marker": "D",
+    "facecolors": "white",
+    "edgecolors": ORANGE,
+    "linewidths": 1.5,
+}
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One line of a panel: a name, what was measured with each seed, and what the paper has."""
+
+    name: str
+    values: Sequence[float]
+    paper: float | None = None
+
+
+def dot_plot(
+    panels: Mapping[str, Sequence[Dot]], *, columns: int = 2, percent: bool = False
+) -> Figure:
+    """Panels of dots: the mean over seeds with its standard deviation, and every seed, faintly.
+
+    Parameters
+    ----------
+    panels : mapping of str to sequence of Dot
+        The title of each panel, and its lines from above.
+    columns : int
+        How many panels stand side by side.
+    percent : bool
+        Whether values from 0 to 1 are shown as percents.
+    """
+    if not panels or not all(panels.values()):
+        raise NearfarError("there is nothing measured to draw")
+    rows = -(-len(panels) // columns)
+    height = LINE * max(map(len, panels.values())) + AROUND
+    figure = Figure((WIDTH, rows * height + LINE), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (title, dots) in zip(grid, panels.items(), strict=False):
+        _panel(axes, title, dots)
+        if percent:
+            axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    if any(dot.paper is not None for dots in panels.values() for dot in dots):
+        figure.legend(
+            [grid[0].scatter([], [], s=42, color=BLUE), grid[0].scatter([], [], **HOLLOW)],
+            ["measured, ± standard deviation over seeds", "the paper"],
+            loc="outside lower center",
+            ncols=2,
+            frameon=False,
+            labelcolor=INK,
+            fontsize=10,
+        )
+    return figure
+
+
+def _panel(axes: Axes, title: str, dots: Sequence[Dot]) -> None:
+    lines = np.arange(len(dots))
+    for line, dot in zip(lines, dots, strict=True):
+        values = np.asarray(dot.values, float)
+        axes.scatter(values, np.full(len(values), line), s=14, color=BLUE, alpha=0.35, lw=0)
+        deviation = values.std(ddof=1) if len(values) > 1 else 0.0
+        axes.errorbar(values.mean(), line, xerr=deviation, color=BLUE, capsize=3, linewidth=1.5)
+        axes.scatter(values.mean(), line, s=42, color=BLUE, zorder=3)
+        if dot.paper is not None:
+            axes.scatter(dot.paper, line, zorder=2, **HOLLOW)
+    axes.set_yticks(lines, [dot.name for dot in dots])
+    axes.set_ylim(len(dots) - 0.5, -0.5)
+    axes.set_title(title, color=INK, fontsize=11, loc="left")
+    axes.tick_params(colors=MUTED, labelsize=9, length=0)
+    axes.tick_params(axis="y", labelcolor=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.grid(color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)

@@ -1,0 +1,124 @@
+"""What matters: one choice at a time changed from the paper's, scored on a validation split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+from nearfar.evaluation import scores
+from nearfar.evaluation.table import markdown_table
+from nearfar.progress import Track, silent
+from nearfar.report.figures import Dot, dot_plot
+from nearfar.reproduce import digits
+from nearfar.reproduce.budget import plain, relational
+from nearfar.reproduce.engine import Cell, Reproduction, fingerprint
+from nearfar.reproduce.measuring import network_after, pixel_error, task_on
+from nearfar.reproduce.summary import (
+    cell_name,
+    choose_seeds,
+    machines,
+    number,
+    over_seeds,
+    percent,
+    seeds_note,
+    summarize,
+)
+from nearfar.training.config import TrainConfig
+
+ROWS: dict[str, Callable[..., TrainConfig]] = {
+    "paper": relational,
+    "weights=1,0,0": partial(relational, weights=(1.0, 0.0, 0.0)),
+    "weights=0.6,0.4,0": partial(relational, weights=(0.6, 0.4, 0.0)),
+    "weights=0.6,0.2,0.2": partial(relational, weights=(0.6, 0.2, 0.2)),
+    "weights=thirds": partial(relational, weights=(1 / 3, 1 / 3, 1 / 3)),
+    "T=5": partial(relational, neighbors=5),
+    "T=10": partial(relational, neighbors=10),
+    "T=10,mean": partial(relational, neighbors=10, reduction="mean"),
+    "K=10": partial(relational, clusters=10),
+    "K=1000": partial(relational, clusters=1000),
+    "finder=exact": partial(relational, finder="exact"),
+    "lr=0.001": partial(relational, lr=1e-3),
+    "similarity=centered-cosine": partial(relational, similarity="centered-cosine"),
+    "pixel-weight=1": partial(relational, pixel_weight=1.0),
+    "search=step": partial(relational, search="step"),
+    "code-size=32": partial(relational, code_size=32),
+    "code-size=512": partial(relational, code_size=512),
+    "autoencoder": plain,
+    "autoencoder,code-size=32": partial(plain, code_size=32),
+    "autoencoder,code-size=512": partial(plain, code_size=512),
+}
+COLUMNS = {"linear_svm": "linear SVM", "knn": f"{scores.NEIGHBORS}-NN"}
+EPOCHS, QUICK_EPOCHS = 40, 2
+
+
+def ablation(
+    out: Path,
+    *,
+    data_root: Path | None = None,
+    seeds: int | None = None,
+    quick: bool = False,
+    track: Track = silent,
+) -> str:
+    """Change one choice at a time, and write `ablation.json`, `ablation.md` and `ablation.png`.
+
+    Parameters
+    ----------
+    out, data_root, seeds, quick
+        As for `nearfar.reproduce.table1.table1`; the test digits are not read.
+
+    Returns
+    -------
+    str
+        The table as Markdown.
+    """
+    numbers = choose_seeds(seeds, quick=quick)
+    epochs = QUICK_EPOCHS if quick else EPOCHS
+    train, validation = digits.for_validation(data_root, quick=quick)
+    settings = {"quick": quick, "train": fingerprint(train), "validation": fingerprint(validation)}
+    reproduction = Reproduction(out, "ablation", settings, track=track)
+
+    def cell(row: str, seed: int) -> Cell:
+        config = ROWS[row](epochs, seed=seed, **digits.choices(quick=quick))
+
+        def measure() -> dict[str, float]:
+            folder = reproduction.train(cell_name(row, seed), train, config, [epochs])
+            network = network_after(folder, epochs)
+            task = task_on(network.encoder, train, validation, seed, track)
+            return {
+                "linear_svm": scores.linear_svm(task).mean,
+                "knn": scores.nearest_neighbors(task).mean,
+                "pixel_error": pixel_error(network, validation, track),
+            }
+
+        settings = {"row": row, "seed": seed, "config": asdict(config)}
+        return Cell(cell_name(row, seed), settings, measure)
+
+    measured = reproduction.measure([cell(row, seed) for seed, row in product(numbers, ROWS)])
+    values = {
+        row: {key: over_seeds(measured, row, key, numbers) for key in (*COLUMNS, "pixel_error")}
+        for row in ROWS
+    }
+    text = markdown_table(
+        ["", *COLUMNS.values(), "pixel error"],
+        [
+            [row, *(percent(found[key]) for key in COLUMNS), number(found["pixel_error"], 4)]
+            for row, found in values.items()
+        ],
+        [
+            f"Accuracy in %, {seeds_note(numbers)}, on {len(validation):,} validation images of "
+            f"{validation.name}; {len(train):,} others were learned from, for {epochs} epochs.",
+            f"Measured on {machines(measured)}.",
+        ],
+    )
+    summary = {
+        row: {key: summarize(each) for key, each in found.items()} for row, found in values.items()
+    }
+    panels = {
+        title: [Dot(row, found[key]) for row, found in values.items()]
+        for key, title in COLUMNS.items()
+    }
+    reproduction.write(measured, summary, text, dot_plot(panels, percent=True))
+    return text

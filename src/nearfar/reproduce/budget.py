@@ -1,0 +1,28 @@
+"""Trainings of equal length: so many epochs in all, with or without neighborhood relations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nearfar.errors import NearfarError
+from nearfar.training.config import TrainConfig
+
+
+def plain(epochs: int, **choices: Any) -> TrainConfig:
+    """Reconstruct for all epochs."""
+    return TrainConfig(**{**choices, "pretrain_epochs": epochs, "epochs": 0})
+
+
+def relational(epochs: int, **choices: Any) -> TrainConfig:
+    """Reconstruct for the first half of the epochs, and relate neighbors in the second.
+
+    Raises
+    ------
+    NearfarError
+        If there is no second half.
+    """
+    if epochs < 2:
+        raise NearfarError(f"epochs={epochs}: expected at least 2, half of them for the relations")
+    return TrainConfig(
+        **{**choices, "pretrain_epochs": epochs - epochs // 2, "epochs": epochs // 2}
+    )

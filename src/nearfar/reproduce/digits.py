@@ -1,0 +1,44 @@
+"""The digits that tables are measured on, and how they are split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nearfar.data import Images, Subset, open_images
+
+#: The paper learns from 50,000 of the 60,000 training digits; the others choose hyperparameters.
+TRAINED = 50_000
+#: Every so many of the quick digits, which are sorted by class, are for validation.
+QUICK_VALIDATION_EVERY = 5
+#: Few images take few steps an epoch: smaller batches take more.
+QUICK_BATCH_SIZE = 128
+
+
+def for_testing(data_root: Path | None, *, quick: bool) -> tuple[Images, Images]:
+    """Return training digits and the official test digits; of the 5,000 digits if `quick`."""
+    if quick:
+        return open_images("mnist5k:train"), open_images("mnist5k:test")
+    learned, _ = for_validation(data_root, quick=False)
+    return learned, open_images("mnist:test", data_root=data_root)
+
+
+def for_validation(data_root: Path | None, *, quick: bool) -> tuple[Images, Images]:
+    """Return training digits and other training digits to validate on, never test digits."""
+    if quick:
+        images = open_images("mnist5k:train")
+        validation = np.arange(len(images)) % QUICK_VALIDATION_EVERY == 0
+    else:
+        images = open_images("mnist:train", data_root=data_root)
+        validation = np.arange(len(images)) >= TRAINED
+    return (
+        Subset(images, np.flatnonzero(~validation)),
+        Subset(images, np.flatnonzero(validation)),
+    )
+
+
+def choices(*, quick: bool) -> dict[str, Any]:
+    """Return what all trainings on these digits have in common, beyond the defaults."""
+    return {"batch_size": QUICK_BATCH_SIZE} if quick else {}

@@ -1,0 +1,213 @@
+"""An output folder that is filled cell by cell, and can be left and taken up again at any time."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+from nearfar import artifacts
+from nearfar.data import Images, in_order
+from nearfar.errors import NearfarError
+from nearfar.files import atomic_path, claim_output, write_json
+from nearfar.progress import Track, silent
+from nearfar.report.figures import save_figure
+from nearfar.training.config import TrainConfig
+from nearfar.training.train import train
+
+SETTINGS, CELLS, RUNS = "settings.json", "cells", "runs"
+HASHED_AT_ONCE = 4096
+LIBRARIES = ("nearfar", "torch", "numpy", "scipy", "scikit-learn")
+
+#: What JSON holds of a measured cell: cell, settings, result, seconds, environment.
+Measured = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement.
+
+    Parameters
+    ----------
+    name : str
+        What its file is called.
+    settings : mapping
+        Everything that decides the result, beside the settings of the whole: only what JSON holds.
+    measure : callable
+        Makes the result, only what JSON holds.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    measure: Callable[[], Mapping[str, Any]]
+
+
+class Reproduction:
+    """A folder where cells are measured, each once, and where their runs are trained.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when the first cell is measured, or continued if it was begun with the same settings.
+    name : str
+        What is reproduced, and what its files are called.
+    settings : mapping
+        What all cells have in common: only what JSON holds.
+
+    Raises
+    ------
+    NearfarError
+        If the folder was begun with other settings, or holds something else.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, settings: Mapping[str, Any], *, track: Track = silent
+    ) -> None:
+        self.folder, self.name, self.track = folder, name, track
+        self.settings = _as_json({"reproduction": name, **settings})
+        if (folder / SETTINGS).is_file():
+            _check_same(_read(folder / SETTINGS), self.settings, folder)
+        else:
+            claim_output(folder, overwrite=False, folder=True)
+
+    def measure(self, cells: Sequence[Cell]) -> dict[str, Measured]:
+        """Measure the cells that have not been measured yet; return all of them by name."""
+        found = {cell.name: self._measured(cell) for cell in cells}
+        missing = [cell for cell in cells if found[cell.name] is None]
+        (self.folder / CELLS).mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / SETTINGS, self.settings)
+        for cell in self.track(missing, "cells", len(missing)):
+            began = time.perf_counter()
+            result = cell.measure()
+            found[cell.name] = measured = {
+                "cell": cell.name,
+                "settings": _as_json(cell.settings),
+                "result": _as_json(result),
+                "seconds": time.perf_counter() - began,
+                "environment": environment(),
+            }
+            write_json(self._file(cell), measured)
+        return {name: measured for name, measured in found.items() if measured is not None}
+
+    def train(
+        self, name: str, images: Images, config: TrainConfig, snapshots: Collection[int]
+    ) -> Path:
+        """Train a run, or what is left of it; return its folder.
+
+        Of a finished run the folder keeps the network and its snapshots, not the codes.
+        """
+        folder = self.folder / RUNS / name
+        if artifacts.is_finished(folder):
+            _check_same(artifacts.read_config(folder).train, _as_json(asdict(config)), folder)
+        else:
+            resume = (folder / artifacts.CHECKPOINT).is_file()
+            if not resume:
+                shutil.rmtree(folder, ignore_errors=True)
+            train(
+                images,
+                config,
+                folder=folder,
+                resume=resume,
+                snapshots=snapshots,
+                track=self.track,
+            )
+        (folder / artifacts.CODES).unlink(missing_ok=True)
+        return folder
+
+    def write(
+        self,
+        measured: Mapping[str, Measured],
+        summary: Mapping[str, Any],
+        text: str,
+        figure: Figure,
+    ) -> None:
+        """Write the summary with all cells as JSON, the text as Markdown, and the figure."""
+        path = self.folder / self.name
+        write_json(
+            path.with_suffix(".json"),
+            {"settings": self.settings, "summary": summary, "cells": list(measured.values())},
+        )
+        with atomic_path(path.with_suffix(".md")) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        with atomic_path(path.with_suffix(".png")) as temporary:
+            save_figure(figure, temporary)
+
+    def _file(self, cell: Cell) -> Path:
+        return self.folder / CELLS / f"{cell.name}.json"
+
+    def _measured(self, cell: Cell) -> Measured | None:
+        """Return what was measured before, if it was."""
+        path = self._file(cell)
+        if not path.is_file():
+            return None
+        measured: Measured = _read(path)
+        _check_same(measured.get("settings"), _as_json(cell.settings), path)
+        return measured
+
+
+def training_seconds(folder: Path, epochs: int) -> float:
+    """Return how long the first so many epochs of a run took, interruptions not counted."""
+    return float(sum(line["seconds"] for line in artifacts.read_log(folder)[:epochs]))
+
+
+def fingerprint(images: Images) -> dict[str, Any]:
+    """Return what identifies images: their source and number, and a checksum of their pixels."""
+    digest = sha256(repr(images.shape).encode())
+    for rows in in_order(range(len(images)), HASHED_AT_ONCE):
+        digest.update(images.__getitems__(rows).numpy().tobytes())
+    if images.labels is not None:
+        digest.update(images.labels.tobytes())
+    return {"source": images.name, "images": len(images), "sha256": digest.hexdigest()}
+
+
+def environment() -> dict[str, Any]:
+    """Return the kind of machine, and the versions that decide the last digits."""
+    return {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+    }
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value as it comes back from JSON: lists for tuples."""
+    return json.loads(json.dumps(value))
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise NearfarError(f"{str(path)!r} is damaged ({error}): remove it") from error
+
+
+def _check_same(before: Any, now: Any, where: Path) -> None:
+    """Stop if something was begun with other settings."""
+    for name, then, here in _differences(before, now):
+        raise NearfarError(
+            f"{str(where)!r} was made with {name}={then}, not {here}: "
+            "continue with the same choices, or choose another folder"
+        )
+
+
+def _differences(before: Any, now: Any, name: str = "settings") -> Iterator[tuple[str, Any, Any]]:
+    """Yield what differs, as deep inside as it can be named."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in {**now, **before}:
+            yield from _differences(before.get(key), now.get(key), key)
+    elif before != now:
+        yield name, before, now

@@ -1,0 +1,94 @@
+"""Figure 4: reconstructions of test digits by NRE and by the plain autoencoder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from nearfar.data import Images, Subset, require_labels, to_unit
+from nearfar.evaluation.table import markdown_table
+from nearfar.models import Autoencoder
+from nearfar.progress import Track, silent
+from nearfar.report.figures import comparison
+from nearfar.reproduce import digits
+from nearfar.reproduce.budget import plain, relational
+from nearfar.reproduce.engine import Cell, Reproduction, fingerprint
+from nearfar.reproduce.measuring import network_after, pixel_error, reconstruct
+from nearfar.reproduce.summary import (
+    cell_name,
+    choose_seeds,
+    machines,
+    number,
+    over_seeds,
+    seeds_note,
+    summarize,
+)
+
+#: In the order of the paper's figure.
+ROWS = {"NRE": relational, "autoencoder": plain}
+EPOCHS, QUICK_EPOCHS = 100, 4
+
+
+def figure4(
+    out: Path,
+    *,
+    data_root: Path | None = None,
+    seeds: int | None = None,
+    quick: bool = False,
+    track: Track = silent,
+) -> str:
+    """Draw a test digit of each class with its reconstructions, and measure the pixel error of all.
+
+    Parameters
+    ----------
+    out, data_root, seeds, quick
+        As for `nearfar.reproduce.table1.table1`. The picture shows the first seed.
+
+    Returns
+    -------
+    str
+        The pixel errors as Markdown.
+    """
+    numbers = choose_seeds(seeds, quick=quick)
+    epochs = QUICK_EPOCHS if quick else EPOCHS
+    train, test = digits.for_testing(data_root, quick=quick)
+    settings = {"quick": quick, "train": fingerprint(train), "test": fingerprint(test)}
+    reproduction = Reproduction(out, "figure4", settings, track=track)
+
+    def network(row: str, seed: int) -> Autoencoder:
+        config = ROWS[row](epochs, seed=seed, **digits.choices(quick=quick))
+        folder = reproduction.train(cell_name(row, seed), train, config, [epochs])
+        return network_after(folder, epochs)
+
+    def cell(row: str, seed: int) -> Cell:
+        config = ROWS[row](epochs, seed=seed, **digits.choices(quick=quick))
+        return Cell(
+            cell_name(row, seed),
+            {"row": row, "seed": seed, "config": asdict(config)},
+            lambda: {"pixel_error": pixel_error(network(row, seed), test, track)},
+        )
+
+    measured = reproduction.measure([cell(row, seed) for seed, row in product(numbers, ROWS)])
+    errors = {row: over_seeds(measured, row, "pixel_error", numbers) for row in ROWS}
+    shown = _one_of_each_class(test)
+    pictures = {"original": to_unit(shown.__getitems__(range(len(shown)))).numpy()}
+    pictures |= {row: reconstruct(network(row, 0), shown).numpy() for row in ROWS}
+    text = markdown_table(
+        ["", "pixel error"],
+        [[row, number(values, 4)] for row, values in errors.items()],
+        [
+            f"Mean squared pixel error on {len(test):,} images of {test.name}, after {epochs} "
+            f"epochs, {seeds_note(numbers)}, on {machines(measured)}."
+        ],
+    )
+    summary = {row: summarize(values) for row, values in errors.items()}
+    reproduction.write(measured, summary, text, comparison(pictures))
+    return text
+
+
+def _one_of_each_class(images: Images) -> Images:
+    _, firsts = np.unique(require_labels(images), return_index=True)
+    return Subset(images, firsts)

@@ -1,0 +1,441 @@
+"""Reproduction of tables: cell by cell, interrupted and continued; what each command writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from nearfar import artifacts
+from nearfar.cli import main
+from nearfar.data import ArrayImages, Subset
+from nearfar.errors import NearfarError
+from nearfar.evaluation import scores
+from nearfar.reproduce import claims, table1
+from nearfar.reproduce.budget import plain, relational
+from nearfar.reproduce.digits import for_testing, for_validation
+from nearfar.reproduce.engine import Cell, Reproduction, fingerprint
+from nearfar.reproduce.measuring import network_after, pixel_error, task_on
+from nearfar.reproduce.summary import percent, spread
+from nearfar.training.loop import Interrupted
+from nearfar.training.train import train
+
+SMALL = {"batch_size": 64, "code_size": 12, "device": "cpu"}
+
+
+@pytest.fixture
+def images(digits, digit_labels):
+    return ArrayImages(digits[:300, None], digit_labels[:300])
+
+
+def run(*arguments: Any) -> int:
+    """Call the program, and return its exit code."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class StopAt:
+    """A `Track` that interrupts the process, as Ctrl-C would, at one of the training steps."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def __call__(self, items, description, total):
+        for item in items:
+            if description in ("pretrain", "relational"):
+                self.left -= 1
+                if self.left == 0:
+                    os.kill(os.getpid(), signal.SIGINT)
+            yield item
+
+
+# --- snapshots -----------------------------------------------------------------------------------
+
+
+def test_a_snapshot_is_the_network_of_a_shorter_training(tmp_path, images):
+    train(images, plain(4, **SMALL), folder=tmp_path / "long", snapshots=[1, 2, 4])
+    short = train(images, plain(2, **SMALL), folder=tmp_path / "short").autoencoder.state_dict()
+    snapshot = artifacts.read_snapshot(tmp_path / "long", 2).state_dict()
+    last = artifacts.read_snapshot(tmp_path / "long", 4).state_dict()
+    assert all(torch.equal(snapshot[name], short[name]) for name in short)
+    assert not all(torch.equal(last[name], short[name]) for name in short)
+    with pytest.raises(NearfarError, match="no snapshot after 3 epochs"):
+        artifacts.read_snapshot(tmp_path / "long", 3)
+
+
+def test_a_snapshot_stays_when_training_stops_later(tmp_path, images):
+    config = plain(4, **SMALL)  # five steps an epoch
+    train(images, config, folder=tmp_path / "whole", snapshots=[2])
+    with pytest.raises(Interrupted):
+        train(images, config, folder=tmp_path / "run", snapshots=[2], track=StopAt(12))
+    whole, stopped = (
+        artifacts.read_snapshot(tmp_path / name, 2).state_dict() for name in ("whole", "run")
+    )
+    assert all(torch.equal(stopped[name], whole[name]) for name in whole)
+
+
+def test_snapshots_count_the_epochs_of_both_phases(tmp_path, images):
+    trained = train(images, relational(3, **SMALL), folder=tmp_path / "run", snapshots=[2, 3])
+    for epochs, network in ((2, trained.pretrained), (3, trained.autoencoder)):
+        found = artifacts.read_snapshot(tmp_path / "run", epochs).state_dict()
+        assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
+
+
+# --- the engine ----------------------------------------------------------------------------------
+
+
+def counting(results: list[str], name: str, **settings: Any) -> Cell:
+    def measure() -> dict[str, Any]:
+        results.append(name)
+        return {"value": len(results)}
+
+    return Cell(name, settings, measure)
+
+
+def test_a_cell_is_measured_once(tmp_path):
+    done: list[str] = []
+    for seeds in (1, 3):
+        cells = [counting(done, f"cell-{seed}", seed=seed) for seed in range(seeds)]
+        measured = Reproduction(tmp_path / "out", "table", {"epochs": (4,)}).measure(cells)
+    assert done == ["cell-0", "cell-1", "cell-2"]
+    assert [measured[f"cell-{seed}"]["result"]["value"] for seed in range(3)] == [1, 2, 3]
+    assert measured["cell-0"]["environment"]["torch"] == version("torch")
+
+
+def test_a_cell_that_fails_leaves_the_others(tmp_path):
+    done: list[str] = []
+    cells = [counting(done, "good"), Cell("bad", {}, lambda: {"value": 1 / 0})]
+    with pytest.raises(ZeroDivisionError):
+        Reproduction(tmp_path / "out", "table", {}).measure(cells)
+    Reproduction(tmp_path / "out", "table", {}).measure([cells[0], counting(done, "bad")])
+    assert done == ["good", "bad"]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "culprit"),
+    [
+        ("table", {"epochs": [40]}, r"epochs=\[4\], not \[40\]"),
+        ("table", {"epochs": [4], "quick": True}, "quick=None, not True"),
+        ("table", {}, r"epochs=\[4\], not None"),
+        ("claims", {"epochs": [4]}, "reproduction=table, not claims"),
+    ],
+)
+def test_a_folder_of_another_configuration_is_refused(tmp_path, name, settings, culprit):
+    Reproduction(tmp_path / "out", "table", {"epochs": [4]}).measure([])
+    before = contents(tmp_path)
+    with pytest.raises(NearfarError, match=culprit) as refused:
+        Reproduction(tmp_path / "out", name, settings)
+    assert "\n" not in str(refused.value)
+    assert contents(tmp_path) == before
+
+
+def test_a_cell_of_another_configuration_is_refused(tmp_path):
+    reproduction = Reproduction(tmp_path / "out", "table", {})
+    reproduction.measure([counting([], "cell", config={"lr": 0.1, "seed": 0})])
+    with pytest.raises(NearfarError, match=r"lr=0\.1, not 0\.2"):
+        reproduction.measure([counting([], "cell", config={"lr": 0.2, "seed": 0})])
+
+
+def test_a_run_of_another_configuration_is_refused(tmp_path, images):
+    reproduction = Reproduction(tmp_path / "out", "table", {})
+    reproduction.train("run", images, plain(1, **SMALL), [1])
+    with pytest.raises(NearfarError, match="seed=0, not 1"):
+        reproduction.train("run", images, plain(1, **SMALL, seed=1), [1])
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(NearfarError, match="exists already"):
+        Reproduction(tmp_path, "table", {})
+
+
+def test_a_damaged_cell_is_named(tmp_path):
+    reproduction = Reproduction(tmp_path / "out", "table", {})
+    reproduction.measure([counting([], "cell")])
+    path = tmp_path / "out" / "cells" / "cell.json"
+    path.write_text(path.read_text()[:20])
+    with pytest.raises(NearfarError, match=r"cell\.json' is damaged"):
+        reproduction.measure([counting([], "cell")])
+
+
+@pytest.mark.parametrize("step", [1, 7, 12, 18, 20])
+def test_a_training_continues_where_it_was(tmp_path, images, step):
+    config = relational(4, **SMALL)  # five steps an epoch
+
+    def weights(name: str, track: Any) -> dict[str, torch.Tensor]:
+        reproduction = Reproduction(tmp_path / name, "table", {}, track=track)
+        reproduction.measure([])
+        folder = reproduction.train("run", images, config, [4])
+        return load_file(folder / artifacts.SNAPSHOTS / "4.safetensors")
+
+    whole = weights("whole", StopAt(-1))
+    with pytest.raises(Interrupted):
+        weights("halved", StopAt(step))
+    counted = StopAt(-1)
+    continued = weights("halved", counted)
+    assert -1 - counted.left == 20 - step, "steps already done are not done again"
+    assert all(torch.equal(continued[name], whole[name]) for name in whole)
+    again = StopAt(-1)
+    weights("halved", again)
+    assert again.left == -1, "a finished run is not trained again"
+
+
+def test_a_training_killed_before_its_first_checkpoint_begins_again(tmp_path, images):
+    reproduction = Reproduction(tmp_path / "out", "table", {})
+    folder = tmp_path / "out" / "runs" / "run"
+    folder.mkdir(parents=True)
+    (folder / f"{artifacts.CONFIG}.part").touch()
+    reproduction.train("run", images, plain(1, **SMALL), [1])
+    assert network_after(folder, 1)
+
+
+def test_a_fingerprint_sees_every_pixel_and_label(images):
+    found = fingerprint(images)
+    assert found["images"] == 300
+    rows = np.arange(300)
+    assert fingerprint(Subset(images, rows))["sha256"] == found["sha256"]
+    assert fingerprint(Subset(images, rows[::-1].copy()))["sha256"] != found["sha256"]
+    changed = images.__getitems__(rows).clone()
+    changed[299, 0, 7, 7] += 1
+    assert fingerprint(ArrayImages(changed, images.labels))["sha256"] != found["sha256"]
+    relabeled = ArrayImages(images.__getitems__(rows), images.labels[::-1].copy())
+    assert fingerprint(relabeled)["sha256"] != found["sha256"]
+
+
+# --- data and measures ---------------------------------------------------------------------------
+
+
+def test_a_subset_is_what_it_says(images):
+    rows = np.array([7, 3, 250])
+    some = Subset(images, rows)
+    assert torch.equal(some.__getitems__([0, 2]), images.__getitems__([7, 250]))
+    np.testing.assert_array_equal(some.labels, images.labels[rows])
+    assert some.names() == ["007", "003", "250"]
+
+
+def test_quick_digits_are_split_without_overlap_and_with_every_class():
+    train_part, validation = for_validation(None, quick=True)
+    assert (len(train_part), len(validation)) == (3200, 800)
+    rows = torch.cat([train_part.rows, validation.rows])
+    assert torch.equal(rows.sort().values, torch.arange(4000))
+    for part in (train_part, validation):
+        assert np.bincount(part.labels).min() > 0.8 * len(part) / 10
+
+
+def test_the_paper_learns_from_the_first_50_000_digits(data_root):
+    learned, tested = for_testing(data_root, quick=False)
+    again, validation = for_validation(data_root, quick=False)
+    assert (len(learned), len(tested), len(validation)) == (50_000, 10_000, 10_000)
+    assert fingerprint(learned) == fingerprint(again)
+    assert (learned.rows[-1], validation.rows[0]) == (49_999, 50_000)
+    assert tested.name == "mnist:test"
+
+
+def test_measures_are_those_of_their_definition(images):
+    network = train(images, plain(1, **SMALL)).autoencoder.eval()
+    pixels = images.__getitems__(range(300)).float() / 255
+    with torch.no_grad():
+        codes, made = network(pixels)
+    assert pixel_error(network, images) == pytest.approx(float(((made - pixels) ** 2).mean()))
+    task = task_on(network.encoder, images, Subset(images, [5, 9]), seed=3)
+    np.testing.assert_allclose(task.train, codes, atol=1e-6)
+    np.testing.assert_allclose(task.test, codes[[5, 9]], atol=1e-6)
+    np.testing.assert_array_equal(task.test_labels, images.labels[[5, 9]])
+
+
+def test_equal_budgets():
+    for epochs in (2, 5, 40, 100):
+        both = relational(epochs)
+        assert both.pretrain_epochs + both.epochs == plain(epochs).pretrain_epochs == epochs
+        assert 0 <= both.pretrain_epochs - both.epochs <= 1
+    with pytest.raises(NearfarError, match="epochs=1"):
+        relational(1)
+
+
+def test_spread_over_seeds():
+    assert spread([0.5]).std is None
+    assert percent([0.97, 0.98], 0.977) == "97.50 ± 0.71 (97.7)"
+
+
+@pytest.mark.parametrize(
+    ("related", "alone", "expected"),
+    [
+        ([0.9, 0.91, 0.92], [0.8, 0.81, 0.825], "yes"),
+        ([0.8, 0.81, 0.825], [0.9, 0.91, 0.92], "no"),
+        ([0.9], [0.8], "undecided"),
+    ],
+)
+def test_claims_are_judged(related, alone, expected):
+    measured = {
+        f"claims-seed-{seed}": {
+            "result": {
+                "distance_X": 1 - related[seed],
+                "distance_near": 1 - related[seed],
+                "distance_far": 1 - alone[seed],
+                "probability_related": related[seed],
+                "probability_alone": alone[seed],
+                "noisy_probability_related": related[seed],
+                "noisy_probability_alone": alone[seed],
+                "pixel_error_before": 0.1,
+                "pixel_error_related": related[seed],
+                "pixel_error_alone": alone[seed],
+            }
+        }
+        for seed in range(len(related))
+    }
+    verdicts = claims._judge(measured, range(len(related)))
+    assert [verdict.holds for verdict in verdicts[:3]] == [expected] * 3
+    # 0.9 and 0.8 are within a quarter of each other, in either order.
+    assert verdicts[3].holds == ("undecided" if len(related) == 1 else "yes")
+
+
+def test_errors_outside_the_margin_are_not_about_equal():
+    assert claims._about_equal([0.13, 0.131, 0.129], [0.1, 0.1, 0.1]) > 0.9
+    assert claims._about_equal([0.1, 0.1, 0.101], [0.13, 0.131, 0.129]) > 0.9
+
+
+# --- the commands --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        ("table1 --quick --rows autoencoder simclr", "'simclr'"),
+        ("table1 --quick --seeds 0", "seeds=0"),
+        ("claims --quick --seeds -1", "seeds=-1"),
+        ("table1 --quick --epochs 1", "epochs=1"),
+        ("table1 --quick --rows autoencoder --epochs 0", "nothing to train"),
+        ("table1 --quick --rbf-samples 3", "rbf_samples=3"),
+        ("table1 --quick --epochs four", "four"),
+        ("figure1 --data-root nowhere", "nowhere"),
+        ("table2", "table2"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(arguments, culprit, tmp_path, capsys):
+    assert run("reproduce", *arguments.split(), "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    said = [line for line in error.splitlines() if line.startswith("nearfar: ")]
+    assert len(said) == 1
+    assert culprit in said[0]
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists(), "nothing half-written"
+
+
+def is_picture(path: Path) -> bool:
+    return bool(np.asarray(Image.open(path).convert("L")).std() > 1)
+
+
+@pytest.mark.slow
+def test_table1(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    assert run("reproduce", "table1", "--out", out, "--quick") == 0
+    written = read(out / "table1.json")
+    assert len(written["cells"]) == 1 + 2 * 2 * len(table1.ROWS)
+    assert written["settings"]["train"]["images"] == 4000
+    for row, columns in written["summary"].items():
+        assert len(columns) == 4
+        for cell in columns.values():
+            assert len(cell["seeds"]) == (1 if row == "pixels" else 2)
+            assert min(cell["seeds"]) > 0.5
+    shown = (out / "table1.md").read_text()
+    assert shown.strip() in capsys.readouterr().out
+    assert is_picture(out / "table1.png")
+    assert not list(out.rglob(artifacts.CODES))
+
+    # The same command again measures nothing.
+    for name in ("linear_svm", "rbf_svm"):
+        monkeypatch.setattr(scores, name, None)
+    before = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+    assert run("reproduce", "table1", "--out", out, "--quick") == 0
+    assert {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()} == before
+    assert (out / "table1.md").read_text() == shown
+
+    # Other choices are refused.
+    assert run("reproduce", "table1", "--out", out, "--quick", "--epochs", 2) == 2
+    assert "epochs=[2, 5], not [2]" in capsys.readouterr().err
+    assert run("reproduce", "claims", "--out", out, "--quick") == 2
+
+
+@pytest.mark.slow
+def test_a_table_killed_half_way_is_continued(tmp_path):
+    out = tmp_path / "out"
+    command = "table1 --quick --rows autoencoder NRE --seeds 1 --epochs 2 --rbf-samples 500".split()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nearfar", "reproduce", *command, "--out", str(out)]
+    )
+    while not (out / "runs" / "NRE-2-seed-0" / artifacts.CHECKPOINT).is_file():
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    done = {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*.json")}
+    assert {path.stem for path in done} == {"pixels-seed-0", "autoencoder-2-seed-0"}
+    assert run("reproduce", *command, "--out", out) == 0
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert len(read(out / "table1.json")["cells"]) == 3
+
+
+@pytest.mark.slow
+def test_claims(tmp_path):
+    assert run("reproduce", "claims", "--out", tmp_path, "--quick") == 0
+    written = read(tmp_path / "claims.json")
+    assert [list(claim)[-2:] for claim in written["summary"].values()] == [["p", "holds"]] * 4
+    results = [cell["result"] for cell in written["cells"]]
+    assert len(results) == 2
+    for result in results:
+        assert result["distance_far"] > result["distance_near"] > 0
+        assert all(0.08 < value < 1 for name, value in result.items() if "probability" in name)
+    assert is_picture(tmp_path / "claims.png")
+
+
+@pytest.mark.slow
+def test_figure4(tmp_path):
+    assert run("reproduce", "figure4", "--out", tmp_path, "--quick", "--seeds", 1) == 0
+    summary = read(tmp_path / "figure4.json")["summary"]
+    assert 0 < summary["autoencoder"]["mean"] < 0.1
+    assert is_picture(tmp_path / "figure4.png")
+
+
+@pytest.mark.slow
+def test_figure1(data_root, tmp_path):
+    options = ("--out", tmp_path, "--quick", "--seeds", 1, "--data-root", data_root)
+    assert run("reproduce", "figure1", *options) == 0
+    summary = read(tmp_path / "figure1.json")["summary"]
+    assert all(0.5 < row["linear_svm"]["mean"] <= 1 for row in summary.values())
+    assert is_picture(tmp_path / "figure1.png")
+
+
+@pytest.mark.slow
+def test_ablation(tmp_path):
+    assert run("reproduce", "ablation", "--out", tmp_path, "--quick", "--seeds", 1) == 0
+    written = read(tmp_path / "ablation.json")
+    assert "test" not in written["settings"]
+    configs = [cell["settings"]["config"] for cell in written["cells"]]
+    paper, *others = configs
+    for config in others[:16]:
+        changed = [name for name in paper if paper[name] != config[name]]
+        assert len(changed) == 1 or changed == ["neighbors", "reduction"]
+    assert is_picture(tmp_path / "ablation.png")

@@ -16,6 +16,7 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -48,7 +49,15 @@ def score(evaluation: Evaluation, column: str, row: str = "pixels") -> Score:
 
 
 def test_linear_svm_is_that_of_scikit_learn(evaluation: Evaluation) -> None:
-    theirs = make_pipeline(StandardScaler(), LinearSVC(C=0.01, tol=1e-8, max_iter=100_000))
+    rows = stratified_rows(TRAIN_LABELS, 1200, np.random.default_rng(3))
+    np.testing.assert_array_equal(rows, np.arange(1200))
+    rng = np.random.default_rng(3)
+    stratified_rows(TRAIN_LABELS, 1200, rng)
+    learned = stratified_rows(TRAIN_LABELS, 960, rng)
+    folds = np.zeros(1200)
+    folds[learned] = -1  # only ever learned from
+    model = make_pipeline(StandardScaler(), LinearSVC(tol=1e-8, max_iter=100_000))
+    theirs = GridSearchCV(model, {"linearsvc__C": [0.01, 0.1, 1]}, cv=PredefinedSplit(folds))
     theirs.fit(TRAIN, TRAIN_LABELS)
     assert score(evaluation, "linear_svm").mean == pytest.approx(
         theirs.score(TEST, TEST_LABELS), abs=1.01 / len(TEST)
@@ -265,7 +274,7 @@ def test_json_holds_it_all(evaluation: Evaluation) -> None:
     assert read == evaluation
     settings = read.settings
     assert (settings["seed"], settings["train_images"], settings["test_images"]) == (3, 1200, 597)
-    assert settings["linear_svm"]["C"] == 0.01
+    assert settings["linear_svm"]["C"] == [0.01, 0.1, 1]
     assert settings["rbf_svm"]["gamma"] == 0.01
 
 

@@ -21,7 +21,9 @@ from nearfar.fields import check_fields
 Codes = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
-LINEAR_C = 0.01
+#: C of the linear SVM is the best of these on a fifth of the training rows, of at most so many.
+LINEAR_CS = (0.01, 0.1, 1.0)
+CHOICE_ROWS = 20_000
 RBF_C = 10.0
 RBF_GAMMA = 0.01
 RBF_CACHE_MB = 1000
@@ -74,8 +76,14 @@ class Task:
 
 
 def linear_svm(task: Task) -> Score:
-    """Accuracy of a linear SVM on codes whose every dimension is standardized."""
-    return _accuracy(make_pipeline(StandardScaler(), LinearSVM(C=LINEAR_C)), task)
+    """Accuracy of a linear SVM on codes whose every dimension is standardized.
+
+    C is chosen for each representation on training rows: a narrow code wants another than pixels.
+    """
+    choice = _validation(task)
+    models = [make_pipeline(StandardScaler(), LinearSVM(C=c)) for c in LINEAR_CS]
+    best = max(models, key=lambda model: _accuracy(model, choice).mean)
+    return _accuracy(best, task)
 
 
 def rbf_svm(task: Task, samples: int) -> Score:
@@ -121,6 +129,19 @@ def clustering(task: Task) -> tuple[Score, Score]:
     return (
         Score(float(normalized_mutual_info_score(task.test_labels, groups))),
         Score(float(adjusted_rand_score(task.test_labels, groups))),
+    )
+
+
+def _validation(task: Task) -> Task:
+    """Learn from four fifths of the training rows, in all at most `CHOICE_ROWS`; test on others."""
+    labels = task.train_labels
+    rng = np.random.default_rng(task.seed)
+    rows = stratified_rows(labels, min(CHOICE_ROWS, len(labels)), rng)
+    learned = stratified_rows(labels[rows], len(rows) * 4 // 5, rng)
+    tested = np.setdiff1d(np.arange(len(rows)), learned)
+    some = task.only(rows)
+    return replace(
+        some.only(learned), test=some.train[tested], test_labels=some.train_labels[tested]
     )
 
 

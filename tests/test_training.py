@@ -22,11 +22,14 @@ import nearfar.__main__
 from nearfar import artifacts
 from nearfar.data import ArrayImages, to_unit
 from nearfar.errors import NearfarError
+from nearfar.models import Output
 from nearfar.relational.weights import WeightSchedule
 from nearfar.training.config import TrainConfig
 from nearfar.training.loop import Interrupted
+from nearfar.training.objective import Step
 from nearfar.training.order import Order
-from nearfar.training.record import effective_rank
+from nearfar.training.processes import launch
+from nearfar.training.record import Record, effective_rank
 from nearfar.training.relation import Relation
 from nearfar.training.train import train
 
@@ -683,6 +686,14 @@ def test_numbers_of_numpy_are_as_good_as_any():
 
 
 # --- what is measured ----------------------------------------------------------------------------
+
+
+def test_dead_codes_are_those_that_never_change():
+    record = Record(launch(QUICK))
+    codes = torch.tensor([[0.0, -1.0, 2.0, -3.0], [0.0, -2.0, 0.0, -3.0]])
+    for some in codes.split(1):
+        record.add(Step(torch.tensor(1.0), Output(some, torch.empty(0)), {}))
+    assert record.dead_codes() == 2, "the first and the last; negative ones may be alive"
 
 
 def test_effective_rank_counts_directions():

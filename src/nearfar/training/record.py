@@ -26,7 +26,8 @@ class Record:
         self.fabric = fabric
         self.names: list[str] = []
         self.sums = torch.zeros((), device=fabric.device)
-        self.peak = torch.tensor(-torch.inf, device=fabric.device)
+        self.largest = torch.tensor(-torch.inf, device=fabric.device)
+        self.smallest = torch.tensor(torch.inf, device=fabric.device)
         self.latest: deque[Tensor] = deque()
 
     def add(self, step: Step) -> None:
@@ -36,7 +37,8 @@ class Record:
         self.names = list(terms)
         one = codes.new_ones(())
         self.sums = self.sums + torch.stack([*terms.values(), one]) * len(codes)
-        self.peak = torch.maximum(self.peak, codes.amax(0))
+        self.largest = torch.maximum(self.largest, codes.amax(0))
+        self.smallest = torch.minimum(self.smallest, codes.amin(0))
         self.latest.append(codes)
         if len(self.latest) > 1 + RANK_ROWS // len(codes):
             self.latest.popleft()
@@ -47,8 +49,8 @@ class Record:
         return {name: total / images for name, total in zip(self.names, totals, strict=True)}
 
     def dead_codes(self) -> int:
-        """Return how many units of the code were zero for every image of the epoch."""
-        alive = all_sum(self.fabric, (self.peak > 0).long())
+        """Return how many units of the code were the same for every image of the epoch."""
+        alive = all_sum(self.fabric, (self.largest > self.smallest).long())
         return int((alive == 0).sum())
 
     def effective_rank(self) -> float:
@@ -56,13 +58,17 @@ class Record:
         return effective_rank(torch.cat(list(self.latest)))
 
     def state(self) -> dict[str, Tensor]:
-        """Return the sums over all processes, and the largest value of each code unit."""
-        return {"sums": all_sum(self.fabric, self.sums), "peak": self.peak}
+        """Return the sums over all processes, and the range of each code unit."""
+        return {
+            "sums": all_sum(self.fabric, self.sums),
+            "largest": self.largest,
+            "smallest": self.smallest,
+        }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Continue from what `state` gave: the first process takes it all."""
         self.sums = state["sums"] * self.fabric.is_global_zero
-        self.peak = state["peak"]
+        self.largest, self.smallest = state["largest"], state["smallest"]
 
 
 def effective_rank(codes: Tensor) -> float:

@@ -28,7 +28,7 @@ def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
     ----------
     log : sequence of mapping
         One record an epoch, with "phase" ("pretrain" or "relational"), "pixel", "own", "near",
-        "far", "effective_rank" and "dead_codes"; any of the numbers may be None.
+        "far", "relation", "effective_rank" and "dead_codes"; any of the numbers may be None.
     """
     if not log:
         raise NearfarError("the training log is empty: train for at least one epoch")
@@ -36,6 +36,7 @@ def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
         "pixel error (mean square)": {"pixel": BLUE},
         "distance to own and near samples": {"own": BLUE, "near": GREEN},
         "similarity to far samples": {"far": ORANGE},
+        "near against far codes (cross entropy)": {"relation": GREEN},
         "units of the code": {"effective_rank": BLUE, "dead_codes": ORANGE},
     }
     curves = {

@@ -1,0 +1,296 @@
+"""Frames in: from folders of images, video files and streams; one at a time, as gray pixels."""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from nearfar.data.decoding import UnreadableError, endings, read_header, read_image
+from nearfar.data.reasons import printable, reason
+from nearfar.data.shapes import Size, check_size
+from nearfar.errors import NearfarError, require
+
+VIDEO_ENDINGS = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
+#: How the folder of the masks of a clip is called, after the folder of its frames.
+MASKS = "_gt"
+#: Brightness of red, green and blue (ITU-R BT.601), as PIL has it.
+LUMINANCE = (0.299, 0.587, 0.114)
+
+Pixels = npt.NDArray[np.uint8]
+Masks = npt.NDArray[np.bool_]
+
+
+class Frame(NamedTuple):
+    """One frame: its number in the clip, from 0, and its gray pixels, uint8[h, w].
+
+    Damaged frames are left out, and leave a gap in the numbers.
+    """
+
+    number: int
+    pixels: Pixels
+
+
+class Clip(Iterable[Frame]):
+    """Frames of one scene in their order, read anew, one at a time, with each iteration.
+
+    Attributes
+    ----------
+    name : str
+        What messages and results call it.
+    total : int or None
+        How many frames there are, damaged ones included, if that is known beforehand.
+    skipped : list of str
+        One line for each frame that could not be read in the latest iteration, with the reason.
+    """
+
+    name: str
+    total: int | None = None
+
+    def __init__(self, size: Size | None = None) -> None:
+        self.size = check_size(size)
+        self.skipped: list[str] = []
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames that can be read.
+
+        Raises
+        ------
+        NearfarError
+            None can, or they change their size.
+        """
+        self.skipped = []
+        size = self.size
+        for number, read in enumerate(self._read()):
+            if isinstance(read, UnreadableError):
+                self.skipped.append(f"frame {number} of {self.name!r}: {read}")
+                continue
+            if size is not None and read.shape != size:
+                raise NearfarError(
+                    f"frame {number} of {self.name!r} is {read.shape[0]}x{read.shape[1]} pixels, "
+                    f"those before it {size[0]}x{size[1]}: expected frames of one size, or a size "
+                    "to scale them to"
+                )
+            size = read.shape[0], read.shape[1]
+            yield Frame(number, read)
+        if size is None or (self.total or 0) == len(self.skipped) != 0:
+            why = f" ({self.skipped[0]})" if self.skipped else ""
+            raise NearfarError(f"{self.name!r} has no frame that can be read{why}")
+
+    @abstractmethod
+    def _read(self) -> Iterator[Pixels | UnreadableError]:
+        """Yield each frame, scaled to `size` if it is given, or why it cannot be read."""
+
+
+class FolderClip(Clip):
+    """Images of one folder as frames, in the natural order of their names: 2 before 10.
+
+    Parameters
+    ----------
+    folder : Path
+        Sub-folders are not entered.
+    size : int or (height, width), optional
+        Scales the frames to cover it, cropped at the center.
+    """
+
+    def __init__(self, folder: Path, size: Size | None = None) -> None:
+        super().__init__(size)
+        self.name = folder.name
+        self.files = image_files(folder)
+        self.total = len(self.files)
+
+    def _read(self) -> Iterator[Pixels | UnreadableError]:
+        for file in self.files:
+            try:
+                size = self.size or read_header(file).size
+                yield read_image(file, (1, *size))[0].numpy()
+            except UnreadableError as error:
+                yield UnreadableError(f"{printable(file.name)}: {error}")
+
+
+class VideoClip(Clip):
+    """A video file; see `FolderClip` for the size."""
+
+    def __init__(self, path: Path, size: Size | None = None) -> None:
+        super().__init__(size)
+        self.path, self.name = path, path.name
+        self._av = require("av", extra="video")
+
+    def _read(self) -> Iterator[Pixels | UnreadableError]:
+        if self.path.stat().st_size == 0:
+            raise NearfarError(f"{str(self.path)!r} is an empty file, 0 bytes: expected a video")
+        try:
+            container = self._av.open(str(self.path))
+        except (self._av.FFmpegError, OSError, ValueError) as error:
+            raise NearfarError(
+                f"{str(self.path)!r} cannot be read as a video ({reason(error)})"
+            ) from error
+        with container:
+            if not container.streams.video:
+                raise NearfarError(f"{str(self.path)!r} holds no video")
+            stream = container.streams.video[0]
+            if stream.width * stream.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
+                raise NearfarError(
+                    f"{str(self.path)!r} has frames of {stream.width}x{stream.height} pixels: "
+                    f"expected at most {Image.MAX_IMAGE_PIXELS} in all"
+                )
+            yield from self._decode(container, stream)
+
+    def _decode(self, container: Any, stream: Any) -> Iterator[Pixels | UnreadableError]:
+        """Decode packet by packet, so that one which is damaged costs only itself."""
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                frames = [] if packet is None else packet.decode()
+            except self._av.FFmpegError as error:
+                yield UnreadableError(reason(error))
+                if packet is None:
+                    return
+                continue
+            if packet is None:
+                return
+            for frame in frames:
+                yield self._scaled(frame.to_ndarray(format="gray"))
+
+    def _scaled(self, pixels: Pixels) -> Pixels:
+        return pixels if self.size is None else scale(pixels, self.size)
+
+
+def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> list[Clip]:
+    """Clips of a video file, or of a folder.
+
+    Parameters
+    ----------
+    source : str or path
+        A video; a folder of images, which are the frames of one clip; or a folder of such folders
+        and of videos, such as ``Train`` and ``Test`` of the UCSD data sets. Folders whose name
+        ends in ``_gt`` hold masks, and are left out.
+    size : int or (height, width), optional
+        Scales the frames to cover it, cropped at the center.
+
+    Raises
+    ------
+    NearfarError
+        There is nothing of the kind.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        if path.suffix.lower() not in VIDEO_ENDINGS:
+            raise NearfarError(
+                f"{str(source)!r} is not named like a video: expected "
+                f"{', '.join(sorted(VIDEO_ENDINGS))}, or a folder"
+            )
+        return [VideoClip(path, size)]
+    if not path.is_dir():
+        raise NearfarError(f"{str(source)!r} does not exist: expected a video or a folder")
+    if image_files(path):
+        return [FolderClip(path, size)]
+    clips: list[Clip] = []
+    for inner in _visible(path):
+        if inner.is_dir() and not inner.name.endswith(MASKS) and image_files(inner):
+            clips.append(FolderClip(inner, size))
+        elif inner.suffix.lower() in VIDEO_ENDINGS:
+            clips.append(VideoClip(inner, size))
+    if not clips:
+        raise NearfarError(
+            f"{str(source)!r} holds no frames: expected images, folders of images, or videos"
+        )
+    return clips
+
+
+def read_masks(clip: Clip, folder: Path | None = None, size: Size | None = None) -> Masks | None:
+    """Read what is abnormal in each frame of a clip, bool[n, h, w].
+
+    Parameters
+    ----------
+    clip : Clip
+        The frames.
+    folder : Path, optional
+        Images that are not black where something is abnormal, one a frame, in the natural order
+        of their names. If not given, the folder beside that of the frames, whose name ends in
+        ``_gt``; None is returned if there is none.
+    size : int or (height, width), optional
+        As the clip was opened with.
+
+    Raises
+    ------
+    NearfarError
+        Their number is not that of the frames, or one cannot be read or is of another size.
+    """
+    if folder is None:
+        if not isinstance(clip, FolderClip) or not clip.files:
+            return None
+        frames = clip.files[0].parent
+        folder = frames.with_name(frames.name + MASKS)
+        if not folder.is_dir():
+            return None
+    masks = FolderClip(folder, size)
+    if clip.total is not None and masks.total != clip.total:
+        raise NearfarError(
+            f"{str(folder)!r} holds {masks.total} masks, {clip.name!r} {clip.total} frames: "
+            "expected a mask for each frame"
+        )
+    read = [frame.pixels > 0 for frame in masks]
+    if masks.skipped:
+        raise NearfarError(f"a mask cannot be read, {masks.skipped[0]}: mend it")
+    return np.stack(read)
+
+
+def as_frames(stream: Iterable[npt.ArrayLike | None]) -> Iterator[Frame]:
+    """Check the frames of a stream, and make them gray.
+
+    Parameters
+    ----------
+    stream : iterable of arrays
+        uint8[h, w] or, in color, uint8[h, w, 3]; None for a frame that was lost.
+
+    Raises
+    ------
+    NearfarError
+        One is something else.
+    """
+    for number, given in enumerate(stream):
+        if given is None:
+            continue
+        pixels = np.asarray(given)
+        if pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (3,)) or pixels.ndim < 2:
+            raise NearfarError(
+                f"frame {number} is {pixels.dtype}{list(pixels.shape)}: expected uint8[h, w], or "
+                "uint8[h, w, 3] in color"
+            )
+        if pixels.ndim == 3:
+            pixels = np.rint(pixels @ np.array(LUMINANCE)).astype(np.uint8)
+        yield Frame(number, pixels)
+
+
+def scale(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Scale an image, uint8[h, w], to cover a size, cropped at the center."""
+    from PIL import ImageOps
+
+    fitted = ImageOps.fit(Image.fromarray(pixels), size[::-1], Image.Resampling.BILINEAR)
+    return np.array(fitted)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Files of a folder that are named like images, in the natural order of their names."""
+    return [path for path in _visible(folder) if path.suffix.lower() in endings()]
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What a folder holds and does not hide, 2 before 10."""
+    inside = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(inside, key=lambda path: _natural(path.name))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts numbers inside of names by their value."""
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

@@ -222,6 +222,21 @@ def read_run(
     return TrainedRun(folder, config, autoencoder.eval(), pretrained.eval(), codes)
 
 
+def read_network(folder: Path) -> Autoencoder:
+    """Read the trained network of a finished run whose codes need not be there.
+
+    Raises
+    ------
+    NearfarError
+        As `read_run`.
+    """
+    config = read_config(folder)
+    network = build(config, None, None, where=folder)
+    tensors, _ = _read_tensors(folder / MODEL)
+    load_weights(network, tensors, "autoencoder.", folder)
+    return network.eval()
+
+
 def build(
     config: RunConfig,
     encoder: nn.Module | None,

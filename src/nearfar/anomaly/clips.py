@@ -24,6 +24,9 @@ MASKS = "_gt"
 #: Brightness of red, green and blue (ITU-R BT.601), as PIL has it.
 LUMINANCE = (0.299, 0.587, 0.114)
 
+#: Frames a second where nothing says how many.
+USUAL_RATE = 10.0
+
 Pixels = npt.NDArray[np.uint8]
 Masks = npt.NDArray[np.bool_]
 
@@ -47,12 +50,15 @@ class Clip(Iterable[Frame]):
         What messages and results call it.
     total : int or None
         How many frames there are, damaged ones included, if that is known beforehand.
+    rate : float
+        Frames a second, as far as it is known.
     skipped : list of str
         One line for each frame that could not be read in the latest iteration, with the reason.
     """
 
     name: str
     total: int | None = None
+    rate: float = USUAL_RATE
 
     def __init__(self, size: Size | None = None) -> None:
         self.size = check_size(size)
@@ -141,6 +147,7 @@ class VideoClip(Clip):
                     f"{str(self.path)!r} has frames of {stream.width}x{stream.height} pixels: "
                     f"expected at most {Image.MAX_IMAGE_PIXELS} in all"
                 )
+            self.rate = float(stream.average_rate or USUAL_RATE)
             yield from self._decode(container, stream)
 
     def _decode(self, container: Any, stream: Any) -> Iterator[Pixels | UnreadableError]:

@@ -78,6 +78,12 @@ class Grid:
         shape = len(frames), -1, self.patch, self.patch
         return np.ascontiguousarray(chosen.reshape(shape).swapaxes(0, 1))
 
+    def cut_one(self, frames: Pixels, number: int) -> Pixels:
+        """Cut one of these patches, uint8[t, p, p]."""
+        row, column = divmod(number, self.shape[1])
+        top, left = self.tops[row], self.lefts[column]
+        return frames[:, top : top + self.patch, left : left + self.patch]
+
     def means(self, image: Map) -> Map:
         """Mean of an image, float[h, w], in each patch, float32[rows, columns]."""
         sums = np.pad(image, ((1, 0), (1, 0))).cumsum(0, dtype=np.float64).cumsum(1)
@@ -92,12 +98,10 @@ class Grid:
         return scores[rows[:, None], columns]
 
 
-def windows(frames: Iterable[Frame], length: int, name: str = "the stream") -> Iterator[
-    tuple[int, Pixels]
-]:
-    """Group each frame with those before it.
-
-    The first frames, which have too few before them, are grouped with the first of all repeated.
+def windows(
+    frames: Iterable[Frame], length: int, name: str = "the stream"
+) -> Iterator[tuple[int, Pixels]]:
+    """Group each frame with those before it; the first frames share the first whole window.
 
     Yields
     ------
@@ -127,7 +131,6 @@ def windows(frames: Iterable[Frame], length: int, name: str = "the stream") -> I
             waiting.append(frame.number)
             continue
         window = np.stack([frame.pixels for frame in recent])
-        # The frames before the first whole window are judged by it.
         for number in (*waiting, frame.number):
             yield number, window
         waiting.clear()

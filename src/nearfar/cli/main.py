@@ -13,6 +13,7 @@ from cyclopts import App, CoercionError, CycloptsError, Parameter, Token, conver
 from cyclopts.config import Dict
 
 import nearfar
+from nearfar.cli.anomaly import anomaly
 from nearfar.cli.demo import demo
 from nearfar.cli.denoise import denoise
 from nearfar.cli.encode import encode
@@ -50,6 +51,7 @@ app = App(
 )
 for command in (demo, train, encode, reconstruct, denoise, inpaint, neighbors, evaluate, report):
     app.command(command)
+app.command(anomaly)
 app.command(reproduce)
 
 

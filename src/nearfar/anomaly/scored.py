@@ -1,0 +1,138 @@
+"""Scoring whole clips into a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from nearfar.anomaly.clips import Clip, Masks, read_masks
+from nearfar.anomaly.detector import Detector
+from nearfar.anomaly.judging import Judge
+from nearfar.anomaly.metrics import per_region_overlap
+from nearfar.anomaly.results import (
+    Alerts,
+    Seen,
+    Worst,
+    open_video,
+    overlay,
+    watch,
+    write_picture,
+    write_scores,
+)
+from nearfar.errors import NearfarError
+from nearfar.files import claim_output, write_json
+from nearfar.progress import Track, silent
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What scoring found.
+
+    Attributes
+    ----------
+    frames : int
+        How many were scored.
+    alerts : list of dict
+        The abnormal spans, as in ``alerts.json``.
+    skipped : list of str
+        One line for each damaged frame.
+    quality : dict or None
+        Measures by the masks, if there are any; None stands for what is undefined.
+    """
+
+    frames: int
+    alerts: list[dict[str, Any]]
+    skipped: list[str]
+    quality: dict[str, Any] | None
+
+
+def score_clips(
+    detector: Detector,
+    clips: Sequence[Clip],
+    out: Path,
+    *,
+    masks: Path | None = None,
+    format: Literal["csv", "parquet"] = "csv",
+    overwrite: bool = False,
+    track: Track = silent,
+) -> Summary:
+    """Score clips, and write scores, alerts, heat maps and the worst frames.
+
+    Raises
+    ------
+    NearfarError
+        If the clips or masks cannot be used, or the folder is taken.
+    """
+    claim_output(out, overwrite=overwrite, folder=True)
+    if masks is not None and len(clips) != 1:
+        raise NearfarError(f"masks for {len(clips)} clips: expected one folder of frames")
+    (out / "worst").mkdir(parents=True, exist_ok=True)
+    (out / "heat").mkdir(exist_ok=True)
+    alerts, worst, judge = Alerts(detector.threshold), Worst(), Judge()
+    rows: list[tuple[str, int, float, bool]] = []
+    skipped: list[str] = []
+    pairs: list[tuple[Any, Masks]] = []
+    judged = False
+    stills = detector.config.frames == 1
+    for clip in track(clips, "scoring", len(clips)):
+        known = read_masks(clip, masks, clip.size)
+        with ExitStack() as stack:
+            video = None if stills else stack.enter_context(_video_of(clip, out))
+            for seen in watch(detector, clip):
+                number, score = seen.scored.number, seen.scored.score
+                rows.append((clip.name, number, score, alerts.add(clip.name, number, score)))
+                worst.add(seen)
+                picture = _picture(detector, seen)
+                if video is None:
+                    write_picture(out / "heat" / f"{clip.name}-{number:05}.png", picture)
+                else:
+                    video.add(picture)
+                if known is not None:
+                    judged = True
+                    heat, mask = detector.grid.spread(seen.scored.heat), _mask_of(known, seen)
+                    judge.add(clip.name, score, heat, mask)
+                    if stills:
+                        pairs.append((heat, mask))
+        skipped += clip.skipped
+    for place, seen in enumerate(worst.frames, start=1):
+        name = f"{place:02}-{seen.clip}-{seen.scored.number:05}.png"
+        write_picture(out / "worst" / name, _picture(detector, seen))
+    write_scores(out / f"scores.{format}", rows)
+    quality = judge.result() if judged else None
+    if quality is not None and stills:
+        quality["pro"] = per_region_overlap(*zip(*pairs, strict=True))
+    write_json(
+        out / "alerts.json",
+        {
+            "threshold": detector.threshold,
+            "false_alarms": detector.config.false_alarms,
+            "alerts": alerts.to_list(),
+            "skipped": skipped,
+        },
+    )
+    if quality is not None:
+        write_json(out / "quality.json", quality)
+    return Summary(len(rows), alerts.to_list(), skipped, quality)
+
+
+def _video_of(clip: Clip, out: Path) -> Any:
+    return open_video(out / "heat" / f"{Path(clip.name).stem}.mp4", clip.rate)
+
+
+def _picture(detector: Detector, seen: Seen) -> Any:
+    return overlay(seen.pixels, detector.grid.spread(seen.scored.heat), detector.threshold)
+
+
+def _mask_of(masks: Masks, seen: Seen) -> Masks:
+    """The mask of a frame."""
+    if seen.scored.number >= len(masks) or masks[0].shape != seen.pixels.shape:
+        raise NearfarError(
+            f"{seen.clip!r} has frame {seen.scored.number} of shape {seen.pixels.shape}, its masks "
+            f"are {len(masks)} of shape {masks[0].shape}: expected one of the same shape for each"
+        )
+    return np.asarray(masks[seen.scored.number])

@@ -1,0 +1,249 @@
+"""Learning what normal motion is, from its opposite: the same patches played too fast, or grown.
+
+Nothing abnormal is needed to make abnormal samples of what is normal: every second or third frame
+of a clip shows its people at two and three times their speed, and the middle of a patch scaled up
+shows them too large [1]_. A small network learns to tell these far ends from the patches as they
+are, knowing in which row of the image they lie; what it finds fast or large in a new clip is
+abnormal.
+
+References
+----------
+.. [1] M. Astrid et al., "Synthetic temporal anomaly guided end-to-end video anomaly detection",
+   ICCV workshops 2021: skipped frames as anomalies, there for an autoencoder.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, interpolate
+
+from nearfar.anomaly.clips import Clip, Pixels
+from nearfar.anomaly.patches import Grid, Map
+from nearfar.data import to_unit
+from nearfar.errors import NearfarError
+from nearfar.progress import Track, silent
+
+#: Patches are seen at half their size.
+SHRINK = 2
+#: Mean change of the middle of a patch, in gray levels, from which on it is taken to move.
+MOVING = 4 / 255
+#: How many times too fast the fast patches are, and how many times too large the grown ones.
+SPEEDS = (2, 3)
+GROWTH = (1.6, 2.2)
+#: The share of abnormal samples that are grown; the others are fast.
+GROWN = 0.25
+#: Samples of each kind, normal and abnormal, and how they are learned.
+SAMPLES = 24_000
+EPOCHS, BATCH, RATE, DECAY = 6, 256, 2e-3, 0.01
+WIDTHS = (24, 32, 48, 64)
+#: The lowest score, in log odds, and that of patches that do not move.
+LOWEST = -8.0
+#: Patches drawn from the same window.
+TOGETHER = 24
+
+
+class TempoNet(nn.Module):
+    """Log odds that a patch is faster or larger than normal.
+
+    Parameters
+    ----------
+    frames : int
+        Consecutive frames of a patch, at least 2.
+    side : int
+        Side of a patch in pixels, after halving.
+    """
+
+    def __init__(self, frames: int, side: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inner = 2 * frames  # the frames, their differences, and the place
+        for i, outer in enumerate(WIDTHS):
+            stride = 1 if i == 0 else 2
+            layers += [
+                nn.Conv2d(inner, outer, 3, stride=stride, padding=1, bias=False),
+                nn.BatchNorm2d(outer),
+                nn.ReLU(),
+            ]
+            side = -(-side // stride)
+            inner = outer
+        self.layers = nn.Sequential(
+            *layers,
+            nn.Flatten(),
+            nn.Dropout(0.3),
+            nn.Linear(inner * side**2, 64),
+            nn.ReLU(),
+            nn.Linear(64, 1),
+        )
+
+    def forward(self, patches: Tensor, rows: Tensor) -> Tensor:
+        """From float[b, t, s, s], and how far down they lie, float[b] in 0…1, to float[b]."""
+        centered = patches - patches.mean((1, 2, 3), keepdim=True)
+        changes = 3 * (centered[:, 1:] - centered[:, :-1])
+        places = (rows - 0.5)[:, None, None, None].expand(-1, 1, *patches.shape[2:])
+        odds: Tensor = self.layers(torch.cat([centered, changes, places], dim=1))
+        return odds[:, 0]
+
+
+class Tempo:
+    """Scores moving patches by a trained `TempoNet`, in log odds above the lowest."""
+
+    def __init__(self, network: TempoNet) -> None:
+        self.network = network.eval()
+
+    @torch.no_grad()
+    def __call__(self, window: Pixels, grid: Grid) -> Map:
+        """See `nearfar.anomaly.scoring.Scorer`."""
+        patches = halved(torch.from_numpy(grid.cut(window)))
+        scores = torch.zeros(len(patches))
+        moving = moves(patches).nonzero()[:, 0]
+        if len(moving):
+            rows = torch.from_numpy(places(grid).repeat(grid.shape[1])).float()
+            odds = self.network(patches[moving], rows[moving])
+            scores[moving] = (odds - LOWEST).clamp(min=0)
+        return scores.view(grid.shape).numpy()
+
+
+def halved(patches: Tensor) -> Tensor:
+    """Patches as the network sees them: uint8[b, t, p, p] to float32[b, t, p / 2, p / 2]."""
+    return avg_pool2d(to_unit(patches), SHRINK)
+
+
+def moves(patches: Tensor) -> Tensor:
+    """Whether the middle of each patch changes between the last two frames, bool[b]."""
+    side = patches.shape[-1]
+    middle = slice(side // 4, side - side // 4)
+    change = (patches[:, -1] - patches[:, -2])[:, middle, middle].abs()
+    return change.mean((1, 2)) > MOVING
+
+
+def places(grid: Grid) -> npt.NDArray[np.float64]:
+    """How far down the middle of each row of patches lies, float[rows] in 0…1."""
+    return (grid.tops + grid.patch / 2) / grid.size[0]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Patches to learn from: uint8[n, t, p, p], how far down they lie, and which are abnormal."""
+
+    patches: Tensor
+    rows: Tensor
+    abnormal: Tensor
+
+
+def sample(
+    clips: Sequence[Clip], grid: Grid, frames: int, seed: int, count: int = SAMPLES
+) -> Samples:
+    """Draw moving patches of normal clips, as they are, played too fast, and grown.
+
+    The clips are read once; as many windows as are needed are drawn from each.
+
+    Raises
+    ------
+    NearfarError
+        If nothing moves in the clips.
+    """
+    generator = np.random.default_rng(seed)
+    kinds = ("normal", "fast", "grown")
+    most = {"normal": count, "fast": round(count * (1 - GROWN)), "grown": round(count * GROWN)}
+    pools: dict[str, list[tuple[Pixels, float]]] = {kind: [] for kind in kinds}
+    seen = dict.fromkeys(kinds, 0)
+    middle_rows = places(grid).repeat(grid.shape[1])
+
+    def keep(kind: str, patch: Pixels, row: float) -> None:
+        """Keep each of all that are offered with the same probability (reservoir sampling)."""
+        seen[kind] += 1
+        if len(pools[kind]) < most[kind]:
+            pools[kind].append((patch, row))
+        elif (place := int(generator.integers(seen[kind]))) < most[kind]:
+            pools[kind][place] = (patch, row)
+
+    longest = (frames - 1) * max(SPEEDS) + 1
+    for clip in clips:
+        recent: deque[Pixels] = deque(maxlen=longest)
+        for frame in clip:
+            recent.append(frame.pixels)
+            if len(recent) < 2:
+                continue
+            # Whether it moves is judged at the true speed, for all kinds alike.
+            change = np.abs(recent[-1].astype(np.int16) - recent[-2]).astype(np.float32)
+            moving = np.flatnonzero(_middle_means(change, grid) > MOVING * 255)
+            for kind in kinds:
+                step = int(generator.choice(SPEEDS)) if kind == "fast" else 1
+                if len(recent) < (frames - 1) * step + 1:
+                    continue
+                window = np.stack([recent[-1 - i * step] for i in reversed(range(frames))])
+                for chosen in generator.permutation(moving)[:TOGETHER]:
+                    patch = grid.cut_one(window, int(chosen))
+                    if kind == "grown":
+                        patch = _grown(patch, generator.uniform(*GROWTH))
+                    if generator.random() < 0.5:
+                        patch = patch[:, :, ::-1]
+                    keep(kind, np.ascontiguousarray(patch), middle_rows[chosen])
+    if not all(pools.values()):
+        raise NearfarError(
+            "nothing moves in the normal clips, or they are shorter than "
+            f"{longest} frames: expected some normal motion to learn from"
+        )
+    drawn = [item for kind in kinds for item in pools[kind]]
+    return Samples(
+        torch.from_numpy(np.stack([patch for patch, _ in drawn])),
+        torch.tensor([row for _, row in drawn], dtype=torch.float32),
+        torch.tensor([kind != "normal" for kind in kinds for _ in pools[kind]]),
+    )
+
+
+def train_tempo(
+    samples: Samples, seed: int, epochs: int = EPOCHS, track: Track = silent
+) -> TempoNet:
+    """Learn to tell normal samples from abnormal ones."""
+    frames, side = samples.patches.shape[1], samples.patches.shape[2] // SHRINK
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = TempoNet(frames, side)
+        optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=DECAY)
+        count = len(samples.patches)
+        steps = epochs * -(-count // BATCH)
+        rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps)
+        for rows in track(_batches(count, epochs), "learning motion", steps):
+            odds = network(halved(samples.patches[rows]), samples.rows[rows])
+            loss = binary_cross_entropy_with_logits(odds, samples.abnormal[rows].float())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            rates.step()
+    return network.eval()
+
+
+def _batches(count: int, epochs: int) -> Iterator[Tensor]:
+    for _ in range(epochs):
+        yield from torch.randperm(count).split(BATCH)
+
+
+def _middle_means(change: Map, grid: Grid) -> Map:
+    """Mean change of the middle of each patch, float32[rows · columns]."""
+    quarter = grid.patch // 4
+    inner = Grid(change[quarter:-quarter, quarter:-quarter].shape, grid.patch - 2 * quarter, 1)
+    means = inner.means(change[quarter:-quarter, quarter:-quarter])
+    return means[grid.tops[:, None], grid.lefts].ravel()
+
+
+def _grown(patch: Pixels, factor: float) -> Pixels:
+    """Scale up the middle of a patch, uint8[t, p, p]."""
+    side = patch.shape[-1]
+    kept = max(2, round(side / factor))
+    start = (side - kept) // 2
+    middle = patch[:, start : start + kept, start : start + kept]
+    larger = interpolate(
+        torch.from_numpy(middle[None].astype(np.float32)),
+        (side, side),
+        mode="bilinear",
+        align_corners=False,
+    )
+    return larger[0].round().to(torch.uint8).numpy()

@@ -1,0 +1,136 @@
+"""``nearfar anomaly``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from nearfar.cli.options import Overwrite, Seed, bars
+
+anomaly = App(
+    name="anomaly",
+    help=(
+        "Find what is not normal, in video and in photographs.\n\n"
+        "A detector is fitted to normal frames alone, and scores new ones."
+    ),
+)
+
+Size = Annotated[
+    tuple[int, int] | None,
+    Parameter(help="HEIGHT WIDTH that frames are scaled to; as they are if not given."),
+]
+
+
+@anomaly.command
+def fit(
+    frames: str,
+    *,
+    out: Annotated[Path, Parameter(help="The folder to keep the detector in.")],
+    setting: Literal["video", "paper", "stills"] = "video",
+    size: Size = None,
+    false_alarms: float = 0.01,
+    weights: tuple[float, float, float] = (0.6, 0.4, 0.0),
+    pretrain_epochs: int = 5,
+    epochs: int = 5,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fit a detector to normal frames.
+
+    Every fourth clip, or of fewer clips the last quarter of each, is not learned from: there, the
+    threshold is taken.
+
+    **For example**
+
+        nearfar anomaly fit UCSDped2/Train --out run
+        nearfar anomaly fit camera.mp4 --out run
+        nearfar anomaly fit good_products --out run --setting stills --size 256 256
+
+    Parameters
+    ----------
+    frames
+        A video, a folder of images, which are its frames in the natural order of their names, or
+        a folder of such folders and videos.
+    setting
+        video looks for what moves too fast or is too large; paper for patches of single frames
+        that are badly reconstructed; stills for patches of single images that are unlike normal
+        ones.
+    false_alarms
+        The share of normal frames, not learned from, that the threshold calls abnormal.
+    weights
+        OWN NEAR FAR of the objective, for paper and stills.
+    pretrain_epochs
+        Epochs of the plain autoencoder, for paper and stills.
+    epochs
+        Epochs of the relations, for paper and stills.
+    """
+    from nearfar.anomaly import DetectorConfig, fit_detector, open_clips
+    from nearfar.training.config import TrainConfig
+
+    made = {"video": DetectorConfig, "paper": DetectorConfig.paper, "stills": DetectorConfig.stills}
+    config = made[setting](false_alarms=false_alarms)
+    training = TrainConfig(
+        weights=weights, pretrain_epochs=pretrain_epochs, epochs=epochs, seed=seed
+    )
+    clips = open_clips(frames, size=size)
+    detector = fit_detector(clips, out, config, training, overwrite=overwrite, track=bars())
+    _tell_skipped([line for clip in clips for line in clip.skipped])
+    print(f"the detector is in {out}; a frame is abnormal above {detector.threshold:.4g}")
+
+
+@anomaly.command
+def score(
+    run: Annotated[Path, Parameter(help="A folder from nearfar anomaly fit.")],
+    frames: str,
+    *,
+    out: Annotated[Path, Parameter(help="The folder to write to.")],
+    size: Size = None,
+    masks: Path | None = None,
+    format: Literal["csv", "parquet"] = "csv",
+    overwrite: Overwrite = False,
+) -> None:
+    """Score frames, and show where and when they are not normal.
+
+    Writes a score for each frame, alerts.json with the start and end of each abnormal span, the
+    worst frames, and heat maps: a video for each clip or, if the detector looks at single images,
+    a picture for each. If masks are there, judges the scores by them.
+
+    **For example**
+
+        nearfar anomaly score run UCSDped2/Test --out scored
+        nearfar anomaly score run camera.mp4 --out scored
+
+    Parameters
+    ----------
+    frames
+        As for fit.
+    masks
+        A folder of images, one a frame, that are not black where something is abnormal; for a
+        single folder of frames. If not given, the folder beside that of the frames whose name
+        ends in _gt, if there is one.
+    format
+        Of the scores.
+    """
+    from nearfar.anomaly import open_clips, read_detector
+    from nearfar.anomaly.scored import score_clips
+
+    detector = read_detector(run)
+    clips = open_clips(frames, size=size)
+    summary = score_clips(
+        detector, clips, out, masks=masks, format=format, overwrite=overwrite, track=bars()
+    )
+    _tell_skipped(summary.skipped)
+    print(f"{summary.frames} frames, {len(summary.alerts)} abnormal spans; all is in {out}")
+    for name, value in (summary.quality or {}).items():
+        print(f"{name}: {'undefined' if value is None else value}")
+
+
+def _tell_skipped(skipped: list[str], shown: int = 5) -> None:
+    import sys
+
+    for line in skipped[:shown]:
+        print(f"skipped {line}", file=sys.stderr)
+    if len(skipped) > shown:
+        print(f"skipped {len(skipped)} frames in all", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -113,13 +113,19 @@ class DetectorConfig:
     @classmethod
     def stills(cls, **choices: Any) -> DetectorConfig:
         """Make a setting for photographs, each on its own: distance of overlapping patches."""
-        stills = {"parts": ("codes",), "patch": 32, "stride": 8, "frames": 1, "smoothing": 0.0}
+        stills: dict[str, Any] = {
+            "parts": ("codes",),
+            "patch": 32,
+            "stride": 8,
+            "frames": 1,
+            "smoothing": 0.0,
+        }
         return cls(**(stills | choices))
 
     @classmethod
     def paper(cls, **choices: Any) -> DetectorConfig:
         """Make the paper's setting: 30×30 patches of single frames, reconstruction error (§4.5)."""
-        paper = {
+        paper: dict[str, Any] = {
             "parts": ("reconstruction",),
             "patch": 30,
             "stride": 30,
@@ -391,15 +397,16 @@ def _read_tempo(folder: Path, config: DetectorConfig) -> TempoNet:
 
 def _scorers(config: DetectorConfig, folder: Path, bank: Tensor | None) -> list[Scorer]:
     """Make a scorer for each part, with the network of the folder if any needs it."""
-    network = None
-    if config.encodes:
-        network = artifacts.read_network(folder / NETWORK)
-    made: dict[Part, Callable[[], Scorer]] = {
-        "reconstruction": lambda: ReconstructionError(network),
-        "codes": lambda: CodeDistance(network.encoder, bank),
-        "tempo": lambda: Tempo(_read_tempo(folder, config)),
-    }
-    return [made[part]() for part in config.parts]
+    scorers: list[Scorer] = []
+    network = artifacts.read_network(folder / NETWORK) if config.encodes else None
+    for part in config.parts:
+        if part == "tempo":
+            scorers.append(Tempo(_read_tempo(folder, config)))
+        elif part == "reconstruction" and network is not None:
+            scorers.append(ReconstructionError(network))
+        elif network is not None and bank is not None:
+            scorers.append(CodeDistance(network.encoder, bank))
+    return scorers
 
 
 def _write(folder: Path, detector: Detector, bank: Tensor | None) -> None:

@@ -186,4 +186,5 @@ def _keys(scores: Scores) -> npt.NDArray[np.uint32]:
     """The upper bits of float32 numbers, in the order of the numbers."""
     bits = np.ascontiguousarray(scores, np.float32).view(np.uint32)
     negative = bits >> 31 == 1
-    return np.where(negative, ~bits, bits | 0x80000000) >> (32 - KEY_BITS)
+    ordered = np.where(negative, ~bits, bits | np.uint32(0x80000000))
+    return (ordered >> np.uint32(32 - KEY_BITS)).astype(np.uint32)

@@ -198,7 +198,7 @@ def _starts(length: int, patch: int, stride: int) -> Places:
     return np.unique(np.append(np.arange(0, last + 1, stride), last))
 
 
-def _nearest(centers: npt.NDArray[np.float64], length: int) -> Places:
+def _nearest(centers: npt.NDArray[np.floating], length: int) -> Places:
     """Which of the sorted centers is nearest to each of so many pixels."""
     between = (centers[1:] + centers[:-1]) / 2
     return np.searchsorted(between, np.arange(length))

@@ -142,7 +142,8 @@ class VideoWriter:
     """Frames in, an MP4 file out."""
 
     def __init__(self, container: Any, rate: float) -> None:
-        self._container, self._rate, self._stream = container, rate, None
+        self._container, self._rate = container, rate
+        self._stream: Any = None
         self._av = require("av", extra="video")
 
     def add(self, picture: npt.NDArray[np.uint8]) -> None:
@@ -169,8 +170,10 @@ class VideoWriter:
 def open_video(path: Path, rate: float) -> Iterator[VideoWriter]:
     """Open a video to write, which is there when it is complete."""
     av = require("av", extra="video")
-    with atomic_path(path) as temporary:
-        with av.open(str(temporary), "w", format="mp4") as container:
-            writer = VideoWriter(container, rate)
-            yield writer
-            writer.finish()
+    with (
+        atomic_path(path) as temporary,
+        av.open(str(temporary), "w", format="mp4") as container,
+    ):
+        writer = VideoWriter(container, rate)
+        yield writer
+        writer.finish()

@@ -105,7 +105,8 @@ def score_clips(
     write_scores(out / f"scores.{format}", rows)
     quality = judge.result() if judged else None
     if quality is not None and stills:
-        quality["pro"] = per_region_overlap(*zip(*pairs, strict=True))
+        heats, truths = zip(*pairs, strict=True)
+        quality["pro"] = per_region_overlap(heats, truths)
     write_json(
         out / "alerts.json",
         {

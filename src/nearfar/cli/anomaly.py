@@ -69,8 +69,10 @@ def fit(
     from nearfar.anomaly import DetectorConfig, fit_detector, open_clips
     from nearfar.training.config import TrainConfig
 
-    made = {"video": DetectorConfig, "paper": DetectorConfig.paper, "stills": DetectorConfig.stills}
-    config = made[setting](false_alarms=false_alarms)
+    if setting == "video":
+        config = DetectorConfig(false_alarms=false_alarms)
+    else:
+        config = getattr(DetectorConfig, setting)(false_alarms=false_alarms)
     training = TrainConfig(
         weights=weights, pretrain_epochs=pretrain_epochs, epochs=epochs, seed=seed
     )

@@ -1,0 +1,306 @@
+"""Detectors: learned, kept, read back, and run over clips; what the commands write."""
+
+from __future__ import annotations
+
+import csv
+import json
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nearfar.anomaly import (
+    DetectorConfig,
+    as_frames,
+    fit_detector,
+    open_clips,
+    read_detector,
+    tempo,
+)
+from nearfar.anomaly.detector import split_clips
+from nearfar.anomaly.results import Alerts, Worst, overlay
+from nearfar.anomaly.scoring import CodeDistance, Numbered, PlaceScale, smoothed
+from nearfar.cli import main
+from nearfar.errors import NearfarError
+from nearfar.training.config import TrainConfig
+
+SMALL = DetectorConfig(patch=16, stride=8, frames=3, smoothing=1.0)
+QUICK = TrainConfig(pretrain_epochs=1, epochs=1, batch_size=32, code_size=8, device="cpu")
+
+
+def scene(speed: float, frames: int = 40, seed: int = 0) -> np.ndarray:
+    """Bright blocks that walk over a noisy ground."""
+    generator = np.random.default_rng(seed)
+    ground = generator.integers(40, 60, (48, 64)).astype(np.uint8)
+    clip = np.repeat(ground[None], frames, axis=0)
+    for row in (6, 26):
+        start = generator.integers(64)
+        for number in range(frames):
+            left = int(start + speed * number) % 56
+            clip[number, row : row + 12, left : left + 6] = 220
+    return clip
+
+
+def write_clip(folder: Path, clip: np.ndarray) -> Path:
+    folder.mkdir(parents=True)
+    for number, pixels in enumerate(clip):
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def normal(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("normal")
+    for number in range(4):
+        write_clip(root / f"Train{number}", scene(1, seed=number))
+    return root
+
+
+@pytest.fixture(scope="module")
+def abnormal(tmp_path_factory) -> Path:
+    """Normal for 30 frames, and then too fast; and the masks."""
+    root = tmp_path_factory.mktemp("abnormal")
+    clip = np.concatenate([scene(1, 30, seed=9), scene(3, 30, seed=9)])
+    masks = np.zeros(clip.shape, np.uint8)
+    masks[30:] = (clip[30:] == 220) * 255
+    write_clip(root / "Test1", clip)
+    write_clip(root / "Test1_gt", masks)
+    return root
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory, normal) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "detector"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempo, "EPOCHS", 6)
+        fit_detector(open_clips(normal), folder, SMALL, QUICK)
+    return folder
+
+
+def scores_of(folder: Path, frames) -> np.ndarray:
+    return np.array([scored.score for scored in read_detector(folder).score(frames)])
+
+
+def test_what_is_too_fast_is_found(fitted, abnormal):
+    scores = scores_of(fitted, open_clips(abnormal)[0])
+    assert len(scores) == 60
+    assert np.median(scores[34:]) > scores[:26].max()
+
+
+def test_a_stream_is_scored_as_it_comes_and_like_a_folder(fitted, abnormal):
+    (clip,) = open_clips(abnormal)
+    frames = np.stack([frame.pixels for frame in clip])
+    taken = 0
+
+    def stream():
+        nonlocal taken
+        for pixels in frames:
+            taken += 1
+            yield pixels
+
+    detector = read_detector(fitted)
+    scores = []
+    for scored in detector.score(as_frames(stream())):
+        scores.append(scored.score)
+        assert taken <= scored.number + 2 * SMALL.smoothing + SMALL.frames
+    np.testing.assert_array_equal(scores, scores_of(fitted, clip))
+
+
+def test_an_endless_stream_is_scored(fitted):
+    clip = scene(1)
+    endless = as_frames(clip[number % 40] for number in count())
+    scored = read_detector(fitted).score(endless)
+    assert [next(scored).number for _ in range(100)] == list(range(100))
+
+
+def test_fitting_again_gives_the_same(fitted, normal, abnormal, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempo, "EPOCHS", 6)
+    made = fit_detector(open_clips(normal), tmp_path / "again", SMALL, QUICK)
+    assert made.threshold == read_detector(fitted).threshold
+    (clip,) = open_clips(abnormal)
+    again = [scored.score for scored in made.score(clip)]
+    np.testing.assert_array_equal(again, scores_of(fitted, clip))
+
+
+def test_the_threshold_lets_the_stated_share_of_normal_frames_pass(fitted, normal):
+    detector = read_detector(fitted)
+    kept = open_clips(normal)[3]
+    assert (scores_of(fitted, kept) > detector.threshold).mean() <= SMALL.false_alarms
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        DetectorConfig.paper(patch=16, stride=16),
+        DetectorConfig.stills(patch=16, bank_size=50),
+        DetectorConfig(parts=("codes", "reconstruction"), patch=16, frames=2, by_place=True),
+    ],
+    ids=["paper", "stills", "both"],
+)
+def test_detectors_with_an_autoencoder(config, normal, abnormal, tmp_path):
+    made = fit_detector(open_clips(normal), tmp_path / "run", config, QUICK)
+    (clip,) = open_clips(abnormal)
+    scores = [scored.score for scored in made.score(clip)]
+    np.testing.assert_array_equal(scores, scores_of(tmp_path / "run", clip))
+    assert np.isfinite(scores).all()
+    assert min(scores) >= 0
+    assert not list((tmp_path / "run").rglob("*.npy"))
+
+
+def test_a_normal_code_has_no_distance():
+    encoder = torch.nn.Flatten()
+    window = np.random.default_rng(0).integers(0, 256, (1, 16, 16), dtype=np.uint8)
+    from nearfar.anomaly.patches import Grid
+
+    grid = Grid((16, 16), 8, 8)
+    bank = torch.from_numpy(grid.cut(window)).float().flatten(1) / 255
+    np.testing.assert_allclose(CodeDistance(encoder, bank)(window, grid), 0, atol=1e-2)
+    moved = CodeDistance(encoder, bank[:1] + 1)(window, grid)
+    assert moved[0, 0] == pytest.approx(8, rel=1e-4)
+
+
+def test_smoothing_is_a_gaussian_average_and_keeps_constants():
+    maps = [Numbered(number, np.full((1, 1), 7.0)) for number in range(9)]
+    assert [m.scores.item() for m in smoothed(maps, 2)] == pytest.approx([7.0] * 9)
+    peak = [Numbered(n, np.full((1, 1), float(n == 4))) for n in range(9)]
+    found = [m.scores.item() for m in smoothed(peak, 1)]
+    weights = np.exp(-0.5 * np.arange(-2, 3) ** 2)
+    np.testing.assert_allclose(found[2:7], weights / weights.sum())
+    assert [m.number for m in smoothed(peak, 1)] == list(range(9))
+    assert [m.scores.item() for m in smoothed(peak, 0)] == [float(n == 4) for n in range(9)]
+
+
+def test_scores_are_relative_to_their_row():
+    generator = np.random.default_rng(0)
+    far = generator.exponential(size=(500, 1, 20, 10)).astype(np.float32)
+    far[:, :, 10:] *= 3
+    scaled = np.stack([PlaceScale.fit(far)(m) for m in far])
+    assert scaled[:, 0, 15:].mean() == pytest.approx(scaled[:, 0, :5].mean(), rel=0.1)
+
+
+def test_alerts_are_spans_of_consecutive_frames():
+    alerts = Alerts(threshold=1)
+    for number, score in enumerate([0, 2, 5, 3, 1, 2]):
+        alerts.add("a", number, score)
+    alerts.add("b", 0, 9)
+    spans = [(span.clip, span.start, span.end, span.worst) for span in alerts.spans]
+    assert spans == [("a", 1, 3, 2), ("a", 5, 5, 5), ("b", 0, 0, 0)]
+
+
+def test_an_overlay_leaves_normal_pixels_as_they_are():
+    pixels = np.full((4, 6), 100, np.uint8)
+    heat = np.zeros((4, 6), np.float32)
+    heat[0, 0] = 9
+    picture = overlay(pixels, heat, threshold=1)
+    assert (picture[1:] == 100).all()
+    assert not (picture[0, 0] == 100).all()
+
+
+def test_clips_are_split_without_overlap(normal):
+    learned, kept = split_clips(open_clips(normal))
+    assert [clip.name for clip in kept] == ["Train3"]
+    assert [clip.name for clip in learned] == ["Train0", "Train1", "Train2"]
+    (first,), (last,) = split_clips(open_clips(normal / "Train0"))
+    assert [frame.number for frame in first] == list(range(30))
+    assert [frame.number for frame in last] == list(range(30, 40))
+    with pytest.raises(NearfarError, match="no clips"):
+        split_clips([])
+
+
+def run(*arguments) -> int:
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_the_commands(normal, abnormal, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("av")
+    monkeypatch.setattr(tempo, "SAMPLES", 400)
+    monkeypatch.setattr(tempo, "EPOCHS", 1)
+    assert run("anomaly", "fit", normal, "--out", tmp_path / "run") == 0
+    assert run("anomaly", "score", tmp_path / "run", abnormal, "--out", tmp_path / "out") == 0
+    with (tmp_path / "out" / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["frame"]) for row in rows] == list(range(60))
+    alerts = json.loads((tmp_path / "out" / "alerts.json").read_text())
+    flagged = sum(int(row["abnormal"]) for row in rows)
+    assert sum(span["end"] - span["start"] + 1 for span in alerts["alerts"]) == flagged
+    quality = json.loads((tmp_path / "out" / "quality.json").read_text())
+    assert quality["frames"] == 60
+    assert 0 <= quality["auc"] <= 1
+    (video,) = open_clips(tmp_path / "out" / "heat" / "Test1.mp4")
+    assert sum(1 for _ in video) == 60
+    assert list((tmp_path / "out" / "worst").glob("*.png"))
+    assert "60 frames" in capsys.readouterr().out
+
+
+def test_photographs(tmp_path):
+    generator = np.random.default_rng(0)
+    ground = generator.integers(90, 110, (40, 40)).astype(np.uint8)
+    good = [np.roll(ground, k, axis=1) for k in range(16)]
+    write_clip(tmp_path / "good", np.stack(good))
+    bad = np.stack(good[:6])
+    masks = np.zeros_like(bad)
+    masks[3:, 10:20, 10:20] = 255
+    bad[masks > 0] = 255
+    write_clip(tmp_path / "new", bad)
+    write_clip(tmp_path / "masks", masks)
+    code = run(
+        *("anomaly", "fit", tmp_path / "good", "--out", tmp_path / "run", "--setting", "stills"),
+        *("--epochs", 1, "--pretrain-epochs", 3),
+    )
+    assert code == 0
+    out = tmp_path / "out"
+    given = ("--out", out, "--masks", tmp_path / "masks")
+    assert run("anomaly", "score", tmp_path / "run", tmp_path / "new", *given) == 0
+    quality = json.loads((out / "quality.json").read_text())
+    assert quality["auc"] == 1
+    assert quality["pixel_auc"] > 0.8
+    assert 0 < quality["pro"] <= 1
+    assert len(list((out / "heat").glob("*.png"))) == 6
+
+
+@pytest.mark.parametrize(
+    ("make", "culprit"),
+    [
+        (lambda run, folder: folder, "is no detector"),
+        (lambda run, folder: run / "..", "is no detector"),
+    ],
+)
+def test_what_is_no_detector_is_named(fitted, tmp_path, make, culprit):
+    with pytest.raises(NearfarError, match=culprit):
+        read_detector(make(fitted, tmp_path))
+
+
+def test_frames_of_another_size_are_refused(fitted):
+    with pytest.raises(NearfarError, match="20x20 pixels, and the detector was fitted to 48x64"):
+        list(read_detector(fitted).score(as_frames(np.zeros((5, 20, 20), np.uint8))))
+
+
+def test_a_scene_without_motion_teaches_nothing(tmp_path):
+    still = np.full((30, 48, 64), 80, np.uint8)
+    clips = open_clips(write_clip(tmp_path / "still", still))
+    with pytest.raises(NearfarError, match="nothing moves"):
+        fit_detector(clips, tmp_path / "run", SMALL, QUICK)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"parts": ()},
+        {"parts": ("codes", "codes")},
+        {"parts": ("codes", "tempo")},
+        {"frames": 1},
+        {"stride": 60},
+        {"false_alarms": 0.0},
+        {"smoothing": -1.0},
+    ],
+)
+def test_settings_that_cannot_be_are_refused(choices):
+    with pytest.raises(NearfarError, match=next(iter(choices))):
+        DetectorConfig(**choices)

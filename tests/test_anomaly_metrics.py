@@ -1,0 +1,125 @@
+"""Measures of anomaly scores: closed forms, trusted libraries, invariances, what is undefined."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+from torchmetrics.functional.classification import binary_auroc
+
+from nearfar.anomaly.metrics import (
+    PixelCurve,
+    area_under_curve,
+    equal_error_rate,
+    macro_area,
+    overlap_score,
+    per_region_overlap,
+)
+from nearfar.errors import NearfarError
+
+both_kinds = st.lists(st.tuples(st.booleans(), st.integers(-50, 50)), min_size=2).filter(
+    lambda pairs: len({label for label, _ in pairs}) == 2
+)
+
+
+def unzip(pairs):
+    labels, scores = zip(*pairs, strict=True)
+    return np.array(labels), np.array(scores, float)
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "expected"),
+    [
+        ([0, 0, 1, 1], [1, 2, 3, 4], 0.0),
+        ([1, 1, 0, 0], [1, 2, 3, 4], 1.0),
+        ([0, 1, 0, 1], [1, 2, 3, 4], 0.5),
+        ([0, 1], [5, 5], 0.5),
+        ([0, 0, 0, 0, 1, 1, 1, 1], [1, 2, 3, 8, 4, 5, 6, 7], 0.25),
+    ],
+)
+def test_equal_error_rate_in_closed_form(labels, scores, expected):
+    assert equal_error_rate(np.array(labels, bool), np.array(scores)) == pytest.approx(expected)
+
+
+def test_equal_error_rate_of_two_gaussians():
+    """Two unit Gaussians two apart are told apart at their middle, with an error of Φ(−1)."""
+    generator = np.random.default_rng(0)
+    scores = np.concatenate([generator.normal(size=40_000), generator.normal(2, size=10_000)])
+    labels = np.arange(50_000) >= 40_000
+    assert equal_error_rate(labels, scores) == pytest.approx(0.158655, abs=0.005)
+
+
+@given(both_kinds)
+def test_equal_error_rate_is_invariant_to_increasing_maps(pairs):
+    labels, scores = unzip(pairs)
+    rate = equal_error_rate(labels, scores)
+    assert equal_error_rate(labels, np.exp(scores / 7) * 3 + 1) == rate
+    assert equal_error_rate(~labels, -scores) == pytest.approx(rate)
+    assert 0 <= rate <= 1
+
+
+@given(both_kinds)
+def test_area_is_that_of_torchmetrics(pairs):
+    labels, scores = unzip(pairs)
+    theirs = binary_auroc(torch.tensor(scores / 100 + 0.5), torch.tensor(labels).int())
+    assert area_under_curve(labels, scores) == pytest.approx(float(theirs), abs=1e-6)
+
+
+def test_what_is_undefined_is_no_number():
+    ones, scores = np.ones(3, bool), np.arange(3.0)
+    assert area_under_curve(ones, scores) is None
+    assert equal_error_rate(~ones, scores) is None
+    macro = macro_area({"a": (ones, scores), "b": (np.array([0, 1], bool), np.array([0.0, 1.0]))})
+    assert macro.undefined == ["a"]
+    assert macro.mean == 1.0
+    assert macro_area({"a": (ones, scores)}).mean is None
+
+
+def test_scores_that_are_no_numbers_are_refused():
+    with pytest.raises(NearfarError, match="NaN"):
+        area_under_curve(np.array([True, False]), np.array([0.0, np.nan]))
+    with pytest.raises(NearfarError, match="shape"):
+        equal_error_rate(np.array([True]), np.arange(2.0))
+
+
+def test_pixels_are_counted_as_scikit_learn_counts_them():
+    generator = np.random.default_rng(1)
+    curve, heats, masks = PixelCurve(), [], []
+    for _ in range(5):
+        mask = generator.random((20, 30)) < 0.2
+        heat = (generator.normal(size=mask.shape) + mask).astype(np.float32)
+        curve.add(heat, mask)
+        heats.append(heat.ravel())
+        masks.append(mask.ravel())
+    labels, scores = np.concatenate(masks), np.concatenate(heats)
+    assert curve.area() == pytest.approx(roc_auc_score(labels, scores), abs=1e-4)
+    assert curve.equal_error_rate() == pytest.approx(equal_error_rate(labels, scores), abs=2e-3)
+
+
+def test_pixels_of_one_kind_have_no_curve():
+    curve = PixelCurve()
+    curve.add(np.zeros((2, 2)), np.zeros((2, 2), bool))
+    assert curve.area() is None
+    with pytest.raises(NearfarError, match="the same"):
+        curve.add(np.zeros((2, 2)), np.zeros((2, 3), bool))
+
+
+def test_forty_percent_of_the_pixels_must_be_found():
+    heat = np.arange(10.0).reshape(2, 5)
+    mask = np.ones((2, 5), bool)
+    assert overlap_score(heat, mask) == 6  # at 6, four of ten pixels are found
+    assert overlap_score(heat, mask, share=0.41) == 5
+    assert overlap_score(heat, ~mask) == 9
+
+
+def test_per_region_overlap():
+    mask = np.zeros((40, 40), bool)
+    mask[2:6, 2:6] = mask[20:36, 20:36] = True
+    assert per_region_overlap([mask.astype(float)], [mask]) == pytest.approx(1)
+    small = np.zeros_like(mask, dtype=float)
+    small[2:6, 2:6] = 1  # one of two regions is found, the other never
+    assert per_region_overlap([small], [mask]) == pytest.approx(0.5, abs=0.01)
+    assert per_region_overlap([small], [np.zeros_like(mask)]) is None

@@ -21,7 +21,8 @@ from nearfar.anomaly import (
     tempo,
 )
 from nearfar.anomaly.detector import split_clips
-from nearfar.anomaly.results import Alerts, Worst, overlay
+from nearfar.anomaly.patches import Grid
+from nearfar.anomaly.results import Alerts, overlay
 from nearfar.anomaly.scoring import CodeDistance, Numbered, PlaceScale, smoothed
 from nearfar.cli import main
 from nearfar.errors import NearfarError
@@ -153,8 +154,6 @@ def test_detectors_with_an_autoencoder(config, normal, abnormal, tmp_path):
 def test_a_normal_code_has_no_distance():
     encoder = torch.nn.Flatten()
     window = np.random.default_rng(0).integers(0, 256, (1, 16, 16), dtype=np.uint8)
-    from nearfar.anomaly.patches import Grid
-
     grid = Grid((16, 16), 8, 8)
     bank = torch.from_numpy(grid.cut(window)).float().flatten(1) / 255
     np.testing.assert_allclose(CodeDistance(encoder, bank)(window, grid), 0, atol=1e-2)
@@ -241,12 +240,12 @@ def test_the_commands(normal, abnormal, tmp_path, monkeypatch, capsys):
 
 def test_photographs(tmp_path):
     generator = np.random.default_rng(0)
-    ground = generator.integers(90, 110, (40, 40)).astype(np.uint8)
+    ground = generator.integers(90, 110, (96, 96)).astype(np.uint8)
     good = [np.roll(ground, k, axis=1) for k in range(16)]
     write_clip(tmp_path / "good", np.stack(good))
     bad = np.stack(good[:6])
     masks = np.zeros_like(bad)
-    masks[3:, 10:20, 10:20] = 255
+    masks[3:, 30:60, 30:60] = 255
     bad[masks > 0] = 255
     write_clip(tmp_path / "new", bad)
     write_clip(tmp_path / "masks", masks)

@@ -66,6 +66,28 @@ def table1(
 
 
 @reproduce.command
+def table4(*, options: Options, epochs: int | None = None, rows: tuple[str, ...] = ()) -> None:
+    """Find abnormal frames of UCSD Ped2 (Table 4).
+
+    **For example**
+
+        nearfar reproduce table4 --data-root data --out table4
+        nearfar reproduce table4 --data-root data --out tempo --rows tempo tempo-unsmoothed
+
+    Parameters
+    ----------
+    epochs
+        Epochs in all of the networks that reconstruct; 20 if not given, 2 with --quick.
+    rows
+        Some of the rows: autoencoder, NRE-0.6-0.2-0.2, NRE-0.6-0.4-0, codes, tempo-unsmoothed,
+        tempo; all if not given.
+    """
+    from nearfar.reproduce.table4 import table4
+
+    _run(table4, options, epochs=epochs, rows=rows)
+
+
+@reproduce.command
 def figure1(*, options: Options) -> None:
     """Map codes of five classes of photographs before and after NRE (Figure 1).
 

@@ -1,0 +1,72 @@
+"""How abnormal frames are told from normal ones: ROC curves, and scores over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from nearfar.report.figures.style import BLUE, FAINT, GREEN, INK, MUTED, ORANGE, WIDTH
+
+COLORS = (BLUE, ORANGE, GREEN)
+LINES = ("-", "--", ":")
+#: How abnormal spans are shaded.
+ABNORMAL = "#fbe3d6"
+
+Rates = npt.NDArray[np.float64]
+
+
+def roc_curves(curves: Mapping[str, tuple[Rates, Rates]]) -> Figure:
+    """Draw false against true positive rates, 0…1, by name; EERs lie on the falling diagonal."""
+    figure = Figure((WIDTH * 0.6, WIDTH * 0.55), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, (false, true)) in enumerate(curves.items()):
+        line = LINES[number // len(COLORS) % len(LINES)]
+        axes.plot(false, true, line, color=COLORS[number % len(COLORS)], linewidth=1.6, label=name)
+    axes.plot([0, 1], [1, 0], color=FAINT, linewidth=1)
+    axes.set_xlabel("normal frames called abnormal", color=MUTED, fontsize=10)
+    axes.set_ylabel("abnormal frames found", color=MUTED, fontsize=10)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0))
+    _plain(axes)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=9, loc="lower right")
+    return figure
+
+
+def clip_scores(clips: Mapping[str, Mapping[str, Any]], columns: int = 3) -> Figure:
+    """Draw the scores of each clip over its frames, its truly abnormal spans shaded.
+
+    Parameters
+    ----------
+    clips : mapping of str to mapping
+        "scores", float[n], and "abnormal", bool[n], by the name of the clip.
+    """
+    rows = -(-len(clips) // columns)
+    figure = Figure((WIDTH, 1.6 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axes, (name, clip) in zip(grid, clips.items(), strict=False):
+        steps = np.flatnonzero(np.diff(np.pad(np.asarray(clip["abnormal"], int), 1)))
+        for start, stop in steps.reshape(-1, 2):
+            axes.axvspan(start - 0.5, stop - 0.5, color=ABNORMAL, linewidth=0)
+        axes.plot(clip["scores"], color=BLUE, linewidth=1.2)
+        axes.set_xlim(0, len(clip["scores"]) - 1)
+        axes.set_title(name, color=INK, fontsize=9, loc="left")
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        _plain(axes)
+    for axes in grid[len(clips) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def _plain(axes: Axes) -> None:
+    axes.tick_params(colors=MUTED, labelsize=8, length=0)
+    axes.grid(color=FAINT, linewidth=0.5)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)

@@ -1,0 +1,99 @@
+"""Streaming detection on video of 360×240 pixels, against decoding it and against the network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from nearfar.anomaly.clips import Clip, open_clips
+from nearfar.anomaly.detector import Detector, DetectorConfig
+from nearfar.anomaly.patches import Grid, windows
+from nearfar.anomaly.results import open_video
+from nearfar.anomaly.scoring import ReconstructionError, Scorer
+from nearfar.anomaly.tempo import SHRINK, Tempo, TempoNet, halved, moves, places
+from nearfar.data import to_unit
+from nearfar.models import Architecture
+
+SIZE, FRAMES, ROUNDS = (240, 360), 100, 3
+WALKERS, WALKER = 15, (40, 14)
+
+
+def streaming() -> dict[str, float]:
+    """Frames a second from an MP4 file, for both settings, with fresh weights."""
+    torch.manual_seed(0)
+    figures: dict[str, float] = {}
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        _write(path)
+        (clip,) = open_clips(path)
+        for name, config in {"paper": DetectorConfig.paper(), "tempo": DetectorConfig()}.items():
+            grid = Grid(SIZE, config.patch, config.stride)
+            scorer, bare = _paper(grid) if name == "paper" else _tempo(clip, grid, config)
+            detector = Detector(config, grid, [scorer])
+            kinds: dict[str, Callable[[], object]] = {
+                "decoding": lambda: sum(1 for _ in clip),
+                "network": bare,
+                "all": lambda detector=detector: sum(1 for _ in detector.score(clip)),
+            }
+            seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
+            for _ in range(ROUNDS):
+                for kind, work in kinds.items():
+                    began = time.perf_counter()
+                    work()
+                    seconds[kind].append(time.perf_counter() - began)
+            total = seconds["all"]
+            figures[f"anomaly, {name}: frames/s"] = FRAMES / median(total)
+            for kind in ("decoding", "network"):
+                ratio = median(a / b for a, b in zip(total, seconds[kind], strict=True))
+                figures[f"anomaly, {name}: time ÷ {kind} alone"] = ratio
+    return figures
+
+
+def _paper(grid: Grid) -> tuple[Scorer, Callable[[], object]]:
+    network = Architecture((1, grid.patch, grid.patch)).build().eval()
+    patches = torch.rand(np.prod(grid.shape), 1, grid.patch, grid.patch)
+
+    @torch.no_grad()
+    def bare() -> None:
+        for _ in range(FRAMES):
+            network(patches)
+
+    return ReconstructionError(network), bare
+
+
+def _tempo(clip: Clip, grid: Grid, config: DetectorConfig) -> tuple[Scorer, Callable[[], object]]:
+    network = TempoNet(config.frames, config.patch // SHRINK).eval()
+    rows = torch.from_numpy(places(grid).repeat(grid.shape[1])).float()
+    moving = []
+    for _, window in windows(clip, config.frames):
+        patches = halved(torch.from_numpy(grid.cut(window)))
+        chosen = moves(patches)
+        moving.append((to_unit(patches[chosen]), rows[chosen]))
+
+    @torch.no_grad()
+    def bare() -> None:
+        for patches, below in moving:
+            network(patches, below)
+
+    return Tempo(network), bare
+
+
+def _write(path: Path) -> None:
+    """Write a video of dark blocks that walk over a bright, textured ground."""
+    generator = np.random.default_rng(0)
+    ground = generator.integers(120, 160, SIZE).astype(np.uint8)
+    tops = generator.integers(0, SIZE[0] - WALKER[0], WALKERS)
+    starts = generator.integers(0, SIZE[1], WALKERS)
+    with open_video(path, 10) as video:
+        for number in range(FRAMES):
+            frame = ground.copy()
+            for top, start in zip(tops, starts, strict=True):
+                left = (start + 2 * number) % (SIZE[1] - WALKER[1])
+                frame[top : top + WALKER[0], left : left + WALKER[1]] = 40
+            video.add(np.repeat(frame[..., None], 3, axis=2))

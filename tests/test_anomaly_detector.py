@@ -251,7 +251,7 @@ def test_photographs(tmp_path):
     write_clip(tmp_path / "masks", masks)
     code = run(
         *("anomaly", "fit", tmp_path / "good", "--out", tmp_path / "run", "--setting", "stills"),
-        *("--epochs", 1, "--pretrain-epochs", 3),
+        *("--epochs", 1, "--pretrain-epochs", 3, "--size", 64, 64),
     )
     assert code == 0
     out = tmp_path / "out"

@@ -74,6 +74,9 @@ class DetectorConfig:
         The share of normal frames above the threshold, on clips that were not learned from.
     bank_size : int
         The most normal codes that are kept.
+    size : (height, width), optional
+        What frames were scaled to when they were opened, see `open_clips`; those to be scored are
+        to be opened likewise.
     """
 
     parts: tuple[Part, ...] = ("tempo",)
@@ -84,6 +87,7 @@ class DetectorConfig:
     smoothing: float = 4.0
     false_alarms: float = 0.01
     bank_size: int = 8192
+    size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -161,7 +165,7 @@ class Detector:
     scale : PlaceScale, optional
         What is usual for each row of patches.
     threshold : float
-        From which score on a frame is called abnormal.
+        Above which score a frame is called abnormal.
     """
 
     def __init__(
@@ -331,11 +335,12 @@ def read_detector(folder: Path) -> Detector:
 
 def claim_detector(folder: Path, *, overwrite: bool) -> None:
     """Make room for a detector, taking away an earlier one if `overwrite` says so."""
-    if overwrite and (folder / CONFIG).is_file():
-        (folder / CONFIG).unlink()
-        (folder / ARRAYS).unlink(missing_ok=True)
-        (folder / TEMPO).unlink(missing_ok=True)
-        shutil.rmtree(folder / NETWORK, ignore_errors=True)
+    if overwrite and folder.is_dir():
+        # An unfinished one as well; what is not of a detector stays, and the folder is refused.
+        for name in (CONFIG, ARRAYS, TEMPO):
+            (folder / name).unlink(missing_ok=True)
+        if (folder / NETWORK / artifacts.CONFIG).is_file():
+            shutil.rmtree(folder / NETWORK)
     claim_output(folder, overwrite=False, folder=True)
 
 

@@ -17,11 +17,6 @@ anomaly = App(
     ),
 )
 
-Size = Annotated[
-    tuple[int, int] | None,
-    Parameter(help="HEIGHT WIDTH that frames are scaled to; as they are if not given."),
-]
-
 
 @anomaly.command
 def fit(
@@ -29,7 +24,7 @@ def fit(
     *,
     out: Annotated[Path, Parameter(help="The folder to keep the detector in.")],
     setting: Literal["video", "paper", "stills"] = "video",
-    size: Size = None,
+    size: tuple[int, int] | None = None,
     false_alarms: float = 0.01,
     weights: tuple[float, float, float] = (0.6, 0.4, 0.0),
     pretrain_epochs: int = 5,
@@ -57,6 +52,8 @@ def fit(
         video looks for what moves too fast or is too large; paper for patches of single frames
         that are badly reconstructed; stills for patches of single images that are unlike normal
         ones.
+    size
+        HEIGHT WIDTH that these and all later frames are scaled to; as they are if not given.
     false_alarms
         The share of normal frames, not learned from, that the threshold calls abnormal.
     weights
@@ -70,9 +67,9 @@ def fit(
     from nearfar.training.config import TrainConfig
 
     if setting == "video":
-        config = DetectorConfig(false_alarms=false_alarms)
+        config = DetectorConfig(false_alarms=false_alarms, size=size)
     else:
-        config = getattr(DetectorConfig, setting)(false_alarms=false_alarms)
+        config = getattr(DetectorConfig, setting)(false_alarms=false_alarms, size=size)
     training = TrainConfig(
         weights=weights, pretrain_epochs=pretrain_epochs, epochs=epochs, seed=seed
     )
@@ -88,7 +85,6 @@ def score(
     frames: str,
     *,
     out: Annotated[Path, Parameter(help="The folder to write to.")],
-    size: Size = None,
     masks: Path | None = None,
     format: Literal["csv", "parquet"] = "csv",
     overwrite: Overwrite = False,
@@ -119,7 +115,7 @@ def score(
     from nearfar.anomaly.scored import score_clips
 
     detector = read_detector(run)
-    clips = open_clips(frames, size=size)
+    clips = open_clips(frames, size=detector.config.size)
     summary = score_clips(
         detector, clips, out, masks=masks, format=format, overwrite=overwrite, track=bars()
     )

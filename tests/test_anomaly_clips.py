@@ -214,6 +214,15 @@ def test_all_patches_are_gathered_or_a_fair_sample(tmp_path):
     assert len(everything) == 12 * 6
     some = gather_patches(clips, 16, 16, 2, name="some", most_bytes=20 * 512)
     assert len(some) == 20
+    last = {patch.numpy().tobytes() for patch in list(everything)[-24:]}
+    late = [
+        sum(
+            patch.numpy().tobytes() in last
+            for patch in gather_patches(clips, 16, 16, 2, name="s", seed=s, most_bytes=20 * 512)
+        )
+        for s in range(30)
+    ]
+    assert np.mean(late) == pytest.approx(20 * 24 / 72, abs=1)
     known = {patch.numpy().tobytes() for patch in everything}
     drawn = [patch.numpy().tobytes() for patch in some]
     assert set(drawn) <= known

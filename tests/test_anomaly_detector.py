@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from itertools import count
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from nearfar.anomaly import (
     read_detector,
     tempo,
 )
-from nearfar.anomaly.detector import split_clips
+from nearfar.anomaly.detector import claim_detector, split_clips
 from nearfar.anomaly.patches import Grid
 from nearfar.anomaly.results import Alerts, overlay
 from nearfar.anomaly.scoring import CodeDistance, Numbered, PlaceScale, smoothed
@@ -264,16 +265,30 @@ def test_photographs(tmp_path):
     assert len(list((out / "heat").glob("*.png"))) == 6
 
 
-@pytest.mark.parametrize(
-    ("make", "culprit"),
-    [
-        (lambda run, folder: folder, "is no detector"),
-        (lambda run, folder: run / "..", "is no detector"),
-    ],
-)
-def test_what_is_no_detector_is_named(fitted, tmp_path, make, culprit):
-    with pytest.raises(NearfarError, match=culprit):
-        read_detector(make(fitted, tmp_path))
+def test_what_is_no_detector_is_named(tmp_path):
+    with pytest.raises(NearfarError, match="is no detector"):
+        read_detector(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["detector.json", "detector.safetensors", "tempo.safetensors"])
+def test_a_damaged_detector_is_named_in_one_line(fitted, tmp_path, name):
+    copy = shutil.copytree(fitted, tmp_path / "copy")
+    (copy / name).write_bytes(b'{"format": 1')
+    with pytest.raises(NearfarError, match=rf"is damaged: {name}") as error:
+        read_detector(copy)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unfinished_detector_can_be_replaced_and_a_note_not(normal, fitted, tmp_path):
+    unfinished = shutil.copytree(fitted, tmp_path / "copy")
+    (unfinished / "detector.json").unlink()
+    with pytest.raises(NearfarError, match="--overwrite"):
+        claim_detector(unfinished, overwrite=False)
+    claim_detector(unfinished, overwrite=True)
+    (unfinished / "note.txt").write_text("mine")
+    with pytest.raises(NearfarError, match="exists already"):
+        claim_detector(unfinished, overwrite=True)
+    assert (unfinished / "note.txt").is_file()
 
 
 def test_frames_of_another_size_are_refused(fitted):

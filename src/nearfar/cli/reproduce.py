@@ -117,6 +117,37 @@ def ablation(*, options: Options) -> None:
     _run(ablation, options)
 
 
+@reproduce.command
+def recipes(
+    *,
+    options: Options,
+    data: str = "mnist",
+    epochs: int | None = None,
+    rows: tuple[str, ...] = (),
+) -> None:
+    """Our recipe beside the paper's, SimCLR, NNCLR, VICReg and BYOL (needs nearfar[baselines]).
+
+    **For example**
+
+        nearfar reproduce recipes --data-root data --out recipes
+        nearfar reproduce recipes --data caltech --data-root data --out caltech
+        nearfar reproduce recipes --out quick --quick --rows autoencoder nearfar SimCLR
+
+    Parameters
+    ----------
+    data
+        mnist, or caltech for nine classes of photographs.
+    epochs
+        How long every row is trained; as long as our recipe if not given, 2 with --quick.
+    rows
+        Some of the rows: pixels, autoencoder, paper, nearfar, SimCLR, NNCLR, VICReg, BYOL; all if
+        not given.
+    """
+    from nearfar.reproduce.recipes import recipes
+
+    _run(recipes, options, data=data, epochs=epochs, rows=rows)
+
+
 def _run(command: Callable[..., str], options: Options, **choices: Any) -> None:
     """Run a command, and print its table and where its files are."""
     from nearfar.training.loop import Interrupted

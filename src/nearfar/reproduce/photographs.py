@@ -15,7 +15,7 @@ from nearfar.progress import Track, silent
 FOLDER = Path("caltech101", "101_ObjectCategories")
 SIZE, QUICK_SIZE = 64, 32
 #: Every so many images, if quick.
-QUICK_EVERY = 8
+QUICK_EVERY = 4
 TESTED = 0.2
 
 

@@ -209,10 +209,8 @@ def test_the_table_of_digits(tmp_path):
 
 @pytest.mark.slow
 def test_the_table_of_photographs(data_root, tmp_path):
-    rows = ["nearfar", "NNCLR"]
-    recipes.recipes(
-        tmp_path, data="caltech", data_root=data_root, quick=True, seeds=2, epochs=1, rows=rows
-    )
+    choices = {"data": "caltech", "data_root": data_root, "quick": True}
+    recipes.recipes(tmp_path, **choices, seeds=2, epochs=1, rows=["nearfar"])
     written = read(tmp_path / "recipes.json")
     assert len(written["settings"]["classes"]) == 9
     pixels = written["summary"]["pixels"]["linear_svm"]["seeds"]

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cosine_similarity
@@ -19,6 +18,7 @@ from nearfar.data import ArrayImages, open_images
 from nearfar.errors import MissingExtraError, NearfarError
 from nearfar.evaluation import scores
 from nearfar.models import Architecture
+from nearfar.progress import silent
 from nearfar.reproduce import recipes
 from nearfar.reproduce.baselines import METHODS, MOMENTUM, Baseline
 from nearfar.reproduce.measuring import task_on
@@ -207,12 +207,19 @@ def test_the_table_of_digits(tmp_path):
         recipes.recipes(tmp_path, quick=True, seeds=1, epochs=3)
 
 
+def test_each_seed_holds_out_other_photographs(data_root):
+    opened = recipes._open("caltech", data_root, True, silent)
+    (train, test), (_, other) = (opened.split(seed) for seed in range(2))
+    assert not opened.fixed
+    assert len(set(train.labels)) == len(set(test.labels)) == 9
+    assert set(train.rows.tolist()).isdisjoint(test.rows.tolist())
+    assert set(test.rows.tolist()) != set(other.rows.tolist())
+
+
 @pytest.mark.slow
 def test_the_table_of_photographs(data_root, tmp_path):
-    choices = {"data": "caltech", "data_root": data_root, "quick": True}
-    recipes.recipes(tmp_path, **choices, seeds=2, epochs=1, rows=["nearfar"])
+    choices = {"data": "caltech", "data_root": data_root, "quick": True, "rows": ["nearfar"]}
+    recipes.recipes(tmp_path, **choices, seeds=1, epochs=1)
     written = read(tmp_path / "recipes.json")
     assert len(written["settings"]["classes"]) == 9
-    pixels = written["summary"]["pixels"]["linear_svm"]["seeds"]
-    assert len(set(pixels)) == 2, "each seed holds out other photographs"
-    assert np.all([cell["result"]["knn"] > 0.3 for cell in written["cells"]])
+    assert all(cell["result"]["knn"] > 0.3 for cell in written["cells"])

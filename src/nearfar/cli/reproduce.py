@@ -66,6 +66,26 @@ def table1(
 
 
 @reproduce.command
+def table3(*, options: Options, rows: tuple[str, ...] = ()) -> None:
+    """Attack a classifier of digits behind reconstructions, under four threat models (Table 3).
+
+    **For example**
+
+        nearfar reproduce table3 --data-root data --out table3
+        nearfar reproduce table3 --out quick --quick --rows NRE
+
+    Parameters
+    ----------
+    rows
+        Some of the rows: "no defense", autoencoder, "MagNet, reformer", "MagNet, whole", NRE,
+        "adversarial training"; all if not given.
+    """
+    from nearfar.reproduce.table3 import table3
+
+    _run(table3, options, rows=rows)
+
+
+@reproduce.command
 def figure1(*, options: Options) -> None:
     """Map codes of five classes of photographs before and after NRE (Figure 1).
 

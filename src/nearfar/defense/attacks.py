@@ -110,7 +110,12 @@ def attack(
     NearfarError
         If the attack does not fit the threat model, or the images not the classifier.
     """
-    _check(name, threat)
+    check_attack(name)
+    fitting = QUERY_ATTACKS if threat == "decision-based" else GRADIENT_ATTACKS
+    if name not in fitting:
+        raise NearfarError(
+            f"attack {name!r} under the threat {threat!r}: expected {', '.join(fitting)}"
+        )
     check_epsilons(epsilons)
     shape = (images.shape[1], images.shape[2], images.shape[3])
     check_images(images, shape)
@@ -122,10 +127,10 @@ def attack(
             f"attack {name!r} cannot evade detectors: expected {' or '.join(sorted(TARGETABLE))}"
         )
     clean, truth = images.cpu().numpy(), labels.cpu().numpy()
-    with _seeded(seed):
+    with seeded(seed):
         estimator = _estimator(seen, shape)
         if name == "hop-skip-jump":
-            found = repeat(_nearest_found(estimator, clean, truth, aims, seed))
+            found: Iterator[Array] = repeat(_nearest_found(estimator, clean, truth, aims, seed))
         else:
             goal = _runner_up(seen, images, labels) if aims else truth
             found = (_generate(name, estimator, clean, goal, aims, each) for each in epsilons)
@@ -135,15 +140,16 @@ def attack(
             yield torch.from_numpy(near.astype(np.float32))
 
 
-def _check(name: str, threat: Threat) -> None:
-    """Refuse an attack that is unknown, or takes what the threat model does not give."""
+def check_attack(name: str) -> None:
+    """Refuse an attack that is unknown.
+
+    Raises
+    ------
+    NearfarError
+        Naming those there are.
+    """
     if name not in ATTACKS:
         raise NearfarError(f"attack {name!r} is unknown: expected {', '.join(ATTACKS)}")
-    fitting = QUERY_ATTACKS if threat == "decision-based" else GRADIENT_ATTACKS
-    if name not in fitting:
-        raise NearfarError(
-            f"attack {name!r} under the threat {threat!r}: expected {', '.join(fitting)}"
-        )
 
 
 def _estimator(module: nn.Module, shape: tuple[int, int, int]) -> Any:
@@ -151,13 +157,24 @@ def _estimator(module: nn.Module, shape: tuple[int, int, int]) -> Any:
     classification = require("art.estimators.classification", extra="defense")
     device = device_of(module)
     return classification.PyTorchClassifier(
-        module,
+        _InSinglePrecision(module),
         loss=nn.CrossEntropyLoss(),
         input_shape=shape,
         nb_classes=count_classes(module, shape, torch.zeros((), device=device)),
         clip_values=(0.0, 1.0),
         device_type="gpu" if device.type == "cuda" else "cpu",
     )
+
+
+class _InSinglePrecision(nn.Module):
+    """HopSkipJump asks about images in float64."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.module(images.float())
 
 
 def _generate(
@@ -194,7 +211,7 @@ def _runner_up(seen: nn.Module, images: Tensor, labels: Tensor) -> Array:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Seed what ART draws from, and leave it as it was."""
     before = np.random.get_state()
     with torch.random.fork_rng():

@@ -95,8 +95,8 @@ def count_classes(classifier: nn.Module, shape: Shape, like: Tensor) -> int:
     except (RuntimeError, ValueError, IndexError) as error:
         reason = str(error).splitlines()[0]
         raise NearfarError(f"the classifier does not take images {shape}: {reason}") from error
-    found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 2 or found[1] < 2:
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise NearfarError(
             f"the classifier makes {found} of two images: expected logits (2, classes)"
         )

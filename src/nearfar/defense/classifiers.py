@@ -7,7 +7,6 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -119,7 +118,7 @@ def train_classifier(
         If there are no labels.
     """
     numbers = torch.from_numpy(require_labels(images)) if labels is None else labels
-    classes = len(images.classes) if images.classes else int(numbers.max()) + 1
+    classes = max(len(images.classes or ()), int(numbers.max()) + 1, 2)
     target = resolve_device(device)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -191,4 +190,4 @@ def classify(classifier: nn.Module, images: Tensor, batch_size: int = 512) -> Te
 
 def pixels_of(images: Images) -> Tensor:
     """All images at once, float32[n, c, h, w], for attacks take arrays."""
-    return to_unit(images.__getitems__(np.arange(len(images))))
+    return to_unit(images.__getitems__(range(len(images))))

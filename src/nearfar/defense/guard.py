@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -53,16 +54,27 @@ class Detector(nn.Module):
         NearfarError
             If the rate is none, or there are too few images for it.
         """
-        check_rate(false_positive_rate)
-        if len(clean) * false_positive_rate < 1:
-            raise NearfarError(
-                f"false_positive_rate={false_positive_rate} with {len(clean)} validation images: "
-                f"expected at least {int(-(-1 // false_positive_rate))} images"
-            )
         scores = in_batches(self.score, clean)
-        accepted = len(scores) - int(len(scores) * false_positive_rate)
-        self.threshold.fill_(float(scores.sort().values[accepted - 1]))
+        self.threshold.fill_(highest_accepted(scores, false_positive_rate))
         return self
+
+
+def highest_accepted(scores: Tensor, false_positive_rate: float) -> float:
+    """Return the score that at most this share of clean images' scores, float[n], exceeds.
+
+    Raises
+    ------
+    NearfarError
+        If the rate is none, or there are too few images for it.
+    """
+    check_rate(false_positive_rate)
+    if len(scores) * false_positive_rate < 1:
+        raise NearfarError(
+            f"false_positive_rate={false_positive_rate} with {len(scores)} clean images: "
+            f"expected at least {math.ceil(1 / false_positive_rate)} images"
+        )
+    accepted = len(scores) - int(len(scores) * false_positive_rate)
+    return float(scores.sort().values[accepted - 1])
 
 
 class Guarded(nn.Module):

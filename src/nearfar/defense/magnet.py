@@ -11,10 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from nearfar.data import Shape
 from nearfar.defense.guard import Detector, Guarded
-from nearfar.defense.purifier import FALSE_POSITIVE_RATE, Purifier, ReconstructionError
-from nearfar.models import Autoencoder
+from nearfar.defense.purifier import FALSE_POSITIVE_RATE, ReconstructionError
 
 #: Standard deviation of the noise that its autoencoder learns to undo.
 NOISE = 0.1
@@ -51,31 +49,25 @@ class JensenShannon(nn.Module):
 
 
 def magnet(
-    network: Autoencoder,
-    shape: Shape,
+    reformer: nn.Module,
     classifier: nn.Module,
+    clean: Tensor,
     *,
-    clean: Tensor | None = None,
     false_positive_rate: float = FALSE_POSITIVE_RATE,
 ) -> Guarded:
-    """Guard a classifier as MagNet does.
+    """Guard a classifier by the whole of MagNet; its reformer alone is `Purifier.guard`.
 
     Parameters
     ----------
-    network : Autoencoder
-        Trained to undo Gaussian noise of standard deviation 0.1.
-    shape : tuple of int
-        Channels, height, width of its images.
+    reformer : nn.Module
+        A `Purifier` whose autoencoder was trained to undo Gaussian noise of standard deviation 0.1.
     classifier : nn.Module
         From float[b, c, h, w], where 0…1 is black…white, to logits.
-    clean : float[n, c, h, w], optional
-        Validation images for the thresholds of the detectors; without them, only the reformer.
+    clean : float[n, c, h, w]
+        Validation images for the thresholds of the detectors.
     false_positive_rate : float
         The share of clean images that all detectors together may reject: each gets an equal part.
     """
-    reformer = Purifier(network, shape)
-    if clean is None:
-        return reformer.guard(classifier)
     scores = [
         ReconstructionError(reformer, power=1),
         *(JensenShannon(reformer, classifier, temperature) for temperature in TEMPERATURES),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -13,7 +13,7 @@ from nearfar.errors import require
 _art = require("art.defences.preprocessor.preprocessor", extra="defense")
 
 
-class PurifierPreprocessor(_art.PreprocessorPyTorch):
+class PurifierPreprocessor(_art.PreprocessorPyTorch):  # type: ignore[name-defined]
     """Purifies what an ART classifier sees.
 
     Parameters
@@ -26,7 +26,7 @@ class PurifierPreprocessor(_art.PreprocessorPyTorch):
     >>> PyTorchClassifier(..., preprocessing_defences=PurifierPreprocessor(purifier))
     """
 
-    params: list[str] = []
+    params: ClassVar[list[str]] = []
 
     def __init__(self, purifier: Purifier) -> None:
         on_cuda = device_of(purifier).type == "cuda"

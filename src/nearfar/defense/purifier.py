@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-from numbers import Integral
 from pathlib import Path
 from typing import Self
 
@@ -64,12 +63,12 @@ class Purifier(nn.Module):
         neighbors: int = 5,
     ) -> None:
         super().__init__()
-        if not isinstance(passes, Integral) or passes < 1:
-            raise NearfarError(f"passes={passes!r}: expected a whole number of at least 1")
+        if passes < 1:
+            raise NearfarError(f"passes={passes}: expected at least 1")
         if not 0 <= noise <= 1:
             raise NearfarError(f"noise={noise}: expected 0…1, on the scale of black…white")
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self.shape, self.passes, self.noise = shape, int(passes), noise
+        self.shape, self.passes, self.noise = shape, passes, noise
         self.register_buffer("bank", bank, persistent=False)
         self._finder, self._fitted = ExactFinder(neighbors), torch.device("meta")
         if bank is not None:
@@ -100,7 +99,7 @@ class Purifier(nn.Module):
         bank = torch.from_numpy(trained.codes) if neighbors else None
         return cls(
             trained.autoencoder,
-            trained.config.shape,
+            trained.config.data.shape,
             passes=passes,
             noise=noise,
             bank=bank,

@@ -147,7 +147,11 @@ class Reproduction:
         )
         with atomic_path(path.with_suffix(".md")) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        with atomic_path(path.with_suffix(".png")) as temporary:
+        self.draw(self.name, figure)
+
+    def draw(self, name: str, figure: Figure) -> None:
+        """Write a figure, as a PNG file of this name."""
+        with atomic_path(self.folder / f"{name}.png") as temporary:
             save_figure(figure, temporary)
 
     def _file(self, cell: Cell) -> Path:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import json
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from nearfar.cli import main
 from nearfar.data import ArrayImages, Subset
 from nearfar.defense import (
     Classifier,
@@ -38,6 +43,7 @@ from nearfar.defense.robustness import (
     security_curve,
 )
 from nearfar.defense.threats import THREATS, Averaged, WithRejection
+from nearfar.reproduce import table3
 
 SHAPE = (1, 8, 8)
 
@@ -68,7 +74,7 @@ def classifier(learned):
 def substitute(learned, classifier):
     few = Subset(learned, np.arange(150))
     labels = classify(classifier, pixels_of(few))
-    return train_classifier("substitute", few, epochs=1, labels=labels, device="cpu")
+    return train_classifier("substitute", few, epochs=150, labels=labels, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -459,6 +465,128 @@ def test_a_mistake_is_told_in_one_line(purifier, classifier, clean, call, expect
     with pytest.raises(NearfarError, match=expected) as refused:
         call(purifier, classifier, pixels, labels)
     assert "\n" not in str(refused.value)
+
+
+# --- the command line ----------------------------------------------------------------------------
+
+
+def run(*arguments) -> int:
+    """Call the program, and return its exit code."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, learned, classifier, digits, digit_labels):
+    """A run, a classifier, and digits to attack."""
+    folder = tmp_path_factory.mktemp("files")
+    config = TrainConfig(
+        code_size=32, pretrain_epochs=20, epochs=1, batch_size=64, clusters=8, device="cpu"
+    )
+    train(learned, config, folder=folder / "run")
+    save_classifier(folder / "classifier.safetensors", classifier)
+    np.savez(folder / "digits.npz", images=digits[1000:], labels=digit_labels[1000:])
+    np.savez(folder / "bright.npz", images=digits[1000:] // 2 + 128, labels=digit_labels[1000:])
+    (folder / "own_models.py").write_text(
+        "from torch import nn\n"
+        "def good():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+        "def number():\n    return 5\n"
+        "def large():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
+    )
+    return folder
+
+
+def test_purify(files, purifier, tmp_path, capsys):
+    data = files / "digits.npz"
+    options = ("--clean", data, "--false-positive-rate", 0.05, "--device", "cpu")
+    assert run("purify", files / "run", data, "--out", tmp_path / "out", *options) == 0
+    with (tmp_path / "out" / "suspicion.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(list((tmp_path / "out").glob("*.png"))) == 797
+    assert sum(int(row["rejected"]) for row in rows) == int(797 * 0.05)
+    written = np.array(Image.open(tmp_path / "out" / f"{rows[5]['name']}.png")) / 255
+    expected = Purifier.load(files / "run").purify(np.load(data)["images"][5:6, None])
+    np.testing.assert_allclose(written, expected[0, 0], atol=0.003)
+    assert "39 of them are rejected" in capsys.readouterr().out
+
+
+def test_attack_command(files, tmp_path, capsys):
+    options = (
+        "--run",
+        files / "run",
+        "--attacks",
+        "fgsm",
+        "hop-skip-jump",
+        "--epsilons",
+        0.05,
+        0.3,
+    )
+    arguments = (files / "classifier.safetensors", files / "digits.npz", "--out", tmp_path / "out")
+    assert run("attack", *arguments, *options, "--count", 10, "--device", "cpu") == 0
+    written = json.loads((tmp_path / "out" / "attack.json").read_text())
+    found = [(each["threat"], each["attack"], each["epsilon"]) for each in written["attacks"]]
+    threats = ("transfer", "white-box-unaware", "white-box-aware")
+    assert found == [
+        *((threat, "fgsm", epsilon) for threat in threats for epsilon in (0.05, 0.3)),
+        *(("decision-based", "hop-skip-jump", epsilon) for epsilon in (0.05, 0.3)),
+    ]
+    text = (tmp_path / "out" / "attack.md").read_text()
+    assert text in capsys.readouterr().out
+    assert all(threat in text for threat in THREATS)
+    assert Image.open(tmp_path / "out" / "attack.png").size[0] > 500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        ("attack missing.safetensors digits.npz", "missing.safetensors"),
+        ("attack classifier digits.npz", "module:function"),
+        ("attack os:getcwd digits.npz", "torch.nn.Module"),
+        ("attack own_models:number digits.npz", "is a int"),
+        ("attack own_models:absent digits.npz", "AttributeError"),
+        ("attack own_models:large digits.npz", "does not take images"),
+        ("attack own_models:large digits.npz --run run", "does not take images"),
+        ("attack own_models:good bright.npz", "commonest class"),
+        ("attack classifier.safetensors digits.npz --epsilons 8", "epsilon=8"),
+        ("attack classifier.safetensors digits.npz --attacks magic", "'magic'"),
+        ("attack classifier.safetensors digits.npz --count 0", "0 of 797"),
+        ("purify run digits.npz --noise 3", "noise=3"),
+        ("purify run digits.npz --passes 0", "passes=0"),
+        ("purify run digits.npz --clean digits.npz --false-positive-rate 2", "=2"),
+        ("purify missing digits.npz", "'missing'"),
+    ],
+)
+def test_a_mistake_on_the_command_line(files, tmp_path, monkeypatch, capsys, arguments, culprit):
+    monkeypatch.chdir(files)
+    torch.manual_seed(0)
+    assert run(*arguments.split(), "--out", tmp_path / "out", "--device", "cpu") == 2
+    error = capsys.readouterr().err.strip()
+    assert culprit in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_table3(tmp_path):
+    assert run("reproduce", "table3", "--out", tmp_path, "--quick", "--seeds", 1) == 0
+    written = json.loads((tmp_path / "table3.json").read_text())
+    assert list(written["summary"]) == list(table3.ROWS)
+    for cell in written["cells"]:
+        result = cell["result"]
+        threats = [f"{threat}, ε = {each:g}" for threat in THREATS for each in table3.EPSILONS]
+        assert all(0 <= result[key] <= 1 for key in threats)
+        if cell["cell"].startswith("MagNet, whole"):
+            assert result["clean, rejected"] < 0.05
+    bare = written["cells"][0]["result"]
+    assert bare["white-box-unaware, ε = 0.3"] < bare["transfer, ε = 0.3"] < bare["clean"]
+    text = (tmp_path / "table3.md").read_text()
+    assert "(98.0)" in text
+    assert "(92.4)" in text
+    for name in ("table3.png", "figure5.png"):
+        assert Image.open(tmp_path / name).size[0] > 500
+    assert len(list((tmp_path / "classifiers").glob("*.safetensors"))) == 3
 
 
 def test_every_threat_model_says_what_it_sees():

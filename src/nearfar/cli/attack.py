@@ -36,7 +36,7 @@ def attack(
 
     **For example**
 
-        nearfar attack table3/classifiers/target-seed-0.safetensors mnist:test --run run --out attack
+        nearfar attack target-seed-0.safetensors mnist:test --run run --out attack
         nearfar attack models:digits photos --run run --attacks pgd hop-skip-jump --out attack
 
     Parameters

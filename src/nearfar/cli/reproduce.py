@@ -78,7 +78,7 @@ def table3(*, options: Options, rows: tuple[str, ...] = ()) -> None:
     ----------
     rows
         Some of the rows: "no defense", autoencoder, "MagNet, reformer", "MagNet, whole", NRE,
-        "adversarial training"; all if not given.
+        "NRE, denoising", "denoising autoencoder", "adversarial training"; all if not given.
     """
     from nearfar.reproduce.table3 import table3
 

@@ -13,7 +13,7 @@ from torch import nn
 from nearfar.data import Images, Subset, require_labels
 from nearfar.defense.attacks import QUERY_ATTACKS, check_attack
 from nearfar.defense.checks import check_epsilons, count_classes
-from nearfar.defense.classifiers import classify, pixels_of, train_classifier
+from nearfar.defense.classifiers import SUBSTITUTE_EPOCHS, classify, pixels_of, train_classifier
 from nearfar.defense.guard import Guarded, device_of
 from nearfar.defense.robustness import (
     Masking,
@@ -121,7 +121,9 @@ def assess(
     check_better_than_chance(clean, truth)
 
     says = classify(Guarded(nn.Identity(), guarded.classifier), pixels_of(held_out))
-    substitute = train_classifier("substitute", held_out, epochs=1, seed=seed, labels=says)
+    substitute = train_classifier(
+        "substitute", held_out, epochs=SUBSTITUTE_EPOCHS, seed=seed, labels=says
+    )
     substitute = substitute.to(device_of(guarded))
     planned: list[tuple[Threat, str]] = []
     for name in attacks:

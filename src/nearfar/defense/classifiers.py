@@ -21,8 +21,8 @@ from nearfar.progress import Track, silent
 
 BATCH_SIZE = 128
 LR = 1e-3
-#: At least so many steps: 150 images are few a step.
-FEWEST_STEPS = 300
+#: Of the substitute, which has few images.
+SUBSTITUTE_EPOCHS = 150
 #: How classifiers' files begin their description.
 KIND = "nearfar-classifier"
 
@@ -106,7 +106,7 @@ def train_classifier(
     images : Images
         What to learn from.
     epochs : int
-        How often to go through them; more often if that takes fewer than 300 steps.
+        How often to go through them.
     seed : int
         Decides the initial weights and the order.
     labels : int64[n], optional
@@ -124,9 +124,7 @@ def train_classifier(
         torch.manual_seed(seed)
         classifier = Classifier(architecture, images.shape, classes).to(target)
         adam = torch.optim.Adam(classifier.parameters(), lr=LR)
-        steps_an_epoch = -(-len(images) // BATCH_SIZE)
-        rounds = max(epochs, -(-FEWEST_STEPS // steps_an_epoch))
-        for _ in track(range(rounds), "training the classifier", rounds):
+        for _ in track(range(epochs), "training the classifier", epochs):
             for rows in torch.randperm(len(images)).split(BATCH_SIZE):
                 batch = to_unit(images.__getitems__(rows).to(target))
                 loss = cross_entropy(classifier(batch), numbers[rows].to(target))

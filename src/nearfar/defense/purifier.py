@@ -70,8 +70,9 @@ class Purifier(nn.Module):
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.shape, self.passes, self.noise = shape, passes, noise
         self.register_buffer("bank", bank, persistent=False)
-        self._finder, self._fitted = ExactFinder(neighbors), torch.device("meta")
+        self._fitted = torch.device("meta")
         if bank is not None:
+            self._finder = ExactFinder(neighbors)
             self._finder.check(len(bank))
 
     @classmethod

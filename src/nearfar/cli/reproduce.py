@@ -77,8 +77,8 @@ def table3(*, options: Options, rows: tuple[str, ...] = ()) -> None:
     Parameters
     ----------
     rows
-        Some of the rows: "no defense", autoencoder, "MagNet, reformer", "MagNet, whole", NRE,
-        "NRE, denoising", "denoising autoencoder", "adversarial training"; all if not given.
+        Some of the rows: no-defense, autoencoder, MagNet-reformer, MagNet-whole, NRE,
+        NRE-denoising, denoising-autoencoder, adversarial-training; all if not given.
     """
     from nearfar.reproduce.table3 import table3
 

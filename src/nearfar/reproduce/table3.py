@@ -90,7 +90,7 @@ NETWORKS: dict[str, Callable[..., TrainConfig]] = {
     "autoencoder": plain,
     "MagNet": partial(plain, pretext="denoising", noise="gaussian", noise_level=NOISE),
     "NRE": partial(relational, weights=(0.6, 0.2, 0.2)),
-    "NRE, denoising": partial(
+    "NRE-denoising": partial(
         relational,
         weights=(0.6, 0.2, 0.2),
         pretext="denoising",
@@ -99,7 +99,7 @@ NETWORKS: dict[str, Callable[..., TrainConfig]] = {
         pixel_weight=10.0,
         lr=1e-3,
     ),
-    "denoising autoencoder": partial(plain, pretext="denoising", noise="gaussian", noise_level=0.3),
+    "denoising-autoencoder": partial(plain, pretext="denoising", noise="gaussian", noise_level=0.3),
 }
 
 
@@ -125,16 +125,16 @@ class Row:
     paper: Sequence[float] = ()
 
 
-NO_DEFENSE = "no defense"
+NO_DEFENSE = "no-defense"
 ROWS = {
     NO_DEFENSE: Row(),
     "autoencoder": Row("autoencoder"),
-    "MagNet, reformer": Row("MagNet", paper=(0.9238, 0.7655, 0.614, 0.4242)),
-    "MagNet, whole": Row("MagNet", detectors=True),
+    "MagNet-reformer": Row("MagNet", paper=(0.9238, 0.7655, 0.614, 0.4242)),
+    "MagNet-whole": Row("MagNet", detectors=True),
     "NRE": Row("NRE", paper=(0.9802, 0.9056, 0.8489, 0.7166)),
-    "NRE, denoising": Row("NRE, denoising"),
-    "denoising autoencoder": Row("denoising autoencoder"),
-    "adversarial training": Row(hardened=True),
+    "NRE-denoising": Row("NRE-denoising"),
+    "denoising-autoencoder": Row("denoising-autoencoder"),
+    "adversarial-training": Row(hardened=True),
 }
 
 

@@ -20,7 +20,7 @@ from nearfar.progress import Track, silent
 from nearfar.report.figures import Dot, dot_plot
 from nearfar.reproduce import digits, photographs
 from nearfar.reproduce.baselines import EXTRA, METHODS, Baseline
-from nearfar.reproduce.budget import plain, relational
+from nearfar.reproduce.budget import ours, plain, relational
 from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint, training_seconds
 from nearfar.reproduce.measuring import network_after, pixel_error, task_on
 from nearfar.reproduce.summary import (
@@ -54,10 +54,6 @@ CLASSES = (
 PHOTOGRAPHS_BATCH_SIZE = 128
 
 
-def _ours(epochs: int, **choices: Any) -> TrainConfig:
-    return TrainConfig(**{**OURS, **choices, "epochs": epochs})
-
-
 def _autoencoder(epochs: int, **choices: Any) -> TrainConfig:
     return plain(epochs, pretrain_lr=SHARED["lr"], **{**SHARED, **choices})
 
@@ -71,7 +67,7 @@ def _baseline(epochs: int, **choices: Any) -> TrainConfig:
 ROWS: dict[str, Callable[..., TrainConfig]] = {
     "autoencoder": _autoencoder,
     "paper": relational,
-    "nearfar": _ours,
+    "nearfar": ours,
     **dict.fromkeys(METHODS, _baseline),
 }
 

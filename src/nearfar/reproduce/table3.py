@@ -36,7 +36,7 @@ from nearfar.models import resolve_device
 from nearfar.progress import Track, silent
 from nearfar.report.figures import comparison, security_curves
 from nearfar.reproduce import digits
-from nearfar.reproduce.budget import plain, relational
+from nearfar.reproduce.budget import ours, plain, relational
 from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint
 from nearfar.reproduce.measuring import network_after
 from nearfar.reproduce.summary import (
@@ -100,6 +100,7 @@ NETWORKS: dict[str, Callable[..., TrainConfig]] = {
         lr=1e-3,
     ),
     "denoising-autoencoder": partial(plain, pretext="denoising", noise="gaussian", noise_level=0.3),
+    "nearfar": ours,
 }
 
 
@@ -134,6 +135,7 @@ ROWS = {
     "NRE": Row("NRE", paper=(0.9802, 0.9056, 0.8489, 0.7166)),
     "NRE-denoising": Row("NRE-denoising"),
     "denoising-autoencoder": Row("denoising-autoencoder"),
+    "nearfar": Row("nearfar"),
     "adversarial-training": Row(hardened=True),
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import anomaly, finders, training
+from benchmarks import anomaly, defense, finders, training
 from nearfar.files import write_json
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -21,6 +21,7 @@ def main() -> None:
         "training": training.epochs,
         "encoding": training.encoding,
         "anomaly detection": anomaly.streaming,
+        "purification": defense.purification,
         "exact finder": finders.exact_against_faiss_and_sklearn,
         "clustered finder, 60,000": lambda: finders.clustered(60_000, 128, 245),
         "clustered finder, 1,000,000": lambda: finders.clustered(1_000_000, 256, 400),

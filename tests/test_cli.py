@@ -132,6 +132,18 @@ def test_evaluate(trained, folder, tmp_path, capsys):
     assert "autoencoder" in capsys.readouterr().out
 
 
+def test_a_network_that_was_never_trained_is_called_so(folder, tmp_path):
+    options = ("--epochs", 1, "--pretrain-epochs", 0, "--code-size", 12, "--device", "cpu")
+    assert run("train", folder, "--out", tmp_path / "run", *options) == 0
+    assert run("evaluate", tmp_path / "run", "--train", folder) == 0
+    written = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert list(written["rows"]) == ["pixels", "untrained", "NRE"]
+    assert run("report", tmp_path / "run", "--out", tmp_path / "report") == 0
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "the untrained network" in page
+    assert "plain autoencoder" not in page
+
+
 def test_report(trained, folder, tmp_path):
     assert run("evaluate", trained, "--train", folder) == 0
     assert run("report", trained, "--out", tmp_path / "report") == 0

@@ -64,6 +64,7 @@ def test_reconstructions(channels: int, height: int, width: int) -> None:
 
 def test_gray_keeps_its_brightness() -> None:
     half = np.full((4, 1, 8, 8), 0.5, np.float32)
+    assert "untrained" in texts(reconstructions(half, half, half, start="untrained"))
     pixels = drawn(reconstructions(half, half, half))
     assert tuple(pixels[pixels.shape[0] // 2, -10]) == (128, 128, 128)
 

@@ -22,7 +22,6 @@ import nearfar.__main__
 from nearfar import artifacts
 from nearfar.data import ArrayImages, to_unit
 from nearfar.errors import NearfarError
-from nearfar.models import Output
 from nearfar.relational.weights import WeightSchedule
 from nearfar.training.config import TrainConfig
 from nearfar.training.loop import Interrupted
@@ -692,7 +691,7 @@ def test_dead_codes_are_those_that_never_change():
     record = Record(launch(QUICK))
     codes = torch.tensor([[0.0, -1.0, 2.0, -3.0], [0.0, -2.0, 0.0, -3.0]])
     for some in codes.split(1):
-        record.add(Step(torch.tensor(1.0), Output(some, torch.empty(0)), {}))
+        record.add(Step(torch.tensor(1.0), some, {}))
     assert record.dead_codes() == 2, "the first and the last; negative ones may be alive"
 
 

@@ -157,7 +157,7 @@ class TrainedRun:
     autoencoder : Autoencoder
         The network as trained on the relations.
     pretrained : Autoencoder
-        The plain autoencoder that it started from.
+        What it started from: the plain autoencoder, or an untrained one, see `start`.
     codes : float32[n, d]
         Codes of the training images, memory-mapped.
     """
@@ -167,6 +167,15 @@ class TrainedRun:
     autoencoder: Autoencoder
     pretrained: Autoencoder
     codes: npt.NDArray[np.float32]
+
+    @property
+    def start(self) -> str:
+        """What tables call `pretrained`: "autoencoder", or "untrained" after no epochs of that.
+
+        A network of the caller's own may have been trained before, and counts as an autoencoder.
+        """
+        trained = self.config.train["pretrain_epochs"] or self.config.architecture is None
+        return "autoencoder" if trained else "untrained"
 
 
 def write_run(

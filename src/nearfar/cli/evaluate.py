@@ -24,6 +24,8 @@ def evaluate(
 ) -> None:
     """Compare NRE with raw pixels and the plain autoencoder on labeled images.
 
+    A run that never trained a plain autoencoder is compared with its untrained network.
+
     **For example**
 
         nearfar evaluate run --train mnist:train --test mnist:test --json scores.json

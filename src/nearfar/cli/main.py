@@ -14,12 +14,14 @@ from cyclopts.config import Dict
 
 import nearfar
 from nearfar.cli.anomaly import anomaly
+from nearfar.cli.attack import attack
 from nearfar.cli.demo import demo
 from nearfar.cli.denoise import denoise
 from nearfar.cli.encode import encode
 from nearfar.cli.evaluate import evaluate
 from nearfar.cli.inpaint import inpaint
 from nearfar.cli.neighbors import neighbors
+from nearfar.cli.purify import purify
 from nearfar.cli.reconstruct import reconstruct
 from nearfar.cli.report import report
 from nearfar.cli.reproduce import reproduce
@@ -49,7 +51,19 @@ app = App(
     default_parameter=Parameter(negative=(), consume_multiple=True, converter=_convert),
     help_format="markdown",
 )
-for command in (demo, train, encode, reconstruct, denoise, inpaint, neighbors, evaluate, report):
+for command in (
+    demo,
+    train,
+    encode,
+    reconstruct,
+    denoise,
+    inpaint,
+    purify,
+    attack,
+    neighbors,
+    evaluate,
+    report,
+):
     app.command(command)
 app.command(anomaly)
 app.command(reproduce)

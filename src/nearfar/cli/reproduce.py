@@ -66,6 +66,26 @@ def table1(
 
 
 @reproduce.command
+def table3(*, options: Options, rows: tuple[str, ...] = ()) -> None:
+    """Attack a classifier of digits behind reconstructions, under four threat models (Table 3).
+
+    **For example**
+
+        nearfar reproduce table3 --data-root data --out table3
+        nearfar reproduce table3 --out quick --quick --rows NRE
+
+    Parameters
+    ----------
+    rows
+        Some of the rows: no-defense, autoencoder, MagNet-reformer, MagNet-whole, NRE,
+        NRE-denoising, denoising-autoencoder, nearfar, adversarial-training; all if not given.
+    """
+    from nearfar.reproduce.table3 import table3
+
+    _run(table3, options, rows=rows)
+
+
+@reproduce.command
 def table4(*, options: Options, epochs: int | None = None, rows: tuple[str, ...] = ()) -> None:
     """Find abnormal frames of UCSD Ped2 (Table 4).
 
@@ -137,6 +157,37 @@ def ablation(*, options: Options) -> None:
     from nearfar.reproduce.ablation import ablation
 
     _run(ablation, options)
+
+
+@reproduce.command
+def recipes(
+    *,
+    options: Options,
+    data: str = "mnist",
+    epochs: int | None = None,
+    rows: tuple[str, ...] = (),
+) -> None:
+    """Our recipe beside the paper's, SimCLR, NNCLR, VICReg and BYOL (needs nearfar[baselines]).
+
+    **For example**
+
+        nearfar reproduce recipes --data-root data --out recipes
+        nearfar reproduce recipes --data caltech --data-root data --out caltech
+        nearfar reproduce recipes --out quick --quick --rows autoencoder nearfar SimCLR
+
+    Parameters
+    ----------
+    data
+        mnist, or caltech for nine classes of photographs.
+    epochs
+        How long every row is trained; as long as our recipe if not given, 2 with --quick.
+    rows
+        Some of the rows: pixels, autoencoder, paper, nearfar, SimCLR, NNCLR, VICReg, BYOL; all if
+        not given.
+    """
+    from nearfar.reproduce.recipes import recipes
+
+    _run(recipes, options, data=data, epochs=epochs, rows=rows)
 
 
 def _run(command: Callable[..., str], options: Options, **choices: Any) -> None:

@@ -1,4 +1,4 @@
-"""Evaluating a trained run beside raw pixels and the plain autoencoder it started from."""
+"""Evaluating a trained run beside raw pixels and the network that it started from."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def evaluate_run(
     seed: int = 0,
     track: Track = silent,
 ) -> Evaluation:
-    """Compare NRE's codes with raw pixels and with the plain autoencoder's codes.
+    """Compare NRE's codes with raw pixels, and with those of the plain autoencoder before it.
+
+    If there was none, because relational training came first, that row is "untrained".
 
     Parameters
     ----------
@@ -83,7 +85,7 @@ def _features(
     """Return each representation of the images, float32[n, d]."""
     representations = {
         "pixels": torch.nn.Flatten(),
-        "autoencoder": run.pretrained.encoder.to(device),
+        run.start: run.pretrained.encoder.to(device),
         "NRE": run.autoencoder.encoder.to(device),
     }
     return {

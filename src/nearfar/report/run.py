@@ -20,6 +20,7 @@ from nearfar.report.samples import find_samples
 
 #: Images shown in each picture, and the most that are encoded for maps and neighbors.
 RECONSTRUCTED, QUERIED, SAMPLES, ENCODED = 12, 6, 5, 20_000
+_STARTS = {"autoencoder": "the plain autoencoder", "untrained": "the untrained network"}
 
 
 def report_run(
@@ -60,14 +61,15 @@ def report_run(
         apply_to_all(network.encoder.to(device).eval(), some, device=device, track=track)
         for network in (run.pretrained, run.autoencoder)
     )
+    start = _STARTS[run.start]
     sections = [
         Section(
             "Reconstructions",
-            "Images, and what the plain autoencoder and NRE make of them (Fig. 4 of the paper). "
+            f"Images, and what {start} and NRE make of them (Fig. 4 of the paper). "
             "NRE draws an image to what it has in common with its neighbors.",
             _reconstructions(run, to_unit(shown), device),
         ),
-        _map(some, before, after, seed),
+        _map(run, some, before, after, seed),
         _near_and_far(run, some, after),
         Section(
             "Training",
@@ -81,8 +83,8 @@ def report_run(
             0,
             Section(
                 "Scores",
-                "What simple classifiers, and k-means, make of raw pixels, of the plain "
-                "autoencoder's codes and of NRE's.",
+                f"What simple classifiers, and k-means, make of raw pixels, of {start}'s codes and "
+                "of NRE's.",
                 evaluation,
             ),
         )
@@ -112,10 +114,10 @@ def _reconstructions(run: TrainedRun, images: Tensor, device: torch.device) -> A
         network.to(device)(images.to(device)).reconstruction.float().cpu().numpy()
         for network in (run.pretrained, run.autoencoder)
     ]
-    return reconstructions(images.numpy(), *made)
+    return reconstructions(images.numpy(), *made, start=run.start)
 
 
-def _map(images: Images, before: Tensor, after: Tensor, seed: int) -> Section:
+def _map(run: TrainedRun, images: Images, before: Tensor, after: Tensor, seed: int) -> Section:
     title = "Map of the codes"
     if len(images) < FEWEST_MAPPED:
         return Section(title, f"There is none: a map takes {FEWEST_MAPPED} images or more.")
@@ -123,7 +125,14 @@ def _map(images: Images, before: Tensor, after: Tensor, seed: int) -> Section:
         title,
         "Each point is an image; images with similar codes lie together (Fig. 1 of the paper). "
         "Distances between groups mean little; whether the classes come apart means much.",
-        code_maps(before.numpy(), after.numpy(), images.labels, images.classes, seed=seed),
+        code_maps(
+            before.numpy(),
+            after.numpy(),
+            images.labels,
+            images.classes,
+            start=run.start,
+            seed=seed,
+        ),
     )
 
 

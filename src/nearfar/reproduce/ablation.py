@@ -41,6 +41,8 @@ ROWS: dict[str, Callable[..., TrainConfig]] = {
     "K=1000": partial(relational, clusters=1000),
     "finder=exact": partial(relational, finder="exact"),
     "lr=0.001": partial(relational, lr=1e-3),
+    "lr=0.001,T=10": partial(relational, lr=1e-3, neighbors=10),
+    "lr=0.001,pixel-weight=1": partial(relational, lr=1e-3, pixel_weight=1.0),
     "similarity=centered-cosine": partial(relational, similarity="centered-cosine"),
     "pixel-weight=1": partial(relational, pixel_weight=1.0),
     "search=step": partial(relational, search="step"),
@@ -50,7 +52,9 @@ ROWS: dict[str, Callable[..., TrainConfig]] = {
     "autoencoder,code-size=32": partial(plain, code_size=32),
     "autoencoder,code-size=512": partial(plain, code_size=512),
 }
-COLUMNS = {"linear_svm": "linear SVM", "knn": f"{scores.NEIGHBORS}-NN"}
+COLUMNS = {"linear_svm": "L-SVM", "rbf_svm": "R-SVM", "knn": f"{scores.NEIGHBORS}-NN"}
+#: The RBF SVM learns from at most so many images.
+RBF_SAMPLES = 10_000
 EPOCHS, QUICK_EPOCHS = 40, 2
 
 
@@ -89,6 +93,7 @@ def ablation(
             task = task_on(network.encoder, train, validation, seed, track)
             return {
                 "linear_svm": scores.linear_svm(task).mean,
+                "rbf_svm": scores.rbf_svm(task, min(RBF_SAMPLES, len(train))).mean,
                 "knn": scores.nearest_neighbors(task).mean,
                 "pixel_error": pixel_error(network, validation, track),
             }
@@ -110,7 +115,8 @@ def ablation(
         [
             f"Accuracy in %, {seeds_note(numbers)}, on {len(validation):,} validation images of "
             f"{validation.name}; {len(train):,} others were learned from, for {epochs} epochs.",
-            f"Measured on {machines(measured)}.",
+            f"The R-SVM learned from {min(RBF_SAMPLES, len(train)):,} of them. Measured on "
+            f"{machines(measured)}.",
         ],
     )
     summary = {

@@ -6,6 +6,7 @@ from typing import Any
 
 from nearfar.errors import NearfarError
 from nearfar.training.config import TrainConfig
+from nearfar.training.recipes import recipe
 
 
 def plain(epochs: int, **choices: Any) -> TrainConfig:
@@ -26,3 +27,8 @@ def relational(epochs: int, **choices: Any) -> TrainConfig:
     return TrainConfig(
         **{**choices, "pretrain_epochs": epochs - epochs // 2, "epochs": epochs // 2}
     )
+
+
+def ours(epochs: int, **choices: Any) -> TrainConfig:
+    """Train by the recipe `nearfar`, which has no first half."""
+    return TrainConfig(**{**recipe("nearfar"), **choices, "epochs": epochs})

@@ -11,6 +11,8 @@ from nearfar.data import Images, Subset, open_images
 
 #: The paper learns from 50,000 of the 60,000 training digits; the others choose hyperparameters.
 TRAINED = 50_000
+#: The paper's attacker has labels of so many digits, and attacks the other 9,850 for testing.
+SUBSTITUTE = 150
 #: Every so many of the quick digits, which are sorted by class, are for validation.
 QUICK_VALIDATION_EVERY = 5
 #: Few images take few steps an epoch: smaller batches take more.
@@ -36,6 +38,22 @@ def for_validation(data_root: Path | None, *, quick: bool) -> tuple[Images, Imag
     return (
         Subset(images, np.flatnonzero(~validation)),
         Subset(images, np.flatnonzero(validation)),
+    )
+
+
+def for_attacks(data_root: Path | None, *, quick: bool) -> tuple[Images, Images, Images, Images]:
+    """Return digits to learn from, to validate on, for the substitute, and to attack (§4.4).
+
+    The last two are of the official test digits, in a random order that is always the same.
+    """
+    learned, validation = for_validation(data_root, quick=quick)
+    _, test = for_testing(data_root, quick=quick)
+    order = np.random.default_rng(0).permutation(len(test))
+    return (
+        learned,
+        validation,
+        Subset(test, order[:SUBSTITUTE]),
+        Subset(test, order[SUBSTITUTE:]),
     )
 
 

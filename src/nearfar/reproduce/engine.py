@@ -24,6 +24,7 @@ from nearfar.files import atomic_path, claim_output, write_json
 from nearfar.progress import Track, silent
 from nearfar.report.figures import save_figure
 from nearfar.training.config import TrainConfig
+from nearfar.training.phases import MakeObjective
 from nearfar.training.train import train
 
 SETTINGS, CELLS, RUNS = "settings.json", "cells", "runs"
@@ -101,7 +102,12 @@ class Reproduction:
         return {name: measured for name, measured in found.items() if measured is not None}
 
     def train(
-        self, name: str, images: Images, config: TrainConfig, snapshots: Collection[int]
+        self,
+        name: str,
+        images: Images,
+        config: TrainConfig,
+        snapshots: Collection[int],
+        objective: MakeObjective | None = None,
     ) -> Path:
         """Train a run, or what is left of it; return its folder.
 
@@ -119,6 +125,7 @@ class Reproduction:
                 config,
                 folder=folder,
                 resume=resume,
+                objective=objective,
                 snapshots=snapshots,
                 track=self.track,
             )
@@ -140,7 +147,11 @@ class Reproduction:
         )
         with atomic_path(path.with_suffix(".md")) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        with atomic_path(path.with_suffix(".png")) as temporary:
+        self.draw(self.name, figure)
+
+    def draw(self, name: str, figure: Figure) -> None:
+        """Write a figure, as a PNG file of this name."""
+        with atomic_path(self.folder / f"{name}.png") as temporary:
             save_figure(figure, temporary)
 
     def _file(self, cell: Cell) -> Path:

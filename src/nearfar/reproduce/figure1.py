@@ -7,16 +7,14 @@ from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
-import numpy as np
-from sklearn.model_selection import train_test_split
 from torch import nn
 
-from nearfar.data import Images, Subset, open_images, require_labels
-from nearfar.data.named import default_data_root
+from nearfar.data import require_labels
 from nearfar.evaluation import scores
 from nearfar.evaluation.table import BLANK, markdown_table
 from nearfar.progress import Track, silent
 from nearfar.report.figures import code_maps
+from nearfar.reproduce import photographs
 from nearfar.reproduce.budget import plain, relational
 from nearfar.reproduce.engine import Cell, Reproduction, fingerprint
 from nearfar.reproduce.measuring import encode, network_after, task_on
@@ -31,13 +29,8 @@ from nearfar.reproduce.summary import (
 )
 from nearfar.training.config import TrainConfig
 
-FOLDER = Path("caltech101", "101_ObjectCategories")
 #: The paper does not name its five classes; these have the most images.
 CLASSES = ("Faces_easy", "Leopards", "Motorbikes", "airplanes", "watch")
-SIZE, QUICK_SIZE = 64, 32
-#: Every so many images, if quick.
-QUICK_EVERY = 8
-TESTED = 0.2
 
 PIXELS = "pixels"
 ROWS: dict[str, Callable[..., TrainConfig]] = {"autoencoder": plain, "NRE": relational}
@@ -73,7 +66,7 @@ def figure1(
     """
     numbers = choose_seeds(seeds, quick=quick)
     epochs = QUICK_EPOCHS if quick else EPOCHS
-    images = _photographs(data_root, quick, track)
+    images = photographs.of_classes(CLASSES, data_root, quick=quick, track=track)
     settings = {"quick": quick, "classes": CLASSES, "images": fingerprint(images)}
     reproduction = Reproduction(out, "figure1", settings, track=track)
 
@@ -83,13 +76,13 @@ def figure1(
     def encoder(row: str, seed: int) -> nn.Module:
         if row == PIXELS:
             return nn.Flatten()
-        train, _ = _split(images, seed)
+        train, _ = photographs.split(images, seed)
         folder = reproduction.train(cell_name(row, seed), train, config(row, seed), [epochs])
         return network_after(folder, epochs).encoder
 
     def cell(row: str, seed: int) -> Cell:
         def measure() -> dict[str, float]:
-            task = task_on(encoder(row, seed), *_split(images, seed), seed, track)
+            task = task_on(encoder(row, seed), *photographs.split(images, seed), seed, track)
             return {
                 "linear_svm": scores.linear_svm(task).mean,
                 "knn": scores.nearest_neighbors(task).mean,
@@ -124,29 +117,3 @@ def figure1(
     maps = code_maps(before, after, require_labels(images), images.classes)
     reproduction.write(measured, summary, text, maps)
     return text
-
-
-def _photographs(data_root: Path | None, quick: bool, track: Track) -> Images:
-    """Return the images of the five classes."""
-    images = open_images(
-        (data_root or default_data_root()) / FOLDER,
-        size=QUICK_SIZE if quick else SIZE,
-        channels=3,
-        progress=track,
-    )
-    names = np.array(images.classes)[require_labels(images)]
-    rows = np.flatnonzero(np.isin(names, CLASSES))
-    chosen = Subset(images, rows[:: QUICK_EVERY if quick else 1])
-    chosen.name = str(FOLDER)
-    return chosen
-
-
-def _split(images: Images, seed: int) -> tuple[Images, Images]:
-    """Hold out a fifth of each class."""
-    train, test = train_test_split(
-        np.arange(len(images)),
-        test_size=TESTED,
-        stratify=require_labels(images),
-        random_state=seed,
-    )
-    return Subset(images, train), Subset(images, test)

@@ -105,7 +105,7 @@ class CodeRelation:
         relation = contrastive_loss(own, near, far, self.config.temperature)
         pixel = mse_loss(output.reconstruction.float(), first)
         loss = relation + self.config.pixel_weight * pixel
-        return Step(loss, output, {"relation": relation.detach(), "pixel": pixel.detach()})
+        return Step(loss, output.codes, {"relation": relation.detach(), "pixel": pixel.detach()})
 
     def _seconds(self, rows: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         """The image itself or one of its neighbors, for each: rows, int64[b], and images."""

@@ -27,14 +27,15 @@ class Step(NamedTuple):
     ----------
     loss : Tensor
         What to minimize, a scalar: a mean over the batch.
-    output : Output
-        What the network made of the batch.
+    codes : Tensor
+        What the encoder made of the batch, float[b, d].
     terms : dict of Tensor
-        Scalars to record, means over the batch; `pixel`, the squared pixel error, is one of them.
+        Scalars to record, means over the batch; `pixel`, the squared pixel error, is one of them
+        where a decoder is trained.
     """
 
     loss: Tensor
-    output: Output
+    codes: Tensor
     terms: dict[str, Tensor]
 
 
@@ -108,7 +109,7 @@ class Reconstruction:
         pixel = loss = mse_loss(reconstruction, images)
         if corrupted.weights is not None:
             loss = (corrupted.weights * (reconstruction - images).square()).mean()
-        return Step(loss, output, {"pixel": pixel.detach()})
+        return Step(loss, output.codes, {"pixel": pixel.detach()})
 
     def state(self) -> Mapping[str, Tensor]:
         """Nothing to keep."""

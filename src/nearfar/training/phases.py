@@ -22,6 +22,7 @@ from nearfar.training.objective import Objective, Reconstruction, make_corruptio
 from nearfar.training.relation import Relation
 
 OnEpoch = Callable[[dict[str, Any]], None]
+MakeObjective = Callable[[TrainConfig, Images, Fabric], Objective]
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ class Phases:
     ----------
     network : Autoencoder
         Trained in place; with the weights of `checkpoint`, if it holds any.
+    objective : callable, optional
+        Makes what the second phase trains for, instead of the relation that `config` asks for.
     """
 
     fabric: Fabric
@@ -108,6 +111,7 @@ class Phases:
     on_epoch: OnEpoch
     track: Track
     checkpoint: Checkpoint
+    objective: MakeObjective | None = None
 
     def run(self) -> Autoencoder:
         """Train through what is left; return the plain autoencoder that the relations build on."""
@@ -124,14 +128,17 @@ class Phases:
         return pretrained
 
     def _relate(self, pretrained: Autoencoder) -> None:
-        relation = (
-            self._relation_of_reconstructions(pretrained)
-            if self.config.relation == "reconstructions"
-            else CodeRelation(
-                self.config, pretrained.encoder, self.images, self.fabric, track=self.track
-            )
+        objective = self._make_relational(pretrained)
+        self._run(objective, self.config.epochs, self.config.lr, number=1, pretrained=pretrained)
+
+    def _make_relational(self, pretrained: Autoencoder) -> Objective:
+        if self.objective is not None:
+            return self.objective(self.config, self.images, self.fabric)
+        if self.config.relation == "reconstructions":
+            return self._relation_of_reconstructions(pretrained)
+        return CodeRelation(
+            self.config, pretrained.encoder, self.images, self.fabric, track=self.track
         )
-        self._run(relation, self.config.epochs, self.config.lr, number=1, pretrained=pretrained)
 
     def _relation_of_reconstructions(self, pretrained: Autoencoder) -> Relation:
         reference = copy.deepcopy(pretrained.encoder)

@@ -32,7 +32,7 @@ class Record:
 
     def add(self, step: Step) -> None:
         """Take in one batch, seen by this process."""
-        codes = step.output.codes.detach().flatten(1).float()
+        codes = step.codes.detach().flatten(1).float()
         terms = {"loss": step.loss.detach(), **step.terms}
         self.names = list(terms)
         one = codes.new_ones(())

@@ -184,7 +184,7 @@ class Relation:
         recorded = terms._asdict() if self.searching else {"own": terms.own}
         zero = (codes.detach().norm(dim=1) < ZERO_NORM).float().mean()
         recorded |= {"pixel": pixel, "zero_codes": zero}
-        return Step(loss, output, {name: term.detach() for name, term in recorded.items()})
+        return Step(loss, output.codes, {name: term.detach() for name, term in recorded.items()})
 
     def _neighbors(self, rows: Tensor, codes: Tensor, epoch: int) -> Neighbors:
         """Rows of the bank near to and far from the reconstructions of some images."""

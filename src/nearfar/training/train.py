@@ -17,7 +17,7 @@ from nearfar.models import Architecture, Autoencoder, apply
 from nearfar.progress import Track, silent
 from nearfar.run_config import RunConfig, RunData
 from nearfar.training.config import TrainConfig
-from nearfar.training.phases import Checkpoint, OnEpoch, Phases
+from nearfar.training.phases import Checkpoint, MakeObjective, OnEpoch, Phases
 from nearfar.training.processes import all_sum, launch, share
 from nearfar.training.relation import make_finder
 
@@ -59,6 +59,7 @@ def train(
     overwrite: bool = False,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
+    objective: MakeObjective | None = None,
     origin: Mapping[str, Any] | None = None,
     pixel_range: tuple[float, float] = (0.0, 1.0),
     snapshots: Collection[int] = (),
@@ -83,6 +84,9 @@ def train(
     encoder, decoder : nn.Module, optional
         A network of the caller's own; copies of it are trained. `config.code_size` and `widths`
         are then not looked at.
+    objective : callable, optional
+        Makes what the second phase trains for, instead of the relation that `config` asks for;
+        its `name` must be "relational". Has to be given again to resume.
     origin : mapping, optional
         How the images were opened, for the record.
     pixel_range : tuple of float
@@ -156,7 +160,17 @@ def train(
     fabric.barrier()
 
     phases = Phases(
-        fabric, network, images, config, folder, snapshots, log, on_epoch, track, checkpoint
+        fabric,
+        network,
+        images,
+        config,
+        folder,
+        snapshots,
+        log,
+        on_epoch,
+        track,
+        checkpoint,
+        objective,
     )
     with torch.random.fork_rng():
         pretrained = phases.run()

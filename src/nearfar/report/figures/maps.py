@@ -38,6 +38,7 @@ def code_maps(
     labels: npt.NDArray[np.integer[Any]] | None = None,
     classes: Sequence[str] | None = None,
     *,
+    start: str = "autoencoder",
     seed: int = 0,
 ) -> Figure:
     """Maps of the codes before and after NRE in two dimensions (Fig. 1 of the paper).
@@ -53,6 +54,8 @@ def code_maps(
         Class numbers.
     classes : sequence of str, optional
         The name of each class number.
+    start : str
+        What made the codes before.
     """
     if len(before) != len(after) or len(before) < FEWEST_MAPPED:
         raise NearfarError(
@@ -76,7 +79,7 @@ def code_maps(
     size = np.clip(12000 / len(rows), 10, 25)
     shuffled = rng.permutation(len(rows))
     for axes, name, codes in zip(
-        figure.subplots(1, 2), ("autoencoder", "NRE"), (before, after), strict=True
+        figure.subplots(1, 2), (start, "NRE"), (before, after), strict=True
     ):
         places = _in_two_dimensions(codes, seed)
         x, y = places[shuffled].T

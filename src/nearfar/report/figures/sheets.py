@@ -21,15 +21,19 @@ LARGEST_TILE = 1.1
 GAP = 0.06
 
 
-def reconstructions(originals: Pixels, autoencoder: Pixels, nre: Pixels) -> Figure:
+def reconstructions(
+    originals: Pixels, before: Pixels, after: Pixels, *, start: str = "autoencoder"
+) -> Figure:
     """Originals above what two networks make of them (Fig. 4 of the paper).
 
     Parameters
     ----------
-    originals, autoencoder, nre : float[n, c, h, w]
+    originals, before, after : float[n, c, h, w]
         Images where 0…1 is black…white, gray (c = 1) or RGB (c = 3); n about 12 reads well.
+    start : str
+        What made those before NRE.
     """
-    return comparison({"original": originals, "autoencoder": autoencoder, "NRE": nre})
+    return comparison({"original": originals, start: before, "NRE": after})
 
 
 def comparison(rows: Mapping[str, Pixels]) -> Figure:

@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 
 INK, MUTED, FAINT, SHADE = "#1f2328", "#656d76", "#d0d7de", "#f4f6f8"
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
+#: Colors of M. Okabe and K. Ito, which the color blind tell apart.
+SERIES = (INK, BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9", MUTED)
 
 #: Inches.
 WIDTH = 10.0

@@ -1,0 +1,90 @@
+"""``nearfar attack``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from nearfar.cli.options import DATA_HELP, DataOptions, Overwrite, Seed, bars
+
+
+def attack(
+    classifier: Annotated[str, Parameter(help="A .safetensors file, or module:function.")],
+    data: Annotated[str, Parameter(help=f"Labeled images. {DATA_HELP}")],
+    *,
+    out: Annotated[Path, Parameter(help="The folder to write to.")],
+    run: Annotated[Path | None, Parameter(help="A run folder whose network purifies.")] = None,
+    attacks: tuple[str, ...] = ("fgsm", "pgd"),
+    epsilons: tuple[float, ...] = (0.01, 0.1, 0.2, 0.3),
+    count: int = 200,
+    passes: int = 1,
+    noise: float = 0.0,
+    neighbors: int = 0,
+    images: DataOptions = DataOptions(),
+    seed: Seed = 0,
+    device: str = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure a classifier, purified by a run or not, under named threat models.
+
+    The classifier takes images where 0 is black and 1 is white, channels first, and gives logits.
+    It is a file that nearfar wrote, as nearfar reproduce table3 does; or a function in a Python
+    module of your own, which is imported, also from the current folder, and called without
+    arguments for a torch.nn.Module. Writes attack.json, attack.md and attack.png.
+
+    **For example**
+
+        nearfar attack target-seed-0.safetensors mnist:test --run run --out attack
+        nearfar attack models:digits photos --run run --attacks pgd hop-skip-jump --out attack
+
+    Parameters
+    ----------
+    attacks
+        Some of fgsm, pgd, autoattack, which take gradients; square, hop-skip-jump, which query.
+    epsilons
+        The largest changes of a pixel, on the scale of black 0, white 1.
+    count
+        How many images to attack. Up to 150 others train the substitute of transfer attacks.
+    passes
+        How often the reconstruction is reconstructed again.
+    noise
+        Standard deviation of noise added before each encoding, on the scale of black 0, white 1.
+    neighbors
+        Replace each code by the mean of so many nearest codes of training images; 0 for not.
+    """
+    from torch import nn
+
+    from nearfar.artifacts import read_config
+    from nearfar.defense.assessment import assess
+    from nearfar.defense.classifiers import Classifier
+    from nearfar.defense.guard import Guarded
+    from nearfar.defense.purifier import Purifier
+    from nearfar.defense.sources import open_classifier
+    from nearfar.errors import require
+    from nearfar.files import claim_output
+    from nearfar.models import resolve_device
+    from nearfar.report.attacks import write_assessment
+
+    require("art", extra="defense")
+    claim_output(out, overwrite=overwrite, folder=True)
+    model, target, track = open_classifier(classifier), resolve_device(device), bars()
+    if run is not None:
+        source = images.open_for(read_config(run), data, track)
+        guarded = Purifier.load(run, passes=passes, noise=noise, neighbors=neighbors).guard(model)
+    else:
+        channels, *size = model.shape if isinstance(model, Classifier) else (None,)
+        source = images.open(data, track, channels=channels, size=tuple(size) or None)
+        guarded = Guarded(nn.Identity(), model)
+    assessment = assess(
+        guarded.to(target),
+        source,
+        attacks=attacks,
+        epsilons=epsilons,
+        count=count,
+        seed=seed,
+        track=track,
+    )
+    print(write_assessment(out, assessment, classifier))
+    print(f"this table, its figure and the numbers are in {out}")

@@ -1,0 +1,103 @@
+"""Inputs are checked, not assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from nearfar.data import Shape, to_unit
+from nearfar.data.arrays import ROUNDING
+from nearfar.errors import NearfarError
+
+
+def check_images(images: Tensor, shape: Shape) -> None:
+    """Refuse what is not float[b, c, h, w] of one shape, where 0…1 is black…white.
+
+    Raises
+    ------
+    NearfarError
+        Naming what was found.
+    """
+    if images.ndim != 4 or tuple(images.shape[1:]) != tuple(shape):
+        raise NearfarError(
+            f"images have shape {tuple(images.shape)}: expected (n, {', '.join(map(str, shape))}), "
+            "channels first, as in the run"
+        )
+    if not images.is_floating_point():
+        raise NearfarError(f"images are {images.dtype}: expected floats where 0…1 is black…white")
+    if not len(images):
+        return
+    low, high = (float(value.detach()) for value in images.aminmax())
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # which NaN is not, either
+        raise NearfarError(
+            f"images hold values in {low:g}…{high:g}: expected 0 (black) … 1 (white)"
+        )
+
+
+def as_unit_images(images: Tensor | npt.ArrayLike, shape: Shape) -> Tensor:
+    """Images of uint8 or floats as float32[n, c, h, w], checked."""
+    pixels = to_unit(torch.as_tensor(images))
+    check_images(pixels, shape)
+    return pixels
+
+
+def check_epsilons(epsilons: Sequence[float]) -> tuple[float, ...]:
+    """Refuse sizes of perturbations that are none.
+
+    Raises
+    ------
+    NearfarError
+        If there are none, or one is not above 0 and at most 1.
+    """
+    for epsilon in epsilons:
+        if not 0 < epsilon <= 1:
+            raise NearfarError(
+                f"epsilon={epsilon}: expected more than 0 and at most 1, on the scale where 0…1 "
+                "is black…white"
+            )
+    if not epsilons:
+        raise NearfarError("no epsilon is given: expected at least one")
+    return tuple(epsilons)
+
+
+def check_rate(rate: float) -> None:
+    """Refuse a false-positive rate that is none.
+
+    Raises
+    ------
+    NearfarError
+        If it is not between 0 and 1.
+    """
+    if not 0 < rate < 1:
+        raise NearfarError(f"false_positive_rate={rate}: expected more than 0 and less than 1")
+
+
+@torch.no_grad()
+def count_classes(classifier: nn.Module, shape: Shape, like: Tensor) -> int:
+    """Return k, for a classifier from images of a shape to logits float[b, k].
+
+    Parameters
+    ----------
+    like : Tensor
+        Of the device and type of the images.
+
+    Raises
+    ------
+    NearfarError
+        If it takes other images, or gives something else.
+    """
+    images = like.new_full((2, *shape), 0.5)
+    try:
+        logits = classifier(images)
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = str(error).splitlines()[0]
+        raise NearfarError(f"the classifier does not take images {shape}: {reason}") from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise NearfarError(
+            f"the classifier makes {found} of two images: expected logits (2, classes)"
+        )
+    return logits.shape[1]

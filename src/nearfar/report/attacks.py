@@ -1,0 +1,56 @@
+"""What attacks did, as a table and a figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nearfar.defense.assessment import Assessment
+from nearfar.defense.threats import THREATS
+from nearfar.evaluation.table import markdown_table
+from nearfar.files import atomic_path, write_json
+from nearfar.report.figures import save_figure, security_curves
+
+
+def write_assessment(folder: Path, assessment: Assessment, classifier: str) -> str:
+    """Write `attack.json`, `attack.md` and `attack.png`; return the table as Markdown."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = _table(assessment)
+    write_json(folder / "attack.json", {"classifier": classifier, **assessment.to_dict()})
+    with atomic_path(folder / "attack.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    start = (0.0, assessment.clean.accuracy)
+    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for (threat, name), curve in assessment.curves.items():
+        points = [(e, each.defended) for e, each in zip(assessment.epsilons, curve, strict=True)]
+        panels.setdefault(threat, {})[name] = [start, *sorted(points)]
+    with atomic_path(folder / "attack.png") as temporary:
+        save_figure(security_curves(panels), temporary)
+    return text
+
+
+def _table(assessment: Assessment) -> str:
+    clean, masking = assessment.clean, assessment.masking
+    threats = dict.fromkeys(threat for threat, _ in assessment.curves)
+    seen = [f"{threat}: the attacker has {THREATS[threat]}." for threat in threats]
+    verdict = (
+        f"is still {masking.accuracy:.1%}: gradients are masked, and lead attacks astray. Do not "
+        "believe the white-box rows"
+        if masking.masked
+        else f"falls to {masking.accuracy:.1%}, which is chance: gradients are not masked"
+    )
+    return markdown_table(
+        ["threat model", "attack", *(f"ε = {epsilon:g}" for epsilon in assessment.epsilons)],
+        [
+            ["no attack", "", *(f"{clean.accuracy:.1%}" for _ in assessment.epsilons)],
+            *(
+                [threat, name, *(f"{outcome.defended:.1%}" for outcome in curve)]
+                for (threat, name), curve in assessment.curves.items()
+            ),
+        ],
+        [
+            f"The share of {clean.images} images that are classified correctly.",
+            *seen,
+            f"The substitute is right in {assessment.substitute:.1%}.",
+            f"With ε up to 1, accuracy under PGD {verdict}.",
+        ],
+    )

@@ -1,0 +1,72 @@
+"""What a defense holds against attacks of growing strength."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from nearfar.errors import NearfarError
+from nearfar.report.figures.style import FAINT, INK, MUTED, SERIES, WIDTH
+
+#: Inches.
+HEIGHT, LEGEND_LINE = 3.0, 0.25
+LEGEND_COLUMNS = 4
+
+#: (ε, accuracy), by ε.
+Curve = Sequence[tuple[float, float]]
+
+
+def security_curves(panels: Mapping[str, Mapping[str, Curve]], *, columns: int = 2) -> Figure:
+    """Accuracy over the size ε of the perturbation: a panel for each threat, a line a defense.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping of str to sequence of (float, float)
+        The title of each panel, and its named curves: accuracies from 0 to 1 by ε.
+    columns : int
+        How many panels stand side by side.
+    """
+    if not panels or not all(panels.values()):
+        raise NearfarError("there is nothing measured to draw")
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    styles = dict(zip(names, cycle(SERIES), strict=False))
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    legend = LEGEND_LINE * (1 + -(-len(names) // LEGEND_COLUMNS))
+    figure = Figure((WIDTH, rows * HEIGHT + legend), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axes, (title, curves) in zip(grid, panels.items(), strict=False):
+        _panel(axes, title, curves, styles)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    lines = [grid[0].plot([], [], marker="o", color=styles[name])[0] for name in names]
+    figure.legend(
+        lines,
+        names,
+        loc="outside lower center",
+        ncols=min(LEGEND_COLUMNS, len(names)),
+        frameon=False,
+        labelcolor=INK,
+        fontsize=10,
+    )
+    return figure
+
+
+def _panel(axes: Axes, title: str, curves: Mapping[str, Curve], styles: Mapping[str, str]) -> None:
+    for name, curve in curves.items():
+        epsilons, accuracies = zip(*curve, strict=True)
+        axes.plot(epsilons, accuracies, color=styles[name], marker="o", markersize=4, linewidth=1.6)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlim(left=0)
+    axes.set_title(title, color=INK, fontsize=11, loc="left")
+    axes.set_xlabel("ε", color=MUTED, fontsize=10)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.tick_params(colors=MUTED, labelsize=9, length=0)
+    axes.grid(color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)

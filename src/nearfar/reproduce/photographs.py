@@ -1,0 +1,47 @@
+"""The photographs that tables and figures are measured on, and how they are split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from nearfar.data import Images, Subset, open_images, require_labels
+from nearfar.data.named import default_data_root
+from nearfar.progress import Track, silent
+
+FOLDER = Path("caltech101", "101_ObjectCategories")
+SIZE, QUICK_SIZE = 64, 32
+#: Every so many images, if quick.
+QUICK_EVERY = 4
+TESTED = 0.2
+
+
+def of_classes(
+    classes: Sequence[str], data_root: Path | None, *, quick: bool, track: Track = silent
+) -> Images:
+    """Return the images of some classes of Caltech-101, in color; few and small ones if `quick`."""
+    images = open_images(
+        (data_root or default_data_root()) / FOLDER,
+        size=QUICK_SIZE if quick else SIZE,
+        channels=3,
+        progress=track,
+    )
+    names = np.array(images.classes)[require_labels(images)]
+    rows = np.flatnonzero(np.isin(names, classes))
+    chosen = Subset(images, rows[:: QUICK_EVERY if quick else 1])
+    chosen.name = str(FOLDER)
+    return chosen
+
+
+def split(images: Images, seed: int) -> tuple[Images, Images]:
+    """Hold out a fifth of each class."""
+    train, test = train_test_split(
+        np.arange(len(images)),
+        test_size=TESTED,
+        stratify=require_labels(images),
+        random_state=seed,
+    )
+    return Subset(images, train), Subset(images, test)

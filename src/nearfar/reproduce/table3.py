@@ -1,0 +1,403 @@
+"""Table 3 and Figure 5: a classifier of digits behind reconstructions, under four threat models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from nearfar.data import Images, Subset, require_labels
+from nearfar.defense.adversarial import harden
+from nearfar.defense.attacks import attack
+from nearfar.defense.classifiers import (
+    SUBSTITUTE_EPOCHS,
+    Classifier,
+    classify,
+    load_classifier,
+    pixels_of,
+    save_classifier,
+    train_classifier,
+)
+from nearfar.defense.guard import Guarded, device_of, in_batches
+from nearfar.defense.magnet import NOISE, magnet
+from nearfar.defense.purifier import FALSE_POSITIVE_RATE, Purifier
+from nearfar.defense.robustness import gradient_masking, judge, security_curve
+from nearfar.defense.threats import THREATS, Threat
+from nearfar.errors import NearfarError, require
+from nearfar.evaluation.table import markdown_table
+from nearfar.models import resolve_device
+from nearfar.progress import Track, silent
+from nearfar.report.figures import comparison, security_curves
+from nearfar.reproduce import digits
+from nearfar.reproduce.budget import ours, plain, relational
+from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint
+from nearfar.reproduce.measuring import network_after
+from nearfar.reproduce.summary import (
+    cell_name,
+    choose_seeds,
+    machines,
+    over_seeds,
+    percent,
+    seeds_note,
+    spread,
+    summarize,
+)
+from nearfar.training.config import TrainConfig
+
+EPSILONS = (0.01, 0.1, 0.2, 0.3)
+#: The attack under each threat model; the first is the paper's.
+ATTACKS: dict[Threat, str] = {
+    "transfer": "fgsm",
+    "white-box-unaware": "pgd",
+    "white-box-aware": "pgd",
+    "decision-based": "hop-skip-jump",
+}
+EPOCHS, QUICK_EPOCHS = 40, 2
+CLASSIFIER_EPOCHS, QUICK_CLASSIFIER_EPOCHS = 6, 5
+ROBUST_EPOCHS, QUICK_ROBUST_EPOCHS = 10, 1
+#: ε that adversarial training is against.
+ROBUST_EPSILON = 0.3
+#: The row and the ε of the picture, as in the paper's Figure 5.
+SHOWN, SHOWN_EPSILON = "NRE", 0.2
+CLEAN = "clean"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many images are attacked under each threat model; None for all."""
+
+    transfer: int | None = None
+    white_box: int = 500
+    decision_based: int = 50
+
+    def of(self, threat: Threat) -> int | None:
+        """Return the number for a threat model."""
+        if threat == "transfer":
+            return self.transfer
+        return self.decision_based if threat == "decision-based" else self.white_box
+
+
+QUICK_SIZES = Sizes(transfer=200, white_box=20, decision_based=2)
+
+NETWORKS: dict[str, Callable[..., TrainConfig]] = {
+    "autoencoder": plain,
+    "MagNet": partial(plain, pretext="denoising", noise="gaussian", noise_level=NOISE),
+    "NRE": partial(relational, weights=(0.6, 0.2, 0.2)),
+    "NRE-denoising": partial(
+        relational,
+        weights=(0.6, 0.2, 0.2),
+        pretext="denoising",
+        noise="gaussian",
+        noise_level=0.3,
+        pixel_weight=10.0,
+        lr=1e-3,
+    ),
+    "denoising-autoencoder": partial(plain, pretext="denoising", noise="gaussian", noise_level=0.3),
+    "nearfar": ours,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A defense.
+
+    Parameters
+    ----------
+    network : str, optional
+        Which of `NETWORKS` purifies; none if not given.
+    detectors : bool
+        Whether MagNet's detectors reject images.
+    hardened : bool
+        Whether the classifier is trained on adversarial images, too.
+    paper : sequence of float
+        The paper's accuracies under transfer, for each ε.
+    """
+
+    network: str | None = None
+    detectors: bool = False
+    hardened: bool = False
+    paper: Sequence[float] = ()
+
+
+NO_DEFENSE = "no-defense"
+ROWS = {
+    NO_DEFENSE: Row(),
+    "autoencoder": Row("autoencoder"),
+    "MagNet-reformer": Row("MagNet", paper=(0.9238, 0.7655, 0.614, 0.4242)),
+    "MagNet-whole": Row("MagNet", detectors=True),
+    "NRE": Row("NRE", paper=(0.9802, 0.9056, 0.8489, 0.7166)),
+    "NRE-denoising": Row("NRE-denoising"),
+    "denoising-autoencoder": Row("denoising-autoencoder"),
+    "nearfar": Row("nearfar"),
+    "adversarial-training": Row(hardened=True),
+}
+
+
+def table3(
+    out: Path,
+    *,
+    data_root: Path | None = None,
+    seeds: int | None = None,
+    rows: Sequence[str] = (),
+    quick: bool = False,
+    track: Track = silent,
+) -> str:
+    """Attack a classifier behind every defense, and write `table3.json`, `.md` and `.png`.
+
+    The last shows accuracy over ε; `figure5.png` is the paper's Figure 5. The classifiers are kept
+    in `classifiers`.
+
+    Parameters
+    ----------
+    rows : sequence of str
+        Some of `ROWS`; all if none are given. No defense is always there.
+    out, data_root, seeds, quick
+        As for `nearfar.reproduce.table1.table1`.
+
+    Returns
+    -------
+    str
+        A table for each threat model, as Markdown.
+
+    Raises
+    ------
+    NearfarError
+        If a row is unknown, there are no seeds, or the folder was begun with other choices.
+    """
+    require("art", extra="defense")
+    chosen = _choose(rows)
+    numbers = choose_seeds(seeds, quick=quick)
+    epochs = QUICK_EPOCHS if quick else EPOCHS
+    sizes = QUICK_SIZES if quick else Sizes()
+    learned, validation, held_out, attacked = digits.for_attacks(data_root, quick=quick)
+    settings = {
+        "quick": quick,
+        "learned": fingerprint(learned),
+        "validation": fingerprint(validation),
+        "substitute": fingerprint(held_out),
+        "attacked": fingerprint(attacked),
+        "epsilons": EPSILONS,
+        "attacks": ATTACKS,
+        "sizes": asdict(sizes),
+        "classifier_epochs": QUICK_CLASSIFIER_EPOCHS if quick else CLASSIFIER_EPOCHS,
+        "robust_epochs": QUICK_ROBUST_EPOCHS if quick else ROBUST_EPOCHS,
+        "robust_epsilon": ROBUST_EPSILON,
+        "false_positive_rate": FALSE_POSITIVE_RATE,
+    }
+    reproduction = Reproduction(out, "table3", settings, track=track)
+    images, labels = pixels_of(attacked), torch.from_numpy(require_labels(attacked))
+    clean = pixels_of(validation)
+    device = resolve_device("auto")
+
+    def keep(name: str, seed: int, make: Callable[[], Classifier]) -> Classifier:
+        """Train a classifier, or read it if it was."""
+        path = out / "classifiers" / f"{cell_name(name, seed)}.safetensors"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_classifier(path, make())
+        return load_classifier(path).to(device)
+
+    @cache
+    def target(seed: int) -> Classifier:
+        count = QUICK_CLASSIFIER_EPOCHS if quick else CLASSIFIER_EPOCHS
+        make = partial(train_classifier, "target", learned, epochs=count, seed=seed, track=track)
+        return keep("target", seed, make)
+
+    @cache
+    def hardened(seed: int) -> Classifier:
+        count = QUICK_ROBUST_EPOCHS if quick else ROBUST_EPOCHS
+        make = partial(
+            harden, target(seed), learned, epsilon=ROBUST_EPSILON, epochs=count, seed=seed
+        )
+        return keep("hardened", seed, make)
+
+    @cache
+    def substitute(seed: int) -> Classifier:
+        says = classify(target(seed), pixels_of(held_out))
+        make = partial(
+            train_classifier,
+            "substitute",
+            held_out,
+            epochs=SUBSTITUTE_EPOCHS,
+            seed=seed,
+            labels=says,
+            track=track,
+        )
+        return keep("substitute", seed, make)
+
+    def config(name: str, seed: int) -> TrainConfig:
+        return NETWORKS[name](epochs, seed=seed, **digits.choices(quick=quick))
+
+    def guarded(row: Row, seed: int) -> Guarded:
+        purifier: nn.Module = nn.Identity()
+        if row.network is not None:
+            name = cell_name(row.network, seed)
+            folder = reproduction.train(name, learned, config(row.network, seed), [epochs])
+            purifier = Purifier(network_after(folder, epochs), learned.shape)
+        classifier = hardened(seed) if row.hardened else target(seed)
+        return (
+            magnet(purifier, classifier, clean) if row.detectors else Guarded(purifier, classifier)
+        )
+
+    def cell(name: str, seed: int) -> Cell:
+        row = ROWS[name]
+
+        def measure() -> dict[str, float]:
+            return _measure(guarded(row, seed), substitute(seed), images, labels, sizes, seed)
+
+        trained = None if row.network is None else asdict(config(row.network, seed))
+        return Cell(cell_name(name, seed), {"row": name, "seed": seed, "config": trained}, measure)
+
+    # Seed after seed, so that a table of fewer seeds is whole when it is interrupted.
+    measured = reproduction.measure([cell(name, seed) for seed, name in product(numbers, chosen)])
+    text = _write(reproduction, measured, chosen, numbers, sizes)
+    if SHOWN in chosen:
+        shown = _one_of_each_class(attacked)
+        reproduction.draw("figure5", _figure5(guarded(ROWS[SHOWN], 0), substitute(0), shown))
+    return text
+
+
+def _measure(
+    guarded: Guarded,
+    substitute: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    sizes: Sizes,
+    seed: int,
+) -> dict[str, float]:
+    """Measure one defense under every threat model."""
+    clean = judge(guarded, images, labels)
+    result = {CLEAN: clean.accuracy, f"{CLEAN}, rejected": clean.rejected}
+    for threat, name in ATTACKS.items():
+        count = sizes.of(threat)
+        curve = security_curve(
+            name,
+            threat,
+            guarded,
+            images[:count],
+            labels[:count],
+            EPSILONS,
+            substitute=substitute,
+            seed=seed,
+        )
+        for epsilon, outcome in zip(EPSILONS, curve, strict=True):
+            result[_key(threat, epsilon)] = outcome.defended
+            result[f"{_key(threat, epsilon)}, rejected"] = outcome.rejected
+    count = sizes.white_box
+    masking = gradient_masking(guarded, images[:count], labels[:count], seed=seed)
+    return {
+        **result,
+        "masked": float(masking.masked),
+        "masking accuracy": masking.accuracy,
+        "masking chance": masking.chance,
+        "substitute": judge(Guarded(nn.Identity(), substitute), images, labels).accuracy,
+    }
+
+
+def _write(
+    reproduction: Reproduction,
+    measured: Mapping[str, Measured],
+    rows: Sequence[str],
+    seeds: Sequence[int],
+    sizes: Sizes,
+) -> str:
+    """Write the tables in their three forms; return them as Markdown."""
+
+    def values(row: str, key: str) -> list[float]:
+        return over_seeds(measured, row, key, seeds)
+
+    def paper(row: str, threat: Threat, column: int) -> float | None:
+        known = ROWS[row].paper if threat == "transfer" else ()
+        return known[column] if known else None
+
+    keys = [_key(threat, epsilon) for threat, epsilon in product(ATTACKS, EPSILONS)]
+    summary = {
+        row: {CLEAN: summarize(values(row, CLEAN))}
+        | {
+            key: summarize(values(row, key), paper(row, threat, column))
+            for key, (threat, (column, _)) in zip(
+                keys, product(ATTACKS, enumerate(EPSILONS)), strict=True
+            )
+        }
+        for row in rows
+    }
+    parts = [
+        f"### {threat}: {ATTACKS[threat]}\n\n"
+        + markdown_table(
+            ["", "no attack", *(f"ε = {epsilon:g}" for epsilon in EPSILONS)],
+            [
+                [
+                    row,
+                    percent(values(row, CLEAN)),
+                    *(
+                        percent(values(row, _key(threat, epsilon)), paper(row, threat, column))
+                        for column, epsilon in enumerate(EPSILONS)
+                    ),
+                ]
+                for row in rows
+            ],
+            [
+                f"The attacker has {THREATS[threat]}. "
+                + (f"The first {sizes.of(threat)} images." if sizes.of(threat) else "All images.")
+            ],
+        )
+        for threat in ATTACKS
+    ]
+    settings = reproduction.settings
+    masked = [row for row in rows if spread(values(row, "masked")).mean > 0]
+    notes = [
+        f"Images that are classified correctly or rejected, in %, {seeds_note(seeds)}; without an "
+        "attack, a rejection is a mistake. In parentheses, the paper's.",
+        f"{settings['learned']['images']:,} images of {settings['learned']['source']} were learned "
+        f"from; {settings['attacked']['images']:,} of {settings['attacked']['source']} are "
+        f"attacked; the substitute learned from {settings['substitute']['images']} others, and is "
+        f"right in {percent(values(rows[0], 'substitute'))}.",
+        "Gradient masking (PGD with ε up to 1 does not bring accuracy down to chance), so that "
+        "white-box numbers prove nothing: " + (", ".join(masked) or "none") + ".",
+        f"Measured on {machines(measured)}.",
+    ]
+    text = "\n".join([*parts, *(f"- {note}" for note in notes)]) + "\n"
+    panels: dict[str, dict[str, list[tuple[float, float]]]] = {
+        threat: {
+            row: [(0.0, spread(values(row, CLEAN)).mean)]
+            + [(each, spread(values(row, _key(threat, each))).mean) for each in EPSILONS]
+            for row in rows
+        }
+        for threat in ATTACKS
+    }
+    reproduction.write(measured, summary, text, security_curves(panels))
+    return text
+
+
+def _figure5(guarded: Guarded, substitute: Classifier, shown: Images) -> Figure:
+    """Draw images, what NRE makes of their adversarial versions, and these (Fig. 5)."""
+    images, labels = pixels_of(shown), torch.from_numpy(require_labels(shown))
+    (adversarial,) = attack(
+        "fgsm", "transfer", guarded, images, labels, [SHOWN_EPSILON], substitute=substitute
+    )
+    purified = in_batches(guarded.purifier, adversarial, device_of(guarded))
+    rows = {"original": images, "purified": purified, "adversarial": adversarial}
+    return comparison({name: each.numpy() for name, each in rows.items()})
+
+
+def _one_of_each_class(images: Images) -> Images:
+    _, firsts = np.unique(require_labels(images), return_index=True)
+    return Subset(images, firsts)
+
+
+def _key(threat: Threat, epsilon: float) -> str:
+    return f"{threat}, ε = {epsilon:g}"
+
+
+def _choose(rows: Sequence[str]) -> list[str]:
+    for row in rows:
+        if row not in ROWS:
+            raise NearfarError(f"row {row!r} is unknown: expected some of {', '.join(ROWS)}")
+    return [name for name in ROWS if name in rows or not rows or name == NO_DEFENSE]

@@ -1,0 +1,225 @@
+"""The table of recipes, and the methods of lightly in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cosine_similarity
+
+from nearfar.data import ArrayImages, open_images
+from nearfar.errors import MissingExtraError, NearfarError
+from nearfar.evaluation import scores
+from nearfar.models import Architecture
+from nearfar.progress import silent
+from nearfar.reproduce import recipes
+from nearfar.reproduce.baselines import METHODS, MOMENTUM, Baseline
+from nearfar.reproduce.measuring import task_on
+from nearfar.training.loop import Interrupted
+from nearfar.training.train import Trained, train
+
+SMALL = {"batch_size": 64, "code_size": 12, "device": "cpu"}
+
+
+@pytest.fixture
+def images(digits):
+    return ArrayImages(digits[:300, None])
+
+
+def learn(method: str, images: Any, epochs: int = 3, **choices: Any) -> Trained:
+    config = recipes.ROWS[method](epochs, **SMALL)
+    return train(images, config, objective=partial(Baseline, method), **choices)
+
+
+class StopAt:
+    """A `Track` that interrupts the process, as Ctrl-C would, at one of the training steps."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def __call__(self, items, description, total):
+        for item in items:
+            if description == "relational":
+                self.left -= 1
+                if self.left == 0:
+                    os.kill(os.getpid(), signal.SIGINT)
+            yield item
+
+
+# --- the methods ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_resumed_training_is_bit_for_bit_the_same(method, images, tmp_path):
+    whole = learn(method, images, folder=tmp_path / "whole")  # five steps an epoch
+    with pytest.raises(Interrupted):
+        learn(method, images, folder=tmp_path / "parts", track=StopAt(7))
+    resumed = learn(method, images, folder=tmp_path / "parts", resume=True)
+    weights = whole.autoencoder.state_dict()
+    for name, value in resumed.autoencoder.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+    assert [line["loss"] for line in resumed.log] == [line["loss"] for line in whole.log]
+    untrained = whole.pretrained.state_dict()
+    assert not torch.equal(weights["encoder.0.weight"], untrained["encoder.0.weight"])
+    assert torch.equal(weights["decoder.0.weight"], untrained["decoder.0.weight"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_lowers_its_loss_and_beats_an_untrained_encoder(method):
+    learned, tested = (open_images(f"mnist5k:{part}") for part in ("train", "test"))
+    config = recipes.ROWS[method](2, batch_size=128, code_size=32, device="cpu")
+    trained = train(learned, config, objective=partial(Baseline, method))
+    assert trained.log[-1]["loss"] < trained.log[0]["loss"]
+    after, before = (
+        scores.linear_svm(task_on(network.eval().encoder, learned, tested, 0)).mean
+        for network in (trained.autoencoder, trained.pretrained)
+    )
+    assert after > before
+
+
+def make(method: str, images: int = 300) -> torch.nn.Module:
+    torch.manual_seed(0)
+    network = Architecture((1, 8, 8), 12, normalized=True).build()
+    return METHODS[method](network.encoder, recipes.ROWS[method](1, **SMALL), images).train()
+
+
+def test_the_teacher_follows_the_student_and_has_no_gradient(images):
+    method = make("BYOL")
+    views = torch.rand(16, 1, 8, 8)
+    before = [value.clone() for value in method.teacher.parameters()]
+    with torch.no_grad():
+        for value in method.student().parameters():
+            value.add_(1)
+    _, loss = method(views)
+    loss.backward()
+    for value, then in zip(method.teacher.parameters(), before, strict=True):
+        torch.testing.assert_close(value, then + (1 - MOMENTUM))
+        assert value.grad is None
+    assert all(value.grad is not None for value in method.student().parameters())
+
+
+def test_views_predict_what_the_teacher_makes_of_the_other_view():
+    method = make("BYOL")
+    method.eval()  # batch normalization that does not depend on the batch
+    first, second = torch.rand(2, 8, 1, 8, 8)
+    _, loss = method(torch.cat([first, second]))
+    with torch.no_grad():
+        guess, target = (
+            [part(views) for views in (first, second)]
+            for part in (lambda v: method.predict(method.student()(v)), method.teacher)
+        )
+    expected = -torch.cat(
+        [cosine_similarity(guess[0], target[1]), cosine_similarity(guess[1], target[0])]
+    )
+    torch.testing.assert_close(loss, expected.mean())
+
+
+def test_nnclr_remembers_at_most_half_of_the_images():
+    assert make("NNCLR", 300).nearest.bank.shape == (150, 128)
+    assert make("NNCLR", 60_000).nearest.bank.shape == (4096, 128)
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+
+def test_rows_share_what_the_table_says():
+    ours = recipes.ROWS["nearfar"](7)
+    for name in ("autoencoder", *METHODS):
+        config = recipes.ROWS[name](7)
+        assert config.pretrain_epochs + config.epochs == 7
+        for choice in ("network", "code_size", "batch_size", "weight_decay", "lr_schedule"):
+            assert getattr(config, choice) == getattr(ours, choice)
+        assert (config.lr if config.epochs else config.pretrain_lr) == ours.lr
+    for name in METHODS:
+        config = recipes.ROWS[name](7)
+        assert (config.views, config.temperature) == (ours.views, ours.temperature)
+    assert recipes.ROWS["nearfar"](60) == recipes.TrainConfig(**recipes.OURS)
+
+
+def test_the_best_of_a_column_is_bold():
+    means = {"a": [0.9, 0.92], "b": [0.91001], "c": [0.5]}
+    assert recipes._shown(recipes.COLUMNS["knn"], means) == {
+        "a": "**91.00 ± 1.41**",
+        "b": "**91.00**",
+        "c": "50.00",
+    }
+    assert recipes._shown(recipes.COLUMNS["pixel_error"], {"a": [0.1], "b": [0.02]}) == {
+        "a": "0.1000",
+        "b": "**0.0200**",
+    }
+    assert recipes._shown(recipes.COLUMNS["knn"], {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("choices", "culprit"),
+    [
+        ({"rows": ["nearfar", "MoCo"]}, "'MoCo' is unknown"),
+        ({"data": "cifar"}, "'cifar' are unknown: expected mnist or caltech"),
+        ({"seeds": 0}, "seeds=0"),
+        ({"epochs": 0}, "nothing to train"),
+        ({"epochs": -1}, "epochs=-1"),
+        ({"data": "caltech", "data_root": Path("nowhere")}, "nowhere"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_written(choices, culprit, tmp_path):
+    with pytest.raises(NearfarError, match=culprit) as refused:
+        recipes.recipes(tmp_path / "out", **{"quick": True, "rows": ["nearfar"], **choices})
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_lightly_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightly", None)
+    message = r"^lightly is not installed: run pip install 'nearfar\[baselines\]'$"
+    with pytest.raises(MissingExtraError, match=message):
+        recipes.recipes(tmp_path / "out", quick=True)
+    assert not (tmp_path / "out").exists()
+    assert recipes._choose(["paper", "nearfar"]) == ["paper", "nearfar"]
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+@pytest.mark.slow
+def test_the_table_of_digits(tmp_path):
+    text = recipes.recipes(tmp_path, quick=True, seeds=1)
+    written = read(tmp_path / "recipes.json")
+    assert list(written["summary"]) == ["pixels", *recipes.ROWS]
+    for row, found in written["summary"].items():
+        assert min(found[key]["mean"] for key in recipes.ACCURACIES) > 0.5
+        assert ("pixel_error" in found) == (row in ("autoencoder", "paper", "nearfar"))
+    assert "BYOL" in text
+    assert (tmp_path / "recipes.md").read_text() == text
+    assert (tmp_path / "recipes.png").stat().st_size > 1000
+    begun = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
+    recipes.recipes(tmp_path, quick=True, seeds=1, rows=["SimCLR"])
+    assert {path: path.stat().st_mtime_ns for path in begun} == begun, "nothing measured again"
+    with pytest.raises(NearfarError, match="epochs=2, not 3"):
+        recipes.recipes(tmp_path, quick=True, seeds=1, epochs=3)
+
+
+def test_each_seed_holds_out_other_photographs(data_root):
+    opened = recipes._open("caltech", data_root, True, silent)
+    (train, test), (_, other) = (opened.split(seed) for seed in range(2))
+    assert not opened.fixed
+    assert len(set(train.labels)) == len(set(test.labels)) == 9
+    assert set(train.rows.tolist()).isdisjoint(test.rows.tolist())
+    assert set(test.rows.tolist()) != set(other.rows.tolist())
+
+
+@pytest.mark.slow
+def test_the_table_of_photographs(data_root, tmp_path):
+    choices = {"data": "caltech", "data_root": data_root, "quick": True, "rows": ["nearfar"]}
+    recipes.recipes(tmp_path, **choices, seeds=1, epochs=1)
+    written = read(tmp_path / "recipes.json")
+    assert len(written["settings"]["classes"]) == 9
+    assert all(cell["result"]["knn"] > 0.3 for cell in written["cells"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -39,7 +41,7 @@ def streaming() -> dict[str, float]:
             kinds: dict[str, Callable[[], object]] = {
                 "decoding": lambda: sum(1 for _ in clip),
                 "network": bare,
-                "all": lambda detector=detector: sum(1 for _ in detector.score(clip)),
+                "all": partial(_score, detector, clip),
             }
             seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
             for _ in range(ROUNDS):
@@ -55,9 +57,13 @@ def streaming() -> dict[str, float]:
     return figures
 
 
+def _score(detector: Detector, clip: Clip) -> int:
+    return sum(1 for _ in detector.score(clip))
+
+
 def _paper(grid: Grid) -> tuple[Scorer, Callable[[], object]]:
     network = Architecture((1, grid.patch, grid.patch)).build().eval()
-    patches = torch.rand(np.prod(grid.shape), 1, grid.patch, grid.patch)
+    patches = torch.rand(math.prod(grid.shape), 1, grid.patch, grid.patch)
 
     @torch.no_grad()
     def bare() -> None:

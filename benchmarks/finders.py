@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from statistics import median
 
@@ -40,9 +41,9 @@ def exact_against_faiss_and_sklearn(n: int = 60_000, d: int = 128) -> dict[str, 
     for count in (1, 5):
         finder = ExactFinder(count).fit(bank, fit_similarity("cosine", bank))
         ours, theirs, slow = _interleaved(
-            lambda finder=finder: finder.search(bank, own),
-            lambda count=count: index.search(keys, count),
-            lambda count=count: brute.kneighbors(bank[::10].numpy(), count),
+            partial(finder.search, bank, own),
+            partial(index.search, keys, count),
+            partial(brute.kneighbors, bank[::10].numpy(), count),
         )
         results |= {
             f"exact, T={count}: seconds": median(ours),

@@ -14,9 +14,10 @@ from torch.nn.functional import mse_loss
 
 from nearfar.data import Images, open_images, to_unit
 from nearfar.models import Architecture, apply_to_all
+from nearfar.pretext import Identity
 from nearfar.training.config import TrainConfig
 from nearfar.training.loop import Phase, Position
-from nearfar.training.objective import Reconstruction
+from nearfar.training.objective import Objective, Reconstruction
 from nearfar.training.processes import launch
 from nearfar.training.relation import Relation
 
@@ -41,21 +42,21 @@ def epochs() -> dict[str, float]:
     fabric = launch(CONFIG)
     torch.manual_seed(0)
     network = Architecture(images.shape).build()
-    _epoch(fabric, network, Reconstruction(), images)
+    _epoch(fabric, network, Reconstruction(Identity()), images)
 
-    kinds: dict[str, Callable[[], Any]] = {"autoencoder": Reconstruction}
+    kinds: dict[str, Objective] = {"autoencoder": Reconstruction(Identity())}
     for finder in ("clustered", "exact"):
         for search in ("epoch", "step"):
             config = replace(CONFIG, finder=finder, search=search)
             if (finder, search) != ("exact", "step"):  # takes minutes
                 relation = Relation(config, network.encoder, images, fabric)
-                kinds[f"{finder}, each {search}"] = lambda relation=relation: relation
+                kinds[f"{finder}, each {search}"] = relation
 
     seconds: dict[str, list[float]] = {kind: [] for kind in ("bare loop", *kinds)}
     for _ in range(ROUNDS):
         seconds["bare loop"].append(_bare_epoch(copy.deepcopy(network), images))
         for kind, objective in kinds.items():
-            seconds[kind].append(_epoch(fabric, copy.deepcopy(network), objective(), images))
+            seconds[kind].append(_epoch(fabric, copy.deepcopy(network), objective, images))
     plain = seconds["autoencoder"]
     ratios = {
         f"NRE epoch ÷ autoencoder epoch: {kind}": median(

@@ -23,6 +23,7 @@ from nearfar.training.relation import Relation
 
 BATCH = 256
 ROUNDS = 3
+SHORT_ROUNDS = 15  # of what takes less than a second
 CONFIG = TrainConfig(device="cpu", batch_size=BATCH)
 
 
@@ -79,7 +80,7 @@ def encoding() -> dict[str, float]:
     network = Architecture(images.shape).build().eval()
     device = torch.device("cpu")
     bare, ours = [], []
-    for _ in range(ROUNDS + 1):
+    for _ in range(SHORT_ROUNDS + 1):
         bare.append(_seconds(lambda: _bare_encoding(network.encoder, images)))
         ours.append(_seconds(lambda: apply_to_all(network.encoder, images, device=device)))
     return {
@@ -123,7 +124,7 @@ def _bare_epoch(network: Any, images: Images) -> float:
 @torch.no_grad()
 def _bare_encoding(encoder: Any, images: Images) -> None:
     pixels = images.__getitems__(torch.arange(len(images)))
-    torch.cat([encoder(to_unit(batch)) for batch in pixels.split(512)])
+    torch.cat([encoder(to_unit(batch)) for batch in pixels.split(BATCH)])
 
 
 def _seconds(run: Callable[[], Any]) -> float:

@@ -11,7 +11,7 @@ from nearfar.data import Images, in_order, load, to_unit
 from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
 
-BATCH = 512
+BATCH = 256
 
 
 def resolve_device(name: str) -> torch.device:

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearfar import NRE, recipe
-from nearfar.data import ArrayImages, Subset, open_images
+from nearfar.data import ArrayImages, Subset, open_images, to_unit
 from nearfar.errors import NearfarError
 from nearfar.evaluation import scores
 from nearfar.models import Architecture
 from nearfar.reproduce.measuring import task_on
 from nearfar.training.codes import CodeRelation
 from nearfar.training.config import TrainConfig
+from nearfar.training.processes import launch
 from nearfar.training.rates import rate_at
 from nearfar.training.train import train
 
@@ -38,6 +39,25 @@ def test_it_lowers_its_loss(images, views):
     log = train(images, replace(QUICK, views=views)).log
     assert log[-1]["relation"] < log[0]["relation"]
     assert log[-1]["pixel"] < log[0]["pixel"]
+
+
+def test_on_top_of_denoising_the_encoder_sees_noise_and_the_decoder_undoes_it(images):
+    choices = {"pretext": "denoising", "noise": "gaussian", "noise_level": 0.4, "views": "none"}
+    network = Architecture(images.shape, 12, normalized=True).build()
+    seen = []
+    network.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(*inputs))
+    relation = CodeRelation(replace(QUICK, **choices), network.encoder, images, launch(QUICK))
+    rows = torch.arange(32)
+    clean = to_unit(images.__getitems__(rows))
+    model = relation.extend(network)
+    step = relation(model, rows, clean, 0)
+    first, second = seen[-1].chunk(2)
+    for view in (first, second):
+        assert 0.1 < (view - clean).abs().mean() < 0.4
+    assert not torch.equal(first, second)
+    with torch.no_grad():
+        reconstruction = model(first, second)[0].reconstruction
+    assert step.terms["pixel"] == pytest.approx(float((reconstruction - clean).square().mean()))
 
 
 def test_color_images_of_odd_sides():

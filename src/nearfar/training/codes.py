@@ -17,7 +17,7 @@ from nearfar.progress import Track, silent
 from nearfar.relational.contrast import contrastive_loss
 from nearfar.training.config import TrainConfig
 from nearfar.training.loop import strip
-from nearfar.training.objective import Step
+from nearfar.training.objective import Step, make_corruption
 from nearfar.training.processes import all_sum, share
 
 
@@ -27,7 +27,8 @@ class CodeRelation:
     The near sample of an image is another view of it or, once the codes mean something, a view of
     one of its T nearest neighbors in the data; its far samples are the images of the batch from
     the clusters that are far from its own. Clusters and neighbors are found anew every `refresh`
-    epochs, in the codes as they are then. The decoder reconstructs the first view.
+    epochs, in the codes as they are then. On top of a pretext with a corruption, the network sees
+    both views corrupted. The decoder reconstructs the first view.
     """
 
     name = "relational"
@@ -43,6 +44,7 @@ class CodeRelation:
     ) -> None:
         self.config, self.images, self.fabric, self.track = config, images, fabric, track
         self.views: Views = make_views(config.views, images.shape[0])
+        self.corruption = make_corruption(config)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             self.head = projection_head(self._code_size(encoder)).to(fabric.device)
@@ -97,9 +99,9 @@ class CodeRelation:
         """See `Objective`."""
         rows = rows.to(self.fabric.device)
         seconds, others = self._seconds(rows, images)
-        first = self.views(images)
+        first, second = self.views(images), self.views(others)
         output: Output
-        output, projections = model(first, self.views(others))
+        output, projections = model(self.corruption(first).images, self.corruption(second).images)
         far = None if self.bank is None else self.finder.are_far(torch.cat([rows, seconds]))
         own, near = projections.chunk(2)
         relation = contrastive_loss(own, near, far, self.config.temperature)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 
@@ -180,6 +181,22 @@ def test_gradients_pass_through_every_kind_of_purification(trained, classifier, 
     pixels = clean[0][:8].clone().requires_grad_()
     cross_entropy(guarded(pixels), clean[1][:8]).backward()
     assert float(pixels.grad.abs().amax((1, 2, 3)).min()) > 0
+
+
+def test_the_gradient_of_nearest_codes_is_that_of_their_softened_mean(trained, clean):
+    network = copy.deepcopy(trained.autoencoder).cpu().eval()
+    pixels = clean[0][:5].clone().requires_grad_()
+    purifier = Purifier(network, SHAPE, bank=trained.codes, neighbors=3)
+    (found,) = torch.autograd.grad(purifier(pixels).sum(), pixels)
+
+    codes = network.encoder(pixels)
+    similarity = nn.functional.normalize(codes) @ nn.functional.normalize(trained.codes).T
+    nearest, rows = similarity.topk(50)
+    near = trained.codes[rows]
+    soft = ((nearest / 0.02).softmax(1).unsqueeze(2) * near).sum(1)
+    mean = near[:, :3].mean(1)
+    (expected,) = torch.autograd.grad(network.decoder(soft + (mean - soft).detach()).sum(), pixels)
+    torch.testing.assert_close(found, expected)
 
 
 def test_the_network_of_the_caller_is_left_alone(trained):

@@ -10,6 +10,7 @@ from typing import Self
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
 from nearfar.artifacts import read_run
 from nearfar.data import Shape
@@ -22,6 +23,8 @@ from nearfar.neighbors.similarity import fit_similarity
 
 #: In `Guarded`, images whose reconstruction is this rare among clean ones are rejected.
 FALSE_POSITIVE_RATE = 0.01
+#: Gradients are those of a mean of so many nearest codes, weighted at this temperature.
+SOFTENED, TEMPERATURE = 50, 0.02
 
 
 class Purifier(nn.Module):
@@ -39,8 +42,9 @@ class Purifier(nn.Module):
         Standard deviation of Gaussian noise added before each encoding, 0…1. Random: an attack
         that knows it averages over it.
     bank : float[n, d], optional
-        Codes of clean images; each code is replaced by the mean of its nearest ones. Gradients
-        pass through this step unchanged (BPDA [1]_).
+        Codes of clean images; each code is replaced by the mean of its nearest ones. Which ones
+        these are has no gradient: in its place stands that of a softmax-weighted mean of many
+        more (BPDA [1]_), by which attacks find more than by passing gradients straight through.
     neighbors : int
         How many of them, at least 1.
 
@@ -69,11 +73,12 @@ class Purifier(nn.Module):
             raise NearfarError(f"noise={noise}: expected 0…1, on the scale of black…white")
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.shape, self.passes, self.noise = shape, passes, noise
+        self.neighbors = neighbors
         self.register_buffer("bank", bank, persistent=False)
         self._fitted = torch.device("meta")
         if bank is not None:
-            self._finder = ExactFinder(neighbors)
-            self._finder.check(len(bank))
+            ExactFinder(neighbors).check(len(bank))
+            self._finder = ExactFinder(min(max(neighbors, SOFTENED), len(bank) - 1))
 
     @classmethod
     def load(
@@ -126,7 +131,7 @@ class Purifier(nn.Module):
                 images = (images + self.noise * torch.randn_like(images)).clamp(0, 1)
             codes = self.network.encoder(images)
             if self.bank is not None:
-                codes = codes + (self._nearest(codes, self.bank) - codes).detach()
+                codes = self._nearest(codes, self.bank)
             images = self.network.decoder(codes).clamp(0, 1)
         return images
 
@@ -189,12 +194,18 @@ class Purifier(nn.Module):
         return Guarded(self, classifier, detectors)
 
     def _nearest(self, codes: Tensor, bank: Tensor) -> Tensor:
-        """The mean of the nearest rows of the bank to each code."""
+        """The mean of the nearest rows of the bank to each code; softened in the backward pass."""
         if self._fitted != bank.device:
             self._finder.fit(bank, fit_similarity("cosine", bank))
             self._fitted = bank.device
         everyone = torch.full((len(codes),), -1, device=codes.device)
-        return bank[self._finder.search(codes.detach(), everyone).near].mean(1)
+        near = bank[self._finder.search(codes.detach(), everyone).near]
+        mean = near[:, : self.neighbors].mean(1)
+        if not codes.requires_grad:
+            return mean
+        weights = (cosine_similarity(codes.unsqueeze(1), near, dim=2) / TEMPERATURE).softmax(1)
+        soft = (weights.unsqueeze(2) * near).sum(1)
+        return soft + (mean - soft).detach()
 
 
 class ReconstructionError(nn.Module):

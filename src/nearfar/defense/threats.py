@@ -17,7 +17,7 @@ THREATS: dict[Threat, str] = {
     "transfer": "gradients of a substitute, which learned from labels that the classifier gave",
     "white-box-unaware": "gradients of the classifier alone, without its defense",
     "white-box-aware": "gradients of classifier and defense from end to end, detectors included; "
-    "passed straight through what has none (BPDA), averaged over what is random (EOT)",
+    "approximated where there are none (BPDA), averaged over what is random (EOT)",
     "decision-based": "answers of the defended classifier to queries, and no gradients",
 }
 #: Draws that an attack on a random defense averages over.

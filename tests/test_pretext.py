@@ -22,9 +22,10 @@ from nearfar.cli import main
 from nearfar.data import ArrayImages, open_images
 from nearfar.errors import NearfarError
 from nearfar.evaluation.linear_svm import LinearSVM
-from nearfar.models import Architecture, apply_to_all
+from nearfar.models import Architecture, Output, apply_to_all
 from nearfar.models.split_brain import first_half, second_half
 from nearfar.pretext import (
+    AdversarialNoise,
     CentralHole,
     GaussianNoise,
     Identity,
@@ -40,6 +41,7 @@ PRETEXTS = {
     "plain": {},
     "masking noise": {"pretext": "denoising"},
     "gaussian noise": {"pretext": "denoising", "noise": "gaussian"},
+    "adversarial noise": {"pretext": "denoising", "noise": "adversarial", "noise_level": 0.1},
     "central hole": {"pretext": "context"},
     "random holes": {"pretext": "context", "holes": "random"},
     "split-brain": {"pretext": "split-brain"},
@@ -189,7 +191,10 @@ def test_choices_that_make_no_sense_are_refused(wrong, said):
 
 # --- corruptions ---------------------------------------------------------------------------------
 
-CORRUPTIONS = [Identity(), MaskingNoise(0.3), GaussianNoise(0.2), CentralHole(), RandomHoles()]
+CORRUPTIONS = [
+    *(Identity(), MaskingNoise(0.3), GaussianNoise(0.2), CentralHole(), RandomHoles()),
+    AdversarialNoise(0.1, lambda images: Output(images.flatten(1), images.square())),
+]
 
 
 @given(
@@ -255,6 +260,23 @@ def test_the_share_and_the_spread_of_noise():
     assert (masked.images == 0).float().mean() == pytest.approx(0.25, abs=0.01)
     assert (GaussianNoise(0.1)(images).images - images).std() == pytest.approx(0.1, abs=0.002)
     assert torch.equal(MaskingNoise(0)(images).images, images)
+
+
+def test_adversarial_noise_harms_more_than_noise_of_its_size(images):
+    longer = replace(QUICK, code_size=32, pretrain_epochs=60, pretrain_lr=3e-3, epochs=0)
+    network = train(images, longer).autoencoder
+    clean = images.__getitems__(range(300)) / 255
+    torch.manual_seed(0)
+    with torch.no_grad():
+        harmful = AdversarialNoise(0.1, network)(clean).images
+    change = (harmful - clean).abs()
+    assert change.max() <= 0.2 + 1e-6, "noise of 0.1, and a step of 0.1"
+    random = (clean + change * (torch.rand_like(clean) < 0.5).float().mul(2).sub(1)).clamp(0, 1)
+    with torch.no_grad():
+        errors = [
+            (network(noisy).reconstruction - clean).square().mean() for noisy in (harmful, random)
+        ]
+    assert errors[0] > 1.5 * errors[1]
 
 
 def test_a_hole_is_filled_with_the_mean_of_what_is_left():

@@ -59,7 +59,7 @@ def denoise(
     source = images.open_for(trained.config, data, track)
     target = resolve_device(device)
     network = trained.autoencoder.to(target)
-    noise = make_noise(TrainConfig.from_dict(trained.config.train))
+    noise = make_noise(TrainConfig.from_dict(trained.config.train), network)
     quality: list[Tensor] = []
 
     def steps() -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:

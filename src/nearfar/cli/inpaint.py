@@ -71,7 +71,7 @@ def inpaint(
     source = images.open_for(trained.config, data, track)
     target = resolve_device(device)
     network = trained.autoencoder.to(target)
-    corruption = make_corruption(config)
+    corruption = make_corruption(config, network)
     _, height, width = source.shape
     given = None if masks is None else images.open(masks, track, channels=1, size=(height, width))
     mask_rows = None if given is None else torch.tensor(_mask_rows(source, given))

@@ -1,5 +1,6 @@
 """What is done to images before the network sees them, for it to undo."""
 
+from nearfar.pretext.corruptions import AdversarialNoise as AdversarialNoise
 from nearfar.pretext.corruptions import CentralHole as CentralHole
 from nearfar.pretext.corruptions import Corrupted as Corrupted
 from nearfar.pretext.corruptions import Corruption as Corruption

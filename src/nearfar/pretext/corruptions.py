@@ -1,4 +1,4 @@
-"""Corruptions of images: noise [1]_ and holes [2]_, for a network to undo.
+"""Corruptions of images: noise [1]_ [3]_ and holes [2]_, for a network to undo.
 
 What is random is drawn from torch's global generator of the images' device.
 
@@ -7,15 +7,20 @@ References
 .. [1] P. Vincent et al., "Extracting and composing robust features with denoising autoencoders",
    ICML 2008; "Stacked denoising autoencoders", JMLR 11, 2010.
 .. [2] D. Pathak et al., "Context encoders: feature learning by inpainting", CVPR 2016.
+.. [3] P. de Jorge et al., "Make some noise: reliable and efficient single-step adversarial
+   training", NeurIPS 2022.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from nearfar.models import Output
 
 #: Random holes: so many blocks, each of this share of the sides, cover at most a quarter.
 BLOCKS = 4
@@ -92,6 +97,32 @@ class GaussianNoise:
         """See `Corruption`."""
         noisy = (images + self.level * torch.randn_like(images)).clamp(0, 1)
         return Corrupted(noisy, torch.ones_like(images, dtype=torch.bool))
+
+
+@dataclass(frozen=True)
+class AdversarialNoise:
+    """Adds uniform noise, and the change that then harms the reconstruction most (N-FGSM [3]_).
+
+    Parameters
+    ----------
+    level : float
+        Largest noise, and the change after it, on the scale of 0…1.
+    network : callable
+        The network that reconstructs, as it is when images are changed.
+    """
+
+    level: float
+    network: Callable[[Tensor], Output]
+
+    def __call__(self, images: Tensor) -> Corrupted:
+        """See `Corruption`."""
+        noise = torch.empty_like(images).uniform_(-self.level, self.level)
+        noisy = (images + noise).clamp(0, 1).requires_grad_()
+        with torch.enable_grad():
+            error = (self.network(noisy).reconstruction - images).square().sum()
+            (gradient,) = torch.autograd.grad(error, noisy)
+        harmful = (noisy.detach() + self.level * gradient.sign()).clamp(0, 1)
+        return Corrupted(harmful, torch.ones_like(images, dtype=torch.bool))
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,6 @@ class CodeRelation:
     ) -> None:
         self.config, self.images, self.fabric, self.track = config, images, fabric, track
         self.views: Views = make_views(config.views, images.shape[0])
-        self.corruption = make_corruption(config)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             self.head = projection_head(self._code_size(encoder)).to(fabric.device)
@@ -57,6 +56,7 @@ class CodeRelation:
 
     def extend(self, network: Autoencoder) -> nn.Module:
         """See `Objective`."""
+        self.corruption = make_corruption(self.config, network)
         return _Projected(network, self.head)
 
     def start_epoch(self, epoch: int, encoder: nn.Module) -> None:
@@ -100,8 +100,10 @@ class CodeRelation:
         rows = rows.to(self.fabric.device)
         seconds, others = self._seconds(rows, images)
         first, second = self.views(images), self.views(others)
+        with self.fabric.autocast():
+            seen = [self.corruption(view).images for view in (first, second)]
         output: Output
-        output, projections = model(self.corruption(first).images, self.corruption(second).images)
+        output, projections = model(*seen)
         far = None if self.bank is None else self.finder.are_far(torch.cat([rows, seconds]))
         own, near = projections.chunk(2)
         relation = contrastive_loss(own, near, far, self.config.temperature)

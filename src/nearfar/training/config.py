@@ -20,11 +20,13 @@ class TrainConfig:
     pretext : {"plain", "denoising", "context", "split-brain"}
         What the autoencoder learns to do, before and during relational training: reconstruct;
         undo noise; fill holes; predict each half of the input from the other.
-    noise : {"masking", "gaussian"}
-        For denoising: values set to zero, or Gaussian noise.
+    noise : {"masking", "gaussian", "adversarial"}
+        For denoising: values set to zero, Gaussian noise, or uniform noise and then the change that
+        harms the reconstruction most.
     noise_level : float
-        The share of values set to zero, or the standard deviation of the Gaussian noise on the
-        scale where 0…1 is black…white. At least 0, less than 1.
+        The share of values set to zero, the standard deviation of the Gaussian noise, or the
+        largest uniform one and the change after it, on the scale where 0…1 is black…white. At
+        least 0, less than 1.
     holes : {"center", "random"}
         For context: the middle of the image, or four blocks at random places; about a quarter of
         the area.
@@ -100,7 +102,7 @@ class TrainConfig:
     """
 
     pretext: Literal["plain", "denoising", "context", "split-brain"] = "plain"
-    noise: Literal["masking", "gaussian"] = "masking"
+    noise: Literal["masking", "gaussian", "adversarial"] = "masking"
     noise_level: float = 0.25
     holes: Literal["center", "random"] = "center"
     network: Literal["plain", "normalized"] = "plain"

@@ -10,6 +10,7 @@ from torch.nn.functional import mse_loss
 
 from nearfar.models import Autoencoder, Output
 from nearfar.pretext import (
+    AdversarialNoise,
     CentralHole,
     Corruption,
     GaussianNoise,
@@ -119,17 +120,19 @@ class Reconstruction:
         """Nothing to load."""
 
 
-def make_corruption(config: TrainConfig) -> Corruption:
-    """Return what a configuration asks to be done to the images."""
+def make_corruption(config: TrainConfig, network: Autoencoder) -> Corruption:
+    """Return what a configuration asks to be done to images before `network` sees them."""
     if config.pretext == "denoising":
-        return make_noise(config)
+        return make_noise(config, network)
     if config.pretext == "context":
         return CentralHole() if config.holes == "center" else RandomHoles()
     return Identity()
 
 
-def make_noise(config: TrainConfig) -> Corruption:
+def make_noise(config: TrainConfig, network: Autoencoder) -> Corruption:
     """Return the noise of a configuration, whatever its pretext."""
+    if config.noise == "adversarial":
+        return AdversarialNoise(config.noise_level, network)
     if config.noise == "masking":
         return MaskingNoise(config.noise_level)
     return GaussianNoise(config.noise_level)

@@ -117,7 +117,7 @@ class Phases:
         """Train through what is left; return the plain autoencoder that the relations build on."""
         if self.checkpoint.phase == Reconstruction.name:
             config = self.config
-            plain = Reconstruction(make_corruption(config))
+            plain = Reconstruction(make_corruption(config, self.network))
             self._run(plain, config.pretrain_epochs, config.pretrain_lr, number=0)
         pretrained = copy.deepcopy(self.network)
         if self.checkpoint.phase == Relation.name:

@@ -66,7 +66,6 @@ class Relation:
         self.images, self.fabric, self.track = images, fabric, track
         self.folder = folder if config.bank == "disk" else None
         self.schedule = config.schedule()
-        self.corruption = make_corruption(config)
         self.searching = self.schedule.start.relational or self.schedule.end.relational
         self.found: Neighbors | None = None
         self._set_reference(reference)
@@ -124,6 +123,7 @@ class Relation:
 
     def extend(self, network: Autoencoder) -> nn.Module:
         """See `Objective`."""
+        self.corruption = make_corruption(self.config, network)
         return network
 
     def start_epoch(self, epoch: int, encoder: nn.Module) -> None:
@@ -165,7 +165,9 @@ class Relation:
 
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
         """See `Objective`."""
-        output: Output = model(self.corruption(images).images)
+        with self.fabric.autocast():
+            seen = self.corruption(images).images
+        output: Output = model(seen)
         codes = self._encode(output.reconstruction)
         pixel = mse_loss(output.reconstruction.float(), images)
         rows = rows.to(self.bank.device)

@@ -8,10 +8,22 @@ from nearfar.errors import NearfarError
 from nearfar.training.config import TrainConfig
 from nearfar.training.recipes import recipe
 
+OURS = recipe("nearfar")
+#: What other rows share with our recipe: the network, and how it is trained.
+SHARED = {
+    name: OURS[name]
+    for name in ("network", "code_size", "batch_size", "lr", "weight_decay", "lr_schedule")
+}
+
 
 def plain(epochs: int, **choices: Any) -> TrainConfig:
     """Reconstruct for all epochs."""
     return TrainConfig(**{**choices, "pretrain_epochs": epochs, "epochs": 0})
+
+
+def plain_like_ours(epochs: int, **choices: Any) -> TrainConfig:
+    """Reconstruct for all epochs, with the network of our recipe, trained as that is."""
+    return plain(epochs, pretrain_lr=SHARED["lr"], **{**SHARED, **choices})
 
 
 def relational(epochs: int, **choices: Any) -> TrainConfig:
@@ -31,4 +43,4 @@ def relational(epochs: int, **choices: Any) -> TrainConfig:
 
 def ours(epochs: int, **choices: Any) -> TrainConfig:
     """Train by the recipe `nearfar`, which has no first half."""
-    return TrainConfig(**{**recipe("nearfar"), **choices, "epochs": epochs})
+    return TrainConfig(**{**OURS, **choices, "epochs": epochs})

@@ -20,7 +20,7 @@ from nearfar.progress import Track, silent
 from nearfar.report.figures import Dot, dot_plot
 from nearfar.reproduce import digits, photographs
 from nearfar.reproduce.baselines import EXTRA, METHODS, Baseline
-from nearfar.reproduce.budget import ours, plain, relational
+from nearfar.reproduce.budget import OURS, SHARED, ours, plain_like_ours, relational
 from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint, training_seconds
 from nearfar.reproduce.measuring import network_after, pixel_error, task_on
 from nearfar.reproduce.summary import (
@@ -35,15 +35,8 @@ from nearfar.reproduce.summary import (
     summarize,
 )
 from nearfar.training.config import TrainConfig
-from nearfar.training.recipes import recipe
 
 PIXELS = "pixels"
-OURS = recipe("nearfar")
-#: What the other rows share with our recipe: the network, and how it is trained.
-SHARED = {
-    name: OURS[name]
-    for name in ("network", "code_size", "batch_size", "lr", "weight_decay", "lr_schedule")
-}
 QUICK_EPOCHS = 2
 
 CLASSES = (
@@ -54,10 +47,6 @@ CLASSES = (
 PHOTOGRAPHS_BATCH_SIZE = 128
 
 
-def _autoencoder(epochs: int, **choices: Any) -> TrainConfig:
-    return plain(epochs, pretrain_lr=SHARED["lr"], **{**SHARED, **choices})
-
-
 def _baseline(epochs: int, **choices: Any) -> TrainConfig:
     every = {**SHARED, **choices, "relation": "codes", "pretrain_epochs": 0, "epochs": epochs}
     return TrainConfig(**every)
@@ -65,7 +54,7 @@ def _baseline(epochs: int, **choices: Any) -> TrainConfig:
 
 #: How each row is trained for so many epochs in all.
 ROWS: dict[str, Callable[..., TrainConfig]] = {
-    "autoencoder": _autoencoder,
+    "autoencoder": plain_like_ours,
     "paper": relational,
     "nearfar": ours,
     **dict.fromkeys(METHODS, _baseline),

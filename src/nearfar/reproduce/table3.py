@@ -26,7 +26,7 @@ from nearfar.defense.classifiers import (
     train_classifier,
 )
 from nearfar.defense.guard import Guarded, device_of, in_batches
-from nearfar.defense.magnet import NOISE, magnet
+from nearfar.defense.magnet import magnet
 from nearfar.defense.purifier import FALSE_POSITIVE_RATE, Purifier
 from nearfar.defense.robustness import gradient_masking, judge, security_curve
 from nearfar.defense.threats import THREATS, Threat
@@ -36,9 +36,9 @@ from nearfar.models import resolve_device
 from nearfar.progress import Track, silent
 from nearfar.report.figures import comparison, security_curves
 from nearfar.reproduce import digits
-from nearfar.reproduce.budget import ours, plain, relational
+from nearfar.reproduce.defenses import NETWORKS, NO_DEFENSE, ROWS, Row
 from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint
-from nearfar.reproduce.measuring import network_after
+from nearfar.reproduce.measuring import encode, network_after
 from nearfar.reproduce.summary import (
     cell_name,
     choose_seeds,
@@ -74,7 +74,7 @@ class Sizes:
     """How many images are attacked under each threat model; None for all."""
 
     transfer: int | None = None
-    white_box: int = 500
+    white_box: int = 300
     decision_based: int = 50
 
     def of(self, threat: Threat) -> int | None:
@@ -85,59 +85,6 @@ class Sizes:
 
 
 QUICK_SIZES = Sizes(transfer=200, white_box=20, decision_based=2)
-
-NETWORKS: dict[str, Callable[..., TrainConfig]] = {
-    "autoencoder": plain,
-    "MagNet": partial(plain, pretext="denoising", noise="gaussian", noise_level=NOISE),
-    "NRE": partial(relational, weights=(0.6, 0.2, 0.2)),
-    "NRE-denoising": partial(
-        relational,
-        weights=(0.6, 0.2, 0.2),
-        pretext="denoising",
-        noise="gaussian",
-        noise_level=0.3,
-        pixel_weight=10.0,
-        lr=1e-3,
-    ),
-    "denoising-autoencoder": partial(plain, pretext="denoising", noise="gaussian", noise_level=0.3),
-    "nearfar": ours,
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """A defense.
-
-    Parameters
-    ----------
-    network : str, optional
-        Which of `NETWORKS` purifies; none if not given.
-    detectors : bool
-        Whether MagNet's detectors reject images.
-    hardened : bool
-        Whether the classifier is trained on adversarial images, too.
-    paper : sequence of float
-        The paper's accuracies under transfer, for each ε.
-    """
-
-    network: str | None = None
-    detectors: bool = False
-    hardened: bool = False
-    paper: Sequence[float] = ()
-
-
-NO_DEFENSE = "no-defense"
-ROWS = {
-    NO_DEFENSE: Row(),
-    "autoencoder": Row("autoencoder"),
-    "MagNet-reformer": Row("MagNet", paper=(0.9238, 0.7655, 0.614, 0.4242)),
-    "MagNet-whole": Row("MagNet", detectors=True),
-    "NRE": Row("NRE", paper=(0.9802, 0.9056, 0.8489, 0.7166)),
-    "NRE-denoising": Row("NRE-denoising"),
-    "denoising-autoencoder": Row("denoising-autoencoder"),
-    "nearfar": Row("nearfar"),
-    "adversarial-training": Row(hardened=True),
-}
 
 
 def table3(
@@ -240,7 +187,10 @@ def table3(
         if row.network is not None:
             name = cell_name(row.network, seed)
             folder = reproduction.train(name, learned, config(row.network, seed), [epochs])
-            purifier = Purifier(network_after(folder, epochs), learned.shape)
+            network = network_after(folder, epochs)
+            bank = encode(network.encoder, learned, track) if row.neighbors else None
+            purifier = Purifier(network, learned.shape, bank=bank, neighbors=row.neighbors)
+            purifier = purifier.to(device)
         classifier = hardened(seed) if row.hardened else target(seed)
         return (
             magnet(purifier, classifier, clean) if row.detectors else Guarded(purifier, classifier)

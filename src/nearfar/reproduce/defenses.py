@@ -1,0 +1,78 @@
+"""The rows of Table 3: defenses, and how their networks are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from nearfar.defense.magnet import NOISE
+from nearfar.reproduce.budget import ours, plain, plain_like_ours, relational
+from nearfar.training.config import TrainConfig
+
+NETWORKS: dict[str, Callable[..., TrainConfig]] = {
+    "autoencoder": plain,
+    "MagNet": partial(plain, pretext="denoising", noise="gaussian", noise_level=NOISE),
+    "NRE": partial(relational, weights=(0.6, 0.2, 0.2)),
+    "NRE-denoising": partial(
+        relational,
+        weights=(0.6, 0.2, 0.2),
+        pretext="denoising",
+        noise="gaussian",
+        noise_level=0.3,
+        pixel_weight=10.0,
+        lr=1e-3,
+    ),
+    "denoising-autoencoder": partial(plain, pretext="denoising", noise="gaussian", noise_level=0.3),
+    "MagNet-like-ours": partial(
+        plain_like_ours,
+        pretext="denoising",
+        noise="gaussian",
+        noise_level=NOISE,
+        precision="bf16",
+    ),
+    "nearfar": partial(
+        ours, pretext="denoising", noise="adversarial", noise_level=0.2, precision="bf16"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A defense.
+
+    Parameters
+    ----------
+    network : str, optional
+        Which of `NETWORKS` purifies; none if not given.
+    neighbors : int
+        To how many nearest codes of training images codes are drawn.
+    detectors : bool
+        Whether MagNet's detectors reject images.
+    hardened : bool
+        Whether the classifier is trained on adversarial images, too.
+    paper : sequence of float
+        The paper's accuracies under transfer, for each ε.
+    """
+
+    network: str | None = None
+    neighbors: int = 0
+    detectors: bool = False
+    hardened: bool = False
+    paper: Sequence[float] = ()
+
+
+NO_DEFENSE = "no-defense"
+ROWS = {
+    NO_DEFENSE: Row(),
+    "autoencoder": Row("autoencoder"),
+    "MagNet-reformer": Row("MagNet", paper=(0.9238, 0.7655, 0.614, 0.4242)),
+    "MagNet-whole": Row("MagNet", detectors=True),
+    "MagNet-like-ours": Row("MagNet-like-ours"),
+    "NRE": Row("NRE", paper=(0.9802, 0.9056, 0.8489, 0.7166)),
+    "NRE-denoising": Row("NRE-denoising"),
+    "denoising-autoencoder": Row("denoising-autoencoder"),
+    "nearfar": Row("nearfar"),
+    "nearfar-neighbors": Row("nearfar", neighbors=5),
+    "adversarial-training": Row(hardened=True),
+}

@@ -32,7 +32,7 @@ NETWORKS: dict[str, Callable[..., TrainConfig]] = {
         precision="bf16",
     ),
     "nearfar": partial(
-        ours, pretext="denoising", noise="adversarial", noise_level=0.2, precision="bf16"
+        ours, pretext="denoising", noise="adversarial", noise_level=0.25, precision="bf16"
     ),
 }
 

@@ -51,10 +51,10 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         a decoder gives beyond 0…1 is clipped in reconstructions, not in training.
     verbose : bool
         Show progress bars.
-    pretext, noise, noise_level, holes, network, relation, weights, end_weights, weight_schedule, \
-    neighbors, reduction, similarity, finder, clusters, search, far_share, views, temperature, \
-    neighbor_share, refresh, pixel_weight, pretrain_epochs, epochs, batch_size, pretrain_lr, lr, \
-    weight_decay, lr_schedule, code_size, widths, seed, device, precision
+    pretext, noise, noise_level, holes, network, backbone, relation, weights, end_weights, \
+    weight_schedule, neighbors, reduction, similarity, finder, clusters, search, far_share, views, \
+    temperature, neighbor_share, refresh, pixel_weight, pretrain_epochs, epochs, batch_size, \
+    pretrain_lr, lr, weight_decay, lr_schedule, code_size, widths, seed, device, precision
         See `nearfar.training.config.TrainConfig`.
 
     Attributes
@@ -96,6 +96,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         noise_level: float = 0.25,
         holes: str = "center",
         network: str = "plain",
+        backbone: str | None = None,
         relation: str = "reconstructions",
         weights: tuple[float, float, float] = (0.5, 0.2, 0.3),
         end_weights: tuple[float, float, float] | None = None,
@@ -134,6 +135,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.noise_level = noise_level
         self.holes = holes
         self.network = network
+        self.backbone = backbone
         self.relation = relation
         self.weights = weights
         self.end_weights = end_weights

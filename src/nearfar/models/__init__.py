@@ -3,6 +3,8 @@
 from nearfar.models.architectures import Architecture as Architecture
 from nearfar.models.autoencoder import Autoencoder as Autoencoder
 from nearfar.models.autoencoder import Output as Output
+from nearfar.models.backbones import BACKBONES as BACKBONES
+from nearfar.models.backbones import Backbone as Backbone
 from nearfar.models.inference import apply as apply
 from nearfar.models.inference import apply_to_all as apply_to_all
 from nearfar.models.inference import resolve_device as resolve_device

@@ -8,22 +8,30 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import nn
 
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields
 from nearfar.models.autoencoder import Autoencoder
+from nearfar.models.backbones import (
+    BackboneName,
+    build_backbone,
+    check_backbone,
+    default_widths,
+)
+from nearfar.models.layers import (
+    Shape,
+    begin_active,
+    begin_small,
+    deconvolutions,
+    halved,
+    initialize,
+)
 from nearfar.models.split_brain import join_halves
-
-Shape = tuple[int, int, int]
 
 #: The smallest side that a convolutional autoencoder takes.
 SMALLEST_SIDE = 8
 MAX_WIDTH = 256
-
-#: How much smaller than the others the last layer begins.
-LAST_SCALE = 0.1
 
 
 @dataclass(frozen=True)
@@ -38,13 +46,16 @@ class Architecture:
     code_size : int
         Length d of a code.
     widths : tuple of int
-        Channels (or units) of each layer of the encoder; mirrored in the decoder.
+        Channels (or units) of each layer of the encoder; mirrored in the decoder. Of a backbone,
+        see `nearfar.models.backbones.build_backbone`.
     split_brain : bool
         Whether the network is two of half the widths and half the code, each of which predicts the
         half of the image that the other sees.
     normalized : bool
         Whether the encoder has batch normalization, two convolutions where the plain one has one,
         and codes without a ReLU.
+    backbone : {"alexnet", "resnet18", "resnet50", "vit-small"}, optional
+        A well-known encoder in place of these.
     """
 
     shape: Shape
@@ -52,6 +63,7 @@ class Architecture:
     widths: tuple[int, ...] = ()
     split_brain: bool = False
     normalized: bool = False
+    backbone: BackboneName | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -61,6 +73,13 @@ class Architecture:
             raise NearfarError("code_size=1: expected at least 2, to split between two halves")
         if any(width < 1 for width in self.widths):
             raise NearfarError(f"widths={self.widths}: expected whole numbers of at least 1")
+        if self.backbone is not None:
+            if self.split_brain or self.normalized:
+                raise NearfarError(
+                    f"backbone={self.backbone!r} is neither split nor normalized: expected "
+                    "split_brain=False and normalized=False"
+                )
+            check_backbone(self.backbone, self.shape)
         if not self.widths:
             object.__setattr__(self, "widths", self._default_widths())
 
@@ -71,6 +90,8 @@ class Architecture:
 
     def _default_widths(self) -> tuple[int, ...]:
         """Halve the sides until they are about 4 pixels, doubling the channels from 16."""
+        if self.backbone is not None:
+            return default_widths(self.backbone)
         if not self.convolutional:
             return (256,)
         halvings = max(2, round(math.log2(min(self.shape[1:]) / 4)))
@@ -80,8 +101,12 @@ class Architecture:
         """Make the network, with fresh weights drawn from torch's global generator."""
         if self.split_brain:
             return join_halves(*(half.build() for half in self._halves()))
+        if self.backbone is not None:
+            return build_backbone(self.backbone, self.shape, self.code_size, self.widths)
         network = _convolutional(self) if self.convolutional else _dense(self)
-        _initialize(network)
+        initialize(network)
+        begin_active(network.encoder)
+        begin_small(network.decoder)
         return network
 
     def _halves(self) -> tuple[Architecture, Architecture]:
@@ -107,41 +132,27 @@ class Architecture:
             tuple(saved["widths"]),
             saved.get("split_brain", False),
             saved.get("normalized", False),
+            saved.get("backbone"),
         )
 
 
 def _convolutional(spec: Architecture) -> Autoencoder:
     """Convolutions that halve the sides, a linear layer to the codes, and the mirror of both."""
     channels, height, width = spec.shape
-    sizes = [(height, width)]
-    for _ in spec.widths:
-        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
-    widths = (channels, *spec.widths)
-    top = (widths[-1], *sizes[-1])
-
+    rows, columns = halved(height, width, len(spec.widths))[-1]
     encoder: list[nn.Module] = []
-    for inner, outer in pairwise(widths):
+    for inner, outer in pairwise((channels, *spec.widths)):
         if not spec.normalized:
             encoder += [nn.Conv2d(inner, outer, 3, stride=2, padding=1), nn.ReLU()]
         elif not encoder:
             encoder += _normalized(inner, outer, stride=2)
         else:
             encoder += [*_normalized(inner, outer), *_normalized(outer, outer, stride=2)]
-    encoder += [nn.Flatten(), nn.Linear(math.prod(top), spec.code_size)]
+    encoder += [nn.Flatten(), nn.Linear(spec.widths[-1] * rows * columns, spec.code_size)]
     if not spec.normalized:
         encoder.append(nn.ReLU())
-
-    decoder: list[nn.Module] = [nn.Linear(spec.code_size, math.prod(top)), nn.Unflatten(1, top)]
-    for (outer, inner), (rows, columns) in zip(
-        reversed(list(pairwise(widths))), reversed(sizes[:-1]), strict=True
-    ):
-        # A side of 2k−1 and one of 2k are both halved to k: the padding says which to restore.
-        padding = ((rows + 1) % 2, (columns + 1) % 2)
-        decoder += [
-            nn.ReLU(),
-            nn.ConvTranspose2d(inner, outer, 3, stride=2, padding=1, output_padding=padding),
-        ]
-    return Autoencoder(nn.Sequential(*encoder), nn.Sequential(*decoder, nn.Sigmoid()))
+    decoder = deconvolutions(spec.shape, spec.code_size, spec.widths)
+    return Autoencoder(nn.Sequential(*encoder), decoder)
 
 
 def _normalized(inner: int, outer: int, stride: int = 1) -> list[nn.Module]:
@@ -162,31 +173,6 @@ def _dense(spec: Architecture) -> Autoencoder:
         nn.Sequential(nn.Flatten(), *encoder),
         nn.Sequential(*_layers(widths[::-1]), nn.Sigmoid(), nn.Unflatten(1, spec.shape)),
     )
-
-
-@torch.no_grad()
-def _initialize(network: Autoencoder) -> None:
-    """Draw He-normal weights [1]_, and keep code units and pixels where they can learn.
-
-    Every code unit begins active: torch's own weights leave half of them dead for good. The last
-    layer begins small, so that no pixel begins saturated.
-
-    .. [1] K. He et al., "Delving deep into rectifiers", ICCV 2015.
-    """
-    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-    layers = [layer for layer in network.modules() if isinstance(layer, kinds)]
-    for layer in layers:
-        # A transposed convolution is stored the other way round, and each of its outputs sees
-        # one in stride² of the places of the kernel.
-        transposed = isinstance(layer, nn.ConvTranspose2d)
-        nn.init.kaiming_normal_(layer.weight, mode="fan_out" if transposed else "fan_in")
-        if isinstance(layer, nn.ConvTranspose2d):
-            layer.weight *= math.sqrt(math.prod(layer.stride))
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
-    codes = [layer for layer in network.encoder.modules() if isinstance(layer, nn.Linear)][-1]
-    nn.init.ones_(codes.bias)
-    layers[-1].weight *= LAST_SCALE
 
 
 def _layers(widths: Sequence[int]) -> list[nn.Module]:

@@ -33,6 +33,9 @@ class TrainConfig:
     network : {"plain", "normalized"}
         The encoder: strided convolutions to ReLU codes; or twice as many, with batch normalization,
         to codes without a ReLU.
+    backbone : {"alexnet", "resnet18", "resnet50", "vit-small"}, optional
+        A well-known encoder in its place; AlexNet with its mirror as the decoder, as in the paper's
+        Table 2.
     relation : {"reconstructions", "codes"}
         What is related to near and far samples: reconstructions, in the codes of the frozen
         reference, as in the paper; or the codes that are being trained, seen through random views
@@ -92,7 +95,7 @@ class TrainConfig:
         Length of a code.
     widths : tuple of int, optional
         Channels of each layer of the encoder; doubled from 16 for each halving of the image if not
-        given.
+        given. With a backbone: the units of AlexNet's FC6, or the channels of another's decoder.
     seed : int
         Decides the initial weights, the order of the images and every random draw.
     device : str
@@ -106,6 +109,7 @@ class TrainConfig:
     noise_level: float = 0.25
     holes: Literal["center", "random"] = "center"
     network: Literal["plain", "normalized"] = "plain"
+    backbone: Literal["alexnet", "resnet18", "resnet50", "vit-small"] | None = None
     relation: Literal["reconstructions", "codes"] = "reconstructions"
     weights: tuple[float, float, float] = (0.5, 0.2, 0.3)
     end_weights: tuple[float, float, float] | None = None
@@ -160,6 +164,7 @@ class TrainConfig:
         if not 0 <= self.weight_decay < float("inf"):
             raise NearfarError(f"weight_decay={self.weight_decay}: expected 0 or more")
         self._check_relation()
+        self._check_backbone()
         if self.pretrain_epochs + self.epochs == 0:
             raise NearfarError("pretrain_epochs=0 and epochs=0: nothing to train")
         if self.end_weights is not None and self.weight_schedule == "constant":
@@ -175,6 +180,18 @@ class TrainConfig:
                         f"{name}={value} with relation={self.relation!r}: expected "
                         f"relation={relation!r}, or no {name}"
                     )
+
+    def _check_backbone(self) -> None:
+        """Refuse choices that make another network."""
+        for name, value, only in (
+            ("pretext", self.pretext, "another pretext"),
+            ("network", self.network, "network='plain'"),
+        ):
+            if self.backbone is not None and value in ("split-brain", "normalized"):
+                raise NearfarError(
+                    f"{name}={value!r} with backbone={self.backbone!r}: expected {only}, or no "
+                    "backbone"
+                )
 
     def schedule(self) -> WeightSchedule:
         """Return the weights as they move over the relational epochs."""

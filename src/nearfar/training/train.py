@@ -82,8 +82,8 @@ def train(
     overwrite : bool
         Replace a run that is in `folder`.
     encoder, decoder : nn.Module, optional
-        A network of the caller's own; copies of it are trained. `config.code_size` and `widths`
-        are then not looked at.
+        A network of the caller's own; copies of it are trained. `config.code_size`, `widths` and
+        `backbone` are then not looked at.
     objective : callable, optional
         Makes what the second phase trains for, instead of the relation that `config` asks for;
         its `name` must be "relational". Has to be given again to resume.
@@ -119,6 +119,7 @@ def train(
             config.widths or (),
             split_brain=config.pretext == "split-brain",
             normalized=config.network == "normalized",
+            backbone=config.backbone,
         )
         if encoder is None
         else None

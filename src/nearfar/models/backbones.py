@@ -1,0 +1,272 @@
+"""Well-known encoders: AlexNet, ResNets and a vision transformer, each with a decoder."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from nearfar.errors import NearfarError
+from nearfar.models.autoencoder import Autoencoder
+from nearfar.models.layers import (
+    Shape,
+    begin_active,
+    begin_small,
+    deconvolutions,
+    initialize,
+)
+
+BackboneName = Literal["alexnet", "resnet18", "resnet50", "vit-small"]
+BACKBONES: tuple[BackboneName, ...] = get_args(BackboneName)
+
+#: The smallest side of an image that leaves each backbone something to look at.
+SMALLEST: dict[BackboneName, int] = {
+    "alexnet": 63,
+    "resnet18": 32,
+    "resnet50": 32,
+    "vit-small": 16,
+}
+
+#: Units of AlexNet's first fully connected layer, unless others are asked for.
+FC6 = 4096
+
+#: Mean and standard deviation of ImageNet's pixels, by color.
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Backbone(nn.Module):
+    """An encoder in two parts, of which tasks may take the first alone.
+
+    Parameters
+    ----------
+    features : nn.Module
+        From normalized images, float[b, 3, h, w], to a feature map, float[b, k, h', w'].
+    head : nn.Module
+        From a feature map to codes, float[b, d].
+    channels : int
+        k, the channels of the feature map.
+    stride : int
+        How many pixels of the image one step in the feature map is.
+    """
+
+    def __init__(self, features: nn.Module, head: nn.Module, channels: int, stride: int) -> None:
+        super().__init__()
+        self.features, self.head = features, head
+        self.channels, self.stride = channels, stride
+        for name, values in (("mean", MEAN), ("deviation", DEVIATION)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """From images, float[b, 1 or 3, h, w] in 0…1, to float[b, k, h', w'].
+
+        They are normalized by ImageNet's mean and deviation, as published weights expect.
+        """
+        mean, deviation = self.get_buffer("mean"), self.get_buffer("deviation")
+        features: Tensor = self.features((images - mean) / deviation)
+        return features
+
+    def forward(self, images: Tensor) -> Tensor:
+        """From images, float[b, 1 or 3, h, w] in 0…1, to codes, float[b, d]."""
+        codes: Tensor = self.head(self.feature_map(images))
+        return codes
+
+
+def check_backbone(name: BackboneName, shape: Shape) -> None:
+    """Refuse images that are too small.
+
+    Raises
+    ------
+    NearfarError
+        Naming the least side.
+    """
+    _, height, width = shape
+    if min(height, width) < SMALLEST[name]:
+        raise NearfarError(
+            f"images of {height}x{width} pixels are too small for backbone={name!r}: expected "
+            f"{SMALLEST[name]} or more a side, so give a larger size or take another backbone"
+        )
+
+
+def default_widths(name: BackboneName) -> tuple[int, ...]:
+    """Return what `build_backbone` takes as widths where none are asked for."""
+    if name == "alexnet":
+        return (FC6,)
+    halvings = 4 if name == "vit-small" else 5
+    return tuple(min(16 * 2**i, 256) for i in range(halvings))
+
+
+def build_backbone(
+    name: BackboneName, shape: Shape, code_size: int, widths: Sequence[int]
+) -> Autoencoder:
+    """Make a backbone with a decoder, with fresh weights drawn from torch's global generator.
+
+    Parameters
+    ----------
+    name : {"alexnet", "resnet18", "resnet50", "vit-small"}
+        AlexNet's codes are those of its layer FC7; the others' codes are the mean of the feature
+        map, with a linear layer and a ReLU behind where `code_size` is not the map's channels.
+    shape : tuple of int
+        Channels, height, width of the images, see `check_backbone`.
+    code_size : int
+        Length d of a code.
+    widths : sequence of int
+        Of AlexNet, the units of FC6, mirrored; of the others, the channels of the decoder.
+    """
+    check_backbone(name, shape)
+    if name == "alexnet":
+        return _alexnet(shape, code_size, widths)
+    encoder = _vit_small(shape, code_size) if name == "vit-small" else _resnet(name, code_size)
+    decoder = deconvolutions(shape, code_size, widths)
+    initialize(decoder)
+    begin_active(encoder.head)
+    begin_small(decoder)
+    return Autoencoder(encoder, decoder)
+
+
+# torchvision takes seconds to import, so each function does it for itself.
+
+
+def _alexnet(shape: Shape, code_size: int, widths: Sequence[int]) -> Autoencoder:
+    """AlexNet [1]_, and its mirror of transposed convolutions and up-sampling.
+
+    .. [1] A. Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014:
+       the one that torchvision has.
+    """
+    from torchvision.models import alexnet
+
+    if len(widths) != 1:
+        raise NearfarError(f"widths={tuple(widths)}: expected one, the units of AlexNet's FC6")
+    (units,) = widths
+    with torch.device("meta"):
+        layers = alexnet().features
+    layers.to_empty(device="cpu")
+    # Sides of the image, after conv1, and after each of the three poolings.
+    sides = [shape[1:]]
+    for kernel, padding, stride in ((11, 2, 4), (3, 0, 2), (3, 0, 2), (3, 0, 2)):
+        height, width = sides[-1]
+        sides.append(
+            (
+                (height + 2 * padding - kernel) // stride + 1,
+                (width + 2 * padding - kernel) // stride + 1,
+            )
+        )
+    # torchvision pools to 6×6, what images of 224 leave; less, of smaller ones, is not blown up.
+    grid = (min(sides[4][0], 6), min(sides[4][1], 6))
+    head = OrderedDict[str, nn.Module](
+        pool=layers[12],
+        grid=nn.AdaptiveAvgPool2d(grid),
+        flatten=nn.Flatten(),
+        fc6=nn.Linear(256 * math.prod(grid), units),
+        relu6=nn.ReLU(),
+        fc7=nn.Linear(units, code_size),
+        relu7=nn.ReLU(),
+    )
+    encoder = Backbone(layers[:12], nn.Sequential(head), channels=256, stride=16)
+    decoder = nn.Sequential(
+        nn.Linear(code_size, units),
+        nn.ReLU(),
+        nn.Linear(units, 256 * math.prod(grid)),
+        nn.ReLU(),
+        nn.Unflatten(1, (256, *grid)),
+        nn.Upsample(sides[3]),
+        *(nn.ConvTranspose2d(256, 256, 3, padding=1), nn.ReLU()),
+        *(nn.ConvTranspose2d(256, 384, 3, padding=1), nn.ReLU()),
+        *(nn.ConvTranspose2d(384, 192, 3, padding=1), nn.ReLU()),
+        nn.Upsample(sides[2]),
+        *(nn.ConvTranspose2d(192, 64, 5, padding=2), nn.ReLU()),
+        nn.Upsample(sides[1]),
+        nn.ConvTranspose2d(
+            *(64, shape[0], 11),
+            stride=4,
+            padding=2,
+            output_padding=((shape[1] - 7) % 4, (shape[2] - 7) % 4),
+        ),
+        nn.Sigmoid(),
+    )
+    network = Autoencoder(encoder, decoder)
+    initialize(network)
+    begin_active(encoder)
+    begin_small(decoder)
+    return network
+
+
+def _resnet(name: BackboneName, code_size: int) -> Backbone:
+    """A residual network [1]_ up to its last block.
+
+    .. [1] K. He et al., "Deep residual learning for image recognition", CVPR 2016.
+    """
+    from torchvision.models import get_model
+
+    layers = OrderedDict(get_model(name).named_children())
+    channels = layers.pop("fc").in_features
+    del layers["avgpool"]
+    return Backbone(nn.Sequential(layers), _mean(channels, code_size), channels, stride=32)
+
+
+def _vit_small(shape: Shape, code_size: int) -> Backbone:
+    """ViT-S/16, the vision transformer [1]_ of the size that [2]_ calls small.
+
+    .. [1] A. Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021.
+    .. [2] H. Touvron et al., "Training data-efficient image transformers", ICML 2021.
+    """
+    features = PatchTransformer(max(shape[1:]))
+    return Backbone(features, _mean(384, code_size), channels=384, stride=16)
+
+
+def _mean(channels: int, code_size: int) -> nn.Sequential:
+    """The mean of a feature map as the code, made longer or shorter if need be."""
+    pooled = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    if code_size == channels:
+        return nn.Sequential(*pooled)
+    linear = nn.Linear(channels, code_size)
+    initialize(linear)
+    return nn.Sequential(*pooled, linear, nn.ReLU())
+
+
+class PatchTransformer(nn.Module):
+    """torchvision's vision transformer as a map of patches.
+
+    Parameters
+    ----------
+    side : int
+        Of the images that it is made for; others are taken, with interpolated positions.
+    """
+
+    def __init__(self, side: int) -> None:
+        from torchvision.models import VisionTransformer
+
+        super().__init__()
+        self.patches = side // 16
+        self.transformer = VisionTransformer(
+            image_size=16 * self.patches,
+            patch_size=16,
+            num_layers=12,
+            num_heads=6,
+            hidden_dim=384,
+            mlp_dim=1536,
+        )
+        self.transformer.heads = nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """From normalized images, float[b, 3, h, w], to float[b, 384, h // 16, w // 16]."""
+        grid = self.transformer.conv_proj(images)
+        size = grid.shape[2:]
+        first = self.transformer.class_token.expand(len(images), -1, -1)
+        tokens = torch.cat([first, grid.flatten(2).mT], dim=1) + self._positions(size)
+        encoder = self.transformer.encoder
+        tokens = encoder.ln(encoder.layers(encoder.dropout(tokens)))
+        return tokens[:, 1:].mT.unflatten(2, size)
+
+    def _positions(self, size: torch.Size) -> Tensor:
+        """Embeddings of the first token's and each patch's place, float[1, 1 + h' · w', 384]."""
+        positions: Tensor = self.transformer.encoder.pos_embedding
+        if tuple(size) == (self.patches, self.patches):
+            return positions
+        grid = positions[:, 1:].mT.unflatten(2, (self.patches, self.patches))
+        grid = interpolate(grid, tuple(size), mode="bicubic", align_corners=False)
+        return torch.cat([positions[:, :1], grid.flatten(2).mT], dim=1)

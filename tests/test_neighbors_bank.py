@@ -1,9 +1,11 @@
-"""Room for codes in memory and on disk."""
+"""Banks in memory and on disk."""
 
 from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,55 +13,124 @@ import pytest
 import torch
 
 from nearfar.errors import NearfarError
-from nearfar.neighbors import allocate_rows, open_rows
+from nearfar.neighbors import Bank, DiskBank, allocate_rows, fit_similarity
+from nearfar.neighbors import bank as bank_module
 
 
-@pytest.mark.parametrize("on_disk", [False, True])
-def test_rows_start_as_zeros_and_keep_what_is_written(tmp_path: Path, on_disk):
-    rows = allocate_rows(7, 3, tmp_path / "bank.npy" if on_disk else None)
-    assert rows.dtype == torch.float32
-    assert torch.equal(rows, torch.zeros(7, 3))
-    rows[2] = 5
-    assert rows[2].tolist() == [5, 5, 5]
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(bank_module, "SHARD_BYTES", 2**15)
 
 
-def test_numpy_reads_the_file(tmp_path: Path):
-    rows = allocate_rows(4, 2, tmp_path / "bank.npy")
-    rows.copy_(torch.arange(8.0).view(4, 2))
-    read = np.load(tmp_path / "bank.npy", allow_pickle=False)
-    assert read.tolist() == rows.tolist()
+def on_disk(folder: Path, n: int, d: int) -> DiskBank:
+    DiskBank.create(folder, n, d)
+    return DiskBank(folder, n, d)
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_rows_start_as_zeros_and_keep_what_is_written(tmp_path: Path, kind):
+    bank: Bank = on_disk(tmp_path / "bank", 7, 3) if kind == "disk" else allocate_rows(7, 3)
+    assert torch.equal(bank[:], torch.zeros(7, 3))
+    bank[torch.tensor([2, 6])] = torch.tensor([[5.0, 5, 5], [1, 2, 3]])
+    assert bank[torch.tensor([2])].tolist() == [[5, 5, 5]]
+    assert bank[5:].tolist() == [[0, 0, 0], [1, 2, 3]]
+    assert bank[:].dtype == torch.float32
+
+
+def test_rows_of_many_shards_are_read_in_any_order(tmp_path: Path):
+    codes = torch.randn(1000, 128, generator=torch.Generator().manual_seed(0)).half().float()
+    bank = on_disk(tmp_path / "bank", 1000, 128)
+    assert len(list((tmp_path / "bank").iterdir())) == 8
+    order = torch.randperm(1000, generator=torch.Generator().manual_seed(1))
+    bank[order] = codes[order]
+    assert torch.equal(bank[:], codes)
+    assert torch.equal(bank[100:300], codes[100:300])
+    assert torch.equal(bank[990:2000], codes[990:])
+    rows = order[:60].view(3, 20)
+    assert torch.equal(bank[rows], codes[rows])
+    assert bank[rows[:0]].shape == (0, 20, 128)
+
+
+def test_numpy_reads_the_shards(tmp_path: Path):
+    bank = on_disk(tmp_path / "bank", 300, 100)
+    codes = torch.arange(30_000.0).view(300, 100) / 32
+    bank[torch.arange(300)] = codes
+    shards = [np.load(path) for path in sorted((tmp_path / "bank").iterdir())]
+    assert {shard.dtype.name for shard in shards} == {"float16"}
+    np.testing.assert_array_equal(np.concatenate(shards), codes.numpy().astype(np.float16))
 
 
 def test_reopened_rows_are_shared(tmp_path: Path):
-    written = allocate_rows(4, 2, tmp_path / "bank.npy")
-    reopened = open_rows(tmp_path / "bank.npy")
-    written[1] = 3
-    reopened[2] = 4
-    assert torch.equal(written, reopened)
-    assert written[:, 0].tolist() == [0, 3, 4, 0]
+    written = on_disk(tmp_path / "bank", 4, 2)
+    reopened = DiskBank(tmp_path / "bank", 4, 2)
+    written[torch.tensor([1])] = torch.tensor([[3.0, 3]])
+    reopened[torch.tensor([2])] = torch.tensor([[4.0, 4]])
+    assert torch.equal(written[:], reopened[:])
+    assert written[:][:, 0].tolist() == [0, 3, 4, 0]
 
 
-def test_an_earlier_file_is_replaced(tmp_path: Path):
-    path = tmp_path / "bank.npy"
-    earlier = allocate_rows(9, 900, path).fill_(1)
-    assert torch.equal(allocate_rows(2, 3, path), torch.zeros(2, 3))
-    assert earlier.sum() == 8100  # who has the earlier file open keeps it
-    assert open_rows(path).shape == (2, 3)
+def test_numbers_too_large_for_half_precision_stay_finite(tmp_path: Path):
+    bank = on_disk(tmp_path / "bank", 1, 2)
+    bank[torch.tensor([0])] = torch.tensor([[1e6, -torch.inf]])
+    assert bank[:].tolist() == [[65504, -65504]]
+
+
+@pytest.mark.parametrize("name", ["centered-cosine", "gaussian"])
+def test_a_similarity_learns_the_same_from_a_bank_on_disk(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(bank_module, "CHUNK", 70)
+    codes = torch.rand(300, 100, generator=torch.Generator().manual_seed(0)).half().float()
+    bank = on_disk(tmp_path / "bank", 300, 100)
+    bank[torch.arange(300)] = codes
+    here, there = fit_similarity(name, codes).state(), fit_similarity(name, bank).state()
+    center = codes.mean(0)
+    right = {"center": center, "variance": (codes - center).square().sum(1).mean()}
+    for key in here:
+        assert torch.equal(here[key], there[key])
+        torch.testing.assert_close(here[key], right[key])
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+import torch
+from nearfar.neighbors import DiskBank
+from nearfar.neighbors.bank import chunks
+
+bank = DiskBank(Path(sys.argv[1]), 60_000, 4096)
+begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for rows in chunks(bank):
+    bank[torch.arange(60_000)[rows]] = bank[rows] + 1
+generator = torch.Generator().manual_seed(0)
+for rows in torch.randperm(60_000, generator=generator).split(4000):
+    assert bank[rows].sum() == rows.numel() * 4096
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begun) // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="counts pages as Linux does")
+def test_no_more_of_a_bank_is_in_memory_than_is_read(tmp_path: Path, monkeypatch):
+    monkeypatch.undo()
+    DiskBank.create(tmp_path / "bank", 60_000, 4096)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, tmp_path / "bank"], check=True, capture_output=True
+    )
+    assert int(done.stdout) < 450, "MiB, of 469 on disk"
 
 
 def test_the_disk_space_is_claimed_at_once(tmp_path: Path):
     if not hasattr(os, "posix_fallocate"):
         pytest.skip("this system cannot reserve disk space")
-    path = tmp_path / "bank.npy"
-    rows = allocate_rows(1000, 1000, path)
-    assert path.stat().st_blocks * 512 >= rows.nbytes
+    on_disk(tmp_path / "bank", 1000, 1000)
+    claimed = sum(path.stat().st_blocks * 512 for path in (tmp_path / "bank").iterdir())
+    assert claimed >= 2_000_000
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path: Path):
-    path = tmp_path / "bank.npy"
-    with pytest.raises(NearfarError, match=r"no room for '.*bank.npy': .* GiB are free"):
-        allocate_rows(10**9, 10**6, path)
-    assert not path.exists()
+    folder = tmp_path / "bank"
+    with pytest.raises(NearfarError, match=r"no room for '.*bank': .* GiB are free"):
+        DiskBank.create(folder, 10**9, 10**6)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_that_fills_up_meanwhile_leaves_no_file(tmp_path: Path, monkeypatch):
@@ -67,18 +138,15 @@ def test_a_disk_that_fills_up_meanwhile_leaves_no_file(tmp_path: Path, monkeypat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
-    path = tmp_path / "bank.npy"
-    with pytest.raises(NearfarError, match=r"cannot write '.*bank.npy': No space left on device"):
-        allocate_rows(10, 10, path)
-    assert not path.exists()
+    with pytest.raises(NearfarError, match=r"cannot write '.*bank': No space left on device"):
+        DiskBank.create(tmp_path / "bank", 10, 10)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_folder_and_a_folder_as_file_are_refused(tmp_path: Path):
-    with pytest.raises(NearfarError, match=r"cannot write .*: No such file or directory"):
-        allocate_rows(1, 1, tmp_path / "missing" / "bank.npy")
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path):
+    (tmp_path / "file").touch()
     with pytest.raises(NearfarError, match="cannot write "):
-        allocate_rows(1, 1, tmp_path)
-    assert tmp_path.is_dir()
+        DiskBank.create(tmp_path / "file" / "bank", 1, 1)
 
 
 def test_more_codes_than_memory_are_refused():
@@ -86,25 +154,27 @@ def test_more_codes_than_memory_are_refused():
         allocate_rows(10**9, 10**6)
 
 
-def test_a_missing_file_is_refused(tmp_path: Path):
-    with pytest.raises(NearfarError, match=r"cannot read .*none.npy': No such file"):
-        open_rows(tmp_path / "none.npy")
+def test_a_missing_shard_is_refused(tmp_path: Path):
+    on_disk(tmp_path / "bank", 1000, 100)
+    (tmp_path / "bank" / "00003.npy").unlink()
+    with pytest.raises(NearfarError, match=r"cannot read .*00003.npy': No such file"):
+        DiskBank(tmp_path / "bank", 1000, 100)
 
 
-def test_damaged_and_foreign_files_are_refused(tmp_path: Path):
-    path = tmp_path / "bank.npy"
-    allocate_rows(100, 10, path)
+def test_damaged_and_foreign_shards_are_refused(tmp_path: Path):
+    on_disk(tmp_path / "bank", 100, 10)
+    path = tmp_path / "bank" / "00000.npy"
     os.truncate(path, path.stat().st_size - 1)
     with pytest.raises(NearfarError, match=r"not a complete .npy file"):
-        open_rows(path)
+        DiskBank(tmp_path / "bank", 100, 10)
     path.write_bytes(b"")
     with pytest.raises(NearfarError, match=r"not a complete .npy file"):
-        open_rows(path)
+        DiskBank(tmp_path / "bank", 100, 10)
     np.save(path, np.array([{"pickled": 1}]), allow_pickle=True)
     with pytest.raises(NearfarError, match=r"not a complete .npy file"):
-        open_rows(path)
-    np.save(path, np.zeros((3, 2), np.float64))
+        DiskBank(tmp_path / "bank", 100, 10)
+    np.save(path, np.zeros((3, 2), np.float16))
     with pytest.raises(
-        NearfarError, match=r"holds float64\[3, 2\]: expected codes, float32\[n, d\]"
+        NearfarError, match=r"holds float16\[3, 2\]: expected codes, float16\[100, 10\]"
     ):
-        open_rows(path)
+        DiskBank(tmp_path / "bank", 100, 10)

@@ -12,11 +12,12 @@ from torch import Tensor
 from nearfar.errors import NearfarError
 from nearfar.neighbors import (
     ClusteredFinder,
+    DiskBank,
     ExactFinder,
     Finder,
-    allocate_rows,
     fit_similarity,
 )
+from nearfar.neighbors import bank as bank_module
 from nearfar.neighbors import clustered as clustered_module
 from nearfar.neighbors import exact as exact_module
 from nearfar.neighbors import keys as keys_module
@@ -97,17 +98,20 @@ def test_a_bank_on_disk_searched_in_pieces_gives_the_same_answers(
     make, bank, similarity, tmp_path: Path, monkeypatch
 ):
     own = torch.arange(len(bank))
+    bank = bank.half().float()
     measure = fit_similarity(similarity, bank)
     in_memory = make(3).fit(bank, measure).search(bank, own)
 
-    on_disk = allocate_rows(*bank.shape, tmp_path / "bank.npy")
-    on_disk.copy_(bank)
+    monkeypatch.setattr(bank_module, "SHARD_BYTES", 50 * 2 * bank.shape[1])
+    monkeypatch.setattr(bank_module, "CHUNK", 128)
+    DiskBank.create(tmp_path / "bank", *bank.shape)
+    on_disk = DiskBank(tmp_path / "bank", *bank.shape)
+    on_disk[own] = bank
     monkeypatch.setattr(keys_module, "HELD_BYTES", 0)
     monkeypatch.setattr(exact_module, "CHUNK", 128)
     monkeypatch.setattr(exact_module, "CPU_KEYS", 48)
     monkeypatch.setattr(exact_module, "QUERIES", 50)
     monkeypatch.setattr(exact_module, "CANDIDATES", 1)
-    monkeypatch.setattr(clustered_module, "CHUNK", 128)
     monkeypatch.setattr(clustered_module, "QUERIES", 50)
     piecewise = make(3).fit(on_disk, measure).search(bank, own)
     assert torch.equal(in_memory.near, piecewise.near)

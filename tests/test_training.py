@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from nearfar.errors import NearfarError
 from nearfar.relational.weights import WeightSchedule
 from nearfar.training.config import TrainConfig
 from nearfar.training.loop import Interrupted
+from nearfar.training.needs import disk_needs
 from nearfar.training.objective import Step
 from nearfar.training.order import Order
 from nearfar.training.processes import launch
@@ -516,6 +518,49 @@ def test_resuming_a_finished_run_is_refused(tmp_path, images):
         train(images, QUICK, folder=tmp_path / "run", resume=True)
 
 
+# --- a bank on disk ---
+
+
+def test_a_bank_on_disk_changes_no_more_than_its_precision(tmp_path, images):
+    memory, disk = (
+        train(images, replace(QUICK, bank=bank), folder=tmp_path / bank)
+        for bank in ("memory", "disk")
+    )
+    for one, other in zip(memory.log, disk.log, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-3)
+    torch.testing.assert_close(memory.codes, disk.codes, rtol=1e-2, atol=1e-2)
+    with torch.no_grad():
+        again = disk.autoencoder.eval().encoder(to_unit(images.__getitems__(range(len(images)))))
+    torch.testing.assert_close(disk.codes, again)
+    np.testing.assert_array_equal(artifacts.read_run(tmp_path / "disk").codes, disk.codes)
+    assert not artifacts.bank_folder(tmp_path / "disk").exists()
+
+
+def test_no_room_for_the_bank_is_said_before_the_work_starts(tmp_path, images, monkeypatch):
+    free = shutil._ntuple_diskusage(10**9, 10**9, 10_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
+    with pytest.raises(NearfarError, match="no room for .* bank, codes and checkpoints need"):
+        train(images, replace(QUICK, bank="disk"), folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_more_disk_is_taken_than_was_said(tmp_path, images):
+    config = replace(QUICK, bank="disk", refresh=1)
+    most = 0
+
+    def track(items, description="", total=None):
+        nonlocal most
+        for item in items:
+            files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+            most = max(most, sum(path.stat().st_size for path in files))
+            yield item
+
+    trained = train(images, config, folder=tmp_path / "run", track=track)
+    said = sum(disk_needs(config, len(images), 12, trained.autoencoder).values())
+    assert most < said + 20_000, "headers and the log"
+    assert most > said / 3, "while no checkpoint is being replaced"
+
+
 # --- several processes ---------------------------------------------------------------------------
 
 
@@ -536,6 +581,8 @@ def test_two_processes_learn_what_one_does(tmp_path, digits, bank):
     a, b = weights(one), weights(two)
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=1e-2, atol=1e-3)
+    codes = (artifacts.read_run(run).codes for run in (one, two))
+    np.testing.assert_allclose(*codes, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.slow

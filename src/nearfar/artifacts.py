@@ -183,12 +183,18 @@ def write_run(
     config: RunConfig,
     autoencoder: Autoencoder,
     pretrained: Autoencoder,
-    codes: npt.NDArray[np.float32],
+    codes: npt.NDArray[np.float32] | Path,
 ) -> None:
-    """Write a finished run; the model comes last, so that a run with a model is complete."""
+    """Write a finished run; the model comes last, so that a run with a model is complete.
+
+    Codes that are in an .npy file already are moved.
+    """
     write_config(folder, config)
-    with atomic_path(folder / CODES) as temporary, temporary.open("wb") as file:
-        np.save(file, codes, allow_pickle=False)
+    if isinstance(codes, Path):
+        codes.replace(folder / CODES)
+    else:
+        with atomic_path(folder / CODES) as temporary, temporary.open("wb") as file:
+            np.save(file, codes, allow_pickle=False)
     roles: dict[Role, Autoencoder] = {"autoencoder": autoencoder, "pretrained": pretrained}
     tensors = {
         f"{role}.{name}": tensor

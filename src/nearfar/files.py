@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,3 +77,34 @@ def claim_output(path: Path, *, overwrite: bool, folder: bool = False) -> Path:
     except OSError as error:
         raise NearfarError(f"{str(path.parent)!r} cannot be made: {error.strerror}") from error
     return path
+
+
+def check_room(path: Path, needed: int, purpose: str) -> None:
+    """Refuse to begin what the disk has no room for.
+
+    Parameters
+    ----------
+    path : Path
+        Where it will be; need not exist.
+    needed : int
+        Bytes.
+    purpose : str
+        What they are for.
+
+    Raises
+    ------
+    NearfarError
+        If fewer are free.
+    """
+    present = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    free = shutil.disk_usage(present).free
+    if free < needed:
+        raise NearfarError(
+            f"no room for {str(path)!r}: {purpose} need {gib(needed)}, but only {gib(free)} are "
+            "free; choose another disk"
+        )
+
+
+def gib(size: float) -> str:
+    """Bytes for people to read."""
+    return f"{size / 2**30:.1f} GiB"

@@ -1,9 +1,9 @@
 """Near and far rows of a bank of codes: similarities, finders, and how good a finder is."""
 
-from nearfar.neighbors.bank import allocate_rows, open_rows
+from nearfar.neighbors.bank import Bank, DiskBank, allocate_rows, disk_bytes
 from nearfar.neighbors.clustered import ClusteredFinder
 from nearfar.neighbors.exact import ExactFinder
-from nearfar.neighbors.finder import Finder, Neighbors
+from nearfar.neighbors.finder import Finder, Neighbors, Workers
 from nearfar.neighbors.recall import FinderQuality, compare
 from nearfar.neighbors.similarity import (
     Cosine,
@@ -14,8 +14,10 @@ from nearfar.neighbors.similarity import (
 )
 
 __all__ = [
+    "Bank",
     "ClusteredFinder",
     "Cosine",
+    "DiskBank",
     "ExactFinder",
     "Finder",
     "FinderQuality",
@@ -23,8 +25,9 @@ __all__ = [
     "Neighbors",
     "Similarity",
     "SimilarityName",
+    "Workers",
     "allocate_rows",
     "compare",
+    "disk_bytes",
     "fit_similarity",
-    "open_rows",
 ]

@@ -1,9 +1,11 @@
-"""Room for a bank of codes, in memory or on disk."""
+"""Banks of codes, in memory or on disk."""
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +14,114 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from nearfar.errors import NearfarError
+from nearfar.files import LEFTOVER, check_room, gib
+
+#: A shard of a bank on disk is at most this large: what is read of one is let go before the next.
+SHARD_BYTES = 2**28
+
+#: Rows that are read from a bank at once, and the most numbers in them.
+CHUNK = 65_536
+NUMBERS = 2**24
+
+#: The largest number in half precision.
+LARGEST = 65504.0
 
 
-def allocate_rows(n: int, d: int, path: Path | None = None) -> Tensor:
-    """Make room for codes, all zeros.
+class DiskBank:
+    """Codes in half precision in memory-mapped files, of which no more is in memory than is read.
+
+    Rows are read as float32, on `device`, and what is written to them is written to the files,
+    numbers beyond ±65504 as these. Several processes may share a bank, each with a `DiskBank` of
+    its own. The shards are .npy files, float16[m, d], in the order of their names.
 
     Parameters
     ----------
+    folder : Path
+        Holds the shards and nothing else, see `create`.
     n, d : int
         Number of codes, and numbers in each.
-    path : Path, optional
-        An .npy file to keep them in, replaced if it exists; what is written to the rows is written
-        to the file. In memory when None.
+    device : torch.device
+        Where rows that are read go.
+
+    Raises
+    ------
+    NearfarError
+        If a shard cannot be read, or does not hold what it should.
+    """
+
+    def __init__(self, folder: Path, n: int, d: int, device: torch.device | str = "cpu") -> None:
+        self.shape, self.device = (n, d), torch.device(device)
+        self._shards = [
+            _open_shard(_shard_path(folder, i), (stop - start, d))
+            for i, (start, stop) in enumerate(_shard_bounds(n, d))
+        ]
+        self._rows_per_shard = len(self._shards[0]) if self._shards else 1
+
+    @staticmethod
+    def create(folder: Path, n: int, d: int) -> None:
+        """Claim the room for n codes of d numbers, all zeros, in a new folder.
+
+        Raises
+        ------
+        NearfarError
+            If the disk has no room for them, or the folder cannot be written.
+        """
+        check_room(folder, disk_bytes(n, d), f"{n} codes of {d} numbers")
+        begun = folder.with_name(LEFTOVER + folder.name)
+        try:
+            shutil.rmtree(begun, ignore_errors=True)
+            begun.mkdir(parents=True)
+            for i, (start, stop) in enumerate(_shard_bounds(n, d)):
+                path = _shard_path(begun, i)
+                open_memmap(path, mode="w+", dtype=np.float16, shape=(stop - start, d))
+                _reserve(path)
+            begun.rename(folder)
+        except OSError as error:
+            shutil.rmtree(begun, ignore_errors=True)
+            raise NearfarError(
+                f"cannot write {str(folder)!r}: {error.strerror or error}"
+            ) from error
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """What the rows would take in memory, as float32."""
+        return 4 * self.shape[0] * self.shape[1]
+
+    def __getitem__(self, rows: slice | Tensor) -> Tensor:
+        """Consecutive rows, float32[m, d], or any, int64[...], as float32[..., d]."""
+        if isinstance(rows, slice):
+            rows = torch.arange(*rows.indices(len(self)))
+        codes = torch.empty(rows.numel(), self.shape[1])
+        for shard, places, within in self._each(rows.flatten().cpu()):
+            codes[places] = shard[within].float()
+        return codes.view(*rows.shape, self.shape[1]).to(self.device)
+
+    def __setitem__(self, rows: Tensor, codes: Tensor) -> None:
+        halves = codes.detach().cpu().clamp(-LARGEST, LARGEST).half()
+        for shard, places, within in self._each(rows.cpu()):
+            shard[within] = halves[places]
+
+    def _each(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Each shard that some rows, int64[m], are in; which of them; and their places in it."""
+        shard_of = rows // self._rows_per_shard
+        for i in shard_of.unique().tolist():
+            places = (shard_of == i).nonzero().squeeze(1)
+            shard = self._shards[i]
+            yield torch.from_numpy(shard), places, rows[places] - i * self._rows_per_shard
+            if hasattr(mmap, "MADV_DONTNEED"):
+                # Or all that was ever read would count as this process's memory.
+                shard.base.madvise(mmap.MADV_DONTNEED)
+
+
+#: float[n, d]: rows can be read by a slice or by int64[...], in float32, and written.
+Bank = Tensor | DiskBank
+
+
+def allocate_rows(n: int, d: int, device: torch.device | str = "cpu") -> Tensor:
+    """Make room for codes in memory, all zeros.
 
     Returns
     -------
@@ -33,59 +131,57 @@ def allocate_rows(n: int, d: int, path: Path | None = None) -> Tensor:
     Raises
     ------
     NearfarError
-        If memory or the disk has no room for them, or the file cannot be written.
+        If memory has no room for them.
     """
-    needed = n * d * 4
-    if path is None:
-        try:
-            return torch.zeros(n, d)
-        except RuntimeError as error:
-            raise NearfarError(
-                f"no memory for {n} codes of {d} numbers: {_gib(needed)} are needed; keep them on"
-                " disk instead"
-            ) from error
     try:
-        path.unlink(missing_ok=True)
-        free = shutil.disk_usage(path.parent).free
-        if free < needed:
-            raise NearfarError(
-                f"no room for {str(path)!r}: {n} codes of {d} numbers need {_gib(needed)}, but only"
-                f" {_gib(free)} are free; choose another disk"
-            )
-        rows = open_memmap(path, mode="w+", dtype=np.float32, shape=(n, d))
-        _reserve(path)
-    except OSError as error:
-        if path.is_file():
-            path.unlink()
-        raise NearfarError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
-    return torch.from_numpy(rows)
+        return torch.zeros(n, d, device=device)
+    except RuntimeError as error:
+        raise NearfarError(
+            f"no memory for {n} codes of {d} numbers: {gib(4 * n * d)} are needed; keep them on "
+            "disk instead"
+        ) from error
 
 
-def open_rows(path: Path) -> Tensor:
-    """Open codes that `allocate_rows` made room for, without reading them.
+def rows_at_once(width: int) -> int:
+    """How many rows of so many numbers are read at once: at least 1024, and a multiple of that."""
+    return min(CHUNK, max(1024, NUMBERS // width // 1024 * 1024))
 
-    Returns
-    -------
-    float32[n, d]
-        The rows, memory-mapped; what is written to them is written to the file.
 
-    Raises
-    ------
-    NearfarError
-        If the file cannot be read or holds no codes.
-    """
+def chunks(bank: Bank) -> Iterator[slice]:
+    """All rows of a bank, in parts that can be read at once."""
+    step = rows_at_once(bank.shape[1])
+    return (slice(start, start + step) for start in range(0, len(bank), step))
+
+
+def disk_bytes(n: int, d: int) -> int:
+    """Return how large a `DiskBank` is, but for a few headers."""
+    return 2 * n * d
+
+
+def _shard_path(folder: Path, number: int) -> Path:
+    return folder / f"{number:05}.npy"
+
+
+def _shard_bounds(n: int, d: int) -> list[tuple[int, int]]:
+    """The first row of each shard, and the one after its last."""
+    rows = max(1, SHARD_BYTES // (2 * d))
+    return [(start, min(start + rows, n)) for start in range(0, n, rows)]
+
+
+def _open_shard(path: Path, shape: tuple[int, int]) -> np.memmap[tuple[int, ...], np.dtype]:
     try:
         open_memmap(path, mode="r")  # refuses a short file, which "r+" would lengthen
-        rows = open_memmap(path, mode="r+")
+        shard = open_memmap(path, mode="r+")
     except OSError as error:
         raise NearfarError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
     except ValueError as error:
         raise NearfarError(f"{str(path)!r} is not a complete .npy file: compute it anew") from error
-    if rows.ndim != 2 or rows.dtype != np.float32:
+    if shard.shape != shape or shard.dtype != np.float16:
         raise NearfarError(
-            f"{str(path)!r} holds {rows.dtype}{list(rows.shape)}: expected codes, float32[n, d]"
+            f"{str(path)!r} holds {shard.dtype}{list(shard.shape)}: expected codes, "
+            f"float16{list(shape)}"
         )
-    return torch.from_numpy(rows)
+    return shard
 
 
 def _reserve(path: Path) -> None:
@@ -93,7 +189,3 @@ def _reserve(path: Path) -> None:
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"

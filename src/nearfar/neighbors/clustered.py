@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 from nearfar.errors import NearfarError
+from nearfar.neighbors.bank import Bank, chunks, rows_at_once
 from nearfar.neighbors.draws import stratified_draws
-from nearfar.neighbors.finder import Neighbors, check_count, check_enough_rows
-from nearfar.neighbors.keys import CHUNK, Keys
+from nearfar.neighbors.finder import ALONE, Neighbors, Workers, check_count, check_enough_rows
+from nearfar.neighbors.keys import Keys
 from nearfar.neighbors.kmeans import kmeans, nearest
 from nearfar.neighbors.similarity import Similarity
 
-#: Rows that k-means learns each center from, on average, as in faiss.
+#: Rows that k-means learns each center from, on average, as in faiss; and the most numbers in them.
 SAMPLE_PER_CLUSTER = 256
+SAMPLE_NUMBERS = 2**28
 
 #: Queries that are answered at once, and the number of similarities they may fill.
 QUERIES = 1024
@@ -77,19 +79,23 @@ class ClusteredFinder:
             )
 
     @torch.no_grad()
-    def fit(self, bank: Tensor, similarity: Similarity) -> Self:
+    def fit(self, bank: Bank, similarity: Similarity, workers: Workers = ALONE) -> Self:
         """See `Finder`."""
         rows = len(bank)
         self.check(rows)
         clusters = self.clusters or min(round(rows**0.5), rows // (self.count + 1))
         self._similarity = similarity
         with torch.autocast(bank.device.type, enabled=False):
-            self._partition(bank, clusters)
+            self._partition(bank, clusters, workers)
             self._order = self._cluster_of.argsort(stable=True)
             self._keys = Keys(bank, similarity, self._order)
             self._rank_clusters()
         self._place_of = self._order.argsort()
         return self
+
+    def order(self) -> Tensor:
+        """See `Finder`; by cluster."""
+        return self._order
 
     @torch.no_grad()
     def search(self, queries: Tensor, own: Tensor, draw: int = 0) -> Neighbors:
@@ -116,14 +122,14 @@ class ClusteredFinder:
         clusters = self._cluster_of[rows]
         return self._are_far[clusters[:, None], clusters]
 
-    def _partition(self, bank: Tensor, clusters: int) -> None:
+    def _partition(self, bank: Bank, clusters: int, workers: Workers) -> None:
         """Give each row of the bank a cluster of more than T rows."""
-        generator = torch.Generator().manual_seed(self.seed)
-        sample = torch.randperm(len(bank), generator=generator)[: SAMPLE_PER_CLUSTER * clusters]
-        sample = sample.sort().values.to(bank.device)
-        # Between queries of a similarity the Euclidean distance grows as the similarity falls.
-        centers = kmeans(self._similarity.queries(bank[sample].float()), clusters, generator)
-        cluster_of = self._assign(bank, torch.arange(len(bank), device=bank.device), centers)
+        centers = self._learn_centers(bank, clusters, workers)
+        mine = workers.share(len(bank))
+        cluster_of = torch.zeros(len(bank), dtype=torch.int64, device=bank.device)
+        rows = torch.arange(mine.start, mine.stop, device=bank.device)
+        cluster_of[mine.start : mine.stop] = self._assign(bank, rows, centers)
+        cluster_of = workers.total(cluster_of)
 
         large = torch.bincount(cluster_of, minlength=clusters) > self.count
         dissolved = (~large[cluster_of]).nonzero().squeeze(1)
@@ -132,14 +138,26 @@ class ClusteredFinder:
         if len(dissolved):
             self._cluster_of[dissolved] = self._assign(bank, dissolved, self._centers)
 
-    def _assign(self, bank: Tensor, rows: Tensor, centers: Tensor) -> Tensor:
+    def _learn_centers(self, bank: Bank, clusters: int, workers: Workers) -> Tensor:
+        """Centers of clusters of a sample, found by one of the processes, float[K, d]."""
+        width = self._similarity.queries(bank[:1].float()).shape[1]
+        if not workers.share(1):
+            return workers.total(torch.zeros(clusters, width, device=bank.device))
+        generator = torch.Generator().manual_seed(self.seed)
+        size = max(clusters, min(SAMPLE_PER_CLUSTER * clusters, SAMPLE_NUMBERS // width))
+        sample = torch.randperm(len(bank), generator=generator)[:size].sort().values
+        sample = sample.to(bank.device)
+        points = torch.empty(len(sample), width, device=bank.device)
+        for here in chunks(points):
+            # Between queries of a similarity the Euclidean distance grows as the similarity falls.
+            points[here] = self._similarity.queries(bank[sample[here]].float())
+        return workers.total(kmeans(points, clusters, generator))
+
+    def _assign(self, bank: Bank, rows: Tensor, centers: Tensor) -> Tensor:
         """The cluster, int64[m], of some rows, int64[m], of the bank."""
-        return torch.cat(
-            [
-                nearest(self._similarity.queries(bank[some].float()), centers)
-                for some in rows.split(CHUNK)
-            ]
-        )
+        parts = rows.split(rows_at_once(bank.shape[1]))
+        points = (self._similarity.queries(bank[some].float()) for some in parts)
+        return torch.cat([nearest(some, centers) for some in points])
 
     def _rank_clusters(self) -> None:
         """Lay the clusters that are far from each cluster end to end, as its pool of far rows."""
@@ -177,7 +195,9 @@ class ClusteredFinder:
         for (start, end), some, out in zip(
             slabs, queries.split(sizes), similarities.split(sizes), strict=True
         ):
-            torch.mm(some, self._keys[start:end].T, out=out[:, : end - start])
+            for piece in self._keys.pieces(start, end):
+                there = slice(piece.start - start, piece.stop - start)
+                torch.mm(some, self._keys[piece].T, out=out[:, there])
         starts = self._starts[clusters]
         known = (own >= 0).nonzero().squeeze(1)
         similarities[known, self._place_of[own[known]] - starts[known]] = -torch.inf

@@ -7,11 +7,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from nearfar.neighbors.finder import Neighbors, check_count, check_enough_rows
-from nearfar.neighbors.keys import CHUNK, Keys, factor, inner_products
+from nearfar.neighbors.bank import CHUNK, Bank, chunks
+from nearfar.neighbors.finder import ALONE, Neighbors, Workers, check_count, check_enough_rows
+from nearfar.neighbors.keys import Keys, factor, inner_products
 from nearfar.neighbors.similarity import Similarity
 
-#: Things that are first judged together, by the best of them; a divisor of `CHUNK`.
+#: Things that are first judged together, by the best of them; a divisor of what is read at once.
 GROUP = 16
 
 #: Queries and keys that are multiplied at once: on a CPU the products stay in its cache.
@@ -53,17 +54,22 @@ class ExactFinder:
         check_enough_rows(self.count, rows)
 
     @torch.no_grad()
-    def fit(self, bank: Tensor, similarity: Similarity) -> Self:
+    def fit(self, bank: Bank, similarity: Similarity, workers: Workers = ALONE) -> Self:
         """See `Finder`."""
         self.check(len(bank))
         self._similarity = similarity
         self._keys = Keys(bank, similarity)
+        self._chunks = list(chunks(bank))
         return self
 
     @property
     def rows(self) -> int:
         """n, the number of rows of the bank."""
         return len(self._keys)
+
+    def order(self) -> Tensor:
+        """See `Finder`; as in the bank."""
+        return torch.arange(self.rows, device=self._keys.device)
 
     @torch.no_grad()
     def search(self, queries: Tensor, own: Tensor, draw: int = 0) -> Neighbors:
@@ -82,16 +88,13 @@ class ExactFinder:
         extremes = [block.new_empty(2, 0, len(block)) for block in blocks]
         groups = [block.long() for block in extremes]
         at_once = CPU_KEYS if queries.device.type == "cpu" else CHUNK
-        for start in range(0, self.rows, CHUNK):
-            keys = [
-                factor(_complete(block))
-                for block in self._keys[start : start + CHUNK].split(at_once)
-            ]
+        for chunk in self._chunks:
+            keys = [factor(_complete(block)) for block in self._keys[chunk].split(at_once)]
             for i, block in enumerate(factors):
                 here = _extremes(keys, block)
                 best = _best(here, self.count + 1)
                 extremes[i] = torch.cat([extremes[i], here.gather(1, best)], dim=1)
-                groups[i] = torch.cat([groups[i], best + start // GROUP], dim=1)
+                groups[i] = torch.cat([groups[i], best + chunk.start // GROUP], dim=1)
                 best = _best(extremes[i], self.count + 1)
                 extremes[i], groups[i] = extremes[i].gather(1, best), groups[i].gather(1, best)
         return torch.cat(groups, dim=2)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, Self
 
 from torch import Tensor
 
 from nearfar.errors import NearfarError
+from nearfar.neighbors.bank import Bank
 from nearfar.neighbors.similarity import Similarity
 
 
@@ -25,6 +27,25 @@ class Neighbors(NamedTuple):
     far: Tensor
 
 
+class Workers(NamedTuple):
+    """How several processes divide their work.
+
+    Attributes
+    ----------
+    share : callable
+        From n to this process's part of 0…n−1; the parts follow each other.
+    total : callable
+        From a tensor to its sum over the processes, which all call it at the same time.
+    """
+
+    share: Callable[[int], range]
+    total: Callable[[Tensor], Tensor]
+
+
+#: One process that does everything.
+ALONE = Workers(range, lambda values: values)
+
+
 class Finder(Protocol):
     """Looks for near and far rows in a bank of codes, on the device where the bank is."""
 
@@ -41,16 +62,21 @@ class Finder(Protocol):
         """
         ...
 
-    def fit(self, bank: Tensor, similarity: Similarity) -> Self:
-        """Prepare the search in `bank`, float[n, d], in memory or memory-mapped.
+    def fit(self, bank: Bank, similarity: Similarity, workers: Workers = ALONE) -> Self:
+        """Prepare the search in `bank`, float[n, d], in memory or on disk.
 
-        The bank is read again by searches, so it must not change until the next `fit`.
+        The bank is read again by searches, so it must not change until the next `fit`. Several
+        processes fit together, each to the same bank.
 
         Raises
         ------
         NearfarError
             If the bank has too few rows, see `check`.
         """
+        ...
+
+    def order(self) -> Tensor:
+        """All rows of the bank, int64[n], those together that are searched for best together."""
         ...
 
     def search(self, queries: Tensor, own: Tensor, draw: int = 0) -> Neighbors:

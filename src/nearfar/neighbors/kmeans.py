@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from nearfar.neighbors.bank import chunks
 from nearfar.neighbors.keys import factor, inner_products
 
 #: Rounds of Lloyd's algorithm, if it has not settled before.
@@ -47,7 +48,10 @@ def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
         sums = torch.zeros_like(centers).index_add_(0, labels, points)
         empty = sizes == 0
         if empty.any():
-            distances = (points - centers[labels]).square_().sum(1)
+            parts = [
+                (points[some] - centers[labels[some]]).square_().sum(1) for some in chunks(points)
+            ]
+            distances = torch.cat(parts)
             sums[empty] = points[distances.topk(int(empty.sum())).indices]
         centers = sums / sizes.clamp(min=1)[:, None]
     return centers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from nearfar.errors import NearfarError
+from nearfar.neighbors.bank import Bank, chunks
 
 SimilarityName = Literal["cosine", "centered-cosine", "gaussian"]
 
@@ -87,18 +88,21 @@ class Gaussian:
         return {"variance": self.variance}
 
 
-def fit_similarity(name: SimilarityName, bank: Tensor) -> Similarity:
+def fit_similarity(name: SimilarityName, bank: Bank) -> Similarity:
     """Take from the bank, float[n, d], what the named similarity needs to know of it."""
     if name == "cosine":
         return Cosine()
-    center = bank.mean(0)
+    center = _mean(bank, lambda rows: rows)
     if name == "centered-cosine":
         return Cosine(center)
     if name == "gaussian":
-        # In pieces: a bank on disk may be larger than the memory.
-        squares = [(some - center).square().sum() for some in bank.split(65_536)]
-        variance = torch.stack(squares).sum() / len(bank)
-        return Gaussian(variance.clamp_min(torch.finfo(bank.dtype).tiny))
+        variance = _mean(bank, lambda rows: (rows - center).square()).sum()
+        return Gaussian(variance.clamp_min(torch.finfo(variance.dtype).tiny))
     raise NearfarError(
         f"similarity {name!r} is not known: expected cosine, centered-cosine or gaussian"
     )
+
+
+def _mean(bank: Bank, of: Callable[[Tensor], Tensor]) -> Tensor:
+    """The mean over all rows of something, in parts: the bank may be larger than the memory."""
+    return torch.stack([of(bank[rows]).sum(0) for rows in chunks(bank)]).sum(0) / len(bank)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Literal, cast
 
 import torch
@@ -10,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from nearfar.models import resolve_device
+from nearfar.neighbors import Workers
 from nearfar.training.config import TrainConfig
 
 _PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
@@ -40,6 +42,11 @@ def all_sum(fabric: Fabric, values: Tensor) -> Tensor:
         return values
     total = cast(Tensor, fabric.all_reduce(values.clone(), reduce_op="sum"))  # works in place
     return total.to(values.device)
+
+
+def workers(fabric: Fabric) -> Workers:
+    """Return how finders divide their work."""
+    return Workers(partial(share, fabric), partial(all_sum, fabric))
 
 
 def share_buffers(fabric: Fabric, module: nn.Module) -> None:

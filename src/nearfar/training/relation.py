@@ -14,19 +14,20 @@ from torch.nn.functional import mse_loss
 from nearfar.data import Images, to_unit
 from nearfar.models import Autoencoder, Output, apply
 from nearfar.neighbors import (
+    Bank,
     ClusteredFinder,
+    DiskBank,
     ExactFinder,
     Finder,
     Neighbors,
     allocate_rows,
-    open_rows,
 )
 from nearfar.neighbors.similarity import ZERO_NORM, fit_similarity
 from nearfar.progress import Track, silent
 from nearfar.relational.objective import relational_loss, relational_terms
 from nearfar.training.config import TrainConfig
 from nearfar.training.objective import Step, make_corruption
-from nearfar.training.processes import all_sum, share
+from nearfar.training.processes import all_sum, share, workers
 
 #: Numbers in the queries that are searched for at a time: many rows make a search efficient.
 SEARCH_SIZE = 2**24
@@ -69,11 +70,13 @@ class Relation:
         self.searching = self.schedule.start.relational or self.schedule.end.relational
         self.found: Neighbors | None = None
         self._set_reference(reference)
-        # R_𝒜(X′) as last seen, written in odd and in even epochs: on disk these are two files, so
+        # R_𝒜(X′) as last seen, written in odd and in even epochs: on disk these are two banks, so
         # that after a crash what an epoch began from is still there.
-        size = self.bank.shape[1]
-        even = self._allocate("even", size)
-        self.recent = (even, even if self.folder is None else self._allocate("odd", size))
+        self.recent: tuple[Bank, ...] = ()
+        if self.searching and config.search == "epoch":
+            size = self.bank.shape[1]
+            even = self._allocate("even", size)
+            self.recent = (even, even if self.folder is None else self._allocate("odd", size))
         self.visited = torch.zeros(len(images), dtype=torch.bool, device=self.bank.device)
 
     def _set_reference(self, reference: nn.Module) -> None:
@@ -84,10 +87,12 @@ class Relation:
         fitted = {k: v.to(self.fabric.device) for k, v in self.similarity.state().items()}
         self.measure = type(self.similarity)(**fitted)
         if self.searching:
-            self.finder = make_finder(self.config).fit(self.bank, self.similarity)
+            self.finder = make_finder(self.config).fit(
+                self.bank, self.similarity, workers(self.fabric)
+            )
 
     @torch.no_grad()
-    def _make_bank(self) -> Tensor:
+    def _make_bank(self) -> Bank:
         """Codes of all images by the reference, float[n, d]; each process computes its share."""
         one = to_unit(self.images[0]).unsqueeze(0).to(self.fabric.device)
         bank = self._allocate("bank", self._encode(one).shape[1])
@@ -96,30 +101,25 @@ class Relation:
             self._encode, self.images, device=self.fabric.device, rows=rows, track=self.track
         ):
             bank[indices.to(bank.device)] = codes.to(bank.device)
-        return self._combine(bank)
+        if isinstance(bank, DiskBank):
+            self.fabric.barrier()
+            return bank
+        return all_sum(self.fabric, bank)
 
     def _encode(self, images: Tensor) -> Tensor:
         with self.fabric.autocast():
             codes: Tensor = self.reference(images)
         return codes.float()
 
-    def _allocate(self, name: str, size: int) -> Tensor:
-        """A row for each image: on this process's device, or in one file that all share."""
+    def _allocate(self, name: str, size: int) -> Bank:
+        """A row for each image: on this process's device, or in files that all processes share."""
+        n, device = len(self.images), self.fabric.device
         if self.folder is None:
-            return torch.zeros(len(self.images), size, device=self.fabric.device)
-        path = self.folder / f"{name}.npy"
-        if self.fabric.is_global_zero and not path.is_file():
-            self.folder.mkdir(exist_ok=True)
-            allocate_rows(len(self.images), size, path)
+            return allocate_rows(n, size, device)
+        if self.fabric.is_global_zero and not (self.folder / name).is_dir():
+            DiskBank.create(self.folder / name, n, size)
         self.fabric.barrier()
-        return open_rows(path)
-
-    def _combine(self, rows: Tensor) -> Tensor:
-        """Rows that each process filled in part, zero elsewhere, as a whole."""
-        if self.folder is not None:
-            self.fabric.barrier()
-            return rows
-        return all_sum(self.fabric, rows)
+        return DiskBank(self.folder / name, n, size, device)
 
     def extend(self, network: Autoencoder) -> nn.Module:
         """See `Objective`."""
@@ -138,24 +138,25 @@ class Relation:
                 self.bank if fresh else self.recent[(epoch - 1) % 2], epoch
             )
 
-    def _search_all(self, queries: Tensor, draw: int) -> Neighbors:
-        """Search for every image; each process takes its share."""
+    def _search_all(self, queries: Bank, draw: int) -> Neighbors:
+        """Search for every image; each process takes its share, in the finder's order."""
         mine = share(self.fabric, len(queries))
         table = torch.zeros(
             2, len(queries), self.config.neighbors, dtype=torch.int64, device=self.bank.device
         )
         at_once = max(1, SEARCH_SIZE // queries.shape[1])
         starts = range(mine.start, mine.stop, at_once)
+        order = self.finder.order()
         for start in self.track(starts, "searching", len(starts)):
-            rows = torch.arange(start, min(start + at_once, mine.stop), device=table.device)
+            rows = order[start : min(start + at_once, mine.stop)]
             found = self.finder.search(queries[rows], rows, draw)
             table[0, rows], table[1, rows] = found.near, found.far
         return Neighbors(*all_sum(self.fabric, table))
 
     def _share_recent(self) -> None:
         """Let every process know the codes that the others saw."""
-        if self.folder is None and self.fabric.world_size > 1:
-            (recent, _) = self.recent
+        recent = self.recent[0]
+        if isinstance(recent, Tensor) and self.fabric.world_size > 1:
             summed = all_sum(self.fabric, recent * self.visited.unsqueeze(1))
             anyone = all_sum(self.fabric, self.visited.long()) > 0
             recent.copy_(torch.where(anyone.unsqueeze(1), summed, recent))
@@ -207,7 +208,7 @@ class Relation:
         if self.found is not None:
             self._share_recent()
             state |= {"near": self.found.near, "far": self.found.far}
-            if self.folder is None:
+            if isinstance(self.recent[0], Tensor):
                 state["recent"] = self.recent[0]
         return state
 
@@ -216,8 +217,8 @@ class Relation:
         device = self.bank.device
         if "near" in state:
             self.found = Neighbors(state["near"].to(device), state["far"].to(device))
-        if "recent" in state:
-            self.recent[0].copy_(state["recent"])
+        if "recent" in state and isinstance(recent := self.recent[0], Tensor):
+            recent.copy_(state["recent"])
 
 
 def make_finder(config: TrainConfig) -> Finder:

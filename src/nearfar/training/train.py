@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from lightning_fabric import Fabric
+from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
 from nearfar import artifacts
 from nearfar.data import Images, to_unit
 from nearfar.errors import NearfarError
+from nearfar.files import check_room
 from nearfar.models import Architecture, Autoencoder, apply
 from nearfar.progress import Track, silent
 from nearfar.run_config import RunConfig, RunData
 from nearfar.training.config import TrainConfig
+from nearfar.training.needs import disk_needs
 from nearfar.training.phases import Checkpoint, MakeObjective, OnEpoch, Phases
 from nearfar.training.processes import all_sum, launch, share
 from nearfar.training.relation import make_finder
@@ -36,7 +42,7 @@ class Trained:
     pretrained : Autoencoder
         The plain autoencoder that it started from; its encoder is the reference 𝒜.
     codes : Tensor
-        Codes of the training images by ℰ_φ, float[n, d].
+        Codes of the training images by ℰ_φ, float[n, d]; memory-mapped where the bank is on disk.
     log : list of dict
         A line an epoch.
     config : RunConfig
@@ -155,6 +161,8 @@ def train(
         log = [line for line in artifacts.read_log(folder) if checkpoint.is_after(line)]
     if folder is not None and fabric.is_global_zero:
         if not resume:
+            needed = sum(disk_needs(config, len(images), code_size, network).values())
+            check_room(folder, needed, "bank, codes and checkpoints")
             artifacts.claim_folder(folder, overwrite=overwrite)
         artifacts.write_config(folder, description)
         artifacts.write_log(folder, log)
@@ -175,18 +183,45 @@ def train(
     )
     with torch.random.fork_rng():
         pretrained = phases.run()
-    codes = torch.zeros(len(images), code_size, device=fabric.device)
     rows = share(fabric, len(images))
-    for indices, values in apply(
-        network.encoder, images, device=fabric.device, rows=rows, track=track
-    ):
-        codes[indices.to(codes.device)] = values
-    codes = all_sum(fabric, codes).cpu()
+    encoded = apply(network.encoder, images, device=fabric.device, rows=rows, track=track)
+    codes: npt.NDArray[np.float32] | Path
+    if folder is not None and config.bank == "disk":
+        codes = _to_disk(encoded, artifacts.bank_folder(folder), (len(images), code_size), fabric)
+    else:
+        codes = _to_memory(encoded, (len(images), code_size), fabric)
     if folder is not None and fabric.is_global_zero:
-        artifacts.write_run(folder, description, network, pretrained, codes.numpy())
+        artifacts.write_run(folder, description, network, pretrained, codes)
         artifacts.remove_checkpoint(folder)
     fabric.barrier()
-    return Trained(network.cpu(), pretrained.cpu(), codes, log, description)
+    if folder is not None and isinstance(codes, Path):
+        codes = np.load(folder / artifacts.CODES, mmap_mode="c", allow_pickle=False)
+    return Trained(network.cpu(), pretrained.cpu(), torch.from_numpy(codes), log, description)
+
+
+Encoded = Iterable[tuple[Tensor, Tensor]]
+
+
+def _to_memory(encoded: Encoded, shape: tuple[int, int], fabric: Fabric) -> npt.NDArray[np.float32]:
+    """Bring together the codes that the processes made."""
+    codes = torch.zeros(shape, device=fabric.device)
+    for rows, values in encoded:
+        codes[rows.to(codes.device)] = values
+    return all_sum(fabric, codes).cpu().numpy()
+
+
+def _to_disk(encoded: Encoded, folder: Path, shape: tuple[int, int], fabric: Fabric) -> Path:
+    """Let the processes write their codes to one .npy file."""
+    path = folder / artifacts.CODES
+    if fabric.is_global_zero:
+        folder.mkdir(exist_ok=True)
+        open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    fabric.barrier()
+    for rows, values in encoded:
+        # Opened each time: what stays open would count as this process's memory.
+        open_memmap(path, mode="r+")[rows.numpy()] = values.cpu().numpy()
+    fabric.barrier()
+    return path
 
 
 def _check_continuation(folder: Path, now: RunConfig) -> None:

@@ -378,6 +378,28 @@ def test_a_file_that_vanishes_or_breaks_is_named(
     assert images[2].shape == (3, 64, 64)
 
 
+def test_a_large_folder_is_opened_without_decoding_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = folder / "b" / "2.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    assert len(open_images(folder)) == 2
+    monkeypatch.setattr(arrays, "IN_MEMORY_BYTES", 0)
+    seen: list[str] = []
+
+    def progress(items, description, total):  # type: ignore[no-untyped-def]
+        seen.append(description)
+        return items
+
+    images = open_images(folder, progress=progress)
+    assert (len(images), seen) == (3, ["scanning"])
+    with pytest.warns(UserWarning, match=r"b/2\.jpg' is seen as gray: "):
+        assert (images[images.files.index("b/2.jpg")] == 128).all()
+    strict = open_images(folder, strict=True)
+    with pytest.raises(NearfarError, match=r"b/2\.jpg' cannot be read .*: mend or remove it"):
+        strict[strict.files.index("b/2.jpg")]
+
+
 def test_progress_sees_every_file_twice(folder: Path) -> None:
     seen: list[str] = []
 

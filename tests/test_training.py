@@ -518,6 +518,14 @@ def test_resuming_a_finished_run_is_refused(tmp_path, images):
         train(images, QUICK, folder=tmp_path / "run", resume=True)
 
 
+def test_images_in_parts_teach_what_they_do_together(images):
+    config = replace(QUICK, pixel_weight=1.0, batch_size=60)
+    whole, parts = (train(images, replace(config, accumulate=parts)) for parts in (1, 7))
+    for one, other in zip(whole.log, parts.log, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
+    torch.testing.assert_close(whole.codes, parts.codes, rtol=1e-2, atol=1e-2)
+
+
 # --- a bank on disk ---
 
 
@@ -569,6 +577,7 @@ def test_two_processes_learn_what_one_does(tmp_path, digits, bank):
     data = tmp_path / "digits.npy"
     np.save(data, digits[:301])
     choices = f"--pretrain-epochs 2 --epochs 3 --batch-size 4 --bank {bank} --device cpu".split()
+    choices += ["--accumulate", "3"] if bank == "disk" else []
     train_it = ["-m", "nearfar", "train", str(data), *choices, "--out"]
     one, two = tmp_path / "one", tmp_path / "two"
     subprocess.run([sys.executable, *train_it, one], check=True, capture_output=True)

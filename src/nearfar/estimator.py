@@ -54,7 +54,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     pretext, noise, noise_level, holes, network, backbone, relation, weights, end_weights, \
     weight_schedule, neighbors, reduction, similarity, finder, clusters, search, far_share, views, \
     temperature, neighbor_share, refresh, pixel_weight, pretrain_epochs, epochs, batch_size, \
-    pretrain_lr, lr, weight_decay, lr_schedule, code_size, widths, seed, device, precision
+    accumulate, pretrain_lr, lr, weight_decay, lr_schedule, code_size, widths, seed, device, \
+    precision
         See `nearfar.training.config.TrainConfig`.
 
     Attributes
@@ -116,6 +117,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         pretrain_epochs: int = 20,
         epochs: int = 20,
         batch_size: int = 256,
+        accumulate: int = 1,
         pretrain_lr: float = 1e-3,
         lr: float = 1e-4,
         weight_decay: float = 0.0,
@@ -155,6 +157,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.pretrain_epochs = pretrain_epochs
         self.epochs = epochs
         self.batch_size = batch_size
+        self.accumulate = accumulate
         self.pretrain_lr = pretrain_lr
         self.lr = lr
         self.weight_decay = weight_decay

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,9 +39,10 @@ R = TypeVar("R")
 class FolderImages(Images):
     """Images in the files of a folder, at any depth, sorted by path.
 
-    Each file is read twice at the start: first its header, which has a say in `shape`, then its
-    pixels, just as training will read them, so that a damaged file is found now. A set of at most
-    `nearfar.data.arrays.IN_MEMORY_BYTES` is kept; of a larger one, files are read when asked for.
+    The header of each file is read at the start, and has a say in `shape`. Of a set of at most
+    `nearfar.data.arrays.IN_MEMORY_BYTES`, the pixels are read too, and kept. Of a larger one, which
+    may have millions of files, they are read when asked for; a file whose pixels then turn out to
+    be damaged is warned of, and seen as gray, since training must go on.
 
     Parameters
     ----------
@@ -105,13 +107,13 @@ class FolderImages(Images):
 
         self.in_memory = fits_in_memory(len(found), self.shape, np.uint8)
         kept = torch.empty((len(found) if self.in_memory else 0, *self.shape), dtype=torch.uint8)
-        self.files: list[str] = []
-        read = partial(read_image, shape=self.shape)
-        for file, pixels in self._each(found, read, "decoding", progress):
-            if self.in_memory:
+        self.files: list[str] = [] if self.in_memory else found
+        if self.in_memory:
+            read = partial(read_image, shape=self.shape)
+            for file, pixels in self._each(found, read, "decoding", progress):
                 kept[len(self.files)] = pixels
-            self.files.append(file)
-        self._require(self.files)
+                self.files.append(file)
+            self._require(self.files)
         self._kept = ArrayImages(kept[: len(self.files)])
         self.labels, self.classes = _classes_of(self.files)
 
@@ -129,13 +131,25 @@ class FolderImages(Images):
         return [printable(file) for file in self.files]
 
     def _read(self, file: str) -> Tensor:
+        path = self.root / file
         try:
-            return read_image(self.root / file, self.shape)
+            return read_image(path, self.shape)
         except UnreadableError as error:
+            return self._instead(path, error)
+
+    def _instead(self, path: Path, error: UnreadableError) -> Tensor:
+        """A gray image in place of damaged pixels, unless the file changed since it was found."""
+        try:
+            read_header(path)
+        except UnreadableError:
             raise NearfarError(
-                f"{str(self.root / file)!r} can no longer be read ({error}): "
+                f"{str(path)!r} can no longer be read ({error}): "
                 "keep the files as they are while they are in use"
             ) from error
+        if self._strict:
+            raise NearfarError(_refusal(path, str(error))) from error
+        warnings.warn(f"{str(path)!r} is seen as gray: {error}", stacklevel=2)
+        return torch.full(self.shape, 128, dtype=torch.uint8)
 
     def _find(self) -> list[str]:
         """Paths of the files that are named like images, sorted; each real folder counts once."""
@@ -180,10 +194,7 @@ class FolderImages(Images):
 
     def _skip(self, file: str, why: str) -> None:
         if self._strict:
-            raise NearfarError(
-                f"{str(self.root / file)!r} cannot be read ({why}): mend or remove it, or do "
-                "without strict to skip such files"
-            )
+            raise NearfarError(_refusal(self.root / file, why))
         self.skipped.append(f"{file!r}: {why}")
 
     def _require(self, files: Sequence[str]) -> None:
@@ -209,6 +220,13 @@ class FolderImages(Images):
                 "or more a side, or a larger size to scale them to"
             )
         return height, width
+
+
+def _refusal(path: Path, why: str) -> str:
+    return (
+        f"{str(path)!r} cannot be read ({why}): mend or remove it, or do without strict to skip "
+        "such files"
+    )
 
 
 def _is_visible(name: str) -> bool:

@@ -34,7 +34,7 @@ def load(
         The numbers of the images in each batch. Iterated once per iteration of the loader.
     workers : int, optional
         Processes that read ahead. The default is none for images in memory, and otherwise one for
-        each processor, at most 8.
+        each processor, at most 8; the training processes of a machine divide its processors.
 
     Returns
     -------
@@ -43,7 +43,8 @@ def load(
         random numbers.
     """
     if workers is None:
-        workers = 0 if images.in_memory else min(os.cpu_count() or 1, MOST_WORKERS)
+        processors = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        workers = 0 if images.in_memory else max(1, min(processors, MOST_WORKERS))
     return _Loader(
         _Batches(images),
         sampler=batches,

@@ -87,6 +87,9 @@ class TrainConfig:
         Epochs of relational training.
     batch_size : int
         Images a step, over all processes together.
+    accumulate : int
+        Parts in which a process sees its images of a step, one after the other, where they do not
+        fit in memory at once. Batch normalization, and far samples of codes, see a part.
     pretrain_lr : float
         Adam's learning rate for the autoencoder.
     lr : float
@@ -130,6 +133,7 @@ class TrainConfig:
     pretrain_epochs: int = 20
     epochs: int = 20
     batch_size: int = 256
+    accumulate: int = 1
     pretrain_lr: float = 1e-3
     lr: float = 1e-4
     weight_decay: float = 0.0
@@ -231,6 +235,7 @@ _LEAST = {
     "pretrain_epochs": 0,
     "epochs": 0,
     "batch_size": 1,
+    "accumulate": 1,
     "code_size": 1,
     "seed": 0,
 }

@@ -59,6 +59,8 @@ class Phase:
         Trained in place.
     batch_size : int
         Over all processes together.
+    accumulate : int
+        Parts in which this process sees its images of a step.
     seed : tuple of int
         Decides the order of the images and whatever random numbers the network draws.
     """
@@ -74,6 +76,7 @@ class Phase:
         batch_size: int,
         lr: float,
         seed: tuple[int, ...],
+        accumulate: int = 1,
         weight_decay: float = 0.0,
         lr_schedule: RateSchedule = "constant",
         listener: Listener,
@@ -84,7 +87,7 @@ class Phase:
         self.order = Order(len(images), batch_size, seed, fabric.global_rank, fabric.world_size)
         self.trained = objective.extend(model)
         self.wrapped = fabric.setup_module(self.trained)
-        self.lr, self.lr_schedule = lr, lr_schedule
+        self.lr, self.lr_schedule, self.accumulate = lr, lr_schedule, accumulate
         self.adam = torch.optim.AdamW(self.trained.parameters(), lr=lr, weight_decay=weight_decay)
         self.optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(self.adam))
         self.record = Record(fabric)
@@ -133,12 +136,16 @@ class Phase:
         epoch = at.epoch + at.step / self.order.steps
         for group in self.adam.param_groups:
             group["lr"] = self.lr * rate_at(self.lr_schedule, epoch / self.epochs)
-        result = self.objective(self.wrapped, rows, images, epoch)
         self.optimizer.zero_grad()
-        # Gradients are averaged over processes: the weight makes that the mean over all images.
-        self.fabric.backward(result.loss * (len(rows) * self.fabric.world_size / size))
+        parts = list(zip(rows.chunk(self.accumulate), images.chunk(self.accumulate), strict=True))
+        for i, (some, pixels) in enumerate(parts, start=1):
+            with self.fabric.no_backward_sync(self.wrapped, enabled=i < len(parts)):
+                result = self.objective(self.wrapped, some, pixels, epoch)
+                # Gradients are averaged over processes, and summed over parts: the weight makes
+                # that the mean over all images.
+                self.fabric.backward(result.loss * (len(some) * self.fabric.world_size / size))
+            self.record.add(result)
         self.optimizer.step()
-        self.record.add(result)
 
     def _seed_networks(self, at: Position) -> None:
         """Make what networks draw at random depend on the step alone, for resuming."""

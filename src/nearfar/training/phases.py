@@ -165,6 +165,7 @@ class Phases:
             self.images,
             epochs=epochs,
             batch_size=self.config.batch_size,
+            accumulate=self.config.accumulate,
             lr=lr,
             weight_decay=self.config.weight_decay,
             lr_schedule=self.config.lr_schedule,

@@ -159,6 +159,8 @@ def train(
         checkpoint = Checkpoint.read(folder)
         artifacts.load_weights(network, checkpoint.tensors, "model.", folder)
         log = [line for line in artifacts.read_log(folder) if checkpoint.is_after(line)]
+    if config.backbone is not None and fabric.device.type == "cuda":
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if folder is not None and fabric.is_global_zero:
         if not resume:
             needed = sum(disk_needs(config, len(images), code_size, network).values())

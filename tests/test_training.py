@@ -564,7 +564,7 @@ def test_no_more_disk_is_taken_than_was_said(tmp_path, images):
             yield item
 
     trained = train(images, config, folder=tmp_path / "run", track=track)
-    said = sum(disk_needs(config, len(images), 12, trained.autoencoder).values())
+    said = sum(disk_needs(config, images, trained.autoencoder).values())
     assert most < said + 20_000, "headers and the log"
     assert most > said / 3, "while no checkpoint is being replaced"
 

@@ -9,3 +9,4 @@ from nearfar.models.inference import apply as apply
 from nearfar.models.inference import apply_to_all as apply_to_all
 from nearfar.models.inference import resolve_device as resolve_device
 from nearfar.models.projection import projection_head as projection_head
+from nearfar.models.published import published_encoder as published_encoder

@@ -100,10 +100,10 @@ def default_widths(name: BackboneName) -> tuple[int, ...]:
     return tuple(min(16 * 2**i, 256) for i in range(halvings))
 
 
-def build_backbone(
+def build_encoder(
     name: BackboneName, shape: Shape, code_size: int, widths: Sequence[int]
-) -> Autoencoder:
-    """Make a backbone with a decoder, with fresh weights drawn from torch's global generator.
+) -> Backbone:
+    """Make a backbone with fresh weights drawn from torch's global generator.
 
     Parameters
     ----------
@@ -115,24 +115,57 @@ def build_backbone(
     code_size : int
         Length d of a code.
     widths : sequence of int
-        Of AlexNet, the units of FC6, mirrored; of the others, the channels of the decoder.
+        Of AlexNet, the units of FC6; of the others not looked at.
     """
     check_backbone(name, shape)
     if name == "alexnet":
         return _alexnet(shape, code_size, widths)
     encoder = _vit_small(shape, code_size) if name == "vit-small" else _resnet(name, code_size)
-    decoder = deconvolutions(shape, code_size, widths)
-    initialize(decoder)
     begin_active(encoder.head)
+    return encoder
+
+
+def build_backbone(
+    name: BackboneName, shape: Shape, code_size: int, widths: Sequence[int]
+) -> Autoencoder:
+    """Make a backbone with a decoder.
+
+    Parameters
+    ----------
+    name, shape, code_size
+        See `build_encoder`.
+    widths : sequence of int
+        Of AlexNet, the units of FC6, mirrored; of the others, the channels of the decoder.
+    """
+    encoder = build_encoder(name, shape, code_size, widths)
+    mirror = _alexnet_mirror if name == "alexnet" else deconvolutions
+    decoder = mirror(shape, code_size, widths)
+    initialize(decoder)
     begin_small(decoder)
     return Autoencoder(encoder, decoder)
+
+
+def _alexnet_sides(shape: Shape) -> list[tuple[int, int]]:
+    """Height and width of an image after AlexNet's conv1 and each of its three poolings."""
+    _, height, width = shape
+    sides = [((height - 7) // 4 + 1, (width - 7) // 4 + 1)]
+    for _ in range(3):
+        height, width = sides[-1]
+        sides.append(((height - 1) // 2, (width - 1) // 2))
+    return sides
+
+
+def _alexnet_grid(shape: Shape) -> tuple[int, int]:
+    """Height and width of what FC6 sees: 6×6, as in torchvision, or all there is if less."""
+    height, width = _alexnet_sides(shape)[-1]
+    return min(height, 6), min(width, 6)
 
 
 # torchvision takes seconds to import, so each function does it for itself.
 
 
-def _alexnet(shape: Shape, code_size: int, widths: Sequence[int]) -> Autoencoder:
-    """AlexNet [1]_, and its mirror of transposed convolutions and up-sampling.
+def _alexnet(shape: Shape, code_size: int, widths: Sequence[int]) -> Backbone:
+    """AlexNet [1]_ up to FC7.
 
     .. [1] A. Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014:
        the one that torchvision has.
@@ -141,58 +174,48 @@ def _alexnet(shape: Shape, code_size: int, widths: Sequence[int]) -> Autoencoder
 
     if len(widths) != 1:
         raise NearfarError(f"widths={tuple(widths)}: expected one, the units of AlexNet's FC6")
-    (units,) = widths
     with torch.device("meta"):
         layers = alexnet().features
     layers.to_empty(device="cpu")
-    # Sides of the image, after conv1, and after each of the three poolings.
-    sides = [shape[1:]]
-    for kernel, padding, stride in ((11, 2, 4), (3, 0, 2), (3, 0, 2), (3, 0, 2)):
-        height, width = sides[-1]
-        sides.append(
-            (
-                (height + 2 * padding - kernel) // stride + 1,
-                (width + 2 * padding - kernel) // stride + 1,
-            )
-        )
-    # torchvision pools to 6×6, what images of 224 leave; less, of smaller ones, is not blown up.
-    grid = (min(sides[4][0], 6), min(sides[4][1], 6))
+    grid = _alexnet_grid(shape)
     head = OrderedDict[str, nn.Module](
         pool=layers[12],
         grid=nn.AdaptiveAvgPool2d(grid),
         flatten=nn.Flatten(),
-        fc6=nn.Linear(256 * math.prod(grid), units),
+        fc6=nn.Linear(256 * math.prod(grid), widths[0]),
         relu6=nn.ReLU(),
-        fc7=nn.Linear(units, code_size),
+        fc7=nn.Linear(widths[0], code_size),
         relu7=nn.ReLU(),
     )
     encoder = Backbone(layers[:12], nn.Sequential(head), channels=256, stride=16)
-    decoder = nn.Sequential(
-        nn.Linear(code_size, units),
+    initialize(encoder)
+    begin_active(encoder)
+    return encoder
+
+
+def _alexnet_mirror(shape: Shape, code_size: int, widths: Sequence[int]) -> nn.Sequential:
+    """AlexNet the other way round: transposed convolutions, and up-sampling for pooling."""
+    channels, height, width = shape
+    first, second, third, _ = _alexnet_sides(shape)
+    grid = _alexnet_grid(shape)
+    # Sides that conv1, of stride 4, makes equal: the padding says which to restore.
+    padding = ((height - 7) % 4, (width - 7) % 4)
+    return nn.Sequential(
+        nn.Linear(code_size, widths[0]),
         nn.ReLU(),
-        nn.Linear(units, 256 * math.prod(grid)),
+        nn.Linear(widths[0], 256 * math.prod(grid)),
         nn.ReLU(),
         nn.Unflatten(1, (256, *grid)),
-        nn.Upsample(sides[3]),
+        nn.Upsample(third),
         *(nn.ConvTranspose2d(256, 256, 3, padding=1), nn.ReLU()),
         *(nn.ConvTranspose2d(256, 384, 3, padding=1), nn.ReLU()),
         *(nn.ConvTranspose2d(384, 192, 3, padding=1), nn.ReLU()),
-        nn.Upsample(sides[2]),
+        nn.Upsample(second),
         *(nn.ConvTranspose2d(192, 64, 5, padding=2), nn.ReLU()),
-        nn.Upsample(sides[1]),
-        nn.ConvTranspose2d(
-            *(64, shape[0], 11),
-            stride=4,
-            padding=2,
-            output_padding=((shape[1] - 7) % 4, (shape[2] - 7) % 4),
-        ),
+        nn.Upsample(first),
+        nn.ConvTranspose2d(64, channels, 11, stride=4, padding=2, output_padding=padding),
         nn.Sigmoid(),
     )
-    network = Autoencoder(encoder, decoder)
-    initialize(network)
-    begin_active(encoder)
-    begin_small(decoder)
-    return network
 
 
 def _resnet(name: BackboneName, code_size: int) -> Backbone:

@@ -41,6 +41,12 @@ class TrainConfig:
         reference, as in the paper; or the codes that are being trained, seen through random views
         (ours). Weights, reduction, similarity, finder, search and bank belong to the first; views,
         temperature and neighbor_share to the second.
+    reference : {"alexnet", "resnet18", "resnet50", "vit-small"}, optional
+        The frozen encoder whose codes reconstructions are related in, as others trained it, in
+        place of that of the plain autoencoder.
+    reference_weights : str, optional
+        Its weights, a safetensors file with torchvision's names; torchvision downloads what it
+        publishes if not given.
     weights : tuple of float
         OWN NEAR FAR, the weights of the objective: not negative, together 1 (λ₁, λ₂, λ₃ of Eq. 1).
     end_weights : tuple of float, optional
@@ -114,6 +120,8 @@ class TrainConfig:
     network: Literal["plain", "normalized"] = "plain"
     backbone: Literal["alexnet", "resnet18", "resnet50", "vit-small"] | None = None
     relation: Literal["reconstructions", "codes"] = "reconstructions"
+    reference: Literal["alexnet", "resnet18", "resnet50", "vit-small"] | None = None
+    reference_weights: str | None = None
     weights: tuple[float, float, float] = (0.5, 0.2, 0.3)
     end_weights: tuple[float, float, float] | None = None
     weight_schedule: ScheduleName = "constant"
@@ -171,6 +179,15 @@ class TrainConfig:
         self._check_backbone()
         if self.pretrain_epochs + self.epochs == 0:
             raise NearfarError("pretrain_epochs=0 and epochs=0: nothing to train")
+        if self.reference is not None and self.refresh:
+            raise NearfarError(
+                f"refresh={self.refresh} with reference={self.reference!r}, which stays as it is: "
+                "expected refresh=0"
+            )
+        if self.reference_weights is not None and self.reference is None:
+            raise NearfarError(
+                f"reference_weights={self.reference_weights!r}: expected a reference whose they are"
+            )
         if self.end_weights is not None and self.weight_schedule == "constant":
             raise NearfarError("end_weights are given: expected weight_schedule linear or cosine")
 
@@ -222,7 +239,7 @@ class TrainConfig:
 _ONLY_FOR = {
     "reconstructions": (
         *("weights", "end_weights", "weight_schedule", "reduction", "similarity"),
-        *("finder", "search", "bank"),
+        *("finder", "search", "bank", "reference", "reference_weights"),
     ),
     "codes": ("views", "temperature", "neighbor_share"),
 }

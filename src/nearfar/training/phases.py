@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from nearfar import artifacts
 from nearfar.data import Images
@@ -97,6 +97,9 @@ class Phases:
     ----------
     network : Autoencoder
         Trained in place; with the weights of `checkpoint`, if it holds any.
+    reference : nn.Module, optional
+        The frozen encoder that reconstructions are related in; that of the plain autoencoder if
+        not given.
     objective : callable, optional
         Makes what the second phase trains for, instead of the relation that `config` asks for.
     """
@@ -111,6 +114,7 @@ class Phases:
     on_epoch: OnEpoch
     track: Track
     checkpoint: Checkpoint
+    reference: nn.Module | None = None
     objective: MakeObjective | None = None
 
     def run(self) -> Autoencoder:
@@ -141,7 +145,7 @@ class Phases:
         )
 
     def _relation_of_reconstructions(self, pretrained: Autoencoder) -> Relation:
-        reference = copy.deepcopy(pretrained.encoder)
+        reference = copy.deepcopy(self.reference or pretrained.encoder)
         if self.checkpoint.phase == Relation.name:
             reference.load_state_dict(strip("objective.reference.", self.checkpoint.tensors))
         bank = None if self.folder is None else artifacts.bank_folder(self.folder)

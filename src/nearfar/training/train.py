@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from nearfar import artifacts
 from nearfar.data import Images, to_unit
 from nearfar.errors import NearfarError
 from nearfar.files import check_room
-from nearfar.models import Architecture, Autoencoder, apply
+from nearfar.models import Architecture, Autoencoder, apply, published_encoder
+from nearfar.models.backbones import check_backbone
 from nearfar.progress import Track, silent
 from nearfar.run_config import RunConfig, RunData
 from nearfar.training.config import TrainConfig
@@ -65,6 +67,7 @@ def train(
     overwrite: bool = False,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
+    reference: nn.Module | None = None,
     objective: MakeObjective | None = None,
     origin: Mapping[str, Any] | None = None,
     pixel_range: tuple[float, float] = (0.0, 1.0),
@@ -90,6 +93,9 @@ def train(
     encoder, decoder : nn.Module, optional
         A network of the caller's own; copies of it are trained. `config.code_size`, `widths` and
         `backbone` are then not looked at.
+    reference : nn.Module, optional
+        A frozen encoder 𝒜 of the caller's own, from float[b, c, h, w] in 0…1 to codes
+        float[b, d'], in place of that of the plain autoencoder. Has to be given again to resume.
     objective : callable, optional
         Makes what the second phase trains for, instead of the relation that `config` asks for;
         its `name` must be "relational". Has to be given again to resume.
@@ -152,6 +158,7 @@ def train(
         torch.manual_seed(config.seed)
         network = artifacts.build(description, encoder, decoder)
     code_size = _check_network(network, images)
+    reference = _make_reference(config, reference, images)
     checkpoint = Checkpoint()
     log: list[dict[str, Any]] = []
     if resume and folder is not None:
@@ -160,10 +167,10 @@ def train(
         artifacts.load_weights(network, checkpoint.tensors, "model.", folder)
         log = [line for line in artifacts.read_log(folder) if checkpoint.is_after(line)]
     if config.backbone is not None and fabric.device.type == "cuda":
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
     if folder is not None and fabric.is_global_zero:
         if not resume:
-            needed = sum(disk_needs(config, len(images), code_size, network).values())
+            needed = sum(disk_needs(config, images, network, reference).values())
             check_room(folder, needed, "bank, codes and checkpoints")
             artifacts.claim_folder(folder, overwrite=overwrite)
         artifacts.write_config(folder, description)
@@ -181,6 +188,7 @@ def train(
         on_epoch,
         track,
         checkpoint,
+        reference,
         objective,
     )
     with torch.random.fork_rng():
@@ -244,6 +252,32 @@ def _check_continuation(folder: Path, now: RunConfig) -> None:
                 f"run {str(folder)!r} was begun with {name}={value}, not {given}: "
                 "resume it with the same choices and images"
             )
+
+
+def _make_reference(
+    config: TrainConfig, given: nn.Module | None, images: Images
+) -> nn.Module | None:
+    """The frozen encoder, if it is not the plain autoencoder's; or stop if it does not fit."""
+    if given is not None and config.relation != "reconstructions":
+        raise NearfarError("a reference with relation='codes', which knows none: give none")
+    if config.reference is not None:
+        check_backbone(config.reference, images.shape)
+        weights = config.reference_weights
+        return published_encoder(config.reference, None if weights is None else Path(weights))
+    if given is None:
+        return None
+    reference = copy.deepcopy(given).eval()
+    try:
+        with torch.no_grad():
+            shape = tuple(reference(to_unit(images[0]).unsqueeze(0)).shape)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise NearfarError(
+            f"the reference does not take images of shape {images.shape}: {reason}"
+        ) from error
+    if len(shape) != 2:
+        raise NearfarError(f"the reference makes codes {shape} of an image: expected (1, d)")
+    return reference
 
 
 def _check_network(network: Autoencoder, images: Images) -> int:

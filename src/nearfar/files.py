@@ -100,11 +100,11 @@ def check_room(path: Path, needed: int, purpose: str) -> None:
     free = shutil.disk_usage(present).free
     if free < needed:
         raise NearfarError(
-            f"no room for {str(path)!r}: {purpose} need {gib(needed)}, but only {gib(free)} are "
-            "free; choose another disk"
+            f"no room for {str(path)!r}: {purpose} need {readable_size(needed)}, but only "
+            f"{readable_size(free)} are free; choose another disk"
         )
 
 
-def gib(size: float) -> str:
+def readable_size(size: float) -> str:
     """Bytes for people to read."""
-    return f"{size / 2**30:.1f} GiB"
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

@@ -14,7 +14,7 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from nearfar.errors import NearfarError
-from nearfar.files import LEFTOVER, check_room, gib
+from nearfar.files import LEFTOVER, check_room, readable_size
 
 #: A shard of a bank on disk is at most this large: what is read of one is let go before the next.
 SHARD_BYTES = 2**28
@@ -137,8 +137,8 @@ def allocate_rows(n: int, d: int, device: torch.device | str = "cpu") -> Tensor:
         return torch.zeros(n, d, device=device)
     except RuntimeError as error:
         raise NearfarError(
-            f"no memory for {n} codes of {d} numbers: {gib(4 * n * d)} are needed; keep them on "
-            "disk instead"
+            f"no memory for {n} codes of {d} numbers: {readable_size(4 * n * d)} are needed; keep "
+            "them on disk instead"
         ) from error
 
 

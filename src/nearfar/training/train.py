@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,14 +18,14 @@ from nearfar import artifacts
 from nearfar.data import Images, to_unit
 from nearfar.errors import NearfarError
 from nearfar.files import check_room
-from nearfar.models import Architecture, Autoencoder, apply, published_encoder
-from nearfar.models.backbones import check_backbone
+from nearfar.models import Architecture, Autoencoder, apply
 from nearfar.progress import Track, silent
 from nearfar.run_config import RunConfig, RunData
 from nearfar.training.config import TrainConfig
 from nearfar.training.needs import disk_needs
 from nearfar.training.phases import Checkpoint, MakeObjective, OnEpoch, Phases
 from nearfar.training.processes import all_sum, launch, share
+from nearfar.training.reference import make_reference
 from nearfar.training.relation import make_finder
 
 #: What may differ between the beginning of a run and its continuation.
@@ -158,7 +157,7 @@ def train(
         torch.manual_seed(config.seed)
         network = artifacts.build(description, encoder, decoder)
     code_size = _check_network(network, images)
-    reference = _make_reference(config, reference, images)
+    reference = make_reference(config, reference, images)
     checkpoint = Checkpoint()
     log: list[dict[str, Any]] = []
     if resume and folder is not None:
@@ -252,32 +251,6 @@ def _check_continuation(folder: Path, now: RunConfig) -> None:
                 f"run {str(folder)!r} was begun with {name}={value}, not {given}: "
                 "resume it with the same choices and images"
             )
-
-
-def _make_reference(
-    config: TrainConfig, given: nn.Module | None, images: Images
-) -> nn.Module | None:
-    """The frozen encoder, if it is not the plain autoencoder's; or stop if it does not fit."""
-    if given is not None and config.relation != "reconstructions":
-        raise NearfarError("a reference with relation='codes', which knows none: give none")
-    if config.reference is not None:
-        check_backbone(config.reference, images.shape)
-        weights = config.reference_weights
-        return published_encoder(config.reference, None if weights is None else Path(weights))
-    if given is None:
-        return None
-    reference = copy.deepcopy(given).eval()
-    try:
-        with torch.no_grad():
-            shape = tuple(reference(to_unit(images[0]).unsqueeze(0)).shape)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise NearfarError(
-            f"the reference does not take images of shape {images.shape}: {reason}"
-        ) from error
-    if len(shape) != 2:
-        raise NearfarError(f"the reference makes codes {shape} of an image: expected (1, d)")
-    return reference
 
 
 def _check_network(network: Autoencoder, images: Images) -> int:

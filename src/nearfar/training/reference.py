@@ -1,0 +1,52 @@
+"""The frozen encoder that reconstructions are related in, where it is not the autoencoder's own."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nearfar.data import Images, to_unit
+from nearfar.errors import NearfarError
+from nearfar.models import published_encoder
+from nearfar.models.backbones import check_backbone
+from nearfar.training.config import TrainConfig
+
+
+def make_reference(
+    config: TrainConfig, given: nn.Module | None, images: Images
+) -> nn.Module | None:
+    """Return a frozen encoder of other origin than the plain autoencoder, if there is to be one.
+
+    Parameters
+    ----------
+    given : nn.Module, optional
+        One of the caller's own.
+
+    Raises
+    ------
+    NearfarError
+        If it does not fit the images or the configuration, or its weights cannot be had.
+    """
+    if given is not None and config.relation != "reconstructions":
+        raise NearfarError("a reference with relation='codes', which knows none: give none")
+    if config.reference is not None:
+        check_backbone(config.reference, images.shape)
+        weights = config.reference_weights
+        return published_encoder(config.reference, None if weights is None else Path(weights))
+    if given is None:
+        return None
+    reference = copy.deepcopy(given).eval()
+    try:
+        with torch.no_grad():
+            shape = tuple(reference(to_unit(images[0]).unsqueeze(0)).shape)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise NearfarError(
+            f"the reference does not take images of shape {images.shape}: {reason}"
+        ) from error
+    if len(shape) != 2:
+        raise NearfarError(f"the reference makes codes {shape} of an image: expected (1, d)")
+    return reference

@@ -1,0 +1,109 @@
+"""What a training will take is said before it begins."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nearfar.cli.main import main
+from nearfar.cli.train import describe_plan
+from nearfar.data import ArrayImages
+from nearfar.errors import NearfarError
+from nearfar.training.config import TrainConfig
+from nearfar.training.plan import Plan, plan
+
+CONFIG = TrainConfig(batch_size=32, clusters=7, device="cpu", code_size=16, bank="disk")
+
+
+@pytest.fixture
+def images(digits):
+    return ArrayImages(digits[:, None])
+
+
+def test_every_part_is_there_and_nothing_is_written(images, tmp_path):
+    planned = plan(images, CONFIG, tmp_path / "no" / "run")
+    assert list(planned.seconds) == [
+        *("pre-training", "relational training", "bank", "clusters and neighbors", "codes")
+    ]
+    assert min(planned.seconds.values()) > 0
+    assert planned.disk["bank"] == 2 * 1797 * 16
+    assert planned.disk["codes of reconstructions"] == 2 * planned.disk["bank"]
+    assert planned.disk["codes"] == 4 * 1797 * 16
+    assert planned.memory > 100 * 2**20
+    assert planned.free_disk > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_done_takes_nothing(images, tmp_path):
+    planned = plan(images, replace(CONFIG, epochs=0, bank="memory"), tmp_path)
+    assert list(planned.seconds) == ["pre-training", "codes"]
+    assert "bank" not in planned.disk
+
+
+def test_the_bank_is_that_of_the_reference(images, tmp_path):
+    reference = nn.Sequential(nn.Flatten(), nn.Linear(64, 100))
+    planned = plan(images, CONFIG, tmp_path, reference=reference)
+    assert planned.disk["bank"] == 2 * 1797 * 100
+    memory = plan(images, replace(CONFIG, bank="memory"), tmp_path, reference=reference)
+    assert "bank" not in memory.disk
+
+
+def test_time_is_that_of_the_training(images, tmp_path):
+    """Four steps are made, and 57 of each epoch are reckoned."""
+    config = replace(CONFIG, pretrain_epochs=3, epochs=1)
+
+    class Slow(nn.Flatten):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            import time
+
+            time.sleep(0.03)
+            return super().forward(pixels)
+
+    reference = nn.Sequential(Slow(), nn.Linear(64, 8))
+    seconds = plan(images, config, tmp_path, reference=reference).seconds
+    assert 1.0 < 57 * 0.03 <= seconds["relational training"] < 6
+    assert seconds["pre-training"] < 3
+
+
+def test_our_recipe_can_be_planned(images, tmp_path):
+    config = TrainConfig(
+        relation="codes",
+        network="normalized",
+        refresh=2,
+        epochs=5,
+        batch_size=32,
+        clusters=9,
+        device="cpu",
+    )
+    assert min(plan(images, config, tmp_path).seconds.values()) > 0
+
+
+def test_choices_that_do_not_fit_are_refused(images, tmp_path):
+    with pytest.raises(NearfarError, match="too small for backbone='alexnet'"):
+        plan(images, replace(CONFIG, backbone="alexnet"), tmp_path)
+    with pytest.raises(NearfarError, match="clusters=5000 is too many"):
+        plan(images, replace(CONFIG, clusters=5000), tmp_path)
+
+
+def test_the_command_prints_it_and_writes_nothing(tmp_path, digits, capsys):
+    np.save(tmp_path / "digits.npy", digits[:100])
+    arguments = ["train", str(tmp_path / "digits.npy"), "--out", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as done:
+        main([*arguments, "--epochs", "3", "--bank", "disk", "--dry-run"])
+    assert not done.value.code
+    said = capsys.readouterr().err
+    for name in ("pre-training", "with one process", "codes of reconstructions", "free"):
+        assert name in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_lines_are_readable():
+    lines = describe_plan(Plan({"a": 7.25, "b": 86_400}, 3 * 2**30, {"c": 2**20}, 2**40))
+    assert "  time         7.2 s  a" in lines
+    assert "  time   24 h 00 min  together" in lines
+    assert "memory       3.0 GiB  with one process" in lines
+    assert "  disk       1.0 MiB  c" in lines

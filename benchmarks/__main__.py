@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import anomaly, defense, finders, training
+from benchmarks import anomaly, defense, finders, scale, training
 from nearfar.files import write_json
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -25,6 +25,10 @@ def main() -> None:
         "exact finder": finders.exact_against_faiss_and_sklearn,
         "clustered finder, 60,000": lambda: finders.clustered(60_000, 128, 245),
         "clustered finder, 1,000,000": lambda: finders.clustered(1_000_000, 256, 400),
+        "growth of the clustered finder": scale.growth,
+        "decoding": scale.decoding,
+        "AlexNet": scale.alexnet,
+        "bank on disk": scale.bank_on_disk,
     }
     figures: dict[str, float] = {}
     for part, measure in parts.items():

@@ -61,7 +61,7 @@ def clustered(n: int, d: int, clusters: int) -> dict[str, float]:
 
 
 def _clustered(n: int, d: int, clusters: int) -> dict[str, float]:
-    bank = _blobs(n, d)
+    bank = blobs(n, d)
     similarity = fit_similarity("cosine", bank)
     start = time.perf_counter()
     finder = ClusteredFinder(1, clusters).fit(bank, similarity)
@@ -70,7 +70,7 @@ def _clustered(n: int, d: int, clusters: int) -> dict[str, float]:
     for rows in torch.arange(n).split(PIECE):
         finder.search(bank[rows], rows)
     searching = time.perf_counter() - start
-    peak = _peak_memory()
+    peak = peak_memory()
 
     batches = torch.randint(n, (STEPS, BATCH), generator=torch.Generator().manual_seed(1))
     steps = []
@@ -106,7 +106,7 @@ def _smooth_codes(n: int, d: int) -> Tensor:
     return (factors + 0.3 * torch.randn(n, d, generator=generator) + 0.5).relu_()
 
 
-def _blobs(n: int, d: int, blobs: int = 1000) -> Tensor:
+def blobs(n: int, d: int, blobs: int = 1000) -> Tensor:
     """Codes around some centers, made piece by piece."""
     generator = torch.Generator().manual_seed(0)
     centers = torch.randn(blobs, d, generator=generator)
@@ -133,7 +133,7 @@ def _ratio(a: list[float], b: list[float]) -> float:
     return median(x / y for x, y in zip(a, b, strict=True))
 
 
-def _peak_memory() -> float:
+def peak_memory() -> float:
     """The most memory this process has had, in GiB."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -43,7 +43,7 @@ def epochs() -> dict[str, float]:
     fabric = launch(CONFIG)
     torch.manual_seed(0)
     network = Architecture(images.shape).build()
-    _epoch(fabric, network, Reconstruction(Identity()), images)
+    epoch_seconds(fabric, network, Reconstruction(Identity()), images)
 
     kinds: dict[str, Objective] = {"autoencoder": Reconstruction(Identity())}
     for finder in ("clustered", "exact"):
@@ -57,7 +57,7 @@ def epochs() -> dict[str, float]:
     for _ in range(ROUNDS):
         seconds["bare loop"].append(_bare_epoch(copy.deepcopy(network), images))
         for kind, objective in kinds.items():
-            seconds[kind].append(_epoch(fabric, copy.deepcopy(network), objective, images))
+            seconds[kind].append(epoch_seconds(fabric, copy.deepcopy(network), objective, images))
     plain = seconds["autoencoder"]
     ratios = {
         f"NRE epoch ÷ autoencoder epoch: {kind}": median(
@@ -91,14 +91,17 @@ def encoding() -> dict[str, float]:
     }
 
 
-def _epoch(fabric: Any, network: Any, objective: Any, images: Images) -> float:
+def epoch_seconds(
+    fabric: Any, network: Any, objective: Any, images: Images, batch: int = BATCH
+) -> float:
+    """How long an epoch takes."""
     phase = Phase(
         fabric,
         network,
         objective,
         images,
         epochs=1,
-        batch_size=BATCH,
+        batch_size=batch,
         lr=1e-3,
         seed=(0,),
         listener=_Silence(),

@@ -6,6 +6,7 @@ import mmap
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,10 @@ from nearfar.files import LEFTOVER, check_room, readable_size
 #: A shard of a bank on disk is at most this large: what is read of one is let go before the next.
 SHARD_BYTES = 2**28
 
-#: Rows that are read from a bank at once, and the most numbers in them.
+#: Rows that are read from a bank at once, and the most numbers in them: memory of up to 32 MiB is
+#: given again by the allocator, and need not be claimed anew page by page.
 CHUNK = 65_536
-NUMBERS = 2**24
+NUMBERS = 2**22
 
 #: The largest number in half precision.
 LARGEST = 65504.0
@@ -93,10 +95,14 @@ class DiskBank:
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
         """Consecutive rows, float32[m, d], or any, int64[...], as float32[..., d]."""
         if isinstance(rows, slice):
-            rows = torch.arange(*rows.indices(len(self)))
+            return self._read_consecutive(*rows.indices(len(self))[:2]).to(self.device)
         codes = torch.empty(rows.numel(), self.shape[1])
-        for shard, places, within in self._each(rows.flatten().cpu()):
-            codes[places] = shard[within].float()
+        at_once = rows_at_once(self.shape[1])
+        for some, out in zip(
+            rows.flatten().cpu().split(at_once), codes.split(at_once), strict=True
+        ):
+            for shard, places, within in self._each(some):
+                out[places] = shard[within].float()
         return codes.view(*rows.shape, self.shape[1]).to(self.device)
 
     def __setitem__(self, rows: Tensor, codes: Tensor) -> None:
@@ -104,16 +110,33 @@ class DiskBank:
         for shard, places, within in self._each(rows.cpu()):
             shard[within] = halves[places]
 
+    def _read_consecutive(self, start: int, stop: int) -> Tensor:
+        codes = torch.empty(max(0, stop - start), self.shape[1])
+        for i in range(start // self._rows_per_shard, -(-stop // self._rows_per_shard)):
+            first = i * self._rows_per_shard
+            begin, end = max(start, first), min(stop, first + self._rows_per_shard)
+            with self._opened(i) as shard:
+                codes[begin - start : end - start] = shard[begin - first : end - first]
+        return codes
+
     def _each(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Each shard that some rows, int64[m], are in; which of them; and their places in it."""
         shard_of = rows // self._rows_per_shard
         for i in shard_of.unique().tolist():
             places = (shard_of == i).nonzero().squeeze(1)
-            shard = self._shards[i]
-            yield torch.from_numpy(shard), places, rows[places] - i * self._rows_per_shard
-            if hasattr(mmap, "MADV_DONTNEED"):
-                # Or all that was ever read would count as this process's memory.
-                shard.base.madvise(mmap.MADV_DONTNEED)
+            with self._opened(i) as shard:
+                yield shard, places, rows[places] - i * self._rows_per_shard
+
+    @contextmanager
+    def _opened(self, number: int) -> Iterator[Tensor]:
+        """A shard, float16[m, d], whose pages are let go of afterwards.
+
+        Or all that was ever read would count as this process's memory.
+        """
+        shard = self._shards[number]
+        yield torch.from_numpy(shard)
+        if hasattr(mmap, "MADV_DONTNEED"):
+            shard.base.madvise(mmap.MADV_DONTNEED)  # type: ignore[union-attr]
 
 
 #: float[n, d]: rows can be read by a slice or by int64[...], in float32, and written.

@@ -9,6 +9,9 @@ from torch.nn.functional import embedding, linear
 from nearfar.neighbors.bank import Bank, chunks, rows_at_once
 from nearfar.neighbors.similarity import Similarity
 
+#: The most numbers in consecutive keys that are had at once.
+PIECE_NUMBERS = 2**26
+
 #: Keys of a bank of at most this many bytes are computed once and held in memory.
 HELD_BYTES = 2**30
 
@@ -31,11 +34,13 @@ class Keys:
         self._similarity = similarity
         self._order = order
         self._held: Tensor | None = None
-        self._last: tuple[slice, Tensor] | None = None
+        self._last = slice(0, 0)
+        self._room = torch.empty(0)
         if bank.nbytes <= HELD_BYTES:
-            held = torch.empty(len(bank), self[:1].shape[1], device=bank.device)
+            width = self._compute(slice(0, 1)).shape[1]
+            held = torch.empty(len(bank), width, device=bank.device)
             for rows in chunks(bank):
-                held[rows] = self[rows]
+                held[rows] = self._compute(rows)
             self._held = held
 
     def __len__(self) -> int:
@@ -48,7 +53,7 @@ class Keys:
 
     def pieces(self, start: int, stop: int) -> list[slice]:
         """Parts of a range of places, each of which can be had at once."""
-        step = stop - start if self._held is not None else rows_at_once(self._bank.shape[1])
+        step = stop - start if self._held is not None else PIECE_NUMBERS // self._bank.shape[1]
         return [slice(first, min(first + step, stop)) for first in range(start, stop, step)]
 
     def __getitem__(self, places: slice | Tensor) -> Tensor:
@@ -57,13 +62,24 @@ class Keys:
             return (
                 self._held[places] if isinstance(places, slice) else embedding(places, self._held)
             )
-        if isinstance(places, slice) and self._last is not None and self._last[0] == places:
-            return self._last[1]  # of a cluster that is asked for by one batch after the other
+        return self._consecutive(places) if isinstance(places, slice) else self._compute(places)
+
+    def _compute(self, places: slice | Tensor) -> Tensor:
         rows = self._bank[places if self._order is None else self._order[places]]
-        keys = self._similarity.keys(rows.float())
-        if isinstance(places, slice):
-            self._last = places, keys
-        return keys
+        return self._similarity.keys(rows.float())
+
+    def _consecutive(self, places: slice) -> Tensor:
+        """Keys that stay until others are asked for: batches ask for those of one cluster."""
+        start, stop, _ = places.indices(len(self))
+        if places != self._last:
+            step = rows_at_once(self._bank.shape[1])
+            for first in range(start, stop, step):
+                keys = self._compute(slice(first, min(first + step, stop)))
+                if len(self._room) < stop - start:
+                    self._room = keys.new_empty(stop - start, keys.shape[1])
+                self._room[first - start : first - start + len(keys)] = keys
+            self._last = places
+        return self._room[: stop - start]
 
 
 def factor(rows: Tensor) -> Tensor:

@@ -195,9 +195,7 @@ class ClusteredFinder:
         for (start, end), some, out in zip(
             slabs, queries.split(sizes), similarities.split(sizes), strict=True
         ):
-            for piece in self._keys.pieces(start, end):
-                there = slice(piece.start - start, piece.stop - start)
-                torch.mm(some, self._keys[piece].T, out=out[:, there])
+            self._keys.multiply(some, slice(start, end), out[:, : end - start])
         starts = self._starts[clusters]
         known = (own >= 0).nonzero().squeeze(1)
         similarities[known, self._place_of[own[known]] - starts[known]] = -torch.inf

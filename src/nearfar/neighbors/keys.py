@@ -12,6 +12,9 @@ from nearfar.neighbors.similarity import Similarity
 #: The most numbers in consecutive keys that are had at once.
 PIECE_NUMBERS = 2**26
 
+#: Keys that are multiplied at once where they are not held: the products stay in the cache.
+BLOCK = 1024
+
 #: Keys of a bank of at most this many bytes are computed once and held in memory.
 HELD_BYTES = 2**30
 
@@ -51,10 +54,18 @@ class Keys:
         """Where the bank is."""
         return self._bank.device
 
-    def pieces(self, start: int, stop: int) -> list[slice]:
-        """Parts of a range of places, each of which can be had at once."""
-        step = stop - start if self._held is not None else PIECE_NUMBERS // self._bank.shape[1]
-        return [slice(first, min(first + step, stop)) for first in range(start, stop, step)]
+    def multiply(self, queries: Tensor, places: slice, out: Tensor) -> None:
+        """Put the inner products of queries, float[b, k], with consecutive keys in float[b, m]."""
+        if self._held is not None:
+            torch.mm(queries, self._held[places].T, out=out)
+            return
+        factors = factor(queries)
+        step = PIECE_NUMBERS // queries.shape[1]
+        for first in range(places.start, places.stop, step):
+            keys = self[first : min(first + step, places.stop)]
+            here = out[:, first - places.start :][:, : len(keys)]
+            for block, products in zip(keys.split(BLOCK), here.split(BLOCK, dim=1), strict=True):
+                products.copy_(inner_products(factors, factor(block)))
 
     def __getitem__(self, places: slice | Tensor) -> Tensor:
         """Consecutive keys, float[m, k], or keys at any places, int64[...], as float[..., k]."""

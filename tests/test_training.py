@@ -595,6 +595,30 @@ def test_two_processes_learn_what_one_does(tmp_path, digits, bank):
 
 
 @pytest.mark.slow
+def test_two_processes_train_a_backbone_on_another_reference(tmp_path):
+    from torchvision.models import resnet18
+
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 64, 64, 3), np.uint8)
+    np.save(tmp_path / "images.npy", pixels)
+    torch.manual_seed(0)
+    save_file(resnet18().state_dict(), tmp_path / "resnet18.safetensors")
+    choices = (
+        "--backbone alexnet --widths 32 --code-size 16 --pretrain-epochs 1 --epochs 2 --batch-size 8 "
+        "--accumulate 2 --bank disk --clusters 3 --device cpu --reference resnet18"
+    ).split()
+    weights_of_another = ["--reference-weights", tmp_path / "resnet18.safetensors"]
+    train_it = ["-m", "nearfar", "train", tmp_path / "images.npy", *choices, *weights_of_another]
+    one, two = tmp_path / "one", tmp_path / "two"
+    subprocess.run([sys.executable, *train_it, "--out", one], check=True, capture_output=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    subprocess.run([*torchrun, *train_it, "--out", two], check=True, capture_output=True)
+    for alone, together in zip(artifacts.read_log(one), artifacts.read_log(two), strict=True):
+        assert together["loss"] == pytest.approx(alone["loss"], rel=1e-3)
+    codes = (artifacts.read_run(run).codes for run in (one, two))
+    np.testing.assert_allclose(*codes, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.slow
 def test_fabric_run_starts_processes_too(tmp_path, digits):
     pytest.importorskip("click")
     np.save(tmp_path / "digits.npy", digits[:301])

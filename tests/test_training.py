@@ -603,8 +603,8 @@ def test_two_processes_train_a_backbone_on_another_reference(tmp_path):
     torch.manual_seed(0)
     save_file(resnet18().state_dict(), tmp_path / "resnet18.safetensors")
     choices = (
-        "--backbone alexnet --widths 32 --code-size 16 --pretrain-epochs 1 --epochs 2 --batch-size 8 "
-        "--accumulate 2 --bank disk --clusters 3 --device cpu --reference resnet18"
+        "--backbone alexnet --widths 32 --code-size 16 --pretrain-epochs 1 --epochs 2 "
+        "--batch-size 8 --accumulate 2 --bank disk --clusters 3 --device cpu --reference resnet18"
     ).split()
     weights_of_another = ["--reference-weights", tmp_path / "resnet18.safetensors"]
     train_it = ["-m", "nearfar", "train", tmp_path / "images.npy", *choices, *weights_of_another]

@@ -51,11 +51,11 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         a decoder gives beyond 0…1 is clipped in reconstructions, not in training.
     verbose : bool
         Show progress bars.
-    pretext, noise, noise_level, holes, network, backbone, relation, weights, end_weights, \
-    weight_schedule, neighbors, reduction, similarity, finder, clusters, search, far_share, views, \
-    temperature, neighbor_share, refresh, pixel_weight, pretrain_epochs, epochs, batch_size, \
-    accumulate, pretrain_lr, lr, weight_decay, lr_schedule, code_size, widths, seed, device, \
-    precision
+    pretext, noise, noise_level, holes, network, backbone, relation, reference, \
+    reference_weights, weights, end_weights, weight_schedule, neighbors, reduction, similarity, \
+    finder, clusters, search, far_share, views, temperature, neighbor_share, refresh, \
+    pixel_weight, pretrain_epochs, epochs, batch_size, accumulate, pretrain_lr, lr, \
+    weight_decay, lr_schedule, code_size, widths, seed, device, precision
         See `nearfar.training.config.TrainConfig`.
 
     Attributes
@@ -99,6 +99,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         network: str = "plain",
         backbone: str | None = None,
         relation: str = "reconstructions",
+        reference: str | None = None,
+        reference_weights: str | None = None,
         weights: tuple[float, float, float] = (0.5, 0.2, 0.3),
         end_weights: tuple[float, float, float] | None = None,
         weight_schedule: str = "constant",
@@ -139,6 +141,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.network = network
         self.backbone = backbone
         self.relation = relation
+        self.reference = reference
+        self.reference_weights = reference_weights
         self.weights = weights
         self.end_weights = end_weights
         self.weight_schedule = weight_schedule

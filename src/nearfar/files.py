@@ -105,6 +105,13 @@ def check_room(path: Path, needed: int, purpose: str) -> None:
         )
 
 
+def reserve(path: Path) -> None:
+    """Claim the disk space of a file now: writing to a hole that the disk cannot fill is fatal."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
 def readable_size(size: float) -> str:
     """Bytes for people to read."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

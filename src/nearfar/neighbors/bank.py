@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from nearfar.errors import NearfarError
-from nearfar.files import LEFTOVER, check_room, readable_size
+from nearfar.files import LEFTOVER, check_room, readable_size, reserve
 
 #: A shard of a bank on disk is at most this large: what is read of one is let go before the next.
 SHARD_BYTES = 2**28
@@ -76,7 +75,7 @@ class DiskBank:
             for i, (start, stop) in enumerate(_shard_bounds(n, d)):
                 path = _shard_path(begun, i)
                 open_memmap(path, mode="w+", dtype=np.float16, shape=(stop - start, d))
-                _reserve(path)
+                reserve(path)
             begun.rename(folder)
         except OSError as error:
             shutil.rmtree(begun, ignore_errors=True)
@@ -205,10 +204,3 @@ def _open_shard(path: Path, shape: tuple[int, int]) -> np.memmap[tuple[int, ...]
             f"float16{list(shape)}"
         )
     return shard
-
-
-def _reserve(path: Path) -> None:
-    """Claim the disk space now: writing to a hole that the disk cannot fill would be fatal."""
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -18,7 +18,7 @@ from nearfar.relational.contrast import contrastive_loss
 from nearfar.training.config import TrainConfig
 from nearfar.training.loop import strip
 from nearfar.training.objective import Step, make_corruption
-from nearfar.training.processes import all_sum, share
+from nearfar.training.processes import all_sum, share, workers
 
 
 class CodeRelation:
@@ -92,7 +92,7 @@ class CodeRelation:
         self.bank = bank
         self.finder = ClusteredFinder(
             config.neighbors, config.clusters, config.far_share, seed=config.seed
-        ).fit(bank, Cosine())
+        ).fit(bank, Cosine(), workers(self.fabric))
         self.near = self.finder.search(bank, torch.arange(len(bank), device=bank.device)).near
 
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nearfar import artifacts
 from nearfar.data import Images, to_unit
 from nearfar.errors import NearfarError
-from nearfar.files import check_room
+from nearfar.files import check_room, reserve
 from nearfar.models import Architecture, Autoencoder, apply
 from nearfar.progress import Track, silent
 from nearfar.run_config import RunConfig, RunData
@@ -225,6 +225,7 @@ def _to_disk(encoded: Encoded, folder: Path, shape: tuple[int, int], fabric: Fab
     if fabric.is_global_zero:
         folder.mkdir(exist_ok=True)
         open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        reserve(path)
     fabric.barrier()
     for rows, values in encoded:
         # Opened each time: what stays open would count as this process's memory.

@@ -1,9 +1,15 @@
-"""Run every benchmark, print the figures, and write them to results.json."""
+"""Run every benchmark, or those named, print the figures, and write them to results.json.
+
+Figures of those that are not run stay as they are.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,25 +21,28 @@ from nearfar.files import write_json
 RESULTS = Path(__file__).with_name("results.json")
 
 
-def main() -> None:
+def main(chosen: list[str]) -> None:
     """Measure; nothing else should run on the machine meanwhile."""
-    parts = {
+    parts: dict[str, Callable[[], dict[str, float]]] = {
         "training": training.epochs,
         "encoding": training.encoding,
-        "anomaly detection": anomaly.streaming,
+        "anomaly": anomaly.streaming,
         "purification": defense.purification,
-        "exact finder": finders.exact_against_faiss_and_sklearn,
-        "clustered finder, 60,000": lambda: finders.clustered(60_000, 128, 245),
-        "clustered finder, 1,000,000": lambda: finders.clustered(1_000_000, 256, 400),
-        "growth of the clustered finder": scale.growth,
+        "exact": finders.exact_against_faiss_and_sklearn,
+        "clustered-60k": lambda: finders.clustered(60_000, 128, 245),
+        "clustered-1m": lambda: finders.clustered(1_000_000, 256, 400),
+        "growth": scale.growth,
         "decoding": scale.decoding,
-        "AlexNet": scale.alexnet,
-        "bank on disk": scale.bank_on_disk,
+        "alexnet": scale.alexnet,
+        "disk": scale.bank_on_disk,
     }
-    figures: dict[str, float] = {}
-    for part, measure in parts.items():
+    unknown = set(chosen) - set(parts)
+    if unknown:
+        sys.exit(f"no benchmark {unknown.pop()!r}: expected some of {', '.join(parts)}")
+    figures: dict[str, float] = json.loads(RESULTS.read_text())["figures"] if chosen else {}
+    for part in chosen or parts:
         print(f"measuring: {part}", flush=True)
-        measured = measure()
+        measured = parts[part]()
         for name, value in measured.items():
             print(f"{value:12.3f}  {name}", flush=True)
         figures |= measured
@@ -63,4 +72,4 @@ def _processor() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

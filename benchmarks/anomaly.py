@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from nearfar.anomaly.clips import Clip, open_clips
-from nearfar.anomaly.detector import Detector, DetectorConfig
+from nearfar.anomaly.config import DetectorConfig
+from nearfar.anomaly.detector import Detector
 from nearfar.anomaly.patches import Grid, windows
 from nearfar.anomaly.results import open_video
 from nearfar.anomaly.scoring import ReconstructionError, Scorer

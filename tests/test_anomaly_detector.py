@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -19,9 +20,8 @@ from nearfar.anomaly import (
     fit_detector,
     open_clips,
     read_detector,
-    tempo,
 )
-from nearfar.anomaly.detector import claim_detector, split_clips
+from nearfar.anomaly.fitting import split_clips
 from nearfar.anomaly.patches import Grid
 from nearfar.anomaly.results import Alerts, overlay
 from nearfar.anomaly.scoring import CodeDistance, Numbered, PlaceScale, smoothed
@@ -76,9 +76,7 @@ def abnormal(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory, normal) -> Path:
     folder = tmp_path_factory.mktemp("run") / "detector"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tempo, "EPOCHS", 6)
-        fit_detector(open_clips(normal), folder, SMALL, QUICK)
+    fit_detector(open_clips(normal), folder, SMALL, QUICK)
     return folder
 
 
@@ -118,8 +116,7 @@ def test_an_endless_stream_is_scored(fitted):
     assert [next(scored).number for _ in range(100)] == list(range(100))
 
 
-def test_fitting_again_gives_the_same(fitted, normal, abnormal, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempo, "EPOCHS", 6)
+def test_fitting_again_gives_the_same(fitted, normal, abnormal, tmp_path):
     made = fit_detector(open_clips(normal), tmp_path / "again", SMALL, QUICK)
     assert made.threshold == read_detector(fitted).threshold
     (clip,) = open_clips(abnormal)
@@ -218,10 +215,8 @@ def run(*arguments) -> int:
     return 0
 
 
-def test_the_commands(normal, abnormal, tmp_path, monkeypatch, capsys):
+def test_the_commands(normal, abnormal, tmp_path, capsys):
     pytest.importorskip("av")
-    monkeypatch.setattr(tempo, "SAMPLES", 400)
-    monkeypatch.setattr(tempo, "EPOCHS", 1)
     assert run("anomaly", "fit", normal, "--out", tmp_path / "run") == 0
     assert run("anomaly", "score", tmp_path / "run", abnormal, "--out", tmp_path / "out") == 0
     with (tmp_path / "out" / "scores.csv").open() as file:
@@ -279,16 +274,77 @@ def test_a_damaged_detector_is_named_in_one_line(fitted, tmp_path, name):
     assert "\n" not in str(error.value)
 
 
-def test_an_unfinished_detector_can_be_replaced_and_a_note_not(normal, fitted, tmp_path):
-    unfinished = shutil.copytree(fitted, tmp_path / "copy")
-    (unfinished / "detector.json").unlink()
+class Stop(KeyboardInterrupt):
+    """What a user does in the middle."""
+
+
+def stop_at(description: str, number: int):
+    """Track progress, and stop before this item of what is described so."""
+
+    def track(items, described, total):
+        for done, item in enumerate(items):
+            if described.startswith(description) and done == number:
+                raise Stop
+            yield item
+
+    return track
+
+
+@pytest.mark.parametrize(
+    ("config", "description", "number"),
+    [
+        (SMALL, "learning motion, epoch 3", 5),
+        (SMALL, "calibrating", 0),
+        (SMALL, "threshold", 0),
+        (DetectorConfig.stills(patch=16, by_place=True), "cutting patches", 1),
+        (DetectorConfig.stills(patch=16, by_place=True), "relational", 3),
+        (DetectorConfig.stills(patch=16, by_place=True), "calibrating", 0),
+    ],
+)
+def test_an_interrupted_fit_goes_on_to_the_same_detector(
+    config, description, number, normal, tmp_path
+):
+    if description == "calibrating" and not config.by_place:
+        config = replace(config, by_place=True)
+    clips = open_clips(normal)
+    whole = fit_detector(clips, tmp_path / "whole", config, QUICK)
+    folder = tmp_path / "parts"
+    with pytest.raises(Stop):
+        fit_detector(clips, folder, config, QUICK, track=stop_at(description, number))
+    with pytest.raises(NearfarError, match="unfinished: fit it with --resume"):
+        read_detector(folder)
+    assert fit_detector(clips, folder, config, QUICK, resume=True).threshold == whole.threshold
+    for file in (tmp_path / "whole").glob("*.safetensors"):
+        assert (folder / file.name).read_bytes() == file.read_bytes(), file.name
+    assert {path.name for path in folder.iterdir()} == {
+        path.name for path in (tmp_path / "whole").iterdir()
+    }
+
+
+def test_only_what_was_begun_alike_is_resumed(normal, fitted, tmp_path):
+    clips = open_clips(normal)
+    with pytest.raises(NearfarError, match="no unfinished detector"):
+        fit_detector(clips, fitted, SMALL, QUICK, resume=True)
+    with pytest.raises(Stop):
+        fit_detector(clips, tmp_path / "run", SMALL, QUICK, track=stop_at("threshold", 0))
+    other = replace(SMALL, smoothing=2.0)
+    with pytest.raises(NearfarError, match="begun with other config"):
+        fit_detector(clips, tmp_path / "run", other, QUICK, resume=True)
+    with pytest.raises(NearfarError, match="begun with other clips"):
+        fit_detector(clips[:3], tmp_path / "run", SMALL, QUICK, resume=True)
+
+
+def test_an_unfinished_detector_can_be_replaced_and_a_note_not(normal, tmp_path):
+    clips, folder = open_clips(normal), tmp_path / "run"
+    with pytest.raises(Stop):
+        fit_detector(clips, folder, SMALL, QUICK, track=stop_at("threshold", 0))
     with pytest.raises(NearfarError, match="--overwrite"):
-        claim_detector(unfinished, overwrite=False)
-    claim_detector(unfinished, overwrite=True)
-    (unfinished / "note.txt").write_text("mine")
+        fit_detector(clips, folder, SMALL, QUICK)
+    fit_detector(clips, folder, SMALL, QUICK, overwrite=True)
+    (folder / "note.txt").write_text("mine")
     with pytest.raises(NearfarError, match="exists already"):
-        claim_detector(unfinished, overwrite=True)
-    assert (unfinished / "note.txt").is_file()
+        fit_detector(clips, folder, SMALL, QUICK, overwrite=True)
+    assert (folder / "note.txt").is_file()
 
 
 def test_frames_of_another_size_are_refused(fitted):

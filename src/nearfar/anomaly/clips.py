@@ -64,6 +64,7 @@ class Clip(Iterable[Frame]):
         self.size = check_size(size)
         self.skipped: list[str] = []
 
+    @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames that can be read.
 
@@ -72,6 +73,30 @@ class Clip(Iterable[Frame]):
         NearfarError
             None can, or they change their size.
         """
+
+
+class Span(Clip):
+    """The frames of a clip from number `start` up to, not including, `stop`."""
+
+    def __init__(self, clip: Clip, start: int, stop: int) -> None:
+        super().__init__(clip.size)
+        self.clip, self.start, self.stop = clip, start, stop
+        self.name, self.total, self.rate = clip.name, stop - start, clip.rate
+
+    def __iter__(self) -> Iterator[Frame]:
+        """See `Clip`."""
+        for frame in self.clip:
+            if frame.number >= self.stop:
+                return
+            if frame.number >= self.start:
+                yield frame
+
+
+class StoredClip(Clip):
+    """A clip on a disk, some of whose frames may be damaged."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        """See `Clip`."""
         self.skipped = []
         size = self.size
         for number, read in enumerate(self._read()):
@@ -95,7 +120,7 @@ class Clip(Iterable[Frame]):
         """Yield each frame, scaled to `size` if it is given, or why it cannot be read."""
 
 
-class FolderClip(Clip):
+class FolderClip(StoredClip):
     """Images of one folder as frames, in the natural order of their names: 2 before 10.
 
     Parameters
@@ -121,7 +146,7 @@ class FolderClip(Clip):
                 yield UnreadableError(f"{printable(file.name)}: {error}")
 
 
-class VideoClip(Clip):
+class VideoClip(StoredClip):
     """A video file; see `FolderClip` for the size."""
 
     def __init__(self, path: Path, size: Size | None = None) -> None:

@@ -15,8 +15,9 @@ References
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +25,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, interpolate
 
+from nearfar import artifacts
 from nearfar.anomaly.clips import Clip, Pixels
 from nearfar.anomaly.patches import Grid, Map
 from nearfar.data import to_unit
 from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
+from nearfar.training.rates import rate_at
 
 #: Patches are seen at half their size.
 SHRINK = 2
@@ -200,30 +203,71 @@ def sample(
 
 
 def train_tempo(
-    samples: Samples, seed: int, epochs: int = EPOCHS, track: Track = silent
+    samples: Samples,
+    seed: int,
+    epochs: int = EPOCHS,
+    *,
+    folder: Path | None = None,
+    track: Track = silent,
 ) -> TempoNet:
-    """Learn to tell normal samples from abnormal ones."""
+    """Learn to tell normal samples from abnormal ones.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Where a checkpoint is kept after each epoch, and taken up if there is one: the result is
+        bit for bit that of an uninterrupted training.
+    """
     frames, side = samples.patches.shape[1], samples.patches.shape[2] // SHRINK
+    steps = -(-len(samples.patches) // BATCH)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = TempoNet(frames, side)
         optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=DECAY)
-        count = len(samples.patches)
-        steps = epochs * -(-count // BATCH)
-        rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps)
-        for rows in track(_batches(count, epochs), "learning motion", steps):
-            odds = network(halved(samples.patches[rows]), samples.rows[rows])
-            loss = binary_cross_entropy_with_logits(odds, samples.abnormal[rows].float())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            rates.step()
+        first = 0 if folder is None else _resume(folder, network, optimizer)
+        for epoch in range(first, epochs):
+            # What an epoch draws depends on its number alone, for resuming.
+            torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
+            batches = torch.randperm(len(samples.patches)).split(BATCH)
+            description = f"learning motion, epoch {epoch + 1} of {epochs}"
+            for step, rows in enumerate(track(batches, description, steps)):
+                rate = rate_at("one-cycle", (epoch + step / steps) / epochs)
+                optimizer.param_groups[0]["lr"] = RATE * rate
+                odds = network(halved(samples.patches[rows]), samples.rows[rows])
+                loss = binary_cross_entropy_with_logits(odds, samples.abnormal[rows].float())
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            if folder is not None:
+                _keep(folder, network, optimizer, epoch + 1)
     return network.eval()
 
 
-def _batches(count: int, epochs: int) -> Iterator[Tensor]:
-    for _ in range(epochs):
-        yield from torch.randperm(count).split(BATCH)
+def _keep(folder: Path, network: TempoNet, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+    """Write a checkpoint after so many epochs."""
+    adam = optimizer.state_dict()["state"]
+    tensors = {
+        **{f"network.{name}": value for name, value in network.state_dict().items()},
+        **{f"adam.{i}.{name}": value for i, kept in adam.items() for name, value in kept.items()},
+    }
+    artifacts.write_checkpoint(folder, tensors, {"epoch": epoch})
+
+
+def _resume(folder: Path, network: TempoNet, optimizer: torch.optim.Optimizer) -> int:
+    """Read a checkpoint, if there is one; return after how many epochs it was written."""
+    if not (folder / artifacts.CHECKPOINT).is_file():
+        return 0
+    tensors, place = artifacts.read_checkpoint(folder)
+    artifacts.load_weights(network, tensors, "network.", folder)
+    kept: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "adam":
+            number, _, key = rest.partition(".")
+            kept.setdefault(int(number), {})[key] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": kept, "param_groups": groups})
+    return int(place["epoch"])
 
 
 def _middle_means(change: Map, grid: Grid) -> Map:

@@ -30,6 +30,7 @@ def fit(
     pretrain_epochs: int = 5,
     epochs: int = 5,
     seed: Seed = 0,
+    resume: bool = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Fit a detector to normal frames.
@@ -62,6 +63,8 @@ def fit(
         Epochs of the plain autoencoder, for paper and stills.
     epochs
         Epochs of the relations, for paper and stills.
+    resume
+        Continue what was interrupted in the --out folder, given the same frames and options.
     """
     from nearfar.anomaly import DetectorConfig, fit_detector, open_clips
     from nearfar.training.config import TrainConfig
@@ -74,7 +77,12 @@ def fit(
         weights=weights, pretrain_epochs=pretrain_epochs, epochs=epochs, seed=seed
     )
     clips = open_clips(frames, size=size)
-    detector = fit_detector(clips, out, config, training, overwrite=overwrite, track=bars())
+    try:
+        detector = fit_detector(
+            clips, out, config, training, resume=resume, overwrite=overwrite, track=bars()
+        )
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt("stopped: give the same command with --resume") from interrupt
     _tell_skipped([line for clip in clips for line in clip.skipped])
     print(f"the detector is in {out}; a frame is abnormal above {detector.threshold:.4g}")
 

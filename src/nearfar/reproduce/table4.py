@@ -15,7 +15,9 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from nearfar.anomaly.clips import Clip, open_clips, read_masks
-from nearfar.anomaly.detector import Detector, DetectorConfig, split_clips
+from nearfar.anomaly.config import DetectorConfig
+from nearfar.anomaly.detector import Detector
+from nearfar.anomaly.fitting import split_clips
 from nearfar.anomaly.judging import Judge
 from nearfar.anomaly.patches import Grid, gather_patches
 from nearfar.anomaly.scoring import CodeDistance, ReconstructionError, Scorer
@@ -180,7 +182,9 @@ def table4(
     @cache
     def tempo(config: DetectorConfig, grid: Grid, seed: int) -> TempoNet:
         samples = sample(learned, grid, config.frames, seed, QUICK_SAMPLES if quick else SAMPLES)
-        return train_tempo(samples, seed, QUICK_TEMPO_EPOCHS if quick else TEMPO_EPOCHS, track)
+        return train_tempo(
+            samples, seed, QUICK_TEMPO_EPOCHS if quick else TEMPO_EPOCHS, track=track
+        )
 
     def scorer(row: Row, grid: Grid, seed: int) -> Scorer:
         if row.training is None:

@@ -1,0 +1,146 @@
+"""Fitting a detector to normal clips; what was interrupted goes on from its last checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nearfar import artifacts
+from nearfar.anomaly.clips import Clip, Span
+from nearfar.anomaly.config import DetectorConfig
+from nearfar.anomaly.detector import Detector
+from nearfar.anomaly.folder import (
+    NETWORK,
+    TEMPO,
+    begin,
+    read_scorers,
+    write_detector,
+    write_tempo,
+)
+from nearfar.anomaly.patches import Grid, gather_patches
+from nearfar.anomaly.tempo import sample, train_tempo
+from nearfar.errors import NearfarError
+from nearfar.progress import Track, silent
+from nearfar.training.config import TrainConfig
+from nearfar.training.train import train
+
+#: Every so many clips, one is kept from learning, to calibrate on.
+CALIBRATE_EVERY = 4
+
+
+def fit_detector(
+    clips: Sequence[Clip],
+    folder: Path,
+    config: DetectorConfig | None = None,
+    training: TrainConfig | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    track: Track = silent,
+) -> Detector:
+    """Fit a detector to normal clips, and keep it in a folder.
+
+    Every fourth clip, or of fewer clips the last quarter of each, is not learned from: on these
+    the scale of each place and the threshold are taken.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        Of one camera, with nothing abnormal in them.
+    folder : Path
+        Where the detector is kept.
+    config : DetectorConfig, optional
+        How to tell what is not normal.
+    training : TrainConfig, optional
+        How the network is trained, if the parts need one.
+    resume : bool
+        Continue what was interrupted in `folder`, with the same choices and clips.
+    overwrite : bool
+        Replace a detector that is in `folder`.
+
+    Raises
+    ------
+    NearfarError
+        If the clips cannot be used, or the folder is taken.
+    """
+    config, training = config or DetectorConfig(), training or TrainConfig()
+    learned, kept = split_clips(clips)
+    choices = {
+        "config": asdict(config),
+        "training": asdict(training),
+        "clips": [[clip.name, clip.total] for clip in clips],
+    }
+    begin(folder, choices, resume=resume, overwrite=overwrite)
+    grid = Grid(_size_of(learned[0]), config.patch, config.stride)
+    bank = None
+    if config.encodes:
+        bank = _train_network(learned, folder / NETWORK, config, training, track)
+    if "tempo" in config.parts and not (folder / TEMPO).is_file():
+        samples = sample(learned, grid, config.frames, training.seed)
+        write_tempo(folder, train_tempo(samples, training.seed, folder=folder, track=track))
+        artifacts.remove_checkpoint(folder)
+    detector = Detector(config, grid, read_scorers(folder, config, bank))
+    detector.calibrate(kept, track)
+    write_detector(folder, detector, bank)
+    return detector
+
+
+def split_clips(clips: Sequence[Clip]) -> tuple[list[Clip], list[Clip]]:
+    """Split normal clips into those to learn from and those to calibrate on.
+
+    Every fourth clip is for calibration; of fewer than four clips, the last quarter of each.
+    """
+    if not clips:
+        raise NearfarError("there are no clips: expected normal ones to learn from")
+    kept = list(clips[CALIBRATE_EVERY - 1 :: CALIBRATE_EVERY])
+    if kept:
+        return [clip for clip in clips if clip not in kept], kept
+    parts = [_split(clip) for clip in clips]
+    return [first for first, _ in parts], [second for _, second in parts]
+
+
+def _split(clip: Clip) -> tuple[Clip, Clip]:
+    total = clip.total if clip.total is not None else sum(1 for _ in clip)
+    border = total - total // CALIBRATE_EVERY
+    if border == total:
+        raise NearfarError(
+            f"{clip.name!r} has only {total} frames: expected at least {CALIBRATE_EVERY}, of which "
+            "a quarter is for calibration"
+        )
+    return Span(clip, 0, border), Span(clip, border, total)
+
+
+def _size_of(clip: Clip) -> tuple[int, int]:
+    (frame,) = islice(clip, 1)
+    return frame.pixels.shape[0], frame.pixels.shape[1]
+
+
+def _train_network(
+    clips: Sequence[Clip],
+    folder: Path,
+    config: DetectorConfig,
+    training: TrainConfig,
+    track: Track,
+) -> Tensor:
+    """Train an autoencoder on the patches of some clips, or what is left of it; return the bank."""
+    if not artifacts.is_finished(folder):
+        images = gather_patches(
+            track(clips, "cutting patches", len(clips)),
+            config.patch,
+            # Patches to learn from do not overlap: neighbors would say the same.
+            config.patch,
+            config.frames,
+            name="normal patches",
+            seed=training.seed,
+        )
+        resume = (folder / artifacts.CHECKPOINT).is_file()
+        train(images, training, folder=folder, resume=resume, overwrite=not resume, track=track)
+    codes = artifacts.read_run(folder).codes
+    rows = np.random.default_rng(training.seed).permutation(len(codes))
+    return torch.from_numpy(codes[np.sort(rows[: config.bank_size])])

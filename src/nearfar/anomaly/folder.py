@@ -1,0 +1,150 @@
+"""The folder of a detector: its description, its networks, and what it takes from normal frames."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from safetensors.torch import load_model, save_model
+from torch import Tensor
+
+from nearfar import artifacts
+from nearfar.anomaly.config import DetectorConfig
+from nearfar.anomaly.detector import Detector
+from nearfar.anomaly.patches import Grid
+from nearfar.anomaly.scoring import CodeDistance, PlaceScale, ReconstructionError, Scorer
+from nearfar.anomaly.tempo import SHRINK, Tempo, TempoNet
+from nearfar.errors import NearfarError
+from nearfar.files import atomic_path, claim_output, write_json
+
+#: Raised by one whenever an older nearfar could not read what is written.
+FORMAT = 1
+CONFIG, ARRAYS, NETWORK = "detector.json", "detector.safetensors", "network"
+TEMPO = "tempo.safetensors"
+#: What an unfinished detector is fitted with.
+BEGUN = "begun.json"
+
+
+def begin(folder: Path, choices: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+    """Make room for a detector, or check that the one begun here had the same choices.
+
+    Raises
+    ------
+    NearfarError
+        If there is nothing to resume, or something else is in the folder.
+    """
+    begun = json.loads(json.dumps(choices))
+    if resume:
+        if not (folder / BEGUN).is_file():
+            raise NearfarError(f"{str(folder)!r} holds no unfinished detector: fit it anew")
+        with artifacts.reading(folder, BEGUN):
+            before = json.loads((folder / BEGUN).read_text(encoding="utf-8"))
+            changed = [name for name in begun if before[name] != begun[name]]
+        for name in changed:
+            raise NearfarError(
+                f"detector {str(folder)!r} was begun with other {name}: resume it with the same "
+                "choices and frames"
+            )
+        return
+    if overwrite and folder.is_dir():
+        # An unfinished one as well; what is not of a detector stays, and the folder is refused.
+        for name in (CONFIG, ARRAYS, TEMPO, BEGUN, artifacts.CHECKPOINT):
+            (folder / name).unlink(missing_ok=True)
+        if (folder / NETWORK / artifacts.CONFIG).is_file():
+            shutil.rmtree(folder / NETWORK)
+    claim_output(folder, overwrite=False, folder=True).mkdir(exist_ok=True)
+    write_json(folder / BEGUN, begun)
+
+
+def write_tempo(folder: Path, network: TempoNet) -> None:
+    """Keep a trained `TempoNet`."""
+    with atomic_path(folder / TEMPO) as temporary:
+        save_model(network, str(temporary))
+
+
+def write_detector(folder: Path, detector: Detector, bank: Tensor | None) -> None:
+    """Write what is not written yet; the description comes last: what has it is complete."""
+    arrays = {}
+    if detector.scale is not None:
+        arrays["scale"] = detector.scale.scale
+    if bank is not None and "codes" in detector.config.parts:
+        arrays["bank"] = bank.numpy()
+    with atomic_path(folder / ARRAYS) as temporary:
+        save_file(arrays, temporary)
+    write_json(
+        folder / CONFIG,
+        {
+            "format": FORMAT,
+            "config": asdict(detector.config),
+            "size": detector.grid.size,
+            "threshold": detector.threshold,
+        },
+    )
+    for leftover in (folder / BEGUN, folder / NETWORK / artifacts.CODES):
+        leftover.unlink(missing_ok=True)
+
+
+def read_detector(folder: Path) -> Detector:
+    """Read what `fit_detector` kept.
+
+    Raises
+    ------
+    NearfarError
+        If it is missing, unfinished, damaged, or of a newer format.
+    """
+    if not (folder / CONFIG).is_file():
+        if (folder / BEGUN).is_file():
+            raise NearfarError(f"detector {str(folder)!r} is unfinished: fit it with --resume")
+        raise NearfarError(
+            f"{str(folder)!r} is no detector: it has no {CONFIG}; make one with anomaly fit"
+        )
+    with artifacts.reading(folder, CONFIG):
+        saved = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        newer = saved["format"] > FORMAT
+    if newer:
+        raise NearfarError(
+            f"detector {str(folder)!r} has format {saved['format']}: this nearfar reads up to "
+            f"{FORMAT}, so install a newer one"
+        )
+    with artifacts.reading(folder, CONFIG):
+        config = DetectorConfig(**saved["config"])
+        height, width = saved["size"]
+        grid = Grid((int(height), int(width)), config.patch, config.stride)
+        threshold = float(saved["threshold"])
+    with (
+        artifacts.reading(folder, ARRAYS),
+        safe_open(folder / ARRAYS, framework="numpy") as file,
+    ):
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        scale = PlaceScale(arrays["scale"]) if config.by_place else None
+        bank = torch.from_numpy(arrays["bank"]) if "codes" in config.parts else None
+        if scale is not None and scale.scale.shape != (len(config.parts), grid.shape[0]):
+            raise NearfarError(f"a scale of shape {scale.scale.shape}")
+    return Detector(config, grid, read_scorers(folder, config, bank), scale, threshold)
+
+
+def read_scorers(folder: Path, config: DetectorConfig, bank: Tensor | None) -> list[Scorer]:
+    """Make a scorer for each part, with the networks of the folder."""
+    scorers: list[Scorer] = []
+    network = artifacts.read_network(folder / NETWORK) if config.encodes else None
+    for part in config.parts:
+        if part == "tempo":
+            scorers.append(Tempo(_read_tempo(folder, config)))
+        elif part == "reconstruction" and network is not None:
+            scorers.append(ReconstructionError(network))
+        elif network is not None and bank is not None:
+            scorers.append(CodeDistance(network.encoder, bank))
+    return scorers
+
+
+def _read_tempo(folder: Path, config: DetectorConfig) -> TempoNet:
+    with artifacts.reading(folder, TEMPO):
+        network = TempoNet(config.frames, config.patch // SHRINK)
+        load_model(network, folder / TEMPO)
+    return network

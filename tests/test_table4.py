@@ -7,17 +7,36 @@ import json
 import numpy as np
 import pytest
 
-from nearfar.anomaly.clips import open_clips
+from nearfar.anomaly.clips import Clip, Frame, open_clips
+from nearfar.anomaly.patches import Grid
+from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
 from nearfar.report.figures.anomaly import clip_scores, roc_curves
-from nearfar.reproduce.table4 import FOLDER, ROWS, table4
+from nearfar.reproduce.budget import plain
+from nearfar.reproduce.detectors import ABLATION, ROWS, sparse
+from nearfar.reproduce.table4 import FOLDER, table4
+from nearfar.reproduce.two_autoencoders import Agreement, sparse_reconstruction
+from nearfar.training.train import train
+
+
+class ClipOfFrames(Clip):
+    """Frames that are in memory."""
+
+    name = "frames"
+
+    def __init__(self, frames: list[Frame]) -> None:
+        super().__init__()
+        self.frames = frames
+
+    def __iter__(self):
+        return iter(self.frames)
 
 
 @pytest.mark.slow
 def test_the_quick_form(data_root, tmp_path):
     if not (data_root / FOLDER).is_dir():
         pytest.skip(f"no {data_root / FOLDER}")
-    rows = ("autoencoder", "tempo-unsmoothed", "tempo")
+    rows = ("autoencoder", "two-autoencoders", "tempo")
     text = table4(tmp_path / "out", data_root=data_root, seeds=1, rows=rows, quick=True)
     for row in rows:
         assert f"| {row} |" in text
@@ -34,11 +53,62 @@ def test_the_quick_form(data_root, tmp_path):
     assert again == text
 
 
+@pytest.mark.slow
+def test_the_quick_form_of_the_ablation(data_root, tmp_path):
+    if not (data_root / FOLDER).is_dir():
+        pytest.skip(f"no {data_root / FOLDER}")
+    rows = ("tempo", "place-unknown", "scores-by-row", "no-smoothing", "fast-alone")
+    choices = {"data_root": data_root, "seeds": 1, "quick": True, "ablation": True}
+    table4(tmp_path / "out", rows=rows, **choices)
+    written = json.loads((tmp_path / "out" / "table4-ablation.json").read_text())
+    found = {cell["cell"]: cell["result"]["auc"] for cell in written["cells"]}
+    assert set(found) == {f"{row}-seed-0" for row in rows}
+    assert len(set(found.values())) == len(rows)
+
+
+def test_both_autoencoders_have_to_agree():
+    grid = Grid((16, 16), 8, 8)
+    low, high = np.ones(grid.shape, np.float32), np.full(grid.shape, 9, np.float32)
+
+    def first(window, grid):
+        return np.where(window[0, 0, 0], high, low)
+
+    def second(window, grid):
+        return 100 * np.where(window[0, 0, 1], high, low)
+
+    clip = [Frame(number, np.zeros((16, 16), np.uint8)) for number in range(3)]
+    normal = ClipOfFrames(clip)
+    both = Agreement([first, second], [normal], grid)
+    scores = {}
+    for one, other in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        window = np.zeros((1, 16, 16), np.uint8)
+        window[0, 0, :2] = one, other
+        scores[one, other] = both(window, grid)[0, 0]
+    assert scores == {(0, 0): 1, (1, 0): 1, (0, 1): 1, (1, 1): 9}
+
+
+def test_sparse_codes_are_quieter():
+    images = ArrayImages(np.random.default_rng(0).integers(0, 256, (256, 8, 8), dtype=np.uint8))
+    codes = {}
+    for name, objective in {"plain": None, "sparse": sparse_reconstruction}.items():
+        if objective is None:
+            config = plain(8, code_size=32, batch_size=32, device="cpu")
+        else:
+            config = sparse(8, code_size=32, batch_size=32, device="cpu")
+        codes[name] = train(images, config, objective=objective).codes.abs().mean()
+    assert codes["sparse"] < 0.9 * codes["plain"]
+
+
 def test_missing_data_and_unknown_rows_are_named(tmp_path):
     with pytest.raises(NearfarError, match="does not exist"):
         table4(tmp_path / "out", data_root=tmp_path)
     with pytest.raises(NearfarError, match="'MDT' is unknown"):
         table4(tmp_path / "out", rows=["MDT"])
+
+
+def test_every_row_of_the_ablation_differs_from_tempo():
+    assert ABLATION["tempo"] is ROWS["tempo"]
+    assert len({repr(row) for row in ABLATION.values()}) == len(ABLATION)
 
 
 def test_the_codes_row_shares_the_network_of_its_nre_row():

@@ -15,7 +15,7 @@ References
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +40,8 @@ MOVING = 4 / 255
 #: How many times too fast the fast patches are, and how many times too large the grown ones.
 SPEEDS = (2, 3)
 GROWTH = (1.6, 2.2)
-#: The share of abnormal samples that are grown; the others are fast.
-GROWN = 0.25
+#: The share of each kind of abnormal samples.
+FAR = {"fast": 0.75, "grown": 0.25}
 #: Samples of each kind, normal and abnormal, and how they are learned.
 SAMPLES = 24_000
 EPOCHS, BATCH, RATE, DECAY = 6, 256, 2e-3, 0.01
@@ -95,9 +95,9 @@ class TempoNet(nn.Module):
 
 
 class Tempo:
-    """Scores moving patches by a trained `TempoNet`, in log odds above the lowest."""
+    """Scores moving patches by a trained network like `TempoNet`, in log odds above the lowest."""
 
-    def __init__(self, network: TempoNet) -> None:
+    def __init__(self, network: nn.Module) -> None:
         self.network = network.eval()
 
     @torch.no_grad()
@@ -141,11 +141,23 @@ class Samples:
 
 
 def sample(
-    clips: Sequence[Clip], grid: Grid, frames: int, seed: int, count: int = SAMPLES
+    clips: Iterable[Clip],
+    grid: Grid,
+    frames: int,
+    seed: int,
+    count: int = SAMPLES,
+    far: Mapping[str, float] = FAR,
 ) -> Samples:
     """Draw moving patches of normal clips, as they are, played too fast, and grown.
 
-    The clips are read once; as many windows as are needed are drawn from each.
+    The clips are read once, a frame at a time.
+
+    Parameters
+    ----------
+    count : int
+        How many samples of each, normal and abnormal, at most.
+    far : mapping of str to float
+        The share of each kind of abnormal samples, "fast" and "grown".
 
     Raises
     ------
@@ -153,8 +165,8 @@ def sample(
         If nothing moves in the clips.
     """
     generator = np.random.default_rng(seed)
-    kinds = ("normal", "fast", "grown")
-    most = {"normal": count, "fast": round(count * (1 - GROWN)), "grown": round(count * GROWN)}
+    most = {"normal": count} | {kind: round(count * share) for kind, share in far.items()}
+    kinds = tuple(most)
     pools: dict[str, list[tuple[Pixels, float]]] = {kind: [] for kind in kinds}
     seen = dict.fromkeys(kinds, 0)
     middle_rows = places(grid).repeat(grid.shape[1])

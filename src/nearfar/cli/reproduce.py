@@ -86,25 +86,36 @@ def table3(*, options: Options, rows: tuple[str, ...] = ()) -> None:
 
 
 @reproduce.command
-def table4(*, options: Options, epochs: int | None = None, rows: tuple[str, ...] = ()) -> None:
+def table4(
+    *,
+    options: Options,
+    epochs: int | None = None,
+    rows: tuple[str, ...] = (),
+    ablation: bool = False,
+) -> None:
     """Find abnormal frames of UCSD Ped2 (Table 4).
 
     **For example**
 
         nearfar reproduce table4 --data-root data --out table4
-        nearfar reproduce table4 --data-root data --out tempo --rows tempo tempo-unsmoothed
+        nearfar reproduce table4 --data-root data --out tempo --rows tempo
+        nearfar reproduce table4 --data-root data --out ablation --ablation
 
     Parameters
     ----------
     epochs
         Epochs in all of the networks that reconstruct; 20 if not given, 2 with --quick.
     rows
-        Some of the rows: autoencoder, NRE-0.6-0.2-0.2, NRE-0.6-0.4-0, codes, tempo-unsmoothed,
+        Some of the rows: autoencoder, two-autoencoders, NRE-0.6-0.2-0.2, NRE-0.6-0.4-0, codes,
         tempo; all if not given.
+    ablation
+        Measure what becomes of tempo if one thing is different. Rows: tempo, no-smoothing,
+        half-overlap, no-overlap, scores-by-row, place-unknown, fast-alone, grown-alone, 2-frames,
+        3-frames, 8-frames.
     """
     from nearfar.reproduce.table4 import table4
 
-    _run(table4, options, epochs=epochs, rows=rows)
+    _run(table4, options, epochs=epochs, rows=rows, ablation=ablation)
 
 
 @reproduce.command

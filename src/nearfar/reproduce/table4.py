@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from nearfar.anomaly.clips import Clip, open_clips, read_masks
-from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.detector import Detector
-from nearfar.anomaly.fitting import split_clips
 from nearfar.anomaly.judging import Judge
-from nearfar.anomaly.patches import Grid, gather_patches
-from nearfar.anomaly.scoring import CodeDistance, ReconstructionError, Scorer
 from nearfar.anomaly.tempo import EPOCHS as TEMPO_EPOCHS
-from nearfar.anomaly.tempo import SAMPLES, Tempo, TempoNet, sample, train_tempo
-from nearfar.data import ArrayImages
+from nearfar.anomaly.tempo import SAMPLES
 from nearfar.data.named import default_data_root
 from nearfar.errors import NearfarError
 from nearfar.evaluation.table import BLANK, markdown_table
 from nearfar.files import atomic_path
-from nearfar.models import apply_to_all
 from nearfar.progress import Track, silent
 from nearfar.report.figures import save_figure
 from nearfar.report.figures.anomaly import clip_scores, roc_curves
-from nearfar.reproduce.budget import plain, relational
+from nearfar.reproduce.detectors import ABLATION, ROWS, Budget, Detectors, Row
 from nearfar.reproduce.engine import Cell, Measured, Reproduction
-from nearfar.reproduce.measuring import network_after
 from nearfar.reproduce.summary import (
     cell_name,
     choose_seeds,
@@ -44,13 +35,10 @@ from nearfar.reproduce.summary import (
     seeds_note,
     summarize,
 )
-from nearfar.training.config import TrainConfig
 
 FOLDER = Path("UCSD_Anomaly_Dataset.v1p2") / "UCSDped2"
-#: Epochs in all of the networks that reconstruct.
-EPOCHS, QUICK_EPOCHS = 20, 2
-QUICK_CLIPS, QUICK_SAMPLES, QUICK_TEMPO_EPOCHS = 2, 2000, 1
-BANK = 8192
+WHOLE = Budget(epochs=20, samples=SAMPLES, tempo_epochs=TEMPO_EPOCHS)
+QUICK, QUICK_CLIPS = Budget(epochs=2, samples=2000, tempo_epochs=1), 2
 COLUMNS = {
     "eer": "EER",
     "auc": "AUC",
@@ -77,46 +65,6 @@ PUBLISHED = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    """A way to score frames.
-
-    Parameters
-    ----------
-    detector : DetectorConfig
-        How patches are scored.
-    training : callable, optional
-        Gives the configuration of the autoencoder for so many epochs, if there is one.
-    paper : float, optional
-        The paper's EER.
-    """
-
-    detector: DetectorConfig
-    training: Callable[..., TrainConfig] | None = None
-    paper: float | None = None
-
-
-def _nre(*weights: float) -> Callable[..., TrainConfig]:
-    """Train on the relations with these weights."""
-
-    def config(epochs: int, **choices: Any) -> TrainConfig:
-        return relational(epochs, weights=weights, **choices)
-
-    return config
-
-
-_NEAR_ALONE = _nre(0.6, 0.4, 0.0)
-
-ROWS = {
-    "autoencoder": Row(DetectorConfig.paper(), plain),
-    "NRE-0.6-0.2-0.2": Row(DetectorConfig.paper(), _nre(0.6, 0.2, 0.2), 0.175),
-    "NRE-0.6-0.4-0": Row(DetectorConfig.paper(), _NEAR_ALONE, 0.14),
-    "codes": Row(DetectorConfig.paper(parts=("codes",)), _NEAR_ALONE),
-    "tempo-unsmoothed": Row(DetectorConfig(smoothing=0)),
-    "tempo": Row(DetectorConfig()),
-}
-
-
 def table4(
     out: Path,
     *,
@@ -124,6 +72,7 @@ def table4(
     epochs: int | None = None,
     seeds: int | None = None,
     rows: Sequence[str] = (),
+    ablation: bool = False,
     quick: bool = False,
     track: Track = silent,
 ) -> str:
@@ -138,7 +87,9 @@ def table4(
     seeds : int, optional
         How many trainings of each row; 3 if not given, 2 if quick.
     rows : sequence of str
-        Some of `ROWS`; all if none are given.
+        Some of `ROWS`, or of `ABLATION`; all if none are given.
+    ablation : bool
+        Whether to measure what becomes of tempo if one thing is different, instead of the table.
     quick : bool
         Whether to take two clips of each kind, and to learn for a moment.
 
@@ -152,66 +103,32 @@ def table4(
     NearfarError
         If a row is unknown, the data are not there, or the folder was begun with other choices.
     """
+    known = ABLATION if ablation else ROWS
     for row in rows:
-        if row not in ROWS:
-            raise NearfarError(f"row {row!r} is unknown: expected some of {', '.join(ROWS)}")
-    chosen = [name for name in ROWS if name in rows or not rows]
+        if row not in known:
+            raise NearfarError(f"row {row!r} is unknown: expected some of {', '.join(known)}")
+    chosen = {name: row for name, row in known.items() if name in rows or not rows}
     numbers = choose_seeds(seeds, quick=quick)
-    total = epochs or (QUICK_EPOCHS if quick else EPOCHS)
+    budget = replace(QUICK if quick else WHOLE, **({} if epochs is None else {"epochs": epochs}))
     normal, test = _clips(data_root, quick=quick)
-    # Tempo leaves some clips to calibrate on, as it does for a user; the paper learns from all.
-    learned, _ = split_clips(normal)
     settings = {
         "quick": quick,
-        "epochs": total,
+        **asdict(budget),
         "normal": [[clip.name, clip.total] for clip in normal],
         "test": [[clip.name, clip.total] for clip in test],
     }
-    reproduction = Reproduction(out, "table4", settings, track=track)
-
-    @cache
-    def patches(config: DetectorConfig) -> ArrayImages:
-        return gather_patches(
-            track(normal, "cutting patches", len(normal)),
-            config.patch,
-            config.stride,
-            config.frames,
-            name="normal patches of UCSD Ped2",
-        )
-
-    @cache
-    def tempo(config: DetectorConfig, grid: Grid, seed: int) -> TempoNet:
-        samples = sample(learned, grid, config.frames, seed, QUICK_SAMPLES if quick else SAMPLES)
-        return train_tempo(
-            samples, seed, QUICK_TEMPO_EPOCHS if quick else TEMPO_EPOCHS, track=track
-        )
-
-    def scorer(row: Row, grid: Grid, seed: int) -> Scorer:
-        if row.training is None:
-            return Tempo(tempo(replace(row.detector, smoothing=0), grid, seed))
-        config = row.training(total, seed=seed, device="cpu")
-        images = patches(replace(row.detector, parts=("reconstruction",)))
-        same = next(name for name in ROWS if ROWS[name].training is row.training)
-        run = reproduction.train(cell_name(same, seed), images, config, [total])
-        network = network_after(run, total).cpu()
-        if row.detector.parts == ("reconstruction",):
-            return ReconstructionError(network)
-        drawn = np.random.default_rng(seed).permutation(len(images))[:BANK]
-        some = ArrayImages(images.__getitems__(torch.from_numpy(np.sort(drawn))))
-        cpu = torch.device("cpu")
-        return CodeDistance(network.encoder, apply_to_all(network.encoder, some, device=cpu))
+    name = "table4-ablation" if ablation else "table4"
+    reproduction = Reproduction(out, name, settings, track=track)
+    detectors = Detectors(reproduction, normal, budget)
 
     def cell(name: str, seed: int) -> Cell:
-        row = ROWS[name]
+        row = chosen[name]
         settings = {"row": name, "seed": seed, "detector": asdict(row.detector)}
         if row.training is not None:
-            settings["training"] = asdict(row.training(total, seed=seed, device="cpu"))
+            settings["training"] = asdict(row.training(budget.epochs, seed=seed, device="cpu"))
 
         def measure() -> dict[str, Any]:
-            height, width = next(iter(test[0])).pixels.shape
-            grid = Grid((height, width), row.detector.patch, row.detector.stride)
-            detector = Detector(row.detector, grid, [scorer(row, grid, seed)])
-            return judge(detector, test, track)
+            return judge(detectors.make(row, seed), test, track)
 
         return Cell(cell_name(name, seed), settings, measure)
 
@@ -248,7 +165,7 @@ def _clips(data_root: Path | None, *, quick: bool) -> tuple[list[Clip], list[Cli
 def _write(
     reproduction: Reproduction,
     measured: Mapping[str, Measured],
-    rows: Sequence[str],
+    rows: Mapping[str, Row],
     seeds: Sequence[int],
 ) -> str:
     """Write the table in its forms, and the figures; return it as Markdown."""
@@ -259,10 +176,10 @@ def _write(
 
     summary: dict[str, Any] = {}
     lines = []
-    for row in rows:
-        shown = {key: values(row, key) for key in COLUMNS}
-        papers = {"eer": ROWS[row].paper}
-        summary[row] = {
+    for name, row in rows.items():
+        shown = {key: values(name, key) for key in COLUMNS}
+        papers = {"eer": row.paper}
+        summary[name] = {
             key: None if found is None else summarize(found, papers.get(key))
             for key, found in shown.items()
         }
@@ -270,11 +187,12 @@ def _write(
             BLANK if found is None else percent(found, papers.get(key))
             for key, found in shown.items()
         ]
-        lines.append([row, *cells])
+        lines.append([name, *cells])
     results = {row: measured[cell_name(row, 0)]["result"] for row in rows}
-    undefined = results[rows[0]]["macro_undefined"]
+    first, best = next(iter(rows)), "tempo" if "tempo" in rows else list(rows)[-1]
+    undefined = results[first]["macro_undefined"]
     published = ", ".join(f"{name} {100 * eer:g}" for name, eer in PUBLISHED.items())
-    frames, abnormal = results[rows[0]]["frames"], results[rows[0]]["abnormal"]
+    frames, abnormal = results[first]["frames"], results[first]["abnormal"]
     notes = [
         f"In %, {seeds_note(seeds)}; in parentheses, the paper's. {frames:,} test frames of UCSD "
         f"Ped2, {abnormal:,} of them abnormal; all frames are judged together.",
@@ -290,7 +208,6 @@ def _write(
         for row, result in results.items()
     }
     reproduction.write(measured, summary, text, roc_curves(curves))
-    best = rows[-1]
     _save(reproduction.folder / f"clips-{best}.png", clip_scores(results[best]["clips"]))
     return text
 

@@ -88,13 +88,15 @@ def test_both_autoencoders_have_to_agree():
 
 
 def test_sparse_codes_are_quieter():
-    images = ArrayImages(np.random.default_rng(0).integers(0, 256, (256, 8, 8), dtype=np.uint8))
+    rows, columns = np.random.default_rng(0).integers(0, 16, (2, 256, 1, 1, 1))
+    ramp = np.arange(8)
+    images = ArrayImages((rows * ramp[:, None] + columns * ramp).astype(np.uint8))
     codes = {}
     for name, objective in {"plain": None, "sparse": sparse_reconstruction}.items():
         if objective is None:
-            config = plain(8, code_size=32, batch_size=32, device="cpu")
+            config = plain(40, code_size=32, batch_size=32, device="cpu")
         else:
-            config = sparse(8, code_size=32, batch_size=32, device="cpu")
+            config = sparse(40, code_size=32, batch_size=32, device="cpu")
         codes[name] = train(images, config, objective=objective).codes.abs().mean()
     assert codes["sparse"] < 0.9 * codes["plain"]
 

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 
 from nearfar.anomaly.clips import Clip, Frame, open_clips
 from nearfar.anomaly.patches import Grid
@@ -13,7 +14,8 @@ from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
 from nearfar.report.figures.anomaly import clip_scores, roc_curves
 from nearfar.reproduce.budget import plain
-from nearfar.reproduce.detectors import ABLATION, ROWS, sparse
+from nearfar.reproduce.detectors import ABLATION, NETWORKS, ROWS
+from nearfar.reproduce.principal import principal_autoencoder, still_noise
 from nearfar.reproduce.table4 import FOLDER, table4
 from nearfar.reproduce.two_autoencoders import Agreement, sparse_reconstruction
 from nearfar.training.train import train
@@ -36,7 +38,7 @@ class ClipOfFrames(Clip):
 def test_the_quick_form(data_root, tmp_path):
     if not (data_root / FOLDER).is_dir():
         pytest.skip(f"no {data_root / FOLDER}")
-    rows = ("autoencoder", "two-autoencoders", "tempo")
+    rows = ("two-autoencoders", "NRE-0.6-0.4-0-no-overlap", "tempo")
     text = table4(tmp_path / "out", data_root=data_root, seeds=1, rows=rows, quick=True)
     for row in rows:
         assert f"| {row} |" in text
@@ -96,7 +98,7 @@ def test_sparse_codes_are_quieter():
         if objective is None:
             config = plain(40, code_size=32, batch_size=32, device="cpu")
         else:
-            config = sparse(40, code_size=32, batch_size=32, device="cpu")
+            config = NETWORKS["sparse"].training(40, code_size=32, batch_size=32, device="cpu")
         codes[name] = train(images, config, objective=objective).codes.abs().mean()
     assert codes["sparse"] < 0.9 * codes["plain"]
 
@@ -113,8 +115,27 @@ def test_every_row_of_the_ablation_differs_from_tempo():
     assert len({repr(row) for row in ABLATION.values()}) == len(ABLATION)
 
 
-def test_the_codes_row_shares_the_network_of_its_nre_row():
-    assert ROWS["codes"].training is ROWS["NRE-0.6-0.4-0"].training
+def test_principal_components_leave_out_only_the_noise():
+    generator = np.random.default_rng(0)
+    axes = generator.normal(size=(3, 64)) * 15
+    clean = 128 + generator.normal(size=(2000, 3)) @ axes
+    noisy = np.clip(clean + generator.normal(size=clean.shape) * 4, 0, 255).round()
+    images = ArrayImages(noisy.reshape(-1, 1, 8, 8).astype(np.uint8))
+    network = principal_autoencoder(images, 1.1 * (4 / 255) ** 2)
+    output = network(images.__getitems__(range(2000)).float() / 255)
+    assert output.codes.shape == (2000, 2 * 3)
+    assert (output.codes >= 0).all()
+    expected = PCA(3).fit(noisy / 255).inverse_transform(PCA(3).fit_transform(noisy / 255))
+    found = output.reconstruction.detach().numpy().reshape(2000, 64)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_noise_is_told_where_nothing_moves():
+    generator = np.random.default_rng(0)
+    frames = 128 + generator.normal(size=(20, 48, 48)) * 2
+    frames[:, :8] = generator.integers(0, 2, (20, 8, 48)) * 255  # what moves
+    clip = ClipOfFrames([Frame(n, f.round().astype(np.uint8)) for n, f in enumerate(frames)])
+    assert still_noise([clip]) == pytest.approx((2 / 255) ** 2, rel=0.1)
 
 
 def test_abnormal_spans_are_shaded_where_they_are():

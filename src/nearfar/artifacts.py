@@ -330,19 +330,29 @@ def write_snapshot(folder: Path, epochs: int, weights: Mapping[str, Tensor]) -> 
     _write_tensors(_snapshot(folder, epochs), weights, {})
 
 
-def read_snapshot(folder: Path, epochs: int) -> Autoencoder:
+def read_snapshot(
+    folder: Path,
+    epochs: int,
+    encoder: nn.Module | None = None,
+    decoder: nn.Module | None = None,
+) -> Autoencoder:
     """Read a network as it was after so many epochs, see `nearfar.training.train.train`.
+
+    Parameters
+    ----------
+    encoder, decoder : nn.Module, optional
+        The network, if it was the caller's own; a copy of it is filled with the weights.
 
     Raises
     ------
     NearfarError
-        If the run kept none, is damaged, or its network was the caller's own.
+        If the run kept none, is damaged, or of another network.
     """
     config = read_config(folder)
     path = _snapshot(folder, epochs)
     if not path.is_file():
         raise NearfarError(f"run {str(folder)!r} has no snapshot after {epochs} epochs")
-    network = build(config, None, None, where=folder)
+    network = build(config, encoder, decoder, where=folder)
     tensors, _ = _read_tensors(path)
     load_weights(network, tensors, "", folder)
     return network.eval()

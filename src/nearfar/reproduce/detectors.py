@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,19 +15,23 @@ from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.detector import Detector
 from nearfar.anomaly.fitting import split_clips
 from nearfar.anomaly.patches import Grid, gather_patches
-from nearfar.anomaly.scoring import CodeDistance, ReconstructionError, Scorer
-from nearfar.anomaly.tempo import FAR, Tempo, TempoNet, sample, train_tempo
+from nearfar.anomaly.scoring import ReconstructionError, Scorer
+from nearfar.anomaly.tempo import FAR, Tempo, sample, train_tempo
+from nearfar.artifacts import read_snapshot
 from nearfar.data import ArrayImages
-from nearfar.models import Autoencoder, apply_to_all
+from nearfar.models import Autoencoder
 from nearfar.progress import Track
 from nearfar.reproduce.budget import plain, relational
 from nearfar.reproduce.engine import Reproduction
-from nearfar.reproduce.measuring import network_after
+from nearfar.reproduce.principal import principal_autoencoder, still_noise
 from nearfar.reproduce.summary import cell_name
 from nearfar.reproduce.two_autoencoders import Activity, Agreement, sparse_reconstruction
 from nearfar.training.config import TrainConfig
 
-BANK = 8192
+#: Overlapping patches, so that hardly anything is cut in two in all of them.
+OVERLAP = 15
+#: Relations that begin from principal components: a higher rate soon leaves them.
+RATE, EPOCHS = 1e-5, 1
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class Row:
     ----------
     detector : DetectorConfig
         How patches are scored.
-    training : callable, optional
-        Gives the configuration of the autoencoder for so many epochs, if there is one.
+    network : str
+        Which of `NETWORKS` reconstructs; "tempo" if none does.
     paper : float, optional
         The paper's EER.
     sparse : bool
@@ -52,36 +55,69 @@ class Row:
     """
 
     detector: DetectorConfig
-    training: Callable[..., TrainConfig] | None = None
+    network: str = "tempo"
     paper: float | None = None
     sparse: bool = False
     far: tuple[str, ...] = tuple(FAR)
     placed: bool = True
 
 
-def _nre(*weights: float) -> Callable[..., TrainConfig]:
-    """Train on the relations with these weights."""
+@dataclass(frozen=True)
+class Network:
+    """An autoencoder of patches.
 
-    def config(epochs: int, **choices: Any) -> TrainConfig:
-        return relational(epochs, weights=weights, **choices)
+    Parameters
+    ----------
+    training : callable
+        Gives its configuration for so many epochs in all.
+    principal : bool
+        Whether it begins from principal components, and all training is for the relations.
+    """
 
-    return config
+    training: Callable[..., TrainConfig]
+    principal: bool = False
 
 
-def sparse(epochs: int, **choices: Any) -> TrainConfig:
-    """Train the second autoencoder of [46] for all epochs."""
+def _related(own: float, near: float, far: float) -> Network:
+    """Principal components, trained on the relations with these weights."""
+
+    def training(epochs: int, **choices: Any) -> TrainConfig:
+        return TrainConfig(
+            weights=(own, near, far), pretrain_epochs=0, epochs=EPOCHS, lr=RATE, **choices
+        )
+
+    return Network(training, principal=True)
+
+
+def _related_convolutions(epochs: int, **choices: Any) -> TrainConfig:
+    return relational(epochs, weights=(0.6, 0.4, 0.0), **choices)
+
+
+def _sparse(epochs: int, **choices: Any) -> TrainConfig:
     return TrainConfig(**{"lr": 1e-3, **choices, "pretrain_epochs": 0, "epochs": epochs})
 
 
-_NEAR_ALONE = _nre(0.6, 0.4, 0.0)
+NETWORKS = {
+    "convolutions": Network(plain),
+    "NRE-convolutions": Network(_related_convolutions),
+    "sparse": Network(_sparse),
+    "NRE-0.6-0.2-0.2": _related(0.6, 0.2, 0.2),
+    "NRE-0.6-0.4-0": _related(0.6, 0.4, 0.0),
+}
+PRINCIPAL = "principal"
+
 _PAPER = DetectorConfig.paper()
+_OVERLAPPING = DetectorConfig.paper(stride=OVERLAP)
 
 ROWS = {
-    "autoencoder": Row(_PAPER, plain),
-    "two-autoencoders": Row(_PAPER, plain, 0.15, sparse=True),
-    "NRE-0.6-0.2-0.2": Row(_PAPER, _nre(0.6, 0.2, 0.2), 0.175),
-    "NRE-0.6-0.4-0": Row(_PAPER, _NEAR_ALONE, 0.14),
-    "codes": Row(DetectorConfig.paper(parts=("codes",)), _NEAR_ALONE),
+    "autoencoder": Row(_OVERLAPPING, PRINCIPAL),
+    "two-autoencoders": Row(_OVERLAPPING, PRINCIPAL, 0.15, sparse=True),
+    "NRE-0.6-0.2-0.2": Row(_OVERLAPPING, "NRE-0.6-0.2-0.2", 0.175),
+    "NRE-0.6-0.4-0": Row(_OVERLAPPING, "NRE-0.6-0.4-0", 0.14),
+    "autoencoder-no-overlap": Row(_PAPER, PRINCIPAL),
+    "NRE-0.6-0.4-0-no-overlap": Row(_PAPER, "NRE-0.6-0.4-0", 0.14),
+    "autoencoder-convolutions": Row(_OVERLAPPING, "convolutions"),
+    "NRE-0.6-0.4-0-convolutions": Row(_OVERLAPPING, "NRE-convolutions", 0.14),
     "tempo": Row(DetectorConfig()),
 }
 #: Tempo, and what becomes of it if one thing is different.
@@ -128,6 +164,7 @@ class Detectors:
         height, width = next(iter(normal[0])).pixels.shape
         self.size = height, width
         self._patches = cache(self._gather)
+        self._principal = cache(self._make_principal)
         self._tempo = cache(self._train_tempo)
 
     def make(self, row: Row, seed: int) -> Detector:
@@ -139,40 +176,43 @@ class Detectors:
             detector.calibrate(self.kept, self.track)
         return detector
 
+    def training(self, row: Row, seed: int) -> TrainConfig | None:
+        """Return how the network of a row is trained, if it is."""
+        if row.network not in NETWORKS:
+            return None
+        return NETWORKS[row.network].training(self.budget.epochs, seed=seed, device="cpu")
+
     def _scorer(self, row: Row, grid: Grid, seed: int) -> Scorer:
-        if row.training is None:
+        if row.network == "tempo":
             return Tempo(self._tempo(row.detector.frames, row.far, row.placed, seed))
-        network = self._autoencoder(row.training, seed)
-        if row.detector.parts == ("codes",):
-            return self._distance(network, seed)
-        error = ReconstructionError(network)
+        error = ReconstructionError(self._autoencoder(row.network, seed))
         if not row.sparse:
             return error
-        activity = Activity(self._autoencoder(sparse, seed).encoder)
+        activity = Activity(self._autoencoder("sparse", seed).encoder)
         return Agreement(
             [error, activity], self.track(self.normal, "usual", len(self.normal)), grid
         )
 
-    def _autoencoder(self, training: Callable[..., TrainConfig], seed: int) -> Autoencoder:
-        total = self.budget.epochs
-        name = "sparse"
-        if training is not sparse:
-            name = next(name for name, row in ROWS.items() if row.training is training)
+    def _autoencoder(self, name: str, seed: int) -> Autoencoder:
+        if name == PRINCIPAL:
+            return self._principal()
+        network = NETWORKS[name]
+        config = network.training(self.budget.epochs, seed=seed, device="cpu")
+        total = config.pretrain_epochs + config.epochs
+        begun = self._principal() if network.principal else None
         run = self.reproduction.train(
             cell_name(name, seed),
             self._patches(),
-            training(total, seed=seed, device="cpu"),
+            config,
             [total],
-            sparse_reconstruction if training is sparse else None,
+            sparse_reconstruction if name == "sparse" else None,
+            begun,
         )
-        return network_after(run, total).cpu()
+        return read_snapshot(run, total, begun and begun.encoder, begun and begun.decoder)
 
-    def _distance(self, network: Autoencoder, seed: int) -> Scorer:
-        images = self._patches()
-        drawn = np.random.default_rng(seed).permutation(len(images))[:BANK]
-        some = ArrayImages(images.__getitems__(torch.from_numpy(np.sort(drawn))))
-        bank = apply_to_all(network.encoder, some, device=torch.device("cpu"))
-        return CodeDistance(network.encoder, bank)
+    def _make_principal(self) -> Autoencoder:
+        noise = still_noise(self.track(self.normal, "noise", len(self.normal)))
+        return principal_autoencoder(self._patches(), noise)
 
     def _gather(self) -> ArrayImages:
         return gather_patches(
@@ -202,7 +242,7 @@ class Detectors:
 class Unplaced(nn.Module):
     """A `TempoNet` that takes all patches to lie in the middle, as it learned them."""
 
-    def __init__(self, network: TempoNet) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 

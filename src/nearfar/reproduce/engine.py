@@ -21,6 +21,7 @@ from nearfar import artifacts
 from nearfar.data import Images, in_order
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, claim_output, write_json
+from nearfar.models import Autoencoder
 from nearfar.progress import Track, silent
 from nearfar.report.figures import save_figure
 from nearfar.training.config import TrainConfig
@@ -108,10 +109,12 @@ class Reproduction:
         config: TrainConfig,
         snapshots: Collection[int],
         objective: MakeObjective | None = None,
+        network: Autoencoder | None = None,
     ) -> Path:
         """Train a run, or what is left of it; return its folder.
 
-        Of a finished run the folder keeps the network and its snapshots, not the codes.
+        Of a finished run the folder keeps the network and its snapshots, not the codes. A `network`
+        that is given is where training begins.
         """
         folder = self.folder / RUNS / name
         if artifacts.is_finished(folder):
@@ -125,6 +128,8 @@ class Reproduction:
                 config,
                 folder=folder,
                 resume=resume,
+                encoder=network and network.encoder,
+                decoder=network and network.decoder,
                 objective=objective,
                 snapshots=snapshots,
                 track=self.track,

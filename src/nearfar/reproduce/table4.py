@@ -124,8 +124,8 @@ def table4(
     def cell(name: str, seed: int) -> Cell:
         row = chosen[name]
         settings = {"row": name, "seed": seed, "detector": asdict(row.detector)}
-        if row.training is not None:
-            settings["training"] = asdict(row.training(budget.epochs, seed=seed, device="cpu"))
+        if (training := detectors.training(row, seed)) is not None:
+            settings["training"] = asdict(training)
 
         def measure() -> dict[str, Any]:
             return judge(detectors.make(row, seed), test, track)

@@ -83,7 +83,7 @@ def table4(
     out : Path
         The folder to write to, or to continue in.
     epochs : int, optional
-        Epochs in all of the networks that reconstruct; 20 if not given, 2 if quick.
+        Epochs in all of the convolutional networks; 20 if not given, 2 if quick.
     seeds : int, optional
         How many trainings of each row; 3 if not given, 2 if quick.
     rows : sequence of str
@@ -199,7 +199,7 @@ def _write(
         "AUC a clip: mean over the clips where it is defined; undefined, as all frames are of one "
         f"kind: {', '.join(undefined) or 'nowhere'}.",
         f"EER in the paper's table: {published}.",
-        f"The rows with an autoencoder: {reproduction.settings['epochs']} epochs in all. On "
+        f"Convolutional networks: {reproduction.settings['epochs']} epochs in all. On "
         f"{machines(measured)}.",
     ]
     text = markdown_table(["", *COLUMNS.values()], lines, notes)

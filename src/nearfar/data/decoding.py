@@ -56,7 +56,7 @@ def read_header(path: Path) -> Header:
     UnreadableError
         The file is empty, no image, or so large that it could be a decompression bomb.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         width, height = image.size
         # PIL turns TIFF images itself, and gives the size that they have then.
         if image.format != "TIFF" and _orientation(image) in SIDES_SWAPPED:
@@ -76,11 +76,11 @@ def read_image(path: Path, shape: Shape) -> Tensor:
     """
     channels, height, width = shape
     mode = "L" if channels == 1 else "RGB"
-    with _opened(path) as opened:
+    with opened(path) as file:
         # A JPEG decodes fastest at a fraction of its size; twice the target keeps it sharp.
-        opened.draft(mode, (2 * max(height, width),) * 2)
-        opened.load()
-        image = _as_mode(_upright(opened), mode)
+        file.draft(mode, (2 * max(height, width),) * 2)
+        file.load()
+        image = _as_mode(_upright(file), mode)
         image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
         if image.mode == "RGBA":
             background = Image.new("RGB", image.size, "white")
@@ -91,7 +91,7 @@ def read_image(path: Path, shape: Shape) -> Tensor:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
     """Open an image that is safe to decode; whatever goes wrong with it is `UnreadableError`."""
     try:
         status = path.stat()

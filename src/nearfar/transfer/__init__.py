@@ -1,0 +1,1 @@
+"""Using what was learned for classification, detection and segmentation."""

@@ -66,9 +66,20 @@ class Backbone(nn.Module):
 
         They are normalized by ImageNet's mean and deviation, as published weights expect.
         """
-        mean, deviation = self.get_buffer("mean"), self.get_buffer("deviation")
-        features: Tensor = self.features((images - mean) / deviation)
+        features: Tensor = self.features(self._normalized(images))
         return features
+
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """From images to the last feature map of each size, float[b, k', h', w'], finest first."""
+        layers = self.features if isinstance(self.features, nn.Sequential) else [self.features]
+        found, values = dict[torch.Size, Tensor](), self._normalized(images)
+        for layer in layers:
+            values = layer(values)
+            found[values.shape[2:]] = values
+        return list(found.values())
+
+    def _normalized(self, images: Tensor) -> Tensor:
+        return (images - self.get_buffer("mean")) / self.get_buffer("deviation")
 
     def forward(self, images: Tensor) -> Tensor:
         """From images, float[b, 1 or 3, h, w] in 0…1, to codes, float[b, d]."""

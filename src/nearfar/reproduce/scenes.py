@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, ElementTree, SubElement  # noqa: S405 - only written
+from xml.etree.ElementTree import Element, ElementTree, SubElement
 
 import numpy as np
 import numpy.typing as npt

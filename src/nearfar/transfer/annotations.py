@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree.ElementTree import (  # noqa: S405 - `_NoDoctype` refuses what it warns of
+from xml.etree.ElementTree import (
     Element,
     ParseError,
     TreeBuilder,

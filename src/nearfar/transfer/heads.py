@@ -1,0 +1,92 @@
+"""The fully connected layers of a backbone, made to work on regions and on whole images."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import nn
+
+from nearfar.models.backbones import Backbone
+
+#: The grid that a region is pooled to, that of AlexNet's FC6 in images of 224 pixels.
+GRID = 6
+
+
+def code_size(backbone: Backbone) -> int:
+    """Return the length of the codes of a backbone."""
+    layers = _linear(backbone)
+    return layers[-1].out_features if layers else backbone.channels
+
+
+def region_head(backbone: Backbone) -> nn.Sequential:
+    """Make a network from regions of the feature map, float[b, k, 6, 6], to codes, float[b, d].
+
+    A first layer that was trained on a smaller grid is spread over this one, so that at first it
+    sees in each of its places the mean of those that take its part.
+    """
+    linear = _linear(backbone)
+    if not linear:
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    # Pooling to the grid is the business of the pooling of regions.
+    behind = list(backbone.head)[list(backbone.head).index(linear[0]) :]
+    first, *rest = copy.deepcopy(behind)
+    return nn.Sequential(nn.Flatten(), _spread(first, backbone.channels), *rest)
+
+
+def convolutional_head(backbone: Backbone) -> nn.Sequential:
+    """Make a network of the head's weights from feature maps of any size to maps of codes.
+
+    A linear layer becomes a convolution [1]_; pooling to a fixed size is left out.
+
+    References
+    ----------
+    .. [1] J. Long, E. Shelhamer, T. Darrell, "Fully convolutional networks for semantic
+       segmentation", CVPR 2015.
+    """
+    layers, grid = list[nn.Module](), (1, 1)
+    for layer in backbone.head:
+        if isinstance(layer, nn.AdaptiveAvgPool2d):
+            grid = _pair(layer.output_size)
+        elif isinstance(layer, nn.Linear):
+            layers.append(_convolution(layer, grid))
+            grid = (1, 1)
+        elif not isinstance(layer, nn.Flatten):
+            layers.append(copy.deepcopy(layer))
+    return nn.Sequential(*layers)
+
+
+def _linear(backbone: Backbone) -> list[nn.Linear]:
+    return [layer for layer in backbone.head if isinstance(layer, nn.Linear)]
+
+
+@torch.no_grad()
+def _spread(layer: nn.Linear, channels: int) -> nn.Linear:
+    """The layer for a grid of 6×6 places, each of which gets its part of the weights."""
+    side = math.isqrt(layer.in_features // channels)
+    weight = layer.weight.view(layer.out_features, channels, side, side)
+    places = torch.arange(GRID) * side // GRID
+    spread = weight[:, :, places][:, :, :, places]
+    shares = torch.bincount(places, minlength=side).float()
+    spread = spread / (shares[places].view(-1, 1) * shares[places])
+    made = nn.Linear(channels * GRID**2, layer.out_features)
+    made.weight.copy_(spread.flatten(1))
+    made.bias.copy_(layer.bias)
+    return made
+
+
+@torch.no_grad()
+def _convolution(layer: nn.Linear, grid: tuple[int, int]) -> nn.Conv2d:
+    """The layer as a convolution over windows of a grid."""
+    channels = layer.in_features // math.prod(grid)
+    made = nn.Conv2d(channels, layer.out_features, grid, padding="same")
+    made.weight.copy_(layer.weight.view(layer.out_features, channels, *grid))
+    if made.bias is not None:
+        made.bias.copy_(layer.bias)
+    return made
+
+
+def _pair(size: int | tuple[int | None, ...] | None) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size or (1, 1)
+    return int(height or 1), int(width or 1)

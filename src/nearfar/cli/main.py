@@ -26,6 +26,7 @@ from nearfar.cli.reconstruct import reconstruct
 from nearfar.cli.report import report
 from nearfar.cli.reproduce import reproduce
 from nearfar.cli.train import train
+from nearfar.cli.transfer import transfer
 from nearfar.errors import NearfarError
 from nearfar.training.recipes import RECIPES
 
@@ -66,6 +67,7 @@ for command in (
 ):
     app.command(command)
 app.command(anomaly)
+app.command(transfer)
 app.command(reproduce)
 
 

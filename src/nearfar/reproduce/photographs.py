@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from nearfar.data import Images, Subset, open_images, require_labels
+from nearfar.data.labels import hold_out
 from nearfar.data.named import default_data_root
 from nearfar.progress import Track, silent
 
@@ -16,7 +16,6 @@ FOLDER = Path("caltech101", "101_ObjectCategories")
 SIZE, QUICK_SIZE = 64, 32
 #: Every so many images, if quick.
 QUICK_EVERY = 4
-TESTED = 0.2
 
 
 def of_classes(
@@ -38,10 +37,5 @@ def of_classes(
 
 def split(images: Images, seed: int) -> tuple[Images, Images]:
     """Hold out a fifth of each class."""
-    train, test = train_test_split(
-        np.arange(len(images)),
-        test_size=TESTED,
-        stratify=require_labels(images),
-        random_state=seed,
-    )
+    train, test = hold_out(images, seed)
     return Subset(images, train), Subset(images, test)

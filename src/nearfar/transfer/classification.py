@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,20 +14,20 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
-from nearfar.data import Images, to_unit
-from nearfar.data.folders import FolderImages
+from nearfar.data import to_unit
 from nearfar.models import apply_to_all
 from nearfar.models.backbones import Backbone
 from nearfar.progress import Track, silent
-from nearfar.transfer.annotations import presence
-from nearfar.transfer.devkit import IMAGES, Devkit
 from nearfar.transfer.heads import code_size
-from nearfar.transfer.metrics import Points, classification_ap
+from nearfar.transfer.labeled import Labeled
+from nearfar.transfer.metrics import classification_ap
 from nearfar.transfer.schedule import Schedule, fit
 
 Protocol = Literal["linear", "fc", "all"]
 #: By what is trained: a linear layer on the codes; the fully connected layers; everything.
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+
+SCHEDULE = Schedule(steps=3000, batch_size=64)
 
 #: Inverse strength of the linear classifier's regularization, on standardized codes.
 LINEAR_C = 0.01
@@ -37,52 +35,6 @@ LINEAR_ITERATIONS = 1000
 DROPOUT = 0.5
 #: An image is shifted by up to so much of its side.
 SHIFT = 1 / 8
-
-
-@dataclass(frozen=True)
-class Labeled:
-    """Images with what they show.
-
-    Parameters
-    ----------
-    images : Images
-        n of them.
-    seen : int8[n, k]
-        1 if a class is seen, −1 if not, 0 if that is not to be judged.
-    classes : sequence of str
-        Their names.
-    single : bool
-        Whether each image shows exactly one of them.
-    """
-
-    images: Images
-    seen: npt.NDArray[np.int8]
-    classes: Sequence[str]
-    single: bool
-
-
-def labeled_folder(images: Images, labels: npt.NDArray[np.int64]) -> Labeled:
-    """Say of images with one label each what they show."""
-    classes = images.classes or [str(label) for label in range(int(labels.max()) + 1)]
-    seen = np.where(labels[:, None] == np.arange(len(classes)), 1, -1).astype(np.int8)
-    return Labeled(images, seen, classes, single=True)
-
-
-def labeled_devkit(devkit: Devkit, split: str, size: int, track: Track = silent) -> Labeled:
-    """Read the images of a split, and which classes they show.
-
-    Raises
-    ------
-    NearfarError
-        If something in the devkit cannot be used.
-    """
-    names = devkit.split("Main", split)
-    seen = presence(devkit, split, names)
-    files = [devkit.image(name).name for name in names]
-    images = FolderImages(
-        devkit.root / IMAGES, files, size=size, channels=3, strict=True, progress=track
-    )
-    return Labeled(images, seen, devkit.classes, single=False)
 
 
 def classify(
@@ -129,14 +81,14 @@ def classify(
     return found.numpy()
 
 
-def accuracy(scores: npt.NDArray[np.float32], test: Labeled) -> float:
-    """Return the share of images, 0…1, whose surest class is theirs."""
-    return float((scores.argmax(1) == test.seen.argmax(1)).mean())
-
-
-def mean_ap(scores: npt.NDArray[np.float32], test: Labeled, points: Points) -> float:
-    """Return the mean over classes, 0…1, of the average precision; of those seen at all."""
-    return float(np.nanmean(classification_ap(scores, test.seen, points)))
+def judge(scores: npt.NDArray[np.float32], test: Labeled) -> dict[str, float]:
+    """Return shares, 0…1: the accuracy, or of several classes an image their mean AP."""
+    if test.single:
+        return {"accuracy": float((scores.argmax(1) == test.seen.argmax(1)).mean())}
+    return {
+        "mAP, 11 points": float(np.nanmean(classification_ap(scores, test.seen, "11"))),
+        "mAP, all points": float(np.nanmean(classification_ap(scores, test.seen, "all"))),
+    }
 
 
 class _Classifier(nn.Module):
@@ -185,7 +137,7 @@ def _loss(logits: Tensor, seen: Tensor, single: bool) -> Tensor:
         return nn.functional.cross_entropy(logits, seen.argmax(1))
     each = binary_cross_entropy_with_logits(logits, (seen > 0).to(logits), reduction="none")
     judged = seen != 0
-    return (each * judged).sum() / judged.sum().clamp_min(1) 
+    return (each * judged).sum() / judged.sum().clamp_min(1)
 
 
 def _fit_linear(
@@ -197,7 +149,9 @@ def _fit_linear(
         for each in (train, test)
     )
 
-    def fitted(rows: npt.NDArray[np.bool_], labels: npt.NDArray[np.int8]) -> npt.NDArray[np.float32]:
+    def fitted(
+        rows: npt.NDArray[np.bool_], labels: npt.NDArray[np.int8]
+    ) -> npt.NDArray[np.float32]:
         regression = LogisticRegression(C=LINEAR_C, max_iter=LINEAR_ITERATIONS)
         model = make_pipeline(StandardScaler(), regression).fit(codes[rows], labels[rows])
         return np.asarray(model.decision_function(others), np.float32)

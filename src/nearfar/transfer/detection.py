@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,9 +25,13 @@ from nearfar.transfer.annotations import Objects, read_objects
 from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.heads import GRID, code_size, region_head
 from nearfar.transfer.metrics import Detections
-from nearfar.transfer.proposals import Boxes
+from nearfar.transfer.proposals import Boxes, propose
 from nearfar.transfer.scenes import read_scaled, stack
 from nearfar.transfer.schedule import Schedule, fit
+
+#: Shorter side of the images, in pixels; Fast R-CNN's.
+SIZE = 600
+SCHEDULE = Schedule(steps=20_000, batch_size=2, lr=1e-4)
 
 #: Boxes are objects from this overlap on, and background below; as many as this an image are
 #: learned from, a quarter of them objects.
@@ -63,9 +68,19 @@ class Scenes:
     size: int
 
 
-def read_all_objects(devkit: Devkit, names: Sequence[str]) -> list[Objects]:
-    """Read the objects in all images, so that whatever cannot be used is told at once."""
-    return [read_objects(devkit, name) for name in names]
+def open_scenes(
+    devkit: Devkit, split: str, size: int, proposals: Path, track: Track = silent
+) -> Scenes:
+    """Read the objects in all images of a split, and find their proposals or read them too.
+
+    Raises
+    ------
+    NearfarError
+        If something in the devkit cannot be used, or see `nearfar.transfer.proposals.propose`.
+    """
+    names = devkit.split("Main", split)
+    objects = [read_objects(devkit, name) for name in track(names, "checking", len(names))]
+    return Scenes(devkit, names, objects, propose(devkit, names, proposals, track), size)
 
 
 class FastRCNN(nn.Module):
@@ -115,7 +130,9 @@ class FastRCNN(nn.Module):
         """
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         maps = {"map": self.backbone.feature_map(stack(list(images), GROUND))}
-        found, losses = self.regions(maps, list(boxes), sizes, None if truth is None else list(truth))
+        found, losses = self.regions(
+            maps, list(boxes), sizes, None if truth is None else list(truth)
+        )
         return found, losses
 
 

@@ -30,9 +30,9 @@ def region_head(backbone: Backbone) -> nn.Sequential:
     if not linear:
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     # Pooling to the grid is the business of the pooling of regions.
-    behind = list(backbone.head)[list(backbone.head).index(linear[0]) :]
-    first, *rest = copy.deepcopy(behind)
-    return nn.Sequential(nn.Flatten(), _spread(first, backbone.channels), *rest)
+    layers = list(backbone.head.children())
+    _, *rest = copy.deepcopy(layers[layers.index(linear[0]) :])
+    return nn.Sequential(nn.Flatten(), _spread(linear[0], backbone.channels), *rest)
 
 
 def convolutional_head(backbone: Backbone) -> nn.Sequential:
@@ -46,7 +46,7 @@ def convolutional_head(backbone: Backbone) -> nn.Sequential:
        segmentation", CVPR 2015.
     """
     layers, grid = list[nn.Module](), (1, 1)
-    for layer in backbone.head:
+    for layer in backbone.head.children():
         if isinstance(layer, nn.AdaptiveAvgPool2d):
             grid = _pair(layer.output_size)
         elif isinstance(layer, nn.Linear):
@@ -58,7 +58,7 @@ def convolutional_head(backbone: Backbone) -> nn.Sequential:
 
 
 def _linear(backbone: Backbone) -> list[nn.Linear]:
-    return [layer for layer in backbone.head if isinstance(layer, nn.Linear)]
+    return [layer for layer in backbone.head.children() if isinstance(layer, nn.Linear)]
 
 
 @torch.no_grad()

@@ -91,9 +91,7 @@ def _patches(
     each = math.ceil(count / len(inputs))
     found = []
     for image in inputs:
-        windows = unfold(
-            image, layer.kernel_size, layer.dilation, layer.padding, layer.stride
-        ).T
+        windows = unfold(image, layer.kernel_size, layer.dilation, layer.padding, layer.stride).T
         found.append(windows[torch.randperm(len(windows), generator=generator)[:each]])
     return torch.cat(found)
 

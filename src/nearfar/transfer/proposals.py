@@ -20,7 +20,7 @@ from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.scenes import read_scaled
 
 #: The search takes images whose shorter side is this: larger ones take seconds each.
-SIDE = 240
+SIDE = 320
 #: Boxes with a shorter side, in the pixels searched in, are left out.
 SMALLEST = 8
 MOST = 2000
@@ -73,4 +73,4 @@ def _search(devkit: Devkit, name: str) -> Boxes:
     if len(found) > MOST:
         found = found[np.sort(np.random.default_rng(0).permutation(len(found))[:MOST])]
     found[:, 2:] += found[:, :2]
-    return found / np.float32(scale)
+    return np.asarray(found / scale, np.float32)

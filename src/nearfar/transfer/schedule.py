@@ -74,9 +74,7 @@ def fit(
         If the loss is no longer finite.
     """
     parameters = [each for each in network.parameters() if each.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=schedule.lr, weight_decay=schedule.weight_decay
-    )
+    optimizer = torch.optim.AdamW(parameters, lr=schedule.lr, weight_decay=schedule.weight_decay)
     network.train()
     with torch.random.fork_rng():
         torch.manual_seed(schedule.seed)

@@ -33,7 +33,11 @@ Stride = Literal[32, 16, 8]
 #: How many finer maps each kind adds to the coarsest.
 SKIPS: dict[Stride, int] = {32: 0, 16: 1, 8: 2}
 
+#: Shorter side of the images, in pixels.
+SIZE = 320
+SCHEDULE = Schedule(steps=10_000, batch_size=8)
 DROPOUT = 0.5
+#: What lies around smaller images: about ImageNet's mean.
 GROUND = 0.45
 
 
@@ -53,10 +57,19 @@ class Masked:
     names: Sequence[str]
     size: int
 
-    def check(self, track: Track = silent) -> None:
-        """Read all masks, so that whatever cannot be used is told at once."""
-        for name in track(self.names, "checking", len(self.names)):
-            read_mask(self.devkit, name)
+
+def open_masked(devkit: Devkit, split: str, size: int, track: Track = silent) -> Masked:
+    """Read all masks of a split once, so that whatever cannot be used is told before training.
+
+    Raises
+    ------
+    NearfarError
+        If something in the devkit cannot be used.
+    """
+    names = devkit.split("Segmentation", split)
+    for name in track(names, "checking", len(names)):
+        read_mask(devkit, name)
+    return Masked(devkit, names, size)
 
 
 class FCN(nn.Module):

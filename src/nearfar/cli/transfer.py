@@ -1,0 +1,312 @@
+"""``nearfar transfer``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Group, Parameter
+from cyclopts.validators import Number
+
+from nearfar.cli.options import DATA_HELP, Seed, bars
+
+if TYPE_CHECKING:
+    import torch
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from nearfar.data import Images
+    from nearfar.models import Architecture, Backbone
+    from nearfar.progress import Bars
+    from nearfar.transfer.schedule import Schedule
+
+transfer = App(
+    name="transfer",
+    help=(
+        "Fine-tune what was learned for a task with labels.\n\n"
+        "The same commands and schedules take a run, published weights, or none at all."
+    ),
+)
+
+Weights = Annotated[
+    str,
+    Parameter(
+        help="A run trained with --backbone; a .safetensors file of torchvision's AlexNet, "
+        "ResNet-18 or ResNet-50; the name of such weights, as AlexNet_Weights.IMAGENET1K_V1; "
+        "random; or kmeans."
+    ),
+]
+VOC_HELP = "A VOC devkit: the folder with JPEGImages in it, as VOCdevkit/VOC2007."
+Voc = Annotated[Path, Parameter(help=VOC_HELP)]
+#: How many images the k-means initialization looks at.
+SAMPLE = 500
+
+
+@Parameter(name="*", group=Group("Training", sort_key=1))
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What all tasks take; the defaults of the first five differ by task."""
+
+    size: Annotated[int | None, Parameter(validator=Number(gte=16))] = None
+    "Side that images are scaled to in pixels, the shorter one where they keep their shape."
+    steps: int | None = None
+    "How many batches to learn from."
+    batch_size: int | None = None
+    "Images in each."
+    lr: float | None = None
+    "AdamW's learning rate at its peak; it rises and falls in one cycle."
+    weight_decay: float | None = None
+    "Of AdamW."
+    like: Path | None = None
+    "A run whose network random and kmeans take; torchvision's AlexNet if not given."
+    seed: Seed = 0
+    device: str = "auto"
+    overwrite: bool = False
+    "Replace what is there already."
+
+
+@transfer.command
+def classify(
+    weights: Weights,
+    data: Annotated[str, Parameter(help=f"{VOC_HELP} Or: {DATA_HELP}")],
+    *,
+    out: Path,
+    protocols: tuple[Literal["linear", "fc", "all"], ...] = ("linear", "fc", "all"),
+    splits: tuple[str, str] = ("trainval", "test"),
+    test: str | None = None,
+    labels_per_class: int | None = None,
+    data_root: Path | None = None,
+    options: Options = Options(),
+) -> None:
+    """Learn which classes an image shows.
+
+    Of a VOC devkit an image may show several; mAP is by the official rules. Elsewhere it has one
+    label, its sub-folder.
+
+    **For example**
+
+        nearfar transfer classify run VOCdevkit/VOC2007 --out classified
+        nearfar transfer classify run photos --labels-per-class 5 --out few
+        nearfar transfer classify random photos --like run --out baseline
+
+    Parameters
+    ----------
+    out
+        The folder to write to.
+    protocols
+        What is trained: a linear layer on the codes (linear), all fully connected layers (fc), or
+        everything (all).
+    splits
+        TRAIN TEST, of a devkit.
+    test
+        Other data to test on, if not of a devkit; a fifth of each class if not given.
+    labels_per_class
+        Learn from so many images of each class only, if not of a devkit.
+    data_root
+        Folder of the named data sets; NEARFAR_DATA if not given.
+    """
+    from nearfar.report.transfer import draw_surest
+    from nearfar.transfer import classification as task
+    from nearfar.transfer.devkit import IMAGES, Devkit
+    from nearfar.transfer.labeled import open_multiple, open_single
+
+    work = _Work.begin(weights, out, options, task.SCHEDULE)
+    size, track = options.size or max(work.architecture.shape[1:]), work.track
+    if (Path(data) / IMAGES).is_dir():
+        devkit = Devkit.open(Path(data))
+        train, tested = (open_multiple(devkit, split, size, track) for split in splits)
+    else:
+        train, tested = open_single(
+            data,
+            test,
+            size=size,
+            data_root=data_root,
+            labels_per_class=labels_per_class,
+            seed=options.seed,
+            track=track,
+        )
+    backbone = work.backbone(lambda: _sample(train.images))
+    rows: dict[str, dict[str, float]] = {}
+    for protocol in protocols:
+        scores = task.classify(
+            backbone, train, tested, protocol, work.schedule, device=work.device, track=track
+        )
+        rows[protocol] = task.judge(scores, tested)
+    notes = [
+        f"{len(train.images):,} images of {train.images.name} to learn from, "
+        f"{len(tested.images):,} of {tested.images.name} to test on, {size} pixels a side."
+    ]
+    work.write("classify", rows, {"data": data, "size": size}, notes, draw_surest(tested, scores))
+
+
+@transfer.command
+def detect(
+    weights: Weights,
+    data: Voc,
+    *,
+    out: Path,
+    splits: tuple[str, str] = ("trainval", "test"),
+    proposals: Path | None = None,
+    options: Options = Options(),
+) -> None:
+    """Learn to find objects, by Fast R-CNN (needs nearfar[detection]).
+
+    **For example**
+
+        nearfar transfer detect run VOCdevkit/VOC2007 --out detected --proposals proposals
+
+    Parameters
+    ----------
+    out
+        The folder to write to.
+    splits
+        TRAIN TEST.
+    proposals
+        The folder to keep the boxes of selective search in, which takes a second an image; in
+        --out if not given.
+    """
+    from nearfar.report.transfer import draw_detections, with_mean
+    from nearfar.transfer import detection as task
+    from nearfar.transfer.devkit import Devkit
+    from nearfar.transfer.labeled import devkit_images
+    from nearfar.transfer.metrics import detection_ap
+
+    work = _Work.begin(weights, out, options, task.SCHEDULE)
+    devkit, size = Devkit.open(data), options.size or task.SIZE
+    folder = proposals or out / "proposals"
+    train, test = (task.open_scenes(devkit, split, size, folder, work.track) for split in splits)
+    some = train.names[:SAMPLE]
+    backbone = work.backbone(lambda: _sample(devkit_images(devkit, some, size)))
+    network = task.train_detector(
+        backbone, train, work.schedule, device=work.device, track=work.track
+    )
+    found = task.detect(network, test, device=work.device, track=work.track)
+    columns = {
+        f"AP, {points} points": detection_ap(found, test.objects, len(devkit.classes), points)
+        for points in ("11", "all")
+    }
+    notes = [
+        f"{len(train.names):,} images to learn from, {len(test.names):,} to test on, of {data}; "
+        f"{size} pixels on the shorter side."
+    ]
+    figure = draw_detections(devkit, test.names, test.objects, found)
+    rows = with_mean(devkit.classes, columns)
+    work.write("detect", rows, {"data": str(data), "size": size, "splits": splits}, notes, figure)
+
+
+@transfer.command
+def segment(
+    weights: Weights,
+    data: Voc,
+    *,
+    out: Path,
+    splits: tuple[str, str] = ("train", "val"),
+    fcn: Literal[32, 16, 8] = 32,
+    options: Options = Options(),
+) -> None:
+    """Learn to say of each pixel what it shows, by a fully convolutional network (FCN).
+
+    **For example**
+
+        nearfar transfer segment run VOCdevkit/VOC2012 --out segmented
+        nearfar transfer segment run camvid --splits train test --fcn 8 --out segmented
+
+    Parameters
+    ----------
+    out
+        The folder to write to.
+    splits
+        TRAIN TEST.
+    fcn
+        FCN-32s, FCN-16s or FCN-8s: the last two take finer feature maps, too.
+    """
+    from itertools import islice
+
+    from nearfar.report.transfer import SHOWN, draw_masks, with_mean
+    from nearfar.transfer import segmentation as task
+    from nearfar.transfer.devkit import Devkit
+    from nearfar.transfer.labeled import devkit_images
+
+    work = _Work.begin(weights, out, options, task.SCHEDULE)
+    devkit, size = Devkit.open(data), options.size or task.SIZE
+    train, test = (task.open_masked(devkit, split, size, work.track) for split in splits)
+    some = train.names[:SAMPLE]
+    backbone = work.backbone(lambda: _sample(devkit_images(devkit, some, size)))
+    network = task.train_segmenter(
+        backbone, train, fcn, work.schedule, device=work.device, track=work.track
+    )
+    counts = task.overlap(network, test, device=work.device, track=work.track)
+    pairs = list(islice(task.segment(network, test, device=work.device), SHOWN))
+    notes = [
+        f"FCN-{fcn}s. {len(train.names):,} images to learn from, {len(test.names):,} to test on, "
+        f"of {data}; {size} pixels on the shorter side. Judged at the size of the files."
+    ]
+    rows = with_mean(devkit.mask_classes, {"IoU": counts.iou()})
+    settings = {"data": str(data), "size": size, "splits": splits, "fcn": fcn}
+    work.write("segment", rows, settings, notes, draw_masks(devkit, test.names[:SHOWN], pairs))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all tasks do before and after their own."""
+
+    weights: str
+    out: Path
+    options: Options
+    architecture: Architecture
+    schedule: Schedule
+    device: torch.device
+    track: Bars
+
+    @classmethod
+    def begin(cls, weights: str, out: Path, options: Options, usual: Schedule) -> _Work:
+        """Check what can be checked before anything is read."""
+        from nearfar.files import claim_output
+        from nearfar.models import resolve_device
+        from nearfar.transfer.weights import describe
+
+        claim_output(out, overwrite=options.overwrite, folder=True)
+        names = ("steps", "batch_size", "lr", "weight_decay")
+        given = {name: getattr(options, name) for name in names}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return cls(
+            weights,
+            out,
+            options,
+            describe(weights, options.like),
+            replace(usual, **chosen, seed=options.seed),
+            resolve_device(options.device),
+            bars(),
+        )
+
+    def backbone(self, sample: Callable[[], Tensor]) -> Backbone:
+        """Make the backbone; k-means takes the sample."""
+        from nearfar.transfer.weights import open_backbone
+
+        return open_backbone(
+            self.weights, like=self.options.like, sample=sample, seed=self.options.seed
+        )
+
+    def write(
+        self,
+        task: str,
+        rows: Mapping[str, Mapping[str, float]],
+        settings: Mapping[str, Any],
+        notes: Sequence[str],
+        figure: Figure,
+    ) -> None:
+        """Write and print the table."""
+        from nearfar.report.transfer import write_transfer
+
+        settings = {"weights": self.weights, "schedule": asdict(self.schedule), **settings}
+        print(write_transfer(self.out, task, rows, settings, notes, figure))
+        print(f"this table, its figure and the numbers are in {self.out}")
+
+
+def _sample(images: Images) -> Tensor:
+    """Some images for the k-means initialization, float[b, 3, h, w]."""
+    from nearfar.data import to_unit
+
+    return to_unit(images.__getitems__(range(min(SAMPLE, len(images)))))

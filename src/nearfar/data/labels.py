@@ -1,0 +1,57 @@
+"""Labeled images to learn from, and others with the same classes to test on."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import train_test_split
+
+from nearfar.data.images import Images
+from nearfar.data.sources import require_labels
+from nearfar.errors import NearfarError
+
+#: The share of images of each class that is held out, if no test images are given.
+HOLDOUT = 0.2
+
+Rows = npt.NDArray[np.int64]
+
+
+def hold_out(images: Images, seed: int) -> tuple[Rows, Rows]:
+    """Split the rows of labeled images: all but a fifth of each class, and that fifth.
+
+    Raises
+    ------
+    NearfarError
+        If there are too few, or no labels.
+    """
+    labels = require_labels(images)
+    try:
+        train, test = train_test_split(
+            np.arange(len(labels)), test_size=HOLDOUT, stratify=labels, random_state=seed
+        )
+    except ValueError as error:
+        raise NearfarError(
+            f"{images.name!r} is too small to hold out a fifth of each class: give test images"
+        ) from error
+    return train, test
+
+
+def labels_like(images: Images, like: Images) -> Rows:
+    """Return labels numbered as those of `like`, whose classes may be others or in other places.
+
+    Raises
+    ------
+    NearfarError
+        If there are no labels, or a class that `like` has not.
+    """
+    labels = require_labels(images)
+    if images.classes is None or like.classes is None or images.classes == like.classes:
+        return labels
+    numbers = {name: number for number, name in enumerate(like.classes)}
+    unknown = [name for name in images.classes if name not in numbers]
+    if unknown:
+        raise NearfarError(
+            f"{images.name!r} has the class {unknown[0]!r}, which {like.name!r} has not: "
+            "expected the same classes"
+        )
+    return np.array([numbers[name] for name in images.classes])[labels]

@@ -1,0 +1,114 @@
+"""How well a network does on a task that it was transferred to: a table, and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from nearfar.data import Images, to_unit
+from nearfar.evaluation.table import BLANK, markdown_table
+from nearfar.files import atomic_path, write_json
+from nearfar.report.figures import comparison, save_figure
+from nearfar.report.figures.scenes import Drawn, detections, masks
+from nearfar.transfer.annotations import Objects
+from nearfar.transfer.devkit import Devkit
+from nearfar.transfer.labeled import Labeled
+from nearfar.transfer.metrics import Detections
+from nearfar.transfer.scenes import read_scaled
+
+#: The shorter side of pictures, in pixels.
+SIDE = 300
+SHOWN = 4
+#: Detections that are drawn are at least so sure.
+SURE = 0.5
+
+
+def write_transfer(
+    folder: Path,
+    task: str,
+    rows: Mapping[str, Mapping[str, float]],
+    settings: Mapping[str, Any],
+    notes: Sequence[str],
+    figure: Figure,
+) -> str:
+    """Write what was measured as `TASK.json`, `.md` and `.png`; return the table as Markdown.
+
+    Parameters
+    ----------
+    rows : mapping of str to mapping of str to float
+        Shares, 0…1 or NaN, by row and title of the column.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    titles = list(next(iter(rows.values())))
+    text = markdown_table(
+        ["", *titles],
+        [[name, *(_percent(row[title]) for title in titles)] for name, row in rows.items()],
+        [*notes, f"{settings['weights']}, seed {settings['schedule']['seed']}, one run; in %."],
+    )
+    scores = {
+        name: {title: None if np.isnan(value) else value for title, value in row.items()}
+        for name, row in rows.items()
+    }
+    write_json(folder / f"{task}.json", {"task": task, "scores": scores, "settings": settings})
+    with atomic_path(folder / f"{task}.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    with atomic_path(folder / f"{task}.png") as temporary:
+        save_figure(figure, temporary)
+    return text
+
+
+def with_mean(names: Sequence[str], columns: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Return rows of a value for each class, and their mean over the classes that have one."""
+    rows = {
+        name: {title: float(values[row]) for title, values in columns.items()}
+        for row, name in enumerate(names)
+    }
+    return {**rows, "mean": {title: float(np.nanmean(each)) for title, each in columns.items()}}
+
+
+def draw_detections(
+    devkit: Devkit, names: Sequence[str], truth: Sequence[Objects], found: Sequence[Detections]
+) -> Figure:
+    """Draw the first images with what is there, and what was surely found."""
+    images, real, made = [], [], []
+    for name, objects, each in list(zip(names, truth, found, strict=True))[:SHOWN]:
+        pixels, scale = _pixels(devkit, name)
+        images.append(pixels)
+        real.append(Drawn(objects.boxes * scale, objects.labels))
+        sure = each.scores >= SURE
+        made.append(Drawn(each.boxes[sure] * scale, each.labels[sure]))
+    return detections(images, real, made, devkit.classes)
+
+
+def draw_masks(devkit: Devkit, names: Sequence[str], pairs: Sequence[tuple[Any, Any]]) -> Figure:
+    """Draw images beside their true and their predicted masks."""
+    images = [_pixels(devkit, name)[0] for name in names]
+    truth, found = zip(*pairs, strict=True)
+    return masks(images, truth, found, devkit.mask_classes)
+
+
+def draw_surest(test: Labeled, scores: Any) -> Figure:
+    """Draw, for each class, the test images that look most like it."""
+    rows = {}
+    for column, name in enumerate(test.classes):
+        best = np.argsort(-scores[:, column], kind="stable")[: 2 * SHOWN]
+        rows[name] = _unit(test.images, best.tolist())
+    return comparison(rows)
+
+
+def _unit(images: Images, rows: list[int]) -> Any:
+    return to_unit(images.__getitems__(rows)).numpy()
+
+
+def _pixels(devkit: Devkit, name: str) -> tuple[Any, float]:
+    """An image for a picture, uint8[h, w, 3], and how many times its true size that is."""
+    image, scale = read_scaled(devkit, name, SIDE)
+    return (image * 255).byte().permute(1, 2, 0).numpy(), scale
+
+
+def _percent(value: float) -> str:
+    return BLANK if np.isnan(value) else f"{100 * value:.1f}"

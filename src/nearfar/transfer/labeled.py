@@ -1,0 +1,138 @@
+"""Images with the classes that they show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from nearfar.data import Images, Subset, open_images, require_labels
+from nearfar.data.folders import FolderImages
+from nearfar.data.labels import hold_out, labels_like
+from nearfar.errors import NearfarError
+from nearfar.progress import Track, silent
+from nearfar.transfer.annotations import presence
+from nearfar.transfer.devkit import IMAGES, Devkit
+
+Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Labeled:
+    """Images with what they show.
+
+    Parameters
+    ----------
+    images : Images
+        n of them.
+    seen : int8[n, k]
+        1 if a class is seen, −1 if not, 0 if that is not to be judged.
+    classes : sequence of str
+        Their names.
+    single : bool
+        Whether each image shows exactly one of them.
+    """
+
+    images: Images
+    seen: npt.NDArray[np.int8]
+    classes: Sequence[str]
+    single: bool
+
+
+def single(images: Images, labels: Numbers, rows: Numbers) -> Labeled:
+    """Say what some rows of images show that have one label each."""
+    classes = images.classes or [str(label) for label in range(int(labels.max()) + 1)]
+    seen = np.where(labels[rows, None] == np.arange(len(classes)), 1, -1).astype(np.int8)
+    return Labeled(Subset(images, rows), seen, classes, single=True)
+
+
+def open_single(
+    data: str,
+    test: str | None = None,
+    *,
+    size: int,
+    data_root: Path | None = None,
+    labels_per_class: int | None = None,
+    seed: int = 0,
+    track: Track = silent,
+) -> tuple[Labeled, Labeled]:
+    """Open images with one label each, to learn from and to test on.
+
+    Parameters
+    ----------
+    data, test : str
+        See `nearfar.data.open_images`; a fifth of each class of `data` is held out if there is no
+        `test`.
+    size : int
+        Side in pixels.
+    labels_per_class : int, optional
+        Learn from so many images of each class only.
+    seed : int
+        Of what is held out and chosen.
+
+    Raises
+    ------
+    NearfarError
+        If the data cannot be used, have no labels, or the classes of both do not fit together.
+    """
+    images = open_images(data, data_root=data_root, size=size, channels=3, progress=track)
+    labels = require_labels(images)
+    if test is None:
+        rows, others = hold_out(images, seed)
+        tested = single(images, labels, others)
+    else:
+        found = open_images(test, data_root=data_root, size=size, channels=3, progress=track)
+        numbers, rows = labels_like(found, images), np.arange(len(images))
+        found.classes = images.classes
+        tested = single(found, numbers, np.arange(len(found)))
+    if labels_per_class is not None:
+        rows = few(labels, rows, labels_per_class, seed)
+    return single(images, labels, rows), tested
+
+
+def few(labels: Numbers, rows: Numbers, count: int, seed: int) -> Numbers:
+    """Choose so many of the rows of each class by chance, or all where there are fewer.
+
+    Raises
+    ------
+    NearfarError
+        If `count` is less than 1.
+    """
+    if count < 1:
+        raise NearfarError(f"labels_per_class={count}: expected at least 1")
+    shuffled = np.random.default_rng(seed).permutation(rows)
+    chosen = [shuffled[labels[shuffled] == label][:count] for label in np.unique(labels)]
+    return np.sort(np.concatenate(chosen))
+
+
+def open_multiple(devkit: Devkit, split: str, size: int, track: Track = silent) -> Labeled:
+    """Open the images of a split of a devkit, with all classes that they show.
+
+    Raises
+    ------
+    NearfarError
+        If something in the devkit cannot be used.
+    """
+    names = devkit.split("Main", split)
+    seen = presence(devkit, split, names)
+    images = devkit_images(devkit, names, size, track)
+    return Labeled(images, seen, devkit.classes, single=False)
+
+
+def devkit_images(
+    devkit: Devkit, names: Sequence[str], size: int, track: Track = silent
+) -> FolderImages:
+    """Open images of a devkit as squares."""
+    files = [devkit.image(name).name for name in names]
+    return FolderImages(
+        devkit.root / IMAGES,
+        files,
+        name=str(devkit.root),
+        size=size,
+        channels=3,
+        strict=True,
+        progress=track,
+    )

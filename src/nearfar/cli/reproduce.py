@@ -66,6 +66,30 @@ def table1(
 
 
 @reproduce.command
+def table2(*, options: Options, epochs: int | None = None, rows: tuple[str, ...] = ()) -> None:
+    """Pre-train AlexNet without labels, and transfer it to other tasks (Table 2).
+
+    Classification, detection and segmentation, of the data sets that are at hand (detection needs
+    nearfar[detection]).
+
+    **For example**
+
+        nearfar reproduce table2 --data-root data --out table2
+        nearfar reproduce table2 --out quick --quick --rows random NRE
+
+    Parameters
+    ----------
+    epochs
+        Epochs of pre-training in all; 6 if not given, 2 with --quick.
+    rows
+        Some of the rows: random, kmeans, autoencoder, NRE, nearfar; all if not given.
+    """
+    from nearfar.reproduce.table2 import table2
+
+    _run(table2, options, epochs=epochs, rows=rows)
+
+
+@reproduce.command
 def table3(*, options: Options, rows: tuple[str, ...] = ()) -> None:
     """Attack a classifier of digits behind reconstructions, under four threat models (Table 3).
 

@@ -15,10 +15,10 @@ from xml.etree.ElementTree import (
 import numpy as np
 import numpy.typing as npt
 
-from nearfar.data.decoding import UnreadableError, read_header
 from nearfar.data.reasons import reason
 from nearfar.errors import NearfarError
 from nearfar.transfer.devkit import Devkit, read_lines
+from nearfar.transfer.scenes import true_size
 
 #: Bytes; those of VOC have a few thousand.
 LARGEST = 8 * 2**20
@@ -59,10 +59,7 @@ def read_objects(devkit: Devkit, name: str) -> Objects:
     """
     path = devkit.annotation(name)
     found = _parse(path).findall("object")
-    try:
-        height, width = read_header(devkit.image(name)).size
-    except UnreadableError as error:
-        raise NearfarError(f"{str(devkit.image(name))!r} cannot be read ({error})") from error
+    height, width = true_size(devkit, name)
     corners, labels, difficult = [], [], []
     for item in found:
         kind = (item.findtext("name") or "").strip()

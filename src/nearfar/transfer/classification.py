@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
 from nearfar.data import to_unit
+from nearfar.errors import NearfarError
 from nearfar.models import apply_to_all
 from nearfar.models.backbones import Backbone
 from nearfar.progress import Track, silent
@@ -62,7 +63,13 @@ def classify(
     -------
     float32[n, k]
         The higher, the surer.
+
+    Raises
+    ------
+    NearfarError
+        If the images are too small for the backbone.
     """
+    _check_size(backbone, train)
     backbone = copy.deepcopy(backbone).to(device).eval()
     if protocol == "linear":
         return _fit_linear(backbone, train, test, device, track)
@@ -79,6 +86,17 @@ def classify(
         lambda images: network(images) + network(images.flip(-1)), test.images, device=device
     )
     return found.numpy()
+
+
+@torch.no_grad()
+def _check_size(backbone: Backbone, train: Labeled) -> None:
+    _, height, width = train.images.shape
+    try:
+        copy.deepcopy(backbone).eval()(torch.zeros(1, 3, height, width))
+    except RuntimeError as error:
+        raise NearfarError(
+            f"images of {width}x{height} pixels are too small for this backbone: give a larger size"
+        ) from error
 
 
 def judge(scores: npt.NDArray[np.float32], test: Labeled) -> dict[str, float]:

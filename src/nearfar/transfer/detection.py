@@ -26,7 +26,7 @@ from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.heads import GRID, code_size, region_head
 from nearfar.transfer.metrics import Detections
 from nearfar.transfer.proposals import Boxes, propose
-from nearfar.transfer.scenes import read_scaled, stack
+from nearfar.transfer.scenes import GROUND, read_scaled, stack
 from nearfar.transfer.schedule import Schedule, fit
 
 #: Shorter side of the images, in pixels; Fast R-CNN's.
@@ -41,8 +41,6 @@ SHIFTS = (10.0, 10.0, 5.0, 5.0)
 #: Detections with less are dropped; of those of a class that overlap by more, all but the surest;
 #: of the others all but so many an image.
 LEAST_SCORE, SUPPRESSED, MOST = 0.01, 0.3, 100
-#: What lies around the smaller images of a batch: about ImageNet's mean.
-GROUND = 0.45
 
 
 @dataclass(frozen=True)

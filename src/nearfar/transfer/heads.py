@@ -50,7 +50,7 @@ def convolutional_head(backbone: Backbone) -> nn.Sequential:
         if isinstance(layer, nn.AdaptiveAvgPool2d):
             grid = _pair(layer.output_size)
         elif isinstance(layer, nn.Linear):
-            layers.append(_convolution(layer, grid))
+            layers += [nn.ZeroPad2d(_around(grid)), _convolution(layer, grid)]
             grid = (1, 1)
         elif not isinstance(layer, nn.Flatten):
             layers.append(copy.deepcopy(layer))
@@ -80,11 +80,17 @@ def _spread(layer: nn.Linear, channels: int) -> nn.Linear:
 def _convolution(layer: nn.Linear, grid: tuple[int, int]) -> nn.Conv2d:
     """The layer as a convolution over windows of a grid."""
     channels = layer.in_features // math.prod(grid)
-    made = nn.Conv2d(channels, layer.out_features, grid, padding="same")
+    made = nn.Conv2d(channels, layer.out_features, grid)
     made.weight.copy_(layer.weight.view(layer.out_features, channels, *grid))
-    if made.bias is not None:
-        made.bias.copy_(layer.bias)
+    assert made.bias is not None  # noqa: S101 - for the type alone
+    made.bias.copy_(layer.bias)
     return made
+
+
+def _around(grid: tuple[int, int]) -> tuple[int, int, int, int]:
+    """What has to lie left, right, above and below for as many windows as there were places."""
+    height, width = grid
+    return ((width - 1) // 2, width // 2, (height - 1) // 2, height // 2)
 
 
 def _pair(size: int | tuple[int | None, ...] | None) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 import torch
+from scipy.linalg import eigh
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 from torch.nn.functional import normalize, unfold
@@ -18,7 +19,7 @@ from torch.nn.functional import normalize, unfold
 from nearfar.models.backbones import Backbone
 
 #: Patches that the weights of a layer are learned from, at least, and for each of them.
-PATCHES, PATCHES_A_UNIT = 10_000, 5
+PATCHES, PATCHES_A_UNIT = 5_000, 5
 #: Values in the patches held at once.
 MOST_VALUES = 2**27
 #: What each unit is shifted by to begin mostly active.
@@ -98,10 +99,16 @@ def _patches(
 
 def _centers(patches: Tensor, units: int, seed: int) -> Tensor:
     """The centers of whitened patches on the sphere, as weights for patches as they are."""
-    variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
-    kept = slice(max(0, len(variances) - units), None)
-    scale = (variances[kept].clamp_min(0) + SMALLEST_VARIANCE * variances.max()).rsqrt()
-    whitening = directions[:, kept] * scale
+    size = patches.shape[1]
+    variances, directions = (
+        torch.from_numpy(each).float()
+        for each in eigh(
+            (patches.T @ patches / len(patches)).numpy(),
+            subset_by_index=(max(0, size - units), size - 1),
+        )
+    )
+    floor = SMALLEST_VARIANCE * variances.max().clamp_min(1e-6)
+    whitening = directions * (variances.clamp_min(0) + floor).rsqrt()
     whitened = normalize(patches @ whitening)
     kmeans = MiniBatchKMeans(units, batch_size=4 * units, n_init=1, random_state=seed)
     centers = kmeans.fit(whitened.numpy()).cluster_centers_

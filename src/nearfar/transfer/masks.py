@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from nearfar.data.decoding import UnreadableError, opened, read_header
+from nearfar.data.decoding import UnreadableError, opened
 from nearfar.errors import NearfarError
 from nearfar.transfer.devkit import Devkit
+from nearfar.transfer.scenes import true_size
 
 #: The value of pixels that count neither way.
 IGNORED = 255
@@ -31,9 +32,9 @@ def read_mask(devkit: Devkit, name: str) -> npt.NDArray[np.uint8]:
     try:
         with opened(path) as image:
             mask = _indices(image, path)
-        size = read_header(devkit.image(name)).size
     except UnreadableError as error:
-        raise NearfarError(f"{str(path)!r} or its image cannot be read ({error})") from error
+        raise NearfarError(f"{str(path)!r} cannot be read ({error})") from error
+    size = true_size(devkit, name)
     if mask.shape != size:
         height, width = mask.shape
         raise NearfarError(

@@ -17,9 +17,9 @@ from nearfar.errors import NearfarError, require
 from nearfar.files import atomic_path
 from nearfar.progress import Track, silent
 from nearfar.transfer.devkit import Devkit
-from nearfar.transfer.scenes import read_scaled
+from nearfar.transfer.scenes import read_scaled, true_size
 
-#: The search takes images whose shorter side is this: larger ones take seconds each.
+#: Images whose shorter side is longer are searched at this size: larger ones take seconds each.
 SIDE = 320
 #: Boxes with a shorter side, in the pixels searched in, are left out.
 SMALLEST = 8
@@ -62,7 +62,8 @@ def _of(devkit: Devkit, name: str, folder: Path) -> Boxes:
 
 def _search(devkit: Devkit, name: str) -> Boxes:
     cv2 = require("cv2", extra="detection")
-    image, scale = read_scaled(devkit, name, SIDE)
+    height, width = true_size(devkit, name)
+    image, scale = read_scaled(devkit, name, min(SIDE, height, width))
     pixels = (image.flip(0).permute(1, 2, 0) * 255).byte().contiguous().numpy()
     search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
     search.setBaseImage(pixels)
@@ -73,4 +74,5 @@ def _search(devkit: Devkit, name: str) -> Boxes:
     if len(found) > MOST:
         found = found[np.sort(np.random.default_rng(0).permutation(len(found))[:MOST])]
     found[:, 2:] += found[:, :2]
-    return np.asarray(found / scale, np.float32)
+    corner = np.array([width, height, width, height])
+    return np.clip(found / scale, 0, corner).astype(np.float32)

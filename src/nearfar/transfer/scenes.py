@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -13,6 +17,10 @@ from nearfar.transfer.devkit import Devkit
 
 #: The longer side is at most so many times the shorter one asked for, as in Fast R-CNN.
 LONGEST = 5 / 3
+#: What lies around images in a batch of larger ones: about ImageNet's mean.
+GROUND = 0.45
+#: Smaller images are framed: the last feature map of a backbone would be of no size.
+SMALLEST = 64
 
 
 def read_scaled(devkit: Devkit, name: str, shorter: int) -> tuple[Tensor, float]:
@@ -23,19 +31,40 @@ def read_scaled(devkit: Devkit, name: str, shorter: int) -> tuple[Tensor, float]
     NearfarError
         If the file cannot be read.
     """
+    height, width = true_size(devkit, name)
+    scale = min(shorter / min(height, width), LONGEST * shorter / max(height, width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    with _readable(devkit, name) as path:
+        return to_unit(read_image(path, (3, *size))), scale
+
+
+def true_size(devkit: Devkit, name: str) -> tuple[int, int]:
+    """Return the height and width of an image in pixels.
+
+    Raises
+    ------
+    NearfarError
+        If the file cannot be read.
+    """
+    with _readable(devkit, name) as path:
+        return read_header(path).size
+
+
+@contextmanager
+def _readable(devkit: Devkit, name: str) -> Iterator[Path]:
     path = devkit.image(name)
     try:
-        height, width = read_header(path).size
-        scale = min(shorter / min(height, width), LONGEST * shorter / max(height, width))
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        return to_unit(read_image(path, (3, *size))), scale
+        yield path
     except UnreadableError as error:
         raise NearfarError(f"{str(path)!r} cannot be read ({error})") from error
 
 
-def stack(images: list[Tensor], fill: float) -> Tensor:
-    """Put images, [c, h, w] of any sizes, into one batch, [b, c, h, w], each at the upper left."""
-    height, width = (max(image.shape[side] for image in images) for side in (-2, -1))
+def stack(images: Sequence[Tensor], fill: float) -> Tensor:
+    """Put images, [c, h, w] of any sizes, into one batch, [b, c, h', w'], each at the upper left.
+
+    Its sides are those of the largest, and at least 64.
+    """
+    height, width = (max(SMALLEST, *(each.shape[side] for each in images)) for side in (-2, -1))
     return torch.stack(
         [
             pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]), value=fill)

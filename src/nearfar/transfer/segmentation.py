@@ -26,7 +26,7 @@ from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.heads import code_size, convolutional_head
 from nearfar.transfer.masks import IGNORED, read_mask
 from nearfar.transfer.metrics import Overlap
-from nearfar.transfer.scenes import read_scaled, stack
+from nearfar.transfer.scenes import GROUND, read_scaled, stack
 from nearfar.transfer.schedule import Schedule, fit
 
 Stride = Literal[32, 16, 8]
@@ -37,8 +37,6 @@ SKIPS: dict[Stride, int] = {32: 0, 16: 1, 8: 2}
 SIZE = 320
 SCHEDULE = Schedule(steps=10_000, batch_size=8)
 DROPOUT = 0.5
-#: What lies around smaller images: about ImageNet's mean.
-GROUND = 0.45
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,8 @@ def segment(
     for name in track(masked.names, "segmenting", len(masked.names)):
         truth = read_mask(masked.devkit, name)
         image, _ = read_scaled(masked.devkit, name, masked.size)
-        scores = _enlarged(network(image.unsqueeze(0).to(device)), truth.shape)
+        scores = network(stack([image], GROUND).to(device))
+        scores = _enlarged(scores[..., : image.shape[1], : image.shape[2]], truth.shape)
         yield truth, scores.argmax(1)[0].byte().cpu().numpy()
 
 

@@ -111,7 +111,7 @@ def _download(name: str) -> dict[str, Tensor]:
 
     try:
         found = get_weight(name)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, LookupError, AttributeError) as error:
         raise NearfarError(
             f"weights {name!r} are no run folder, file or name: expected one of these, such as "
             "AlexNet_Weights.IMAGENET1K_V1, or random or kmeans"

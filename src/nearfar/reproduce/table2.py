@@ -1,0 +1,243 @@
+"""Table 2: AlexNet, pre-trained without labels, transferred to other tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from nearfar.data import Images, open_images, to_unit
+from nearfar.data.named import default_data_root
+from nearfar.errors import NearfarError
+from nearfar.evaluation.table import markdown_table
+from nearfar.models import Architecture, Backbone
+from nearfar.progress import Track, silent
+from nearfar.report.figures import Dot, dot_plot
+from nearfar.reproduce.budget import ours, plain, relational
+from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint
+from nearfar.reproduce.measuring import network_after
+from nearfar.reproduce.scenes import write_classes, write_scenes
+from nearfar.reproduce.summary import (
+    cell_name,
+    choose_seeds,
+    machines,
+    over_seeds,
+    percent,
+    seeds_note,
+    summarize,
+)
+from nearfar.reproduce.transfers import (
+    FULL,
+    PAPER,
+    QUICK,
+    Task,
+    detection,
+    few_labels,
+    find_tasks,
+    segmentation,
+)
+from nearfar.training.config import TrainConfig
+from nearfar.transfer.initialization import initialize_by_kmeans
+from nearfar.transfer.weights import build
+
+FOLDER = Path("tiny-imagenet-200", "train")
+EPOCHS, QUICK_EPOCHS = 6, 2
+#: How many images the k-means initialization looks at.
+SAMPLE = 500
+#: FC6 and FC7 have a quarter and an eighth of AlexNet's units: there are 10,000 small images.
+CHOICES: dict[str, Any] = {"backbone": "alexnet", "widths": (1024,), "code_size": 512}
+#: AlexNet has no batch normalization, and learns with smaller steps than our own encoders.
+BATCH_SIZE, LR = 128, 3e-4
+QUICK_CHOICES: dict[str, Any] = {"widths": (32,), "code_size": 16, "batch_size": 16, "clusters": 2}
+QUICK_IMAGES = 24
+
+
+def _autoencoder(epochs: int, **choices: Any) -> TrainConfig:
+    return plain(epochs, pretrain_lr=LR, **choices)
+
+
+def _paper(epochs: int, **choices: Any) -> TrainConfig:
+    return relational(epochs, weights=(0.5, 0.25, 0.25), pretrain_lr=LR, **choices)
+
+
+def _ours(epochs: int, **choices: Any) -> TrainConfig:
+    return ours(epochs, network="plain", lr=LR, **choices)
+
+
+#: How each row is pre-trained for so many epochs in all.
+PRETRAINED: dict[str, Callable[..., TrainConfig]] = {
+    "autoencoder": _autoencoder,
+    "NRE": _paper,
+    "nearfar": _ours,
+}
+ROWS = ("random", "kmeans", *PRETRAINED)
+
+
+def table2(
+    out: Path,
+    *,
+    data_root: Path | None = None,
+    epochs: int | None = None,
+    seeds: int | None = None,
+    rows: Sequence[str] = (),
+    quick: bool = False,
+    track: Track = silent,
+) -> str:
+    """Pre-train every row, transfer it to every task, and write table and figure.
+
+    Parameters
+    ----------
+    out : Path
+        The folder to write to, or to continue in.
+    data_root : Path, optional
+        Holds ``tiny-imagenet-200``, and of ``caltech101``, ``bccd``, ``camvid`` and ``VOCdevkit``
+        whichever are at hand.
+    epochs : int, optional
+        Of pre-training, in all; 6 if not given, 2 if quick.
+    seeds : int, optional
+        How many pre-trainings of each row; 3 if not given, 2 if quick.
+    rows : sequence of str
+        Some of `ROWS`; all if none are given.
+    quick : bool
+        Whether to take some generated scenes, and to learn for a moment.
+
+    Returns
+    -------
+    str
+        The table as Markdown.
+
+    Raises
+    ------
+    NearfarError
+        If a row is unknown, data are missing, or the folder was begun with other choices.
+    """
+    for row in rows:
+        if row not in ROWS:
+            raise NearfarError(f"row {row!r} is unknown: expected some of {', '.join(ROWS)}")
+    chosen = [name for name in ROWS if name in rows or not rows]
+    numbers = choose_seeds(seeds, quick=quick)
+    total = epochs or (QUICK_EPOCHS if quick else EPOCHS)
+    # Made anew every time, and the same.
+    with TemporaryDirectory() as folder:
+        images, tasks = (
+            _generated(Path(folder), out, track) if quick else _real(data_root, out, track)
+        )
+        choices = {"batch_size": BATCH_SIZE, **CHOICES, **(QUICK_CHOICES if quick else {})}
+        architecture = Architecture(
+            images.shape, choices["code_size"], choices["widths"], backbone="alexnet"
+        )
+        settings = {
+            "quick": quick,
+            "epochs": total,
+            "pretraining": fingerprint(images),
+            "tasks": {task.name: task.settings for task in tasks},
+        }
+        reproduction = Reproduction(out, "table2", settings, track=track)
+
+        def pretrained(row: str, seed: int) -> Backbone:
+            if row not in PRETRAINED:
+                backbone = build(architecture, seed)
+                if row == "kmeans":
+                    initialize_by_kmeans(backbone, _some(images, seed), seed)
+                return backbone
+            config = PRETRAINED[row](total, seed=seed, **choices)
+            run = reproduction.train(cell_name(row, seed), images, config, [total])
+            encoder = network_after(run, total).cpu().encoder
+            assert isinstance(encoder, Backbone)  # noqa: S101 - for the type alone
+            return encoder
+
+        def cell(row: str, task: Task, seed: int) -> Cell:
+            settings = {"row": row, "task": task.name, "seed": seed}
+            if row in PRETRAINED:
+                settings["config"] = asdict(PRETRAINED[row](total, seed=seed, **choices))
+            name = cell_name(f"{row}-{task.name}", seed)
+            return Cell(name, settings, lambda: task.measure(pretrained(row, seed), seed))
+
+        # Seed after seed, so that a table of fewer seeds is whole when it is interrupted.
+        cells = [cell(row, task, seed) for seed, row, task in product(numbers, chosen, tasks)]
+        return _write(reproduction, reproduction.measure(cells), chosen, tasks, numbers)
+
+
+def _real(data_root: Path | None, out: Path, track: Track) -> tuple[Images, list[Task]]:
+    """Open the data sets that are at hand."""
+    root = data_root or default_data_root()
+    if not (root / FOLDER).is_dir():
+        raise NearfarError(
+            f"{str(root / FOLDER)!r} does not exist: put Tiny-ImageNet there, or give --data-root"
+        )
+    images = open_images(root / FOLDER, size=FULL.images, channels=3, progress=track)
+    images.name = str(FOLDER)
+    tasks = list(find_tasks(root, out / "proposals", track=track))
+    if not tasks:
+        raise NearfarError(
+            f"{str(root)!r} holds none of caltech101, bccd, camvid and VOCdevkit to transfer to"
+        )
+    return images, tasks
+
+
+def _generated(folder: Path, out: Path, track: Track) -> tuple[Images, list[Task]]:
+    """Make small data sets."""
+    devkit = write_scenes(folder / "scenes", QUICK_IMAGES)
+    classes = open_images(write_classes(folder / "classes", QUICK_IMAGES), size=QUICK.images)
+    images = open_images(devkit / "JPEGImages", size=QUICK.images)
+    classes.name, images.name = "classes", "scenes"
+    splits = ("train", "test")
+    return images, [
+        few_labels("classes", "shapes", classes, QUICK, track),
+        detection("boxes", devkit, splits, out / "proposals", QUICK, track),
+        segmentation("masks", devkit, splits, QUICK, track),
+    ]
+
+
+def _some(images: Images, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return to_unit(images.__getitems__(torch.randperm(len(images), generator=generator)[:SAMPLE]))
+
+
+def _write(
+    reproduction: Reproduction,
+    measured: Mapping[str, Measured],
+    rows: Sequence[str],
+    tasks: Sequence[Task],
+    seeds: Sequence[int],
+) -> str:
+    """Write the table in its three forms; return it as Markdown."""
+    columns = [(task, key) for task in tasks for key in task.columns]
+
+    def values(row: str, task: Task, key: str) -> list[float]:
+        return over_seeds(measured, f"{row}-{task.name}", key, seeds)
+
+    def paper(row: str, task: Task, key: str) -> float | None:
+        return PAPER.get(row, {}).get(task.paper.get(key, ""))
+
+    lines = [
+        [row, *(percent(values(row, *column), paper(row, *column)) for column in columns)]
+        for row in rows
+    ]
+    summary = {
+        row: {
+            f"{task.name}-{key}": summarize(values(row, task, key), paper(row, task, key))
+            for task, key in columns
+        }
+        for row in rows
+    }
+    pretraining = reproduction.settings["pretraining"]
+    notes = [
+        f"In %, {seeds_note(seeds)}; in parentheses, the paper's, pre-trained on ImageNet.",
+        f"AlexNet pre-trained for {reproduction.settings['epochs']} epochs on "
+        f"{pretraining['images']:,} images of {pretraining['source']}, without labels.",
+        *(f"{task.note}." for task in tasks),
+        f"On {machines(measured)}.",
+    ]
+    text = markdown_table(["", *(task.columns[key] for task, key in columns)], lines, notes)
+    panels = {
+        task.columns[key]: [Dot(row, values(row, task, key), paper(row, task, key)) for row in rows]
+        for task, key in columns
+    }
+    reproduction.write(measured, summary, text, dot_plot(panels, percent=True))
+    return text

@@ -70,10 +70,10 @@ def open_backbone(
         If there are no such weights, or they are not of a backbone.
     """
     if weights in INITIALIZATIONS:
+        if weights == "kmeans" and sample is None:
+            raise NearfarError("weights 'kmeans' need images to learn from")
         backbone = build(describe(weights, like), seed)
-        if weights == "kmeans":
-            if sample is None:
-                raise NearfarError("weights 'kmeans' need images to learn from")
+        if weights == "kmeans" and sample is not None:
             initialize_by_kmeans(backbone, sample(), seed)
         return backbone
     path = Path(weights)

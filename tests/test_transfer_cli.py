@@ -1,0 +1,235 @@
+"""``nearfar transfer`` and ``nearfar reproduce table2`` from end to end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nearfar.cli import main
+from nearfar.errors import NearfarError
+from nearfar.report.figures.scenes import Drawn, detections, masks
+from nearfar.reproduce.scenes import write_classes, write_scenes
+from nearfar.reproduce.table2 import table2
+
+FAST = ("--steps", "2", "--batch-size", "2", "--device", "cpu")
+
+
+def run(*arguments) -> int:
+    """Call the program, and return its exit code."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory) -> Path:
+    return write_scenes(tmp_path_factory.mktemp("scenes"), 12)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, scenes) -> Path:
+    """A run with AlexNet on the scenes."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    options = "--pretrain-epochs 1 --epochs 1 --batch-size 6 --clusters 2 --device cpu"
+    network = "--size 64 --backbone alexnet --widths 24 --code-size 16"
+    assert (
+        run("train", scenes / "JPEGImages", "--out", out, *options.split(), *network.split()) == 0
+    )
+    return out
+
+
+def refused(capsys, *arguments) -> str:
+    """The one line with which a command ends."""
+    capsys.readouterr()
+    assert run(*arguments) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("nearfar: ")
+    return line
+
+
+def check(out: Path, task: str, rows: set[str]) -> dict:
+    written = json.loads((out / f"{task}.json").read_text())
+    assert set(written["scores"]) == rows
+    for row in written["scores"].values():
+        assert all(value is None or 0 <= value <= 1 for value in row.values())
+    assert (out / f"{task}.md").read_text().startswith("|  |")
+    with Image.open(out / f"{task}.png") as picture:
+        assert picture.width > 500
+    return written
+
+
+def test_classify_a_devkit(trained, scenes, tmp_path):
+    splits = ("--splits", "train", "test")
+    assert (
+        run("transfer", "classify", trained, scenes, "--out", tmp_path / "o", *splits, *FAST) == 0
+    )
+    written = check(tmp_path / "o", "classify", {"linear", "fc", "all"})
+    assert set(written["scores"]["all"]) == {"mAP, 11 points", "mAP, all points"}
+    assert written["settings"]["schedule"]["steps"] == 2
+
+
+def test_classify_a_folder_of_folders(trained, tmp_path, capsys):
+    shapes = write_classes(tmp_path / "shapes", 6)
+    options = ("--like", trained, "--protocols", "all", "--labels-per-class", 2, *FAST)
+    call = ("transfer", "classify", "random", shapes, "--out", tmp_path / "o", *options)
+    assert run(*call) == 0
+    check(tmp_path / "o", "classify", {"all"})
+    assert "6 images" in capsys.readouterr().out
+    assert "exists already" in refused(capsys, *call)
+    assert run(*call, "--overwrite") == 0
+
+
+def test_detect(trained, scenes, tmp_path):
+    pytest.importorskip("cv2")
+    call = ("transfer", "detect", trained, scenes, "--splits", "train", "test", "--size", 96)
+    assert run(*call, "--out", tmp_path / "o", *FAST) == 0
+    check(tmp_path / "o", "detect", {"disc", "square", "triangle", "mean"})
+    assert len(list((tmp_path / "o" / "proposals").iterdir())) == 9
+
+
+def test_detect_needs_opencv(trained, scenes, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "cv2", None)
+    call = (
+        "transfer",
+        "detect",
+        trained,
+        scenes,
+        "--out",
+        tmp_path / "o",
+        "--splits",
+        "val",
+        "val",
+    )
+    assert "nearfar[detection]" in refused(capsys, *call)
+
+
+@pytest.mark.parametrize("fcn", [32, 8])
+def test_segment(trained, scenes, tmp_path, fcn):
+    call = ("transfer", "segment", trained, scenes, "--size", 96, "--fcn", fcn)
+    assert run(*call, "--out", tmp_path / "o", *FAST) == 0
+    check(tmp_path / "o", "segment", {"background", "disc", "square", "triangle", "mean"})
+
+
+def test_the_same_seed_gives_the_same_scores(trained, scenes, tmp_path):
+    for part, seed in (("a", 1), ("b", 1), ("c", 2)):
+        call = ("transfer", "segment", trained, scenes, "--size", 96, "--fcn", 8, "--seed", seed)
+        options = ("--steps", 20, "--batch-size", 4, "--lr", 3e-3, "--device", "cpu")
+        assert run(*call, "--out", tmp_path / part, *options) == 0
+    first, again, other = (
+        json.loads((tmp_path / part / "segment.json").read_text())["scores"] for part in "abc"
+    )
+    assert first == again
+    assert first != other
+
+
+def test_what_cannot_be_used_is_told_in_one_line(trained, scenes, tmp_path, capsys):
+    out = ("--out", tmp_path / "o", *FAST)
+    assert "no VOC devkit" in refused(capsys, "transfer", "segment", trained, tmp_path, *out)
+    line = refused(capsys, "transfer", "detect", trained, scenes, *out)
+    assert "trainval.txt' does not exist" in line
+    splits = ("--splits", "train", "val")
+    line = refused(capsys, "transfer", "classify", "nothing", scenes, *splits, *out)
+    assert "'nothing'" in line
+    call = ("transfer", "classify", trained, scenes, *splits, "--size", 16)
+    assert "too small" in refused(capsys, *call, *out)
+    assert "no labels" in refused(
+        capsys, "transfer", "classify", trained, scenes / "JPEGImages", *out
+    )
+    assert not (tmp_path / "o").exists()
+
+
+# --- real sets -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_all_three_on_real_sets(trained, data_root, tmp_path):
+    pytest.importorskip("cv2")
+    for name in ("bccd", "camvid"):
+        if not (data_root / name).is_dir():
+            pytest.skip(f"no {data_root / name}")
+    splits = ("--splits", "val", "test")
+    bccd, camvid = data_root / "bccd", data_root / "camvid"
+    classes = {"Platelets", "RBC", "WBC", "mean"}
+    protocols = ("--protocols", "linear", "all")
+    call = ("transfer", "classify", trained, bccd, *splits, *protocols, "--size", 64)
+    assert run(*call, "--out", tmp_path / "c", *FAST) == 0
+    check(tmp_path / "c", "classify", {"linear", "all"})
+    call = ("transfer", "segment", trained, camvid, *splits, "--size", 96, "--fcn", 16)
+    assert run(*call, "--out", tmp_path / "s", *FAST) == 0
+    assert len(check(tmp_path / "s", "segment", _camvid(camvid))["scores"]) == 12
+    few = _few(bccd, tmp_path / "few")
+    call = ("transfer", "detect", trained, few, *splits, "--size", 96)
+    assert run(*call, "--out", tmp_path / "d", *FAST) == 0
+    check(tmp_path / "d", "detect", classes)
+
+
+def _camvid(root: Path) -> set[str]:
+    return {*(root / "classes.txt").read_text().split(), "mean"}
+
+
+def _few(devkit: Path, root: Path) -> Path:
+    """The same devkit with three images in each split: selective search takes a second each."""
+    root.mkdir()
+    for name in ("JPEGImages", "Annotations", "classes.txt"):
+        (root / name).symlink_to(devkit / name)
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    for split in ("val", "test"):
+        names = (devkit / "ImageSets" / "Main" / f"{split}.txt").read_text().split()[:3]
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names))
+    return root
+
+
+# --- table 2 -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_quick_form_of_table2(tmp_path):
+    pytest.importorskip("cv2")
+    rows = ("random", "NRE", "nearfar")
+    text = table2(tmp_path / "out", seeds=1, rows=rows, quick=True)
+    for row in rows:
+        assert f"| {row} |" in text
+    written = json.loads((tmp_path / "out" / "table2.json").read_text())
+    assert len(written["cells"]) == 9
+    assert (tmp_path / "out" / "table2.png").is_file()
+    assert table2(tmp_path / "out", seeds=1, rows=rows, quick=True) == text
+
+
+def test_table2_names_what_is_missing(tmp_path):
+    with pytest.raises(NearfarError, match="Tiny-ImageNet"):
+        table2(tmp_path / "out", data_root=tmp_path)
+    with pytest.raises(NearfarError, match="'BiGAN' is unknown"):
+        table2(tmp_path / "out", rows=["BiGAN"])
+    write_classes(tmp_path / "tiny-imagenet-200" / "train", 1)
+    with pytest.raises(NearfarError, match="holds none of"):
+        table2(tmp_path / "out", data_root=tmp_path)
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+
+def test_boxes_are_drawn_where_they_are():
+    image = np.zeros((40, 50, 3), np.uint8)
+    true = Drawn(np.array([[1, 2, 11, 22]]), np.array([1]))
+    none = Drawn(np.zeros((0, 4)), np.zeros(0, int))
+    figure = detections([image], [true], [none], ["a", "b"])
+    above, below = figure.axes
+    (box,) = above.patches
+    assert (box.get_xy(), box.get_width(), box.get_height()) == ((1, 2), 10, 20)
+    assert not below.patches
+
+
+def test_masks_are_painted_by_class_and_white_where_ignored():
+    image = np.zeros((2, 2, 3), np.uint8)
+    truth = np.array([[0, 1], [2, 255]], np.uint8)
+    figure = masks([image], [truth], [np.zeros((2, 2), np.uint8)], ["a", "b", "c"])
+    painted = np.asarray(figure.axes[1].images[0].get_array())
+    assert len(np.unique(painted.reshape(-1, 3), axis=0)) == 4
+    assert painted[1, 1].tolist() == [1, 1, 1]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "c"]

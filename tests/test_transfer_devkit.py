@@ -217,6 +217,15 @@ def test_boxes_that_cannot_be(scenes, tag, value, says):
     assert "scene_0000.xml" in line
 
 
+def test_a_box_at_zero_alone_has_no_area(scenes):
+    text = scenes.annotation("scene_0000").read_text()
+    for tag in ("xmin", "xmax"):
+        start, end = text.index(f"<{tag}>") + 6, text.index(f"</{tag}>")
+        text = text[:start] + "0" + text[end:]
+    scenes.annotation("scene_0000").write_text(text)
+    assert "no area" in refused(read_objects, scenes, "scene_0000")
+
+
 def test_unknown_classes_are_named(scenes):
     label = SHAPES[read_objects(scenes, "scene_0000").labels[0]]
     edit(scenes, f"<name>{label}", "<name>hexagon")

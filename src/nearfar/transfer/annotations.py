@@ -70,14 +70,15 @@ def read_objects(devkit: Devkit, name: str) -> Objects:
             )
         box = _box(item, path)
         left, top, right, bottom = box
-        if not (left < right and top < bottom):
-            raise NearfarError(f"{str(path)!r}: the box {_shown(box)} of {kind!r} has no area")
         if left < -1 or top < -1 or right > width or bottom > height:
             raise NearfarError(
                 f"{str(path)!r}: the box {_shown(box)} of {kind!r} is not inside of the image of "
                 f"{width}x{height} pixels"
             )
-        corners.append((max(left, 0), max(top, 0), right, bottom))  # some tools count from 0
+        left, top = max(left, 0), max(top, 0)  # some tools count from 0
+        if not (left < right and top < bottom):
+            raise NearfarError(f"{str(path)!r}: the box {_shown(box)} of {kind!r} has no area")
+        corners.append((left, top, right, bottom))
         labels.append(devkit.classes.index(kind))
         difficult.append((item.findtext("difficult") or "0").strip() == "1")
     return Objects(

@@ -13,7 +13,7 @@ from nearfar.models import Architecture
 from nearfar.reproduce.scenes import SHAPES, write_classes, write_scenes
 from nearfar.transfer.annotations import Objects, read_objects
 from nearfar.transfer.classification import classify, judge, random_views
-from nearfar.transfer.detection import Scenes, _mirrored, detect, train_detector
+from nearfar.transfer.detection import FastRCNN, Scenes, _mirrored, detect, train_detector
 from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.labeled import Labeled, few, open_multiple, open_single, single
 from nearfar.transfer.masks import IGNORED
@@ -252,6 +252,29 @@ def test_scenes_without_objects_or_proposals_and_of_other_sizes(devkit, tmp_path
     network = train_detector(build(BACKBONE, 0), odd, Schedule(steps=2, batch_size=3), device=CPU)
     found = detect(network, odd, device=CPU)
     assert len(found[2].boxes) == 0
+
+
+def test_difficult_objects_are_not_learned(devkit, monkeypatch):
+    scenes = with_jitter(devkit, "train")
+    easy = scenes.objects[0]
+    mixed = Objects(
+        np.vstack([easy.boxes, [[0, 0, 50, 50]]]).astype(np.float32),
+        np.append(easy.labels, 1),
+        np.append(easy.difficult, True),
+        easy.size,
+    )
+    seen = []
+    forward = FastRCNN.forward
+
+    def watched(self, images, boxes, truth=None):
+        seen.extend(truth)
+        return forward(self, images, boxes, truth)
+
+    monkeypatch.setattr(FastRCNN, "forward", watched)
+    one = Scenes(devkit, scenes.names[:1], [mixed], scenes.proposals[:1], 96)
+    train_detector(build(BACKBONE, 0), one, Schedule(steps=1, batch_size=1), device=CPU)
+    assert seen[0]["labels"].tolist() == (easy.labels + 1).tolist()
+    assert len(seen[0]["boxes"]) == len(easy.boxes)
 
 
 def test_mirrored_boxes_lie_on_the_mirrored_object(devkit):

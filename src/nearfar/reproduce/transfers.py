@@ -60,7 +60,7 @@ class Sizes:
 #: What two cores can do in a night.
 FULL = Sizes(
     images=64,
-    classification=Schedule(steps=200, batch_size=64),
+    classification=Schedule(steps=200, batch_size=64, lr=1e-3),
     detected=240,
     detection=Schedule(steps=300, batch_size=2, lr=2e-4),
     segmented=180,

@@ -222,9 +222,7 @@ def segment(
     fcn
         FCN-32s, FCN-16s or FCN-8s: the last two take finer feature maps, too.
     """
-    from itertools import islice
-
-    from nearfar.report.transfer import SHOWN, draw_masks, with_mean
+    from nearfar.report.transfer import draw_masks, spread, with_mean
     from nearfar.transfer import segmentation as task
     from nearfar.transfer.devkit import Devkit
     from nearfar.transfer.labeled import devkit_images
@@ -238,14 +236,15 @@ def segment(
         backbone, train, fcn, work.schedule, device=work.device, track=work.track
     )
     counts = task.overlap(network, test, device=work.device, track=work.track)
-    pairs = list(islice(task.segment(network, test, device=work.device), SHOWN))
+    shown = replace(test, names=[test.names[row] for row in spread(len(test.names))])
+    pairs = list(task.segment(network, shown, device=work.device))
     notes = [
         f"FCN-{fcn}s. {len(train.names):,} images to learn from, {len(test.names):,} to test on, "
         f"of {data}; {size} pixels on the shorter side. Judged at the size of the files."
     ]
     rows = with_mean(devkit.mask_classes, {"IoU": counts.iou()})
     settings = {"data": str(data), "size": size, "splits": splits, "fcn": fcn}
-    work.write("segment", rows, settings, notes, draw_masks(devkit, test.names[:SHOWN], pairs))
+    work.write("segment", rows, settings, notes, draw_masks(devkit, shown.names, pairs))
 
 
 @dataclass(frozen=True)

@@ -70,13 +70,19 @@ def with_mean(names: Sequence[str], columns: Mapping[str, Any]) -> dict[str, dic
     return {**rows, "mean": {title: float(np.nanmean(each)) for title, each in columns.items()}}
 
 
+def spread(count: int) -> list[int]:
+    """Return the numbers of the images that are shown, far apart from each other."""
+    return sorted({int(row) for row in np.linspace(0, count - 1, SHOWN)})
+
+
 def draw_detections(
     devkit: Devkit, names: Sequence[str], truth: Sequence[Objects], found: Sequence[Detections]
 ) -> Figure:
-    """Draw the first images with what is there, and what was surely found."""
+    """Draw some images with what is there, and what was surely found."""
     images, real, made = [], [], []
-    for name, objects, each in list(zip(names, truth, found, strict=True))[:SHOWN]:
-        pixels, scale = _pixels(devkit, name)
+    for row in spread(len(names)):
+        objects, each = truth[row], found[row]
+        pixels, scale = _pixels(devkit, names[row])
         images.append(pixels)
         real.append(Drawn(objects.boxes * scale, objects.labels))
         sure = each.scores >= SURE

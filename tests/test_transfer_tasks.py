@@ -113,9 +113,9 @@ def test_batch_statistics_of_frozen_features_stay(shapes, monkeypatch):
 
 
 @pytest.mark.slow
-def test_shapes_are_learned(shapes):
-    train, test = labeled(shapes)
-    schedule = Schedule(steps=150, batch_size=16, lr=1e-3)
+def test_shapes_are_learned(tmp_path):
+    train, test = labeled(write_classes(tmp_path, 100))
+    schedule = Schedule(steps=400, batch_size=16, lr=1e-3)
     scores = classify(build(BACKBONE, 0), train, test, "all", schedule, device=CPU)
     assert judge(scores, test)["accuracy"] > 0.6
 

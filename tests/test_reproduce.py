@@ -332,7 +332,9 @@ def test_errors_outside_the_margin_are_not_about_equal():
         ("table1 --quick --rbf-samples 3", "rbf_samples=3"),
         ("table1 --quick --epochs four", "four"),
         ("figure1 --data-root nowhere", "nowhere"),
-        ("table2", "table2"),
+        ("table9", "table9"),
+        ("table2 --rows BiGAN", "'BiGAN'"),
+        ("table2 --quick --epochs 0", "epochs=0"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(arguments, culprit, tmp_path, capsys):

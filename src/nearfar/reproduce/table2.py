@@ -121,7 +121,9 @@ def table2(
             raise NearfarError(f"row {row!r} is unknown: expected some of {', '.join(ROWS)}")
     chosen = [name for name in ROWS if name in rows or not rows]
     numbers = choose_seeds(seeds, quick=quick)
-    total = epochs or (QUICK_EPOCHS if quick else EPOCHS)
+    total = (QUICK_EPOCHS if quick else EPOCHS) if epochs is None else epochs
+    if total < 2:
+        raise NearfarError(f"epochs={total}: expected at least 2, half of them for the relations")
     # Made anew every time, and the same.
     with TemporaryDirectory() as folder:
         images, tasks = (

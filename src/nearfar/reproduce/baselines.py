@@ -6,6 +6,7 @@ Heads are as wide, relative to the code, as those of lightly's examples.
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import ModuleType
 
@@ -28,7 +29,7 @@ BANK_ROWS = 4096
 MOMENTUM = 0.99
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """An encoder, from float[b, c, h, w] to codes float[b, d], with what is trained beside it."""
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -40,9 +41,9 @@ class Method(nn.Module):
         codes = self.encoder(views)
         return codes, self.relate(codes, views)
 
+    @abstractmethod
     def relate(self, codes: Tensor, views: Tensor) -> Tensor:
         """Return the loss, a scalar."""
-        raise NotImplementedError
 
 
 class SimCLR(Method):

@@ -25,6 +25,7 @@ from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint, 
 from nearfar.reproduce.measuring import network_after, pixel_error, task_on
 from nearfar.reproduce.summary import (
     cell_name,
+    choose_rows,
     choose_seeds,
     machines,
     number,
@@ -146,7 +147,9 @@ def recipes(
         If a row or the data are unknown, there are no seeds, lightly is missing for a row that
         needs it, or the folder was begun with other choices.
     """
-    chosen = _choose(rows)
+    chosen = [row for row in choose_rows(rows, [PIXELS, *ROWS]) if row != PIXELS]
+    if not METHODS.keys().isdisjoint(chosen):
+        require("lightly", extra=EXTRA)
     count = (QUICK_EPOCHS if quick else OURS["epochs"]) if epochs is None else epochs
     numbers = choose_seeds(seeds, quick=quick)
     opened = _open(data, data_root, quick, track)
@@ -191,17 +194,6 @@ def recipes(
     measured = reproduction.measure([*map(pixels, splits), *trained])
     over = {PIXELS: splits, **dict.fromkeys(chosen, numbers)}
     return _write(reproduction, measured, over, numbers)
-
-
-def _choose(rows: Sequence[str]) -> list[str]:
-    known = [PIXELS, *ROWS]
-    for row in rows:
-        if row not in known:
-            raise NearfarError(f"row {row!r} is unknown: expected some of {', '.join(known)}")
-    chosen = [name for name in ROWS if name in rows or not rows]
-    if not METHODS.keys().isdisjoint(chosen):
-        require("lightly", extra=EXTRA)
-    return chosen
 
 
 def _open(name: str, data_root: Path | None, quick: bool, track: Track) -> Data:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -28,6 +28,20 @@ def choose_seeds(count: int | None, *, quick: bool) -> range:
     if count < 1:
         raise NearfarError(f"seeds={count}: expected at least 1")
     return range(count)
+
+
+def choose_rows(rows: Sequence[str], known: Collection[str]) -> list[str]:
+    """Return the known rows that are asked for, in their order; all if none are.
+
+    Raises
+    ------
+    NearfarError
+        If a row is unknown.
+    """
+    for row in rows:
+        if row not in known:
+            raise NearfarError(f"row {row!r} is unknown: expected some of {', '.join(known)}")
+    return [name for name in known if name in rows or not rows]
 
 
 def cell_name(row: str, seed: int) -> str:

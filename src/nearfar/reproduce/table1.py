@@ -23,6 +23,7 @@ from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint, 
 from nearfar.reproduce.measuring import network_after, pixel_error, task_on
 from nearfar.reproduce.summary import (
     cell_name,
+    choose_rows,
     choose_seeds,
     machines,
     number,
@@ -119,7 +120,7 @@ def table1(
     NearfarError
         If a row is unknown, there are no seeds, or the folder was begun with other choices.
     """
-    chosen = _choose(rows)
+    chosen = [row for row in choose_rows(rows, [PIXELS, *ROWS]) if row != PIXELS]
     counts = sorted(set(epochs or (QUICK_EPOCHS if quick else EPOCHS)))
     numbers = choose_seeds(seeds, quick=quick)
     train, test = digits.for_testing(data_root, quick=quick)
@@ -165,14 +166,6 @@ def table1(
     pixels = Cell(cell_name(PIXELS, 0), {"row": PIXELS}, lambda: classify(nn.Flatten(), 0))
     measured = reproduction.measure([pixels, *cells])
     return _write(reproduction, measured, chosen, counts, numbers)
-
-
-def _choose(rows: Sequence[str]) -> list[str]:
-    known = [PIXELS, *ROWS]
-    for row in rows:
-        if row not in known:
-            raise NearfarError(f"row {row!r} is unknown: expected some of {', '.join(known)}")
-    return [name for name in ROWS if name in rows or not rows]
 
 
 def _check_samples(samples: int | None, train: Images) -> int:

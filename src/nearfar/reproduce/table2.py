@@ -24,6 +24,7 @@ from nearfar.reproduce.measuring import network_after
 from nearfar.reproduce.scenes import write_classes, write_scenes
 from nearfar.reproduce.summary import (
     cell_name,
+    choose_rows,
     choose_seeds,
     machines,
     over_seeds,
@@ -116,10 +117,7 @@ def table2(
     NearfarError
         If a row is unknown, data are missing, or the folder was begun with other choices.
     """
-    for row in rows:
-        if row not in ROWS:
-            raise NearfarError(f"row {row!r} is unknown: expected some of {', '.join(ROWS)}")
-    chosen = [name for name in ROWS if name in rows or not rows]
+    chosen = choose_rows(rows, ROWS)
     numbers = choose_seeds(seeds, quick=quick)
     total = (QUICK_EPOCHS if quick else EPOCHS) if epochs is None else epochs
     if total < 2:

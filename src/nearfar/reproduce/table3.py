@@ -30,7 +30,7 @@ from nearfar.defense.magnet import magnet
 from nearfar.defense.purifier import FALSE_POSITIVE_RATE, Purifier
 from nearfar.defense.robustness import gradient_masking, judge, security_curve
 from nearfar.defense.threats import THREATS, Threat
-from nearfar.errors import NearfarError, require
+from nearfar.errors import require
 from nearfar.evaluation.table import markdown_table
 from nearfar.models import resolve_device
 from nearfar.progress import Track, silent
@@ -41,6 +41,7 @@ from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint
 from nearfar.reproduce.measuring import encode, network_after
 from nearfar.reproduce.summary import (
     cell_name,
+    choose_rows,
     choose_seeds,
     machines,
     over_seeds,
@@ -119,7 +120,7 @@ def table3(
         If a row is unknown, there are no seeds, or the folder was begun with other choices.
     """
     require("art", extra="defense")
-    chosen = _choose(rows)
+    chosen = choose_rows([*rows, NO_DEFENSE] if rows else rows, ROWS)
     numbers = choose_seeds(seeds, quick=quick)
     epochs = QUICK_EPOCHS if quick else EPOCHS
     sizes = QUICK_SIZES if quick else Sizes()
@@ -344,10 +345,3 @@ def _one_of_each_class(images: Images) -> Images:
 
 def _key(threat: Threat, epsilon: float) -> str:
     return f"{threat}, ε = {epsilon:g}"
-
-
-def _choose(rows: Sequence[str]) -> list[str]:
-    for row in rows:
-        if row not in ROWS:
-            raise NearfarError(f"row {row!r} is unknown: expected some of {', '.join(ROWS)}")
-    return [name for name in ROWS if name in rows or not rows or name == NO_DEFENSE]

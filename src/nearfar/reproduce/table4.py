@@ -28,6 +28,7 @@ from nearfar.reproduce.detectors import ABLATION, ROWS, Budget, Detectors, Row
 from nearfar.reproduce.engine import Cell, Measured, Reproduction
 from nearfar.reproduce.summary import (
     cell_name,
+    choose_rows,
     choose_seeds,
     machines,
     over_seeds,
@@ -104,10 +105,7 @@ def table4(
         If a row is unknown, the data are not there, or the folder was begun with other choices.
     """
     known = ABLATION if ablation else ROWS
-    for row in rows:
-        if row not in known:
-            raise NearfarError(f"row {row!r} is unknown: expected some of {', '.join(known)}")
-    chosen = {name: row for name, row in known.items() if name in rows or not rows}
+    chosen = {name: known[name] for name in choose_rows(rows, known)}
     numbers = choose_seeds(seeds, quick=quick)
     budget = replace(QUICK if quick else WHOLE, **({} if epochs is None else {"epochs": epochs}))
     normal, test = _clips(data_root, quick=quick)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from nearfar.defense import (
     Classifier,
     Detector,
     Guarded,
+    NeighborPurifier,
     Purifier,
     load_classifier,
     magnet,
@@ -164,7 +166,7 @@ def test_noise_is_random_and_small_noise_changes_little(trained, purifier, clean
 
 def test_codes_are_replaced_by_the_mean_of_the_nearest(trained, clean):
     pixels, _ = clean
-    projecting = Purifier(trained.autoencoder, SHAPE, bank=trained.codes, neighbors=3)
+    projecting = NeighborPurifier(trained.autoencoder, SHAPE, trained.codes, neighbors=3)
     network = trained.autoencoder.cpu().eval()
     with torch.no_grad():
         codes = network.encoder(pixels[:20])
@@ -174,10 +176,10 @@ def test_codes_are_replaced_by_the_mean_of_the_nearest(trained, clean):
     torch.testing.assert_close(projecting.purify(pixels[:20]), expected)
 
 
-@pytest.mark.parametrize("options", [{}, {"passes": 2}, {"noise": 0.1}, {"neighbors": 3}])
+@pytest.mark.parametrize("options", [{}, {"passes": 2}, {"noise": 0.1}, {"neighbors": 20}])
 def test_gradients_pass_through_every_kind_of_purification(trained, classifier, clean, options):
-    bank = trained.codes if "neighbors" in options else None
-    guarded = Purifier(trained.autoencoder, SHAPE, bank=bank, **options).guard(classifier)
+    make = Purifier if "neighbors" not in options else partial(NeighborPurifier, bank=trained.codes)
+    guarded = make(trained.autoencoder, SHAPE, **options).guard(classifier)
     pixels = clean[0][:8].clone().requires_grad_()
     cross_entropy(guarded(pixels), clean[1][:8]).backward()
     assert float(pixels.grad.abs().amax((1, 2, 3)).min()) > 0
@@ -186,7 +188,7 @@ def test_gradients_pass_through_every_kind_of_purification(trained, classifier, 
 def test_the_gradient_of_nearest_codes_is_that_of_their_softened_mean(trained, clean):
     network = copy.deepcopy(trained.autoencoder).cpu().eval()
     pixels = clean[0][:5].clone().requires_grad_()
-    purifier = Purifier(network, SHAPE, bank=trained.codes, neighbors=3)
+    purifier = NeighborPurifier(network, SHAPE, trained.codes, neighbors=3)
     (found,) = torch.autograd.grad(purifier(pixels).sum(), pixels)
 
     codes = network.encoder(pixels)
@@ -197,6 +199,22 @@ def test_the_gradient_of_nearest_codes_is_that_of_their_softened_mean(trained, c
     mean = near[:, :3].mean(1)
     (expected,) = torch.autograd.grad(network.decoder(soft + (mean - soft).detach()).sum(), pixels)
     torch.testing.assert_close(found, expected)
+
+
+def test_a_classifier_is_asked_about_the_neighbors_and_not_the_image(trained, classifier, clean):
+    network, pixels = copy.deepcopy(trained.autoencoder).cpu().eval(), clean[0][:20]
+    purifier = NeighborPurifier(network, SHAPE, trained.codes, neighbors=3)
+    guarded = purifier.guard(classifier, clean=clean[0], false_positive_rate=0.1)
+    normal = nn.functional.normalize
+    with torch.no_grad():
+        codes = network.encoder(pixels)
+        nearest = (normal(codes) @ normal(trained.codes).T).topk(3).indices
+        seen = network.decoder(trained.codes[nearest.flatten()]).clamp(0, 1)
+        expected = classifier(seen).softmax(1).unflatten(0, (-1, 3)).mean(1)
+    for consensus in (guarded, guarded.without_detectors()):
+        torch.testing.assert_close(consensus(pixels).softmax(1), expected, atol=1e-4, rtol=1e-3)
+    assert float(guarded.suspicion(clean[0]).max()) > 1
+    assert float(guarded.without_detectors().suspicion(clean[0]).max()) == 0
 
 
 def test_the_network_of_the_caller_is_left_alone(trained):

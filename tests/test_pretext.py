@@ -271,12 +271,14 @@ def test_adversarial_noise_harms_more_than_noise_of_its_size(images):
         harmful = AdversarialNoise(0.1, network)(clean).images
     change = (harmful - clean).abs()
     assert change.max() <= 0.2 + 1e-6, "noise of 0.1, and a step of 0.1"
+    largest = change.amax((1, 2, 3))
+    assert largest.min() < 0.02 < 0.15 < largest.max(), "from clean images to much changed ones"
     random = (clean + change * (torch.rand_like(clean) < 0.5).float().mul(2).sub(1)).clamp(0, 1)
     with torch.no_grad():
         errors = [
             (network(noisy).reconstruction - clean).square().mean() for noisy in (harmful, random)
         ]
-    assert errors[0] > 1.5 * errors[1]
+    assert errors[0] > 1.2 * errors[1]
 
 
 def test_a_hole_is_filled_with_the_mean_of_what_is_left():

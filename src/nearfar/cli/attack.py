@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import DATA_HELP, DataOptions, Overwrite, Seed, bars
+from nearfar.cli.options import DATA_HELP, DataOptions, Overwrite, PurifierOptions, Seed, bars
 
 
 def attack(
@@ -19,9 +19,7 @@ def attack(
     attacks: tuple[str, ...] = ("fgsm", "pgd"),
     epsilons: tuple[float, ...] = (0.01, 0.1, 0.2, 0.3),
     count: int = 200,
-    passes: int = 1,
-    noise: float = 0.0,
-    neighbors: int = 0,
+    purification: PurifierOptions = PurifierOptions(),
     images: DataOptions = DataOptions(),
     seed: Seed = 0,
     device: str = "auto",
@@ -47,12 +45,6 @@ def attack(
         The largest changes of a pixel, on the scale of black 0, white 1.
     count
         How many images to attack. Up to 150 others train the substitute of transfer attacks.
-    passes
-        How often the reconstruction is reconstructed again.
-    noise
-        Standard deviation of noise added before each encoding, on the scale of black 0, white 1.
-    neighbors
-        Replace each code by the mean of so many nearest codes of training images; 0 for not.
     """
     from torch import nn
 
@@ -60,7 +52,6 @@ def attack(
     from nearfar.defense.assessment import assess
     from nearfar.defense.classifiers import Classifier
     from nearfar.defense.guard import Guarded
-    from nearfar.defense.purifier import Purifier
     from nearfar.defense.sources import open_classifier
     from nearfar.errors import require
     from nearfar.files import claim_output
@@ -72,13 +63,14 @@ def attack(
     model, target, track = open_classifier(classifier), resolve_device(device), bars()
     if run is not None:
         source = images.open_for(read_config(run), data, track)
-        guarded = Purifier.load(run, passes=passes, noise=noise, neighbors=neighbors).guard(model)
+        purifier = purification.load(run).to(target)
+        guarded = purifier.guard(model.to(target), track=track)
     else:
         channels, *size = model.shape if isinstance(model, Classifier) else (None,)
         source = images.open(data, track, channels=channels, size=tuple(size) or None)
-        guarded = Guarded(nn.Identity(), model)
+        guarded = Guarded(nn.Identity(), model.to(target))
     assessment = assess(
-        guarded.to(target),
+        guarded,
         source,
         attacks=attacks,
         epsilons=epsilons,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from nearfar.data import Images
+    from nearfar.defense import Purifier
     from nearfar.progress import Bars
     from nearfar.run_config import RunConfig
 
@@ -26,6 +27,27 @@ Data = Annotated[str, Parameter(help=DATA_HELP)]
 Run = Annotated[Path, Parameter(help="A run folder, from nearfar train.")]
 Seed = Annotated[int, Parameter(validator=Number(gte=0, lt=2**32))]
 Overwrite = Annotated[bool, Parameter(help="Replace what is there already.")]
+
+
+@Parameter(name="*", group=Group("Purification", sort_key=2))
+@dataclass(frozen=True, kw_only=True)
+class PurifierOptions:
+    """How images are purified."""
+
+    passes: int = 1
+    "How often the reconstruction is reconstructed again."
+    noise: float = 0.0
+    "Standard deviation of noise added before each encoding, on the scale of black 0, white 1."
+    neighbors: int = 0
+    "Decode the mean of so many nearest codes of training images instead; 0 for not."
+
+    def load(self, run: Path) -> Purifier:
+        """Read a run folder as a purifier."""
+        from nearfar.defense import NeighborPurifier, Purifier
+
+        if self.neighbors:
+            return NeighborPurifier.load(run, **asdict(self))
+        return Purifier.load(run, passes=self.passes, noise=self.noise)
 
 
 @Parameter(name="*", group=Group("Images", sort_key=1))

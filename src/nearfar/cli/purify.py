@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, Overwrite, Run, Seed, bars
+from nearfar.cli.options import Data, DataOptions, Overwrite, PurifierOptions, Run, Seed, bars
 
 
 def purify(
@@ -17,9 +17,7 @@ def purify(
     out: Annotated[Path, Parameter(help="The folder to write to.")],
     clean: Annotated[str | None, Parameter(help="Clean images, which set the threshold.")] = None,
     false_positive_rate: float = 0.01,
-    passes: int = 1,
-    noise: float = 0.0,
-    neighbors: int = 0,
+    purification: PurifierOptions = PurifierOptions(),
     images: DataOptions = DataOptions(),
     seed: Seed = 0,
     device: str = "auto",
@@ -40,12 +38,6 @@ def purify(
     clean
         Clean images that the run was not trained on; an image is rejected if its error is above
         that of all but --false-positive-rate of these.
-    passes
-        How often the reconstruction is reconstructed again.
-    noise
-        Standard deviation of noise added before each encoding, on the scale of black 0, white 1.
-    neighbors
-        Replace each code by the mean of so many nearest codes of training images; 0 for not.
     """
     import csv
 
@@ -54,13 +46,13 @@ def purify(
     from nearfar.artifacts import read_config
     from nearfar.data.export import write_images
     from nearfar.defense.guard import highest_accepted
-    from nearfar.defense.purifier import Purifier, ReconstructionError
+    from nearfar.defense.purifier import ReconstructionError
     from nearfar.files import atomic_path, claim_output
     from nearfar.models import apply, apply_to_all, resolve_device
 
     claim_output(out, overwrite=overwrite, folder=True)
     config, target, track = read_config(run), resolve_device(device), bars()
-    purifier = Purifier.load(run, passes=passes, noise=noise, neighbors=neighbors).to(target)
+    purifier = purification.load(run).to(target)
     source = images.open_for(config, data, track)
     torch.manual_seed(seed)
     threshold = float("inf")

@@ -7,4 +7,6 @@ from nearfar.defense.classifiers import train_classifier as train_classifier
 from nearfar.defense.guard import Detector as Detector
 from nearfar.defense.guard import Guarded as Guarded
 from nearfar.defense.magnet import magnet as magnet
+from nearfar.defense.neighbors import Consensus as Consensus
+from nearfar.defense.neighbors import NeighborPurifier as NeighborPurifier
 from nearfar.defense.purifier import Purifier as Purifier

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +106,10 @@ class Guarded(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits, float[b, k], of the purified images, rejected or not; differentiable."""
         return self.classifier(self.purifier(images))
+
+    def without_detectors(self) -> Self:
+        """The same classifier and defense, where nothing is rejected."""
+        return type(self)(self.purifier, self.classifier)
 
     def suspicion(self, images: Tensor) -> Tensor:
         """The largest score as a share of its threshold, float[b]: above 1 is rejected."""

@@ -1,16 +1,16 @@
-"""What NRE makes of an adversarial image: its reconstruction, drawn to the data."""
+"""What NRE makes of an adversarial image: its reconstruction."""
 
 from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity
 
 from nearfar.artifacts import read_run
 from nearfar.data import Shape
@@ -18,13 +18,10 @@ from nearfar.defense.checks import as_unit_images, check_images, count_classes
 from nearfar.defense.guard import Detector, Guarded, device_of, in_batches
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
-from nearfar.neighbors import ExactFinder
-from nearfar.neighbors.similarity import fit_similarity
+from nearfar.progress import Track, silent
 
 #: In `Guarded`, images whose reconstruction is this rare among clean ones are rejected.
 FALSE_POSITIVE_RATE = 0.01
-#: Gradients are those of a mean of so many nearest codes, weighted at this temperature.
-SOFTENED, TEMPERATURE = 50, 0.02
 
 
 class Purifier(nn.Module):
@@ -41,20 +38,7 @@ class Purifier(nn.Module):
     noise : float
         Standard deviation of Gaussian noise added before each encoding, 0…1. Random: an attack
         that knows it averages over it.
-    bank : float[n, d], optional
-        Codes of clean images; each code is replaced by the mean of its nearest ones. Which ones
-        these are has no gradient: in its place stands that of a softmax-weighted mean of many
-        more (BPDA [1]_), by which attacks find more than by passing gradients straight through.
-    neighbors : int
-        How many of them, at least 1.
-
-    References
-    ----------
-    .. [1] A. Athalye, N. Carlini, D. Wagner, "Obfuscated Gradients Give a False Sense of
-       Security", ICML 2018.
     """
-
-    bank: Tensor | None
 
     def __init__(
         self,
@@ -63,8 +47,6 @@ class Purifier(nn.Module):
         *,
         passes: int = 1,
         noise: float = 0.0,
-        bank: Tensor | None = None,
-        neighbors: int = 5,
     ) -> None:
         super().__init__()
         if passes < 1:
@@ -73,28 +55,10 @@ class Purifier(nn.Module):
             raise NearfarError(f"noise={noise}: expected 0…1, on the scale of black…white")
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.shape, self.passes, self.noise = shape, passes, noise
-        self.neighbors = neighbors
-        self.register_buffer("bank", bank, persistent=False)
-        self._fitted = torch.device("meta")
-        if bank is not None:
-            ExactFinder(neighbors).check(len(bank))
-            self._finder = ExactFinder(min(max(neighbors, SOFTENED), len(bank) - 1))
 
     @classmethod
-    def load(
-        cls,
-        run: str | os.PathLike[str],
-        *,
-        passes: int = 1,
-        noise: float = 0.0,
-        neighbors: int = 0,
-    ) -> Self:
+    def load(cls, run: str | os.PathLike[str], *, passes: int = 1, noise: float = 0.0) -> Self:
         """Read a run folder.
-
-        Parameters
-        ----------
-        neighbors : int
-            Replace codes by the mean of so many nearest ones of the training images; 0 for not.
 
         Raises
         ------
@@ -102,15 +66,7 @@ class Purifier(nn.Module):
             If the run cannot be read.
         """
         trained = read_run(Path(run))
-        bank = torch.from_numpy(trained.codes) if neighbors else None
-        return cls(
-            trained.autoencoder,
-            trained.config.data.shape,
-            passes=passes,
-            noise=noise,
-            bank=bank,
-            neighbors=neighbors,
-        )
+        return cls(trained.autoencoder, trained.config.data.shape, passes=passes, noise=noise)
 
     @property
     def random(self) -> bool:
@@ -125,15 +81,22 @@ class Purifier(nn.Module):
         NearfarError
             If they are of another shape or range.
         """
+        return self.decode(self.project(self.encode(images)))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Codes, float[b, d], of the last pass; see `forward`."""
         check_images(images, self.shape)
-        for _ in range(self.passes):
-            if self.noise:
-                images = (images + self.noise * torch.randn_like(images)).clamp(0, 1)
-            codes = self.network.encoder(images)
-            if self.bank is not None:
-                codes = self._nearest(codes, self.bank)
-            images = self.network.decoder(codes).clamp(0, 1)
-        return images
+        for _ in range(self.passes - 1):
+            images = self.decode(self.project(self._encode(images)))
+        return self._encode(images)
+
+    def project(self, codes: Tensor) -> Tensor:
+        """The codes to decode, float[b, d], in place of those of images: here, the same."""
+        return codes
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Images, float[b, c, h, w] in 0…1."""
+        return self.network.decoder(codes).clamp(0, 1)
 
     def purify(self, images: Tensor | npt.ArrayLike) -> Tensor:
         """Purify any number of images, without gradients, on the device of this module.
@@ -161,6 +124,7 @@ class Purifier(nn.Module):
         *,
         clean: Tensor | npt.ArrayLike | None = None,
         false_positive_rate: float = FALSE_POSITIVE_RATE,
+        track: Track = silent,
     ) -> Guarded:
         """Put this before a classifier.
 
@@ -191,21 +155,18 @@ class Purifier(nn.Module):
             detector = Detector(ReconstructionError(self))
             pixels = as_unit_images(clean, self.shape)
             detectors.append(detector.calibrate(pixels, false_positive_rate))
-        return Guarded(self, classifier, detectors)
+        return self._put_before(classifier, detectors, track)
 
-    def _nearest(self, codes: Tensor, bank: Tensor) -> Tensor:
-        """The mean of the nearest rows of the bank to each code; softened in the backward pass."""
-        if self._fitted != bank.device:
-            self._finder.fit(bank, fit_similarity("cosine", bank))
-            self._fitted = bank.device
-        everyone = torch.full((len(codes),), -1, device=codes.device)
-        near = bank[self._finder.search(codes.detach(), everyone).near]
-        mean = near[:, : self.neighbors].mean(1)
-        if not codes.requires_grad:
-            return mean
-        weights = (cosine_similarity(codes.unsqueeze(1), near, dim=2) / TEMPERATURE).softmax(1)
-        soft = (weights.unsqueeze(2) * near).sum(1)
-        return soft + (mean - soft).detach()
+    def _encode(self, images: Tensor) -> Tensor:
+        if self.noise:
+            images = (images + self.noise * torch.randn_like(images)).clamp(0, 1)
+        codes: Tensor = self.network.encoder(images)
+        return codes
+
+    def _put_before(
+        self, classifier: nn.Module, detectors: Sequence[Detector], track: Track
+    ) -> Guarded:
+        return Guarded(self, classifier, detectors)
 
 
 class ReconstructionError(nn.Module):

@@ -116,7 +116,7 @@ def gradient_masking(
     ----------
     .. [1] N. Carlini et al., "On Evaluating Adversarial Robustness", 2019.
     """
-    bare = Guarded(guarded.purifier, guarded.classifier)
+    bare = guarded.without_detectors()
     curve = security_curve("pgd", "white-box-aware", bare, images, labels, epsilons, seed=seed)
     most = torch.bincount(labels.cpu()).max() / len(labels)
     chance = float(most + ERRORS * math.sqrt(most * (1 - most) / len(labels)))

@@ -103,10 +103,12 @@ class GaussianNoise:
 class AdversarialNoise:
     """Adds uniform noise, and the change that then harms the reconstruction most (N-FGSM [3]_).
 
+    How large they are is drawn for each image anew, so that clean ones are learned from as well.
+
     Parameters
     ----------
     level : float
-        Largest noise, and the change after it, on the scale of 0…1.
+        The largest noise, and the largest change after it, on the scale of 0…1.
     network : callable
         The network that reconstructs, as it is when images are changed.
     """
@@ -116,12 +118,13 @@ class AdversarialNoise:
 
     def __call__(self, images: Tensor) -> Corrupted:
         """See `Corruption`."""
-        noise = torch.empty_like(images).uniform_(-self.level, self.level)
+        level = self.level * torch.rand(len(images), 1, 1, 1, device=images.device)
+        noise = torch.empty_like(images).uniform_(-1, 1) * level
         noisy = (images + noise).clamp(0, 1).requires_grad_()
         with torch.enable_grad():
             error = (self.network(noisy).reconstruction - images).square().sum()
             (gradient,) = torch.autograd.grad(error, noisy)
-        harmful = (noisy.detach() + self.level * gradient.sign()).clamp(0, 1)
+        harmful = (noisy.detach() + level * gradient.sign()).clamp(0, 1)
         return Corrupted(harmful, torch.ones_like(images, dtype=torch.bool))
 
 

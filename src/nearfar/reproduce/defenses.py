@@ -32,7 +32,7 @@ NETWORKS: dict[str, Callable[..., TrainConfig]] = {
         precision="bf16",
     ),
     "nearfar": partial(
-        ours, pretext="denoising", noise="adversarial", noise_level=0.25, precision="bf16"
+        ours, pretext="denoising", noise="adversarial", noise_level=0.35, precision="bf16"
     ),
 }
 
@@ -46,7 +46,7 @@ class Row:
     network : str, optional
         Which of `NETWORKS` purifies; none if not given.
     neighbors : int
-        To how many nearest codes of training images codes are drawn.
+        How many nearest training images the classifier is asked about instead; 0 for not.
     detectors : bool
         Whether MagNet's detectors reject images.
     hardened : bool

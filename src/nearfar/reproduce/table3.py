@@ -27,6 +27,7 @@ from nearfar.defense.classifiers import (
 )
 from nearfar.defense.guard import Guarded, device_of, in_batches
 from nearfar.defense.magnet import magnet
+from nearfar.defense.neighbors import NeighborPurifier
 from nearfar.defense.purifier import FALSE_POSITIVE_RATE, Purifier
 from nearfar.defense.robustness import gradient_masking, judge, security_curve
 from nearfar.defense.threats import THREATS, Threat
@@ -184,18 +185,19 @@ def table3(
         return NETWORKS[name](epochs, seed=seed, **digits.choices(quick=quick))
 
     def guarded(row: Row, seed: int) -> Guarded:
-        purifier: nn.Module = nn.Identity()
-        if row.network is not None:
-            name = cell_name(row.network, seed)
-            folder = reproduction.train(name, learned, config(row.network, seed), [epochs])
-            network = network_after(folder, epochs)
-            bank = encode(network.encoder, learned, track) if row.neighbors else None
-            purifier = Purifier(network, learned.shape, bank=bank, neighbors=row.neighbors)
-            purifier = purifier.to(device)
         classifier = hardened(seed) if row.hardened else target(seed)
-        return (
-            magnet(purifier, classifier, clean) if row.detectors else Guarded(purifier, classifier)
-        )
+        if row.network is None:
+            return Guarded(nn.Identity(), classifier)
+        name = cell_name(row.network, seed)
+        folder = reproduction.train(name, learned, config(row.network, seed), [epochs])
+        network, shape = network_after(folder, epochs), learned.shape
+        if row.detectors:
+            return magnet(Purifier(network, shape).to(device), classifier, clean)
+        if row.neighbors:
+            bank = encode(network.encoder, learned, track)
+            purifier = NeighborPurifier(network, shape, bank, neighbors=row.neighbors)
+            return purifier.to(device).guard(classifier, track=track)
+        return Purifier(network, shape).to(device).guard(classifier)
 
     def cell(name: str, seed: int) -> Cell:
         row = ROWS[name]

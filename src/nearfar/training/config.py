@@ -25,8 +25,8 @@ class TrainConfig:
         harms the reconstruction most.
     noise_level : float
         The share of values set to zero, the standard deviation of the Gaussian noise, or the
-        largest uniform one and the change after it, on the scale where 0…1 is black…white. At
-        least 0, less than 1.
+        largest uniform one and the change after it, which differ from image to image. On the scale
+        where 0…1 is black…white; at least 0, less than 1.
     holes : {"center", "random"}
         For context: the middle of the image, or four blocks at random places; about a quarter of
         the area.

@@ -182,7 +182,8 @@ def test_without_lightly_the_extra_is_named(tmp_path, monkeypatch):
     with pytest.raises(MissingExtraError, match=message):
         recipes.recipes(tmp_path / "out", quick=True)
     assert not (tmp_path / "out").exists()
-    assert recipes._choose(["paper", "nearfar"]) == ["paper", "nearfar"]
+    with pytest.raises(NearfarError, match="nothing"):
+        recipes.recipes(tmp_path / "out", data="nothing", rows=["paper", "nearfar"], quick=True)
 
 
 def read(path: Path) -> Any:

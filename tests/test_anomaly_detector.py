@@ -25,9 +25,9 @@ from nearfar.anomaly.fitting import split_clips
 from nearfar.anomaly.patches import Grid
 from nearfar.anomaly.results import Alerts, overlay
 from nearfar.anomaly.scoring import CodeDistance, Numbered, PlaceScale, smoothed
-from nearfar.cli import main
 from nearfar.errors import NearfarError
 from nearfar.training.config import TrainConfig
+from program import run
 
 SMALL = DetectorConfig(patch=16, stride=8, frames=3, smoothing=1.0)
 QUICK = TrainConfig(pretrain_epochs=1, epochs=1, batch_size=32, code_size=8, device="cpu")
@@ -205,14 +205,6 @@ def test_clips_are_split_without_overlap(normal):
     assert [frame.number for frame in last] == list(range(30, 40))
     with pytest.raises(NearfarError, match="no clips"):
         split_clips([])
-
-
-def run(*arguments) -> int:
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def test_the_commands(normal, abnormal, tmp_path, capsys):

@@ -16,22 +16,13 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from nearfar.cli import main
 from nearfar.cli.options import bars
 from nearfar.data import open_images
+from program import run
 
 QUICK = (
     "--pretrain-epochs 2 --epochs 2 --code-size 12 --clusters 4 --batch-size 64 --device cpu"
 ).split()
-
-
-def run(*arguments) -> int:
-    """Call the program, and return its exit code."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")

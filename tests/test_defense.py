@@ -16,7 +16,6 @@ from PIL import Image
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from nearfar.cli import main
 from nearfar.data import ArrayImages, Subset
 from nearfar.defense import (
     Classifier,
@@ -35,6 +34,7 @@ from nearfar.defense.purifier import ReconstructionError
 from nearfar.errors import NearfarError
 from nearfar.training.config import TrainConfig
 from nearfar.training.train import train
+from program import run
 
 pytest.importorskip("art", reason="the extra `defense` is not installed")
 
@@ -176,7 +176,7 @@ def test_codes_are_replaced_by_the_mean_of_the_nearest(trained, clean):
     torch.testing.assert_close(projecting.purify(pixels[:20]), expected)
 
 
-@pytest.mark.parametrize("options", [{}, {"passes": 2}, {"noise": 0.1}, {"neighbors": 20}])
+@pytest.mark.parametrize("options", [{}, {"passes": 2}, {"noise": 0.1}, {"neighbors": 3}])
 def test_gradients_pass_through_every_kind_of_purification(trained, classifier, clean, options):
     make = Purifier if "neighbors" not in options else partial(NeighborPurifier, bank=trained.codes)
     guarded = make(trained.autoencoder, SHAPE, **options).guard(classifier)
@@ -503,15 +503,6 @@ def test_a_mistake_is_told_in_one_line(purifier, classifier, clean, call, expect
 
 
 # --- the command line ----------------------------------------------------------------------------
-
-
-def run(*arguments) -> int:
-    """Call the program, and return its exit code."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from sklearn.preprocessing import StandardScaler
 
 from nearfar import NRE
 from nearfar.artifacts import read_run
-from nearfar.cli import main
 from nearfar.data import ArrayImages, open_images
 from nearfar.errors import NearfarError
 from nearfar.evaluation.linear_svm import LinearSVM
@@ -36,6 +35,7 @@ from nearfar.pretext import (
 from nearfar.training.config import TrainConfig
 from nearfar.training.loop import Interrupted
 from nearfar.training.train import train
+from program import run
 
 PRETEXTS = {
     "plain": {},
@@ -352,15 +352,6 @@ def test_plain_features_can_be_split_too():
 
 
 # --- the command line ----------------------------------------------------------------------------
-
-
-def run(*arguments) -> int:
-    """Call the program, and return its exit code."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from nearfar import artifacts
-from nearfar.cli import main
 from nearfar.data import ArrayImages, Subset
 from nearfar.errors import NearfarError
 from nearfar.evaluation import scores
@@ -32,6 +31,7 @@ from nearfar.reproduce.measuring import network_after, pixel_error, task_on
 from nearfar.reproduce.summary import percent, spread
 from nearfar.training.loop import Interrupted
 from nearfar.training.train import train
+from program import run
 
 SMALL = {"batch_size": 64, "code_size": 12, "device": "cpu"}
 
@@ -39,15 +39,6 @@ SMALL = {"batch_size": 64, "code_size": 12, "device": "cpu"}
 @pytest.fixture
 def images(digits, digit_labels):
     return ArrayImages(digits[:300, None], digit_labels[:300])
-
-
-def run(*arguments: Any) -> int:
-    """Call the program, and return its exit code."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def read(path: Path) -> Any:

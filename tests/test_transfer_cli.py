@@ -9,22 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nearfar.cli import main
 from nearfar.errors import NearfarError
 from nearfar.report.figures.scenes import Drawn, detections, masks
 from nearfar.reproduce.scenes import write_classes, write_scenes
 from nearfar.reproduce.table2 import table2
+from program import run
 
 FAST = ("--steps", "2", "--batch-size", "2", "--device", "cpu")
-
-
-def run(*arguments) -> int:
-    """Call the program, and return its exit code."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")

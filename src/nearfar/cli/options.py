@@ -39,7 +39,7 @@ class PurifierOptions:
     noise: float = 0.0
     "Standard deviation of noise added before each encoding, on the scale of black 0, white 1."
     neighbors: int = 0
-    "Decode the mean of so many nearest codes of training images instead; 0 for not."
+    "Take so many nearest training images in place of each image; 0 for not."
 
     def load(self, run: Path) -> Purifier:
         """Read a run folder as a purifier."""

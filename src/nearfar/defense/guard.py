@@ -109,7 +109,7 @@ class Guarded(nn.Module):
 
     def without_detectors(self) -> Self:
         """The same classifier and defense, where nothing is rejected."""
-        return type(self)(self.purifier, self.classifier)
+        return type(self)(self.purifier, self.classifier) if self.detectors else self
 
     def suspicion(self, images: Tensor) -> Tensor:
         """The largest score as a share of its threshold, float[b]: above 1 is rejected."""

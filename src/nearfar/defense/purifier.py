@@ -135,6 +135,8 @@ class Purifier(nn.Module):
         clean : array, optional
             Validation images; if given, images are rejected whose reconstruction error is above
             that of all but `false_positive_rate` of these.
+        track : callable
+            Shows progress, where there is much to do first: with a `NeighborPurifier`.
 
         Returns
         -------

@@ -1,0 +1,14 @@
+"""The command line, called as a user would, within this process."""
+
+from __future__ import annotations
+
+from nearfar.cli import main
+
+
+def run(*arguments: object) -> int:
+    """Call the program, and return its exit code."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0

@@ -339,6 +339,25 @@ def test_attacks_depend_on_the_seed_alone(classifier, purifier, clean, name):
     assert not torch.equal(found[0], found[2])
 
 
+def test_hop_skip_jump_ends_where_rounding_hides_the_only_way():
+    # In float32, 1/255 + (3/255 − 1/255) is less than 3/255.
+    clean, other = (torch.full((1, 1, 2, 2), value / 255) for value in (1, 3))
+    asked = 0
+
+    class OnlyThatImage(nn.Module):
+        def forward(self, images):
+            nonlocal asked
+            asked += len(images)
+            assert asked < 100_000, "the attack does not end"
+            is_other = (images == other).flatten(1).all(1).float()
+            return torch.stack([1 - is_other, is_other], 1)
+
+    guarded = Guarded(nn.Identity(), OnlyThatImage())
+    images, labels = torch.cat([clean, other]), torch.tensor([0, 1])
+    (found,) = attack("hop-skip-jump", "decision-based", guarded, images, labels, [1.0])
+    assert torch.equal(found[0], other[0])
+
+
 def test_the_more_an_attack_sees_the_more_it_does(classifier, substitute, purifier, clean):
     pixels, labels = (each[:200] for each in clean)
     guarded = purifier.guard(classifier)

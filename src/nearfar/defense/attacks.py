@@ -55,9 +55,31 @@ def _square(art: Any, classifier: Any, epsilon: float) -> Any:
 
 
 def _hop_skip_jump(art: Any, classifier: Any, epsilon: float) -> Any:
-    return art.HopSkipJump(
+    made = art.HopSkipJump(
         classifier, norm=np.inf, max_iter=HOP_SKIP_JUMP_STEPS, batch_size=BATCH, verbose=False
     )
+    made._binary_search = _search_or_stay(made)
+    return made
+
+
+def _search_or_stay(hop_skip_jump: Any) -> Callable[..., Any]:
+    """Keep HopSkipJump at the adversarial image that it came from if its search ends at none.
+
+    Rounding can end the search just across the boundary. ART then halves its next step until that
+    is adversarial, for ever.
+    """
+    search, is_adversarial = (
+        hop_skip_jump._binary_search,
+        hop_skip_jump._adversarial_satisfactory,
+    )
+
+    def search_or_stay(**asked: Any) -> Any:
+        found = search(**asked)
+        about = {name: asked[name] for name in ("target", "clip_min", "clip_max")}
+        (succeeded,) = is_adversarial(samples=found[None], **about)
+        return found if succeeded else asked["current_sample"]
+
+    return search_or_stay
 
 
 GRADIENT_ATTACKS: dict[str, Make] = {"fgsm": _fgsm, "pgd": _pgd, "autoattack": _autoattack}

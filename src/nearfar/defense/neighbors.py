@@ -64,8 +64,7 @@ class NeighborPurifier(Purifier):
         ExactFinder(neighbors).check(len(bank))
         self.neighbors = neighbors
         self.register_buffer("bank", bank, persistent=False)
-        self._finder = ExactFinder(min(max(neighbors, SOFTENED), len(bank) - 1))
-        self._fitted = torch.device("meta")
+        self._finders: dict[tuple[int, torch.device], ExactFinder] = {}
 
     @classmethod
     def load(
@@ -108,18 +107,24 @@ class NeighborPurifier(Purifier):
         shares : float[b, k]
             Alike for `neighbors` of them, and 0 for the others; gradients are those of a softmax.
         """
-        if self._fitted != self.bank.device:
-            self._finder.fit(self.bank, fit_similarity("cosine", self.bank))
-            self._fitted = self.bank.device
-        everyone = torch.full((len(codes),), -1, device=codes.device)
-        rows = self._finder.search(codes.detach(), everyone).near
+        softened = min(max(self.neighbors, SOFTENED), len(self.bank) - 1)
+        rows = self._search(codes.detach(), softened if codes.requires_grad else self.neighbors)
         shares = codes.new_zeros(rows.shape)
         shares[:, : self.neighbors] = 1 / self.neighbors
         if not codes.requires_grad:
-            return rows[:, : self.neighbors], shares[:, : self.neighbors]
+            return rows, shares
         similarities = cosine_similarity(codes.unsqueeze(1), self.bank[rows], dim=2)
         soft = (similarities / TEMPERATURE).softmax(1)
         return rows, soft + (shares - soft).detach()
+
+    def _search(self, codes: Tensor, count: int) -> Tensor:
+        """Nearest rows of the bank, int64[b, count], prepared where the bank was moved to."""
+        wanted = count, self.bank.device
+        if wanted not in self._finders:
+            similarity = fit_similarity("cosine", self.bank)
+            self._finders[wanted] = ExactFinder(count).fit(self.bank, similarity)
+        everyone = torch.full((len(codes),), -1, device=codes.device)
+        return self._finders[wanted].search(codes, everyone).near
 
     def _put_before(
         self, classifier: nn.Module, detectors: Sequence[Detector], track: Track

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
@@ -17,10 +16,17 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from nearfar import artifacts
-from nearfar.data import ArrayImages, Images
+from nearfar.data import Images, Shape
 from nearfar.errors import NearfarError
+from nearfar.layouts import (
+    array_of,
+    images_of,
+    layout_of,
+    pixel_range_of,
+    shape_of_rows,
+    warn_of_scale,
+)
 from nearfar.models import apply_to_all, resolve_device
-from nearfar.models.architectures import SMALLEST_SIDE
 from nearfar.neighbors import ExactFinder
 from nearfar.neighbors.similarity import fit_similarity
 from nearfar.progress import Track, silent
@@ -189,9 +195,9 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             self._learn_shape(X.shape, (0.0, 1.0), "gray" if X.shape[0] == 1 else "color")
         else:
             rows, given, layout = self._rows(X, fitting=True)
-            height, width, channels = given or self._infer_shape(rows.shape[1])
-            self._learn_shape((channels, height, width), _pixel_range(rows), layout)
-            images = self._images(rows)
+            shape = given or shape_of_rows(rows.shape[1], self.image_shape)
+            self._learn_shape(shape, pixel_range_of(rows), layout)
+            images = images_of(rows, shape, self.pixel_range_)
         trained = train(
             images,
             self._config(),
@@ -225,14 +231,14 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         decoder = self.autoencoder_.decoder.to(device)
         with torch.no_grad():
             parts = [decoder(part.to(device)).cpu() for part in torch.from_numpy(codes).split(512)]
-        return self._arrange(torch.cat(parts), self.layout_)
+        return array_of(torch.cat(parts), self.layout_, self.pixel_range_)
 
     def reconstruct(self, X: npt.ArrayLike | Images) -> npt.NDArray[Any]:
         """Encode and decode images; the result has the layout of `X` and the scale of `fit`."""
         check_is_fitted(self)
         images, layout = self._read(X)
         decoded = self._apply(lambda batch: self.autoencoder_(batch).reconstruction, images)
-        return self._arrange(decoded, layout)
+        return array_of(decoded, layout, self.pixel_range_)
 
     def kneighbors(
         self,
@@ -360,8 +366,6 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.autoencoder_.to(device).eval()
         return apply_to_all(function, images, device=device, track=self._track())
 
-    # --- between the caller's arrays and images ---------------------------------------------------
-
     def _read(self, X: npt.ArrayLike | Images) -> tuple[Images, Layout]:
         """Images to encode, checked against those of `fit`."""
         if isinstance(X, Images):
@@ -372,41 +376,23 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 )
             return X, "gray" if X.shape[0] == 1 else "color"
         rows, given, layout = self._rows(X, fitting=False)
-        channels, height, width = self.shape_
-        if given not in (None, (height, width, channels)):
+        if given not in (None, self.shape_):
+            theirs, known = ((*shape[1:], shape[0]) for shape in (given, self.shape_))
             raise NearfarError(
-                f"images of height, width, channels {given}: the model was trained on "
-                f"{(height, width, channels)}"
+                f"images of height, width, channels {theirs}: the model was trained on {known}"
             )
-        self._check_scale(rows)
-        return self._images(rows), layout
-
-    def _check_scale(self, rows: npt.NDArray[Any]) -> None:
-        """Warn of floats that seem to be on the other of the two usual scales."""
-        if rows.dtype == np.uint8 or self.pixel_range_ not in ((0, 1), (0, 255)):
-            return
-        (_, white), largest = self.pixel_range_, float(rows.max())
-        if (white == 255 and 0 < largest <= 1) or (white == 1 and 128 <= largest <= 255):
-            warnings.warn(
-                f"images with values up to {largest:g}, for a model of images on 0…{white:g}: "
-                f"are they on 0…{256 - white:g}?",
-                stacklevel=4,
-            )
+        warn_of_scale(rows, self.pixel_range_, stacklevel=3)
+        return images_of(rows, self.shape_, self.pixel_range_), layout
 
     def _rows(
         self, X: npt.ArrayLike, *, fitting: bool
-    ) -> tuple[npt.NDArray[Any], tuple[int, int, int] | None, Layout]:
-        """Flatten images to rows: the rows, (h, w, c) where the array tells, and its layout."""
+    ) -> tuple[npt.NDArray[Any], Shape | None, Layout]:
+        """Flatten images to rows: the rows, (c, h, w) where the array tells, and its layout."""
         shape = None
         layout: Layout = "flat"
         if getattr(X, "ndim", 2) in (3, 4):
             array = np.asarray(X)
-            shape = (array.shape[1], array.shape[2], array.shape[3] if array.ndim == 4 else 1)
-            layout = "gray" if array.ndim == 3 else "color"
-            if shape[2] not in (1, 3):
-                raise NearfarError(
-                    f"images of shape {array.shape}: expected n×h×w or n×h×w×c with 1 or 3 channels"
-                )
+            layout, shape = layout_of(array)
             X = array.reshape(len(array), -1)
         rows = validate_data(
             self, X, reset=fitting, dtype="numeric", ensure_min_samples=2 if fitting else 1
@@ -415,54 +401,5 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             rows = rows.astype(np.float32, copy=False)
         return rows, shape, layout
 
-    def _infer_shape(self, features: int) -> tuple[int, int, int]:
-        if self.image_shape is not None:
-            height, width, channels = (*self.image_shape, 1)[:3]
-            if height * width * channels != features or channels not in (1, 3):
-                raise NearfarError(
-                    f"image_shape={self.image_shape}: expected (h, w) or (h, w, c) with c = 1 or 3 "
-                    f"and {features} values"
-                )
-            return height, width, channels
-        side = math.isqrt(features)
-        if side * side == features and side >= SMALLEST_SIDE:
-            return side, side, 1
-        return 1, features, 1
-
-    def _learn_shape(
-        self, shape: tuple[int, int, int], pixel_range: tuple[float, float], layout: Layout
-    ) -> None:
+    def _learn_shape(self, shape: Shape, pixel_range: tuple[float, float], layout: Layout) -> None:
         self.shape_, self.pixel_range_, self.layout_ = shape, pixel_range, layout
-
-    def _images(self, rows: npt.NDArray[Any]) -> Images:
-        channels, height, width = self.shape_
-        low, high = self.pixel_range_
-        if rows.dtype == np.uint8 and low == 0 and high in (1, 255):
-            scaled = rows
-        else:
-            scaled = (rows.astype(np.float32, copy=False) - np.float32(low)) / np.float32(
-                high - low
-            )
-        arranged = scaled.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
-        return ArrayImages(np.ascontiguousarray(arranged))
-
-    def _arrange(self, images: Tensor, layout: Layout) -> npt.NDArray[Any]:
-        """Images of the network as the caller wants them; uint8 if 0…255 is the scale."""
-        low, high = self.pixel_range_
-        unit = images.clamp(0, 1).numpy().transpose(0, 2, 3, 1)
-        array = unit * np.float32(high - low) + np.float32(low)
-        if (low, high) == (0, 255):
-            array = array.round().astype(np.uint8)
-        if layout == "flat":
-            return array.reshape(len(array), -1)
-        return array[..., 0] if layout == "gray" else array
-
-
-def _pixel_range(rows: npt.NDArray[Any]) -> tuple[float, float]:
-    """The values that mean black and white."""
-    if rows.dtype == np.uint8:
-        return 0.0, 255.0
-    low, high = float(rows.min()), float(rows.max())
-    if low >= 0 and high <= 1:
-        return 0.0, 1.0
-    return low, max(high, np.nextafter(low, np.inf, dtype=np.float32).item())

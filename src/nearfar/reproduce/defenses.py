@@ -48,7 +48,8 @@ class Row:
     neighbors : int
         How many nearest training images the classifier is asked about instead; 0 for not.
     detectors : bool
-        Whether MagNet's detectors reject images.
+        Whether images are rejected: by their reconstruction error where neighbors are asked about,
+        by MagNet's detectors elsewhere.
     hardened : bool
         Whether the classifier is trained on adversarial images, too.
     paper : sequence of float
@@ -74,5 +75,6 @@ ROWS = {
     "denoising-autoencoder": Row("denoising-autoencoder"),
     "nearfar": Row("nearfar"),
     "nearfar-neighbors": Row("nearfar", neighbors=5),
+    "nearfar-neighbors-whole": Row("nearfar", neighbors=5, detectors=True),
     "adversarial-training": Row(hardened=True),
 }

@@ -191,12 +191,12 @@ def table3(
         name = cell_name(row.network, seed)
         folder = reproduction.train(name, learned, config(row.network, seed), [epochs])
         network, shape = network_after(folder, epochs), learned.shape
-        if row.detectors:
-            return magnet(Purifier(network, shape).to(device), classifier, clean)
         if row.neighbors:
             bank = encode(network.encoder, learned, track)
-            purifier = NeighborPurifier(network, shape, bank, neighbors=row.neighbors)
-            return purifier.to(device).guard(classifier, track=track)
+            purifier = NeighborPurifier(network, shape, bank, neighbors=row.neighbors).to(device)
+            return purifier.guard(classifier, clean=clean if row.detectors else None, track=track)
+        if row.detectors:
+            return magnet(Purifier(network, shape).to(device), classifier, clean)
         return Purifier(network, shape).to(device).guard(classifier)
 
     def cell(name: str, seed: int) -> Cell:

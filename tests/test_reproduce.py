@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -33,6 +34,7 @@ from nearfar.training.loop import Interrupted
 from nearfar.training.train import train
 from program import run
 
+SPAWN = multiprocessing.get_context("spawn")
 SMALL = {"batch_size": 64, "code_size": 12, "device": "cpu"}
 
 
@@ -115,6 +117,63 @@ def test_a_cell_is_measured_once(tmp_path):
     assert done == ["cell-0", "cell-1", "cell-2"]
     assert [measured[f"cell-{seed}"]["result"]["value"] for seed in range(3)] == [1, 2, 3]
     assert measured["cell-0"]["environment"]["torch"] == version("torch")
+
+
+def noting(folder: Path, name: str, **choices: Any) -> Cell:
+    """A cell that takes a moment, and says who measures it."""
+
+    def measure() -> dict[str, Any]:
+        with (folder / "notes.txt").open("a") as notes:
+            notes.write(f"{name} {os.getpid()}\n")
+        time.sleep(0.3)
+        return {"by": os.getpid()}
+
+    return Cell(name, {}, measure, **choices)
+
+
+def measure_five(folder: Path, start: Any = None, last_for_ever: bool = False) -> None:
+    """Measure a table of five cells, of which the first two need the same training."""
+    if start:
+        start.wait()
+    cells = [
+        noting(folder, number, training="run" if number in "01" else None) for number in "01234"
+    ]
+    if last_for_ever:
+        cells[0] = Cell("0", {}, lambda: (folder / "begun").touch() or time.sleep(1e6), "run")
+    Reproduction(folder / "out", "table", {}).measure(cells)
+
+
+def test_processes_share_the_cells_of_a_table(tmp_path):
+    start = SPAWN.Barrier(2)
+    processes = [SPAWN.Process(target=measure_five, args=(tmp_path, start)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    noted = [line.split() for line in (tmp_path / "notes.txt").read_text().splitlines()]
+    assert sorted(name for name, _ in noted) == list("01234"), "each is measured once"
+    by = dict(noted)
+    assert len(set(by.values())) == 2, "both have measured"
+    assert by["0"] == by["1"], "who trains goes on with what was trained"
+
+
+def test_what_a_killed_process_was_at_is_measured_by_another(tmp_path):
+    killed = SPAWN.Process(target=measure_five, args=(tmp_path, None, True))
+    killed.start()
+    while not (tmp_path / "begun").exists():
+        assert killed.is_alive()
+        time.sleep(0.02)
+    other = SPAWN.Process(target=measure_five, args=(tmp_path,))
+    other.start()
+    while len(list((tmp_path / "out" / "cells").glob("*.json"))) < 3:
+        assert other.is_alive()
+        time.sleep(0.02)
+    assert "0 " not in (tmp_path / "notes.txt").read_text(), "it is waited for"
+    killed.kill()
+    other.join()
+    assert other.exitcode == 0
+    assert len(list((tmp_path / "out" / "cells").glob("*.json"))) == 5
 
 
 def test_a_cell_that_fails_leaves_the_others(tmp_path):

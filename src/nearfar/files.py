@@ -62,14 +62,16 @@ def claim_output(path: Path, *, overwrite: bool, folder: bool = False) -> Path:
     Raises
     ------
     NearfarError
-        If something is there already and `overwrite` is false.
+        If something is there already, other than leftovers, and `overwrite` is false.
     """
     if path.exists() and path.is_dir() != folder:
         kinds = ("a file", "a folder")
         raise NearfarError(
             f"{str(path)!r} is {kinds[path.is_dir()]}: expected a path for {kinds[folder]}"
         )
-    occupied = any(path.iterdir()) if path.is_dir() else path.exists()
+    occupied = path.exists()
+    if path.is_dir():
+        occupied = any(not is_leftover(inside) for inside in path.iterdir())
     if occupied and not overwrite:
         raise NearfarError(f"{str(path)!r} exists already: choose another, or pass --overwrite")
     try:

@@ -1,4 +1,4 @@
-"""An output folder that is filled cell by cell, and can be left and taken up again at any time."""
+"""An output folder that is filled cell by cell, by one process or several, with any breaks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 
 from nearfar import artifacts
@@ -28,7 +30,7 @@ from nearfar.training.config import TrainConfig
 from nearfar.training.phases import MakeObjective
 from nearfar.training.train import train
 
-SETTINGS, CELLS, RUNS = "settings.json", "cells", "runs"
+SETTINGS, CELLS, RUNS, LOCKS = "settings.json", "cells", "runs", "locks"
 HASHED_AT_ONCE = 4096
 LIBRARIES = ("nearfar", "torch", "numpy", "scipy", "scikit-learn")
 
@@ -48,15 +50,21 @@ class Cell:
         Everything that decides the result, beside the settings of the whole: only what JSON holds.
     measure : callable
         Makes the result, only what JSON holds.
+    training : str, optional
+        What is trained for it: processes never measure cells of the same one at the same time.
     """
 
     name: str
     settings: Mapping[str, Any]
     measure: Callable[[], Mapping[str, Any]]
+    training: str | None = None
 
 
 class Reproduction:
     """A folder where cells are measured, each once, and where their runs are trained.
+
+    Processes that are given the same folder share its cells: each measures what no other has begun,
+    and what another leaves undone.
 
     Parameters
     ----------
@@ -78,29 +86,32 @@ class Reproduction:
     ) -> None:
         self.folder, self.name, self.track = folder, name, track
         self.settings = _as_json({"reproduction": name, **settings})
-        if (folder / SETTINGS).is_file():
-            _check_same(_read(folder / SETTINGS), self.settings, folder)
-        else:
+        begun = folder / SETTINGS
+        try:
             claim_output(folder, overwrite=False, folder=True)
+        except NearfarError:
+            # Asked afterwards, as another process may begin the folder at the same moment.
+            if not begun.is_file():
+                raise
+        if begun.is_file():
+            _check_same(_read(begun), self.settings, folder)
 
     def measure(self, cells: Sequence[Cell]) -> dict[str, Measured]:
         """Measure the cells that have not been measured yet; return all of them by name."""
         found = {cell.name: self._measured(cell) for cell in cells}
         missing = [cell for cell in cells if found[cell.name] is None]
-        (self.folder / CELLS).mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / SETTINGS, self.settings)
-        for cell in self.track(missing, "cells", len(missing)):
-            began = time.perf_counter()
-            result = cell.measure()
-            found[cell.name] = measured = {
-                "cell": cell.name,
-                "settings": _as_json(cell.settings),
-                "result": _as_json(result),
-                "seconds": time.perf_counter() - began,
-                "environment": environment(),
-            }
-            write_json(self._file(cell), measured)
+        (self.folder / CELLS).mkdir(exist_ok=True)
+        for _ in self.track(range(len(missing)), "cells", len(missing)):
+            with self._next(missing) as cell:
+                found[cell.name] = self._measured(cell) or self._measure(cell)
         return {name: measured for name, measured in found.items() if measured is not None}
+
+    def lock(self, name: str) -> FileLock:
+        """Return what keeps other processes, but not this one, from what bears this name."""
+        (self.folder / LOCKS).mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / LOCKS / f"{name}.lock", is_singleton=True)
 
     def train(
         self,
@@ -117,24 +128,25 @@ class Reproduction:
         that is given is where training begins.
         """
         folder = self.folder / RUNS / name
-        if artifacts.is_finished(folder):
-            _check_same(artifacts.read_config(folder).train, _as_json(asdict(config)), folder)
-        else:
-            resume = (folder / artifacts.CHECKPOINT).is_file()
-            if not resume:
-                shutil.rmtree(folder, ignore_errors=True)
-            train(
-                images,
-                config,
-                folder=folder,
-                resume=resume,
-                encoder=network and network.encoder,
-                decoder=network and network.decoder,
-                objective=objective,
-                snapshots=snapshots,
-                track=self.track,
-            )
-        (folder / artifacts.CODES).unlink(missing_ok=True)
+        with self.lock(name):
+            if artifacts.is_finished(folder):
+                _check_same(artifacts.read_config(folder).train, _as_json(asdict(config)), folder)
+            else:
+                resume = (folder / artifacts.CHECKPOINT).is_file()
+                if not resume:
+                    shutil.rmtree(folder, ignore_errors=True)
+                train(
+                    images,
+                    config,
+                    folder=folder,
+                    resume=resume,
+                    encoder=network and network.encoder,
+                    decoder=network and network.decoder,
+                    objective=objective,
+                    snapshots=snapshots,
+                    track=self.track,
+                )
+            (folder / artifacts.CODES).unlink(missing_ok=True)
         return folder
 
     def write(
@@ -158,6 +170,37 @@ class Reproduction:
         """Write a figure, as a PNG file of this name."""
         with atomic_path(self.folder / f"{name}.png") as temporary:
             save_figure(figure, temporary)
+
+    @contextmanager
+    def _next(self, cells: list[Cell]) -> Iterator[Cell]:
+        """Take a cell out of the list: one that no other process is at, or wait for the first."""
+        for cell in cells:
+            lock = self.lock(cell.training or cell.name)
+            with suppress(Timeout):
+                lock.acquire(blocking=False)
+                break
+        else:
+            cell = cells[0]
+            lock = self.lock(cell.training or cell.name)
+            lock.acquire()
+        cells.remove(cell)
+        try:
+            yield cell
+        finally:
+            lock.release()
+
+    def _measure(self, cell: Cell) -> Measured:
+        began = time.perf_counter()
+        result = cell.measure()
+        measured = {
+            "cell": cell.name,
+            "settings": _as_json(cell.settings),
+            "result": _as_json(result),
+            "seconds": time.perf_counter() - began,
+            "environment": environment(),
+        }
+        write_json(self._file(cell), measured)
+        return measured
 
     def _file(self, cell: Cell) -> Path:
         return self.folder / CELLS / f"{cell.name}.json"

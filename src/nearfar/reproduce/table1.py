@@ -146,9 +146,9 @@ def table1(
         row = ROWS[name]
         length = row.trained(count, max(counts))
         config = row.config(length, seed=seed, **digits.choices(quick=quick))
+        run = cell_name(f"{name}-{length}", seed)
 
         def measure() -> dict[str, float]:
-            run = cell_name(f"{name}-{length}", seed)
             snapshots = [other for other in counts if row.trained(other, max(counts)) == length]
             folder = reproduction.train(run, train, config, snapshots)
             network = network_after(folder, count)
@@ -159,7 +159,7 @@ def table1(
             }
 
         settings = {"row": name, "epochs": count, "seed": seed, "config": asdict(config)}
-        return Cell(cell_name(f"{name}-{count}", seed), settings, measure)
+        return Cell(cell_name(f"{name}-{count}", seed), settings, measure, run)
 
     # Seed after seed, so that a table of fewer seeds is whole when it is interrupted.
     cells = [cell(name, count, seed) for seed, name, count in product(numbers, chosen, counts)]

@@ -156,7 +156,12 @@ def table2(
             if row in PRETRAINED:
                 settings["config"] = asdict(PRETRAINED[row](total, seed=seed, **choices))
             name = cell_name(f"{row}-{task.name}", seed)
-            return Cell(name, settings, lambda: task.measure(pretrained(row, seed), seed))
+            return Cell(
+                name,
+                settings,
+                lambda: task.measure(pretrained(row, seed), seed),
+                cell_name(row, seed) if row in PRETRAINED else None,
+            )
 
         # Seed after seed, so that a table of fewer seeds is whole when it is interrupted.
         cells = [cell(row, task, seed) for seed, row, task in product(numbers, chosen, tasks)]

@@ -148,9 +148,10 @@ def table3(
     def keep(name: str, seed: int, make: Callable[[], Classifier]) -> Classifier:
         """Train a classifier, or read it if it was."""
         path = out / "classifiers" / f"{cell_name(name, seed)}.safetensors"
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_classifier(path, make())
+        with reproduction.lock(path.stem):
+            if not path.is_file():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_classifier(path, make())
         return load_classifier(path).to(device)
 
     @cache
@@ -188,8 +189,8 @@ def table3(
         classifier = hardened(seed) if row.hardened else target(seed)
         if row.network is None:
             return Guarded(nn.Identity(), classifier)
-        name = cell_name(row.network, seed)
-        folder = reproduction.train(name, learned, config(row.network, seed), [epochs])
+        run = cell_name(row.network, seed)
+        folder = reproduction.train(run, learned, config(row.network, seed), [epochs])
         network, shape = network_after(folder, epochs), learned.shape
         if row.neighbors:
             bank = encode(network.encoder, learned, track)
@@ -205,8 +206,11 @@ def table3(
         def measure() -> dict[str, float]:
             return _measure(guarded(row, seed), substitute(seed), images, labels, sizes, seed)
 
-        trained = None if row.network is None else asdict(config(row.network, seed))
-        return Cell(cell_name(name, seed), {"row": name, "seed": seed, "config": trained}, measure)
+        settings = {"row": name, "seed": seed, "config": None}
+        if row.network is None:
+            return Cell(cell_name(name, seed), settings, measure)
+        settings["config"] = asdict(config(row.network, seed))
+        return Cell(cell_name(name, seed), settings, measure, cell_name(row.network, seed))
 
     # Seed after seed, so that a table of fewer seeds is whole when it is interrupted.
     measured = reproduction.measure([cell(name, seed) for seed, name in product(numbers, chosen)])

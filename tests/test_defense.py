@@ -32,6 +32,7 @@ from nearfar.defense.classifiers import classify, pixels_of
 from nearfar.defense.guard import REJECTED
 from nearfar.defense.purifier import ReconstructionError
 from nearfar.errors import NearfarError
+from nearfar.models import Autoencoder
 from nearfar.training.config import TrainConfig
 from nearfar.training.train import train
 from program import run
@@ -393,6 +394,23 @@ def test_a_rejection_is_the_largest_logit(reformer, classifier, clean):
     predicted = guarded.predict(pixels)
     assert (predicted == REJECTED).any()
     assert torch.equal(torch.where(found == 10, REJECTED, found), predicted)
+
+
+def test_an_attack_finds_its_way_though_all_near_rows_agree():
+    """Bright left and bright right halves, many of each: 50 nearest are always of one kind."""
+    halves = torch.zeros(2, *SHAPE)
+    halves[0, ..., :4], halves[1, ..., 4:] = 0.9, 0.9
+    noise = torch.rand(2, 100, 64, generator=torch.Generator().manual_seed(0)) / 10
+    bank = (halves.flatten(1).unsqueeze(1) + noise).flatten(0, 1)
+    sides = nn.Sequential(nn.Flatten(), nn.Linear(64, 2, bias=False))
+    with torch.no_grad():
+        sides[1].weight.copy_(1000 * halves.flatten(1))
+    network = Autoencoder(nn.Flatten(), nn.Unflatten(1, SHAPE))
+    guarded = NeighborPurifier(network, SHAPE, bank).guard(sides)
+    labels = torch.tensor([0, 1])
+    assert judge(guarded, halves, labels).accuracy == 1
+    curve = security_curve("pgd", "white-box-aware", guarded, halves, labels, [0.1, 0.6])
+    assert [outcome.accuracy for outcome in curve] == [1, 0]
 
 
 def test_averaging_gives_the_mean_probability(trained, classifier, clean):

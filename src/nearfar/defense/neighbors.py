@@ -17,12 +17,14 @@ from nearfar.defense.guard import BATCH, Detector, Guarded
 from nearfar.defense.purifier import Purifier
 from nearfar.models import Autoencoder
 from nearfar.neighbors import ExactFinder
-from nearfar.neighbors.similarity import fit_similarity
+from nearfar.neighbors.similarity import Cosine, fit_similarity
 from nearfar.progress import Track, silent
 
 NEIGHBORS = 5
 #: Gradients are those of a mean over so many nearest codes, weighted at this temperature.
 SOFTENED, TEMPERATURE = 50, 0.02
+#: Similarities that are looked at at a time.
+AT_ONCE = 2**24
 #: Added to probabilities before their logarithm is taken.
 SMALL = 1e-6
 
@@ -97,18 +99,27 @@ class NeighborPurifier(Purifier):
         rows, shares = self.nearest(codes)
         return torch.einsum("bk,bkd->bd", shares, self.bank[rows])
 
-    def nearest(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+    def nearest(self, codes: Tensor, rivals: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Find the nearest rows of the bank to each code, and how much each counts.
+
+        Parameters
+        ----------
+        codes : float[b, d]
+            If they need gradients, more than `neighbors` rows are found.
+        rivals : int64[b, m], optional
+            Further rows that gradients are to know of.
 
         Returns
         -------
         rows : int64[b, k]
-            The nearest first; more than `neighbors` if gradients are needed.
+            The nearest first, then the rivals.
         shares : float[b, k]
             Alike for `neighbors` of them, and 0 for the others; gradients are those of a softmax.
         """
         softened = min(max(self.neighbors, SOFTENED), len(self.bank) - 1)
         rows = self._search(codes.detach(), softened if codes.requires_grad else self.neighbors)
+        if rivals is not None:
+            rows = torch.cat([rows, rivals], 1)
         shares = codes.new_zeros(rows.shape)
         shares[:, : self.neighbors] = 1 / self.neighbors
         if not codes.requires_grad:
@@ -139,12 +150,20 @@ class Consensus(Guarded):
     an encoding and a search. The mean of codes that differ in class may decode to neither of them;
     the mean of what is said of each does not depend on that.
 
+    Where the nearest rows agree, a gradient of what is said of them leads nowhere, and an attack
+    that follows it finds the defense stronger than it is. So gradients are also of the nearest rows
+    of which something else is said, as in attacks on k-nearest neighbors [1]_.
+
     Parameters
     ----------
     purifier : NeighborPurifier
         Whose bank it is.
     classifier, detectors
         As for `Guarded`; on the device of the purifier.
+
+    References
+    ----------
+    .. [1] C. Sitawarin, D. Wagner, "On the Robustness of Deep K-Nearest Neighbors", DLS 2019.
     """
 
     purifier: NeighborPurifier
@@ -169,5 +188,25 @@ class Consensus(Guarded):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logarithms of mean probabilities, float[b, k]; differentiable as `NeighborPurifier`."""
-        rows, shares = self.purifier.nearest(self.purifier.encode(images))
+        codes = self.purifier.encode(images)
+        rivals = self._rivals(codes.detach()) if codes.requires_grad else None
+        rows, shares = self.purifier.nearest(codes, rivals)
         return (torch.einsum("bk,bkc->bc", shares, self.answers[rows]) + SMALL).log()
+
+    def _rivals(self, codes: Tensor) -> Tensor:
+        """The nearest rows of which another class is said than of the codes, int64[b, m]."""
+        bank, count = self.purifier.bank, min(SOFTENED, len(self.answers))
+        said = self.answers.argmax(1)
+        rows, shares = self.purifier.nearest(codes)
+        now = torch.einsum("bk,bkc->bc", shares, self.answers[rows]).argmax(1)
+        cosine, at_once = Cosine(), max(1, AT_ONCE // len(bank))
+        keys = cosine.keys(bank)
+        return torch.cat(
+            [
+                (cosine.queries(some) @ keys.T)
+                .masked_fill(said == its.unsqueeze(1), -torch.inf)
+                .topk(count)
+                .indices
+                for some, its in zip(codes.split(at_once), now.split(at_once), strict=True)
+            ]
+        )

@@ -20,6 +20,8 @@ THREATS: dict[Threat, str] = {
     "approximated where there are none (BPDA), averaged over what is random (EOT)",
     "decision-based": "answers of the defended classifier to queries, and no gradients",
 }
+#: What these attacks see is the same whatever the defense.
+DEFENSE_UNSEEN: tuple[Threat, ...] = ("transfer", "white-box-unaware")
 #: Draws that an attack on a random defense averages over.
 DRAWS = 8
 

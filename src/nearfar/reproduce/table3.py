@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from itertools import product
 from pathlib import Path
 
@@ -29,8 +29,8 @@ from nearfar.defense.guard import Guarded, device_of, in_batches
 from nearfar.defense.magnet import magnet
 from nearfar.defense.neighbors import NeighborPurifier
 from nearfar.defense.purifier import FALSE_POSITIVE_RATE, Purifier
-from nearfar.defense.robustness import gradient_masking, judge, security_curve
-from nearfar.defense.threats import THREATS, Threat
+from nearfar.defense.robustness import gradient_masking, judge
+from nearfar.defense.threats import DEFENSE_UNSEEN, THREATS, Threat
 from nearfar.errors import require
 from nearfar.evaluation.table import markdown_table
 from nearfar.models import resolve_device
@@ -200,11 +200,44 @@ def table3(
             return magnet(Purifier(network, shape).to(device), classifier, clean)
         return Purifier(network, shape).to(device).guard(classifier)
 
+    def attacked_by(threat: Threat, guarded: Guarded, seed: int) -> Iterator[Tensor]:
+        """Make adversarial images for each ε in turn."""
+        count = sizes.of(threat)
+        return attack(
+            ATTACKS[threat],
+            threat,
+            guarded,
+            images[:count],
+            labels[:count],
+            EPSILONS,
+            substitute=substitute(seed),
+            seed=seed,
+        )
+
+    @lru_cache(maxsize=2 * len(DEFENSE_UNSEEN))
+    def unaware(threat: Threat, is_hardened: bool, seed: int) -> list[Tensor]:
+        """Make those that are the same for all defenses of a classifier."""
+        bare = Guarded(nn.Identity(), hardened(seed) if is_hardened else target(seed))
+        return list(attacked_by(threat, bare, seed))
+
     def cell(name: str, seed: int) -> Cell:
         row = ROWS[name]
 
         def measure() -> dict[str, float]:
-            return _measure(guarded(row, seed), substitute(seed), images, labels, sizes, seed)
+            defended = guarded(row, seed)
+            found = {
+                threat: unaware(threat, row.hardened, seed)
+                if threat in DEFENSE_UNSEEN
+                else attacked_by(threat, defended, seed)
+                for threat in ATTACKS
+            }
+            return {
+                **_judge(defended, images, labels, found),
+                **_check(defended, images[: sizes.white_box], labels[: sizes.white_box], seed),
+                "substitute": judge(
+                    Guarded(nn.Identity(), substitute(seed)), images, labels
+                ).accuracy,
+            }
 
         settings = {"row": name, "seed": seed, "config": None}
         if row.network is None:
@@ -221,40 +254,30 @@ def table3(
     return text
 
 
-def _measure(
+def _judge(
     guarded: Guarded,
-    substitute: Classifier,
     images: Tensor,
     labels: Tensor,
-    sizes: Sizes,
-    seed: int,
+    adversarial: Mapping[Threat, Iterable[Tensor]],
 ) -> dict[str, float]:
-    """Measure one defense under every threat model."""
+    """Judge a defense by clean images, and by adversarial ones for each ε."""
     clean = judge(guarded, images, labels)
     result = {CLEAN: clean.accuracy, f"{CLEAN}, rejected": clean.rejected}
-    for threat, name in ATTACKS.items():
-        count = sizes.of(threat)
-        curve = security_curve(
-            name,
-            threat,
-            guarded,
-            images[:count],
-            labels[:count],
-            EPSILONS,
-            substitute=substitute,
-            seed=seed,
-        )
-        for epsilon, outcome in zip(EPSILONS, curve, strict=True):
+    for threat, each in adversarial.items():
+        for epsilon, found in zip(EPSILONS, each, strict=True):
+            outcome = judge(guarded, found, labels[: len(found)])
             result[_key(threat, epsilon)] = outcome.defended
             result[f"{_key(threat, epsilon)}, rejected"] = outcome.rejected
-    count = sizes.white_box
-    masking = gradient_masking(guarded, images[:count], labels[:count], seed=seed)
+    return result
+
+
+def _check(guarded: Guarded, images: Tensor, labels: Tensor, seed: int) -> dict[str, float]:
+    """Look for gradient masking."""
+    masking = gradient_masking(guarded, images, labels, seed=seed)
     return {
-        **result,
         "masked": float(masking.masked),
         "masking accuracy": masking.accuracy,
         "masking chance": masking.chance,
-        "substitute": judge(Guarded(nn.Identity(), substitute), images, labels).accuracy,
     }
 
 

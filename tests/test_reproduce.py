@@ -21,10 +21,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from nearfar import artifacts
+from nearfar.cli import reproduce as cli_reproduce
 from nearfar.data import ArrayImages, Subset
 from nearfar.errors import NearfarError
 from nearfar.evaluation import scores
-from nearfar.reproduce import claims, table1
+from nearfar.reproduce import claims, defenses, detectors, recipes, table1, table2
 from nearfar.reproduce.budget import plain, relational
 from nearfar.reproduce.digits import for_testing, for_validation
 from nearfar.reproduce.engine import Cell, Reproduction, fingerprint
@@ -430,6 +431,21 @@ def test_table1(tmp_path, capsys, monkeypatch):
     assert run("reproduce", "table1", "--out", out, "--quick", "--epochs", 2) == 2
     assert "epochs=[2, 5], not [2]" in capsys.readouterr().err
     assert run("reproduce", "claims", "--out", out, "--quick") == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "rows"),
+    [
+        ("table1", [table1.PIXELS, *table1.ROWS]),
+        ("table2", [*table2.ROWS]),
+        ("table3", [*defenses.ROWS]),
+        ("table4", [*detectors.ROWS, *detectors.ABLATION]),
+        ("recipes", [recipes.PIXELS, *recipes.ROWS]),
+    ],
+)
+def test_help_names_every_row(command, rows):
+    names = re.findall(r"[\w.-]*\w", getattr(cli_reproduce, command).__doc__)
+    assert [row for row in rows if row not in names] == []
 
 
 @pytest.mark.slow

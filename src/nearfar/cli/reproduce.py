@@ -15,7 +15,9 @@ reproduce = App(
     name="reproduce",
     help=(
         "Measure the paper's tables and figures again.\n\n"
-        "Each command can be interrupted, and continues where it was when it is run again."
+        "Each command can be interrupted, and continues where it was when it is run again. Run in "
+        "several terminals at once with the same --out, it shares the work among them: with "
+        "OMP_NUM_THREADS=1 in each, one for each core is fastest."
     ),
 )
 
@@ -101,8 +103,9 @@ def table3(*, options: Options, rows: tuple[str, ...] = ()) -> None:
     Parameters
     ----------
     rows
-        Some of the rows: no-defense, autoencoder, MagNet-reformer, MagNet-whole, NRE,
-        NRE-denoising, denoising-autoencoder, nearfar, adversarial-training; all if not given.
+        Some of the rows: no-defense, autoencoder, MagNet-reformer, MagNet-whole, MagNet-like-ours,
+        NRE, nearfar, nearfar-neighbors, nearfar-neighbors-whole, nearfar-unrelated,
+        nearfar-unrelated-neighbors, adversarial-training; all if not given.
     """
     from nearfar.reproduce.table3 import table3
 

@@ -10,20 +10,17 @@ from nearfar.defense.magnet import NOISE
 from nearfar.reproduce.budget import ours, plain, plain_like_ours, relational
 from nearfar.training.config import TrainConfig
 
+#: What our network learns to undo.
+ADVERSARIAL = {
+    "pretext": "denoising",
+    "noise": "adversarial",
+    "noise_level": 0.35,
+    "precision": "bf16",
+}
 NETWORKS: dict[str, Callable[..., TrainConfig]] = {
     "autoencoder": plain,
     "MagNet": partial(plain, pretext="denoising", noise="gaussian", noise_level=NOISE),
     "NRE": partial(relational, weights=(0.6, 0.2, 0.2)),
-    "NRE-denoising": partial(
-        relational,
-        weights=(0.6, 0.2, 0.2),
-        pretext="denoising",
-        noise="gaussian",
-        noise_level=0.3,
-        pixel_weight=10.0,
-        lr=1e-3,
-    ),
-    "denoising-autoencoder": partial(plain, pretext="denoising", noise="gaussian", noise_level=0.3),
     "MagNet-like-ours": partial(
         plain_like_ours,
         pretext="denoising",
@@ -31,9 +28,8 @@ NETWORKS: dict[str, Callable[..., TrainConfig]] = {
         noise_level=NOISE,
         precision="bf16",
     ),
-    "nearfar": partial(
-        ours, pretext="denoising", noise="adversarial", noise_level=0.35, precision="bf16"
-    ),
+    "nearfar": partial(ours, **ADVERSARIAL),
+    "nearfar-unrelated": partial(plain_like_ours, **ADVERSARIAL),
 }
 
 
@@ -71,10 +67,10 @@ ROWS = {
     "MagNet-whole": Row("MagNet", detectors=True),
     "MagNet-like-ours": Row("MagNet-like-ours"),
     "NRE": Row("NRE", paper=(0.9802, 0.9056, 0.8489, 0.7166)),
-    "NRE-denoising": Row("NRE-denoising"),
-    "denoising-autoencoder": Row("denoising-autoencoder"),
     "nearfar": Row("nearfar"),
     "nearfar-neighbors": Row("nearfar", neighbors=5),
     "nearfar-neighbors-whole": Row("nearfar", neighbors=5, detectors=True),
+    "nearfar-unrelated": Row("nearfar-unrelated"),
+    "nearfar-unrelated-neighbors": Row("nearfar-unrelated", neighbors=5),
     "adversarial-training": Row(hardened=True),
 }

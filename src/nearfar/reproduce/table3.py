@@ -231,6 +231,9 @@ def table3(
                 else attacked_by(threat, defended, seed)
                 for threat in ATTACKS
             }
+            if (name, seed) == (SHOWN, 0):
+                shown = _one_of_each_class(attacked)
+                reproduction.draw("figure5", _figure5(defended, substitute(seed), shown))
             return {
                 **_judge(defended, images, labels, found),
                 **_check(defended, images[: sizes.white_box], labels[: sizes.white_box], seed),
@@ -247,11 +250,7 @@ def table3(
 
     # Seed after seed, so that a table of fewer seeds is whole when it is interrupted.
     measured = reproduction.measure([cell(name, seed) for seed, name in product(numbers, chosen)])
-    text = _write(reproduction, measured, chosen, numbers, sizes)
-    if SHOWN in chosen:
-        shown = _one_of_each_class(attacked)
-        reproduction.draw("figure5", _figure5(guarded(ROWS[SHOWN], 0), substitute(0), shown))
-    return text
+    return _write(reproduction, measured, chosen, numbers, sizes)
 
 
 def _judge(

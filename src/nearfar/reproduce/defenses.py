@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from nearfar.defense.magnet import NOISE
 from nearfar.reproduce.budget import ours, plain, plain_like_ours, relational
 from nearfar.training.config import TrainConfig
 
 #: What our network learns to undo.
-ADVERSARIAL = {
+ADVERSARIAL: dict[str, Any] = {
     "pretext": "denoising",
     "noise": "adversarial",
     "noise_level": 0.35,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nearfar.data import Images, Subset, open_images
+from nearfar.data import Images, Subset, open_images, require_labels
 
 #: The paper learns from 50,000 of the 60,000 training digits; the others choose hyperparameters.
 TRAINED = 50_000
@@ -55,6 +55,12 @@ def for_attacks(data_root: Path | None, *, quick: bool) -> tuple[Images, Images,
         Subset(test, order[:SUBSTITUTE]),
         Subset(test, order[SUBSTITUTE:]),
     )
+
+
+def one_of_each_class(images: Images) -> Images:
+    """Return the first image of each class, to be shown."""
+    _, firsts = np.unique(require_labels(images), return_index=True)
+    return Subset(images, firsts)
 
 
 def choices(*, quick: bool) -> dict[str, Any]:

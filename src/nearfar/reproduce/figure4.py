@@ -6,9 +6,7 @@ from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
-import numpy as np
-
-from nearfar.data import Images, Subset, require_labels, to_unit
+from nearfar.data import to_unit
 from nearfar.evaluation.table import markdown_table
 from nearfar.models import Autoencoder
 from nearfar.progress import Track, silent
@@ -73,7 +71,7 @@ def figure4(
 
     measured = reproduction.measure([cell(row, seed) for seed, row in product(numbers, ROWS)])
     errors = {row: over_seeds(measured, row, "pixel_error", numbers) for row in ROWS}
-    shown = _one_of_each_class(test)
+    shown = digits.one_of_each_class(test)
     pictures = {"original": to_unit(shown.__getitems__(range(len(shown)))).numpy()}
     pictures |= {row: reconstruct(network(row, 0), shown).numpy() for row in ROWS}
     text = markdown_table(
@@ -87,8 +85,3 @@ def figure4(
     summary = {row: summarize(values) for row, values in errors.items()}
     reproduction.write(measured, summary, text, comparison(pictures))
     return text
-
-
-def _one_of_each_class(images: Images) -> Images:
-    _, firsts = np.unique(require_labels(images), return_index=True)
-    return Subset(images, firsts)

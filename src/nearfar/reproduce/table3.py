@@ -8,12 +8,11 @@ from functools import cache, lru_cache, partial
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from nearfar.data import Images, Subset, require_labels
+from nearfar.data import Images, require_labels
 from nearfar.defense.adversarial import harden
 from nearfar.defense.attacks import attack
 from nearfar.defense.classifiers import (
@@ -232,7 +231,7 @@ def table3(
                 for threat in ATTACKS
             }
             if (name, seed) == (SHOWN, 0):
-                shown = _one_of_each_class(attacked)
+                shown = digits.one_of_each_class(attacked)
                 reproduction.draw("figure5", _figure5(defended, substitute(seed), shown))
             return {
                 **_judge(defended, images, labels, found),
@@ -364,11 +363,6 @@ def _figure5(guarded: Guarded, substitute: Classifier, shown: Images) -> Figure:
     purified = in_batches(guarded.purifier, adversarial, device_of(guarded))
     rows = {"original": images, "purified": purified, "adversarial": adversarial}
     return comparison({name: each.numpy() for name, each in rows.items()})
-
-
-def _one_of_each_class(images: Images) -> Images:
-    _, firsts = np.unique(require_labels(images), return_index=True)
-    return Subset(images, firsts)
 
 
 def _key(threat: Threat, epsilon: float) -> str:

@@ -5,7 +5,7 @@ READY := .venv/.ready
 
 .PHONY: demo test lint bench docs clean
 
-demo: $(READY)  ## train on 5,000 digits, print the scores, draw the report
+demo: $(READY)  ## train on 4,000 digits, print the scores, draw the report
 	$(BIN)/nearfar demo --out runs/demo --overwrite
 
 test: $(READY)  ## all tests, the long ones included

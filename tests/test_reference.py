@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -118,6 +120,9 @@ def test_references_that_do_not_fit_are_refused(images, tmp_path):
         train(images, QUICK, reference=nn.Conv2d(3, 2, 3))
     with pytest.raises(NearfarError, match="too small for backbone='alexnet'"):
         train(images, TrainConfig(reference="alexnet", device="cpu", clusters=2))
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4))
+    with pytest.raises(NearfarError, match="expected refresh=0"):
+        train(images, replace(QUICK, refresh=1), reference=encoder)
 
 
 def test_wrong_weights_are_refused(tmp_path, resnet):

@@ -25,7 +25,9 @@ def denoise(
     device: str = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write images without their noise, each as a PNG file of the same name.
+    """Write images without their noise, each as a PNG file of the run's size.
+
+    cat.jpg becomes cat.jpg.png.
 
     Any run will do; one trained with --pretext denoising does best. The file comparison.png shows
     some of them beside what was given.

@@ -21,6 +21,9 @@ def encode(
 ) -> None:
     """Write the codes of images, with their names and their labels if they have any.
 
+    An .npz file has arrays codes, names, and labels and classes if there are any; a .parquet file
+    the columns name, code and label.
+
     **For example**
 
         nearfar encode run photos --out codes.npz

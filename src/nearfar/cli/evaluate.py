@@ -14,7 +14,7 @@ def evaluate(
     run: Run,
     *,
     train: Annotated[str, Parameter(help=f"Labeled images to learn from. {DATA_HELP}")],
-    test: Annotated[str | None, Parameter(help="Labeled images to test on.")] = None,
+    test: str | None = None,
     json: Path | None = None,
     images: DataOptions = DataOptions(),
     rbf_samples: int = 10_000,

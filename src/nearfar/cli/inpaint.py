@@ -27,7 +27,9 @@ def inpaint(
     device: str = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Fill what is missing of images, each written as a PNG file of the same name.
+    """Fill what is missing of images, each written as a PNG file of the run's size.
+
+    cat.jpg becomes cat.jpg.png.
 
     The run must have been trained with --pretext context: with --holes random for masks of your
     own. All pixels that are not missing stay as they are. The file comparison.png shows some of

@@ -56,7 +56,7 @@ class DataOptions:
     """How images are read."""
 
     data_root: Path | None = None
-    "Folder of the named data sets; NEARFAR_DATA if not given."
+    "Folder of the named data sets; NEARFAR_DATA, or else ~/.cache/nearfar, if not given."
     strict: bool = False
     "Stop at the first file that cannot be read, instead of skipping it."
 

@@ -15,7 +15,7 @@ def purify(
     data: Data,
     *,
     out: Annotated[Path, Parameter(help="The folder to write to.")],
-    clean: Annotated[str | None, Parameter(help="Clean images, which set the threshold.")] = None,
+    clean: str | None = None,
     false_positive_rate: float = 0.01,
     purification: PurifierOptions = PurifierOptions(),
     images: DataOptions = DataOptions(),
@@ -25,8 +25,10 @@ def purify(
 ) -> None:
     """Write images as a guarded classifier sees them, and how suspicious each one is.
 
-    Each image becomes a PNG file of the same name; suspicion.csv has the mean squared error of
-    its reconstruction and, with --clean, whether it is rejected.
+    Each image becomes a PNG file of the run's size, cat.jpg for one cat.jpg.png; suspicion.csv has
+    the mean squared error of its reconstruction and, with --clean, whether it is rejected. With
+    --neighbors, the mean of the nearest codes is reconstructed; a classifier that is guarded in
+    Python is asked about each of them instead.
 
     **For example**
 
@@ -36,8 +38,10 @@ def purify(
     Parameters
     ----------
     clean
-        Clean images that the run was not trained on; an image is rejected if its error is above
-        that of all but --false-positive-rate of these.
+        Clean images that the run was not trained on, 100 or more at the rate below: an image is
+        rejected if its error is above that of all but that share of these.
+    false_positive_rate
+        The share of clean images that may be rejected.
     """
     import csv
 

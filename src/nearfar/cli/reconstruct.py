@@ -19,7 +19,9 @@ def reconstruct(
     device: str = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write what the network makes of each image, as a PNG file of the same name.
+    """Write what the network makes of each image, as a PNG file of the run's size.
+
+    cat.jpg becomes cat.jpg.png.
 
     **For example**
 

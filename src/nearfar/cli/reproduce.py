@@ -30,7 +30,7 @@ class Options:
     out: Path
     "The folder to write to, or to continue in."
     data_root: Path | None = None
-    "Folder of the data sets; NEARFAR_DATA if not given."
+    "Folder of the data sets; NEARFAR_DATA, or else ~/.cache/nearfar, if not given."
     seeds: int | None = None
     "How often everything is trained; 3 if not given, 2 with --quick."
     quick: bool = False

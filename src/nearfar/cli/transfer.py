@@ -105,7 +105,7 @@ def classify(
     labels_per_class
         Learn from so many images of each class only, if not of a devkit.
     data_root
-        Folder of the named data sets; NEARFAR_DATA if not given.
+        Folder of the named data sets; NEARFAR_DATA, or else ~/.cache/nearfar, if not given.
     """
     from nearfar.report.transfer import draw_surest
     from nearfar.transfer import classification as task

@@ -32,6 +32,10 @@ def make_reference(
     """
     if given is not None and config.relation != "reconstructions":
         raise NearfarError("a reference with relation='codes', which knows none: give none")
+    if given is not None and config.refresh:
+        raise NearfarError(
+            f"refresh={config.refresh} with a reference, which stays as it is: expected refresh=0"
+        )
     if config.reference is not None:
         check_backbone(config.reference, images.shape)
         weights = config.reference_weights

@@ -359,6 +359,17 @@ def test_hop_skip_jump_ends_where_rounding_hides_the_only_way():
     assert torch.equal(found[0], other[0])
 
 
+def test_hop_skip_jump_leaves_alone_what_is_missed_without_it(classifier, clean):
+    pixels, labels = (each[:12] for each in clean)
+    guarded = Guarded(nn.Identity(), classifier)
+    labels = labels.clone()
+    labels[::3] = (guarded.predict(pixels[::3]) + 1) % 10
+    (found,) = attack("hop-skip-jump", "decision-based", guarded, pixels, labels, [1.0])
+    same = (found == pixels).flatten(1).all(1)
+    assert same[::3].all(), "an attack sets nothing right"
+    assert not same[1::3].any()
+
+
 def test_the_more_an_attack_sees_the_more_it_does(classifier, substitute, purifier, clean):
     pixels, labels = (each[:200] for each in clean)
     guarded = purifier.guard(classifier)
@@ -649,7 +660,7 @@ def test_table3(tmp_path):
     assert "(92.4)" in text
     for name in ("table3.png", "figure5.png"):
         assert Image.open(tmp_path / name).size[0] > 500
-    assert len(list((tmp_path / "classifiers").glob("*.safetensors"))) == 3
+    assert len(list((tmp_path / "classifiers").glob("*.safetensors"))) == 4
 
 
 def test_every_threat_model_says_what_it_sees():

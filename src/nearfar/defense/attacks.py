@@ -210,19 +210,31 @@ def _generate(
 
 
 def _nearest_found(estimator: Any, clean: Array, labels: Array, aims: bool, seed: int) -> Array:
-    """Walk from images of other classes towards each image, as near as labels allow."""
+    """Walk from images that are taken for other classes towards each image, as near as they allow.
+
+    An image that is taken for another class as it is stays as it is: without an aim, ART would walk
+    away from what it is taken for, and might set it right.
+    """
     art = require("art.attacks.evasion", extra="defense")
-    others = [np.flatnonzero(labels != label) for label in labels]
+    answers = estimator.predict(clean, batch_size=BATCH).argmax(1)
+    # Where there is an aim, the last class is rejection.
+    accepted = answers < estimator.nb_classes - int(aims)
+    others = [np.flatnonzero((answers != label) & accepted) for label in labels]
     if not all(map(len, others)):
-        raise NearfarError("all images are of one class: hop-skip-jump needs images of others")
+        raise NearfarError(
+            "all images are taken for one class: hop-skip-jump needs images of others"
+        )
     draws = np.random.default_rng(seed)
     starts = np.array([draws.choice(rows) for rows in others])
     made = ATTACKS["hop-skip-jump"](art, estimator, 1.0)
     if aims:
         made.set_params(targeted=True)
-    return made.generate(
-        clean.copy(), labels[starts] if aims else labels, x_adv_init=clean[starts].copy()
+    found = made.generate(
+        clean.copy(), answers[starts] if aims else labels, x_adv_init=clean[starts].copy()
     )
+    missed = (answers != labels) & accepted
+    found[missed] = clean[missed]
+    return found
 
 
 def _runner_up(seen: nn.Module, images: Tensor, labels: Tensor) -> Array:

@@ -168,18 +168,18 @@ def table3(
         return keep("hardened", seed, make)
 
     @cache
-    def substitute(seed: int) -> Classifier:
-        says = classify(target(seed), pixels_of(held_out))
+    def substitute(is_hardened: bool, seed: int) -> Classifier:
+        asked = hardened(seed) if is_hardened else target(seed)
         make = partial(
             train_classifier,
             "substitute",
             held_out,
             epochs=SUBSTITUTE_EPOCHS,
             seed=seed,
-            labels=says,
+            labels=classify(asked, pixels_of(held_out)),
             track=track,
         )
-        return keep("substitute", seed, make)
+        return keep("hardened-substitute" if is_hardened else "substitute", seed, make)
 
     def config(name: str, seed: int) -> TrainConfig:
         return NETWORKS[name](epochs, seed=seed, **digits.choices(quick=quick))
@@ -199,8 +199,8 @@ def table3(
             return magnet(Purifier(network, shape).to(device), classifier, clean)
         return Purifier(network, shape).to(device).guard(classifier)
 
-    def attacked_by(threat: Threat, guarded: Guarded, seed: int) -> Iterator[Tensor]:
-        """Make adversarial images for each ε in turn."""
+    def adversarial(threat: Threat, guarded: Guarded, row: Row, seed: int) -> Iterator[Tensor]:
+        """Attack as the table does, for each ε in turn."""
         count = sizes.of(threat)
         return attack(
             ATTACKS[threat],
@@ -209,15 +209,14 @@ def table3(
             images[:count],
             labels[:count],
             EPSILONS,
-            substitute=substitute(seed),
+            substitute=substitute(row.hardened, seed),
             seed=seed,
         )
 
-    @lru_cache(maxsize=2 * len(DEFENSE_UNSEEN))
-    def unaware(threat: Threat, is_hardened: bool, seed: int) -> list[Tensor]:
-        """Make those that are the same for all defenses of a classifier."""
-        bare = Guarded(nn.Identity(), hardened(seed) if is_hardened else target(seed))
-        return list(attacked_by(threat, bare, seed))
+    @lru_cache(maxsize=len(DEFENSE_UNSEEN))
+    def unaware(threat: Threat, row: Row, seed: int) -> list[Tensor]:
+        """Attack a classifier, which is the same whatever its defense."""
+        return list(adversarial(threat, guarded(row, seed), row, seed))
 
     def cell(name: str, seed: int) -> Cell:
         row = ROWS[name]
@@ -225,19 +224,21 @@ def table3(
         def measure() -> dict[str, float]:
             defended = guarded(row, seed)
             found = {
-                threat: unaware(threat, row.hardened, seed)
+                threat: unaware(threat, Row(hardened=row.hardened), seed)
                 if threat in DEFENSE_UNSEEN
-                else attacked_by(threat, defended, seed)
+                else adversarial(threat, defended, row, seed)
                 for threat in ATTACKS
             }
             if (name, seed) == (SHOWN, 0):
                 shown = digits.one_of_each_class(attacked)
-                reproduction.draw("figure5", _figure5(defended, substitute(seed), shown))
+                reproduction.draw(
+                    "figure5", _figure5(defended, substitute(row.hardened, seed), shown)
+                )
             return {
                 **_judge(defended, images, labels, found),
                 **_check(defended, images[: sizes.white_box], labels[: sizes.white_box], seed),
                 "substitute": judge(
-                    Guarded(nn.Identity(), substitute(seed)), images, labels
+                    Guarded(nn.Identity(), substitute(row.hardened, seed)), images, labels
                 ).accuracy,
             }
 

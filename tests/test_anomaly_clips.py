@@ -109,6 +109,13 @@ def test_damage_in_the_middle_of_a_video_costs_few_frames(tmp_path):
     assert 40 <= len(list(clip)) <= 48
 
 
+def test_the_folder_one_is_in_has_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(write_frames(tmp_path / "Test001"))
+    (here,) = open_clips(".")
+    assert here.name == "Test001"
+    assert read_masks(here) is None
+
+
 def test_a_video_can_be_scaled(tmp_path):
     (clip,) = open_clips(write_video(tmp_path / "clip.avi"), size=(16, 24))
     assert pixels_of(clip).shape == (12, 16, 24)
@@ -171,6 +178,13 @@ def test_a_mistake_is_told_in_one_line(tmp_path, make, culprit):
             list(clip)
     assert culprit in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_an_empty_folder_of_masks_is_refused(tmp_path):
+    (tmp_path / "masks").mkdir()
+    (clip,) = open_clips(write_video(tmp_path / "clip.avi"), size=(16, 24))
+    with pytest.raises(NearfarError, match="'masks' has no frame that can be read"):
+        read_masks(clip, tmp_path / "masks", clip.size)
 
 
 def test_windows_end_at_each_frame():

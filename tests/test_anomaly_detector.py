@@ -21,9 +21,11 @@ from nearfar.anomaly import (
     open_clips,
     read_detector,
 )
+from nearfar.anomaly.clips import Clip, Frame
 from nearfar.anomaly.fitting import split_clips
 from nearfar.anomaly.patches import Grid
 from nearfar.anomaly.results import Alerts, overlay
+from nearfar.anomaly.scored import score_clips
 from nearfar.anomaly.scoring import CodeDistance, Numbered, PlaceScale, smoothed
 from nearfar.errors import NearfarError
 from nearfar.training.config import TrainConfig
@@ -207,6 +209,18 @@ def test_clips_are_split_without_overlap(normal):
         split_clips([])
 
 
+def test_a_video_is_split_by_the_frames_that_can_be_read():
+    class Damaged(Clip):
+        name = "camera.avi"
+
+        def __iter__(self):
+            return (Frame(number, np.zeros((4, 4), np.uint8)) for number in range(80, 100))
+
+    (first,), (last,) = split_clips([Damaged()])
+    assert [frame.number for frame in first] == list(range(80, 95))
+    assert [frame.number for frame in last] == list(range(95, 100))
+
+
 def test_the_commands(normal, abnormal, tmp_path, capsys):
     pytest.importorskip("av")
     assert run("anomaly", "fit", normal, "--out", tmp_path / "run") == 0
@@ -224,6 +238,33 @@ def test_the_commands(normal, abnormal, tmp_path, capsys):
     assert sum(1 for _ in video) == 60
     assert list((tmp_path / "out" / "worst").glob("*.png"))
     assert "60 frames" in capsys.readouterr().out
+
+
+def test_each_clip_has_a_heat_map_at_its_own_rate(fitted, tmp_path):
+    av = pytest.importorskip("av")
+    cameras, out = tmp_path / "cameras", tmp_path / "out"
+    for name in ("cam.1", "cam.2"):
+        write_clip(cameras / name, scene(1, 12))
+    with av.open(str(cameras / "cam.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "gray"
+        for pixels in scene(1, 12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="gray")))
+        container.mux(stream.encode())
+    detector = read_detector(fitted)
+    score_clips(detector, open_clips(cameras), out)
+    written = {clip.name: sum(1 for _ in clip) for clip in open_clips(out / "heat")}
+    assert written == {"cam.1.mp4": 12, "cam.2.mp4": 12, "cam.mp4.mp4": 12}
+    (heat,) = open_clips(out / "heat" / "cam.mp4.mp4")
+    assert next(iter(heat))
+    assert heat.rate == 25
+
+    score_clips(detector, open_clips(cameras / "cam.1"), out, overwrite=True)
+    assert [path.name for path in (out / "heat").iterdir()] == ["cam.1.mp4"]
+    assert all("cam.1" in path.name for path in (out / "worst").iterdir())
+    (out / "notes.txt").touch()
+    with pytest.raises(NearfarError, match=r"holds 'notes\.txt'"):
+        score_clips(detector, open_clips(cameras / "cam.1"), out, overwrite=True)
 
 
 def test_photographs(tmp_path):
@@ -334,9 +375,20 @@ def test_an_unfinished_detector_can_be_replaced_and_a_note_not(normal, tmp_path)
         fit_detector(clips, folder, SMALL, QUICK)
     fit_detector(clips, folder, SMALL, QUICK, overwrite=True)
     (folder / "note.txt").write_text("mine")
-    with pytest.raises(NearfarError, match="exists already"):
+    with pytest.raises(NearfarError, match=r"holds 'note\.txt'"):
         fit_detector(clips, folder, SMALL, QUICK, overwrite=True)
     assert (folder / "note.txt").is_file()
+    assert read_detector(folder), "nor is the detector beside it taken away"
+
+
+def test_what_is_no_detector_is_not_replaced(normal, tmp_path):
+    (tmp_path / "network").mkdir()
+    for name in ("checkpoint.safetensors", "network/config.json"):
+        (tmp_path / name).write_text("of something else")
+    with pytest.raises(NearfarError, match="exists already"):
+        fit_detector(open_clips(normal), tmp_path, SMALL, QUICK, overwrite=True)
+    assert (tmp_path / "checkpoint.safetensors").is_file()
+    assert (tmp_path / "network" / "config.json").is_file()
 
 
 def test_frames_of_another_size_are_refused(fitted):

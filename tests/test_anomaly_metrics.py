@@ -12,11 +12,11 @@ from torchmetrics.functional.classification import binary_auroc
 
 from nearfar.anomaly.metrics import (
     PixelCurve,
+    RegionCurve,
     area_under_curve,
     equal_error_rate,
     macro_area,
     overlap_score,
-    per_region_overlap,
 )
 from nearfar.errors import NearfarError
 
@@ -115,11 +115,31 @@ def test_forty_percent_of_the_pixels_must_be_found():
     assert overlap_score(heat, ~mask) == 9
 
 
+def region_area(heat, mask):
+    curve = RegionCurve()
+    curve.add(heat, mask)
+    return curve.area()
+
+
 def test_per_region_overlap():
     mask = np.zeros((40, 40), bool)
     mask[2:6, 2:6] = mask[20:36, 20:36] = True
-    assert per_region_overlap([mask.astype(float)], [mask]) == pytest.approx(1)
+    assert region_area(mask.astype(float), mask) == pytest.approx(1)
     small = np.zeros_like(mask, dtype=float)
     small[2:6, 2:6] = 1  # one of two regions is found, the other never
-    assert per_region_overlap([small], [mask]) == pytest.approx(0.5, abs=0.01)
-    assert per_region_overlap([small], [np.zeros_like(mask)]) is None
+    assert region_area(small, mask) == pytest.approx(0.5, abs=0.01)
+    assert region_area(small, np.zeros_like(mask)) is None
+
+
+def test_per_region_overlap_is_that_of_every_threshold():
+    generator = np.random.default_rng(0)
+    heat = generator.integers(0, 50, (30, 30)).astype(float)
+    mask = np.zeros((30, 30), bool)
+    mask[3:7, 3:9] = mask[12:25, 12:20] = True
+    regions = (heat[3:7, 3:9], heat[12:25, 12:20])
+    rates = np.linspace(0, 0.3, 200)
+    found = []
+    for rate in rates:
+        allowed = [t for t in range(-1, 50) if (heat[~mask] > t).mean() <= rate]
+        found.append(np.mean([(region > min(allowed)).mean() for region in regions]))
+    assert region_area(heat, mask) == pytest.approx(np.trapezoid(found, rates) / 0.3)

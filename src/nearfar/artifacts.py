@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nearfar.errors import NearfarError
-from nearfar.files import atomic_path, claim_output, is_leftover, write_json
+from nearfar.files import atomic_path, claim_output, clear_folder, write_json
 from nearfar.models import Architecture, Autoencoder
 from nearfar.run_config import RunConfig, RunData
 
@@ -70,17 +70,7 @@ def claim_folder(folder: Path, *, overwrite: bool) -> None:
         If something is there already; what is not a run is never taken away.
     """
     if overwrite and (folder / CONFIG).is_file():
-        for path in folder.iterdir():
-            if path.name not in OWN and not is_leftover(path):
-                raise NearfarError(
-                    f"{str(folder)!r} holds {path.name!r}, which is not of a run: "
-                    "choose another folder"
-                )
-        for path in folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        clear_folder(folder, OWN)
     claim_output(folder, overwrite=False, folder=True).mkdir(exist_ok=True)
 
 

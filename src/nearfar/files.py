@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,33 @@ def claim_output(path: Path, *, overwrite: bool, folder: bool = False) -> Path:
     except OSError as error:
         raise NearfarError(f"{str(path.parent)!r} cannot be made: {error.strerror}") from error
     return path
+
+
+def clear_folder(folder: Path, own: Collection[str]) -> None:
+    """Empty a folder that an earlier call filled.
+
+    Parameters
+    ----------
+    own : collection of str
+        All that such a folder may hold.
+
+    Raises
+    ------
+    NearfarError
+        If it holds something else; then nothing is taken away.
+    """
+    inside = list(folder.iterdir())
+    for path in inside:
+        if path.name not in own and not is_leftover(path):
+            raise NearfarError(
+                f"{str(folder)!r} holds {path.name!r}, which nearfar does not write there: "
+                "choose another folder"
+            )
+    for path in inside:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def check_room(path: Path, needed: int, purpose: str) -> None:

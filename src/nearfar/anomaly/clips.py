@@ -98,7 +98,7 @@ class StoredClip(Clip):
     def __iter__(self) -> Iterator[Frame]:
         """See `Clip`."""
         self.skipped = []
-        size = self.size
+        size, readable = self.size, False
         for number, read in enumerate(self._read()):
             if isinstance(read, UnreadableError):
                 self.skipped.append(f"frame {number} of {self.name!r}: {read}")
@@ -109,9 +109,9 @@ class StoredClip(Clip):
                     f"those before it {size[0]}x{size[1]}: expected frames of one size, or a size "
                     "to scale them to"
                 )
-            size = read.shape[0], read.shape[1]
+            size, readable = (read.shape[0], read.shape[1]), True
             yield Frame(number, read)
-        if size is None or (self.total or 0) == len(self.skipped) != 0:
+        if not readable:
             why = f" ({self.skipped[0]})" if self.skipped else ""
             raise NearfarError(f"{self.name!r} has no frame that can be read{why}")
 
@@ -181,14 +181,16 @@ class VideoClip(StoredClip):
         while True:
             try:
                 packet = next(packets, None)
-                frames = [] if packet is None else packet.decode()
             except self._av.FFmpegError as error:
                 yield UnreadableError(reason(error))
-                if packet is None:
-                    return
-                continue
+                return
             if packet is None:
                 return
+            try:
+                frames = packet.decode()
+            except self._av.FFmpegError as error:
+                yield UnreadableError(reason(error))
+                continue
             for frame in frames:
                 yield self._scaled(frame.to_ndarray(format="gray"))
 
@@ -213,7 +215,8 @@ def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> l
     NearfarError
         There is nothing of the kind.
     """
-    path = Path(source).expanduser()
+    # Also "." and ".." have names.
+    path = Path(os.path.normpath(Path(source).expanduser().absolute()))
     if path.is_file():
         if path.suffix.lower() not in VIDEO_ENDINGS:
             raise NearfarError(

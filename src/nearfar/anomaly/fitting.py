@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -106,18 +105,22 @@ def split_clips(clips: Sequence[Clip]) -> tuple[list[Clip], list[Clip]]:
 
 
 def _split(clip: Clip) -> tuple[Clip, Clip]:
-    total = clip.total if clip.total is not None else sum(1 for _ in clip)
-    border = total - total // CALIBRATE_EVERY
-    if border == total:
+    # Of a video only reading tells, and damaged frames leave gaps in the numbers.
+    numbers = range(clip.total) if clip.total is not None else [frame.number for frame in clip]
+    total = len(numbers)
+    if total < CALIBRATE_EVERY:
         raise NearfarError(
             f"{clip.name!r} has only {total} frames: expected at least {CALIBRATE_EVERY}, of which "
             "a quarter is for calibration"
         )
-    return Span(clip, 0, border), Span(clip, border, total)
+    border, end = numbers[-(total // CALIBRATE_EVERY)], numbers[-1] + 1
+    return Span(clip, 0, border), Span(clip, border, end)
 
 
 def _size_of(clip: Clip) -> tuple[int, int]:
-    (frame,) = islice(clip, 1)
+    frame = next(iter(clip), None)
+    if frame is None:
+        raise NearfarError(f"the first three quarters of {clip.name!r} hold no readable frame")
     return frame.pixels.shape[0], frame.pixels.shape[1]
 
 

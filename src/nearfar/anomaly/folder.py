@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, save_model
 from torch import Tensor
 
 from nearfar import artifacts
@@ -21,7 +20,7 @@ from nearfar.anomaly.patches import Grid
 from nearfar.anomaly.scoring import CodeDistance, PlaceScale, ReconstructionError, Scorer
 from nearfar.anomaly.tempo import SHRINK, Tempo, TempoNet
 from nearfar.errors import NearfarError
-from nearfar.files import atomic_path, claim_output, write_json
+from nearfar.files import atomic_path, claim_output, clear_folder, write_json
 
 #: Raised by one whenever an older nearfar could not read what is written.
 FORMAT = 1
@@ -29,6 +28,7 @@ CONFIG, ARRAYS, NETWORK = "detector.json", "detector.safetensors", "network"
 TEMPO = "tempo.safetensors"
 #: What an unfinished detector is fitted with.
 BEGUN = "begun.json"
+OWN = {CONFIG, ARRAYS, NETWORK, TEMPO, BEGUN, artifacts.CHECKPOINT}
 
 
 def begin(folder: Path, choices: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
@@ -52,12 +52,8 @@ def begin(folder: Path, choices: dict[str, Any], *, resume: bool, overwrite: boo
                 "choices and frames"
             )
         return
-    if overwrite and folder.is_dir():
-        # An unfinished one as well; what is not of a detector stays, and the folder is refused.
-        for name in (CONFIG, ARRAYS, TEMPO, BEGUN, artifacts.CHECKPOINT):
-            (folder / name).unlink(missing_ok=True)
-        if (folder / NETWORK / artifacts.CONFIG).is_file():
-            shutil.rmtree(folder / NETWORK)
+    if overwrite and any((folder / name).is_file() for name in (CONFIG, BEGUN)):
+        clear_folder(folder, OWN)
     claim_output(folder, overwrite=False, folder=True).mkdir(exist_ok=True)
     write_json(folder / BEGUN, begun)
 
@@ -146,5 +142,6 @@ def read_scorers(folder: Path, config: DetectorConfig, bank: Tensor | None) -> l
 def _read_tempo(folder: Path, config: DetectorConfig) -> TempoNet:
     with artifacts.reading(folder, TEMPO):
         network = TempoNet(config.frames, config.patch // SHRINK)
-        load_model(network, folder / TEMPO)
+        tensors = load_file(folder / TEMPO)
+    artifacts.load_weights(network, tensors, "", folder)
     return network

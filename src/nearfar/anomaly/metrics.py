@@ -6,7 +6,7 @@ through all thresholds. Where one kind is missing a measure is undefined, and No
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from nearfar.errors import NearfarError
 
 Scores = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.bool_]
+Keys = npt.NDArray[np.uint32]
 
 #: Bits of a score, a float32, that pixels are sorted by: they tell apart what differs by 1/2048.
 KEY_BITS = 20
@@ -134,32 +135,47 @@ def overlap_score(heat: Scores, mask: Labels, share: float = OVERLAP) -> float:
     return float(np.partition(abnormal, -needed)[-needed])
 
 
-def per_region_overlap(
-    heats: Iterable[Scores], masks: Iterable[Labels], limit: float = PRO_LIMIT
-) -> float | None:
-    """Mean share of each connected abnormal region that is found, 0…1 [1]_.
+class RegionCurve:
+    """The share of connected abnormal regions that is found, over false alarms [1]_ (PRO).
 
-    Averaged over false positive rates of pixels from 0 to `limit`.
+    Memory grows with the number of regions, not with that of pixels. Scores are told apart as by
+    `PixelCurve`.
 
     References
     ----------
     .. [1] P. Bergmann et al., "MVTec AD", CVPR 2019.
     """
-    normal: list[Scores] = []
-    regions: list[Scores] = []
-    for heat, mask in zip(heats, masks, strict=True):
+
+    def __init__(self) -> None:
+        self._normal = np.zeros(2**KEY_BITS, np.int64)
+        #: Of each region: its scores, and which share of it is at most that.
+        self._regions: list[tuple[Keys, Scores]] = []
+
+    def add(self, heat: Scores, mask: Labels) -> None:
+        """Count the pixels of a frame, float[h, w] with bool[h, w]."""
+        keys = _keys(heat)
+        values, counts = np.unique(keys[~mask], return_counts=True)
+        self._normal[values] += counts
         named, count = ndimage.label(mask, structure=np.ones((3, 3)))
-        normal.append(heat[~mask])
-        regions += [np.sort(heat[named == region]) for region in range(1, count + 1)]
-    background = np.sort(np.concatenate(normal)) if normal else np.empty(0)
-    if not regions or not len(background):
-        return None
-    rates = np.linspace(0, limit, PRO_STEPS)
-    kept = np.floor(rates * len(background)).astype(int)
-    # The lowest threshold that calls at most so many normal pixels abnormal lies just above this.
-    below = background[np.maximum(len(background) - 1 - kept, 0)]
-    found = [1 - np.searchsorted(region, below, side="right") / len(region) for region in regions]
-    return float(auc(rates, np.mean(found, axis=0)) / limit)
+        for region in range(1, count + 1):
+            values, counts = np.unique(keys[named == region], return_counts=True)
+            self._regions.append((values, counts.cumsum() / counts.sum()))
+
+    def area(self, limit: float = PRO_LIMIT) -> float | None:
+        """Mean share of each region that is found, 0…1, over false positive rates up to `limit`."""
+        total = int(self._normal.sum())
+        if not self._regions or not total:
+            return None
+        rates = np.linspace(0, limit, PRO_STEPS)
+        kept = np.floor(rates * total)
+        # The lowest threshold that calls at most so many normal pixels abnormal lies just above.
+        above = total - self._normal.cumsum()
+        below = np.searchsorted(-above, -kept)
+        missed = [
+            np.concatenate([[0.0], shares])[np.searchsorted(values, below, side="right")]
+            for values, shares in self._regions
+        ]
+        return float(auc(rates, 1 - np.mean(missed, axis=0)) / limit)
 
 
 def _check(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Labels, Scores]:
@@ -182,7 +198,7 @@ def _equal_error(false: Scores, true: Scores) -> float:
     return float(false[after - 1] + step * (false[after] - false[after - 1]))
 
 
-def _keys(scores: Scores) -> npt.NDArray[np.uint32]:
+def _keys(scores: Scores) -> Keys:
     """The upper bits of float32 numbers, in the order of the numbers."""
     bits = np.ascontiguousarray(scores, np.float32).view(np.uint32)
     negative = bits >> 31 == 1

@@ -13,7 +13,7 @@ import numpy as np
 from nearfar.anomaly.clips import Clip, Masks, read_masks
 from nearfar.anomaly.detector import Detector
 from nearfar.anomaly.judging import Judge
-from nearfar.anomaly.metrics import per_region_overlap
+from nearfar.anomaly.metrics import RegionCurve
 from nearfar.anomaly.results import (
     Alerts,
     Seen,
@@ -24,9 +24,13 @@ from nearfar.anomaly.results import (
     write_picture,
     write_scores,
 )
-from nearfar.errors import NearfarError
-from nearfar.files import claim_output, write_json
+from nearfar.errors import NearfarError, require
+from nearfar.files import claim_output, clear_folder, write_json
 from nearfar.progress import Track, silent
+
+WORST, HEAT, ALERTS, QUALITY = "worst", "heat", "alerts.json", "quality.json"
+SCORES = {"csv": "scores.csv", "parquet": "scores.parquet"}
+OWN = {WORST, HEAT, ALERTS, QUALITY, *SCORES.values()}
 
 
 @dataclass(frozen=True)
@@ -66,30 +70,37 @@ def score_clips(
     Raises
     ------
     NearfarError
-        If the clips or masks cannot be used, or the folder is taken.
+        If the clips or masks cannot be used, or the folder is taken, or holds something else.
     """
     claim_output(out, overwrite=overwrite, folder=True)
+    if format == "parquet":
+        require("pyarrow.parquet", extra="parquet")
     if masks is not None and len(clips) != 1:
         raise NearfarError(f"masks for {len(clips)} clips: expected one folder of frames")
-    (out / "worst").mkdir(parents=True, exist_ok=True)
-    (out / "heat").mkdir(exist_ok=True)
+    if overwrite and out.is_dir():
+        clear_folder(out, OWN)
+    (out / WORST).mkdir(parents=True, exist_ok=True)
+    (out / HEAT).mkdir(exist_ok=True)
     alerts, worst, judge = Alerts(detector.threshold), Worst(), Judge()
     rows: list[tuple[str, int, float, bool]] = []
     skipped: list[str] = []
-    pairs: list[tuple[Any, Masks]] = []
+    regions = RegionCurve()
     judged = False
     stills = detector.config.frames == 1
     for clip in track(clips, "scoring", len(clips)):
         known = read_masks(clip, masks, clip.size)
         with ExitStack() as stack:
-            video = None if stills else stack.enter_context(_video_of(clip, out))
+            video = None
             for seen in watch(detector, clip):
+                if video is None and not stills:  # only now is the rate of a video known
+                    path = out / HEAT / f"{clip.name}.mp4"
+                    video = stack.enter_context(open_video(path, clip.rate))
                 number, score = seen.scored.number, seen.scored.score
                 rows.append((clip.name, number, score, alerts.add(clip.name, number, score)))
                 worst.add(seen)
                 picture = _picture(detector, seen)
                 if video is None:
-                    write_picture(out / "heat" / f"{clip.name}-{number:05}.png", picture)
+                    write_picture(out / HEAT / f"{clip.name}-{number:05}.png", picture)
                 else:
                     video.add(picture)
                 if known is not None:
@@ -97,18 +108,17 @@ def score_clips(
                     heat, mask = detector.grid.spread(seen.scored.heat), _mask_of(known, seen)
                     judge.add(clip.name, score, heat, mask)
                     if stills:
-                        pairs.append((heat, mask))
+                        regions.add(heat, mask)
         skipped += clip.skipped
     for place, seen in enumerate(worst.frames, start=1):
         name = f"{place:02}-{seen.clip}-{seen.scored.number:05}.png"
-        write_picture(out / "worst" / name, _picture(detector, seen))
-    write_scores(out / f"scores.{format}", rows)
+        write_picture(out / WORST / name, _picture(detector, seen))
+    write_scores(out / SCORES[format], rows)
     quality = judge.result() if judged else None
     if quality is not None and stills:
-        heats, truths = zip(*pairs, strict=True)
-        quality["pro"] = per_region_overlap(heats, truths)
+        quality["pro"] = regions.area()
     write_json(
-        out / "alerts.json",
+        out / ALERTS,
         {
             "threshold": detector.threshold,
             "false_alarms": detector.config.false_alarms,
@@ -117,12 +127,8 @@ def score_clips(
         },
     )
     if quality is not None:
-        write_json(out / "quality.json", quality)
+        write_json(out / QUALITY, quality)
     return Summary(len(rows), alerts.to_list(), skipped, quality)
-
-
-def _video_of(clip: Clip, out: Path) -> Any:
-    return open_video(out / "heat" / f"{Path(clip.name).stem}.mp4", clip.rate)
 
 
 def _picture(detector: Detector, seen: Seen) -> Any:

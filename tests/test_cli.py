@@ -293,6 +293,7 @@ def broken(tmp_path) -> Path:
         ("train {folder} --out {out} --config {nowhere}", "nowhere"),
         ("train {folder} --out {out} --config {list}", "expected options"),
         ("train {folder} --out {out} --config {unknown}", "epoch"),
+        ("train --config {numbered}", "out=2024: expected text"),
         ("train {folder} --out {out} --frobnicate", "frobnicate"),
         ("train mnist:validation --out {out}", "mnist:validation"),
         ("encode {nowhere} {folder} --out {out}.npz", "nowhere"),
@@ -339,6 +340,7 @@ def test_a_mistake_is_told_in_one_line(
         "unknown": tmp_path / "unknown.yaml",
         "fraction": tmp_path / "fraction.yaml",
         "nested": tmp_path / "nested.yaml",
+        "numbered": tmp_path / "numbered.yaml",
         "other": tmp_path / "other",
         "trained": trained,
         "folder": folder,
@@ -353,6 +355,7 @@ def test_a_mistake_is_told_in_one_line(
     places["unknown"].write_text("epoch: 3\n")
     places["fraction"].write_text("epochs: 2.5\n")
     places["nested"].write_text("lr: {a: 1}\n")
+    places["numbered"].write_text("out: 2024\n")
     (places["other"] / "digit 77").mkdir(parents=True)
     Image.fromarray(digits[0]).save(places["other"] / "digit 77" / "a.png")
 

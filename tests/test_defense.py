@@ -13,6 +13,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -39,6 +41,7 @@ from program import run
 
 pytest.importorskip("art", reason="the extra `defense` is not installed")
 
+from nearfar.defense.assessment import assess
 from nearfar.defense.attacks import ATTACKS, attack
 from nearfar.defense.robustness import (
     check_better_than_chance,
@@ -487,6 +490,49 @@ def test_a_purifier_works_inside_art(classifier, purifier, clean):
     assert cosine > 0.999
 
 
+class OfTwo(nn.Module):
+    """The first two classes alone."""
+
+    def __init__(self, classifier):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images):
+        return self.classifier(images)[:, :2]
+
+
+class Asserting(nn.Module):
+    """A classifier of somebody who trusts in assertions."""
+
+    def forward(self, images):
+        assert images.shape[1] == 3
+        return images.flatten(1)[:, :10]
+
+
+def test_an_assessment_depends_on_the_seed_alone(trained, classifier, clean):
+    images = ArrayImages(clean[0][:200], clean[1][:200].numpy())
+    guarded = Purifier(trained.autoencoder, SHAPE, noise=0.3).guard(classifier)
+    found = []
+    for other in (1, 2):
+        torch.manual_seed(other)
+        found.append(assess(guarded, images, attacks=["fgsm"], epsilons=[0.1], count=50))
+    assert found[0] == found[1]
+
+
+def test_a_file_that_claims_to_be_huge_takes_no_memory(classifier, tmp_path):
+    save_classifier(tmp_path / "a.safetensors", classifier)
+    about = {
+        "architecture": "target",
+        "shape": "[1, 100000, 100000]",
+        "classes": "10",
+    }
+    with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
+        about["kind"] = file.metadata()["kind"]
+    save_file(classifier.state_dict(), tmp_path / "b.safetensors", metadata=about)
+    with pytest.raises(NearfarError, match="is damaged"):
+        load_classifier(tmp_path / "b.safetensors")
+
+
 # --- mistakes ------------------------------------------------------------------------------------
 
 
@@ -530,6 +576,14 @@ def test_images_of_another_range_or_layout_are_refused(purifier, clean, change, 
             "'magic'",
         ),
         (lambda p, c, x, y: [*attack("pgd", "decision-based", p.guard(c), x, y, [1])], "square"),
+        (
+            lambda p, c, x, y: [
+                *attack("autoattack", "white-box-aware", Guarded(p, OfTwo(c)), x, y % 2, [1])
+            ],
+            "on 2 classes",
+        ),
+        (lambda p, c, x, y: p.guard(Asserting()), "does not take images .*: assert"),
+        (lambda p, c, x, y: assess(p.guard(c), ArrayImages(x, y.numpy() - 1)), "of class -1"),
         (lambda p, c, x, y: [*attack("fgsm", "transfer", p.guard(c), x, y, [1])], "substitute"),
         (lambda p, c, x, y: [*attack("fgsm", "magic", p.guard(c), x, y, [1])], "'magic'"),
         (lambda p, c, x, y: Purifier(p.network, SHAPE, passes=0), "passes=0"),

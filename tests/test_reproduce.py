@@ -255,6 +255,14 @@ def test_a_training_continues_where_it_was(tmp_path, images, step):
     assert again.left == -1, "a finished run is not trained again"
 
 
+def test_an_interrupted_training_of_another_configuration_is_refused(tmp_path, images):
+    reproduction = Reproduction(tmp_path / "out", "table", {}, track=StopAt(7))
+    with pytest.raises(Interrupted):
+        reproduction.train("run", images, plain(2, **SMALL), [2])
+    with pytest.raises(NearfarError, match=r"pretrain_lr=0\.001, not 0\.01"):
+        reproduction.train("run", images, plain(2, **SMALL, pretrain_lr=0.01), [2])
+
+
 def test_a_training_killed_before_its_first_checkpoint_begins_again(tmp_path, images):
     reproduction = Reproduction(tmp_path / "out", "table", {})
     folder = tmp_path / "out" / "runs" / "run"

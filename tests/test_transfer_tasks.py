@@ -183,6 +183,28 @@ def test_test_images_may_have_their_classes_in_another_order(shapes, tmp_path):
     assert list(train.classes) == sorted(SHAPES)
 
 
+@pytest.mark.parametrize("numbers", [(1, 2), (-1, 0, 1), (7, 2_000_000)])
+def test_numbers_of_classes_may_be_any(tmp_path, numbers):
+    labels = np.array([numbers[i % len(numbers)] for i in range(20)])
+    images = np.zeros((20, 64, 64), np.uint8)
+    np.savez(tmp_path / "train.npz", images=images, labels=labels)
+    np.savez(tmp_path / "test.npz", images=images[:4], labels=labels[:4])
+    train, test = open_single(str(tmp_path / "train.npz"), str(tmp_path / "test.npz"), size=64)
+    assert list(train.classes) == list(test.classes) == [str(number) for number in numbers]
+    named = [train.classes[column] for column in test.seen.argmax(1)]
+    assert named == [str(label) for label in labels[:4]]
+
+
+def test_classes_that_were_not_learned_are_refused(tmp_path):
+    images = np.zeros((20, 64, 64), np.uint8)
+    for name, classes in (("train", 3), ("test", 5), ("one", 1)):
+        np.savez(tmp_path / f"{name}.npz", images=images, labels=np.arange(20) % classes)
+    with pytest.raises(NearfarError, match="has the class '3'"):
+        open_single(str(tmp_path / "train.npz"), str(tmp_path / "test.npz"), size=64)
+    with pytest.raises(NearfarError, match="are of one class"):
+        open_single(str(tmp_path / "one.npz"), size=64)
+
+
 def test_a_fifth_is_held_out(shapes):
     train, test = labeled(shapes)
     images = open_images(shapes, size=64)

@@ -184,6 +184,17 @@ def test_kmeans_is_the_same_for_the_same_seed():
     assert not torch.equal(first.head.fc6.weight, other.head.fc6.weight)
 
 
+def test_a_transformer_does_not_begin_from_kmeans():
+    backbone = build(Architecture((3, 32, 32), 384, backbone="vit-small"), 0)
+    with pytest.raises(NearfarError, match="transformer"):
+        initialize_by_kmeans(backbone, images(4), seed=0)
+
+
+def test_a_network_to_be_like_must_be_there(tmp_path):
+    with pytest.raises(NearfarError, match="'.*nowhere' does not exist"):
+        open_backbone("random", like=tmp_path / "nowhere")
+
+
 def test_kmeans_needs_images():
     with pytest.raises(NearfarError, match="need images"):
         open_backbone("kmeans")

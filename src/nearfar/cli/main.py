@@ -143,4 +143,9 @@ def _read_configuration(path: Path) -> dict[str, Any]:
         raise NearfarError(f"configuration {str(path)!r} is not YAML: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise NearfarError(f"configuration {str(path)!r}: expected options with their values")
+    for name in ("out", "recipe"):
+        if not isinstance(values.get(name, ""), str):
+            raise NearfarError(
+                f"configuration {str(path)!r} has {name}={values[name]!r}: expected text, in quotes"
+            )
     return values

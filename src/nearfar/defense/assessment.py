@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nearfar.data import Images, Subset, require_labels
-from nearfar.defense.attacks import QUERY_ATTACKS, check_attack
+from nearfar.defense.attacks import QUERY_ATTACKS, check_attack, check_fits
 from nearfar.defense.checks import check_epsilons, count_classes
 from nearfar.defense.classifiers import SUBSTITUTE_EPOCHS, classify, pixels_of, train_classifier
 from nearfar.defense.guard import Guarded, device_of
@@ -108,16 +108,21 @@ def assess(
             f"of at least {FEWEST_IMAGES}"
         )
     classes = count_classes(guarded, images.shape, torch.zeros((), device=device_of(guarded)))
-    if int(labels.max()) >= classes:
-        raise NearfarError(
-            f"{images.name!r} has images of class {labels.max()}, and the classifier knows "
-            f"{classes} classes, from 0 on: expected the same classes"
-        )
+    for label in (int(labels.min()), int(labels.max())):
+        if not 0 <= label < classes:
+            raise NearfarError(
+                f"{images.name!r} has images of class {label}, and the classifier knows {classes} "
+                "classes, from 0 on: expected the same classes"
+            )
+    for name in attacks:
+        check_fits(name, classes)
     order = np.random.default_rng(seed).permutation(len(images))
     own = min(SUBSTITUTE_IMAGES, len(images) // 2)
     held_out, rest = Subset(images, order[:own]), Subset(images, order[own : own + count])
     pixels, truth = pixels_of(rest), torch.from_numpy(labels[order[own : own + count]])
-    clean = judge(guarded, pixels, truth)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        clean = judge(guarded, pixels, truth)
     check_better_than_chance(clean, truth)
 
     says = classify(Guarded(nn.Identity(), guarded.classifier), pixels_of(held_out))

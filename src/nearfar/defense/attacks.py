@@ -22,6 +22,7 @@ BATCH = 256
 PGD_STEPS = 40
 SQUARE_QUERIES = 300
 HOP_SKIP_JUMP_STEPS = 10
+FEWEST_FOR_AUTOATTACK = 3
 
 Array = npt.NDArray[np.float32]
 #: Makes an ART attack from the ART module, an ART classifier, and ε.
@@ -151,6 +152,7 @@ def attack(
     clean, truth = images.cpu().numpy(), labels.cpu().numpy()
     with seeded(seed):
         estimator = _estimator(seen, shape)
+        check_fits(name, estimator.nb_classes)
         if name == "hop-skip-jump":
             found: Iterator[Array] = repeat(_nearest_found(estimator, clean, truth, aims, seed))
         else:
@@ -172,6 +174,21 @@ def check_attack(name: str) -> None:
     """
     if name not in ATTACKS:
         raise NearfarError(f"attack {name!r} is unknown: expected {', '.join(ATTACKS)}")
+
+
+def check_fits(name: str, classes: int) -> None:
+    """Refuse an attack that needs more classes.
+
+    Raises
+    ------
+    NearfarError
+        Naming others.
+    """
+    if name == "autoattack" and classes < FEWEST_FOR_AUTOATTACK:
+        raise NearfarError(
+            f"attack {name!r} on {classes} classes: its difference of logits ratio needs "
+            f"{FEWEST_FOR_AUTOATTACK} or more, so take pgd"
+        )
 
 
 def _estimator(module: nn.Module, shape: tuple[int, int, int]) -> Any:

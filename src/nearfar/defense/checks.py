@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nearfar.data import Shape, to_unit
 from nearfar.data.arrays import ROUNDING
+from nearfar.data.reasons import reason
 from nearfar.errors import NearfarError
 
 
@@ -92,9 +93,10 @@ def count_classes(classifier: nn.Module, shape: Shape, like: Tensor) -> int:
     images = like.new_full((2, *shape), 0.5)
     try:
         logits = classifier(images)
-    except (RuntimeError, ValueError, IndexError) as error:
-        reason = str(error).splitlines()[0]
-        raise NearfarError(f"the classifier does not take images {shape}: {reason}") from error
+    except Exception as error:  # the user's own code may raise anything
+        raise NearfarError(
+            f"the classifier does not take images {shape}: {reason(error)}"
+        ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise NearfarError(

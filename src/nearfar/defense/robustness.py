@@ -87,7 +87,8 @@ class Masking:
     accuracy : float
         Under PGD with the largest ε.
     chance : float
-        The accuracy that is not above chance: 1/k and three standard errors.
+        The accuracy that is not above chance: the share of the commonest class, and three standard
+        errors.
     """
 
     masked: bool

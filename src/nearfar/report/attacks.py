@@ -48,7 +48,8 @@ def _table(assessment: Assessment) -> str:
             ),
         ],
         [
-            f"The share of {clean.images} images that are classified correctly.",
+            f"The share of {clean.images} images that are classified correctly or, where an attack "
+            "changed them, rejected.",
             *seen,
             f"The substitute is right in {assessment.substitute:.1%}.",
             f"With ε up to 1, accuracy under PGD {verdict}.",

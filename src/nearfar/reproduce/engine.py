@@ -129,12 +129,13 @@ class Reproduction:
         """
         folder = self.folder / RUNS / name
         with self.lock(name):
-            if artifacts.is_finished(folder):
+            finished = artifacts.is_finished(folder)
+            resume = not finished and (folder / artifacts.CHECKPOINT).is_file()
+            if finished or resume:
                 _check_same(artifacts.read_config(folder).train, _as_json(asdict(config)), folder)
             else:
-                resume = (folder / artifacts.CHECKPOINT).is_file()
-                if not resume:
-                    shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
+            if not finished:
                 train(
                     images,
                     config,

@@ -16,6 +16,7 @@ from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 from torch.nn.functional import normalize, unfold
 
+from nearfar.errors import NearfarError
 from nearfar.models.backbones import Backbone
 
 #: Patches that the weights of a layer are learned from, at least, and for each of them.
@@ -43,7 +44,17 @@ def initialize_by_kmeans(backbone: Backbone, images: Tensor, seed: int) -> None:
         In 0…1; some hundreds will do.
     seed : int
         Of the random patches, and of k-means.
+
+    Raises
+    ------
+    NearfarError
+        If the backbone is a transformer.
     """
+    if any(isinstance(layer, nn.MultiheadAttention) for layer in backbone.modules()):
+        raise NearfarError(
+            "a transformer cannot begin from k-means, which is for convolutional backbones: "
+            "expected random weights"
+        )
     generator = torch.Generator().manual_seed(seed)
     training = backbone.training
     backbone.eval()

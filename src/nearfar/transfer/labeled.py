@@ -49,6 +49,15 @@ def single(images: Images, labels: Numbers, rows: Numbers) -> Labeled:
     return Labeled(Subset(images, rows), seen, classes, single=True)
 
 
+def _open_named(data: str, size: int, data_root: Path | None, track: Track) -> Images:
+    """Open images whose classes have names: their numbers, if that is all there is."""
+    images = open_images(data, data_root=data_root, size=size, channels=3, progress=track)
+    if images.classes is None:
+        numbers, images.labels = np.unique(require_labels(images), return_inverse=True)
+        images.classes = [str(number) for number in numbers]
+    return images
+
+
 def open_single(
     data: str,
     test: str | None = None,
@@ -78,13 +87,15 @@ def open_single(
     NearfarError
         If the data cannot be used, have no labels, or the classes of both do not fit together.
     """
-    images = open_images(data, data_root=data_root, size=size, channels=3, progress=track)
+    images = _open_named(data, size, data_root, track)
     labels = require_labels(images)
+    if len(np.unique(labels)) < 2:
+        raise NearfarError(f"all images of {images.name!r} are of one class: expected several")
     if test is None:
         rows, others = hold_out(images, seed)
         tested = single(images, labels, others)
     else:
-        found = open_images(test, data_root=data_root, size=size, channels=3, progress=track)
+        found = _open_named(test, size, data_root, track)
         numbers, rows = labels_like(found, images), np.arange(len(images))
         found.classes = images.classes
         tested = single(found, numbers, np.arange(len(found)))

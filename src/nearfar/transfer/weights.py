@@ -33,8 +33,10 @@ def describe(weights: str, like: Path | None = None) -> Architecture:
     Raises
     ------
     NearfarError
-        If a run has no backbone.
+        If a run has no backbone, or is not there.
     """
+    if like is not None and not like.is_dir():
+        raise NearfarError(f"run {str(like)!r} does not exist: expected a folder from train")
     run = Path(weights) if weights not in INITIALIZATIONS else like
     if run is None or not run.is_dir():
         return ALEXNET
@@ -125,7 +127,7 @@ def _download(name: str) -> dict[str, Tensor]:
 def _from_torchvision(tensors: Mapping[str, Tensor], weights: str) -> Backbone:
     """Fill a backbone with the weights of a classifier of torchvision."""
     name: BackboneName
-    if "classifier.6.weight" in tensors:
+    if all(f"classifier.{place}.weight" in tensors for place in (1, 4, 6)):
         name, codes = "alexnet", len(tensors["classifier.4.weight"])
         widths: tuple[int, ...] = (len(tensors["classifier.1.weight"]),)
         state = {_renamed(key): value for key, value in tensors.items()}

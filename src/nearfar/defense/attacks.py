@@ -227,7 +227,7 @@ def _generate(
 
 
 def _nearest_found(estimator: Any, clean: Array, labels: Array, aims: bool, seed: int) -> Array:
-    """Walk from images that are taken for other classes towards each image, as near as they allow.
+    """Walk from images that are taken for other classes, or are, as near to each as labels allow.
 
     An image that is taken for another class as it is stays as it is: without an aim, ART would walk
     away from what it is taken for, and might set it right.
@@ -236,11 +236,11 @@ def _nearest_found(estimator: Any, clean: Array, labels: Array, aims: bool, seed
     answers = estimator.predict(clean, batch_size=BATCH).argmax(1)
     # Where there is an aim, the last class is rejection.
     accepted = answers < estimator.nb_classes - int(aims)
-    others = [np.flatnonzero((answers != label) & accepted) for label in labels]
+    taken = [np.flatnonzero((answers != label) & accepted) for label in labels]
+    shown = [np.flatnonzero(labels != label) for label in labels]
+    others = [rows if len(rows) else instead for rows, instead in zip(taken, shown, strict=True)]
     if not all(map(len, others)):
-        raise NearfarError(
-            "all images are taken for one class: hop-skip-jump needs images of others"
-        )
+        raise NearfarError("all images are of one class: hop-skip-jump needs images of others")
     draws = np.random.default_rng(seed)
     starts = np.array([draws.choice(rows) for rows in others])
     made = ATTACKS["hop-skip-jump"](art, estimator, 1.0)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, product
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,6 +16,14 @@ from nearfar.report.figures.style import FAINT, INK, MUTED, SERIES, WIDTH
 #: Inches.
 HEIGHT, LEGEND_LINE = 3.0, 0.25
 LEGEND_COLUMNS = 4
+
+#: Where there are more lines than colors: the second round is dashed, and so on.
+STROKES: tuple[dict[str, Any], ...] = (
+    {"marker": "o"},
+    {"marker": "s", "linestyle": (0, (3, 1.5))},
+    {"marker": "^", "linestyle": (0, (1, 1.5))},
+)
+STYLES = [stroke | {"color": color} for stroke, color in product(STROKES, SERIES)]
 
 #: (ε, accuracy), by ε.
 Curve = Sequence[tuple[float, float]]
@@ -33,7 +42,7 @@ def security_curves(panels: Mapping[str, Mapping[str, Curve]], *, columns: int =
     if not panels or not all(panels.values()):
         raise NearfarError("there is nothing measured to draw")
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
-    styles = dict(zip(names, cycle(SERIES), strict=False))
+    styles = dict(zip(names, cycle(STYLES), strict=False))
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     legend = LEGEND_LINE * (1 + -(-len(names) // LEGEND_COLUMNS))
@@ -43,7 +52,7 @@ def security_curves(panels: Mapping[str, Mapping[str, Curve]], *, columns: int =
         _panel(axes, title, curves, styles)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
-    lines = [grid[0].plot([], [], marker="o", color=styles[name])[0] for name in names]
+    lines = [grid[0].plot([], [], **styles[name])[0] for name in names]
     figure.legend(
         lines,
         names,
@@ -56,10 +65,12 @@ def security_curves(panels: Mapping[str, Mapping[str, Curve]], *, columns: int =
     return figure
 
 
-def _panel(axes: Axes, title: str, curves: Mapping[str, Curve], styles: Mapping[str, str]) -> None:
+def _panel(
+    axes: Axes, title: str, curves: Mapping[str, Curve], styles: Mapping[str, dict[str, Any]]
+) -> None:
     for name, curve in curves.items():
         epsilons, accuracies = zip(*curve, strict=True)
-        axes.plot(epsilons, accuracies, color=styles[name], marker="o", markersize=4, linewidth=1.6)
+        axes.plot(epsilons, accuracies, **styles[name], markersize=4, linewidth=1.6)
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlim(left=0)
     axes.set_title(title, color=INK, fontsize=11, loc="left")

@@ -20,14 +20,13 @@ def test_tables_in_the_documents_are_those_of_the_cells(name, data_root, tmp_pat
     out = shutil.copytree(RESULTS / name, tmp_path / name)
     before = sorted(out.rglob("*"))
     cells = [json.loads(path.read_text())["settings"] for path in (out / "cells").iterdir()]
-    seeds = Counter(cell["row"] for cell in cells)
+    of_row = Counter(cell["row"] for cell in cells)
+    seeds = min(of_row.values())  # others have been begun
+    options = ("--data-root", data_root, "--out", out, "--seeds", seeds, "--rows", *of_row)
+    assert run("reproduce", name, *options) == 0
+    written = (out / f"{name}.md").read_text().splitlines()
     documented = (ROOT / "docs" / "reproduction.md").read_text().splitlines()
-    for count in set(seeds.values()):
-        rows = [row for row in seeds if seeds[row] == count]
-        options = ("--data-root", data_root, "--out", out, "--seeds", count, "--rows", *rows)
-        assert run("reproduce", name, *options) == 0
-        written = (out / f"{name}.md").read_text().splitlines()
-        assert [line for line in written if line.startswith("|") and line not in documented] == []
+    assert [line for line in written if line.startswith("|") and line not in documented] == []
     assert {path.parent.name for path in set(out.rglob("*")) - set(before)} <= {name}, (
         "all was measured before"
     )

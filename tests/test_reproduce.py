@@ -121,13 +121,14 @@ def test_a_cell_is_measured_once(tmp_path):
 
 
 def noting(folder: Path, name: str, **choices: Any) -> Cell:
-    """A cell that takes a moment, and says who measures it."""
+    """A cell that takes a moment, and notes who measured it from when to when."""
 
     def measure() -> dict[str, Any]:
-        with (folder / "notes.txt").open("a") as notes:
-            notes.write(f"{name} {os.getpid()}\n")
+        began = time.monotonic()
         time.sleep(0.3)
-        return {"by": os.getpid()}
+        with (folder / "notes.txt").open("a") as notes:
+            notes.write(f"{name} {os.getpid()} {began} {time.monotonic()}\n")
+        return {}
 
     return Cell(name, {}, measure, **choices)
 
@@ -153,10 +154,12 @@ def test_processes_share_the_cells_of_a_table(tmp_path):
         process.join()
         assert process.exitcode == 0
     noted = [line.split() for line in (tmp_path / "notes.txt").read_text().splitlines()]
-    assert sorted(name for name, _ in noted) == list("01234"), "each is measured once"
-    by = dict(noted)
-    assert len(set(by.values())) == 2, "both have measured"
-    assert by["0"] == by["1"], "who trains goes on with what was trained"
+    assert sorted(name for name, *_ in noted) == list("01234"), "each is measured once"
+    assert len({process for _, process, *_ in noted}) == 2, "both have measured"
+    (began, ended), (again, _) = sorted(
+        (float(start), float(end)) for name, _, start, end in noted if name in "01"
+    )
+    assert began < ended <= again, "what needs the same training is not measured at once"
 
 
 def test_what_a_killed_process_was_at_is_measured_by_another(tmp_path):
@@ -170,7 +173,9 @@ def test_what_a_killed_process_was_at_is_measured_by_another(tmp_path):
     while len(list((tmp_path / "out" / "cells").glob("*.json"))) < 3:
         assert other.is_alive()
         time.sleep(0.02)
-    assert "0 " not in (tmp_path / "notes.txt").read_text(), "it is waited for"
+    time.sleep(1)
+    notes = (tmp_path / "notes.txt").read_text()
+    assert not {"0", "1"} & {line[0] for line in notes.splitlines()}, "they are waited for"
     killed.kill()
     other.join()
     assert other.exitcode == 0

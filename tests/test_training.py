@@ -34,6 +34,11 @@ from nearfar.training.record import Record, effective_rank
 from nearfar.training.relation import Relation
 from nearfar.training.train import train
 
+#: On a free port: tests run beside each other.
+TORCHRUN = [
+    *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+    *("--nproc-per-node", "2"),
+]
 QUICK = TrainConfig(
     pretrain_epochs=2, epochs=3, batch_size=64, code_size=12, clusters=5, device="cpu", lr=1e-3
 )
@@ -581,8 +586,7 @@ def test_two_processes_learn_what_one_does(tmp_path, digits, bank):
     train_it = ["-m", "nearfar", "train", str(data), *choices, "--out"]
     one, two = tmp_path / "one", tmp_path / "two"
     subprocess.run([sys.executable, *train_it, one], check=True, capture_output=True)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    subprocess.run([*torchrun, *train_it, two], check=True, capture_output=True)
+    subprocess.run([*TORCHRUN, *train_it, two], check=True, capture_output=True)
     for alone, together in zip(artifacts.read_log(one), artifacts.read_log(two), strict=True):
         for term in ("loss", "own", "near", "far", "pixel"):
             if term in alone:
@@ -610,8 +614,7 @@ def test_two_processes_train_a_backbone_on_another_reference(tmp_path):
     train_it = ["-m", "nearfar", "train", tmp_path / "images.npy", *choices, *weights_of_another]
     one, two = tmp_path / "one", tmp_path / "two"
     subprocess.run([sys.executable, *train_it, "--out", one], check=True, capture_output=True)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    subprocess.run([*torchrun, *train_it, "--out", two], check=True, capture_output=True)
+    subprocess.run([*TORCHRUN, *train_it, "--out", two], check=True, capture_output=True)
     for alone, together in zip(artifacts.read_log(one), artifacts.read_log(two), strict=True):
         assert together["loss"] == pytest.approx(alone["loss"], rel=1e-3)
     codes = (artifacts.read_run(run).codes for run in (one, two))
@@ -673,9 +676,8 @@ def test_batch_normalization_in_two_processes(tmp_path, digits):
     """Each sees other images: model, banks and codes are nevertheless of one network."""
     np.save(tmp_path / "digits.npy", digits[:101])
     (tmp_path / "script.py").write_text(NORMALIZING)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     arguments = [tmp_path / "script.py", tmp_path / "digits.npy", tmp_path / "rank"]
-    subprocess.run([*torchrun, *arguments], check=True, capture_output=True)
+    subprocess.run([*TORCHRUN, *arguments], check=True, capture_output=True)
     first, second = (load_file(tmp_path / f"rank-{rank}") for rank in (0, 1))
     assert_same_weights(first, second)
     assert first["encoder.2.running_mean"].abs().max() > 0
@@ -690,8 +692,7 @@ def test_two_processes_are_interrupted_together(tmp_path, digits, number):
     data, run = tmp_path / "digits.npy", tmp_path / "run"
     np.save(data, np.tile(digits, (4, 1, 1)))
     choices = "--pretrain-epochs 5000 --epochs 1 --batch-size 4 --device cpu".split()
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command = [*torchrun, "-m", "nearfar", "train", data, "--out", run, *choices]
+    command = [*TORCHRUN, "-m", "nearfar", "train", data, "--out", run, *choices]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not (run / artifacts.CHECKPOINT).exists():
         assert process.poll() is None, process.stderr.read()

@@ -189,7 +189,11 @@ def test_gradients_pass_through_every_kind_of_purification(trained, classifier, 
     assert float(pixels.grad.abs().amax((1, 2, 3)).min()) > 0
 
 
-def test_the_gradient_of_nearest_codes_is_that_of_their_softened_mean(trained, clean):
+@pytest.mark.parametrize("at_once", [2**24, 1000])
+def test_the_gradient_of_nearest_codes_is_that_of_their_softened_mean(
+    trained, clean, at_once, monkeypatch
+):
+    monkeypatch.setattr("nearfar.defense.neighbors.AT_ONCE", at_once)
     network = copy.deepcopy(trained.autoencoder).cpu().eval()
     pixels = clean[0][:5].clone().requires_grad_()
     purifier = NeighborPurifier(network, SHAPE, trained.codes, neighbors=3)

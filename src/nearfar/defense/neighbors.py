@@ -9,20 +9,20 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity
 
 from nearfar.artifacts import read_run
 from nearfar.data import Shape
 from nearfar.defense.guard import BATCH, Detector, Guarded
 from nearfar.defense.purifier import Purifier
 from nearfar.models import Autoencoder
-from nearfar.neighbors import ExactFinder
-from nearfar.neighbors.similarity import Cosine, fit_similarity
+from nearfar.neighbors.finder import check_count, check_enough_rows
+from nearfar.neighbors.similarity import Cosine
 from nearfar.progress import Track, silent
 
 NEIGHBORS = 5
 #: Gradients are those of a mean over so many nearest codes, weighted at this temperature.
 SOFTENED, TEMPERATURE = 50, 0.02
+COSINE = Cosine()
 #: Similarities that are looked at at a time.
 AT_ONCE = 2**24
 #: Added to probabilities before their logarithm is taken.
@@ -51,6 +51,7 @@ class NeighborPurifier(Purifier):
     """
 
     bank: Tensor
+    keys: Tensor
 
     def __init__(
         self,
@@ -63,10 +64,11 @@ class NeighborPurifier(Purifier):
         noise: float = 0.0,
     ) -> None:
         super().__init__(network, shape, passes=passes, noise=noise)
-        ExactFinder(neighbors).check(len(bank))
+        check_count(neighbors)
+        check_enough_rows(neighbors, len(bank))
         self.neighbors = neighbors
         self.register_buffer("bank", bank, persistent=False)
-        self._finders: dict[tuple[int, torch.device], ExactFinder] = {}
+        self.register_buffer("keys", COSINE.keys(bank), persistent=False)
 
     @classmethod
     def load(
@@ -99,43 +101,47 @@ class NeighborPurifier(Purifier):
         rows, shares = self.nearest(codes)
         return torch.einsum("bk,bkd->bd", shares, self.bank[rows])
 
-    def nearest(self, codes: Tensor, rivals: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def nearest(self, codes: Tensor, said: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Find the nearest rows of the bank to each code, and how much each counts.
 
         Parameters
         ----------
         codes : float[b, d]
             If they need gradients, more than `neighbors` rows are found.
-        rivals : int64[b, m], optional
-            Further rows that gradients are to know of.
+        said : float[n, k], optional
+            Probabilities of classes for each row. Gradients are then also to know of the nearest
+            rows of another class than the nearest rows together.
 
         Returns
         -------
         rows : int64[b, k]
-            The nearest first, then the rivals.
+            The nearest first.
         shares : float[b, k]
             Alike for `neighbors` of them, and 0 for the others; gradients are those of a softmax.
         """
-        softened = min(max(self.neighbors, SOFTENED), len(self.bank) - 1)
-        rows = self._search(codes.detach(), softened if codes.requires_grad else self.neighbors)
-        if rivals is not None:
-            rows = torch.cat([rows, rivals], 1)
+        queries = COSINE.queries(codes)
+        at_once = max(1, AT_ONCE // len(self.bank))
+        rows = torch.cat([self._search(some, said) for some in queries.split(at_once)])
         shares = codes.new_zeros(rows.shape)
         shares[:, : self.neighbors] = 1 / self.neighbors
         if not codes.requires_grad:
             return rows, shares
-        similarities = cosine_similarity(codes.unsqueeze(1), self.bank[rows], dim=2)
+        similarities = torch.einsum("bd,bkd->bk", queries, self.keys[rows])
         soft = (similarities / TEMPERATURE).softmax(1)
         return rows, soft + (shares - soft).detach()
 
-    def _search(self, codes: Tensor, count: int) -> Tensor:
-        """Nearest rows of the bank, int64[b, count], prepared where the bank was moved to."""
-        wanted = count, self.bank.device
-        if wanted not in self._finders:
-            similarity = fit_similarity("cosine", self.bank)
-            self._finders[wanted] = ExactFinder(count).fit(self.bank, similarity)
-        everyone = torch.full((len(codes),), -1, device=codes.device)
-        return self._finders[wanted].search(codes, everyone).near
+    def _search(self, queries: Tensor, said: Tensor | None) -> Tensor:
+        """The rows of `nearest`, int64[b, k], from one product with the whole bank."""
+        similarities = queries.detach() @ self.keys.T
+        if not queries.requires_grad:
+            return similarities.topk(self.neighbors).indices
+        count = min(max(self.neighbors, SOFTENED), len(self.bank))
+        rows = similarities.topk(count).indices
+        if said is None:
+            return rows
+        together = said[rows[:, : self.neighbors]].mean(1).argmax(1, keepdim=True)
+        similarities.masked_fill_(said.argmax(1) == together, -torch.inf)
+        return torch.cat([rows, similarities.topk(count).indices], 1)
 
     def _put_before(
         self, classifier: nn.Module, detectors: Sequence[Detector], track: Track
@@ -188,25 +194,5 @@ class Consensus(Guarded):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logarithms of mean probabilities, float[b, k]; differentiable as `NeighborPurifier`."""
-        codes = self.purifier.encode(images)
-        rivals = self._rivals(codes.detach()) if codes.requires_grad else None
-        rows, shares = self.purifier.nearest(codes, rivals)
+        rows, shares = self.purifier.nearest(self.purifier.encode(images), self.answers)
         return (torch.einsum("bk,bkc->bc", shares, self.answers[rows]) + SMALL).log()
-
-    def _rivals(self, codes: Tensor) -> Tensor:
-        """The nearest rows of which another class is said than of the codes, int64[b, m]."""
-        bank, count = self.purifier.bank, min(SOFTENED, len(self.answers))
-        said = self.answers.argmax(1)
-        rows, shares = self.purifier.nearest(codes)
-        now = torch.einsum("bk,bkc->bc", shares, self.answers[rows]).argmax(1)
-        cosine, at_once = Cosine(), max(1, AT_ONCE // len(bank))
-        keys = cosine.keys(bank)
-        return torch.cat(
-            [
-                (cosine.queries(some) @ keys.T)
-                .masked_fill(said == its.unsqueeze(1), -torch.inf)
-                .topk(count)
-                .indices
-                for some, its in zip(codes.split(at_once), now.split(at_once), strict=True)
-            ]
-        )

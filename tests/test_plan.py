@@ -13,7 +13,9 @@ from nearfar.cli.main import main
 from nearfar.cli.train import describe_plan
 from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
+from nearfar.models import Architecture
 from nearfar.training.config import TrainConfig
+from nearfar.training.needs import disk_needs, memory_needs
 from nearfar.training.plan import Plan, plan
 
 CONFIG = TrainConfig(batch_size=32, clusters=7, device="cpu", code_size=16, bank="disk")
@@ -80,6 +82,31 @@ def test_our_recipe_can_be_planned(images, tmp_path):
         device="cpu",
     )
     assert min(plan(images, config, tmp_path).seconds.values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("choices", "numbers"),
+    [
+        ({"bank": "disk"}, 16),  # keys
+        ({"bank": "memory"}, 16 + 16 + 16),  # bank, keys, codes of reconstructions
+        ({"bank": "memory", "search": "step"}, 16 + 16),
+        ({"bank": "memory", "epochs": 0}, 16),  # codes
+        ({"bank": "memory", "relation": "codes", "refresh": 2}, 64 + 64),
+        ({"bank": "memory", "relation": "codes", "refresh": 2, "code_size": 200}, 200),
+    ],
+)
+def test_memory_is_that_of_the_codes_that_are_held_at_once(images, choices, numbers):
+    config = replace(CONFIG, **choices)
+    network = Architecture(images.shape, config.code_size).build()
+    assert memory_needs(config, images, network) == 4 * len(images) * numbers
+
+
+def test_checkpoints_hold_what_was_found(images):
+    network = Architecture(images.shape, 16).build()
+    config = replace(CONFIG, bank="memory", neighbors=3)
+    least = disk_needs(replace(config, epochs=0), images, network)["checkpoints"]
+    with_neighbors = disk_needs(config, images, network)["checkpoints"]
+    assert with_neighbors - least == 2 * len(images) * (2 * 8 * 3 + 4 * 16)
 
 
 def test_choices_that_do_not_fit_are_refused(images, tmp_path):

@@ -7,7 +7,9 @@ from torch import nn
 
 from nearfar.data import Images, to_unit
 from nearfar.models import Autoencoder
+from nearfar.models.projection import SIZE as PROJECTION
 from nearfar.neighbors import disk_bytes
+from nearfar.neighbors.keys import HELD_BYTES
 from nearfar.training.config import TrainConfig
 
 
@@ -23,22 +25,70 @@ def disk_needs(
     reference : nn.Module, optional
         The frozen encoder, if it is not the network's own.
     """
-    n = len(images)
+    n, size = len(images), bank_size(config, images, network, reference)
     weights = _bytes(network)
     # The network, the plain autoencoder, two moments of Adam for each weight, and the reference; a
     # checkpoint takes the place of another one only when it is complete.
     checkpoint = 4 * weights + _bytes(reference or network.encoder)
+    if _relates_codes(config) and config.refresh:
+        checkpoint += 4 * n * size
+    elif _searches_by_epoch(config):
+        checkpoint += 2 * 8 * n * config.neighbors + (config.bank == "memory") * 4 * n * size
     needs = {
         "model": 2 * weights,
         "checkpoints": 2 * checkpoint,
         "codes": 4 * n * code_size(network.encoder, images),
     }
-    if config.relation == "reconstructions" and config.epochs and config.bank == "disk":
-        bank = disk_bytes(n, code_size(reference or network.encoder, images))
-        needs["bank"] = bank
-        if config.search == "epoch":
-            needs["codes of reconstructions"] = 2 * bank
+    if not _relates_codes(config) and config.epochs and config.bank == "disk":
+        needs["bank"] = disk_bytes(n, size)
+        if _searches_by_epoch(config):
+            needs["codes of reconstructions"] = 2 * needs["bank"]
     return needs
+
+
+def memory_needs(
+    config: TrainConfig, images: Images, network: Autoencoder, reference: nn.Module | None = None
+) -> int:
+    """Return the most that codes of all images take in memory, in bytes.
+
+    While neighbors are searched for, these are the bank, its keys if they are held, and the codes
+    of the reconstructions; afterwards the final codes.
+
+    Parameters
+    ----------
+    config, images, network, reference
+        As for `disk_needs`.
+    """
+    n = len(images)
+    bank = 4 * n * bank_size(config, images, network, reference)
+    keys = bank if bank <= HELD_BYTES else 0
+    codes = 4 * n * code_size(network.encoder, images)
+    if not config.epochs:
+        searching = 0
+    elif _relates_codes(config):
+        searching = bank + keys if config.refresh else 0
+    elif config.bank == "disk":
+        return keys
+    else:
+        searching = bank + keys + (bank if _searches_by_epoch(config) else 0)
+    return max(searching, codes)
+
+
+def bank_size(
+    config: TrainConfig, images: Images, network: Autoencoder, reference: nn.Module | None = None
+) -> int:
+    """Return how long the codes are that neighbors are searched for in."""
+    if _relates_codes(config):
+        return PROJECTION
+    return code_size(reference or network.encoder, images)
+
+
+def _relates_codes(config: TrainConfig) -> bool:
+    return config.relation == "codes" and config.epochs > 0
+
+
+def _searches_by_epoch(config: TrainConfig) -> bool:
+    return config.relation == "reconstructions" and config.epochs > 0 and config.search == "epoch"
 
 
 @torch.no_grad()

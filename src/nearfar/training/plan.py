@@ -15,12 +15,11 @@ from torch import Tensor, nn
 
 from nearfar.data import Images, Subset
 from nearfar.models import apply, resolve_device
-from nearfar.models.projection import SIZE as PROJECTION
 from nearfar.neighbors.clustered import SAMPLE_NUMBERS, SAMPLE_PER_CLUSTER
 from nearfar.neighbors.kmeans import ITERATIONS
 from nearfar.progress import Track, silent
 from nearfar.training.config import TrainConfig
-from nearfar.training.needs import code_size, disk_needs
+from nearfar.training.needs import bank_size, disk_needs, memory_needs
 from nearfar.training.reference import make_reference
 from nearfar.training.relation import make_finder
 from nearfar.training.train import train
@@ -102,8 +101,7 @@ def plan(
     device = resolve_device(config.device)
     network = tried.autoencoder
     disk = disk_needs(config, images, network, reference)
-    codes = config.relation == "codes"
-    size = PROJECTION if codes else code_size(reference or network.encoder, images)
+    size = bank_size(config, images, network, reference)
     encoding = n * _encoding_seconds(network.to(device).encoder, sample, device)
     rate = {line["phase"]: line["images_per_second"] for line in tried.log}
     seconds = {}
@@ -111,6 +109,7 @@ def plan(
         seconds["pre-training"] = config.pretrain_epochs * n / rate["pretrain"]
     if config.epochs:
         refreshes = (config.epochs - 1) // config.refresh if config.refresh else 0
+        codes = config.relation == "codes"
         fits, searches = (refreshes, refreshes) if codes else (1 + refreshes, config.epochs)
         seconds["relational training"] = config.epochs * n / rate["relational"]
         seconds["bank"] = fits * encoding
@@ -119,7 +118,7 @@ def plan(
     seconds["codes"] = encoding
     return Plan(
         seconds,
-        _peak_memory(device) + _bank_memory(config, n, size),
+        _peak_memory(device) + memory_needs(config, images, network, reference),
         disk,
         shutil.disk_usage(next(p for p in folder.absolute().parents if p.exists())).free,
     )
@@ -173,10 +172,3 @@ def _peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _bank_memory(config: TrainConfig, n: int, d: int) -> int:
-    """What the bank and the codes of reconstructions take in memory."""
-    if config.relation == "codes" or not config.epochs or config.bank == "disk":
-        return 0
-    return 4 * n * d * (2 if config.search == "epoch" else 1)

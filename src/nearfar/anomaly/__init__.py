@@ -4,9 +4,9 @@ from nearfar.anomaly.clips import Clip as Clip
 from nearfar.anomaly.clips import Frame as Frame
 from nearfar.anomaly.clips import as_frames as as_frames
 from nearfar.anomaly.clips import open_clips as open_clips
-from nearfar.anomaly.clips import read_masks as read_masks
 from nearfar.anomaly.config import DetectorConfig as DetectorConfig
 from nearfar.anomaly.detector import Detector as Detector
 from nearfar.anomaly.detector import Scored as Scored
 from nearfar.anomaly.fitting import fit_detector as fit_detector
 from nearfar.anomaly.folder import read_detector as read_detector
+from nearfar.anomaly.masks import read_masks as read_masks

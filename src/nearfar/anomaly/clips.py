@@ -28,7 +28,6 @@ LUMINANCE = (0.299, 0.587, 0.114)
 USUAL_RATE = 10.0
 
 Pixels = npt.NDArray[np.uint8]
-Masks = npt.NDArray[np.bool_]
 
 
 class Frame(NamedTuple):
@@ -138,12 +137,26 @@ class FolderClip(StoredClip):
         self.total = len(self.files)
 
     def _read(self) -> Iterator[Pixels | UnreadableError]:
-        for file in self.files:
+        for number in range(len(self.files)):
             try:
-                size = self.size or read_header(file).size
-                yield read_image(file, (1, *size))[0].numpy()
+                yield self.read(number)
             except UnreadableError as error:
-                yield UnreadableError(f"{printable(file.name)}: {error}")
+                yield error
+
+    def read(self, number: int) -> Pixels:
+        """Read one frame alone.
+
+        Raises
+        ------
+        UnreadableError
+            It cannot be read.
+        """
+        file = self.files[number]
+        try:
+            size = self.size or read_header(file).size
+            return read_image(file, (1, *size))[0].numpy()
+        except UnreadableError as error:
+            raise UnreadableError(f"{printable(file.name)}: {error}") from error
 
 
 class VideoClip(StoredClip):
@@ -239,44 +252,6 @@ def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> l
             f"{str(source)!r} holds no frames: expected images, folders of images, or videos"
         )
     return clips
-
-
-def read_masks(clip: Clip, folder: Path | None = None, size: Size | None = None) -> Masks | None:
-    """Read what is abnormal in each frame of a clip, bool[n, h, w].
-
-    Parameters
-    ----------
-    clip : Clip
-        The frames.
-    folder : Path, optional
-        Images that are not black where something is abnormal, one a frame, in the natural order
-        of their names. If not given, the folder beside that of the frames, whose name ends in
-        ``_gt``; None is returned if there is none.
-    size : int or (height, width), optional
-        As the clip was opened with.
-
-    Raises
-    ------
-    NearfarError
-        Their number is not that of the frames, or one cannot be read or is of another size.
-    """
-    if folder is None:
-        if not isinstance(clip, FolderClip) or not clip.files:
-            return None
-        frames = clip.files[0].parent
-        folder = frames.with_name(frames.name + MASKS)
-        if not folder.is_dir():
-            return None
-    masks = FolderClip(folder, size)
-    if clip.total is not None and masks.total != clip.total:
-        raise NearfarError(
-            f"{str(folder)!r} holds {masks.total} masks, {clip.name!r} {clip.total} frames: "
-            "expected a mask for each frame"
-        )
-    read = [frame.pixels > 0 for frame in masks]
-    if masks.skipped:
-        raise NearfarError(f"a mask cannot be read, {masks.skipped[0]}: mend it")
-    return np.stack(read)
 
 
 def as_frames(stream: Iterable[npt.ArrayLike | None]) -> Iterator[Frame]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nearfar.anomaly.clips import Masks
+from nearfar.anomaly.masks import Mask
 from nearfar.anomaly.metrics import (
     Labels,
     PixelCurve,
@@ -31,7 +31,7 @@ class Judge:
         self._overlaps: list[float] = []
         self._pixels = PixelCurve()
 
-    def add(self, clip: str, score: float, heat: Scores, mask: Masks) -> None:
+    def add(self, clip: str, score: float, heat: Scores, mask: Mask) -> None:
         """Add a frame: its score, its heat map, float[h, w], and what is abnormal, bool[h, w]."""
         self._pixels.add(heat, mask)
         self._scores.setdefault(clip, []).append(score)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from nearfar.anomaly.clips import Clip, Masks, read_masks
+from nearfar.anomaly.clips import Clip
 from nearfar.anomaly.detector import Detector
 from nearfar.anomaly.judging import Judge
+from nearfar.anomaly.masks import Mask, Masks, read_masks
 from nearfar.anomaly.metrics import RegionCurve
 from nearfar.anomaly.results import (
     Alerts,
@@ -135,11 +134,11 @@ def _picture(detector: Detector, seen: Seen) -> Any:
     return overlay(seen.pixels, detector.grid.spread(seen.scored.heat), detector.threshold)
 
 
-def _mask_of(masks: Masks, seen: Seen) -> Masks:
+def _mask_of(masks: Masks, seen: Seen) -> Mask:
     """The mask of a frame."""
-    if seen.scored.number >= len(masks) or masks[0].shape != seen.pixels.shape:
+    if seen.scored.number >= len(masks) or masks.shape != seen.pixels.shape:
         raise NearfarError(
             f"{seen.clip!r} has frame {seen.scored.number} of shape {seen.pixels.shape}, its masks "
-            f"are {len(masks)} of shape {masks[0].shape}: expected one of the same shape for each"
+            f"are {len(masks)} of shape {masks.shape}: expected one of the same shape for each"
         )
-    return np.asarray(masks[seen.scored.number])
+    return masks[seen.scored.number]

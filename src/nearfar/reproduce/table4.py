@@ -12,9 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
-from nearfar.anomaly.clips import Clip, open_clips, read_masks
+from nearfar.anomaly.clips import Clip, open_clips
 from nearfar.anomaly.detector import Detector
 from nearfar.anomaly.judging import Judge
+from nearfar.anomaly.masks import read_masks
 from nearfar.anomaly.tempo import EPOCHS as TEMPO_EPOCHS
 from nearfar.anomaly.tempo import SAMPLES
 from nearfar.data.named import default_data_root

@@ -19,8 +19,7 @@ from nearfar.anomaly.detector import Detector
 from nearfar.anomaly.patches import Grid, windows
 from nearfar.anomaly.results import open_video
 from nearfar.anomaly.scoring import ReconstructionError, Scorer
-from nearfar.anomaly.tempo import SHRINK, Tempo, TempoNet, halved, moves, places
-from nearfar.data import to_unit
+from nearfar.anomaly.tempo import SHRINK, Tempo, TempoNet, halved, moving, places
 from nearfar.models import Architecture
 
 SIZE, FRAMES, ROUNDS = (240, 360), 100, 3
@@ -77,15 +76,14 @@ def _paper(grid: Grid) -> tuple[Scorer, Callable[[], object]]:
 def _tempo(clip: Clip, grid: Grid, config: DetectorConfig) -> tuple[Scorer, Callable[[], object]]:
     network = TempoNet(config.frames, config.patch // SHRINK).eval()
     rows = torch.from_numpy(places(grid).repeat(grid.shape[1])).float()
-    moving = []
+    seen = []
     for _, window in windows(clip, config.frames):
-        patches = halved(torch.from_numpy(grid.cut(window)))
-        chosen = moves(patches)
-        moving.append((to_unit(patches[chosen]), rows[chosen]))
+        chosen = moving(window, grid)
+        seen.append((halved(torch.from_numpy(grid.cut(window, chosen))), rows[chosen]))
 
     @torch.no_grad()
     def bare() -> None:
-        for patches, below in moving:
+        for patches, below in seen:
             network(patches, below)
 
     return Tempo(network), bare

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nearfar.anomaly import as_frames, open_clips, read_masks
+from nearfar.anomaly import as_frames, find_masks, open_clips
 from nearfar.anomaly.clips import Frame
 from nearfar.anomaly.patches import Grid, gather_patches, windows
 from nearfar.errors import NearfarError
@@ -73,17 +73,21 @@ def test_the_layout_of_ucsd_with_its_official_names(tmp_path):
     write_frames(tmp_path / "Test" / "Test010", FRAMES)
     clips = open_clips(tmp_path / "Test")
     assert [clip.name for clip in clips] == ["Test001", "Test006", "Test010"]
-    for clip in clips[:2]:
-        np.testing.assert_array_equal(read_masks(clip), masks > 0)
-    assert read_masks(clips[2]) is None
+    *known, unknown = find_masks(clips)
+    for clip, found in zip(clips, known, strict=False):
+        read = [found.of(frame.number, clip.name, frame.pixels.shape) for frame in clip]
+        np.testing.assert_array_equal(read, masks > 0)
+    assert unknown is None
 
 
 def test_frame_labels_are_those_of_ped2(data_root):
     root = data_root / "UCSD_Anomaly_Dataset.v1p2" / "UCSDped2"
     if not root.is_dir():
         pytest.skip(f"no {root}")
+    clips = open_clips(root / "Test")
     labels = [
-        np.array([mask.any() for mask in read_masks(clip)]) for clip in open_clips(root / "Test")
+        np.array([masks.of(n, clip.name, (240, 360)).any() for n in range(clip.total)])
+        for clip, masks in zip(clips, find_masks(clips), strict=True)
     ]
     assert sum(map(len, labels)) == 2010
     assert sum(map(np.sum, labels)) == 1648
@@ -101,21 +105,55 @@ def test_a_damaged_frame_is_skipped_counted_and_leaves_a_gap(tmp_path):
     assert len(clip.skipped) == 1
 
 
-def test_damage_in_the_middle_of_a_video_costs_few_frames(tmp_path):
-    path = write_video(tmp_path / "clip.avi", np.repeat(FRAMES, 4, 0))
+def moving(frames: int) -> np.ndarray:
+    """A bright block over a noisy ground, which a decoder cannot conceal by repeating frames."""
+    clip = np.repeat(np.random.default_rng(0).integers(0, 90, (1, 96, 128), np.uint8), frames, 0)
+    for number in range(frames):
+        clip[number, 30:60, number : number + 30] = 200
+    return clip
+
+
+def damage(path: Path, share: float, length: int) -> Path:
     data = bytearray(path.read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 40] = bytes(40)
+    start = round(share * len(data))
+    data[start : start + length] = bytes(length)
     path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("name", ["clip.avi", "clip.mp4"])
+def test_damage_in_the_middle_of_a_video_is_told(tmp_path, name):
+    path = write_video(tmp_path / name, moving(90), "libx264")
+    (whole,) = open_clips(path)
+    assert len(list(whole)) == whole.declared == 90
+    assert whole.skipped == []
+    damage(path, 0.5, 3000)
     (clip,) = open_clips(path)
-    assert 40 <= len(list(clip)) <= 48
+    assert 45 <= len(list(clip)) < 90
+    assert clip.skipped
+
+
+def test_a_video_that_breaks_off_is_told(tmp_path):
+    path = write_video(tmp_path / "clip.avi", moving(60))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (clip,) = open_clips(path)
+    assert 20 < len(list(clip)) < 60
+    assert any("of 60 frames" in line for line in clip.skipped)
+
+
+def test_a_single_image_is_a_clip(tmp_path):
+    folder = write_frames(tmp_path / "clip", ending=".png")
+    (clip,) = open_clips(folder / "003.png")
+    np.testing.assert_array_equal(pixels_of(clip), FRAMES[2:3])
+    assert clip.file(0) == "003.png"
+    assert find_masks([clip]) == [None]
 
 
 def test_the_folder_one_is_in_has_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(write_frames(tmp_path / "Test001"))
     (here,) = open_clips(".")
     assert here.name == "Test001"
-    assert read_masks(here) is None
+    assert find_masks([here]) == [None]
 
 
 def test_a_video_can_be_scaled(tmp_path):
@@ -175,18 +213,12 @@ def test_a_mistake_is_told_in_one_line(tmp_path, make, culprit):
     if make in (empty_video, no_video):
         pytest.importorskip("av")
     with pytest.raises(NearfarError) as error:
-        for clip in open_clips(make(tmp_path)):
-            read_masks(clip)
+        clips = open_clips(make(tmp_path))
+        find_masks(clips)
+        for clip in clips:
             list(clip)
     assert culprit in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_an_empty_folder_of_masks_is_refused(tmp_path):
-    (tmp_path / "masks").mkdir()
-    (clip,) = open_clips(write_video(tmp_path / "clip.avi"), size=(16, 24))
-    with pytest.raises(NearfarError, match="'masks' has no frame that can be read"):
-        read_masks(clip, tmp_path / "masks", clip.size)
 
 
 def test_windows_end_at_each_frame():
@@ -195,8 +227,19 @@ def test_windows_end_at_each_frame():
     assert [number for number, _ in found] == list(range(12))
     np.testing.assert_array_equal(found[7][1], FRAMES[5:8])
     np.testing.assert_array_equal(found[0][1], FRAMES[:3])
-    with pytest.raises(NearfarError, match="12 frames, fewer than the 13"):
+    with pytest.raises(NearfarError, match="12 frames in a row, fewer than the 13"):
         list(windows(frames, 13))
+
+
+def test_no_window_reaches_over_a_gap():
+    numbers = [0, 1, 2, 3, 6, 7, 9, 10, 11]  # 6 and 7 are too few
+    found = list(windows([Frame(number, FRAMES[number]) for number in numbers], 3))
+    assert [number for number, _ in found] == [0, 1, 2, 3, 9, 10, 11]
+    for number, window in found:
+        last = max(number, 11 if number > 8 else 2)
+        np.testing.assert_array_equal(window, FRAMES[last - 2 : last + 1])
+    with pytest.raises(NearfarError, match="1 frames in a row"):
+        list(windows([Frame(number, FRAMES[number]) for number in (0, 2, 4, 6)], 3))
 
 
 @pytest.mark.parametrize(
@@ -211,7 +254,7 @@ def test_patches_cover_every_pixel_and_are_where_the_grid_says(size, patch, stri
         here = np.s_[:, top : top + patch, left : left + patch]
         covered[here[1:]] = True
         np.testing.assert_array_equal(cut[number], frames[here])
-        np.testing.assert_array_equal(grid.cut_one(frames, number), frames[here])
+        np.testing.assert_array_equal(grid.cut(frames, np.array([number]))[0], frames[here])
     assert covered.all()
     means = cut[:, 0].mean((1, 2)).reshape(grid.shape)
     np.testing.assert_allclose(grid.means(frames[0].astype(np.float32)), means, rtol=1e-5)

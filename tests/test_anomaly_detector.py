@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from nearfar.anomaly import (
@@ -22,11 +25,13 @@ from nearfar.anomaly import (
     read_detector,
 )
 from nearfar.anomaly.clips import Clip, Frame
+from nearfar.anomaly.detector import Scored
 from nearfar.anomaly.fitting import split_clips
 from nearfar.anomaly.patches import Grid
-from nearfar.anomaly.results import Alerts, overlay
+from nearfar.anomaly.results import ALARM, Alerts, Seen, Worst, overlay
 from nearfar.anomaly.scored import score_clips
 from nearfar.anomaly.scoring import CodeDistance, Numbered, PlaceScale, smoothed
+from nearfar.anomaly.tempo import sample
 from nearfar.errors import NearfarError
 from nearfar.training.config import TrainConfig
 from program import run
@@ -118,6 +123,31 @@ def test_an_endless_stream_is_scored(fitted):
     assert [next(scored).number for _ in range(100)] == list(range(100))
 
 
+@pytest.mark.parametrize("lost", [1, 3])
+def test_lost_frames_raise_no_alarm_and_teach_nothing_wrong(fitted, normal, tmp_path, lost):
+    (clip,) = open_clips(normal / "Train3")
+    stream = [frame.pixels for frame in clip]
+    stream[20 : 20 + lost] = [None] * lost
+    detector = read_detector(fitted)
+    found = {scored.number: scored.score for scored in detector.score(as_frames(stream))}
+    assert len(found) == 40 - lost
+    # One frame of the tail may be smoothed with fewer others than where the threshold was taken.
+    assert max(found.values()) <= 1.2 * detector.threshold
+
+    folder = shutil.copytree(normal / "Train3", tmp_path / "gap")
+    for number in range(20, 20 + lost):
+        (folder / f"{number}.png").write_bytes(b"no")
+    grid = Grid((48, 64), SMALL.patch, SMALL.stride)
+    (gap,) = open_clips(tmp_path / "gap")
+    drawn = sample([gap], grid, 2, seed=0, count=2000)
+    steps = drawn.patches[~drawn.abnormal].float().diff(dim=1).abs().mean((1, 2, 3))
+    whole = sample([clip], grid, 2, seed=0, count=2000)
+    assert (
+        steps.max()
+        <= whole.patches[~whole.abnormal].float().diff(dim=1).abs().mean((1, 2, 3)).max()
+    )
+
+
 def test_fitting_again_gives_the_same(fitted, normal, abnormal, tmp_path):
     made = fit_detector(open_clips(normal), tmp_path / "again", SMALL, QUICK)
     assert made.threshold == read_detector(fitted).threshold
@@ -130,6 +160,10 @@ def test_the_threshold_lets_the_stated_share_of_normal_frames_pass(fitted, norma
     detector = read_detector(fitted)
     kept = open_clips(normal)[3]
     assert (scores_of(fitted, kept) > detector.threshold).mean() <= SMALL.false_alarms
+    assert detector.calibrated_on == 40
+    other = as_frames(scene(1, 200, seed=17))
+    alarms = [scored.score > detector.threshold for scored in detector.score(other)]
+    assert np.mean(alarms) < 0.1, "40 frames do not show all that is normal"
 
 
 @pytest.mark.parametrize(
@@ -180,13 +214,49 @@ def test_scores_are_relative_to_their_row():
     assert scaled[:, 0, 15:].mean() == pytest.approx(scaled[:, 0, :5].mean(), rel=0.1)
 
 
+def seen(number: int, score: float, clip: str = "a", file: str = "") -> Seen:
+    heat = np.full((1, 1), score, np.float32)
+    return Seen(clip, Scored(number, score, heat), np.zeros((8, 8), np.uint8), file)
+
+
 def test_alerts_are_spans_of_consecutive_frames():
     alerts = Alerts(threshold=1)
     for number, score in enumerate([0, 2, 5, 3, 1, 2]):
-        alerts.add("a", number, score)
-    alerts.add("b", 0, 9)
+        alerts.add(seen(number, score))
+    alerts.add(seen(0, 9, "b"))
     spans = [(span.clip, span.start, span.end, span.worst) for span in alerts.spans]
     assert spans == [("a", 1, 3, 2), ("a", 5, 5, 5), ("b", 0, 0, 0)]
+
+
+def test_each_abnormal_photograph_is_an_alert_of_its_own():
+    alerts = Alerts(threshold=1, join=False)
+    for number in range(3):
+        alerts.add(seen(number, 2, file=f"{number}.png"))
+    assert [span.file for span in alerts.spans] == ["0.png", "1.png", "2.png"]
+
+
+@given(scores=arrays(np.float64, st.integers(1, 200), elements=st.floats(0, 9), unique=True))
+def test_the_worst_frames_are_the_worst_of_their_surroundings(scores):
+    worst = Worst(shown=4, apart=10)
+    for number, score in enumerate(scores):
+        worst.add(seen(number, score))
+    candidates = [
+        first + int(np.argmax(scores[first : first + 10])) for first in range(0, len(scores), 10)
+    ]
+    expected: list[int] = []
+    for number in sorted(candidates, key=lambda n: -scores[n]):
+        if all(abs(number - other) >= 10 for other in expected):
+            expected.append(number)
+    found = [one.scored.number for one in worst.frames()]
+    assert found[0] == np.argmax(scores)
+    assert scores[found].tolist() == scores[expected[:4]].tolist()
+
+
+def test_rising_scores_do_not_drive_each_other_out():
+    worst = Worst()
+    for number in range(1000):
+        worst.add(seen(number, number))
+    assert [one.scored.number for one in worst.frames()] == list(range(999, 879, -10))
 
 
 def test_an_overlay_leaves_normal_pixels_as_they_are():
@@ -196,6 +266,18 @@ def test_an_overlay_leaves_normal_pixels_as_they_are():
     picture = overlay(pixels, heat, threshold=1)
     assert (picture[1:] == 100).all()
     assert not (picture[0, 0] == 100).all()
+
+
+def test_an_overlay_says_when_something_is_above_the_threshold():
+    pixels = np.full((100, 120), 100, np.uint8)
+    heat = np.zeros((100, 120), np.float32)
+    normal = overlay(pixels, heat, 1, "7  0.5")
+    heat[40:60, 40:60] = 1.5
+    abnormal = overlay(pixels, heat, 1, "7  1.5")
+    assert tuple(abnormal[40, 50]) == ALARM
+    assert tuple(abnormal[50, 50]) != ALARM
+    assert tuple(normal[0, 0]) == (0, 0, 0)
+    assert tuple(abnormal[0, 0]) == ALARM
 
 
 def test_clips_are_split_without_overlap(normal):
@@ -261,10 +343,58 @@ def test_each_clip_has_a_heat_map_at_its_own_rate(fitted, tmp_path):
 
     score_clips(detector, open_clips(cameras / "cam.1"), out, overwrite=True)
     assert [path.name for path in (out / "heat").iterdir()] == ["cam.1.mp4"]
+    tiny = open_clips(write_clip(tmp_path / "tiny", np.zeros((3, 20, 20), np.uint8)))
+    with pytest.raises(NearfarError, match="20x20 pixels"):
+        score_clips(detector, tiny, out, overwrite=True)
+    assert (out / "scores.csv").is_file(), "what cannot be scored takes nothing away"
     assert all("cam.1" in path.name for path in (out / "worst").iterdir())
     (out / "notes.txt").touch()
     with pytest.raises(NearfarError, match=r"holds 'notes\.txt'"):
         score_clips(detector, open_clips(cameras / "cam.1"), out, overwrite=True)
+
+
+def test_what_was_scored_before_a_stop_is_kept(fitted, abnormal, tmp_path):
+    pytest.importorskip("av")
+    with pytest.raises(Stop):
+        score_clips(
+            read_detector(fitted), open_clips(abnormal), tmp_path / "out", track=stop_at("scor", 40)
+        )
+    lines = (tmp_path / "out" / "scores.csv").read_text().splitlines()
+    assert len(lines) == 1 + 40
+    assert json.loads((tmp_path / "out" / "alerts.json").read_text())["threshold"]
+    assert list((tmp_path / "out" / "worst").glob("*.png"))
+
+
+def test_of_several_clips_one_that_cannot_be_used_is_reported(fitted, normal, tmp_path):
+    pytest.importorskip("av")
+    shutil.copytree(normal / "Train0", tmp_path / "new" / "a")
+    write_clip(tmp_path / "new" / "b", np.zeros((2, 48, 64), np.uint8))
+    summary = score_clips(read_detector(fitted), open_clips(tmp_path / "new"), tmp_path / "out")
+    assert summary.frames == 40
+    assert any("'b' has 2 frames" in line for line in summary.skipped)
+    with pytest.raises(NearfarError, match="'b' has 2 frames"):
+        score_clips(read_detector(fitted), open_clips(tmp_path / "new" / "b"), tmp_path / "other")
+
+
+def test_the_same_motion_at_another_rate_is_refused(fitted, tmp_path):
+    detector = read_detector(fitted)
+    detector.rate = 10.0
+    (clip,) = open_clips(write_clip(tmp_path / "cam", scene(1, 5)))
+    clip.rate = 25.0
+    with pytest.raises(NearfarError, match=r"'cam' has 25 frames a second.* from 10"):
+        next(detector.score(clip))
+
+
+def test_what_cannot_be_learned_from_is_refused_before_anything_is_taken_away(normal, tmp_path):
+    folder = shutil.copytree(normal, tmp_path / "clips")
+    fit_detector(open_clips(folder), tmp_path / "run", SMALL, QUICK)
+    write_clip(folder / "Train4", np.zeros((9, 96, 128), np.uint8))
+    with pytest.raises(NearfarError, match="'Train4' has frames of 96x128 pixels, expected 48x64"):
+        fit_detector(open_clips(folder), tmp_path / "run", SMALL, QUICK, overwrite=True)
+    (short,) = open_clips(write_clip(tmp_path / "short", scene(1, 11)))
+    with pytest.raises(NearfarError, match="a part of 'short' has 2 frames, fewer than the 3"):
+        fit_detector([short], tmp_path / "run", SMALL, QUICK, overwrite=True)
+    assert read_detector(tmp_path / "run")
 
 
 def test_photographs(tmp_path):
@@ -291,6 +421,22 @@ def test_photographs(tmp_path):
     assert quality["pixel_auc"] > 0.8
     assert 0 < quality["pro"] <= 1
     assert len(list((out / "heat").glob("*.png"))) == 6
+    with (out / "scores.csv").open() as file:
+        assert [row["file"] for row in csv.DictReader(file)] == [f"{n}.png" for n in range(6)]
+    assert len(list((out / "worst").glob("*.png"))) == 6
+    alerts = json.loads((out / "alerts.json").read_text())
+    assert alerts["calibrated_on"] == 4
+    assert {span["file"] for span in alerts["alerts"]} <= {f"{n}.png" for n in range(6)}
+    assert all(span["start"] == span["end"] for span in alerts["alerts"])
+    one = (
+        "anomaly",
+        "score",
+        tmp_path / "run",
+        tmp_path / "new" / "4.png",
+        "--out",
+        tmp_path / "1",
+    )
+    assert run(*one) == 0
 
 
 def test_what_is_no_detector_is_named(tmp_path):
@@ -392,7 +538,7 @@ def test_what_is_no_detector_is_not_replaced(normal, tmp_path):
 
 
 def test_frames_of_another_size_are_refused(fitted):
-    with pytest.raises(NearfarError, match="20x20 pixels, and the detector was fitted to 48x64"):
+    with pytest.raises(NearfarError, match="20x20 pixels, expected 48x64"):
         list(read_detector(fitted).score(as_frames(np.zeros((5, 20, 20), np.uint8))))
 
 

@@ -15,7 +15,7 @@ from nearfar.anomaly.metrics import (
     RegionCurve,
     area_under_curve,
     equal_error_rate,
-    macro_area,
+    macro,
     overlap_score,
 )
 from nearfar.errors import NearfarError
@@ -72,10 +72,12 @@ def test_what_is_undefined_is_no_number():
     ones, scores = np.ones(3, bool), np.arange(3.0)
     assert area_under_curve(ones, scores) is None
     assert equal_error_rate(~ones, scores) is None
-    macro = macro_area({"a": (ones, scores), "b": (np.array([0, 1], bool), np.array([0.0, 1.0]))})
-    assert macro.undefined == ["a"]
-    assert macro.mean == 1.0
-    assert macro_area({"a": (ones, scores)}).mean is None
+    both = {"a": (ones, scores), "b": (np.array([0, 1], bool), np.array([0.0, 1.0]))}
+    found = macro(area_under_curve, both)
+    assert found.undefined == ["a"]
+    assert found.mean == 1.0
+    assert macro(equal_error_rate, both).mean == 0.0
+    assert macro(area_under_curve, {"a": (ones, scores)}).mean is None
 
 
 def test_scores_that_are_no_numbers_are_refused():

@@ -9,4 +9,4 @@ from nearfar.anomaly.detector import Detector as Detector
 from nearfar.anomaly.detector import Scored as Scored
 from nearfar.anomaly.fitting import fit_detector as fit_detector
 from nearfar.anomaly.folder import read_detector as read_detector
-from nearfar.anomaly.masks import read_masks as read_masks
+from nearfar.anomaly.masks import find_masks as find_masks

@@ -6,6 +6,7 @@ import os
 import re
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,9 +24,6 @@ VIDEO_ENDINGS = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mp
 MASKS = "_gt"
 #: Brightness of red, green and blue (ITU-R BT.601), as PIL has it.
 LUMINANCE = (0.299, 0.587, 0.114)
-
-#: Frames a second where nothing says how many.
-USUAL_RATE = 10.0
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -49,15 +47,18 @@ class Clip(Iterable[Frame]):
         What messages and results call it.
     total : int or None
         How many frames there are, damaged ones included, if that is known beforehand.
-    rate : float
-        Frames a second, as far as it is known.
+    declared : int
+        As many as `total`, or as a video says that it has, which need not be true.
+    rate : float or None
+        Frames a second, if that is known.
     skipped : list of str
         One line for each frame that could not be read in the latest iteration, with the reason.
     """
 
     name: str
     total: int | None = None
-    rate: float = USUAL_RATE
+    declared: int = 0
+    rate: float | None = None
 
     def __init__(self, size: Size | None = None) -> None:
         self.size = check_size(size)
@@ -73,6 +74,10 @@ class Clip(Iterable[Frame]):
             None can, or they change their size.
         """
 
+    def file(self, number: int) -> str:
+        """Return the name of the file that a frame is alone in, or nothing."""
+        return ""
+
 
 class Span(Clip):
     """The frames of a clip from number `start` up to, not including, `stop`."""
@@ -81,6 +86,7 @@ class Span(Clip):
         super().__init__(clip.size)
         self.clip, self.start, self.stop = clip, start, stop
         self.name, self.total, self.rate = clip.name, stop - start, clip.rate
+        self.declared = self.total
 
     def __iter__(self) -> Iterator[Frame]:
         """See `Clip`."""
@@ -97,8 +103,9 @@ class StoredClip(Clip):
     def __iter__(self) -> Iterator[Frame]:
         """See `Clip`."""
         self.skipped = []
-        size, readable = self.size, False
+        size, readable, count = self.size, False, 0
         for number, read in enumerate(self._read()):
+            count = number + 1
             if isinstance(read, UnreadableError):
                 self.skipped.append(f"frame {number} of {self.name!r}: {read}")
                 continue
@@ -110,6 +117,8 @@ class StoredClip(Clip):
                 )
             size, readable = (read.shape[0], read.shape[1]), True
             yield Frame(number, read)
+        if count < self.declared:
+            self.skipped.append(f"{self.name!r}: ends after {count} of {self.declared} frames")
         if not readable:
             why = f" ({self.skipped[0]})" if self.skipped else ""
             raise NearfarError(f"{self.name!r} has no frame that can be read{why}")
@@ -124,17 +133,21 @@ class FolderClip(StoredClip):
 
     Parameters
     ----------
-    folder : Path
-        Sub-folders are not entered.
+    path : Path
+        The folder, whose sub-folders are not entered; or a single image.
     size : int or (height, width), optional
         Scales the frames to cover it, cropped at the center.
     """
 
-    def __init__(self, folder: Path, size: Size | None = None) -> None:
+    def __init__(self, path: Path, size: Size | None = None) -> None:
         super().__init__(size)
-        self.name = folder.name
-        self.files = image_files(folder)
-        self.total = len(self.files)
+        self.name, self.folder = printable(path.name), path if path.is_dir() else None
+        self.files = image_files(path) if self.folder else [path]
+        self.total = self.declared = len(self.files)
+
+    def file(self, number: int) -> str:
+        """See `Clip`."""
+        return printable(self.files[number].name)
 
     def _read(self) -> Iterator[Pixels | UnreadableError]:
         for number in range(len(self.files)):
@@ -160,14 +173,29 @@ class FolderClip(StoredClip):
 
 
 class VideoClip(StoredClip):
-    """A video file; see `FolderClip` for the size."""
+    """A video file; see `FolderClip` for the size.
+
+    Raises
+    ------
+    NearfarError
+        If it is empty, or no video.
+    """
 
     def __init__(self, path: Path, size: Size | None = None) -> None:
         super().__init__(size)
-        self.path, self.name = path, path.name
+        self.path, self.name = path, printable(path.name)
         self._av = require("av", extra="video")
+        with self._open() as container:
+            stream = container.streams.video[0]
+            self.declared = stream.frames
+            self.rate = float(stream.average_rate) if stream.average_rate else None
 
     def _read(self) -> Iterator[Pixels | UnreadableError]:
+        with self._open() as container:
+            yield from self._decode(container, container.streams.video[0])
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
         if self.path.stat().st_size == 0:
             raise NearfarError(f"{str(self.path)!r} is an empty file, 0 bytes: expected a video")
         try:
@@ -185,8 +213,7 @@ class VideoClip(StoredClip):
                     f"{str(self.path)!r} has frames of {stream.width}x{stream.height} pixels: "
                     f"expected at most {Image.MAX_IMAGE_PIXELS} in all"
                 )
-            self.rate = float(stream.average_rate or USUAL_RATE)
-            yield from self._decode(container, stream)
+            yield container
 
     def _decode(self, container: Any, stream: Any) -> Iterator[Pixels | UnreadableError]:
         """Decode packet by packet, so that one which is damaged costs only itself."""
@@ -205,7 +232,10 @@ class VideoClip(StoredClip):
                 yield UnreadableError(reason(error))
                 continue
             for frame in frames:
-                yield self._scaled(frame.to_ndarray(format="gray"))
+                if frame.is_corrupt:
+                    yield UnreadableError("damaged")
+                else:
+                    yield self._scaled(frame.to_ndarray(format="gray"))
 
     def _scaled(self, pixels: Pixels) -> Pixels:
         return pixels if self.size is None else scale(pixels, self.size)
@@ -217,9 +247,9 @@ def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> l
     Parameters
     ----------
     source : str or path
-        A video; a folder of images, which are the frames of one clip; or a folder of such folders
-        and of videos, such as ``Train`` and ``Test`` of the UCSD data sets. Folders whose name
-        ends in ``_gt`` hold masks, and are left out.
+        A video; an image; a folder of images, which are the frames of one clip; or a folder of such
+        folders and of videos, such as ``Train`` and ``Test`` of the UCSD data sets. Folders whose
+        name ends in ``_gt`` hold masks, and are left out.
     size : int or (height, width), optional
         Scales the frames to cover it, cropped at the center.
 
@@ -231,10 +261,12 @@ def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> l
     # Also "." and ".." have names.
     path = Path(os.path.normpath(Path(source).expanduser().absolute()))
     if path.is_file():
+        if path.suffix.lower() in endings():
+            return [FolderClip(path, size)]
         if path.suffix.lower() not in VIDEO_ENDINGS:
             raise NearfarError(
                 f"{str(source)!r} is not named like a video: expected "
-                f"{', '.join(sorted(VIDEO_ENDINGS))}, or a folder"
+                f"{', '.join(sorted(VIDEO_ENDINGS))}, an image, or a folder"
             )
         return [VideoClip(path, size)]
     if not path.is_dir():

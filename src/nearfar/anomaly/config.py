@@ -35,6 +35,9 @@ class DetectorConfig:
         The share of normal frames above the threshold, on clips that were not learned from.
     bank_size : int
         The most normal codes that are kept.
+    photographs : bool
+        Whether each frame is something of its own, and not a moment of a scene: nothing is joined
+        to spans, and heat maps are pictures.
     size : (height, width), optional
         What frames were scaled to when they were opened, see `open_clips`; those to be scored are
         to be opened likewise.
@@ -48,6 +51,7 @@ class DetectorConfig:
     smoothing: float = 4.0
     false_alarms: float = 0.01
     bank_size: int = 8192
+    photographs: bool = False
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -64,6 +68,11 @@ class DetectorConfig:
         if len(self.parts) > 1 and not self.by_place:
             raise NearfarError(
                 f"parts={self.parts}: expected by_place=True, which brings them to one scale"
+            )
+        if self.photographs and (self.frames > 1 or self.smoothing):
+            raise NearfarError(
+                f"frames={self.frames}, smoothing={self.smoothing} with photographs: expected 1 "
+                "and 0, as they have nothing to do with each other"
             )
         if not 0 < self.false_alarms < 1:
             raise NearfarError(f"false_alarms={self.false_alarms}: expected a share, 0…1")
@@ -84,6 +93,7 @@ class DetectorConfig:
             "stride": 8,
             "frames": 1,
             "smoothing": 0.0,
+            "photographs": True,
         }
         return cls(**(stills | choices))
 

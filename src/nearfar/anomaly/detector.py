@@ -44,6 +44,10 @@ class Detector:
         What is usual for each row of patches.
     threshold : float
         Above which score a frame is called abnormal.
+    calibrated_on : int
+        How many normal frames the threshold comes from.
+    rate : float, optional
+        Frames a second of the clips that were learned from, if it is known.
     """
 
     def __init__(
@@ -53,9 +57,12 @@ class Detector:
         scorers: Sequence[Scorer],
         scale: PlaceScale | None = None,
         threshold: float = float("inf"),
+        calibrated_on: int = 0,
+        rate: float | None = None,
     ) -> None:
         self.config, self.grid, self.scorers = config, grid, scorers
-        self.scale, self.threshold = scale, threshold
+        self.scale, self.threshold, self.calibrated_on = scale, threshold, calibrated_on
+        self.rate = rate
 
     def score(self, frames: Iterable[Frame], name: str = "the stream") -> Iterator[Scored]:
         """Score the frames of one clip as they come, in memory that does not grow.
@@ -69,8 +76,10 @@ class Detector:
         Raises
         ------
         NearfarError
-            If the frames are of another size than the detector was fitted to, or too few.
+            If the frames are of another size or rate than the detector was fitted to, or too few.
         """
+        if isinstance(frames, Clip) and self.config.frames > 1:
+            check_rate(frames, self.rate)
         maps = smoothed(self._maps(frames, name), self.config.smoothing)
         for number, scores in maps:
             heat = (scores if self.scale is None else self.scale(scores)).sum(0)
@@ -80,12 +89,7 @@ class Detector:
         """Scores of all parts, float32[parts, rows, columns], of each frame."""
         last, maps = None, None
         for number, window in windows(frames, self.config.frames, name):
-            if window.shape[1:] != self.grid.size:
-                raise NearfarError(
-                    f"{name!r} has frames of {window.shape[1]}x{window.shape[2]} pixels, and the "
-                    f"detector was fitted to {self.grid.size[0]}x{self.grid.size[1]}: expected "
-                    "the same camera, or a size to scale them to"
-                )
+            self.grid.check(window.shape[1:], name)
             if window is not last or maps is None:
                 maps = np.stack([scorer(window, self.grid) for scorer in self.scorers])
                 last = window
@@ -100,12 +104,32 @@ class Detector:
                 for _, scores in smoothed(self._maps(clip, clip.name), self.config.smoothing)
             )
             self.scale = PlaceScale.fit(maps)
-        scores = thin(
-            (
-                np.array(scored.score)
-                for clip in track(clips, "threshold", len(clips))
-                for scored in self.score(clip, clip.name)
-            ),
-            MOST_SCORES,
-        )
+        self.calibrated_on = 0
+        scores = thin(self._normal_scores(clips, track), MOST_SCORES)
         self.threshold = float(np.quantile(scores, 1 - self.config.false_alarms, method="higher"))
+
+    def _normal_scores(self, clips: Sequence[Clip], track: Track) -> Iterator[Map]:
+        for clip in track(clips, "threshold", len(clips)):
+            for scored in self.score(clip, clip.name):
+                self.calibrated_on += 1
+                yield np.array(scored.score)
+
+
+def check_rate(clip: Clip, rate: float | None) -> None:
+    """Refuse a clip in which the same motion would look faster or slower.
+
+    Parameters
+    ----------
+    rate : float, optional
+        Frames a second of what was learned from.
+
+    Raises
+    ------
+    NearfarError
+        If both rates are known, and differ by more than a tenth.
+    """
+    if rate and clip.rate and not 0.9 < clip.rate / rate < 1.1:
+        raise NearfarError(
+            f"{clip.name!r} has {clip.rate:g} frames a second, what was learned from {rate:g}: "
+            "motion would look faster or slower than it is; expected the same rate"
+        )

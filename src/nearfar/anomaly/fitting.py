@@ -13,7 +13,7 @@ from torch import Tensor
 from nearfar import artifacts
 from nearfar.anomaly.clips import Clip, Span
 from nearfar.anomaly.config import DetectorConfig
-from nearfar.anomaly.detector import Detector
+from nearfar.anomaly.detector import Detector, check_rate
 from nearfar.anomaly.folder import (
     NETWORK,
     TEMPO,
@@ -75,8 +75,10 @@ def fit_detector(
         "training": asdict(training),
         "clips": [[clip.name, clip.total] for clip in clips],
     }
-    begin(folder, choices, resume=resume, overwrite=overwrite)
     grid = Grid(_size_of(learned[0]), config.patch, config.stride)
+    rate = next((clip.rate for clip in clips if clip.rate), None)
+    _check(clips, [*learned, *kept], grid, config, rate)
+    begin(folder, choices, resume=resume, overwrite=overwrite)
     bank = None
     if config.encodes:
         bank = _train_network(learned, folder / NETWORK, config, training, track)
@@ -84,7 +86,7 @@ def fit_detector(
         samples = sample(learned, grid, config.frames, training.seed)
         write_tempo(folder, train_tempo(samples, training.seed, folder=folder, track=track))
         artifacts.remove_checkpoint(folder)
-    detector = Detector(config, grid, read_scorers(folder, config, bank))
+    detector = Detector(config, grid, read_scorers(folder, config, bank), rate=rate)
     detector.calibrate(kept, track)
     write_detector(folder, detector, bank)
     return detector
@@ -120,8 +122,29 @@ def _split(clip: Clip) -> tuple[Clip, Clip]:
 def _size_of(clip: Clip) -> tuple[int, int]:
     frame = next(iter(clip), None)
     if frame is None:
-        raise NearfarError(f"the first three quarters of {clip.name!r} hold no readable frame")
+        raise NearfarError(f"{clip.name!r} holds no readable frame to learn from")
     return frame.pixels.shape[0], frame.pixels.shape[1]
+
+
+def _check(
+    clips: Sequence[Clip],
+    parts: Sequence[Clip],
+    grid: Grid,
+    config: DetectorConfig,
+    rate: float | None,
+) -> None:
+    """Refuse, before anything is trained, clips of several cameras and parts that are too short."""
+    for clip in clips:
+        grid.check(_size_of(clip), clip.name)
+        if config.frames > 1:
+            check_rate(clip, rate)
+    for part in parts:
+        if part.total is not None and part.total < config.frames:
+            raise NearfarError(
+                f"a part of {part.name!r} has {part.total} frames, fewer than the {config.frames} "
+                "that are looked at together: expected longer clips, of which every fourth, or of "
+                "fewer than four the last quarter of each, is for the threshold"
+            )
 
 
 def _train_network(

@@ -80,6 +80,8 @@ def write_detector(folder: Path, detector: Detector, bank: Tensor | None) -> Non
             "config": asdict(detector.config),
             "size": detector.grid.size,
             "threshold": detector.threshold,
+            "calibrated_on": detector.calibrated_on,
+            "rate": detector.rate,
         },
     )
     for leftover in (folder / BEGUN, folder / NETWORK / artifacts.CODES):
@@ -112,7 +114,8 @@ def read_detector(folder: Path) -> Detector:
         config = DetectorConfig(**saved["config"])
         height, width = saved["size"]
         grid = Grid((int(height), int(width)), config.patch, config.stride)
-        threshold = float(saved["threshold"])
+        threshold, calibrated_on = float(saved["threshold"]), int(saved["calibrated_on"])
+        rate = None if saved["rate"] is None else float(saved["rate"])
     with (
         artifacts.reading(folder, ARRAYS),
         safe_open(folder / ARRAYS, framework="numpy") as file,
@@ -122,20 +125,23 @@ def read_detector(folder: Path) -> Detector:
         bank = torch.from_numpy(arrays["bank"]) if "codes" in config.parts else None
         if scale is not None and scale.scale.shape != (len(config.parts), grid.shape[0]):
             raise NearfarError(f"a scale of shape {scale.scale.shape}")
-    return Detector(config, grid, read_scorers(folder, config, bank), scale, threshold)
+    scorers = read_scorers(folder, config, bank)
+    return Detector(config, grid, scorers, scale, threshold, calibrated_on, rate)
 
 
 def read_scorers(folder: Path, config: DetectorConfig, bank: Tensor | None) -> list[Scorer]:
     """Make a scorer for each part, with the networks of the folder."""
     scorers: list[Scorer] = []
-    network = artifacts.read_network(folder / NETWORK) if config.encodes else None
     for part in config.parts:
         if part == "tempo":
             scorers.append(Tempo(_read_tempo(folder, config)))
-        elif part == "reconstruction" and network is not None:
-            scorers.append(ReconstructionError(network))
-        elif network is not None and bank is not None:
+        elif part == "reconstruction":
+            scorers.append(ReconstructionError(artifacts.read_network(folder / NETWORK)))
+        elif bank is not None:
+            network = artifacts.read_network(folder / NETWORK)
             scorers.append(CodeDistance(network.encoder, bank))
+        else:
+            raise NearfarError(f"{str(folder)!r} has no bank: expected one for {part!r}")
     return scorers
 
 

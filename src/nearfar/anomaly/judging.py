@@ -13,7 +13,7 @@ from nearfar.anomaly.metrics import (
     Scores,
     area_under_curve,
     equal_error_rate,
-    macro_area,
+    macro,
     overlap_score,
 )
 from nearfar.errors import NearfarError
@@ -59,14 +59,15 @@ class Judge:
         clips = self.clips
         labels = np.concatenate([labels for labels, _ in clips.values()])
         scores = np.concatenate([scores for _, scores in clips.values()])
-        macro = macro_area(clips)
+        macro_auc = macro(area_under_curve, clips)
         return {
             "frames": len(labels),
             "abnormal": int(labels.sum()),
             "eer": equal_error_rate(labels, scores),
             "auc": area_under_curve(labels, scores),
-            "macro_auc": macro.mean,
-            "macro_undefined": macro.undefined,
+            "macro_auc": macro_auc.mean,
+            "macro_eer": macro(equal_error_rate, clips).mean,
+            "macro_undefined": macro_auc.undefined,
             "pixel_auc": self._pixels.area(),
             "pixel_eer": self._pixels.equal_error_rate(),
             "overlap_auc": area_under_curve(labels, np.array(self._overlaps)),

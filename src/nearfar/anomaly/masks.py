@@ -7,12 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageOps
 
-from nearfar.anomaly.clips import MASKS, Clip, FolderClip
-from nearfar.data.shapes import Size
+from nearfar.anomaly.clips import MASKS, Clip, FolderClip, image_files
+from nearfar.data.decoding import UnreadableError, opened
+from nearfar.data.shapes import Size, check_size
 from nearfar.errors import NearfarError
 
 Mask = npt.NDArray[np.bool_]
+
+#: What the name of a mask may have after that of its image.
+SUFFIXES = ("_mask", MASKS)
+#: JPEG blurs the border of black and white: from here on it is white.
+WHITE = 128
 
 
 class Masks:
@@ -20,67 +27,130 @@ class Masks:
 
     Parameters
     ----------
-    folder : Path
-        Images that are not black where something is abnormal, one a frame, in the natural order
-        of their names.
+    files : sequence of Path, optional
+        Images that are not black where something is abnormal; None if nothing is in any frame.
     size : int or (height, width), optional
         Scales them to cover it, cropped at the center.
 
-    Attributes
-    ----------
-    shape : (int, int)
-        Height and width of all of them.
-
     Raises
     ------
     NearfarError
-        One cannot be read or is of another size; or there are none.
+        One cannot be read or is of another size than the others.
     """
 
-    def __init__(self, folder: Path, size: Size | None = None) -> None:
-        self._images = FolderClip(folder, size)
-        for frame in self._images:
-            self.shape: Sequence[int] = frame.pixels.shape
-        if self._images.skipped:
-            raise NearfarError(f"a mask cannot be read, {self._images.skipped[0]}: mend it")
+    def __init__(self, files: Sequence[Path] | None, size: Size | None = None) -> None:
+        self._files, self._size = files, check_size(size)
+        self.shape = self._size
+        for file in files or ():
+            mask = _read(file, self._size)
+            if self.shape not in (None, mask.shape):
+                raise NearfarError(
+                    f"{str(file)!r} is {mask.shape[0]}x{mask.shape[1]} pixels, the masks before it "
+                    f"{self.shape[0]}x{self.shape[1]}: expected masks of one size"
+                )
+            self.shape = mask.shape[0], mask.shape[1]
 
-    def __len__(self) -> int:
-        return len(self._images.files)
+    def of(self, number: int, name: str, shape: tuple[int, ...]) -> Mask:
+        """Read the mask of a frame.
 
-    def __getitem__(self, number: int) -> Mask:
-        mask: Mask = self._images.read(number) > 0
-        return mask
+        Raises
+        ------
+        NearfarError
+            If the clip, called `name`, has more frames than there are masks, or of another shape.
+        """
+        if self._files is None:
+            return np.zeros(shape, bool)
+        if number >= len(self._files) or self.shape not in (None, shape):
+            raise NearfarError(
+                f"{name!r} has frame {number} of shape {shape}, its masks are {len(self._files)} "
+                f"of shape {self.shape}: expected one of the same shape for each"
+            )
+        return _read(self._files[number], self._size)
 
 
-def read_masks(clip: Clip, folder: Path | None = None, size: Size | None = None) -> Masks | None:
-    """Find the masks of a clip.
+def find_masks(
+    clips: Sequence[Clip], folder: Path | None = None, size: Size | None = None
+) -> list[Masks | None]:
+    """Find the masks of some clips.
 
     Parameters
     ----------
-    clip : Clip
+    clips : sequence of Clip
         The frames.
     folder : Path, optional
-        The masks. If not given, the folder beside that of the frames, whose name ends in ``_gt``;
-        None is returned if there is none.
+        Holds the masks; of several clips, those of each in a folder with its name, and a clip
+        without one is normal. If not given, masks are beside the frames, in a folder whose name
+        ends in ``_gt``, and a clip without it has None.
     size : int or (height, width), optional
-        As the clip was opened with.
+        As the clips were opened with.
 
     Raises
     ------
     NearfarError
-        As `Masks`, or their number is not that of the frames.
+        As `Masks`; there are none in `folder`; or those of a clip are not as many as its frames and
+        not called like them.
     """
     if folder is None:
-        if not isinstance(clip, FolderClip) or not clip.files:
-            return None
-        frames = clip.files[0].parent
-        folder = frames.with_name(frames.name + MASKS)
-        if not folder.is_dir():
-            return None
-    masks = Masks(folder, size)
-    if clip.total is not None and len(masks) != clip.total:
+        return [_pair(clip, beside, size) if (beside := _beside(clip)) else None for clip in clips]
+    if not folder.is_dir():
+        raise NearfarError(f"{str(folder)!r} does not exist: expected a folder of masks")
+    if len(clips) == 1 and image_files(folder):
+        return [_pair(clips[0], folder, size)]
+    inner = [folder / clip.name for clip in clips]
+    if not any(path.is_dir() for path in inner):
         raise NearfarError(
-            f"{str(folder)!r} holds {len(masks)} masks, {clip.name!r} {clip.total} frames: "
+            f"{str(folder)!r} holds no masks: expected images for a single clip, or folders called "
+            f"like the clips ({inner[0].name}, …)"
+        )
+    return [
+        _pair(clip, path, size) if path.is_dir() else Masks(None)
+        for clip, path in zip(clips, inner, strict=True)
+    ]
+
+
+def _beside(clip: Clip) -> Path | None:
+    if not isinstance(clip, FolderClip) or clip.folder is None:
+        return None
+    folder = clip.folder.with_name(clip.folder.name + MASKS)
+    return folder if folder.is_dir() else None
+
+
+def _pair(clip: Clip, folder: Path, size: Size | None) -> Masks:
+    """Give each frame the mask with its name, or if names differ, the one in its place."""
+    files = image_files(folder)
+    if not files:
+        raise NearfarError(f"{str(folder)!r} holds no images: expected the masks of {clip.name!r}")
+    if clip.total is not None and len(files) != clip.total:
+        raise NearfarError(
+            f"{str(folder)!r} holds {len(files)} masks, {clip.name!r} {clip.total} frames: "
             "expected a mask for each frame"
         )
-    return masks
+    if isinstance(clip, FolderClip):
+        by_name = {_without_suffix(file.stem): file for file in files}
+        stems = [file.stem for file in clip.files]
+        if by_name.keys() == set(stems):
+            files = [by_name[stem] for stem in stems]
+    return Masks(files, size)
+
+
+def _without_suffix(stem: str) -> str:
+    for suffix in SUFFIXES:
+        stem = stem.removesuffix(suffix)
+    return stem
+
+
+def _read(file: Path, size: tuple[int, int] | None) -> Mask:
+    """The values themselves tell, not the colors that a palette gives them, nor transparency."""
+    try:
+        with opened(file) as image:
+            image.load()
+            least = WHITE if image.format == "JPEG" else 1
+            bands = [band for band in image.getbands() if band != "A"]
+            values = np.asarray(image).reshape(image.height, image.width, -1)[..., : len(bands)]
+            mask: Mask = np.any(values >= least, axis=2)
+    except UnreadableError as error:
+        raise NearfarError(f"mask {str(file)!r} cannot be read ({error}): mend it") from error
+    if size is None or mask.shape == size:
+        return mask
+    scaled = ImageOps.fit(Image.fromarray(mask), size[::-1], Image.Resampling.NEAREST)
+    return np.asarray(scaled)

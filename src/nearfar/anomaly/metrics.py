@@ -6,7 +6,7 @@ through all thresholds. Where one kind is missing a measure is undefined, and No
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,11 +71,14 @@ class Macro:
         return [name for name, value in self.clips.items() if value is None]
 
 
-def macro_area(clips: Mapping[str, tuple[Labels, Scores]]) -> Macro:
-    """Area under the ROC curve of each clip, given bool[n] and float[n] by its name."""
-    areas = {name: area_under_curve(*clip) for name, clip in clips.items()}
-    known = [area for area in areas.values() if area is not None]
-    return Macro(float(np.mean(known)) if known else None, areas)
+def macro(
+    measure: Callable[[Labels, Scores], float | None],
+    clips: Mapping[str, tuple[Labels, Scores]],
+) -> Macro:
+    """A measure, such as `area_under_curve`, of each clip: bool[n] and float[n] by its name."""
+    values = {name: measure(*clip) for name, clip in clips.items()}
+    known = [value for value in values.values() if value is not None]
+    return Macro(float(np.mean(known)) if known else None, values)
 
 
 class PixelCurve:

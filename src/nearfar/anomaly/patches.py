@@ -49,11 +49,25 @@ class Grid:
         if min(self.size) < self.patch:
             raise NearfarError(
                 f"frames of {self.size[0]}x{self.size[1]} pixels are smaller than a patch of "
-                f"{self.patch}: choose smaller patches"
+                f"{self.patch}: expected larger frames, or a size to scale them to"
             )
         if not 1 <= self.stride <= self.patch:
             raise NearfarError(
                 f"stride={self.stride}: expected 1…{self.patch}, so that patches leave no gaps"
+            )
+
+    def check(self, size: tuple[int, ...], name: str) -> None:
+        """Refuse frames of another size; `name` is what they are called.
+
+        Raises
+        ------
+        NearfarError
+            If they are.
+        """
+        if size != self.size:
+            raise NearfarError(
+                f"{name!r} has frames of {size[0]}x{size[1]} pixels, expected "
+                f"{self.size[0]}x{self.size[1]}: clips of one camera, or a size to scale them to"
             )
 
     @cached_property
@@ -71,18 +85,19 @@ class Grid:
         """Rows and columns of patches."""
         return len(self.tops), len(self.lefts)
 
-    def cut(self, frames: Pixels) -> Pixels:
-        """Cut consecutive frames, uint8[t, h, w], into patches, uint8[rows · columns, t, p, p]."""
-        every = sliding_window_view(frames, (self.patch, self.patch), axis=(1, 2))
-        chosen = every[:, self.tops[:, None], self.lefts]
-        shape = len(frames), -1, self.patch, self.patch
-        return np.ascontiguousarray(chosen.reshape(shape).swapaxes(0, 1))
+    def cut(self, frames: Pixels, chosen: Places | None = None) -> Pixels:
+        """Cut consecutive frames, uint8[t, h, w], into patches, uint8[n, t, p, p].
 
-    def cut_one(self, frames: Pixels, number: int) -> Pixels:
-        """Cut one of these patches, uint8[t, p, p]."""
-        row, column = divmod(number, self.shape[1])
-        top, left = self.tops[row], self.lefts[column]
-        return frames[:, top : top + self.patch, left : left + self.patch]
+        Parameters
+        ----------
+        chosen : int64[n], optional
+            Which of them, counted row by row; all if not given.
+        """
+        if chosen is None:
+            chosen = np.arange(len(self.tops) * len(self.lefts))
+        rows, columns = np.divmod(chosen, len(self.lefts))
+        every = sliding_window_view(frames, (self.patch, self.patch), axis=(1, 2))
+        return np.ascontiguousarray(every[:, self.tops[rows], self.lefts[columns]].swapaxes(0, 1))
 
     def means(self, image: Map) -> Map:
         """Mean of an image, float[h, w], in each patch, float32[rows, columns]."""
@@ -103,6 +118,9 @@ def windows(
 ) -> Iterator[tuple[int, Pixels]]:
     """Group each frame with those before it; the first frames share the first whole window.
 
+    After a gap in their numbers frames are grouped anew: across it, all would seem to jump. Frames
+    between two gaps that are too few for a window are left out.
+
     Yields
     ------
     number : int
@@ -113,11 +131,11 @@ def windows(
     Raises
     ------
     NearfarError
-        If there are fewer frames than a window holds, or they change their size.
+        If there are nowhere as many frames as a window holds, or they change their size.
     """
     recent: deque[Frame] = deque(maxlen=length)
-    seen = 0
     waiting: list[int] = []
+    longest = 0
     for frame in frames:
         if recent and frame.pixels.shape != recent[0].pixels.shape:
             before, now = recent[0].pixels.shape, frame.pixels.shape
@@ -125,19 +143,22 @@ def windows(
                 f"frame {frame.number} of {name!r} is {now[0]}x{now[1]} pixels, those before it "
                 f"{before[0]}x{before[1]}: expected frames of one size"
             )
+        if recent and frame.number != recent[-1].number + 1:
+            recent.clear()
+            waiting.clear()
         recent.append(frame)
-        seen += 1
-        if seen < length:
+        longest = max(longest, len(recent))
+        if len(recent) < length:
             waiting.append(frame.number)
             continue
         window = np.stack([frame.pixels for frame in recent])
         for number in (*waiting, frame.number):
             yield number, window
         waiting.clear()
-    if seen < length:
+    if longest < length:
         raise NearfarError(
-            f"{name!r} has {seen} frames, fewer than the {length} that are looked at together: "
-            "expected a longer clip, or choose a shorter window"
+            f"{name!r} has {longest} frames in a row, fewer than the {length} that are looked at "
+            "together: expected a longer clip"
         )
 
 
@@ -171,11 +192,7 @@ def gather_patches(
             size = window.shape[1], window.shape[2]
             if grid is None:
                 grid = Grid(size, patch, stride)
-            elif grid.size != size:
-                raise NearfarError(
-                    f"{clip.name!r} has frames of {size[0]}x{size[1]} pixels, the clips before it "
-                    f"{grid.size[0]}x{grid.size[1]}: expected clips of one camera"
-                )
+            grid.check(size, clip.name)
             cut = grid.cut(window)
             places = np.arange(seen, seen + len(cut))
             late = places >= most

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageDraw
+from scipy.ndimage import binary_erosion
 
 from nearfar.anomaly.clips import Clip, Frame, Pixels
 from nearfar.anomaly.detector import Detector, Scored
@@ -20,30 +21,38 @@ from nearfar.anomaly.patches import Map
 from nearfar.errors import require
 from nearfar.files import atomic_path
 
-#: How many of the worst frames are written, and how far apart in a clip they are at least.
-WORST, APART = 12, 10
+#: How many of the worst frames are shown, and how far apart in a clip they are at least.
+SHOWN, APART = 12, 10
 COLORS = "inferno"
 #: How much of the color shows at twice the threshold.
 OPACITY = 0.6
+#: Around what is above the threshold, and behind the label of such a frame.
+ALARM = (255, 60, 40)
+#: The least height of a frame that has room for a label.
+LABELED = 96
+#: Lines of scores that are written together.
+TOGETHER = 4096
 
 
 class Seen(NamedTuple):
-    """A scored frame with its pixels."""
+    """A scored frame with its pixels, and the name of its file if it has one of its own."""
 
     clip: str
     scored: Scored
     pixels: Pixels
+    file: str = ""
 
 
 @dataclass(frozen=True)
 class Alert:
-    """An abnormal span: its clip, its first and last frame, and its worst."""
+    """An abnormal span: its clip, its first and last frame, its worst, and the first one's file."""
 
     clip: str
     start: int
     end: int
     worst: int
     score: float
+    file: str = ""
 
 
 def watch(detector: Detector, clip: Clip) -> Iterator[Seen]:
@@ -56,26 +65,30 @@ def watch(detector: Detector, clip: Clip) -> Iterator[Seen]:
             yield frame
 
     for scored in detector.score(frames(), clip.name):
-        yield Seen(clip.name, scored, waiting.pop(scored.number))
+        pixels = waiting.pop(scored.number)
+        for unscored in [number for number in waiting if number < scored.number]:
+            del waiting[unscored]
+        yield Seen(clip.name, scored, pixels, clip.file(scored.number))
 
 
 class Alerts:
-    """Joins consecutive abnormal frames to spans."""
+    """Joins consecutive abnormal frames to spans, unless each frame is something of its own."""
 
-    def __init__(self, threshold: float) -> None:
-        self.threshold = threshold
+    def __init__(self, threshold: float, *, join: bool = True) -> None:
+        self.threshold, self.join = threshold, join
         self.spans: list[Alert] = []
         self._last: tuple[str, bool] = ("", False)
 
-    def add(self, clip: str, number: int, score: float) -> bool:
+    def add(self, seen: Seen) -> bool:
         """Add the next frame; return whether it is abnormal."""
+        clip, (number, score, _) = seen.clip, seen.scored
         abnormal = score > self.threshold
-        if abnormal and self._last == (clip, True):
+        if abnormal and self.join and self._last == (clip, True):
             span = self.spans[-1]
             worst, most = max((span.worst, span.score), (number, score), key=lambda x: x[1])
-            self.spans[-1] = Alert(clip, span.start, number, worst, most)
+            self.spans[-1] = Alert(clip, span.start, number, worst, most, span.file)
         elif abnormal:
-            self.spans.append(Alert(clip, number, number, number, score))
+            self.spans.append(Alert(clip, number, number, number, score, seen.file))
         self._last = clip, abnormal
         return abnormal
 
@@ -85,34 +98,72 @@ class Alerts:
 
 
 class Worst:
-    """Keeps the frames with the highest scores, each apart from the others of its clip."""
+    """Keeps the frames with the highest scores, each apart from the others of its clip.
 
-    def __init__(self, most: int = WORST) -> None:
-        self.most = most
-        self.frames: list[Seen] = []
+    Of every so many consecutive frames, the worst is a candidate; memory holds three times as many
+    candidates as are shown, as each that is shown is too near to two others at most.
+    """
+
+    def __init__(self, shown: int = SHOWN, apart: int = APART) -> None:
+        self.shown, self.apart = shown, apart
+        self._candidates: dict[tuple[str, int], Seen] = {}
 
     def add(self, seen: Seen) -> None:
-        """Keep a frame if it is among the worst so far."""
-        score = seen.scored.score
-        near = [
-            other
-            for other in self.frames
-            if other.clip == seen.clip and abs(other.scored.number - seen.scored.number) < APART
-        ]
-        if any(other.scored.score >= score for other in near):
+        """Keep a frame if it may be among the worst."""
+        block = seen.clip, seen.scored.number // self.apart
+        if block in self._candidates and self._candidates[block].scored.score >= seen.scored.score:
             return
-        apart = [other for other in self.frames if not any(other is one for one in near)]
-        ranked = sorted([*apart, seen], key=lambda one: -one.scored.score)
-        self.frames = ranked[: self.most]
+        self._candidates[block] = seen
+        if len(self._candidates) > 3 * self.shown:
+            del self._candidates[min(self._candidates, key=self._score)]
+
+    def frames(self) -> list[Seen]:
+        """The worst first."""
+        chosen: list[Seen] = []
+        for block in sorted(self._candidates, key=self._score, reverse=True):
+            seen = self._candidates[block]
+            if all(
+                one.clip != seen.clip or abs(one.scored.number - seen.scored.number) >= self.apart
+                for one in chosen
+            ):
+                chosen.append(seen)
+        return chosen[: self.shown]
+
+    def _score(self, block: tuple[str, int]) -> float:
+        return self._candidates[block].scored.score
 
 
-def overlay(pixels: Pixels, heat: Map, threshold: float) -> npt.NDArray[np.uint8]:
-    """Color a frame, uint8[h, w], by its heat map, float[h, w]: uint8[h, w, 3]."""
+def overlay(pixels: Pixels, heat: Map, threshold: float, label: str = "") -> npt.NDArray[np.uint8]:
+    """Color a frame by its heat map, with a line around what is above the threshold.
+
+    Parameters
+    ----------
+    pixels : uint8[h, w]
+    heat : float[h, w]
+        The color is full at twice the threshold.
+    label : str
+        Written in the corner of frames that are large enough; on red if anything is above.
+
+    Returns
+    -------
+    uint8[h, w, 3]
+    """
     level = np.clip(heat / max(2 * threshold, 1e-12), 0, 1)
     colors = matplotlib.colormaps[COLORS](level)[..., :3]
     opacity = OPACITY * level[..., None]
     mixed = (1 - opacity) * pixels[..., None] + opacity * 255 * colors
-    return np.rint(mixed).astype(np.uint8)
+    above = heat > threshold
+    mixed[above & ~binary_erosion(above, border_value=1)] = ALARM
+    picture = np.rint(mixed).astype(np.uint8)
+    if not label or len(picture) < LABELED:
+        return picture
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    box = draw.textbbox((4, 3), label)
+    background = ALARM if above.any() else (0, 0, 0)
+    draw.rectangle((0, 0, box[2] + 4, box[3] + 3), fill=background)
+    draw.text((4, 3), label, fill=(255, 255, 255))
+    return np.array(image)
 
 
 def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
@@ -121,21 +172,64 @@ def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
         Image.fromarray(picture).save(temporary, format="png")
 
 
-def write_scores(path: Path, rows: Sequence[tuple[str, int, float, bool]]) -> None:
-    """Write a line a frame, as CSV or, by its ending, as Parquet."""
-    columns = ("clip", "frame", "score", "abnormal")
-    with atomic_path(path) as temporary:
+Row = tuple[str, int, str, float, bool]
+#: And what they are in Parquet.
+COLUMNS = {
+    "clip": "string",
+    "frame": "int64",
+    "file": "string",
+    "score": "float64",
+    "abnormal": "bool_",
+}
+
+
+class ScoreWriter:
+    """Writes a line a frame, as CSV or, by the ending of the path, as Parquet; as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.count = path, 0
+        self._rows: list[Row] = []
+        self._parquet: Any = None
         if path.suffix == ".parquet":
-            arrow = require("pyarrow", extra="parquet")
-            parquet = require("pyarrow.parquet", extra="parquet")
-            values = zip(*rows, strict=True) if rows else ([],) * len(columns)
-            named = {name: list(value) for name, value in zip(columns, values, strict=True)}
-            parquet.write_table(arrow.table(named), temporary)
+            self._arrow = require("pyarrow", extra="parquet")
+            require("pyarrow.parquet", extra="parquet")
+        else:
+            self._append([tuple(COLUMNS)], mode="w")
+
+    def add(self, row: Row) -> None:
+        """Add a frame."""
+        self._rows.append(row)
+        self.count += 1
+        if len(self._rows) >= TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was added."""
+        rows, self._rows = self._rows, []
+        if self.path.suffix != ".parquet":
+            self._append([(c, n, f, f"{s:.6g}", int(a)) for c, n, f, s, a in rows], mode="a")
             return
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows((c, n, f"{s:.6g}", int(a)) for c, n, s, a in rows)
+        kinds = ("string", "int64", "string", "float64", "bool_")
+        schema = self._arrow.schema(
+            [
+                (name, getattr(self._arrow, kind)())
+                for name, kind in zip(COLUMNS, kinds, strict=True)
+            ]
+        )
+        columns = [list(values) for values in zip(*rows, strict=True)] or [[]] * len(COLUMNS)
+        if self._parquet is None:
+            self._parquet = self._arrow.parquet.ParquetWriter(self.path, schema)
+        self._parquet.write_table(self._arrow.table(columns, schema=schema))
+
+    def close(self) -> None:
+        """Write what is left."""
+        self.flush()
+        if self._parquet is not None:
+            self._parquet.close()
+
+    def _append(self, rows: Sequence[Sequence[object]], mode: str) -> None:
+        with self.path.open(mode, newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
 
 
 class VideoWriter:

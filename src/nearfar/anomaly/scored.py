@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +11,20 @@ from typing import Any, Literal
 from nearfar.anomaly.clips import Clip
 from nearfar.anomaly.detector import Detector
 from nearfar.anomaly.judging import Judge
-from nearfar.anomaly.masks import Mask, Masks, read_masks
+from nearfar.anomaly.masks import Mask, Masks, find_masks
 from nearfar.anomaly.metrics import RegionCurve
+from nearfar.anomaly.patches import Map
 from nearfar.anomaly.results import (
+    APART,
     Alerts,
+    ScoreWriter,
     Seen,
+    VideoWriter,
     Worst,
     open_video,
     overlay,
     watch,
     write_picture,
-    write_scores,
 )
 from nearfar.errors import NearfarError, require
 from nearfar.files import claim_output, clear_folder, write_json
@@ -30,6 +33,9 @@ from nearfar.progress import Track, silent
 WORST, HEAT, ALERTS, QUALITY = "worst", "heat", "alerts.json", "quality.json"
 SCORES = {"csv": "scores.csv", "parquet": "scores.parquet"}
 OWN = {WORST, HEAT, ALERTS, QUALITY, *SCORES.values()}
+
+#: Frames a second of heat maps where nothing says how many.
+USUAL_RATE = 10.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Summary:
     alerts : list of dict
         The abnormal spans, as in ``alerts.json``.
     skipped : list of str
-        One line for each damaged frame.
+        One line for each damaged frame, and for each clip that cannot be used to its end.
     quality : dict or None
         Measures by the masks, if there are any; None stands for what is undefined.
     """
@@ -66,79 +72,131 @@ def score_clips(
 ) -> Summary:
     """Score clips, and write scores, alerts, heat maps and the worst frames.
 
+    Scores are written as they come; the rest, but for the heat maps of an unfinished video, also
+    if it is interrupted. Of several clips, one that cannot be used is reported like a damaged
+    frame.
+
     Raises
     ------
     NearfarError
-        If the clips or masks cannot be used, or the folder is taken, or holds something else.
+        If no clip can be used, or not the masks, or the folder is taken or holds something else.
     """
     claim_output(out, overwrite=overwrite, folder=True)
     if format == "parquet":
         require("pyarrow.parquet", extra="parquet")
-    if masks is not None and len(clips) != 1:
-        raise NearfarError(f"masks for {len(clips)} clips: expected one folder of frames")
+    known = find_masks(clips, masks, detector.config.size)
+    _check_any_fits(detector, clips)
     if overwrite and out.is_dir():
         clear_folder(out, OWN)
-    (out / WORST).mkdir(parents=True, exist_ok=True)
-    (out / HEAT).mkdir(exist_ok=True)
-    alerts, worst, judge = Alerts(detector.threshold), Worst(), Judge()
-    rows: list[tuple[str, int, float, bool]] = []
-    skipped: list[str] = []
-    regions = RegionCurve()
-    judged = False
-    stills = detector.config.frames == 1
-    for clip in track(clips, "scoring", len(clips)):
-        known = read_masks(clip, masks, clip.size)
-        with ExitStack() as stack:
-            video = None
+    results = _Results(out, detector, format)
+    failed: list[NearfarError] = []
+    try:
+        everything = _watch_all(detector, clips, known, failed)
+        for clip, seen, mask in track(everything, "scoring", sum(c.declared for c in clips)):
+            results.add(clip, seen, mask)
+    finally:
+        summary = results.finish([line for clip in clips for line in clip.skipped], failed)
+    if failed and (len(clips) == 1 or not summary.frames):
+        raise failed[0]
+    return summary
+
+
+def _check_any_fits(detector: Detector, clips: Sequence[Clip]) -> None:
+    """Refuse what cannot be scored before anything is overwritten."""
+    errors = []
+    for clip in clips:
+        try:
+            detector.grid.check(next(iter(clip)).pixels.shape, clip.name)
+        except NearfarError as error:
+            errors.append(error)
+        else:
+            return
+    raise errors[0]
+
+
+def _watch_all(
+    detector: Detector,
+    clips: Sequence[Clip],
+    known: Sequence[Masks | None],
+    failed: list[NearfarError],
+) -> Iterator[tuple[Clip, Seen, Mask | None]]:
+    """Score clip after clip, each frame with its mask; what goes wrong is added to `failed`."""
+    for clip, masks in zip(clips, known, strict=True):
+        try:
             for seen in watch(detector, clip):
-                if video is None and not stills:  # only now is the rate of a video known
-                    path = out / HEAT / f"{clip.name}.mp4"
-                    video = stack.enter_context(open_video(path, clip.rate))
-                number, score = seen.scored.number, seen.scored.score
-                rows.append((clip.name, number, score, alerts.add(clip.name, number, score)))
-                worst.add(seen)
-                picture = _picture(detector, seen)
-                if video is None:
-                    write_picture(out / HEAT / f"{clip.name}-{number:05}.png", picture)
-                else:
-                    video.add(picture)
-                if known is not None:
-                    judged = True
-                    heat, mask = detector.grid.spread(seen.scored.heat), _mask_of(known, seen)
-                    judge.add(clip.name, score, heat, mask)
-                    if stills:
-                        regions.add(heat, mask)
-        skipped += clip.skipped
-    for place, seen in enumerate(worst.frames, start=1):
-        name = f"{place:02}-{seen.clip}-{seen.scored.number:05}.png"
-        write_picture(out / WORST / name, _picture(detector, seen))
-    write_scores(out / SCORES[format], rows)
-    quality = judge.result() if judged else None
-    if quality is not None and stills:
-        quality["pro"] = regions.area()
-    write_json(
-        out / ALERTS,
-        {
-            "threshold": detector.threshold,
-            "false_alarms": detector.config.false_alarms,
-            "alerts": alerts.to_list(),
-            "skipped": skipped,
-        },
-    )
-    if quality is not None:
-        write_json(out / QUALITY, quality)
-    return Summary(len(rows), alerts.to_list(), skipped, quality)
+                number, shape = seen.scored.number, seen.pixels.shape
+                yield clip, seen, None if masks is None else masks.of(number, clip.name, shape)
+        except NearfarError as error:
+            failed.append(error)
 
 
-def _picture(detector: Detector, seen: Seen) -> Any:
-    return overlay(seen.pixels, detector.grid.spread(seen.scored.heat), detector.threshold)
+class _Results:
+    """Writes all that is to be seen of scored frames into a folder."""
+
+    def __init__(self, out: Path, detector: Detector, format: Literal["csv", "parquet"]) -> None:
+        self.out, self.detector, self.stills = out, detector, detector.config.photographs
+        (out / WORST).mkdir(parents=True, exist_ok=True)
+        (out / HEAT).mkdir(exist_ok=True)
+        self.scores = ScoreWriter(out / SCORES[format])
+        self.alerts = Alerts(detector.threshold, join=not self.stills)
+        self.worst = Worst(apart=1 if self.stills else APART)
+        self.judge, self.regions, self.judged = Judge(), RegionCurve(), False
+        self._video: tuple[Clip, VideoWriter] | None = None
+        self._open = ExitStack()
+
+    def add(self, clip: Clip, seen: Seen, mask: Mask | None) -> None:
+        """Add the next frame."""
+        number, score, _ = seen.scored
+        heat = self.detector.grid.spread(seen.scored.heat)
+        self.scores.add((clip.name, number, seen.file, score, self.alerts.add(seen)))
+        self.worst.add(seen)
+        picture = self._picture(seen, heat)
+        if self.stills:
+            write_picture(self.out / HEAT / f"{_name(seen)}.png", picture)
+        else:
+            self._video_of(clip).add(picture)
+        if mask is not None:
+            self.judged = True
+            self.judge.add(clip.name, score, heat, mask)
+            if self.stills:
+                self.regions.add(heat, mask)
+
+    def finish(self, skipped: list[str], failed: Sequence[NearfarError]) -> Summary:
+        """Write what can only be written at the end."""
+        self._open.close()
+        self.scores.close()
+        for place, seen in enumerate(self.worst.frames(), start=1):
+            picture = self._picture(seen, self.detector.grid.spread(seen.scored.heat))
+            write_picture(self.out / WORST / f"{place:02}-{_name(seen)}.png", picture)
+        skipped = [*skipped, *map(str, failed)]
+        config, alerts = self.detector.config, self.alerts.to_list()
+        described = {
+            "threshold": self.detector.threshold,
+            "false_alarms": config.false_alarms,
+            "calibrated_on": self.detector.calibrated_on,
+        }
+        write_json(self.out / ALERTS, {**described, "alerts": alerts, "skipped": skipped})
+        quality = self.judge.result() if self.judged else None
+        if quality is not None:
+            if self.stills:
+                quality["pro"] = self.regions.area()
+            write_json(self.out / QUALITY, quality)
+        return Summary(self.scores.count, alerts, skipped, quality)
+
+    def _video_of(self, clip: Clip) -> VideoWriter:
+        if self._video is None or self._video[0] is not clip:
+            self._open.close()
+            path = self.out / HEAT / f"{clip.name}.mp4"
+            writer = self._open.enter_context(open_video(path, clip.rate or USUAL_RATE))
+            self._video = clip, writer
+        return self._video[1]
+
+    def _picture(self, seen: Seen, heat: Map) -> Any:
+        number, score, _ = seen.scored
+        label = f"{seen.file if self.stills else number}  {score:.3g}"
+        return overlay(seen.pixels, heat, self.detector.threshold, label)
 
 
-def _mask_of(masks: Masks, seen: Seen) -> Mask:
-    """The mask of a frame."""
-    if seen.scored.number >= len(masks) or masks.shape != seen.pixels.shape:
-        raise NearfarError(
-            f"{seen.clip!r} has frame {seen.scored.number} of shape {seen.pixels.shape}, its masks "
-            f"are {len(masks)} of shape {masks.shape}: expected one of the same shape for each"
-        )
-    return masks[seen.scored.number]
+def _name(seen: Seen) -> str:
+    """What the picture of a frame is called."""
+    return "-".join([seen.clip, f"{seen.scored.number:05}", *([seen.file] if seen.file else [])])

@@ -116,7 +116,8 @@ class Numbered(NamedTuple):
 def smoothed(maps: Iterable[Numbered], deviation: float) -> Iterator[Numbered]:
     """Average over time with Gaussian weights, cut off after two standard deviations.
 
-    Each frame comes out when as many after it have come in as it is averaged with.
+    Each frame comes out when as many after it have come in as it is averaged with. Where numbers
+    are missing, there is nothing to average.
 
     Parameters
     ----------
@@ -134,7 +135,13 @@ def smoothed(maps: Iterable[Numbered], deviation: float) -> Iterator[Numbered]:
             total = sum(w for w, _ in near)
             yield Numbered(center.number, sum(w * s for w, s in near) / total)
 
+    last: int | None = None
     for item in maps:
+        missing = 0 if last is None else item.number - last - 1
+        for _ in range(min(missing, 2 * reach + 1)):
+            recent.append(None)
+            yield from average()
+        last = item.number
         recent.append(item)
         yield from average()
     for _ in range(reach):

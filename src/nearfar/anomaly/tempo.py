@@ -15,7 +15,7 @@ References
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, interpolate
 
 from nearfar import artifacts
-from nearfar.anomaly.clips import Clip, Pixels
-from nearfar.anomaly.patches import Grid, Map
+from nearfar.anomaly.clips import Clip, Frame, Pixels
+from nearfar.anomaly.patches import Grid, Map, Places
 from nearfar.data import to_unit
 from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
@@ -36,7 +36,7 @@ from nearfar.training.rates import rate_at
 #: Patches are seen at half their size.
 SHRINK = 2
 #: Mean change of the middle of a patch, in gray levels, from which on it is taken to move.
-MOVING = 4 / 255
+MOVING = 4
 #: How many times too fast the fast patches are, and how many times too large the grown ones.
 SPEEDS = (2, 3)
 GROWTH = (1.6, 2.2)
@@ -103,13 +103,12 @@ class Tempo:
     @torch.no_grad()
     def __call__(self, window: Pixels, grid: Grid) -> Map:
         """See `nearfar.anomaly.scoring.Scorer`."""
-        patches = halved(torch.from_numpy(grid.cut(window)))
-        scores = torch.zeros(len(patches))
-        moving = moves(patches).nonzero()[:, 0]
-        if len(moving):
-            rows = torch.from_numpy(places(grid).repeat(grid.shape[1])).float()
-            odds = self.network(patches[moving], rows[moving])
-            scores[moving] = (odds - LOWEST).clamp(min=0)
+        scores = torch.zeros(grid.shape).flatten()
+        chosen = moving(window, grid)
+        if len(chosen):
+            rows = torch.from_numpy(places(grid).repeat(grid.shape[1])[chosen]).float()
+            odds = self.network(halved(torch.from_numpy(grid.cut(window, chosen))), rows)
+            scores[chosen] = (odds - LOWEST).clamp(min=0)
         return scores.view(grid.shape).numpy()
 
 
@@ -118,12 +117,13 @@ def halved(patches: Tensor) -> Tensor:
     return avg_pool2d(to_unit(patches), SHRINK)
 
 
-def moves(patches: Tensor) -> Tensor:
-    """Whether the middle of each patch changes between the last two frames, bool[b]."""
-    side = patches.shape[-1]
-    middle = slice(side // 4, side - side // 4)
-    change = (patches[:, -1] - patches[:, -2])[:, middle, middle].abs()
-    return change.mean((1, 2)) > MOVING
+def moving(window: Sequence[Pixels] | Pixels, grid: Grid) -> Places:
+    """Which patches change in their middle between the last two frames, uint8[h, w], of a window."""
+    change = np.abs(window[-1].astype(np.int16) - window[-2]).astype(np.float32)
+    quarter = grid.patch // 4
+    inner = change[quarter:-quarter, quarter:-quarter]
+    means = Grid(inner.shape, grid.patch - 2 * quarter, 1).means(inner)
+    return np.flatnonzero(means[grid.tops[:, None], grid.lefts] > MOVING)
 
 
 def places(grid: Grid) -> npt.NDArray[np.float64]:
@@ -162,56 +162,93 @@ def sample(
     Raises
     ------
     NearfarError
-        If nothing moves in the clips.
+        If nothing moves in the clips, or their frames are of another size than the grid's.
     """
     generator = np.random.default_rng(seed)
     most = {"normal": count} | {kind: round(count * share) for kind, share in far.items()}
-    kinds = tuple(most)
-    pools: dict[str, list[tuple[Pixels, float]]] = {kind: [] for kind in kinds}
-    seen = dict.fromkeys(kinds, 0)
-    middle_rows = places(grid).repeat(grid.shape[1])
-
-    def keep(kind: str, patch: Pixels, row: float) -> None:
-        """Keep each of all that are offered with the same probability (reservoir sampling)."""
-        seen[kind] += 1
-        if len(pools[kind]) < most[kind]:
-            pools[kind].append((patch, row))
-        elif (place := int(generator.integers(seen[kind]))) < most[kind]:
-            pools[kind][place] = (patch, row)
-
+    shape = frames, grid.patch, grid.patch
+    pools = {kind: Reservoir(size, shape, generator) for kind, size in most.items()}
+    rows = places(grid).repeat(grid.shape[1])
     longest = (frames - 1) * max(SPEEDS) + 1
     for clip in clips:
-        recent: deque[Pixels] = deque(maxlen=longest)
-        for frame in clip:
-            recent.append(frame.pixels)
-            if len(recent) < 2:
-                continue
+        for recent in _histories(clip, grid, longest):
             # Whether it moves is judged at the true speed, for all kinds alike.
-            change = np.abs(recent[-1].astype(np.int16) - recent[-2]).astype(np.float32)
-            moving = np.flatnonzero(_middle_means(change, grid) > MOVING * 255)
-            for kind in kinds:
+            found = moving(recent[-2:], grid)
+            for kind, pool in pools.items():
                 step = int(generator.choice(SPEEDS)) if kind == "fast" else 1
                 if len(recent) < (frames - 1) * step + 1:
                     continue
-                window = np.stack([recent[-1 - i * step] for i in reversed(range(frames))])
-                for chosen in generator.permutation(moving)[:TOGETHER]:
-                    patch = grid.cut_one(window, int(chosen))
+                window = np.stack(recent[-1 - (frames - 1) * step :: step])
+                chosen = generator.permutation(found)[:TOGETHER]
+                for patch, row in zip(grid.cut(window, chosen), rows[chosen], strict=True):
+                    changed = patch
                     if kind == "grown":
-                        patch = _grown(patch, generator.uniform(*GROWTH))
+                        changed = _grown(patch, generator.uniform(*GROWTH))
                     if generator.random() < 0.5:
-                        patch = patch[:, :, ::-1]
-                    keep(kind, np.ascontiguousarray(patch), middle_rows[chosen])
-    if not all(pools.values()):
+                        changed = changed[:, :, ::-1]
+                    pool.offer(changed, row)
+    if not all(pool.seen for pool in pools.values()):
         raise NearfarError(
             "nothing moves in the normal clips, or they are shorter than "
             f"{longest} frames: expected some normal motion to learn from"
         )
-    drawn = [item for kind in kinds for item in pools[kind]]
     return Samples(
-        torch.from_numpy(np.stack([patch for patch, _ in drawn])),
-        torch.tensor([row for _, row in drawn], dtype=torch.float32),
-        torch.tensor([kind != "normal" for kind in kinds for _ in pools[kind]]),
+        torch.from_numpy(np.concatenate([pool.patches for pool in pools.values()])),
+        torch.from_numpy(np.concatenate([pool.rows for pool in pools.values()])),
+        torch.tensor([kind != "normal" for kind, pool in pools.items() for _ in pool.rows]),
     )
+
+
+class Reservoir:
+    """Keeps each of all patches that it is offered with the same probability.
+
+    Parameters
+    ----------
+    most : int
+        How many it keeps.
+    shape : (int, int, int)
+        Of a patch.
+    generator : numpy.random.Generator
+        Draws.
+    """
+
+    def __init__(
+        self, most: int, shape: tuple[int, int, int], generator: np.random.Generator
+    ) -> None:
+        self.seen, self._generator = 0, generator
+        self._patches = np.empty((most, *shape), np.uint8)
+        self._rows = np.empty(most, np.float32)
+
+    def offer(self, patch: Pixels, row: float) -> None:
+        """Keep a patch, and how far down it lies, or not."""
+        place = self.seen
+        self.seen += 1
+        if place >= len(self._rows):
+            place = int(self._generator.integers(self.seen))
+        if place < len(self._rows):
+            self._patches[place], self._rows[place] = patch, row
+
+    @property
+    def patches(self) -> Pixels:
+        """Those that are kept, uint8[n, t, p, p]."""
+        return self._patches[: self.seen]
+
+    @property
+    def rows(self) -> npt.NDArray[np.float32]:
+        """How far down they lie, float32[n]."""
+        return self._rows[: self.seen]
+
+
+def _histories(clip: Clip, grid: Grid, longest: int) -> Iterator[list[Pixels]]:
+    """Each frame of a clip behind those before it, at least one and at most so many in all."""
+    recent: deque[Frame] = deque(maxlen=longest)
+    for frame in clip:
+        grid.check(frame.pixels.shape, clip.name)
+        if recent and frame.number != recent[-1].number + 1:
+            recent.clear()  # across a gap, all would seem to jump
+        recent.append(frame)
+        if len(recent) > 1:
+            yield [one.pixels for one in recent]
 
 
 def train_tempo(
@@ -280,14 +317,6 @@ def _resume(folder: Path, network: TempoNet, optimizer: torch.optim.Optimizer) -
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": kept, "param_groups": groups})
     return int(place["epoch"])
-
-
-def _middle_means(change: Map, grid: Grid) -> Map:
-    """Mean change of the middle of each patch, float32[rows · columns]."""
-    quarter = grid.patch // 4
-    inner = Grid(change[quarter:-quarter, quarter:-quarter].shape, grid.patch - 2 * quarter, 1)
-    means = inner.means(change[quarter:-quarter, quarter:-quarter])
-    return means[grid.tops[:, None], grid.lefts].ravel()
 
 
 def _grown(patch: Pixels, factor: float) -> Pixels:

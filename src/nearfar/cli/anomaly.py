@@ -85,6 +85,12 @@ def fit(
         raise KeyboardInterrupt("stopped: give the same command with --resume") from interrupt
     _tell_skipped([line for clip in clips for line in clip.skipped])
     print(f"the detector is in {out}; a frame is abnormal above {detector.threshold:.4g}")
+    normal = detector.calibrated_on
+    if normal < 1 / false_alarms:
+        print(
+            f"note: the threshold is the highest of {normal} normal frames: too few to know the "
+            f"score that a share of {false_alarms:g} of them is above"
+        )
 
 
 @anomaly.command
@@ -100,22 +106,24 @@ def score(
     """Score frames, and show where and when they are not normal.
 
     Writes a score for each frame, alerts.json with the start and end of each abnormal span, the
-    worst frames, and heat maps: a video for each clip or, if the detector looks at single images,
-    a picture for each. If masks are there, judges the scores by them.
+    worst frames, and heat maps: a video for each clip, or for photographs a picture for each. If
+    masks are there, judges the scores by them.
 
     **For example**
 
         nearfar anomaly score run UCSDped2/Test --out scored
         nearfar anomaly score run camera.mp4 --out scored
+        nearfar anomaly score run bottle/test --masks bottle/ground_truth --out scored
 
     Parameters
     ----------
     frames
-        As for fit.
+        As for fit; or a single image.
     masks
-        A folder of images, one a frame, that are not black where something is abnormal; for a
-        single folder of frames. If not given, the folder beside that of the frames whose name
-        ends in _gt, if there is one.
+        Images that are not black where something is abnormal: a folder with one for each frame,
+        called like it (NAME or NAME_mask) or else in its place; for several clips, a folder of such
+        folders that are called like the clips, where those without one are normal. If not given,
+        folders beside those of the frames whose names end in _gt, if there are any.
     format
         Of the scores.
     """
@@ -124,9 +132,12 @@ def score(
 
     detector = read_detector(run)
     clips = open_clips(frames, size=detector.config.size)
-    summary = score_clips(
-        detector, clips, out, masks=masks, format=format, overwrite=overwrite, track=bars()
-    )
+    try:
+        summary = score_clips(
+            detector, clips, out, masks=masks, format=format, overwrite=overwrite, track=bars()
+        )
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(f"stopped: what was scored so far is in {out}") from interrupt
     _tell_skipped(summary.skipped)
     print(f"{summary.frames} frames, {len(summary.alerts)} abnormal spans; all is in {out}")
     for name, value in (summary.quality or {}).items():

@@ -9,21 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from nearfar.anomaly.clips import Clip, open_clips
 from nearfar.anomaly.detector import Detector
 from nearfar.anomaly.judging import Judge
-from nearfar.anomaly.masks import read_masks
+from nearfar.anomaly.masks import find_masks
 from nearfar.anomaly.tempo import EPOCHS as TEMPO_EPOCHS
 from nearfar.anomaly.tempo import SAMPLES
 from nearfar.data.named import default_data_root
 from nearfar.errors import NearfarError
 from nearfar.evaluation.table import BLANK, markdown_table
-from nearfar.files import atomic_path
 from nearfar.progress import Track, silent
-from nearfar.report.figures import save_figure
 from nearfar.report.figures.anomaly import clip_scores, roc_curves
 from nearfar.reproduce.detectors import ABLATION, ROWS, Budget, Detectors, Row
 from nearfar.reproduce.engine import Cell, Measured, Reproduction
@@ -45,6 +42,7 @@ COLUMNS = {
     "eer": "EER",
     "auc": "AUC",
     "macro_auc": "AUC a clip",
+    "macro_eer": "EER a clip",
     "pixel_auc": "AUC of pixels",
     "overlap_eer": "EER, 40 % overlap",
 }
@@ -138,12 +136,13 @@ def table4(
 def judge(detector: Detector, clips: Sequence[Clip], track: Track = silent) -> dict[str, Any]:
     """Score clips whose masks are known: all measures, and the scores themselves."""
     judged = Judge()
-    for clip in track(clips, "scoring", len(clips)):
-        masks = read_masks(clip)
+    known = find_masks(clips)
+    for clip, masks in zip(track(clips, "scoring", len(clips)), known, strict=True):
         if masks is None:
             raise NearfarError(f"{clip.name!r} has no masks: expected a folder {clip.name}_gt")
-        for number, score, heat in detector.score(clip, clip.name):
-            judged.add(clip.name, score, detector.grid.spread(heat), masks[number])
+        for number, score, patches in detector.score(clip, clip.name):
+            heat = detector.grid.spread(patches)
+            judged.add(clip.name, score, heat, masks.of(number, clip.name, heat.shape))
     scores = {
         name: {"abnormal": labels.tolist(), "scores": scores.tolist()}
         for name, (labels, scores) in judged.clips.items()
@@ -190,14 +189,17 @@ def _write(
     results = {row: measured[cell_name(row, 0)]["result"] for row in rows}
     first, best = next(iter(rows)), "tempo" if "tempo" in rows else list(rows)[-1]
     undefined = results[first]["macro_undefined"]
-    published = ", ".join(f"{name} {100 * eer:g}" for name, eer in PUBLISHED.items())
+    lines += [
+        [f"{name}, published", f"({100 * eer:.1f})", *[BLANK] * (len(COLUMNS) - 1)]
+        for name, eer in PUBLISHED.items()
+    ]
     frames, abnormal = results[first]["frames"], results[first]["abnormal"]
     notes = [
         f"In %, {seeds_note(seeds)}; in parentheses, the paper's. {frames:,} test frames of UCSD "
         f"Ped2, {abnormal:,} of them abnormal; all frames are judged together.",
-        "AUC a clip: mean over the clips where it is defined; undefined, as all frames are of one "
-        f"kind: {', '.join(undefined) or 'nowhere'}.",
-        f"EER in the paper's table: {published}.",
+        "AUC and EER a clip: mean over the clips where they are defined; undefined, as all frames "
+        f"are of one kind: {', '.join(undefined) or 'nowhere'}.",
+        "Published: as the paper's table has it.",
         f"Convolutional networks: {reproduction.settings['epochs']} epochs in all. On "
         f"{machines(measured)}.",
     ]
@@ -207,15 +209,10 @@ def _write(
         for row, result in results.items()
     }
     reproduction.write(measured, summary, text, roc_curves(curves))
-    _save(reproduction.folder / f"clips-{best}.png", clip_scores(results[best]["clips"]))
+    reproduction.draw(f"clips-{best}", clip_scores(results[best]["clips"]))
     return text
 
 
 def _pooled(clips: Mapping[str, Any]) -> tuple[Any, Any]:
     labels = np.concatenate([clip["abnormal"] for clip in clips.values()])
     return labels, np.concatenate([clip["scores"] for clip in clips.values()])
-
-
-def _save(path: Path, figure: Figure) -> None:
-    with atomic_path(path) as temporary:
-        save_figure(figure, temporary)

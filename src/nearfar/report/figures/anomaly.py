@@ -61,6 +61,8 @@ def clip_scores(clips: Mapping[str, Mapping[str, Any]], columns: int = 3) -> Fig
         _plain(axes)
     for axes in grid[len(clips) :]:
         axes.set_axis_off()
+    figure.supxlabel("frame, shaded where something is abnormal", color=MUTED, fontsize=10)
+    figure.supylabel("score", color=MUTED, fontsize=10)
     return figure
 
 

@@ -1,0 +1,141 @@
+"""What is known to be abnormal: masks by place and by name, of any kind of image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nearfar.anomaly import find_masks, open_clips
+from nearfar.anomaly.masks import Masks
+from nearfar.errors import NearfarError
+
+SHAPE = (24, 32)
+KNOWN = np.zeros(SHAPE, bool)
+KNOWN[5:11, 7:20] = True
+
+
+def write(path: Path, image: np.ndarray | Image.Image, **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, **options)
+    return path
+
+
+def photograph(path: Path) -> Path:
+    return write(path, np.full(SHAPE, 90, np.uint8))
+
+
+def with_palette() -> Image.Image:
+    image = Image.fromarray(KNOWN.astype(np.uint8)).convert("P")
+    image.putpalette([255, 255, 255, 200, 0, 0])
+    return image
+
+
+def with_transparency() -> Image.Image:
+    image = Image.new("RGBA", SHAPE[::-1], (0, 0, 0, 0))
+    image.paste((255, 0, 0, 255), (7, 5, 20, 11))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("a.png", KNOWN),
+        ("a.png", KNOWN.astype(np.uint8)),
+        ("a.bmp", KNOWN.astype(np.uint8) * 255),
+        ("a.png", KNOWN.astype(np.uint16)),
+        ("a.png", with_palette()),
+        ("a.png", with_transparency()),
+        ("a.jpg", KNOWN.astype(np.uint8) * 255),
+    ],
+    ids=["1 bit", "label 1", "white", "16 bits", "palette", "transparent", "jpeg"],
+)
+def test_what_is_not_black_is_abnormal(tmp_path, name, image):
+    options = {"quality": 60} if name.endswith("jpg") else {}
+    masks = Masks([write(tmp_path / name, image, **options)])
+    found = masks.of(0, "clip", SHAPE)
+    assert (found != KNOWN).mean() < (0.02 if options else 1e-9)
+
+
+def test_scaling_keeps_the_share_of_what_is_abnormal(tmp_path):
+    large = np.zeros((900, 900), np.uint8)
+    large[450:460, 450:460] = 255
+    masks = Masks([write(tmp_path / "a.png", large)], (90, 90))
+    assert masks.of(0, "clip", (90, 90)).sum() == 1
+
+
+def test_names_count_more_than_order(tmp_path):
+    for name in ("a_10", "a_9", "b"):
+        photograph(tmp_path / "new" / f"{name}.png")
+    for name in ("a_10_mask.png", "a_9.png", "b.bmp"):
+        write(tmp_path / "masks" / name, KNOWN if "10" in name else ~KNOWN)
+    clips = open_clips(tmp_path / "new")
+    (masks,) = find_masks(clips, tmp_path / "masks")
+    assert [clips[0].file(n) for n in range(3)] == ["a_9.png", "a_10.png", "b.png"]
+    assert [masks.of(n, "new", SHAPE)[0, 0] for n in range(3)] == [True, False, True]
+
+
+def test_the_layout_of_mvtec(tmp_path):
+    for kind in ("broken", "good"):
+        for name in ("000", "001"):
+            photograph(tmp_path / "test" / kind / f"{name}.png")
+    for name in ("000", "001"):
+        write(tmp_path / "ground_truth" / "broken" / f"{name}_mask.png", KNOWN)
+    clips = open_clips(tmp_path / "test")
+    broken, good = find_masks(clips, tmp_path / "ground_truth")
+    np.testing.assert_array_equal(broken.of(1, "broken", SHAPE), KNOWN)
+    assert not good.of(1, "good", SHAPE).any()
+
+
+def too_few(folder: Path) -> None:
+    write(folder / "x.png", KNOWN)
+
+
+def damaged(folder: Path) -> None:
+    for name in ("x", "y"):
+        write(folder / f"{name}.png", KNOWN)
+    (folder / "y.png").write_bytes(b"no")
+
+
+def of_two_sizes(folder: Path) -> None:
+    write(folder / "x.png", KNOWN)
+    write(folder / "y.png", KNOWN[:10])
+
+
+def none(folder: Path) -> None:
+    folder.mkdir()
+
+
+def for_another_clip(folder: Path) -> None:
+    write(folder / "elsewhere" / "x.png", KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("make", "culprit"),
+    [
+        (too_few, "1 masks, 'new' 2 frames"),
+        (damaged, "y.png' cannot be read"),
+        (of_two_sizes, "y.png' is 10x32 pixels, the masks before it 24x32"),
+        (none, "holds no masks"),
+        (for_another_clip, "holds no masks"),
+        (lambda folder: None, "does not exist"),
+    ],
+)
+def test_masks_that_cannot_be_used_are_told_in_one_line(tmp_path, make, culprit):
+    for name in ("a", "b"):
+        photograph(tmp_path / "new" / f"{name}.png")
+    make(tmp_path / "masks")
+    with pytest.raises(NearfarError) as error:
+        find_masks(open_clips(tmp_path / "new"), tmp_path / "masks")
+    assert culprit in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_mask_of_another_size_than_its_frame_is_told(tmp_path):
+    masks = Masks([write(tmp_path / "a.png", KNOWN)])
+    with pytest.raises(NearfarError, match=r"'cam' has frame 0 of shape \(8, 8\)"):
+        masks.of(0, "cam", (8, 8))
+    with pytest.raises(NearfarError, match="frame 1"):
+        masks.of(1, "cam", SHAPE)

@@ -118,7 +118,7 @@ def halved(patches: Tensor) -> Tensor:
 
 
 def moving(window: Sequence[Pixels] | Pixels, grid: Grid) -> Places:
-    """Which patches change in their middle between the last two frames, uint8[h, w], of a window."""
+    """Which patches change in their middle between the last two frames of a window, int64[n]."""
     change = np.abs(window[-1].astype(np.int16) - window[-2]).astype(np.float32)
     quarter = grid.patch // 4
     inner = change[quarter:-quarter, quarter:-quarter]

@@ -152,7 +152,7 @@ class _Results:
         self.worst.add(seen)
         picture = self._picture(seen, heat)
         if self.stills:
-            write_picture(self.out / HEAT / f"{_name(seen)}.png", picture)
+            write_picture(self.out / HEAT / f"{_name(seen, still=self.stills)}.png", picture)
         else:
             self._video_of(clip).add(picture)
         if mask is not None:
@@ -167,7 +167,9 @@ class _Results:
         self.scores.close()
         for place, seen in enumerate(self.worst.frames(), start=1):
             picture = self._picture(seen, self.detector.grid.spread(seen.scored.heat))
-            write_picture(self.out / WORST / f"{place:02}-{_name(seen)}.png", picture)
+            write_picture(
+                self.out / WORST / f"{place:02}-{_name(seen, still=self.stills)}.png", picture
+            )
         skipped = [*skipped, *map(str, failed)]
         config, alerts = self.detector.config, self.alerts.to_list()
         described = {
@@ -197,6 +199,7 @@ class _Results:
         return overlay(seen.pixels, heat, self.detector.threshold, label)
 
 
-def _name(seen: Seen) -> str:
+def _name(seen: Seen, *, still: bool) -> str:
     """What the picture of a frame is called."""
-    return "-".join([seen.clip, f"{seen.scored.number:05}", *([seen.file] if seen.file else [])])
+    name = f"{seen.clip}-{seen.scored.number:05}"
+    return f"{name}-{Path(seen.file).stem}" if still else name

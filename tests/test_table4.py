@@ -38,7 +38,7 @@ class ClipOfFrames(Clip):
 def test_the_quick_form(data_root, tmp_path):
     if not (data_root / FOLDER).is_dir():
         pytest.skip(f"no {data_root / FOLDER}")
-    rows = ("two-autoencoders", "NRE-0.6-0.4-0-no-overlap", "tempo")
+    rows = ("two-autoencoders", "NRE-0.6-0.4-0-no-overlap", "NRE-0.6-0.4-0-bank", "tempo")
     text = table4(tmp_path / "out", data_root=data_root, seeds=1, rows=rows, quick=True)
     for row in rows:
         assert f"| {row} |" in text

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,14 +16,15 @@ from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.detector import Detector
 from nearfar.anomaly.fitting import split_clips
 from nearfar.anomaly.patches import Grid, gather_patches
-from nearfar.anomaly.scoring import ReconstructionError, Scorer
+from nearfar.anomaly.scoring import CodeDistance, ReconstructionError, Scorer
 from nearfar.anomaly.tempo import FAR, Tempo, sample, train_tempo
 from nearfar.artifacts import read_snapshot
-from nearfar.data import ArrayImages
+from nearfar.data import ArrayImages, Subset
 from nearfar.models import Autoencoder
 from nearfar.progress import Track
 from nearfar.reproduce.budget import plain, relational
 from nearfar.reproduce.engine import Reproduction
+from nearfar.reproduce.measuring import encode
 from nearfar.reproduce.principal import principal_autoencoder, still_noise
 from nearfar.reproduce.summary import cell_name
 from nearfar.reproduce.two_autoencoders import Activity, Agreement, sparse_reconstruction
@@ -114,6 +116,7 @@ ROWS = {
     "two-autoencoders": Row(_OVERLAPPING, PRINCIPAL, 0.15, sparse=True),
     "NRE-0.6-0.2-0.2": Row(_OVERLAPPING, "NRE-0.6-0.2-0.2", 0.175),
     "NRE-0.6-0.4-0": Row(_OVERLAPPING, "NRE-0.6-0.4-0", 0.14),
+    "NRE-0.6-0.4-0-bank": Row(replace(_OVERLAPPING, parts=("codes",)), "NRE-0.6-0.4-0"),
     "autoencoder-no-overlap": Row(_PAPER, PRINCIPAL),
     "NRE-0.6-0.4-0-no-overlap": Row(_PAPER, "NRE-0.6-0.4-0", 0.14),
     "autoencoder-convolutions": Row(_OVERLAPPING, "convolutions"),
@@ -185,7 +188,10 @@ class Detectors:
     def _scorer(self, row: Row, grid: Grid, seed: int) -> Scorer:
         if row.network == "tempo":
             return Tempo(self._tempo(row.detector.frames, row.far, row.placed, seed))
-        error = ReconstructionError(self._autoencoder(row.network, seed))
+        network = self._autoencoder(row.network, seed)
+        if row.detector.parts == ("codes",):
+            return CodeDistance(network.encoder, self._bank(network, row.detector.bank_size, seed))
+        error = ReconstructionError(network)
         if not row.sparse:
             return error
         activity = Activity(self._autoencoder("sparse", seed).encoder)
@@ -209,6 +215,12 @@ class Detectors:
             begun,
         )
         return read_snapshot(run, total, begun and begun.encoder, begun and begun.decoder)
+
+    def _bank(self, network: Autoencoder, size: int, seed: int) -> Tensor:
+        """Codes of some normal patches, float[n, d]."""
+        patches = self._patches()
+        chosen = np.random.default_rng(seed).permutation(len(patches))[:size]
+        return encode(network.encoder, Subset(patches, np.sort(chosen)), self.track)
 
     def _make_principal(self) -> Autoencoder:
         noise = still_noise(self.track(self.normal, "noise", len(self.normal)))

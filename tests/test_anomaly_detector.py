@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import tracemalloc
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -121,6 +122,29 @@ def test_an_endless_stream_is_scored(fitted):
     endless = as_frames(clip[number % 40] for number in count())
     scored = read_detector(fitted).score(endless)
     assert [next(scored).number for _ in range(100)] == list(range(100))
+
+
+def test_memory_does_not_grow_with_the_length_of_the_video(fitted, tmp_path):
+    pytest.importorskip("av")
+
+    class Long(Clip):
+        name = "cam"
+
+        def __init__(self, frames: int) -> None:
+            super().__init__()
+            self.frames = frames
+
+        def __iter__(self):
+            yield from as_frames(clip[number % 40] for number in range(self.frames))
+
+    clip, detector = scene(1), read_detector(fitted)
+    peaks = []
+    for frames in (100, 100, 900):  # what is imported the first time does not count
+        tracemalloc.start()
+        score_clips(detector, [Long(frames)], tmp_path / "out", overwrite=True)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.3 * peaks[1] + 900 * 300, "a line of scores for each frame, and no pixels"
 
 
 @pytest.mark.parametrize("lost", [1, 3])

@@ -451,6 +451,53 @@ def test_inpaint_with_masks_leaves_known_pixels_alone(many, runs, folder, tmp_pa
         assert changed[inside].any()
 
 
+def test_a_scratch_as_thin_as_a_pixel_is_filled(runs, tmp_path):
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 600, 3), np.uint8)).save(photo)
+    scratch = np.zeros((400, 600), np.uint8)
+    scratch[:, 322] = 255
+    Image.fromarray(scratch).save(tmp_path / "mask.png")
+    given = ("--masks", tmp_path / "mask.png", "--out", tmp_path / "out")
+    assert run("inpaint", runs / "context", photo, *given) == 0
+    filled, shrunk = pixels(tmp_path / "out" / "photo.png.png"), open_images(photo, size=8)[0]
+    changed = (filled != shrunk.permute(1, 2, 0).numpy()).any(-1)
+    assert changed[:, 3:5].all()
+    assert not changed[:, [0, 1, 2, 5, 6, 7]].any()
+
+
+@pytest.mark.parametrize("trouble", ["unreadable", "twice", "black"])
+def test_masks_are_all_used_or_refused(trouble, runs, folder, tmp_path, capsys):
+    masks = tmp_path / "masks"
+    for path in folder.glob("?/*.png"):
+        mask = masks / path.relative_to(folder)
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 255).save(mask)
+    if trouble == "unreadable":
+        for mask in list(masks.glob("?/*.png"))[1:]:
+            mask.write_text("not an image")
+    elif trouble == "twice":
+        Image.new("L", (8, 8), 255).save(masks / "a" / "00.bmp")
+    else:
+        Image.new("L", (8, 8), 0).save(masks / "a" / "00.png")
+    out = tmp_path / "out"
+    assert run("inpaint", runs / "context", folder, "--masks", masks, "--out", out) == 2
+    said = {
+        "unreadable": "not an image",
+        "twice": "both 'a/00.bmp' and 'a/00.png'",
+        "black": "mask 'a/00.png'",
+    }
+    assert said[trouble] in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_folder_with_one_mask_is_not_for_all(runs, folder, tmp_path, capsys):
+    (tmp_path / "masks" / "a").mkdir(parents=True)
+    Image.new("L", (8, 8), 255).save(tmp_path / "masks" / "a" / "00.png")
+    given = ("--masks", tmp_path / "masks", "--out", tmp_path / "out")
+    assert run("inpaint", runs / "context", folder, *given) == 2
+    assert "no mask for 'a/02.png'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "culprit"),
     [

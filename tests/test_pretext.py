@@ -34,6 +34,7 @@ from nearfar.pretext import (
 )
 from nearfar.training.config import TrainConfig
 from nearfar.training.loop import Interrupted
+from nearfar.training.objective import pixel_errors
 from nearfar.training.train import train
 from program import run
 
@@ -157,6 +158,24 @@ def test_pretexts_learn_different_codes_in_each_phase_alone(phase, images):
 def test_the_hole_weighs_as_much_as_the_rest(images):
     line = train(images, replace(QUICK, pretext="context", pretrain_epochs=8, epochs=0)).log[-1]
     assert line["loss"] > 1.1 * line["pixel"], "the hole is harder, and a quarter of the area"
+
+
+@pytest.mark.parametrize("choices", [{"relation": "codes", "network": "normalized"}, {}])
+def test_the_hole_weighs_as_much_in_relational_training(choices, images):
+    config = replace(
+        QUICK, pretext="context", pretrain_epochs=0, epochs=2, pixel_weight=1e6, **choices
+    )
+    line = train(images, config).log[-1]
+    assert line["loss"] != pytest.approx(1e6 * line["pixel"], rel=0.01)
+
+
+def test_half_of_the_pixel_error_is_that_in_the_hole():
+    images = torch.rand(3, 3, 12, 12)
+    corrupted = CentralHole()(images)
+    reconstruction = images + torch.where(corrupted.changed, 0.5, 0.1)
+    weighted, plain = pixel_errors(reconstruction, images, corrupted)
+    assert weighted == pytest.approx((0.5**2 + 0.1**2) / 2)
+    assert plain == pytest.approx(0.25 * 0.5**2 + 0.75 * 0.1**2)
 
 
 def test_undoing_noise_is_learned(images):

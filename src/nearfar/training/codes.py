@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 
 from nearfar.data import Images, to_unit
 from nearfar.models import Autoencoder, Output, apply, projection_head
@@ -17,7 +16,7 @@ from nearfar.progress import Track, silent
 from nearfar.relational.contrast import contrastive_loss
 from nearfar.training.config import TrainConfig
 from nearfar.training.loop import strip
-from nearfar.training.objective import Step, make_corruption
+from nearfar.training.objective import Step, make_corruption, pixel_errors
 from nearfar.training.processes import all_sum, share, workers
 
 
@@ -101,14 +100,14 @@ class CodeRelation:
         seconds, others = self._seconds(rows, images)
         first, second = self.views(images), self.views(others)
         with self.fabric.autocast():
-            seen = [self.corruption(view).images for view in (first, second)]
+            seen = [self.corruption(view) for view in (first, second)]
         output: Output
-        output, projections = model(*seen)
+        output, projections = model(*(corrupted.images for corrupted in seen))
         far = None if self.bank is None else self.finder.are_far(torch.cat([rows, seconds]))
         own, near = projections.chunk(2)
         relation = contrastive_loss(own, near, far, self.config.temperature)
-        pixel = mse_loss(output.reconstruction.float(), first)
-        loss = relation + self.config.pixel_weight * pixel
+        weighted, pixel = pixel_errors(output.reconstruction, first, seen[0])
+        loss = relation + self.config.pixel_weight * weighted
         return Step(loss, output.codes, {"relation": relation.detach(), "pixel": pixel.detach()})
 
     def _seconds(self, rows: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:

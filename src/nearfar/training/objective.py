@@ -12,6 +12,7 @@ from nearfar.models import Autoencoder, Output
 from nearfar.pretext import (
     AdversarialNoise,
     CentralHole,
+    Corrupted,
     Corruption,
     GaussianNoise,
     Identity,
@@ -106,10 +107,7 @@ class Reconstruction:
         """See `Objective`."""
         corrupted = self.corruption(images)
         output: Output = model(corrupted.images)
-        reconstruction = output.reconstruction.float()
-        pixel = loss = mse_loss(reconstruction, images)
-        if corrupted.weights is not None:
-            loss = (corrupted.weights * (reconstruction - images).square()).mean()
+        loss, pixel = pixel_errors(output.reconstruction, images, corrupted)
         return Step(loss, output.codes, {"pixel": pixel.detach()})
 
     def state(self) -> Mapping[str, Tensor]:
@@ -118,6 +116,17 @@ class Reconstruction:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Nothing to load."""
+
+
+def pixel_errors(
+    reconstruction: Tensor, images: Tensor, corrupted: Corrupted
+) -> tuple[Tensor, Tensor]:
+    """Return the squared pixel error as the corruption weights it, to minimize, and as it is."""
+    reconstruction = reconstruction.float()
+    plain = mse_loss(reconstruction, images)
+    if corrupted.weights is None:
+        return plain, plain
+    return (corrupted.weights * (reconstruction - images).square()).mean(), plain
 
 
 def make_corruption(config: TrainConfig, network: Autoencoder) -> Corruption:

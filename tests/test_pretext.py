@@ -201,6 +201,9 @@ def test_undoing_noise_is_learned(images):
         ({"noise_level": 1.0}, "noise_level=1.0: expected at least 0 and less than 1"),
         ({"noise_level": -0.1}, "noise_level=-0.1"),
         ({"noise_level": float("nan")}, "noise_level=nan"),
+        ({"noise": "gaussian"}, "noise=gaussian with pretext='plain'"),
+        ({"noise_level": 0.1, "pretext": "context"}, "noise_level=0.1 with pretext='context'"),
+        ({"holes": "random"}, "holes=random with pretext='plain': expected pretext='context'"),
     ],
 )
 def test_choices_that_make_no_sense_are_refused(wrong, said):
@@ -530,6 +533,9 @@ def test_a_folder_with_one_mask_is_not_for_all(runs, folder, tmp_path, capsys):
         ("inpaint {out} {folder} --out {out}", "does not exist"),
         ("denoise {runs}/plain {out} --out {out}", "no file or folder"),
         ("denoise {runs}/plain {folder} --out {folder}", "exists already"),
+        ("denoise {runs}/plain {folder} --out {out} --add-noise", "pretext='plain'"),
+        ("denoise {runs}/context {folder} --out {out} --add-noise", "pretext='context'"),
+        ("train {folder} --out {out} --holes random", "holes=random with pretext='plain'"),
         ("train {folder} --out {out} --pretext jigsaw", "jigsaw"),
         ("train {folder} --out {out} --pretext denoising --noise-level 1.5", "noise_level=1.5"),
         ("train {folder} --out {out} --pretext split-brain --code-size 1", "code_size=1"),

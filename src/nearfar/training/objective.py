@@ -131,15 +131,10 @@ def pixel_errors(
 
 def make_corruption(config: TrainConfig, network: Autoencoder) -> Corruption:
     """Return what a configuration asks to be done to images before `network` sees them."""
-    if config.pretext == "denoising":
-        return make_noise(config, network)
     if config.pretext == "context":
         return CentralHole() if config.holes == "center" else RandomHoles()
-    return Identity()
-
-
-def make_noise(config: TrainConfig, network: Autoencoder) -> Corruption:
-    """Return the noise of a configuration, whatever its pretext."""
+    if config.pretext != "denoising":
+        return Identity()
     if config.noise == "adversarial":
         return AdversarialNoise(config.noise_level, network)
     if config.noise == "masking":

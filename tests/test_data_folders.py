@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
 from nearfar.data import FolderImages, arrays, open_images, require_labels
+from nearfar.data.decoding import read_image, read_mask
 from nearfar.data.reasons import LONGEST, reason
 from nearfar.errors import NearfarError
 
@@ -216,6 +218,64 @@ def test_scaled_to_cover_and_center_cropped(tmp_path: Path) -> None:
     assert pixels[:, [0, -1], 1].min() > 150
 
 
+MARKED = np.zeros((40, 60), bool)
+MARKED[10:13, 20:50] = True
+
+
+def marked(kind: str) -> Image.Image:
+    """The same mask in files of several kinds."""
+    if kind in ("8 bits, 1", "8 bits, 255"):
+        return Image.fromarray((MARKED * int(kind[8:])).astype(np.uint8))
+    if kind in ("16 bits, 255", "16 bits, 65535"):
+        return Image.fromarray((MARKED * int(kind[9:])).astype(np.uint16))
+    if kind == "palette":
+        image = Image.fromarray(MARKED.astype(np.uint8)).convert("P")
+        image.putpalette([0, 0, 0, 0, 0, 128])
+        return image
+    ground, drawn = {
+        "red": ((0, 0, 0, 255), (255, 0, 0, 255)),
+        "white on transparent": ((255, 255, 255, 0), (255, 255, 255, 255)),
+    }[kind]
+    return Image.fromarray(np.where(MARKED[..., None], drawn, ground).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("8 bits, 1", "8 bits, 255", "16 bits, 255", "16 bits, 65535"),
+        *("palette", "red", "white on transparent"),
+    ],
+)
+def test_a_mask_of_any_kind_is_read(tmp_path: Path, kind: str) -> None:
+    marked(kind).save(tmp_path / "mask.png")
+    mask = read_mask(tmp_path / "mask.png", (1, 40, 60))
+    assert mask.dtype == torch.uint8
+    np.testing.assert_array_equal(mask[0].numpy(), MARKED)
+
+
+@given(st.integers(8, 70), st.integers(8, 70), st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_a_mask_marks_what_a_marked_pixel_has_a_part_in(height: int, width: int, seed: int) -> None:
+    """Images that differ in one pixel differ where its mask says, seen at any size."""
+    spot = np.zeros((50, 50), np.uint8)
+    spot[tuple(np.random.default_rng(seed).integers(0, 50, 2))] = 255
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mask.png"
+        Image.fromarray(spot).save(path)
+        mask, seen = (read(path, (1, height, width)) for read in (read_mask, read_image))
+    assert mask[seen > 0].all()
+
+
+def test_a_mask_of_noise_from_compression_is_clean(tmp_path: Path) -> None:
+    Image.fromarray((MARKED * 255).astype(np.uint8)).save(tmp_path / "mask.jpg", quality=90)
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.jpg", (1, 40, 60))[0].numpy(), MARKED)
+
+
+def test_a_black_mask_marks_nothing(tmp_path: Path) -> None:
+    Image.new("L", (40, 60)).save(tmp_path / "mask.png")
+    assert not read_mask(tmp_path / "mask.png", (1, 20, 30)).any()
+
+
 @pytest.fixture
 def bad_files(folder: Path) -> dict[str, str]:
     """Files that cannot be read, in the folder, each with a part of the reason."""
@@ -268,7 +328,7 @@ def test_strict_stops_at_the_first_bad_file(folder: Path, bad_files: dict[str, s
     for name in bad_files:
         if name != "a/half.jpg":
             (folder / name).unlink()
-    with pytest.raises(NearfarError, match=r"a/half\.jpg' cannot be read \(.*truncated.*strict"):
+    with pytest.raises(NearfarError, match=r"a/half\.jpg' cannot be read \(.*truncated.*mend"):
         open_images(folder, strict=True)
 
 

@@ -86,8 +86,11 @@ def test_a_download_that_fails(
     tmp_path: Path, name: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(getattr(datasets, kind), "mirrors", ["http://127.0.0.1:9/"])
-    with pytest.raises(NearfarError) as raised:
-        open_images(f"{name}:train", data_root=tmp_path)
+    (tmp_path / "kept").mkdir()
+    for root in (tmp_path / "no" / "where", tmp_path / "kept", tmp_path):
+        with pytest.raises(NearfarError) as raised:
+            open_images(f"{name}:train", data_root=root)
+    assert [path.name for path in tmp_path.rglob("*")] == ["kept"], "no folder is left behind"
     message = str(raised.value)
     assert message.isprintable()
     for part in (

@@ -16,7 +16,8 @@ from nearfar.errors import NearfarError
 from nearfar.models import Architecture
 from nearfar.training.config import TrainConfig
 from nearfar.training.needs import disk_needs, memory_needs
-from nearfar.training.plan import Plan, plan
+from nearfar.training.plan import Plan, _peak_memory, plan
+from nearfar.training.train import train
 
 CONFIG = TrainConfig(batch_size=32, clusters=7, device="cpu", code_size=16, bank="disk")
 
@@ -109,6 +110,36 @@ def test_checkpoints_hold_what_was_found(images):
     assert with_neighbors - least == 2 * len(images) * (2 * 8 * 3 + 4 * 16)
 
 
+def test_memory_has_room_for_the_copy_that_a_checkpoint_is(images, tmp_path):
+    planned = plan(images, replace(CONFIG, bank="memory"), tmp_path / "run")
+    beside = planned.memory - _peak_memory(torch.device("cpu"))
+    assert beside == planned.disk["checkpoints"] // 2 + 4 * len(images) * 3 * 16
+
+
+def test_enough_images_are_tried_for_the_neighbors(images, tmp_path):
+    few = ArrayImages(images.__getitems__(range(12)))
+    config = replace(CONFIG, batch_size=1, neighbors=4, clusters=None)
+    assert plan(few, config, tmp_path / "run").seconds["relational training"] > 0
+
+
+def test_a_folder_that_training_would_refuse_is_refused(images, tmp_path):
+    run = tmp_path / "run"
+    short = replace(CONFIG, pretrain_epochs=1, epochs=0, bank="memory")
+    train(images, short, folder=run)
+    before = sorted(run.iterdir())
+    with pytest.raises(NearfarError, match="exists already"):
+        plan(images, short, run)
+    with pytest.raises(NearfarError, match="is finished"):
+        plan(images, short, run, resume=True)
+    with pytest.raises(NearfarError, match="does not exist"):
+        plan(images, short, tmp_path / "none", resume=True)
+    plan(images, short, run, overwrite=True)
+    assert sorted(run.iterdir()) == before
+    (run / "notes.txt").touch()
+    with pytest.raises(NearfarError, match=r"holds 'notes\.txt'"):
+        plan(images, short, run, overwrite=True)
+
+
 def test_choices_that_do_not_fit_are_refused(images, tmp_path):
     with pytest.raises(NearfarError, match="too small for backbone='alexnet'"):
         plan(images, replace(CONFIG, backbone="alexnet"), tmp_path)
@@ -126,6 +157,10 @@ def test_the_command_prints_it_and_writes_nothing(tmp_path, digits, capsys):
     for name in ("pre-training", "with one process", "codes of reconstructions", "free"):
         assert name in said
     assert not (tmp_path / "run").exists()
+    (tmp_path / "run").write_text("dear")
+    with pytest.raises(SystemExit) as refused:
+        main([*arguments, "--epochs", "3", "--dry-run"])
+    assert refused.value.code == 2
 
 
 def test_lines_are_readable():

@@ -34,6 +34,7 @@ from nearfar.pretext import (
 )
 from nearfar.training.config import TrainConfig
 from nearfar.training.loop import Interrupted
+from nearfar.training.objective import pixel_errors
 from nearfar.training.train import train
 from program import run
 
@@ -159,6 +160,24 @@ def test_the_hole_weighs_as_much_as_the_rest(images):
     assert line["loss"] > 1.1 * line["pixel"], "the hole is harder, and a quarter of the area"
 
 
+@pytest.mark.parametrize("choices", [{"relation": "codes", "network": "normalized"}, {}])
+def test_the_hole_weighs_as_much_in_relational_training(choices, images):
+    config = replace(
+        QUICK, pretext="context", pretrain_epochs=0, epochs=2, pixel_weight=1e6, **choices
+    )
+    line = train(images, config).log[-1]
+    assert line["loss"] != pytest.approx(1e6 * line["pixel"], rel=0.01)
+
+
+def test_half_of_the_pixel_error_is_that_in_the_hole():
+    images = torch.rand(3, 3, 12, 12)
+    corrupted = CentralHole()(images)
+    reconstruction = images + torch.where(corrupted.changed, 0.5, 0.1)
+    weighted, plain = pixel_errors(reconstruction, images, corrupted)
+    assert weighted == pytest.approx((0.5**2 + 0.1**2) / 2)
+    assert plain == pytest.approx(0.25 * 0.5**2 + 0.75 * 0.1**2)
+
+
 def test_undoing_noise_is_learned(images):
     longer = replace(QUICK, code_size=32, pretrain_epochs=60, pretrain_lr=3e-3, epochs=0)
     clean = images.__getitems__(range(300)) / 255
@@ -182,6 +201,9 @@ def test_undoing_noise_is_learned(images):
         ({"noise_level": 1.0}, "noise_level=1.0: expected at least 0 and less than 1"),
         ({"noise_level": -0.1}, "noise_level=-0.1"),
         ({"noise_level": float("nan")}, "noise_level=nan"),
+        ({"noise": "gaussian"}, "noise=gaussian with pretext='plain'"),
+        ({"noise_level": 0.1, "pretext": "context"}, "noise_level=0.1 with pretext='context'"),
+        ({"holes": "random"}, "holes=random with pretext='plain': expected pretext='context'"),
     ],
 )
 def test_choices_that_make_no_sense_are_refused(wrong, said):
@@ -451,6 +473,53 @@ def test_inpaint_with_masks_leaves_known_pixels_alone(many, runs, folder, tmp_pa
         assert changed[inside].any()
 
 
+def test_a_scratch_as_thin_as_a_pixel_is_filled(runs, tmp_path):
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 600, 3), np.uint8)).save(photo)
+    scratch = np.zeros((400, 600), np.uint8)
+    scratch[:, 322] = 255
+    Image.fromarray(scratch).save(tmp_path / "mask.png")
+    given = ("--masks", tmp_path / "mask.png", "--out", tmp_path / "out")
+    assert run("inpaint", runs / "context", photo, *given) == 0
+    filled, shrunk = pixels(tmp_path / "out" / "photo.png.png"), open_images(photo, size=8)[0]
+    changed = (filled != shrunk.permute(1, 2, 0).numpy()).any(-1)
+    assert changed[:, 3:5].all()
+    assert not changed[:, [0, 1, 2, 5, 6, 7]].any()
+
+
+@pytest.mark.parametrize("trouble", ["unreadable", "twice", "black"])
+def test_masks_are_all_used_or_refused(trouble, runs, folder, tmp_path, capsys):
+    masks = tmp_path / "masks"
+    for path in folder.glob("?/*.png"):
+        mask = masks / path.relative_to(folder)
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 255).save(mask)
+    if trouble == "unreadable":
+        for mask in list(masks.glob("?/*.png"))[1:]:
+            mask.write_text("not an image")
+    elif trouble == "twice":
+        Image.new("L", (8, 8), 255).save(masks / "a" / "00.bmp")
+    else:
+        Image.new("L", (8, 8), 0).save(masks / "a" / "00.png")
+    out = tmp_path / "out"
+    assert run("inpaint", runs / "context", folder, "--masks", masks, "--out", out) == 2
+    said = {
+        "unreadable": "not an image",
+        "twice": "both 'a/00.bmp' and 'a/00.png'",
+        "black": "mask 'a/00.png'",
+    }
+    assert said[trouble] in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_folder_with_one_mask_is_not_for_all(runs, folder, tmp_path, capsys):
+    (tmp_path / "masks" / "a").mkdir(parents=True)
+    Image.new("L", (8, 8), 255).save(tmp_path / "masks" / "a" / "00.png")
+    given = ("--masks", tmp_path / "masks", "--out", tmp_path / "out")
+    assert run("inpaint", runs / "context", folder, *given) == 2
+    assert "no mask for 'a/02.png'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "culprit"),
     [
@@ -464,6 +533,9 @@ def test_inpaint_with_masks_leaves_known_pixels_alone(many, runs, folder, tmp_pa
         ("inpaint {out} {folder} --out {out}", "does not exist"),
         ("denoise {runs}/plain {out} --out {out}", "no file or folder"),
         ("denoise {runs}/plain {folder} --out {folder}", "exists already"),
+        ("denoise {runs}/plain {folder} --out {out} --add-noise", "pretext='plain'"),
+        ("denoise {runs}/context {folder} --out {out} --add-noise", "pretext='context'"),
+        ("train {folder} --out {out} --holes random", "holes=random with pretext='plain'"),
         ("train {folder} --out {out} --pretext jigsaw", "jigsaw"),
         ("train {folder} --out {out} --pretext denoising --noise-level 1.5", "noise_level=1.5"),
         ("train {folder} --out {out} --pretext split-brain --code-size 1", "code_size=1"),

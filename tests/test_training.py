@@ -686,6 +686,45 @@ def test_batch_normalization_in_two_processes(tmp_path, digits):
         torch.testing.assert_close(first[f"bank {made}"], first[f"bank {made + 1}"])
 
 
+RELATING = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import numpy as np
+from torch import nn
+from nearfar.data import ArrayImages
+from nearfar.training import codes
+from nearfar.training.config import TrainConfig
+from nearfar.training.train import train
+
+data, out = map(Path, sys.argv[1:])
+codes.projection_head = lambda size: nn.Linear(size, 6)  # without batch normalization
+config = TrainConfig(
+    relation="codes", views="none", neighbor_share=0, neighbors=2, refresh=1, clusters=5,
+    far_share=0.6, pixel_weight=1, pretrain_epochs=0, epochs=3, batch_size=9, lr=1e-3, device="cpu",
+)
+images = ArrayImages(np.load(data)[:, None])
+train(images, config, folder=out)
+train(images, replace(config, accumulate=3, epochs=1))
+"""
+
+
+def test_two_processes_relate_the_codes_of_the_whole_batch(tmp_path, digits):
+    """Batches of nine are shared unevenly, and five and four images are seen in three parts."""
+    np.save(tmp_path / "digits.npy", digits[:90])
+    (tmp_path / "script.py").write_text(RELATING)
+    arguments = [tmp_path / "script.py", tmp_path / "digits.npy"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    subprocess.run([sys.executable, *arguments, one], check=True, capture_output=True)
+    subprocess.run([*TORCHRUN, *arguments, two], check=True, capture_output=True, timeout=60)
+    for alone, together in zip(artifacts.read_log(one), artifacts.read_log(two), strict=True):
+        for term in ("loss", "relation", "pixel"):
+            assert together[term] == pytest.approx(alone[term], rel=1e-4), (term, alone)
+    a, b = weights(one), weights(two)
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_two_processes_are_interrupted_together(tmp_path, digits, number):

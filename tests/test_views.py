@@ -17,7 +17,7 @@ def test_views_are_images_of_the_same_shape(views, shape) -> None:
     seen = views(images)
     assert seen.shape == images.shape
     assert seen.dtype == images.dtype
-    assert seen.min() >= 0
+    assert seen.min() >= -1e-6
     assert seen.max() <= 1 + 1e-6
 
 
@@ -56,9 +56,27 @@ def test_shift_moves_by_at_most_its_share() -> None:
     assert rows.std() > 1
 
 
-def test_outside_of_a_shape_is_black() -> None:
-    seen = ShapeViews(turn=0, scale=0, shear=0, shift=0.5, bend=0)(torch.ones(16, 1, 10, 10))
-    assert (seen == 0).any()
+@pytest.mark.parametrize("ground", [0.0, 0.7, 1.0])
+def test_outside_of_a_shape_is_ground(ground) -> None:
+    images = torch.full((64, 1, 20, 20), ground)
+    images[..., 8:12, 8:12] = 0.4
+    images[..., 0, :6] = 0.4  # at the border too
+    seen = ShapeViews(bend=0)(images)
+    low, high = sorted([0.4, ground])
+    assert seen.min() >= low - 1e-6
+    assert seen.max() <= high + 1e-6
+    rim = torch.cat([seen[..., [0, -1], :].flatten(), seen[..., [0, -1]].flatten()])
+    assert (rim - ground).abs().median() < 1e-6
+
+
+def test_black_on_white_is_seen_as_white_on_black_is() -> None:
+    images = torch.zeros(16, 1, 28, 28)
+    images[..., 4:-4, 4:-4] = torch.rand(16, 1, 20, 20)
+    images[..., 0, 10:14] = 1
+    torch.manual_seed(0)
+    seen = ShapeViews()(images)
+    torch.manual_seed(0)
+    torch.testing.assert_close(ShapeViews()(1 - images), 1 - seen)
 
 
 @settings(max_examples=20, deadline=None)

@@ -28,7 +28,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nearfar.errors import NearfarError
-from nearfar.files import atomic_path, claim_output, clear_folder, write_json
+from nearfar.files import (
+    atomic_path,
+    check_output,
+    check_own,
+    claim_output,
+    clear_folder,
+    write_json,
+)
 from nearfar.models import Architecture, Autoencoder
 from nearfar.run_config import RunConfig, RunData
 
@@ -59,6 +66,20 @@ _DAMAGED = (
     *(OSError, EOFError, SafetensorError, ValueError, TypeError),
     *(LookupError, AttributeError, ArithmeticError, RecursionError),
 )
+
+
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Check that `claim_folder` would make an empty run folder.
+
+    Raises
+    ------
+    NearfarError
+        If it would not.
+    """
+    if overwrite and (folder / CONFIG).is_file():
+        check_own(folder, OWN)
+    else:
+        check_output(folder, overwrite=False, folder=True)
 
 
 def claim_folder(folder: Path, *, overwrite: bool) -> None:

@@ -56,8 +56,8 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def claim_output(path: Path, *, overwrite: bool, folder: bool = False) -> Path:
-    """Check that a file, or a folder, may be written to `path`, and make the folder around it.
+def check_output(path: Path, *, overwrite: bool, folder: bool = False) -> None:
+    """Check that a file, or a folder, may be written to `path`.
 
     Raises
     ------
@@ -74,6 +74,17 @@ def claim_output(path: Path, *, overwrite: bool, folder: bool = False) -> Path:
         occupied = any(not is_leftover(inside) for inside in path.iterdir())
     if occupied and not overwrite:
         raise NearfarError(f"{str(path)!r} exists already: choose another, or pass --overwrite")
+
+
+def claim_output(path: Path, *, overwrite: bool, folder: bool = False) -> Path:
+    """Check that a file, or a folder, may be written to `path`, and make the folder around it.
+
+    Raises
+    ------
+    NearfarError
+        As `check_output`, or the folder around it cannot be made.
+    """
+    check_output(path, overwrite=overwrite, folder=folder)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -81,8 +92,8 @@ def claim_output(path: Path, *, overwrite: bool, folder: bool = False) -> Path:
     return path
 
 
-def clear_folder(folder: Path, own: Collection[str]) -> None:
-    """Empty a folder that an earlier call filled.
+def check_own(folder: Path, own: Collection[str]) -> None:
+    """Check that a folder holds nothing but what an earlier call wrote.
 
     Parameters
     ----------
@@ -92,16 +103,26 @@ def clear_folder(folder: Path, own: Collection[str]) -> None:
     Raises
     ------
     NearfarError
-        If it holds something else; then nothing is taken away.
+        If it holds something else.
     """
-    inside = list(folder.iterdir())
-    for path in inside:
+    for path in folder.iterdir():
         if path.name not in own and not is_leftover(path):
             raise NearfarError(
                 f"{str(folder)!r} holds {path.name!r}, which nearfar does not write there: "
                 "choose another folder"
             )
-    for path in inside:
+
+
+def clear_folder(folder: Path, own: Collection[str]) -> None:
+    """Empty a folder that an earlier call filled.
+
+    Raises
+    ------
+    NearfarError
+        As `check_own`; then nothing is taken away.
+    """
+    check_own(folder, own)
+    for path in list(folder.iterdir()):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

@@ -41,6 +41,7 @@ def denoise(
     ----------
     add_noise
         Add the noise that the run was trained with first, and say how much of it is taken away.
+        For a run that was trained with --pretext denoising.
     seed
         Decides the noise.
     """
@@ -48,20 +49,27 @@ def denoise(
 
     from nearfar.artifacts import read_run
     from nearfar.data import in_order, load, to_unit
+    from nearfar.errors import NearfarError
     from nearfar.files import claim_output
     from nearfar.models import resolve_device
     from nearfar.models.inference import BATCH
     from nearfar.report.restoration import psnr, write_restored
     from nearfar.training.config import TrainConfig
-    from nearfar.training.objective import make_noise
+    from nearfar.training.objective import make_corruption
 
     claim_output(out, overwrite=overwrite, folder=True)
     trained = read_run(run)
+    config = TrainConfig.from_dict(trained.config.train)
+    if add_noise and config.pretext != "denoising":
+        raise NearfarError(
+            f"--add-noise, and run {str(run)!r} was trained with pretext={config.pretext!r}, "
+            "without noise: expected one from train --pretext denoising, or no --add-noise"
+        )
     track = bars()
     source = images.open_for(trained.config, data, track)
     target = resolve_device(device)
     network = trained.autoencoder.to(target)
-    noise = make_noise(TrainConfig.from_dict(trained.config.train), network)
+    noise = make_corruption(config, network)
     quality: list[Tensor] = []
 
     def steps() -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:

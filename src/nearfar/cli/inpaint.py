@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nearfar.data import Images
+    from nearfar.progress import Bars
 
 
 def inpaint(
@@ -21,7 +22,7 @@ def inpaint(
     data: Data,
     *,
     out: Annotated[Path, Parameter(help="The folder to write PNG files to.")],
-    masks: str | None = None,
+    masks: Path | None = None,
     images: DataOptions = DataOptions(),
     seed: Seed = 0,
     device: str = "auto",
@@ -43,8 +44,9 @@ def inpaint(
     Parameters
     ----------
     masks
-        Images that are white where something is missing: one for all, or one for each with the
-        same name but for its ending. If not given, the holes of the training are cut.
+        An image that is white where something is missing, or a folder with one for each image, of
+        the same name but for its ending. What a mask touches at its full size is filled. If not
+        given, the holes of the training are cut.
     seed
         Decides the holes, if they are cut at random.
     """
@@ -74,18 +76,16 @@ def inpaint(
     target = resolve_device(device)
     network = trained.autoencoder.to(target)
     corruption = make_corruption(config, network)
-    _, height, width = source.shape
-    given = None if masks is None else images.open(masks, track, channels=1, size=(height, width))
-    mask_rows = None if given is None else torch.tensor(_mask_rows(source, given))
+    given = None if masks is None else _masks_for(source, masks, track)
 
     def steps() -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:
         batches = in_order(range(len(source)), BATCH)
         for rows, pixels in track(load(source, batches), "in-painting", len(batches)):
             original = to_unit(pixels.to(target))
-            if given is None or mask_rows is None:
+            if given is None:
                 missing = corruption(original).changed
             else:
-                missing = to_unit(given.__getitems__(mask_rows[rows])).to(target) >= 0.5
+                missing = given.__getitems__(rows).to(target, torch.bool)
             damaged = cut(original, missing)
             filled = torch.where(missing, network(damaged).reconstruction.clamp(0, 1), original)
             yield rows, {"original": original, "damaged": damaged, "filled": filled}
@@ -96,18 +96,49 @@ def inpaint(
     print(f"{len(source)} filled images are in {out}")
 
 
-def _mask_rows(images: Images, masks: Images) -> list[int]:
-    """Which mask is for which image."""
+def _masks_for(images: Images, path: Path, track: Bars) -> Images:
+    """Read a mask for each image, of its size: one that is for all, or those of a folder."""
+    from nearfar.data import FolderImages, Subset
+    from nearfar.data.decoding import read_mask
     from nearfar.errors import NearfarError
 
-    if len(masks) == 1:
-        return [0] * len(images)
-    rows = {Path(name).with_suffix(""): row for row, name in enumerate(masks.names())}
-    names = images.names()
-    for name in names:
+    for_all = not path.is_dir()
+    masks = FolderImages(
+        path.parent if for_all else path,
+        [path.name] if for_all else None,
+        name=str(path),
+        size=images.shape[1:],
+        channels=1,
+        strict=True,
+        progress=track,
+        read=read_mask,
+    )
+    for row, name in enumerate(masks.names()):
+        if not masks[row].any():
+            raise NearfarError(
+                f"mask {name!r} of {masks.name!r} is black in all that is seen of it: expected "
+                "white where something is missing"
+            )
+    return Subset(masks, [0] * len(images) if for_all else _mask_rows(images, masks))
+
+
+def _mask_rows(images: Images, masks: Images) -> list[int]:
+    """Which mask of a folder is for which image."""
+    from nearfar.errors import NearfarError
+
+    rows: dict[Path, int] = {}
+    names = masks.names()
+    for row, name in enumerate(names):
+        other = rows.setdefault(Path(name).with_suffix(""), row)
+        if other != row:
+            raise NearfarError(
+                f"{masks.name!r} has both {names[other]!r} and {name!r}: expected one mask for "
+                "each image"
+            )
+    for name in images.names():
         if Path(name).with_suffix("") not in rows:
             raise NearfarError(
                 f"{masks.name!r} has no mask for {name!r}: expected one for each image with the "
-                "same name but for its ending, or one for all"
+                "same name but for its ending, or a file in place of the folder, which is for all"
             )
-    return [rows[Path(name).with_suffix("")] for name in names]
+    return [rows[Path(name).with_suffix("")] for name in images.names()]

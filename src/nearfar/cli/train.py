@@ -70,7 +70,8 @@ def train(
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     if dry_run:
-        for line in describe_plan(plan(source, options, out, track=track)):
+        planned = plan(source, options, out, resume=resume, overwrite=overwrite, track=track)
+        for line in describe_plan(planned):
             say(line)
         return
     log = tensorboard_log(out / TENSORBOARD) if tensorboard else None

@@ -1,4 +1,4 @@
-"""One image file to its size, or to its pixels."""
+"""One image file to its size, to its pixels, or to a mask."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
@@ -90,6 +91,28 @@ def read_image(path: Path, shape: Shape) -> Tensor:
     return pixels.permute(2, 0, 1).contiguous()
 
 
+def read_mask(path: Path, shape: Shape) -> Tensor:
+    """Which pixels a mask marks, uint8[1, h, w] of 0 and 1, be it an image of any mode.
+
+    Marked is what is at least half as bright as the brightest, whatever its color or depth, and
+    not transparent. It is scaled and cropped as images are by `read_image`: a pixel is marked if
+    a marked one has any part in it.
+
+    Raises
+    ------
+    UnreadableError
+        As `read_image`.
+    """
+    _, height, width = shape
+    with opened(path) as file:
+        values = _brightness(_upright(file))
+        marked = (values > 0) & (values >= values.max() / 2)
+        shares = ImageOps.fit(
+            Image.fromarray(marked.astype(np.float32)), (width, height), Image.Resampling.BILINEAR
+        )
+    return torch.from_numpy((np.asarray(shares) > 0).astype(np.uint8)).unsqueeze(0)
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
     """Open an image that is safe to decode; whatever goes wrong with it is `UnreadableError`."""
@@ -127,6 +150,14 @@ def _orientation(image: Image.Image) -> int:
 def _upright(image: Image.Image) -> Image.Image:
     """The image as its EXIF orientation wants it seen."""
     return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
+
+
+def _brightness(image: Image.Image) -> npt.NDArray[Any]:
+    """The largest value of any color, [h, w]; transparent pixels are black."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return np.asarray(image)
+    *colors, opacity = np.moveaxis(np.asarray(image.convert("RGBA")), -1, 0)
+    return np.minimum(np.maximum.reduce(colors), opacity)
 
 
 def _as_mode(image: Image.Image, mode: str) -> Image.Image:

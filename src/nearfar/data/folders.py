@@ -7,7 +7,6 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from nearfar.data.arrays import ArrayImages, as_index, fits_in_memory
 from nearfar.data.decoding import UnreadableError, endings, read_header, read_image
-from nearfar.data.images import Images
+from nearfar.data.images import Images, Shape
 from nearfar.data.reasons import printable, reason
 from nearfar.data.shapes import SMALLEST, Channels, Size, check_channels, check_size
 from nearfar.errors import NearfarError
@@ -61,6 +60,9 @@ class FolderImages(Images):
         Whether a file that cannot be read is an error; if not, it is noted in `skipped`.
     progress : callable, optional
         Shows progress, given the items, what is done with them, and how many there are.
+    read : callable
+        Makes uint8[c, h, w] of a path and that shape; `nearfar.data.decoding.read_image` or
+        `read_mask`.
 
     Attributes
     ----------
@@ -88,6 +90,7 @@ class FolderImages(Images):
         channels: Channels | None = None,
         strict: bool = False,
         progress: Progress | None = None,
+        read: Callable[[Path, Shape], Tensor] = read_image,
     ) -> None:
         asked = check_size(size)
         check_channels(channels)
@@ -95,6 +98,7 @@ class FolderImages(Images):
         self.name = name or str(root)
         self.skipped: list[str] = []
         self._strict = strict
+        self._reader = read
 
         found, sizes, gray = [], set(), True
         files = self._find() if files is None else files
@@ -109,8 +113,7 @@ class FolderImages(Images):
         kept = torch.empty((len(found) if self.in_memory else 0, *self.shape), dtype=torch.uint8)
         self.files: list[str] = [] if self.in_memory else found
         if self.in_memory:
-            read = partial(read_image, shape=self.shape)
-            for file, pixels in self._each(found, read, "decoding", progress):
+            for file, pixels in self._each(found, self._decode, "decoding", progress):
                 kept[len(self.files)] = pixels
                 self.files.append(file)
             self._require(self.files)
@@ -133,9 +136,12 @@ class FolderImages(Images):
     def _read(self, file: str) -> Tensor:
         path = self.root / file
         try:
-            return read_image(path, self.shape)
+            return self._decode(path)
         except UnreadableError as error:
             return self._instead(path, error)
+
+    def _decode(self, path: Path) -> Tensor:
+        return self._reader(path, self.shape)
 
     def _instead(self, path: Path, error: UnreadableError) -> Tensor:
         """A gray image in place of damaged pixels, unless the file changed since it was found."""
@@ -223,10 +229,7 @@ class FolderImages(Images):
 
 
 def _refusal(path: Path, why: str) -> str:
-    return (
-        f"{str(path)!r} cannot be read ({why}): mend or remove it, or do without strict to skip "
-        "such files"
-    )
+    return f"{str(path)!r} cannot be read ({why}): mend or remove it"
 
 
 def _is_visible(name: str) -> bool:

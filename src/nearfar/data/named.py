@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +60,14 @@ def _read_mnist(name: str, kind: str, split: str, root: Path) -> Parts:
     # Takes half a second to import, and only these sets need it.
     from torchvision import datasets
 
+    raw = root / TORCHVISION[kind] / "raw"
+    absent = [folder for folder in (raw, *raw.parents) if not folder.exists()]
     try:
         found = getattr(datasets, TORCHVISION[kind])(root, train=split == "train", download=True)
     except Exception as error:  # no network, a full disk, a damaged file, …
+        for folder in absent:
+            with suppress(OSError):
+                folder.rmdir()  # unless something was downloaded
         raise NearfarError(
             f"{name!r} is neither in the folder {str(root)!r} nor can be downloaded to it "
             f"({reason(error)}): name the folder of {TORCHVISION[kind]}/raw by --data-root or "

@@ -62,8 +62,9 @@ def evaluate(
 ) -> Evaluation:
     """Compare representations of the same images by what simple classifiers make of them.
 
-    The test images are read only to score what was fitted on training images; every
-    hyperparameter is fixed beforehand (`nearfar.evaluation.scores`).
+    The test images are read only to score what was fitted on training images. C of the linear SVM
+    is chosen on a part of these; every other hyperparameter is fixed beforehand
+    (`nearfar.evaluation.scores`).
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ class ShapeViews:
     """Views for drawn shapes such as digits, letters and symbols on a plain ground.
 
     Each is turned, scaled, sheared and shifted, and then bent smoothly [1]_. What lies outside of
-    the image is black.
+    the image is ground: of the median color of the border.
 
     Parameters
     ----------
@@ -81,7 +81,9 @@ class ShapeViews:
         places = _places(images, columns, (sine * across, cosine * down, below))
         coarse = images.new_empty(len(images), 2, BEND_GRID, BEND_GRID).normal_(std=self.bend)
         smooth = interpolate(coarse, images.shape[-2:], mode="bicubic", align_corners=True)
-        return grid_sample(images, places + smooth.permute(0, 2, 3, 1), align_corners=False)
+        places = places + smooth.permute(0, 2, 3, 1)
+        ground = _border(images).median(2).values[..., None, None]
+        return grid_sample(images - ground, places, align_corners=False) + ground
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,12 @@ def make_views(name: ViewsName, channels: int) -> Views:
 def _between(low: float, high: float, images: Tensor) -> Tensor:
     """A number for each image, float[b]."""
     return images.new_empty(len(images)).uniform_(low, high)
+
+
+def _border(images: Tensor) -> Tensor:
+    """The outermost pixels of each image, float[b, c, p]."""
+    sides = images[..., [0, -1], :], images[..., [0, -1]]
+    return torch.cat([side.flatten(2) for side in sides], dim=2)
 
 
 def _places(images: Tensor, horizontal: Row, vertical: Row) -> Tensor:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 
 from nearfar.data import Images, to_unit
 from nearfar.models import Autoencoder, Output, apply, projection_head
@@ -17,8 +16,8 @@ from nearfar.progress import Track, silent
 from nearfar.relational.contrast import contrastive_loss
 from nearfar.training.config import TrainConfig
 from nearfar.training.loop import strip
-from nearfar.training.objective import Step, make_corruption
-from nearfar.training.processes import all_sum, share, workers
+from nearfar.training.objective import Step, make_corruption, pixel_errors
+from nearfar.training.processes import all_rows, all_sum, share, workers
 
 
 class CodeRelation:
@@ -101,15 +100,19 @@ class CodeRelation:
         seconds, others = self._seconds(rows, images)
         first, second = self.views(images), self.views(others)
         with self.fabric.autocast():
-            seen = [self.corruption(view).images for view in (first, second)]
+            seen = [self.corruption(view) for view in (first, second)]
         output: Output
-        output, projections = model(*seen)
-        far = None if self.bank is None else self.finder.are_far(torch.cat([rows, seconds]))
-        own, near = projections.chunk(2)
+        output, projections = model(*(corrupted.images for corrupted in seen))
+        far = None if self.bank is None else self.finder.are_far(self._of_all(rows, seconds))
+        own, near = self._of_all(*projections.float().chunk(2)).chunk(2)
         relation = contrastive_loss(own, near, far, self.config.temperature)
-        pixel = mse_loss(output.reconstruction.float(), first)
-        loss = relation + self.config.pixel_weight * pixel
+        weighted, pixel = pixel_errors(output.reconstruction, first, seen[0])
+        loss = relation + self.config.pixel_weight * weighted
         return Step(loss, output.codes, {"relation": relation.detach(), "pixel": pixel.detach()})
+
+    def _of_all(self, firsts: Tensor, seconds: Tensor) -> Tensor:
+        """The rows of the first views in all processes, and then those of the second ones."""
+        return torch.cat([all_rows(self.fabric, values) for values in (firsts, seconds)])
 
     def _seconds(self, rows: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         """The image itself or one of its neighbors, for each: rows, int64[b], and images."""

@@ -175,7 +175,7 @@ class TrainConfig:
             raise NearfarError(f"neighbor_share={self.neighbor_share}: expected a share, 0…1")
         if not 0 <= self.weight_decay < float("inf"):
             raise NearfarError(f"weight_decay={self.weight_decay}: expected 0 or more")
-        self._check_relation()
+        self._check_foreign()
         self._check_backbone()
         if self.pretrain_epochs + self.epochs == 0:
             raise NearfarError("pretrain_epochs=0 and epochs=0: nothing to train")
@@ -191,15 +191,16 @@ class TrainConfig:
         if self.end_weights is not None and self.weight_schedule == "constant":
             raise NearfarError("end_weights are given: expected weight_schedule linear or cosine")
 
-    def _check_relation(self) -> None:
-        """Refuse choices that only the other relation knows."""
-        for relation, names in _ONLY_FOR.items():
+    def _check_foreign(self) -> None:
+        """Refuse choices that only another relation or pretext knows."""
+        for choice, right, names in _ONLY_FOR:
             for name in names:
                 value = getattr(self, name)
-                if relation != self.relation and value != getattr(type(self), name):
+                chosen = getattr(self, choice)
+                if chosen != right and value != getattr(type(self), name):
                     raise NearfarError(
-                        f"{name}={value} with relation={self.relation!r}: expected "
-                        f"relation={relation!r}, or no {name}"
+                        f"{name}={value} with {choice}={chosen!r}: expected {choice}={right!r}, "
+                        f"or no {name}"
                     )
 
     def _check_backbone(self) -> None:
@@ -235,14 +236,15 @@ class TrainConfig:
             raise NearfarError(f"not the choices of a training ({error})") from error
 
 
-#: Choices that only one of the relations knows.
-_ONLY_FOR = {
-    "reconstructions": (
-        *("weights", "end_weights", "weight_schedule", "reduction", "similarity"),
-        *("finder", "search", "bank", "reference", "reference_weights"),
-    ),
-    "codes": ("views", "temperature", "neighbor_share"),
-}
+#: Choices that only one of the relations, or of the pretexts, knows.
+_ONLY_FOR: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("relation", "reconstructions", ("weights", "end_weights", "weight_schedule", "reduction")),
+    ("relation", "reconstructions", ("similarity", "finder", "search", "bank")),
+    ("relation", "reconstructions", ("reference", "reference_weights")),
+    ("relation", "codes", ("views", "temperature", "neighbor_share")),
+    ("pretext", "denoising", ("noise", "noise_level")),
+    ("pretext", "context", ("holes",)),
+)
 
 _LEAST = {
     "neighbors": 1,

@@ -137,9 +137,11 @@ class Phase:
         for group in self.adam.param_groups:
             group["lr"] = self.lr * rate_at(self.lr_schedule, epoch / self.epochs)
         self.optimizer.zero_grad()
-        parts = list(zip(rows.chunk(self.accumulate), images.chunk(self.accumulate), strict=True))
-        for i, (some, pixels) in enumerate(parts, start=1):
-            with self.fabric.no_backward_sync(self.wrapped, enabled=i < len(parts)):
+        # As many in every process: objectives may wait for each other.
+        parts = min(self.accumulate, size // self.fabric.world_size)
+        split = zip(rows.tensor_split(parts), images.tensor_split(parts), strict=True)
+        for i, (some, pixels) in enumerate(split, start=1):
+            with self.fabric.no_backward_sync(self.wrapped, enabled=i < parts):
                 result = self.objective(self.wrapped, some, pixels, epoch)
                 # Gradients are averaged over processes, and summed over parts: the weight makes
                 # that the mean over all images.

@@ -26,17 +26,10 @@ def disk_needs(
         The frozen encoder, if it is not the network's own.
     """
     n, size = len(images), bank_size(config, images, network, reference)
-    weights = _bytes(network)
-    # The network, the plain autoencoder, two moments of Adam for each weight, and the reference; a
-    # checkpoint takes the place of another one only when it is complete.
-    checkpoint = 4 * weights + _bytes(reference or network.encoder)
-    if _relates_codes(config) and config.refresh:
-        checkpoint += 4 * n * size
-    elif _searches_by_epoch(config):
-        checkpoint += 2 * 8 * n * config.neighbors + (config.bank == "memory") * 4 * n * size
     needs = {
-        "model": 2 * weights,
-        "checkpoints": 2 * checkpoint,
+        "model": 2 * _bytes(network),
+        # One takes the place of another only when it is complete.
+        "checkpoints": 2 * checkpoint_bytes(config, images, network, reference),
         "codes": 4 * n * code_size(network.encoder, images),
     }
     if not _relates_codes(config) and config.epochs and config.bank == "disk":
@@ -44,6 +37,28 @@ def disk_needs(
         if _searches_by_epoch(config):
             needs["codes of reconstructions"] = 2 * needs["bank"]
     return needs
+
+
+def checkpoint_bytes(
+    config: TrainConfig, images: Images, network: Autoencoder, reference: nn.Module | None = None
+) -> int:
+    """Return what a checkpoint takes, on the disk and, before it is written, in main memory.
+
+    These are the network, the plain autoencoder, two moments of Adam for each weight, the
+    reference, and what was found of the neighbors.
+
+    Parameters
+    ----------
+    config, images, network, reference
+        As for `disk_needs`.
+    """
+    n, size = len(images), bank_size(config, images, network, reference)
+    weights = 4 * _bytes(network) + _bytes(reference or network.encoder)
+    if _relates_codes(config) and config.refresh:
+        return weights + 4 * n * size
+    if _searches_by_epoch(config):
+        return weights + 2 * 8 * n * config.neighbors + (config.bank == "memory") * 4 * n * size
+    return weights
 
 
 def memory_needs(

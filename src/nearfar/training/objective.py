@@ -12,6 +12,7 @@ from nearfar.models import Autoencoder, Output
 from nearfar.pretext import (
     AdversarialNoise,
     CentralHole,
+    Corrupted,
     Corruption,
     GaussianNoise,
     Identity,
@@ -106,10 +107,7 @@ class Reconstruction:
         """See `Objective`."""
         corrupted = self.corruption(images)
         output: Output = model(corrupted.images)
-        reconstruction = output.reconstruction.float()
-        pixel = loss = mse_loss(reconstruction, images)
-        if corrupted.weights is not None:
-            loss = (corrupted.weights * (reconstruction - images).square()).mean()
+        loss, pixel = pixel_errors(output.reconstruction, images, corrupted)
         return Step(loss, output.codes, {"pixel": pixel.detach()})
 
     def state(self) -> Mapping[str, Tensor]:
@@ -120,17 +118,23 @@ class Reconstruction:
         """Nothing to load."""
 
 
+def pixel_errors(
+    reconstruction: Tensor, images: Tensor, corrupted: Corrupted
+) -> tuple[Tensor, Tensor]:
+    """Return the squared pixel error as the corruption weights it, to minimize, and as it is."""
+    reconstruction = reconstruction.float()
+    plain = mse_loss(reconstruction, images)
+    if corrupted.weights is None:
+        return plain, plain
+    return (corrupted.weights * (reconstruction - images).square()).mean(), plain
+
+
 def make_corruption(config: TrainConfig, network: Autoencoder) -> Corruption:
     """Return what a configuration asks to be done to images before `network` sees them."""
-    if config.pretext == "denoising":
-        return make_noise(config, network)
     if config.pretext == "context":
         return CentralHole() if config.holes == "center" else RandomHoles()
-    return Identity()
-
-
-def make_noise(config: TrainConfig, network: Autoencoder) -> Corruption:
-    """Return the noise of a configuration, whatever its pretext."""
+    if config.pretext != "denoising":
+        return Identity()
     if config.noise == "adversarial":
         return AdversarialNoise(config.noise_level, network)
     if config.noise == "masking":

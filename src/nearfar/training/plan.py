@@ -13,16 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nearfar import artifacts
 from nearfar.data import Images, Subset
 from nearfar.models import apply, resolve_device
 from nearfar.neighbors.clustered import SAMPLE_NUMBERS, SAMPLE_PER_CLUSTER
 from nearfar.neighbors.kmeans import ITERATIONS
 from nearfar.progress import Track, silent
 from nearfar.training.config import TrainConfig
-from nearfar.training.needs import bank_size, disk_needs, memory_needs
+from nearfar.training.needs import bank_size, checkpoint_bytes, disk_needs, memory_needs
 from nearfar.training.reference import make_reference
 from nearfar.training.relation import make_finder
-from nearfar.training.train import train
+from nearfar.training.train import check_continuation, train
 
 #: Steps that are timed; as many are made before, which are slower.
 STEPS = 4
@@ -58,6 +59,8 @@ def plan(
     config: TrainConfig,
     folder: Path,
     *,
+    resume: bool = False,
+    overwrite: bool = False,
     reference: nn.Module | None = None,
     track: Track = silent,
 ) -> Plan:
@@ -68,8 +71,8 @@ def plan(
 
     Parameters
     ----------
-    images, config, reference
-        As for `nearfar.training.train.train`.
+    images, config, resume, overwrite, reference
+        As for `nearfar.training.train.train`; the plan of a run to resume is that of the whole.
     folder : Path
         The run folder; nothing is written to it.
 
@@ -78,10 +81,15 @@ def plan(
     NearfarError
         As `train`.
     """
+    if resume:
+        check_continuation(folder, images, config)
+    else:
+        artifacts.check_folder(folder, overwrite=overwrite)
     n = len(images)
     make_finder(config).check(n)
     reference = make_reference(config, reference, images)
-    some = np.linspace(0, n - 1, min(n, STEPS * config.batch_size)).astype(np.int64)
+    tried_on = min(n, max(STEPS * config.batch_size, config.neighbors + 1))
+    some = np.linspace(0, n - 1, tried_on).astype(np.int64)
     sample = Subset(images, some)
     tried = train(
         sample,
@@ -116,9 +124,12 @@ def plan(
         cost = fits * _fit_cost(config, n, size) + searches * _search_cost(config, n, size)
         seconds["clusters and neighbors"] = cost * _seconds_each(device)
     seconds["codes"] = encoding
+    memory = _peak_memory(device) + memory_needs(config, images, network, reference)
+    if device.type != "cuda":
+        memory += checkpoint_bytes(config, images, network, reference)
     return Plan(
         seconds,
-        _peak_memory(device) + memory_needs(config, images, network, reference),
+        memory,
         disk,
         shutil.disk_usage(next(p for p in folder.absolute().parents if p.exists())).free,
     )

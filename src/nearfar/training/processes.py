@@ -44,6 +44,16 @@ def all_sum(fabric: Fabric, values: Tensor) -> Tensor:
     return total.to(values.device)
 
 
+def all_rows(fabric: Fabric, values: Tensor) -> Tensor:
+    """Lay the rows of all processes end to end; the gradient of each comes back to its process."""
+    if fabric.world_size == 1:
+        return values
+    counts = cast(Tensor, fabric.all_gather(torch.tensor(len(values)))).tolist()
+    missing = values.new_zeros(max(counts) - len(values), *values.shape[1:])
+    parts = cast(Tensor, fabric.all_gather(torch.cat([values, missing]), sync_grads=True))
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
 def workers(fabric: Fabric) -> Workers:
     """Return how finders divide their work."""
     return Workers(partial(share, fabric), partial(all_sum, fabric))

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 
 from nearfar.data import Images, to_unit
 from nearfar.models import Autoencoder, Output, apply
@@ -26,7 +25,7 @@ from nearfar.neighbors.similarity import ZERO_NORM, fit_similarity
 from nearfar.progress import Track, silent
 from nearfar.relational.objective import relational_loss, relational_terms
 from nearfar.training.config import TrainConfig
-from nearfar.training.objective import Step, make_corruption
+from nearfar.training.objective import Step, make_corruption, pixel_errors
 from nearfar.training.processes import all_sum, share, workers
 
 #: Numbers in the queries that are searched for at a time: many rows make a search efficient.
@@ -167,10 +166,10 @@ class Relation:
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
         """See `Objective`."""
         with self.fabric.autocast():
-            seen = self.corruption(images).images
-        output: Output = model(seen)
+            corrupted = self.corruption(images)
+        output: Output = model(corrupted.images)
         codes = self._encode(output.reconstruction)
-        pixel = mse_loss(output.reconstruction.float(), images)
+        weighted, pixel = pixel_errors(output.reconstruction, images, corrupted)
         rows = rows.to(self.bank.device)
         found = self._neighbors(rows, codes.detach(), int(epoch))
         terms = relational_terms(
@@ -183,7 +182,7 @@ class Relation:
         )
         loss = relational_loss(terms, self.schedule.at(epoch / self.config.epochs))
         if self.config.pixel_weight:
-            loss = loss + self.config.pixel_weight * pixel
+            loss = loss + self.config.pixel_weight * weighted
         recorded = terms._asdict() if self.searching else {"own": terms.own}
         zero = (codes.detach().norm(dim=1) < ZERO_NORM).float().mean()
         recorded |= {"pixel": pixel, "zero_codes": zero}

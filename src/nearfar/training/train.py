@@ -161,7 +161,7 @@ def train(
     checkpoint = Checkpoint()
     log: list[dict[str, Any]] = []
     if resume and folder is not None:
-        _check_continuation(folder, description)
+        check_continuation(folder, images, config)
         checkpoint = Checkpoint.read(folder)
         artifacts.load_weights(network, checkpoint.tensors, "model.", folder)
         log = [line for line in artifacts.read_log(folder) if checkpoint.is_after(line)]
@@ -234,17 +234,24 @@ def _to_disk(encoded: Encoded, folder: Path, shape: tuple[int, int], fabric: Fab
     return path
 
 
-def _check_continuation(folder: Path, now: RunConfig) -> None:
-    """Stop if a run was begun with other choices or other images."""
+def check_continuation(folder: Path, images: Images, config: TrainConfig) -> None:
+    """Check that training can go on with what is in a run folder.
+
+    Raises
+    ------
+    NearfarError
+        If it is finished, or was begun with other choices or other images.
+    """
     before = artifacts.read_config(folder)
     if artifacts.is_finished(folder):
         raise NearfarError(f"run {str(folder)!r} is finished: there is nothing to resume")
     with artifacts.reading(folder, artifacts.CONFIG):
         choices = asdict(TrainConfig.from_dict(before.train))
+    now = asdict(config)
     compared = (
-        *((name, value, now.train[name]) for name, value in choices.items()),
-        ("images", before.data.images, now.data.images),
-        ("shape", before.data.shape, now.data.shape),
+        *((name, value, now[name]) for name, value in choices.items()),
+        ("images", before.data.images, len(images)),
+        ("shape", before.data.shape, images.shape),
     )
     for name, value, given in compared:
         if name not in CHANGEABLE and given != value:

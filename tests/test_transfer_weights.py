@@ -34,9 +34,9 @@ def images(count: int, size: int = 64) -> torch.Tensor:
 def test_the_last_of_the_feature_maps_is_the_feature_map(name):
     backbone = build(Architecture((3, 64, 64), 16, backbone=name), 0).eval()
     maps = backbone.feature_maps(images(2))
-    sides = [each.shape[-1] for each in maps]
+    sides = [each.shape[-1] for each in maps.values()]
     assert sides == {"alexnet": [15, 7, 3], "resnet18": [32, 16, 8, 4, 2], "vit-small": [4]}[name]
-    assert torch.equal(maps[-1], backbone.feature_map(images(2)))
+    assert torch.equal(maps[backbone.cells], backbone.feature_map(images(2)))
 
 
 def test_the_head_over_whole_images_is_the_head_where_they_have_its_size():

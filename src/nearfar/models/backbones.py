@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 
 from nearfar.errors import NearfarError
 from nearfar.models.autoencoder import Autoencoder
+from nearfar.models.cells import Cells
 from nearfar.models.layers import (
     Shape,
     begin_active,
@@ -50,14 +51,17 @@ class Backbone(nn.Module):
         From a feature map to codes, float[b, d].
     channels : int
         k, the channels of the feature map.
-    stride : int
-        How many pixels of the image one step in the feature map is.
+
+    Attributes
+    ----------
+    cells : Cells
+        Where in the image the cells of the feature map look.
     """
 
-    def __init__(self, features: nn.Module, head: nn.Module, channels: int, stride: int) -> None:
+    def __init__(self, features: nn.Module, head: nn.Module, channels: int) -> None:
         super().__init__()
-        self.features, self.head = features, head
-        self.channels, self.stride = channels, stride
+        self.features, self.head, self.channels = features, head, channels
+        self.cells = Cells().behind(features)
         for name, values in (("mean", MEAN), ("deviation", DEVIATION)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
@@ -69,14 +73,17 @@ class Backbone(nn.Module):
         features: Tensor = self.features(self._normalized(images))
         return features
 
-    def feature_maps(self, images: Tensor) -> list[Tensor]:
-        """From images to the last feature map of each size, float[b, k', h', w'], finest first."""
+    def feature_maps(self, images: Tensor) -> dict[Cells, Tensor]:
+        """From images to the last feature map of each stride, float[b, k', h', w'], finest first.
+
+        They are given by where their cells look.
+        """
         layers = self.features if isinstance(self.features, nn.Sequential) else [self.features]
-        found, values = dict[torch.Size, Tensor](), self._normalized(images)
+        found, cells, values = dict[Cells, Tensor](), Cells(), self._normalized(images)
         for layer in layers:
-            values = layer(values)
-            found[values.shape[2:]] = values
-        return list(found.values())
+            cells, values = cells.behind(layer), layer(values)
+            found[cells] = values
+        return found
 
     def _normalized(self, images: Tensor) -> Tensor:
         return (images - self.get_buffer("mean")) / self.get_buffer("deviation")
@@ -198,7 +205,7 @@ def _alexnet(shape: Shape, code_size: int, widths: Sequence[int]) -> Backbone:
         fc7=nn.Linear(widths[0], code_size),
         relu7=nn.ReLU(),
     )
-    encoder = Backbone(layers[:12], nn.Sequential(head), channels=256, stride=16)
+    encoder = Backbone(layers[:12], nn.Sequential(head), channels=256)
     initialize(encoder)
     begin_active(encoder)
     return encoder
@@ -239,7 +246,7 @@ def _resnet(name: BackboneName, code_size: int) -> Backbone:
     layers = OrderedDict(get_model(name).named_children())
     channels = layers.pop("fc").in_features
     del layers["avgpool"]
-    return Backbone(nn.Sequential(layers), _mean(channels, code_size), channels, stride=32)
+    return Backbone(nn.Sequential(layers), _mean(channels, code_size), channels)
 
 
 def _vit_small(shape: Shape, code_size: int) -> Backbone:
@@ -249,7 +256,7 @@ def _vit_small(shape: Shape, code_size: int) -> Backbone:
     .. [2] H. Touvron et al., "Training data-efficient image transformers", ICML 2021.
     """
     features = PatchTransformer(max(shape[1:]))
-    return Backbone(features, _mean(384, code_size), channels=384, stride=16)
+    return Backbone(features, _mean(384, code_size), channels=384)
 
 
 def _mean(channels: int, code_size: int) -> nn.Sequential:

@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from nearfar.errors import NearfarError
 from nearfar.models.backbones import Backbone
+from nearfar.models.cells import Cells
 from nearfar.progress import Track, silent
 from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.heads import code_size, convolutional_head
@@ -73,7 +74,8 @@ def open_masked(devkit: Devkit, split: str, size: int, track: Track = silent) ->
 class FCN(nn.Module):
     """FCN-32s, -16s or -8s: scores from the codes, to which those of finer maps are added.
 
-    Scores are enlarged bilinearly. The paper learns how to, and begins there.
+    Scores are interpolated between where the cells look. The paper learns to enlarge them, and
+    begins bilinearly.
 
     Parameters
     ----------
@@ -97,10 +99,11 @@ class FCN(nn.Module):
         self.backbone.head = nn.Sequential()
         self.drop = nn.Dropout(DROPOUT)
         self.score = nn.Conv2d(code_size(backbone), classes, 1)
+        self.cells = backbone.cells.behind(self.head)
         side = 8 * 32
         with torch.no_grad():
-            maps = self._maps(torch.zeros(1, 3, side, side))
-        channels = [each.shape[1] for each in maps[:-1]][::-1][: SKIPS[stride]]
+            finer, _ = self.eval()._maps(torch.zeros(1, 3, side, side))
+        channels = [values.shape[1] for _, values in finer][: SKIPS[stride]]
         if len(channels) < SKIPS[stride]:
             raise NearfarError(
                 f"FCN-{stride}s needs {SKIPS[stride]} finer feature maps, of which this backbone "
@@ -113,17 +116,19 @@ class FCN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """From images, float[b, 3, h, w] in 0…1, to scores, float[b, classes, h, w]."""
-        *finer, deepest = self._maps(images)
-        scores: Tensor = self.score(self.drop(deepest))
-        for skip, each in zip(self.skips, reversed(finer), strict=False):
-            scores = _enlarged(scores, each.shape[2:]) + skip(each)
-        return _enlarged(scores, images.shape[2:])
+        finer, codes = self._maps(images)
+        cells, scores = self.cells, self.score(self.drop(codes))
+        for skip, (finer_cells, values) in zip(self.skips, finer, strict=False):
+            scores = cells.sample(scores, finer_cells, values.shape[2:]) + skip(values)
+            cells = finer_cells
+        return cells.sample(scores, Cells(), images.shape[2:])
 
-    def _maps(self, images: Tensor) -> list[Tensor]:
-        """Feature maps, the finest first, and at last the codes."""
+    def _maps(self, images: Tensor) -> tuple[list[tuple[Cells, Tensor]], Tensor]:
+        """Feature maps finer than the codes, the coarsest first, and the codes."""
         maps = self.backbone.feature_maps(images)
-        codes: Tensor = self.head(maps[-1])
-        return [*(each for each in maps if each.shape[2:] != codes.shape[2:]), codes]
+        codes: Tensor = self.head(maps[self.backbone.cells])
+        maps.pop(self.cells, None)  # a head may be on the same cells
+        return list(maps.items())[::-1], codes
 
 
 def train_segmenter(
@@ -166,7 +171,8 @@ def segment(
         truth = read_mask(masked.devkit, name)
         image, _ = read_scaled(masked.devkit, name, masked.size)
         scores = network(stack([image], GROUND).to(device))
-        scores = _enlarged(scores[..., : image.shape[1], : image.shape[2]], truth.shape)
+        scores = scores[..., : image.shape[1], : image.shape[2]]
+        scores = interpolate(scores, truth.shape, mode="bilinear", align_corners=False)
         yield truth, scores.argmax(1)[0].byte().cpu().numpy()
 
 
@@ -178,10 +184,6 @@ def overlap(
     for truth, predicted in segment(network, masked, device=device, track=track):
         counts.add(truth, predicted)
     return counts
-
-
-def _enlarged(scores: Tensor, size: Sequence[int]) -> Tensor:
-    return interpolate(scores, tuple(size), mode="bilinear", align_corners=False)
 
 
 def _scaled(mask: npt.NDArray[np.uint8], size: Sequence[int]) -> Tensor:

@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import roi_align
 
 from nearfar.models.backbones import Backbone
+from nearfar.models.cells import Cells
 from nearfar.progress import Track, silent
 from nearfar.transfer.annotations import Objects, read_objects
 from nearfar.transfer.devkit import Devkit
@@ -81,6 +83,32 @@ def open_scenes(
     return Scenes(devkit, names, objects, propose(devkit, names, proposals, track), size)
 
 
+class Regions(nn.Module):
+    """Cuts regions out of feature maps, as a part of torchvision's `RoIHeads`.
+
+    Parameters
+    ----------
+    cells : Cells
+        Where the cells of the maps look.
+    """
+
+    def __init__(self, cells: Cells) -> None:
+        super().__init__()
+        self.cells = cells
+
+    def forward(
+        self, maps: dict[str, Tensor], boxes: list[Tensor], sizes: list[tuple[int, int]]
+    ) -> Tensor:
+        """From a map, float[b, k, h, w], and boxes in each image to float[m, k, 6, 6]."""
+        (values,) = maps.values()
+        stride, (down, right) = self.cells
+        # RoIAlign takes the cells for tiles, and sees zeros one cell beyond the last of them.
+        shift = torch.tensor([right, down, right, down], device=values.device) - stride / 2
+        moved = [each - shift for each in boxes]
+        values = pad(values, (0, 1, 0, 1), mode="replicate")
+        return roi_align(values, moved, GRID, 1 / stride, sampling_ratio=2, aligned=True)
+
+
 class FastRCNN(nn.Module):
     """A backbone's features, its head on regions of them, and a layer for classes and boxes.
 
@@ -96,7 +124,7 @@ class FastRCNN(nn.Module):
         super().__init__()
         self.backbone = copy.deepcopy(backbone)
         self.regions = RoIHeads(
-            MultiScaleRoIAlign(["map"], GRID, sampling_ratio=2),
+            Regions(backbone.cells),
             region_head(backbone),
             FastRCNNPredictor(code_size(backbone), classes + 1),
             *(OVERLAP, OVERLAP, REGIONS, OBJECTS, SHIFTS),

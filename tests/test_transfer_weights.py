@@ -81,7 +81,7 @@ def test_heads_of_backbones_without_fully_connected_layers():
 def test_torchvisions_weights_give_torchvisions_codes(name, tmp_path):
     network = torchvision.models.get_model(name).eval()
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
-    backbone = open_backbone(str(tmp_path / "weights.safetensors")).eval()
+    backbone = open_backbone(str(tmp_path / "weights.safetensors"))
     network.get_submodule("classifier" if name == "alexnet" else "")
     if name == "alexnet":
         network.classifier[6] = nn.Identity()
@@ -93,6 +93,15 @@ def test_torchvisions_weights_give_torchvisions_codes(name, tmp_path):
         assert torch.allclose(backbone(images(2, 224)), expected, atol=1e-4)
 
 
+def test_weights_of_a_vision_transformer(tmp_path):
+    network = torchvision.models.VisionTransformer(224, 16, 12, 6, 384, 1536)
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    backbone = open_backbone(str(tmp_path / "weights.safetensors"))
+    assert (backbone.name, code_size(backbone), backbone.training) == ("vit-small", 384, False)
+    positions = backbone.features.transformer.encoder.pos_embedding
+    assert torch.equal(positions, network.encoder.pos_embedding)
+
+
 def test_weights_that_cannot_be_used(tmp_path):
     def refused(weights) -> str:
         with pytest.raises(NearfarError) as caught:
@@ -101,14 +110,17 @@ def test_weights_that_cannot_be_used(tmp_path):
         return str(caught.value)
 
     assert "no run folder, file or name" in refused("AlexNet_Weights.NONE")
-    assert "no run folder, file or name" in refused("somewhere")
+    for name in ("somewhere", "alexnet.safetensors", "resnet.pth"):
+        assert "no run folder, file or name" in refused(name)
     torch.save({}, tmp_path / "weights.pth")
     assert "safetensors.torch.save_file" in refused(tmp_path / "weights.pth")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     assert "no weights of torchvision" in refused(tmp_path / "other.safetensors")
     state = torchvision.models.resnet34().state_dict()
     save_file(state, tmp_path / "resnet34.safetensors")
-    assert "other weights than those" in refused(tmp_path / "resnet34.safetensors")
+    line = refused(tmp_path / "resnet34.safetensors")
+    assert "other weights than torchvision's of resnet18" in line
+    assert len(line) < 500
     assert "does not exist" in refused(tmp_path / "none" / "..") or "not a run" in refused(tmp_path)
 
 
@@ -124,7 +136,7 @@ def test_a_run_gives_its_trained_encoder_and_its_architecture(tmp_path):
         device="cpu",
     )
     trained = train(images_from_array(pixels), config, folder=tmp_path / "run")
-    backbone = open_backbone(str(tmp_path / "run")).eval()
+    backbone = open_backbone(str(tmp_path / "run"))
     expected = trained.autoencoder.encoder.eval()
     assert torch.allclose(backbone(images(2)), expected(images(2)))
     assert describe("kmeans", tmp_path / "run") == SMALL

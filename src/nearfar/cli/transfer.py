@@ -34,8 +34,8 @@ Weights = Annotated[
     str,
     Parameter(
         help="A run trained with --backbone; a .safetensors file of torchvision's AlexNet, "
-        "ResNet-18 or ResNet-50; the name of such weights, as AlexNet_Weights.IMAGENET1K_V1; "
-        "random; or kmeans."
+        "ResNet-18, ResNet-50 or ViT-S/16; the name of such weights, as "
+        "AlexNet_Weights.IMAGENET1K_V1; random; or kmeans."
     ),
 ]
 VOC_HELP = "A VOC devkit: the folder with JPEGImages in it, as VOCdevkit/VOC2007."

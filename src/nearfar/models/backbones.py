@@ -45,6 +45,8 @@ class Backbone(nn.Module):
 
     Parameters
     ----------
+    name : {"alexnet", "resnet18", "resnet50", "vit-small"}
+        Which one it is.
     features : nn.Module
         From normalized images, float[b, 3, h, w], to a feature map, float[b, k, h', w'].
     head : nn.Module
@@ -58,12 +60,14 @@ class Backbone(nn.Module):
         Where in the image the cells of the feature map look.
     """
 
-    def __init__(self, features: nn.Module, head: nn.Module, channels: int) -> None:
+    def __init__(
+        self, name: BackboneName, features: nn.Module, head: nn.Module, channels: int
+    ) -> None:
         super().__init__()
-        self.features, self.head, self.channels = features, head, channels
+        self.name, self.features, self.head, self.channels = name, features, head, channels
         self.cells = Cells().behind(features)
-        for name, values in (("mean", MEAN), ("deviation", DEVIATION)):
-            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+        for buffer, values in (("mean", MEAN), ("deviation", DEVIATION)):
+            self.register_buffer(buffer, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     def feature_map(self, images: Tensor) -> Tensor:
         """From images, float[b, 1 or 3, h, w] in 0…1, to float[b, k, h', w'].
@@ -205,7 +209,7 @@ def _alexnet(shape: Shape, code_size: int, widths: Sequence[int]) -> Backbone:
         fc7=nn.Linear(widths[0], code_size),
         relu7=nn.ReLU(),
     )
-    encoder = Backbone(layers[:12], nn.Sequential(head), channels=256)
+    encoder = Backbone("alexnet", layers[:12], nn.Sequential(head), channels=256)
     initialize(encoder)
     begin_active(encoder)
     return encoder
@@ -246,7 +250,7 @@ def _resnet(name: BackboneName, code_size: int) -> Backbone:
     layers = OrderedDict(get_model(name).named_children())
     channels = layers.pop("fc").in_features
     del layers["avgpool"]
-    return Backbone(nn.Sequential(layers), _mean(channels, code_size), channels)
+    return Backbone(name, nn.Sequential(layers), _mean(channels, code_size), channels)
 
 
 def _vit_small(shape: Shape, code_size: int) -> Backbone:
@@ -256,7 +260,7 @@ def _vit_small(shape: Shape, code_size: int) -> Backbone:
     .. [2] H. Touvron et al., "Training data-efficient image transformers", ICML 2021.
     """
     features = PatchTransformer(max(shape[1:]))
-    return Backbone(features, _mean(384, code_size), channels=384)
+    return Backbone("vit-small", features, _mean(384, code_size), channels=384)
 
 
 def _mean(channels: int, code_size: int) -> nn.Sequential:

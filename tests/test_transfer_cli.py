@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
+from torchvision.models import VisionTransformer
 
 from nearfar.errors import NearfarError
 from nearfar.report.figures.scenes import Drawn, detections, masks
 from nearfar.reproduce.scenes import write_classes, write_scenes
 from nearfar.reproduce.table2 import table2
+from nearfar.transfer.devkit import Devkit
 from program import run
 
 FAST = ("--steps", "2", "--batch-size", "2", "--device", "cpu")
@@ -62,7 +66,11 @@ def test_classify_a_devkit(trained, scenes, tmp_path):
     )
     written = check(tmp_path / "o", "classify", {"linear", "fc", "all"})
     assert set(written["scores"]["all"]) == {"mAP, 11 points", "mAP, all points"}
-    assert written["settings"]["schedule"]["steps"] == 2
+    settings = written["settings"]
+    assert settings["schedule"]["steps"] == 2
+    assert settings["splits"] == ["train", "test"]
+    assert settings["protocols"] == ["linear", "fc", "all"]
+    assert settings["labels_per_class"] is settings["test"] is settings["like"] is None
 
 
 def test_classify_a_folder_of_folders(trained, tmp_path, capsys):
@@ -70,7 +78,8 @@ def test_classify_a_folder_of_folders(trained, tmp_path, capsys):
     options = ("--like", trained, "--protocols", "all", "--labels-per-class", 2, *FAST)
     call = ("transfer", "classify", "random", shapes, "--out", tmp_path / "o", *options)
     assert run(*call) == 0
-    check(tmp_path / "o", "classify", {"all"})
+    settings = check(tmp_path / "o", "classify", {"all"})["settings"]
+    assert (settings["like"], settings["labels_per_class"]) == (str(trained), 2)
     assert "6 images" in capsys.readouterr().out
     assert "exists already" in refused(capsys, *call)
     assert run(*call, "--overwrite") == 0
@@ -127,12 +136,49 @@ def test_what_cannot_be_used_is_told_in_one_line(trained, scenes, tmp_path, caps
     splits = ("--splits", "train", "val")
     line = refused(capsys, "transfer", "classify", "nothing", scenes, *splits, *out)
     assert "'nothing'" in line
+    call = ("transfer", "classify", trained, scenes, *splits)
+    assert "not for a devkit" in refused(capsys, *call, "--labels-per-class", 5, *out)
+    assert "not for a devkit" in refused(capsys, *call, "--test", scenes, *out)
+    assert "no protocols" in refused(capsys, *call, *out, "--protocols")
+    call = ("transfer", "classify", trained, scenes / "JPEGImages")
+    assert "is none" in refused(capsys, *call, *splits, *out)
+    assert "random or kmeans" in refused(capsys, *call, "--like", trained, *out)
     call = ("transfer", "classify", trained, scenes, *splits, "--size", 16)
     assert "too small" in refused(capsys, *call, *out)
     assert "no labels" in refused(
         capsys, "transfer", "classify", trained, scenes / "JPEGImages", *out
     )
     assert not (tmp_path / "o").exists()
+
+
+def test_weights_are_opened_before_anything_else(trained, scenes, tmp_path, capsys):
+    broken = write_scenes(tmp_path / "scenes", 4)
+    for folder in ("Annotations", "SegmentationClass"):
+        shutil.rmtree(broken / folder)
+    splits = ("--splits", "train", "test", "--out", tmp_path / "o")
+    for task in ("detect", "segment"):
+        assert "'nothing'" in refused(capsys, "transfer", task, "nothing", broken, *splits)
+    assert not (tmp_path / "o").exists()
+    save_file(
+        VisionTransformer(224, 16, 12, 6, 384, 1536).state_dict(), tmp_path / "vit.safetensors"
+    )
+    call = ("transfer", "segment", tmp_path / "vit.safetensors", broken, "--fcn", 8, *splits)
+    assert "FCN-8s needs 2 finer" in refused(capsys, *call)
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / "model.safetensors").rename(tmp_path / "run" / "checkpoint.safetensors")
+    line = refused(capsys, "transfer", "detect", tmp_path / "run", broken, *splits)
+    assert "continue it with --resume" in line
+
+
+def test_a_search_that_was_interrupted_goes_on(trained, scenes, tmp_path):
+    pytest.importorskip("cv2")
+    kept = tmp_path / "o" / "proposals"
+    kept.mkdir(parents=True)
+    for name in Devkit.open(scenes).split("Main", "train"):
+        np.save(kept / f"{name}.npy", np.array([[1, 2, 31, 42]], np.float32))
+    call = ("transfer", "detect", trained, scenes, "--splits", "train", "test", "--size", 96)
+    assert run(*call, "--out", tmp_path / "o", *FAST) == 0
+    assert len(list(kept.iterdir())) == 9
 
 
 # --- real sets -----------------------------------------------------------------------------------

@@ -220,6 +220,18 @@ def test_images_that_are_too_small_are_told(shapes):
             classify(build(BACKBONE, 0), train, test, protocol, Schedule(steps=1), device=CPU)
 
 
+def test_batch_normalization_does_not_learn_from_one_small_image(shapes):
+    train, test = open_single(str(shapes), size=32)
+    backbone = build(Architecture((3, 32, 32), 512, backbone="resnet18"), 0)
+    alone = Schedule(steps=1, batch_size=1)
+    with pytest.raises(NearfarError, match="one image of 32x32 pixels alone"):
+        classify(backbone, train, test, "all", alone, device=CPU)
+    classify(backbone, train, test, "fc", alone, device=CPU)
+    train, test = open_single(str(shapes), size=16)
+    with pytest.raises(NearfarError, match="expected 32 or more"):
+        classify(backbone, train, test, "fc", alone, device=CPU)
+
+
 # --- detection -----------------------------------------------------------------------------------
 
 

@@ -9,14 +9,14 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from nearfar.data import images_from_array
+from nearfar.data import ArrayImages, images_from_array
 from nearfar.errors import NearfarError
 from nearfar.models import Architecture
 from nearfar.models.backbones import DEVIATION, MEAN
 from nearfar.training.config import TrainConfig
 from nearfar.training.train import train
 from nearfar.transfer.heads import code_size, convolutional_head, region_head
-from nearfar.transfer.initialization import SHIFT, initialize_by_kmeans
+from nearfar.transfer.initialization import SHIFT, draw_sample, initialize_by_kmeans
 from nearfar.transfer.weights import build, describe, open_backbone
 
 SMALL = Architecture((3, 64, 64), 16, (24,), backbone="alexnet")
@@ -25,6 +25,10 @@ LARGE = Architecture((3, 224, 224), 16, (24,), backbone="alexnet")
 
 def images(count: int, size: int = 64) -> torch.Tensor:
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def as_images(pixels: torch.Tensor) -> ArrayImages:
+    return ArrayImages(pixels.numpy())
 
 
 # --- heads ---------------------------------------------------------------------------------------
@@ -157,7 +161,11 @@ def test_a_run_without_a_backbone_is_refused(tmp_path):
 def test_kmeans_makes_every_unit_of_every_layer_vary_alike():
     backbone = build(SMALL, 0)
     sample = images(40)
-    initialize_by_kmeans(backbone, sample, seed=0)
+    together = []
+    hook = backbone.register_forward_pre_hook(lambda _, given: together.append(len(given[0])))
+    initialize_by_kmeans(backbone, as_images(sample), seed=0)
+    hook.remove()
+    assert max(together) < 40
     seen = {}
     for name, layer in backbone.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -180,7 +188,7 @@ def test_kmeans_finds_the_two_patches_that_there_are():
     checks = (torch.arange(64)[:, None] + torch.arange(64)) % 2
     both = torch.stack([stripes, checks.float()]).repeat(30, 1, 1)[:, None].expand(-1, 3, -1, -1)
     backbone = build(SMALL, 0)
-    initialize_by_kmeans(backbone, both, seed=0)
+    initialize_by_kmeans(backbone, as_images(both.clone()), seed=0)
     with torch.no_grad():
         first = backbone.features[0](backbone._normalized(both))
     inside = first[:, :, 4:-4, 4:-4].mean((2, 3))
@@ -191,22 +199,27 @@ def test_kmeans_finds_the_two_patches_that_there_are():
 def test_kmeans_is_the_same_for_the_same_seed():
     first, again, other = (build(SMALL, 0) for _ in range(3))
     for backbone, seed in ((first, 1), (again, 1), (other, 2)):
-        initialize_by_kmeans(backbone, images(20), seed=seed)
+        initialize_by_kmeans(backbone, as_images(images(20)), seed=seed)
     assert torch.equal(first.head.fc6.weight, again.head.fc6.weight)
     assert not torch.equal(first.head.fc6.weight, other.head.fc6.weight)
+
+
+def test_kmeans_learns_from_some_of_all_images():
+    drawn = draw_sample(2000, seed=0)
+    assert len(set(drawn)) == 500
+    assert max(drawn) > 1500
+    assert drawn == draw_sample(2000, seed=0) != draw_sample(2000, seed=1)
+    assert sorted(draw_sample(7, seed=0)) == list(range(7))
 
 
 def test_a_transformer_does_not_begin_from_kmeans():
     backbone = build(Architecture((3, 32, 32), 384, backbone="vit-small"), 0)
     with pytest.raises(NearfarError, match="transformer"):
-        initialize_by_kmeans(backbone, images(4), seed=0)
+        initialize_by_kmeans(backbone, as_images(images(4)), seed=0)
 
 
 def test_a_network_to_be_like_must_be_there(tmp_path):
     with pytest.raises(NearfarError, match="'.*nowhere' does not exist"):
         open_backbone("random", like=tmp_path / "nowhere")
-
-
-def test_kmeans_needs_images():
-    with pytest.raises(NearfarError, match="need images"):
-        open_backbone("kmeans")
+    with pytest.raises(NearfarError, match="expected random or kmeans"):
+        open_backbone("AlexNet_Weights.DEFAULT", like=tmp_path)

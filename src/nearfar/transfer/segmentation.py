@@ -27,7 +27,7 @@ from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.heads import code_size, convolutional_head
 from nearfar.transfer.masks import IGNORED, read_mask
 from nearfar.transfer.metrics import Overlap
-from nearfar.transfer.scenes import GROUND, read_scaled, stack
+from nearfar.transfer.scenes import GROUND, SMALLEST, read_scaled, stack
 from nearfar.transfer.schedule import Schedule, fit
 
 Stride = Literal[32, 16, 8]
@@ -100,15 +100,7 @@ class FCN(nn.Module):
         self.drop = nn.Dropout(DROPOUT)
         self.score = nn.Conv2d(code_size(backbone), classes, 1)
         self.cells = backbone.cells.behind(self.head)
-        side = 8 * 32
-        with torch.no_grad():
-            finer, _ = self.eval()._maps(torch.zeros(1, 3, side, side))
-        channels = [values.shape[1] for _, values in finer][: SKIPS[stride]]
-        if len(channels) < SKIPS[stride]:
-            raise NearfarError(
-                f"FCN-{stride}s needs {SKIPS[stride]} finer feature maps, of which this backbone "
-                f"has {len(channels)}: take another stride or backbone"
-            )
+        channels = finer_channels(backbone, stride)
         self.skips = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in channels)
         for layer in (self.score, *self.skips):
             nn.init.zeros_(layer.weight)
@@ -127,8 +119,31 @@ class FCN(nn.Module):
         """Feature maps finer than the codes, the coarsest first, and the codes."""
         maps = self.backbone.feature_maps(images)
         codes: Tensor = self.head(maps[self.backbone.cells])
-        maps.pop(self.cells, None)  # a head may be on the same cells
-        return list(maps.items())[::-1], codes
+        return _finer(maps, self.cells), codes
+
+
+@torch.no_grad()
+def finer_channels(backbone: Backbone, stride: Stride) -> list[int]:
+    """Return the channels of the finer maps that an FCN adds, the coarsest first.
+
+    Raises
+    ------
+    NearfarError
+        If the backbone has no such maps.
+    """
+    maps = copy.deepcopy(backbone).eval().feature_maps(torch.zeros(1, 3, SMALLEST, SMALLEST))
+    finer = _finer(maps, backbone.cells.behind(convolutional_head(backbone)))
+    if len(finer) < SKIPS[stride]:
+        raise NearfarError(
+            f"FCN-{stride}s needs {SKIPS[stride]} finer feature maps, of which this backbone "
+            f"has {len(finer)}: take another stride or backbone"
+        )
+    return [values.shape[1] for _, values in finer[: SKIPS[stride]]]
+
+
+def _finer(maps: dict[Cells, Tensor], codes: Cells) -> list[tuple[Cells, Tensor]]:
+    """Maps of smaller strides than the codes have, the coarsest first."""
+    return [each for each in reversed(maps.items()) if each[0].stride < codes.stride]
 
 
 def train_segmenter(

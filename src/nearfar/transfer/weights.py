@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from nearfar.artifacts import read_config, read_network
 from nearfar.errors import NearfarError
 from nearfar.models import Architecture
 from nearfar.models.backbones import Backbone
 from nearfar.models.published import open_published
-from nearfar.transfer.initialization import initialize_by_kmeans
+from nearfar.transfer.initialization import check_convolutional
 
 INITIALIZATIONS = ("random", "kmeans")
 #: AlexNet as torchvision has it, for images of 224 pixels.
 ALEXNET = Architecture((3, 224, 224), 4096, backbone="alexnet")
-
-Sample = Callable[[], Tensor]
 
 
 def describe(weights: str, like: Path | None = None) -> Architecture:
@@ -28,8 +24,13 @@ def describe(weights: str, like: Path | None = None) -> Architecture:
     Raises
     ------
     NearfarError
-        If a run has no backbone, or is not there.
+        If a run has no backbone, or is not there, or the weights are of a network themselves.
     """
+    if like is not None and weights not in INITIALIZATIONS:
+        raise NearfarError(
+            f"like={str(like)!r} with the weights {weights!r}, which are of a network themselves: "
+            "expected random or kmeans"
+        )
     if like is not None and not like.is_dir():
         raise NearfarError(f"run {str(like)!r} does not exist: expected a folder from train")
     run = Path(weights) if weights not in INITIALIZATIONS else like
@@ -43,38 +44,31 @@ def describe(weights: str, like: Path | None = None) -> Architecture:
     return architecture
 
 
-def open_backbone(
-    weights: str, *, like: Path | None = None, sample: Sample | None = None, seed: int = 0
-) -> Backbone:
+def open_backbone(weights: str, *, like: Path | None = None, seed: int = 0) -> Backbone:
     """Return a backbone filled with weights, in evaluation mode.
 
     Parameters
     ----------
     weights : str
         A run folder; what `nearfar.models.published.open_published` takes; "random"; or "kmeans",
-        see `nearfar.transfer.initialization`.
+        for random weights that `nearfar.transfer.initialization` can take the place of.
     like : Path, optional
         A run whose network the last two take; torchvision's AlexNet if not given.
-    sample : callable, optional
-        Gives images, float[b, 3, h, w], for "kmeans".
     seed : int
-        For "random" and "kmeans".
+        Of the random weights.
 
     Raises
     ------
     NearfarError
-        If there are no such weights, or they are not of a backbone.
+        If there are no such weights, they are not of a backbone, or k-means is not for it.
     """
+    architecture, path = describe(weights, like), Path(weights)
     if weights in INITIALIZATIONS:
-        if weights == "kmeans" and sample is None:
-            raise NearfarError("weights 'kmeans' need images to learn from")
-        backbone = build(describe(weights, like), seed)
-        if weights == "kmeans" and sample is not None:
-            initialize_by_kmeans(backbone, sample(), seed)
+        backbone = build(architecture, seed)
+        if weights == "kmeans":
+            check_convolutional(backbone)
         return backbone
-    path = Path(weights)
     if path.is_dir():
-        describe(weights)
         encoder = read_network(path).encoder
         assert isinstance(encoder, Backbone)  # noqa: S101 - what `describe` has checked
         return encoder

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,14 @@ from nearfar.transfer.metrics import detection_ap
 from nearfar.transfer.proposals import propose
 from nearfar.transfer.scenes import read_scaled
 from nearfar.transfer.schedule import Schedule, batches, fit
-from nearfar.transfer.segmentation import FCN, open_masked, overlap, segment, train_segmenter
+from nearfar.transfer.segmentation import (
+    FCN,
+    Masked,
+    open_masked,
+    overlap,
+    segment,
+    train_segmenter,
+)
 from nearfar.transfer.weights import build
 
 CPU = torch.device("cpu")
@@ -284,6 +293,8 @@ def test_scenes_without_objects_or_proposals_and_of_other_sizes(devkit, tmp_path
         [scenes.proposals[0], scenes.proposals[1], empty],
         96,
     )
+    nothing = replace(odd, proposals=[empty, empty, empty])
+    train_detector(build(BACKBONE, 0), nothing, Schedule(steps=3, batch_size=1), device=CPU)
     network = train_detector(build(BACKBONE, 0), odd, Schedule(steps=2, batch_size=3), device=CPU)
     found = detect(network, odd, device=CPU)
     assert len(found[2].boxes) == 0
@@ -435,7 +446,7 @@ def test_masks_in_which_all_is_ignored(tmp_path):
     names = devkit.split("Segmentation", "train")
     for name in names:
         Image.fromarray(np.full((96, 128), IGNORED, np.uint8)).save(devkit.mask(name))
-    masked = open_masked(devkit, "train", 96)
+    masked = Masked(devkit, names, 96)
     schedule = Schedule(steps=2, batch_size=2)
     network = train_segmenter(build(BACKBONE, 0), masked, 32, schedule, device=CPU)
     assert np.isnan(overlap(network, masked, device=CPU).iou()).all()

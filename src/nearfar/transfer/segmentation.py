@@ -27,7 +27,7 @@ from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.heads import code_size, convolutional_head
 from nearfar.transfer.masks import IGNORED, read_mask
 from nearfar.transfer.metrics import Overlap
-from nearfar.transfer.scenes import GROUND, SMALLEST, read_scaled, stack
+from nearfar.transfer.scenes import GROUND, SMALLEST, checked, read_scaled, stack
 from nearfar.transfer.schedule import Schedule, fit
 
 Stride = Literal[32, 16, 8]
@@ -58,16 +58,20 @@ class Masked:
 
 
 def open_masked(devkit: Devkit, split: str, size: int, track: Track = silent) -> Masked:
-    """Read all masks of a split once, so that whatever cannot be used is told before training.
+    """Read all images and masks of a split once: what cannot be used is told before training.
 
     Raises
     ------
     NearfarError
-        If something in the devkit cannot be used.
+        If something in the devkit cannot be used, or all pixels of the split are to be ignored.
     """
     names = devkit.split("Segmentation", split)
-    for name in track(names, "checking", len(names)):
-        read_mask(devkit, name)
+    judged = [(mask != IGNORED).any() for mask in checked(devkit, names, read_mask, track)]
+    if not any(judged):
+        raise NearfarError(
+            f"all pixels of the split {split!r} of {str(devkit.root)!r} are to be ignored: "
+            "expected some of a class"
+        )
     return Masked(devkit, names, size)
 
 

@@ -14,8 +14,10 @@ from torchvision.models import VisionTransformer
 
 from nearfar.errors import NearfarError
 from nearfar.report.figures.scenes import Drawn, detections, masks
+from nearfar.reproduce import table2 as module
 from nearfar.reproduce.scenes import write_classes, write_scenes
 from nearfar.reproduce.table2 import table2
+from nearfar.reproduce.transfers import QUICK
 from nearfar.transfer.devkit import Devkit
 from program import run
 
@@ -49,10 +51,11 @@ def refused(capsys, *arguments) -> str:
 
 
 def check(out: Path, task: str, rows: set[str]) -> dict:
+    """Whether a task was written whole, with a share for every row; return it."""
     written = json.loads((out / f"{task}.json").read_text())
     assert set(written["scores"]) == rows
     for row in written["scores"].values():
-        assert all(value is None or 0 <= value <= 1 for value in row.values())
+        assert all(0 <= value <= 1 for value in row.values())
     assert (out / f"{task}.md").read_text().startswith("|  |")
     with Image.open(out / f"{task}.png") as picture:
         assert picture.width > 500
@@ -236,6 +239,41 @@ def test_the_quick_form_of_table2(tmp_path):
     assert len(written["cells"]) == 9
     assert (tmp_path / "out" / "table2.png").is_file()
     assert table2(tmp_path / "out", seeds=1, rows=rows, quick=True) == text
+
+
+#: Where the owners put their sets, and which of the paper's numbers ours stand beside, in %.
+OWNERS = {
+    "bccd": {"bccd, boxes": None},
+    "camvid": {"camvid, masks": None},
+    "VOCdevkit/VOC2007": {
+        "VOC2007, FC8": 55.9,
+        "VOC2007, FC6-8": 71.2,
+        "VOC2007, all": 74.4,
+        "VOC2007, boxes": 54.7,
+    },
+    "VOCdevkit/VOC2012": {"VOC2012, masks": 51.1},
+}
+
+
+def test_table2_of_sets_where_their_owners_put_them(tmp_path, monkeypatch):
+    pytest.importorskip("cv2")
+    monkeypatch.setattr(module, "FULL", QUICK)
+    monkeypatch.setattr(module, "CHOICES", module.CHOICES | module.QUICK_CHOICES)
+    monkeypatch.setattr(module, "BATCH_SIZE", 8)
+    write_classes(tmp_path / "tiny-imagenet-200" / "train", 3)
+    for place in OWNERS:
+        lists = write_scenes(tmp_path / place, 8) / "ImageSets" / "Main"
+        both = (lists / "train.txt").read_text() + (lists / "val.txt").read_text()
+        (lists / "trainval.txt").write_text(both)
+    text = table2(tmp_path / "out", data_root=tmp_path, epochs=2, seeds=1, rows=["NRE"])
+    titles, line = ([cell.strip() for cell in text.splitlines()[row].split("|")] for row in (0, 2))
+    found = dict(zip(titles, line, strict=True))
+    expected = {title: paper for columns in OWNERS.values() for title, paper in columns.items()}
+    assert found.keys() == {"", *expected}
+    for title, paper in expected.items():
+        _, _, shown = found[title].partition("(")
+        assert shown == ("" if paper is None else f"{paper})")
+    assert len(list((tmp_path / "out" / "proposals" / "voc-boxes").iterdir())) == 8
 
 
 def test_table2_names_what_is_missing(tmp_path):

@@ -174,7 +174,7 @@ def _real(data_root: Path | None, out: Path, track: Track) -> tuple[Images, list
         )
     images = open_images(root / FOLDER, size=FULL.images, channels=3, progress=track)
     images.name = str(FOLDER)
-    tasks = list(find_tasks(root, out / "proposals", track=track))
+    tasks = list(find_tasks(root, out / "proposals", FULL, track))
     if not tasks:
         raise NearfarError(
             f"{str(root)!r} holds none of caltech101, bccd, camvid and VOCdevkit to transfer to"

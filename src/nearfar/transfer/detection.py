@@ -178,11 +178,10 @@ def train_detector(
     track: Track = silent,
 ) -> FastRCNN:
     """Train Fast R-CNN on scenes; difficult objects are left out, and images without any boxes."""
+    boxes_of = zip(scenes.objects, scenes.proposals, strict=True)
     used = [
         row
-        for row, (objects, proposals) in enumerate(
-            zip(scenes.objects, scenes.proposals, strict=True)
-        )
+        for row, (objects, proposals) in enumerate(boxes_of)
         if len(proposals) or not objects.difficult.all()
     ]
     with torch.random.fork_rng():

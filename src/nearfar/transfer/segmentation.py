@@ -112,18 +112,13 @@ class FCN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """From images, float[b, 3, h, w] in 0…1, to scores, float[b, classes, h, w]."""
-        finer, codes = self._maps(images)
-        cells, scores = self.cells, self.score(self.drop(codes))
-        for skip, (finer_cells, values) in zip(self.skips, finer, strict=False):
-            scores = cells.sample(scores, finer_cells, values.shape[2:]) + skip(values)
-            cells = finer_cells
-        return cells.sample(scores, Cells(), images.shape[2:])
-
-    def _maps(self, images: Tensor) -> tuple[list[tuple[Cells, Tensor]], Tensor]:
-        """Feature maps finer than the codes, the coarsest first, and the codes."""
         maps = self.backbone.feature_maps(images)
-        codes: Tensor = self.head(maps[self.backbone.cells])
-        return _finer(maps, self.cells), codes
+        cells, codes = self.cells, self.head(maps[self.backbone.cells])
+        scores: Tensor = self.score(self.drop(codes))
+        for skip, (finer, values) in zip(self.skips, _finer(maps, cells), strict=False):
+            scores = cells.sample(scores, finer, values.shape[2:]) + skip(values)
+            cells = finer
+        return cells.sample(scores, Cells(), images.shape[2:])
 
 
 @torch.no_grad()

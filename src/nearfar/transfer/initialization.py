@@ -96,15 +96,26 @@ def initialize_by_kmeans(backbone: Backbone, images: Images, seed: int) -> None:
     backbone.train(training)
 
 
+class _Reached(Exception):  # noqa: N818 - it is no error
+    """The layer that is looked for, on the way through a network."""
+
+
 def _inputs(backbone: Backbone, layer: nn.Module, images: Images) -> Iterator[Tensor]:
-    """What a layer is given, a batch of images after the other."""
-    seen = list[Tensor]()
+    """What a layer is given, a batch of images after the other; what lies behind it is not run."""
+
+    def stop(_: nn.Module, given: tuple[Tensor]) -> None:
+        raise _Reached(given[0])
+
     for start in range(0, len(images), BATCH):
         rows = range(start, min(start + BATCH, len(images)))
-        hook = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
-        backbone(to_unit(images.__getitems__(rows)))
-        hook.remove()
-        yield seen.pop()
+        hook = layer.register_forward_pre_hook(stop)
+        try:
+            backbone(to_unit(images.__getitems__(rows)))
+        except _Reached as reached:
+            inputs: Tensor = reached.args[0]
+        finally:
+            hook.remove()
+        yield inputs
 
 
 def _patches(

@@ -119,6 +119,14 @@ def test_segment(trained, scenes, tmp_path, fcn):
     check(tmp_path / "o", "segment", {"background", "disc", "square", "triangle", "mean"})
 
 
+def test_kmeans_learns_from_the_images_to_learn_from(trained, scenes, tmp_path):
+    options = ("--like", trained, "--splits", "train", "val", "--size", 64, *FAST)
+    for task in ("classify", "segment"):
+        assert run("transfer", task, "kmeans", scenes, "--out", tmp_path / task, *options) == 0
+        settings = json.loads((tmp_path / task / f"{task}.json").read_text())["settings"]
+        assert (settings["weights"], settings["like"]) == ("kmeans", str(trained))
+
+
 def test_the_same_seed_gives_the_same_scores(trained, scenes, tmp_path):
     for part, seed in (("a", 1), ("b", 1), ("c", 2)):
         call = ("transfer", "segment", trained, scenes, "--size", 96, "--fcn", 8, "--seed", seed)

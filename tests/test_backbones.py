@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from averaging import averaging
 from nearfar.errors import NearfarError
 from nearfar.models import BACKBONES, Architecture, Backbone
 from nearfar.models.backbones import SMALLEST
@@ -46,15 +47,30 @@ def test_images_come_back_at_their_size(name):
 def test_the_feature_map_and_the_head_make_the_code(name):
     encoder = backbone(name, 128).encoder
     assert isinstance(encoder, Backbone)
-    assert (encoder.stride, encoder.channels) == MAPS[name]
+    assert (encoder.cells.stride, encoder.channels) == MAPS[name]
     images = torch.rand(2, 3, 128, 128)
     features = encoder.feature_map(images)
     assert features.shape[1] == encoder.channels
-    assert abs(features.shape[2] - 128 / encoder.stride) < 1.5
+    assert abs(features.shape[2] - 128 / encoder.cells.stride) < 1.5
     assert torch.equal(encoder.head(features), encoder(images))
     other = encoder.feature_map(torch.rand(1, 3, 160, 96))  # as detectors give it
-    assert abs(other.shape[2] - 160 / encoder.stride) < 1.5
-    assert abs(other.shape[3] - 96 / encoder.stride) < 1.5
+    assert abs(other.shape[2] - 160 / encoder.cells.stride) < 1.5
+    assert abs(other.shape[3] - 96 / encoder.cells.stride) < 1.5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["alexnet", "resnet18"])
+def test_cells_look_where_they_say(name):
+    """Averages of an image whose pixels are their own places are the places of the cells."""
+    encoder = averaging(backbone(name, 64).encoder)
+    ramp = (torch.arange(480) + 0.5).expand(1, 3, 480, 480)
+    places = encoder.feature_maps(ramp)
+    shares = encoder.feature_maps(torch.ones_like(ramp))
+    assert list(places)[-1] == encoder.cells
+    for cells, values in places.items():
+        middle = values.shape[-1] // 2
+        place = (values / shares[cells])[0, 0, middle, middle].item()
+        assert place == pytest.approx(cells.offset[1] + cells.stride * middle, abs=1)
 
 
 @torch.no_grad()

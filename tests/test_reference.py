@@ -131,7 +131,7 @@ def test_wrong_weights_are_refused(tmp_path, resnet):
     (tmp_path / "text").write_text("no tensors")
     with pytest.raises(NearfarError, match=r"text' cannot be read: expected a safetensors file"):
         published_encoder("resnet18", tmp_path / "text")
-    with pytest.raises(NearfarError, match="does not hold torchvision's weights of resnet50"):
+    with pytest.raises(NearfarError, match="weights of resnet18: expected those of resnet50"):
         published_encoder("resnet50", resnet[1])
     with pytest.raises(NearfarError, match="publishes no weights of vit-small"):
         published_encoder("vit-small")

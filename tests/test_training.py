@@ -821,3 +821,14 @@ def test_effective_rank_counts_directions():
     assert effective_rank(wide) == pytest.approx(6, abs=0.05)
     assert effective_rank(wide[:, :1] * torch.ones(6)) == pytest.approx(1, abs=1e-3)
     assert effective_rank(torch.ones(10, 6)) == 0
+
+
+@pytest.mark.parametrize(
+    ("n", "parts"), [(8, {"batch_size": 1}), (8, {"accumulate": 4}), (5, {"batch_size": 2})]
+)
+def test_batch_normalization_of_one_small_image_is_refused_before_training(n, parts, tmp_path):
+    pixels = np.zeros((n, 3, 32, 32), np.uint8)
+    config = replace(QUICK, **{"batch_size": 4, "clusters": 1, "backbone": "resnet18"} | parts)
+    with pytest.raises(NearfarError, match="one image of 32x32 pixels alone"):
+        train(ArrayImages(pixels), config, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
+from torchvision.models import VisionTransformer
 
 from nearfar.errors import NearfarError
 from nearfar.report.figures.scenes import Drawn, detections, masks
+from nearfar.reproduce import table2 as module
 from nearfar.reproduce.scenes import write_classes, write_scenes
 from nearfar.reproduce.table2 import table2
+from nearfar.reproduce.transfers import QUICK
+from nearfar.transfer.devkit import Devkit
 from program import run
 
 FAST = ("--steps", "2", "--batch-size", "2", "--device", "cpu")
@@ -45,10 +51,11 @@ def refused(capsys, *arguments) -> str:
 
 
 def check(out: Path, task: str, rows: set[str]) -> dict:
+    """Whether a task was written whole, with a share for every row; return it."""
     written = json.loads((out / f"{task}.json").read_text())
     assert set(written["scores"]) == rows
     for row in written["scores"].values():
-        assert all(value is None or 0 <= value <= 1 for value in row.values())
+        assert all(0 <= value <= 1 for value in row.values())
     assert (out / f"{task}.md").read_text().startswith("|  |")
     with Image.open(out / f"{task}.png") as picture:
         assert picture.width > 500
@@ -62,7 +69,11 @@ def test_classify_a_devkit(trained, scenes, tmp_path):
     )
     written = check(tmp_path / "o", "classify", {"linear", "fc", "all"})
     assert set(written["scores"]["all"]) == {"mAP, 11 points", "mAP, all points"}
-    assert written["settings"]["schedule"]["steps"] == 2
+    settings = written["settings"]
+    assert settings["schedule"]["steps"] == 2
+    assert settings["splits"] == ["train", "test"]
+    assert settings["protocols"] == ["linear", "fc", "all"]
+    assert settings["labels_per_class"] is settings["test"] is settings["like"] is None
 
 
 def test_classify_a_folder_of_folders(trained, tmp_path, capsys):
@@ -70,7 +81,8 @@ def test_classify_a_folder_of_folders(trained, tmp_path, capsys):
     options = ("--like", trained, "--protocols", "all", "--labels-per-class", 2, *FAST)
     call = ("transfer", "classify", "random", shapes, "--out", tmp_path / "o", *options)
     assert run(*call) == 0
-    check(tmp_path / "o", "classify", {"all"})
+    settings = check(tmp_path / "o", "classify", {"all"})["settings"]
+    assert (settings["like"], settings["labels_per_class"]) == (str(trained), 2)
     assert "6 images" in capsys.readouterr().out
     assert "exists already" in refused(capsys, *call)
     assert run(*call, "--overwrite") == 0
@@ -107,6 +119,14 @@ def test_segment(trained, scenes, tmp_path, fcn):
     check(tmp_path / "o", "segment", {"background", "disc", "square", "triangle", "mean"})
 
 
+def test_kmeans_learns_from_the_images_to_learn_from(trained, scenes, tmp_path):
+    options = ("--like", trained, "--splits", "train", "val", "--size", 64, *FAST)
+    for task in ("classify", "segment"):
+        assert run("transfer", task, "kmeans", scenes, "--out", tmp_path / task, *options) == 0
+        settings = json.loads((tmp_path / task / f"{task}.json").read_text())["settings"]
+        assert (settings["weights"], settings["like"]) == ("kmeans", str(trained))
+
+
 def test_the_same_seed_gives_the_same_scores(trained, scenes, tmp_path):
     for part, seed in (("a", 1), ("b", 1), ("c", 2)):
         call = ("transfer", "segment", trained, scenes, "--size", 96, "--fcn", 8, "--seed", seed)
@@ -127,12 +147,49 @@ def test_what_cannot_be_used_is_told_in_one_line(trained, scenes, tmp_path, caps
     splits = ("--splits", "train", "val")
     line = refused(capsys, "transfer", "classify", "nothing", scenes, *splits, *out)
     assert "'nothing'" in line
+    call = ("transfer", "classify", trained, scenes, *splits)
+    assert "not for a devkit" in refused(capsys, *call, "--labels-per-class", 5, *out)
+    assert "not for a devkit" in refused(capsys, *call, "--test", scenes, *out)
+    assert "no protocols" in refused(capsys, *call, *out, "--protocols")
+    call = ("transfer", "classify", trained, scenes / "JPEGImages")
+    assert "is none" in refused(capsys, *call, *splits, *out)
+    assert "random or kmeans" in refused(capsys, *call, "--like", trained, *out)
     call = ("transfer", "classify", trained, scenes, *splits, "--size", 16)
     assert "too small" in refused(capsys, *call, *out)
     assert "no labels" in refused(
         capsys, "transfer", "classify", trained, scenes / "JPEGImages", *out
     )
     assert not (tmp_path / "o").exists()
+
+
+def test_weights_are_opened_before_anything_else(trained, scenes, tmp_path, capsys):
+    broken = write_scenes(tmp_path / "scenes", 4)
+    for folder in ("Annotations", "SegmentationClass"):
+        shutil.rmtree(broken / folder)
+    splits = ("--splits", "train", "test", "--out", tmp_path / "o")
+    for task in ("detect", "segment"):
+        assert "'nothing'" in refused(capsys, "transfer", task, "nothing", broken, *splits)
+    assert not (tmp_path / "o").exists()
+    save_file(
+        VisionTransformer(224, 16, 12, 6, 384, 1536).state_dict(), tmp_path / "vit.safetensors"
+    )
+    call = ("transfer", "segment", tmp_path / "vit.safetensors", broken, "--fcn", 8, *splits)
+    assert "FCN-8s needs 2 finer" in refused(capsys, *call)
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / "model.safetensors").rename(tmp_path / "run" / "checkpoint.safetensors")
+    line = refused(capsys, "transfer", "detect", tmp_path / "run", broken, *splits)
+    assert "continue it with --resume" in line
+
+
+def test_a_search_that_was_interrupted_goes_on(trained, scenes, tmp_path):
+    pytest.importorskip("cv2")
+    kept = tmp_path / "o" / "proposals"
+    kept.mkdir(parents=True)
+    for name in Devkit.open(scenes).split("Main", "train"):
+        np.save(kept / f"{name}.npy", np.array([[1, 2, 31, 42]], np.float32))
+    call = ("transfer", "detect", trained, scenes, "--splits", "train", "test", "--size", 96)
+    assert run(*call, "--out", tmp_path / "o", *FAST) == 0
+    assert len(list(kept.iterdir())) == 9
 
 
 # --- real sets -----------------------------------------------------------------------------------
@@ -190,6 +247,41 @@ def test_the_quick_form_of_table2(tmp_path):
     assert len(written["cells"]) == 9
     assert (tmp_path / "out" / "table2.png").is_file()
     assert table2(tmp_path / "out", seeds=1, rows=rows, quick=True) == text
+
+
+#: Where the owners put their sets, and which of the paper's numbers ours stand beside, in %.
+OWNERS = {
+    "bccd": {"bccd, boxes": None},
+    "camvid": {"camvid, masks": None},
+    "VOCdevkit/VOC2007": {
+        "VOC2007, FC8": 55.9,
+        "VOC2007, FC6-8": 71.2,
+        "VOC2007, all": 74.4,
+        "VOC2007, boxes": 54.7,
+    },
+    "VOCdevkit/VOC2012": {"VOC2012, masks": 51.1},
+}
+
+
+def test_table2_of_sets_where_their_owners_put_them(tmp_path, monkeypatch):
+    pytest.importorskip("cv2")
+    monkeypatch.setattr(module, "FULL", QUICK)
+    monkeypatch.setattr(module, "CHOICES", module.CHOICES | module.QUICK_CHOICES)
+    monkeypatch.setattr(module, "BATCH_SIZE", 8)
+    write_classes(tmp_path / "tiny-imagenet-200" / "train", 3)
+    for place in OWNERS:
+        lists = write_scenes(tmp_path / place, 8) / "ImageSets" / "Main"
+        both = (lists / "train.txt").read_text() + (lists / "val.txt").read_text()
+        (lists / "trainval.txt").write_text(both)
+    text = table2(tmp_path / "out", data_root=tmp_path, epochs=2, seeds=1, rows=["NRE"])
+    titles, line = ([cell.strip() for cell in text.splitlines()[row].split("|")] for row in (0, 2))
+    found = dict(zip(titles, line, strict=True))
+    expected = {title: paper for columns in OWNERS.values() for title, paper in columns.items()}
+    assert found.keys() == {"", *expected}
+    for title, paper in expected.items():
+        _, _, shown = found[title].partition("(")
+        assert shown == ("" if paper is None else f"{paper})")
+    assert len(list((tmp_path / "out" / "proposals" / "voc-boxes").iterdir())) == 8
 
 
 def test_table2_names_what_is_missing(tmp_path):

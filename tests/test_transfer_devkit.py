@@ -12,8 +12,11 @@ from PIL import Image
 from nearfar.errors import NearfarError
 from nearfar.reproduce.scenes import SHAPES, write_scenes
 from nearfar.transfer.annotations import presence, read_objects
+from nearfar.transfer.detection import open_scenes
 from nearfar.transfer.devkit import VOC_CLASSES, Devkit
+from nearfar.transfer.labeled import open_multiple
 from nearfar.transfer.masks import IGNORED, read_mask
+from nearfar.transfer.segmentation import open_masked
 
 
 @pytest.fixture
@@ -158,6 +161,8 @@ def test_splits_that_cannot_be_used(scenes):
     assert "empty" in refused(scenes.split, "Main", "none")
     (lists / "away.txt").write_text("../../etc/passwd\n")
     assert "no name" in refused(scenes.split, "Main", "away")
+    (lists / "twice.txt").write_text("scene_0001\nscene_0000\nscene_0001\n")
+    assert "names 'scene_0001' 2 times" in refused(scenes.split, "Main", "twice")
     (lists / "more.txt").write_text("scene_9999\n")
     assert "scene_9999.jpg' is missing" in refused(scenes.split, "Main", "more")
 
@@ -171,6 +176,28 @@ def test_missing_and_damaged_files(scenes):
     assert "scene_0001.png" in refused(read_mask, scenes, "scene_0001")
     scenes.image("scene_0001").write_bytes(b"")
     assert "scene_0001.jpg" in refused(read_objects, scenes, "scene_0001")
+
+
+def test_images_are_decoded_before_anything_is_trained(scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr("nearfar.data.arrays.IN_MEMORY_BYTES", 0)
+    damaged = scenes.image("scene_0002")  # in val
+    damaged.write_bytes(damaged.read_bytes()[:-500])
+    for opened in (
+        lambda: open_masked(scenes, "val", 64),
+        lambda: open_scenes(scenes, "val", 64, tmp_path / "proposals"),
+        lambda: open_multiple(scenes, "val", 64),
+    ):
+        assert "scene_0002.jpg' cannot be read" in refused(opened)
+
+
+def test_splits_without_anything_to_learn(scenes, tmp_path):
+    for name in scenes.split("Main", "val"):
+        text = scenes.annotation(name).read_text()
+        scenes.annotation(name).write_text(text.replace("<difficult>0", "<difficult>1"))
+        Image.fromarray(np.full((96, 128), IGNORED, np.uint8)).save(scenes.mask(name))
+    assert "to be ignored" in refused(open_masked, scenes, "val", 64)
+    assert "only difficult" in refused(open_scenes, scenes, "val", 64, tmp_path / "proposals")
+    assert "no class is seen" in refused(open_multiple, scenes, "val", 64)
 
 
 BOMB = '<!DOCTYPE b [<!ENTITY a "1234567890"><!ENTITY c "&a;&a;">]><annotation>&c;</annotation>'

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from averaging import averaging
 from nearfar.data import images_from_array, open_images, require_labels
 from nearfar.errors import NearfarError
 from nearfar.models import Architecture
 from nearfar.reproduce.scenes import SHAPES, write_classes, write_scenes
 from nearfar.transfer.annotations import Objects, read_objects
 from nearfar.transfer.classification import classify, judge, random_views
-from nearfar.transfer.detection import FastRCNN, Scenes, _mirrored, detect, train_detector
+from nearfar.transfer.detection import FastRCNN, Regions, Scenes, _mirrored, detect, train_detector
 from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.labeled import Labeled, few, open_multiple, open_single, single
 from nearfar.transfer.masks import IGNORED
@@ -21,7 +24,14 @@ from nearfar.transfer.metrics import detection_ap
 from nearfar.transfer.proposals import propose
 from nearfar.transfer.scenes import read_scaled
 from nearfar.transfer.schedule import Schedule, batches, fit
-from nearfar.transfer.segmentation import FCN, open_masked, overlap, segment, train_segmenter
+from nearfar.transfer.segmentation import (
+    FCN,
+    Masked,
+    open_masked,
+    overlap,
+    segment,
+    train_segmenter,
+)
 from nearfar.transfer.weights import build
 
 CPU = torch.device("cpu")
@@ -219,6 +229,18 @@ def test_images_that_are_too_small_are_told(shapes):
             classify(build(BACKBONE, 0), train, test, protocol, Schedule(steps=1), device=CPU)
 
 
+def test_batch_normalization_does_not_learn_from_one_small_image(shapes):
+    train, test = open_single(str(shapes), size=32)
+    backbone = build(Architecture((3, 32, 32), 512, backbone="resnet18"), 0)
+    alone = Schedule(steps=1, batch_size=1)
+    with pytest.raises(NearfarError, match="one image of 32x32 pixels alone"):
+        classify(backbone, train, test, "all", alone, device=CPU)
+    classify(backbone, train, test, "fc", alone, device=CPU)
+    train, test = open_single(str(shapes), size=16)
+    with pytest.raises(NearfarError, match="expected 32 or more"):
+        classify(backbone, train, test, "fc", alone, device=CPU)
+
+
 # --- detection -----------------------------------------------------------------------------------
 
 
@@ -271,6 +293,8 @@ def test_scenes_without_objects_or_proposals_and_of_other_sizes(devkit, tmp_path
         [scenes.proposals[0], scenes.proposals[1], empty],
         96,
     )
+    nothing = replace(odd, proposals=[empty, empty, empty])
+    train_detector(build(BACKBONE, 0), nothing, Schedule(steps=3, batch_size=1), device=CPU)
     network = train_detector(build(BACKBONE, 0), odd, Schedule(steps=2, batch_size=3), device=CPU)
     found = detect(network, odd, device=CPU)
     assert len(found[2].boxes) == 0
@@ -297,6 +321,21 @@ def test_difficult_objects_are_not_learned(devkit, monkeypatch):
     train_detector(build(BACKBONE, 0), one, Schedule(steps=1, batch_size=1), device=CPU)
     assert seen[0]["labels"].tolist() == (easy.labels + 1).tolist()
     assert len(seen[0]["boxes"]) == len(easy.boxes)
+
+
+@pytest.mark.parametrize("side", [63, 68, 78, 94, 240])
+def test_regions_are_where_their_boxes_are(side):
+    """Of a map whose cells are their own places, the parts of a region are theirs."""
+    count = ((side - 7) // 4 - 1) // 2  # what AlexNet makes of it
+    count = (count - 1) // 2
+    places = (15.5 + 16 * torch.arange(count)).expand(1, 1, count, count)
+    regions = Regions(build(BACKBONE, 0).cells)
+    last = places.max().item()
+    for left, right in ((15.5, last), (0, side)):
+        box = torch.tensor([[left, 10, right, 30]])
+        found = regions({"map": places}, [box], [(side, side)])[0, 0, 0]
+        points = left + (right - left) * (torch.arange(12) + 0.5) / 12
+        assert torch.allclose(found, points.clamp(15.5, last).view(6, 2).mean(1), atol=1e-3)
 
 
 def test_mirrored_boxes_lie_on_the_mirrored_object(devkit):
@@ -355,6 +394,28 @@ def test_fcns_score_every_pixel(name, strides):
             assert network(torch.rand(1, 3, 97, 130)).shape == (1, 5, 97, 130)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "side", "stride"),
+    [("alexnet", 64, 8), ("alexnet", 64, 32), ("alexnet", 95, 32), ("resnet18", 64, 32)],
+)
+def test_pixels_are_scored_by_what_is_there(name, side, stride):
+    """Averages of an image whose pixels are their own places score each pixel with its place."""
+    backbone = build(Architecture((3, side, side), 16, (8,), backbone=name), 0)
+    network = averaging(FCN(backbone, 1, stride)).eval()
+    ramp = (torch.arange(480) + 0.5).expand(1, 3, 480, 480)
+    for image, far in ((ramp, False), (ramp.mT, True)):
+        places = (network(image) / network(torch.ones_like(image)))[0, 0]
+        line = places[:, 240] if far else places[240]
+        assert torch.allclose(line[160:320], torch.arange(160.5, 320), atol=2)
+
+
+def test_training_statistics_stay_as_they_are_until_training():
+    backbone = build(Architecture((3, 64, 64), 512, backbone="resnet18"), 0).train()
+    network = FCN(backbone, 3, 8)
+    assert torch.equal(network.backbone.features.bn1.running_mean, torch.zeros(64))
+
+
 def test_finer_maps_are_those_of_the_stride():
     backbone = build(BACKBONE, 0)
     # Those of conv5 at stride 16, and of conv2 at stride 8.
@@ -385,7 +446,7 @@ def test_masks_in_which_all_is_ignored(tmp_path):
     names = devkit.split("Segmentation", "train")
     for name in names:
         Image.fromarray(np.full((96, 128), IGNORED, np.uint8)).save(devkit.mask(name))
-    masked = open_masked(devkit, "train", 96)
+    masked = Masked(devkit, names, 96)
     schedule = Schedule(steps=2, batch_size=2)
     network = train_segmenter(build(BACKBONE, 0), masked, 32, schedule, device=CPU)
     assert np.isnan(overlap(network, masked, device=CPU).iou()).all()

@@ -9,14 +9,14 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from nearfar.data import images_from_array
+from nearfar.data import ArrayImages, images_from_array
 from nearfar.errors import NearfarError
 from nearfar.models import Architecture
 from nearfar.models.backbones import DEVIATION, MEAN
 from nearfar.training.config import TrainConfig
 from nearfar.training.train import train
 from nearfar.transfer.heads import code_size, convolutional_head, region_head
-from nearfar.transfer.initialization import SHIFT, initialize_by_kmeans
+from nearfar.transfer.initialization import SHIFT, draw_sample, initialize_by_kmeans
 from nearfar.transfer.weights import build, describe, open_backbone
 
 SMALL = Architecture((3, 64, 64), 16, (24,), backbone="alexnet")
@@ -27,6 +27,10 @@ def images(count: int, size: int = 64) -> torch.Tensor:
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
+def as_images(pixels: torch.Tensor) -> ArrayImages:
+    return ArrayImages(pixels.numpy())
+
+
 # --- heads ---------------------------------------------------------------------------------------
 
 
@@ -34,9 +38,9 @@ def images(count: int, size: int = 64) -> torch.Tensor:
 def test_the_last_of_the_feature_maps_is_the_feature_map(name):
     backbone = build(Architecture((3, 64, 64), 16, backbone=name), 0).eval()
     maps = backbone.feature_maps(images(2))
-    sides = [each.shape[-1] for each in maps]
+    sides = [each.shape[-1] for each in maps.values()]
     assert sides == {"alexnet": [15, 7, 3], "resnet18": [32, 16, 8, 4, 2], "vit-small": [4]}[name]
-    assert torch.equal(maps[-1], backbone.feature_map(images(2)))
+    assert torch.equal(maps[backbone.cells], backbone.feature_map(images(2)))
 
 
 def test_the_head_over_whole_images_is_the_head_where_they_have_its_size():
@@ -81,7 +85,7 @@ def test_heads_of_backbones_without_fully_connected_layers():
 def test_torchvisions_weights_give_torchvisions_codes(name, tmp_path):
     network = torchvision.models.get_model(name).eval()
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
-    backbone = open_backbone(str(tmp_path / "weights.safetensors")).eval()
+    backbone = open_backbone(str(tmp_path / "weights.safetensors"))
     network.get_submodule("classifier" if name == "alexnet" else "")
     if name == "alexnet":
         network.classifier[6] = nn.Identity()
@@ -93,6 +97,15 @@ def test_torchvisions_weights_give_torchvisions_codes(name, tmp_path):
         assert torch.allclose(backbone(images(2, 224)), expected, atol=1e-4)
 
 
+def test_weights_of_a_vision_transformer(tmp_path):
+    network = torchvision.models.VisionTransformer(224, 16, 12, 6, 384, 1536)
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    backbone = open_backbone(str(tmp_path / "weights.safetensors"))
+    assert (backbone.name, code_size(backbone), backbone.training) == ("vit-small", 384, False)
+    positions = backbone.features.transformer.encoder.pos_embedding
+    assert torch.equal(positions, network.encoder.pos_embedding)
+
+
 def test_weights_that_cannot_be_used(tmp_path):
     def refused(weights) -> str:
         with pytest.raises(NearfarError) as caught:
@@ -101,14 +114,17 @@ def test_weights_that_cannot_be_used(tmp_path):
         return str(caught.value)
 
     assert "no run folder, file or name" in refused("AlexNet_Weights.NONE")
-    assert "no run folder, file or name" in refused("somewhere")
+    for name in ("somewhere", "alexnet.safetensors", "resnet.pth"):
+        assert "no run folder, file or name" in refused(name)
     torch.save({}, tmp_path / "weights.pth")
     assert "safetensors.torch.save_file" in refused(tmp_path / "weights.pth")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     assert "no weights of torchvision" in refused(tmp_path / "other.safetensors")
     state = torchvision.models.resnet34().state_dict()
     save_file(state, tmp_path / "resnet34.safetensors")
-    assert "other weights than those" in refused(tmp_path / "resnet34.safetensors")
+    line = refused(tmp_path / "resnet34.safetensors")
+    assert "other weights than torchvision's of resnet18" in line
+    assert len(line) < 500
     assert "does not exist" in refused(tmp_path / "none" / "..") or "not a run" in refused(tmp_path)
 
 
@@ -124,7 +140,7 @@ def test_a_run_gives_its_trained_encoder_and_its_architecture(tmp_path):
         device="cpu",
     )
     trained = train(images_from_array(pixels), config, folder=tmp_path / "run")
-    backbone = open_backbone(str(tmp_path / "run")).eval()
+    backbone = open_backbone(str(tmp_path / "run"))
     expected = trained.autoencoder.encoder.eval()
     assert torch.allclose(backbone(images(2)), expected(images(2)))
     assert describe("kmeans", tmp_path / "run") == SMALL
@@ -145,7 +161,11 @@ def test_a_run_without_a_backbone_is_refused(tmp_path):
 def test_kmeans_makes_every_unit_of_every_layer_vary_alike():
     backbone = build(SMALL, 0)
     sample = images(40)
-    initialize_by_kmeans(backbone, sample, seed=0)
+    together = []
+    hook = backbone.register_forward_pre_hook(lambda _, given: together.append(len(given[0])))
+    initialize_by_kmeans(backbone, as_images(sample), seed=0)
+    hook.remove()
+    assert max(together) < 40
     seen = {}
     for name, layer in backbone.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -168,7 +188,7 @@ def test_kmeans_finds_the_two_patches_that_there_are():
     checks = (torch.arange(64)[:, None] + torch.arange(64)) % 2
     both = torch.stack([stripes, checks.float()]).repeat(30, 1, 1)[:, None].expand(-1, 3, -1, -1)
     backbone = build(SMALL, 0)
-    initialize_by_kmeans(backbone, both, seed=0)
+    initialize_by_kmeans(backbone, as_images(both.clone()), seed=0)
     with torch.no_grad():
         first = backbone.features[0](backbone._normalized(both))
     inside = first[:, :, 4:-4, 4:-4].mean((2, 3))
@@ -179,22 +199,27 @@ def test_kmeans_finds_the_two_patches_that_there_are():
 def test_kmeans_is_the_same_for_the_same_seed():
     first, again, other = (build(SMALL, 0) for _ in range(3))
     for backbone, seed in ((first, 1), (again, 1), (other, 2)):
-        initialize_by_kmeans(backbone, images(20), seed=seed)
+        initialize_by_kmeans(backbone, as_images(images(20)), seed=seed)
     assert torch.equal(first.head.fc6.weight, again.head.fc6.weight)
     assert not torch.equal(first.head.fc6.weight, other.head.fc6.weight)
+
+
+def test_kmeans_learns_from_some_of_all_images():
+    drawn = draw_sample(2000, seed=0)
+    assert len(set(drawn)) == 500
+    assert max(drawn) > 1500
+    assert drawn == draw_sample(2000, seed=0) != draw_sample(2000, seed=1)
+    assert sorted(draw_sample(7, seed=0)) == list(range(7))
 
 
 def test_a_transformer_does_not_begin_from_kmeans():
     backbone = build(Architecture((3, 32, 32), 384, backbone="vit-small"), 0)
     with pytest.raises(NearfarError, match="transformer"):
-        initialize_by_kmeans(backbone, images(4), seed=0)
+        initialize_by_kmeans(backbone, as_images(images(4)), seed=0)
 
 
 def test_a_network_to_be_like_must_be_there(tmp_path):
     with pytest.raises(NearfarError, match="'.*nowhere' does not exist"):
         open_backbone("random", like=tmp_path / "nowhere")
-
-
-def test_kmeans_needs_images():
-    with pytest.raises(NearfarError, match="need images"):
-        open_backbone("kmeans")
+    with pytest.raises(NearfarError, match="expected random or kmeans"):
+        open_backbone("AlexNet_Weights.DEFAULT", like=tmp_path)

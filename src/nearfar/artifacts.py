@@ -230,10 +230,7 @@ def read_run(
     NearfarError
         If the run is missing, unfinished, damaged, of a newer format or of another network.
     """
-    config = read_config(folder)
-    if not is_finished(folder):
-        hint = "continue it with --resume" if (folder / CHECKPOINT).is_file() else "train it again"
-        raise NearfarError(f"run {str(folder)!r} has no trained model yet: {hint}")
+    config = _read_finished(folder)
     autoencoder = build(config, encoder, decoder, where=folder)
     pretrained = build(config, encoder, decoder, where=folder)
     tensors, _ = _read_tensors(folder / MODEL)
@@ -256,11 +253,20 @@ def read_network(folder: Path) -> Autoencoder:
     NearfarError
         As `read_run`.
     """
-    config = read_config(folder)
+    config = _read_finished(folder)
     network = build(config, None, None, where=folder)
     tensors, _ = _read_tensors(folder / MODEL)
     load_weights(network, tensors, "autoencoder.", folder)
     return network.eval()
+
+
+def _read_finished(folder: Path) -> RunConfig:
+    """What ``config.json`` says of a run that holds a trained model."""
+    config = read_config(folder)
+    if not is_finished(folder):
+        hint = "continue it with --resume" if (folder / CHECKPOINT).is_file() else "train it again"
+        raise NearfarError(f"run {str(folder)!r} has no trained model yet: {hint}")
+    return config
 
 
 def build(

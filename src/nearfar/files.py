@@ -56,13 +56,20 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def check_output(path: Path, *, overwrite: bool, folder: bool = False) -> None:
+def check_output(
+    path: Path, *, overwrite: bool, folder: bool = False, kept: Collection[str] = ()
+) -> None:
     """Check that a file, or a folder, may be written to `path`.
+
+    Parameters
+    ----------
+    kept : collection of str
+        What the folder may hold from an earlier call.
 
     Raises
     ------
     NearfarError
-        If something is there already, other than leftovers, and `overwrite` is false.
+        If something else is there already, other than leftovers, and `overwrite` is false.
     """
     if path.exists() and path.is_dir() != folder:
         kinds = ("a file", "a folder")
@@ -71,20 +78,27 @@ def check_output(path: Path, *, overwrite: bool, folder: bool = False) -> None:
         )
     occupied = path.exists()
     if path.is_dir():
-        occupied = any(not is_leftover(inside) for inside in path.iterdir())
+        occupied = any(not is_leftover(each) and each.name not in kept for each in path.iterdir())
     if occupied and not overwrite:
         raise NearfarError(f"{str(path)!r} exists already: choose another, or pass --overwrite")
 
 
-def claim_output(path: Path, *, overwrite: bool, folder: bool = False) -> Path:
+def claim_output(
+    path: Path, *, overwrite: bool, folder: bool = False, kept: Collection[str] = ()
+) -> Path:
     """Check that a file, or a folder, may be written to `path`, and make the folder around it.
+
+    Parameters
+    ----------
+    path, overwrite, folder, kept
+        As for `check_output`.
 
     Raises
     ------
     NearfarError
         As `check_output`, or the folder around it cannot be made.
     """
-    check_output(path, overwrite=overwrite, folder=folder)
+    check_output(path, overwrite=overwrite, folder=folder, kept=kept)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,15 +11,16 @@ from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
 from nearfar.cli.options import DATA_HELP, Seed, bars
+from nearfar.errors import NearfarError
 
 if TYPE_CHECKING:
     import torch
     from matplotlib.figure import Figure
-    from torch import Tensor
 
     from nearfar.data import Images
     from nearfar.models import Architecture, Backbone
     from nearfar.progress import Bars
+    from nearfar.transfer.devkit import Devkit
     from nearfar.transfer.schedule import Schedule
 
 transfer = App(
@@ -34,14 +35,14 @@ Weights = Annotated[
     str,
     Parameter(
         help="A run trained with --backbone; a .safetensors file of torchvision's AlexNet, "
-        "ResNet-18 or ResNet-50; the name of such weights, as AlexNet_Weights.IMAGENET1K_V1; "
-        "random; or kmeans."
+        "ResNet-18, ResNet-50 or ViT-S/16; the name of such weights, as "
+        "AlexNet_Weights.IMAGENET1K_V1; random; or kmeans."
     ),
 ]
 VOC_HELP = "A VOC devkit: the folder with JPEGImages in it, as VOCdevkit/VOC2007."
 Voc = Annotated[Path, Parameter(help=VOC_HELP)]
-#: How many images the k-means initialization looks at.
-SAMPLE = 500
+#: Where `detect` keeps its boxes in --out, for another try.
+PROPOSALS = "proposals"
 
 
 @Parameter(name="*", group=Group("Training", sort_key=1))
@@ -60,7 +61,7 @@ class Options:
     weight_decay: float | None = None
     "Of AdamW."
     like: Path | None = None
-    "A run whose network random and kmeans take; torchvision's AlexNet if not given."
+    "A run whose network random and kmeans take, and no others; torchvision's AlexNet if not given."
     seed: Seed = 0
     device: str = "auto"
     overwrite: bool = False
@@ -74,7 +75,7 @@ def classify(
     *,
     out: Path,
     protocols: tuple[Literal["linear", "fc", "all"], ...] = ("linear", "fc", "all"),
-    splits: tuple[str, str] = ("trainval", "test"),
+    splits: tuple[str, str] | None = None,
     test: str | None = None,
     labels_per_class: int | None = None,
     data_root: Path | None = None,
@@ -99,7 +100,7 @@ def classify(
         What is trained: a linear layer on the codes (linear), all fully connected layers (fc), or
         everything (all).
     splits
-        TRAIN TEST, of a devkit.
+        TRAIN TEST, of a devkit; trainval test if not given.
     test
         Other data to test on, if not of a devkit; a fifth of each class if not given.
     labels_per_class
@@ -107,17 +108,26 @@ def classify(
     data_root
         Folder of the named data sets; NEARFAR_DATA, or else ~/.cache/nearfar, if not given.
     """
+    from nearfar.data import Subset
     from nearfar.report.transfer import draw_surest
     from nearfar.transfer import classification as task
     from nearfar.transfer.devkit import IMAGES, Devkit
     from nearfar.transfer.labeled import open_multiple, open_single
 
+    if not protocols:
+        raise NearfarError(f"no protocols: expected one or more of {', '.join(task.PROTOCOLS)}")
     work = _Work.begin(weights, out, options, task.SCHEDULE)
     size, track = options.size or max(work.architecture.shape[1:]), work.track
+    for protocol in protocols:
+        task.check_images(work.backbone, (3, size, size), protocol, work.schedule)
     if (Path(data) / IMAGES).is_dir():
-        devkit = Devkit.open(Path(data))
+        if test is not None or labels_per_class is not None:
+            raise NearfarError(f"--test and --labels-per-class are not for a devkit as {data!r}")
+        devkit, splits = Devkit.open(Path(data)), splits or ("trainval", "test")
         train, tested = (open_multiple(devkit, split, size, track) for split in splits)
     else:
+        if splits is not None:
+            raise NearfarError(f"--splits are those of a devkit, and {data!r} is none")
         train, tested = open_single(
             data,
             test,
@@ -127,18 +137,27 @@ def classify(
             seed=options.seed,
             track=track,
         )
-    backbone = work.backbone(lambda: _sample(train.images))
+    work.initialize(len(train.images), lambda rows: Subset(train.images, rows))
     rows: dict[str, dict[str, float]] = {}
     for protocol in protocols:
         scores = task.classify(
-            backbone, train, tested, protocol, work.schedule, device=work.device, track=track
+            work.backbone, train, tested, protocol, work.schedule, device=work.device, track=track
         )
         rows[protocol] = task.judge(scores, tested)
     notes = [
         f"{len(train.images):,} images of {train.images.name} to learn from, "
         f"{len(tested.images):,} of {tested.images.name} to test on, {size} pixels a side."
     ]
-    work.write("classify", rows, {"data": data, "size": size}, notes, draw_surest(tested, scores))
+    settings = {
+        "data": data,
+        "data_root": None if data_root is None else str(data_root),
+        "size": size,
+        "splits": splits,
+        "test": test,
+        "labels_per_class": labels_per_class,
+        "protocols": protocols,
+    }
+    work.write("classify", rows, settings, notes, draw_surest(tested, scores))
 
 
 @transfer.command
@@ -170,17 +189,15 @@ def detect(
     from nearfar.report.transfer import draw_detections, with_mean
     from nearfar.transfer import detection as task
     from nearfar.transfer.devkit import Devkit
-    from nearfar.transfer.labeled import devkit_images
     from nearfar.transfer.metrics import detection_ap
 
-    work = _Work.begin(weights, out, options, task.SCHEDULE)
+    work = _Work.begin(weights, out, options, task.SCHEDULE, kept=(PROPOSALS,))
     devkit, size = Devkit.open(data), options.size or task.SIZE
-    folder = proposals or out / "proposals"
+    folder = proposals or out / PROPOSALS
     train, test = (task.open_scenes(devkit, split, size, folder, work.track) for split in splits)
-    some = train.names[:SAMPLE]
-    backbone = work.backbone(lambda: _sample(devkit_images(devkit, some, size)))
+    work.initialize_in(devkit, train.names, size)
     network = task.train_detector(
-        backbone, train, work.schedule, device=work.device, track=work.track
+        work.backbone, train, work.schedule, device=work.device, track=work.track
     )
     found = task.detect(network, test, device=work.device, track=work.track)
     columns = {
@@ -193,7 +210,8 @@ def detect(
     ]
     figure = draw_detections(devkit, test.names, test.objects, found)
     rows = with_mean(devkit.classes, columns)
-    work.write("detect", rows, {"data": str(data), "size": size, "splits": splits}, notes, figure)
+    settings = {"data": str(data), "size": size, "splits": splits, "proposals": str(folder)}
+    work.write("detect", rows, settings, notes, figure)
 
 
 @transfer.command
@@ -225,15 +243,14 @@ def segment(
     from nearfar.report.transfer import draw_masks, spread, with_mean
     from nearfar.transfer import segmentation as task
     from nearfar.transfer.devkit import Devkit
-    from nearfar.transfer.labeled import devkit_images
 
     work = _Work.begin(weights, out, options, task.SCHEDULE)
+    task.finer_channels(work.backbone, fcn)
     devkit, size = Devkit.open(data), options.size or task.SIZE
     train, test = (task.open_masked(devkit, split, size, work.track) for split in splits)
-    some = train.names[:SAMPLE]
-    backbone = work.backbone(lambda: _sample(devkit_images(devkit, some, size)))
+    work.initialize_in(devkit, train.names, size)
     network = task.train_segmenter(
-        backbone, train, fcn, work.schedule, device=work.device, track=work.track
+        work.backbone, train, fcn, work.schedule, device=work.device, track=work.track
     )
     counts = task.overlap(network, test, device=work.device, track=work.track)
     shown = replace(test, names=[test.names[row] for row in spread(len(test.names))])
@@ -255,37 +272,48 @@ class _Work:
     out: Path
     options: Options
     architecture: Architecture
+    backbone: Backbone
     schedule: Schedule
     device: torch.device
     track: Bars
 
     @classmethod
-    def begin(cls, weights: str, out: Path, options: Options, usual: Schedule) -> _Work:
-        """Check what can be checked before anything is read."""
+    def begin(
+        cls,
+        weights: str,
+        out: Path,
+        options: Options,
+        usual: Schedule,
+        kept: Collection[str] = (),
+    ) -> _Work:
+        """Open the weights, and check what can be checked before any images are read."""
         from nearfar.files import claim_output
         from nearfar.models import resolve_device
-        from nearfar.transfer.weights import describe
+        from nearfar.transfer.weights import describe, open_backbone
 
-        claim_output(out, overwrite=options.overwrite, folder=True)
+        claim_output(out, overwrite=options.overwrite, folder=True, kept=kept)
         names = ("steps", "batch_size", "lr", "weight_decay")
         given = {name: getattr(options, name) for name in names}
         chosen = {name: value for name, value in given.items() if value is not None}
-        return cls(
-            weights,
-            out,
-            options,
-            describe(weights, options.like),
-            replace(usual, **chosen, seed=options.seed),
-            resolve_device(options.device),
-            bars(),
-        )
+        schedule = replace(usual, **chosen, seed=options.seed)
+        device, architecture = resolve_device(options.device), describe(weights, options.like)
+        backbone = open_backbone(weights, like=options.like, seed=options.seed)
+        return cls(weights, out, options, architecture, backbone, schedule, device, bars())
 
-    def backbone(self, sample: Callable[[], Tensor]) -> Backbone:
-        """Make the backbone; k-means takes the sample."""
-        from nearfar.transfer.weights import open_backbone
+    def initialize(self, count: int, choose: Callable[[list[int]], Images]) -> None:
+        """Let k-means, if that is asked for, learn from some of so many images."""
+        from nearfar.transfer.initialization import draw_sample, initialize_by_kmeans
 
-        return open_backbone(
-            self.weights, like=self.options.like, sample=sample, seed=self.options.seed
+        if self.weights == "kmeans":
+            images = choose(draw_sample(count, self.options.seed))
+            initialize_by_kmeans(self.backbone, images, self.options.seed)
+
+    def initialize_in(self, devkit: Devkit, names: Sequence[str], size: int) -> None:
+        """Let k-means, if that is asked for, learn from some images of a devkit."""
+        from nearfar.transfer.labeled import devkit_images
+
+        self.initialize(
+            len(names), lambda rows: devkit_images(devkit, [names[row] for row in rows], size)
         )
 
     def write(
@@ -299,13 +327,13 @@ class _Work:
         """Write and print the table."""
         from nearfar.report.transfer import write_transfer
 
-        settings = {"weights": self.weights, "schedule": asdict(self.schedule), **settings}
+        like = self.options.like
+        settings = {
+            "weights": self.weights,
+            "like": None if like is None else str(like),
+            "schedule": asdict(self.schedule),
+            "device": str(self.device),
+            **settings,
+        }
         print(write_transfer(self.out, task, rows, settings, notes, figure))
         print(f"this table, its figure and the numbers are in {self.out}")
-
-
-def _sample(images: Images) -> Tensor:
-    """Some images for the k-means initialization, float[b, 3, h, w]."""
-    from nearfar.data import to_unit
-
-    return to_unit(images.__getitems__(range(min(SAMPLE, len(images)))))

@@ -33,6 +33,7 @@ THREADS = min(os.cpu_count() or 1, 8)
 Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class FolderImages(Images):
@@ -191,7 +192,8 @@ class FolderImages(Images):
         progress: Progress | None,
     ) -> Iterator[tuple[str, R]]:
         """What is read from each file, in order; files that cannot be read are left out."""
-        results = zip(files, _in_threads(read, (self.root / file for file in files)), strict=True)
+        paths = (self.root / file for file in files)
+        results = zip(files, in_threads(partial(_attempt, read), paths), strict=True)
         for file, result in progress(results, description, len(files)) if progress else results:
             if isinstance(result, UnreadableError):
                 self._skip(file, str(result))
@@ -247,19 +249,20 @@ def _classes_of(files: Sequence[str]) -> tuple[npt.NDArray[np.int64] | None, lis
     return labels, [printable(folder) for folder in classes]
 
 
-def _in_threads(read: Callable[[Path], R], paths: Iterable[Path]) -> Iterator[R | UnreadableError]:
-    """What is read from each path, or why it cannot be, in order and not far ahead."""
+def _attempt(read: Callable[[Path], R], path: Path) -> R | UnreadableError:
+    """What is read from a path, or why it cannot be."""
+    try:
+        return read(path)
+    except UnreadableError as error:
+        return error
 
-    def attempt(path: Path) -> R | UnreadableError:
-        try:
-            return read(path)
-        except UnreadableError as error:
-            return error
 
+def in_threads(read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yield what is read for each item, in order, by threads that are not far ahead."""
     with ThreadPoolExecutor(THREADS) as pool:
-        ahead: deque[Future[R | UnreadableError]] = deque()
-        for path in paths:
-            ahead.append(pool.submit(attempt, path))
+        ahead: deque[Future[R]] = deque()
+        for item in items:
+            ahead.append(pool.submit(read, item))
             if len(ahead) > 4 * THREADS:
                 yield ahead.popleft().result()
         while ahead:

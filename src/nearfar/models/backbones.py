@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 
 from nearfar.errors import NearfarError
 from nearfar.models.autoencoder import Autoencoder
+from nearfar.models.cells import Cells
 from nearfar.models.layers import (
     Shape,
     begin_active,
@@ -44,22 +45,29 @@ class Backbone(nn.Module):
 
     Parameters
     ----------
+    name : {"alexnet", "resnet18", "resnet50", "vit-small"}
+        Which one it is.
     features : nn.Module
         From normalized images, float[b, 3, h, w], to a feature map, float[b, k, h', w'].
     head : nn.Module
         From a feature map to codes, float[b, d].
     channels : int
         k, the channels of the feature map.
-    stride : int
-        How many pixels of the image one step in the feature map is.
+
+    Attributes
+    ----------
+    cells : Cells
+        Where in the image the cells of the feature map look.
     """
 
-    def __init__(self, features: nn.Module, head: nn.Module, channels: int, stride: int) -> None:
+    def __init__(
+        self, name: BackboneName, features: nn.Module, head: nn.Module, channels: int
+    ) -> None:
         super().__init__()
-        self.features, self.head = features, head
-        self.channels, self.stride = channels, stride
-        for name, values in (("mean", MEAN), ("deviation", DEVIATION)):
-            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+        self.name, self.features, self.head, self.channels = name, features, head, channels
+        self.cells = Cells().behind(features)
+        for buffer, values in (("mean", MEAN), ("deviation", DEVIATION)):
+            self.register_buffer(buffer, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     def feature_map(self, images: Tensor) -> Tensor:
         """From images, float[b, 1 or 3, h, w] in 0…1, to float[b, k, h', w'].
@@ -69,14 +77,17 @@ class Backbone(nn.Module):
         features: Tensor = self.features(self._normalized(images))
         return features
 
-    def feature_maps(self, images: Tensor) -> list[Tensor]:
-        """From images to the last feature map of each size, float[b, k', h', w'], finest first."""
+    def feature_maps(self, images: Tensor) -> dict[Cells, Tensor]:
+        """From images to the last feature map of each stride, float[b, k', h', w'], finest first.
+
+        They are given by where their cells look.
+        """
         layers = self.features if isinstance(self.features, nn.Sequential) else [self.features]
-        found, values = dict[torch.Size, Tensor](), self._normalized(images)
+        found, cells, values = dict[Cells, Tensor](), Cells(), self._normalized(images)
         for layer in layers:
-            values = layer(values)
-            found[values.shape[2:]] = values
-        return list(found.values())
+            cells, values = cells.behind(layer), layer(values)
+            found[cells] = values
+        return found
 
     def _normalized(self, images: Tensor) -> Tensor:
         return (images - self.get_buffer("mean")) / self.get_buffer("deviation")
@@ -198,7 +209,7 @@ def _alexnet(shape: Shape, code_size: int, widths: Sequence[int]) -> Backbone:
         fc7=nn.Linear(widths[0], code_size),
         relu7=nn.ReLU(),
     )
-    encoder = Backbone(layers[:12], nn.Sequential(head), channels=256, stride=16)
+    encoder = Backbone("alexnet", layers[:12], nn.Sequential(head), channels=256)
     initialize(encoder)
     begin_active(encoder)
     return encoder
@@ -239,7 +250,7 @@ def _resnet(name: BackboneName, code_size: int) -> Backbone:
     layers = OrderedDict(get_model(name).named_children())
     channels = layers.pop("fc").in_features
     del layers["avgpool"]
-    return Backbone(nn.Sequential(layers), _mean(channels, code_size), channels, stride=32)
+    return Backbone(name, nn.Sequential(layers), _mean(channels, code_size), channels)
 
 
 def _vit_small(shape: Shape, code_size: int) -> Backbone:
@@ -249,7 +260,7 @@ def _vit_small(shape: Shape, code_size: int) -> Backbone:
     .. [2] H. Touvron et al., "Training data-efficient image transformers", ICML 2021.
     """
     features = PatchTransformer(max(shape[1:]))
-    return Backbone(features, _mean(384, code_size), channels=384, stride=16)
+    return Backbone("vit-small", features, _mean(384, code_size), channels=384)
 
 
 def _mean(channels: int, code_size: int) -> nn.Sequential:

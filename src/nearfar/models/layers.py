@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import nn
+
+from nearfar.errors import NearfarError
 
 Shape = tuple[int, int, int]
 
@@ -78,6 +81,25 @@ def begin_active(encoder: nn.Module) -> None:
 def begin_small(decoder: nn.Module) -> None:
     """Let the last layer begin small, so that no pixel begins saturated."""
     _layers(decoder)[-1].weight *= LAST_SCALE
+
+
+@torch.no_grad()
+def check_alone(network: nn.Module, shape: Shape) -> None:
+    """Refuse a network that cannot learn from one image at a time.
+
+    Raises
+    ------
+    NearfarError
+        If batch normalization has a single value of an image to take the mean of.
+    """
+    trial = copy.deepcopy(network).cpu().train()
+    try:
+        trial(torch.zeros(1, *shape))
+    except ValueError as error:
+        raise NearfarError(
+            f"batch normalization cannot learn from one image of {shape[1]}x{shape[2]} pixels "
+            "alone: expected larger images, a larger batch_size, or fewer parts of it"
+        ) from error
 
 
 def _layers(module: nn.Module) -> list[nn.Conv2d | nn.ConvTranspose2d | nn.Linear]:

@@ -9,16 +9,27 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from nearfar.data.reasons import reason
 from nearfar.errors import NearfarError
 from nearfar.models.backbones import Backbone, BackboneName, build_encoder, default_widths
 
-#: Length of the codes: AlexNet's layer FC7; else the channels of the feature map.
-CODE_SIZES: dict[BackboneName, int] = {
-    "alexnet": 4096,
-    "resnet18": 512,
-    "resnet50": 2048,
-    "vit-small": 384,
+#: torchvision's names of the weights that it publishes.
+PUBLISHED: dict[BackboneName, str] = {
+    "alexnet": "AlexNet_Weights.DEFAULT",
+    "resnet18": "ResNet18_Weights.DEFAULT",
+    "resnet50": "ResNet50_Weights.DEFAULT",
 }
+
+#: Layers by which weights are known; the first that fit count.
+MARKS: dict[BackboneName, set[str]] = {
+    "alexnet": {"classifier.1.weight", "classifier.4.weight", "features.0.weight"},
+    "resnet50": {"layer1.0.conv3.weight"},
+    "resnet18": {"layer1.0.conv2.weight"},
+    "vit-small": {"conv_proj.weight"},
+}
+
+#: Length of the codes, other than AlexNet's: the channels of the feature map.
+CODE_SIZES: dict[BackboneName, int] = {"resnet18": 512, "resnet50": 2048, "vit-small": 384}
 
 #: Where torchvision's layers are in a `Backbone`, by the beginnings of their names.
 PLACES: dict[BackboneName, dict[str, str]] = {
@@ -42,8 +53,8 @@ def published_encoder(name: BackboneName, weights: Path | None = None) -> Backbo
     Parameters
     ----------
     name : {"alexnet", "resnet18", "resnet50", "vit-small"}
-        Its codes are the 4096 numbers of AlexNet's layer FC7; of others, the mean of the feature
-        map: 512, 2048 and 384 numbers.
+        Its codes are the numbers of AlexNet's layer FC7, 4096 as published; of others, the mean of
+        the feature map: 512, 2048 and 384 numbers.
     weights : Path, optional
         A safetensors file with torchvision's names; if not given, torchvision downloads what it
         publishes.
@@ -53,14 +64,56 @@ def published_encoder(name: BackboneName, weights: Path | None = None) -> Backbo
     NearfarError
         If the weights cannot be had, or are of another network.
     """
-    tensors = _download(name) if weights is None else _read(weights)
-    encoder = build_encoder(name, (3, 224, 224), CODE_SIZES[name], default_widths(name))
+    if weights is None and name not in PUBLISHED:
+        raise NearfarError(
+            f"torchvision publishes no weights of {name}: give them as a safetensors file"
+        )
+    source = PUBLISHED[name] if weights is None else str(weights)
+    encoder = _filled(_download(source) if weights is None else _read(weights), source)
+    if encoder.name != name:
+        raise NearfarError(
+            f"{source!r} holds torchvision's weights of {encoder.name}: expected those of {name}"
+        )
+    return encoder
+
+
+def open_published(weights: str) -> Backbone:
+    """Return the backbone that others trained, in evaluation mode, whichever it is.
+
+    Parameters
+    ----------
+    weights : str
+        A safetensors file with torchvision's names, or the name of such weights, as
+        "AlexNet_Weights.IMAGENET1K_V1", which torchvision downloads or finds in its cache.
+
+    Raises
+    ------
+    NearfarError
+        If there are none, they cannot be had, or they are not of a backbone.
+    """
+    path = Path(weights)
+    return _filled(_read(path) if path.exists() else _download(weights), weights)
+
+
+def _filled(tensors: Mapping[str, Tensor], source: str) -> Backbone:
+    """The backbone that the weights of a classifier are of, filled with them."""
+    name = next((name for name, marks in MARKS.items() if marks <= tensors.keys()), None)
+    if name is None:
+        raise NearfarError(
+            f"{source!r} holds no weights of torchvision's AlexNet, ResNet-18 or ResNet-50, or of "
+            "its VisionTransformer in the size of ViT-S/16"
+        )
+    if name == "alexnet":
+        size = len(tensors["classifier.4.weight"])
+        widths: tuple[int, ...] = (len(tensors["classifier.1.weight"]),)
+    else:
+        size, widths = CODE_SIZES[name], default_widths(name)
+    encoder = build_encoder(name, (3, 224, 224), size, widths)
     try:
         encoder.load_state_dict(_placed(name, tensors))
     except RuntimeError as error:
         raise NearfarError(
-            f"{str(weights)!r} does not hold torchvision's weights of {name}: "
-            f"{str(error).splitlines()[-1].strip()}"
+            f"{source!r} holds other weights than torchvision's of {name} ({reason(error)})"
         ) from error
     return encoder.eval()
 
@@ -81,24 +134,27 @@ def _read(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise NearfarError(
-            f"weights {str(path)!r} cannot be read: expected a safetensors file ({error})"
+            f"weights {str(path)!r} cannot be read: expected a safetensors file, as "
+            "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors') makes it "
+            f"({reason(error)})"
         ) from error
 
 
-def _download(name: BackboneName) -> Mapping[str, Tensor]:
-    """What torchvision publishes, checked by its hash."""
-    from torchvision.models import get_model_weights
+def _download(name: str) -> Mapping[str, Tensor]:
+    """What torchvision publishes by a name, checked by its hash."""
+    from torchvision.models import get_weight
 
     try:
-        weights = get_model_weights(name)["DEFAULT"]
-    except (KeyError, ValueError) as error:
+        found = get_weight(name)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise NearfarError(
-            f"torchvision publishes no weights of {name}: give them as a safetensors file"
+            f"weights {name!r} are no run folder, file or name: expected one of these, such as "
+            "AlexNet_Weights.IMAGENET1K_V1, or random or kmeans"
         ) from error
     try:
-        return weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:
+        return dict(found.get_state_dict(progress=False, check_hash=True, weights_only=True))
+    except Exception as error:  # no network, a damaged file, a full disk, …
         raise NearfarError(
-            f"torchvision's weights of {name} cannot be downloaded ({error}): give them as a "
-            "safetensors file"
+            f"weights {name!r} cannot be downloaded ({reason(error)}): give them as a safetensors "
+            "file"
         ) from error

@@ -9,9 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-
-from nearfar.data import Images, open_images, to_unit
+from nearfar.data import Images, Subset, open_images
 from nearfar.data.named import default_data_root
 from nearfar.errors import NearfarError
 from nearfar.evaluation.table import markdown_table
@@ -43,13 +41,11 @@ from nearfar.reproduce.transfers import (
     segmentation,
 )
 from nearfar.training.config import TrainConfig
-from nearfar.transfer.initialization import initialize_by_kmeans
+from nearfar.transfer.initialization import draw_sample, initialize_by_kmeans
 from nearfar.transfer.weights import build
 
 FOLDER = Path("tiny-imagenet-200", "train")
 EPOCHS, QUICK_EPOCHS = 6, 2
-#: How many images the k-means initialization looks at.
-SAMPLE = 500
 #: FC6 and FC7 have a quarter and an eighth of AlexNet's units: there are 10,000 small images.
 CHOICES: dict[str, Any] = {"backbone": "alexnet", "widths": (1024,), "code_size": 512}
 #: AlexNet has no batch normalization, and learns with smaller steps than our own encoders.
@@ -143,7 +139,8 @@ def table2(
             if row not in PRETRAINED:
                 backbone = build(architecture, seed)
                 if row == "kmeans":
-                    initialize_by_kmeans(backbone, _some(images, seed), seed)
+                    sample = Subset(images, draw_sample(len(images), seed))
+                    initialize_by_kmeans(backbone, sample, seed)
                 return backbone
             config = PRETRAINED[row](total, seed=seed, **choices)
             run = reproduction.train(cell_name(row, seed), images, config, [total])
@@ -177,7 +174,7 @@ def _real(data_root: Path | None, out: Path, track: Track) -> tuple[Images, list
         )
     images = open_images(root / FOLDER, size=FULL.images, channels=3, progress=track)
     images.name = str(FOLDER)
-    tasks = list(find_tasks(root, out / "proposals", track=track))
+    tasks = list(find_tasks(root, out / "proposals", FULL, track))
     if not tasks:
         raise NearfarError(
             f"{str(root)!r} holds none of caltech101, bccd, camvid and VOCdevkit to transfer to"
@@ -197,11 +194,6 @@ def _generated(folder: Path, out: Path, track: Track) -> tuple[Images, list[Task
         detection("boxes", devkit, splits, out / "proposals", QUICK, track),
         segmentation("masks", devkit, splits, QUICK, track),
     ]
-
-
-def _some(images: Images, seed: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return to_unit(images.__getitems__(torch.randperm(len(images), generator=generator)[:SAMPLE]))
 
 
 def _write(

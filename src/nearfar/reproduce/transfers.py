@@ -105,9 +105,7 @@ class Task:
     paper: Mapping[str, str]
 
 
-def find_tasks(
-    root: Path, proposals: Path, sizes: Sizes = FULL, track: Track = silent
-) -> Iterator[Task]:
+def find_tasks(root: Path, proposals: Path, sizes: Sizes, track: Track = silent) -> Iterator[Task]:
     """Yield the tasks whose data are in a folder, in their owners' layout.
 
     Parameters

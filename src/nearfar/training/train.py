@@ -19,6 +19,7 @@ from nearfar.data import Images, to_unit
 from nearfar.errors import NearfarError
 from nearfar.files import check_room, reserve
 from nearfar.models import Architecture, Autoencoder, apply
+from nearfar.models.layers import check_alone
 from nearfar.progress import Track, silent
 from nearfar.run_config import RunConfig, RunData
 from nearfar.training.config import TrainConfig
@@ -157,6 +158,8 @@ def train(
         torch.manual_seed(config.seed)
         network = artifacts.build(description, encoder, decoder)
     code_size = _check_network(network, images)
+    if _smallest_part(config, len(images), fabric.world_size) == 1:
+        check_alone(network, images.shape)
     reference = make_reference(config, reference, images)
     checkpoint = Checkpoint()
     log: list[dict[str, Any]] = []
@@ -259,6 +262,14 @@ def check_continuation(folder: Path, images: Images, config: TrainConfig) -> Non
                 f"run {str(folder)!r} was begun with {name}={value}, not {given}: "
                 "resume it with the same choices and images"
             )
+
+
+def _smallest_part(config: TrainConfig, images: int, processes: int) -> int:
+    """How many images a process sees at once where it sees the fewest."""
+    steps = -(-images // config.batch_size)
+    least, most = images // steps // processes, -(-images // steps // processes)
+    sizes = range(least, most + 1)
+    return min(len(part) for n in sizes for part in torch.arange(n).chunk(config.accumulate))
 
 
 def _check_network(network: Autoencoder, images: Images) -> int:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
 from nearfar.data import to_unit
-from nearfar.errors import NearfarError
 from nearfar.models import apply_to_all
-from nearfar.models.backbones import Backbone
+from nearfar.models.backbones import Backbone, check_backbone
+from nearfar.models.layers import Shape, check_alone
 from nearfar.progress import Track, silent
 from nearfar.transfer.heads import code_size
 from nearfar.transfer.labeled import Labeled
@@ -67,9 +67,9 @@ def classify(
     Raises
     ------
     NearfarError
-        If the images are too small for the backbone.
+        See `check_images`.
     """
-    _check_size(backbone, train)
+    check_images(backbone, train.images.shape, protocol, schedule)
     backbone = copy.deepcopy(backbone).to(device).eval()
     if protocol == "linear":
         return _fit_linear(backbone, train, test, device, track)
@@ -88,15 +88,17 @@ def classify(
     return found.numpy()
 
 
-@torch.no_grad()
-def _check_size(backbone: Backbone, train: Labeled) -> None:
-    _, height, width = train.images.shape
-    try:
-        copy.deepcopy(backbone).eval()(torch.zeros(1, 3, height, width))
-    except RuntimeError as error:
-        raise NearfarError(
-            f"images of {width}x{height} pixels are too small for this backbone: give a larger size"
-        ) from error
+def check_images(backbone: Backbone, shape: Shape, protocol: Protocol, schedule: Schedule) -> None:
+    """Refuse images of a shape that a backbone cannot learn from by a schedule.
+
+    Raises
+    ------
+    NearfarError
+        If they are too small, or too small to be seen alone.
+    """
+    check_backbone(backbone.name, shape)
+    if protocol == "all" and schedule.batch_size == 1:
+        check_alone(backbone, shape)
 
 
 def judge(scores: npt.NDArray[np.float32], test: Labeled) -> dict[str, float]:

@@ -15,18 +15,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import roi_align
 
+from nearfar.errors import NearfarError
 from nearfar.models.backbones import Backbone
+from nearfar.models.cells import Cells
 from nearfar.progress import Track, silent
 from nearfar.transfer.annotations import Objects, read_objects
 from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.heads import GRID, code_size, region_head
 from nearfar.transfer.metrics import Detections
 from nearfar.transfer.proposals import Boxes, propose
-from nearfar.transfer.scenes import GROUND, read_scaled, stack
+from nearfar.transfer.scenes import GROUND, checked, read_scaled, stack
 from nearfar.transfer.schedule import Schedule, fit
 
 #: Shorter side of the images, in pixels; Fast R-CNN's.
@@ -69,16 +72,48 @@ class Scenes:
 def open_scenes(
     devkit: Devkit, split: str, size: int, proposals: Path, track: Track = silent
 ) -> Scenes:
-    """Read the objects in all images of a split, and find their proposals or read them too.
+    """Read all images of a split once, with their objects, and find their proposals or read them.
 
     Raises
     ------
     NearfarError
-        If something in the devkit cannot be used, or see `nearfar.transfer.proposals.propose`.
+        If something in the devkit cannot be used, there are only difficult objects or none, or see
+        `nearfar.transfer.proposals.propose`.
     """
     names = devkit.split("Main", split)
-    objects = [read_objects(devkit, name) for name in track(names, "checking", len(names))]
+    objects = list(checked(devkit, names, read_objects, track))
+    if all(each.difficult.all() for each in objects):
+        raise NearfarError(
+            f"the split {split!r} of {str(devkit.root)!r} has no objects, or only difficult ones: "
+            "expected some to find"
+        )
     return Scenes(devkit, names, objects, propose(devkit, names, proposals, track), size)
+
+
+class Regions(nn.Module):
+    """Cuts regions out of feature maps, as a part of torchvision's `RoIHeads`.
+
+    Parameters
+    ----------
+    cells : Cells
+        Where the cells of the maps look.
+    """
+
+    def __init__(self, cells: Cells) -> None:
+        super().__init__()
+        self.cells = cells
+
+    def forward(
+        self, maps: dict[str, Tensor], boxes: list[Tensor], sizes: list[tuple[int, int]]
+    ) -> Tensor:
+        """From a map, float[b, k, h, w], and boxes in each image to float[m, k, 6, 6]."""
+        (values,) = maps.values()
+        stride, (down, right) = self.cells
+        # RoIAlign takes the cells for tiles, and sees zeros one cell beyond the last of them.
+        shift = torch.tensor([right, down, right, down], device=values.device) - stride / 2
+        moved = [each - shift for each in boxes]
+        values = pad(values, (0, 1, 0, 1), mode="replicate")
+        return roi_align(values, moved, GRID, 1 / stride, sampling_ratio=2, aligned=True)
 
 
 class FastRCNN(nn.Module):
@@ -96,7 +131,7 @@ class FastRCNN(nn.Module):
         super().__init__()
         self.backbone = copy.deepcopy(backbone)
         self.regions = RoIHeads(
-            MultiScaleRoIAlign(["map"], GRID, sampling_ratio=2),
+            Regions(backbone.cells),
             region_head(backbone),
             FastRCNNPredictor(code_size(backbone), classes + 1),
             *(OVERLAP, OVERLAP, REGIONS, OBJECTS, SHIFTS),
@@ -142,14 +177,20 @@ def train_detector(
     device: torch.device,
     track: Track = silent,
 ) -> FastRCNN:
-    """Train Fast R-CNN on scenes; difficult objects are left out."""
+    """Train Fast R-CNN on scenes; difficult objects are left out, and images without any boxes."""
+    boxes_of = zip(scenes.objects, scenes.proposals, strict=True)
+    used = [
+        row
+        for row, (objects, proposals) in enumerate(boxes_of)
+        if len(proposals) or not objects.difficult.all()
+    ]
     with torch.random.fork_rng():
         torch.manual_seed(schedule.seed)
         network = FastRCNN(backbone, len(scenes.devkit.classes)).to(device)
 
     def loss(rows: list[int]) -> Tensor:
         images, boxes, truth = [], [], []
-        for row in rows:
+        for row in (used[number] for number in rows):
             image, scale = read_scaled(scenes.devkit, scenes.names[row], scenes.size)
             objects = scenes.objects[row]
             easy = ~objects.difficult
@@ -165,7 +206,7 @@ def train_detector(
         _, losses = network(images, boxes, truth)
         return torch.stack(list(losses.values())).sum()
 
-    fit(network, loss, len(scenes.names), schedule, track)
+    fit(network, loss, len(used), schedule, track)
     return network
 
 

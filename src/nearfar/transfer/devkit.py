@@ -8,6 +8,7 @@ beside them, it lists the classes, one a line; otherwise they are VOC's own.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -79,7 +80,7 @@ class Devkit:
         Raises
         ------
         NearfarError
-            If there is no such split, it is empty, or an image is missing.
+            If there is no such split, it is empty, names an image twice, or an image is missing.
         """
         path = self.root / "ImageSets" / task / f"{split}.txt"
         if not path.is_file():
@@ -92,7 +93,10 @@ class Devkit:
         names = [line.split()[0] for line in read_lines(path)]
         if not names:
             raise NearfarError(f"{str(path)!r} is empty: expected the name of an image a line")
-        for name in names:
+        counts = Counter(names)
+        for name in counts:
+            if counts[name] > 1:
+                raise NearfarError(f"{str(path)!r} names {name!r} {counts[name]} times")
             if Path(name).name != name:
                 raise NearfarError(f"{str(path)!r}: {name!r} is no name of an image")
             if not self.image(name).is_file():

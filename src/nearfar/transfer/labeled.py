@@ -16,6 +16,7 @@ from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
 from nearfar.transfer.annotations import presence
 from nearfar.transfer.devkit import IMAGES, Devkit
+from nearfar.transfer.scenes import checked
 
 Numbers = npt.NDArray[np.int64]
 
@@ -125,11 +126,18 @@ def open_multiple(devkit: Devkit, split: str, size: int, track: Track = silent) 
     Raises
     ------
     NearfarError
-        If something in the devkit cannot be used.
+        If something in the devkit cannot be used, or no class is seen.
     """
     names = devkit.split("Main", split)
     seen = presence(devkit, split, names)
+    if not (seen == 1).any():
+        raise NearfarError(
+            f"no class is seen in the split {split!r} of {str(devkit.root)!r}: expected some"
+        )
     images = devkit_images(devkit, names, size, track)
+    if not images.in_memory:
+        for _ in checked(devkit, names, Devkit.image, track):
+            pass
     return Labeled(images, seen, devkit.classes, single=False)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,7 +13,9 @@ from torch.nn.functional import pad
 
 from nearfar.data import to_unit
 from nearfar.data.decoding import UnreadableError, read_header, read_image
+from nearfar.data.folders import in_threads
 from nearfar.errors import NearfarError
+from nearfar.progress import Track, silent
 from nearfar.transfer.devkit import Devkit
 
 #: The longer side is at most so many times the shorter one asked for, as in Fast R-CNN.
@@ -21,6 +24,8 @@ LONGEST = 5 / 3
 GROUND = 0.45
 #: Smaller images are framed: the last feature map of a backbone would be of no size.
 SMALLEST = 64
+
+R = TypeVar("R")
 
 
 def read_scaled(devkit: Devkit, name: str, shorter: int) -> tuple[Tensor, float]:
@@ -36,6 +41,24 @@ def read_scaled(devkit: Devkit, name: str, shorter: int) -> tuple[Tensor, float]
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     with _readable(devkit, name) as path:
         return to_unit(read_image(path, (3, *size))), scale
+
+
+def checked(
+    devkit: Devkit, names: Sequence[str], read: Callable[[Devkit, str], R], track: Track = silent
+) -> Iterator[R]:
+    """Decode images once, and yield what is read beside each: all that is wrong is told early.
+
+    Raises
+    ------
+    NearfarError
+        If a file cannot be read, or as `read`.
+    """
+
+    def both(name: str) -> R:
+        read_scaled(devkit, name, SMALLEST)
+        return read(devkit, name)
+
+    yield from track(in_threads(both, names), "checking", len(names))
 
 
 def true_size(devkit: Devkit, name: str) -> tuple[int, int]:

@@ -21,12 +21,13 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from nearfar.errors import NearfarError
 from nearfar.models.backbones import Backbone
+from nearfar.models.cells import Cells
 from nearfar.progress import Track, silent
 from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.heads import code_size, convolutional_head
 from nearfar.transfer.masks import IGNORED, read_mask
 from nearfar.transfer.metrics import Overlap
-from nearfar.transfer.scenes import GROUND, read_scaled, stack
+from nearfar.transfer.scenes import GROUND, SMALLEST, checked, read_scaled, stack
 from nearfar.transfer.schedule import Schedule, fit
 
 Stride = Literal[32, 16, 8]
@@ -57,23 +58,28 @@ class Masked:
 
 
 def open_masked(devkit: Devkit, split: str, size: int, track: Track = silent) -> Masked:
-    """Read all masks of a split once, so that whatever cannot be used is told before training.
+    """Read all images and masks of a split once: what cannot be used is told before training.
 
     Raises
     ------
     NearfarError
-        If something in the devkit cannot be used.
+        If something in the devkit cannot be used, or all pixels of the split are to be ignored.
     """
     names = devkit.split("Segmentation", split)
-    for name in track(names, "checking", len(names)):
-        read_mask(devkit, name)
+    judged = [(mask != IGNORED).any() for mask in checked(devkit, names, read_mask, track)]
+    if not any(judged):
+        raise NearfarError(
+            f"all pixels of the split {split!r} of {str(devkit.root)!r} are to be ignored: "
+            "expected some of a class"
+        )
     return Masked(devkit, names, size)
 
 
 class FCN(nn.Module):
     """FCN-32s, -16s or -8s: scores from the codes, to which those of finer maps are added.
 
-    Scores are enlarged bilinearly. The paper learns how to, and begins there.
+    Scores are interpolated between where the cells look. The paper learns to enlarge them, and
+    begins bilinearly.
 
     Parameters
     ----------
@@ -97,15 +103,8 @@ class FCN(nn.Module):
         self.backbone.head = nn.Sequential()
         self.drop = nn.Dropout(DROPOUT)
         self.score = nn.Conv2d(code_size(backbone), classes, 1)
-        side = 8 * 32
-        with torch.no_grad():
-            maps = self._maps(torch.zeros(1, 3, side, side))
-        channels = [each.shape[1] for each in maps[:-1]][::-1][: SKIPS[stride]]
-        if len(channels) < SKIPS[stride]:
-            raise NearfarError(
-                f"FCN-{stride}s needs {SKIPS[stride]} finer feature maps, of which this backbone "
-                f"has {len(channels)}: take another stride or backbone"
-            )
+        self.cells = backbone.cells.behind(self.head)
+        channels = finer_channels(backbone, stride)
         self.skips = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in channels)
         for layer in (self.score, *self.skips):
             nn.init.zeros_(layer.weight)
@@ -113,17 +112,37 @@ class FCN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """From images, float[b, 3, h, w] in 0…1, to scores, float[b, classes, h, w]."""
-        *finer, deepest = self._maps(images)
-        scores: Tensor = self.score(self.drop(deepest))
-        for skip, each in zip(self.skips, reversed(finer), strict=False):
-            scores = _enlarged(scores, each.shape[2:]) + skip(each)
-        return _enlarged(scores, images.shape[2:])
-
-    def _maps(self, images: Tensor) -> list[Tensor]:
-        """Feature maps, the finest first, and at last the codes."""
         maps = self.backbone.feature_maps(images)
-        codes: Tensor = self.head(maps[-1])
-        return [*(each for each in maps if each.shape[2:] != codes.shape[2:]), codes]
+        cells, codes = self.cells, self.head(maps[self.backbone.cells])
+        scores: Tensor = self.score(self.drop(codes))
+        for skip, (finer, values) in zip(self.skips, _finer(maps, cells), strict=False):
+            scores = cells.sample(scores, finer, values.shape[2:]) + skip(values)
+            cells = finer
+        return cells.sample(scores, Cells(), images.shape[2:])
+
+
+@torch.no_grad()
+def finer_channels(backbone: Backbone, stride: Stride) -> list[int]:
+    """Return the channels of the finer maps that an FCN adds, the coarsest first.
+
+    Raises
+    ------
+    NearfarError
+        If the backbone has no such maps.
+    """
+    maps = copy.deepcopy(backbone).eval().feature_maps(torch.zeros(1, 3, SMALLEST, SMALLEST))
+    finer = _finer(maps, backbone.cells.behind(convolutional_head(backbone)))
+    if len(finer) < SKIPS[stride]:
+        raise NearfarError(
+            f"FCN-{stride}s needs {SKIPS[stride]} finer feature maps, of which this backbone "
+            f"has {len(finer)}: take another stride or backbone"
+        )
+    return [values.shape[1] for _, values in finer[: SKIPS[stride]]]
+
+
+def _finer(maps: dict[Cells, Tensor], codes: Cells) -> list[tuple[Cells, Tensor]]:
+    """Maps of smaller strides than the codes have, the coarsest first."""
+    return [each for each in reversed(maps.items()) if each[0].stride < codes.stride]
 
 
 def train_segmenter(
@@ -166,7 +185,8 @@ def segment(
         truth = read_mask(masked.devkit, name)
         image, _ = read_scaled(masked.devkit, name, masked.size)
         scores = network(stack([image], GROUND).to(device))
-        scores = _enlarged(scores[..., : image.shape[1], : image.shape[2]], truth.shape)
+        scores = scores[..., : image.shape[1], : image.shape[2]]
+        scores = interpolate(scores, truth.shape, mode="bilinear", align_corners=False)
         yield truth, scores.argmax(1)[0].byte().cpu().numpy()
 
 
@@ -178,10 +198,6 @@ def overlap(
     for truth, predicted in segment(network, masked, device=device, track=track):
         counts.add(truth, predicted)
     return counts
-
-
-def _enlarged(scores: Tensor, size: Sequence[int]) -> Tensor:
-    return interpolate(scores, tuple(size), mode="bilinear", align_corners=False)
 
 
 def _scaled(mask: npt.NDArray[np.uint8], size: Sequence[int]) -> Tensor:

@@ -28,7 +28,7 @@ from nearfar.evaluation import scores
 from nearfar.reproduce import claims, defenses, detectors, recipes, table1, table2
 from nearfar.reproduce.budget import plain, relational
 from nearfar.reproduce.digits import for_testing, for_validation
-from nearfar.reproduce.engine import Cell, Reproduction, fingerprint
+from nearfar.reproduce.engine import Cell, Reproduction, fingerprint, training_seconds
 from nearfar.reproduce.measuring import network_after, pixel_error, task_on
 from nearfar.reproduce.summary import percent, spread
 from nearfar.training.loop import Interrupted
@@ -258,6 +258,92 @@ def test_a_training_continues_where_it_was(tmp_path, images, step):
     again = StopAt(-1)
     weights("halved", again)
     assert again.left == -1, "a finished run is not trained again"
+
+
+def timeless(folder: Path) -> list[dict[str, float]]:
+    lines = artifacts.read_log(folder)
+    return [{k: v for k, v in line.items() if "second" not in k} for line in lines]
+
+
+@pytest.mark.parametrize("first", [plain(4, **SMALL), relational(4, **SMALL, neighbors=3)])
+@pytest.mark.parametrize("step", [-1, 8])
+def test_runs_that_begin_alike_are_pretrained_once(tmp_path, images, first, step):
+    """Five steps an epoch, of which the last ten are the run's own."""
+    config = relational(4, **SMALL, lr=1e-3)
+    alone = train(images, config, folder=tmp_path / "alone", snapshots=[2, 4])
+    reproduction = Reproduction(tmp_path / "out", "table", {})
+    reproduction.train("first", images, first, [2, 4])
+    if step > 0:
+        reproduction.track = StopAt(step)
+        with pytest.raises(Interrupted):
+            reproduction.train("run", images, config, [2, 4])
+    reproduction.track = counted = StopAt(-1)
+    folder = reproduction.train("run", images, config, [2, 4])
+    assert -1 - counted.left == 10 - max(step, 0)
+    for epochs, network in ((2, alone.pretrained), (4, alone.autoencoder)):
+        found = network_after(folder, epochs).state_dict()
+        assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
+    saved, saved_alone = (load_file(run / artifacts.MODEL) for run in (folder, tmp_path / "alone"))
+    assert all(torch.equal(saved[name], value) for name, value in saved_alone.items())
+    if step < 0:
+        assert timeless(folder) == timeless(tmp_path / "alone")
+    assert training_seconds(folder, 4) > training_seconds(folder, 2) > 0
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"seed": 1},
+        {"pretext": "denoising"},
+        {"pretrain_lr": 2e-3},
+        {"lr_schedule": "one-cycle"},
+    ],
+    ids=str,
+)
+def test_what_begins_otherwise_is_pretrained_by_itself(tmp_path, images, choices):
+    rates = {name: choices[name] for name in choices if name == "lr_schedule"}
+    reproduction = Reproduction(tmp_path / "out", "table", {})
+    reproduction.train("plain", images, plain(3, **SMALL | rates), [1, 3])
+    folder = reproduction.train("run", images, relational(2, **SMALL | choices), [2])
+    alone = train(images, relational(2, **SMALL | choices)).autoencoder.state_dict()
+    found = network_after(folder, 2).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in alone.items())
+    assert len(list((tmp_path / "out" / "runs").iterdir())) == 3
+
+
+def test_other_images_are_pretrained_on_by_themselves(tmp_path, images):
+    reproduction = Reproduction(tmp_path / "out", "table", {})
+    reproduction.train("plain", images, plain(1, **SMALL), [1])
+    some = Subset(images, range(299))
+    folder = reproduction.train("run", some, relational(2, **SMALL), [2])
+    alone = train(some, relational(2, **SMALL)).autoencoder.state_dict()
+    found = network_after(folder, 2).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in alone.items())
+
+
+def train_beside(folder: Path, start: Any, digits: Any, neighbors: int) -> None:
+    start.wait()
+    config = relational(4, **SMALL, neighbors=neighbors)
+    Reproduction(folder, "table", {}).train(f"run-{neighbors}", ArrayImages(digits), config, [4])
+
+
+def test_processes_pretrain_once_together(tmp_path, digits):
+    Reproduction(tmp_path, "table", {}).measure([])
+    start = SPAWN.Barrier(2)
+    processes = [
+        SPAWN.Process(target=train_beside, args=(tmp_path, start, digits[:300, None], neighbors))
+        for neighbors in (1, 2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    logs = [artifacts.read_log(run) for run in (tmp_path / "runs").iterdir()]
+    assert len(logs) == 3
+    assert len({json.dumps(log[:2]) for log in logs}) == 1, (
+        "the same pre-training, second by second"
+    )
 
 
 def test_an_interrupted_training_of_another_configuration_is_refused(tmp_path, images):

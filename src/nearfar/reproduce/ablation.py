@@ -13,7 +13,7 @@ from nearfar.evaluation.table import markdown_table
 from nearfar.progress import Track, silent
 from nearfar.report.figures import Dot, dot_plot
 from nearfar.reproduce import digits
-from nearfar.reproduce.budget import plain, relational
+from nearfar.reproduce.budget import plain, plain_half, relational
 from nearfar.reproduce.engine import Cell, Reproduction, fingerprint
 from nearfar.reproduce.measuring import network_after, pixel_error, task_on
 from nearfar.reproduce.summary import (
@@ -28,7 +28,11 @@ from nearfar.reproduce.summary import (
 )
 from nearfar.training.config import TrainConfig
 
+#: Autoencoders come first: relations begin from what these are at half time.
 ROWS: dict[str, Callable[..., TrainConfig]] = {
+    "autoencoder": plain,
+    "autoencoder,code-size=32": partial(plain, code_size=32),
+    "autoencoder,code-size=512": partial(plain, code_size=512),
     "paper": relational,
     "weights=1,0,0": partial(relational, weights=(1.0, 0.0, 0.0)),
     "weights=0.6,0.4,0": partial(relational, weights=(0.6, 0.4, 0.0)),
@@ -48,9 +52,6 @@ ROWS: dict[str, Callable[..., TrainConfig]] = {
     "search=step": partial(relational, search="step"),
     "code-size=32": partial(relational, code_size=32),
     "code-size=512": partial(relational, code_size=512),
-    "autoencoder": plain,
-    "autoencoder,code-size=32": partial(plain, code_size=32),
-    "autoencoder,code-size=512": partial(plain, code_size=512),
 }
 COLUMNS = {"linear_svm": "L-SVM", "rbf_svm": "R-SVM", "knn": f"{scores.NEIGHBORS}-NN"}
 #: The RBF SVM learns from at most so many images.
@@ -88,7 +89,8 @@ def ablation(
         config = ROWS[row](epochs, seed=seed, **digits.choices(quick=quick))
 
         def measure() -> dict[str, float]:
-            folder = reproduction.train(cell_name(row, seed), train, config, [epochs])
+            snapshots = [plain_half(epochs), epochs]
+            folder = reproduction.train(cell_name(row, seed), train, config, snapshots)
             network = network_after(folder, epochs)
             task = task_on(network.encoder, train, validation, seed, track)
             return {

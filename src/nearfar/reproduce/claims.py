@@ -21,7 +21,7 @@ from nearfar.neighbors import ExactFinder, fit_similarity
 from nearfar.progress import Track, silent
 from nearfar.report.figures import Dot, dot_plot
 from nearfar.reproduce import digits
-from nearfar.reproduce.budget import relational
+from nearfar.reproduce.budget import plain_half, relational
 from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint
 from nearfar.reproduce.measuring import encode, network_after, pixel_error, reconstruct, task_on
 from nearfar.reproduce.summary import (
@@ -108,13 +108,14 @@ def claims(
         }
 
         def measure() -> dict[str, float]:
-            networks = {}
-            for name, config in configs.items():
-                snapshots = [config.pretrain_epochs, epochs]
-                folder = reproduction.train(cell_name(name, seed), train, config, snapshots)
-                networks[name] = network_after(folder, epochs)
-            # The same of both trainings, as it depends on the seed alone.
-            before = network_after(folder, config.pretrain_epochs)
+            half = plain_half(epochs)
+            folders = {
+                name: reproduction.train(cell_name(name, seed), train, config, [half, epochs])
+                for name, config in configs.items()
+            }
+            networks = {name: network_after(folder, epochs) for name, folder in folders.items()}
+            # Both trainings began from it.
+            before = network_after(folders["related"], half)
             return _measure(networks, before, train, validation, seed, track)
 
         saved = {name: asdict(config) for name, config in configs.items()}

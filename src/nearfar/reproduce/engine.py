@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -125,7 +125,8 @@ class Reproduction:
         """Train a run, or what is left of it; return its folder.
 
         Of a finished run the folder keeps the network and its snapshots, not the codes. A `network`
-        that is given is where training begins.
+        that is given is where training begins. Otherwise what comes before the relations is trained
+        once for all runs that begin alike: the rest is bit for bit the same.
         """
         folder = self.folder / RUNS / name
         with self.lock(name):
@@ -136,6 +137,7 @@ class Reproduction:
             else:
                 shutil.rmtree(folder, ignore_errors=True)
             if not finished:
+                alone = resume or network or not (config.pretrain_epochs and config.epochs)
                 train(
                     images,
                     config,
@@ -143,12 +145,22 @@ class Reproduction:
                     resume=resume,
                     encoder=network and network.encoder,
                     decoder=network and network.decoder,
+                    pretrained=None if alone else self._pretrain(images, config),
                     objective=objective,
                     snapshots=snapshots,
                     track=self.track,
                 )
             (folder / artifacts.CODES).unlink(missing_ok=True)
         return folder
+
+    def _pretrain(self, images: Images, config: TrainConfig) -> Path:
+        """Return a run that began as `config` does, and train one if there is none."""
+        plain = config.pretraining()
+        for run in sorted((self.folder / RUNS).glob("*")):
+            if _begins_with(run, plain, images):
+                return run
+        digest = sha256(repr((images.name, len(images), images.shape, plain)).encode()).hexdigest()
+        return self.train(f"pretraining-{digest[:12]}", images, plain, [plain.pretrain_epochs])
 
     def write(
         self,
@@ -214,6 +226,24 @@ class Reproduction:
         measured: Measured = _read(path)
         _check_same(measured.get("settings"), _as_json(cell.settings), path)
         return measured
+
+
+def _begins_with(run: Path, plain: TrainConfig, images: Images) -> bool:
+    """Whether a run began with this training, and kept the network as it was at its end."""
+    epochs = plain.pretrain_epochs
+    if not artifacts.has_snapshot(run, epochs):
+        return False
+    described = artifacts.read_config(run)
+    trained, data = TrainConfig.from_dict(described.train), described.data
+    # Rates that follow a schedule depend on where it ends.
+    same = trained.pretrain_epochs == epochs or plain.lr_schedule == "constant"
+    return (
+        same
+        and trained.pretrain_epochs >= epochs
+        and replace(trained, pretrain_epochs=epochs).pretraining() == plain
+        and (data.source, data.images, data.shape) == (images.name, len(images), images.shape)
+        and described.architecture is not None
+    )
 
 
 def training_seconds(folder: Path, epochs: int) -> float:

@@ -15,7 +15,7 @@ from nearfar.evaluation.table import BLANK, markdown_table
 from nearfar.progress import Track, silent
 from nearfar.report.figures import code_maps
 from nearfar.reproduce import photographs
-from nearfar.reproduce.budget import plain, relational
+from nearfar.reproduce.budget import plain, plain_half, relational
 from nearfar.reproduce.engine import Cell, Reproduction, fingerprint
 from nearfar.reproduce.measuring import encode, network_after, task_on
 from nearfar.reproduce.summary import (
@@ -77,7 +77,8 @@ def figure1(
         if row == PIXELS:
             return nn.Flatten()
         train, _ = photographs.split(images, seed)
-        folder = reproduction.train(cell_name(row, seed), train, config(row, seed), [epochs])
+        snapshots = [plain_half(epochs), epochs]
+        folder = reproduction.train(cell_name(row, seed), train, config(row, seed), snapshots)
         return network_after(folder, epochs).encoder
 
     def cell(row: str, seed: int) -> Cell:

@@ -18,7 +18,7 @@ from nearfar.evaluation.table import BLANK, markdown_table
 from nearfar.progress import Track, silent
 from nearfar.report.figures import Dot, dot_plot
 from nearfar.reproduce import digits
-from nearfar.reproduce.budget import plain, relational
+from nearfar.reproduce.budget import plain, plain_half, relational
 from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint, training_seconds
 from nearfar.reproduce.measuring import network_after, pixel_error, task_on
 from nearfar.reproduce.summary import (
@@ -149,7 +149,9 @@ def table1(
         run = cell_name(f"{name}-{length}", seed)
 
         def measure() -> dict[str, float]:
-            snapshots = [other for other in counts if row.trained(other, max(counts)) == length]
+            # Where NRE of as many epochs begins, it need not be trained again.
+            measured = [other for other in counts if row.trained(other, max(counts)) == length]
+            snapshots = {after for other in measured for after in (plain_half(other), other)}
             folder = reproduction.train(run, train, config, snapshots)
             network = network_after(folder, count)
             return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from nearfar.errors import NearfarError
@@ -220,6 +220,11 @@ class TrainConfig:
         end = start if self.end_weights is None else check_weights(self.end_weights)
         return WeightSchedule(start, end, self.weight_schedule)
 
+    def pretraining(self) -> TrainConfig:
+        """Return the first phase alone: what only the second looks at has its default."""
+        defaults = {name: getattr(type(self), name) for name in _SECOND_PHASE}
+        return replace(self, **{**defaults, "epochs": 0})
+
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> TrainConfig:
         """Read what `dataclasses.asdict` gave and JSON kept.
@@ -243,6 +248,12 @@ _ONLY_FOR = {
     ),
     "codes": ("views", "temperature", "neighbor_share"),
 }
+
+#: Choices that the first phase does not look at.
+_SECOND_PHASE = (
+    *(name for names in _ONLY_FOR.values() for name in names),
+    *("relation", "neighbors", "clusters", "far_share", "refresh", "pixel_weight", "lr"),
+)
 
 _LEAST = {
     "neighbors": 1,

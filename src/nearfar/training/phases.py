@@ -33,6 +33,10 @@ class Checkpoint:
     position: Position = Position()
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def is_within(self, phase: str) -> bool:
+        """Whether it holds what that phase needs to go on."""
+        return phase == self.phase and bool(self.tensors)
+
     @classmethod
     def read(cls, folder: Path) -> Checkpoint:
         """Read the checkpoint of a run."""
@@ -124,7 +128,7 @@ class Phases:
             plain = Reconstruction(make_corruption(config, self.network))
             self._run(plain, config.pretrain_epochs, config.pretrain_lr, number=0)
         pretrained = copy.deepcopy(self.network)
-        if self.checkpoint.phase == Relation.name:
+        if self.checkpoint.is_within(Relation.name):
             pretrained.load_state_dict(strip("pretrained.", self.checkpoint.tensors))
         pretrained.to(self.fabric.device).eval()
         if self.config.epochs:
@@ -146,7 +150,7 @@ class Phases:
 
     def _relation_of_reconstructions(self, pretrained: Autoencoder) -> Relation:
         reference = copy.deepcopy(self.reference or pretrained.encoder)
-        if self.checkpoint.phase == Relation.name:
+        if self.checkpoint.is_within(Relation.name):
             reference.load_state_dict(strip("objective.reference.", self.checkpoint.tensors))
         bank = None if self.folder is None else artifacts.bank_folder(self.folder)
         return Relation(
@@ -186,7 +190,7 @@ class Phases:
             ),
             track=self.track,
         )
-        if self.checkpoint.tensors and self.checkpoint.phase == objective.name:
+        if self.checkpoint.is_within(objective.name):
             phase.load_state(self.checkpoint.tensors)
             phase.run(self.checkpoint.position)
         else:

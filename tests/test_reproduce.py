@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,20 @@ def test_a_cell_of_another_configuration_is_refused(tmp_path):
     reproduction.measure([counting([], "cell", config={"lr": 0.1, "seed": 0})])
     with pytest.raises(NearfarError, match=r"lr=0\.1, not 0\.2"):
         reproduction.measure([counting([], "cell", config={"lr": 0.2, "seed": 0})])
+
+
+def test_a_choice_that_came_later_has_its_default_in_earlier_cells(tmp_path):
+    saved = asdict(relational(2))
+    earlier = {name: value for name, value in saved.items() if name != "relative_to"}
+    reproduction = Reproduction(tmp_path / "out", "table", {})
+    done: list[str] = []
+    reproduction.measure([counting(done, "cell", row="NRE", config=earlier)])
+    measured = reproduction.measure([counting(done, "cell", row="NRE", config=saved)])
+    assert done == ["cell"]
+    assert "relative_to" not in measured["cell"]["settings"]["config"], "as it was written"
+    with pytest.raises(NearfarError, match="relative_to=reconstruction, not image"):
+        changed = asdict(relational(2, relative_to="image"))
+        reproduction.measure([counting(done, "cell", row="NRE", config=changed)])
 
 
 def test_a_run_of_another_configuration_is_refused(tmp_path, images):

@@ -182,6 +182,27 @@ def test_a_refreshed_bank_holds_the_codes_of_the_encoder_as_trained_so_far(image
     assert not torch.allclose(banks[0][0], banks[1][0])
 
 
+@pytest.mark.parametrize("end", ["reconstruction", "image"])
+def test_neighbors_are_those_of_the_end_that_is_asked_for(images, monkeypatch, end):
+    """The images do not move from epoch to epoch; their reconstructions do."""
+    found = []
+    start = Relation.start_epoch
+
+    def spy(self, epoch, encoder):
+        start(self, epoch, encoder)
+        found.append((self.bank.clone(), self.found.near))
+
+    monkeypatch.setattr(Relation, "start_epoch", spy)
+    trained = train(images, replace(QUICK, relative_to=end, finder="exact"))
+    assert len(trained.log) == 5
+    for bank, near in found:
+        similarity = torch.nn.functional.normalize(bank, dim=1)
+        similarity = (similarity @ similarity.T).fill_diagonal_(-1)
+        is_own = (near.squeeze(1) == similarity.argmax(1)).float().mean()
+        assert is_own == 1 or end == "reconstruction"
+    assert torch.equal(found[0][1], found[2][1]) == (end == "image")
+
+
 def test_far_samples_are_drawn_anew_each_epoch(images, monkeypatch):
     found = []
     start = Relation.start_epoch
@@ -299,6 +320,7 @@ def test_the_order_depends_on_seed_and_epoch():
         {"finder": "exact"},
         {"search": "step"},
         {"bank": "disk"},
+        {"relative_to": "image"},
         {"refresh": 2, "epochs": 4},
         {"weight_schedule": "cosine", "end_weights": (0.2, 0.4, 0.4)},
         {"relation": "codes", "network": "normalized", "refresh": 1, "lr_schedule": "one-cycle"},
@@ -737,6 +759,8 @@ def test_two_processes_are_interrupted_together(tmp_path, digits, number):
         ({"precision": "16"}, "precision='16'"),
         ({"weights": (0.5, 0.5, 0.5)}, "sum to 1.5"),
         ({"end_weights": (0.5, 0.2, 0.3)}, "weight_schedule"),
+        ({"relative_to": "image", "search": "step"}, "search='step' with relative_to='image'"),
+        ({"relative_to": "image", "relation": "codes"}, "relative_to=image with relation='codes'"),
     ],
 )
 def test_choices_that_are_refused(choices, culprit):

@@ -50,6 +50,7 @@ ROWS: dict[str, Callable[..., TrainConfig]] = {
     "similarity=centered-cosine": partial(relational, similarity="centered-cosine"),
     "pixel-weight=1": partial(relational, pixel_weight=1.0),
     "search=step": partial(relational, search="step"),
+    "relative-to=image": partial(relational, relative_to="image"),
     "code-size=32": partial(relational, code_size=32),
     "code-size=512": partial(relational, code_size=512),
 }

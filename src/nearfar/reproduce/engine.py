@@ -278,6 +278,10 @@ def _as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+#: The choices of a training, with their defaults.
+TRAINING = _as_json(asdict(TrainConfig()))
+
+
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -297,6 +301,8 @@ def _check_same(before: Any, now: Any, where: Path) -> None:
 def _differences(before: Any, now: Any, name: str = "settings") -> Iterator[tuple[str, Any, Any]]:
     """Yield what differs, as deep inside as it can be named."""
     if isinstance(before, dict) and isinstance(now, dict):
+        if now.keys() == TRAINING.keys():
+            before = TRAINING | before  # of a time when there were fewer choices
         for key in {**now, **before}:
             yield from _differences(before.get(key), now.get(key), key)
     elif before != now:

@@ -39,8 +39,8 @@ class TrainConfig:
     relation : {"reconstructions", "codes"}
         What is related to near and far samples: reconstructions, in the codes of the frozen
         reference, as in the paper; or the codes that are being trained, seen through random views
-        (ours). Weights, reduction, similarity, finder, search and bank belong to the first; views,
-        temperature and neighbor_share to the second.
+        (ours). Weights, reduction, similarity, finder, search, relative_to and bank belong to the
+        first; views, temperature and neighbor_share to the second.
     reference : {"alexnet", "resnet18", "resnet50", "vit-small"}, optional
         The frozen encoder whose codes reconstructions are related in, as others trained it, in
         place of that of the plain autoencoder.
@@ -66,6 +66,9 @@ class TrainConfig:
     search : {"epoch", "step"}
         Search at the start of each epoch, from where each reconstruction was last seen, or at
         every step.
+    relative_to : {"reconstruction", "image"}
+        Which end near and far samples are taken relative to: the reconstruction, as the paper asks,
+        or the image itself, which needs no search at every step.
     far_share : float
         Share of the other clusters, those with the farthest centers, that far samples come from.
     views : {"auto", "shapes", "photos", "none"}
@@ -131,6 +134,7 @@ class TrainConfig:
     finder: Literal["clustered", "exact"] = "clustered"
     clusters: int | None = None
     search: Literal["epoch", "step"] = "epoch"
+    relative_to: Literal["reconstruction", "image"] = "reconstruction"
     far_share: float = 0.1
     views: Literal["auto", "shapes", "photos", "none"] = "auto"
     temperature: float = 0.2
@@ -179,6 +183,11 @@ class TrainConfig:
         self._check_backbone()
         if self.pretrain_epochs + self.epochs == 0:
             raise NearfarError("pretrain_epochs=0 and epochs=0: nothing to train")
+        if self.relative_to == "image" and self.search == "step":
+            raise NearfarError(
+                "search='step' with relative_to='image', which stays as it is: expected "
+                "search='epoch'"
+            )
         if self.reference is not None and self.refresh:
             raise NearfarError(
                 f"refresh={self.refresh} with reference={self.reference!r}, which stays as it is: "
@@ -244,7 +253,7 @@ class TrainConfig:
 _ONLY_FOR = {
     "reconstructions": (
         *("weights", "end_weights", "weight_schedule", "reduction", "similarity"),
-        *("finder", "search", "bank", "reference", "reference_weights"),
+        *("finder", "search", "relative_to", "bank", "reference", "reference_weights"),
     ),
     "codes": ("views", "temperature", "neighbor_share"),
 }

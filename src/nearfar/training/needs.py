@@ -33,7 +33,9 @@ def disk_needs(
     if _relates_codes(config) and config.refresh:
         checkpoint += 4 * n * size
     elif _searches_by_epoch(config):
-        checkpoint += 2 * 8 * n * config.neighbors + (config.bank == "memory") * 4 * n * size
+        checkpoint += 2 * 8 * n * config.neighbors
+        if config.bank == "memory" and _keeps_reconstructions(config):
+            checkpoint += 4 * n * size
     needs = {
         "model": 2 * weights,
         "checkpoints": 2 * checkpoint,
@@ -41,7 +43,7 @@ def disk_needs(
     }
     if not _relates_codes(config) and config.epochs and config.bank == "disk":
         needs["bank"] = disk_bytes(n, size)
-        if _searches_by_epoch(config):
+        if _keeps_reconstructions(config):
             needs["codes of reconstructions"] = 2 * needs["bank"]
     return needs
 
@@ -70,7 +72,7 @@ def memory_needs(
     elif config.bank == "disk":
         return keys
     else:
-        searching = bank + keys + (bank if _searches_by_epoch(config) else 0)
+        searching = bank + keys + (bank if _keeps_reconstructions(config) else 0)
     return max(searching, codes)
 
 
@@ -89,6 +91,10 @@ def _relates_codes(config: TrainConfig) -> bool:
 
 def _searches_by_epoch(config: TrainConfig) -> bool:
     return config.relation == "reconstructions" and config.epochs > 0 and config.search == "epoch"
+
+
+def _keeps_reconstructions(config: TrainConfig) -> bool:
+    return _searches_by_epoch(config) and config.relative_to == "reconstruction"
 
 
 @torch.no_grad()

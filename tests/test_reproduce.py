@@ -336,6 +336,28 @@ def test_other_images_are_pretrained_on_by_themselves(tmp_path, images):
     assert all(torch.equal(found[name], value) for name, value in alone.items())
 
 
+def test_the_seconds_of_a_cell_have_all_of_its_trainings(tmp_path, images):
+    class Slowly(StopAt):
+        """Takes half a second for a step, of five an epoch, and stops."""
+
+        def __call__(self, items, description, total):
+            for item in super().__call__(items, description, total):
+                time.sleep(0.5 if description == "pretrain" else 0)
+                yield item
+
+    def measure() -> dict[str, float]:
+        folder = reproduction.train("run", images, relational(2, **SMALL), [2])
+        return {"training_seconds": training_seconds(folder, 2)}
+
+    reproduction = Reproduction(tmp_path / "out", "table", {}, track=Slowly(4))
+    cell = Cell("cell", {}, measure)
+    with pytest.raises(Interrupted):
+        reproduction.measure([cell])
+    reproduction.track = Slowly(-1)
+    measured = reproduction.measure([cell])["cell"]
+    assert 2.5 < measured["result"]["training_seconds"] <= measured["seconds"] < 5
+
+
 def train_beside(folder: Path, start: Any, digits: Any, neighbors: int) -> None:
     start.wait()
     config = relational(4, **SMALL, neighbors=neighbors)

@@ -361,6 +361,35 @@ def test_resuming_a_network_that_draws_random_numbers(tmp_path, images):
     assert_same_weights(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
+@pytest.mark.parametrize("step", [3, 12])
+def test_the_time_of_an_epoch_is_that_of_all_its_parts(tmp_path, images, step):
+    class StopLateAt(StopAt):
+        def __call__(self, items, description, total):
+            for item in super().__call__(items, description, total):
+                if self.left == 1:
+                    time.sleep(1)
+                yield item
+
+    with pytest.raises(Interrupted):
+        train(images, QUICK, folder=tmp_path / "run", track=StopLateAt(step))
+    time.sleep(1)
+    log = train(images, QUICK, folder=tmp_path / "run", resume=True).log
+    seconds = log[step // 5]["seconds"]
+    assert 1 < seconds < 2, "without the break"
+    assert log[step // 5]["images_per_second"] == pytest.approx(300 / seconds)
+
+
+def test_the_time_of_the_first_epoch_has_the_making_of_its_objective(images):
+    reference = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5))
+
+    def late(config, images, fabric):
+        time.sleep(1)
+        return Relation(config, reference, images, fabric)
+
+    *_, first, second, third = train(images, QUICK, objective=late).log
+    assert first["seconds"] > 1 > max(second["seconds"], third["seconds"])
+
+
 def test_termination_is_an_interruption_too(tmp_path, images):
     with pytest.raises(Interrupted):
         train(images, QUICK, folder=tmp_path / "run", track=StopAt(7, signal.SIGTERM))

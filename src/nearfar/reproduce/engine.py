@@ -34,7 +34,8 @@ SETTINGS, CELLS, RUNS, LOCKS = "settings.json", "cells", "runs", "locks"
 HASHED_AT_ONCE = 4096
 LIBRARIES = ("nearfar", "torch", "numpy", "scipy", "scikit-learn")
 
-#: What JSON holds of a measured cell: cell, settings, result, seconds, environment.
+#: What JSON holds of a measured cell: cell, settings, result, seconds, environment. The seconds
+#: are those of its trainings, whenever and by whomever they were made, and of what came after.
 Measured = dict[str, Any]
 
 
@@ -85,6 +86,8 @@ class Reproduction:
         self, folder: Path, name: str, settings: Mapping[str, Any], *, track: Track = silent
     ) -> None:
         self.folder, self.name, self.track = folder, name, track
+        # Of the present cell: seconds that its trainings took beyond what was waited for them.
+        self._unseen = 0.0
         self.settings = _as_json({"reproduction": name, **settings})
         begun = folder / SETTINGS
         try:
@@ -129,6 +132,7 @@ class Reproduction:
         once for all runs that begin alike: the rest is bit for bit the same.
         """
         folder = self.folder / RUNS / name
+        began, unseen = time.perf_counter(), self._unseen
         with self.lock(name):
             finished = artifacts.is_finished(folder)
             resume = not finished and (folder / artifacts.CHECKPOINT).is_file()
@@ -151,6 +155,7 @@ class Reproduction:
                     track=self.track,
                 )
             (folder / artifacts.CODES).unlink(missing_ok=True)
+        self._unseen = unseen + training_seconds(folder) - (time.perf_counter() - began)
         return folder
 
     def _pretrain(self, images: Images, config: TrainConfig) -> Path:
@@ -203,13 +208,13 @@ class Reproduction:
             lock.release()
 
     def _measure(self, cell: Cell) -> Measured:
-        began = time.perf_counter()
+        began, self._unseen = time.perf_counter(), 0.0
         result = cell.measure()
         measured = {
             "cell": cell.name,
             "settings": _as_json(cell.settings),
             "result": _as_json(result),
-            "seconds": time.perf_counter() - began,
+            "seconds": time.perf_counter() - began + self._unseen,
             "environment": environment(),
         }
         write_json(self._file(cell), measured)
@@ -246,8 +251,8 @@ def _begins_with(run: Path, plain: TrainConfig, images: Images) -> bool:
     )
 
 
-def training_seconds(folder: Path, epochs: int) -> float:
-    """Return how long the first so many epochs of a run took, interruptions not counted."""
+def training_seconds(folder: Path, epochs: int | None = None) -> float:
+    """Return how long the first so many epochs of a run, or all, took without interruptions."""
     return float(sum(line["seconds"] for line in artifacts.read_log(folder)[:epochs]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -136,8 +137,16 @@ class Phases:
         return pretrained
 
     def _relate(self, pretrained: Autoencoder) -> None:
+        began = time.perf_counter()
         objective = self._make_relational(pretrained)
-        self._run(objective, self.config.epochs, self.config.lr, number=1, pretrained=pretrained)
+        self._run(
+            objective,
+            self.config.epochs,
+            self.config.lr,
+            number=1,
+            pretrained=pretrained,
+            prepared=time.perf_counter() - began,
+        )
 
     def _make_relational(self, pretrained: Autoencoder) -> Objective:
         if self.objective is not None:
@@ -164,6 +173,7 @@ class Phases:
         lr: float,
         number: int,
         pretrained: Autoencoder | None = None,
+        prepared: float = 0.0,
     ) -> None:
         beside = {} if pretrained is None else pretrained.state_dict(prefix="pretrained.")
         phase = Phase(
@@ -178,6 +188,7 @@ class Phases:
             weight_decay=self.config.weight_decay,
             lr_schedule=self.config.lr_schedule,
             seed=(self.config.seed, number),
+            prepared=prepared,
             listener=Keeper(
                 objective.name,
                 number * self.config.pretrain_epochs,

@@ -158,6 +158,12 @@ def test_the_best_of_a_column_is_bold():
     assert recipes._shown(recipes.COLUMNS["knn"], {}) == {}
 
 
+def test_what_is_within_the_spread_of_the_best_is_bold_too():
+    values = {"a": [0.99, 0.991], "b": [0.9901, 0.9903], "c": [0.9890, 0.9891], "d": [0.97, 1.0]}
+    shown = recipes._shown(recipes.COLUMNS["knn"], values)
+    assert [row for row, text in shown.items() if text.startswith("**")] == ["a", "b", "d"]
+
+
 @pytest.mark.parametrize(
     ("choices", "culprit"),
     [

@@ -20,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from scipy.stats import ttest_1samp
 
 from nearfar import artifacts
 from nearfar.cli import reproduce as cli_reproduce
@@ -31,7 +32,7 @@ from nearfar.reproduce.budget import plain, relational
 from nearfar.reproduce.digits import for_testing, for_validation
 from nearfar.reproduce.engine import Cell, Reproduction, fingerprint, training_seconds
 from nearfar.reproduce.measuring import network_after, pixel_error, task_on
-from nearfar.reproduce.summary import percent, spread
+from nearfar.reproduce.summary import percent, seeds_note, spread
 from nearfar.training.loop import Interrupted
 from nearfar.training.train import train
 from program import run
@@ -500,6 +501,34 @@ def test_claims_are_judged(related, alone, expected):
     assert verdicts[3].holds == ("undecided" if len(related) == 1 else "yes")
 
 
+@pytest.mark.parametrize(
+    ("above", "below", "expected"),
+    [
+        ([0.975, 0.981, 0.978], [0.970, 0.975, 0.973], "yes"),
+        ([0.975, 0.981, 0.978], [0.970, 0.982, 0.978], "no"),
+        ([0.975, 0.981, 0.978], [0.980, 0.986, 0.984], "no"),
+        ([0.975], [0.970], "undecided"),
+    ],
+)
+def test_nre_is_judged_against_the_autoencoder_seed_by_seed(above, below, expected):
+    summary, table = table1._judge({"L-SVM": (above, below)})
+    found = summary["L-SVM"]
+    differences = np.subtract(above, below)
+    assert found["mean"] == pytest.approx(differences.mean())
+    assert found["above_noise"] == expected
+    if len(above) > 1:
+        assert found["std"] == pytest.approx(differences.std(ddof=1))
+        p = ttest_1samp(differences, 0, alternative="greater").pvalue
+        assert found["p"] == pytest.approx(p)
+    line = next(line for line in table.splitlines() if line.startswith("| L-SVM"))
+    assert line.endswith(f"| {expected} |")
+
+
+def test_one_seed_is_said_to_have_no_spread():
+    assert seeds_note([0]) == "one seed, so without a standard deviation"
+    assert seeds_note([0, 1]) == "mean ± standard deviation of 2 seeds"
+
+
 def test_errors_outside_the_margin_are_not_about_equal():
     assert claims._about_equal([0.13, 0.131, 0.129], [0.1, 0.1, 0.1]) > 0.9
     assert claims._about_equal([0.1, 0.1, 0.101], [0.13, 0.131, 0.129]) > 0.9
@@ -545,6 +574,8 @@ def test_table1(tmp_path, capsys, monkeypatch):
     written = read(out / "table1.json")
     assert len(written["cells"]) == 1 + 2 * 2 * len(table1.ROWS)
     assert written["settings"]["train"]["images"] == 4000
+    judged = written["summary"].pop("NRE − autoencoder")
+    assert all(column["above_noise"] in ("yes", "no") for column in judged.values())
     for row, columns in written["summary"].items():
         assert len(columns) == 4
         for cell in columns.values():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import ttest_1samp, ttest_rel
+from scipy.stats import ttest_1samp
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn.functional import mse_loss
@@ -25,11 +25,14 @@ from nearfar.reproduce.budget import plain_half, relational
 from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint
 from nearfar.reproduce.measuring import encode, network_after, pixel_error, reconstruct, task_on
 from nearfar.reproduce.summary import (
+    LEVEL,
+    answer,
     cell_name,
     choose_seeds,
     machines,
     number,
     over_seeds,
+    p_greater,
     seeds_note,
     summarize,
 )
@@ -42,8 +45,6 @@ EPOCHS, QUICK_EPOCHS = 40, 4
 NOISE = 0.25
 #: Errors whose ratio is between 1/1.25 and 1.25 are called about equal.
 MARGIN = 1.25
-#: A claim holds if its p-value is below.
-LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,7 @@ class Verdict:
     @property
     def holds(self) -> str:
         """Yes or no; undecided of one seed."""
-        if self.p is None:
-            return "undecided"
-        return "yes" if self.p < LEVEL else "no"
+        return answer(self.p)
 
 
 def claims(
@@ -239,19 +238,19 @@ def _judge(measured: Mapping[str, Measured], seeds: Sequence[int]) -> list[Verdi
             "1. Reconstructions are closer to X and X₀ than to X∞.",
             "pixel error of reconstructions",
             {"to X": own, "to X₀": near, "to X∞": far},
-            _worse(_greater(far, own), _greater(far, near)),
+            _worse(p_greater(far, own), p_greater(far, near)),
         ),
         Verdict(
             "2. Neighbors raise the class probability of codes.",
             "class probability of codes",
             _titled(codes),
-            _greater(codes["related"], codes["alone"]),
+            p_greater(codes["related"], codes["alone"]),
         ),
         Verdict(
             "3. Neighbors raise the class probability of reconstructions of noisy images.",
             "class probability of noisy images",
             _titled(noisy),
-            _greater(noisy["related"], noisy["alone"]),
+            p_greater(noisy["related"], noisy["alone"]),
         ),
         Verdict(
             "4. Neighbors leave the reconstruction error about equal.",
@@ -264,11 +263,6 @@ def _judge(measured: Mapping[str, Measured], seeds: Sequence[int]) -> list[Verdi
 
 def _titled(values: Mapping[str, list[float]]) -> dict[str, list[float]]:
     return {TITLES[name]: found for name, found in values.items()}
-
-
-def _greater(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Return the p-value of a not being greater than b, seed by seed."""
-    return None if len(a) < 2 else float(ttest_rel(a, b, alternative="greater").pvalue)
 
 
 def _about_equal(a: Sequence[float], b: Sequence[float]) -> float | None:

@@ -254,13 +254,23 @@ def _write(
 
 
 def _shown(column: Column, values: Mapping[str, Sequence[float]]) -> dict[str, str]:
-    """Return the cells of a column, in bold those whose mean looks as good as the best."""
+    """Return the cells of a column, in bold the best and those that are not told from it.
+
+    These are within one standard deviation of its mean, the larger of both, or look the same.
+    """
     if not values:
         return {}
-    means = {row: column.show([spread(found).mean]) for row, found in values.items()}
-    best = column.best(means.values(), key=float)
+    spreads = {row: spread(found) for row, found in values.items()}
+    looks = {row: column.show([found.mean]) for row, found in spreads.items()}
+    first = column.best(spreads, key=lambda row: spreads[row].mean)
+    best = spreads[first]
+
+    def is_best(row: str) -> bool:
+        noise = max(spreads[row].std or 0.0, best.std or 0.0)
+        return looks[row] == looks[first] or abs(spreads[row].mean - best.mean) <= noise
+
     return {
-        row: f"**{column.show(found)}**" if means[row] == best else column.show(found)
+        row: f"**{column.show(found)}**" if is_best(row) else column.show(found)
         for row, found in values.items()
     }
 
@@ -281,7 +291,8 @@ def _notes(
             f"each seed holds out its own fifth of each of {len(settings['classes'])} classes"
         )
     return [
-        f"Accuracy in %, {seeds_note(seeds)}. {images}.",
+        f"Accuracy in %, {seeds_note(seeds)}; in bold, the best and what is within a standard "
+        f"deviation of it. {images}.",
         f"{settings['epochs']} epochs each, without labels. All rows but paper have nearfar's "
         f"encoder, batch size, optimizer and schedule of learning rates; {', '.join(METHODS)} its "
         "views and temperature, too, with losses and heads of lightly.",

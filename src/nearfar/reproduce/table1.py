@@ -22,12 +22,15 @@ from nearfar.reproduce.budget import plain, plain_half, relational
 from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint, training_seconds
 from nearfar.reproduce.measuring import network_after, pixel_error, task_on
 from nearfar.reproduce.summary import (
+    LEVEL,
+    answer,
     cell_name,
     choose_rows,
     choose_seeds,
     machines,
     number,
     over_seeds,
+    p_greater,
     percent,
     seeds_note,
     spread,
@@ -38,6 +41,8 @@ from nearfar.training.config import TrainConfig
 COLUMNS = {"linear_svm": "L-SVM", "rbf_svm": "R-SVM"}
 EPOCHS, QUICK_EPOCHS = (40, 100), (2, 5)
 PIXELS = "pixels"
+#: The paper's claim is that the first is above the second.
+BETTER, BASE = "NRE", "autoencoder"
 
 
 def _paper(*accuracies: float) -> dict[tuple[str, int], float]:
@@ -199,7 +204,7 @@ def _write(
 
     shown: dict[str, Mapping[tuple[str, int], float]] = {PIXELS: {}}
     shown |= {row: ROWS[row].paper for row in rows}
-    summary = {
+    summary: dict[str, Any] = {
         row: {
             title: summarize(values(row, *column), paper.get(column))
             for column, title in columns.items()
@@ -224,12 +229,38 @@ def _write(
         lines,
         _notes(reproduction.settings, measured, counts, seeds),
     )
+    if {BETTER, BASE} <= shown.keys():
+        pairs = {
+            title: (values(BETTER, *column), values(BASE, *column))
+            for column, title in columns.items()
+        }
+        summary[f"{BETTER} − {BASE}"], judged = _judge(pairs)
+        text += f"\n{judged}"
     reproduction.write(measured, summary, text, dot_plot(panels, columns=len(counts), percent=True))
     return text
 
 
 def _minutes(seconds: Sequence[float]) -> str:
     return f"{spread(seconds).mean / 60:.1f}"
+
+
+def _judge(
+    pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+) -> tuple[dict[str, Any], str]:
+    """Judge by column whether one row is above another; return what JSON holds, and a table."""
+    summary: dict[str, Any] = {}
+    lines = []
+    for title, (above, below) in pairs.items():
+        p = p_greater(above, below)
+        found = [a - b for a, b in zip(above, below, strict=True)]
+        summary[title] = {**summarize(found), "p": p, "above_noise": answer(p)}
+        lines.append([title, percent(found), BLANK if p is None else f"{p:.2g}", answer(p)])
+    rule = (
+        f"Differences of the same seed, in points. They are more than the noise of seeds if p < "
+        f"{LEVEL:g} by a one-sided paired t-test over seeds, which one seed cannot tell."
+    )
+    header = [f"{BETTER} − {BASE}", "difference", "p", "above the noise"]
+    return summary, markdown_table(header, lines, [rule])
 
 
 def _notes(

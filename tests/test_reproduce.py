@@ -241,15 +241,26 @@ def test_a_run_of_another_configuration_is_refused(tmp_path, images):
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(NearfarError, match="exists already"):
+    with pytest.raises(NearfarError, match="exists already: choose another folder") as refused:
         Reproduction(tmp_path, "table", {})
+    assert "--overwrite" not in str(refused.value)
 
 
-def test_a_damaged_cell_is_named(tmp_path):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[:20],
+        lambda text: "[]",
+        lambda text: '{"settings": {}}',
+        lambda text: text.replace('"result": {', '"result": 7, "x": {'),
+    ],
+    ids=["cut short", "a list", "no result", "a number for a result"],
+)
+def test_a_damaged_cell_is_named(tmp_path, damage):
     reproduction = Reproduction(tmp_path / "out", "table", {})
     reproduction.measure([counting([], "cell")])
     path = tmp_path / "out" / "cells" / "cell.json"
-    path.write_text(path.read_text()[:20])
+    path.write_text(damage(path.read_text()))
     with pytest.raises(NearfarError, match=r"cell\.json' is damaged"):
         reproduction.measure([counting([], "cell")])
 
@@ -544,7 +555,7 @@ def test_errors_outside_the_margin_are_not_about_equal():
         ("table1 --quick --seeds 0", "seeds=0"),
         ("claims --quick --seeds -1", "seeds=-1"),
         ("table1 --quick --epochs 1", "epochs=1"),
-        ("table1 --quick --rows autoencoder --epochs 0", "nothing to train"),
+        ("table1 --quick --rows autoencoder --epochs 0 2", "epochs=0: expected at least 1"),
         ("table1 --quick --rbf-samples 3", "rbf_samples=3"),
         ("table1 --quick --epochs four", "four"),
         ("figure1 --data-root nowhere", "nowhere"),

@@ -56,8 +56,19 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def claim_output(path: Path, *, overwrite: bool, folder: bool = False) -> Path:
+def claim_output(
+    path: Path,
+    *,
+    overwrite: bool,
+    folder: bool = False,
+    advice: str = "choose another, or pass --overwrite",
+) -> Path:
     """Check that a file, or a folder, may be written to `path`, and make the folder around it.
+
+    Parameters
+    ----------
+    advice : str
+        What to do if something is there already.
 
     Raises
     ------
@@ -73,7 +84,7 @@ def claim_output(path: Path, *, overwrite: bool, folder: bool = False) -> Path:
     if path.is_dir():
         occupied = any(not is_leftover(inside) for inside in path.iterdir())
     if occupied and not overwrite:
-        raise NearfarError(f"{str(path)!r} exists already: choose another, or pass --overwrite")
+        raise NearfarError(f"{str(path)!r} exists already: {advice}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -34,9 +34,10 @@ SETTINGS, CELLS, RUNS, LOCKS = "settings.json", "cells", "runs", "locks"
 HASHED_AT_ONCE = 4096
 LIBRARIES = ("nearfar", "torch", "numpy", "scipy", "scikit-learn")
 
-#: What JSON holds of a measured cell: cell, settings, result, seconds, environment. The seconds
+#: What JSON holds of a measured cell, by `MEASURED`. The seconds
 #: are those of its trainings, whenever and by whomever they were made, and of what came after.
 Measured = dict[str, Any]
+MEASURED = {"cell": str, "settings": dict, "result": dict, "seconds": float, "environment": dict}
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,14 @@ class Reproduction:
         self.settings = _as_json({"reproduction": name, **settings})
         begun = folder / SETTINGS
         try:
-            claim_output(folder, overwrite=False, folder=True)
+            advice = f"choose another folder, or one that reproduce {name} has begun"
+            claim_output(folder, overwrite=False, folder=True, advice=advice)
         except NearfarError:
             # Asked afterwards, as another process may begin the folder at the same moment.
             if not begun.is_file():
                 raise
         if begun.is_file():
-            _check_same(_read(begun), self.settings, folder)
+            _check_same(_read(begun, {"reproduction": str}), self.settings, folder)
 
     def measure(self, cells: Sequence[Cell]) -> dict[str, Measured]:
         """Measure the cells that have not been measured yet; return all of them by name."""
@@ -228,8 +230,8 @@ class Reproduction:
         path = self._file(cell)
         if not path.is_file():
             return None
-        measured: Measured = _read(path)
-        _check_same(measured.get("settings"), _as_json(cell.settings), path)
+        measured = _read(path, MEASURED)
+        _check_same(measured["settings"], _as_json(cell.settings), path)
         return measured
 
 
@@ -287,9 +289,14 @@ def _as_json(value: Any) -> Any:
 TRAINING = _as_json(asdict(TrainConfig()))
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """Read an object that has at least these members."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        read = json.loads(path.read_text(encoding="utf-8"))
+        for name, kind in kinds.items():
+            if not isinstance(read, dict) or not isinstance(read.get(name), kind):
+                raise ValueError(f"no {name}")
+        return dict(read)
     except (OSError, ValueError) as error:
         raise NearfarError(f"{str(path)!r} is damaged ({error}): remove it") from error
 

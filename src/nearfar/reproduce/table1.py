@@ -123,10 +123,13 @@ def table1(
     Raises
     ------
     NearfarError
-        If a row is unknown, there are no seeds, or the folder was begun with other choices.
+        If a row is unknown, there are no seeds or epochs, or the folder was begun with other
+        choices.
     """
     chosen = [row for row in choose_rows(rows, [PIXELS, *ROWS]) if row != PIXELS]
     counts = sorted(set(epochs or (QUICK_EPOCHS if quick else EPOCHS)))
+    if counts[0] < 1:
+        raise NearfarError(f"epochs={counts[0]}: expected at least 1")
     numbers = choose_seeds(seeds, quick=quick)
     train, test = digits.for_testing(data_root, quick=quick)
     samples = _check_samples(rbf_samples, train)

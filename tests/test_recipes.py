@@ -205,6 +205,8 @@ def test_the_table_of_digits(tmp_path):
         assert min(found[key]["mean"] for key in recipes.ACCURACIES) > 0.5
         assert ("pixel_error" in found) == (row in ("autoencoder", "paper", "nearfar"))
     assert "BYOL" in text
+    ours = read(tmp_path / "cells" / "nearfar-seed-0.json")["settings"]["config"]
+    assert ours["refresh"] < ours["epochs"], "neighbors are searched for"
     assert (tmp_path / "recipes.md").read_text() == text
     assert (tmp_path / "recipes.png").stat().st_size > 1000
     begun = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}

@@ -77,12 +77,14 @@ class TrainConfig:
     temperature : float
         The smaller, the more the most similar far samples matter.
     neighbor_share : float
-        The share of images that are related to a near sample instead of to themselves.
+        The share of images that are related to a near sample instead of to themselves, once
+        neighbors have been searched for the first time: see refresh.
     bank : {"memory", "disk"}
         Where the reference codes of all images are kept.
     refresh : int
-        Every how many epochs the encoder as trained so far becomes the new reference, and, for
-        relations of codes, neighbors are searched; 0 for never.
+        Every how many epochs the encoder as trained so far becomes the new reference; 0 for never.
+        For relations of codes, every how many epochs neighbors and far clusters are searched. Until
+        the first time, which fewer epochs or as many never reach, there are none.
     pixel_weight : float
         Weight of the squared pixel error added to the objective. Ours; the paper has none.
     weight_decay : float
@@ -98,7 +100,8 @@ class TrainConfig:
         Images a step, over all processes together.
     accumulate : int
         Parts in which a process sees its images of a step, one after the other, where they do not
-        fit in memory at once. Batch normalization, and far samples of codes, see a part.
+        fit in memory at once. Batch normalization, and far samples of codes, see a part, which
+        for relations of codes has at least two images.
     pretrain_lr : float
         Adam's learning rate for the autoencoder.
     lr : float

@@ -122,6 +122,17 @@ def test_views_predict_what_the_teacher_makes_of_the_other_view():
     torch.testing.assert_close(loss, expected.mean())
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_the_settings_of_a_method_are_those_of_its_heads(name):
+    method, settings = make(name), METHODS[name].settings(SMALL["code_size"])
+    assert json.loads(json.dumps(settings)).keys() == settings.keys()
+    for head in {"project", "predict"} & settings.keys():
+        layers = [m for m in getattr(method, head).modules() if isinstance(m, torch.nn.Linear)]
+        first, hidden, last = settings[head]
+        assert (layers[0].in_features, layers[-1].out_features) == (first, last)
+        assert all(layer.out_features == hidden for layer in layers[:-1])
+
+
 def test_nnclr_remembers_at_most_half_of_the_images():
     assert make("NNCLR", 300).nearest.bank.shape == (150, 128)
     assert make("NNCLR", 60_000).nearest.bank.shape == (4096, 128)
@@ -201,6 +212,7 @@ def test_the_table_of_digits(tmp_path):
     text = recipes.recipes(tmp_path, quick=True, seeds=1)
     written = read(tmp_path / "recipes.json")
     assert list(written["summary"]) == ["pixels", *recipes.ROWS]
+    assert {"linear_svm", "rbf_svm", "knn"} <= written["settings"].keys()
     for row, found in written["summary"].items():
         assert min(found[key]["mean"] for key in recipes.ACCURACIES) > 0.5
         assert ("pixel_error" in found) == (row in ("autoencoder", "paper", "nearfar"))

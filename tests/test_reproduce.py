@@ -31,8 +31,8 @@ from nearfar.reproduce import claims, defenses, detectors, recipes, table1, tabl
 from nearfar.reproduce.budget import plain, relational
 from nearfar.reproduce.digits import for_testing, for_validation
 from nearfar.reproduce.engine import Cell, Reproduction, fingerprint, training_seconds
-from nearfar.reproduce.measuring import network_after, pixel_error, task_on
-from nearfar.reproduce.summary import percent, seeds_note, spread
+from nearfar.reproduce.measuring import Classifiers, network_after, pixel_error, task_on
+from nearfar.reproduce.summary import PIXELS, percent, seeds_note, spread
 from nearfar.training.loop import Interrupted
 from nearfar.training.train import train
 from program import run
@@ -466,6 +466,33 @@ def test_measures_are_those_of_their_definition(images):
     np.testing.assert_array_equal(task.test_labels, images.labels[[5, 9]])
 
 
+def test_classifiers_are_those_of_the_evaluation_and_say_how(images):
+    task = task_on(torch.nn.Flatten(), images, Subset(images, range(100)), seed=0)
+    some = Classifiers(("linear_svm", "rbf_svm", "knn"), 200)
+    assert some.score(task) == {
+        "linear_svm": scores.linear_svm(task).mean,
+        "rbf_svm": scores.rbf_svm(task, 200).mean,
+        "knn": scores.nearest_neighbors(task).mean,
+    }
+    assert some.settings["linear_svm"]["C"] == list(scores.LINEAR_CS)
+    assert some.settings["rbf_svm"]["train_images"] == 200
+    assert (some.settings["rbf_svm"]["C"], some.settings["rbf_svm"]["gamma"]) == (
+        *(scores.RBF_C, scores.RBF_GAMMA),
+    )
+    every = Classifiers(("rbf_svm", "knn"))
+    assert list(every.score(task)) == list(every.settings) == ["rbf_svm", "knn"]
+    assert every.score(task)["rbf_svm"] == scores.rbf_svm(task, 300).mean
+
+
+def test_probabilities_are_those_of_each_test_by_itself(images):
+    task = task_on(torch.nn.Flatten(), images, Subset(images, range(100)), seed=0)
+    darker = task.test / 2
+    one, other = claims._true_class_probabilities(task, [task.test, darker])
+    assert claims._true_class_probabilities(task, [task.test]) == pytest.approx([one])
+    assert claims._true_class_probabilities(task, [darker]) == pytest.approx([other])
+    assert one > other
+
+
 def test_equal_budgets():
     for epochs in (2, 5, 40, 100):
         both = relational(epochs)
@@ -614,11 +641,11 @@ def test_table1(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("command", "rows"),
     [
-        ("table1", [table1.PIXELS, *table1.ROWS]),
+        ("table1", [PIXELS, *table1.ROWS]),
         ("table2", [*table2.ROWS]),
         ("table3", [*defenses.ROWS]),
         ("table4", [*detectors.ROWS, *detectors.ABLATION]),
-        ("recipes", [recipes.PIXELS, *recipes.ROWS]),
+        ("recipes", [PIXELS, *recipes.ROWS]),
     ],
 )
 def test_help_names_every_row(command, rows):
@@ -649,6 +676,7 @@ def test_a_table_killed_half_way_is_continued(tmp_path):
 def test_claims(tmp_path):
     assert run("reproduce", "claims", "--out", tmp_path, "--quick") == 0
     written = read(tmp_path / "claims.json")
+    assert written["settings"]["probe"]["C"] == scores.PROBE_C
     assert [list(claim)[-2:] for claim in written["summary"].values()] == [["p", "holds"]] * 4
     results = [cell["result"] for cell in written["cells"]]
     assert len(results) == 2
@@ -670,7 +698,9 @@ def test_figure4(tmp_path):
 def test_figure1(data_root, tmp_path):
     options = ("--out", tmp_path, "--quick", "--seeds", 1, "--data-root", data_root)
     assert run("reproduce", "figure1", *options) == 0
-    summary = read(tmp_path / "figure1.json")["summary"]
+    written = read(tmp_path / "figure1.json")
+    assert {"linear_svm", "knn"} <= written["settings"].keys()
+    summary = written["summary"]
     assert all(0.5 < row["linear_svm"]["mean"] <= 1 for row in summary.values())
     assert is_picture(tmp_path / "figure1.png")
 
@@ -680,6 +710,7 @@ def test_ablation(tmp_path):
     assert run("reproduce", "ablation", "--out", tmp_path, "--quick", "--seeds", 1) == 0
     written = read(tmp_path / "ablation.json")
     assert "test" not in written["settings"]
+    assert {"linear_svm", "rbf_svm", "knn"} <= written["settings"].keys()
     paper, *others = (cell["settings"] for cell in written["cells"])
     for other in others:
         changed = [

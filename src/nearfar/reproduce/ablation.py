@@ -15,7 +15,7 @@ from nearfar.report.figures import Dot, dot_plot
 from nearfar.reproduce import digits
 from nearfar.reproduce.budget import plain, plain_half, relational
 from nearfar.reproduce.engine import Cell, Reproduction, fingerprint
-from nearfar.reproduce.measuring import network_after, pixel_error, task_on
+from nearfar.reproduce.measuring import Classifiers, network_after, pixel_error, task_on
 from nearfar.reproduce.summary import (
     cell_name,
     choose_seeds,
@@ -83,7 +83,13 @@ def ablation(
     numbers = choose_seeds(seeds, quick=quick)
     epochs = QUICK_EPOCHS if quick else EPOCHS
     train, validation = digits.for_validation(data_root, quick=quick)
-    settings = {"quick": quick, "train": fingerprint(train), "validation": fingerprint(validation)}
+    classifiers = Classifiers(tuple(COLUMNS), min(RBF_SAMPLES, len(train)))
+    settings = {
+        "quick": quick,
+        "train": fingerprint(train),
+        "validation": fingerprint(validation),
+        **classifiers.settings,
+    }
     reproduction = Reproduction(out, "ablation", settings, track=track)
 
     def cell(row: str, seed: int) -> Cell:
@@ -94,12 +100,8 @@ def ablation(
             folder = reproduction.train(cell_name(row, seed), train, config, snapshots)
             network = network_after(folder, epochs)
             task = task_on(network.encoder, train, validation, seed, track)
-            return {
-                "linear_svm": scores.linear_svm(task).mean,
-                "rbf_svm": scores.rbf_svm(task, min(RBF_SAMPLES, len(train))).mean,
-                "knn": scores.nearest_neighbors(task).mean,
-                "pixel_error": pixel_error(network, validation, track),
-            }
+            error = pixel_error(network, validation, track)
+            return {**classifiers.score(task), "pixel_error": error}
 
         settings = {"row": row, "seed": seed, "config": asdict(config)}
         return Cell(cell_name(row, seed), settings, measure)
@@ -118,7 +120,7 @@ def ablation(
         [
             f"Accuracy in %, {seeds_note(numbers)}, on {len(validation):,} validation images of "
             f"{validation.name}; {len(train):,} others were learned from, for {epochs} epochs.",
-            f"The R-SVM learned from {min(RBF_SAMPLES, len(train)):,} of them. Measured on "
+            f"The R-SVM learned from {classifiers.rbf_samples:,} of them. Measured on "
             f"{machines(measured)}.",
         ],
     )

@@ -95,6 +95,7 @@ def claims(
     settings = {
         "quick": quick,
         "noise": NOISE,
+        "probe": {"C": PROBE_C, "iterations": PROBE_ITERATIONS},
         "train": fingerprint(train),
         "validation": fingerprint(validation),
     }
@@ -213,13 +214,13 @@ def _true_class_probabilities(task: Task, tests: Sequence[Codes]) -> list[float]
 
     `tests` are codes of the images of the task's test part.
     """
-    scaled = task.scaled()
+    scaled = replace(task, test=np.concatenate(tests)).scaled()
     model = LogisticRegression(C=PROBE_C, max_iter=PROBE_ITERATIONS)
     model.fit(scaled.train, scaled.train_labels)
     columns = np.searchsorted(model.classes_, task.test_labels)
     rows = np.arange(len(columns))
-    scaled_tests = (replace(task, test=test).scaled().test for test in tests)
-    return [float(model.predict_proba(test)[rows, columns].mean()) for test in scaled_tests]
+    probabilities = np.split(model.predict_proba(scaled.test), len(tests))
+    return [float(each[rows, columns].mean()) for each in probabilities]
 
 
 def _judge(measured: Mapping[str, Measured], seeds: Sequence[int]) -> list[Verdict]:

@@ -22,12 +22,14 @@ from nearfar.reproduce import digits, photographs
 from nearfar.reproduce.baselines import EXTRA, METHODS, Baseline
 from nearfar.reproduce.budget import OURS, SHARED, ours, plain_like_ours, relational
 from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint, training_seconds
-from nearfar.reproduce.measuring import network_after, pixel_error, task_on
+from nearfar.reproduce.measuring import Classifiers, network_after, pixel_error, task_on
 from nearfar.reproduce.summary import (
+    PIXELS,
     cell_name,
     choose_rows,
     choose_seeds,
     machines,
+    minutes,
     number,
     over_seeds,
     percent,
@@ -37,7 +39,6 @@ from nearfar.reproduce.summary import (
 )
 from nearfar.training.config import TrainConfig
 
-PIXELS = "pixels"
 QUICK_EPOCHS = 2
 #: Our recipe has neighbors after its first search, for which few epochs must not be too few.
 QUICK_OURS = {"refresh": 1}
@@ -73,10 +74,6 @@ class Column:
     best: Callable[..., Any] = max
 
 
-def _minutes(seconds: Sequence[float]) -> str:
-    return f"{spread(seconds).mean / 60:.1f}"
-
-
 ACCURACIES = {
     "linear_svm": Column("L-SVM", percent),
     "rbf_svm": Column("R-SVM", percent),
@@ -85,7 +82,7 @@ ACCURACIES = {
 COLUMNS = {
     **ACCURACIES,
     "pixel_error": Column("pixel error", partial(number, decimals=4), min),
-    "training_seconds": Column("minutes", _minutes, min),
+    "training_seconds": Column("minutes", minutes, min),
 }
 
 
@@ -155,17 +152,18 @@ def recipes(
     count = (QUICK_EPOCHS if quick else OURS["epochs"]) if epochs is None else epochs
     numbers = choose_seeds(seeds, quick=quick)
     opened = _open(data, data_root, quick, track)
-    settings = {"data": data, "quick": quick, "epochs": count, **opened.settings}
+    classifiers = Classifiers(tuple(ACCURACIES))
+    settings = {
+        "data": data,
+        "quick": quick,
+        "epochs": count,
+        **opened.settings,
+        **classifiers.settings,
+    }
     reproduction = Reproduction(out, "recipes", settings, track=track)
 
     def classify(encoder: nn.Module, seed: int) -> dict[str, float]:
-        train, test = opened.split(seed)
-        task = task_on(encoder, train, test, seed, track)
-        return {
-            "linear_svm": scores.linear_svm(task).mean,
-            "rbf_svm": scores.rbf_svm(task, len(train)).mean,
-            "knn": scores.nearest_neighbors(task).mean,
-        }
+        return classifiers.score(task_on(encoder, *opened.split(seed), seed, track))
 
     def cell(row: str, seed: int) -> Cell:
         own = QUICK_OURS if quick and row == "nearfar" else {}
@@ -183,8 +181,10 @@ def recipes(
                 "training_seconds": training_seconds(folder, count),
             }
 
-        library = {"lightly": version("lightly")} if row in METHODS else {}
-        settings = {"row": row, "seed": seed, "config": asdict(config), **library}
+        settings = {"row": row, "seed": seed, "config": asdict(config)}
+        if row in METHODS:
+            settings["lightly"] = version("lightly")
+            settings["method"] = METHODS[row].settings(config.code_size)
         return Cell(cell_name(row, seed), settings, measure)
 
     def pixels(seed: int) -> Cell:

@@ -14,6 +14,8 @@ from nearfar.evaluation import Score
 from nearfar.reproduce.engine import Measured
 
 SEEDS, QUICK_SEEDS = 3, 2
+#: The row of images as they are.
+PIXELS = "pixels"
 #: A difference is more than the noise of seeds if the p-value of its test is below.
 LEVEL = 0.05
 
@@ -94,6 +96,11 @@ def number(values: Sequence[float], decimals: int) -> str:
     score = spread(values)
     deviation = "" if score.std is None else f" ± {score.std:.{decimals}f}"
     return f"{score.mean:.{decimals}f}{deviation}"
+
+
+def minutes(seconds: Sequence[float]) -> str:
+    """Mean of times, in minutes."""
+    return f"{spread(seconds).mean / 60:.1f}"
 
 
 def seeds_note(seeds: Sequence[int]) -> str:

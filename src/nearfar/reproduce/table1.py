@@ -20,27 +20,27 @@ from nearfar.report.figures import Dot, dot_plot
 from nearfar.reproduce import digits
 from nearfar.reproduce.budget import plain, plain_half, relational
 from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint, training_seconds
-from nearfar.reproduce.measuring import network_after, pixel_error, task_on
+from nearfar.reproduce.measuring import Classifiers, network_after, pixel_error, task_on
 from nearfar.reproduce.summary import (
     LEVEL,
+    PIXELS,
     answer,
     cell_name,
     choose_rows,
     choose_seeds,
     machines,
+    minutes,
     number,
     over_seeds,
     p_greater,
     percent,
     seeds_note,
-    spread,
     summarize,
 )
 from nearfar.training.config import TrainConfig
 
 COLUMNS = {"linear_svm": "L-SVM", "rbf_svm": "R-SVM"}
 EPOCHS, QUICK_EPOCHS = (40, 100), (2, 5)
-PIXELS = "pixels"
 #: The paper's claim is that the first is above the second.
 BETTER, BASE = "NRE", "autoencoder"
 
@@ -132,23 +132,18 @@ def table1(
         raise NearfarError(f"epochs={counts[0]}: expected at least 1")
     numbers = choose_seeds(seeds, quick=quick)
     train, test = digits.for_testing(data_root, quick=quick)
-    samples = _check_samples(rbf_samples, train)
+    classifiers = Classifiers(tuple(COLUMNS), _check_samples(rbf_samples, train))
     settings = {
         "quick": quick,
         "epochs": counts,
         "train": fingerprint(train),
         "test": fingerprint(test),
-        "linear_svm": {"C": scores.LINEAR_CS},
-        "rbf_svm": {"C": scores.RBF_C, "gamma": scores.RBF_GAMMA, "train_images": samples},
+        **classifiers.settings,
     }
     reproduction = Reproduction(out, "table1", settings, track=track)
 
     def classify(encoder: nn.Module, seed: int) -> dict[str, float]:
-        task = task_on(encoder, train, test, seed, track)
-        return {
-            "linear_svm": scores.linear_svm(task).mean,
-            "rbf_svm": scores.rbf_svm(task, samples).mean,
-        }
+        return classifiers.score(task_on(encoder, train, test, seed, track))
 
     def cell(name: str, count: int, seed: int) -> Cell:
         row = ROWS[name]
@@ -223,7 +218,7 @@ def _write(
             row,
             *(percent(values(row, *column), paper.get(column)) for column in columns),
             BLANK if row == PIXELS else number(values(row, "pixel_error", max(counts)), 4),
-            BLANK if row == PIXELS else _minutes(values(row, "training_seconds", max(counts))),
+            BLANK if row == PIXELS else minutes(values(row, "training_seconds", max(counts))),
         ]
         for row, paper in shown.items()
     ]
@@ -241,10 +236,6 @@ def _write(
         text += f"\n{judged}"
     reproduction.write(measured, summary, text, dot_plot(panels, columns=len(counts), percent=True))
     return text
-
-
-def _minutes(seconds: Sequence[float]) -> str:
-    return f"{spread(seconds).mean / 60:.1f}"
 
 
 def _judge(

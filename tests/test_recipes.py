@@ -207,14 +207,25 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
+def untrained(learned: Any, tested: Any, row: str) -> float:
+    """Accuracy of a linear SVM on codes of the encoder that a row begins with, by seed 0."""
+    config = recipes.ROWS[row](2)
+    torch.manual_seed(0)
+    normalized = config.network == "normalized"
+    network = Architecture(learned.shape, config.code_size, normalized=normalized).build().eval()
+    return scores.linear_svm(task_on(network.encoder, learned, tested, 0)).mean
+
+
 @pytest.mark.slow
 def test_the_table_of_digits(tmp_path):
     text = recipes.recipes(tmp_path, quick=True, seeds=1)
     written = read(tmp_path / "recipes.json")
     assert list(written["summary"]) == ["pixels", *recipes.ROWS]
     assert {"linear_svm", "rbf_svm", "knn"} <= written["settings"].keys()
+    digits = recipes._open("mnist", None, True, silent).split(0)
+    for row in ("autoencoder", "paper", "nearfar"):  # others need more epochs: see above
+        assert written["summary"][row]["linear_svm"]["mean"] > untrained(*digits, row)
     for row, found in written["summary"].items():
-        assert min(found[key]["mean"] for key in recipes.ACCURACIES) > 0.5
         assert ("pixel_error" in found) == (row in ("autoencoder", "paper", "nearfar"))
     assert "BYOL" in text
     ours = read(tmp_path / "cells" / "nearfar-seed-0.json")["settings"]["config"]
@@ -240,7 +251,9 @@ def test_each_seed_holds_out_other_photographs(data_root):
 @pytest.mark.slow
 def test_the_table_of_photographs(data_root, tmp_path):
     choices = {"data": "caltech", "data_root": data_root, "quick": True, "rows": ["nearfar"]}
-    recipes.recipes(tmp_path, **choices, seeds=1, epochs=1)
+    recipes.recipes(tmp_path, **choices, seeds=1, epochs=20)
     written = read(tmp_path / "recipes.json")
     assert len(written["settings"]["classes"]) == 9
-    assert all(cell["result"]["knn"] > 0.3 for cell in written["cells"])
+    photographs = recipes._open("caltech", data_root, True, silent).split(0)
+    reached = written["summary"]["nearfar"]["linear_svm"]["mean"]
+    assert reached > untrained(*photographs, "nearfar") + 0.01

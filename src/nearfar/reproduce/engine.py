@@ -34,8 +34,8 @@ SETTINGS, CELLS, RUNS, LOCKS = "settings.json", "cells", "runs", "locks"
 HASHED_AT_ONCE = 4096
 LIBRARIES = ("nearfar", "torch", "numpy", "scipy", "scikit-learn")
 
-#: What JSON holds of a measured cell, by `MEASURED`. The seconds
-#: are those of its trainings, whenever and by whomever they were made, and of what came after.
+#: What JSON holds of a measured cell. Its seconds are those of its trainings, whenever and by
+#: whatever process they were made, and of what came after.
 Measured = dict[str, Any]
 MEASURED = {"cell": str, "settings": dict, "result": dict, "seconds": float, "environment": dict}
 
@@ -242,11 +242,10 @@ def _begins_with(run: Path, plain: TrainConfig, images: Images) -> bool:
         return False
     described = artifacts.read_config(run)
     trained, data = TrainConfig.from_dict(described.train), described.data
-    # Rates that follow a schedule depend on where it ends.
-    same = trained.pretrain_epochs == epochs or plain.lr_schedule == "constant"
+    # The beginning of a longer training is the same if the rates do not depend on its end.
+    longer = trained.pretrain_epochs > epochs and plain.lr_schedule == "constant"
     return (
-        same
-        and trained.pretrain_epochs >= epochs
+        (longer or trained.pretrain_epochs == epochs)
         and replace(trained, pretrain_epochs=epochs).pretraining() == plain
         and (data.source, data.images, data.shape) == (images.name, len(images), images.shape)
         and described.architecture is not None

@@ -163,6 +163,17 @@ def test_choices_that_are_refused(choices, culprit):
         TrainConfig(**choices)
 
 
+@pytest.mark.parametrize(
+    "choices",
+    [{"batch_size": 1}, {"batch_size": 8, "accumulate": 8}, {"batch_size": 64, "accumulate": 40}],
+    ids=str,
+)
+def test_images_that_would_be_seen_alone_are_refused(images, choices, tmp_path):
+    with pytest.raises(NearfarError, match=r"batch_size=\d+ with accumulate=\d+ .* two images"):
+        train(images, replace(QUICK, **choices), folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_recipes_are_choices_of_the_estimator_and_of_training(digits):
     for name in ("paper", "nearfar"):
         assert set(recipe(name)) <= set(asdict(TrainConfig()))

@@ -47,6 +47,16 @@ def test_what_is_not_done_takes_nothing(images, tmp_path):
     assert "bank" not in planned.disk
 
 
+def test_neighbors_of_images_need_no_codes_of_reconstructions(images):
+    network = Architecture(images.shape, 16).build().eval()
+    ends = [replace(CONFIG, relative_to=end) for end in ("reconstruction", "image")]
+    assert ["codes of reconstructions" in disk_needs(end, images, network) for end in ends] == [
+        *(True, False)
+    ]
+    most, least = (memory_needs(replace(end, bank="memory"), images, network) for end in ends)
+    assert most - least == 4 * 1797 * 16
+
+
 def test_the_bank_is_that_of_the_reference(images, tmp_path):
     reference = nn.Sequential(nn.Flatten(), nn.Linear(64, 100))
     planned = plan(images, CONFIG, tmp_path, reference=reference)

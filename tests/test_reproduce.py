@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,20 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from scipy.stats import ttest_1samp
 
 from nearfar import artifacts
 from nearfar.cli import reproduce as cli_reproduce
 from nearfar.data import ArrayImages, Subset
 from nearfar.errors import NearfarError
 from nearfar.evaluation import scores
-from nearfar.reproduce import claims, defenses, detectors, recipes, table1, table2
+from nearfar.models import Architecture
+from nearfar.reproduce import ablation, claims, defenses, detectors, recipes, table1, table2
 from nearfar.reproduce.budget import plain, relational
 from nearfar.reproduce.digits import for_testing, for_validation
-from nearfar.reproduce.engine import Cell, Reproduction, fingerprint
-from nearfar.reproduce.measuring import network_after, pixel_error, task_on
-from nearfar.reproduce.summary import percent, spread
+from nearfar.reproduce.engine import Cell, Reproduction, fingerprint, training_seconds
+from nearfar.reproduce.measuring import Classifiers, network_after, pixel_error, task_on
+from nearfar.reproduce.summary import PIXELS, percent, seeds_note, spread
 from nearfar.training.loop import Interrupted
 from nearfar.training.train import train
 from program import run
@@ -216,6 +219,20 @@ def test_a_cell_of_another_configuration_is_refused(tmp_path):
         reproduction.measure([counting([], "cell", config={"lr": 0.2, "seed": 0})])
 
 
+def test_a_choice_that_came_later_has_its_default_in_earlier_cells(tmp_path):
+    saved = asdict(relational(2))
+    earlier = {name: value for name, value in saved.items() if name != "relative_to"}
+    reproduction = Reproduction(tmp_path / "out", "table", {})
+    done: list[str] = []
+    reproduction.measure([counting(done, "cell", row="NRE", config=earlier)])
+    measured = reproduction.measure([counting(done, "cell", row="NRE", config=saved)])
+    assert done == ["cell"]
+    assert "relative_to" not in measured["cell"]["settings"]["config"], "as it was written"
+    with pytest.raises(NearfarError, match="relative_to=reconstruction, not image"):
+        changed = asdict(relational(2, relative_to="image"))
+        reproduction.measure([counting(done, "cell", row="NRE", config=changed)])
+
+
 def test_a_run_of_another_configuration_is_refused(tmp_path, images):
     reproduction = Reproduction(tmp_path / "out", "table", {})
     reproduction.train("run", images, plain(1, **SMALL), [1])
@@ -225,15 +242,26 @@ def test_a_run_of_another_configuration_is_refused(tmp_path, images):
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(NearfarError, match="exists already"):
+    with pytest.raises(NearfarError, match="exists already: choose another folder") as refused:
         Reproduction(tmp_path, "table", {})
+    assert "--overwrite" not in str(refused.value)
 
 
-def test_a_damaged_cell_is_named(tmp_path):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[:20],
+        lambda text: "[]",
+        lambda text: '{"settings": {}}',
+        lambda text: text.replace('"result": {', '"result": 7, "x": {'),
+    ],
+    ids=["cut short", "a list", "no result", "a number for a result"],
+)
+def test_a_damaged_cell_is_named(tmp_path, damage):
     reproduction = Reproduction(tmp_path / "out", "table", {})
     reproduction.measure([counting([], "cell")])
     path = tmp_path / "out" / "cells" / "cell.json"
-    path.write_text(path.read_text()[:20])
+    path.write_text(damage(path.read_text()))
     with pytest.raises(NearfarError, match=r"cell\.json' is damaged"):
         reproduction.measure([counting([], "cell")])
 
@@ -258,6 +286,114 @@ def test_a_training_continues_where_it_was(tmp_path, images, step):
     again = StopAt(-1)
     weights("halved", again)
     assert again.left == -1, "a finished run is not trained again"
+
+
+def timeless(folder: Path) -> list[dict[str, float]]:
+    lines = artifacts.read_log(folder)
+    return [{k: v for k, v in line.items() if "second" not in k} for line in lines]
+
+
+@pytest.mark.parametrize("first", [plain(4, **SMALL), relational(4, **SMALL, neighbors=3)])
+@pytest.mark.parametrize("step", [-1, 8])
+def test_runs_that_begin_alike_are_pretrained_once(tmp_path, images, first, step):
+    """Five steps an epoch, of which the last ten are the run's own."""
+    config = relational(4, **SMALL, lr=1e-3)
+    alone = train(images, config, folder=tmp_path / "alone", snapshots=[2, 4])
+    reproduction = Reproduction(tmp_path / "out", "table", {})
+    reproduction.train("first", images, first, [2, 4])
+    if step > 0:
+        reproduction.track = StopAt(step)
+        with pytest.raises(Interrupted):
+            reproduction.train("run", images, config, [2, 4])
+    reproduction.track = counted = StopAt(-1)
+    folder = reproduction.train("run", images, config, [2, 4])
+    assert -1 - counted.left == 10 - max(step, 0)
+    for epochs, network in ((2, alone.pretrained), (4, alone.autoencoder)):
+        found = network_after(folder, epochs).state_dict()
+        assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
+    saved, saved_alone = (load_file(run / artifacts.MODEL) for run in (folder, tmp_path / "alone"))
+    assert all(torch.equal(saved[name], value) for name, value in saved_alone.items())
+    if step < 0:
+        assert timeless(folder) == timeless(tmp_path / "alone")
+    assert training_seconds(folder, 4) > training_seconds(folder, 2) > 0
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"seed": 1},
+        {"pretext": "denoising"},
+        {"pretrain_lr": 2e-3},
+        {"lr_schedule": "one-cycle"},
+    ],
+    ids=str,
+)
+def test_what_begins_otherwise_is_pretrained_by_itself(tmp_path, images, choices):
+    rates = {name: choices[name] for name in choices if name == "lr_schedule"}
+    reproduction = Reproduction(tmp_path / "out", "table", {})
+    reproduction.train("plain", images, plain(3, **SMALL | rates), [1, 3])
+    folder = reproduction.train("run", images, relational(2, **SMALL | choices), [2])
+    alone = train(images, relational(2, **SMALL | choices)).autoencoder.state_dict()
+    found = network_after(folder, 2).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in alone.items())
+    assert len(list((tmp_path / "out" / "runs").iterdir())) == 3
+
+
+def test_other_images_are_pretrained_on_by_themselves(tmp_path, images):
+    reproduction = Reproduction(tmp_path / "out", "table", {})
+    reproduction.train("plain", images, plain(1, **SMALL), [1])
+    some = Subset(images, range(299))
+    folder = reproduction.train("run", some, relational(2, **SMALL), [2])
+    alone = train(some, relational(2, **SMALL)).autoencoder.state_dict()
+    found = network_after(folder, 2).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in alone.items())
+
+
+def test_the_seconds_of_a_cell_have_all_of_its_trainings(tmp_path, images):
+    class Slowly(StopAt):
+        """Takes half a second for a step, of five an epoch, and stops."""
+
+        def __call__(self, items, description, total):
+            for item in super().__call__(items, description, total):
+                time.sleep(0.5 if description == "pretrain" else 0)
+                yield item
+
+    def measure() -> dict[str, float]:
+        folder = reproduction.train("run", images, relational(2, **SMALL), [2])
+        return {"training_seconds": training_seconds(folder, 2)}
+
+    reproduction = Reproduction(tmp_path / "out", "table", {}, track=Slowly(4))
+    cell = Cell("cell", {}, measure)
+    with pytest.raises(Interrupted):
+        reproduction.measure([cell])
+    reproduction.track = Slowly(-1)
+    measured = reproduction.measure([cell])["cell"]
+    assert 2.5 < measured["result"]["training_seconds"] <= measured["seconds"] < 5
+
+
+def train_beside(folder: Path, start: Any, digits: Any, neighbors: int) -> None:
+    start.wait()
+    config = relational(4, **SMALL, neighbors=neighbors)
+    Reproduction(folder, "table", {}).train(f"run-{neighbors}", ArrayImages(digits), config, [4])
+
+
+def test_processes_pretrain_once_together(tmp_path, digits):
+    Reproduction(tmp_path, "table", {}).measure([])
+    start = SPAWN.Barrier(2)
+    processes = [
+        SPAWN.Process(target=train_beside, args=(tmp_path, start, digits[:300, None], neighbors))
+        for neighbors in (1, 2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    logs = [artifacts.read_log(run) for run in (tmp_path / "runs").iterdir()]
+    assert len(logs) == 3
+    assert len({json.dumps(log[:2]) for log in logs}) == 1, (
+        "the same pre-training, second by second"
+    )
 
 
 def test_an_interrupted_training_of_another_configuration_is_refused(tmp_path, images):
@@ -331,6 +467,33 @@ def test_measures_are_those_of_their_definition(images):
     np.testing.assert_array_equal(task.test_labels, images.labels[[5, 9]])
 
 
+def test_classifiers_are_those_of_the_evaluation_and_say_how(images):
+    task = task_on(torch.nn.Flatten(), images, Subset(images, range(100)), seed=0)
+    some = Classifiers(("linear_svm", "rbf_svm", "knn"), 200)
+    assert some.score(task) == {
+        "linear_svm": scores.linear_svm(task).mean,
+        "rbf_svm": scores.rbf_svm(task, 200).mean,
+        "knn": scores.nearest_neighbors(task).mean,
+    }
+    assert some.settings["linear_svm"]["C"] == list(scores.LINEAR_CS)
+    assert some.settings["rbf_svm"]["train_images"] == 200
+    assert (some.settings["rbf_svm"]["C"], some.settings["rbf_svm"]["gamma"]) == (
+        *(scores.RBF_C, scores.RBF_GAMMA),
+    )
+    every = Classifiers(("rbf_svm", "knn"))
+    assert list(every.score(task)) == list(every.settings) == ["rbf_svm", "knn"]
+    assert every.score(task)["rbf_svm"] == scores.rbf_svm(task, 300).mean
+
+
+def test_probabilities_are_those_of_each_test_by_itself(images):
+    task = task_on(torch.nn.Flatten(), images, Subset(images, range(100)), seed=0)
+    darker = task.test / 2
+    one, other = claims._true_class_probabilities(task, [task.test, darker])
+    assert claims._true_class_probabilities(task, [task.test]) == pytest.approx([one])
+    assert claims._true_class_probabilities(task, [darker]) == pytest.approx([other])
+    assert one > other
+
+
 def test_equal_budgets():
     for epochs in (2, 5, 40, 100):
         both = relational(epochs)
@@ -377,6 +540,34 @@ def test_claims_are_judged(related, alone, expected):
     assert verdicts[3].holds == ("undecided" if len(related) == 1 else "yes")
 
 
+@pytest.mark.parametrize(
+    ("above", "below", "expected"),
+    [
+        ([0.975, 0.981, 0.978], [0.970, 0.975, 0.973], "yes"),
+        ([0.975, 0.981, 0.978], [0.970, 0.982, 0.978], "no"),
+        ([0.975, 0.981, 0.978], [0.980, 0.986, 0.984], "no"),
+        ([0.975], [0.970], "undecided"),
+    ],
+)
+def test_nre_is_judged_against_the_autoencoder_seed_by_seed(above, below, expected):
+    summary, table = table1._judge({"L-SVM": (above, below)})
+    found = summary["L-SVM"]
+    differences = np.subtract(above, below)
+    assert found["mean"] == pytest.approx(differences.mean())
+    assert found["above_noise"] == expected
+    if len(above) > 1:
+        assert found["std"] == pytest.approx(differences.std(ddof=1))
+        p = ttest_1samp(differences, 0, alternative="greater").pvalue
+        assert found["p"] == pytest.approx(p)
+    line = next(line for line in table.splitlines() if line.startswith("| L-SVM"))
+    assert line.endswith(f"| {expected} |")
+
+
+def test_one_seed_is_said_to_have_no_spread():
+    assert seeds_note([0]) == "one seed, so without a standard deviation"
+    assert seeds_note([0, 1]) == "mean ± standard deviation of 2 seeds"
+
+
 def test_errors_outside_the_margin_are_not_about_equal():
     assert claims._about_equal([0.13, 0.131, 0.129], [0.1, 0.1, 0.1]) > 0.9
     assert claims._about_equal([0.1, 0.1, 0.101], [0.13, 0.131, 0.129]) > 0.9
@@ -392,7 +583,7 @@ def test_errors_outside_the_margin_are_not_about_equal():
         ("table1 --quick --seeds 0", "seeds=0"),
         ("claims --quick --seeds -1", "seeds=-1"),
         ("table1 --quick --epochs 1", "epochs=1"),
-        ("table1 --quick --rows autoencoder --epochs 0", "nothing to train"),
+        ("table1 --quick --rows autoencoder --epochs 0 2", "epochs=0: expected at least 1"),
         ("table1 --quick --rbf-samples 3", "rbf_samples=3"),
         ("table1 --quick --epochs four", "four"),
         ("figure1 --data-root nowhere", "nowhere"),
@@ -415,6 +606,17 @@ def is_picture(path: Path) -> bool:
     return bool(np.asarray(Image.open(path).convert("L")).std() > 1)
 
 
+def untrained(split_brain: bool) -> float:
+    """Accuracy of a linear SVM on codes of encoders as rows of table 1 begin, over two seeds."""
+    learned, tested = for_testing(None, quick=True)
+    found = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        network = Architecture(learned.shape, 128, split_brain=split_brain).build().eval()
+        found.append(scores.linear_svm(task_on(network.encoder, learned, tested, seed)).mean)
+    return float(np.mean(found))
+
+
 @pytest.mark.slow
 def test_table1(tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
@@ -422,11 +624,14 @@ def test_table1(tmp_path, capsys, monkeypatch):
     written = read(out / "table1.json")
     assert len(written["cells"]) == 1 + 2 * 2 * len(table1.ROWS)
     assert written["settings"]["train"]["images"] == 4000
+    judged = written["summary"].pop("NRE − autoencoder")
+    assert all(column["above_noise"] in ("yes", "no") for column in judged.values())
     for row, columns in written["summary"].items():
         assert len(columns) == 4
         for cell in columns.values():
             assert len(cell["seeds"]) == (1 if row == "pixels" else 2)
-            assert min(cell["seeds"]) > 0.5
+        if row != "pixels":
+            assert columns["L-SVM, 5 epochs"]["mean"] > untrained(row == "split-brain") + 0.01
     shown = (out / "table1.md").read_text()
     assert shown.strip() in capsys.readouterr().out
     assert is_picture(out / "table1.png")
@@ -449,11 +654,11 @@ def test_table1(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("command", "rows"),
     [
-        ("table1", [table1.PIXELS, *table1.ROWS]),
+        ("table1", [PIXELS, *table1.ROWS]),
         ("table2", [*table2.ROWS]),
         ("table3", [*defenses.ROWS]),
         ("table4", [*detectors.ROWS, *detectors.ABLATION]),
-        ("recipes", [recipes.PIXELS, *recipes.ROWS]),
+        ("recipes", [PIXELS, *recipes.ROWS]),
     ],
 )
 def test_help_names_every_row(command, rows):
@@ -484,6 +689,7 @@ def test_a_table_killed_half_way_is_continued(tmp_path):
 def test_claims(tmp_path):
     assert run("reproduce", "claims", "--out", tmp_path, "--quick") == 0
     written = read(tmp_path / "claims.json")
+    assert written["settings"]["probe"]["C"] == scores.PROBE_C
     assert [list(claim)[-2:] for claim in written["summary"].values()] == [["p", "holds"]] * 4
     results = [cell["result"] for cell in written["cells"]]
     assert len(results) == 2
@@ -505,9 +711,21 @@ def test_figure4(tmp_path):
 def test_figure1(data_root, tmp_path):
     options = ("--out", tmp_path, "--quick", "--seeds", 1, "--data-root", data_root)
     assert run("reproduce", "figure1", *options) == 0
-    summary = read(tmp_path / "figure1.json")["summary"]
+    written = read(tmp_path / "figure1.json")
+    assert {"linear_svm", "knn"} <= written["settings"].keys()
+    summary = written["summary"]
     assert all(0.5 < row["linear_svm"]["mean"] <= 1 for row in summary.values())
     assert is_picture(tmp_path / "figure1.png")
+
+
+def test_rows_of_the_ablation_change_what_they_say():
+    paper = asdict(ablation.ROWS["paper"](2))
+    for row, config in ablation.ROWS.items():
+        changed = [name for name, value in asdict(config(2)).items() if paper[name] != value]
+        said = 0 if row == "paper" else len(re.split(",(?=[a-zT])", row))
+        budget = ["pretrain_epochs", "epochs"] * row.startswith("autoencoder")
+        assert len(changed) - len(budget) == said - row.startswith("autoencoder"), row
+        assert set(budget) <= set(changed)
 
 
 @pytest.mark.slow
@@ -515,11 +733,6 @@ def test_ablation(tmp_path):
     assert run("reproduce", "ablation", "--out", tmp_path, "--quick", "--seeds", 1) == 0
     written = read(tmp_path / "ablation.json")
     assert "test" not in written["settings"]
-    paper, *others = (cell["settings"] for cell in written["cells"])
-    for other in others:
-        changed = [
-            name for name, value in paper["config"].items() if other["config"][name] != value
-        ]
-        if "autoencoder" not in other["row"]:
-            assert len(changed) == len(re.split(",(?=[a-zT])", other["row"])), other["row"]
+    assert {"linear_svm", "rbf_svm", "knn"} <= written["settings"].keys()
+    assert list(written["summary"]) == list(ablation.ROWS)
     assert is_picture(tmp_path / "ablation.png")

@@ -182,6 +182,27 @@ def test_a_refreshed_bank_holds_the_codes_of_the_encoder_as_trained_so_far(image
     assert not torch.allclose(banks[0][0], banks[1][0])
 
 
+@pytest.mark.parametrize("end", ["reconstruction", "image"])
+def test_neighbors_are_those_of_the_end_that_is_asked_for(images, monkeypatch, end):
+    """The images do not move from epoch to epoch; their reconstructions do."""
+    found = []
+    start = Relation.start_epoch
+
+    def spy(self, epoch, encoder):
+        start(self, epoch, encoder)
+        found.append((self.bank.clone(), self.found.near))
+
+    monkeypatch.setattr(Relation, "start_epoch", spy)
+    trained = train(images, replace(QUICK, relative_to=end, finder="exact"))
+    assert len(trained.log) == 5
+    for bank, near in found:
+        similarity = torch.nn.functional.normalize(bank, dim=1)
+        similarity = (similarity @ similarity.T).fill_diagonal_(-1)
+        is_own = (near.squeeze(1) == similarity.argmax(1)).float().mean()
+        assert is_own == 1 or end == "reconstruction"
+    assert torch.equal(found[0][1], found[2][1]) == (end == "image")
+
+
 def test_far_samples_are_drawn_anew_each_epoch(images, monkeypatch):
     found = []
     start = Relation.start_epoch
@@ -299,6 +320,7 @@ def test_the_order_depends_on_seed_and_epoch():
         {"finder": "exact"},
         {"search": "step"},
         {"bank": "disk"},
+        {"relative_to": "image"},
         {"refresh": 2, "epochs": 4},
         {"weight_schedule": "cosine", "end_weights": (0.2, 0.4, 0.4)},
         {"relation": "codes", "network": "normalized", "refresh": 1, "lr_schedule": "one-cycle"},
@@ -337,6 +359,35 @@ def test_resuming_a_network_that_draws_random_numbers(tmp_path, images):
         train(images, QUICK, folder=tmp_path / "parts", track=StopAt(12), **network)
     train(images, QUICK, folder=tmp_path / "parts", resume=True, **network)
     assert_same_weights(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+@pytest.mark.parametrize("step", [3, 12])
+def test_the_time_of_an_epoch_is_that_of_all_its_parts(tmp_path, images, step):
+    class StopLateAt(StopAt):
+        def __call__(self, items, description, total):
+            for item in super().__call__(items, description, total):
+                if self.left == 1:
+                    time.sleep(1)
+                yield item
+
+    with pytest.raises(Interrupted):
+        train(images, QUICK, folder=tmp_path / "run", track=StopLateAt(step))
+    time.sleep(1)
+    log = train(images, QUICK, folder=tmp_path / "run", resume=True).log
+    seconds = log[step // 5]["seconds"]
+    assert 1 < seconds < 2, "without the break"
+    assert log[step // 5]["images_per_second"] == pytest.approx(300 / seconds)
+
+
+def test_the_time_of_the_first_epoch_has_the_making_of_its_objective(images):
+    reference = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5))
+
+    def late(config, images, fabric):
+        time.sleep(1)
+        return Relation(config, reference, images, fabric)
+
+    *_, first, second, third = train(images, QUICK, objective=late).log
+    assert first["seconds"] > 1 > max(second["seconds"], third["seconds"])
 
 
 def test_termination_is_an_interruption_too(tmp_path, images):
@@ -776,6 +827,8 @@ def test_two_processes_are_interrupted_together(tmp_path, digits, number):
         ({"precision": "16"}, "precision='16'"),
         ({"weights": (0.5, 0.5, 0.5)}, "sum to 1.5"),
         ({"end_weights": (0.5, 0.2, 0.3)}, "weight_schedule"),
+        ({"relative_to": "image", "search": "step"}, "search='step' with relative_to='image'"),
+        ({"relative_to": "image", "relation": "codes"}, "relative_to=image with relation='codes'"),
     ],
 )
 def test_choices_that_are_refused(choices, culprit):

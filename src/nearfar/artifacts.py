@@ -347,6 +347,11 @@ def write_snapshot(folder: Path, epochs: int, weights: Mapping[str, Tensor]) -> 
     _write_tensors(_snapshot(folder, epochs), weights, {})
 
 
+def has_snapshot(folder: Path, epochs: int) -> bool:
+    """Whether a run kept the network as it was after so many epochs."""
+    return _snapshot(folder, epochs).is_file()
+
+
 def read_snapshot(
     folder: Path,
     epochs: int,
@@ -367,7 +372,7 @@ def read_snapshot(
     """
     config = read_config(folder)
     path = _snapshot(folder, epochs)
-    if not path.is_file():
+    if not has_snapshot(folder, epochs):
         raise NearfarError(f"run {str(folder)!r} has no snapshot after {epochs} epochs")
     network = build(config, encoder, decoder, where=folder)
     tensors, _ = _read_tensors(path)

@@ -59,8 +59,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Show progress bars.
     pretext, noise, noise_level, holes, network, backbone, relation, reference, \
     reference_weights, weights, end_weights, weight_schedule, neighbors, reduction, similarity, \
-    finder, clusters, search, far_share, views, temperature, neighbor_share, refresh, \
-    pixel_weight, pretrain_epochs, epochs, batch_size, accumulate, pretrain_lr, lr, \
+    finder, clusters, search, relative_to, far_share, views, temperature, neighbor_share, \
+    refresh, pixel_weight, pretrain_epochs, epochs, batch_size, accumulate, pretrain_lr, lr, \
     weight_decay, lr_schedule, code_size, widths, seed, device, precision
         See `nearfar.training.config.TrainConfig`.
 
@@ -116,6 +116,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         finder: str = "clustered",
         clusters: int | None = None,
         search: str = "epoch",
+        relative_to: str = "reconstruction",
         far_share: float = 0.1,
         views: str = "auto",
         temperature: float = 0.2,
@@ -158,6 +159,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.finder = finder
         self.clusters = clusters
         self.search = search
+        self.relative_to = relative_to
         self.far_share = far_share
         self.views = views
         self.temperature = temperature

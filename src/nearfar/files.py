@@ -57,7 +57,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def check_output(
-    path: Path, *, overwrite: bool, folder: bool = False, kept: Collection[str] = ()
+    path: Path,
+    *,
+    overwrite: bool,
+    folder: bool = False,
+    kept: Collection[str] = (),
+    advice: str = "choose another, or pass --overwrite",
 ) -> None:
     """Check that a file, or a folder, may be written to `path`.
 
@@ -65,11 +70,13 @@ def check_output(
     ----------
     kept : collection of str
         What the folder may hold from an earlier call.
+    advice : str
+        What to do if something else is there already.
 
     Raises
     ------
     NearfarError
-        If something else is there already, other than leftovers, and `overwrite` is false.
+        If something is there already, other than leftovers, and `overwrite` is false.
     """
     if path.exists() and path.is_dir() != folder:
         kinds = ("a file", "a folder")
@@ -80,17 +87,22 @@ def check_output(
     if path.is_dir():
         occupied = any(not is_leftover(each) and each.name not in kept for each in path.iterdir())
     if occupied and not overwrite:
-        raise NearfarError(f"{str(path)!r} exists already: choose another, or pass --overwrite")
+        raise NearfarError(f"{str(path)!r} exists already: {advice}")
 
 
 def claim_output(
-    path: Path, *, overwrite: bool, folder: bool = False, kept: Collection[str] = ()
+    path: Path,
+    *,
+    overwrite: bool,
+    folder: bool = False,
+    kept: Collection[str] = (),
+    advice: str = "choose another, or pass --overwrite",
 ) -> Path:
     """Check that a file, or a folder, may be written to `path`, and make the folder around it.
 
     Parameters
     ----------
-    path, overwrite, folder, kept
+    path, overwrite, folder, kept, advice
         As for `check_output`.
 
     Raises
@@ -98,7 +110,7 @@ def claim_output(
     NearfarError
         As `check_output`, or the folder around it cannot be made.
     """
-    check_output(path, overwrite=overwrite, folder=folder, kept=kept)
+    check_output(path, overwrite=overwrite, folder=folder, kept=kept, advice=advice)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -120,29 +120,12 @@ def evaluate(
 def _settings(train: Labels, test: Labels, rbf_size: int, seed: int) -> dict[str, Any]:
     """Return everything that has to be known to measure the scores again."""
     classes = len(np.unique(train))
-    uniform = f"all dimensions together to variance {scores.TOTAL_VARIANCE:g}"
     return {
         "seed": seed,
         "train_images": len(train),
         "test_images": len(test),
         "classes": classes,
-        "linear_svm": {
-            "C": list(scores.LINEAR_CS),
-            "choice": "the best on a fifth of the training images",
-            "scaling": "each dimension to variance 1",
-        },
-        "rbf_svm": {
-            "C": scores.RBF_C,
-            "gamma": scores.RBF_GAMMA,
-            "scaling": uniform,
-            "train_images": rbf_size,
-        },
-        "knn": {"k": scores.NEIGHBORS, "similarity": "cosine"},
-        "probe": {
-            "C": scores.PROBE_C,
-            "scaling": uniform,
-            "draws": scores.PROBE_DRAWS,
-        },
+        **scores.settings(rbf_size),
         "clustering": {"clusters": classes, "starts": scores.KMEANS_STARTS},
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +74,32 @@ class Task:
     def only(self, rows: npt.NDArray[np.intp]) -> Task:
         """Learn from some of the training rows."""
         return replace(self, train=self.train[rows], train_labels=self.train_labels[rows])
+
+
+def settings(rbf_samples: int | None = None) -> dict[str, Any]:
+    """Return all that decides the scores beside codes and labels, as JSON holds it.
+
+    Parameters
+    ----------
+    rbf_samples : int, optional
+        How many rows the RBF SVM learns from; all if not given.
+    """
+    uniform = f"all dimensions together to variance {TOTAL_VARIANCE:g}"
+    return {
+        "linear_svm": {
+            "C": list(LINEAR_CS),
+            "choice": "the best on a fifth of the training images",
+            "scaling": "each dimension to variance 1",
+        },
+        "rbf_svm": {
+            "C": RBF_C,
+            "gamma": RBF_GAMMA,
+            "scaling": uniform,
+            "train_images": rbf_samples,
+        },
+        "knn": {"k": NEIGHBORS, "similarity": "cosine"},
+        "probe": {"C": PROBE_C, "scaling": uniform, "draws": PROBE_DRAWS},
+    }
 
 
 def linear_svm(task: Task) -> Score:

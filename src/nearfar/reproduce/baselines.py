@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -32,9 +33,14 @@ MOMENTUM = 0.99
 class Method(nn.Module, ABC):
     """An encoder, from float[b, c, h, w] to codes float[b, d], with what is trained beside it."""
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, config: TrainConfig, images: int) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.own = encoder, self.settings(config.code_size)
+
+    @staticmethod
+    @abstractmethod
+    def settings(d: int) -> dict[str, Any]:
+        """Return what is the method's own, of codes of length d: widths of heads, and the rest."""
 
     def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Codes of a first and a second view of each image, float[2b, c, h, w], and the loss."""
@@ -56,10 +62,14 @@ class SimCLR(Method):
     """
 
     def __init__(self, encoder: nn.Module, config: TrainConfig, images: int) -> None:
-        super().__init__(encoder)
-        d = config.code_size
-        self.project = _heads().SimCLRProjectionHead(d, d, PROJECTION)
+        super().__init__(encoder, config, images)
+        self.project = _heads().SimCLRProjectionHead(*self.own["project"])
         self.loss = _losses().NTXentLoss(config.temperature)
+
+    @staticmethod
+    def settings(d: int) -> dict[str, Any]:
+        """See `Method`."""
+        return {"project": (d, d, PROJECTION)}
 
     def relate(self, codes: Tensor, views: Tensor) -> Tensor:
         """See `Method`."""
@@ -76,15 +86,23 @@ class NNCLR(Method):
     """
 
     def __init__(self, encoder: nn.Module, config: TrainConfig, images: int) -> None:
-        super().__init__(encoder)
-        d = config.code_size
-        self.project = _heads().NNCLRProjectionHead(d, d, PROJECTION)
-        self.predict = _heads().NNCLRPredictionHead(PROJECTION, d, PROJECTION)
+        super().__init__(encoder, config, images)
+        self.project = _heads().NNCLRProjectionHead(*self.own["project"])
+        self.predict = _heads().NNCLRPredictionHead(*self.own["predict"])
         bank = require("lightly.models.modules.nn_memory_bank", extra=EXTRA).NNMemoryBankModule
-        self.nearest = bank((min(BANK_ROWS, images // 2), PROJECTION))
+        self.nearest = bank((min(self.own["bank_rows"], images // 2), PROJECTION))
         for name, buffer in list(self.nearest.named_buffers()):
             self.nearest.register_buffer(name, buffer)  # which makes it a part of checkpoints
         self.loss = _losses().NTXentLoss(config.temperature)
+
+    @staticmethod
+    def settings(d: int) -> dict[str, Any]:
+        """See `Method`."""
+        return {
+            "project": (d, d, PROJECTION),
+            "predict": (PROJECTION, d, PROJECTION),
+            "bank_rows": BANK_ROWS,
+        }
 
     def relate(self, codes: Tensor, views: Tensor) -> Tensor:
         """See `Method`."""
@@ -105,10 +123,14 @@ class VICReg(Method):
     """
 
     def __init__(self, encoder: nn.Module, config: TrainConfig, images: int) -> None:
-        super().__init__(encoder)
-        d = config.code_size
-        self.project = _heads().VICRegProjectionHead(d, 4 * d, 4 * d)
+        super().__init__(encoder, config, images)
+        self.project = _heads().VICRegProjectionHead(*self.own["project"])
         self.loss = _losses().VICRegLoss()
+
+    @staticmethod
+    def settings(d: int) -> dict[str, Any]:
+        """See `Method`."""
+        return {"project": (d, 4 * d, 4 * d)}
 
     def relate(self, codes: Tensor, views: Tensor) -> Tensor:
         """See `Method`."""
@@ -124,13 +146,21 @@ class BYOL(Method):
     """
 
     def __init__(self, encoder: nn.Module, config: TrainConfig, images: int) -> None:
-        super().__init__(encoder)
-        d = config.code_size
-        self.project = _heads().BYOLProjectionHead(d, 2 * d, BYOL_PROJECTION)
-        self.predict = _heads().BYOLPredictionHead(BYOL_PROJECTION, 2 * d, BYOL_PROJECTION)
+        super().__init__(encoder, config, images)
+        self.project = _heads().BYOLProjectionHead(*self.own["project"])
+        self.predict = _heads().BYOLPredictionHead(*self.own["predict"])
         self.teacher = copy.deepcopy(self.student()).requires_grad_(False)
         self.update = require("lightly.models.utils", extra=EXTRA).update_momentum
         self.loss = _losses().NegativeCosineSimilarity()
+
+    @staticmethod
+    def settings(d: int) -> dict[str, Any]:
+        """See `Method`."""
+        return {
+            "project": (d, 2 * d, BYOL_PROJECTION),
+            "predict": (BYOL_PROJECTION, 2 * d, BYOL_PROJECTION),
+            "momentum": MOMENTUM,
+        }
 
     def student(self) -> nn.Module:
         """Return what the teacher is the moving mean of."""
@@ -138,7 +168,7 @@ class BYOL(Method):
 
     def relate(self, codes: Tensor, views: Tensor) -> Tensor:
         """See `Method`."""
-        self.update(self.student(), self.teacher, MOMENTUM)
+        self.update(self.student(), self.teacher, self.own["momentum"])
         first, second = self.predict(self.project(codes)).chunk(2)
         of_first, of_second = self.teacher(views).detach().chunk(2)
         return (self.loss(first, of_second) + self.loss(second, of_first)) / 2
@@ -153,7 +183,7 @@ def _losses() -> ModuleType:
 
 
 #: Each makes a method from an encoder, the choices of training, and how many images there are.
-METHODS: dict[str, Callable[[nn.Module, TrainConfig, int], Method]] = {
+METHODS: dict[str, type[Method]] = {
     method.__name__: method for method in (SimCLR, NNCLR, VICReg, BYOL)
 }
 

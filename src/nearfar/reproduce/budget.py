@@ -26,6 +26,11 @@ def plain_like_ours(epochs: int, **choices: Any) -> TrainConfig:
     return plain(epochs, pretrain_lr=SHARED["lr"], **{**SHARED, **choices})
 
 
+def plain_half(epochs: int) -> int:
+    """Return after how many of so many epochs the relations begin."""
+    return epochs - epochs // 2
+
+
 def relational(epochs: int, **choices: Any) -> TrainConfig:
     """Reconstruct for the first half of the epochs, and relate neighbors in the second.
 
@@ -36,9 +41,8 @@ def relational(epochs: int, **choices: Any) -> TrainConfig:
     """
     if epochs < 2:
         raise NearfarError(f"epochs={epochs}: expected at least 2, half of them for the relations")
-    return TrainConfig(
-        **{**choices, "pretrain_epochs": epochs - epochs // 2, "epochs": epochs // 2}
-    )
+    half = plain_half(epochs)
+    return TrainConfig(**{**choices, "pretrain_epochs": half, "epochs": epochs - half})
 
 
 def ours(epochs: int, **choices: Any) -> TrainConfig:

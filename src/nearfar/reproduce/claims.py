@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import ttest_1samp, ttest_rel
+from scipy.stats import ttest_1samp
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn.functional import mse_loss
@@ -21,15 +21,18 @@ from nearfar.neighbors import ExactFinder, fit_similarity
 from nearfar.progress import Track, silent
 from nearfar.report.figures import Dot, dot_plot
 from nearfar.reproduce import digits
-from nearfar.reproduce.budget import relational
+from nearfar.reproduce.budget import plain_half, relational
 from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint
 from nearfar.reproduce.measuring import encode, network_after, pixel_error, reconstruct, task_on
 from nearfar.reproduce.summary import (
+    LEVEL,
+    answer,
     cell_name,
     choose_seeds,
     machines,
     number,
     over_seeds,
+    p_greater,
     seeds_note,
     summarize,
 )
@@ -42,8 +45,6 @@ EPOCHS, QUICK_EPOCHS = 40, 4
 NOISE = 0.25
 #: Errors whose ratio is between 1/1.25 and 1.25 are called about equal.
 MARGIN = 1.25
-#: A claim holds if its p-value is below.
-LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,7 @@ class Verdict:
     @property
     def holds(self) -> str:
         """Yes or no; undecided of one seed."""
-        if self.p is None:
-            return "undecided"
-        return "yes" if self.p < LEVEL else "no"
+        return answer(self.p)
 
 
 def claims(
@@ -96,6 +95,7 @@ def claims(
     settings = {
         "quick": quick,
         "noise": NOISE,
+        "probe": {"C": PROBE_C, "iterations": PROBE_ITERATIONS},
         "train": fingerprint(train),
         "validation": fingerprint(validation),
     }
@@ -108,13 +108,14 @@ def claims(
         }
 
         def measure() -> dict[str, float]:
-            networks = {}
-            for name, config in configs.items():
-                snapshots = [config.pretrain_epochs, epochs]
-                folder = reproduction.train(cell_name(name, seed), train, config, snapshots)
-                networks[name] = network_after(folder, epochs)
-            # The same of both trainings, as it depends on the seed alone.
-            before = network_after(folder, config.pretrain_epochs)
+            half = plain_half(epochs)
+            folders = {
+                name: reproduction.train(cell_name(name, seed), train, config, [half, epochs])
+                for name, config in configs.items()
+            }
+            networks = {name: network_after(folder, epochs) for name, folder in folders.items()}
+            # Both trainings began from it.
+            before = network_after(folders["related"], half)
             return _measure(networks, before, train, validation, seed, track)
 
         saved = {name: asdict(config) for name, config in configs.items()}
@@ -213,13 +214,13 @@ def _true_class_probabilities(task: Task, tests: Sequence[Codes]) -> list[float]
 
     `tests` are codes of the images of the task's test part.
     """
-    scaled = task.scaled()
+    scaled = replace(task, test=np.concatenate(tests)).scaled()
     model = LogisticRegression(C=PROBE_C, max_iter=PROBE_ITERATIONS)
     model.fit(scaled.train, scaled.train_labels)
     columns = np.searchsorted(model.classes_, task.test_labels)
     rows = np.arange(len(columns))
-    scaled_tests = (replace(task, test=test).scaled().test for test in tests)
-    return [float(model.predict_proba(test)[rows, columns].mean()) for test in scaled_tests]
+    probabilities = np.split(model.predict_proba(scaled.test), len(tests))
+    return [float(each[rows, columns].mean()) for each in probabilities]
 
 
 def _judge(measured: Mapping[str, Measured], seeds: Sequence[int]) -> list[Verdict]:
@@ -238,19 +239,19 @@ def _judge(measured: Mapping[str, Measured], seeds: Sequence[int]) -> list[Verdi
             "1. Reconstructions are closer to X and X₀ than to X∞.",
             "pixel error of reconstructions",
             {"to X": own, "to X₀": near, "to X∞": far},
-            _worse(_greater(far, own), _greater(far, near)),
+            _worse(p_greater(far, own), p_greater(far, near)),
         ),
         Verdict(
             "2. Neighbors raise the class probability of codes.",
             "class probability of codes",
             _titled(codes),
-            _greater(codes["related"], codes["alone"]),
+            p_greater(codes["related"], codes["alone"]),
         ),
         Verdict(
             "3. Neighbors raise the class probability of reconstructions of noisy images.",
             "class probability of noisy images",
             _titled(noisy),
-            _greater(noisy["related"], noisy["alone"]),
+            p_greater(noisy["related"], noisy["alone"]),
         ),
         Verdict(
             "4. Neighbors leave the reconstruction error about equal.",
@@ -263,11 +264,6 @@ def _judge(measured: Mapping[str, Measured], seeds: Sequence[int]) -> list[Verdi
 
 def _titled(values: Mapping[str, list[float]]) -> dict[str, list[float]]:
     return {TITLES[name]: found for name, found in values.items()}
-
-
-def _greater(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Return the p-value of a not being greater than b, seed by seed."""
-    return None if len(a) < 2 else float(ttest_rel(a, b, alternative="greater").pvalue)
 
 
 def _about_equal(a: Sequence[float], b: Sequence[float]) -> float | None:

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -34,8 +34,10 @@ SETTINGS, CELLS, RUNS, LOCKS = "settings.json", "cells", "runs", "locks"
 HASHED_AT_ONCE = 4096
 LIBRARIES = ("nearfar", "torch", "numpy", "scipy", "scikit-learn")
 
-#: What JSON holds of a measured cell: cell, settings, result, seconds, environment.
+#: What JSON holds of a measured cell. Its seconds are those of its trainings, whenever and by
+#: whatever process they were made, and of what came after.
 Measured = dict[str, Any]
+MEASURED = {"cell": str, "settings": dict, "result": dict, "seconds": float, "environment": dict}
 
 
 @dataclass(frozen=True)
@@ -85,16 +87,19 @@ class Reproduction:
         self, folder: Path, name: str, settings: Mapping[str, Any], *, track: Track = silent
     ) -> None:
         self.folder, self.name, self.track = folder, name, track
+        # Of the present cell: seconds that its trainings took beyond what was waited for them.
+        self._unseen = 0.0
         self.settings = _as_json({"reproduction": name, **settings})
         begun = folder / SETTINGS
         try:
-            claim_output(folder, overwrite=False, folder=True)
+            advice = f"choose another folder, or one that reproduce {name} has begun"
+            claim_output(folder, overwrite=False, folder=True, advice=advice)
         except NearfarError:
             # Asked afterwards, as another process may begin the folder at the same moment.
             if not begun.is_file():
                 raise
         if begun.is_file():
-            _check_same(_read(begun), self.settings, folder)
+            _check_same(_read(begun, {"reproduction": str}), self.settings, folder)
 
     def measure(self, cells: Sequence[Cell]) -> dict[str, Measured]:
         """Measure the cells that have not been measured yet; return all of them by name."""
@@ -125,9 +130,11 @@ class Reproduction:
         """Train a run, or what is left of it; return its folder.
 
         Of a finished run the folder keeps the network and its snapshots, not the codes. A `network`
-        that is given is where training begins.
+        that is given is where training begins. Otherwise what comes before the relations is trained
+        once for all runs that begin alike: the rest is bit for bit the same.
         """
         folder = self.folder / RUNS / name
+        began, unseen = time.perf_counter(), self._unseen
         with self.lock(name):
             finished = artifacts.is_finished(folder)
             resume = not finished and (folder / artifacts.CHECKPOINT).is_file()
@@ -136,6 +143,7 @@ class Reproduction:
             else:
                 shutil.rmtree(folder, ignore_errors=True)
             if not finished:
+                alone = resume or network or not (config.pretrain_epochs and config.epochs)
                 train(
                     images,
                     config,
@@ -143,12 +151,23 @@ class Reproduction:
                     resume=resume,
                     encoder=network and network.encoder,
                     decoder=network and network.decoder,
+                    pretrained=None if alone else self._pretrain(images, config),
                     objective=objective,
                     snapshots=snapshots,
                     track=self.track,
                 )
             (folder / artifacts.CODES).unlink(missing_ok=True)
+        self._unseen = unseen + training_seconds(folder) - (time.perf_counter() - began)
         return folder
+
+    def _pretrain(self, images: Images, config: TrainConfig) -> Path:
+        """Return a run that began as `config` does, and train one if there is none."""
+        plain = config.pretraining()
+        for run in sorted((self.folder / RUNS).glob("*")):
+            if _begins_with(run, plain, images):
+                return run
+        digest = sha256(repr((images.name, len(images), images.shape, plain)).encode()).hexdigest()
+        return self.train(f"pretraining-{digest[:12]}", images, plain, [plain.pretrain_epochs])
 
     def write(
         self,
@@ -191,13 +210,13 @@ class Reproduction:
             lock.release()
 
     def _measure(self, cell: Cell) -> Measured:
-        began = time.perf_counter()
+        began, self._unseen = time.perf_counter(), 0.0
         result = cell.measure()
         measured = {
             "cell": cell.name,
             "settings": _as_json(cell.settings),
             "result": _as_json(result),
-            "seconds": time.perf_counter() - began,
+            "seconds": time.perf_counter() - began + self._unseen,
             "environment": environment(),
         }
         write_json(self._file(cell), measured)
@@ -211,13 +230,30 @@ class Reproduction:
         path = self._file(cell)
         if not path.is_file():
             return None
-        measured: Measured = _read(path)
-        _check_same(measured.get("settings"), _as_json(cell.settings), path)
+        measured = _read(path, MEASURED)
+        _check_same(measured["settings"], _as_json(cell.settings), path)
         return measured
 
 
-def training_seconds(folder: Path, epochs: int) -> float:
-    """Return how long the first so many epochs of a run took, interruptions not counted."""
+def _begins_with(run: Path, plain: TrainConfig, images: Images) -> bool:
+    """Whether a run began with this training, and kept the network as it was at its end."""
+    epochs = plain.pretrain_epochs
+    if not artifacts.has_snapshot(run, epochs):
+        return False
+    described = artifacts.read_config(run)
+    trained, data = TrainConfig.from_dict(described.train), described.data
+    # The beginning of a longer training is the same if the rates do not depend on its end.
+    longer = trained.pretrain_epochs > epochs and plain.lr_schedule == "constant"
+    return (
+        (longer or trained.pretrain_epochs == epochs)
+        and replace(trained, pretrain_epochs=epochs).pretraining() == plain
+        and (data.source, data.images, data.shape) == (images.name, len(images), images.shape)
+        and described.architecture is not None
+    )
+
+
+def training_seconds(folder: Path, epochs: int | None = None) -> float:
+    """Return how long the first so many epochs of a run, or all, took without interruptions."""
     return float(sum(line["seconds"] for line in artifacts.read_log(folder)[:epochs]))
 
 
@@ -248,9 +284,18 @@ def _as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _read(path: Path) -> Any:
+#: The choices of a training, with their defaults.
+TRAINING = _as_json(asdict(TrainConfig()))
+
+
+def _read(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """Read an object that has at least these members."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        read = json.loads(path.read_text(encoding="utf-8"))
+        for name, kind in kinds.items():
+            if not isinstance(read, dict) or not isinstance(read.get(name), kind):
+                raise ValueError(f"no {name}")
+        return dict(read)
     except (OSError, ValueError) as error:
         raise NearfarError(f"{str(path)!r} is damaged ({error}): remove it") from error
 
@@ -267,6 +312,8 @@ def _check_same(before: Any, now: Any, where: Path) -> None:
 def _differences(before: Any, now: Any, name: str = "settings") -> Iterator[tuple[str, Any, Any]]:
     """Yield what differs, as deep inside as it can be named."""
     if isinstance(before, dict) and isinstance(now, dict):
+        if now.keys() == TRAINING.keys():
+            before = TRAINING | before  # of a time when there were fewer choices
         for key in {**now, **before}:
             yield from _differences(before.get(key), now.get(key), key)
     elif before != now:

@@ -15,10 +15,11 @@ from nearfar.evaluation.table import BLANK, markdown_table
 from nearfar.progress import Track, silent
 from nearfar.report.figures import code_maps
 from nearfar.reproduce import photographs
-from nearfar.reproduce.budget import plain, relational
+from nearfar.reproduce.budget import plain, plain_half, relational
 from nearfar.reproduce.engine import Cell, Reproduction, fingerprint
-from nearfar.reproduce.measuring import encode, network_after, task_on
+from nearfar.reproduce.measuring import Classifiers, encode, network_after, task_on
 from nearfar.reproduce.summary import (
+    PIXELS,
     cell_name,
     choose_seeds,
     machines,
@@ -32,7 +33,6 @@ from nearfar.training.config import TrainConfig
 #: The paper does not name its five classes; these have the most images.
 CLASSES = ("Faces_easy", "Leopards", "Motorbikes", "airplanes", "watch")
 
-PIXELS = "pixels"
 ROWS: dict[str, Callable[..., TrainConfig]] = {"autoencoder": plain, "NRE": relational}
 PAPER = {"autoencoder": 0.922, "NRE": 0.975}
 COLUMNS = {"linear_svm": "linear SVM", "knn": f"{scores.NEIGHBORS}-NN"}
@@ -67,7 +67,13 @@ def figure1(
     numbers = choose_seeds(seeds, quick=quick)
     epochs = QUICK_EPOCHS if quick else EPOCHS
     images = photographs.of_classes(CLASSES, data_root, quick=quick, track=track)
-    settings = {"quick": quick, "classes": CLASSES, "images": fingerprint(images)}
+    classifiers = Classifiers(tuple(COLUMNS))
+    settings = {
+        "quick": quick,
+        "classes": CLASSES,
+        "images": fingerprint(images),
+        **classifiers.settings,
+    }
     reproduction = Reproduction(out, "figure1", settings, track=track)
 
     def config(row: str, seed: int) -> TrainConfig:
@@ -77,16 +83,14 @@ def figure1(
         if row == PIXELS:
             return nn.Flatten()
         train, _ = photographs.split(images, seed)
-        folder = reproduction.train(cell_name(row, seed), train, config(row, seed), [epochs])
+        snapshots = [plain_half(epochs), epochs]
+        folder = reproduction.train(cell_name(row, seed), train, config(row, seed), snapshots)
         return network_after(folder, epochs).encoder
 
     def cell(row: str, seed: int) -> Cell:
         def measure() -> dict[str, float]:
             task = task_on(encoder(row, seed), *photographs.split(images, seed), seed, track)
-            return {
-                "linear_svm": scores.linear_svm(task).mean,
-                "knn": scores.nearest_neighbors(task).mean,
-            }
+            return classifiers.score(task)
 
         trained = None if row == PIXELS else asdict(config(row, seed))
         settings = {"row": row, "seed": seed, "config": trained}

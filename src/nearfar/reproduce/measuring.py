@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,11 +13,44 @@ from torch.nn.functional import mse_loss
 
 from nearfar.artifacts import read_snapshot
 from nearfar.data import Images, require_labels
+from nearfar.evaluation import scores
 from nearfar.evaluation.scores import Task
 from nearfar.models import Autoencoder, apply, apply_to_all, resolve_device
 from nearfar.progress import Track, silent
 
 Network = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Classifiers:
+    """What codes are scored by.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Some of linear_svm, rbf_svm, knn.
+    rbf_samples : int, optional
+        The most training images that the RBF SVM learns from; all if not given.
+    """
+
+    names: tuple[str, ...]
+    rbf_samples: int | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides the scores beside codes and labels."""
+        known = scores.settings(self.rbf_samples)
+        return {name: known[name] for name in self.names}
+
+    def score(self, task: Task) -> dict[str, float]:
+        """Return the accuracy of each."""
+        images = len(task.train)
+        measures: dict[str, Callable[[], scores.Score]] = {
+            "linear_svm": lambda: scores.linear_svm(task),
+            "rbf_svm": lambda: scores.rbf_svm(task, min(self.rbf_samples or images, images)),
+            "knn": lambda: scores.nearest_neighbors(task),
+        }
+        return {name: measures[name]().mean for name in self.names}
 
 
 def network_after(folder: Path, epochs: int) -> Autoencoder:
@@ -27,10 +62,8 @@ def task_on(
     encoder: Network, train: Images, test: Images, seed: int, track: Track = silent
 ) -> Task:
     """Codes of labeled images to learn from and to be tested on."""
-    codes = (encode(encoder, images, track).numpy() for images in (train, test))
-    labels = (require_labels(images) for images in (train, test))
-    (learned, tested), (learned_labels, tested_labels) = codes, labels
-    return Task(learned, learned_labels, tested, tested_labels, seed)
+    learned, tested = (encode(encoder, images, track).numpy() for images in (train, test))
+    return Task(learned, require_labels(train), tested, require_labels(test), seed)
 
 
 def encode(network: Network, images: Images, track: Track = silent) -> Tensor:

@@ -22,12 +22,14 @@ from nearfar.reproduce import digits, photographs
 from nearfar.reproduce.baselines import EXTRA, METHODS, Baseline
 from nearfar.reproduce.budget import OURS, SHARED, ours, plain_like_ours, relational
 from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint, training_seconds
-from nearfar.reproduce.measuring import network_after, pixel_error, task_on
+from nearfar.reproduce.measuring import Classifiers, network_after, pixel_error, task_on
 from nearfar.reproduce.summary import (
+    PIXELS,
     cell_name,
     choose_rows,
     choose_seeds,
     machines,
+    minutes,
     number,
     over_seeds,
     percent,
@@ -37,8 +39,9 @@ from nearfar.reproduce.summary import (
 )
 from nearfar.training.config import TrainConfig
 
-PIXELS = "pixels"
 QUICK_EPOCHS = 2
+#: Our recipe has neighbors after its first search, for which few epochs must not be too few.
+QUICK_OURS = {"refresh": 1}
 
 CLASSES = (
     *("Faces_easy", "Leopards", "Motorbikes", "airplanes", "bonsai"),
@@ -71,10 +74,6 @@ class Column:
     best: Callable[..., Any] = max
 
 
-def _minutes(seconds: Sequence[float]) -> str:
-    return f"{spread(seconds).mean / 60:.1f}"
-
-
 ACCURACIES = {
     "linear_svm": Column("L-SVM", percent),
     "rbf_svm": Column("R-SVM", percent),
@@ -83,7 +82,7 @@ ACCURACIES = {
 COLUMNS = {
     **ACCURACIES,
     "pixel_error": Column("pixel error", partial(number, decimals=4), min),
-    "training_seconds": Column("minutes", _minutes, min),
+    "training_seconds": Column("minutes", minutes, min),
 }
 
 
@@ -153,20 +152,22 @@ def recipes(
     count = (QUICK_EPOCHS if quick else OURS["epochs"]) if epochs is None else epochs
     numbers = choose_seeds(seeds, quick=quick)
     opened = _open(data, data_root, quick, track)
-    settings = {"data": data, "quick": quick, "epochs": count, **opened.settings}
+    classifiers = Classifiers(tuple(ACCURACIES))
+    settings = {
+        "data": data,
+        "quick": quick,
+        "epochs": count,
+        **opened.settings,
+        **classifiers.settings,
+    }
     reproduction = Reproduction(out, "recipes", settings, track=track)
 
     def classify(encoder: nn.Module, seed: int) -> dict[str, float]:
-        train, test = opened.split(seed)
-        task = task_on(encoder, train, test, seed, track)
-        return {
-            "linear_svm": scores.linear_svm(task).mean,
-            "rbf_svm": scores.rbf_svm(task, len(train)).mean,
-            "knn": scores.nearest_neighbors(task).mean,
-        }
+        return classifiers.score(task_on(encoder, *opened.split(seed), seed, track))
 
     def cell(row: str, seed: int) -> Cell:
-        config = ROWS[row](count, seed=seed, **opened.choices)
+        own = QUICK_OURS if quick and row == "nearfar" else {}
+        config = ROWS[row](count, seed=seed, **opened.choices, **own)
 
         def measure() -> dict[str, float]:
             train, test = opened.split(seed)
@@ -180,8 +181,10 @@ def recipes(
                 "training_seconds": training_seconds(folder, count),
             }
 
-        library = {"lightly": version("lightly")} if row in METHODS else {}
-        settings = {"row": row, "seed": seed, "config": asdict(config), **library}
+        settings = {"row": row, "seed": seed, "config": asdict(config)}
+        if row in METHODS:
+            settings["lightly"] = version("lightly")
+            settings["method"] = METHODS[row].settings(config.code_size)
         return Cell(cell_name(row, seed), settings, measure)
 
     def pixels(seed: int) -> Cell:
@@ -254,13 +257,23 @@ def _write(
 
 
 def _shown(column: Column, values: Mapping[str, Sequence[float]]) -> dict[str, str]:
-    """Return the cells of a column, in bold those whose mean looks as good as the best."""
+    """Return the cells of a column, in bold the best and those that are not told from it.
+
+    These are within one standard deviation of its mean, the larger of both, or look the same.
+    """
     if not values:
         return {}
-    means = {row: column.show([spread(found).mean]) for row, found in values.items()}
-    best = column.best(means.values(), key=float)
+    spreads = {row: spread(found) for row, found in values.items()}
+    looks = {row: column.show([found.mean]) for row, found in spreads.items()}
+    first = column.best(spreads, key=lambda row: spreads[row].mean)
+    best = spreads[first]
+
+    def is_best(row: str) -> bool:
+        noise = max(spreads[row].std or 0.0, best.std or 0.0)
+        return looks[row] == looks[first] or abs(spreads[row].mean - best.mean) <= noise
+
     return {
-        row: f"**{column.show(found)}**" if means[row] == best else column.show(found)
+        row: f"**{column.show(found)}**" if is_best(row) else column.show(found)
         for row, found in values.items()
     }
 
@@ -281,7 +294,8 @@ def _notes(
             f"each seed holds out its own fifth of each of {len(settings['classes'])} classes"
         )
     return [
-        f"Accuracy in %, {seeds_note(seeds)}. {images}.",
+        f"Accuracy in %, {seeds_note(seeds)}; in bold, the best and what is within a standard "
+        f"deviation of it. {images}.",
         f"{settings['epochs']} epochs each, without labels. All rows but paper have nearfar's "
         f"encoder, batch size, optimizer and schedule of learning rates; {', '.join(METHODS)} its "
         "views and temperature, too, with losses and heads of lightly.",

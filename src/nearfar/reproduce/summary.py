@@ -7,12 +7,17 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from scipy.stats import ttest_rel
 
 from nearfar.errors import NearfarError
 from nearfar.evaluation import Score
 from nearfar.reproduce.engine import Measured
 
 SEEDS, QUICK_SEEDS = 3, 2
+#: The row of images as they are.
+PIXELS = "pixels"
+#: A difference is more than the noise of seeds if the p-value of its test is below.
+LEVEL = 0.05
 
 
 def choose_seeds(count: int | None, *, quick: bool) -> range:
@@ -62,6 +67,18 @@ def spread(values: Sequence[float]) -> Score:
     return Score(float(np.mean(values)), deviation)
 
 
+def p_greater(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Return the p-value of a not being greater than b, seed by seed: None of one seed."""
+    return None if len(a) < 2 else float(ttest_rel(a, b, alternative="greater").pvalue)
+
+
+def answer(p: float | None) -> str:
+    """Return yes or no; undecided of one seed."""
+    if p is None:
+        return "undecided"
+    return "yes" if p < LEVEL else "no"
+
+
 def summarize(values: Sequence[float], paper: float | None = None) -> dict[str, Any]:
     """Return mean, deviation and values as JSON holds them, with what the paper has."""
     return {**asdict(spread(values)), "seeds": list(values), "paper": paper}
@@ -81,9 +98,16 @@ def number(values: Sequence[float], decimals: int) -> str:
     return f"{score.mean:.{decimals}f}{deviation}"
 
 
+def minutes(seconds: Sequence[float]) -> str:
+    """Mean of times, in minutes."""
+    return f"{spread(seconds).mean / 60:.1f}"
+
+
 def seeds_note(seeds: Sequence[int]) -> str:
     """Say what the numbers are means of."""
-    return f"mean ± standard deviation of {len(seeds)} seed{'s' * (len(seeds) > 1)}"
+    if len(seeds) == 1:
+        return "one seed, so without a standard deviation"
+    return f"mean ± standard deviation of {len(seeds)} seeds"
 
 
 def machines(measured: Mapping[str, Measured]) -> str:

@@ -18,26 +18,31 @@ from nearfar.evaluation.table import BLANK, markdown_table
 from nearfar.progress import Track, silent
 from nearfar.report.figures import Dot, dot_plot
 from nearfar.reproduce import digits
-from nearfar.reproduce.budget import plain, relational
+from nearfar.reproduce.budget import plain, plain_half, relational
 from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint, training_seconds
-from nearfar.reproduce.measuring import network_after, pixel_error, task_on
+from nearfar.reproduce.measuring import Classifiers, network_after, pixel_error, task_on
 from nearfar.reproduce.summary import (
+    LEVEL,
+    PIXELS,
+    answer,
     cell_name,
     choose_rows,
     choose_seeds,
     machines,
+    minutes,
     number,
     over_seeds,
+    p_greater,
     percent,
     seeds_note,
-    spread,
     summarize,
 )
 from nearfar.training.config import TrainConfig
 
 COLUMNS = {"linear_svm": "L-SVM", "rbf_svm": "R-SVM"}
 EPOCHS, QUICK_EPOCHS = (40, 100), (2, 5)
-PIXELS = "pixels"
+#: The paper's claim is that the first is above the second.
+BETTER, BASE = "NRE", "autoencoder"
 
 
 def _paper(*accuracies: float) -> dict[tuple[str, int], float]:
@@ -118,29 +123,27 @@ def table1(
     Raises
     ------
     NearfarError
-        If a row is unknown, there are no seeds, or the folder was begun with other choices.
+        If a row is unknown, there are no seeds or epochs, or the folder was begun with other
+        choices.
     """
     chosen = [row for row in choose_rows(rows, [PIXELS, *ROWS]) if row != PIXELS]
     counts = sorted(set(epochs or (QUICK_EPOCHS if quick else EPOCHS)))
+    if counts[0] < 1:
+        raise NearfarError(f"epochs={counts[0]}: expected at least 1")
     numbers = choose_seeds(seeds, quick=quick)
     train, test = digits.for_testing(data_root, quick=quick)
-    samples = _check_samples(rbf_samples, train)
+    classifiers = Classifiers(tuple(COLUMNS), _check_samples(rbf_samples, train))
     settings = {
         "quick": quick,
         "epochs": counts,
         "train": fingerprint(train),
         "test": fingerprint(test),
-        "linear_svm": {"C": scores.LINEAR_CS},
-        "rbf_svm": {"C": scores.RBF_C, "gamma": scores.RBF_GAMMA, "train_images": samples},
+        **classifiers.settings,
     }
     reproduction = Reproduction(out, "table1", settings, track=track)
 
     def classify(encoder: nn.Module, seed: int) -> dict[str, float]:
-        task = task_on(encoder, train, test, seed, track)
-        return {
-            "linear_svm": scores.linear_svm(task).mean,
-            "rbf_svm": scores.rbf_svm(task, samples).mean,
-        }
+        return classifiers.score(task_on(encoder, train, test, seed, track))
 
     def cell(name: str, count: int, seed: int) -> Cell:
         row = ROWS[name]
@@ -149,7 +152,9 @@ def table1(
         run = cell_name(f"{name}-{length}", seed)
 
         def measure() -> dict[str, float]:
-            snapshots = [other for other in counts if row.trained(other, max(counts)) == length]
+            # Where NRE of as many epochs begins, it need not be trained again.
+            measured = [other for other in counts if row.trained(other, max(counts)) == length]
+            snapshots = {after for other in measured for after in (plain_half(other), other)}
             folder = reproduction.train(run, train, config, snapshots)
             network = network_after(folder, count)
             return {
@@ -197,7 +202,7 @@ def _write(
 
     shown: dict[str, Mapping[tuple[str, int], float]] = {PIXELS: {}}
     shown |= {row: ROWS[row].paper for row in rows}
-    summary = {
+    summary: dict[str, Any] = {
         row: {
             title: summarize(values(row, *column), paper.get(column))
             for column, title in columns.items()
@@ -213,7 +218,7 @@ def _write(
             row,
             *(percent(values(row, *column), paper.get(column)) for column in columns),
             BLANK if row == PIXELS else number(values(row, "pixel_error", max(counts)), 4),
-            BLANK if row == PIXELS else _minutes(values(row, "training_seconds", max(counts))),
+            BLANK if row == PIXELS else minutes(values(row, "training_seconds", max(counts))),
         ]
         for row, paper in shown.items()
     ]
@@ -222,12 +227,34 @@ def _write(
         lines,
         _notes(reproduction.settings, measured, counts, seeds),
     )
+    if {BETTER, BASE} <= shown.keys():
+        pairs = {
+            title: (values(BETTER, *column), values(BASE, *column))
+            for column, title in columns.items()
+        }
+        summary[f"{BETTER} − {BASE}"], judged = _judge(pairs)
+        text += f"\n{judged}"
     reproduction.write(measured, summary, text, dot_plot(panels, columns=len(counts), percent=True))
     return text
 
 
-def _minutes(seconds: Sequence[float]) -> str:
-    return f"{spread(seconds).mean / 60:.1f}"
+def _judge(
+    pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+) -> tuple[dict[str, Any], str]:
+    """Judge by column whether one row is above another; return what JSON holds, and a table."""
+    summary: dict[str, Any] = {}
+    lines = []
+    for title, (above, below) in pairs.items():
+        p = p_greater(above, below)
+        found = [a - b for a, b in zip(above, below, strict=True)]
+        summary[title] = {**summarize(found), "p": p, "above_noise": answer(p)}
+        lines.append([title, percent(found), BLANK if p is None else f"{p:.2g}", answer(p)])
+    rule = (
+        f"Differences of the same seed, in points. They are more than the noise of seeds if p < "
+        f"{LEVEL:g} by a one-sided paired t-test over seeds, which one seed cannot tell."
+    )
+    header = [f"{BETTER} − {BASE}", "difference", "p", "above the noise"]
+    return summary, markdown_table(header, lines, [rule])
 
 
 def _notes(

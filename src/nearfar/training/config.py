@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from nearfar.errors import NearfarError
@@ -39,8 +39,8 @@ class TrainConfig:
     relation : {"reconstructions", "codes"}
         What is related to near and far samples: reconstructions, in the codes of the frozen
         reference, as in the paper; or the codes that are being trained, seen through random views
-        (ours). Weights, reduction, similarity, finder, search and bank belong to the first; views,
-        temperature and neighbor_share to the second.
+        (ours). Weights, reduction, similarity, finder, search, relative_to and bank belong to the
+        first; views, temperature and neighbor_share to the second.
     reference : {"alexnet", "resnet18", "resnet50", "vit-small"}, optional
         The frozen encoder whose codes reconstructions are related in, as others trained it, in
         place of that of the plain autoencoder.
@@ -66,6 +66,9 @@ class TrainConfig:
     search : {"epoch", "step"}
         Search at the start of each epoch, from where each reconstruction was last seen, or at
         every step.
+    relative_to : {"reconstruction", "image"}
+        Which end near and far samples are taken relative to: the reconstruction, as the paper asks,
+        or the image itself, which needs no search at every step.
     far_share : float
         Share of the other clusters, those with the farthest centers, that far samples come from.
     views : {"auto", "shapes", "photos", "none"}
@@ -74,12 +77,14 @@ class TrainConfig:
     temperature : float
         The smaller, the more the most similar far samples matter.
     neighbor_share : float
-        The share of images that are related to a near sample instead of to themselves.
+        The share of images that are related to a near sample instead of to themselves, once
+        neighbors have been searched for the first time: see refresh.
     bank : {"memory", "disk"}
         Where the reference codes of all images are kept.
     refresh : int
-        Every how many epochs the encoder as trained so far becomes the new reference, and, for
-        relations of codes, neighbors are searched; 0 for never.
+        Every how many epochs the encoder as trained so far becomes the new reference; 0 for never.
+        For relations of codes, every how many epochs neighbors and far clusters are searched. Until
+        the first time, which fewer epochs or as many never reach, there are none.
     pixel_weight : float
         Weight of the squared pixel error added to the objective. Ours; the paper has none.
     weight_decay : float
@@ -95,7 +100,8 @@ class TrainConfig:
         Images a step, over all processes together.
     accumulate : int
         Parts in which a process sees its images of a step, one after the other, where they do not
-        fit in memory at once. Batch normalization, and far samples of codes, see a part.
+        fit in memory at once. Batch normalization, and far samples of codes, see a part, which
+        for relations of codes has at least two images.
     pretrain_lr : float
         Adam's learning rate for the autoencoder.
     lr : float
@@ -131,6 +137,7 @@ class TrainConfig:
     finder: Literal["clustered", "exact"] = "clustered"
     clusters: int | None = None
     search: Literal["epoch", "step"] = "epoch"
+    relative_to: Literal["reconstruction", "image"] = "reconstruction"
     far_share: float = 0.1
     views: Literal["auto", "shapes", "photos", "none"] = "auto"
     temperature: float = 0.2
@@ -179,6 +186,11 @@ class TrainConfig:
         self._check_backbone()
         if self.pretrain_epochs + self.epochs == 0:
             raise NearfarError("pretrain_epochs=0 and epochs=0: nothing to train")
+        if self.relative_to == "image" and self.search == "step":
+            raise NearfarError(
+                "search='step' with relative_to='image', which stays as it is: expected "
+                "search='epoch'"
+            )
         if self.reference is not None and self.refresh:
             raise NearfarError(
                 f"refresh={self.refresh} with reference={self.reference!r}, which stays as it is: "
@@ -221,6 +233,11 @@ class TrainConfig:
         end = start if self.end_weights is None else check_weights(self.end_weights)
         return WeightSchedule(start, end, self.weight_schedule)
 
+    def pretraining(self) -> TrainConfig:
+        """Return the first phase alone: what only the second looks at has its default."""
+        defaults = {name: getattr(type(self), name) for name in _SECOND_PHASE}
+        return replace(self, **{**defaults, "epochs": 0})
+
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> TrainConfig:
         """Read what `dataclasses.asdict` gave and JSON kept.
@@ -239,11 +256,17 @@ class TrainConfig:
 #: Choices that only one of the relations, or of the pretexts, knows.
 _ONLY_FOR: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("relation", "reconstructions", ("weights", "end_weights", "weight_schedule", "reduction")),
-    ("relation", "reconstructions", ("similarity", "finder", "search", "bank")),
+    ("relation", "reconstructions", ("similarity", "finder", "search", "relative_to", "bank")),
     ("relation", "reconstructions", ("reference", "reference_weights")),
     ("relation", "codes", ("views", "temperature", "neighbor_share")),
     ("pretext", "denoising", ("noise", "noise_level")),
     ("pretext", "context", ("holes",)),
+)
+
+#: Choices that the first phase does not look at.
+_SECOND_PHASE = (
+    *(name for choice, _, names in _ONLY_FOR if choice == "relation" for name in names),
+    *("relation", "neighbors", "clusters", "far_share", "refresh", "pixel_weight", "lr"),
 )
 
 _LEAST = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -63,6 +62,8 @@ class Phase:
         Parts in which this process sees its images of a step.
     seed : tuple of int
         Decides the order of the images and whatever random numbers the network draws.
+    prepared : float
+        Seconds that the making of the objective took: the first epoch takes them, too.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Phase:
         accumulate: int = 1,
         weight_decay: float = 0.0,
         lr_schedule: RateSchedule = "constant",
+        prepared: float = 0.0,
         listener: Listener,
         track: Track = silent,
     ) -> None:
@@ -90,6 +92,7 @@ class Phase:
         self.lr, self.lr_schedule, self.accumulate = lr, lr_schedule, accumulate
         self.adam = torch.optim.AdamW(self.trained.parameters(), lr=lr, weight_decay=weight_decay)
         self.optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(self.adam))
+        self.prepared = prepared
         self.record = Record(fabric)
         self.watch = Watch(fabric)
 
@@ -120,15 +123,12 @@ class Phase:
         for epoch in range(position.epoch, self.epochs):
             first = position.step if epoch == position.epoch else 0
             self.order.epoch, self.order.first_step = epoch, first
-            began = time.perf_counter()
             if first == 0:
-                self.record = Record(self.fabric)
+                self.record = Record(self.fabric, 0.0 if epoch else self.prepared)
                 self.objective.start_epoch(epoch, self.model.encoder)
-            seen = 0
             for step, (rows, pixels) in enumerate(batches, start=first):
                 yield Position(epoch, step), rows, pixels
-                seen += self.order.batch_size(step)
-            self._close_epoch(epoch, seen, time.perf_counter() - began)
+            self._close_epoch(epoch)
 
     def _step(self, at: Position, rows: Tensor, images: Tensor) -> None:
         self._seed_networks(at)
@@ -170,7 +170,8 @@ class Phase:
         if seen.stop:
             self._stop()
 
-    def _close_epoch(self, epoch: int, seen: int, seconds: float) -> None:
+    def _close_epoch(self, epoch: int) -> None:
+        seconds = self.record.seconds()
         self._check_loss(epoch)
         share_buffers(self.fabric, self.trained)
         line = {
@@ -180,7 +181,7 @@ class Phase:
             "dead_codes": self.record.dead_codes(),
             "effective_rank": self.record.effective_rank(),
             "seconds": seconds,
-            "images_per_second": seen / seconds,
+            "images_per_second": len(self.images) / seconds,
         }
         self.listener.epoch(line)
         self._checkpoint(Position(epoch + 1))

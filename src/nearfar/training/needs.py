@@ -34,7 +34,7 @@ def disk_needs(
     }
     if not _relates_codes(config) and config.epochs and config.bank == "disk":
         needs["bank"] = disk_bytes(n, size)
-        if _searches_by_epoch(config):
+        if _keeps_reconstructions(config):
             needs["codes of reconstructions"] = 2 * needs["bank"]
     return needs
 
@@ -53,12 +53,14 @@ def checkpoint_bytes(
         As for `disk_needs`.
     """
     n, size = len(images), bank_size(config, images, network, reference)
-    weights = 4 * _bytes(network) + _bytes(reference or network.encoder)
+    needed = 4 * _bytes(network) + _bytes(reference or network.encoder)
     if _relates_codes(config) and config.refresh:
-        return weights + 4 * n * size
+        needed += 4 * n * size
     if _searches_by_epoch(config):
-        return weights + 2 * 8 * n * config.neighbors + (config.bank == "memory") * 4 * n * size
-    return weights
+        needed += 2 * 8 * n * config.neighbors
+    if _keeps_reconstructions(config) and config.bank == "memory":
+        needed += 4 * n * size
+    return needed
 
 
 def memory_needs(
@@ -85,7 +87,7 @@ def memory_needs(
     elif config.bank == "disk":
         return keys
     else:
-        searching = bank + keys + (bank if _searches_by_epoch(config) else 0)
+        searching = bank + keys + (bank if _keeps_reconstructions(config) else 0)
     return max(searching, codes)
 
 
@@ -104,6 +106,10 @@ def _relates_codes(config: TrainConfig) -> bool:
 
 def _searches_by_epoch(config: TrainConfig) -> bool:
     return config.relation == "reconstructions" and config.epochs > 0 and config.search == "epoch"
+
+
+def _keeps_reconstructions(config: TrainConfig) -> bool:
+    return _searches_by_epoch(config) and config.relative_to == "reconstruction"
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,6 +33,10 @@ class Checkpoint:
     phase: str = Reconstruction.name
     position: Position = Position()
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def is_within(self, phase: str) -> bool:
+        """Whether it holds what that phase needs to go on."""
+        return phase == self.phase and bool(self.tensors)
 
     @classmethod
     def read(cls, folder: Path) -> Checkpoint:
@@ -124,7 +129,7 @@ class Phases:
             plain = Reconstruction(make_corruption(config, self.network))
             self._run(plain, config.pretrain_epochs, config.pretrain_lr, number=0)
         pretrained = copy.deepcopy(self.network)
-        if self.checkpoint.phase == Relation.name:
+        if self.checkpoint.is_within(Relation.name):
             pretrained.load_state_dict(strip("pretrained.", self.checkpoint.tensors))
         pretrained.to(self.fabric.device).eval()
         if self.config.epochs:
@@ -132,8 +137,16 @@ class Phases:
         return pretrained
 
     def _relate(self, pretrained: Autoencoder) -> None:
+        began = time.perf_counter()
         objective = self._make_relational(pretrained)
-        self._run(objective, self.config.epochs, self.config.lr, number=1, pretrained=pretrained)
+        self._run(
+            objective,
+            self.config.epochs,
+            self.config.lr,
+            number=1,
+            pretrained=pretrained,
+            prepared=time.perf_counter() - began,
+        )
 
     def _make_relational(self, pretrained: Autoencoder) -> Objective:
         if self.objective is not None:
@@ -146,7 +159,7 @@ class Phases:
 
     def _relation_of_reconstructions(self, pretrained: Autoencoder) -> Relation:
         reference = copy.deepcopy(self.reference or pretrained.encoder)
-        if self.checkpoint.phase == Relation.name:
+        if self.checkpoint.is_within(Relation.name):
             reference.load_state_dict(strip("objective.reference.", self.checkpoint.tensors))
         bank = None if self.folder is None else artifacts.bank_folder(self.folder)
         return Relation(
@@ -160,6 +173,7 @@ class Phases:
         lr: float,
         number: int,
         pretrained: Autoencoder | None = None,
+        prepared: float = 0.0,
     ) -> None:
         beside = {} if pretrained is None else pretrained.state_dict(prefix="pretrained.")
         phase = Phase(
@@ -174,6 +188,7 @@ class Phases:
             weight_decay=self.config.weight_decay,
             lr_schedule=self.config.lr_schedule,
             seed=(self.config.seed, number),
+            prepared=prepared,
             listener=Keeper(
                 objective.name,
                 number * self.config.pretrain_epochs,
@@ -186,7 +201,7 @@ class Phases:
             ),
             track=self.track,
         )
-        if self.checkpoint.tensors and self.checkpoint.phase == objective.name:
+        if self.checkpoint.is_within(objective.name):
             phase.load_state(self.checkpoint.tensors)
             phase.run(self.checkpoint.position)
         else:

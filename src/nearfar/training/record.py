@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Mapping
 
@@ -17,13 +18,19 @@ RANK_ROWS = 2048
 
 
 class Record:
-    """Running means of an objective's terms over an epoch, and the health of the codes.
+    """Running means of an objective's terms over an epoch, its time, and the health of the codes.
 
-    The means can be kept in the middle of an epoch and continued: see `state`.
+    Means and time can be kept in the middle of an epoch and continued: see `state`.
+
+    Parameters
+    ----------
+    seconds : float
+        What the epoch has taken before.
     """
 
-    def __init__(self, fabric: Fabric) -> None:
+    def __init__(self, fabric: Fabric, seconds: float = 0.0) -> None:
         self.fabric = fabric
+        self._continue(seconds)
         self.names: list[str] = []
         self.sums = torch.zeros((), device=fabric.device)
         self.largest = torch.tensor(-torch.inf, device=fabric.device)
@@ -43,6 +50,13 @@ class Record:
         if len(self.latest) > 1 + RANK_ROWS // len(codes):
             self.latest.popleft()
 
+    def seconds(self) -> float:
+        """Return how long the epoch has taken so far, interruptions not counted."""
+        return time.perf_counter() - self.began
+
+    def _continue(self, seconds: float) -> None:
+        self.began = time.perf_counter() - seconds
+
     def means(self) -> dict[str, float]:
         """Return each term, a mean over all images of all processes so far."""
         *totals, images = all_sum(self.fabric, self.sums).tolist()
@@ -58,8 +72,9 @@ class Record:
         return effective_rank(torch.cat(list(self.latest)))
 
     def state(self) -> dict[str, Tensor]:
-        """Return the sums over all processes, and the range of each code unit."""
+        """Return the time, the sums over all processes, and the range of each code unit."""
         return {
+            "seconds": torch.tensor(self.seconds()),
             "sums": all_sum(self.fabric, self.sums),
             "largest": self.largest,
             "smallest": self.smallest,
@@ -67,6 +82,7 @@ class Record:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Continue from what `state` gave: the first process takes it all."""
+        self._continue(float(state.get("seconds", 0.0)))  # earlier checkpoints have none
         self.sums = state["sums"] * self.fabric.is_global_zero
         self.largest, self.smallest = state["largest"], state["smallest"]
 

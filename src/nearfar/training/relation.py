@@ -37,7 +37,8 @@ class Relation:
 
     Near and far samples are those of the reconstruction X′, as the paper asks. Searching at every
     step takes R_𝒜(X′) as it is now; searching once an epoch takes it as it was when the sample
-    was last seen, which costs no forward pass, and R_𝒜(X) before anything was seen.
+    was last seen, which costs no forward pass, and R_𝒜(X) before anything was seen. Those of the
+    image X, if asked for, are found once an epoch.
 
     On top of a pretext with a corruption, the network sees the corrupted image, and its
     reconstruction is drawn to the code of the clean one.
@@ -72,7 +73,8 @@ class Relation:
         # R_𝒜(X′) as last seen, written in odd and in even epochs: on disk these are two banks, so
         # that after a crash what an epoch began from is still there.
         self.recent: tuple[Bank, ...] = ()
-        if self.searching and config.search == "epoch":
+        following = config.search == "epoch" and config.relative_to == "reconstruction"
+        if self.searching and following:
             size = self.bank.shape[1]
             even = self._allocate("even", size)
             self.recent = (even, even if self.folder is None else self._allocate("odd", size))
@@ -133,9 +135,9 @@ class Relation:
             self._set_reference(encoder)
         if self.searching and self.config.search == "epoch":
             self._share_recent()
-            self.found = self._search_all(
-                self.bank if fresh else self.recent[(epoch - 1) % 2], epoch
-            )
+            moved = self.recent and not fresh
+            queries = self.recent[(epoch - 1) % 2] if moved else self.bank
+            self.found = self._search_all(queries, epoch)
 
     def _search_all(self, queries: Bank, draw: int) -> Neighbors:
         """Search for every image; each process takes its share, in the finder's order."""
@@ -154,6 +156,8 @@ class Relation:
 
     def _share_recent(self) -> None:
         """Let every process know the codes that the others saw."""
+        if not self.recent:
+            return
         recent = self.recent[0]
         if isinstance(recent, Tensor) and self.fabric.world_size > 1:
             summed = all_sum(self.fabric, recent * self.visited.unsqueeze(1))
@@ -194,8 +198,9 @@ class Relation:
             return Neighbors(*rows.new_empty(2, len(rows), 0))
         if self.found is None:
             return self.finder.search(codes.to(self.bank.device), rows, epoch)
-        self.recent[epoch % 2][rows] = codes.to(self.bank.device)
-        self.visited[rows] = True
+        if self.recent:
+            self.recent[epoch % 2][rows] = codes.to(self.bank.device)
+            self.visited[rows] = True
         return Neighbors(self.found.near[rows], self.found.far[rows])
 
     def _codes(self, rows: Tensor) -> Tensor:
@@ -207,7 +212,7 @@ class Relation:
         if self.found is not None:
             self._share_recent()
             state |= {"near": self.found.near, "far": self.found.far}
-            if isinstance(self.recent[0], Tensor):
+            if self.recent and isinstance(self.recent[0], Tensor):
                 state["recent"] = self.recent[0]
         return state
 

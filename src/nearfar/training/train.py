@@ -27,7 +27,7 @@ from nearfar.training.needs import disk_needs
 from nearfar.training.phases import Checkpoint, MakeObjective, OnEpoch, Phases
 from nearfar.training.processes import all_sum, launch, share
 from nearfar.training.reference import make_reference
-from nearfar.training.relation import make_finder
+from nearfar.training.relation import Relation, make_finder
 
 #: What may differ between the beginning of a run and its continuation.
 CHANGEABLE = {"pretrain_epochs", "epochs", "pretrain_lr", "lr", "device"}
@@ -67,6 +67,7 @@ def train(
     overwrite: bool = False,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
+    pretrained: Path | None = None,
     reference: nn.Module | None = None,
     objective: MakeObjective | None = None,
     origin: Mapping[str, Any] | None = None,
@@ -93,6 +94,10 @@ def train(
     encoder, decoder : nn.Module, optional
         A network of the caller's own; copies of it are trained. `config.code_size`, `widths` and
         `backbone` are then not looked at.
+    pretrained : Path, optional
+        A run that kept a snapshot after `config.pretrain_epochs` epochs of the same plain training:
+        relations begin from that, and the log from that run's, instead of training it again. Not
+        looked at to resume.
     reference : nn.Module, optional
         A frozen encoder 𝒜 of the caller's own, from float[b, c, h, w] in 0…1 to codes
         float[b, d'], in place of that of the plain autoencoder. Has to be given again to resume.
@@ -154,6 +159,13 @@ def train(
             f"batch_size={config.batch_size} for {len(images)} images: expected at least one image "
             f"in every batch for each of {fabric.world_size} processes"
         )
+    alone = smallest // fabric.world_size < 2 * config.accumulate
+    if config.relation == "codes" and config.epochs and alone:
+        raise NearfarError(
+            f"batch_size={config.batch_size} with accumulate={config.accumulate} and "
+            f"relation='codes', which relates the images of a part: expected at least two images "
+            f"in each of {config.accumulate * fabric.world_size} parts of {smallest} images"
+        )
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         network = artifacts.build(description, encoder, decoder)
@@ -168,6 +180,11 @@ def train(
         checkpoint = Checkpoint.read(folder)
         artifacts.load_weights(network, checkpoint.tensors, "model.", folder)
         log = [line for line in artifacts.read_log(folder) if checkpoint.is_after(line)]
+    elif pretrained is not None:
+        begun = artifacts.read_snapshot(pretrained, config.pretrain_epochs, encoder, decoder)
+        artifacts.load_weights(network, begun.state_dict(), "", pretrained)
+        checkpoint = Checkpoint(phase=Relation.name)
+        log = artifacts.read_log(pretrained)[: config.pretrain_epochs]
     if config.backbone is not None and fabric.device.type == "cuda":
         network.to(memory_format=torch.channels_last)
     if folder is not None and fabric.is_global_zero:
@@ -180,21 +197,21 @@ def train(
     fabric.barrier()
 
     phases = Phases(
-        fabric,
-        network,
-        images,
-        config,
-        folder,
-        snapshots,
-        log,
-        on_epoch,
-        track,
-        checkpoint,
-        reference,
-        objective,
+        fabric=fabric,
+        network=network,
+        images=images,
+        config=config,
+        folder=folder,
+        snapshots=snapshots,
+        log=log,
+        on_epoch=on_epoch,
+        track=track,
+        checkpoint=checkpoint,
+        reference=reference,
+        objective=objective,
     )
     with torch.random.fork_rng():
-        pretrained = phases.run()
+        plain = phases.run()
     rows = share(fabric, len(images))
     encoded = apply(network.encoder, images, device=fabric.device, rows=rows, track=track)
     codes: npt.NDArray[np.float32] | Path
@@ -203,12 +220,12 @@ def train(
     else:
         codes = _to_memory(encoded, (len(images), code_size), fabric)
     if folder is not None and fabric.is_global_zero:
-        artifacts.write_run(folder, description, network, pretrained, codes)
+        artifacts.write_run(folder, description, network, plain, codes)
         artifacts.remove_checkpoint(folder)
     fabric.barrier()
     if folder is not None and isinstance(codes, Path):
         codes = np.load(folder / artifacts.CODES, mmap_mode="c", allow_pickle=False)
-    return Trained(network.cpu(), pretrained.cpu(), torch.from_numpy(codes), log, description)
+    return Trained(network.cpu(), plain.cpu(), torch.from_numpy(codes), log, description)
 
 
 Encoded = Iterable[tuple[Tensor, Tensor]]

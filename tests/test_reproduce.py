@@ -33,7 +33,7 @@ from nearfar.reproduce.budget import plain, relational
 from nearfar.reproduce.digits import for_testing, for_validation
 from nearfar.reproduce.engine import Cell, Reproduction, fingerprint, training_seconds
 from nearfar.reproduce.measuring import Classifiers, network_after, pixel_error, task_on
-from nearfar.reproduce.summary import PIXELS, percent, seeds_note, spread
+from nearfar.reproduce.summary import PIXELS, p_greater, percent, seeds_note, spread
 from nearfar.training.loop import Interrupted
 from nearfar.training.train import train
 from program import run
@@ -549,6 +549,12 @@ def test_claims_are_judged(related, alone, expected):
         ([0.975], [0.970], "undecided"),
     ],
 )
+def test_nothing_is_greater_than_itself():
+    assert p_greater([0.5, 0.6], [0.5, 0.6]) == 1
+    assert p_greater([0.5], [0.4]) is None
+    assert p_greater([0.7, 0.8, 0.92], [0.5, 0.6, 0.7]) < 0.05
+
+
 def test_nre_is_judged_against_the_autoencoder_seed_by_seed(above, below, expected):
     summary, table = table1._judge({"L-SVM": (above, below)})
     found = summary["L-SVM"]

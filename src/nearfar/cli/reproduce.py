@@ -134,8 +134,8 @@ def table4(
         Epochs in all of the convolutional networks; 20 if not given, 2 with --quick.
     rows
         Some of the rows: autoencoder, two-autoencoders, NRE-0.6-0.2-0.2, NRE-0.6-0.4-0,
-        autoencoder-no-overlap, NRE-0.6-0.4-0-no-overlap, autoencoder-convolutions,
-        NRE-0.6-0.4-0-convolutions, tempo; all if not given.
+        NRE-0.6-0.4-0-bank, autoencoder-no-overlap, NRE-0.6-0.4-0-no-overlap,
+        autoencoder-convolutions, NRE-0.6-0.4-0-convolutions, tempo; all if not given.
     ablation
         Measure what becomes of tempo if one thing is different. Rows: tempo, no-smoothing,
         half-overlap, no-overlap, scores-by-row, place-unknown, fast-alone, grown-alone, 2-frames,

@@ -69,7 +69,10 @@ def spread(values: Sequence[float]) -> Score:
 
 def p_greater(a: Sequence[float], b: Sequence[float]) -> float | None:
     """Return the p-value of a not being greater than b, seed by seed: None of one seed."""
-    return None if len(a) < 2 else float(ttest_rel(a, b, alternative="greater").pvalue)
+    if len(a) < 2:
+        return None
+    # The test is undefined where there is no difference at all.
+    return 1.0 if list(a) == list(b) else float(ttest_rel(a, b, alternative="greater").pvalue)
 
 
 def answer(p: float | None) -> str:

@@ -159,12 +159,12 @@ def train(
             f"batch_size={config.batch_size} for {len(images)} images: expected at least one image "
             f"in every batch for each of {fabric.world_size} processes"
         )
-    alone = smallest // fabric.world_size < 2 * config.accumulate
+    alone = fabric.world_size == 1 and smallest < 2 * config.accumulate
     if config.relation == "codes" and config.epochs and alone:
         raise NearfarError(
             f"batch_size={config.batch_size} with accumulate={config.accumulate} and "
             f"relation='codes', which relates the images of a part: expected at least two images "
-            f"in each of {config.accumulate * fabric.world_size} parts of {smallest} images"
+            f"in each of {config.accumulate} parts of {smallest} images"
         )
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)

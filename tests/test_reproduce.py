@@ -540,6 +540,12 @@ def test_claims_are_judged(related, alone, expected):
     assert verdicts[3].holds == ("undecided" if len(related) == 1 else "yes")
 
 
+def test_nothing_is_greater_than_itself():
+    assert p_greater([0.5, 0.6], [0.5, 0.6]) == 1
+    assert p_greater([0.5], [0.4]) is None
+    assert p_greater([0.7, 0.8, 0.92], [0.5, 0.6, 0.7]) < 0.05
+
+
 @pytest.mark.parametrize(
     ("above", "below", "expected"),
     [
@@ -549,12 +555,6 @@ def test_claims_are_judged(related, alone, expected):
         ([0.975], [0.970], "undecided"),
     ],
 )
-def test_nothing_is_greater_than_itself():
-    assert p_greater([0.5, 0.6], [0.5, 0.6]) == 1
-    assert p_greater([0.5], [0.4]) is None
-    assert p_greater([0.7, 0.8, 0.92], [0.5, 0.6, 0.7]) < 0.05
-
-
 def test_nre_is_judged_against_the_autoencoder_seed_by_seed(above, below, expected):
     summary, table = table1._judge({"L-SVM": (above, below)})
     found = summary["L-SVM"]

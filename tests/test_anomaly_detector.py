@@ -386,6 +386,8 @@ def test_what_was_scored_before_a_stop_is_kept(fitted, abnormal, tmp_path):
     lines = (tmp_path / "out" / "scores.csv").read_text().splitlines()
     assert len(lines) == 1 + 40
     assert json.loads((tmp_path / "out" / "alerts.json").read_text())["threshold"]
+    (heat,) = open_clips(tmp_path / "out" / "heat" / "Test1.mp4")
+    assert len(list(heat)) == 40
     assert list((tmp_path / "out" / "worst").glob("*.png"))
 
 
@@ -398,6 +400,7 @@ def test_of_several_clips_one_that_cannot_be_used_is_reported(fitted, normal, tm
     assert any("'b' has 2 frames" in line for line in summary.skipped)
     with pytest.raises(NearfarError, match="'b' has 2 frames"):
         score_clips(read_detector(fitted), open_clips(tmp_path / "new" / "b"), tmp_path / "other")
+    assert not list((tmp_path / "other").iterdir()), "so that it can be tried again"
 
 
 def test_the_same_motion_at_another_rate_is_refused(fitted, tmp_path):

@@ -72,9 +72,8 @@ def score_clips(
 ) -> Summary:
     """Score clips, and write scores, alerts, heat maps and the worst frames.
 
-    Scores are written as they come; the rest, but for the heat maps of an unfinished video, also
-    if it is interrupted. Of several clips, one that cannot be used is reported like a damaged
-    frame.
+    Scores are written as they come; the rest also if it is interrupted, as far as it has come. Of
+    several clips, one that cannot be used is reported like a damaged frame.
 
     Raises
     ------
@@ -96,6 +95,8 @@ def score_clips(
             results.add(clip, seen, mask)
     finally:
         summary = results.finish([line for clip in clips for line in clip.skipped], failed)
+    if not summary.frames:
+        clear_folder(out, OWN)
     if failed and (len(clips) == 1 or not summary.frames):
         raise failed[0]
     return summary

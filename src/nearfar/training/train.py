@@ -170,7 +170,7 @@ def train(
         torch.manual_seed(config.seed)
         network = artifacts.build(description, encoder, decoder)
     code_size = _check_network(network, images)
-    if _smallest_part(config, len(images), fabric.world_size) == 1:
+    if smallest // fabric.world_size < 2 * config.accumulate:  # a part has one image
         check_alone(network, images.shape)
     reference = make_reference(config, reference, images)
     checkpoint = Checkpoint()
@@ -279,14 +279,6 @@ def check_continuation(folder: Path, images: Images, config: TrainConfig) -> Non
                 f"run {str(folder)!r} was begun with {name}={value}, not {given}: "
                 "resume it with the same choices and images"
             )
-
-
-def _smallest_part(config: TrainConfig, images: int, processes: int) -> int:
-    """How many images a process sees at once where it sees the fewest."""
-    steps = -(-images // config.batch_size)
-    least, most = images // steps // processes, -(-images // steps // processes)
-    sizes = range(least, most + 1)
-    return min(len(part) for n in sizes for part in torch.arange(n).chunk(config.accumulate))
 
 
 def _check_network(network: Autoencoder, images: Images) -> int:

@@ -18,8 +18,9 @@ from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.detector import Detector
 from nearfar.anomaly.patches import Grid, windows
 from nearfar.anomaly.results import open_video
+from nearfar.anomaly.samples import moving
 from nearfar.anomaly.scoring import ReconstructionError, Scorer
-from nearfar.anomaly.tempo import SHRINK, Tempo, TempoNet, halved, moving, places
+from nearfar.anomaly.tempo import SHRINK, Tempo, TempoNet, halved
 from nearfar.models import Architecture
 
 SIZE, FRAMES, ROUNDS = (240, 360), 100, 3
@@ -75,7 +76,7 @@ def _paper(grid: Grid) -> tuple[Scorer, Callable[[], object]]:
 
 def _tempo(clip: Clip, grid: Grid, config: DetectorConfig) -> tuple[Scorer, Callable[[], object]]:
     network = TempoNet(config.frames, config.patch // SHRINK).eval()
-    rows = torch.from_numpy(places(grid).repeat(grid.shape[1])).float()
+    rows = torch.from_numpy(grid.depths).float()
     seen = []
     for _, window in windows(clip, config.frames):
         chosen = moving(window, grid)

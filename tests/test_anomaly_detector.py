@@ -30,9 +30,9 @@ from nearfar.anomaly.detector import Scored
 from nearfar.anomaly.fitting import split_clips
 from nearfar.anomaly.patches import Grid
 from nearfar.anomaly.results import ALARM, Alerts, Seen, Worst, overlay
+from nearfar.anomaly.samples import sample
 from nearfar.anomaly.scored import score_clips
 from nearfar.anomaly.scoring import CodeDistance, Numbered, PlaceScale, smoothed
-from nearfar.anomaly.tempo import sample
 from nearfar.errors import NearfarError
 from nearfar.training.config import TrainConfig
 from program import run

@@ -59,7 +59,7 @@ def test_the_quick_form(data_root, tmp_path):
 def test_the_quick_form_of_the_ablation(data_root, tmp_path):
     if not (data_root / FOLDER).is_dir():
         pytest.skip(f"no {data_root / FOLDER}")
-    rows = ("tempo", "place-unknown", "scores-by-row", "no-smoothing", "fast-alone")
+    rows = ("tempo", "place-unknown", "scores-by-row", "no-smoothing", "no-fast")
     choices = {"data_root": data_root, "seeds": 1, "quick": True, "ablation": True}
     table4(tmp_path / "out", rows=rows, **choices)
     written = json.loads((tmp_path / "out" / "table4-ablation.json").read_text())

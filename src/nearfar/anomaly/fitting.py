@@ -23,7 +23,8 @@ from nearfar.anomaly.folder import (
     write_tempo,
 )
 from nearfar.anomaly.patches import Grid, gather_patches
-from nearfar.anomaly.tempo import sample, train_tempo
+from nearfar.anomaly.samples import sample
+from nearfar.anomaly.tempo import train_tempo
 from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
 from nearfar.training.config import TrainConfig

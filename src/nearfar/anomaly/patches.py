@@ -85,6 +85,12 @@ class Grid:
         """Rows and columns of patches."""
         return len(self.tops), len(self.lefts)
 
+    @cached_property
+    def depths(self) -> npt.NDArray[np.float64]:
+        """How far down the middle of each patch lies, float[n] in 0…1, row by row."""
+        middles = (self.tops + self.patch / 2) / self.size[0]
+        return middles.repeat(len(self.lefts))
+
     def cut(self, frames: Pixels, chosen: Places | None = None) -> Pixels:
         """Cut consecutive frames, uint8[t, h, w], into patches, uint8[n, t, p, p].
 

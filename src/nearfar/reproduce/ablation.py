@@ -13,7 +13,7 @@ from nearfar.evaluation.table import markdown_table
 from nearfar.progress import Track, silent
 from nearfar.report.figures import Dot, dot_plot
 from nearfar.reproduce import digits
-from nearfar.reproduce.budget import plain, plain_half, relational
+from nearfar.reproduce.budget import plain, relational
 from nearfar.reproduce.engine import Cell, Reproduction, fingerprint
 from nearfar.reproduce.measuring import Classifiers, network_after, pixel_error, task_on
 from nearfar.reproduce.summary import (
@@ -96,8 +96,7 @@ def ablation(
         config = ROWS[row](epochs, seed=seed, **digits.choices(quick=quick))
 
         def measure() -> dict[str, float]:
-            snapshots = [plain_half(epochs), epochs]
-            folder = reproduction.train(cell_name(row, seed), train, config, snapshots)
+            folder = reproduction.train(cell_name(row, seed), train, config, [epochs])
             network = network_after(folder, epochs)
             task = task_on(network.encoder, train, validation, seed, track)
             error = pixel_error(network, validation, track)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -16,8 +16,9 @@ from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.detector import Detector
 from nearfar.anomaly.fitting import split_clips
 from nearfar.anomaly.patches import Grid, gather_patches
+from nearfar.anomaly.samples import FAR, GROWTH, SPEEDS, sample
 from nearfar.anomaly.scoring import CodeDistance, ReconstructionError, Scorer
-from nearfar.anomaly.tempo import FAR, Tempo, sample, train_tempo
+from nearfar.anomaly.tempo import Tempo, train_tempo
 from nearfar.artifacts import read_snapshot
 from nearfar.data import ArrayImages, Subset
 from nearfar.models import Autoencoder
@@ -30,6 +31,7 @@ from nearfar.reproduce.summary import cell_name
 from nearfar.reproduce.two_autoencoders import Activity, Agreement, sparse_reconstruction
 from nearfar.training.config import TrainConfig
 
+PRINCIPAL, TEMPO = "principal", "tempo"
 #: Overlapping patches, so that hardly anything is cut in two in all of them.
 OVERLAP = 15
 #: Relations that begin from principal components: a higher rate soon leaves them.
@@ -45,23 +47,28 @@ class Row:
     detector : DetectorConfig
         How patches are scored.
     network : str
-        Which of `NETWORKS` reconstructs; "tempo" if none does.
+        Which of `NETWORKS` reconstructs, or `PRINCIPAL`; `TEMPO` if none does.
     paper : float, optional
         The paper's EER.
     sparse : bool
         Whether a sparse autoencoder has to agree.
-    far : tuple of {"fast", "grown"}
+    far : tuple of {"fast", "grown", "gliding"}
         What tempo learns from, beside normal patches.
     placed : bool
         Whether tempo knows how far down a patch lies.
     """
 
     detector: DetectorConfig
-    network: str = "tempo"
+    network: str = TEMPO
     paper: float | None = None
     sparse: bool = False
     far: tuple[str, ...] = tuple(FAR)
     placed: bool = True
+
+    @property
+    def seeded(self) -> bool:
+        """Whether anything about it is random."""
+        return self.network != PRINCIPAL or self.sparse
 
 
 @dataclass(frozen=True)
@@ -106,8 +113,6 @@ NETWORKS = {
     "NRE-0.6-0.2-0.2": _related(0.6, 0.2, 0.2),
     "NRE-0.6-0.4-0": _related(0.6, 0.4, 0.0),
 }
-PRINCIPAL = "principal"
-
 _PAPER = DetectorConfig.paper()
 _OVERLAPPING = DetectorConfig.paper(stride=OVERLAP)
 
@@ -131,8 +136,9 @@ ABLATION = {
     "no-overlap": Row(DetectorConfig(stride=48)),
     "scores-by-row": Row(DetectorConfig(by_place=True)),
     "place-unknown": Row(DetectorConfig(), placed=False),
-    "fast-alone": Row(DetectorConfig(), far=("fast",)),
-    "grown-alone": Row(DetectorConfig(), far=("grown",)),
+    "no-gliding": Row(DetectorConfig(), far=("fast", "grown")),
+    "no-fast": Row(DetectorConfig(), far=("grown", "gliding")),
+    "no-grown": Row(DetectorConfig(), far=("fast", "gliding")),
     "2-frames": Row(DetectorConfig(frames=2)),
     "3-frames": Row(DetectorConfig(frames=3)),
     "8-frames": Row(DetectorConfig(frames=8)),
@@ -179,14 +185,26 @@ class Detectors:
             detector.calibrate(self.kept, self.track)
         return detector
 
-    def training(self, row: Row, seed: int) -> TrainConfig | None:
-        """Return how the network of a row is trained, if it is."""
-        if row.network not in NETWORKS:
-            return None
-        return NETWORKS[row.network].training(self.budget.epochs, seed=seed, device="cpu")
+    def describe(self, row: Row, seed: int) -> dict[str, Any]:
+        """Return everything that decides what a row is, as JSON holds it."""
+        names = [row.network, *(["sparse"] if row.sparse else [])]
+        settings: dict[str, Any] = {
+            "detector": asdict(row.detector),
+            "networks": {
+                name: asdict(self._training(name, seed)) if name in NETWORKS else None
+                for name in names
+            },
+        }
+        if row.network == TEMPO:
+            far = {kind: FAR[kind] for kind in row.far}
+            settings |= {"far": far, "speeds": SPEEDS, "growth": GROWTH, "placed": row.placed}
+        return settings
+
+    def _training(self, name: str, seed: int) -> TrainConfig:
+        return NETWORKS[name].training(self.budget.epochs, seed=seed, device="cpu")
 
     def _scorer(self, row: Row, grid: Grid, seed: int) -> Scorer:
-        if row.network == "tempo":
+        if row.network == TEMPO:
             return Tempo(self._tempo(row.detector.frames, row.far, row.placed, seed))
         network = self._autoencoder(row.network, seed)
         if row.detector.parts == ("codes",):
@@ -202,10 +220,9 @@ class Detectors:
     def _autoencoder(self, name: str, seed: int) -> Autoencoder:
         if name == PRINCIPAL:
             return self._principal()
-        network = NETWORKS[name]
-        config = network.training(self.budget.epochs, seed=seed, device="cpu")
+        config = self._training(name, seed)
         total = config.pretrain_epochs + config.epochs
-        begun = self._principal() if network.principal else None
+        begun = self._principal() if NETWORKS[name].principal else None
         run = self.reproduction.train(
             cell_name(name, seed),
             self._patches(),
@@ -243,7 +260,7 @@ class Detectors:
             frames,
             seed,
             self.budget.samples,
-            {kind: FAR[kind] / sum(FAR[one] for one in far) for kind in far},
+            {kind: FAR[kind] for kind in far},
         )
         if not placed:
             samples = replace(samples, rows=torch.full_like(samples.rows, 0.5))

@@ -26,6 +26,7 @@ from nearfar.files import atomic_path, claim_output, write_json
 from nearfar.models import Autoencoder
 from nearfar.progress import Track, silent
 from nearfar.report.figures import save_figure
+from nearfar.reproduce.budget import plain_half
 from nearfar.training.config import TrainConfig
 from nearfar.training.phases import MakeObjective
 from nearfar.training.train import train
@@ -131,8 +132,11 @@ class Reproduction:
 
         Of a finished run the folder keeps the network and its snapshots, not the codes. A `network`
         that is given is where training begins. Otherwise what comes before the relations is trained
-        once for all runs that begin alike: the rest is bit for bit the same.
+        once for all runs that begin alike: the rest is bit for bit the same. A run without
+        relations has a snapshot where theirs begin.
         """
+        if not config.epochs:
+            snapshots = {*snapshots, *(plain_half(after) for after in snapshots)}
         folder = self.folder / RUNS / name
         began, unseen = time.perf_counter(), self._unseen
         with self.lock(name):

@@ -15,7 +15,7 @@ from nearfar.evaluation.table import BLANK, markdown_table
 from nearfar.progress import Track, silent
 from nearfar.report.figures import code_maps
 from nearfar.reproduce import photographs
-from nearfar.reproduce.budget import plain, plain_half, relational
+from nearfar.reproduce.budget import plain, relational
 from nearfar.reproduce.engine import Cell, Reproduction, fingerprint
 from nearfar.reproduce.measuring import Classifiers, encode, network_after, task_on
 from nearfar.reproduce.summary import (
@@ -83,8 +83,7 @@ def figure1(
         if row == PIXELS:
             return nn.Flatten()
         train, _ = photographs.split(images, seed)
-        snapshots = [plain_half(epochs), epochs]
-        folder = reproduction.train(cell_name(row, seed), train, config(row, seed), snapshots)
+        folder = reproduction.train(cell_name(row, seed), train, config(row, seed), [epochs])
         return network_after(folder, epochs).encoder
 
     def cell(row: str, seed: int) -> Cell:

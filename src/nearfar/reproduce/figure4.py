@@ -12,7 +12,7 @@ from nearfar.models import Autoencoder
 from nearfar.progress import Track, silent
 from nearfar.report.figures import comparison
 from nearfar.reproduce import digits
-from nearfar.reproduce.budget import plain, plain_half, relational
+from nearfar.reproduce.budget import plain, relational
 from nearfar.reproduce.engine import Cell, Reproduction, fingerprint
 from nearfar.reproduce.measuring import network_after, pixel_error, reconstruct
 from nearfar.reproduce.summary import (
@@ -61,8 +61,7 @@ def figure4(
         return ROWS[row](epochs, seed=seed, **digits.choices(quick=quick))
 
     def network(row: str, seed: int) -> Autoencoder:
-        snapshots = [plain_half(epochs), epochs]
-        folder = reproduction.train(cell_name(row, seed), train, config(row, seed), snapshots)
+        folder = reproduction.train(cell_name(row, seed), train, config(row, seed), [epochs])
         return network_after(folder, epochs)
 
     def cell(row: str, seed: int) -> Cell:

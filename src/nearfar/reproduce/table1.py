@@ -18,7 +18,7 @@ from nearfar.evaluation.table import BLANK, markdown_table
 from nearfar.progress import Track, silent
 from nearfar.report.figures import Dot, dot_plot
 from nearfar.reproduce import digits
-from nearfar.reproduce.budget import plain, plain_half, relational
+from nearfar.reproduce.budget import plain, relational
 from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint, training_seconds
 from nearfar.reproduce.measuring import Classifiers, network_after, pixel_error, task_on
 from nearfar.reproduce.summary import (
@@ -152,9 +152,7 @@ def table1(
         run = cell_name(f"{name}-{length}", seed)
 
         def measure() -> dict[str, float]:
-            # Where NRE of as many epochs begins, it need not be trained again.
-            measured = [other for other in counts if row.trained(other, max(counts)) == length]
-            snapshots = {after for other in measured for after in (plain_half(other), other)}
+            snapshots = [other for other in counts if row.trained(other, max(counts)) == length]
             folder = reproduction.train(run, train, config, snapshots)
             network = network_after(folder, count)
             return {

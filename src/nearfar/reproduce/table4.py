@@ -15,14 +15,14 @@ from nearfar.anomaly.clips import Clip, open_clips
 from nearfar.anomaly.detector import Detector
 from nearfar.anomaly.judging import Judge
 from nearfar.anomaly.masks import find_masks
+from nearfar.anomaly.samples import SAMPLES
 from nearfar.anomaly.tempo import EPOCHS as TEMPO_EPOCHS
-from nearfar.anomaly.tempo import SAMPLES
 from nearfar.data.named import default_data_root
 from nearfar.errors import NearfarError
 from nearfar.evaluation.table import BLANK, markdown_table
 from nearfar.progress import Track, silent
 from nearfar.report.figures.anomaly import clip_scores, roc_curves
-from nearfar.reproduce.detectors import ABLATION, ROWS, Budget, Detectors, Row
+from nearfar.reproduce.detectors import ABLATION, NETWORKS, ROWS, Budget, Detectors, Row
 from nearfar.reproduce.engine import Cell, Measured, Reproduction
 from nearfar.reproduce.summary import (
     cell_name,
@@ -120,17 +120,30 @@ def table4(
 
     def cell(name: str, seed: int) -> Cell:
         row = chosen[name]
-        settings = {"row": name, "seed": seed, "detector": asdict(row.detector)}
-        if (training := detectors.training(row, seed)) is not None:
-            settings["training"] = asdict(training)
+        settings = {"row": name, "seed": seed, **detectors.describe(row, seed)}
 
         def measure() -> dict[str, Any]:
             return judge(detectors.make(row, seed), test, track)
 
-        return Cell(cell_name(name, seed), settings, measure)
+        return Cell(
+            cell_name(name, seed),
+            settings,
+            measure,
+            cell_name(row.network, seed) if row.network in NETWORKS else None,
+        )
 
-    measured = reproduction.measure([cell(*one) for one in product(chosen, numbers)])
-    return _write(reproduction, measured, chosen, numbers)
+    # Seed after seed, so that a table of fewer seeds is whole when it is interrupted.
+    cells = [
+        cell(name, seed)
+        for seed, name in product(numbers, chosen)
+        if seed in _seeds_of(chosen[name], numbers)
+    ]
+    return _write(reproduction, reproduction.measure(cells), chosen, numbers)
+
+
+def _seeds_of(row: Row, seeds: Sequence[int]) -> Sequence[int]:
+    """The first alone where nothing is random."""
+    return seeds if row.seeded else seeds[:1]
 
 
 def judge(detector: Detector, clips: Sequence[Clip], track: Track = silent) -> dict[str, Any]:
@@ -169,7 +182,7 @@ def _write(
     """Write the table in its forms, and the figures; return it as Markdown."""
 
     def values(row: str, key: str) -> list[float] | None:
-        found = over_seeds(measured, row, key, seeds)
+        found = over_seeds(measured, row, key, _seeds_of(rows[row], seeds))
         return None if any(value is None for value in found) else found
 
     summary: dict[str, Any] = {}

@@ -34,7 +34,7 @@ MOVING = 4
 SPEEDS = (2, 3)
 GROWTH = (1.6, 2.2)
 #: Abnormal samples of each kind, as a share of the normal ones.
-FAR = {"fast": 0.75, "grown": 0.25, "gliding": 0.5}
+FAR = {"fast": 0.5, "grown": 0.5, "gliding": 0.5}
 #: Normal samples.
 SAMPLES = 24_000
 #: Patches drawn from the same window; those that glide take longer to make.

@@ -76,7 +76,7 @@ def fit_detector(
         "training": asdict(training),
         "clips": [[clip.name, clip.total] for clip in clips],
     }
-    grid = Grid(_size_of(learned[0]), config.patch, config.stride)
+    grid = config.grid(_size_of(learned[0]))
     rate = next((clip.rate for clip in clips if clip.rate), None)
     _check(clips, [*learned, *kept], grid, config, rate)
     begin(folder, choices, resume=resume, overwrite=overwrite)

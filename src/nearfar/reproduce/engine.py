@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,14 @@ from nearfar.training.train import train
 
 SETTINGS, CELLS, RUNS, LOCKS = "settings.json", "cells", "runs", "locks"
 HASHED_AT_ONCE = 4096
-LIBRARIES = ("nearfar", "torch", "numpy", "scipy", "scikit-learn")
+LIBRARIES = ("nearfar", "torch", "torchvision", "numpy", "scipy", "scikit-learn")
+#: Those of extras, where they are installed.
+EXTRAS = (
+    "faiss-cpu",
+    "adversarial-robustness-toolbox",
+    "lightly",
+    "opencv-contrib-python-headless",
+)
 
 #: What JSON holds of a measured cell. Its seconds are those of its trainings, whenever and by
 #: whatever process they were made, and of what came after.
@@ -279,8 +286,15 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
-        **{name: version(name) for name in LIBRARIES},
+        **{name: version(name) for name in (*LIBRARIES, *filter(_is_installed, EXTRAS))},
     }
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return bool(version(name))
+    except PackageNotFoundError:
+        return False
 
 
 def _as_json(value: Any) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nearfar.data import Images, require_labels
 from nearfar.defense.adversarial import harden
-from nearfar.defense.attacks import attack
+from nearfar.defense.attacks import HOP_SKIP_JUMP_STEPS, PGD_STEPS, attack
 from nearfar.defense.classifiers import (
     SUBSTITUTE_EPOCHS,
     Classifier,
@@ -133,6 +133,7 @@ def table3(
         "attacked": fingerprint(attacked),
         "epsilons": EPSILONS,
         "attacks": ATTACKS,
+        "steps": {"pgd": PGD_STEPS, "hop-skip-jump": HOP_SKIP_JUMP_STEPS},
         "sizes": asdict(sizes),
         "classifier_epochs": QUICK_CLASSIFIER_EPOCHS if quick else CLASSIFIER_EPOCHS,
         "robust_epochs": QUICK_ROBUST_EPOCHS if quick else ROBUST_EPOCHS,
@@ -242,7 +243,8 @@ def table3(
                 ).accuracy,
             }
 
-        settings = {"row": name, "seed": seed, "config": None}
+        defense = {name: value for name, value in asdict(row).items() if name != "paper"}
+        settings = {"row": name, "seed": seed, "defense": defense, "config": None}
         if row.network is None:
             return Cell(cell_name(name, seed), settings, measure)
         settings["config"] = asdict(config(row.network, seed))

@@ -157,7 +157,10 @@ def judge(detector: Detector, clips: Sequence[Clip], track: Track = silent) -> d
             heat = detector.grid.spread(patches)
             judged.add(clip.name, score, heat, masks.of(number, clip.name, heat.shape))
     scores = {
-        name: {"abnormal": labels.tolist(), "scores": scores.tolist()}
+        name: {
+            "abnormal": labels.astype(int).tolist(),
+            "scores": [float(f"{score:.5g}") for score in scores],
+        }
         for name, (labels, scores) in judged.clips.items()
     }
     return {**judged.result(), "clips": scores}

@@ -56,18 +56,30 @@ class Alert:
 
 
 def watch(detector: Detector, clip: Clip) -> Iterator[Seen]:
-    """Score a clip, each frame with its pixels, of which few are in memory at a time."""
+    """Score a clip, each frame with its pixels, of which few are in memory at a time.
+
+    Raises
+    ------
+    NearfarError
+        See `Detector.score`.
+    """
+    detector.check_rate(clip)
     waiting: dict[int, Pixels] = {}
 
     def frames() -> Iterator[Frame]:
+        row = range(0)  # the latest frames, without a gap
         for frame in clip:
+            if frame.number != row.stop:
+                if len(row) < detector.config.frames:
+                    for unscored in row:
+                        del waiting[unscored]
+                row = range(frame.number, frame.number)
+            row = range(row.start, frame.number + 1)
             waiting[frame.number] = frame.pixels
             yield frame
 
     for scored in detector.score(frames(), clip.name):
         pixels = waiting.pop(scored.number)
-        for unscored in [number for number in waiting if number < scored.number]:
-            del waiting[unscored]
         yield Seen(clip.name, scored, pixels, clip.file(scored.number))
 
 

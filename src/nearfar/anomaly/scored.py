@@ -107,6 +107,7 @@ def _check_any_fits(detector: Detector, clips: Sequence[Clip]) -> None:
     errors = []
     for clip in clips:
         try:
+            detector.check_rate(clip)
             detector.grid.check(next(iter(clip)).pixels.shape, clip.name)
         except NearfarError as error:
             errors.append(error)

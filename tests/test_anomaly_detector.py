@@ -228,6 +228,19 @@ def test_a_normal_code_has_no_distance():
     assert moved[0, 0] == pytest.approx(8, rel=1e-4)
 
 
+def test_only_the_patches_that_are_looked_at_together_are_in_single_precision():
+    class Whole(torch.nn.Flatten):
+        def forward(self, patches):
+            assert patches.untyped_storage().nbytes() == patches.nbytes
+            return super().forward(patches)
+
+    window = np.zeros((1, 40, 40), np.uint8)
+    grid = Grid((40, 40), 8, 1)
+    distances = CodeDistance(Whole(), torch.zeros(1, 64))(window, grid)
+    assert distances.shape == (33, 33)
+    assert not distances.any()
+
+
 def test_smoothing_is_a_gaussian_average_and_keeps_constants():
     maps = [Numbered(number, np.full((1, 1), 7.0)) for number in range(9)]
     assert [m.scores.item() for m in smoothed(maps, 2)] == pytest.approx([7.0] * 9)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import signal
 import tracemalloc
 from dataclasses import replace
 from itertools import count
@@ -399,18 +401,46 @@ def test_each_clip_has_a_heat_map_at_its_own_rate(fitted, tmp_path):
         score_clips(detector, open_clips(cameras / "cam.1"), out, overwrite=True)
 
 
-def test_what_was_scored_before_a_stop_is_kept(fitted, abnormal, tmp_path):
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_what_was_scored_before_a_stop_is_kept(fitted, abnormal, tmp_path, format):
     pytest.importorskip("av")
-    with pytest.raises(Stop):
+    out = tmp_path / "out"
+
+    def terminated(items, described, total):
+        for done, item in enumerate(items):
+            if done == 40:
+                if format == "csv":
+                    assert len((out / "scores.csv").read_text().splitlines()) == 1 + 40
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield item
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
         score_clips(
-            read_detector(fitted), open_clips(abnormal), tmp_path / "out", track=stop_at("scor", 40)
+            read_detector(fitted), open_clips(abnormal), out, format=format, track=terminated
         )
-    lines = (tmp_path / "out" / "scores.csv").read_text().splitlines()
-    assert len(lines) == 1 + 40
-    assert json.loads((tmp_path / "out" / "alerts.json").read_text())["threshold"]
-    (heat,) = open_clips(tmp_path / "out" / "heat" / "Test1.mp4")
+    assert signal.getsignal(signal.SIGTERM) is before
+    if format == "csv":
+        assert len((out / "scores.csv").read_text().splitlines()) == 1 + 40
+    else:
+        rows = pytest.importorskip("pyarrow.parquet").read_table(out / "scores.parquet").to_pylist()
+        assert [row["frame"] for row in rows] == list(range(40))
+    assert json.loads((out / "alerts.json").read_text())["threshold"]
+    (heat,) = open_clips(out / "heat" / "Test1.mp4")
     assert len(list(heat)) == 40
-    assert list((tmp_path / "out" / "worst").glob("*.png"))
+    assert list((out / "worst").glob("*.png"))
+
+
+def test_a_stop_before_the_first_score_leaves_nothing_in_the_way(
+    fitted, abnormal, tmp_path, monkeypatch, capsys
+):
+    arguments = ("anomaly", "score", fitted, abnormal, "--out", tmp_path / "out")
+    monkeypatch.setattr("nearfar.anomaly.scored.watch", stopped)
+    assert run(*arguments) == 130
+    assert "stopped before anything was scored" in capsys.readouterr().err
+    monkeypatch.undo()
+    pytest.importorskip("av")
+    assert run(*arguments) == 0
 
 
 def test_of_several_clips_one_that_cannot_be_used_is_reported(fitted, normal, tmp_path):
@@ -507,6 +537,11 @@ def test_a_damaged_detector_is_named_in_one_line(fitted, tmp_path, name):
     with pytest.raises(NearfarError, match=rf"is damaged: {name}") as error:
         read_detector(copy)
     assert "\n" not in str(error.value)
+
+
+def stopped(*given):
+    """What Ctrl-C does, in the place of something."""
+    raise KeyboardInterrupt
 
 
 class Stop(KeyboardInterrupt):

@@ -128,7 +128,7 @@ def score(
         Of the scores.
     """
     from nearfar.anomaly import open_clips, read_detector
-    from nearfar.anomaly.scored import score_clips
+    from nearfar.anomaly.scored import ALERTS, score_clips
 
     detector = read_detector(run)
     clips = open_clips(frames, size=detector.config.size)
@@ -137,6 +137,8 @@ def score(
             detector, clips, out, masks=masks, format=format, overwrite=overwrite, track=bars()
         )
     except KeyboardInterrupt as interrupt:
+        if not (out / ALERTS).is_file():
+            raise KeyboardInterrupt("stopped before anything was scored") from interrupt
         raise KeyboardInterrupt(f"stopped: what was scored so far is in {out}") from interrupt
     _tell_skipped(summary.skipped)
     print(f"{summary.frames} frames, {len(summary.alerts)} abnormal spans; all is in {out}")

@@ -31,7 +31,7 @@ from nearfar.anomaly.clips import Clip, Frame
 from nearfar.anomaly.detector import Scored
 from nearfar.anomaly.fitting import split_clips
 from nearfar.anomaly.patches import Grid
-from nearfar.anomaly.results import ALARM, Alerts, Seen, Worst, overlay, watch
+from nearfar.anomaly.results import ALARM, Alerts, Seen, Worst, open_video, overlay, watch
 from nearfar.anomaly.scored import score_clips
 from nearfar.anomaly.scoring import CodeDistance, Numbered, PlaceScale, smoothed
 from nearfar.anomaly.tempo import sample
@@ -437,19 +437,22 @@ def test_a_stop_before_the_first_score_leaves_nothing_in_the_way(
     arguments = ("anomaly", "score", fitted, abnormal, "--out", tmp_path / "out")
     monkeypatch.setattr("nearfar.anomaly.scored.watch", stopped)
     assert run(*arguments) == 130
-    assert "stopped before anything was scored" in capsys.readouterr().err
+    assert "nothing is scored yet" in capsys.readouterr().err
     monkeypatch.undo()
     pytest.importorskip("av")
     assert run(*arguments) == 0
 
 
-def test_of_several_clips_one_that_cannot_be_used_is_reported(fitted, normal, tmp_path):
+def test_of_several_clips_one_that_cannot_be_used_is_reported(fitted, normal, tmp_path, capsys):
     pytest.importorskip("av")
     shutil.copytree(normal / "Train0", tmp_path / "new" / "a")
     write_clip(tmp_path / "new" / "b", np.zeros((2, 48, 64), np.uint8))
-    summary = score_clips(read_detector(fitted), open_clips(tmp_path / "new"), tmp_path / "out")
-    assert summary.frames == 40
-    assert any("'b' has 2 frames" in line for line in summary.skipped)
+    assert run("anomaly", "score", fitted, tmp_path / "new", "--out", tmp_path / "out") == 0
+    said, told = capsys.readouterr()
+    assert "40 frames" in said
+    (line,) = told.splitlines()
+    assert line.startswith("skipped 'b' has 2 frames")
+    assert line.endswith("expected a longer clip")
     with pytest.raises(NearfarError, match="'b' has 2 frames"):
         score_clips(read_detector(fitted), open_clips(tmp_path / "new" / "b"), tmp_path / "other")
     assert not list((tmp_path / "other").iterdir()), "so that it can be tried again"
@@ -602,6 +605,33 @@ def test_only_what_was_begun_alike_is_resumed(normal, fitted, tmp_path):
         fit_detector(clips, tmp_path / "run", other, QUICK, resume=True)
     with pytest.raises(NearfarError, match="begun with other clips"):
         fit_detector(clips[:3], tmp_path / "run", SMALL, QUICK, resume=True)
+
+
+def test_another_video_of_the_same_name_is_no_resumption(tmp_path):
+    pytest.importorskip("av")
+    for name, frames, rate in (("a", 40, 10), ("longer", 41, 10), ("faster", 40, 25)):
+        (tmp_path / name).mkdir()
+        with open_video(tmp_path / name / "camera.mp4", rate) as video:
+            for pixels in scene(1, frames):
+                video.add(np.repeat(pixels[..., None], 3, axis=2))
+    folder = tmp_path / "run"
+    clips = open_clips(tmp_path / "a")
+    with pytest.raises(Stop):
+        fit_detector(clips, folder, SMALL, QUICK, track=stop_at("threshold", 0))
+    for name in ("longer", "faster"):
+        with pytest.raises(NearfarError, match="begun with other clips"):
+            fit_detector(open_clips(tmp_path / name), folder, SMALL, QUICK, resume=True)
+    assert fit_detector(clips, folder, SMALL, QUICK, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("stage", "advice"),
+    [("split_clips", "give the same command again"), ("sample", "with --resume")],
+)
+def test_a_stopped_fit_says_how_to_go_on(normal, tmp_path, monkeypatch, capsys, stage, advice):
+    monkeypatch.setattr(f"nearfar.anomaly.fitting.{stage}", stopped)
+    assert run("anomaly", "fit", normal, "--out", tmp_path / "run") == 130
+    assert advice in capsys.readouterr().err
 
 
 def test_an_unfinished_detector_can_be_replaced_and_a_note_not(normal, tmp_path):

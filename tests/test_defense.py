@@ -523,6 +523,16 @@ def test_an_assessment_depends_on_the_seed_alone(trained, classifier, clean):
     assert found[0] == found[1]
 
 
+def test_an_attacker_need_not_have_seen_the_last_class(purifier, classifier, clean):
+    pixels, labels = clean
+    nine = classify(classifier, pixels) == 9
+    chosen = torch.cat([torch.where(~nine)[0][:30], torch.where(nine)[0][:10]])
+    places = torch.from_numpy(np.random.default_rng(0).permutation(40)).argsort()
+    images = ArrayImages(pixels[chosen][places], labels[chosen][places].numpy())
+    found = assess(purifier.guard(classifier), images, attacks=["fgsm"], epsilons=[0.1])
+    assert ("transfer", "fgsm") in found.curves
+
+
 def test_a_file_that_claims_to_be_huge_takes_no_memory(classifier, tmp_path):
     save_classifier(tmp_path / "a.safetensors", classifier)
     about = {
@@ -588,6 +598,11 @@ def test_images_of_another_range_or_layout_are_refused(purifier, clean, change, 
         ),
         (lambda p, c, x, y: p.guard(Asserting()), "does not take images .*: assert"),
         (lambda p, c, x, y: assess(p.guard(c), ArrayImages(x, y.numpy() - 1)), "of class -1"),
+        (lambda p, c, x, y: assess(p.guard(c), ArrayImages(x, y.numpy() * 0)), "all of class 0"),
+        (
+            lambda p, c, x, y: assess(p.guard(c), ArrayImages(x, y.numpy()), attacks=[]),
+            "no attacks",
+        ),
         (lambda p, c, x, y: [*attack("fgsm", "transfer", p.guard(c), x, y, [1])], "substitute"),
         (lambda p, c, x, y: [*attack("fgsm", "magic", p.guard(c), x, y, [1])], "'magic'"),
         (lambda p, c, x, y: Purifier(p.network, SHAPE, passes=0), "passes=0"),
@@ -685,6 +700,8 @@ def test_attack_command(files, tmp_path, capsys):
         ("attack classifier.safetensors digits.npz --epsilons 8", "epsilon=8"),
         ("attack classifier.safetensors digits.npz --attacks magic", "'magic'"),
         ("attack classifier.safetensors digits.npz --count 0", "0 of 797"),
+        ("attack classifier.safetensors digits.npz --count 1", "all of class"),
+        ("attack missing.safetensors digits.npz --attacks", "no attacks"),
         ("purify run digits.npz --noise 3", "noise=3"),
         ("purify run digits.npz --passes 0", "passes=0"),
         ("purify run digits.npz --clean digits.npz --false-positive-rate 2", "=2"),

@@ -50,6 +50,7 @@ def attack(
 
     from nearfar.artifacts import read_config
     from nearfar.defense.assessment import assess
+    from nearfar.defense.attacks import check_attacks
     from nearfar.defense.classifiers import Classifier
     from nearfar.defense.guard import Guarded
     from nearfar.defense.sources import open_classifier
@@ -59,6 +60,7 @@ def attack(
     from nearfar.report.attacks import write_assessment
 
     require("art", extra="defense")
+    check_attacks(attacks)
     claim_output(out, overwrite=overwrite, folder=True)
     model, target, track = open_classifier(classifier), resolve_device(device), bars()
     if run is not None:

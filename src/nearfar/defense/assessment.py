@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nearfar.data import Images, Subset, require_labels
-from nearfar.defense.attacks import QUERY_ATTACKS, check_attack, check_fits
+from nearfar.defense.attacks import QUERY_ATTACKS, check_attacks, check_fits
 from nearfar.defense.checks import check_epsilons, count_classes
 from nearfar.defense.classifiers import SUBSTITUTE_EPOCHS, classify, pixels_of, train_classifier
 from nearfar.defense.guard import Guarded, device_of
@@ -96,10 +96,10 @@ def assess(
     Raises
     ------
     NearfarError
-        If the classifier takes other images or does not recognize these, or a choice is none.
+        If the classifier takes other images or does not recognize these, if they are all of one
+        class, or a choice is none.
     """
-    for name in attacks:
-        check_attack(name)
+    check_attacks(attacks)
     chosen = check_epsilons(epsilons)
     labels = require_labels(images)
     if len(images) < FEWEST_IMAGES or count < 1:
@@ -127,7 +127,12 @@ def assess(
 
     says = classify(Guarded(nn.Identity(), guarded.classifier), pixels_of(held_out))
     substitute = train_classifier(
-        "substitute", held_out, epochs=SUBSTITUTE_EPOCHS, seed=seed, labels=says
+        "substitute",
+        held_out,
+        epochs=SUBSTITUTE_EPOCHS,
+        seed=seed,
+        labels=says,
+        classes=classes,
     )
     substitute = substitute.to(device_of(guarded))
     planned: list[tuple[Threat, str]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import re
 from functools import partial
 
 import numpy as np
@@ -50,6 +51,7 @@ from nearfar.defense.robustness import (
     security_curve,
 )
 from nearfar.defense.threats import THREATS, Averaged, WithRejection
+from nearfar.report.attacks import write_assessment
 from nearfar.reproduce import table3
 
 SHAPE = (1, 8, 8)
@@ -462,6 +464,27 @@ def test_masked_gradients_are_flagged_and_plain_ones_not(classifier, purifier, c
         found = gradient_masking(plain, pixels, labels)
         assert not found.masked
         assert found.accuracy <= found.chance < 0.25
+
+
+def verdict(folder, assessment):
+    return write_assessment(folder, assessment, "it").splitlines()[-1]
+
+
+def test_only_of_a_hundred_images_it_is_said_whether_gradients_are_masked(
+    classifier, clean, tmp_path
+):
+    images = ArrayImages(clean[0][:300], clean[1][:300].numpy())
+    chosen = {"attacks": ["fgsm"], "epsilons": [0.1]}
+    plain = Guarded(nn.Identity(), classifier)
+    told = verdict(tmp_path, assess(plain, images, **chosen, count=100))
+    assert re.search(r"falls to \d+\.\d%: no sign of masking \(chance here: up to 2\d\.\d%\)", told)
+    masked = Guarded(Staircase(), classifier)
+    told = verdict(tmp_path, assess(masked, images, **chosen, count=100))
+    assert "gradients are masked" in told
+    assert json.loads((tmp_path / "attack.json").read_text())["masking"]["masked"]
+    few = assess(masked, images, **chosen, count=99)
+    assert "99 images are too few to tell whether gradients are masked" in verdict(tmp_path, few)
+    assert json.loads((tmp_path / "attack.json").read_text())["masking"] is None
 
 
 # --- ART -----------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ import copy
 import csv
 import json
 import re
+import shutil
+import warnings
 from functools import partial
 
 import numpy as np
@@ -681,6 +683,21 @@ def test_purify(files, purifier, tmp_path, capsys):
     expected = Purifier.load(files / "run").purify(np.load(data)["images"][5:6, None])
     np.testing.assert_allclose(written, expected[0, 0], atol=0.003)
     assert "39 of them are rejected" in capsys.readouterr().out
+
+
+def test_a_run_is_read_for_what_purifies(files, clean, tmp_path):
+    run_folder = shutil.copytree(files / "run", tmp_path / "run")
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            NeighborPurifier.load(run_folder)
+    finally:
+        torch.set_warn_always(always)
+    whole = Purifier.load(run_folder).purify(clean[0][:5])
+    (run_folder / "codes.npy").unlink()
+    assert torch.equal(Purifier.load(run_folder).purify(clean[0][:5]), whole)
 
 
 def test_attack_command(files, tmp_path, capsys):

@@ -44,7 +44,8 @@ def attack(
     epsilons
         The largest changes of a pixel, on the scale of black 0, white 1.
     count
-        How many images to attack. Up to 150 others train the substitute of transfer attacks.
+        How many images to attack; of fewer than 100 it cannot be told whether gradients are masked.
+        Up to 150 others train the substitute of transfer attacks.
     """
     from torch import nn
 

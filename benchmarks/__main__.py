@@ -1,6 +1,6 @@
 """Run every benchmark, or those named, print the figures, and write them to results.json.
 
-Figures of those that are not run stay as they are.
+Each is written as soon as it has run, with the machine and the day; others stay as they are.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,14 +40,15 @@ def main(chosen: list[str]) -> None:
     unknown = set(chosen) - set(parts)
     if unknown:
         sys.exit(f"no benchmark {unknown.pop()!r}: expected some of {', '.join(parts)}")
-    figures: dict[str, float] = json.loads(RESULTS.read_text())["figures"] if chosen else {}
+    results = json.loads(RESULTS.read_text())
     for part in chosen or parts:
         print(f"measuring: {part}", flush=True)
-        measured = parts[part]()
-        for name, value in measured.items():
+        figures = parts[part]()
+        for name, value in figures.items():
             print(f"{value:12.3f}  {name}", flush=True)
-        figures |= measured
-    write_json(RESULTS, {"machine": machine(), "figures": figures})
+        today = date.today().isoformat()
+        results[part] = {"machine": machine(), "date": today, "figures": figures}
+        write_json(RESULTS, results)
 
 
 def machine() -> dict[str, str | int]:

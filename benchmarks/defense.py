@@ -49,8 +49,3 @@ def purification() -> dict[str, float]:
         for name in calls
         if name != "target"
     }
-
-
-if __name__ == "__main__":
-    for name, value in purification().items():
-        print(f"{value:10.3f}  {name}")

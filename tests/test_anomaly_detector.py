@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import signal
 import tracemalloc
 from dataclasses import replace
 from itertools import count
@@ -29,7 +31,7 @@ from nearfar.anomaly.clips import Clip, Frame
 from nearfar.anomaly.detector import Scored
 from nearfar.anomaly.fitting import split_clips
 from nearfar.anomaly.patches import Grid
-from nearfar.anomaly.results import ALARM, Alerts, Seen, Worst, overlay
+from nearfar.anomaly.results import ALARM, Alerts, Seen, Worst, open_video, overlay, watch
 from nearfar.anomaly.samples import sample
 from nearfar.anomaly.scored import score_clips
 from nearfar.anomaly.scoring import CodeDistance, Numbered, PlaceScale, smoothed
@@ -124,7 +126,9 @@ def test_an_endless_stream_is_scored(fitted):
     assert [next(scored).number for _ in range(100)] == list(range(100))
 
 
-def test_memory_does_not_grow_with_the_length_of_the_video(fitted, tmp_path):
+@pytest.mark.parametrize(("most", "lost"), [(900, 1000), (4000, 3)])
+def test_memory_does_not_grow_with_the_length_of_the_video(fitted, tmp_path, most, lost):
+    """Also if of those after the first 51 so many are lost that none of them has a score."""
     pytest.importorskip("av")
 
     class Long(Clip):
@@ -135,16 +139,20 @@ def test_memory_does_not_grow_with_the_length_of_the_video(fitted, tmp_path):
             self.frames = frames
 
         def __iter__(self):
-            yield from as_frames(clip[number % 40] for number in range(self.frames))
+            yield from as_frames(
+                clip[number % 40].copy() if number < 51 or number % lost else None
+                for number in range(self.frames)
+            )
 
     clip, detector = scene(1), read_detector(fitted)
     peaks = []
-    for frames in (100, 100, 900):  # what is imported the first time does not count
+    for frames in (100, 100, most):  # what is imported the first time does not count
         tracemalloc.start()
-        score_clips(detector, [Long(frames)], tmp_path / "out", overwrite=True)
+        summary = score_clips(detector, [Long(frames)], tmp_path / "out", overwrite=True)
+        assert summary.frames == (frames if lost > frames else 51)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[2] < 1.3 * peaks[1] + 900 * 300, "a line of scores for each frame, and no pixels"
+    assert peaks[2] < 1.1 * peaks[1] + most * 300, "a line of scores for each frame, and no pixels"
 
 
 @pytest.mark.parametrize("lost", [1, 3])
@@ -163,6 +171,9 @@ def test_lost_frames_raise_no_alarm_and_teach_nothing_wrong(fitted, normal, tmp_
         (folder / f"{number}.png").write_bytes(b"no")
     grid = Grid((48, 64), SMALL.patch, SMALL.stride)
     (gap,) = open_clips(tmp_path / "gap")
+    watched = {seen.scored.number: seen.pixels for seen in watch(detector, gap)}
+    assert list(watched) == list(found)
+    assert all((watched[frame.number] == frame.pixels).all() for frame in gap)
     drawn = sample([gap], grid, 2, seed=0, count=2000)
     steps = drawn.patches[~drawn.abnormal].float().diff(dim=1).abs().mean((1, 2, 3))
     whole = sample([clip], grid, 2, seed=0, count=2000)
@@ -217,6 +228,19 @@ def test_a_normal_code_has_no_distance():
     np.testing.assert_allclose(CodeDistance(encoder, bank)(window, grid), 0, atol=1e-2)
     moved = CodeDistance(encoder, bank[:1] + 1)(window, grid)
     assert moved[0, 0] == pytest.approx(8, rel=1e-4)
+
+
+def test_only_the_patches_that_are_looked_at_together_are_in_single_precision():
+    class Whole(torch.nn.Flatten):
+        def forward(self, patches):
+            assert patches.untyped_storage().nbytes() == patches.nbytes
+            return super().forward(patches)
+
+    window = np.zeros((1, 40, 40), np.uint8)
+    grid = Grid((40, 40), 8, 1)
+    distances = CodeDistance(Whole(), torch.zeros(1, 64))(window, grid)
+    assert distances.shape == (33, 33)
+    assert not distances.any()
 
 
 def test_smoothing_is_a_gaussian_average_and_keeps_constants():
@@ -377,39 +401,77 @@ def test_each_clip_has_a_heat_map_at_its_own_rate(fitted, tmp_path):
         score_clips(detector, open_clips(cameras / "cam.1"), out, overwrite=True)
 
 
-def test_what_was_scored_before_a_stop_is_kept(fitted, abnormal, tmp_path):
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_what_was_scored_before_a_stop_is_kept(fitted, abnormal, tmp_path, format):
     pytest.importorskip("av")
-    with pytest.raises(Stop):
+    out = tmp_path / "out"
+
+    def terminated(items, described, total):
+        for done, item in enumerate(items):
+            if done == 40:
+                if format == "csv":
+                    assert len((out / "scores.csv").read_text().splitlines()) == 1 + 40
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield item
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
         score_clips(
-            read_detector(fitted), open_clips(abnormal), tmp_path / "out", track=stop_at("scor", 40)
+            read_detector(fitted), open_clips(abnormal), out, format=format, track=terminated
         )
-    lines = (tmp_path / "out" / "scores.csv").read_text().splitlines()
-    assert len(lines) == 1 + 40
-    assert json.loads((tmp_path / "out" / "alerts.json").read_text())["threshold"]
-    (heat,) = open_clips(tmp_path / "out" / "heat" / "Test1.mp4")
+    assert signal.getsignal(signal.SIGTERM) is before
+    if format == "csv":
+        assert len((out / "scores.csv").read_text().splitlines()) == 1 + 40
+    else:
+        rows = pytest.importorskip("pyarrow.parquet").read_table(out / "scores.parquet").to_pylist()
+        assert [row["frame"] for row in rows] == list(range(40))
+    assert json.loads((out / "alerts.json").read_text())["threshold"]
+    (heat,) = open_clips(out / "heat" / "Test1.mp4")
     assert len(list(heat)) == 40
-    assert list((tmp_path / "out" / "worst").glob("*.png"))
+    assert list((out / "worst").glob("*.png"))
 
 
-def test_of_several_clips_one_that_cannot_be_used_is_reported(fitted, normal, tmp_path):
+def test_a_stop_before_the_first_score_leaves_nothing_in_the_way(
+    fitted, abnormal, tmp_path, monkeypatch, capsys
+):
+    arguments = ("anomaly", "score", fitted, abnormal, "--out", tmp_path / "out")
+    monkeypatch.setattr("nearfar.anomaly.scored.watch", stopped)
+    assert run(*arguments) == 130
+    assert "nothing is scored yet" in capsys.readouterr().err
+    monkeypatch.undo()
+    pytest.importorskip("av")
+    assert run(*arguments) == 0
+
+
+def test_of_several_clips_one_that_cannot_be_used_is_reported(fitted, normal, tmp_path, capsys):
     pytest.importorskip("av")
     shutil.copytree(normal / "Train0", tmp_path / "new" / "a")
     write_clip(tmp_path / "new" / "b", np.zeros((2, 48, 64), np.uint8))
-    summary = score_clips(read_detector(fitted), open_clips(tmp_path / "new"), tmp_path / "out")
-    assert summary.frames == 40
-    assert any("'b' has 2 frames" in line for line in summary.skipped)
+    assert run("anomaly", "score", fitted, tmp_path / "new", "--out", tmp_path / "out") == 0
+    said, told = capsys.readouterr()
+    assert "40 frames" in said
+    (line,) = told.splitlines()
+    assert line.startswith("skipped 'b' has 2 frames")
+    assert line.endswith("expected a longer clip")
     with pytest.raises(NearfarError, match="'b' has 2 frames"):
         score_clips(read_detector(fitted), open_clips(tmp_path / "new" / "b"), tmp_path / "other")
     assert not list((tmp_path / "other").iterdir()), "so that it can be tried again"
 
 
 def test_the_same_motion_at_another_rate_is_refused(fitted, tmp_path):
+    pytest.importorskip("av")
     detector = read_detector(fitted)
     detector.rate = 10.0
     (clip,) = open_clips(write_clip(tmp_path / "cam", scene(1, 5)))
     clip.rate = 25.0
     with pytest.raises(NearfarError, match=r"'cam' has 25 frames a second.* from 10"):
         next(detector.score(clip))
+    with pytest.raises(NearfarError, match=r"'cam' has 25 frames a second.* from 10"):
+        score_clips(detector, [clip], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    summary = score_clips(detector, [*open_clips(tmp_path / "cam"), clip], tmp_path / "out")
+    assert summary.frames == 5
+    assert "25 frames a second" in summary.skipped[0]
 
 
 def test_what_cannot_be_learned_from_is_refused_before_anything_is_taken_away(normal, tmp_path):
@@ -480,6 +542,11 @@ def test_a_damaged_detector_is_named_in_one_line(fitted, tmp_path, name):
     assert "\n" not in str(error.value)
 
 
+def stopped(*given):
+    """What Ctrl-C does, in the place of something."""
+    raise KeyboardInterrupt
+
+
 class Stop(KeyboardInterrupt):
     """What a user does in the middle."""
 
@@ -538,6 +605,33 @@ def test_only_what_was_begun_alike_is_resumed(normal, fitted, tmp_path):
         fit_detector(clips, tmp_path / "run", other, QUICK, resume=True)
     with pytest.raises(NearfarError, match="begun with other clips"):
         fit_detector(clips[:3], tmp_path / "run", SMALL, QUICK, resume=True)
+
+
+def test_another_video_of_the_same_name_is_no_resumption(tmp_path):
+    pytest.importorskip("av")
+    for name, frames, rate in (("a", 40, 10), ("longer", 41, 10), ("faster", 40, 25)):
+        (tmp_path / name).mkdir()
+        with open_video(tmp_path / name / "camera.mp4", rate) as video:
+            for pixels in scene(1, frames):
+                video.add(np.repeat(pixels[..., None], 3, axis=2))
+    folder = tmp_path / "run"
+    clips = open_clips(tmp_path / "a")
+    with pytest.raises(Stop):
+        fit_detector(clips, folder, SMALL, QUICK, track=stop_at("threshold", 0))
+    for name in ("longer", "faster"):
+        with pytest.raises(NearfarError, match="begun with other clips"):
+            fit_detector(open_clips(tmp_path / name), folder, SMALL, QUICK, resume=True)
+    assert fit_detector(clips, folder, SMALL, QUICK, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("stage", "advice"),
+    [("split_clips", "give the same command again"), ("sample", "with --resume")],
+)
+def test_a_stopped_fit_says_how_to_go_on(normal, tmp_path, monkeypatch, capsys, stage, advice):
+    monkeypatch.setattr(f"nearfar.anomaly.fitting.{stage}", stopped)
+    assert run("anomaly", "fit", normal, "--out", tmp_path / "run") == 130
+    assert advice in capsys.readouterr().err
 
 
 def test_an_unfinished_detector_can_be_replaced_and_a_note_not(normal, tmp_path):

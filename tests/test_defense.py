@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import re
+import shutil
+import warnings
 from functools import partial
 
 import numpy as np
@@ -50,6 +53,7 @@ from nearfar.defense.robustness import (
     security_curve,
 )
 from nearfar.defense.threats import THREATS, Averaged, WithRejection
+from nearfar.report.attacks import write_assessment
 from nearfar.reproduce import table3
 
 SHAPE = (1, 8, 8)
@@ -464,6 +468,27 @@ def test_masked_gradients_are_flagged_and_plain_ones_not(classifier, purifier, c
         assert found.accuracy <= found.chance < 0.25
 
 
+def verdict(folder, assessment):
+    return write_assessment(folder, assessment, "it").splitlines()[-1]
+
+
+def test_only_of_a_hundred_images_it_is_said_whether_gradients_are_masked(
+    classifier, clean, tmp_path
+):
+    images = ArrayImages(clean[0][:300], clean[1][:300].numpy())
+    chosen = {"attacks": ["fgsm"], "epsilons": [0.1]}
+    plain = Guarded(nn.Identity(), classifier)
+    told = verdict(tmp_path, assess(plain, images, **chosen, count=100))
+    assert re.search(r"falls to \d+\.\d%: no sign of masking \(chance here: up to 2\d\.\d%\)", told)
+    masked = Guarded(Staircase(), classifier)
+    told = verdict(tmp_path, assess(masked, images, **chosen, count=100))
+    assert "gradients are masked" in told
+    assert json.loads((tmp_path / "attack.json").read_text())["masking"]["masked"]
+    few = assess(masked, images, **chosen, count=99)
+    assert "99 images are too few to tell whether gradients are masked" in verdict(tmp_path, few)
+    assert json.loads((tmp_path / "attack.json").read_text())["masking"] is None
+
+
 # --- ART -----------------------------------------------------------------------------------------
 
 
@@ -521,6 +546,16 @@ def test_an_assessment_depends_on_the_seed_alone(trained, classifier, clean):
         torch.manual_seed(other)
         found.append(assess(guarded, images, attacks=["fgsm"], epsilons=[0.1], count=50))
     assert found[0] == found[1]
+
+
+def test_an_attacker_need_not_have_seen_the_last_class(purifier, classifier, clean):
+    pixels, labels = clean
+    nine = classify(classifier, pixels) == 9
+    chosen = torch.cat([torch.where(~nine)[0][:30], torch.where(nine)[0][:10]])
+    places = torch.from_numpy(np.random.default_rng(0).permutation(40)).argsort()
+    images = ArrayImages(pixels[chosen][places], labels[chosen][places].numpy())
+    found = assess(purifier.guard(classifier), images, attacks=["fgsm"], epsilons=[0.1])
+    assert ("transfer", "fgsm") in found.curves
 
 
 def test_a_file_that_claims_to_be_huge_takes_no_memory(classifier, tmp_path):
@@ -588,6 +623,11 @@ def test_images_of_another_range_or_layout_are_refused(purifier, clean, change, 
         ),
         (lambda p, c, x, y: p.guard(Asserting()), "does not take images .*: assert"),
         (lambda p, c, x, y: assess(p.guard(c), ArrayImages(x, y.numpy() - 1)), "of class -1"),
+        (lambda p, c, x, y: assess(p.guard(c), ArrayImages(x, y.numpy() * 0)), "all of class 0"),
+        (
+            lambda p, c, x, y: assess(p.guard(c), ArrayImages(x, y.numpy()), attacks=[]),
+            "no attacks",
+        ),
         (lambda p, c, x, y: [*attack("fgsm", "transfer", p.guard(c), x, y, [1])], "substitute"),
         (lambda p, c, x, y: [*attack("fgsm", "magic", p.guard(c), x, y, [1])], "'magic'"),
         (lambda p, c, x, y: Purifier(p.network, SHAPE, passes=0), "passes=0"),
@@ -645,6 +685,21 @@ def test_purify(files, purifier, tmp_path, capsys):
     assert "39 of them are rejected" in capsys.readouterr().out
 
 
+def test_a_run_is_read_for_what_purifies(files, clean, tmp_path):
+    run_folder = shutil.copytree(files / "run", tmp_path / "run")
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            NeighborPurifier.load(run_folder)
+    finally:
+        torch.set_warn_always(always)
+    whole = Purifier.load(run_folder).purify(clean[0][:5])
+    (run_folder / "codes.npy").unlink()
+    assert torch.equal(Purifier.load(run_folder).purify(clean[0][:5]), whole)
+
+
 def test_attack_command(files, tmp_path, capsys):
     options = (
         "--run",
@@ -685,6 +740,8 @@ def test_attack_command(files, tmp_path, capsys):
         ("attack classifier.safetensors digits.npz --epsilons 8", "epsilon=8"),
         ("attack classifier.safetensors digits.npz --attacks magic", "'magic'"),
         ("attack classifier.safetensors digits.npz --count 0", "0 of 797"),
+        ("attack classifier.safetensors digits.npz --count 1", "all of class"),
+        ("attack missing.safetensors digits.npz --attacks", "no attacks"),
         ("purify run digits.npz --noise 3", "noise=3"),
         ("purify run digits.npz --passes 0", "passes=0"),
         ("purify run digits.npz --clean digits.npz --false-positive-rate 2", "=2"),

@@ -78,12 +78,23 @@ class Detector:
         NearfarError
             If the frames are of another size or rate than the detector was fitted to, or too few.
         """
-        if isinstance(frames, Clip) and self.config.frames > 1:
-            check_rate(frames, self.rate)
+        if isinstance(frames, Clip):
+            self.check_rate(frames)
         maps = smoothed(self._maps(frames, name), self.config.smoothing)
         for number, scores in maps:
             heat = (scores if self.scale is None else self.scale(scores)).sum(0)
             yield Scored(number, float(heat.max()), heat)
+
+    def check_rate(self, clip: Clip) -> None:
+        """Refuse a clip of another rate than was learned from, if frames are looked at together.
+
+        Raises
+        ------
+        NearfarError
+            See `check_rate`.
+        """
+        if self.config.frames > 1:
+            check_rate(clip, self.rate)
 
     def _maps(self, frames: Iterable[Frame], name: str) -> Iterator[Numbered]:
         """Scores of all parts, float32[parts, rows, columns], of each frame."""

@@ -22,7 +22,7 @@ from nearfar.anomaly.folder import (
     write_detector,
     write_tempo,
 )
-from nearfar.anomaly.patches import Grid, gather_patches
+from nearfar.anomaly.patches import Grid, Places, gather_patches
 from nearfar.anomaly.samples import sample
 from nearfar.anomaly.tempo import train_tempo
 from nearfar.errors import NearfarError
@@ -71,12 +71,12 @@ def fit_detector(
     """
     config, training = config or DetectorConfig(), training or TrainConfig()
     learned, kept = split_clips(clips)
+    grid = config.grid(_size_of(learned[0]))
     choices = {
         "config": asdict(config),
         "training": asdict(training),
-        "clips": [[clip.name, clip.total] for clip in clips],
+        "clips": [[clip.name, clip.declared, clip.rate, grid.size] for clip in clips],
     }
-    grid = config.grid(_size_of(learned[0]))
     rate = next((clip.rate for clip in clips if clip.rate), None)
     _check(clips, [*learned, *kept], grid, config, rate)
     begin(folder, choices, resume=resume, overwrite=overwrite)
@@ -105,6 +105,11 @@ def split_clips(clips: Sequence[Clip]) -> tuple[list[Clip], list[Clip]]:
         return [clip for clip in clips if clip not in kept], kept
     parts = [_split(clip) for clip in clips]
     return [first for first, _ in parts], [second for _, second in parts]
+
+
+def choose_rows(count: int, most: int, seed: int) -> Places:
+    """Choose at most so many of the rows of a bank, int64[n], at random and in their order."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:most])
 
 
 def _split(clip: Clip) -> tuple[Clip, Clip]:
@@ -169,5 +174,4 @@ def _train_network(
         resume = (folder / artifacts.CHECKPOINT).is_file()
         train(images, training, folder=folder, resume=resume, overwrite=not resume, track=track)
     codes = artifacts.read_run(folder).codes
-    rows = np.random.default_rng(training.seed).permutation(len(codes))
-    return torch.from_numpy(codes[np.sort(rows[: config.bank_size])])
+    return torch.from_numpy(codes[choose_rows(len(codes), config.bank_size, training.seed)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ OPACITY = 0.6
 ALARM = (255, 60, 40)
 #: The least height of a frame that has room for a label.
 LABELED = 96
-#: Lines of scores that are written together.
+#: Rows of scores that Parquet holds together.
 TOGETHER = 4096
 
 
@@ -56,18 +56,30 @@ class Alert:
 
 
 def watch(detector: Detector, clip: Clip) -> Iterator[Seen]:
-    """Score a clip, each frame with its pixels, of which few are in memory at a time."""
+    """Score a clip, each frame with its pixels, of which few are in memory at a time.
+
+    Raises
+    ------
+    NearfarError
+        See `Detector.score`.
+    """
+    detector.check_rate(clip)
     waiting: dict[int, Pixels] = {}
 
     def frames() -> Iterator[Frame]:
+        row = range(0)  # the latest frames, without a gap
         for frame in clip:
+            if frame.number != row.stop:
+                if len(row) < detector.config.frames:
+                    for unscored in row:
+                        del waiting[unscored]
+                row = range(frame.number, frame.number)
+            row = range(row.start, frame.number + 1)
             waiting[frame.number] = frame.pixels
             yield frame
 
     for scored in detector.score(frames(), clip.name):
         pixels = waiting.pop(scored.number)
-        for unscored in [number for number in waiting if number < scored.number]:
-            del waiting[unscored]
         yield Seen(clip.name, scored, pixels, clip.file(scored.number))
 
 
@@ -184,52 +196,49 @@ COLUMNS = {
 
 
 class ScoreWriter:
-    """Writes a line a frame, as CSV or, by the ending of the path, as Parquet; as they come."""
+    """Writes a line a frame, as CSV or, by the ending of the path, as Parquet.
+
+    CSV is written line by line; Parquet is complete when it is closed.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.count = path, 0
+        self.count = 0
         self._rows: list[Row] = []
         self._parquet: Any = None
-        if path.suffix == ".parquet":
-            self._arrow = require("pyarrow", extra="parquet")
-            require("pyarrow.parquet", extra="parquet")
-        else:
-            self._append([tuple(COLUMNS)], mode="w")
+        if path.suffix != ".parquet":
+            # Line by line: what was added is there for others to read.
+            self._file = path.open("w", buffering=1, newline="", encoding="utf-8")
+            self._csv = csv.writer(self._file)
+            self._csv.writerow(COLUMNS)
+            return
+        self._arrow = require("pyarrow", extra="parquet")
+        parquet = require("pyarrow.parquet", extra="parquet")
+        fields = [(name, getattr(self._arrow, kind)()) for name, kind in COLUMNS.items()]
+        self._parquet = parquet.ParquetWriter(path, self._arrow.schema(fields))
 
     def add(self, row: Row) -> None:
         """Add a frame."""
-        self._rows.append(row)
         self.count += 1
-        if len(self._rows) >= TOGETHER:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what was added."""
-        rows, self._rows = self._rows, []
-        if self.path.suffix != ".parquet":
-            self._append([(c, n, f, f"{s:.6g}", int(a)) for c, n, f, s, a in rows], mode="a")
-            return
-        kinds = ("string", "int64", "string", "float64", "bool_")
-        schema = self._arrow.schema(
-            [
-                (name, getattr(self._arrow, kind)())
-                for name, kind in zip(COLUMNS, kinds, strict=True)
-            ]
-        )
-        columns = [list(values) for values in zip(*rows, strict=True)] or [[]] * len(COLUMNS)
         if self._parquet is None:
-            self._parquet = self._arrow.parquet.ParquetWriter(self.path, schema)
-        self._parquet.write_table(self._arrow.table(columns, schema=schema))
+            clip, number, file, score, abnormal = row
+            self._csv.writerow((clip, number, file, f"{score:.6g}", int(abnormal)))
+            return
+        self._rows.append(row)
+        if len(self._rows) >= TOGETHER:
+            self._write_rows()
 
     def close(self) -> None:
         """Write what is left."""
-        self.flush()
-        if self._parquet is not None:
-            self._parquet.close()
+        if self._parquet is None:
+            self._file.close()
+            return
+        self._write_rows()
+        self._parquet.close()
 
-    def _append(self, rows: Sequence[Sequence[object]], mode: str) -> None:
-        with self.path.open(mode, newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows)
+    def _write_rows(self) -> None:
+        rows, self._rows = self._rows, []
+        columns = [list(values) for values in zip(*rows, strict=True)] or [[]] * len(COLUMNS)
+        self._parquet.write_table(self._arrow.table(columns, schema=self._parquet.schema))
 
 
 class VideoWriter:

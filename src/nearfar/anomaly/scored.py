@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -72,8 +74,9 @@ def score_clips(
 ) -> Summary:
     """Score clips, and write scores, alerts, heat maps and the worst frames.
 
-    Scores are written as they come; the rest also if it is interrupted, as far as it has come. Of
-    several clips, one that cannot be used is reported like a damaged frame.
+    CSV is written line by line as frames are scored; the rest also if it is interrupted or
+    terminated, as far as it has come. Of several clips, one that cannot be used is reported like a
+    damaged frame.
 
     Raises
     ------
@@ -89,17 +92,31 @@ def score_clips(
         clear_folder(out, OWN)
     results = _Results(out, detector, format)
     failed: list[NearfarError] = []
-    try:
-        everything = _watch_all(detector, clips, known, failed)
-        for clip, seen, mask in track(everything, "scoring", sum(c.declared for c in clips)):
-            results.add(clip, seen, mask)
-    finally:
-        summary = results.finish([line for clip in clips for line in clip.skipped], failed)
-    if not summary.frames:
-        clear_folder(out, OWN)
+    with _termination_as_interrupt():
+        try:
+            everything = _watch_all(detector, clips, known, failed)
+            for clip, seen, mask in track(everything, "scoring", sum(c.declared for c in clips)):
+                results.add(clip, seen, mask)
+        finally:
+            summary = results.finish([line for clip in clips for line in clip.skipped], failed)
+            if not summary.frames:
+                clear_folder(out, OWN)
     if failed and (len(clips) == 1 or not summary.frames):
         raise failed[0]
     return summary
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Let a termination signal stop what is under way as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_any_fits(detector: Detector, clips: Sequence[Clip]) -> None:
@@ -107,6 +124,7 @@ def _check_any_fits(detector: Detector, clips: Sequence[Clip]) -> None:
     errors = []
     for clip in clips:
         try:
+            detector.check_rate(clip)
             detector.grid.check(next(iter(clip)).pixels.shape, clip.name)
         except NearfarError as error:
             errors.append(error)

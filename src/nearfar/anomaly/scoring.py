@@ -163,7 +163,7 @@ def thin(items: Iterable[Map], most: int) -> Sequence[Map]:
 
 def _batches(window: Pixels, grid: Grid) -> Iterator[Tensor]:
     """Patches of a window as a network takes them, float32[b, t, p, p]."""
-    yield from to_unit(torch.from_numpy(grid.cut(window))).split(BATCH)
+    yield from map(to_unit, torch.from_numpy(grid.cut(window)).split(BATCH))
 
 
 def _as_map(scores: Sequence[Tensor], grid: Grid) -> Map:

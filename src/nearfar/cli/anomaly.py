@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from nearfar.cli.options import Overwrite, Seed, bars
+from nearfar.cli.options import Overwrite, Seed, bars, report_skipped
 
 anomaly = App(
     name="anomaly",
@@ -67,6 +67,7 @@ def fit(
         Continue what was interrupted in the --out folder, given the same frames and options.
     """
     from nearfar.anomaly import DetectorConfig, fit_detector, open_clips
+    from nearfar.anomaly.folder import BEGUN
     from nearfar.training.config import TrainConfig
 
     if setting == "video":
@@ -76,14 +77,16 @@ def fit(
     training = TrainConfig(
         weights=weights, pretrain_epochs=pretrain_epochs, epochs=epochs, seed=seed
     )
-    clips = open_clips(frames, size=size)
+    clips, track = open_clips(frames, size=size), bars()
     try:
         detector = fit_detector(
-            clips, out, config, training, resume=resume, overwrite=overwrite, track=bars()
+            clips, out, config, training, resume=resume, overwrite=overwrite, track=track
         )
     except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt("stopped: give the same command with --resume") from interrupt
-    _tell_skipped([line for clip in clips for line in clip.skipped])
+        begun = (out / BEGUN).is_file()
+        again = "with --resume" if begun else "again, as nothing is kept yet"
+        raise KeyboardInterrupt(f"stopped: give the same command {again}") from interrupt
+    report_skipped([line for clip in clips for line in clip.skipped], track.progress.console)
     print(f"the detector is in {out}; a frame is abnormal above {detector.threshold:.4g}")
     normal = detector.calibrated_on
     if normal < 1 / false_alarms:
@@ -128,26 +131,20 @@ def score(
         Of the scores.
     """
     from nearfar.anomaly import open_clips, read_detector
-    from nearfar.anomaly.scored import score_clips
+    from nearfar.anomaly.scored import ALERTS, score_clips
 
-    detector = read_detector(run)
+    detector, track = read_detector(run), bars()
     clips = open_clips(frames, size=detector.config.size)
     try:
         summary = score_clips(
-            detector, clips, out, masks=masks, format=format, overwrite=overwrite, track=bars()
+            detector, clips, out, masks=masks, format=format, overwrite=overwrite, track=track
         )
     except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(f"stopped: what was scored so far is in {out}") from interrupt
-    _tell_skipped(summary.skipped)
+        kept = f"what was scored so far is in {out}"
+        if not (out / ALERTS).is_file():
+            kept = "nothing is scored yet"
+        raise KeyboardInterrupt(f"stopped: {kept}") from interrupt
+    report_skipped(summary.skipped, track.progress.console)
     print(f"{summary.frames} frames, {len(summary.alerts)} abnormal spans; all is in {out}")
     for name, value in (summary.quality or {}).items():
         print(f"{name}: {'undefined' if value is None else value}")
-
-
-def _tell_skipped(skipped: list[str], shown: int = 5) -> None:
-    import sys
-
-    for line in skipped[:shown]:
-        print(f"skipped {line}", file=sys.stderr)
-    if len(skipped) > shown:
-        print(f"skipped {len(skipped)} frames in all", file=sys.stderr)

@@ -44,12 +44,14 @@ def attack(
     epsilons
         The largest changes of a pixel, on the scale of black 0, white 1.
     count
-        How many images to attack. Up to 150 others train the substitute of transfer attacks.
+        How many images to attack; of fewer than 100 it cannot be told whether gradients are masked.
+        Up to 150 others train the substitute of transfer attacks.
     """
     from torch import nn
 
     from nearfar.artifacts import read_config
     from nearfar.defense.assessment import assess
+    from nearfar.defense.attacks import check_attacks
     from nearfar.defense.classifiers import Classifier
     from nearfar.defense.guard import Guarded
     from nearfar.defense.sources import open_classifier
@@ -59,6 +61,7 @@ def attack(
     from nearfar.report.attacks import write_assessment
 
     require("art", extra="defense")
+    check_attacks(attacks)
     claim_output(out, overwrite=overwrite, folder=True)
     model, target, track = open_classifier(classifier), resolve_device(device), bars()
     if run is not None:

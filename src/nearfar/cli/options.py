@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -71,7 +72,7 @@ class DataOptions:
         images = open_images(
             source, data_root=self.data_root, strict=self.strict, progress=track, **wanted
         )
-        report_skipped(images, track.progress.console)
+        report_skipped(images.skipped, track.progress.console)
         return images
 
     def open_for(self, run: RunConfig, source: str | None, track: Bars) -> Images:
@@ -99,13 +100,15 @@ class TrainDataOptions(DataOptions):
         return {**asdict(self), "data_root": root}
 
 
-def report_skipped(images: Images, console: Console) -> None:
-    """Say which files could not be read: all of a few, the first of many."""
+def report_skipped(skipped: Sequence[str], console: Console) -> None:
+    """Say what could not be read, and why: all of a little, the first of much."""
     shown = 5
-    for line in images.skipped[:shown]:
-        console.print(f"skipped {line}", style="yellow", markup=False, highlight=False)
-    if len(images.skipped) > shown:
-        console.print(f"skipped {len(images.skipped)} files in all", style="yellow")
+    for line in skipped[:shown]:
+        console.print(
+            f"skipped {line}", style="yellow", markup=False, highlight=False, soft_wrap=True
+        )
+    if len(skipped) > shown:
+        console.print(f"skipped {len(skipped)} in all", style="yellow")
 
 
 def bars() -> Bars:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nearfar.data import Images, Subset, require_labels
-from nearfar.defense.attacks import QUERY_ATTACKS, check_attack, check_fits
+from nearfar.defense.attacks import QUERY_ATTACKS, check_attacks, check_fits
 from nearfar.defense.checks import check_epsilons, count_classes
 from nearfar.defense.classifiers import SUBSTITUTE_EPOCHS, classify, pixels_of, train_classifier
 from nearfar.defense.guard import Guarded, device_of
@@ -30,6 +30,8 @@ from nearfar.progress import Track, silent
 #: Images that the attacker of a transfer attack has, at most half of all.
 SUBSTITUTE_IMAGES = 150
 FEWEST_IMAGES = 20
+#: Of fewer, too much accuracy may be chance.
+FEWEST_FOR_MASKING = 100
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,16 @@ class Assessment:
         The largest changes of a pixel.
     curves : dict
         By threat model and attack, an `Outcome` for each ε.
-    masking : Masking
-        Whether the numbers of gradient attacks can be believed.
+    masking : Masking, optional
+        Whether the numbers of gradient attacks can be believed; None of fewer than a hundred
+        images, which cannot tell.
     """
 
     clean: Outcome
     substitute: float
     epsilons: tuple[float, ...]
     curves: dict[tuple[Threat, str], list[Outcome]]
-    masking: Masking
+    masking: Masking | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON holds it."""
@@ -66,7 +69,7 @@ class Assessment:
                 for (threat, name), curve in self.curves.items()
                 for epsilon, outcome in zip(self.epsilons, curve, strict=True)
             ],
-            "masking": asdict(self.masking),
+            "masking": None if self.masking is None else asdict(self.masking),
         }
 
 
@@ -96,10 +99,10 @@ def assess(
     Raises
     ------
     NearfarError
-        If the classifier takes other images or does not recognize these, or a choice is none.
+        If the classifier takes other images or does not recognize these, if they are all of one
+        class, or a choice is none.
     """
-    for name in attacks:
-        check_attack(name)
+    check_attacks(attacks)
     chosen = check_epsilons(epsilons)
     labels = require_labels(images)
     if len(images) < FEWEST_IMAGES or count < 1:
@@ -127,7 +130,12 @@ def assess(
 
     says = classify(Guarded(nn.Identity(), guarded.classifier), pixels_of(held_out))
     substitute = train_classifier(
-        "substitute", held_out, epochs=SUBSTITUTE_EPOCHS, seed=seed, labels=says
+        "substitute",
+        held_out,
+        epochs=SUBSTITUTE_EPOCHS,
+        seed=seed,
+        labels=says,
+        classes=classes,
     )
     substitute = substitute.to(device_of(guarded))
     planned: list[tuple[Threat, str]] = []
@@ -143,5 +151,7 @@ def assess(
         for threat, name in track(planned, "attacking", len(planned))
     }
     right = judge(Guarded(nn.Identity(), substitute), pixels, truth).accuracy
-    masking = gradient_masking(guarded, pixels, truth, seed=seed)
+    masking = None
+    if len(truth) >= FEWEST_FOR_MASKING:
+        masking = gradient_masking(guarded, pixels, truth, seed=seed)
     return Assessment(clean, right, chosen, curves, masking)

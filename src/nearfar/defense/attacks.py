@@ -176,6 +176,20 @@ def check_attack(name: str) -> None:
         raise NearfarError(f"attack {name!r} is unknown: expected {', '.join(ATTACKS)}")
 
 
+def check_attacks(names: Sequence[str]) -> None:
+    """Refuse attacks that are unknown, or none at all.
+
+    Raises
+    ------
+    NearfarError
+        Naming those there are.
+    """
+    if not names:
+        raise NearfarError(f"no attacks: expected one or more of {', '.join(ATTACKS)}")
+    for name in names:
+        check_attack(name)
+
+
 def check_fits(name: str, classes: int) -> None:
     """Refuse an attack that needs more classes.
 

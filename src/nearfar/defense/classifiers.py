@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from nearfar.data import Images, Shape, require_labels, to_unit
+from nearfar.defense.guard import device_of, in_batches
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path
 from nearfar.models import resolve_device
@@ -96,6 +97,7 @@ def train_classifier(
     epochs: int,
     seed: int = 0,
     labels: Tensor | None = None,
+    classes: int | None = None,
     device: str = "auto",
     track: Track = silent,
 ) -> Classifier:
@@ -111,6 +113,8 @@ def train_classifier(
         Decides the initial weights and the order.
     labels : int64[n], optional
         Class numbers other than those of the images, such as what another classifier says.
+    classes : int, optional
+        k, if there are classes that neither the images nor the labels have.
 
     Raises
     ------
@@ -118,7 +122,8 @@ def train_classifier(
         If there are no labels.
     """
     numbers = torch.from_numpy(require_labels(images)) if labels is None else labels
-    classes = max(len(images.classes or ()), int(numbers.max()) + 1, 2)
+    if classes is None:
+        classes = max(len(images.classes or ()), int(numbers.max()) + 1, 2)
     target = resolve_device(device)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -179,12 +184,9 @@ def load_classifier(path: Path) -> Classifier:
     return classifier.eval()
 
 
-@torch.no_grad()
-def classify(classifier: nn.Module, images: Tensor, batch_size: int = 512) -> Tensor:
+def classify(classifier: nn.Module, images: Tensor) -> Tensor:
     """Return the classes, int64[n] on the CPU, of images float[n, c, h, w]."""
-    device = next((weights.device for weights in classifier.parameters()), images.device)
-    found = [classifier(some.to(device)).argmax(1).cpu() for some in images.split(batch_size)]
-    return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64)
+    return in_batches(lambda some: classifier(some).argmax(1), images, device_of(classifier))
 
 
 def pixels_of(images: Images) -> Tensor:

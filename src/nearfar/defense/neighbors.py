@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -90,7 +91,7 @@ class NeighborPurifier(Purifier):
         return cls(
             trained.autoencoder,
             trained.config.data.shape,
-            torch.from_numpy(trained.codes),
+            torch.from_numpy(np.array(trained.codes)),
             neighbors=neighbors,
             passes=passes,
             noise=noise,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from nearfar.artifacts import read_run
+from nearfar.artifacts import read_config, read_network
 from nearfar.data import Shape
 from nearfar.defense.checks import as_unit_images, check_images, count_classes
 from nearfar.defense.guard import Detector, Guarded, device_of, in_batches
@@ -65,8 +65,8 @@ class Purifier(nn.Module):
         NearfarError
             If the run cannot be read.
         """
-        trained = read_run(Path(run))
-        return cls(trained.autoencoder, trained.config.data.shape, passes=passes, noise=noise)
+        network, shape = read_network(Path(run)), read_config(Path(run)).data.shape
+        return cls(network, shape, passes=passes, noise=noise)
 
     @property
     def random(self) -> bool:

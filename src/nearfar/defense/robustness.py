@@ -85,7 +85,7 @@ class Masking:
     masked : bool
         Accuracy stays above chance however large ε is.
     accuracy : float
-        Under PGD with the largest ε.
+        The least under PGD, of all ε.
     chance : float
         The accuracy that is not above chance: the share of the commonest class, and three standard
         errors.
@@ -131,9 +131,14 @@ def check_better_than_chance(outcome: Outcome, labels: Tensor) -> None:
     Raises
     ------
     NearfarError
-        If its accuracy is no better than that of the commonest class.
+        If its accuracy is no better than that of the commonest class, or there is only one.
     """
     most = float(torch.bincount(labels.cpu()).max() / len(labels))
+    if most == 1:
+        raise NearfarError(
+            f"the images to attack ({len(labels)}) are all of class {int(labels[0])}: expected "
+            "more of them, of two or more classes, to tell whether they are recognized"
+        )
     if outcome.accuracy <= most:
         raise NearfarError(
             f"the classifier is right in {outcome.accuracy:.1%} of {len(labels)} clean images, and "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nearfar.defense.assessment import Assessment
+from nearfar.defense.assessment import FEWEST_FOR_MASKING, Assessment
 from nearfar.defense.threats import THREATS
 from nearfar.evaluation.table import markdown_table
 from nearfar.files import atomic_path, write_json
@@ -29,15 +29,9 @@ def write_assessment(folder: Path, assessment: Assessment, classifier: str) -> s
 
 
 def _table(assessment: Assessment) -> str:
-    clean, masking = assessment.clean, assessment.masking
+    clean = assessment.clean
     threats = dict.fromkeys(threat for threat, _ in assessment.curves)
     seen = [f"{threat}: the attacker has {THREATS[threat]}." for threat in threats]
-    verdict = (
-        f"is still {masking.accuracy:.1%}: gradients are masked, and lead attacks astray. Do not "
-        "believe the white-box rows"
-        if masking.masked
-        else f"falls to {masking.accuracy:.1%}, which is chance: gradients are not masked"
-    )
     return markdown_table(
         ["threat model", "attack", *(f"ε = {epsilon:g}" for epsilon in assessment.epsilons)],
         [
@@ -52,6 +46,25 @@ def _table(assessment: Assessment) -> str:
             "changed them, rejected.",
             *seen,
             f"The substitute is right in {assessment.substitute:.1%}.",
-            f"With ε up to 1, accuracy under PGD {verdict}.",
+            _verdict(assessment),
         ],
+    )
+
+
+def _verdict(assessment: Assessment) -> str:
+    masking = assessment.masking
+    if masking is None:
+        return (
+            f"{assessment.clean.images} images are too few to tell whether gradients are masked: "
+            f"{FEWEST_FOR_MASKING} or more would."
+        )
+    chance = f"(chance here: up to {masking.chance:.1%})"
+    if masking.masked:
+        return (
+            f"With ε up to 1, accuracy under PGD is still {masking.accuracy:.1%} {chance}: "
+            "gradients are masked, and lead attacks astray. Do not believe the white-box rows."
+        )
+    return (
+        f"With ε up to 1, accuracy under PGD falls to {masking.accuracy:.1%}: no sign of masking "
+        f"{chance}."
     )

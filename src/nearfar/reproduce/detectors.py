@@ -7,14 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nearfar.anomaly.clips import Clip
 from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.detector import Detector
-from nearfar.anomaly.fitting import split_clips
+from nearfar.anomaly.fitting import choose_rows, split_clips
 from nearfar.anomaly.patches import Grid, gather_patches
 from nearfar.anomaly.samples import FAR, GROWTH, SPEEDS, sample
 from nearfar.anomaly.scoring import CodeDistance, ReconstructionError, Scorer
@@ -237,8 +236,8 @@ class Detectors:
     def _bank(self, network: Autoencoder, size: int, seed: int) -> Tensor:
         """Codes of some normal patches, float[n, d]."""
         patches = self._patches()
-        chosen = np.random.default_rng(seed).permutation(len(patches))[:size]
-        return encode(network.encoder, Subset(patches, np.sort(chosen)), self.track)
+        chosen = choose_rows(len(patches), size, seed)
+        return encode(network.encoder, Subset(patches, chosen), self.track)
 
     def _make_principal(self) -> Autoencoder:
         noise = still_noise(self.track(self.normal, "noise", len(self.normal)))

@@ -23,6 +23,7 @@ import nearfar.__main__
 from nearfar import artifacts
 from nearfar.data import ArrayImages, to_unit
 from nearfar.errors import NearfarError
+from nearfar.files import LEFTOVER
 from nearfar.relational.weights import WeightSchedule
 from nearfar.training.config import TrainConfig
 from nearfar.training.loop import Interrupted
@@ -553,6 +554,12 @@ def test_resuming_from_a_damaged_checkpoint_is_refused(tmp_path, images, step, d
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("size", [10**15, 10**20])
+def test_a_network_that_no_memory_can_hold_is_refused(images, size):
+    with pytest.raises(NearfarError, match=f"no memory for a network with code_size={size}"):
+        train(images, replace(QUICK, code_size=size))
+
+
 def test_a_run_is_kept_if_the_new_network_does_not_fit(tmp_path, images):
     train(images, QUICK, folder=tmp_path / "run")
     wrong = {"encoder": torch.nn.Linear(3, 4), "decoder": torch.nn.Linear(4, 3)}
@@ -566,6 +573,54 @@ def test_resuming_on_other_images_is_refused(tmp_path, images, digits):
         train(images, QUICK, folder=tmp_path / "run", track=StopAt(7))
     with pytest.raises(NearfarError, match="images=300, not 299"):
         train(ArrayImages(digits[:299, None]), QUICK, folder=tmp_path / "run", resume=True)
+    with pytest.raises(NearfarError, match="begun with other images than 'others'"):
+        others = ArrayImages(digits[300:600, None], name="others")
+        train(others, QUICK, folder=tmp_path / "run", resume=True)
+
+
+def test_runs_of_before_there_was_a_checksum_can_be_resumed(tmp_path, images):
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(images, QUICK, folder=run, track=StopAt(7))
+    saved = json.loads((run / artifacts.CONFIG).read_text())
+    assert saved["data"].pop("checksum")
+    (run / artifacts.CONFIG).write_text(json.dumps(saved))
+    train(images, QUICK, folder=run, resume=True)
+    assert artifacts.read_config(run).data.checksum
+
+
+def test_two_trainings_of_one_run_are_kept_apart(tmp_path, images):
+    run = tmp_path / "run"
+    refused = []
+
+    def again(items, description, total):
+        for item in items:
+            if description == "relational" and not refused:
+                for choice in ("resume", "overwrite"):
+                    with pytest.raises(NearfarError, match="trained by another process"):
+                        train(images, QUICK, folder=run, **{choice: True})
+                    refused.append(choice)
+            yield item
+
+    train(images, QUICK, folder=run, track=again)
+    assert refused
+    assert {path.name for path in run.iterdir()} == {
+        *(artifacts.CONFIG, artifacts.MODEL, artifacts.CODES, artifacts.LOG)
+    }
+
+
+def test_nothing_stays_of_files_that_were_never_finished(tmp_path, images):
+    run, left = tmp_path / "run", f"{LEFTOVER}1-{artifacts.CHECKPOINT}"
+    with pytest.raises(Interrupted):
+        train(images, QUICK, folder=run, track=StopAt(7), snapshots=[1])
+    (run / left).touch()
+    (run / artifacts.SNAPSHOTS / left).touch()
+    with pytest.raises(Interrupted):
+        train(images, QUICK, folder=run, track=StopAt(2), resume=True)
+    assert list(run.rglob(f"{LEFTOVER}*")) == []
+    (run / left).touch()
+    artifacts.remove_checkpoint(run)
+    assert not (run / left).exists()
 
 
 def test_resuming_a_finished_run_is_refused(tmp_path, images):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +25,9 @@ from nearfar import artifacts
 from nearfar.data import ArrayImages, to_unit
 from nearfar.errors import NearfarError
 from nearfar.files import LEFTOVER
+from nearfar.neighbors import DiskBank
 from nearfar.relational.weights import WeightSchedule
+from nearfar.training.codes import CodeRelation
 from nearfar.training.config import TrainConfig
 from nearfar.training.loop import Interrupted
 from nearfar.training.needs import disk_needs
@@ -637,7 +640,41 @@ def test_images_in_parts_teach_what_they_do_together(images):
     torch.testing.assert_close(whole.codes, parts.codes, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize("choices", [{}, {"relation": "codes", "network": "normalized"}], ids=str)
+def test_a_refreshed_bank_does_not_stand_beside_the_old_one(images, monkeypatch, choices):
+    kept = []
+    for kind in (Relation, CodeRelation):
+
+        def spy(self, *arguments, make_bank=kind._make_bank):
+            assert all(reference() is None for reference in kept)
+            return make_bank(self, *arguments)
+
+        def seen(self, epoch, encoder, start=kind.start_epoch):
+            start(self, epoch, encoder)
+            if self.bank is not None:
+                kept.extend(weakref.ref(each) for each in (self.bank, self.finder))
+
+        monkeypatch.setattr(kind, "_make_bank", spy)
+        monkeypatch.setattr(kind, "start_epoch", seen)
+    train(images, replace(QUICK, refresh=1, **choices))
+    assert len(kept) >= 4
+
+
 # --- a bank on disk ---
+
+
+def test_what_a_checkpoint_relies_on_is_on_the_disk_before_it(tmp_path, images, monkeypatch):
+    done = []
+    flush, write = DiskBank.flush, artifacts.write_checkpoint
+    monkeypatch.setattr(DiskBank, "flush", lambda bank: done.append("bank") or flush(bank))
+    monkeypatch.setattr(
+        artifacts,
+        "write_checkpoint",
+        lambda *given: done.append(given[2]["phase"]) or write(*given),
+    )
+    train(images, replace(QUICK, bank="disk"), folder=tmp_path / "run")
+    # Before the first relational epoch nothing was found that has to be kept.
+    assert done[4:] == [*("bank", "bank", "relational")] * 3
 
 
 def test_a_bank_on_disk_changes_no_more_than_its_precision(tmp_path, images):

@@ -104,20 +104,21 @@ def test_a_similarity_learns_the_same_from_a_bank_on_disk(tmp_path, name, monkey
 
 
 MEASURE = """
-import resource, sys
+import sys
 from pathlib import Path
 import torch
 from nearfar.neighbors import DiskBank
 from nearfar.neighbors.bank import chunks
+from nearfar.training.plan import peak_memory
 
 bank = DiskBank(Path(sys.argv[1]), 60_000, 4096)
-begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+begun = peak_memory()
 for rows in chunks(bank):
     bank[torch.arange(60_000)[rows]] = bank[rows] + 1
 generator = torch.Generator().manual_seed(0)
 for rows in torch.randperm(60_000, generator=generator).split(4000):
     assert bank[rows].sum() == rows.numel() * 4096
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begun) // 1024)
+print((peak_memory() - begun) // 2**20)
 """
 
 

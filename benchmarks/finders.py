@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -18,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from nearfar.neighbors import ClusteredFinder, ExactFinder, allocate_rows, compare, fit_similarity
+from nearfar.training.plan import peak_memory
 
 ROUNDS = 3
 BATCH = 256
@@ -70,7 +69,7 @@ def _clustered(n: int, d: int, clusters: int) -> dict[str, float]:
     for rows in torch.arange(n).split(PIECE):
         finder.search(bank[rows], rows)
     searching = time.perf_counter() - start
-    peak = peak_memory()
+    peak = peak_memory() / 2**30
 
     batches = torch.randint(n, (STEPS, BATCH), generator=torch.Generator().manual_seed(1))
     steps = []
@@ -131,12 +130,6 @@ def _interleaved(*calls: Callable[[], object]) -> list[list[float]]:
 def _ratio(a: list[float], b: list[float]) -> float:
     """The median ratio of measurements taken side by side."""
     return median(x / y for x, y in zip(a, b, strict=True))
-
-
-def peak_memory() -> float:
-    """The most memory this process has had, in GiB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 if __name__ == "__main__":

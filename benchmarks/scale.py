@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from benchmarks.finders import blobs, peak_memory
+from benchmarks.finders import blobs
 from benchmarks.training import epoch_seconds
 from nearfar.data import ArrayImages, FolderImages, load
 from nearfar.models import Architecture
@@ -33,6 +33,7 @@ from nearfar.neighbors.bank import chunks
 from nearfar.pretext import Identity
 from nearfar.training.config import TrainConfig
 from nearfar.training.objective import Objective, Reconstruction
+from nearfar.training.plan import peak_memory
 from nearfar.training.processes import launch
 from nearfar.training.relation import SEARCH_SIZE, Relation
 
@@ -100,7 +101,7 @@ def _bank_on_disk(n: int, d: int, clusters: int) -> dict[str, float]:
             **finder.seconds,
             "all of this but writing, with reading the codes as queries, seconds": whole,
             "reading 256 rows anywhere, milliseconds": reading * 1000,
-            "peak memory, GiB": peak_memory(),
+            "peak memory, GiB": peak_memory() / 2**30,
             "of the bank in single precision, GiB": bank.nbytes / 2**30,
         }
 

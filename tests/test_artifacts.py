@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -218,9 +219,27 @@ def test_what_is_not_a_run_is_never_replaced(tmp_path, digits):
     precious = tmp_path / "photos" / "wedding.jpg"
     precious.parent.mkdir()
     precious.write_text("dear")
-    with pytest.raises(NearfarError, match="exists already"):
+    with pytest.raises(NearfarError, match="exists already: it is not a run, so choose another$"):
         train(ArrayImages(digits[:100, None]), CONFIG, folder=precious.parent, overwrite=True)
     assert precious.read_text() == "dear"
+
+
+@pytest.mark.parametrize("config", ['{"model_type": "vit"}', "[", "3", "[" * 100_000])
+def test_a_model_of_another_library_is_never_replaced(run, config):
+    (run / artifacts.CONFIG).write_text(config)
+    with pytest.raises(NearfarError, match="it is not a run"):
+        artifacts.claim_folder(run, overwrite=True)
+    assert (run / artifacts.MODEL).is_file()
+
+
+def test_what_is_left_of_a_run_taken_away_halfway_is_still_a_run(run, monkeypatch):
+    removed = []
+    there, unlink = Path.iterdir, Path.unlink
+    monkeypatch.setattr(Path, "iterdir", lambda path: iter(sorted(there(path))))
+    monkeypatch.setattr(Path, "unlink", lambda path: removed.append(path.name) or unlink(path))
+    artifacts.claim_folder(run, overwrite=True)
+    assert len(removed) == 4
+    assert removed[-1] == artifacts.CONFIG
 
 
 def test_a_run_is_not_replaced_by_one_that_cannot_begin(run, digits):

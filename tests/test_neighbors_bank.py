@@ -51,6 +51,20 @@ def test_rows_of_many_shards_are_read_in_any_order(tmp_path: Path):
     assert bank[rows[:0]].shape == (0, 20, 128)
 
 
+def test_a_large_bank_does_not_keep_more_files_open_than_a_process_may(tmp_path: Path):
+    rows = torch.tensor([0, 5, 3_999_999])
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
+    try:
+        bank = on_disk(tmp_path / "bank", 4_000_000, 1)
+        bank[rows] = torch.tensor([[1.0], [2], [3]])
+        bank.flush()
+        assert bank[rows].squeeze(1).tolist() == [1, 2, 3]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 def test_numpy_reads_the_shards(tmp_path: Path):
     bank = on_disk(tmp_path / "bank", 300, 100)
     codes = torch.arange(30_000.0).view(300, 100) / 32
@@ -90,20 +104,21 @@ def test_a_similarity_learns_the_same_from_a_bank_on_disk(tmp_path, name, monkey
 
 
 MEASURE = """
-import resource, sys
+import sys
 from pathlib import Path
 import torch
 from nearfar.neighbors import DiskBank
 from nearfar.neighbors.bank import chunks
+from nearfar.training.plan import peak_memory
 
 bank = DiskBank(Path(sys.argv[1]), 60_000, 4096)
-begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+begun = peak_memory()
 for rows in chunks(bank):
     bank[torch.arange(60_000)[rows]] = bank[rows] + 1
 generator = torch.Generator().manual_seed(0)
 for rows in torch.randperm(60_000, generator=generator).split(4000):
     assert bank[rows].sum() == rows.numel() * 4096
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begun) // 1024)
+print((peak_memory() - begun) // 2**20)
 """
 
 

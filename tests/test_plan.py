@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +21,7 @@ from nearfar.errors import NearfarError
 from nearfar.models import Architecture
 from nearfar.training.config import TrainConfig
 from nearfar.training.needs import disk_needs, memory_needs
-from nearfar.training.plan import Plan, _peak_memory, plan
+from nearfar.training.plan import Plan, _fit_cost, peak_memory, plan
 from nearfar.training.train import train
 
 CONFIG = TrainConfig(batch_size=32, clusters=7, device="cpu", code_size=16, bank="disk")
@@ -102,7 +107,7 @@ def test_our_recipe_can_be_planned(images, tmp_path):
         ({"bank": "memory"}, 16 + 16 + 16),  # bank, keys, codes of reconstructions
         ({"bank": "memory", "search": "step"}, 16 + 16),
         ({"bank": "memory", "epochs": 0}, 16),  # codes
-        ({"bank": "memory", "relation": "codes", "refresh": 2}, 64 + 64),
+        ({"bank": "memory", "relation": "codes", "refresh": 2}, 64 + 64 + 64),
         ({"bank": "memory", "relation": "codes", "refresh": 2, "code_size": 200}, 200),
     ],
 )
@@ -122,8 +127,36 @@ def test_checkpoints_hold_what_was_found(images):
 
 def test_memory_has_room_for_the_copy_that_a_checkpoint_is(images, tmp_path):
     planned = plan(images, replace(CONFIG, bank="memory"), tmp_path / "run")
-    beside = planned.memory - _peak_memory(torch.device("cpu"))
+    beside = planned.memory - peak_memory()
     assert beside == planned.disk["checkpoints"] // 2 + 4 * len(images) * 3 * 16
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process begins with nothing")
+def test_the_memory_of_the_process_that_began_this_one_does_not_count():
+    whole = torch.ones(2**28, dtype=torch.uint8)
+    script = "from nearfar.training.plan import peak_memory; print(peak_memory())"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    assert int(done.stdout) < peak_memory() - whole.nbytes // 2
+
+
+def test_what_is_free_is_what_is_free_in_the_folder(images, tmp_path):
+    """Which may be on another disk than the one around it, as `/dev/shm` is."""
+    there = Path("/dev/shm")  # noqa: S108
+    if not there.is_dir() or shutil.disk_usage(there) == shutil.disk_usage("/"):
+        pytest.skip("there is no folder with a disk of its own")
+    (tmp_path / "run").symlink_to(tempfile.mkdtemp(dir=there))
+    try:
+        planned = plan(images, replace(CONFIG, epochs=0), tmp_path / "run")
+    finally:
+        (tmp_path / "run").resolve().rmdir()
+    free = shutil.disk_usage(there).free
+    assert abs(planned.free_disk - free) < abs(planned.free_disk - shutil.disk_usage(tmp_path).free)
+
+
+def test_as_many_clusters_are_reckoned_as_there_will_be():
+    """Of 25 images with five neighbors four, which have room for six each."""
+    costs = [_fit_cost(replace(CONFIG, neighbors=5, clusters=k), 25, 16) for k in (None, 4, 3)]
+    assert costs[0] == costs[1] > costs[2]
 
 
 def test_enough_images_are_tried_for_the_neighbors(images, tmp_path):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +24,10 @@ import nearfar.__main__
 from nearfar import artifacts
 from nearfar.data import ArrayImages, to_unit
 from nearfar.errors import NearfarError
+from nearfar.files import LEFTOVER
+from nearfar.neighbors import DiskBank
 from nearfar.relational.weights import WeightSchedule
+from nearfar.training.codes import CodeRelation
 from nearfar.training.config import TrainConfig
 from nearfar.training.loop import Interrupted
 from nearfar.training.needs import disk_needs
@@ -553,6 +557,12 @@ def test_resuming_from_a_damaged_checkpoint_is_refused(tmp_path, images, step, d
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("size", [10**15, 10**20])
+def test_a_network_that_no_memory_can_hold_is_refused(images, size):
+    with pytest.raises(NearfarError, match=f"no memory for a network with code_size={size}"):
+        train(images, replace(QUICK, code_size=size))
+
+
 def test_a_run_is_kept_if_the_new_network_does_not_fit(tmp_path, images):
     train(images, QUICK, folder=tmp_path / "run")
     wrong = {"encoder": torch.nn.Linear(3, 4), "decoder": torch.nn.Linear(4, 3)}
@@ -566,6 +576,54 @@ def test_resuming_on_other_images_is_refused(tmp_path, images, digits):
         train(images, QUICK, folder=tmp_path / "run", track=StopAt(7))
     with pytest.raises(NearfarError, match="images=300, not 299"):
         train(ArrayImages(digits[:299, None]), QUICK, folder=tmp_path / "run", resume=True)
+    with pytest.raises(NearfarError, match="begun with other images than 'others'"):
+        others = ArrayImages(digits[300:600, None], name="others")
+        train(others, QUICK, folder=tmp_path / "run", resume=True)
+
+
+def test_runs_of_before_there_was_a_checksum_can_be_resumed(tmp_path, images):
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(images, QUICK, folder=run, track=StopAt(7))
+    saved = json.loads((run / artifacts.CONFIG).read_text())
+    assert saved["data"].pop("checksum")
+    (run / artifacts.CONFIG).write_text(json.dumps(saved))
+    train(images, QUICK, folder=run, resume=True)
+    assert artifacts.read_config(run).data.checksum
+
+
+def test_two_trainings_of_one_run_are_kept_apart(tmp_path, images):
+    run = tmp_path / "run"
+    refused = []
+
+    def again(items, description, total):
+        for item in items:
+            if description == "relational" and not refused:
+                for choice in ("resume", "overwrite"):
+                    with pytest.raises(NearfarError, match="trained by another process"):
+                        train(images, QUICK, folder=run, **{choice: True})
+                    refused.append(choice)
+            yield item
+
+    train(images, QUICK, folder=run, track=again)
+    assert refused
+    assert {path.name for path in run.iterdir()} == {
+        *(artifacts.CONFIG, artifacts.MODEL, artifacts.CODES, artifacts.LOG)
+    }
+
+
+def test_nothing_stays_of_files_that_were_never_finished(tmp_path, images):
+    run, left = tmp_path / "run", f"{LEFTOVER}1-{artifacts.CHECKPOINT}"
+    with pytest.raises(Interrupted):
+        train(images, QUICK, folder=run, track=StopAt(7), snapshots=[1])
+    (run / left).touch()
+    (run / artifacts.SNAPSHOTS / left).touch()
+    with pytest.raises(Interrupted):
+        train(images, QUICK, folder=run, track=StopAt(2), resume=True)
+    assert list(run.rglob(f"{LEFTOVER}*")) == []
+    (run / left).touch()
+    artifacts.remove_checkpoint(run)
+    assert not (run / left).exists()
 
 
 def test_resuming_a_finished_run_is_refused(tmp_path, images):
@@ -582,7 +640,41 @@ def test_images_in_parts_teach_what_they_do_together(images):
     torch.testing.assert_close(whole.codes, parts.codes, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize("choices", [{}, {"relation": "codes", "network": "normalized"}], ids=str)
+def test_a_refreshed_bank_does_not_stand_beside_the_old_one(images, monkeypatch, choices):
+    kept = []
+    for kind in (Relation, CodeRelation):
+
+        def spy(self, *arguments, make_bank=kind._make_bank):
+            assert all(reference() is None for reference in kept)
+            return make_bank(self, *arguments)
+
+        def seen(self, epoch, encoder, start=kind.start_epoch):
+            start(self, epoch, encoder)
+            if self.bank is not None:
+                kept.extend(weakref.ref(each) for each in (self.bank, self.finder))
+
+        monkeypatch.setattr(kind, "_make_bank", spy)
+        monkeypatch.setattr(kind, "start_epoch", seen)
+    train(images, replace(QUICK, refresh=1, **choices))
+    assert len(kept) >= 4
+
+
 # --- a bank on disk ---
+
+
+def test_what_a_checkpoint_relies_on_is_on_the_disk_before_it(tmp_path, images, monkeypatch):
+    done = []
+    flush, write = DiskBank.flush, artifacts.write_checkpoint
+    monkeypatch.setattr(DiskBank, "flush", lambda bank: done.append("bank") or flush(bank))
+    monkeypatch.setattr(
+        artifacts,
+        "write_checkpoint",
+        lambda *given: done.append(given[2]["phase"]) or write(*given),
+    )
+    train(images, replace(QUICK, bank="disk"), folder=tmp_path / "run")
+    # Before the first relational epoch nothing was found that has to be kept.
+    assert done[4:] == [*("bank", "bank", "relational")] * 3
 
 
 def test_a_bank_on_disk_changes_no_more_than_its_precision(tmp_path, images):

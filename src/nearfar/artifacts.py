@@ -13,7 +13,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -23,17 +23,21 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nearfar.errors import NearfarError
 from nearfar.files import (
+    ADVICE,
     atomic_path,
     check_output,
     check_own,
     claim_output,
     clear_folder,
+    remove_leftovers,
+    sync,
     write_json,
 )
 from nearfar.models import Architecture, Autoencoder
@@ -44,8 +48,11 @@ FORMAT = 1
 
 CONFIG, MODEL, LOG, CODES = "config.json", "model.safetensors", "log.jsonl", "codes.npy"
 CHECKPOINT, BANK, SNAPSHOTS = "checkpoint.safetensors", "bank", "snapshots"
-EVALUATION, REPORT, TENSORBOARD = "evaluation.json", "report", "tensorboard"
-OWN = {CONFIG, MODEL, LOG, CODES, CHECKPOINT, BANK, SNAPSHOTS, EVALUATION, REPORT, TENSORBOARD}
+EVALUATION, REPORT, TENSORBOARD, LOCK = "evaluation.json", "report", "tensorboard", "lock"
+OWN = {
+    *(CONFIG, MODEL, LOG, CODES, CHECKPOINT, BANK, SNAPSHOTS),
+    *(EVALUATION, REPORT, TENSORBOARD, LOCK),
+}
 
 Role = Literal["autoencoder", "pretrained"]
 
@@ -76,10 +83,11 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     NearfarError
         If it would not.
     """
-    if overwrite and (folder / CONFIG).is_file():
+    if overwrite and _is_run(folder):
         check_own(folder, OWN)
     else:
-        check_output(folder, overwrite=False, folder=True)
+        advice = "it is not a run, so choose another" if overwrite else ADVICE
+        check_output(folder, overwrite=False, folder=True, kept={LOCK}, advice=advice)
 
 
 def claim_folder(folder: Path, *, overwrite: bool) -> None:
@@ -90,9 +98,44 @@ def claim_folder(folder: Path, *, overwrite: bool) -> None:
     NearfarError
         If something is there already; what is not a run is never taken away.
     """
-    if overwrite and (folder / CONFIG).is_file():
-        clear_folder(folder, OWN)
-    claim_output(folder, overwrite=False, folder=True).mkdir(exist_ok=True)
+    if overwrite and _is_run(folder):
+        clear_folder(folder, OWN, kept={LOCK}, last=CONFIG)
+    check_folder(folder, overwrite=overwrite)
+    claim_output(folder, overwrite=True, folder=True).mkdir(exist_ok=True)
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether ``config.json`` is one of ours: others, too, call a file of theirs so."""
+    with suppress(*_DAMAGED):
+        return "nearfar" in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    return False
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Make a run folder, if there is none, and keep others from training in it meanwhile.
+
+    Raises
+    ------
+    NearfarError
+        If another process trains in it.
+    """
+    lock = FileLock(claim_output(folder / LOCK, overwrite=True))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise NearfarError(
+            f"run {str(folder)!r} is being trained by another process: wait until it is done, "
+            "or stop it"
+        ) from error
+    except (OSError, NotImplementedError):
+        pass  # a disk that knows no locks, or cannot be written, which will be said of what matters
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            (folder / LOCK).unlink()
+        lock.release()
 
 
 def bank_folder(folder: Path) -> Path:
@@ -109,6 +152,13 @@ def remove_checkpoint(folder: Path) -> None:
     """Take away what only a continuation needs."""
     (folder / CHECKPOINT).unlink(missing_ok=True)
     shutil.rmtree(folder / BANK, ignore_errors=True)
+    remove_unfinished(folder)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Take away what killed processes left: each such file may be as large as a checkpoint."""
+    for each in (folder, folder / SNAPSHOTS):
+        remove_leftovers(each)
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
@@ -202,6 +252,7 @@ def write_run(
     """
     write_config(folder, config)
     if isinstance(codes, Path):
+        sync(codes)
         codes.replace(folder / CODES)
     else:
         with atomic_path(folder / CODES) as temporary, temporary.open("wb") as file:
@@ -287,7 +338,7 @@ def build(
         )
     try:
         return config.architecture.build()
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:  # the latter of numbers beyond 64 bits
         raise NearfarError(
             f"no memory for a network with code_size={config.architecture.code_size} and "
             f"widths={config.architecture.widths} on images {config.data.shape}"

@@ -16,10 +16,19 @@ from nearfar.errors import NearfarError
 #: How the names of unfinished files begin.
 LEFTOVER = ".unfinished-"
 
+#: What to do if something is there already.
+ADVICE = "choose another, or pass --overwrite"
+
 
 def is_leftover(path: Path) -> bool:
     """Whether a file was left unfinished by a crash."""
     return path.name.startswith(LEFTOVER)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Take away what crashes left unfinished in a folder that nobody else writes to."""
+    for path in folder.glob(f"{LEFTOVER}*"):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -37,8 +46,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         usual_mode = temporary.stat().st_mode
         yield temporary
         temporary.chmod(usual_mode)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        sync(temporary)
         temporary.replace(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -48,6 +56,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk, where a power failure does not harm it."""
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -62,7 +76,7 @@ def check_output(
     overwrite: bool,
     folder: bool = False,
     kept: Collection[str] = (),
-    advice: str = "choose another, or pass --overwrite",
+    advice: str = ADVICE,
 ) -> None:
     """Check that a file, or a folder, may be written to `path`.
 
@@ -96,7 +110,7 @@ def claim_output(
     overwrite: bool,
     folder: bool = False,
     kept: Collection[str] = (),
-    advice: str = "choose another, or pass --overwrite",
+    advice: str = ADVICE,
 ) -> Path:
     """Check that a file, or a folder, may be written to `path`, and make the folder around it.
 
@@ -139,8 +153,20 @@ def check_own(folder: Path, own: Collection[str]) -> None:
             )
 
 
-def clear_folder(folder: Path, own: Collection[str]) -> None:
+def clear_folder(
+    folder: Path, own: Collection[str], *, kept: Collection[str] = (), last: str = ""
+) -> None:
     """Empty a folder that an earlier call filled.
+
+    Parameters
+    ----------
+    own : collection of str
+        All that such a folder may hold.
+    kept : collection of str
+        What of this stays.
+    last : str
+        What goes when all else is gone, so that what is left of a folder that was cleared halfway
+        is known for what it is.
 
     Raises
     ------
@@ -148,7 +174,8 @@ def clear_folder(folder: Path, own: Collection[str]) -> None:
         As `check_own`; then nothing is taken away.
     """
     check_own(folder, own)
-    for path in list(folder.iterdir()):
+    present = [path for path in folder.iterdir() if path.name not in kept]
+    for path in sorted(present, key=lambda path: path.name == last):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -172,13 +199,18 @@ def check_room(path: Path, needed: int, purpose: str) -> None:
     NearfarError
         If fewer are free.
     """
-    present = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
-    free = shutil.disk_usage(present).free
+    free = free_space(path)
     if free < needed:
         raise NearfarError(
             f"no room for {str(path)!r}: {purpose} need {readable_size(needed)}, but only "
             f"{readable_size(free)} are free; choose another disk"
         )
+
+
+def free_space(path: Path) -> int:
+    """Return how many bytes are free where a file or a folder is, or will be."""
+    present = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    return shutil.disk_usage(present).free
 
 
 def reserve(path: Path) -> None:

@@ -24,6 +24,8 @@ class RunData:
         How many there are, and how many files could not be read.
     shape : tuple of int
         Channels, height, width.
+    checksum : str, optional
+        Of some of the images; older runs have none.
     data_root, size, channels, strict
         How a command opened them, see `nearfar.data.open_images`.
     layout, image_shape
@@ -34,6 +36,7 @@ class RunData:
     images: int
     shape: tuple[int, int, int]
     skipped: int = 0
+    checksum: str | None = None
     data_root: str | None = None
     size: int | None = None
     channels: int | None = None

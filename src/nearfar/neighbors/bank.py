@@ -16,8 +16,10 @@ from torch import Tensor
 from nearfar.errors import NearfarError
 from nearfar.files import LEFTOVER, check_room, readable_size, reserve
 
-#: A shard of a bank on disk is at most this large: what is read of one is let go before the next.
+#: A shard of a bank on disk is at most this large, unless there would be more of them: each stays
+#: open, and a process may open about a thousand files.
 SHARD_BYTES = 2**28
+MOST_SHARDS = 128
 
 #: Rows that are read from a bank at once, and the most numbers in them: memory of up to 32 MiB is
 #: given again by the allocator, and need not be claimed anew page by page.
@@ -109,6 +111,11 @@ class DiskBank:
         for shard, places, within in self._each(rows.cpu()):
             shard[within] = halves[places]
 
+    def flush(self) -> None:
+        """Wait until what was written is on the disk, where a power failure does not harm it."""
+        for shard in self._shards:
+            shard.flush()
+
     def _read_consecutive(self, start: int, stop: int) -> Tensor:
         codes = torch.empty(max(0, stop - start), self.shape[1])
         for i in range(start // self._rows_per_shard, -(-stop // self._rows_per_shard)):
@@ -186,7 +193,7 @@ def _shard_path(folder: Path, number: int) -> Path:
 
 def _shard_bounds(n: int, d: int) -> list[tuple[int, int]]:
     """The first row of each shard, and the one after its last."""
-    rows = max(1, SHARD_BYTES // (2 * d))
+    rows = max(1, SHARD_BYTES // (2 * d), -(-n // MOST_SHARDS))
     return [(start, min(start + rows, n)) for start in range(0, n, rows)]
 
 

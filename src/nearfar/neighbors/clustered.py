@@ -78,15 +78,17 @@ class ClusteredFinder:
                 f" with room for neighbors={self.count}; ask for fewer of either"
             )
 
+    def clusters_of(self, rows: int) -> int:
+        """Return K for a bank of so many rows."""
+        return self.clusters or min(round(rows**0.5), rows // (self.count + 1))
+
     @torch.no_grad()
     def fit(self, bank: Bank, similarity: Similarity, workers: Workers = ALONE) -> Self:
         """See `Finder`."""
-        rows = len(bank)
-        self.check(rows)
-        clusters = self.clusters or min(round(rows**0.5), rows // (self.count + 1))
+        self.check(len(bank))
         self._similarity = similarity
         with torch.autocast(bank.device.type, enabled=False):
-            self._partition(bank, clusters, workers)
+            self._partition(bank, self.clusters_of(len(bank)), workers)
             self._order = self._cluster_of.argsort(stable=True)
             self._keys = Keys(bank, similarity, self._order)
             self._rank_clusters()

@@ -16,6 +16,7 @@ from nearfar.progress import Track, silent
 from nearfar.relational.contrast import contrastive_loss
 from nearfar.training.config import TrainConfig
 from nearfar.training.loop import strip
+from nearfar.training.needs import code_size
 from nearfar.training.objective import Step, make_corruption, pixel_errors
 from nearfar.training.processes import all_rows, all_sum, share, workers
 
@@ -45,13 +46,9 @@ class CodeRelation:
         self.views: Views = make_views(config.views, images.shape[0])
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            self.head = projection_head(self._code_size(encoder)).to(fabric.device)
+            self.head = projection_head(code_size(encoder, images)).to(fabric.device)
         self.bank: Tensor | None = None
-
-    @torch.no_grad()
-    def _code_size(self, encoder: nn.Module) -> int:
-        one = to_unit(self.images[0]).unsqueeze(0).to(self.fabric.device)
-        return int(encoder(one).shape[1])
+        self.finder: ClusteredFinder | None = None
 
     def extend(self, network: Autoencoder) -> nn.Module:
         """See `Objective`."""
@@ -62,6 +59,7 @@ class CodeRelation:
         """Search for neighbors in the codes as they are now, if that is due."""
         refresh = self.config.refresh
         if refresh > 0 and epoch > 0 and epoch % refresh == 0:
+            self.bank = self.finder = None  # memory need not have room for others beside them
             self._search(self._make_bank(encoder))
 
     @torch.no_grad()
@@ -103,7 +101,7 @@ class CodeRelation:
             seen = [self.corruption(view) for view in (first, second)]
         output: Output
         output, projections = model(*(corrupted.images for corrupted in seen))
-        far = None if self.bank is None else self.finder.are_far(self._of_all(rows, seconds))
+        far = None if self.finder is None else self.finder.are_far(self._of_all(rows, seconds))
         own, near = self._of_all(*projections.float().chunk(2)).chunk(2)
         relation = contrastive_loss(own, near, far, self.config.temperature)
         weighted, pixel = pixel_errors(output.reconstruction, first, seen[0])

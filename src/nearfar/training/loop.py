@@ -17,6 +17,7 @@ from nearfar.data.loading import load
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
 from nearfar.progress import Track, silent
+from nearfar.training.adam import adam_tensors, load_adam
 from nearfar.training.objective import Objective
 from nearfar.training.order import Order
 from nearfar.training.processes import share_buffers
@@ -206,10 +207,9 @@ class Phase:
         self.watch.saved()
 
     def _state(self) -> dict[str, Tensor]:
-        optimizer = self.adam.state_dict()["state"]
         return {
             **_prefixed("model.", self.model.state_dict()),
-            **{f"adam.{i}.{k}": v for i, kept in optimizer.items() for k, v in kept.items()},
+            **_prefixed("adam.", adam_tensors(self.adam)),
             **_prefixed("objective.", self.objective.state()),
             **_prefixed("record.", self.record.state()),
         }
@@ -219,13 +219,7 @@ class Phase:
         self.objective.load_state(strip("objective.", state))
         on_device = {k: v.to(self.fabric.device) for k, v in strip("record.", state).items()}
         self.record.load_state(on_device)
-        kept: dict[int, dict[str, Tensor]] = {}
-        for name, value in strip("adam.", state).items():
-            index, _, key = name.partition(".")
-            kept.setdefault(int(index), {})[key] = value
-        self.adam.load_state_dict(
-            {"state": kept, "param_groups": self.adam.state_dict()["param_groups"]}
-        )
+        load_adam(self.adam, strip("adam.", state))
 
 
 def strip(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

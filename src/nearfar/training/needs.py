@@ -68,8 +68,9 @@ def memory_needs(
 ) -> int:
     """Return the most that codes of all images take in memory, in bytes.
 
-    While neighbors are searched for, these are the bank, its keys if they are held, and the codes
-    of the reconstructions; afterwards the final codes.
+    While neighbors are searched for, these are the bank, its keys if they are held, and what is
+    searched for: the codes of the reconstructions or, where codes are related, their directions;
+    afterwards the final codes.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ def memory_needs(
     if not config.epochs:
         searching = 0
     elif _relates_codes(config):
-        searching = bank + keys if config.refresh else 0
+        searching = bank + keys + bank if config.refresh else 0
     elif config.bank == "disk":
         return keys
     else:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import resource
-import shutil
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from nearfar import artifacts
 from nearfar.data import Images, Subset
+from nearfar.files import free_space
 from nearfar.models import apply, resolve_device
+from nearfar.neighbors import ClusteredFinder
 from nearfar.neighbors.clustered import SAMPLE_NUMBERS, SAMPLE_PER_CLUSTER
 from nearfar.neighbors.kmeans import ITERATIONS
 from nearfar.progress import Track, silent
@@ -124,20 +126,18 @@ def plan(
         cost = fits * _fit_cost(config, n, size) + searches * _search_cost(config, n, size)
         seconds["clusters and neighbors"] = cost * _seconds_each(device)
     seconds["codes"] = encoding
-    memory = _peak_memory(device) + memory_needs(config, images, network, reference)
-    if device.type != "cuda":
-        memory += checkpoint_bytes(config, images, network, reference)
-    return Plan(
-        seconds,
-        memory,
-        disk,
-        shutil.disk_usage(next(p for p in folder.absolute().parents if p.exists())).free,
-    )
+    memory = memory_needs(config, images, network, reference)
+    if device.type == "cuda":
+        memory += torch.cuda.max_memory_allocated(device)
+    else:
+        memory += peak_memory() + checkpoint_bytes(config, images, network, reference)
+    return Plan(seconds, memory, disk, free_space(folder))
 
 
 def _clusters(config: TrainConfig, n: int) -> int:
     """K; for an exact search there is one cluster."""
-    return 1 if config.finder == "exact" else config.clusters or round(n**0.5)
+    finder = make_finder(config)
+    return finder.clusters_of(n) if isinstance(finder, ClusteredFinder) else 1
 
 
 def _fit_cost(config: TrainConfig, n: int, d: int) -> int:
@@ -178,8 +178,12 @@ def _encoding_seconds(encoder: nn.Module, images: Images, device: torch.device) 
     return (time.perf_counter() - begun) / seen
 
 
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+def peak_memory() -> int:
+    """Return the most main memory that this process has had, in bytes."""
+    # What getrusage says begins, on Linux, with the memory of the process that started this one.
+    with suppress(OSError), Path("/proc/self/status").open() as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

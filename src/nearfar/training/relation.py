@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from nearfar.data import Images, to_unit
+from nearfar.data import Images
 from nearfar.models import Autoencoder, Output, apply
 from nearfar.neighbors import (
     Bank,
@@ -25,6 +25,7 @@ from nearfar.neighbors.similarity import ZERO_NORM, fit_similarity
 from nearfar.progress import Track, silent
 from nearfar.relational.objective import relational_loss, relational_terms
 from nearfar.training.config import TrainConfig
+from nearfar.training.needs import code_size
 from nearfar.training.objective import Step, make_corruption, pixel_errors
 from nearfar.training.processes import all_sum, share, workers
 
@@ -95,8 +96,7 @@ class Relation:
     @torch.no_grad()
     def _make_bank(self) -> Bank:
         """Codes of all images by the reference, float[n, d]; each process computes its share."""
-        one = to_unit(self.images[0]).unsqueeze(0).to(self.fabric.device)
-        bank = self._allocate("bank", self._encode(one).shape[1])
+        bank = self._allocate("bank", code_size(self.reference, self.images))
         rows = share(self.fabric, len(self.images))
         for indices, codes in apply(
             self._encode, self.images, device=self.fabric.device, rows=rows, track=self.track
@@ -132,12 +132,19 @@ class Relation:
         refresh = self.config.refresh
         fresh = epoch == 0 or (refresh > 0 and epoch % refresh == 0)
         if fresh and epoch > 0:
+            self._forget()
             self._set_reference(encoder)
         if self.searching and self.config.search == "epoch":
             self._share_recent()
             moved = self.recent and not fresh
             queries = self.recent[(epoch - 1) % 2] if moved else self.bank
             self.found = self._search_all(queries, epoch)
+
+    def _forget(self) -> None:
+        """Let go of bank and finder: memory need not have room for others beside them."""
+        del self.bank
+        if self.searching:
+            del self.finder
 
     def _search_all(self, queries: Bank, draw: int) -> Neighbors:
         """Search for every image; each process takes its share, in the finder's order."""
@@ -210,6 +217,9 @@ class Relation:
         """The reference, and when searching by epoch, what was found and seen."""
         state = {f"reference.{k}": v for k, v in self.reference.state_dict().items()}
         if self.found is not None:
+            for bank in self.recent:
+                if isinstance(bank, DiskBank):
+                    bank.flush()
             self._share_recent()
             state |= {"near": self.found.near, "far": self.found.far}
             if self.recent and isinstance(self.recent[0], Tensor):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,9 @@ from nearfar.training.phases import Checkpoint, MakeObjective, OnEpoch, Phases
 from nearfar.training.processes import all_sum, launch, share
 from nearfar.training.reference import make_reference
 from nearfar.training.relation import Relation, make_finder
+
+#: Images that are looked at to tell whether they are those that a run was begun with.
+CHECKED = 16
 
 #: What may differ between the beginning of a run and its continuation.
 CHANGEABLE = {"pretrain_epochs", "epochs", "pretrain_lr", "lr", "device"}
@@ -147,6 +152,7 @@ def train(
             images=len(images),
             shape=images.shape,
             skipped=len(images.skipped),
+            checksum=_checksum(images),
             **(origin or {}),
         ),
         train=asdict(config),
@@ -173,56 +179,65 @@ def train(
     if smallest // fabric.world_size < 2 * config.accumulate:  # a part has one image
         check_alone(network, images.shape)
     reference = make_reference(config, reference, images)
-    checkpoint = Checkpoint()
-    log: list[dict[str, Any]] = []
-    if resume and folder is not None:
+    written = folder if fabric.is_global_zero else None  # by one process for all
+    if folder is not None and resume:
         check_continuation(folder, images, config)
-        checkpoint = Checkpoint.read(folder)
-        artifacts.load_weights(network, checkpoint.tensors, "model.", folder)
-        log = [line for line in artifacts.read_log(folder) if checkpoint.is_after(line)]
-    elif pretrained is not None:
-        begun = artifacts.read_snapshot(pretrained, config.pretrain_epochs, encoder, decoder)
-        artifacts.load_weights(network, begun.state_dict(), "", pretrained)
-        checkpoint = Checkpoint(phase=Relation.name)
-        log = artifacts.read_log(pretrained)[: config.pretrain_epochs]
-    if config.backbone is not None and fabric.device.type == "cuda":
-        network.to(memory_format=torch.channels_last)
-    if folder is not None and fabric.is_global_zero:
-        if not resume:
-            needed = sum(disk_needs(config, images, network, reference).values())
-            check_room(folder, needed, "bank, codes and checkpoints")
-            artifacts.claim_folder(folder, overwrite=overwrite)
-        artifacts.write_config(folder, description)
-        artifacts.write_log(folder, log)
-    fabric.barrier()
+    elif written is not None:
+        needed = sum(disk_needs(config, images, network, reference).values())
+        check_room(written, needed, "bank, codes and checkpoints")
+        artifacts.check_folder(written, overwrite=overwrite)
+    with nullcontext() if written is None else artifacts.hold(written):
+        checkpoint = Checkpoint()
+        log: list[dict[str, Any]] = []
+        if resume and folder is not None:
+            checkpoint = Checkpoint.read(folder)
+            artifacts.load_weights(network, checkpoint.tensors, "model.", folder)
+            log = [line for line in artifacts.read_log(folder) if checkpoint.is_after(line)]
+        elif pretrained is not None:
+            begun = artifacts.read_snapshot(pretrained, config.pretrain_epochs, encoder, decoder)
+            artifacts.load_weights(network, begun.state_dict(), "", pretrained)
+            checkpoint = Checkpoint(phase=Relation.name)
+            log = artifacts.read_log(pretrained)[: config.pretrain_epochs]
+        if config.backbone is not None and fabric.device.type == "cuda":
+            network.to(memory_format=torch.channels_last)
+        if written is not None:
+            if resume:
+                artifacts.remove_unfinished(written)
+            else:
+                artifacts.claim_folder(written, overwrite=overwrite)
+            artifacts.write_config(written, description)
+            artifacts.write_log(written, log)
+        fabric.barrier()
 
-    phases = Phases(
-        fabric=fabric,
-        network=network,
-        images=images,
-        config=config,
-        folder=folder,
-        snapshots=snapshots,
-        log=log,
-        on_epoch=on_epoch,
-        track=track,
-        checkpoint=checkpoint,
-        reference=reference,
-        objective=objective,
-    )
-    with torch.random.fork_rng():
-        plain = phases.run()
-    rows = share(fabric, len(images))
-    encoded = apply(network.encoder, images, device=fabric.device, rows=rows, track=track)
-    codes: npt.NDArray[np.float32] | Path
-    if folder is not None and config.bank == "disk":
-        codes = _to_disk(encoded, artifacts.bank_folder(folder), (len(images), code_size), fabric)
-    else:
-        codes = _to_memory(encoded, (len(images), code_size), fabric)
-    if folder is not None and fabric.is_global_zero:
-        artifacts.write_run(folder, description, network, plain, codes)
-        artifacts.remove_checkpoint(folder)
-    fabric.barrier()
+        phases = Phases(
+            fabric=fabric,
+            network=network,
+            images=images,
+            config=config,
+            folder=folder,
+            snapshots=snapshots,
+            log=log,
+            on_epoch=on_epoch,
+            track=track,
+            checkpoint=checkpoint,
+            reference=reference,
+            objective=objective,
+        )
+        with torch.random.fork_rng():
+            plain = phases.run()
+        rows = share(fabric, len(images))
+        encoded = apply(network.encoder, images, device=fabric.device, rows=rows, track=track)
+        codes: npt.NDArray[np.float32] | Path
+        if folder is not None and config.bank == "disk":
+            codes = _to_disk(
+                encoded, artifacts.bank_folder(folder), (len(images), code_size), fabric
+            )
+        else:
+            codes = _to_memory(encoded, (len(images), code_size), fabric)
+        if written is not None:
+            artifacts.write_run(written, description, network, plain, codes)
+            artifacts.remove_checkpoint(written)
+        fabric.barrier()
     if folder is not None and isinstance(codes, Path):
         codes = np.load(folder / artifacts.CODES, mmap_mode="c", allow_pickle=False)
     return Trained(network.cpu(), plain.cpu(), torch.from_numpy(codes), log, description)
@@ -279,6 +294,17 @@ def check_continuation(folder: Path, images: Images, config: TrainConfig) -> Non
                 f"run {str(folder)!r} was begun with {name}={value}, not {given}: "
                 "resume it with the same choices and images"
             )
+    if before.data.checksum not in (None, _checksum(images)):
+        raise NearfarError(
+            f"run {str(folder)!r} was begun with other images than {images.name!r}: resume it with "
+            "the same"
+        )
+
+
+def _checksum(images: Images) -> str:
+    """Tell images from others of the same number and shape, by some of them."""
+    some = np.linspace(0, len(images) - 1, CHECKED).astype(np.int64).tolist()
+    return f"{zlib.crc32(images.__getitems__(some).numpy().tobytes()):08x}"
 
 
 def _check_network(network: Autoencoder, images: Images) -> int:

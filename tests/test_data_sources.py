@@ -9,7 +9,8 @@ import pytest
 import torch
 from torchvision import datasets
 
-from nearfar.data import open_images, require_labels
+from nearfar.data import ArrayImages, open_images, require_labels
+from nearfar.data.labels import labels_like
 from nearfar.errors import NearfarError
 
 
@@ -63,6 +64,23 @@ def test_named_sets_are_scaled_too() -> None:
     images = open_images("mnist5k:test", size=32, channels=3)
     assert images[0].shape == (3, 32, 32)
     assert images.classes == list("0123456789")
+
+
+def test_labels_are_numbered_as_others_are() -> None:
+    def labeled(name: str, labels: list[int] | list[str]) -> ArrayImages:
+        return ArrayImages(np.zeros((3, 1, 8, 8), np.uint8), labels, name=name)
+
+    for labels, like, expected in (
+        (["b", "a", "b"], ["c", "b", "a"], [1, 0, 1]),
+        ([7, 2, 2], [2, 5, 7], [7, 2, 2]),
+        ([2, 1, 2], ["2", "0", "1"], [2, 1, 2]),
+        (["2", "0", "1"], [1, 2, 2], [2, 0, 1]),
+    ):
+        found = labels_like(labeled("ours", labels), labeled("theirs", like))
+        assert found.tolist() == expected
+    for labels, like in (([1, 2, 10], ["1", "2", "10"]), (["b", "a", "c"], [2, 0, 1])):
+        with pytest.raises(NearfarError, match="only numbers: expected names in both"):
+            labels_like(labeled("ours", labels), labeled("theirs", like))
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 60_000), ("test", 10_000)])

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from hashlib import md5
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -134,6 +142,71 @@ def test_fashion_mnist_from_a_folder(tmp_path: Path) -> None:
     assert require_labels(images).tolist() == [0, 1, 2]
     assert images.classes is not None
     assert images.classes[:2] == ["T-shirt/top", "Trouser"]
-    (raw / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03damaged")
-    with pytest.raises(NearfarError, match="'fashion-mnist:train' is neither in the folder"):
+    damaged = raw / "train-images-idx3-ubyte"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.raises(NearfarError, match=f"'{damaged}' cannot be read .*: remove it"):
         open_images("fashion-mnist:train", data_root=tmp_path)
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A server of a small MNIST; the paths that it was asked for."""
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    served = tmp_path / "served"
+    served.mkdir()
+    sums = []
+    for name, _ in datasets.MNIST.resources:
+        sides = (28, 28) if "images" in name else ()
+        head = bytes([0, 0, 8, 1 + len(sides)])
+        head += b"".join(side.to_bytes(4, "big") for side in (3, *sides))
+        packed = gzip.compress(head + bytes(3 * 784 if sides else 3))
+        (served / name).write_bytes(packed)
+        sums.append((name, md5(packed, usedforsecurity=False).hexdigest()))
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=served)) as server:
+        Thread(target=server.serve_forever).start()
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+        monkeypatch.setattr(datasets.MNIST, "resources", sums)
+        yield asked
+        server.shutdown()
+
+
+def test_one_of_many_downloads_and_a_file_that_was_removed_comes_again(
+    tmp_path: Path, mirror: list[str]
+) -> None:
+    root = tmp_path / "data"
+    with ThreadPoolExecutor(4) as pool:
+        opened = [pool.submit(open_images, "mnist:train", data_root=root) for _ in range(4)]
+    assert [len(each.result()) for each in opened] == [3] * 4
+    once = len(mirror)
+    assert max(Counter(mirror).values()) <= 2, "torchvision asks twice"
+    assert [path.name for path in root.iterdir()] == ["MNIST"]
+    raw = root / "MNIST" / "raw"
+    (raw / "train-images-idx3-ubyte").unlink()
+    assert len(open_images("mnist:test", data_root=root)) == 3
+    assert len(open_images("mnist:train", data_root=root)) == 3
+    assert len(mirror) == once, "its archive is still there"
+
+
+def test_an_incomplete_download_leaves_nothing_behind(tmp_path: Path, mirror: list[str]) -> None:
+    (tmp_path / "served" / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(NearfarError, match="'mnist:train' is neither in the folder"):
+        open_images("mnist:train", data_root=tmp_path / "data")
+    assert len(set(mirror)) == 4
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_home_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NearfarError, match="'~nosuchuser/photos' is no file or folder"):
+        open_images("~nosuchuser/photos")
+    monkeypatch.setenv("NEARFAR_DATA", "~nosuchuser/data")
+    with pytest.raises(NearfarError, match="'~nosuchuser/data'.*NEARFAR_DATA"):
+        open_images("mnist:train")

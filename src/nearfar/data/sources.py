@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,9 @@ def open_images(
     """
     if source in NAMED:
         return open_named(str(source), data_root=data_root, size=size, channels=channels)
-    name, path = os.fspath(source), Path(source).expanduser()
+    name, path = os.fspath(source), Path(source)
+    with suppress(RuntimeError):  # of a user who is not known
+        path = path.expanduser()
     if path.is_dir():
         folder, files = path, None
     elif path.suffix.lower() in ARRAY_ENDINGS and path.exists():

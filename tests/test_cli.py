@@ -119,6 +119,24 @@ def test_neighbors_of_a_folder_and_of_an_array(trained, folder, digits, tmp_path
         assert answer["query"] not in [found["name"] for found in answer["near"]], "not itself"
 
 
+def test_a_query_by_another_path_does_not_find_itself(trained, folder, digits, tmp_path):
+    Image.fromarray(digits[300]).save(tmp_path / "elsewhere.png")
+    link, to_linked = folder / "digit 0" / "link.png", tmp_path / "to linked.png"
+    link.symlink_to(tmp_path / "elsewhere.png")
+    to_linked.symlink_to(folder / "digit 0" / "000.png")
+    out = tmp_path / "near"
+    queries = [link, tmp_path / "elsewhere.png", to_linked, folder / ".." / "digits" / "digit 0"]
+    try:
+        for query, name in zip(queries, ["link", "link", "000", "000"], strict=True):
+            options = ("--query", query, "--out", out, "--overwrite")
+            assert run("neighbors", trained, folder, *options) == 0
+            answer = json.loads((out / "neighbors.json").read_text())["queries"][0]
+            assert answer["query"] == f"digit 0/{name}.png"
+            assert answer["query"] not in [found["name"] for found in answer["near"]]
+    finally:
+        link.unlink()
+
+
 def test_evaluate(trained, folder, tmp_path, capsys):
     assert run("evaluate", trained, "--train", folder, "--json", tmp_path / "scores.json") == 0
     written = json.loads((tmp_path / "scores.json").read_text())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, Overwrite, Run, bars
+from nearfar.cli.options import Data, DataOptions, OverwriteFiles, Run, bars
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,7 @@ def neighbors(
     count: int = 6,
     images: DataOptions = DataOptions(),
     device: str = "auto",
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFiles = False,
 ) -> None:
     """Show which images are nearest to some images, and which are farthest from them.
 

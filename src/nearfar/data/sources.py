@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from nearfar.data.arrays import open_array_file
-from nearfar.data.folders import FolderImages, Progress
+from nearfar.data.folders import FolderImages
 from nearfar.data.images import Images
 from nearfar.data.named import NAMED, open_named
 from nearfar.data.shapes import Channels, Size
 from nearfar.errors import NearfarError
+from nearfar.progress import Track, silent
 
 ARRAY_ENDINGS = (".npy", ".npz")
 
@@ -26,7 +27,7 @@ def open_images(
     size: Size | None = None,
     channels: Channels | None = None,
     strict: bool = False,
-    progress: Progress | None = None,
+    progress: Track = silent,
 ) -> Images:
     """Images of a folder, a file or a named data set.
 
@@ -52,9 +53,8 @@ def open_images(
         Gray or RGB.
     strict : bool
         Whether an image file that cannot be read is an error; if not, it is noted in `skipped`.
-    progress : callable, optional
-        Shows progress through a folder, given the items, what is done with them, and how many
-        there are; gives the same items.
+    progress : Track
+        Shows how far reading a folder has come, see `nearfar.progress.Track`.
 
     Raises
     ------

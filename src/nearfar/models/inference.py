@@ -100,7 +100,8 @@ def _room(*shape: int) -> Tensor:
     try:
         return torch.empty(shape)
     except RuntimeError as error:
+        needed = readable_size(4 * math.prod(shape))
         raise NearfarError(
-            f"no memory for the results of {shape[0]} images: {readable_size(4 * math.prod(shape))} "
-            "are needed; give fewer at once"
+            f"no memory for the results of {shape[0]} images: {needed} are needed; give fewer at "
+            "once"
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,11 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from nearfar.artifacts import read_run
 from nearfar.cli.options import bars
-from nearfar.data import open_images
+from nearfar.data import ArrayImages, open_images
+from nearfar.errors import NearfarError
+from nearfar.evaluation.runs import evaluate_run
 from program import run
 
 QUICK = (
@@ -114,6 +119,24 @@ def test_neighbors_of_a_folder_and_of_an_array(trained, folder, digits, tmp_path
         assert answer["query"] not in [found["name"] for found in answer["near"]], "not itself"
 
 
+def test_a_query_by_another_path_does_not_find_itself(trained, folder, digits, tmp_path):
+    Image.fromarray(digits[300]).save(tmp_path / "elsewhere.png")
+    link, to_linked = folder / "digit 0" / "link.png", tmp_path / "to linked.png"
+    link.symlink_to(tmp_path / "elsewhere.png")
+    to_linked.symlink_to(folder / "digit 0" / "000.png")
+    out = tmp_path / "near"
+    queries = [link, tmp_path / "elsewhere.png", to_linked, folder / ".." / "digits" / "digit 0"]
+    try:
+        for query, name in zip(queries, ["link", "link", "000", "000"], strict=True):
+            options = ("--query", query, "--out", out, "--overwrite")
+            assert run("neighbors", trained, folder, *options) == 0
+            answer = json.loads((out / "neighbors.json").read_text())["queries"][0]
+            assert answer["query"] == f"digit 0/{name}.png"
+            assert answer["query"] not in [found["name"] for found in answer["near"]]
+    finally:
+        link.unlink()
+
+
 def test_evaluate(trained, folder, tmp_path, capsys):
     assert run("evaluate", trained, "--train", folder, "--json", tmp_path / "scores.json") == 0
     written = json.loads((tmp_path / "scores.json").read_text())
@@ -121,6 +144,24 @@ def test_evaluate(trained, folder, tmp_path, capsys):
     for scores in written["rows"].values():
         assert scores["linear_svm"]["mean"] > 0.2, "above the 0.1 of chance"
     assert "autoencoder" in capsys.readouterr().out
+
+
+def test_scores_are_not_lost_where_the_run_cannot_be_written_to(trained, folder, tmp_path, capsys):
+    kept = shutil.copytree(trained, tmp_path / "run", ignore=lambda *_: ["evaluation.json"])
+    (kept / "evaluation.json").mkdir()  # even root cannot write there
+    scores = tmp_path / "scores.json"
+    assert run("evaluate", kept, "--train", folder, "--json", scores) == 2
+    assert list(json.loads(scores.read_text())["rows"]) == ["pixels", "autoencoder", "NRE"]
+    assert "autoencoder" in capsys.readouterr().out
+
+
+def test_labels_are_looked_for_before_anything_is_encoded(trained, folder, digits):
+    def track(items, description, total):
+        pytest.fail(description)
+
+    images, unlabeled = open_images(folder), ArrayImages(digits[:50, None])
+    with pytest.raises(NearfarError, match="no labels"):
+        evaluate_run(read_run(trained), images, unlabeled, device=torch.device("cpu"), track=track)
 
 
 def test_a_network_that_was_never_trained_is_called_so(folder, tmp_path):
@@ -192,7 +233,7 @@ def test_resuming_takes_the_choices_of_the_run(folder, tmp_path):
 
 
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(folder, tmp_path):
-    out = tmp_path / "run"
+    out = tmp_path / "my run"
     endless = [option if option != "2" else "5000" for option in QUICK]
     command = [sys.executable, "-m", "nearfar", "train", folder, "--out", out, *endless]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -202,9 +243,9 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(folder, tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "--resume" in said.splitlines()[-1]
     assert "Traceback" not in said
-    assert run("train", folder, "--out", out, "--resume", *QUICK) == 0
+    advice = said.splitlines()[-1].partition("continue with nearfar ")[2]
+    assert run(*shlex.split(advice), *QUICK) == 0
 
 
 def test_tensorboard(folder, tmp_path):
@@ -278,8 +319,8 @@ def broken(tmp_path) -> Path:
         ("train {broken} --out {out}", "broken"),
         ("train {nan} --out {out}", "NaN"),
         ("train {pickled} --out {out}", "pickle"),
-        ("train {folder} --out {trained}", "--overwrite"),
-        ("train {folder} --out {folder} --overwrite", "exists already"),
+        ("train {nowhere} --out {trained}", "--overwrite"),
+        ("train {nowhere} --out {folder} --overwrite", "exists already"),
         ("train {folder} --out {out} --weights 0.5 0.5 0.5", "sum to 1.5"),
         ("train {folder} --out {out} --weights=-1 1 1", "not negative"),
         ("train {folder} --out {out} --neighbors 250", "neighbors=250"),
@@ -287,7 +328,7 @@ def broken(tmp_path) -> Path:
         ("train {folder} --out {out} --code-size 0", "code_size=0"),
         ("train {folder} --out {out} --size 7", "7"),
         ("train {folder} --out {out} --finder fast", "fast"),
-        ("train {folder} --out {out} --device abacus", "abacus"),
+        ("train {nowhere} --out {out} --device abacus", "abacus"),
         ("train {folder} --out {out} --resume", "out"),
         ("train {folder} --out {trained} --resume", "finished"),
         ("train {folder} --out {out} --config {nowhere}", "nowhere"),

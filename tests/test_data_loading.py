@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nearfar.data import ArrayImages, Images, arrays, in_order, load, open_images
+from nearfar.data import ArrayImages, FolderImages, Images, arrays, in_order, load, open_images
 from nearfar.errors import NearfarError
 
 COUNT = 23
@@ -61,6 +62,18 @@ def test_workers_read_what_this_process_reads(kept: Images, on_disk: Images) -> 
     for _ in range(2):
         pixels = torch.cat([batch for _, batch in loader])
         torch.testing.assert_close(pixels, kept.__getitems__(range(COUNT)))
+
+
+def test_this_process_decodes_in_threads_and_a_worker_does_not(
+    on_disk: Images, tmp_path: Path
+) -> None:
+    def read(path: Path, shape: tuple[int, int, int]) -> torch.Tensor:
+        return torch.full(shape, threading.current_thread() is threading.main_thread())
+
+    images = FolderImages(tmp_path, read=read)
+    assert not images.__getitems__(range(COUNT)).any()
+    for _, pixels in load(images, [range(COUNT)], workers=1):
+        assert pixels.all()
 
 
 def test_workers_can_be_spawned(kept: Images, on_disk: Images) -> None:

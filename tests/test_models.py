@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
-from nearfar.models import Architecture
+from nearfar.models import Architecture, apply_to_all
 
 
 @settings(max_examples=25, deadline=None)
@@ -52,6 +53,16 @@ def test_a_description_builds_the_same_network_again():
     again = Architecture.from_dict(architecture.to_dict())
     assert again == architecture
     again.build().load_state_dict(architecture.build().state_dict())
+
+
+def test_codes_that_memory_has_no_room_for_are_refused():
+    images = ArrayImages(torch.zeros(3, 1, 8, 8))
+    with pytest.raises(NearfarError, match="no memory for the results of 3 images: 5587935.4 GiB"):
+        apply_to_all(
+            lambda batch: torch.zeros(1).expand(len(batch), 5 * 10**14),
+            images,
+            device=torch.device("cpu"),
+        )
 
 
 @pytest.mark.parametrize("wrong", [{"code_size": 0}, {"widths": (16, 0)}])

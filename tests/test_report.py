@@ -229,6 +229,9 @@ def test_training_curves_put_the_phases_one_after_the_other() -> None:
     finite = np.isfinite(near.get_ydata())
     assert near.get_xdata()[finite].tolist() == [6, 7, 8]
     assert near.get_ydata()[finite].tolist() == [0.2, 0.1, 0.2 / 3]
+    # Whatever PYTHONHASHSEED is, so that where lines cross the same one is above.
+    assert [line.get_color() for line in figure.axes[1].lines] == ["#0072b2", "#009e73"]
+    assert [line.get_color() for line in figure.axes[3].lines] == ["#0072b2", "#d55e00"]
     assert {"near  0.0667", "own  0.0333", "effective rank  20.5"} <= set(texts(figure))
 
 

@@ -884,7 +884,7 @@ def test_two_processes_are_interrupted_together(tmp_path, digits, number):
     _, said = process.communicate(timeout=60)
     _, place = artifacts.read_checkpoint(run)
     assert place["step"] > 0, "within an epoch"
-    assert said.count("with --resume") == 1
+    assert said.count("continue with nearfar train") == 1
     assert "SIGKILL" not in said
     assert "nearfar/training" not in said, "no traceback of ours"
     resume = [sys.executable, "-m", "nearfar", "train", data, "--out", run, "--resume"]

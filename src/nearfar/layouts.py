@@ -11,8 +11,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from nearfar.data import ArrayImages, Images, Shape
+from nearfar.data.shapes import SMALLEST
 from nearfar.errors import NearfarError
-from nearfar.models.architectures import SMALLEST_SIDE
 from nearfar.run_config import Layout
 
 Array = npt.NDArray[Any]
@@ -53,7 +53,7 @@ def shape_of_rows(features: int, image_shape: tuple[int, ...] | None) -> Shape:
             )
         return channels, height, width
     side = math.isqrt(features)
-    if side * side == features and side >= SMALLEST_SIDE:
+    if side * side == features and side >= SMALLEST:
         return 1, side, side
     return 1, 1, features
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import DATA_HELP, DataOptions, Overwrite, PurifierOptions, Seed, bars
+from nearfar.cli.options import DATA_HELP, DataOptions, OverwriteFiles, PurifierOptions, Seed, bars
 
 
 def attack(
@@ -23,7 +23,7 @@ def attack(
     images: DataOptions = DataOptions(),
     seed: Seed = 0,
     device: str = "auto",
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFiles = False,
 ) -> None:
     """Measure a classifier, purified by a run or not, under named threat models.
 

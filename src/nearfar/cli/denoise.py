@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, Overwrite, Run, Seed, bars
+from nearfar.cli.options import Data, DataOptions, OverwriteFiles, Run, Seed, bars
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ def denoise(
     images: DataOptions = DataOptions(),
     seed: Seed = 0,
     device: str = "auto",
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFiles = False,
 ) -> None:
     """Write images without their noise, each as a PNG file of the run's size.
 

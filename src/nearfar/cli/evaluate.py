@@ -61,7 +61,7 @@ def evaluate(
         track=track,
     )
     result = {"run": str(run), "train": train, "test": test, **evaluation.to_dict()}
-    write_evaluation(run, result)
+    Console().print(evaluation.to_rich())
     if json is not None:
         write_json(json, result)
-    Console().print(evaluation.to_rich())
+    write_evaluation(run, result)

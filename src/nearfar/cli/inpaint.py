@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, Overwrite, Run, Seed, bars
+from nearfar.cli.options import Data, DataOptions, OverwriteFiles, Run, Seed, bars
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,7 @@ def inpaint(
     images: DataOptions = DataOptions(),
     seed: Seed = 0,
     device: str = "auto",
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFiles = False,
 ) -> None:
     """Fill what is missing of images, each written as a PNG file of the run's size.
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, Overwrite, Run, bars
+from nearfar.cli.options import Data, DataOptions, OverwriteFiles, Run, bars
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nearfar.data import Images
+    from nearfar.data import FolderImages, Images
 
     #: What a query is called, its row among the images searched (−1: none), and its pixels.
     Asked = tuple[str, int, Tensor]
@@ -30,7 +32,7 @@ def neighbors(
     count: int = 6,
     images: DataOptions = DataOptions(),
     device: str = "auto",
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFiles = False,
 ) -> None:
     """Show which images are nearest to some images, and which are farthest from them.
 
@@ -111,9 +113,19 @@ def _among(query: str, images: Images) -> list[Asked]:
         return [(query, int(query), images[int(query)])]
     if not isinstance(images, FolderImages):
         return []
-    whole, root = path.resolve(), images.root.resolve()
-    rows = [row for row, file in enumerate(images.files) if (root / file).is_relative_to(whole)]
+    for form in (Path.absolute, Path.resolve):  # by its name, or else by what links lead to
+        whole = form(path)
+        rows = [row for row, file in enumerate(_files(images, form)) if file.is_relative_to(whole)]
+        if rows:
+            break
     return [(names[row], row, images[row]) for row in rows[: MOST_QUERIES + 1]]
+
+
+@cache
+def _files(images: FolderImages, form: Callable[[Path], Path]) -> list[Path]:
+    """Return the path of each image in this form; kept, as it takes a while to follow links."""
+    root = form(images.root)
+    return [form(root / file) for file in images.files]
 
 
 def _beside(images: Images) -> list[Asked]:

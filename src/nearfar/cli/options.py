@@ -28,6 +28,9 @@ Data = Annotated[str, Parameter(help=DATA_HELP)]
 Run = Annotated[Path, Parameter(help="A run folder, from nearfar train.")]
 Seed = Annotated[int, Parameter(validator=Number(gte=0, lt=2**32))]
 Overwrite = Annotated[bool, Parameter(help="Replace what is there already.")]
+OverwriteFiles = Annotated[
+    bool, Parameter(help="Replace files that are there already; those of other names stay.")
+]
 
 
 @Parameter(name="*", group=Group("Purification", sort_key=2))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, Overwrite, PurifierOptions, Run, Seed, bars
+from nearfar.cli.options import Data, DataOptions, OverwriteFiles, PurifierOptions, Run, Seed, bars
 
 
 def purify(
@@ -21,7 +21,7 @@ def purify(
     images: DataOptions = DataOptions(),
     seed: Seed = 0,
     device: str = "auto",
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFiles = False,
 ) -> None:
     """Write images as a guarded classifier sees them, and how suspicious each one is.
 

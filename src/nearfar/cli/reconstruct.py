@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, Overwrite, Run, bars
+from nearfar.cli.options import Data, DataOptions, OverwriteFiles, Run, bars
 
 
 def reconstruct(
@@ -17,7 +17,7 @@ def reconstruct(
     out: Annotated[Path, Parameter(help="The folder to write PNG files to.")],
     images: DataOptions = DataOptions(),
     device: str = "auto",
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFiles = False,
 ) -> None:
     """Write what the network makes of each image, as a PNG file of the run's size.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import DATA_HELP, DataOptions, Overwrite, Run, Seed, bars
+from nearfar.cli.options import DATA_HELP, DataOptions, OverwriteFiles, Run, Seed, bars
 
 
 def report(
@@ -18,7 +18,7 @@ def report(
     images: DataOptions = DataOptions(),
     seed: Seed = 0,
     device: str = "auto",
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFiles = False,
 ) -> None:
     """Write a page that shows what a run learned, with its pictures.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,12 +57,18 @@ def train(
     config
         A YAML or JSON file with options by name, which those given here override.
     """
-    from nearfar.artifacts import TENSORBOARD
+    from nearfar.artifacts import TENSORBOARD, check_folder
+    from nearfar.models import resolve_device
     from nearfar.training.loop import Interrupted
     from nearfar.training.plan import plan
     from nearfar.training.tensorboard import tensorboard_log
     from nearfar.training.train import train as run_training
 
+    # Before the images, of which there may be millions to read.
+    resolve_device(options.device)
+    if not resume:
+        check_folder(out, overwrite=overwrite)
+    log = tensorboard_log(out / TENSORBOARD) if tensorboard else None
     track = bars()
     console = track.progress.console
     source = images.open(data, track, size=images.size, channels=images.channels)
@@ -74,7 +81,6 @@ def train(
         for line in describe_plan(planned):
             say(line)
         return
-    log = tensorboard_log(out / TENSORBOARD) if tensorboard else None
 
     def on_epoch(line: dict[str, Any]) -> None:
         say(describe_epoch(line))
@@ -93,7 +99,8 @@ def train(
             track=track,
         )
     except Interrupted:
-        say(f"nearfar: stopped: continue {str(out)!r} with --resume")
+        command = shlex.join(["nearfar", "train", data, "--out", str(out), "--resume"])
+        say(f"nearfar: stopped: continue with {command}")
         sys.exit(130)
     say(f"the run is in {out}")
 

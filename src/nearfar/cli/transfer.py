@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
-from nearfar.cli.options import DATA_HELP, Seed, bars
+from nearfar.cli.options import DATA_HELP, OverwriteFiles, Seed, bars
 from nearfar.errors import NearfarError
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ class Options:
     "A run whose network random and kmeans take, and no others; torchvision's AlexNet if not given."
     seed: Seed = 0
     device: str = "auto"
-    overwrite: bool = False
-    "Replace what is there already."
+    overwrite: OverwriteFiles = False
 
 
 @transfer.command

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from nearfar.data.arrays import ArrayImages, as_index, fits_in_memory
 from nearfar.data.decoding import UnreadableError, endings, read_header, read_image
@@ -22,6 +23,7 @@ from nearfar.data.images import Images, Shape
 from nearfar.data.reasons import printable, reason
 from nearfar.data.shapes import SMALLEST, Channels, Size, check_channels, check_size
 from nearfar.errors import NearfarError
+from nearfar.progress import Track, silent
 
 #: Images that are all of one size keep it up to this many pixels a side …
 LARGEST_KEPT = 128
@@ -29,9 +31,6 @@ LARGEST_KEPT = 128
 USUAL_SIZE = 64
 
 THREADS = min(os.cpu_count() or 1, 8)
-
-#: Shows how far an iteration is: (items, what is done, how many there are) to the same items.
-Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -60,8 +59,8 @@ class FolderImages(Images):
         Gray or RGB. The default is 1 if every image is gray.
     strict : bool
         Whether a file that cannot be read is an error; if not, it is noted in `skipped`.
-    progress : callable, optional
-        Shows progress, given the items, what is done with them, and how many there are.
+    progress : Track
+        Shows how far reading has come, see `nearfar.progress.Track`.
     read : callable
         Makes uint8[c, h, w] of a path and that shape; `nearfar.data.decoding.read_image` or
         `read_mask`.
@@ -91,7 +90,7 @@ class FolderImages(Images):
         size: Size | None = None,
         channels: Channels | None = None,
         strict: bool = False,
-        progress: Progress | None = None,
+        progress: Track = silent,
         read: Callable[[Path, Shape], Tensor] = read_image,
     ) -> None:
         asked = check_size(size)
@@ -129,7 +128,9 @@ class FolderImages(Images):
         """See `Images`; uint8."""
         if self.in_memory:
             return self._kept.__getitems__(indices)
-        return torch.stack([self._read(self.files[index]) for index in as_index(indices).tolist()])
+        files = [self.files[index] for index in as_index(indices).tolist()]
+        alone = get_worker_info() is None  # otherwise other workers keep the processors busy
+        return torch.stack(list((in_threads if alone else map)(self._read, files)))
 
     def names(self) -> list[str]:
         """See `Images`; with escapes for what cannot be printed."""
@@ -190,12 +191,12 @@ class FolderImages(Images):
         files: Sequence[str],
         read: Callable[[Path], R],
         description: str,
-        progress: Progress | None,
+        progress: Track,
     ) -> Iterator[tuple[str, R]]:
         """What is read from each file, in order; files that cannot be read are left out."""
         paths = (self.root / file for file in files)
         results = zip(files, in_threads(partial(_attempt, read), paths), strict=True)
-        for file, result in progress(results, description, len(files)) if progress else results:
+        for file, result in progress(results, description, len(files)):
             if isinstance(result, UnreadableError):
                 self._skip(file, str(result))
             else:

@@ -42,10 +42,15 @@ def labels_like(images: Images, like: Images) -> Rows:
     Raises
     ------
     NearfarError
-        If there are no labels, or a class that `like` has not.
+        If there are no labels, a class that `like` has not, or names of classes in one of the two
+        that do not say which numbers they are in the other.
     """
     labels = require_labels(images)
-    if images.classes is None or like.classes is None or images.classes == like.classes:
+    if images.classes == like.classes:
+        return labels
+    if images.classes is None or like.classes is None:
+        named, numbered = (images, like) if like.classes is None else (like, images)
+        _check_numbers(named, numbered)
         return labels
     numbers = {name: number for number, name in enumerate(like.classes)}
     unknown = [name for name in images.classes if name not in numbers]
@@ -55,3 +60,13 @@ def labels_like(images: Images, like: Images) -> Rows:
             "expected the same classes"
         )
     return np.array([numbers[name] for name in images.classes])[labels]
+
+
+def _check_numbers(named: Images, numbered: Images) -> None:
+    """Refuse names of classes that are not their numbers."""
+    for number, name in enumerate(named.classes or ()):
+        if name != str(number):
+            raise NearfarError(
+                f"{named.name!r} has the class {name!r} as its number {number}, and "
+                f"{numbered.name!r} has only numbers: expected names in both, or in neither"
+            )

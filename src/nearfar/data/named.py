@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+from filelock import FileLock
+from torch import Tensor
 
 from nearfar.data.arrays import Array, images_from_array
 from nearfar.data.images import Images
 from nearfar.data.reasons import reason
 from nearfar.data.shapes import Channels, Size
 from nearfar.errors import NearfarError, require
+from nearfar.files import LEFTOVER
 
 NAMED = (
     "mnist5k",
@@ -35,8 +41,21 @@ Parts = tuple[Array, Array, list[str]]
 
 
 def default_data_root() -> Path:
-    """Where named data sets are looked for: NEARFAR_DATA, or a folder in the user's cache."""
-    return Path(os.environ.get("NEARFAR_DATA") or "~/.cache/nearfar").expanduser()
+    """Where named data sets are looked for: NEARFAR_DATA, or a folder in the user's cache.
+
+    Raises
+    ------
+    NearfarError
+        If it is in the home of a user who has none.
+    """
+    folder = Path(os.environ.get("NEARFAR_DATA") or "~/.cache/nearfar")
+    try:
+        return folder.expanduser()
+    except RuntimeError as error:
+        raise NearfarError(
+            f"{str(folder)!r} is in the home folder of no known user: expected the folder of named "
+            "data sets in NEARFAR_DATA or as --data-root"
+        ) from error
 
 
 def open_named(
@@ -59,22 +78,61 @@ def _read_mnist(name: str, kind: str, split: str, root: Path) -> Parts:
     """A data set of torchvision's MNIST family, downloaded if it is not in the folder."""
     # Takes half a second to import, and only these sets need it.
     from torchvision import datasets
+    from torchvision.datasets.mnist import read_image_file, read_label_file
 
+    family = getattr(datasets, TORCHVISION[kind])
     raw = root / TORCHVISION[kind] / "raw"
-    absent = [folder for folder in (raw, *raw.parents) if not folder.exists()]
+    part = "train" if split == "train" else "t10k"
+    files = {
+        raw / f"{part}-images-idx3-ubyte": read_image_file,
+        raw / f"{part}-labels-idx1-ubyte": read_label_file,
+    }
+    if not all(path.exists() for path in files):
+        absent = [folder for folder in (raw, *raw.parents) if not folder.exists()]
+        try:
+            _download(family, raw, files)
+        except Exception as error:  # no network, a full disk, …
+            for folder in absent:
+                with suppress(OSError):
+                    folder.rmdir()  # unless another process has downloaded it
+            raise NearfarError(
+                f"{name!r} is neither in the folder {str(root)!r} nor can be downloaded to it "
+                f"({reason(error)}): name the folder of {TORCHVISION[kind]}/raw by --data-root or "
+                "NEARFAR_DATA"
+            ) from error
+    pixels, labels = (_read_file(path, read) for path, read in files.items())
+    classes = [label.partition(" - ")[0] for label in family.classes]  # "0 - zero" is 0
+    return pixels, labels, classes
+
+
+def _download(family: Callable[..., object], raw: Path, files: Collection[Path]) -> None:
+    """Fill a folder whose files are each there whole or not at all; one of many processes does."""
+    raw.mkdir(parents=True, exist_ok=True)
+    lock = raw.with_name("download.lock")
+    with FileLock(lock):
+        try:
+            if all(path.exists() for path in files):
+                return
+            with TemporaryDirectory(prefix=LEFTOVER, dir=raw.parent) as unfinished:
+                new = Path(unfinished) / raw.parent.name / raw.name
+                new.mkdir(parents=True)
+                for archive in raw.glob("*.gz"):
+                    shutil.copy(archive, new)
+                family(unfinished, download=True)
+                for path in new.iterdir():
+                    path.replace(raw / path.name)
+        finally:
+            lock.unlink()
+
+
+def _read_file(path: Path, read: Callable[[Path], Tensor]) -> Array:
+    """What torchvision reads from a file."""
     try:
-        found = getattr(datasets, TORCHVISION[kind])(root, train=split == "train", download=True)
-    except Exception as error:  # no network, a full disk, a damaged file, …
-        for folder in absent:
-            with suppress(OSError):
-                folder.rmdir()  # unless something was downloaded
+        return read(path).numpy()
+    except Exception as error:  # a damaged file makes torchvision raise nearly anything
         raise NearfarError(
-            f"{name!r} is neither in the folder {str(root)!r} nor can be downloaded to it "
-            f"({reason(error)}): name the folder of {TORCHVISION[kind]}/raw by --data-root or "
-            "NEARFAR_DATA"
+            f"{str(path)!r} cannot be read ({reason(error)}): remove it, so that it is made anew"
         ) from error
-    classes = [label.partition(" - ")[0] for label in found.classes]  # "0 - zero" is 0
-    return found.data.numpy(), found.targets.numpy(), classes
 
 
 def _read_mnist5k(split: str) -> Parts:

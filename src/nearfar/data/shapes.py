@@ -6,6 +6,7 @@ from typing import Literal
 
 from nearfar.errors import NearfarError
 
+#: The smallest side of an image, and the smallest that a convolutional autoencoder takes.
 SMALLEST = 8
 
 Size = int | tuple[int, int]

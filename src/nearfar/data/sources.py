@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from nearfar.data.arrays import open_array_file
-from nearfar.data.folders import FolderImages, Progress
+from nearfar.data.folders import FolderImages
 from nearfar.data.images import Images
 from nearfar.data.named import NAMED, open_named
 from nearfar.data.shapes import Channels, Size
 from nearfar.errors import NearfarError
+from nearfar.progress import Track, silent
 
 ARRAY_ENDINGS = (".npy", ".npz")
 
@@ -25,7 +27,7 @@ def open_images(
     size: Size | None = None,
     channels: Channels | None = None,
     strict: bool = False,
-    progress: Progress | None = None,
+    progress: Track = silent,
 ) -> Images:
     """Images of a folder, a file or a named data set.
 
@@ -51,9 +53,8 @@ def open_images(
         Gray or RGB.
     strict : bool
         Whether an image file that cannot be read is an error; if not, it is noted in `skipped`.
-    progress : callable, optional
-        Shows progress through a folder, given the items, what is done with them, and how many
-        there are; gives the same items.
+    progress : Track
+        Shows how far reading a folder has come, see `nearfar.progress.Track`.
 
     Raises
     ------
@@ -62,7 +63,9 @@ def open_images(
     """
     if source in NAMED:
         return open_named(str(source), data_root=data_root, size=size, channels=channels)
-    name, path = os.fspath(source), Path(source).expanduser()
+    name, path = os.fspath(source), Path(source)
+    with suppress(RuntimeError):  # of a user who is not known
+        path = path.expanduser()
     if path.is_dir():
         folder, files = path, None
     elif path.suffix.lower() in ARRAY_ENDINGS and path.exists():

@@ -46,15 +46,17 @@ def evaluate_run(
         If there are no labels, or the labels of the two do not fit together.
     """
     labels = require_labels(train_images)
-    features = _features(run, train_images, device, track)
     if test_images is None:
         train, test = hold_out(train_images, seed)
+        features = _features(run, train_images, device, track)
         rows = [Features(name, codes[train], codes[test]) for name, codes in features.items()]
         train_labels, test_labels = labels[train], labels[test]
     else:
         train_labels, test_labels = labels, labels_like(test_images, train_images)
-        tested = _features(run, test_images, device, track)
-        rows = [Features(name, codes, tested[name]) for name, codes in features.items()]
+        learned, tested = (
+            _features(run, images, device, track) for images in (train_images, test_images)
+        )
+        rows = [Features(name, codes, tested[name]) for name, codes in learned.items()]
     return evaluate(
         rows, train_labels, test_labels, rbf_samples=rbf_samples, seed=seed, track=track
     )

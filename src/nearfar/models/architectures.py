@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from nearfar.data.shapes import SMALLEST
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields
 from nearfar.models.autoencoder import Autoencoder
@@ -29,8 +30,6 @@ from nearfar.models.layers import (
 )
 from nearfar.models.split_brain import join_halves
 
-#: The smallest side that a convolutional autoencoder takes.
-SMALLEST_SIDE = 8
 MAX_WIDTH = 256
 
 
@@ -86,7 +85,7 @@ class Architecture:
     @property
     def convolutional(self) -> bool:
         """Whether the images are large enough for convolutions."""
-        return min(self.shape[1:]) >= SMALLEST_SIDE
+        return min(self.shape[1:]) >= SMALLEST
 
     def _default_widths(self) -> tuple[int, ...]:
         """Halve the sides until they are about 4 pixels, doubling the channels from 16."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from nearfar.data import Images, in_order, load, to_unit
 from nearfar.errors import NearfarError
+from nearfar.files import readable_size
 from nearfar.progress import Track, silent
 
 BATCH = 256
@@ -76,12 +78,30 @@ def apply_to_all(
     track: Track = silent,
     description: str = "encoding",
 ) -> Tensor:
-    """Apply a network to all images and keep what it gives, float32[n, …] on the CPU."""
+    """Apply a network to all images and keep what it gives, float32[n, …] on the CPU.
+
+    Raises
+    ------
+    NearfarError
+        If memory has no room for that.
+    """
     results = torch.empty(0)
     done = 0
     for _, values in apply(network, images, device=device, track=track, description=description):
         if done == 0:
-            results = torch.empty(len(images), *values.shape[1:])
+            results = _room(len(images), *values.shape[1:])
         results[done : done + len(values)] = values.cpu()
         done += len(values)
     return results
+
+
+def _room(*shape: int) -> Tensor:
+    """Float32 values yet to be filled in."""
+    try:
+        return torch.empty(shape)
+    except RuntimeError as error:
+        needed = readable_size(4 * math.prod(shape))
+        raise NearfarError(
+            f"no memory for the results of {shape[0]} images: {needed} are needed; give fewer at "
+            "once"
+        ) from error

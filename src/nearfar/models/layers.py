@@ -10,9 +10,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from nearfar.data import Shape as Shape
 from nearfar.errors import NearfarError
-
-Shape = tuple[int, int, int]
 
 #: How much smaller than the others the last layer begins.
 LAST_SCALE = 0.1

@@ -14,7 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from nearfar.errors import NearfarError
-from nearfar.report.figures.style import BLUE, FAINT, GREEN, INK, MUTED, ORANGE, SHADE, WIDTH
+from nearfar.report.figures.style import BLUE, GREEN, MUTED, ORANGE, SHADE, WIDTH, plain
 
 Curve = npt.NDArray[np.float64]
 
@@ -53,28 +53,17 @@ def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
     epochs = np.arange(1, len(log) + 1)
     marker = "o" if len(log) <= MARKED_EPOCHS else ""
     for axes, (title, colors) in zip(all_axes, shown.items(), strict=True):
-        for key in colors.keys() & known.keys():
-            axes.plot(
-                epochs, known[key], color=colors[key], linewidth=1.8, marker=marker, markersize=4
-            )
+        drawn = {key: known[key] for key in colors if key in known}
+        for key, curve in drawn.items():
+            axes.plot(epochs, curve, color=colors[key], linewidth=1.8, marker=marker, markersize=4)
         if "pixel" in colors:
             _logarithmic(axes)
-        _plain(axes, title)
-        _label_ends(axes, {key: known[key] for key in colors if key in known}, colors)
+        plain(axes, title, grid="y")
+        _label_ends(axes, drawn, colors)
     _shade_phases(all_axes, [record["phase"] for record in log])
     all_axes[-1].set_xlabel("epoch", color=MUTED, fontsize=10)
     all_axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure
-
-
-def _plain(axes: Axes, title: str) -> None:
-    """Leave of the axes what is needed to read them."""
-    axes.set_title(title, color=INK, fontsize=11, loc="left")
-    axes.tick_params(which="both", colors=MUTED, labelsize=9, length=0)
-    axes.grid(axis="y", color=FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(FAINT)
 
 
 def _logarithmic(axes: Axes) -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from nearfar.errors import NearfarError
-from nearfar.report.figures.style import BLUE, FAINT, INK, MUTED, ORANGE, WIDTH
+from nearfar.report.figures.style import BLUE, INK, ORANGE, WIDTH, plain
 
 #: Inches.
 LINE, AROUND = 0.3, 0.8
@@ -86,11 +86,6 @@ def _panel(axes: Axes, title: str, dots: Sequence[Dot]) -> None:
             axes.scatter(dot.paper, line, zorder=2, **HOLLOW)
     axes.set_yticks(lines, [dot.name for dot in dots])
     axes.set_ylim(len(dots) - 0.5, -0.5)
-    axes.set_title(title, color=INK, fontsize=11, loc="left")
-    axes.tick_params(colors=MUTED, labelsize=9, length=0)
+    plain(axes, title)
     axes.tick_params(axis="y", labelcolor=INK)
     axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.grid(color=FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(FAINT)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from nearfar.errors import NearfarError
-from nearfar.report.figures.style import FAINT, INK, MUTED, SERIES, WIDTH
+from nearfar.report.figures.style import INK, MUTED, SERIES, WIDTH, plain
 
 #: Inches.
 HEIGHT, LEGEND_LINE = 3.0, 0.25
@@ -73,11 +73,6 @@ def _panel(
         axes.plot(epsilons, accuracies, **styles[name], markersize=4, linewidth=1.6)
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlim(left=0)
-    axes.set_title(title, color=INK, fontsize=11, loc="left")
     axes.set_xlabel("ε", color=MUTED, fontsize=10)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.tick_params(colors=MUTED, labelsize=9, length=0)
-    axes.grid(color=FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(FAINT)
+    plain(axes, title)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK, MUTED, FAINT, SHADE = "#1f2328", "#656d76", "#d0d7de", "#f4f6f8"
@@ -15,6 +17,16 @@ SERIES = (INK, BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9", MUTED)
 WIDTH = 10.0
 #: Sharp on screens of two dots a pixel.
 DPI = 200
+
+
+def plain(axes: Axes, title: str, *, grid: Literal["both", "y"] = "both") -> None:
+    """Give axes their title, and leave of them what is needed to read them."""
+    axes.set_title(title, color=INK, fontsize=11, loc="left")
+    axes.tick_params(which="both", colors=MUTED, labelsize=9, length=0)
+    axes.grid(axis=grid, color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -207,6 +207,7 @@ def wrong_masks(folder: Path) -> Path:
         (wrong_masks, "3 masks"),
         (lambda folder: folder, "holds no frames"),
         (lambda folder: folder / "missing", "does not exist"),
+        (lambda folder: "~nosuchuser/clips", "does not exist"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(tmp_path, make, culprit):

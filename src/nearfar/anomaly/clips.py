@@ -6,7 +6,7 @@ import os
 import re
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -258,8 +258,10 @@ def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> l
     NearfarError
         There is nothing of the kind.
     """
-    # Also "." and ".." have names.
-    path = Path(os.path.normpath(Path(source).expanduser().absolute()))
+    path = Path(source)
+    with suppress(RuntimeError):  # of a user who is not known
+        path = path.expanduser()
+    path = Path(os.path.normpath(path.absolute()))  # also "." and ".." have names
     if path.is_file():
         if path.suffix.lower() in endings():
             return [FolderClip(path, size)]

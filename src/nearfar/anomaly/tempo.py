@@ -20,6 +20,8 @@ from nearfar.anomaly.patches import Grid, Map
 from nearfar.anomaly.samples import Samples, moving
 from nearfar.data import to_unit
 from nearfar.progress import Track, silent
+from nearfar.training.adam import adam_tensors, load_adam
+from nearfar.training.loop import strip
 from nearfar.training.rates import rate_at
 
 #: Patches are seen at half their size.
@@ -140,10 +142,9 @@ def train_tempo(
 
 def _keep(folder: Path, network: TempoNet, optimizer: torch.optim.Optimizer, epoch: int) -> None:
     """Write a checkpoint after so many epochs."""
-    adam = optimizer.state_dict()["state"]
     tensors = {
         **{f"network.{name}": value for name, value in network.state_dict().items()},
-        **{f"adam.{i}.{name}": value for i, kept in adam.items() for name, value in kept.items()},
+        **{f"adam.{name}": value for name, value in adam_tensors(optimizer).items()},
     }
     artifacts.write_checkpoint(folder, tensors, {"epoch": epoch})
 
@@ -154,12 +155,5 @@ def _resume(folder: Path, network: TempoNet, optimizer: torch.optim.Optimizer) -
         return 0
     tensors, place = artifacts.read_checkpoint(folder)
     artifacts.load_weights(network, tensors, "network.", folder)
-    kept: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        kind, _, rest = name.partition(".")
-        if kind == "adam":
-            number, _, key = rest.partition(".")
-            kept.setdefault(int(number), {})[key] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": kept, "param_groups": groups})
+    load_adam(optimizer, strip("adam.", tensors))
     return int(place["epoch"])

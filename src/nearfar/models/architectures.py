@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from nearfar.data import Shape
 from nearfar.data.shapes import SMALLEST
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields
@@ -21,7 +22,6 @@ from nearfar.models.backbones import (
     default_widths,
 )
 from nearfar.models.layers import (
-    Shape,
     begin_active,
     begin_small,
     deconvolutions,

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from nearfar.data import Shape
 from nearfar.errors import NearfarError
 from nearfar.models.autoencoder import Autoencoder
 from nearfar.models.cells import Cells
 from nearfar.models.layers import (
-    Shape,
     begin_active,
     begin_small,
     deconvolutions,

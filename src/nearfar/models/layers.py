@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from nearfar.data import Shape as Shape
+from nearfar.data import Shape
 from nearfar.errors import NearfarError
 
 #: How much smaller than the others the last layer begins.

@@ -14,10 +14,10 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
-from nearfar.data import to_unit
+from nearfar.data import Shape, to_unit
 from nearfar.models import apply_to_all
 from nearfar.models.backbones import Backbone, check_backbone
-from nearfar.models.layers import Shape, check_alone
+from nearfar.models.layers import check_alone
 from nearfar.progress import Track, silent
 from nearfar.transfer.heads import code_size
 from nearfar.transfer.labeled import Labeled

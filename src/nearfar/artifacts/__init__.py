@@ -1,0 +1,102 @@
+"""The run folder: the only place that writes or reads a trained model.
+
+A run folder holds ``config.json`` (what was trained, on what, how), ``log.jsonl`` (a line an
+epoch), and when training is over ``model.safetensors`` (the trained autoencoder and the plain one
+it started from) and ``codes.npy`` (the codes of the training images). Until then
+``checkpoint.safetensors`` stands for the last two. Where it was asked for, ``snapshots`` holds the
+network as it was after some of the epochs.
+"""
+
+from nearfar.artifacts.checkpoints import (
+    has_snapshot,
+    read_checkpoint,
+    read_snapshot,
+    write_checkpoint,
+    write_snapshot,
+)
+from nearfar.artifacts.config import (
+    FORMAT,
+    read_config,
+    write_config,
+)
+from nearfar.artifacts.folder import (
+    BANK,
+    CHECKPOINT,
+    CODES,
+    CONFIG,
+    EVALUATION,
+    LOCK,
+    LOG,
+    MODEL,
+    OWN,
+    REPORT,
+    SNAPSHOTS,
+    TENSORBOARD,
+    bank_folder,
+    check_folder,
+    claim_folder,
+    hold,
+    is_finished,
+    reading,
+    remove_checkpoint,
+    remove_unfinished,
+)
+from nearfar.artifacts.records import (
+    append_log,
+    read_evaluation,
+    read_log,
+    write_evaluation,
+    write_log,
+)
+from nearfar.artifacts.trained import (
+    TrainedRun,
+    read_network,
+    read_run,
+    write_run,
+)
+from nearfar.artifacts.weights import (
+    build,
+    load_weights,
+)
+
+__all__ = [
+    "BANK",
+    "CHECKPOINT",
+    "CODES",
+    "CONFIG",
+    "EVALUATION",
+    "FORMAT",
+    "LOCK",
+    "LOG",
+    "MODEL",
+    "OWN",
+    "REPORT",
+    "SNAPSHOTS",
+    "TENSORBOARD",
+    "TrainedRun",
+    "append_log",
+    "bank_folder",
+    "build",
+    "check_folder",
+    "claim_folder",
+    "has_snapshot",
+    "hold",
+    "is_finished",
+    "load_weights",
+    "read_checkpoint",
+    "read_config",
+    "read_evaluation",
+    "read_log",
+    "read_network",
+    "read_run",
+    "read_snapshot",
+    "reading",
+    "remove_checkpoint",
+    "remove_unfinished",
+    "write_checkpoint",
+    "write_config",
+    "write_evaluation",
+    "write_log",
+    "write_run",
+    "write_snapshot",
+]

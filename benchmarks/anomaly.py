@@ -36,7 +36,7 @@ def streaming() -> dict[str, float]:
         _write(path)
         (clip,) = open_clips(path)
         for name, config in {"paper": DetectorConfig.paper(), "tempo": DetectorConfig()}.items():
-            grid = config.grid(SIZE)
+            grid = Grid(SIZE, config.patch, config.stride)
             scorer, bare = _paper(grid) if name == "paper" else _tempo(clip, grid, config)
             detector = Detector(config, grid, [scorer])
             kinds: dict[str, Callable[[], object]] = {

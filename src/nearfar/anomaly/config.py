@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nearfar.anomaly.patches import Grid
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields
 
@@ -26,8 +25,6 @@ class DetectorConfig:
         Side of a patch, in pixels, at least 8.
     stride : int
         From one patch to the next, in pixels; overlapping if less than `patch`.
-    overhanging : bool
-        Whether the outer patches hang over the border by a quarter, to see what comes in.
     frames : int
         Consecutive frames that are looked at together, at least 2 for tempo.
     by_place : bool
@@ -49,7 +46,6 @@ class DetectorConfig:
     parts: tuple[Part, ...] = ("tempo",)
     patch: int = 48
     stride: int = 12
-    overhanging: bool = True
     frames: int = 5
     by_place: bool = False
     smoothing: float = 4.0
@@ -83,16 +79,6 @@ class DetectorConfig:
         if not 0 <= self.smoothing <= 1000:
             raise NearfarError(f"smoothing={self.smoothing}: expected 0…1000 frames")
 
-    def grid(self, size: tuple[int, int]) -> Grid:
-        """Return where the patches of frames of this size, (height, width), lie.
-
-        Raises
-        ------
-        NearfarError
-            See `Grid`.
-        """
-        return Grid(size, self.patch, self.stride, self.overhanging)
-
     @property
     def encodes(self) -> bool:
         """Whether an autoencoder is trained."""
@@ -105,7 +91,6 @@ class DetectorConfig:
             "parts": ("codes",),
             "patch": 32,
             "stride": 8,
-            "overhanging": False,
             "frames": 1,
             "smoothing": 0.0,
             "photographs": True,
@@ -119,7 +104,6 @@ class DetectorConfig:
             "parts": ("reconstruction",),
             "patch": 30,
             "stride": 30,
-            "overhanging": False,
             "frames": 1,
             "by_place": False,
             "smoothing": 0.0,

@@ -71,7 +71,7 @@ def fit_detector(
     """
     config, training = config or DetectorConfig(), training or TrainConfig()
     learned, kept = split_clips(clips)
-    grid = config.grid(_size_of(learned[0]))
+    grid = Grid(_size_of(learned[0]), config.patch, config.stride)
     choices = {
         "config": asdict(config),
         "training": asdict(training),

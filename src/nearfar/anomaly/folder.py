@@ -16,6 +16,7 @@ from torch import Tensor
 from nearfar import artifacts
 from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.detector import Detector
+from nearfar.anomaly.patches import Grid
 from nearfar.anomaly.scoring import CodeDistance, PlaceScale, ReconstructionError, Scorer
 from nearfar.anomaly.tempo import SHRINK, Tempo, TempoNet
 from nearfar.errors import NearfarError
@@ -112,7 +113,7 @@ def read_detector(folder: Path) -> Detector:
     with artifacts.reading(folder, CONFIG):
         config = DetectorConfig(**saved["config"])
         height, width = saved["size"]
-        grid = config.grid((int(height), int(width)))
+        grid = Grid((int(height), int(width)), config.patch, config.stride)
         threshold, calibrated_on = float(saved["threshold"]), int(saved["calibrated_on"])
         rate = None if saved["rate"] is None else float(saved["rate"])
     with (

@@ -34,9 +34,6 @@ class Grid:
         Side of a patch.
     stride : int
         From one patch to the next. The last row and column end where the frame does.
-    overhanging : bool
-        Whether the outer patches hang over the border by a quarter of their side, so that all of
-        the frame is in the middle of some. Beyond the border, a frame is as it is there.
 
     Raises
     ------
@@ -47,7 +44,6 @@ class Grid:
     size: tuple[int, int]
     patch: int
     stride: int
-    overhanging: bool = False
 
     def __post_init__(self) -> None:
         if min(self.size) < self.patch:
@@ -77,12 +73,12 @@ class Grid:
     @cached_property
     def tops(self) -> Places:
         """The first pixel row of each row of patches."""
-        return self._starts(self.size[0])
+        return _starts(self.size[0], self.patch, self.stride)
 
     @cached_property
     def lefts(self) -> Places:
         """The first pixel column of each column of patches."""
-        return self._starts(self.size[1])
+        return _starts(self.size[1], self.patch, self.stride)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -106,37 +102,21 @@ class Grid:
         if chosen is None:
             chosen = np.arange(len(self.tops) * len(self.lefts))
         rows, columns = np.divmod(chosen, len(self.lefts))
-        over = self._overhang
-        frames = np.pad(frames, ((0, 0), (over, over), (over, over)), "edge") if over else frames
         every = sliding_window_view(frames, (self.patch, self.patch), axis=(1, 2))
-        cut = every[:, self.tops[rows] + over, self.lefts[columns] + over]
-        return np.ascontiguousarray(cut.swapaxes(0, 1))
+        return np.ascontiguousarray(every[:, self.tops[rows], self.lefts[columns]].swapaxes(0, 1))
 
-    def middles(self, image: Map) -> Map:
-        """Mean of an image, float[h, w], in the middle of each patch, float32[rows, columns].
-
-        The middle has half of the side of a patch.
-        """
+    def means(self, image: Map) -> Map:
+        """Mean of an image, float[h, w], in each patch, float32[rows, columns]."""
         sums = np.pad(image, ((1, 0), (1, 0))).cumsum(0, dtype=np.float64).cumsum(1)
-        quarter = self.patch // 4
-        side = self.patch - 2 * quarter
-        top, left = self.tops[:, None] + quarter, self.lefts + quarter
-        total = sums[top + side, left + side] - sums[top, left + side] - sums[top + side, left]
-        return ((total + sums[top, left]) / side**2).astype(np.float32)
+        top, left, p = self.tops[:, None], self.lefts, self.patch
+        total = sums[top + p, left + p] - sums[top, left + p] - sums[top + p, left]
+        return ((total + sums[top, left]) / p**2).astype(np.float32)
 
     def spread(self, scores: Map) -> Map:
         """Give each pixel, float32[h, w], the score, float[rows, columns], of the nearest patch."""
         rows = _nearest(self.tops + (self.patch - 1) / 2, self.size[0])
         columns = _nearest(self.lefts + (self.patch - 1) / 2, self.size[1])
         return scores[rows[:, None], columns]
-
-    @property
-    def _overhang(self) -> int:
-        return self.patch // 4 if self.overhanging else 0
-
-    def _starts(self, length: int) -> Places:
-        first, last = -self._overhang, length - self.patch + self._overhang
-        return np.unique(np.append(np.arange(first, last + 1, self.stride), last))
 
 
 def windows(
@@ -234,6 +214,11 @@ def gather_patches(
     if not seen:
         raise NearfarError(f"{name!r} holds no normal frames to learn from")
     return ArrayImages(kept[:filled], name=name)
+
+
+def _starts(length: int, patch: int, stride: int) -> Places:
+    last = length - patch
+    return np.unique(np.append(np.arange(0, last + 1, stride), last))
 
 
 def _nearest(centers: npt.NDArray[np.floating], length: int) -> Places:

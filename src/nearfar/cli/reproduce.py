@@ -138,8 +138,8 @@ def table4(
         autoencoder-convolutions, NRE-0.6-0.4-0-convolutions, tempo; all if not given.
     ablation
         Measure what becomes of tempo if one thing is different. Rows: tempo, no-smoothing,
-        half-overlap, no-overlap, no-overhang, scores-by-row, place-unknown, no-gliding, no-fast,
-        no-grown, 2-frames, 3-frames, 8-frames.
+        half-overlap, no-overlap, scores-by-row, place-unknown, no-gliding, no-fast, no-grown,
+        2-frames, 3-frames, 8-frames.
     """
     from nearfar.reproduce.table4 import table4
 

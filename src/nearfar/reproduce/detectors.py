@@ -133,7 +133,6 @@ ABLATION = {
     "no-smoothing": Row(DetectorConfig(smoothing=0)),
     "half-overlap": Row(DetectorConfig(stride=24)),
     "no-overlap": Row(DetectorConfig(stride=48)),
-    "no-overhang": Row(DetectorConfig(overhanging=False)),
     "scores-by-row": Row(DetectorConfig(by_place=True)),
     "place-unknown": Row(DetectorConfig(), placed=False),
     "no-gliding": Row(DetectorConfig(), far=("fast", "grown")),
@@ -179,7 +178,7 @@ class Detectors:
     def make(self, row: Row, seed: int) -> Detector:
         """Make the detector of a row, trained with this seed."""
         config = row.detector
-        grid = config.grid(self.size)
+        grid = Grid(self.size, config.patch, config.stride)
         detector = Detector(config, grid, [self._scorer(row, grid, seed)])
         if config.by_place:
             detector.calibrate(self.kept, self.track)
@@ -253,9 +252,10 @@ class Detectors:
         )
 
     def _train_tempo(self, frames: int, far: tuple[str, ...], placed: bool, seed: int) -> nn.Module:
+        default = DetectorConfig()
         samples = sample(
             self.track(self.learned, "drawing samples", len(self.learned)),
-            DetectorConfig().grid(self.size),
+            Grid(self.size, default.patch, default.stride),
             frames,
             seed,
             self.budget.samples,

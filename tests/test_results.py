@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from nearfar.reproduce.detectors import ROWS
 from program import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,7 +22,8 @@ def test_tables_in_the_documents_are_those_of_the_cells(name, data_root, tmp_pat
     before = sorted(out.rglob("*"))
     cells = [json.loads(path.read_text())["settings"] for path in (out / "cells").iterdir()]
     of_row = Counter(cell["row"] for cell in cells)
-    seeds = min(of_row.values())  # others have been begun
+    once = {row for row, how in ROWS.items() if not how.seeded} if name == "table4" else set()
+    seeds = min(of_row[row] for row in of_row if row not in once)  # others have been begun
     options = ("--data-root", data_root, "--out", out, "--seeds", seeds, "--rows", *of_row)
     assert run("reproduce", name, *options) == 0
     written = (out / f"{name}.md").read_text().splitlines()

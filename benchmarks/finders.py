@@ -130,13 +130,3 @@ def _interleaved(*calls: Callable[[], object]) -> list[list[float]]:
 def _ratio(a: list[float], b: list[float]) -> float:
     """The median ratio of measurements taken side by side."""
     return median(x / y for x, y in zip(a, b, strict=True))
-
-
-if __name__ == "__main__":
-    results = (
-        exact_against_faiss_and_sklearn()
-        | clustered(60_000, 128, 245)
-        | clustered(1_000_000, 256, 400)
-    )
-    for name, value in results.items():
-        print(f"{value:10.3f}  {name}")

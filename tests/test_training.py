@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -606,10 +608,30 @@ def test_two_trainings_of_one_run_are_kept_apart(tmp_path, images):
             yield item
 
     train(images, QUICK, folder=run, track=again)
-    assert refused
+    assert refused == ["resume", "overwrite"]
     assert {path.name for path in run.iterdir()} == {
         *(artifacts.CONFIG, artifacts.MODEL, artifacts.CODES, artifacts.LOG)
     }
+
+
+def test_a_run_that_cannot_be_locked_for_want_of_rights_is_refused(tmp_path):
+    (tmp_path / artifacts.LOCK).symlink_to(artifacts.LOCK)  # nobody can open it
+    with (
+        pytest.raises(NearfarError, match="cannot be written to .*: choose another"),
+        artifacts.hold(tmp_path),
+    ):
+        pytest.fail("held what cannot be written")
+
+
+def test_a_disk_without_locks_is_told_and_its_files_stay(tmp_path, monkeypatch):
+    def acquire(*_args, **_choices):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    (tmp_path / artifacts.LOCK).write_text("another's")
+    monkeypatch.setattr(FileLock, "acquire", acquire)  # there is no such disk here
+    with pytest.warns(UserWarning, match="knows no locks"), artifacts.hold(tmp_path):
+        pass
+    assert (tmp_path / artifacts.LOCK).read_text() == "another's"
 
 
 def test_nothing_stays_of_files_that_were_never_finished(tmp_path, images):

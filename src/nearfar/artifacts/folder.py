@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +30,9 @@ OWN = {
     *(CONFIG, MODEL, LOG, CODES, CHECKPOINT, BANK, SNAPSHOTS),
     *(EVALUATION, REPORT, TENSORBOARD, LOCK),
 }
+
+#: What a disk says that knows no locks.
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
@@ -91,7 +96,12 @@ def hold(folder: Path) -> Iterator[None]:
     Raises
     ------
     NearfarError
-        If another process trains in it.
+        If another process trains in it, or it cannot be written to.
+
+    Warns
+    -----
+    UserWarning
+        If its disk knows no locks, so that nobody is kept from it.
     """
     lock = FileLock(claim_output(folder / LOCK, overwrite=True))
     try:
@@ -101,14 +111,23 @@ def hold(folder: Path) -> Iterator[None]:
             f"run {str(folder)!r} is being trained by another process: wait until it is done, "
             "or stop it"
         ) from error
-    except (OSError, NotImplementedError):
-        pass  # a disk that knows no locks, or cannot be written, which will be said of what matters
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise NearfarError(
+                f"run {str(folder)!r} cannot be written to ({error.strerror}): choose another "
+                "folder, or make room and rights in it"
+            ) from error
+        warnings.warn(
+            f"the disk of run {str(folder)!r} knows no locks: let no other process train it",
+            stacklevel=3,
+        )
     try:
         yield
     finally:
-        with suppress(OSError):
-            (folder / LOCK).unlink()
-        lock.release()
+        if lock.is_locked:  # otherwise the file is another's
+            with suppress(OSError):  # Windows keeps what is open
+                (folder / LOCK).unlink()
+            lock.release()
 
 
 def bank_folder(folder: Path) -> Path:

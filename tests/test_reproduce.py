@@ -95,6 +95,16 @@ def test_a_snapshot_stays_when_training_stops_later(tmp_path, images):
     assert all(torch.equal(stopped[name], whole[name]) for name in whole)
 
 
+def test_a_snapshot_is_written_of_a_network_in_another_layout(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 1, 16, 16), dtype=np.uint8)
+    trained = train(ArrayImages(images), plain(1, **SMALL), folder=tmp_path / "run")
+    weights = trained.autoencoder.to(memory_format=torch.channels_last).state_dict()
+    assert not all(tensor.is_contiguous() for tensor in weights.values())
+    artifacts.write_snapshot(tmp_path / "run", 1, weights)
+    found = artifacts.read_snapshot(tmp_path / "run", 1).state_dict()
+    assert all(torch.equal(found[name], weights[name]) for name in weights)
+
+
 def test_snapshots_count_the_epochs_of_both_phases(tmp_path, images):
     trained = train(images, relational(3, **SMALL), folder=tmp_path / "run", snapshots=[2, 3])
     for epochs, network in ((2, trained.pretrained), (3, trained.autoencoder)):

@@ -54,7 +54,7 @@ def _checksum(tensors: Mapping[str, Tensor], position: str) -> str:
 def write_snapshot(folder: Path, epochs: int, weights: Mapping[str, Tensor]) -> None:
     """Keep the network as it is after so many epochs."""
     (folder / SNAPSHOTS).mkdir(exist_ok=True)
-    write_tensors(_snapshot(folder, epochs), weights, {})
+    write_tensors(_snapshot(folder, epochs), to_write(weights), {})
 
 
 def has_snapshot(folder: Path, epochs: int) -> bool:

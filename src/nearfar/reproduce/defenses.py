@@ -18,17 +18,15 @@ ADVERSARIAL: dict[str, Any] = {
     "noise_level": 0.35,
     "precision": "bf16",
 }
+#: What MagNet learns to undo.
+GAUSSIAN: dict[str, Any] = {"pretext": "denoising", "noise": "gaussian", "noise_level": NOISE}
+WEIGHTS = (0.6, 0.2, 0.2)
 NETWORKS: dict[str, Callable[..., TrainConfig]] = {
     "autoencoder": plain,
-    "MagNet": partial(plain, pretext="denoising", noise="gaussian", noise_level=NOISE),
-    "NRE": partial(relational, weights=(0.6, 0.2, 0.2)),
-    "MagNet-like-ours": partial(
-        plain_like_ours,
-        pretext="denoising",
-        noise="gaussian",
-        noise_level=NOISE,
-        precision="bf16",
-    ),
+    "MagNet": partial(plain, **GAUSSIAN),
+    "NRE": partial(relational, weights=WEIGHTS),
+    "NRE-denoising": partial(relational, weights=WEIGHTS, pixel_weight=1000.0, **GAUSSIAN),
+    "MagNet-like-ours": partial(plain_like_ours, precision="bf16", **GAUSSIAN),
     "nearfar": partial(ours, **ADVERSARIAL),
     "nearfar-unrelated": partial(plain_like_ours, **ADVERSARIAL),
 }
@@ -68,6 +66,7 @@ ROWS = {
     "MagNet-whole": Row("MagNet", detectors=True),
     "MagNet-like-ours": Row("MagNet-like-ours"),
     "NRE": Row("NRE", paper=(0.9802, 0.9056, 0.8489, 0.7166)),
+    "NRE-denoising": Row("NRE-denoising"),
     "nearfar": Row("nearfar"),
     "nearfar-neighbors": Row("nearfar", neighbors=5),
     "nearfar-neighbors-whole": Row("nearfar", neighbors=5, detectors=True),

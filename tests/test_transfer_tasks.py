@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -349,7 +350,7 @@ def test_mirrored_boxes_lie_on_the_mirrored_object(devkit):
 
 
 def test_proposals_cover_objects_and_are_kept(devkit, tmp_path):
-    pytest.importorskip("cv2")
+    pytest.importorskip("cv2.ximgproc")
     from torchvision.ops import box_iou
 
     names = devkit.split("Main", "val")
@@ -375,10 +376,16 @@ def test_proposals_cover_objects_and_are_kept(devkit, tmp_path):
 
 
 def test_proposals_are_the_same_every_time(devkit, tmp_path):
-    pytest.importorskip("cv2")
+    pytest.importorskip("cv2.ximgproc")
     names = devkit.split("Main", "val")[:1]
     first, again = (propose(devkit, names, tmp_path / part) for part in "ab")
     assert np.array_equal(first[0], again[0])
+
+
+def test_an_opencv_without_selective_search_is_told_of(devkit, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2.ximgproc", None)
+    with pytest.raises(NearfarError, match=r"^cv2.ximgproc is not installed: .*detection"):
+        propose(devkit, devkit.split("Main", "val")[:1], tmp_path)
 
 
 # --- segmentation --------------------------------------------------------------------------------

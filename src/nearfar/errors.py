@@ -15,7 +15,7 @@ class MissingExtraError(NearfarError, ImportError):
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Import an optional package.
+    """Import a module of an optional package.
 
     Raises
     ------
@@ -25,7 +25,6 @@ def require(module: str, *, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        package = module.partition(".")[0]
         raise MissingExtraError(
-            f"{package} is not installed: run pip install 'nearfar[{extra}]'"
+            f"{error.name or module} is not installed: run pip install 'nearfar[{extra}]'"
         ) from error

@@ -61,11 +61,12 @@ def _of(devkit: Devkit, name: str, folder: Path) -> Boxes:
 
 
 def _search(devkit: Devkit, name: str) -> Boxes:
-    cv2 = require("cv2", extra="detection")
+    # A part of OpenCV that its packages without "contrib" lack.
+    ximgproc = require("cv2.ximgproc", extra="detection")
     height, width = true_size(devkit, name)
     image, scale = read_scaled(devkit, name, min(SIDE, height, width))
     pixels = (image.flip(0).permute(1, 2, 0) * 255).byte().contiguous().numpy()
-    search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
+    search = ximgproc.segmentation.createSelectiveSearchSegmentation()
     search.setBaseImage(pixels)
     search.switchToSelectiveSearchFast()
     found = search.process().astype(np.float32)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models import VisionTransformer
 
 from nearfar.errors import NearfarError
+from nearfar.models import Architecture
 from nearfar.report.figures.scenes import Drawn, detections, masks
 from nearfar.reproduce import table2 as module
 from nearfar.reproduce.scenes import write_classes, write_scenes
@@ -263,17 +267,19 @@ OWNERS = {
 }
 
 
-def test_table2_of_sets_where_their_owners_put_them(tmp_path, monkeypatch):
-    pytest.importorskip("cv2")
-    monkeypatch.setattr(module, "FULL", QUICK)
-    monkeypatch.setattr(module, "CHOICES", module.CHOICES | module.QUICK_CHOICES)
-    monkeypatch.setattr(module, "BATCH_SIZE", 8)
-    write_classes(tmp_path / "tiny-imagenet-200" / "train", 3)
+@pytest.mark.parametrize("full", [False, True])
+def test_table2_of_sets_where_their_owners_put_them(full, tmp_path, monkeypatch):
+    pytest.importorskip("cv2.ximgproc")
+    name = "WHOLE" if full else "PART"
+    extent = getattr(module, name)
+    small = module.MOMENT.choices | {"batch_size": 8}
+    monkeypatch.setattr(module, name, replace(extent, sizes=QUICK, choices=small, epochs=2))
+    write_classes(tmp_path / extent.folder, 3)
     for place in OWNERS:
         lists = write_scenes(tmp_path / place, 8) / "ImageSets" / "Main"
         both = (lists / "train.txt").read_text() + (lists / "val.txt").read_text()
         (lists / "trainval.txt").write_text(both)
-    text = table2(tmp_path / "out", data_root=tmp_path, epochs=2, seeds=1, rows=["NRE"])
+    text = table2(tmp_path / "out", data_root=tmp_path, full=full, seeds=1, rows=["NRE"])
     titles, line = ([cell.strip() for cell in text.splitlines()[row].split("|")] for row in (0, 2))
     found = dict(zip(titles, line, strict=True))
     expected = {title: paper for columns in OWNERS.values() for title, paper in columns.items()}
@@ -282,11 +288,30 @@ def test_table2_of_sets_where_their_owners_put_them(tmp_path, monkeypatch):
         _, _, shown = found[title].partition("(")
         assert shown == ("" if paper is None else f"{paper})")
     assert len(list((tmp_path / "out" / "proposals" / "voc-boxes").iterdir())) == 8
+    (config,) = (tmp_path / "out" / "runs").glob("NRE-*/config.json")
+    assert json.loads(config.read_text())["train"]["bank"] == ("disk" if full else "memory")
+
+
+def test_the_whole_of_table2_is_what_alexnet_is():
+    choices = module.WHOLE.choices
+    with torch.device("meta"):
+        ours = Architecture(
+            (3, 224, 224), choices["code_size"], choices["widths"], backbone=choices["backbone"]
+        ).build()
+        published = torchvision.models.alexnet()
+    count = sum(weights.numel() for weights in published.parameters())
+    classes = sum(weights.numel() for weights in published.classifier[-1].parameters())
+    assert sum(weights.numel() for weights in ours.encoder.parameters()) == count - classes
+    for row in module.PRETRAINED.values():
+        assert row(module.WHOLE.epochs, **choices).clusters == 400
 
 
 def test_table2_names_what_is_missing(tmp_path):
-    with pytest.raises(NearfarError, match="Tiny-ImageNet"):
-        table2(tmp_path / "out", data_root=tmp_path)
+    for full, folder in ((False, "tiny-imagenet-200/train"), (True, "/imagenet/train")):
+        with pytest.raises(NearfarError, match=f"{folder}' does not exist"):
+            table2(tmp_path / "out", data_root=tmp_path, full=full)
+    with pytest.raises(NearfarError, match="full and quick"):
+        table2(tmp_path / "out", full=True, quick=True)
     with pytest.raises(NearfarError, match="'BiGAN' is unknown"):
         table2(tmp_path / "out", rows=["BiGAN"])
     write_classes(tmp_path / "tiny-imagenet-200" / "train", 1)

@@ -68,7 +68,13 @@ def table1(
 
 
 @reproduce.command
-def table2(*, options: Options, epochs: int | None = None, rows: tuple[str, ...] = ()) -> None:
+def table2(
+    *,
+    options: Options,
+    full: bool = False,
+    epochs: int | None = None,
+    rows: tuple[str, ...] = (),
+) -> None:
     """Pre-train AlexNet without labels, and transfer it to other tasks (Table 2).
 
     Classification, detection and segmentation, of the data sets that are at hand (detection needs
@@ -77,18 +83,22 @@ def table2(*, options: Options, epochs: int | None = None, rows: tuple[str, ...]
     **For example**
 
         nearfar reproduce table2 --data-root data --out table2
+        nearfar reproduce table2 --data-root data --out full --full --rows NRE
         nearfar reproduce table2 --out quick --quick --rows random NRE
 
     Parameters
     ----------
+    full
+        The whole AlexNet, on imagenet/train instead of tiny-imagenet-200/train, and tasks at their
+        own sizes: days on a GPU.
     epochs
-        Epochs of pre-training in all; 6 if not given, 2 with --quick.
+        Epochs of pre-training in all; 6 if not given, 20 with --full, 2 with --quick.
     rows
         Some of the rows: random, kmeans, autoencoder, NRE, nearfar; all if not given.
     """
     from nearfar.reproduce.table2 import table2
 
-    _run(table2, options, epochs=epochs, rows=rows)
+    _run(table2, options, full=full, epochs=epochs, rows=rows)
 
 
 @reproduce.command
@@ -104,8 +114,8 @@ def table3(*, options: Options, rows: tuple[str, ...] = ()) -> None:
     ----------
     rows
         Some of the rows: no-defense, autoencoder, MagNet-reformer, MagNet-whole, MagNet-like-ours,
-        NRE, nearfar, nearfar-neighbors, nearfar-neighbors-whole, nearfar-unrelated,
-        nearfar-unrelated-neighbors, adversarial-training; all if not given.
+        NRE, NRE-denoising, nearfar, nearfar-neighbors, nearfar-neighbors-whole,
+        nearfar-unrelated, nearfar-unrelated-neighbors, adversarial-training; all if not given.
     """
     from nearfar.reproduce.table3 import table3
 

@@ -19,12 +19,17 @@ QUICK_EVERY = 4
 
 
 def of_classes(
-    classes: Sequence[str], data_root: Path | None, *, quick: bool, track: Track = silent
+    classes: Sequence[str],
+    data_root: Path | None,
+    *,
+    quick: bool,
+    size: int = SIZE,
+    track: Track = silent,
 ) -> Images:
     """Return the images of some classes of Caltech-101, in color; few and small ones if `quick`."""
     images = open_images(
         (data_root or default_data_root()) / FOLDER,
-        size=QUICK_SIZE if quick else SIZE,
+        size=QUICK_SIZE if quick else size,
         channels=3,
         progress=track,
     )

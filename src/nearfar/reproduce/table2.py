@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,6 +34,8 @@ from nearfar.reproduce.transfers import (
     FULL,
     PAPER,
     QUICK,
+    SMALL,
+    Sizes,
     Task,
     detection,
     few_labels,
@@ -44,14 +46,62 @@ from nearfar.training.config import TrainConfig
 from nearfar.transfer.initialization import draw_sample, initialize_by_kmeans
 from nearfar.transfer.weights import build
 
-FOLDER = Path("tiny-imagenet-200", "train")
-EPOCHS, QUICK_EPOCHS = 6, 2
-#: FC6 and FC7 have a quarter and an eighth of AlexNet's units: there are 10,000 small images.
-CHOICES: dict[str, Any] = {"backbone": "alexnet", "widths": (1024,), "code_size": 512}
 #: AlexNet has no batch normalization, and learns with smaller steps than our own encoders.
-BATCH_SIZE, LR = 128, 3e-4
-QUICK_CHOICES: dict[str, Any] = {"widths": (32,), "code_size": 16, "batch_size": 16, "clusters": 2}
+LR = 3e-4
 QUICK_IMAGES = 24
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is trained, and on what.
+
+    Parameters
+    ----------
+    epochs : int
+        Of pre-training, in all.
+    choices : mapping
+        What all pre-trainings have in common.
+    sizes : Sizes
+        Of the tasks.
+    relational : mapping
+        What the pre-training by the paper's relations has beside `choices`.
+    folder : Path, optional
+        Where in the data root the images for pre-training are; generated scenes if not given.
+    """
+
+    epochs: int
+    choices: Mapping[str, Any]
+    sizes: Sizes
+    relational: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+
+
+#: As in the paper, where it says how (K = 400), and what is usual elsewhere.
+WHOLE = Extent(
+    epochs=20,
+    choices={
+        **{"backbone": "alexnet", "widths": (4096,), "code_size": 4096},
+        **{"batch_size": 256, "clusters": 400, "precision": "bf16"},
+    },
+    sizes=FULL,
+    relational={"bank": "disk"},
+    folder=Path("imagenet", "train"),
+)
+#: FC6 and FC7 have a quarter and an eighth of AlexNet's units: there are 10,000 small images.
+PART = Extent(
+    epochs=6,
+    choices={"backbone": "alexnet", "widths": (1024,), "code_size": 512, "batch_size": 128},
+    sizes=SMALL,
+    folder=Path("tiny-imagenet-200", "train"),
+)
+MOMENT = Extent(
+    epochs=2,
+    choices={
+        **{"backbone": "alexnet", "widths": (32,), "code_size": 16},
+        **{"batch_size": 16, "clusters": 2},
+    },
+    sizes=QUICK,
+)
 
 
 def _autoencoder(epochs: int, **choices: Any) -> TrainConfig:
@@ -82,6 +132,7 @@ def table2(
     epochs: int | None = None,
     seeds: int | None = None,
     rows: Sequence[str] = (),
+    full: bool = False,
     quick: bool = False,
     track: Track = silent,
 ) -> str:
@@ -92,14 +143,16 @@ def table2(
     out : Path
         The folder to write to, or to continue in.
     data_root : Path, optional
-        Holds ``tiny-imagenet-200``, and of ``caltech101``, ``bccd``, ``camvid`` and ``VOCdevkit``
-        whichever are at hand.
+        Holds ``tiny-imagenet-200``, or ``imagenet`` if full, and of ``caltech101``, ``bccd``,
+        ``camvid`` and ``VOCdevkit`` whichever are at hand.
     epochs : int, optional
-        Of pre-training, in all; 6 if not given, 2 if quick.
+        Of pre-training, in all; 6 if not given, 20 if full, 2 if quick.
     seeds : int, optional
         How many pre-trainings of each row; 3 if not given, 2 if quick.
     rows : sequence of str
         Some of `ROWS`; all if none are given.
+    full : bool
+        Whether to take the whole AlexNet, ImageNet, and the tasks' own sizes and schedules.
     quick : bool
         Whether to take some generated scenes, and to learn for a moment.
 
@@ -111,29 +164,42 @@ def table2(
     Raises
     ------
     NearfarError
-        If a row is unknown, data are missing, or the folder was begun with other choices.
+        If a row is unknown, data are missing, both full and quick are asked for, or the folder was
+        begun with other choices.
     """
     chosen = choose_rows(rows, ROWS)
     numbers = choose_seeds(seeds, quick=quick)
-    total = (QUICK_EPOCHS if quick else EPOCHS) if epochs is None else epochs
+    if full and quick:
+        raise NearfarError("full and quick: expected one of them, or neither")
+    extent = WHOLE if full else MOMENT if quick else PART
+    total = extent.epochs if epochs is None else epochs
     if total < 2:
         raise NearfarError(f"epochs={total}: expected at least 2, half of them for the relations")
     # Made anew every time, and the same.
     with TemporaryDirectory() as folder:
         images, tasks = (
-            _generated(Path(folder), out, track) if quick else _real(data_root, out, track)
+            _generated(Path(folder), out, track)
+            if extent.folder is None
+            else _real(data_root or default_data_root(), extent.folder, extent.sizes, out, track)
         )
-        choices = {"batch_size": BATCH_SIZE, **CHOICES, **(QUICK_CHOICES if quick else {})}
+        choices = extent.choices
         architecture = Architecture(
-            images.shape, choices["code_size"], choices["widths"], backbone="alexnet"
+            images.shape, choices["code_size"], choices["widths"], backbone=choices["backbone"]
         )
         settings = {
             "quick": quick,
             "epochs": total,
-            "pretraining": fingerprint(images),
+            # Reading all of ImageNet for a checksum would take an hour.
+            "pretraining": {"source": images.name, "images": len(images)}
+            if full
+            else fingerprint(images),
             "tasks": {task.name: task.settings for task in tasks},
         }
         reproduction = Reproduction(out, "table2", settings, track=track)
+
+        def config(row: str, seed: int) -> TrainConfig:
+            own = extent.relational if row == "NRE" else {}
+            return PRETRAINED[row](total, seed=seed, **choices, **own)
 
         def pretrained(row: str, seed: int) -> Backbone:
             if row not in PRETRAINED:
@@ -142,8 +208,7 @@ def table2(
                     sample = Subset(images, draw_sample(len(images), seed))
                     initialize_by_kmeans(backbone, sample, seed)
                 return backbone
-            config = PRETRAINED[row](total, seed=seed, **choices)
-            run = reproduction.train(cell_name(row, seed), images, config, [total])
+            run = reproduction.train(cell_name(row, seed), images, config(row, seed), [total])
             encoder = network_after(run, total).cpu().encoder
             assert isinstance(encoder, Backbone)  # noqa: S101 - for the type alone
             return encoder
@@ -151,7 +216,7 @@ def table2(
         def cell(row: str, task: Task, seed: int) -> Cell:
             settings = {"row": row, "task": task.name, "seed": seed}
             if row in PRETRAINED:
-                settings["config"] = asdict(PRETRAINED[row](total, seed=seed, **choices))
+                settings["config"] = asdict(config(row, seed))
             name = cell_name(f"{row}-{task.name}", seed)
             return Cell(
                 name,
@@ -165,16 +230,18 @@ def table2(
         return _write(reproduction, reproduction.measure(cells), chosen, tasks, numbers)
 
 
-def _real(data_root: Path | None, out: Path, track: Track) -> tuple[Images, list[Task]]:
+def _real(
+    root: Path, folder: Path, sizes: Sizes, out: Path, track: Track
+) -> tuple[Images, list[Task]]:
     """Open the data sets that are at hand."""
-    root = data_root or default_data_root()
-    if not (root / FOLDER).is_dir():
+    if not (root / folder).is_dir():
         raise NearfarError(
-            f"{str(root / FOLDER)!r} does not exist: put Tiny-ImageNet there, or give --data-root"
+            f"{str(root / folder)!r} does not exist: put images to pre-train on there, or "
+            "give --data-root"
         )
-    images = open_images(root / FOLDER, size=FULL.images, channels=3, progress=track)
-    images.name = str(FOLDER)
-    tasks = list(find_tasks(root, out / "proposals", FULL, track))
+    images = open_images(root / folder, size=sizes.images, channels=3, progress=track)
+    images.name = str(folder)
+    tasks = list(find_tasks(root, out / "proposals", sizes, track))
     if not tasks:
         raise NearfarError(
             f"{str(root)!r} holds none of caltech101, bccd, camvid and VOCdevkit to transfer to"

@@ -17,6 +17,9 @@ from nearfar.progress import Track, silent
 from nearfar.reproduce import photographs
 from nearfar.reproduce.engine import fingerprint
 from nearfar.reproduce.recipes import CLASSES
+from nearfar.transfer import classification as classifying
+from nearfar.transfer import detection as detecting
+from nearfar.transfer import segmentation as segmenting
 from nearfar.transfer.classification import PROTOCOLS, Protocol, classify, judge
 from nearfar.transfer.detection import Scenes, detect, open_scenes, train_detector
 from nearfar.transfer.devkit import Devkit
@@ -57,8 +60,17 @@ class Sizes:
     segmentation: Schedule
 
 
-#: What two cores can do in a night.
+#: What is usual, and needs a GPU.
 FULL = Sizes(
+    images=224,
+    classification=classifying.SCHEDULE,
+    detected=detecting.SIZE,
+    detection=detecting.SCHEDULE,
+    segmented=segmenting.SIZE,
+    segmentation=segmenting.SCHEDULE,
+)
+#: What two cores can do in a night.
+SMALL = Sizes(
     images=64,
     classification=Schedule(steps=200, batch_size=64, lr=1e-3),
     detected=240,
@@ -114,7 +126,7 @@ def find_tasks(root: Path, proposals: Path, sizes: Sizes, track: Track = silent)
         The folder to keep boxes for detection in.
     """
     if (root / photographs.FOLDER).is_dir():
-        images = photographs.of_classes(CLASSES, root, quick=False, track=track)
+        images = photographs.of_classes(CLASSES, root, quick=False, size=sizes.images, track=track)
         yield few_labels("caltech", "Caltech-9", images, sizes, track)
     if (root / "bccd").is_dir():
         yield detection("bccd", root / "bccd", ("trainval", "test"), proposals, sizes, track)

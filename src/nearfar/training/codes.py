@@ -90,18 +90,20 @@ class CodeRelation:
         self.finder = ClusteredFinder(
             config.neighbors, config.clusters, config.far_share, seed=config.seed
         ).fit(bank, Cosine(), workers(self.fabric))
-        self.near = self.finder.search(bank, torch.arange(len(bank), device=bank.device)).near
+        everything = torch.arange(len(bank), device=bank.device)
+        # On the CPU, where images are chosen: to choose by a GPU, every step would wait for it.
+        self.near = self.finder.search(bank, everything).near.cpu()
 
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
         """See `Objective`."""
-        rows = rows.to(self.fabric.device)
         seconds, others = self._seconds(rows, images)
         first, second = self.views(images), self.views(others)
         with self.fabric.autocast():
             seen = [self.corruption(view) for view in (first, second)]
         output: Output
         output, projections = model(*(corrupted.images for corrupted in seen))
-        far = None if self.finder is None else self.finder.are_far(self._of_all(rows, seconds))
+        both = self._of_all(rows.to(images.device), seconds.to(images.device))
+        far = None if self.finder is None else self.finder.are_far(both)
         own, near = self._of_all(*projections.float().chunk(2)).chunk(2)
         relation = contrastive_loss(own, near, far, self.config.temperature)
         weighted, pixel = pixel_errors(output.reconstruction, first, seen[0])
@@ -116,13 +118,13 @@ class CodeRelation:
         """The image itself or one of its neighbors, for each: rows, int64[b], and images."""
         if self.bank is None:
             return rows, images
-        others = torch.rand(len(rows), device=rows.device) < self.config.neighbor_share
-        drawn = torch.randint(self.config.neighbors, (int(others.sum()),), device=rows.device)
+        others = (torch.rand(len(rows)) < self.config.neighbor_share).nonzero().squeeze(1)
+        drawn = torch.randint(self.config.neighbors, others.shape)
         seconds = rows.clone()
         seconds[others] = self.near[rows[others], drawn]
-        near = self.images.__getitems__(seconds[others].cpu())
+        near = self.images.__getitems__(seconds[others])
         images = images.clone()
-        images[others] = to_unit(near.to(images.device))
+        images[others.to(images.device)] = to_unit(near.to(images.device))
         return seconds, images
 
     def state(self) -> Mapping[str, Tensor]:

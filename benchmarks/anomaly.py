@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from benchmarks.turns import in_turns, ratio, seconds
 from nearfar.anomaly.clips import Clip, open_clips
 from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.detector import Detector
@@ -44,17 +44,11 @@ def streaming() -> dict[str, float]:
                 "network": bare,
                 "all": partial(_score, detector, clip),
             }
-            seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
-            for _ in range(ROUNDS):
-                for kind, work in kinds.items():
-                    began = time.perf_counter()
-                    work()
-                    seconds[kind].append(time.perf_counter() - began)
-            total = seconds["all"]
+            taken = in_turns({kind: partial(seconds, work) for kind, work in kinds.items()}, ROUNDS)
+            total = taken.pop("all")
             figures[f"anomaly, {name}: frames/s"] = FRAMES / median(total)
-            for kind in ("decoding", "network"):
-                ratio = median(a / b for a, b in zip(total, seconds[kind], strict=True))
-                figures[f"anomaly, {name}: time ÷ {kind} alone"] = ratio
+            for kind, alone in taken.items():
+                figures[f"anomaly, {name}: time ÷ {kind} alone"] = ratio(total, alone)
     return figures
 
 

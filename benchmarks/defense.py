@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from statistics import median
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from benchmarks.turns import in_turns, ratio, seconds
 from nearfar.defense import Classifier, NeighborPurifier, Purifier, magnet
 from nearfar.models import Architecture
 
@@ -36,16 +36,13 @@ def purification() -> dict[str, float]:
         "encoding by it, and consensus of neighbors": by_neighbors.guard(target),
         "MagNet, detectors and reformer": lambda batch: purifier(batch) + whole.suspicion(batch)[0],
     }
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(ROUNDS + 3):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call(images)
-            seconds[name].append(time.perf_counter() - start)
+    taken = in_turns(
+        {name: partial(seconds, call, images) for name, call in calls.items()},
+        ROUNDS,
+        unmeasured=3,
+    )
+    alone = taken.pop("target")
     return {
-        f"{name} ÷ forward pass of the target, batch {BATCH}": median(
-            a / b for a, b in zip(seconds[name][3:], seconds["target"][3:], strict=True)
-        )
-        for name in calls
-        if name != "target"
+        f"{name} ÷ forward pass of the target, batch {BATCH}": ratio(found, alone)
+        for name, found in taken.items()
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -15,6 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from benchmarks.turns import in_turns, ratio, seconds
 from nearfar.neighbors import ClusteredFinder, ExactFinder, allocate_rows, compare, fit_similarity
 from nearfar.training.plan import peak_memory
 
@@ -39,15 +39,19 @@ def exact_against_faiss_and_sklearn(n: int = 60_000, d: int = 128) -> dict[str, 
     results: dict[str, float] = {}
     for count in (1, 5):
         finder = ExactFinder(count).fit(bank, fit_similarity("cosine", bank))
-        ours, theirs, slow = _interleaved(
-            partial(finder.search, bank, own),
-            partial(index.search, keys, count),
-            partial(brute.kneighbors, bank[::10].numpy(), count),
+        taken = in_turns(
+            {
+                "ours": partial(seconds, finder.search, bank, own),
+                "faiss": partial(seconds, index.search, keys, count),
+                "sklearn": partial(seconds, brute.kneighbors, bank[::10].numpy(), count),
+            },
+            ROUNDS,
         )
+        ours, theirs, slow = taken.values()
         results |= {
             f"exact, T={count}: seconds": median(ours),
-            f"exact, T={count}: speed ÷ faiss's, near only": _ratio(theirs, ours),
-            f"exact, T={count}: speed ÷ scikit-learn's, near only": 10 * _ratio(slow, ours),
+            f"exact, T={count}: speed ÷ faiss's, near only": ratio(theirs, ours),
+            f"exact, T={count}: speed ÷ scikit-learn's, near only": 10 * ratio(slow, ours),
         }
     return results
 
@@ -114,19 +118,3 @@ def blobs(n: int, d: int, blobs: int = 1000) -> Tensor:
         around = centers[torch.randint(blobs, (len(piece),), generator=generator)]
         piece.copy_((around + 0.7 * torch.randn(piece.shape, generator=generator)).relu_())
     return bank
-
-
-def _interleaved(*calls: Callable[[], object]) -> list[list[float]]:
-    """Seconds that each call takes, in turns."""
-    seconds: list[list[float]] = [[] for _ in calls]
-    for _ in range(ROUNDS):
-        for call, taken in zip(calls, seconds, strict=True):
-            start = time.perf_counter()
-            call()
-            taken.append(time.perf_counter() - start)
-    return seconds
-
-
-def _ratio(a: list[float], b: list[float]) -> float:
-    """The median ratio of measurements taken side by side."""
-    return median(x / y for x, y in zip(a, b, strict=True))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -26,6 +25,7 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.finders import blobs
 from benchmarks.training import epoch_seconds
+from benchmarks.turns import in_turns, ratio, seconds
 from nearfar.data import ArrayImages, FolderImages, load
 from nearfar.models import Architecture
 from nearfar.neighbors import ClusteredFinder, DiskBank, ExactFinder, fit_similarity
@@ -177,15 +177,16 @@ def decoding(count: int = 2000, workers: int = 2) -> dict[str, float]:
                 num_workers=workers,
             )
             batches = torch.arange(count).split(256)
-            our_seconds, their_seconds = _in_turns(
-                partial(_read, load(ours, batches, workers=workers)),
-                partial(_read, theirs),
+            loaders = {"ours": load(ours, batches, workers=workers), "theirs": theirs}
+            taken = in_turns(
+                {name: partial(seconds, _read, loader) for name, loader in loaders.items()},
+                ROUNDS,
+                unmeasured=1,
             )
+            title = f"decoding 500×375 to {size}×{size}: images/s"
             results |= {
-                f"decoding 500×375 to {size}×{size}: images/s": count / median(our_seconds),
-                f"decoding 500×375 to {size}×{size}: images/s ÷ torchvision's": median(
-                    b / a for a, b in zip(our_seconds, their_seconds, strict=True)
-                ),
+                title: count / median(taken["ours"]),
+                f"{title} ÷ torchvision's": ratio(taken["theirs"], taken["ours"]),
             }
     return results
 
@@ -215,32 +216,20 @@ def alexnet(count: int = 512, batch: int = 64, size: int = 64) -> dict[str, floa
     fabric = launch(config)
     torch.manual_seed(0)
     network = Architecture(images.shape, 4096, backbone="alexnet").build()
-    kinds: list[Objective] = [
-        Reconstruction(Identity()),
-        Relation(config, network.encoder, images, fabric),
-    ]
-    epochs = [partial(_epoch, fabric, network, kind, images, batch) for kind in kinds]
-    plain, relational = _in_turns(*epochs)
-    return {
-        f"AlexNet, {size}×{size}, batches of {batch}: NRE step ÷ autoencoder step": median(
-            b / a for a, b in zip(plain, relational, strict=True)
-        ),
-        f"AlexNet, {size}×{size}, batches of {batch}: autoencoder, images/s": (
-            count / median(plain)
-        ),
+    kinds: dict[str, Objective] = {
+        "plain": Reconstruction(Identity()),
+        "relational": Relation(config, network.encoder, images, fabric),
     }
-
-
-def _epoch(fabric: Any, network: Any, kind: Objective, images: ArrayImages, batch: int) -> None:
-    epoch_seconds(fabric, copy.deepcopy(network), kind, images, batch)
-
-
-def _in_turns(*calls: Callable[[], object]) -> list[list[float]]:
-    """Seconds that each call takes, in turns, after one that does not count."""
-    seconds: list[list[float]] = [[] for _ in calls]
-    for _ in range(ROUNDS + 1):
-        for call, taken in zip(calls, seconds, strict=True):
-            begun = time.perf_counter()
-            call()
-            taken.append(time.perf_counter() - begun)
-    return [taken[1:] for taken in seconds]
+    taken = in_turns(
+        {
+            name: partial(epoch_seconds, fabric, network, kind, images, batch)
+            for name, kind in kinds.items()
+        },
+        ROUNDS,
+        unmeasured=1,
+    )
+    title = f"AlexNet, {size}×{size}, batches of {batch}"
+    return {
+        f"{title}: NRE step ÷ autoencoder step": ratio(taken["relational"], taken["plain"]),
+        f"{title}: autoencoder, images/s": count / median(taken["plain"]),
+    }

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from statistics import median
 from typing import Any
 
 import torch
 from torch.nn.functional import mse_loss
 
+from benchmarks.turns import in_turns, ratio, seconds
 from nearfar.data import Images, open_images, to_unit
 from nearfar.models import Architecture, apply_to_all
 from nearfar.pretext import Identity
@@ -53,23 +53,18 @@ def epochs() -> dict[str, float]:
                 relation = Relation(config, network.encoder, images, fabric)
                 kinds[f"{finder}, each {search}"] = relation
 
-    seconds: dict[str, list[float]] = {kind: [] for kind in ("bare loop", *kinds)}
-    for _ in range(ROUNDS):
-        seconds["bare loop"].append(_bare_epoch(copy.deepcopy(network), images))
-        for kind, objective in kinds.items():
-            seconds[kind].append(epoch_seconds(fabric, copy.deepcopy(network), objective, images))
-    plain = seconds["autoencoder"]
-    ratios = {
-        f"NRE epoch ÷ autoencoder epoch: {kind}": median(
-            a / b for a, b in zip(seconds[kind], plain, strict=True)
-        )
-        for kind in kinds
-        if kind != "autoencoder"
+    trained = {
+        kind: partial(epoch_seconds, fabric, network, objective, images)
+        for kind, objective in kinds.items()
     }
-    bare = median(a / b for a, b in zip(seconds["bare loop"], plain, strict=True))
+    taken = in_turns({"bare loop": partial(_bare_epoch, network, images), **trained}, ROUNDS)
+    plain, bare = taken.pop("autoencoder"), taken.pop("bare loop")
     return {
-        **ratios,
-        "autoencoder training: images/s ÷ bare loop's": bare,
+        **{
+            f"NRE epoch ÷ autoencoder epoch: {kind}": ratio(own, plain)
+            for kind, own in taken.items()
+        },
+        "autoencoder training: images/s ÷ bare loop's": ratio(bare, plain),
         "autoencoder epoch, seconds": median(plain),
     }
 
@@ -79,25 +74,27 @@ def encoding() -> dict[str, float]:
     images = open_images("mnist:train")
     network = Architecture(images.shape).build().eval()
     device = torch.device("cpu")
-    bare, ours = [], []
-    for _ in range(SHORT_ROUNDS + 1):
-        bare.append(_seconds(lambda: _bare_encoding(network.encoder, images)))
-        ours.append(_seconds(lambda: apply_to_all(network.encoder, images, device=device)))
+    taken = in_turns(
+        {
+            "bare": partial(seconds, _bare_encoding, network.encoder, images),
+            "ours": partial(seconds, partial(apply_to_all, device=device), network.encoder, images),
+        },
+        SHORT_ROUNDS,
+        unmeasured=1,
+    )
     return {
-        "encoding: images/s ÷ bare loop's": median(
-            a / b for a, b in zip(bare[1:], ours[1:], strict=True)
-        ),
-        "encoding, images/s": len(images) / median(ours[1:]),
+        "encoding: images/s ÷ bare loop's": ratio(taken["bare"], taken["ours"]),
+        "encoding, images/s": len(images) / median(taken["ours"]),
     }
 
 
 def epoch_seconds(
     fabric: Any, network: Any, objective: Any, images: Images, batch: int = BATCH
 ) -> float:
-    """How long an epoch takes."""
+    """How long an epoch of a copy of the network takes."""
     phase = Phase(
         fabric,
-        network,
+        copy.deepcopy(network),
         objective,
         images,
         epochs=1,
@@ -106,10 +103,11 @@ def epoch_seconds(
         seed=(0,),
         listener=_Silence(),
     )
-    return _seconds(phase.run)
+    return seconds(phase.run)
 
 
 def _bare_epoch(network: Any, images: Images) -> float:
+    network = copy.deepcopy(network)
     pixels = images.__getitems__(torch.arange(len(images)))
     adam = torch.optim.Adam(network.parameters(), lr=1e-3)
 
@@ -121,16 +119,10 @@ def _bare_epoch(network: Any, images: Images) -> float:
             loss.backward()
             adam.step()
 
-    return _seconds(run)
+    return seconds(run)
 
 
 @torch.no_grad()
 def _bare_encoding(encoder: Any, images: Images) -> None:
     pixels = images.__getitems__(torch.arange(len(images)))
     torch.cat([encoder(to_unit(batch)) for batch in pixels.split(BATCH)])
-
-
-def _seconds(run: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start

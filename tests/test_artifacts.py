@@ -16,7 +16,7 @@ from nearfar import NRE, artifacts
 from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
 from nearfar.evaluation.runs import read_scores
-from nearfar.files import atomic_path, claim_output
+from nearfar.files import atomic_path, claim_output, write_json
 from nearfar.training.config import TrainConfig
 from nearfar.training.train import train
 
@@ -55,6 +55,19 @@ def test_a_run_comes_back_as_it_was(tmp_path, digits):
     assert replace(run.config, train={}) == replace(trained.config, train={})
     assert artifacts.read_log(tmp_path / "run") == trained.log
     assert not run.autoencoder.training
+
+
+def test_lists_of_numbers_take_one_line_of_json(tmp_path):
+    value = {
+        "scores": [0.5, -1e-30, 12345678901234567890, 3],
+        "nested": [[1, 2], [3.25, float("inf")], []],
+        "words": ["[\n1,\n 2]", "[1, 2]", None, True],
+    }
+    write_json(tmp_path / "some.json", value)
+    text = (tmp_path / "some.json").read_text()
+    assert json.loads(text) == value
+    assert "[0.5, -1e-30, 12345678901234567890, 3]" in text
+    assert "[1, 2],\n" in text
 
 
 def test_a_run_holds_what_the_documents_say_and_nothing_else(run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ LEFTOVER = ".unfinished-"
 
 #: What to do if something is there already.
 ADVICE = "choose another, or pass --overwrite"
+
+#: A list of numbers in indented JSON, in whose strings no line ends.
+NUMBERS = re.compile(r"\[\n([-+.\deE,\s]+)\]")
 
 
 def is_leftover(path: Path) -> bool:
@@ -65,9 +69,10 @@ def sync(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically."""
+    """Write `value` as indented JSON, each list of numbers on one line, atomically."""
+    text = NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", json.dumps(value, indent=2))
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def check_output(

@@ -24,7 +24,8 @@ from scipy.stats import ttest_1samp
 
 from nearfar import artifacts
 from nearfar.cli import reproduce as cli_reproduce
-from nearfar.data import ArrayImages, Subset
+from nearfar.data import ArrayImages, FolderImages, Subset
+from nearfar.data.decoding import read_image
 from nearfar.errors import NearfarError
 from nearfar.evaluation import scores
 from nearfar.models import Architecture
@@ -33,6 +34,7 @@ from nearfar.reproduce.budget import plain, relational
 from nearfar.reproduce.digits import for_testing, for_validation
 from nearfar.reproduce.engine import Cell, Reproduction, fingerprint, training_seconds
 from nearfar.reproduce.measuring import Classifiers, network_after, pixel_error, task_on
+from nearfar.reproduce.scenes import write_classes
 from nearfar.reproduce.summary import PIXELS, p_greater, percent, seeds_note, spread
 from nearfar.training.loop import Interrupted
 from nearfar.training.train import train
@@ -434,6 +436,21 @@ def test_a_fingerprint_sees_every_pixel_and_label(images):
     assert fingerprint(ArrayImages(changed, images.labels))["sha256"] != found["sha256"]
     relabeled = ArrayImages(images.__getitems__(rows), images.labels[::-1].copy())
     assert fingerprint(relabeled)["sha256"] != found["sha256"]
+
+
+def test_a_fingerprint_of_files_is_the_same_whatever_decodes_them(tmp_path):
+    write_classes(tmp_path, 3)
+    found = fingerprint(FolderImages(tmp_path))
+    darker = FolderImages(tmp_path, read=lambda path, shape: read_image(path, shape) // 2)
+    assert fingerprint(darker) == found
+    assert fingerprint(FolderImages(tmp_path, size=32))["sha256"] != found["sha256"]
+    first, second, *_ = sorted(tmp_path.rglob("*.jpg"))
+    first.write_bytes(second.read_bytes())
+    assert fingerprint(FolderImages(tmp_path))["sha256"] != found["sha256"]
+    opened = FolderImages(tmp_path)
+    first.unlink()
+    with pytest.raises(NearfarError, match=f"{first.name}' can no longer be read"):
+        fingerprint(opened)
 
 
 # --- data and measures ---------------------------------------------------------------------------

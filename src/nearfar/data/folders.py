@@ -31,6 +31,8 @@ LARGEST_KEPT = 128
 USUAL_SIZE = 64
 
 THREADS = min(os.cpu_count() or 1, 8)
+#: Bytes of a file.
+READ_AT_ONCE = 2**20
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -132,6 +134,16 @@ class FolderImages(Images):
         alone = get_worker_info() is None  # otherwise other workers keep the processors busy
         return torch.stack(list((in_threads if alone else map)(self._read, files)))
 
+    def content(self, indices: Sequence[int] | Tensor) -> Iterator[bytes]:
+        """See `Images`."""
+        for index in as_index(indices).tolist():
+            path = self.root / self.files[index]
+            try:
+                with path.open("rb") as file:
+                    yield from iter(partial(file.read, READ_AT_ONCE), b"")
+            except OSError as error:
+                raise NearfarError(_gone(path, reason(error))) from error
+
     def names(self) -> list[str]:
         """See `Images`; with escapes for what cannot be printed."""
         return [printable(file) for file in self.files]
@@ -151,10 +163,7 @@ class FolderImages(Images):
         try:
             read_header(path)
         except UnreadableError:
-            raise NearfarError(
-                f"{str(path)!r} can no longer be read ({error}): "
-                "keep the files as they are while they are in use"
-            ) from error
+            raise NearfarError(_gone(path, str(error))) from error
         if self._strict:
             raise NearfarError(_refusal(path, str(error))) from error
         warnings.warn(f"{str(path)!r} is seen as gray: {error}", stacklevel=2)
@@ -230,6 +239,13 @@ class FolderImages(Images):
                 "or more a side, or a larger size to scale them to"
             )
         return height, width
+
+
+def _gone(path: Path, why: str) -> str:
+    return (
+        f"{str(path)!r} can no longer be read ({why}): "
+        "keep the files as they are while they are in use"
+    )
 
 
 def _refusal(path: Path, why: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy.typing as npt
 import torch
@@ -35,6 +35,10 @@ class Subset(Images):
     def __getitems__(self, indices: Sequence[int] | Tensor) -> Tensor:
         """See `Images`."""
         return self.images.__getitems__(self.rows[as_index(indices)])
+
+    def content(self, indices: Sequence[int] | Tensor) -> Iterator[bytes]:
+        """See `Images`."""
+        return self.images.content(self.rows[as_index(indices)])
 
     def names(self) -> list[str]:
         """See `Images`: as in the whole."""

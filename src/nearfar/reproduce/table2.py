@@ -80,8 +80,12 @@ class Extent:
 WHOLE = Extent(
     epochs=20,
     choices={
-        **{"backbone": "alexnet", "widths": (4096,), "code_size": 4096},
-        **{"batch_size": 256, "clusters": 400, "precision": "bf16"},
+        "backbone": "alexnet",
+        "widths": (4096,),
+        "code_size": 4096,
+        "batch_size": 256,
+        "clusters": 400,
+        "precision": "bf16",
     },
     sizes=FULL,
     relational={"bank": "disk"},
@@ -97,8 +101,11 @@ PART = Extent(
 MOMENT = Extent(
     epochs=2,
     choices={
-        **{"backbone": "alexnet", "widths": (32,), "code_size": 16},
-        **{"batch_size": 16, "clusters": 2},
+        "backbone": "alexnet",
+        "widths": (32,),
+        "code_size": 16,
+        "batch_size": 16,
+        "clusters": 2,
     },
     sizes=QUICK,
 )

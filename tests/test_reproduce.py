@@ -622,6 +622,7 @@ def test_errors_outside_the_margin_are_not_about_equal():
         ("figure1 --data-root nowhere", "nowhere"),
         ("table9", "table9"),
         ("table2 --rows BiGAN", "'BiGAN'"),
+        ("ablation --quick --rows T=11", "'T=11' is unknown: expected some of autoencoder,"),
         ("table2 --quick --epochs 0", "epochs=0"),
     ],
 )

@@ -196,16 +196,22 @@ def claims(*, options: Options) -> None:
 
 
 @reproduce.command
-def ablation(*, options: Options) -> None:
+def ablation(*, options: Options, rows: tuple[str, ...] = ()) -> None:
     """Change one choice at a time, scored on validation digits.
 
     **For example**
 
         nearfar reproduce ablation --data-root data --out ablation
+        nearfar reproduce ablation --data-root data --out ablation --rows paper T=5 T=10
+
+    Parameters
+    ----------
+    rows
+        Some of the rows; all if not given. An unknown one is answered with the names of all.
     """
     from nearfar.reproduce.ablation import ablation
 
-    _run(ablation, options)
+    _run(ablation, options, rows=rows)
 
 
 @reproduce.command

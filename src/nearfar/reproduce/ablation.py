@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import product
@@ -18,6 +18,7 @@ from nearfar.reproduce.engine import Cell, Reproduction, fingerprint
 from nearfar.reproduce.measuring import Classifiers, network_after, pixel_error, task_on
 from nearfar.reproduce.summary import (
     cell_name,
+    choose_rows,
     choose_seeds,
     machines,
     number,
@@ -49,6 +50,7 @@ ROWS: dict[str, Callable[..., TrainConfig]] = {
     "lr=0.001,pixel-weight=1": partial(relational, lr=1e-3, pixel_weight=1.0),
     "similarity=centered-cosine": partial(relational, similarity="centered-cosine"),
     "pixel-weight=1": partial(relational, pixel_weight=1.0),
+    "pixel-weight=1000": partial(relational, pixel_weight=1000.0),
     "search=step": partial(relational, search="step"),
     "relative-to=image": partial(relational, relative_to="image"),
     "code-size=32": partial(relational, code_size=32),
@@ -65,6 +67,7 @@ def ablation(
     *,
     data_root: Path | None = None,
     seeds: int | None = None,
+    rows: Sequence[str] = (),
     quick: bool = False,
     track: Track = silent,
 ) -> str:
@@ -72,6 +75,8 @@ def ablation(
 
     Parameters
     ----------
+    rows : sequence of str
+        Some of `ROWS`; all if none are given.
     out, data_root, seeds, quick
         As for `nearfar.reproduce.table1.table1`; the test digits are not read.
 
@@ -79,7 +84,13 @@ def ablation(
     -------
     str
         The table as Markdown.
+
+    Raises
+    ------
+    NearfarError
+        If a row is unknown, there are no seeds, or the folder was begun with other choices.
     """
+    chosen = choose_rows(rows, ROWS)
     numbers = choose_seeds(seeds, quick=quick)
     epochs = QUICK_EPOCHS if quick else EPOCHS
     train, validation = digits.for_validation(data_root, quick=quick)
@@ -105,10 +116,10 @@ def ablation(
         settings = {"row": row, "seed": seed, "config": asdict(config)}
         return Cell(cell_name(row, seed), settings, measure)
 
-    measured = reproduction.measure([cell(row, seed) for seed, row in product(numbers, ROWS)])
+    measured = reproduction.measure([cell(row, seed) for seed, row in product(numbers, chosen)])
     values = {
         row: {key: over_seeds(measured, row, key, numbers) for key in (*COLUMNS, "pixel_error")}
-        for row in ROWS
+        for row in chosen
     }
     text = markdown_table(
         ["", *COLUMNS.values(), "pixel error"],

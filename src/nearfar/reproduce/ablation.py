@@ -47,10 +47,13 @@ ROWS: dict[str, Callable[..., TrainConfig]] = {
     "finder=exact": partial(relational, finder="exact"),
     "lr=0.001": partial(relational, lr=1e-3),
     "lr=0.001,T=10": partial(relational, lr=1e-3, neighbors=10),
-    "lr=0.001,pixel-weight=1": partial(relational, lr=1e-3, pixel_weight=1.0),
     "similarity=centered-cosine": partial(relational, similarity="centered-cosine"),
     "pixel-weight=1": partial(relational, pixel_weight=1.0),
     "pixel-weight=1000": partial(relational, pixel_weight=1000.0),
+    "pixel-weight=1000,T=10": partial(relational, pixel_weight=1000.0, neighbors=10),
+    "pixel-weight=1000,T=10,lr=0.001": partial(
+        relational, pixel_weight=1000.0, neighbors=10, lr=1e-3
+    ),
     "search=step": partial(relational, search="step"),
     "relative-to=image": partial(relational, relative_to="image"),
     "code-size=32": partial(relational, code_size=32),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def test_classify_a_folder_of_folders(trained, tmp_path, capsys):
 
 
 def test_detect(trained, scenes, tmp_path):
-    pytest.importorskip("cv2")
+    pytest.importorskip("cv2.ximgproc")
     call = ("transfer", "detect", trained, scenes, "--splits", "train", "test", "--size", 96)
     assert run(*call, "--out", tmp_path / "o", *FAST) == 0
     check(tmp_path / "o", "detect", {"disc", "square", "triangle", "mean"})
@@ -101,7 +102,7 @@ def test_detect(trained, scenes, tmp_path):
 
 
 def test_detect_needs_opencv(trained, scenes, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "cv2", None)
+    monkeypatch.setitem(sys.modules, "cv2.ximgproc", None)
     call = (
         "transfer",
         "detect",
@@ -112,6 +113,7 @@ def test_detect_needs_opencv(trained, scenes, tmp_path, capsys, monkeypatch):
         "--splits",
         "val",
         "val",
+        *FAST,
     )
     assert "nearfar[detection]" in refused(capsys, *call)
 
@@ -186,7 +188,7 @@ def test_weights_are_opened_before_anything_else(trained, scenes, tmp_path, caps
 
 
 def test_a_search_that_was_interrupted_goes_on(trained, scenes, tmp_path):
-    pytest.importorskip("cv2")
+    pytest.importorskip("cv2.ximgproc")
     kept = tmp_path / "o" / "proposals"
     kept.mkdir(parents=True)
     for name in Devkit.open(scenes).split("Main", "train"):
@@ -201,7 +203,7 @@ def test_a_search_that_was_interrupted_goes_on(trained, scenes, tmp_path):
 
 @pytest.mark.slow
 def test_all_three_on_real_sets(trained, data_root, tmp_path):
-    pytest.importorskip("cv2")
+    pytest.importorskip("cv2.ximgproc")
     for name in ("bccd", "camvid"):
         if not (data_root / name).is_dir():
             pytest.skip(f"no {data_root / name}")
@@ -242,7 +244,7 @@ def _few(devkit: Path, root: Path) -> Path:
 
 @pytest.mark.slow
 def test_the_quick_form_of_table2(tmp_path):
-    pytest.importorskip("cv2")
+    pytest.importorskip("cv2.ximgproc")
     rows = ("random", "NRE", "nearfar")
     text = table2(tmp_path / "out", seeds=1, rows=rows, quick=True)
     for row in rows:

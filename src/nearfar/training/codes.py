@@ -102,8 +102,7 @@ class CodeRelation:
             seen = [self.corruption(view) for view in (first, second)]
         output: Output
         output, projections = model(*(corrupted.images for corrupted in seen))
-        both = self._of_all(rows.to(images.device), seconds.to(images.device))
-        far = None if self.finder is None else self.finder.are_far(both)
+        far = None if self.finder is None else self.finder.are_far(self._of_all(rows, seconds))
         own, near = self._of_all(*projections.float().chunk(2)).chunk(2)
         relation = contrastive_loss(own, near, far, self.config.temperature)
         weighted, pixel = pixel_errors(output.reconstruction, first, seen[0])
@@ -112,7 +111,8 @@ class CodeRelation:
 
     def _of_all(self, firsts: Tensor, seconds: Tensor) -> Tensor:
         """The rows of the first views in all processes, and then those of the second ones."""
-        return torch.cat([all_rows(self.fabric, values) for values in (firsts, seconds)])
+        device = self.fabric.device
+        return torch.cat([all_rows(self.fabric, each.to(device)) for each in (firsts, seconds)])
 
     def _seconds(self, rows: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         """The image itself or one of its neighbors, for each: rows, int64[b], and images."""

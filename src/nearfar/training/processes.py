@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from functools import partial
 from typing import Literal, cast
 
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -27,7 +29,14 @@ def launch(config: TrainConfig) -> Fabric:
     kind = resolve_device(config.device).type
     fabric = Fabric(accelerator=kind, devices=local, num_nodes=nodes, precision=precision)
     fabric.launch()
+    atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    """Leave the other processes: gloo's threads may abort one that ends with them still running."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def share(fabric: Fabric, n: int) -> range:

@@ -21,6 +21,13 @@ _PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf1
 
 def launch(config: TrainConfig) -> Fabric:
     """Join the processes that torchrun or `fabric run` started, or be the only one."""
+    fabric = _launched(config)
+    if fabric.world_size > 1:
+        atexit.register(_leave)
+    return fabric
+
+
+def _launched(config: TrainConfig) -> Fabric:
     precision = _PRECISION[config.precision]
     if os.environ.get("LT_CLI_USED") == "1":
         return Fabric(precision=precision)  # launched already
@@ -29,7 +36,6 @@ def launch(config: TrainConfig) -> Fabric:
     kind = resolve_device(config.device).type
     fabric = Fabric(accelerator=kind, devices=local, num_nodes=nodes, precision=precision)
     fabric.launch()
-    atexit.register(_leave)
     return fabric
 
 

@@ -20,6 +20,7 @@ from nearfar.report import Section, write_report
 from nearfar.report.figures import (
     Dot,
     code_maps,
+    comparison,
     dot_plot,
     neighbor_sheet,
     reconstructions,
@@ -189,6 +190,14 @@ def test_names_of_classes_are_not_markup() -> None:
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend[1:] == ["_hidden", f"{'long ' * 4}lon…", "two lines"]
     assert figure.axes[0].get_position().width * width > 4
+
+
+def test_names_of_rows_stay_in_the_margin() -> None:
+    rows = {name: images(4, 3, 8, 8) for name in ("$^$", "crocodile_head", "x" * 40)}
+    figure = comparison(rows)
+    drawn(figure)
+    left = min(each.get_window_extent().x0 for each in figure.axes[0].texts)
+    assert left >= 0
 
 
 def epoch(phase: str, number: int, **values: float | None) -> dict[str, Any]:

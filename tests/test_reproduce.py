@@ -568,7 +568,8 @@ def test_claims_are_judged(related, alone, expected):
 
 
 def test_nothing_is_greater_than_itself():
-    assert p_greater([0.5, 0.6], [0.5, 0.6]) == 1
+    assert p_greater([0.5, 0.6], [0.5, 0.6]) is None
+    assert p_greater([0.9, 0.9], [0.8, 0.8]) is None
     assert p_greater([0.5], [0.4]) is None
     assert p_greater([0.7, 0.8, 0.92], [0.5, 0.6, 0.7]) < 0.05
 

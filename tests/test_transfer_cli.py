@@ -93,6 +93,33 @@ def test_classify_a_folder_of_folders(trained, tmp_path, capsys):
     assert run(*call, "--overwrite") == 0
 
 
+def test_damaged_images_are_skipped_named_and_counted(trained, tmp_path, capsys):
+    shapes = write_classes(tmp_path / "shapes", 6)
+    damaged = sorted(shapes.glob("*/*.jpg"))[0]
+    damaged.write_bytes(b"no image")
+    call = ("transfer", "classify", trained, shapes, "--out", tmp_path / "o", *FAST)
+    assert damaged.name in refused(capsys, *call, "--strict")
+    assert run(*call, "--protocols", "linear") == 0
+    assert f"skipped '{damaged.parent.name}/{damaged.name}'" in capsys.readouterr().err
+
+
+def test_nothing_is_learned_from_and_tested_on(trained, scenes, tmp_path, capsys):
+    for task in ("classify", "detect", "segment"):
+        call = ("transfer", task, trained, scenes, "--out", tmp_path / task, *FAST)
+        assert "of the split 'val' are in 'val', too" in refused(
+            capsys, *call, "--splits", "val", "val"
+        )
+
+
+def test_an_alexnet_of_oblong_images_detects(scenes, tmp_path):
+    pytest.importorskip("cv2.ximgproc")
+    network = ("--backbone", "alexnet", "--widths", 16, "--code-size", 8, "--pretext", "plain")
+    out = ("--out", tmp_path / "run", "--pretrain-epochs", 1, "--epochs", 0)
+    assert run("train", scenes / "JPEGImages", *network, *out) == 0
+    call = ("transfer", "detect", tmp_path / "run", scenes, "--splits", "train", "test")
+    assert run(*call, "--size", 96, "--out", tmp_path / "o", *FAST) == 0
+
+
 def test_detect(trained, scenes, tmp_path):
     pytest.importorskip("cv2.ximgproc")
     call = ("transfer", "detect", trained, scenes, "--splits", "train", "test", "--size", 96)
@@ -111,7 +138,7 @@ def test_detect_needs_opencv(trained, scenes, tmp_path, capsys, monkeypatch):
         "--out",
         tmp_path / "o",
         "--splits",
-        "val",
+        "train",
         "val",
         *FAST,
     )
@@ -322,6 +349,13 @@ def test_table2_names_what_is_missing(tmp_path):
 
 
 # --- pictures ------------------------------------------------------------------------------------
+
+
+def test_table2_needs_opencv_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2.ximgproc", None)
+    with pytest.raises(NearfarError, match=r"nearfar\[detection\]"):
+        table2(tmp_path / "out", quick=True)
+    assert not (tmp_path / "out" / "runs").exists()
 
 
 def test_boxes_are_drawn_where_they_are():

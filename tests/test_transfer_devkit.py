@@ -148,7 +148,9 @@ def test_a_folder_that_is_no_devkit(tmp_path):
     assert "no VOC devkit" in refused(Devkit.open, tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"a\nb\na\n", b"\xff\xfe\x00", b"a\0b\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"a\nb\na\n", b"\xff\xfe\x00", b"a\0b\n", b"background\n"]
+)
 def test_class_lists_that_cannot_be_used(scenes, content):
     (scenes.root / "classes.txt").write_bytes(content)
     assert "classes.txt" in refused(Devkit.open, scenes.root)
@@ -266,7 +268,10 @@ def test_masks_that_cannot_be_used(scenes):
     Image.fromarray(np.full((96, 128), 4, np.uint8)).save(scenes.mask("scene_0001"))
     assert "has the value 4: expected 0…3" in refused(read_mask, scenes, "scene_0001")
     Image.new("RGB", (128, 96)).save(scenes.mask("scene_0002"))
-    assert "RGB" in refused(read_mask, scenes, "scene_0002")
+    line = refused(read_mask, scenes, "scene_0002")
+    assert line.endswith(
+        "cannot be read (pixels of the kind RGB: expected 8 bits, with or without a palette)"
+    )
     Image.fromarray(np.full((96, 128), IGNORED, np.uint8)).save(scenes.mask("scene_0003"))
     assert (read_mask(scenes, "scene_0003") == IGNORED).all()
 

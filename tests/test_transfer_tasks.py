@@ -19,7 +19,7 @@ from nearfar.transfer.annotations import Objects, read_objects
 from nearfar.transfer.classification import classify, judge, random_views
 from nearfar.transfer.detection import FastRCNN, Regions, Scenes, _mirrored, detect, train_detector
 from nearfar.transfer.devkit import Devkit
-from nearfar.transfer.labeled import Labeled, few, open_multiple, open_single, single
+from nearfar.transfer.labeled import Labeled, few, open_multiple, single, split_single
 from nearfar.transfer.masks import IGNORED
 from nearfar.transfer.metrics import detection_ap
 from nearfar.transfer.proposals import propose
@@ -80,7 +80,7 @@ def test_a_loss_that_is_not_finite_stops():
 
 
 def labeled(folder) -> tuple[Labeled, Labeled]:
-    return open_single(str(folder), size=64)
+    return split_single(open_images(folder, size=64, channels=3))
 
 
 def test_what_is_frozen_stays_and_what_is_trained_moves(shapes, monkeypatch):
@@ -188,7 +188,8 @@ def test_test_images_may_have_their_classes_in_another_order(shapes, tmp_path):
     only = tmp_path / "test" / "triangle"
     only.mkdir(parents=True)
     Image.open(shapes / "triangle" / "0000.jpg").save(only / "a.png")
-    train, test = open_single(str(shapes), str(tmp_path / "test"), size=64, labels_per_class=2)
+    tested = open_images(tmp_path / "test", size=64, channels=3)
+    train, test = split_single(open_images(shapes, size=64), tested, labels_per_class=2)
     assert test.seen.tolist() == [[-1, -1, 1]]
     assert (train.seen == 1).sum(0).tolist() == [2, 2, 2]
     assert list(train.classes) == sorted(SHAPES)
@@ -200,7 +201,9 @@ def test_numbers_of_classes_may_be_any(tmp_path, numbers):
     images = np.zeros((20, 64, 64), np.uint8)
     np.savez(tmp_path / "train.npz", images=images, labels=labels)
     np.savez(tmp_path / "test.npz", images=images[:4], labels=labels[:4])
-    train, test = open_single(str(tmp_path / "train.npz"), str(tmp_path / "test.npz"), size=64)
+    train, test = split_single(
+        *(open_images(tmp_path / f"{name}.npz") for name in ("train", "test"))
+    )
     assert list(train.classes) == list(test.classes) == [str(number) for number in numbers]
     named = [train.classes[column] for column in test.seen.argmax(1)]
     assert named == [str(label) for label in labels[:4]]
@@ -211,9 +214,20 @@ def test_classes_that_were_not_learned_are_refused(tmp_path):
     for name, classes in (("train", 3), ("test", 5), ("one", 1)):
         np.savez(tmp_path / f"{name}.npz", images=images, labels=np.arange(20) % classes)
     with pytest.raises(NearfarError, match="has the class '3'"):
-        open_single(str(tmp_path / "train.npz"), str(tmp_path / "test.npz"), size=64)
+        split_single(*(open_images(tmp_path / f"{name}.npz") for name in ("train", "test")))
     with pytest.raises(NearfarError, match="are of one class"):
-        open_single(str(tmp_path / "one.npz"), size=64)
+        split_single(open_images(tmp_path / "one.npz"))
+
+
+def test_of_many_classes_only_two_are_learned(shapes):
+    images = open_images(shapes, size=64, channels=3)
+    labels = require_labels(images)
+    rows = np.flatnonzero(labels < 2)
+    train, test = single(images, labels, rows), single(images, labels, np.arange(len(images)))
+    scores = classify(build(BACKBONE, 0), train, test, "linear", Schedule(steps=1), device=CPU)
+    assert scores.shape == (len(images), 3)
+    assert (scores[rows].argmax(1) == labels[rows]).mean() > 0.7
+    assert (scores.argmax(1) < 2).all(), "nothing is taken for a class that was never seen"
 
 
 def test_a_fifth_is_held_out(shapes):
@@ -224,20 +238,20 @@ def test_a_fifth_is_held_out(shapes):
 
 
 def test_images_that_are_too_small_are_told(shapes):
-    train, test = open_single(str(shapes), size=16)
+    train, test = split_single(open_images(shapes, size=16))
     for protocol in ("linear", "all"):
         with pytest.raises(NearfarError, match="16x16 pixels are too small"):
             classify(build(BACKBONE, 0), train, test, protocol, Schedule(steps=1), device=CPU)
 
 
 def test_batch_normalization_does_not_learn_from_one_small_image(shapes):
-    train, test = open_single(str(shapes), size=32)
+    train, test = split_single(open_images(shapes, size=32))
     backbone = build(Architecture((3, 32, 32), 512, backbone="resnet18"), 0)
     alone = Schedule(steps=1, batch_size=1)
     with pytest.raises(NearfarError, match="one image of 32x32 pixels alone"):
         classify(backbone, train, test, "all", alone, device=CPU)
     classify(backbone, train, test, "fc", alone, device=CPU)
-    train, test = open_single(str(shapes), size=16)
+    train, test = split_single(open_images(shapes, size=16))
     with pytest.raises(NearfarError, match="expected 32 or more"):
         classify(backbone, train, test, "fc", alone, device=CPU)
 

@@ -60,10 +60,10 @@ def test_the_head_on_regions_of_its_own_grid_is_the_head():
     assert torch.allclose(region_head(backbone)(pooled), behind(pooled), atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [63, 64, 127])
+@pytest.mark.parametrize("size", [(63, 63), (64, 64), (127, 127), (127, 63), (64, 128)])
 def test_the_head_on_regions_sees_the_mean_of_what_a_smaller_grid_saw(size):
-    backbone = build(Architecture((3, size, size), 16, (24,), backbone="alexnet"), 0).eval()
-    grid = backbone.head.grid.output_size[0]
+    backbone = build(Architecture((3, *size), 16, (24,), backbone="alexnet"), 0).eval()
+    grid = backbone.head.grid.output_size
     pooled = torch.rand(3, 256, 6, 6)
     smaller = nn.functional.adaptive_avg_pool2d(pooled, grid)
     behind = backbone.head[list(dict(backbone.head.named_children())).index("flatten") :]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
-from nearfar.cli.options import DATA_HELP, OverwriteFiles, Seed, bars
+from nearfar.cli.options import DATA_HELP, DataOptions, OverwriteFiles, Seed, bars
 from nearfar.errors import NearfarError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def classify(
     splits: tuple[str, str] | None = None,
     test: str | None = None,
     labels_per_class: int | None = None,
-    data_root: Path | None = None,
+    images: DataOptions = DataOptions(),
     options: Options = Options(),
 ) -> None:
     """Learn which classes an image shows.
@@ -104,14 +104,12 @@ def classify(
         Other data to test on, if not of a devkit; a fifth of each class if not given.
     labels_per_class
         Learn from so many images of each class only, if not of a devkit.
-    data_root
-        Folder of the named data sets; NEARFAR_DATA, or else ~/.cache/nearfar, if not given.
     """
     from nearfar.data import Subset
     from nearfar.report.transfer import draw_surest
     from nearfar.transfer import classification as task
     from nearfar.transfer.devkit import IMAGES, Devkit
-    from nearfar.transfer.labeled import open_multiple, open_single
+    from nearfar.transfer.labeled import open_multiple, split_single
 
     if not protocols:
         raise NearfarError(f"no protocols: expected one or more of {', '.join(task.PROTOCOLS)}")
@@ -123,18 +121,17 @@ def classify(
         if test is not None or labels_per_class is not None:
             raise NearfarError(f"--test and --labels-per-class are not for a devkit as {data!r}")
         devkit, splits = Devkit.open(Path(data)), splits or ("trainval", "test")
+        devkit.check_apart("Main", *splits)
         train, tested = (open_multiple(devkit, split, size, track) for split in splits)
     else:
         if splits is not None:
             raise NearfarError(f"--splits are those of a devkit, and {data!r} is none")
-        train, tested = open_single(
-            data,
-            test,
-            size=size,
-            data_root=data_root,
+        shape: dict[str, Any] = {"size": size, "channels": 3}
+        train, tested = split_single(
+            images.open(data, track, **shape),
+            None if test is None else images.open(test, track, **shape),
             labels_per_class=labels_per_class,
             seed=options.seed,
-            track=track,
         )
     work.initialize(len(train.images), lambda rows: Subset(train.images, rows))
     rows: dict[str, dict[str, float]] = {}
@@ -149,14 +146,14 @@ def classify(
     ]
     settings = {
         "data": data,
-        "data_root": None if data_root is None else str(data_root),
+        "data_root": None if images.data_root is None else str(images.data_root),
         "size": size,
         "splits": splits,
         "test": test,
         "labels_per_class": labels_per_class,
         "protocols": protocols,
     }
-    work.write("classify", rows, settings, notes, draw_surest(tested, scores))
+    work.write("classify", rows, settings, notes, lambda: draw_surest(tested, scores))
 
 
 @transfer.command
@@ -192,6 +189,7 @@ def detect(
 
     work = _Work.begin(weights, out, options, task.SCHEDULE, kept=(PROPOSALS,))
     devkit, size = Devkit.open(data), options.size or task.SIZE
+    devkit.check_apart("Main", *splits)
     folder = proposals or out / PROPOSALS
     train, test = (task.open_scenes(devkit, split, size, folder, work.track) for split in splits)
     work.initialize_in(devkit, train.names, size)
@@ -207,10 +205,15 @@ def detect(
         f"{len(train.names):,} images to learn from, {len(test.names):,} to test on, of {data}; "
         f"{size} pixels on the shorter side."
     ]
-    figure = draw_detections(devkit, test.names, test.objects, found)
     rows = with_mean(devkit.classes, columns)
     settings = {"data": str(data), "size": size, "splits": splits, "proposals": str(folder)}
-    work.write("detect", rows, settings, notes, figure)
+    work.write(
+        "detect",
+        rows,
+        settings,
+        notes,
+        lambda: draw_detections(devkit, test.names, test.objects, found),
+    )
 
 
 @transfer.command
@@ -246,21 +249,24 @@ def segment(
     work = _Work.begin(weights, out, options, task.SCHEDULE)
     task.finer_channels(work.backbone, fcn)
     devkit, size = Devkit.open(data), options.size or task.SIZE
+    devkit.check_apart("Segmentation", *splits)
     train, test = (task.open_masked(devkit, split, size, work.track) for split in splits)
     work.initialize_in(devkit, train.names, size)
     network = task.train_segmenter(
         work.backbone, train, fcn, work.schedule, device=work.device, track=work.track
     )
     counts = task.overlap(network, test, device=work.device, track=work.track)
-    shown = replace(test, names=[test.names[row] for row in spread(len(test.names))])
-    pairs = list(task.segment(network, shown, device=work.device))
     notes = [
         f"FCN-{fcn}s. {len(train.names):,} images to learn from, {len(test.names):,} to test on, "
         f"of {data}; {size} pixels on the shorter side. Judged at the size of the files."
     ]
     rows = with_mean(devkit.mask_classes, {"IoU": counts.iou()})
     settings = {"data": str(data), "size": size, "splits": splits, "fcn": fcn}
-    work.write("segment", rows, settings, notes, draw_masks(devkit, shown.names, pairs))
+    shown = replace(test, names=[test.names[row] for row in spread(len(test.names))])
+    pairs = task.segment(network, shown, device=work.device)
+    work.write(
+        "segment", rows, settings, notes, lambda: draw_masks(devkit, shown.names, list(pairs))
+    )
 
 
 @dataclass(frozen=True)
@@ -321,7 +327,7 @@ class _Work:
         rows: Mapping[str, Mapping[str, float]],
         settings: Mapping[str, Any],
         notes: Sequence[str],
-        figure: Figure,
+        draw: Callable[[], Figure],
     ) -> None:
         """Write and print the table."""
         from nearfar.report.transfer import write_transfer
@@ -334,5 +340,5 @@ class _Work:
             "device": str(self.device),
             **settings,
         }
-        print(write_transfer(self.out, task, rows, settings, notes, figure))
+        print(write_transfer(self.out, task, rows, settings, notes, draw))
         print(f"this table, its figure and the numbers are in {self.out}")

@@ -73,4 +73,4 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
 
 def _with_ones(codes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Append the constant that the intercept is the weight of."""
-    return np.hstack([codes, np.ones((len(codes), 1))]).astype(np.float32)
+    return np.hstack([codes, np.ones((len(codes), 1), np.float32)], dtype=np.float32)

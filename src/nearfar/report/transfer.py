@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from nearfar.transfer.scenes import read_scaled
 #: The shorter side of pictures, in pixels.
 SIDE = 300
 SHOWN = 4
+#: Classes are drawn up to so many, each with twice as many images.
+CLASSES_SHOWN = 20
 #: Detections that are drawn are at least so sure.
 SURE = 0.5
 
@@ -33,9 +35,11 @@ def write_transfer(
     rows: Mapping[str, Mapping[str, float]],
     settings: Mapping[str, Any],
     notes: Sequence[str],
-    figure: Figure,
+    draw: Callable[[], Figure],
 ) -> str:
     """Write what was measured as `TASK.json`, `.md` and `.png`; return the table as Markdown.
+
+    The figure is drawn when the numbers are safe.
 
     Parameters
     ----------
@@ -57,7 +61,7 @@ def write_transfer(
     with atomic_path(folder / f"{task}.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     with atomic_path(folder / f"{task}.png") as temporary:
-        save_figure(figure, temporary)
+        save_figure(draw(), temporary)
     return text
 
 
@@ -70,9 +74,9 @@ def with_mean(names: Sequence[str], columns: Mapping[str, Any]) -> dict[str, dic
     return {**rows, "mean": {title: float(np.nanmean(each)) for title, each in columns.items()}}
 
 
-def spread(count: int) -> list[int]:
-    """Return the numbers of the images that are shown, far apart from each other."""
-    return sorted({int(row) for row in np.linspace(0, count - 1, SHOWN)})
+def spread(count: int, shown: int = SHOWN) -> list[int]:
+    """Return the numbers, of so many, of those that are shown, far apart from each other."""
+    return sorted({int(row) for row in np.linspace(0, count - 1, shown)})
 
 
 def draw_detections(
@@ -98,11 +102,11 @@ def draw_masks(devkit: Devkit, names: Sequence[str], pairs: Sequence[tuple[Any, 
 
 
 def draw_surest(test: Labeled, scores: Any) -> Figure:
-    """Draw, for each class, the test images that look most like it."""
+    """Draw, for each class or some of many, the test images that look most like it."""
     rows = {}
-    for column, name in enumerate(test.classes):
+    for column in spread(len(test.classes), CLASSES_SHOWN):
         best = np.argsort(-scores[:, column], kind="stable")[: 2 * SHOWN]
-        rows[name] = _unit(test.images, best.tolist())
+        rows[test.classes[column]] = _unit(test.images, best.tolist())
     return comparison(rows)
 
 

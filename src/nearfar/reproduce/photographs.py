@@ -31,12 +31,15 @@ def of_classes(
         (data_root or default_data_root()) / FOLDER,
         size=QUICK_SIZE if quick else size,
         channels=3,
+        strict=True,
         progress=track,
     )
     names = np.array(images.classes)[require_labels(images)]
-    rows = np.flatnonzero(np.isin(names, classes))
-    chosen = Subset(images, rows[:: QUICK_EVERY if quick else 1])
+    rows = np.flatnonzero(np.isin(names, classes))[:: QUICK_EVERY if quick else 1]
+    chosen = Subset(images, rows)
     chosen.name = str(FOLDER)
+    found, chosen.labels = np.unique(names[rows], return_inverse=True)
+    chosen.classes = found.tolist()
     return chosen
 
 

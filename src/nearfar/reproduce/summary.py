@@ -18,6 +18,8 @@ SEEDS, QUICK_SEEDS = 3, 2
 PIXELS = "pixels"
 #: A difference is more than the noise of seeds if the p-value of its test is below.
 LEVEL = 0.05
+#: Differences of shares that are nearer to each other than this are the same.
+SAME = 1e-12
 
 
 def choose_seeds(count: int | None, *, quick: bool) -> range:
@@ -68,11 +70,13 @@ def spread(values: Sequence[float]) -> Score:
 
 
 def p_greater(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Return the p-value of a not being greater than b, seed by seed: None of one seed."""
-    if len(a) < 2:
+    """Return the p-value of a not being greater than b, seed by seed.
+
+    None where the test is undefined: of one seed, and of differences that are all the same.
+    """
+    if np.ptp(np.subtract(a, b)) < SAME:
         return None
-    # The test is undefined where there is no difference at all.
-    return 1.0 if list(a) == list(b) else float(ttest_rel(a, b, alternative="greater").pvalue)
+    return float(ttest_rel(a, b, alternative="greater").pvalue)
 
 
 def answer(p: float | None) -> str:

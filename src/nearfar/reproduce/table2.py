@@ -246,7 +246,7 @@ def _real(
             f"{str(root / folder)!r} does not exist: put images to pre-train on there, or "
             "give --data-root"
         )
-    images = open_images(root / folder, size=sizes.images, channels=3, progress=track)
+    images = open_images(root / folder, size=sizes.images, channels=3, strict=True, progress=track)
     images.name = str(folder)
     tasks = list(find_tasks(root, out / "proposals", sizes, track))
     if not tasks:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from nearfar.data import Images, require_labels
 from nearfar.data.labels import hold_out
+from nearfar.errors import require
 from nearfar.models import Backbone, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.reproduce import photographs
@@ -204,6 +205,7 @@ def detection(
     track: Track = silent,
 ) -> Task:
     """Detect objects by Fast R-CNN."""
+    require("cv2.ximgproc", extra="detection")
     devkit = Devkit.open(root)
     folder = proposals / name
 

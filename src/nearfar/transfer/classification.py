@@ -176,10 +176,12 @@ def _fit_linear(
         model = make_pipeline(StandardScaler(), regression).fit(codes[rows], labels[rows])
         return np.asarray(model.decision_function(others), np.float32)
 
-    if train.single and len(train.classes) > 2:
-        labels = train.seen.argmax(1)
+    labels = train.seen.argmax(1)
+    present = np.unique(labels)
+    if train.single and len(present) > 1:
         scores = np.full((len(others), len(train.classes)), -np.inf, np.float32)
-        scores[:, np.unique(labels)] = fitted(np.ones(len(codes), bool), labels)
+        margins = fitted(np.ones(len(codes), bool), labels)
+        scores[:, present] = margins if margins.ndim == 2 else np.stack([-margins, margins], 1)
         return scores
     scores = np.zeros((len(others), len(train.classes)), np.float32)
     for column, truth in enumerate(train.seen.T):

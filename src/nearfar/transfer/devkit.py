@@ -52,7 +52,7 @@ class Devkit:
         Raises
         ------
         NearfarError
-            If the folder is none, or its ``classes.txt`` cannot be used.
+            If the folder is none, or its ``classes.txt`` cannot be used or lists no objects.
         """
         if not (root / IMAGES).is_dir():
             raise NearfarError(
@@ -67,6 +67,8 @@ class Devkit:
                 f"{str(root / CLASSES)!r}: expected one class a line, each once, "
                 f"not {len(classes)} lines with {len(set(classes))} classes"
             )
+        if classes == (BACKGROUND,):
+            raise NearfarError(f"{str(root / CLASSES)!r}: expected classes beside {BACKGROUND!r}")
         return cls(root, classes)
 
     @property
@@ -102,6 +104,21 @@ class Devkit:
             if not self.image(name).is_file():
                 raise NearfarError(f"{str(self.image(name))!r} is missing: {str(path)!r} names it")
         return names
+
+    def check_apart(self, task: Task, train: str, test: str) -> None:
+        """Refuse to test on what was learned from.
+
+        Raises
+        ------
+        NearfarError
+            If two splits have images in common.
+        """
+        names, others = (set(self.split(task, split)) for split in (train, test))
+        if both := names & others:
+            raise NearfarError(
+                f"{len(both)} of the {len(others)} images of the split {test!r} are in {train!r}, "
+                "too: expected none to be learned from and tested on"
+            )
 
     def image(self, name: str) -> Path:
         """Return the file of an image."""

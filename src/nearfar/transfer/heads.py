@@ -31,8 +31,10 @@ def region_head(backbone: Backbone) -> nn.Sequential:
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     # Pooling to the grid is the business of the pooling of regions.
     layers = list(backbone.head.children())
-    _, *rest = copy.deepcopy(layers[layers.index(linear[0]) :])
-    return nn.Sequential(nn.Flatten(), _spread(linear[0], backbone.channels), *rest)
+    before = layers[: layers.index(linear[0])]
+    grid = [_pair(each.output_size) for each in before if isinstance(each, nn.AdaptiveAvgPool2d)]
+    _, *rest = copy.deepcopy(layers[len(before) :])
+    return nn.Sequential(nn.Flatten(), _spread(linear[0], (grid or [(1, 1)])[-1]), *rest)
 
 
 def convolutional_head(backbone: Backbone) -> nn.Sequential:
@@ -62,16 +64,17 @@ def _linear(backbone: Backbone) -> list[nn.Linear]:
 
 
 @torch.no_grad()
-def _spread(layer: nn.Linear, channels: int) -> nn.Linear:
+def _spread(layer: nn.Linear, grid: tuple[int, int]) -> nn.Linear:
     """The layer for a grid of 6×6 places, each of which gets its part of the weights."""
-    side = math.isqrt(layer.in_features // channels)
-    weight = layer.weight.view(layer.out_features, channels, side, side)
-    places = torch.arange(GRID) * side // GRID
-    spread = weight[:, :, places][:, :, :, places]
-    shares = torch.bincount(places, minlength=side).float()
-    spread = spread / (shares[places].view(-1, 1) * shares[places])
+    channels = layer.in_features // math.prod(grid)
+    weight = layer.weight.view(layer.out_features, channels, *grid)
+    for axis, side in enumerate(grid, start=2):
+        places = torch.arange(GRID) * side // GRID
+        shares = torch.bincount(places, minlength=side)[places]
+        shape = [GRID if each == axis else 1 for each in range(4)]
+        weight = weight.index_select(axis, places) / shares.view(shape)
     made = nn.Linear(channels * GRID**2, layer.out_features)
-    made.weight.copy_(spread.flatten(1))
+    made.weight.copy_(weight.flatten(1))
     made.bias.copy_(layer.bias)
     return made
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from nearfar.data import Images, Subset, open_images, require_labels
+from nearfar.data import Images, Subset, require_labels
 from nearfar.data.folders import FolderImages
 from nearfar.data.labels import hold_out, labels_like
 from nearfar.errors import NearfarError
@@ -46,38 +45,33 @@ class Labeled:
 def single(images: Images, labels: Numbers, rows: Numbers) -> Labeled:
     """Say what some rows of images show that have one label each."""
     classes = images.classes or [str(label) for label in range(int(labels.max()) + 1)]
-    seen = np.where(labels[rows, None] == np.arange(len(classes)), 1, -1).astype(np.int8)
+    shown = labels[rows, None] == np.arange(len(classes))
+    seen = np.where(shown, np.int8(1), np.int8(-1))
     return Labeled(Subset(images, rows), seen, classes, single=True)
 
 
-def _open_named(data: str, size: int, data_root: Path | None, track: Track) -> Images:
-    """Open images whose classes have names: their numbers, if that is all there is."""
-    images = open_images(data, data_root=data_root, size=size, channels=3, progress=track)
+def _name_classes(images: Images) -> None:
+    """Call the classes by their numbers, if that is all there is."""
     if images.classes is None:
         numbers, images.labels = np.unique(require_labels(images), return_inverse=True)
         images.classes = [str(number) for number in numbers]
-    return images
 
 
-def open_single(
-    data: str,
-    test: str | None = None,
+def split_single(
+    images: Images,
+    test: Images | None = None,
     *,
-    size: int,
-    data_root: Path | None = None,
     labels_per_class: int | None = None,
     seed: int = 0,
-    track: Track = silent,
 ) -> tuple[Labeled, Labeled]:
-    """Open images with one label each, to learn from and to test on.
+    """Split images with one label each into those to learn from and those to test on.
 
     Parameters
     ----------
-    data, test : str
-        See `nearfar.data.open_images`; a fifth of each class of `data` is held out if there is no
-        `test`.
-    size : int
-        Side in pixels.
+    images : Images
+        To learn from; a fifth of each class is held out if there are no others to test on.
+    test : Images, optional
+        To test on.
     labels_per_class : int, optional
         Learn from so many images of each class only.
     seed : int
@@ -86,9 +80,9 @@ def open_single(
     Raises
     ------
     NearfarError
-        If the data cannot be used, have no labels, or the classes of both do not fit together.
+        If there are no labels, or the classes of both do not fit together.
     """
-    images = _open_named(data, size, data_root, track)
+    _name_classes(images)
     labels = require_labels(images)
     if len(np.unique(labels)) < 2:
         raise NearfarError(f"all images of {images.name!r} are of one class: expected several")
@@ -96,10 +90,10 @@ def open_single(
         rows, others = hold_out(images, seed)
         tested = single(images, labels, others)
     else:
-        found = _open_named(test, size, data_root, track)
-        numbers, rows = labels_like(found, images), np.arange(len(images))
-        found.classes = images.classes
-        tested = single(found, numbers, np.arange(len(found)))
+        _name_classes(test)
+        numbers, rows = labels_like(test, images), np.arange(len(images))
+        test.classes = images.classes
+        tested = single(test, numbers, np.arange(len(test)))
     if labels_per_class is not None:
         rows = few(labels, rows, labels_per_class, seed)
     return single(images, labels, rows), tested

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -31,7 +29,7 @@ def read_mask(devkit: Devkit, name: str) -> npt.NDArray[np.uint8]:
         raise NearfarError(f"{str(path)!r} is missing: expected the mask of an image of the split")
     try:
         with opened(path) as image:
-            mask = _indices(image, path)
+            mask = _indices(image)
     except UnreadableError as error:
         raise NearfarError(f"{str(path)!r} cannot be read ({error})") from error
     size = true_size(devkit, name)
@@ -51,11 +49,10 @@ def read_mask(devkit: Devkit, name: str) -> npt.NDArray[np.uint8]:
     return mask
 
 
-def _indices(image: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
+def _indices(image: Image.Image) -> npt.NDArray[np.uint8]:
     """The values themselves, not the colors that a palette gives them."""
     if image.mode not in ("P", "L"):
-        raise NearfarError(
-            f"{str(path)!r} has pixels of the kind {image.mode}: expected 8 bits, with or without "
-            "a palette"
+        raise UnreadableError(
+            f"pixels of the kind {image.mode}: expected 8 bits, with or without a palette"
         )
     return np.array(image)

@@ -16,7 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from nearfar.errors import NearfarError
-from nearfar.report.figures.style import FAINT, INK, WIDTH
+from nearfar.report.figures.style import FAINT, INK, WIDTH, literal
 
 Codes = npt.NDArray[np.floating[Any]]
 Rows = npt.NDArray[np.bool_]
@@ -29,7 +29,7 @@ CLASS_COLORS = (
 
 FEWEST_MAPPED, MAPPED, PERPLEXITY, GROUPS = 5, 2000, 30.0, 8
 #: Longer names would cover a map, and stand in its legend only, which has so many letters a line.
-LONGEST_ON_MAP, LONGEST_NAME, LEGEND_LETTERS = 3, 24, 130
+LONGEST_ON_MAP, LEGEND_LETTERS = 3, 130
 
 
 def code_maps(
@@ -130,19 +130,12 @@ def _class_colors(
     for number, color in zip(largest, CLASS_COLORS, strict=False):
         member = labels == number
         colors[member] = color
-        name = str(number) if classes is None else _literal(classes[number])
+        name = str(number) if classes is None else literal(classes[number])
         members.append((name, member))
     if crowded:
         rest = f"{len(numbers) - len(largest)} other classes"
         members.append((rest, ~np.isin(labels, largest)))
     return colors, members
-
-
-def _literal(name: str) -> str:
-    """Return a name on one short line, no part of which matplotlib takes for mathematics."""
-    text = " ".join(name.split())
-    text = text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
-    return text.replace("$", r"\$")
 
 
 def _write_on_map(axes: Axes, text: str, places: Codes) -> None:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from nearfar.report.figures.style import INK, WIDTH
+from nearfar.report.figures.style import INK, WIDTH, literal
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -59,7 +59,7 @@ def masks(
         for name, every in (("truth", truth), ("found", found))
     }
     figure, _ = _grid({"image": list(images), **painted})
-    shown = np.unique([*np.concatenate([mask.ravel() for mask in (*truth, *found)])])
+    shown = np.unique(np.concatenate([np.unique(mask) for mask in (*truth, *found)]))
     _legend(figure, classes, [label for label in shown if label < len(classes)])
     return figure
 
@@ -95,7 +95,7 @@ def _grid(rows: Mapping[str, Sequence[npt.NDArray[Any]]]) -> tuple[Figure, list[
 
 def _legend(figure: Figure, classes: Sequence[str], labels: Sequence[int]) -> None:
     figure.legend(
-        handles=[Patch(color=_color(label), label=classes[label]) for label in labels],
+        handles=[Patch(color=_color(label), label=literal(classes[label])) for label in labels],
         loc="outside lower center",
         ncols=min(max(len(labels), 1), 7),
         frameon=False,

@@ -11,12 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from nearfar.errors import NearfarError
-from nearfar.report.figures.style import FAINT, INK, WIDTH
+from nearfar.report.figures.style import FAINT, INK, WIDTH, literal
 
 Pixels = npt.NDArray[np.floating[Any]]
 
 #: Inches.
 LARGEST_TILE = 1.1
+#: Letters in the margin beside a row.
+LONGEST_NAME = 14
 #: Space between two images, as a part of one.
 GAP = 0.06
 
@@ -48,9 +50,10 @@ def comparison(rows: Mapping[str, Pixels]) -> Figure:
     if len(shapes) > 1:
         raise NearfarError(f"images to compare have shapes {sorted(shapes)}: expected one shape")
     (shape,) = shapes
-    sheet = _Sheet(shape, columns=shape[0], rows=len(rows), left=1.2)
+    sheet = _Sheet(shape, columns=shape[0], rows=len(rows), left=1.45)
     for row, (name, images) in enumerate(rows.items()):
-        sheet.text(name, 0, row + 0.5, offset=(-8, 0), ha="right", va="center")
+        shown = literal(name, LONGEST_NAME)
+        sheet.text(shown, 0, row + 0.5, offset=(-8, 0), ha="right", va="center")
         sheet.images(images, 0, row)
     return sheet.figure
 

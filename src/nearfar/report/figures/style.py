@@ -15,6 +15,7 @@ SERIES = (INK, BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9", MUTED)
 
 #: Inches.
 WIDTH = 10.0
+LONGEST_NAME = 24
 #: Sharp on screens of two dots a pixel.
 DPI = 200
 
@@ -27,6 +28,13 @@ def plain(axes: Axes, title: str, *, grid: Literal["both", "y"] = "both") -> Non
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
+
+
+def literal(name: str, longest: int = LONGEST_NAME) -> str:
+    """Return a name on one short line, no part of which matplotlib takes for mathematics."""
+    text = " ".join(name.split())
+    text = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return text.replace("$", r"\$")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

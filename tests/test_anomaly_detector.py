@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import tracemalloc
 from dataclasses import replace
 from itertools import count
@@ -276,6 +277,13 @@ def test_alerts_are_spans_of_consecutive_frames():
     assert spans == [("a", 1, 3, 2), ("a", 5, 5, 5), ("b", 0, 0, 0)]
 
 
+def test_an_alert_ends_where_frames_are_lost():
+    alerts = Alerts(threshold=1)
+    for number in (10, 11, 12, 5000, 5001):
+        alerts.add(seen(number, 2))
+    assert [(span.start, span.end) for span in alerts.spans] == [(10, 12), (5000, 5001)]
+
+
 def test_each_abnormal_photograph_is_an_alert_of_its_own():
     alerts = Alerts(threshold=1, join=False)
     for number in range(3):
@@ -456,6 +464,40 @@ def test_of_several_clips_one_that_cannot_be_used_is_reported(fitted, normal, tm
     with pytest.raises(NearfarError, match="'b' has 2 frames"):
         score_clips(read_detector(fitted), open_clips(tmp_path / "new" / "b"), tmp_path / "other")
     assert not list((tmp_path / "other").iterdir()), "so that it can be tried again"
+
+
+def test_a_video_that_is_cut_off_does_not_stop_the_others(fitted, normal, tmp_path, capsys):
+    pytest.importorskip("av")
+    shutil.copytree(normal / "Train0", tmp_path / "new" / "a")
+    for name in ("cut.mp4", "empty.mp4"):
+        (tmp_path / "new" / name).write_bytes(b"no video" * (name == "cut.mp4"))
+    assert run("anomaly", "score", fitted, tmp_path / "new", "--out", tmp_path / "out") == 0
+    said, told = capsys.readouterr()
+    assert "40 frames" in said
+    assert "cut.mp4' cannot be read as a video" in told
+    assert "empty.mp4' is an empty file" in told
+    alone = ("anomaly", "score", fitted, tmp_path / "new" / "cut.mp4", "--out", tmp_path / "alone")
+    assert run(*alone) == 2
+    assert not (tmp_path / "alone").exists()
+
+
+def test_long_names_of_clips_have_pictures_too(fitted, tmp_path):
+    pytest.importorskip("av")
+    (clip,) = open_clips(write_clip(tmp_path / ("映" * 80), scene(1, 5)))
+    assert score_clips(read_detector(fitted), [clip], tmp_path / "out").frames == 5
+    assert len(list((tmp_path / "out" / "worst").iterdir())) == 1
+
+
+def test_no_clips_and_no_library_for_videos_are_told_before_anything_is_scored(
+    fitted, normal, tmp_path, monkeypatch
+):
+    detector = read_detector(fitted)
+    with pytest.raises(NearfarError, match="no clips"):
+        score_clips(detector, [], tmp_path / "out")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(NearfarError, match=r"nearfar\[video\]"):
+        score_clips(detector, open_clips(normal / "Train0"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_same_motion_at_another_rate_is_refused(fitted, tmp_path):
@@ -648,11 +690,30 @@ def test_an_unfinished_detector_can_be_replaced_and_a_note_not(normal, tmp_path)
     assert read_detector(folder), "nor is the detector beside it taken away"
 
 
+def test_a_detector_that_was_cleared_halfway_can_be_replaced(fitted, normal, tmp_path, monkeypatch):
+    folder = shutil.copytree(fitted, tmp_path / "run")
+    whole, removed = Path.unlink, []
+
+    def stop_after_one(path: Path, **options: bool) -> None:
+        if path.parent == folder and removed:
+            raise Stop
+        removed.append(path)
+        whole(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", stop_after_one)
+    with pytest.raises(Stop):
+        fit_detector(open_clips(normal), folder, SMALL, QUICK, overwrite=True)
+    monkeypatch.undo()
+    assert removed
+    fit_detector(open_clips(normal), folder, SMALL, QUICK, overwrite=True)
+    assert read_detector(folder)
+
+
 def test_what_is_no_detector_is_not_replaced(normal, tmp_path):
     (tmp_path / "network").mkdir()
     for name in ("checkpoint.safetensors", "network/config.json"):
         (tmp_path / name).write_text("of something else")
-    with pytest.raises(NearfarError, match="exists already"):
+    with pytest.raises(NearfarError, match="it is no detector, so choose another"):
         fit_detector(open_clips(normal), tmp_path, SMALL, QUICK, overwrite=True)
     assert (tmp_path / "checkpoint.safetensors").is_file()
     assert (tmp_path / "network" / "config.json").is_file()

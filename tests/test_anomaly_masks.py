@@ -89,6 +89,34 @@ def test_the_layout_of_mvtec(tmp_path):
     assert not good.of(1, "good", SHAPE).any()
 
 
+def test_masks_are_found_by_the_names_that_folders_have(tmp_path):
+    hidden = "tw\u200bo"  # messages show it escaped
+    for name in ("one", hidden):
+        photograph(tmp_path / "new" / name / "a.png")
+    write(tmp_path / "masks" / hidden / "a.png", KNOWN)
+    one, two = find_masks(open_clips(tmp_path / "new"), tmp_path / "masks")
+    assert not one.of(0, "one", SHAPE).any()
+    np.testing.assert_array_equal(two.of(0, "two", SHAPE), KNOWN)
+
+
+def test_masks_of_no_clip_are_no_reason_to_call_another_normal(tmp_path):
+    for name in ("one", "two"):
+        photograph(tmp_path / "new" / name / "a.png")
+    for name in ("one", "tow"):
+        write(tmp_path / "masks" / name / "a.png", KNOWN)
+    with pytest.raises(NearfarError, match="holds 'tow', which is no clip, and nothing for 'two'"):
+        find_masks(open_clips(tmp_path / "new"), tmp_path / "masks")
+
+
+def test_frames_of_one_stem_have_their_masks_in_order(tmp_path):
+    for name in ("a.jpg", "a.png"):
+        photograph(tmp_path / "new" / name)
+    write(tmp_path / "masks" / "a.bmp", KNOWN)
+    write(tmp_path / "masks" / "a.png", ~KNOWN)
+    (masks,) = find_masks(open_clips(tmp_path / "new"), tmp_path / "masks")
+    assert [masks.of(number, "new", SHAPE)[0, 0] for number in range(2)] == [False, True]
+
+
 def too_few(folder: Path) -> None:
     write(folder / "x.png", KNOWN)
 

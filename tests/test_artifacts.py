@@ -272,6 +272,13 @@ def test_a_failed_write_leaves_the_good_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["x" * 255, "像" * 83 + ".png", "a." + "x" * 253])
+def test_files_may_have_the_longest_names(tmp_path, name):
+    with atomic_path(tmp_path / name) as temporary:
+        temporary.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.parametrize(
     ("number", "said"), [(errno.ENOSPC, "no room"), (errno.EACCES, "permission denied")]
 )

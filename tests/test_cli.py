@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,15 @@ def test_encode_to_npz(trained, folder, tmp_path):
         assert written["names"][0] == "digit 0/000.png"
         assert written["classes"][written["labels"][0]] == "digit 0"
         np.testing.assert_allclose(written["codes"], np.load(trained / "codes.npy"), rtol=1e-4)
+
+
+def test_letters_that_the_terminal_does_not_know_do_not_end_a_command(
+    trained, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(BytesIO(), encoding="ascii"))
+    assert run("encode", trained, folder, "--out", tmp_path / "ε.npz") == 0
+    sys.stdout.seek(0)
+    assert r"\u03b5.npz" in sys.stdout.read()
 
 
 def test_encode_to_parquet(trained, folder, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import math
 import re
 import shutil
 import warnings
@@ -34,7 +35,7 @@ from nearfar.defense import (
     train_classifier,
 )
 from nearfar.defense.classifiers import classify, pixels_of
-from nearfar.defense.guard import REJECTED
+from nearfar.defense.guard import REJECTED, highest_accepted
 from nearfar.defense.purifier import ReconstructionError
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
@@ -282,6 +283,29 @@ def test_the_jensen_shannon_divergence_is_scipys(reformer, classifier, clean):
     np.testing.assert_allclose(score, jensenshannon(p, q, axis=1) ** 2, rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.parametrize("scale", [1e3, 1e5])
+def test_the_divergence_of_sure_classifiers_is_a_number(scale):
+    from nearfar.defense.magnet import JensenShannon
+
+    class Sure(nn.Module):
+        def forward(self, images):
+            return scale * torch.nn.functional.one_hot(images[:, 0, 0, 0].gt(0).long(), 2).float()
+
+    images = torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1).requires_grad_()
+
+    class Swap(nn.Module):
+        def forward(self, images):
+            return -images
+
+    score = JensenShannon(Swap(), Sure(), 1.0)(images)
+    torch.testing.assert_close(score, torch.full((2,), math.log(2)))
+
+
+def test_scores_that_are_no_numbers_give_no_threshold():
+    with pytest.raises(NearfarError, match="not all finite"):
+        highest_accepted(torch.tensor([1.0, float("nan"), 2.0]), 0.5)
+
+
 def test_too_few_images_for_a_rate_are_refused(purifier, clean):
     with pytest.raises(NearfarError, match="at least 1000 images"):
         Detector(ReconstructionError(purifier)).calibrate(clean[0], 0.001)
@@ -469,7 +493,9 @@ def test_masked_gradients_are_flagged_and_plain_ones_not(classifier, purifier, c
 
 
 def verdict(folder, assessment):
-    return write_assessment(folder, assessment, "it").splitlines()[-1]
+    how = {"run": None, "passes": 1, "noise": 0.0, "neighbors": 0}
+    settings = {"classifier": "it", "data": "these", **how}
+    return write_assessment(folder, assessment, settings).splitlines()[-1]
 
 
 def test_only_of_a_hundred_images_it_is_said_whether_gradients_are_masked(
@@ -720,7 +746,10 @@ def test_attack_command(files, tmp_path, capsys):
         *((threat, "fgsm", epsilon) for threat in threats for epsilon in (0.05, 0.3)),
         *(("decision-based", "hop-skip-jump", epsilon) for epsilon in (0.05, 0.3)),
     ]
+    settings = written["settings"]
+    assert (settings["run"], settings["neighbors"]) == (str(files / "run"), 0)
     text = (tmp_path / "out" / "attack.md").read_text()
+    assert f"purified by {files / 'run'} (passes 1, noise 0.0, neighbors 0)" in text
     assert text in capsys.readouterr().out
     assert all(threat in text for threat in THREATS)
     assert Image.open(tmp_path / "out" / "attack.png").size[0] > 500
@@ -742,6 +771,8 @@ def test_attack_command(files, tmp_path, capsys):
         ("attack classifier.safetensors digits.npz --count 0", "0 of 797"),
         ("attack classifier.safetensors digits.npz --count 1", "all of class"),
         ("attack missing.safetensors digits.npz --attacks", "no attacks"),
+        ("attack classifier.safetensors digits.npz --neighbors 5", "give --run"),
+        ("purify run digits.npz --false-positive-rate 0.1", "give --clean"),
         ("purify run digits.npz --noise 3", "noise=3"),
         ("purify run digits.npz --passes 0", "passes=0"),
         ("purify run digits.npz --clean digits.npz --false-positive-rate 2", "=2"),

@@ -11,11 +11,14 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from nearfar.errors import NearfarError
 
 #: How the names of unfinished files begin.
 LEFTOVER = ".unfinished-"
+#: Letters; libraries look at endings.
+LONGEST_ENDING = 20
 
 #: What to do if something is there already.
 ADVICE = "choose another, or pass --overwrite"
@@ -44,7 +47,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     NearfarError
         If the disk is full or the folder cannot be written; `path` is then as it was.
     """
-    temporary = path.with_name(f"{LEFTOVER}{os.getpid()}-{path.name}")
+    # No longer than a name may be, whatever the length of that of `path`.
+    unique = f"{os.getpid()}-{crc32(os.fsencode(path.name)):08x}"
+    temporary = path.with_name(f"{LEFTOVER}{unique}{path.suffix[:LONGEST_ENDING]}")
     try:
         temporary.touch()
         usual_mode = temporary.stat().st_mode

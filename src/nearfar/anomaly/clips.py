@@ -100,6 +100,10 @@ class Span(Clip):
 class StoredClip(Clip):
     """A clip on a disk, some of whose frames may be damaged."""
 
+    def __init__(self, path: Path, size: Size | None) -> None:
+        super().__init__(size)
+        self.path, self.name = path, printable(path.name)
+
     def __iter__(self) -> Iterator[Frame]:
         """See `Clip`."""
         self.skipped = []
@@ -140,8 +144,8 @@ class FolderClip(StoredClip):
     """
 
     def __init__(self, path: Path, size: Size | None = None) -> None:
-        super().__init__(size)
-        self.name, self.folder = printable(path.name), path if path.is_dir() else None
+        super().__init__(path, size)
+        self.folder = path if path.is_dir() else None
         self.files = image_files(path) if self.folder else [path]
         self.total = self.declared = len(self.files)
 
@@ -175,17 +179,13 @@ class FolderClip(StoredClip):
 class VideoClip(StoredClip):
     """A video file; see `FolderClip` for the size.
 
-    Raises
-    ------
-    NearfarError
-        If it is empty, or no video.
+    One that is empty, or no video, says so when its frames are asked for.
     """
 
     def __init__(self, path: Path, size: Size | None = None) -> None:
-        super().__init__(size)
-        self.path, self.name = path, printable(path.name)
+        super().__init__(path, size)
         self._av = require("av", extra="video")
-        with self._open() as container:
+        with suppress(NearfarError), self._open() as container:
             stream = container.streams.video[0]
             self.declared = stream.frames
             self.rate = float(stream.average_rate) if stream.average_rate else None

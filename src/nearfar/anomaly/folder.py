@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.numpy import save_file
-from safetensors.torch import load_file, save_model
 from torch import Tensor
 
 from nearfar import artifacts
@@ -20,7 +17,7 @@ from nearfar.anomaly.patches import Grid
 from nearfar.anomaly.scoring import CodeDistance, PlaceScale, ReconstructionError, Scorer
 from nearfar.anomaly.tempo import SHRINK, Tempo, TempoNet
 from nearfar.errors import NearfarError
-from nearfar.files import atomic_path, claim_output, clear_folder, write_json
+from nearfar.files import ADVICE, claim_output, clear_folder, write_json
 
 #: Raised by one whenever an older nearfar could not read what is written.
 FORMAT = 1
@@ -52,27 +49,27 @@ def begin(folder: Path, choices: dict[str, Any], *, resume: bool, overwrite: boo
                 "choices and frames"
             )
         return
-    if overwrite and any((folder / name).is_file() for name in (CONFIG, BEGUN)):
-        clear_folder(folder, OWN)
-    claim_output(folder, overwrite=False, folder=True).mkdir(exist_ok=True)
+    known = [name for name in (CONFIG, BEGUN) if (folder / name).is_file()]
+    if overwrite and known:
+        clear_folder(folder, OWN, last=known[0])
+    advice = "it is no detector, so choose another" if overwrite else ADVICE
+    claim_output(folder, overwrite=False, folder=True, advice=advice).mkdir(exist_ok=True)
     write_json(folder / BEGUN, begun)
 
 
 def write_tempo(folder: Path, network: TempoNet) -> None:
     """Keep a trained `TempoNet`."""
-    with atomic_path(folder / TEMPO) as temporary:
-        save_model(network, str(temporary))
+    artifacts.write_tensors(folder / TEMPO, artifacts.to_write(network.state_dict()))
 
 
 def write_detector(folder: Path, detector: Detector, bank: Tensor | None) -> None:
     """Write what is not written yet; the description comes last: what has it is complete."""
     arrays = {}
     if detector.scale is not None:
-        arrays["scale"] = detector.scale.scale
+        arrays["scale"] = torch.from_numpy(detector.scale.scale)
     if bank is not None and "codes" in detector.config.parts:
-        arrays["bank"] = bank.numpy()
-    with atomic_path(folder / ARRAYS) as temporary:
-        save_file(arrays, temporary)
+        arrays["bank"] = bank
+    artifacts.write_tensors(folder / ARRAYS, artifacts.to_write(arrays))
     write_json(
         folder / CONFIG,
         {
@@ -116,13 +113,10 @@ def read_detector(folder: Path) -> Detector:
         grid = Grid((int(height), int(width)), config.patch, config.stride)
         threshold, calibrated_on = float(saved["threshold"]), int(saved["calibrated_on"])
         rate = None if saved["rate"] is None else float(saved["rate"])
-    with (
-        artifacts.reading(folder, ARRAYS),
-        safe_open(folder / ARRAYS, framework="numpy") as file,
-    ):
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        scale = PlaceScale(arrays["scale"]) if config.by_place else None
-        bank = torch.from_numpy(arrays["bank"]) if "codes" in config.parts else None
+    arrays, _ = artifacts.read_tensors(folder / ARRAYS)
+    with artifacts.reading(folder, ARRAYS):
+        scale = PlaceScale(arrays["scale"].numpy()) if config.by_place else None
+        bank = arrays["bank"] if "codes" in config.parts else None
         if scale is not None and scale.scale.shape != (len(config.parts), grid.shape[0]):
             raise NearfarError(f"a scale of shape {scale.scale.shape}")
     scorers = read_scorers(folder, config, bank)
@@ -146,8 +140,8 @@ def read_scorers(folder: Path, config: DetectorConfig, bank: Tensor | None) -> l
 
 
 def _read_tempo(folder: Path, config: DetectorConfig) -> TempoNet:
+    tensors, _ = artifacts.read_tensors(folder / TEMPO)
     with artifacts.reading(folder, TEMPO):
         network = TempoNet(config.frames, config.patch // SHRINK)
-        tensors = load_file(folder / TEMPO)
     artifacts.load_weights(network, tensors, "", folder)
     return network

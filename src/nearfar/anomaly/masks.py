@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from nearfar.anomaly.clips import MASKS, Clip, FolderClip, image_files
+from nearfar.anomaly.clips import MASKS, Clip, FolderClip, StoredClip, image_files
 from nearfar.data.decoding import UnreadableError, opened
 from nearfar.data.shapes import Size, check_size
 from nearfar.errors import NearfarError
@@ -96,11 +96,20 @@ def find_masks(
         raise NearfarError(f"{str(folder)!r} does not exist: expected a folder of masks")
     if len(clips) == 1 and image_files(folder):
         return [_pair(clips[0], folder, size)]
-    inner = [folder / clip.name for clip in clips]
-    if not any(path.is_dir() for path in inner):
+    inner = [
+        folder / (clip.path.name if isinstance(clip, StoredClip) else clip.name) for clip in clips
+    ]
+    missing = [path for path in inner if not path.is_dir()]
+    if len(missing) == len(inner):
         raise NearfarError(
             f"{str(folder)!r} holds no masks: expected images for a single clip, or folders called "
             f"like the clips ({inner[0].name}, …)"
+        )
+    others = [path for path in folder.iterdir() if path.is_dir() and path not in inner]
+    if missing and any(image_files(path) for path in others):
+        raise NearfarError(
+            f"{str(folder)!r} holds {min(others).name!r}, which is no clip, and nothing for "
+            f"{missing[0].name!r}: expected folders called like the clips"
         )
     return [
         _pair(clip, path, size) if path.is_dir() else Masks(None)
@@ -128,7 +137,7 @@ def _pair(clip: Clip, folder: Path, size: Size | None) -> Masks:
     if isinstance(clip, FolderClip):
         by_name = {_without_suffix(file.stem): file for file in files}
         stems = [file.stem for file in clip.files]
-        if by_name.keys() == set(stems):
+        if len(by_name) == len(files) and by_name.keys() == set(stems):
             files = [by_name[stem] for stem in stems]
     return Masks(files, size)
 

@@ -89,19 +89,17 @@ class Alerts:
     def __init__(self, threshold: float, *, join: bool = True) -> None:
         self.threshold, self.join = threshold, join
         self.spans: list[Alert] = []
-        self._last: tuple[str, bool] = ("", False)
 
     def add(self, seen: Seen) -> bool:
         """Add the next frame; return whether it is abnormal."""
         clip, (number, score, _) = seen.clip, seen.scored
         abnormal = score > self.threshold
-        if abnormal and self.join and self._last == (clip, True):
-            span = self.spans[-1]
+        span = self.spans[-1] if self.spans and self.join else None
+        if abnormal and span and (span.clip, span.end + 1) == (clip, number):
             worst, most = max((span.worst, span.score), (number, score), key=lambda x: x[1])
             self.spans[-1] = Alert(clip, span.start, number, worst, most, span.file)
         elif abnormal:
             self.spans.append(Alert(clip, number, number, number, score, seen.file))
-        self._last = clip, abnormal
         return abnormal
 
     def to_list(self) -> list[dict[str, Any]]:

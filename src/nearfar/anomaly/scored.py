@@ -36,6 +36,8 @@ WORST, HEAT, ALERTS, QUALITY = "worst", "heat", "alerts.json", "quality.json"
 SCORES = {"csv": "scores.csv", "parquet": "scores.parquet"}
 OWN = {WORST, HEAT, ALERTS, QUALITY, *SCORES.values()}
 
+#: Bytes of a name of a clip or file in that of a picture: a file's has 255 at most.
+LONGEST = 100
 #: Frames a second of heat maps where nothing says how many.
 USUAL_RATE = 10.0
 
@@ -86,6 +88,10 @@ def score_clips(
     claim_output(out, overwrite=overwrite, folder=True)
     if format == "parquet":
         require("pyarrow.parquet", extra="parquet")
+    if not detector.config.photographs:
+        require("av", extra="video")
+    if not clips:
+        raise NearfarError("there are no clips: expected some to score")
     known = find_masks(clips, masks, detector.config.size)
     _check_any_fits(detector, clips)
     if overwrite and out.is_dir():
@@ -219,6 +225,10 @@ class _Results:
 
 
 def _name(seen: Seen, *, still: bool) -> str:
-    """What the picture of a frame is called."""
-    name = f"{seen.clip}-{seen.scored.number:05}"
-    return f"{name}-{Path(seen.file).stem}" if still else name
+    """What the picture of a frame is called, which a file may be."""
+    name = f"{_shorter(seen.clip)}-{seen.scored.number:05}"
+    return f"{name}-{_shorter(Path(seen.file).stem)}" if still else name
+
+
+def _shorter(name: str) -> str:
+    return name.encode()[:LONGEST].decode(errors="ignore")

@@ -57,6 +57,9 @@ from nearfar.artifacts.trained import (
 from nearfar.artifacts.weights import (
     build,
     load_weights,
+    read_tensors,
+    to_write,
+    write_tensors,
 )
 
 __all__ = [
@@ -90,13 +93,16 @@ __all__ = [
     "read_network",
     "read_run",
     "read_snapshot",
+    "read_tensors",
     "reading",
     "remove_checkpoint",
     "remove_unfinished",
+    "to_write",
     "write_checkpoint",
     "write_config",
     "write_evaluation",
     "write_log",
     "write_run",
     "write_snapshot",
+    "write_tensors",
 ]

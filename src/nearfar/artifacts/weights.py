@@ -61,11 +61,13 @@ def to_write(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and a few words, whole or not at all."""
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors and a few words as safetensors, whole or not at all."""
     with atomic_path(path) as temporary:
         try:
-            save_file(dict(tensors), temporary, metadata={"format": "pt", **metadata})
+            save_file(dict(tensors), temporary, metadata={"format": "pt", **(metadata or {})})
         except SafetensorError as error:
             raise NearfarError(f"{str(path)!r} cannot be written: {error}") from error
 

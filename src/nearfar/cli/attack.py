@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -55,13 +56,15 @@ def attack(
     from nearfar.defense.classifiers import Classifier
     from nearfar.defense.guard import Guarded
     from nearfar.defense.sources import open_classifier
-    from nearfar.errors import require
+    from nearfar.errors import NearfarError, require
     from nearfar.files import claim_output
     from nearfar.models import resolve_device
     from nearfar.report.attacks import write_assessment
 
     require("art", extra="defense")
     check_attacks(attacks)
+    if run is None and purification != PurifierOptions():
+        raise NearfarError("--passes, --noise and --neighbors say how --run purifies: give --run")
     claim_output(out, overwrite=overwrite, folder=True)
     model, target, track = open_classifier(classifier), resolve_device(device), bars()
     if run is not None:
@@ -81,5 +84,12 @@ def attack(
         seed=seed,
         track=track,
     )
-    print(write_assessment(out, assessment, classifier))
+    settings = {
+        "classifier": classifier,
+        "data": data,
+        "run": None if run is None else str(run),
+        **asdict(purification),
+        "seed": seed,
+    }
+    print(write_assessment(out, assessment, settings))
     print(f"this table, its figure and the numbers are in {out}")

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -74,6 +75,8 @@ app.command(reproduce)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line; what a user got wrong ends it with one line and exit code 2."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, TextIOWrapper):  # which may not know all letters of a table
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app.config = _configuration(tokens)
         app(tokens, exit_on_error=False, print_error=False)

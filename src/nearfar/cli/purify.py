@@ -16,7 +16,7 @@ def purify(
     *,
     out: Annotated[Path, Parameter(help="The folder to write to.")],
     clean: str | None = None,
-    false_positive_rate: float = 0.01,
+    false_positive_rate: float | None = None,
     purification: PurifierOptions = PurifierOptions(),
     images: DataOptions = DataOptions(),
     seed: Seed = 0,
@@ -41,7 +41,7 @@ def purify(
         Clean images that the run was not trained on, 100 or more at the rate below: an image is
         rejected if its error is above that of all but that share of these.
     false_positive_rate
-        The share of clean images that may be rejected.
+        The share of clean images that may be rejected; 0.01 if not given.
     """
     import csv
 
@@ -50,10 +50,13 @@ def purify(
     from nearfar.artifacts import read_config
     from nearfar.data.export import write_images
     from nearfar.defense.guard import highest_accepted
-    from nearfar.defense.purifier import ReconstructionError
+    from nearfar.defense.purifier import FALSE_POSITIVE_RATE, ReconstructionError
+    from nearfar.errors import NearfarError
     from nearfar.files import atomic_path, claim_output
     from nearfar.models import apply, apply_to_all, resolve_device
 
+    if clean is None and false_positive_rate is not None:
+        raise NearfarError("--false-positive-rate is of clean images: give --clean, too")
     claim_output(out, overwrite=overwrite, folder=True)
     config, target, track = read_config(run), resolve_device(device), bars()
     purifier = purification.load(run).to(target)
@@ -68,7 +71,8 @@ def purify(
             track=track,
             description="clean images",
         )
-        threshold = highest_accepted(errors, false_positive_rate)
+        rate = FALSE_POSITIVE_RATE if false_positive_rate is None else false_positive_rate
+        threshold = highest_accepted(errors, rate)
 
     names, rejected = source.names(), 0
     out.mkdir(parents=True, exist_ok=True)

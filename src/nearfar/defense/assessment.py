@@ -136,6 +136,7 @@ def assess(
         seed=seed,
         labels=says,
         classes=classes,
+        device=device_of(guarded).type,
     )
     substitute = substitute.to(device_of(guarded))
     planned: list[tuple[Threat, str]] = []

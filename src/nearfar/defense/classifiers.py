@@ -9,14 +9,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from nearfar.artifacts import to_write, write_tensors
 from nearfar.data import Images, Shape, require_labels, to_unit
 from nearfar.defense.guard import device_of, in_batches
 from nearfar.errors import NearfarError
-from nearfar.files import atomic_path
 from nearfar.models import resolve_device
 from nearfar.progress import Track, silent
 
@@ -147,9 +146,7 @@ def save_classifier(path: Path, classifier: Classifier) -> None:
         "shape": json.dumps(classifier.shape),
         "classes": str(classifier.classes),
     }
-    tensors = {name: tensor.cpu().clone() for name, tensor in classifier.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=description)
+    write_tensors(path, to_write(classifier.state_dict()), description)
 
 
 def load_classifier(path: Path) -> Classifier:

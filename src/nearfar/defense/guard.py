@@ -66,9 +66,11 @@ def highest_accepted(scores: Tensor, false_positive_rate: float) -> float:
     Raises
     ------
     NearfarError
-        If the rate is none, or there are too few images for it.
+        If the rate is none, there are too few images for it, or a score is no number.
     """
     check_rate(false_positive_rate)
+    if not scores.isfinite().all():
+        raise NearfarError("the scores of clean images are not all finite: expected numbers")
     if len(scores) * false_positive_rate < 1:
         raise NearfarError(
             f"false_positive_rate={false_positive_rate} with {len(scores)} clean images: "

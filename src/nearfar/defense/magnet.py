@@ -7,6 +7,8 @@ References
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
@@ -43,7 +45,7 @@ class JensenShannon(nn.Module):
             log_softmax(self.classifier(each) / self.temperature, 1)
             for each in (images, self.purifier(images))
         )
-        middle = torch.stack([before, after]).exp().mean(0).log()
+        middle = torch.stack([before, after]).logsumexp(0) - math.log(2)
         divergences = [(log.exp() * (log - middle)).sum(1) for log in (before, after)]
         return torch.stack(divergences).mean(0)
 
@@ -73,5 +75,8 @@ def magnet(
         *(JensenShannon(reformer, classifier, temperature) for temperature in TEMPERATURES),
     ]
     rate = false_positive_rate / len(scores)
-    detectors = [Detector(score).calibrate(clean, rate) for score in scores]
-    return Guarded(reformer, classifier, detectors)
+    detectors = [Detector(score) for score in scores]
+    guarded = Guarded(reformer, classifier, detectors).eval()
+    for detector in detectors:
+        detector.calibrate(clean, rate)
+    return guarded

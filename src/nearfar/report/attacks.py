@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from nearfar.defense.assessment import FEWEST_FOR_MASKING, Assessment
 from nearfar.defense.threats import THREATS
@@ -11,11 +13,17 @@ from nearfar.files import atomic_path, write_json
 from nearfar.report.figures import save_figure, security_curves
 
 
-def write_assessment(folder: Path, assessment: Assessment, classifier: str) -> str:
-    """Write `attack.json`, `attack.md` and `attack.png`; return the table as Markdown."""
+def write_assessment(folder: Path, assessment: Assessment, settings: Mapping[str, Any]) -> str:
+    """Write `attack.json`, `attack.md` and `attack.png`; return the table as Markdown.
+
+    Parameters
+    ----------
+    settings : mapping of str
+        What was attacked: `classifier`, on which `data`, purified by which `run` or None, and how.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    text = _table(assessment)
-    write_json(folder / "attack.json", {"classifier": classifier, **assessment.to_dict()})
+    text = _table(assessment, settings)
+    write_json(folder / "attack.json", {"settings": settings, **assessment.to_dict()})
     with atomic_path(folder / "attack.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     start = (0.0, assessment.clean.accuracy)
@@ -28,8 +36,10 @@ def write_assessment(folder: Path, assessment: Assessment, classifier: str) -> s
     return text
 
 
-def _table(assessment: Assessment) -> str:
-    clean = assessment.clean
+def _table(assessment: Assessment, settings: Mapping[str, Any]) -> str:
+    clean, run = assessment.clean, settings["run"]
+    chosen = [f"{name} {settings[name]}" for name in ("passes", "noise", "neighbors")]
+    purified = f"purified by {run} ({', '.join(chosen)})" if run else "with no defense"
     threats = dict.fromkeys(threat for threat, _ in assessment.curves)
     seen = [f"{threat}: the attacker has {THREATS[threat]}." for threat in threats]
     return markdown_table(
@@ -42,6 +52,7 @@ def _table(assessment: Assessment) -> str:
             ),
         ],
         [
+            f"{settings['classifier']} on {settings['data']}, {purified}.",
             f"The share of {clean.images} images that are classified correctly or, where an attack "
             "changed them, rejected.",
             *seen,

@@ -34,8 +34,8 @@ from nearfar.pretext import Identity
 from nearfar.training.config import TrainConfig
 from nearfar.training.objective import Objective, Reconstruction
 from nearfar.training.plan import peak_memory
-from nearfar.training.processes import launch
-from nearfar.training.relation import SEARCH_SIZE, Relation
+from nearfar.training.processes import SEARCH_SIZE, launch
+from nearfar.training.relation import Relation
 
 IMAGENET = 1_281_167
 ROUNDS = 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import get_args, get_type_hints
 
 import pytest
@@ -113,10 +115,10 @@ def test_every_weight_learns(name):
 
 def test_descriptions_with_and_without_a_backbone_are_read():
     architecture = Architecture((3, 64, 64), 8, (16,), backbone="alexnet")
-    assert Architecture.from_dict(architecture.to_dict()) == architecture
-    old = Architecture((3, 64, 64)).to_dict()
+    assert Architecture(**json.loads(json.dumps(asdict(architecture)))) == architecture
+    old = asdict(Architecture((3, 64, 64)))
     del old["backbone"]
-    assert Architecture.from_dict(old) == Architecture((3, 64, 64))
+    assert Architecture(**old) == Architecture((3, 64, 64))
 
 
 @pytest.mark.parametrize("name", BACKBONES)

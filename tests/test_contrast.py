@@ -64,5 +64,11 @@ def test_rows_that_are_far_are_those_that_could_be_drawn() -> None:
     for draw in range(40):
         drawn[rows.unsqueeze(1), finder.search(bank, rows, draw).far] = True
     assert not (drawn & ~allowed).any()
+    alone = ClusteredFinder(2, clusters=1, seed=0).fit(bank, Cosine())
+    assert alone.are_far(torch.tensor([3, 3, 4])).tolist() == [
+        [False, False, True],
+        [False, False, True],
+        [True, True, False],
+    ]
     # Two of the five other clusters, each of which has about 30 rows.
     assert allowed.float().mean().item() == pytest.approx(2 / 6, abs=0.1)

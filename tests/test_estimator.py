@@ -59,6 +59,18 @@ def test_layouts_of_the_same_images_give_the_same_codes(model, digits):
     assert model.reconstruct(images[..., None]).shape == (7, 8, 8, 1)
 
 
+def test_lists_of_images_are_arrays(model, digits):
+    np.testing.assert_array_equal(model.transform(list(digits[:5])), model.transform(digits[:5]))
+
+
+def test_arrays_that_may_not_be_written_are_read_without_a_word(model, digits):
+    fixed = digits[:5].copy()
+    fixed.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.transform(fixed)
+
+
 def test_scales_of_the_same_images_give_the_same_codes(digits):
     images = digits[:100]
     expected = NRE(**QUICK).fit_transform(images)
@@ -139,6 +151,15 @@ def test_a_saved_model_comes_back(model, digits, tmp_path):
     assert again.get_params() == model.get_params()
     with pytest.raises(NearfarError, match="exists already"):
         model.save(tmp_path / "run")
+
+
+def test_a_model_of_a_machine_with_another_device_is_read(model, digits, tmp_path):
+    model.save(tmp_path / "run")
+    config = tmp_path / "run" / "config.json"
+    config.write_text(config.read_text().replace('"device": "cpu"', '"device": "cuda:7"'))
+    again = NRE.load(tmp_path / "run")
+    assert again.device == "auto"
+    np.testing.assert_allclose(again.transform(digits[:5]), model.transform(digits[:5]), atol=1e-4)
 
 
 @pytest.mark.parametrize("image_shape", [None, (4, 16), (4, 16, 1)])
@@ -224,6 +245,12 @@ def test_a_network_of_the_callers_own(digits, tmp_path):
         (lambda m, x: NRE(**QUICK).fit(np.zeros((9, 8, 8, 4))), "1 or 3 channels"),
         (lambda m, x: NRE(**QUICK).fit(np.full((9, 8, 8), np.nan)), "NaN"),
         (lambda m, x: NRE(**QUICK, image_shape=(7, 8)).fit(np.zeros((9, 64))), "image_shape"),
+        *(
+            (lambda m, x, s=s: NRE(**QUICK, image_shape=s).fit(np.zeros((9, 64))), "image_shape")
+            for s in ((64,), (), 64, (-8, -8), (8.0, 8.0), (8, 8, 1, 1))
+        ),
+        (lambda m, x: m.transform(np.zeros((0, 8, 8))), "0 sample"),
+        (lambda m, x: m.kneighbors(x, n_neighbors=2.5), "whole number"),
         (lambda m, x: NRE(**QUICK, encoder=torch.nn.Flatten()).fit(x), "go together"),
         (lambda m, x: NRE(**{**QUICK, "device": "abacus"}).fit(x), "abacus"),
     ],

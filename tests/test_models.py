@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -50,7 +53,7 @@ def test_default_widths_leave_about_four_pixels():
 
 def test_a_description_builds_the_same_network_again():
     architecture = Architecture((3, 9, 12), 6, (4, 8))
-    again = Architecture.from_dict(architecture.to_dict())
+    again = Architecture(**json.loads(json.dumps(asdict(architecture))))
     assert again == architecture
     again.build().load_state_dict(architecture.build().state_dict())
 

@@ -60,6 +60,8 @@ def test_neighbors_of_images_need_no_codes_of_reconstructions(images):
     ]
     most, least = (memory_needs(replace(end, bank="memory"), images, network) for end in ends)
     assert most - least == 4 * 1797 * 16
+    alone = replace(CONFIG, weights=(1.0, 0.0, 0.0))
+    assert "codes of reconstructions" not in disk_needs(alone, images, network)
 
 
 def test_the_bank_is_that_of_the_reference(images, tmp_path):

@@ -116,6 +116,8 @@ def test_a_module_is_a_reference_that_stays_as_it_is_and_is_resumed(images, tmp_
 def test_references_that_do_not_fit_are_refused(images, tmp_path):
     with pytest.raises(NearfarError, match="the reference does not take images"):
         train(images, QUICK, reference=nn.Conv2d(1, 2, 3))
+    with pytest.raises(NearfarError, match="the reference does not take images"):
+        train(images, QUICK, reference=nn.GRU(32, 5))
     with pytest.raises(NearfarError, match=r"codes \(1, 2, 30, 30\) of an image"):
         train(images, QUICK, reference=nn.Conv2d(3, 2, 3))
     with pytest.raises(NearfarError, match="too small for backbone='alexnet'"):

@@ -267,6 +267,9 @@ def test_a_network_that_does_not_fit_is_refused(images):
     encoder[1] = torch.nn.Linear(64, 5)
     with pytest.raises(NearfarError, match="expected .* the same"):
         train(images, QUICK, encoder=encoder, decoder=torch.nn.Linear(5, 64))
+    for broken in (torch.nn.BatchNorm1d(1), torch.nn.GRU(8, 5), torch.nn.Flatten(0)):
+        with pytest.raises(NearfarError, match="the network does not take images"):
+            train(images, QUICK, encoder=broken, decoder=torch.nn.Linear(5, 64))
 
 
 def test_mixed_precision_learns_about_the_same(images):
@@ -511,6 +514,59 @@ def test_resuming_with_other_choices_is_refused(tmp_path, images, change, culpri
         train(images, QUICK, folder=tmp_path / "run", track=StopAt(7))
     with pytest.raises(NearfarError, match=culprit):
         train(images, replace(QUICK, **change), folder=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("step", "change", "culprit"),
+    [
+        (8, {"pretrain_epochs": 1}, "epoch 2 of 'pretrain', which was to have 1"),
+        (13, {"pretrain_epochs": 0}, "has had its 2 epochs of pre-training, not 0"),
+        (13, {"pretrain_epochs": 4}, "has had its 2 epochs of pre-training, not 4"),
+        (17, {"epochs": 1}, "epoch 2 of 'relational', which was to have 1"),
+        (17, {"epochs": 0}, "epoch 2 of 'relational', which was to have 0"),
+    ],
+)
+def test_what_was_trained_cannot_be_taken_back(tmp_path, images, step, change, culprit):
+    with pytest.raises(Interrupted):
+        train(images, QUICK, folder=tmp_path / "run", track=StopAt(step))
+    with pytest.raises(NearfarError, match=culprit):
+        train(images, replace(QUICK, **change), folder=tmp_path / "run", resume=True)
+    again = {**{"pretrain_epochs": 2, "epochs": 3}, **{name: 4 for name in change if step != 13}}
+    log = train(images, replace(QUICK, **again), folder=tmp_path / "run", resume=True).log
+    phases = [line["phase"] for line in log]
+    assert phases.count("pretrain") == again["pretrain_epochs"]
+    assert phases.count("relational") == again["epochs"]
+
+
+def test_what_needs_a_folder_is_refused_without_one(images):
+    with pytest.raises(NearfarError, match="without a folder"):
+        train(images, replace(QUICK, bank="disk"))
+    with pytest.raises(NearfarError, match="without a folder"):
+        train(images, QUICK, resume=True)
+
+
+def test_features_are_not_taken_for_pictures(images):
+    features = ArrayImages(np.random.default_rng(0).random((60, 1, 1, 12), np.float32))
+    codes = TrainConfig(
+        relation="codes", pretrain_epochs=0, epochs=2, batch_size=20, refresh=1, device="cpu"
+    )
+    for config in (replace(QUICK, pretext="context"), replace(codes, views="shapes")):
+        with pytest.raises(NearfarError, match="expected at least 8x8 pixels"):
+            train(features, config)
+    assert train(features, codes).codes.isfinite().all()
+
+
+def test_weights_that_the_last_step_spoiled_are_not_written(tmp_path, images):
+    class Brittle(torch.nn.Linear):
+        def forward(self, inputs):
+            return super().forward(inputs) + (0 * self.weight.sum()).sqrt()  # whose slope is none
+
+    encoder = torch.nn.Sequential(torch.nn.Flatten(), Brittle(64, 5))
+    decoder = torch.nn.Sequential(torch.nn.Linear(5, 64), torch.nn.Unflatten(1, (1, 8, 8)))
+    once = replace(QUICK, pretrain_epochs=1, epochs=0, batch_size=300)
+    with pytest.raises(NearfarError, match="no longer finite after the last step"):
+        train(images, once, folder=tmp_path / "run", encoder=encoder, decoder=decoder)
+    assert not artifacts.is_finished(tmp_path / "run")
 
 
 def linear(size):

@@ -96,6 +96,7 @@ def test_gray_views_have_no_color() -> None:
 
 
 def test_automatic_views_go_by_color() -> None:
-    assert make_views("auto", 1) == ShapeViews()
-    assert make_views("auto", 3) == PhotoViews()
-    assert make_views("none", 3) == SameViews()
+    assert make_views("auto", (1, 28, 28)) == ShapeViews()
+    assert make_views("auto", (3, 28, 28)) == PhotoViews()
+    assert make_views("none", (3, 28, 28)) == SameViews()
+    assert make_views("auto", (1, 1, 30)) == SameViews()

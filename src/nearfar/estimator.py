@@ -281,7 +281,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if not return_distance:
             return rows.numpy()
         distances = torch.stack([1 - similarity(queries, bank[column]) for column in rows.T], dim=1)
-        return distances.numpy(), rows.numpy()
+        return distances.clamp_min(0).numpy(), rows.numpy()
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write a run folder, as ``nearfar train`` does.
@@ -323,8 +323,13 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         with artifacts.reading(Path(folder), artifacts.CONFIG):
             known = TrainConfig.from_dict(run.config.train)
         names = {field.name for field in fields(known)} & set(cls().get_params())
+        choices = {name: getattr(known, name) for name in names}
+        try:
+            resolve_device(known.device)
+        except NearfarError:  # that of another machine
+            choices["device"] = "auto"
         model = cls(
-            **{name: getattr(known, name) for name in names},
+            **choices,
             image_shape=run.config.data.image_shape,
             encoder=encoder,
             decoder=decoder,
@@ -392,10 +397,12 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Flatten images to rows: the rows, (c, h, w) where the array tells, and its layout."""
         shape = None
         layout: Layout = "flat"
+        if isinstance(X, list | tuple):
+            X = np.asarray(X)
         if getattr(X, "ndim", 2) in (3, 4):
             array = np.asarray(X)
             layout, shape = layout_of(array)
-            X = array.reshape(len(array), -1)
+            X = array.reshape(len(array), math.prod(shape))
         rows = validate_data(
             self, X, reset=fitting, dtype="numeric", ensure_min_samples=2 if fitting else 1
         )

@@ -45,7 +45,9 @@ def shape_of_rows(features: int, image_shape: tuple[int, ...] | None) -> Shape:
         If `image_shape` is not of so many values, or of a number of channels other than 1 and 3.
     """
     if image_shape is not None:
-        height, width, channels = (*image_shape, 1)[:3]
+        sides = image_shape if isinstance(image_shape, tuple | list) else ()
+        whole = all(isinstance(side, int | np.integer) and side > 0 for side in sides)
+        height, width, channels = (*sides, 1)[:3] if whole and len(sides) in (2, 3) else (0, 0, 0)
         if height * width * channels != features or channels not in (1, 3):
             raise NearfarError(
                 f"image_shape={image_shape}: expected (h, w) or (h, w, c) with c = 1 or 3 "
@@ -90,7 +92,7 @@ def images_of(rows: Array, shape: Shape, pixel_range: tuple[float, float]) -> Im
     else:
         scaled = (rows.astype(np.float32, copy=False) - np.float32(low)) / np.float32(high - low)
     arranged = scaled.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
-    return ArrayImages(np.ascontiguousarray(arranged))
+    return ArrayImages(np.require(arranged, requirements=["C", "W"]))
 
 
 def array_of(images: Tensor, layout: Layout, pixel_range: tuple[float, float]) -> Array:

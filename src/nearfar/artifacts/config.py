@@ -26,7 +26,7 @@ def write_config(folder: Path, config: RunConfig) -> None:
             "nearfar": version("nearfar"),
             "data": asdict(config.data),
             "train": config.train,
-            "architecture": config.architecture and config.architecture.to_dict(),
+            "architecture": config.architecture and asdict(config.architecture),
             "pixel_range": config.pixel_range,
         },
     )
@@ -60,6 +60,6 @@ def read_config(folder: Path) -> RunConfig:
         return RunConfig(
             RunData(**saved["data"]),
             saved["train"],
-            described and Architecture.from_dict(described),
+            described and Architecture(**described),
             saved["pixel_range"],
         )

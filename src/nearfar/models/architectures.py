@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from torch import nn
 
@@ -115,23 +114,6 @@ class Architecture:
         return (
             Architecture(self.shape, self.code_size - smaller, widths, normalized=self.normalized),
             Architecture(self.shape, smaller, widths, normalized=self.normalized),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the description as JSON holds it."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, saved: dict[str, Any]) -> Architecture:
-        """Read back what `to_dict` gave."""
-        channels, height, width = saved["shape"]
-        return cls(
-            (channels, height, width),
-            saved["code_size"],
-            tuple(saved["widths"]),
-            saved.get("split_brain", False),
-            saved.get("normalized", False),
-            saved.get("backbone"),
         )
 
 

@@ -122,7 +122,8 @@ class ClusteredFinder:
             Rows of the bank.
         """
         clusters = self._cluster_of[rows]
-        return self._are_far[clusters[:, None], clusters]
+        # A single cluster is far from itself, but no row is.
+        return self._are_far[clusters[:, None], clusters] & (rows[:, None] != rows)
 
     def _partition(self, bank: Bank, clusters: int, workers: Workers) -> None:
         """Give each row of the bank a cluster of more than T rows."""

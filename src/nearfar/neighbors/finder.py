@@ -103,6 +103,8 @@ def check_count(count: int) -> None:
     """Refuse a number of neighbors that no bank can satisfy."""
     if count < 1:
         raise NearfarError(f"neighbors={count} is too few: expected at least 1")
+    if int(count) != count:
+        raise NearfarError(f"neighbors={count}: expected a whole number")
 
 
 def check_enough_rows(count: int, rows: int) -> None:

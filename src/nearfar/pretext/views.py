@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
+from nearfar.data import Shape
+from nearfar.data.shapes import SMALLEST
+
 #: Points a side of the grid whose random displacements bend an image.
 BEND_GRID = 5
 
@@ -140,10 +143,15 @@ class PhotoViews:
         return _blend(images, images.mean(1, keepdim=True), saturation * colored)
 
 
-def make_views(name: ViewsName, channels: int) -> Views:
-    """Return the named views; "auto" is photographs for color images and shapes for gray ones."""
+def make_views(name: ViewsName, shape: Shape) -> Views:
+    """Return the named views of images of a shape (c, h, w).
+
+    "auto" is photographs for color images, shapes for gray ones, and none for what is too small to
+    be a picture, such as features.
+    """
     if name == "auto":
-        name = "shapes" if channels == 1 else "photos"
+        pictures: ViewsName = "shapes" if shape[0] == 1 else "photos"
+        name = pictures if min(shape[1:]) >= SMALLEST else "none"
     return {"none": SameViews, "shapes": ShapeViews, "photos": PhotoViews}[name]()
 
 

@@ -60,6 +60,11 @@ class WeightSchedule:
     end: Weights
     shape: ScheduleName = "constant"
 
+    @property
+    def relational(self) -> bool:
+        """Whether near or far samples matter at any time."""
+        return self.start.relational or self.end.relational
+
     def at(self, progress: float) -> Weights:
         """Return the weights after the share `progress`, 0…1, of training."""
         mix = {

@@ -196,7 +196,7 @@ class Baseline:
     def __init__(self, method: str, config: TrainConfig, images: Images, fabric: Fabric) -> None:
         self.make, self.config = METHODS[method], config
         self.images, self.fabric = len(images), fabric
-        self.views = make_views(config.views, images.shape[0])
+        self.views = make_views(config.views, images.shape)
 
     def extend(self, network: Autoencoder) -> nn.Module:
         """See `Objective`."""

@@ -9,8 +9,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from nearfar.data import Images, to_unit
-from nearfar.models import Autoencoder, Output, apply, projection_head
-from nearfar.neighbors import ClusteredFinder, Cosine
+from nearfar.models import Autoencoder, Output, projection_head
+from nearfar.neighbors import ClusteredFinder, Cosine, allocate_rows
 from nearfar.pretext import Views, make_views
 from nearfar.progress import Track, silent
 from nearfar.relational.contrast import contrastive_loss
@@ -18,7 +18,7 @@ from nearfar.training.config import TrainConfig
 from nearfar.training.loop import strip
 from nearfar.training.needs import code_size
 from nearfar.training.objective import Step, make_corruption, pixel_errors
-from nearfar.training.processes import all_rows, all_sum, share, workers
+from nearfar.training.processes import all_rows, fill_bank, search_all, workers
 
 
 class CodeRelation:
@@ -43,7 +43,7 @@ class CodeRelation:
         track: Track = silent,
     ) -> None:
         self.config, self.images, self.fabric, self.track = config, images, fabric, track
-        self.views: Views = make_views(config.views, images.shape[0])
+        self.views: Views = make_views(config.views, images.shape)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             self.head = projection_head(code_size(encoder, images)).to(fabric.device)
@@ -64,25 +64,15 @@ class CodeRelation:
 
     @torch.no_grad()
     def _make_bank(self, encoder: nn.Module) -> Tensor:
-        """Projections of all images, float[n, p]; each process computes its share."""
+        """Projections of all images, float[n, p]."""
+        projected = nn.Sequential(encoder, self.head)
         training = encoder.training
-        encoder.eval()
-        self.head.eval()
-        rows = share(self.fabric, len(self.images))
-        bank = torch.zeros(0)
-        for indices, projections in apply(
-            lambda batch: self.head(encoder(batch)),
-            self.images,
-            device=self.fabric.device,
-            rows=rows,
-            track=self.track,
-        ):
-            if not len(bank):
-                bank = projections.new_zeros(len(self.images), projections.shape[1])
-            bank[indices.to(bank.device)] = projections
-        encoder.train(training)
-        self.head.train(training)
-        return all_sum(self.fabric, bank)
+        projected.eval()
+        size = code_size(projected, self.images)
+        bank = allocate_rows(len(self.images), size, self.fabric.device)
+        fill_bank(bank, projected, self.images, self.fabric, self.track)
+        projected.train(training)
+        return bank
 
     def _search(self, bank: Tensor) -> None:
         config = self.config
@@ -90,9 +80,9 @@ class CodeRelation:
         self.finder = ClusteredFinder(
             config.neighbors, config.clusters, config.far_share, seed=config.seed
         ).fit(bank, Cosine(), workers(self.fabric))
-        everything = torch.arange(len(bank), device=bank.device)
+        found = search_all(self.finder, bank, config.neighbors, 0, self.fabric, self.track)
         # On the CPU, where images are chosen: to choose by a GPU, every step would wait for it.
-        self.near = self.finder.search(bank, everything).near.cpu()
+        self.near = found.near.cpu()
 
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
         """See `Objective`."""

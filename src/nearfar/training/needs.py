@@ -106,7 +106,8 @@ def _relates_codes(config: TrainConfig) -> bool:
 
 
 def _searches_by_epoch(config: TrainConfig) -> bool:
-    return config.relation == "reconstructions" and config.epochs > 0 and config.search == "epoch"
+    searching = config.relation == "reconstructions" and config.schedule().relational
+    return searching and config.epochs > 0 and config.search == "epoch"
 
 
 def _keeps_reconstructions(config: TrainConfig) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nearfar import artifacts
 from nearfar.data import Images
+from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
 from nearfar.progress import Track
 from nearfar.training.codes import CodeRelation
@@ -43,6 +44,30 @@ class Checkpoint:
         """Read the checkpoint of a run."""
         tensors, place = artifacts.read_checkpoint(folder)
         return cls(place["phase"], Position(place["epoch"], place["step"]), tensors)
+
+    def check_ahead(self, folder: Path, config: TrainConfig) -> None:
+        """Refuse to go on to fewer epochs than are trained, or to another plain autoencoder.
+
+        Raises
+        ------
+        NearfarError
+            If `config` asks for that.
+        """
+        begun = self.position.epoch + (self.position.step > 0)
+        relating = self.phase == Relation.name
+        if relating:
+            before = [line for line in artifacts.read_log(folder) if line["phase"] != self.phase]
+            if config.pretrain_epochs != len(before):
+                raise NearfarError(
+                    f"run {str(folder)!r} has had its {len(before)} epochs of pre-training, not "
+                    f"{config.pretrain_epochs}: resume it with as many"
+                )
+        asked = config.epochs if relating else config.pretrain_epochs
+        if asked < begun:
+            raise NearfarError(
+                f"run {str(folder)!r} is in epoch {begun} of {self.phase!r}, which was to have "
+                f"{asked}: resume it with as many or more"
+            )
 
     def is_after(self, line: Mapping[str, Any]) -> bool:
         """Whether the epoch that a line of the log tells of need not be trained again."""

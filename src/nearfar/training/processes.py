@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, cast
 
@@ -12,9 +13,14 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from nearfar.models import resolve_device
-from nearfar.neighbors import Workers
+from nearfar.data import Images
+from nearfar.models import apply, resolve_device
+from nearfar.neighbors import Bank, Finder, Neighbors, Workers
+from nearfar.progress import Track, silent
 from nearfar.training.config import TrainConfig
+
+#: Numbers in the queries that are searched for at a time: many rows make a search efficient.
+SEARCH_SIZE = 2**24
 
 _PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
 
@@ -57,6 +63,52 @@ def all_sum(fabric: Fabric, values: Tensor) -> Tensor:
         return values
     total = cast(Tensor, fabric.all_reduce(values.clone(), reduce_op="sum"))  # works in place
     return total.to(values.device)
+
+
+def fill_bank(
+    bank: Bank,
+    function: Callable[[Tensor], Tensor],
+    images: Images,
+    fabric: Fabric,
+    track: Track = silent,
+) -> None:
+    """Write the codes of all images into a bank; each process computes its share.
+
+    Parameters
+    ----------
+    bank : Bank
+        float[n, d] of zeros; one on disk is the same for all processes.
+    function : callable
+        From images float[b, c, h, w] to codes float[b, d].
+    """
+    rows = share(fabric, len(images))
+    for indices, codes in apply(function, images, device=fabric.device, rows=rows, track=track):
+        bank[indices.to(bank.device)] = codes.to(bank.device)
+    if isinstance(bank, Tensor) and fabric.world_size > 1:
+        bank.copy_(all_sum(fabric, bank))
+    fabric.barrier()
+
+
+def search_all(
+    finder: Finder, queries: Bank, count: int, draw: int, fabric: Fabric, track: Track = silent
+) -> Neighbors:
+    """Search for `count` neighbors of every image; each process takes its share.
+
+    Parameters
+    ----------
+    queries : Bank
+        A code for each row of the finder's bank, float[n, d].
+    """
+    mine = share(fabric, len(queries))
+    table = torch.zeros(2, len(queries), count, dtype=torch.int64, device=queries.device)
+    at_once = max(1, SEARCH_SIZE // queries.shape[1])
+    starts = range(mine.start, mine.stop, at_once)
+    order = finder.order()
+    for start in track(starts, "searching", len(starts)):
+        rows = order[start : min(start + at_once, mine.stop)]
+        found = finder.search(queries[rows], rows, draw)
+        table[0, rows], table[1, rows] = found.near, found.far
+    return Neighbors(*all_sum(fabric, table))
 
 
 def all_rows(fabric: Fabric, values: Tensor) -> Tensor:

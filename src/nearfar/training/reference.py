@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nearfar.data import Images, to_unit
+from nearfar.data.reasons import reason
 from nearfar.errors import NearfarError
 from nearfar.models import published_encoder
 from nearfar.models.backbones import check_backbone
@@ -46,10 +47,9 @@ def make_reference(
     try:
         with torch.no_grad():
             shape = tuple(reference(to_unit(images[0]).unsqueeze(0)).shape)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # of an encoder of the caller's own nearly any
         raise NearfarError(
-            f"the reference does not take images of shape {images.shape}: {reason}"
+            f"the reference does not take images of shape {images.shape}: {reason(error)}"
         ) from error
     if len(shape) != 2:
         raise NearfarError(f"the reference makes codes {shape} of an image: expected (1, d)")

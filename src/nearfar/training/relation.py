@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from nearfar.data import Images
-from nearfar.models import Autoencoder, Output, apply
+from nearfar.models import Autoencoder, Output
 from nearfar.neighbors import (
     Bank,
     ClusteredFinder,
@@ -27,10 +27,7 @@ from nearfar.relational.objective import relational_loss, relational_terms
 from nearfar.training.config import TrainConfig
 from nearfar.training.needs import code_size
 from nearfar.training.objective import Step, make_corruption, pixel_errors
-from nearfar.training.processes import all_sum, share, workers
-
-#: Numbers in the queries that are searched for at a time: many rows make a search efficient.
-SEARCH_SIZE = 2**24
+from nearfar.training.processes import all_sum, fill_bank, search_all, workers
 
 
 class Relation:
@@ -68,7 +65,7 @@ class Relation:
         self.images, self.fabric, self.track = images, fabric, track
         self.folder = folder if config.bank == "disk" else None
         self.schedule = config.schedule()
-        self.searching = self.schedule.start.relational or self.schedule.end.relational
+        self.searching = self.schedule.relational
         self.found: Neighbors | None = None
         self._set_reference(reference)
         # R_𝒜(X′) as last seen, written in odd and in even epochs: on disk these are two banks, so
@@ -95,17 +92,10 @@ class Relation:
 
     @torch.no_grad()
     def _make_bank(self) -> Bank:
-        """Codes of all images by the reference, float[n, d]; each process computes its share."""
+        """Codes of all images by the reference, float[n, d]."""
         bank = self._allocate("bank", code_size(self.reference, self.images))
-        rows = share(self.fabric, len(self.images))
-        for indices, codes in apply(
-            self._encode, self.images, device=self.fabric.device, rows=rows, track=self.track
-        ):
-            bank[indices.to(bank.device)] = codes.to(bank.device)
-        if isinstance(bank, DiskBank):
-            self.fabric.barrier()
-            return bank
-        return all_sum(self.fabric, bank)
+        fill_bank(bank, self._encode, self.images, self.fabric, self.track)
+        return bank
 
     def _encode(self, images: Tensor) -> Tensor:
         with self.fabric.autocast():
@@ -138,28 +128,15 @@ class Relation:
             self._share_recent()
             moved = self.recent and not fresh
             queries = self.recent[(epoch - 1) % 2] if moved else self.bank
-            self.found = self._search_all(queries, epoch)
+            self.found = search_all(
+                self.finder, queries, self.config.neighbors, epoch, self.fabric, self.track
+            )
 
     def _forget(self) -> None:
         """Let go of bank and finder: memory need not have room for others beside them."""
         del self.bank
         if self.searching:
             del self.finder
-
-    def _search_all(self, queries: Bank, draw: int) -> Neighbors:
-        """Search for every image; each process takes its share, in the finder's order."""
-        mine = share(self.fabric, len(queries))
-        table = torch.zeros(
-            2, len(queries), self.config.neighbors, dtype=torch.int64, device=self.bank.device
-        )
-        at_once = max(1, SEARCH_SIZE // queries.shape[1])
-        starts = range(mine.start, mine.stop, at_once)
-        order = self.finder.order()
-        for start in self.track(starts, "searching", len(starts)):
-            rows = order[start : min(start + at_once, mine.stop)]
-            found = self.finder.search(queries[rows], rows, draw)
-            table[0, rows], table[1, rows] = found.near, found.far
-        return Neighbors(*all_sum(self.fabric, table))
 
     def _share_recent(self) -> None:
         """Let every process know the codes that the others saw."""

@@ -18,16 +18,19 @@ from torch import Tensor, nn
 
 from nearfar import artifacts
 from nearfar.data import Images, to_unit
+from nearfar.data.reasons import reason
+from nearfar.data.shapes import SMALLEST
 from nearfar.errors import NearfarError
 from nearfar.files import check_room, reserve
 from nearfar.models import Architecture, Autoencoder, apply
 from nearfar.models.layers import check_alone
+from nearfar.neighbors import allocate_rows
 from nearfar.progress import Track, silent
 from nearfar.run_config import RunConfig, RunData
 from nearfar.training.config import TrainConfig
 from nearfar.training.needs import disk_needs
 from nearfar.training.phases import Checkpoint, MakeObjective, OnEpoch, Phases
-from nearfar.training.processes import all_sum, launch, share
+from nearfar.training.processes import fill_bank, launch, share
 from nearfar.training.reference import make_reference
 from nearfar.training.relation import Relation, make_finder
 
@@ -128,6 +131,9 @@ def train(
         After an interrupt; with a folder, the run can be resumed.
     """
     make_finder(config).check(len(images))
+    _check_pictures(config, images)
+    if folder is None and (resume or config.bank == "disk"):
+        raise NearfarError(f"resume={resume} and bank={config.bank!r} without a folder: give one")
     if encoder is not None and config.pretext == "split-brain":
         raise NearfarError(
             "pretext='split-brain' with a network of the caller's own: expected another pretext, "
@@ -191,6 +197,7 @@ def train(
         log: list[dict[str, Any]] = []
         if resume and folder is not None:
             checkpoint = Checkpoint.read(folder)
+            checkpoint.check_ahead(folder, config)
             artifacts.load_weights(network, checkpoint.tensors, "model.", folder)
             log = [line for line in artifacts.read_log(folder) if checkpoint.is_after(line)]
         elif pretrained is not None:
@@ -225,15 +232,18 @@ def train(
         )
         with torch.random.fork_rng():
             plain = phases.run()
-        rows = share(fabric, len(images))
-        encoded = apply(network.encoder, images, device=fabric.device, rows=rows, track=track)
+        _check_finite(network)
         codes: npt.NDArray[np.float32] | Path
         if folder is not None and config.bank == "disk":
+            rows = share(fabric, len(images))
+            encoded = apply(network.encoder, images, device=fabric.device, rows=rows, track=track)
             codes = _to_disk(
                 encoded, artifacts.bank_folder(folder), (len(images), code_size), fabric
             )
         else:
-            codes = _to_memory(encoded, (len(images), code_size), fabric)
+            bank = allocate_rows(len(images), code_size, fabric.device)
+            fill_bank(bank, network.encoder, images, fabric, track)
+            codes = bank.cpu().numpy()
         if written is not None:
             artifacts.write_run(written, description, network, plain, codes)
             artifacts.remove_checkpoint(written)
@@ -243,18 +253,17 @@ def train(
     return Trained(network.cpu(), plain.cpu(), torch.from_numpy(codes), log, description)
 
 
-Encoded = Iterable[tuple[Tensor, Tensor]]
+def _check_finite(network: nn.Module) -> None:
+    """Stop where the very last step, whose loss nothing looks at, was one too many."""
+    if not all(weights.isfinite().all() for weights in network.parameters()):
+        raise NearfarError(
+            "weights are no longer finite after the last step: try again with a lower learning rate"
+        )
 
 
-def _to_memory(encoded: Encoded, shape: tuple[int, int], fabric: Fabric) -> npt.NDArray[np.float32]:
-    """Bring together the codes that the processes made."""
-    codes = torch.zeros(shape, device=fabric.device)
-    for rows, values in encoded:
-        codes[rows.to(codes.device)] = values
-    return all_sum(fabric, codes).cpu().numpy()
-
-
-def _to_disk(encoded: Encoded, folder: Path, shape: tuple[int, int], fabric: Fabric) -> Path:
+def _to_disk(
+    encoded: Iterable[tuple[Tensor, Tensor]], folder: Path, shape: tuple[int, int], fabric: Fabric
+) -> Path:
     """Let the processes write their codes to one .npy file."""
     path = folder / artifacts.CODES
     if fabric.is_global_zero:
@@ -267,6 +276,21 @@ def _to_disk(encoded: Encoded, folder: Path, shape: tuple[int, int], fabric: Fab
         open_memmap(path, mode="r+")[rows.numpy()] = values.cpu().numpy()
     fabric.barrier()
     return path
+
+
+def _check_pictures(config: TrainConfig, images: Images) -> None:
+    """Refuse to turn and bend what are no pictures, or to cut holes into them."""
+    if min(images.shape[1:]) >= SMALLEST:
+        return
+    for name, value, meant in (
+        ("pretext", config.pretext, config.pretext == "context"),
+        ("views", config.views, config.views in ("shapes", "photos")),
+    ):
+        if meant:
+            raise NearfarError(
+                f"{name}={value!r} with images of shape {images.shape}: expected at least "
+                f"{SMALLEST}x{SMALLEST} pixels; those smaller are taken for features"
+            )
 
 
 def check_continuation(folder: Path, images: Images, config: TrainConfig) -> None:
@@ -316,14 +340,14 @@ def _check_network(network: Autoencoder, images: Images) -> int:
     try:
         with torch.no_grad():
             codes, reconstruction = network.eval()(image)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        made = tuple(codes.shape), tuple(reconstruction.shape)
+    except Exception as error:  # of a network of the caller's own nearly any
         raise NearfarError(
-            f"the network does not take images of shape {images.shape}: {reason}"
+            f"the network does not take images of shape {images.shape}: {reason(error)}"
         ) from error
-    if reconstruction.shape != image.shape or codes.ndim != 2:
+    if made[1] != image.shape or len(made[0]) != 2:
         raise NearfarError(
-            f"the network makes codes {tuple(codes.shape)} and images "
-            f"{tuple(reconstruction.shape)} of {tuple(image.shape)}: expected (1, d) and the same"
+            f"the network makes codes {made[0]} and images {made[1]} of {tuple(image.shape)}: "
+            "expected (1, d) and the same"
         )
-    return int(codes.shape[1])
+    return int(made[0][1])

@@ -1,15 +1,38 @@
-"""The rows of Table 3: defenses, and how their networks are trained."""
+"""The rows of Table 3: defenses, their networks, and the classifiers behind them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass
+from functools import cache, partial
 from typing import Any
 
-from nearfar.defense.magnet import NOISE
+from torch import nn
+
+from nearfar.data import Images
+from nearfar.defense.adversarial import harden
+from nearfar.defense.classifiers import (
+    SUBSTITUTE_EPOCHS,
+    Classifier,
+    classify,
+    load_classifier,
+    pixels_of,
+    save_classifier,
+    train_classifier,
+)
+from nearfar.defense.guard import Guarded
+from nearfar.defense.magnet import NOISE, magnet
+from nearfar.defense.neighbors import NeighborPurifier
+from nearfar.defense.purifier import Purifier
+from nearfar.models import resolve_device
 from nearfar.reproduce.budget import ours, plain, plain_like_ours, relational
+from nearfar.reproduce.engine import Reproduction
+from nearfar.reproduce.measuring import encode, network_after
+from nearfar.reproduce.summary import cell_name
 from nearfar.training.config import TrainConfig
+
+#: ε that adversarial training is against.
+ROBUST_EPSILON = 0.3
 
 #: What our network learns to undo.
 ADVERSARIAL: dict[str, Any] = {
@@ -74,3 +97,123 @@ ROWS = {
     "nearfar-unrelated-neighbors": Row("nearfar-unrelated", neighbors=5),
     "adversarial-training": Row(hardened=True),
 }
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Epochs of the networks that purify, of the target, and of its adversarial training."""
+
+    networks: int
+    classifier: int
+    robust: int
+
+
+class Defenses:
+    """Makes the defenses of rows; a network or classifier that rows share is trained once.
+
+    Parameters
+    ----------
+    reproduction : Reproduction
+        Where networks are trained; classifiers are kept in the folder `classifiers`.
+    learned, validation, held_out : Images
+        What target and networks learn from, what detectors are calibrated on, and what the
+        attacker's substitute learns from.
+    choices : mapping
+        What all networks have in common.
+    """
+
+    def __init__(
+        self,
+        reproduction: Reproduction,
+        learned: Images,
+        validation: Images,
+        held_out: Images,
+        budget: Budget,
+        choices: dict[str, Any],
+    ) -> None:
+        self.reproduction, self.learned, self.held_out = reproduction, learned, held_out
+        self.budget, self.choices = budget, choices
+        self.clean = pixels_of(validation)
+        self.device = resolve_device("auto")
+        self.target = cache(self._make_target)
+        self.substitute = cache(self._make_substitute)
+
+    def make(self, row: Row, seed: int) -> Guarded:
+        """Make the defense of a row, trained with this seed, with the target behind it."""
+        classifier = self.target(row.hardened, seed)
+        if row.network is None:
+            return Guarded(nn.Identity(), classifier)
+        epochs, track = self.budget.networks, self.reproduction.track
+        config = self._training(row.network, seed)
+        run = cell_name(row.network, seed)
+        folder = self.reproduction.train(run, self.learned, config, [epochs])
+        network, shape = network_after(folder, epochs), self.learned.shape
+        if row.neighbors:
+            bank = encode(network.encoder, self.learned, track)
+            purifier = NeighborPurifier(network, shape, bank, neighbors=row.neighbors)
+            clean = self.clean if row.detectors else None
+            return purifier.to(self.device).guard(classifier, clean=clean, track=track)
+        reformer = Purifier(network, shape).to(self.device)
+        if row.detectors:
+            return magnet(reformer, classifier, self.clean)
+        return reformer.guard(classifier)
+
+    def describe(self, row: Row, seed: int) -> dict[str, Any]:
+        """Return everything that decides what a row is, as JSON holds it."""
+        defense = {name: value for name, value in asdict(row).items() if name != "paper"}
+        config = None if row.network is None else asdict(self._training(row.network, seed))
+        return {"defense": defense, "config": config}
+
+    def _training(self, name: str, seed: int) -> TrainConfig:
+        return NETWORKS[name](self.budget.networks, seed=seed, **self.choices)
+
+    def _make_target(self, hardened: bool, seed: int) -> Classifier:
+        """Train what is attacked."""
+        if hardened:
+            return self._keep(
+                "hardened",
+                seed,
+                lambda: harden(
+                    self.target(False, seed),
+                    self.learned,
+                    epsilon=ROBUST_EPSILON,
+                    epochs=self.budget.robust,
+                    seed=seed,
+                ),
+            )
+        return self._keep(
+            "target",
+            seed,
+            lambda: train_classifier(
+                "target",
+                self.learned,
+                epochs=self.budget.classifier,
+                seed=seed,
+                track=self.reproduction.track,
+            ),
+        )
+
+    def _make_substitute(self, hardened: bool, seed: int) -> Classifier:
+        """Train what the attacker has in place of the target, on what the target says."""
+        return self._keep(
+            "hardened-substitute" if hardened else "substitute",
+            seed,
+            lambda: train_classifier(
+                "substitute",
+                self.held_out,
+                epochs=SUBSTITUTE_EPOCHS,
+                seed=seed,
+                labels=classify(self.target(hardened, seed), pixels_of(self.held_out)),
+                track=self.reproduction.track,
+            ),
+        )
+
+    def _keep(self, name: str, seed: int, make: Callable[[], Classifier]) -> Classifier:
+        """Train a classifier, or read it if it was."""
+        file = f"{cell_name(name, seed)}.safetensors"
+        path = self.reproduction.folder / "classifiers" / file
+        with self.reproduction.lock(path.stem):
+            if not path.is_file():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_classifier(path, make())
+        return load_classifier(path).to(self.device)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, lru_cache, partial
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
@@ -13,32 +13,26 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from nearfar.data import Images, require_labels
-from nearfar.defense.adversarial import harden
 from nearfar.defense.attacks import HOP_SKIP_JUMP_STEPS, PGD_STEPS, attack
-from nearfar.defense.classifiers import (
-    SUBSTITUTE_EPOCHS,
-    Classifier,
-    classify,
-    load_classifier,
-    pixels_of,
-    save_classifier,
-    train_classifier,
-)
+from nearfar.defense.classifiers import Classifier, pixels_of
 from nearfar.defense.guard import Guarded, device_of, in_batches
-from nearfar.defense.magnet import magnet
-from nearfar.defense.neighbors import NeighborPurifier
-from nearfar.defense.purifier import FALSE_POSITIVE_RATE, Purifier
+from nearfar.defense.purifier import FALSE_POSITIVE_RATE
 from nearfar.defense.robustness import gradient_masking, judge
 from nearfar.defense.threats import DEFENSE_UNSEEN, THREATS, Threat
 from nearfar.errors import require
 from nearfar.evaluation.table import markdown_table
-from nearfar.models import resolve_device
 from nearfar.progress import Track, silent
 from nearfar.report.figures import comparison, security_curves
 from nearfar.reproduce import digits
-from nearfar.reproduce.defenses import NETWORKS, NO_DEFENSE, ROWS, Row
+from nearfar.reproduce.defenses import (
+    NO_DEFENSE,
+    ROBUST_EPSILON,
+    ROWS,
+    Budget,
+    Defenses,
+    Row,
+)
 from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint
-from nearfar.reproduce.measuring import encode, network_after
 from nearfar.reproduce.summary import (
     cell_name,
     choose_rows,
@@ -50,7 +44,6 @@ from nearfar.reproduce.summary import (
     spread,
     summarize,
 )
-from nearfar.training.config import TrainConfig
 
 EPSILONS = (0.01, 0.1, 0.2, 0.3)
 #: The attack under each threat model; the first is the paper's.
@@ -60,11 +53,8 @@ ATTACKS: dict[Threat, str] = {
     "white-box-aware": "pgd",
     "decision-based": "hop-skip-jump",
 }
-EPOCHS, QUICK_EPOCHS = 40, 2
-CLASSIFIER_EPOCHS, QUICK_CLASSIFIER_EPOCHS = 6, 5
-ROBUST_EPOCHS, QUICK_ROBUST_EPOCHS = 10, 1
-#: ε that adversarial training is against.
-ROBUST_EPSILON = 0.3
+WHOLE = Budget(networks=40, classifier=6, robust=10)
+QUICK = Budget(networks=2, classifier=5, robust=1)
 #: The row and the ε of the picture, as in the paper's Figure 5.
 SHOWN, SHOWN_EPSILON = "NRE", 0.2
 CLEAN = "clean"
@@ -122,7 +112,7 @@ def table3(
     require("art", extra="defense")
     chosen = choose_rows([*rows, NO_DEFENSE] if rows else rows, ROWS)
     numbers = choose_seeds(seeds, quick=quick)
-    epochs = QUICK_EPOCHS if quick else EPOCHS
+    budget = QUICK if quick else WHOLE
     sizes = QUICK_SIZES if quick else Sizes()
     learned, validation, held_out, attacked = digits.for_attacks(data_root, quick=quick)
     settings = {
@@ -135,70 +125,15 @@ def table3(
         "attacks": ATTACKS,
         "steps": {"pgd": PGD_STEPS, "hop-skip-jump": HOP_SKIP_JUMP_STEPS},
         "sizes": asdict(sizes),
-        "classifier_epochs": QUICK_CLASSIFIER_EPOCHS if quick else CLASSIFIER_EPOCHS,
-        "robust_epochs": QUICK_ROBUST_EPOCHS if quick else ROBUST_EPOCHS,
+        "classifier_epochs": budget.classifier,
+        "robust_epochs": budget.robust,
         "robust_epsilon": ROBUST_EPSILON,
         "false_positive_rate": FALSE_POSITIVE_RATE,
     }
     reproduction = Reproduction(out, "table3", settings, track=track)
+    choices = digits.choices(quick=quick)
+    defenses = Defenses(reproduction, learned, validation, held_out, budget, choices)
     images, labels = pixels_of(attacked), torch.from_numpy(require_labels(attacked))
-    clean = pixels_of(validation)
-    device = resolve_device("auto")
-
-    def keep(name: str, seed: int, make: Callable[[], Classifier]) -> Classifier:
-        """Train a classifier, or read it if it was."""
-        path = out / "classifiers" / f"{cell_name(name, seed)}.safetensors"
-        with reproduction.lock(path.stem):
-            if not path.is_file():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                save_classifier(path, make())
-        return load_classifier(path).to(device)
-
-    @cache
-    def target(seed: int) -> Classifier:
-        count = QUICK_CLASSIFIER_EPOCHS if quick else CLASSIFIER_EPOCHS
-        make = partial(train_classifier, "target", learned, epochs=count, seed=seed, track=track)
-        return keep("target", seed, make)
-
-    @cache
-    def hardened(seed: int) -> Classifier:
-        count = QUICK_ROBUST_EPOCHS if quick else ROBUST_EPOCHS
-        make = partial(
-            harden, target(seed), learned, epsilon=ROBUST_EPSILON, epochs=count, seed=seed
-        )
-        return keep("hardened", seed, make)
-
-    @cache
-    def substitute(is_hardened: bool, seed: int) -> Classifier:
-        asked = hardened(seed) if is_hardened else target(seed)
-        make = partial(
-            train_classifier,
-            "substitute",
-            held_out,
-            epochs=SUBSTITUTE_EPOCHS,
-            seed=seed,
-            labels=classify(asked, pixels_of(held_out)),
-            track=track,
-        )
-        return keep("hardened-substitute" if is_hardened else "substitute", seed, make)
-
-    def config(name: str, seed: int) -> TrainConfig:
-        return NETWORKS[name](epochs, seed=seed, **digits.choices(quick=quick))
-
-    def guarded(row: Row, seed: int) -> Guarded:
-        classifier = hardened(seed) if row.hardened else target(seed)
-        if row.network is None:
-            return Guarded(nn.Identity(), classifier)
-        run = cell_name(row.network, seed)
-        folder = reproduction.train(run, learned, config(row.network, seed), [epochs])
-        network, shape = network_after(folder, epochs), learned.shape
-        if row.neighbors:
-            bank = encode(network.encoder, learned, track)
-            purifier = NeighborPurifier(network, shape, bank, neighbors=row.neighbors).to(device)
-            return purifier.guard(classifier, clean=clean if row.detectors else None, track=track)
-        if row.detectors:
-            return magnet(Purifier(network, shape).to(device), classifier, clean)
-        return Purifier(network, shape).to(device).guard(classifier)
 
     def adversarial(threat: Threat, guarded: Guarded, row: Row, seed: int) -> Iterator[Tensor]:
         """Attack as the table does, for each ε in turn."""
@@ -210,20 +145,20 @@ def table3(
             images[:count],
             labels[:count],
             EPSILONS,
-            substitute=substitute(row.hardened, seed),
+            substitute=defenses.substitute(row.hardened, seed),
             seed=seed,
         )
 
     @lru_cache(maxsize=len(DEFENSE_UNSEEN))
     def unaware(threat: Threat, row: Row, seed: int) -> list[Tensor]:
         """Attack a classifier, which is the same whatever its defense."""
-        return list(adversarial(threat, guarded(row, seed), row, seed))
+        return list(adversarial(threat, defenses.make(row, seed), row, seed))
 
     def cell(name: str, seed: int) -> Cell:
         row = ROWS[name]
 
         def measure() -> dict[str, float]:
-            defended = guarded(row, seed)
+            defended, substitute = defenses.make(row, seed), defenses.substitute(row.hardened, seed)
             found = {
                 threat: unaware(threat, Row(hardened=row.hardened), seed)
                 if threat in DEFENSE_UNSEEN
@@ -232,23 +167,19 @@ def table3(
             }
             if (name, seed) == (SHOWN, 0):
                 shown = digits.one_of_each_class(attacked)
-                reproduction.draw(
-                    "figure5", _figure5(defended, substitute(row.hardened, seed), shown)
-                )
+                reproduction.draw("figure5", _figure5(defended, substitute, shown))
             return {
                 **_judge(defended, images, labels, found),
                 **_check(defended, images[: sizes.white_box], labels[: sizes.white_box], seed),
-                "substitute": judge(
-                    Guarded(nn.Identity(), substitute(row.hardened, seed)), images, labels
-                ).accuracy,
+                "substitute": judge(Guarded(nn.Identity(), substitute), images, labels).accuracy,
             }
 
-        defense = {name: value for name, value in asdict(row).items() if name != "paper"}
-        settings = {"row": name, "seed": seed, "defense": defense, "config": None}
-        if row.network is None:
-            return Cell(cell_name(name, seed), settings, measure)
-        settings["config"] = asdict(config(row.network, seed))
-        return Cell(cell_name(name, seed), settings, measure, cell_name(row.network, seed))
+        return Cell(
+            cell_name(name, seed),
+            {"row": name, "seed": seed, **defenses.describe(row, seed)},
+            measure,
+            None if row.network is None else cell_name(row.network, seed),
+        )
 
     # Seed after seed, so that a table of fewer seeds is whole when it is interrupted.
     measured = reproduction.measure([cell(name, seed) for seed, name in product(numbers, chosen)])

@@ -140,50 +140,17 @@ def train(
             "or no encoder and decoder"
         )
     fabric = launch(config)
-    architecture = (
-        Architecture(
-            images.shape,
-            config.code_size,
-            config.widths or (),
-            split_brain=config.pretext == "split-brain",
-            normalized=config.network == "normalized",
-            backbone=config.backbone,
-        )
-        if encoder is None
-        else None
-    )
     description = RunConfig(
-        data=RunData(
-            source=images.name,
-            images=len(images),
-            shape=images.shape,
-            skipped=len(images.skipped),
-            checksum=_checksum(images),
-            **(origin or {}),
-        ),
-        train=asdict(config),
-        architecture=architecture,
-        pixel_range=pixel_range,
+        _describe(images, origin),
+        asdict(config),
+        _architecture(images, config) if encoder is None else None,
+        pixel_range,
     )
-    smallest = len(images) // -(-len(images) // config.batch_size)
-    if smallest < fabric.world_size:
-        raise NearfarError(
-            f"batch_size={config.batch_size} for {len(images)} images: expected at least one image "
-            f"in every batch for each of {fabric.world_size} processes"
-        )
-    alone = fabric.world_size == 1 and smallest < 2 * config.accumulate
-    if config.relation == "codes" and config.epochs and alone:
-        raise NearfarError(
-            f"batch_size={config.batch_size} with accumulate={config.accumulate} and "
-            f"relation='codes', which relates the images of a part: expected at least two images "
-            f"in each of {config.accumulate} parts of {smallest} images"
-        )
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         network = artifacts.build(description, encoder, decoder)
     code_size = _check_network(network, images)
-    if smallest // fabric.world_size < 2 * config.accumulate:  # a part has one image
-        check_alone(network, images.shape)
+    _check_batches(network, images, config, fabric)
     reference = make_reference(config, reference, images)
     written = folder if fabric.is_global_zero else None  # by one process for all
     if folder is not None and resume:
@@ -251,6 +218,49 @@ def train(
     if folder is not None and isinstance(codes, Path):
         codes = np.load(folder / artifacts.CODES, mmap_mode="c", allow_pickle=False)
     return Trained(network.cpu(), plain.cpu(), torch.from_numpy(codes), log, description)
+
+
+def _describe(images: Images, origin: Mapping[str, Any] | None) -> RunData:
+    return RunData(
+        source=images.name,
+        images=len(images),
+        shape=images.shape,
+        skipped=len(images.skipped),
+        checksum=_checksum(images),
+        **(origin or {}),
+    )
+
+
+def _architecture(images: Images, config: TrainConfig) -> Architecture:
+    return Architecture(
+        images.shape,
+        config.code_size,
+        config.widths or (),
+        split_brain=config.pretext == "split-brain",
+        normalized=config.network == "normalized",
+        backbone=config.backbone,
+    )
+
+
+def _check_batches(
+    network: Autoencoder, images: Images, config: TrainConfig, fabric: Fabric
+) -> None:
+    """Refuse batches that are too small for what is done with them."""
+    smallest = len(images) // -(-len(images) // config.batch_size)
+    if smallest < fabric.world_size:
+        raise NearfarError(
+            f"batch_size={config.batch_size} for {len(images)} images: expected at least one image "
+            f"in every batch for each of {fabric.world_size} processes"
+        )
+    alone = fabric.world_size == 1 and smallest < 2 * config.accumulate
+    if config.relation == "codes" and config.epochs and alone:
+        raise NearfarError(
+            f"batch_size={config.batch_size} with accumulate={config.accumulate} and "
+            f"relation='codes', which relates the images of a part: expected at least two images "
+            f"in each of {config.accumulate} parts of {smallest} images"
+        )
+    if smallest // fabric.world_size < 2 * config.accumulate:  # a part has one image
+        check_alone(network, images.shape)
 
 
 def _check_finite(network: nn.Module) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from nearfar.evaluation import scores
 from nearfar.evaluation.table import markdown_table
@@ -29,6 +30,7 @@ from nearfar.reproduce.summary import (
 )
 from nearfar.training.config import TrainConfig
 
+RANDOM_HOLES: dict[str, Any] = {"pretext": "context", "holes": "random"}
 #: Autoencoders come first: relations begin from what these are at half time.
 ROWS: dict[str, Callable[..., TrainConfig]] = {
     "autoencoder": plain,
@@ -49,11 +51,14 @@ ROWS: dict[str, Callable[..., TrainConfig]] = {
     "lr=0.001,T=10": partial(relational, lr=1e-3, neighbors=10),
     "similarity=centered-cosine": partial(relational, similarity="centered-cosine"),
     "pixel-weight=1": partial(relational, pixel_weight=1.0),
+    "pixel-weight=30": partial(relational, pixel_weight=30.0),
     "pixel-weight=1000": partial(relational, pixel_weight=1000.0),
     "pixel-weight=1000,T=10": partial(relational, pixel_weight=1000.0, neighbors=10),
     "pixel-weight=1000,T=10,lr=0.001": partial(
         relational, pixel_weight=1000.0, neighbors=10, lr=1e-3
     ),
+    "context-random": partial(plain, **RANDOM_HOLES),
+    "context-random,paper": partial(relational, **RANDOM_HOLES),
     "search=step": partial(relational, search="step"),
     "relative-to=image": partial(relational, relative_to="image"),
     "code-size=32": partial(relational, code_size=32),

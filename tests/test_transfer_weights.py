@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,14 +11,14 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from nearfar.data import ArrayImages, images_from_array
+from nearfar.data import ArrayImages, Subset, images_from_array
 from nearfar.errors import NearfarError
 from nearfar.models import Architecture
 from nearfar.models.backbones import DEVIATION, MEAN
 from nearfar.training.config import TrainConfig
+from nearfar.training.initialization import SHIFT, draw_sample, initialize_by_kmeans
 from nearfar.training.train import train
 from nearfar.transfer.heads import code_size, convolutional_head, region_head
-from nearfar.transfer.initialization import SHIFT, draw_sample, initialize_by_kmeans
 from nearfar.transfer.weights import build, describe, open_backbone
 
 SMALL = Architecture((3, 64, 64), 16, (24,), backbone="alexnet")
@@ -202,6 +204,38 @@ def test_kmeans_is_the_same_for_the_same_seed():
         initialize_by_kmeans(backbone, as_images(images(20)), seed=seed)
     assert torch.equal(first.head.fc6.weight, again.head.fc6.weight)
     assert not torch.equal(first.head.fc6.weight, other.head.fc6.weight)
+
+
+def test_training_begins_from_kmeans_and_goes_on_from_where_it_was(tmp_path):
+    sample = as_images(images(24))
+    config = TrainConfig(
+        **{"backbone": "alexnet", "widths": (24,), "code_size": 16, "initialization": "kmeans"},
+        **{"pretrain_epochs": 1, "epochs": 1, "pretrain_lr": 1e-12, "lr": 1e-12, "clusters": 1},
+        **{"batch_size": 12, "device": "cpu", "seed": 1},
+    )
+    trained = train(sample, config).autoencoder.encoder
+    expected = build(SMALL, 0)
+    initialize_by_kmeans(expected, Subset(sample, draw_sample(24, 1)), 1)
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(trained.state_dict()[name], value)
+
+    def stop(items, description, total):
+        for number, item in enumerate(items):
+            if description == "relational" and number == 1:
+                raise KeyboardInterrupt
+            yield item
+
+    whole = train(sample, replace(config, lr=1e-3), folder=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(sample, replace(config, lr=1e-3), folder=tmp_path / "parts", track=stop)
+    parts = train(sample, replace(config, lr=1e-3), folder=tmp_path / "parts", resume=True)
+    assert torch.equal(whole.codes, parts.codes)
+
+
+@pytest.mark.parametrize("backbone", [None, "vit-small"])
+def test_only_convolutional_backbones_begin_from_kmeans(backbone):
+    with pytest.raises(NearfarError, match="expected a convolutional backbone"):
+        TrainConfig(backbone=backbone, initialization="kmeans")
 
 
 def test_kmeans_learns_from_some_of_all_images():

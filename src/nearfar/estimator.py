@@ -57,7 +57,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         a decoder gives beyond 0…1 is clipped in reconstructions, not in training.
     verbose : bool
         Show progress bars.
-    pretext, noise, noise_level, holes, network, backbone, relation, reference, \
+    pretext, noise, noise_level, holes, network, backbone, initialization, relation, reference, \
     reference_weights, weights, end_weights, weight_schedule, neighbors, reduction, similarity, \
     finder, clusters, search, relative_to, far_share, views, temperature, neighbor_share, \
     refresh, pixel_weight, pretrain_epochs, epochs, batch_size, accumulate, pretrain_lr, lr, \
@@ -104,6 +104,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         holes: str = "center",
         network: str = "plain",
         backbone: str | None = None,
+        initialization: str = "random",
         relation: str = "reconstructions",
         reference: str | None = None,
         reference_weights: str | None = None,
@@ -147,6 +148,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.holes = holes
         self.network = network
         self.backbone = backbone
+        self.initialization = initialization
         self.relation = relation
         self.reference = reference
         self.reference_weights = reference_weights

@@ -307,11 +307,11 @@ class _Work:
 
     def initialize(self, count: int, choose: Callable[[list[int]], Images]) -> None:
         """Let k-means, if that is asked for, learn from some of so many images."""
-        from nearfar.transfer.initialization import draw_sample, initialize_by_kmeans
+        from nearfar.training.initialization import draw_sample, initialize_by_kmeans
 
         if self.weights == "kmeans":
             images = choose(draw_sample(count, self.options.seed))
-            initialize_by_kmeans(self.backbone, images, self.options.seed)
+            initialize_by_kmeans(self.backbone, images, self.options.seed, self.track)
 
     def initialize_in(self, devkit: Devkit, names: Sequence[str], size: int) -> None:
         """Let k-means, if that is asked for, learn from some images of a devkit."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,7 +44,7 @@ from nearfar.reproduce.transfers import (
     segmentation,
 )
 from nearfar.training.config import TrainConfig
-from nearfar.transfer.initialization import draw_sample, initialize_by_kmeans
+from nearfar.training.initialization import draw_sample, initialize_by_kmeans
 from nearfar.transfer.weights import build
 
 #: AlexNet has no batch normalization, and learns with smaller steps than our own encoders.
@@ -123,11 +124,11 @@ def _ours(epochs: int, **choices: Any) -> TrainConfig:
     return ours(epochs, network="plain", lr=LR, **choices)
 
 
-#: How each row is pre-trained for so many epochs in all.
-PRETRAINED: dict[str, Callable[..., TrainConfig]] = {
-    "autoencoder": _autoencoder,
-    "NRE": _paper,
-    "nearfar": _ours,
+_PRETRAINED = {"autoencoder": _autoencoder, "NRE": _paper, "nearfar": _ours}
+#: How each row is pre-trained for so many epochs in all: from random weights, or from those of the
+#: row `kmeans`.
+PRETRAINED: dict[str, Callable[..., TrainConfig]] = _PRETRAINED | {
+    f"{name}-kmeans": partial(make, initialization="kmeans") for name, make in _PRETRAINED.items()
 }
 ROWS = ("random", "kmeans", *PRETRAINED)
 
@@ -205,7 +206,7 @@ def table2(
         reproduction = Reproduction(out, "table2", settings, track=track)
 
         def config(row: str, seed: int) -> TrainConfig:
-            own = extent.relational if row == "NRE" else {}
+            own = extent.relational if row.startswith("NRE") else {}
             return PRETRAINED[row](total, seed=seed, **choices, **own)
 
         def pretrained(row: str, seed: int) -> Backbone:

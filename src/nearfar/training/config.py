@@ -36,6 +36,10 @@ class TrainConfig:
     backbone : {"alexnet", "resnet18", "resnet50", "vit-small"}, optional
         A well-known encoder in its place; AlexNet with its mirror as the decoder, as in the paper's
         Table 2.
+    initialization : {"random", "kmeans"}
+        The weights that training begins with. For a convolutional backbone, the centers of typical
+        patches, scaled so that each unit varies alike: without batch normalization, as in AlexNet,
+        a training learns much faster from there.
     relation : {"reconstructions", "codes"}
         What is related to near and far samples: reconstructions, in the codes of the frozen
         reference, as in the paper; or the codes that are being trained, seen through random views
@@ -125,6 +129,7 @@ class TrainConfig:
     holes: Literal["center", "random"] = "center"
     network: Literal["plain", "normalized"] = "plain"
     backbone: Literal["alexnet", "resnet18", "resnet50", "vit-small"] | None = None
+    initialization: Literal["random", "kmeans"] = "random"
     relation: Literal["reconstructions", "codes"] = "reconstructions"
     reference: Literal["alexnet", "resnet18", "resnet50", "vit-small"] | None = None
     reference_weights: str | None = None
@@ -226,6 +231,11 @@ class TrainConfig:
                     f"{name}={value!r} with backbone={self.backbone!r}: expected {only}, or no "
                     "backbone"
                 )
+        if self.initialization == "kmeans" and self.backbone in (None, "vit-small"):
+            raise NearfarError(
+                f"initialization='kmeans' with backbone={self.backbone!r}: expected a "
+                "convolutional backbone, or initialization='random'"
+            )
 
     def schedule(self) -> WeightSchedule:
         """Return the weights as they move over the relational epochs."""

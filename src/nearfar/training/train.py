@@ -17,12 +17,12 @@ from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
 from nearfar import artifacts
-from nearfar.data import Images, to_unit
+from nearfar.data import Images, Subset, to_unit
 from nearfar.data.reasons import reason
 from nearfar.data.shapes import SMALLEST
 from nearfar.errors import NearfarError
 from nearfar.files import check_room, reserve
-from nearfar.models import Architecture, Autoencoder, apply
+from nearfar.models import Architecture, Autoencoder, Backbone, apply
 from nearfar.models.layers import check_alone
 from nearfar.neighbors import allocate_rows
 from nearfar.progress import Track, silent
@@ -172,6 +172,8 @@ def train(
             artifacts.load_weights(network, begun.state_dict(), "", pretrained)
             checkpoint = Checkpoint(phase=Relation.name)
             log = artifacts.read_log(pretrained)[: config.pretrain_epochs]
+        elif config.initialization == "kmeans":
+            _begin_typical(network, images, config.seed, track)
         if config.backbone is not None and fabric.device.type == "cuda":
             network.to(memory_format=torch.channels_last)
         if written is not None:
@@ -240,6 +242,18 @@ def _architecture(images: Images, config: TrainConfig) -> Architecture:
         normalized=config.network == "normalized",
         backbone=config.backbone,
     )
+
+
+def _begin_typical(network: Autoencoder, images: Images, seed: int, track: Track) -> None:
+    """Set the weights of a backbone by k-means."""
+    from nearfar.training.initialization import draw_sample, initialize_by_kmeans
+
+    if not isinstance(network.encoder, Backbone):
+        raise NearfarError(
+            "initialization='kmeans' with a network of the caller's own: expected 'random'"
+        )
+    sample = Subset(images, draw_sample(len(images), seed))
+    initialize_by_kmeans(network.encoder, sample, seed, track)
 
 
 def _check_batches(

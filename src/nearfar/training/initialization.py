@@ -20,6 +20,7 @@ from torch.nn.functional import normalize, unfold
 from nearfar.data import Images, to_unit
 from nearfar.errors import NearfarError
 from nearfar.models.backbones import Backbone
+from nearfar.progress import Track, silent
 
 #: How many images are looked at, and how many of them at once.
 SAMPLE, BATCH = 500, 16
@@ -54,7 +55,9 @@ def check_convolutional(backbone: Backbone) -> None:
 
 
 @torch.no_grad()
-def initialize_by_kmeans(backbone: Backbone, images: Images, seed: int) -> None:
+def initialize_by_kmeans(
+    backbone: Backbone, images: Images, seed: int, track: Track = silent
+) -> None:
     """Set the weights of all convolutions and linear layers, one after the other.
 
     The weights of a layer are the centers of its whitened input patches, scaled so that each unit
@@ -81,18 +84,18 @@ def initialize_by_kmeans(backbone: Backbone, images: Images, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     training = backbone.training
     backbone.eval()
-    for layer in backbone.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            units = len(layer.weight)
-            count = max(PATCHES, PATCHES_A_UNIT * units)
-            each = math.ceil(min(count, MOST_VALUES // layer.weight[0].numel()) / len(images))
-            inputs = _inputs(backbone, layer, images)
-            patches = torch.cat([_patches(layer, some, each, generator) for some in inputs])
-            weights = torch.randn(units, patches.shape[1], generator=generator)
-            if len(patches) > units:
-                weights = _centers(patches - patches.mean(0), units, seed)
-            layer.weight.copy_(weights.view_as(layer.weight))
-            _level(layer, _inputs(backbone, layer, images))
+    layers = [each for each in backbone.modules() if isinstance(each, nn.Conv2d | nn.Linear)]
+    for layer in track(layers, "k-means of patches", len(layers)):
+        units = len(layer.weight)
+        count = max(PATCHES, PATCHES_A_UNIT * units)
+        each = math.ceil(min(count, MOST_VALUES // layer.weight[0].numel()) / len(images))
+        inputs = _inputs(backbone, layer, images)
+        patches = torch.cat([_patches(layer, some, each, generator) for some in inputs])
+        weights = torch.randn(units, patches.shape[1], generator=generator)
+        if len(patches) > units:
+            weights = _centers(patches - patches.mean(0), units, seed)
+        layer.weight.copy_(weights.view_as(layer.weight))
+        _level(layer, _inputs(backbone, layer, images))
     backbone.train(training)
 
 

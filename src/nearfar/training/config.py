@@ -39,7 +39,7 @@ class TrainConfig:
     initialization : {"random", "kmeans"}
         The weights that training begins with. For a convolutional backbone, the centers of typical
         patches, scaled so that each unit varies alike: without batch normalization, as in AlexNet,
-        a training learns much faster from there.
+        training learns faster from there.
     relation : {"reconstructions", "codes"}
         What is related to near and far samples: reconstructions, in the codes of the frozen
         reference, as in the paper; or the codes that are being trained, seen through random views

@@ -50,7 +50,7 @@ def test_on_top_of_denoising_the_encoder_sees_noise_and_the_decoder_undoes_it(im
     rows = torch.arange(32)
     clean = to_unit(images.__getitems__(rows))
     model = relation.extend(network)
-    step = relation(model, rows, clean, 0)
+    step = relation(model, torch.stack([rows, rows], 1), torch.stack([clean, clean], 1), 0)
     first, second = seen[-1].chunk(2)
     for view in (first, second):
         assert 0.1 < (view - clean).abs().mean() < 0.4
@@ -93,20 +93,22 @@ def test_without_refresh_nothing_is_searched(images, monkeypatch):
 
 def test_some_images_are_related_to_neighbors(images, monkeypatch):
     shares = []
-    seconds = CodeRelation._seconds
+    call = CodeRelation.__call__
 
-    def spy(self, rows, pixels):
-        found, seen = seconds(self, rows, pixels)
+    def spy(self, model, pairs, pixels, epoch):
+        rows, found = pairs.unbind(1)
+        others = found != rows
         if self.bank is not None:
-            others = found != rows
             shares.append(others.float().mean())
             assert (self.near[rows[others]] == found[others].unsqueeze(1)).any(1).all()
-            originals = self.images.__getitems__(found)
-            torch.testing.assert_close(seen, originals / 255)
-        return found, seen
+        else:
+            assert not others.any()
+        for each, seen in zip((rows, found), pixels.unbind(1), strict=True):
+            torch.testing.assert_close(seen, to_unit(images.__getitems__(each)))
+        return call(self, model, pairs, pixels, epoch)
 
-    monkeypatch.setattr(CodeRelation, "_seconds", spy)
-    train(images, replace(QUICK, neighbor_share=0.25))
+    monkeypatch.setattr(CodeRelation, "__call__", spy)
+    train(images, replace(QUICK, neighbor_share=0.25, accumulate=2))
     assert np.mean(shares) == pytest.approx(0.25, abs=0.05)
 
 

@@ -55,6 +55,22 @@ def test_batches_come_with_their_numbers(kept: Images, kind: type) -> None:
         torch.testing.assert_close(pixels, kept.__getitems__([3, 1, 22]))
 
 
+def test_of_pairs_no_image_is_read_twice(kept: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = torch.tensor([[3, 3], [1, 22], [22, 0]])
+    expected = kept.__getitems__(pairs.flatten()).unflatten(0, (3, 2))
+    read: list[int] = []
+
+    def spy(indices: torch.Tensor) -> torch.Tensor:
+        read.extend(indices.tolist())
+        return ArrayImages.__getitems__(kept, indices)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(kept, "__getitems__", spy)
+    ((rows, pixels),) = load(kept, [pairs])
+    assert torch.equal(rows, pairs)
+    torch.testing.assert_close(pixels, expected)
+    assert sorted(read) == [0, 1, 3, 22]
+
+
 def test_workers_read_what_this_process_reads(kept: Images, on_disk: Images) -> None:
     assert not on_disk.in_memory
     loader = load(on_disk, in_order(range(COUNT), 5))

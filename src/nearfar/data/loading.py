@@ -30,7 +30,7 @@ def load(
     ----------
     images : Images
         The images.
-    batches : iterable of sequences of int, or of int64[b]
+    batches : iterable of sequences of int, or of int64[b] or int64[b, 2]
         The numbers of the images in each batch. Iterated once per iteration of the loader.
     workers : int, optional
         Processes that read ahead. The default is none for images in memory, and otherwise one for
@@ -39,8 +39,8 @@ def load(
     Returns
     -------
     DataLoader
-        Of pairs (indices, pixels), int64[b] and [b, c, h, w]. Draws nothing from torch's global
-        random numbers.
+        Of pairs (indices, pixels), int64[b] and [b, c, h, w], or int64[b, 2] and [b, 2, c, h, w],
+        for which no image is read twice. Draws nothing from torch's global random numbers.
     """
     if workers is None:
         processors = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -71,7 +71,10 @@ class _Batches(Dataset[Batch]):
     def __getitem__(self, indices: Sequence[int] | Tensor) -> Batch | NearfarError:  # type: ignore[override]
         indices = as_index(indices)
         try:
-            return indices, self.images.__getitems__(indices)
+            if indices.ndim == 1:
+                return indices, self.images.__getitems__(indices)
+            different, places = indices.unique(return_inverse=True)
+            return indices, self.images.__getitems__(different)[places]
         except NearfarError as error:
             return error
 

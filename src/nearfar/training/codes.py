@@ -8,7 +8,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from nearfar.data import Images, to_unit
+from nearfar.data import Images
 from nearfar.models import Autoencoder, Output, projection_head
 from nearfar.neighbors import ClusteredFinder, Cosine, allocate_rows
 from nearfar.pretext import Views, make_views
@@ -84,15 +84,22 @@ class CodeRelation:
         # On the CPU, where images are chosen: to choose by a GPU, every step would wait for it.
         self.near = found.near.cpu()
 
+    def partners(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """See `Paired`: the image itself or, once they are searched for, one of its neighbors."""
+        if self.bank is None:
+            return rows
+        chosen = torch.rand(len(rows), generator=generator) < self.config.neighbor_share
+        drawn = torch.randint(self.config.neighbors, rows.shape, generator=generator)
+        return torch.where(chosen, self.near[rows, drawn], rows)
+
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
         """See `Objective`."""
-        seconds, others = self._seconds(rows, images)
-        first, second = self.views(images), self.views(others)
+        first, second = (self.views(each) for each in images.unbind(1))
         with self.fabric.autocast():
             seen = [self.corruption(view) for view in (first, second)]
         output: Output
         output, projections = model(*(corrupted.images for corrupted in seen))
-        far = None if self.finder is None else self.finder.are_far(self._of_all(rows, seconds))
+        far = None if self.finder is None else self.finder.are_far(self._of_all(*rows.unbind(1)))
         own, near = self._of_all(*projections.float().chunk(2)).chunk(2)
         relation = contrastive_loss(own, near, far, self.config.temperature)
         weighted, pixel = pixel_errors(output.reconstruction, first, seen[0])
@@ -103,19 +110,6 @@ class CodeRelation:
         """The rows of the first views in all processes, and then those of the second ones."""
         device = self.fabric.device
         return torch.cat([all_rows(self.fabric, each.to(device)) for each in (firsts, seconds)])
-
-    def _seconds(self, rows: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The image itself or one of its neighbors, for each: rows, int64[b], and images."""
-        if self.bank is None:
-            return rows, images
-        others = (torch.rand(len(rows)) < self.config.neighbor_share).nonzero().squeeze(1)
-        drawn = torch.randint(self.config.neighbors, others.shape)
-        seconds = rows.clone()
-        seconds[others] = self.near[rows[others], drawn]
-        near = self.images.__getitems__(seconds[others])
-        images = images.clone()
-        images[others.to(images.device)] = to_unit(near.to(images.device))
-        return seconds, images
 
     def state(self) -> Mapping[str, Tensor]:
         """The head, and what neighbors were found in."""

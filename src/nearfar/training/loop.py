@@ -18,8 +18,8 @@ from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
 from nearfar.progress import Track, silent
 from nearfar.training.adam import adam_tensors, load_adam
-from nearfar.training.objective import Objective
-from nearfar.training.order import Order
+from nearfar.training.objective import Objective, Paired
+from nearfar.training.order import Order, Pairs
 from nearfar.training.processes import share_buffers
 from nearfar.training.rates import RateSchedule, rate_at
 from nearfar.training.record import Record
@@ -110,7 +110,8 @@ class Phase:
         self.trained.train()
         if position == Position():
             self.listener.checkpoint(position, self._state())
-        batches = load(self.images, self.order)
+        paired = isinstance(self.objective, Paired)
+        batches = load(self.images, Pairs(self.order, self._partners) if paired else self.order)
         total = (self.epochs - position.epoch) * self.order.steps - position.step
         steps = self._steps(batches, position)
         with self.watch.signals():
@@ -150,10 +151,20 @@ class Phase:
             self.record.add(result)
         self.optimizer.step()
 
+    def _partners(self, rows: Tensor, step: int) -> Tensor:
+        """Draw what is seen beside the images of a step of the present epoch, long before it."""
+        seed = self._step_seed(Position(self.order.epoch, step), 1)
+        generator = torch.Generator().manual_seed(seed)
+        return cast(Paired, self.objective).partners(rows, generator)
+
+    def _step_seed(self, at: Position, *use: int) -> int:
+        """Return a seed that depends on the step and the use alone, for resuming."""
+        key = (*self.seed, at.epoch, at.step, self.fabric.global_rank)
+        return int(np.random.SeedSequence(key, spawn_key=use).generate_state(1)[0])
+
     def _seed_networks(self, at: Position) -> None:
-        """Make what networks draw at random depend on the step alone, for resuming."""
-        key = np.random.SeedSequence((*self.seed, at.epoch, at.step, self.fabric.global_rank))
-        number = int(key.generate_state(1)[0])
+        """Decide what networks draw at random in a step."""
+        number = self._step_seed(at)
         if self.fabric.device.type == "cpu":
             torch.default_generator.manual_seed(number)  # torch.manual_seed takes 30 times as long
         else:

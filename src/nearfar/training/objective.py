@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
@@ -79,6 +80,18 @@ class Objective(Protocol):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Continue from what `state` gave."""
+        ...
+
+
+@runtime_checkable
+class Paired(Protocol):
+    """An `Objective` that sees each image beside another one of the data set.
+
+    It is called with rows int64[b, 2] and images float[b, 2, c, h, w], read ahead together.
+    """
+
+    def partners(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw the other one of each image, int64[b]; it may be the image itself."""
         ...
 
 

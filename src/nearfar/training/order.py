@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -49,3 +49,25 @@ class Order:
     def batch_size(self, step: int) -> int:
         """Return the size of a batch over all processes."""
         return self.n // self.steps + (step < self.n % self.steps)
+
+
+class Pairs:
+    """The batches of an order, each row with one that it is seen beside.
+
+    Parameters
+    ----------
+    order : Order
+        Its batches are int64[b]; these are int64[b, 2].
+    partners : callable
+        From the rows of a batch, int64[b], and the step to their partners, int64[b].
+    """
+
+    def __init__(self, order: Order, partners: Callable[[Tensor, int], Tensor]) -> None:
+        self.order, self.partners = order, partners
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for step, rows in enumerate(self.order, start=self.order.first_step):
+            yield torch.stack([rows, self.partners(rows, step)], 1)

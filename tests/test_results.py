@@ -1,43 +1,46 @@
-"""What the documents say was measured is what the measured cells in `results` say."""
+"""What the documents say was measured is what the commands beside it draw from `results`."""
 
 from __future__ import annotations
 
-import json
+import re
+import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from nearfar.reproduce.detectors import ROWS
-from nearfar.reproduce.summary import PIXELS
 from program import run
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
+DOCUMENT = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in RESULTS.iterdir()))
-def test_tables_in_the_documents_are_those_of_the_cells(name, data_root, tmp_path):
+def commands() -> Iterator[list[str]]:
+    """The commands that are shown above a table whose cells are kept."""
+    for block in re.findall(r"```console\n(.*?)```", DOCUMENT, re.DOTALL):
+        for line in block.replace("\\\n", "").splitlines():
+            words = shlex.split(line.removeprefix("$ nearfar "))
+            if "--seeds" in words and (RESULTS / words[words.index("--out") + 1]).is_dir():
+                yield words
+
+
+def test_all_results_are_documented():
+    drawn = {words[words.index("--out") + 1] for words in commands()}
+    assert drawn == {path.name for path in RESULTS.iterdir()}
+
+
+@pytest.mark.parametrize("words", [*commands()], ids=lambda words: " ".join(words[1:]))
+def test_tables_in_the_documents_are_those_of_the_cells(words, data_root, tmp_path):
+    name = words[words.index("--out") + 1]
     out = shutil.copytree(RESULTS / name, tmp_path / name)
     before = sorted(out.rglob("*"))
-    cells = [json.loads(path.read_text())["settings"] for path in (out / "cells").iterdir()]
-    options = ("--data-root", data_root, "--out", out, *_whole(name, cells))
-    assert run("reproduce", name, *options) == 0
-    written = (out / f"{name}.md").read_text().splitlines()
-    documented = (ROOT / "docs" / "reproduction.md").read_text().splitlines()
+    places = {"data": data_root, name: out}
+    assert run(*(places.get(word, word) if i > 1 else word for i, word in enumerate(words))) == 0
+    written = (out / f"{words[1]}.md").read_text().splitlines()
+    documented = DOCUMENT.splitlines()
     assert [line for line in written if line.startswith("|") and line not in documented] == []
     assert {path.parent.name for path in set(out.rglob("*")) - set(before)} <= {name}, (
         "all was measured before"
     )
-
-
-def _whole(name: str, cells: list[dict[str, Any]]) -> list[Any]:
-    """Return the options that ask for all rows, and for the seeds that all of them have."""
-    once = {PIXELS, *(row for row, how in ROWS.items() if name == "table4" and not how.seeded)}
-    seeds: dict[str | None, set[int]] = {}
-    for cell in cells:
-        seeds.setdefault(cell.get("row"), set()).add(cell.get("seed", 0))
-    rows = [row for row in seeds if row is not None]
-    fewest = min(len(found) for row, found in seeds.items() if row not in once)
-    return ["--seeds", fewest, *(["--rows", *rows] if rows else [])]

@@ -92,7 +92,7 @@ def images_of(rows: Array, shape: Shape, pixel_range: tuple[float, float]) -> Im
     else:
         scaled = (rows.astype(np.float32, copy=False) - np.float32(low)) / np.float32(high - low)
     arranged = scaled.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
-    return ArrayImages(np.require(arranged, requirements=["C", "W"]))
+    return ArrayImages(np.ascontiguousarray(arranged))
 
 
 def array_of(images: Tensor, layout: Layout, pixel_range: tuple[float, float]) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,10 @@ class ArrayImages(Images):
         classes: Sequence[str] | None = None,
         name: str = "array",
     ) -> None:
-        self._pixels = torch.as_tensor(images)
+        with warnings.catch_warnings():
+            # Torch warns of arrays that may not be written to, as memory-mapped ones: none is.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            self._pixels = torch.as_tensor(images)
         _, channels, height, width = self._pixels.shape
         self.shape = (channels, height, width)
         self.name = name

@@ -278,4 +278,4 @@ def _about_equal(a: Sequence[float], b: Sequence[float]) -> float | None:
 
 def _worse(*p: float | None) -> float | None:
     known = [value for value in p if value is not None]
-    return max(known, default=None)
+    return max(known) if len(known) == len(p) else None

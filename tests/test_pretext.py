@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -364,10 +364,10 @@ def test_halves_are_half_as_wide_and_costs_do_not_grow():
 
 def test_a_description_from_before_there_were_halves():
     architecture = Architecture((1, 9, 9), 6, split_brain=True)
-    saved = json.loads(json.dumps(architecture.to_dict()))
-    assert Architecture.from_dict(saved) == architecture
+    saved = json.loads(json.dumps(asdict(architecture)))
+    assert Architecture(**saved) == architecture
     del saved["split_brain"]
-    assert not Architecture.from_dict(saved).split_brain
+    assert not Architecture(**saved).split_brain
 
 
 def test_what_cannot_be_split_is_refused(images):

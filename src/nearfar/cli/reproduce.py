@@ -94,7 +94,8 @@ def table2(
     epochs
         Epochs of pre-training in all; 6 if not given, 20 with --full, 2 with --quick.
     rows
-        Some of the rows: random, kmeans, autoencoder, NRE, nearfar; all if not given.
+        Some of the rows: random, kmeans, autoencoder, NRE, nearfar, and from the weights of kmeans
+        autoencoder-kmeans, NRE-kmeans, nearfar-kmeans; all if not given.
     """
     from nearfar.reproduce.table2 import table2
 

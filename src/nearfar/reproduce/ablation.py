@@ -57,8 +57,8 @@ ROWS: dict[str, Callable[..., TrainConfig]] = {
     "pixel-weight=1000,T=10,lr=0.001": partial(
         relational, pixel_weight=1000.0, neighbors=10, lr=1e-3
     ),
-    "context-random": partial(plain, **RANDOM_HOLES),
-    "context-random,paper": partial(relational, **RANDOM_HOLES),
+    "autoencoder,pretext=context,holes=random": partial(plain, **RANDOM_HOLES),
+    "pretext=context,holes=random": partial(relational, **RANDOM_HOLES),
     "search=step": partial(relational, search="step"),
     "relative-to=image": partial(relational, relative_to="image"),
     "code-size=32": partial(relational, code_size=32),

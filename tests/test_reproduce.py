@@ -660,7 +660,7 @@ def test_table1(tmp_path, capsys, monkeypatch):
     assert len(written["cells"]) == 1 + 2 * 2 * len(table1.ROWS)
     assert written["settings"]["train"]["images"] == 4000
     judged = written["summary"].pop("NRE − autoencoder")
-    assert all(column["above_noise"] in ("yes", "no") for column in judged.values())
+    assert {column["above_noise"] for column in judged.values()} <= {"yes", "no", "undecided"}
     for row, columns in written["summary"].items():
         assert len(columns) == 4
         for cell in columns.values():

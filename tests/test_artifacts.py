@@ -103,7 +103,10 @@ def test_files_have_the_usual_permissions(run, tmp_path):
         (lambda run: change_data(run, wings=2), "wings"),
         (lambda run: change_config(run, pixel_range=[0, "1"]), "pixel_range"),
         (lambda run: change_config(run, format="new"), "is damaged"),
-        (lambda run: change_config(run, architecture={"shape": [1, 8, 8]}), "weights of another network"),
+        (
+            lambda run: change_config(run, architecture={"shape": [1, 8, 8]}),
+            "weights of another network",
+        ),
         (
             lambda run: change_config(
                 run, architecture={"shape": [1, 8, 8], "code_size": 6, "widths": [1.5]}

@@ -133,6 +133,40 @@ def test_no_more_of_a_bank_is_in_memory_than_is_read(tmp_path: Path, monkeypatch
     assert int(done.stdout) < 450, "MiB, of 469 on disk"
 
 
+SEARCH = """
+import sys
+from pathlib import Path
+import torch
+from nearfar.neighbors import ClusteredFinder, DiskBank, clustered, fit_similarity, keys
+from nearfar.neighbors.bank import chunks
+from nearfar.training.plan import peak_memory
+
+keys.HELD_BYTES = 0
+clustered.SAMPLE_PER_CLUSTER = 16
+bank = DiskBank(Path(sys.argv[1]), 60_000, 4096)
+codes = torch.rand(1000, 4096, generator=torch.Generator().manual_seed(0))
+for rows in chunks(bank):
+    places = torch.arange(len(bank))[rows]
+    bank[places] = codes[places % 1000]
+begun = peak_memory()
+finder = ClusteredFinder(1, 300).fit(bank, fit_similarity("cosine", bank))
+for places in finder.order().split(4096):
+    finder.search(bank[places], places)
+print((peak_memory() - begun) // 2**20)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="counts pages as Linux does")
+def test_memory_does_not_grow_with_the_bank_that_is_searched(tmp_path: Path, monkeypatch):
+    monkeypatch.undo()
+    DiskBank.create(tmp_path / "bank", 60_000, 4096)
+    done = subprocess.run(
+        [sys.executable, "-c", SEARCH, tmp_path / "bank"], check=True, capture_output=True
+    )
+    assert int(done.stdout) < 950, "MiB, of 938 in single precision"
+
+
 def test_the_disk_space_is_claimed_at_once(tmp_path: Path):
     if not hasattr(os, "posix_fallocate"):
         pytest.skip("this system cannot reserve disk space")

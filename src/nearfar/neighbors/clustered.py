@@ -158,9 +158,11 @@ class ClusteredFinder:
 
     def _assign(self, bank: Bank, rows: Tensor, centers: Tensor) -> Tensor:
         """The cluster, int64[m], of some rows, int64[m], of the bank."""
-        parts = rows.split(rows_at_once(bank.shape[1]))
-        points = (self._similarity.queries(bank[some].float()) for some in parts)
-        return torch.cat([nearest(some, centers) for some in points])
+        cluster_of = torch.empty_like(rows)
+        at_once = rows_at_once(bank.shape[1])
+        for some, out in zip(rows.split(at_once), cluster_of.split(at_once), strict=True):
+            out.copy_(nearest(self._similarity.queries(bank[some].float()), centers))
+        return cluster_of
 
     def _rank_clusters(self) -> None:
         """Lay the clusters that are far from each cluster end to end, as its pool of far rows."""

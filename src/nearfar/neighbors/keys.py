@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, linear
+from torch.nn.functional import embedding, linear, pad
 
 from nearfar.neighbors.bank import Bank, chunks, rows_at_once
 from nearfar.neighbors.similarity import Similarity
@@ -13,7 +13,12 @@ from nearfar.neighbors.similarity import Similarity
 PIECE_NUMBERS = 2**26
 
 #: Keys that are multiplied at once where they are not held: the products stay in the cache.
-BLOCK = 1024
+BLOCK = 256
+
+#: Queries and keys are filled up to multiples of that. oneDNN keeps something for each shape it has
+#: seen: it would come to lie where a large tensor was let go of, so that no other could take its
+#: place, and memory would grow with what is read.
+MULTIPLE = 32
 
 #: Keys of a bank of at most this many bytes are computed once and held in memory.
 HELD_BYTES = 2**30
@@ -59,13 +64,14 @@ class Keys:
         if self._held is not None:
             torch.mm(queries, self._held[places].T, out=out)
             return
-        factors = factor(queries)
+        factors = factor(_filled(queries))
         step = PIECE_NUMBERS // queries.shape[1]
         for first in range(places.start, places.stop, step):
             keys = self[first : min(first + step, places.stop)]
             here = out[:, first - places.start :][:, : len(keys)]
             for block, products in zip(keys.split(BLOCK), here.split(BLOCK, dim=1), strict=True):
-                products.copy_(inner_products(factors, factor(block)))
+                found = inner_products(factors, factor(_filled(block)))
+                products.copy_(found[: len(queries), : len(block)])
 
     def __getitem__(self, places: slice | Tensor) -> Tensor:
         """Consecutive keys, float[m, k], or keys at any places, int64[...], as float[..., k]."""
@@ -91,6 +97,12 @@ class Keys:
                 self._room[first - start : first - start + len(keys)] = keys
             self._last = places
         return self._room[: stop - start]
+
+
+def _filled(rows: Tensor) -> Tensor:
+    """Rows, and zeros up to a multiple of so many."""
+    missing = -len(rows) % MULTIPLE
+    return pad(rows, (0, 0, 0, missing)) if missing else rows
 
 
 def factor(rows: Tensor) -> Tensor:

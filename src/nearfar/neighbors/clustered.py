@@ -21,7 +21,7 @@ SAMPLE_NUMBERS = 2**28
 
 #: Queries that are answered at once, and the number of similarities they may fill.
 QUERIES = 1024
-SIMILARITIES = 2**24
+SIMILARITIES = 2**26
 
 
 class ClusteredFinder:

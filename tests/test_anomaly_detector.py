@@ -471,11 +471,13 @@ def test_a_video_that_is_cut_off_does_not_stop_the_others(fitted, normal, tmp_pa
     shutil.copytree(normal / "Train0", tmp_path / "new" / "a")
     for name in ("cut.mp4", "empty.mp4"):
         (tmp_path / "new" / name).write_bytes(b"no video" * (name == "cut.mp4"))
+    (tmp_path / "new" / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
     assert run("anomaly", "score", fitted, tmp_path / "new", "--out", tmp_path / "out") == 0
     said, told = capsys.readouterr()
     assert "40 frames" in said
     assert "cut.mp4' cannot be read as a video" in told
     assert "empty.mp4' is an empty file" in told
+    assert "gone.mp4' cannot be read as a video (No such file" in told
     alone = ("anomaly", "score", fitted, tmp_path / "new" / "cut.mp4", "--out", tmp_path / "alone")
     assert run(*alone) == 2
     assert not (tmp_path / "alone").exists()
@@ -483,9 +485,15 @@ def test_a_video_that_is_cut_off_does_not_stop_the_others(fitted, normal, tmp_pa
 
 def test_long_names_of_clips_have_pictures_too(fitted, tmp_path):
     pytest.importorskip("av")
-    (clip,) = open_clips(write_clip(tmp_path / ("映" * 80), scene(1, 5)))
-    assert score_clips(read_detector(fitted), [clip], tmp_path / "out").frames == 5
-    assert len(list((tmp_path / "out" / "worst").iterdir())) == 1
+    clips = [
+        clip
+        for ending in "ab"
+        for clip in open_clips(write_clip(tmp_path / ("映" * 84 + ending), scene(1, 5)))
+    ]
+    assert score_clips(read_detector(fitted), clips, tmp_path / "out").frames == 10
+    for folder, ending in (("worst", ".png"), ("heat", ".mp4")):
+        pictures = list((tmp_path / "out" / folder).iterdir())
+        assert [picture.suffix for picture in pictures] == [ending] * 2
 
 
 def test_no_clips_and_no_library_for_videos_are_told_before_anything_is_scored(

@@ -161,6 +161,15 @@ def test_masks_that_cannot_be_used_are_told_in_one_line(tmp_path, make, culprit)
     assert "\n" not in str(error.value)
 
 
+def test_what_is_thin_is_not_lost_when_masks_are_scaled(tmp_path):
+    for row in range(0, 96, 5):
+        mask = np.zeros((96, 128), np.uint8)
+        mask[row : row + 2] = 255
+        found = Masks([write(tmp_path / f"{row}.png", mask)], SHAPE).of(0, "clip", SHAPE)
+        assert found[row // 4].all()
+        assert found.any(1).sum() <= 2
+
+
 def test_a_mask_of_another_size_than_its_frame_is_told(tmp_path):
     masks = Masks([write(tmp_path / "a.png", KNOWN)])
     with pytest.raises(NearfarError, match=r"'cam' has frame 0 of shape \(8, 8\)"):

@@ -242,6 +242,24 @@ def test_resuming_takes_the_choices_of_the_run(folder, tmp_path):
     assert all((a[name] == b[name]).all() for name in a)
 
 
+def test_a_configuration_file_may_ask_to_resume(folder, tmp_path):
+    out = tmp_path / "run"
+    assert run("train", folder, "--out", out, *QUICK, "--size", "10", "--lr", "1e30") == 2
+    description = {"data": str(folder), "out": str(out), "resume": True, "lr": 0.002}
+    (tmp_path / "run.json").write_text(json.dumps(description))
+    assert run("train", "--config", tmp_path / "run.json") == 0
+
+
+def test_long_names_of_images_are_cut(folder, trained, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for ending in "ab":
+        source = next(folder.rglob("*.png"))
+        (images / ("画" * 83 + ending + ".png")).write_bytes(source.read_bytes())
+    assert run("reconstruct", trained, images, "--out", tmp_path / "out") == 0
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2
+
+
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(folder, tmp_path):
     out = tmp_path / "my run"
     endless = [option if option != "2" else "5000" for option in QUICK]

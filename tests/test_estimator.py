@@ -196,6 +196,15 @@ def test_images_on_another_scale_than_in_fit_are_warned_of(digits, fitted, given
         model.transform(digits[:60])
 
 
+def test_a_fit_that_fails_leaves_the_model_as_it_was(digits):
+    model = NRE(**QUICK).fit(digits[:60])
+    before = model.transform(digits[:9])
+    model.set_params(pretrain_lr=1e30)
+    with pytest.raises(NearfarError):
+        model.fit(digits[:60] / 16)
+    assert (model.transform(digits[:9]) == before).all()
+
+
 @pytest.mark.parametrize("scale", [1, 1 / 255, 7.5])
 def test_reconstructions_stay_on_the_scale_of_fit(digits, scale):
     """Whatever a decoder of the caller's own gives."""

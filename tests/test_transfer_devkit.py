@@ -149,7 +149,7 @@ def test_a_folder_that_is_no_devkit(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"a\nb\na\n", b"\xff\xfe\x00", b"a\0b\n", b"background\n"]
+    "content", [b"", b"a\nb\na\n", b"\xff\xfe\x00", b"a\0b\n", b"background\n", b"a\x1b[2J\n"]
 )
 def test_class_lists_that_cannot_be_used(scenes, content):
     (scenes.root / "classes.txt").write_bytes(content)

@@ -194,23 +194,24 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             If the parameters do not fit together, or to the images.
         """
         if isinstance(X, Images):
-            images = X
-            self.n_features_in_ = math.prod(X.shape)
-            self._learn_shape(X.shape, (0.0, 1.0), "gray" if X.shape[0] == 1 else "color")
+            images, shape, pixel_range = X, X.shape, (0.0, 1.0)
+            layout: Layout = "gray" if shape[0] == 1 else "color"
         else:
             rows, given, layout = self._rows(X, fitting=True)
             shape = given or shape_of_rows(rows.shape[1], self.image_shape)
-            self._learn_shape(shape, pixel_range_of(rows), layout)
-            images = images_of(rows, shape, self.pixel_range_)
+            pixel_range = pixel_range_of(rows)
+            images = images_of(rows, shape, pixel_range)
         trained = train(
             images,
             self._config(),
             encoder=self.encoder,
             decoder=self.decoder,
-            origin={"layout": self.layout_, "image_shape": self.image_shape},
-            pixel_range=self.pixel_range_,
+            origin={"layout": layout, "image_shape": self.image_shape},
+            pixel_range=pixel_range,
             track=self._track(),
         )
+        self.n_features_in_ = math.prod(shape)
+        self._learn_shape(shape, pixel_range, layout)
         self.run_config_ = trained.config
         self.autoencoder_, self.pretrained_ = trained.autoencoder, trained.pretrained
         self.codes_: npt.NDArray[np.float32] = trained.codes.numpy()

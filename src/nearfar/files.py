@@ -17,6 +17,8 @@ from nearfar.errors import NearfarError
 
 #: How the names of unfinished files begin.
 LEFTOVER = ".unfinished-"
+#: Bytes that the name of a file may have.
+LONGEST_NAME = 255
 #: Letters; libraries look at endings.
 LONGEST_ENDING = 20
 
@@ -65,6 +67,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def fitting_name(name: str, ending: str) -> str:
+    """What a file is called after `name`: cut where that is too long, each to a name of its own."""
+    encoded = os.fsencode(name)
+    if len(encoded) + len(ending) <= LONGEST_NAME:
+        return name + ending
+    mark = f"-{crc32(encoded):08x}{ending}"
+    return encoded[: LONGEST_NAME - len(mark)].decode(errors="ignore") + mark
 
 
 def sync(path: Path) -> None:

@@ -196,9 +196,11 @@ class VideoClip(StoredClip):
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
-        if self.path.stat().st_size == 0:
-            raise NearfarError(f"{str(self.path)!r} is an empty file, 0 bytes: expected a video")
         try:
+            if self.path.stat().st_size == 0:
+                raise NearfarError(
+                    f"{str(self.path)!r} is an empty file, 0 bytes: expected a video"
+                )
             container = self._av.open(str(self.path))
         except (self._av.FFmpegError, OSError, ValueError) as error:
             raise NearfarError(

@@ -19,8 +19,8 @@ class DetectorConfig:
     ----------
     parts : tuple of {"reconstruction", "codes", "tempo"}
         What scores a patch: its reconstruction error, as in the paper; the distance of its code to
-        the nearest normal one; how much faster or larger than normal it is, see `TempoNet`. Scores
-        of several are added.
+        the nearest normal one; how much it looks like what is too fast, too large or glides, see
+        `TempoNet`. Scores of several are added.
     patch : int
         Side of a patch, in pixels, at least 8.
     stride : int

@@ -91,10 +91,10 @@ class Detector:
         Raises
         ------
         NearfarError
-            See `check_rate`.
+            See `check_same_rate`.
         """
         if self.config.frames > 1:
-            check_rate(clip, self.rate)
+            check_same_rate(clip, self.rate)
 
     def _maps(self, frames: Iterable[Frame], name: str) -> Iterator[Numbered]:
         """Scores of all parts, float32[parts, rows, columns], of each frame."""
@@ -126,7 +126,7 @@ class Detector:
                 yield np.array(scored.score)
 
 
-def check_rate(clip: Clip, rate: float | None) -> None:
+def check_same_rate(clip: Clip, rate: float | None) -> None:
     """Refuse a clip in which the same motion would look faster or slower.
 
     Parameters

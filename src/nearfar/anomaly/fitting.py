@@ -13,7 +13,7 @@ from torch import Tensor
 from nearfar import artifacts
 from nearfar.anomaly.clips import Clip, Span
 from nearfar.anomaly.config import DetectorConfig
-from nearfar.anomaly.detector import Detector, check_rate
+from nearfar.anomaly.detector import Detector, check_same_rate
 from nearfar.anomaly.folder import (
     NETWORK,
     TEMPO,
@@ -143,7 +143,7 @@ def _check(
     for clip in clips:
         grid.check(_size_of(clip), clip.name)
         if config.frames > 1:
-            check_rate(clip, rate)
+            check_same_rate(clip, rate)
     for part in parts:
         if part.total is not None and part.total < config.frames:
             raise NearfarError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +29,8 @@ class Masks:
     Parameters
     ----------
     files : sequence of Path, optional
-        Images that are not black where something is abnormal; None if nothing is in any frame.
+        Images that are not black where something is abnormal, JPEGs at least half as bright as
+        white; None if nothing is in any frame.
     size : int or (height, width), optional
         Scales them to cover it, cropped at the center.
 
@@ -121,7 +123,8 @@ def _beside(clip: Clip) -> Path | None:
     if not isinstance(clip, FolderClip) or clip.folder is None:
         return None
     folder = clip.folder.with_name(clip.folder.name + MASKS)
-    return folder if folder.is_dir() else None
+    # Unlike Path.is_dir, it knows that nothing has a name that is too long.
+    return folder if os.path.isdir(folder) else None  # noqa: PTH112
 
 
 def _pair(clip: Clip, folder: Path, size: Size | None) -> Masks:
@@ -161,5 +164,7 @@ def _read(file: Path, size: tuple[int, int] | None) -> Mask:
         raise NearfarError(f"mask {str(file)!r} cannot be read ({error}): mend it") from error
     if size is None or mask.shape == size:
         return mask
-    scaled = ImageOps.fit(Image.fromarray(mask), size[::-1], Image.Resampling.NEAREST)
-    return np.asarray(scaled)
+    # What is thin is not lost: a pixel is marked if a marked one has any part in it.
+    shares = Image.fromarray(mask.astype(np.float32))
+    scaled = ImageOps.fit(shares, size[::-1], Image.Resampling.BOX)
+    return np.asarray(scaled) > 0

@@ -29,15 +29,13 @@ from nearfar.anomaly.results import (
     write_picture,
 )
 from nearfar.errors import NearfarError, require
-from nearfar.files import claim_output, clear_folder, write_json
+from nearfar.files import claim_output, clear_folder, fitting_name, write_json
 from nearfar.progress import Track, silent
 
 WORST, HEAT, ALERTS, QUALITY = "worst", "heat", "alerts.json", "quality.json"
 SCORES = {"csv": "scores.csv", "parquet": "scores.parquet"}
 OWN = {WORST, HEAT, ALERTS, QUALITY, *SCORES.values()}
 
-#: Bytes of a name of a clip or file in that of a picture: a file's has 255 at most.
-LONGEST = 100
 #: Frames a second of heat maps where nothing says how many.
 USUAL_RATE = 10.0
 
@@ -177,7 +175,7 @@ class _Results:
         self.worst.add(seen)
         picture = self._picture(seen, heat)
         if self.stills:
-            write_picture(self.out / HEAT / f"{_name(seen, still=self.stills)}.png", picture)
+            write_picture(self.out / HEAT / fitting_name(self._name(seen), ".png"), picture)
         else:
             self._video_of(clip).add(picture)
         if mask is not None:
@@ -192,9 +190,8 @@ class _Results:
         self.scores.close()
         for place, seen in enumerate(self.worst.frames(), start=1):
             picture = self._picture(seen, self.detector.grid.spread(seen.scored.heat))
-            write_picture(
-                self.out / WORST / f"{place:02}-{_name(seen, still=self.stills)}.png", picture
-            )
+            name = f"{place:02}-{self._name(seen)}"
+            write_picture(self.out / WORST / fitting_name(name, ".png"), picture)
         skipped = [*skipped, *map(str, failed)]
         config, alerts = self.detector.config, self.alerts.to_list()
         described = {
@@ -213,7 +210,7 @@ class _Results:
     def _video_of(self, clip: Clip) -> VideoWriter:
         if self._video is None or self._video[0] is not clip:
             self._open.close()
-            path = self.out / HEAT / f"{clip.name}.mp4"
+            path = self.out / HEAT / fitting_name(clip.name, ".mp4")
             writer = self._open.enter_context(open_video(path, clip.rate or USUAL_RATE))
             self._video = clip, writer
         return self._video[1]
@@ -223,12 +220,7 @@ class _Results:
         label = f"{seen.file if self.stills else number}  {score:.3g}"
         return overlay(seen.pixels, heat, self.detector.threshold, label)
 
-
-def _name(seen: Seen, *, still: bool) -> str:
-    """What the picture of a frame is called, which a file may be."""
-    name = f"{_shorter(seen.clip)}-{seen.scored.number:05}"
-    return f"{name}-{_shorter(Path(seen.file).stem)}" if still else name
-
-
-def _shorter(name: str) -> str:
-    return name.encode()[:LONGEST].decode(errors="ignore")
+    def _name(self, seen: Seen) -> str:
+        """What the picture of a frame is called."""
+        name = f"{seen.clip}-{seen.scored.number:05}"
+        return f"{name}-{Path(seen.file).stem}" if self.stills else name

@@ -89,7 +89,7 @@ def fit(
     report_skipped([line for clip in clips for line in clip.skipped], track.progress.console)
     print(f"the detector is in {out}; a frame is abnormal above {detector.threshold:.4g}")
     normal = detector.calibrated_on
-    if normal < 1 / false_alarms:
+    if normal <= 1 / false_alarms:
         print(
             f"note: the threshold is the highest of {normal} normal frames: too few to know the "
             f"score that a share of {false_alarms:g} of them is above"

@@ -102,11 +102,13 @@ def _configuration(tokens: list[str]) -> tuple[Dict, ...]:
         return ()
     sources = []
     out, name = _value_of("--out", tokens), _value_of("--recipe", tokens)
+    resume = "--resume" in tokens
     if (file := _value_of("--config", tokens)) is not None:
         written = _read_configuration(Path(file))
         sources.append(Dict({"train": written}, source=file))
         out, name = out or written.get("out"), name or written.get("recipe")
-    if "--resume" in tokens and out is not None:
+        resume = resume or written.get("resume") is True
+    if resume and out is not None:
         from nearfar.artifacts import read_config
 
         saved = read_config(Path(out))

@@ -39,7 +39,7 @@ class PurifierOptions:
     """How images are purified."""
 
     passes: int = 1
-    "How often the reconstruction is reconstructed again."
+    "How often images are reconstructed, one after the other."
     noise: float = 0.0
     "Standard deviation of noise added before each encoding, on the scale of black 0, white 1."
     neighbors: int = 0

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nearfar.data import Images
 from nearfar.errors import NearfarError, require
-from nearfar.files import atomic_path
+from nearfar.files import atomic_path, fitting_name
 
 TABLES = (".npz", ".parquet")
 
@@ -71,10 +71,12 @@ def write_images(folder: Path, names: Iterable[str], images: Tensor) -> None:
     """Write images, float[n, c, h, w] where 0…1 is black…white, as PNG files.
 
     Each name may have folders in it; ``.png`` is added, so that a.jpg and a.gif do not collide.
+    Names that are too long for a file are cut.
     """
     pixels = images.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     for name, picture in zip(names, pixels, strict=True):
-        path = folder / f"{name}.png"
+        *folders, file = (fitting_name(part, "") for part in Path(name).parts)
+        path = folder.joinpath(*folders, fitting_name(file, ".png"))
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(

@@ -34,7 +34,7 @@ class Purifier(nn.Module):
     shape : tuple of int
         Channels, height, width of its images.
     passes : int
-        How often the reconstruction is reconstructed again, at least 1.
+        How often images are reconstructed, at least 1.
     noise : float
         Standard deviation of Gaussian noise added before each encoding, 0…1. Random: an attack
         that knows it averages over it.

@@ -67,6 +67,12 @@ class Devkit:
                 f"{str(root / CLASSES)!r}: expected one class a line, each once, "
                 f"not {len(classes)} lines with {len(set(classes))} classes"
             )
+        for name in classes:
+            if not name.isprintable():
+                raise NearfarError(
+                    f"{str(root / CLASSES)!r} has the class {name!r}: expected names that can be "
+                    "printed"
+                )
         if classes == (BACKGROUND,):
             raise NearfarError(f"{str(root / CLASSES)!r}: expected classes beside {BACKGROUND!r}")
         return cls(root, classes)

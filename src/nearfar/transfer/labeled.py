@@ -50,11 +50,13 @@ def single(images: Images, labels: Numbers, rows: Numbers) -> Labeled:
     return Labeled(Subset(images, rows), seen, classes, single=True)
 
 
-def _name_classes(images: Images) -> None:
-    """Call the classes by their numbers, if that is all there is."""
-    if images.classes is None:
-        numbers, images.labels = np.unique(require_labels(images), return_inverse=True)
-        images.classes = [str(number) for number in numbers]
+def _with_classes(images: Images) -> Images:
+    """The images, whose classes are called by their numbers if that is all there is."""
+    named = Subset(images, np.arange(len(images)))
+    if named.classes is None:
+        numbers, named.labels = np.unique(require_labels(named), return_inverse=True)
+        named.classes = [str(number) for number in numbers]
+    return named
 
 
 def split_single(
@@ -82,7 +84,7 @@ def split_single(
     NearfarError
         If there are no labels, or the classes of both do not fit together.
     """
-    _name_classes(images)
+    images = _with_classes(images)
     labels = require_labels(images)
     if len(np.unique(labels)) < 2:
         raise NearfarError(f"all images of {images.name!r} are of one class: expected several")
@@ -90,10 +92,9 @@ def split_single(
         rows, others = hold_out(images, seed)
         tested = single(images, labels, others)
     else:
-        _name_classes(test)
-        numbers, rows = labels_like(test, images), np.arange(len(images))
-        test.classes = images.classes
-        tested = single(test, numbers, np.arange(len(test)))
+        test, rows = _with_classes(test), np.arange(len(images))
+        test.labels, test.classes = labels_like(test, images), images.classes
+        tested = single(test, test.labels, np.arange(len(test)))
     if labels_per_class is not None:
         rows = few(labels, rows, labels_per_class, seed)
     return single(images, labels, rows), tested

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks.turns import in_turns, ratio, seconds
+from nearfar.anomaly.appearance import fit_appearance
 from nearfar.anomaly.clips import Clip, open_clips
 from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.detector import Detector
@@ -35,10 +36,10 @@ def streaming() -> dict[str, float]:
         path = Path(folder) / "clip.mp4"
         _write(path)
         (clip,) = open_clips(path)
-        for name, config in {"paper": DetectorConfig.paper(), "tempo": DetectorConfig()}.items():
+        for name, config in {"paper": DetectorConfig.paper(), "video": DetectorConfig()}.items():
             grid = Grid(SIZE, config.patch, config.stride)
-            scorer, bare = _paper(grid) if name == "paper" else _tempo(clip, grid, config)
-            detector = Detector(config, grid, [scorer])
+            scorers, bare = _paper(grid) if name == "paper" else _video(clip, grid, config)
+            detector = Detector(config, grid, scorers)
             kinds: dict[str, Callable[[], object]] = {
                 "decoding": lambda: sum(1 for _ in clip),
                 "network": bare,
@@ -56,7 +57,7 @@ def _score(detector: Detector, clip: Clip) -> int:
     return sum(1 for _ in detector.score(clip))
 
 
-def _paper(grid: Grid) -> tuple[Scorer, Callable[[], object]]:
+def _paper(grid: Grid) -> tuple[list[Scorer], Callable[[], object]]:
     network = Architecture((1, grid.patch, grid.patch)).build().eval()
     patches = torch.rand(math.prod(grid.shape), 1, grid.patch, grid.patch)
 
@@ -65,11 +66,15 @@ def _paper(grid: Grid) -> tuple[Scorer, Callable[[], object]]:
         for _ in range(FRAMES):
             network(patches)
 
-    return ReconstructionError(network), bare
+    return [ReconstructionError(network)], bare
 
 
-def _tempo(clip: Clip, grid: Grid, config: DetectorConfig) -> tuple[Scorer, Callable[[], object]]:
+def _video(
+    clip: Clip, grid: Grid, config: DetectorConfig
+) -> tuple[list[Scorer], Callable[[], object]]:
     network = TempoNet(config.frames, config.patch // SHRINK).eval()
+    appearance = fit_appearance([clip], grid)
+    middles = torch.rand(math.prod(grid.shape), len(appearance.center))
     rows = torch.from_numpy(grid.depths).float()
     seen = []
     for _, window in windows(clip, config.frames):
@@ -80,8 +85,9 @@ def _tempo(clip: Clip, grid: Grid, config: DetectorConfig) -> tuple[Scorer, Call
     def bare() -> None:
         for patches, below in seen:
             network(patches, below)
+            middles @ appearance.left_out.T
 
-    return Tempo(network), bare
+    return [Tempo(network), appearance], bare
 
 
 def _write(path: Path) -> None:

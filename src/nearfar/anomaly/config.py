@@ -8,7 +8,7 @@ from typing import Any, Literal
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields
 
-Part = Literal["reconstruction", "codes", "tempo"]
+Part = Literal["reconstruction", "codes", "tempo", "appearance"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,10 +17,11 @@ class DetectorConfig:
 
     Parameters
     ----------
-    parts : tuple of {"reconstruction", "codes", "tempo"}
+    parts : tuple of {"reconstruction", "codes", "tempo", "appearance"}
         What scores a patch: its reconstruction error, as in the paper; the distance of its code to
         the nearest normal one; how much it looks like what is too fast, too large or glides, see
-        `TempoNet`. Scores of several are added.
+        `TempoNet`; what principal components of normal patches leave out of it, see `Appearance`.
+        Scores of several are added, each relative to what it reaches in normal frames.
     patch : int
         Side of a patch, in pixels, at least 8.
     stride : int
@@ -28,7 +29,8 @@ class DetectorConfig:
     frames : int
         Consecutive frames that are looked at together, at least 2 for tempo.
     by_place : bool
-        Whether scores are relative to what is usual in the same row of the image.
+        Whether scores are relative to what is usual in the same row of the image, instead of in
+        all of it.
     smoothing : float
         Standard deviation in frames of the average over time; 0 for none.
     false_alarms : float
@@ -43,7 +45,7 @@ class DetectorConfig:
         to be opened likewise.
     """
 
-    parts: tuple[Part, ...] = ("tempo",)
+    parts: tuple[Part, ...] = ("tempo", "appearance")
     patch: int = 48
     stride: int = 12
     frames: int = 5
@@ -65,10 +67,6 @@ class DetectorConfig:
             raise NearfarError(f"stride={self.stride}: expected at most patch={self.patch}")
         if "tempo" in self.parts and self.frames < 2:
             raise NearfarError(f"frames={self.frames}: expected at least 2 to see motion")
-        if len(self.parts) > 1 and not self.by_place:
-            raise NearfarError(
-                f"parts={self.parts}: expected by_place=True, which brings them to one scale"
-            )
         if self.photographs and (self.frames > 1 or self.smoothing):
             raise NearfarError(
                 f"frames={self.frames}, smoothing={self.smoothing} with photographs: expected 1 "
@@ -82,7 +80,12 @@ class DetectorConfig:
     @property
     def encodes(self) -> bool:
         """Whether an autoencoder is trained."""
-        return self.parts != ("tempo",)
+        return bool({"reconstruction", "codes"} & set(self.parts))
+
+    @property
+    def scaled(self) -> bool:
+        """Whether scores are relative to what is usual."""
+        return self.by_place or len(self.parts) > 1
 
     @classmethod
     def stills(cls, **choices: Any) -> DetectorConfig:

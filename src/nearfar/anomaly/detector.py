@@ -10,7 +10,7 @@ import numpy as np
 from nearfar.anomaly.clips import Clip, Frame
 from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.patches import Grid, Map, windows
-from nearfar.anomaly.scoring import Numbered, PlaceScale, Scorer, smoothed, thin
+from nearfar.anomaly.scoring import Numbered, Scale, Scorer, smoothed, thin
 from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
 
@@ -40,8 +40,8 @@ class Detector:
         Where the patches of a frame lie.
     scorers : sequence of Scorer
         One for each part.
-    scale : PlaceScale, optional
-        What is usual for each row of patches.
+    scale : Scale, optional
+        What is usual, if scores are relative to that.
     threshold : float
         Above which score a frame is called abnormal.
     calibrated_on : int
@@ -55,7 +55,7 @@ class Detector:
         config: DetectorConfig,
         grid: Grid,
         scorers: Sequence[Scorer],
-        scale: PlaceScale | None = None,
+        scale: Scale | None = None,
         threshold: float = float("inf"),
         calibrated_on: int = 0,
         rate: float | None = None,
@@ -107,14 +107,18 @@ class Detector:
             yield Numbered(number, maps)
 
     def calibrate(self, clips: Sequence[Clip], track: Track = silent) -> None:
-        """Take the scale of each place, and the threshold, from normal clips."""
-        if self.config.by_place:
+        """Take the scale, and the threshold, from normal clips."""
+        if self.config.scaled:
             maps = (
                 scores
                 for clip in track(clips, "calibrating", len(clips))
                 for _, scores in smoothed(self._maps(clip, clip.name), self.config.smoothing)
             )
-            self.scale = PlaceScale.fit(maps)
+            self.scale = (
+                Scale.of_rows(maps)
+                if self.config.by_place
+                else Scale.of_parts(maps, self.config.false_alarms)
+            )
         self.calibrated_on = 0
         scores = thin(self._normal_scores(clips, track), MOST_SCORES)
         self.threshold = float(np.quantile(scores, 1 - self.config.false_alarms, method="higher"))

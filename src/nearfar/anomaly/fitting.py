@@ -11,14 +11,17 @@ import torch
 from torch import Tensor
 
 from nearfar import artifacts
+from nearfar.anomaly.appearance import fit_appearance
 from nearfar.anomaly.clips import Clip, Span
 from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.detector import Detector, check_same_rate
 from nearfar.anomaly.folder import (
+    APPEARANCE,
     NETWORK,
     TEMPO,
     begin,
     read_scorers,
+    write_appearance,
     write_detector,
     write_tempo,
 )
@@ -87,6 +90,8 @@ def fit_detector(
         samples = sample(learned, grid, config.frames, training.seed)
         write_tempo(folder, train_tempo(samples, training.seed, folder=folder, track=track))
         artifacts.remove_checkpoint(folder)
+    if "appearance" in config.parts and not (folder / APPEARANCE).is_file():
+        write_appearance(folder, fit_appearance(learned, grid, training.seed, track=track))
     detector = Detector(config, grid, read_scorers(folder, config, bank), rate=rate)
     detector.calibrate(kept, track)
     write_detector(folder, detector, bank)

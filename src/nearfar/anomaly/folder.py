@@ -11,21 +11,22 @@ import torch
 from torch import Tensor
 
 from nearfar import artifacts
+from nearfar.anomaly.appearance import Appearance
 from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.detector import Detector
 from nearfar.anomaly.patches import Grid
-from nearfar.anomaly.scoring import CodeDistance, PlaceScale, ReconstructionError, Scorer
+from nearfar.anomaly.scoring import CodeDistance, ReconstructionError, Scale, Scorer
 from nearfar.anomaly.tempo import SHRINK, Tempo, TempoNet
 from nearfar.errors import NearfarError
 from nearfar.files import ADVICE, claim_output, clear_folder, write_json
 
 #: Raised by one whenever an older nearfar could not read what is written.
-FORMAT = 1
+FORMAT = 2
 CONFIG, ARRAYS, NETWORK = "detector.json", "detector.safetensors", "network"
-TEMPO = "tempo.safetensors"
+TEMPO, APPEARANCE = "tempo.safetensors", "appearance.safetensors"
 #: What an unfinished detector is fitted with.
 BEGUN = "begun.json"
-OWN = {CONFIG, ARRAYS, NETWORK, TEMPO, BEGUN, artifacts.CHECKPOINT}
+OWN = {CONFIG, ARRAYS, NETWORK, TEMPO, APPEARANCE, BEGUN, artifacts.CHECKPOINT}
 
 
 def begin(folder: Path, choices: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
@@ -60,6 +61,12 @@ def begin(folder: Path, choices: dict[str, Any], *, resume: bool, overwrite: boo
 def write_tempo(folder: Path, network: TempoNet) -> None:
     """Keep a trained `TempoNet`."""
     artifacts.write_tensors(folder / TEMPO, artifacts.to_write(network.state_dict()))
+
+
+def write_appearance(folder: Path, appearance: Appearance) -> None:
+    """Keep a fitted `Appearance`."""
+    tensors = {"center": appearance.center, "left_out": appearance.left_out}
+    artifacts.write_tensors(folder / APPEARANCE, artifacts.to_write(tensors))
 
 
 def write_detector(folder: Path, detector: Detector, bank: Tensor | None) -> None:
@@ -115,7 +122,7 @@ def read_detector(folder: Path) -> Detector:
         rate = None if saved["rate"] is None else float(saved["rate"])
     arrays, _ = artifacts.read_tensors(folder / ARRAYS)
     with artifacts.reading(folder, ARRAYS):
-        scale = PlaceScale(arrays["scale"].numpy()) if config.by_place else None
+        scale = Scale(arrays["scale"].numpy()) if config.scaled else None
         bank = arrays["bank"] if "codes" in config.parts else None
         if scale is not None and scale.scale.shape != (len(config.parts), grid.shape[0]):
             raise NearfarError(f"a scale of shape {scale.scale.shape}")
@@ -129,6 +136,8 @@ def read_scorers(folder: Path, config: DetectorConfig, bank: Tensor | None) -> l
     for part in config.parts:
         if part == "tempo":
             scorers.append(Tempo(_read_tempo(folder, config)))
+        elif part == "appearance":
+            scorers.append(_read_appearance(folder, config))
         elif part == "reconstruction":
             scorers.append(ReconstructionError(artifacts.read_network(folder / NETWORK)))
         elif bank is not None:
@@ -145,3 +154,12 @@ def _read_tempo(folder: Path, config: DetectorConfig) -> TempoNet:
         network = TempoNet(config.frames, config.patch // SHRINK)
     artifacts.load_weights(network, tensors, "", folder)
     return network
+
+
+def _read_appearance(folder: Path, config: DetectorConfig) -> Appearance:
+    tensors, _ = artifacts.read_tensors(folder / APPEARANCE)
+    with artifacts.reading(folder, APPEARANCE):
+        appearance = Appearance(tensors["center"], tensors["left_out"])
+        if tensors["left_out"].shape[1:] != (appearance.side**2,) or appearance.side > config.patch:
+            raise NearfarError(f"axes of shape {tuple(tensors['left_out'].shape)}")
+    return appearance

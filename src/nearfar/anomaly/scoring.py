@@ -49,9 +49,9 @@ class ReconstructionError:
         """See `Scorer`."""
         errors = [
             (self.network(patches).reconstruction - patches).square().flatten(1).mean(1)
-            for patches in _batches(window, grid)
+            for patches in batches(window, grid)
         ]
-        return _as_map(errors, grid)
+        return as_map(errors, grid)
 
 
 class CodeDistance:
@@ -73,13 +73,13 @@ class CodeDistance:
         """See `Scorer`."""
         nearest = [
             torch.cdist(self.encoder(patches), self.bank).amin(1)
-            for patches in _batches(window, grid)
+            for patches in batches(window, grid)
         ]
-        return _as_map(nearest, grid)
+        return as_map(nearest, grid)
 
 
-class PlaceScale:
-    """What is usual for each row of patches: things that are near look larger and faster.
+class Scale:
+    """What is usual for each part, and maybe for each row of patches.
 
     Parameters
     ----------
@@ -91,8 +91,31 @@ class PlaceScale:
         self.scale = scale
 
     @classmethod
-    def fit(cls, maps: Iterable[Map]) -> PlaceScale:
-        """Take the scale from maps of normal frames, float[parts, rows, columns]."""
+    def of_parts(cls, maps: Iterable[Map], above: float) -> Scale:
+        """Take as scale of a part what its highest score is above in so few normal frames.
+
+        Parameters
+        ----------
+        maps : iterable of float[parts, rows, columns]
+            Of normal frames.
+        above : float
+            The share of them.
+        """
+        rows = 0
+        highest = []
+        for scores in maps:
+            rows = scores.shape[1]
+            highest.append(scores.max((1, 2)))
+        level = np.quantile(np.stack(highest), 1 - above, axis=0, method="higher")
+        scale = np.where(level > 0, level, 1).astype(np.float32)
+        return cls(scale[:, None].repeat(rows, 1))
+
+    @classmethod
+    def of_rows(cls, maps: Iterable[Map]) -> Scale:
+        """Take the scale of each row from maps of normal frames, float[parts, rows, columns].
+
+        Things that are near look larger and faster.
+        """
         kept = np.stack(thin(maps, MOST_MAPS))
         usual = np.quantile(kept, USUAL, axis=(0, 3))
         smooth = uniform_filter1d(usual, ROWS_TOGETHER, axis=1, mode="nearest")
@@ -161,10 +184,11 @@ def thin(items: Iterable[Map], most: int) -> Sequence[Map]:
     return kept
 
 
-def _batches(window: Pixels, grid: Grid) -> Iterator[Tensor]:
-    """Patches of a window as a network takes them, float32[b, t, p, p]."""
+def batches(window: Pixels, grid: Grid) -> Iterator[Tensor]:
+    """Cut patches of a window as a network takes them, float32[b, t, p, p]."""
     yield from map(to_unit, torch.from_numpy(grid.cut(window)).split(BATCH))
 
 
-def _as_map(scores: Sequence[Tensor], grid: Grid) -> Map:
+def as_map(scores: Sequence[Tensor], grid: Grid) -> Map:
+    """Arrange scores of all patches, float[b] for each of `batches`, as the patches lie."""
     return torch.cat(list(scores)).view(grid.shape).numpy()

@@ -50,9 +50,9 @@ def fit(
         A video, a folder of images, which are its frames in the natural order of their names, or
         a folder of such folders and videos.
     setting
-        video looks for what moves too fast, is too large, or glides; paper for patches of single
-        frames that are badly reconstructed; stills for patches of single images that are unlike
-        normal ones.
+        video looks for what moves too fast, is too large, glides, or looks odd; paper for patches
+        of single frames that are badly reconstructed; stills for patches of single images that are
+        unlike normal ones.
     size
         HEIGHT WIDTH that these and all later frames are scaled to; as they are if not given.
     false_alarms

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nearfar.anomaly.appearance import fit_appearance, still_noise
 from nearfar.anomaly.clips import Clip
 from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.detector import Detector
@@ -25,12 +26,12 @@ from nearfar.progress import Track
 from nearfar.reproduce.budget import plain, relational
 from nearfar.reproduce.engine import Reproduction
 from nearfar.reproduce.measuring import encode
-from nearfar.reproduce.principal import principal_autoencoder, still_noise
+from nearfar.reproduce.principal import principal_autoencoder
 from nearfar.reproduce.summary import cell_name
 from nearfar.reproduce.two_autoencoders import Activity, Agreement, sparse_reconstruction
 from nearfar.training.config import TrainConfig
 
-PRINCIPAL, TEMPO = "principal", "tempo"
+PRINCIPAL, TEMPO, APPEARANCE = "principal", "tempo", "appearance"
 #: Overlapping patches, so that hardly anything is cut in two in all of them.
 OVERLAP = 15
 #: Relations that begin from principal components: a higher rate soon leaves them.
@@ -46,7 +47,8 @@ class Row:
     detector : DetectorConfig
         How patches are scored.
     network : str
-        Which of `NETWORKS` reconstructs, or `PRINCIPAL`; `TEMPO` if none does.
+        Which of `NETWORKS` reconstructs, or `PRINCIPAL`; if none does, `TEMPO`, or `APPEARANCE`
+        where tempo is no part.
     paper : float, optional
         The paper's EER.
     sparse : bool
@@ -67,7 +69,12 @@ class Row:
     @property
     def seeded(self) -> bool:
         """Whether anything about it is random."""
-        return self.network != PRINCIPAL or self.sparse
+        return self.network not in (PRINCIPAL, APPEARANCE) or self.sparse
+
+    def training(self, seed: int) -> str:
+        """Name the training of its network, which rows of one network and patches share."""
+        frames = self.detector.frames
+        return cell_name(self.network + (f"-{frames}-frames" if frames > 1 else ""), seed)
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,10 @@ NETWORKS = {
 }
 _PAPER = DetectorConfig.paper()
 _OVERLAPPING = DetectorConfig.paper(stride=OVERLAP)
+#: As many as it takes to see motion.
+_MOVING = replace(_OVERLAPPING, frames=2)
+_MOVING_PAPER = replace(_PAPER, frames=2)
+_TEMPO = DetectorConfig(parts=("tempo",))
 
 ROWS = {
     "autoencoder": Row(_OVERLAPPING, PRINCIPAL),
@@ -123,24 +134,31 @@ ROWS = {
     "NRE-0.6-0.4-0-bank": Row(replace(_OVERLAPPING, parts=("codes",)), "NRE-0.6-0.4-0"),
     "autoencoder-no-overlap": Row(_PAPER, PRINCIPAL),
     "NRE-0.6-0.4-0-no-overlap": Row(_PAPER, "NRE-0.6-0.4-0", 0.14),
+    "autoencoder-2-frames": Row(_MOVING, PRINCIPAL),
+    "NRE-0.6-0.2-0.2-2-frames": Row(_MOVING, "NRE-0.6-0.2-0.2"),
+    "NRE-0.6-0.4-0-2-frames": Row(_MOVING, "NRE-0.6-0.4-0"),
+    "autoencoder-2-frames-no-overlap": Row(_MOVING_PAPER, PRINCIPAL),
+    "NRE-0.6-0.4-0-2-frames-no-overlap": Row(_MOVING_PAPER, "NRE-0.6-0.4-0"),
     "autoencoder-convolutions": Row(_OVERLAPPING, "convolutions"),
     "NRE-0.6-0.4-0-convolutions": Row(_OVERLAPPING, "NRE-convolutions", 0.14),
-    "tempo": Row(DetectorConfig()),
+    "tempo": Row(_TEMPO),
+    "appearance": Row(replace(_TEMPO, parts=("appearance",)), APPEARANCE),
+    "tempo-appearance": Row(DetectorConfig()),
 }
 #: Tempo, and what becomes of it if one thing is different.
 ABLATION = {
     "tempo": ROWS["tempo"],
-    "no-smoothing": Row(DetectorConfig(smoothing=0)),
-    "half-overlap": Row(DetectorConfig(stride=24)),
-    "no-overlap": Row(DetectorConfig(stride=48)),
-    "scores-by-row": Row(DetectorConfig(by_place=True)),
-    "place-unknown": Row(DetectorConfig(), placed=False),
-    "no-gliding": Row(DetectorConfig(), far=("fast", "grown")),
-    "no-fast": Row(DetectorConfig(), far=("grown", "gliding")),
-    "no-grown": Row(DetectorConfig(), far=("fast", "gliding")),
-    "2-frames": Row(DetectorConfig(frames=2)),
-    "3-frames": Row(DetectorConfig(frames=3)),
-    "8-frames": Row(DetectorConfig(frames=8)),
+    "no-smoothing": Row(replace(_TEMPO, smoothing=0)),
+    "half-overlap": Row(replace(_TEMPO, stride=24)),
+    "no-overlap": Row(replace(_TEMPO, stride=48)),
+    "scores-by-row": Row(replace(_TEMPO, by_place=True)),
+    "place-unknown": Row(_TEMPO, placed=False),
+    "no-gliding": Row(_TEMPO, far=("fast", "grown")),
+    "no-fast": Row(_TEMPO, far=("grown", "gliding")),
+    "no-grown": Row(_TEMPO, far=("fast", "gliding")),
+    "2-frames": Row(replace(_TEMPO, frames=2)),
+    "3-frames": Row(replace(_TEMPO, frames=3)),
+    "8-frames": Row(replace(_TEMPO, frames=8)),
 }
 
 
@@ -174,13 +192,14 @@ class Detectors:
         self._patches = cache(self._gather)
         self._principal = cache(self._make_principal)
         self._tempo = cache(self._train_tempo)
+        self._appearance = cache(partial(fit_appearance, self.learned, track=self.track))
 
     def make(self, row: Row, seed: int) -> Detector:
         """Make the detector of a row, trained with this seed."""
         config = row.detector
         grid = Grid(self.size, config.patch, config.stride)
-        detector = Detector(config, grid, [self._scorer(row, grid, seed)])
-        if config.by_place:
+        detector = Detector(config, grid, self._scorers(row, grid, seed))
+        if config.scaled:
             detector.calibrate(self.kept, self.track)
         return detector
 
@@ -202,29 +221,34 @@ class Detectors:
     def _training(self, name: str, seed: int) -> TrainConfig:
         return NETWORKS[name].training(self.budget.epochs, seed=seed, device="cpu")
 
-    def _scorer(self, row: Row, grid: Grid, seed: int) -> Scorer:
-        if row.network == TEMPO:
-            return Tempo(self._tempo(row.detector.frames, row.far, row.placed, seed))
-        network = self._autoencoder(row.network, seed)
+    def _scorers(self, row: Row, grid: Grid, seed: int) -> list[Scorer]:
+        if row.network in (TEMPO, APPEARANCE):
+            return [
+                self._appearance(grid)
+                if part == "appearance"
+                else Tempo(self._tempo(row.detector.frames, row.far, row.placed, seed))
+                for part in row.detector.parts
+            ]
+        network = self._autoencoder(row, seed)
         if row.detector.parts == ("codes",):
-            return CodeDistance(network.encoder, self._bank(network, row.detector.bank_size, seed))
+            return [CodeDistance(network.encoder, self._bank(network, row.detector, seed))]
         error = ReconstructionError(network)
         if not row.sparse:
-            return error
-        activity = Activity(self._autoencoder("sparse", seed).encoder)
-        return Agreement(
-            [error, activity], self.track(self.normal, "usual", len(self.normal)), grid
-        )
+            return [error]
+        activity = Activity(self._autoencoder(replace(row, network="sparse"), seed).encoder)
+        usual = self.track(self.normal, "usual", len(self.normal))
+        return [Agreement([error, activity], usual, grid)]
 
-    def _autoencoder(self, name: str, seed: int) -> Autoencoder:
+    def _autoencoder(self, row: Row, seed: int) -> Autoencoder:
+        name, frames = row.network, row.detector.frames
         if name == PRINCIPAL:
-            return self._principal()
+            return self._principal(frames)
         config = self._training(name, seed)
         total = config.pretrain_epochs + config.epochs
-        begun = self._principal() if NETWORKS[name].principal else None
+        begun = self._principal(frames) if NETWORKS[name].principal else None
         run = self.reproduction.train(
-            cell_name(name, seed),
-            self._patches(),
+            row.training(seed),
+            self._patches(frames),
             config,
             [total],
             sparse_reconstruction if name == "sparse" else None,
@@ -232,30 +256,29 @@ class Detectors:
         )
         return read_snapshot(run, total, begun and begun.encoder, begun and begun.decoder)
 
-    def _bank(self, network: Autoencoder, size: int, seed: int) -> Tensor:
+    def _bank(self, network: Autoencoder, config: DetectorConfig, seed: int) -> Tensor:
         """Codes of some normal patches, float[n, d]."""
-        patches = self._patches()
-        chosen = choose_rows(len(patches), size, seed)
+        patches = self._patches(config.frames)
+        chosen = choose_rows(len(patches), config.bank_size, seed)
         return encode(network.encoder, Subset(patches, chosen), self.track)
 
-    def _make_principal(self) -> Autoencoder:
-        noise = still_noise(self.track(self.normal, "noise", len(self.normal)))
-        return principal_autoencoder(self._patches(), noise)
+    def _make_principal(self, frames: int) -> Autoencoder:
+        noise = still_noise(self.normal, track=self.track)
+        return principal_autoencoder(self._patches(frames), noise)
 
-    def _gather(self) -> ArrayImages:
+    def _gather(self, frames: int) -> ArrayImages:
         return gather_patches(
             self.track(self.normal, "cutting patches", len(self.normal)),
             _PAPER.patch,
             _PAPER.stride,
-            _PAPER.frames,
+            frames,
             name="normal patches of UCSD Ped2",
         )
 
     def _train_tempo(self, frames: int, far: tuple[str, ...], placed: bool, seed: int) -> nn.Module:
-        default = DetectorConfig()
         samples = sample(
             self.track(self.learned, "drawing samples", len(self.learned)),
-            Grid(self.size, default.patch, default.stride),
+            Grid(self.size, _TEMPO.patch, _TEMPO.stride),
             frames,
             seed,
             self.budget.samples,

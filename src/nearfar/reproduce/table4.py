@@ -46,6 +46,8 @@ COLUMNS = {
     "pixel_auc": "AUC of pixels",
     "overlap_eer": "EER, 40 % overlap",
 }
+#: Whose scores are drawn over time: the first of these that is there, or else the last row.
+DRAWN = ("tempo-appearance", "tempo")
 #: What the paper's table holds of others, and of the rows that are measured here.
 PUBLISHED = {
     "IBC": 0.13,
@@ -129,7 +131,7 @@ def table4(
             cell_name(name, seed),
             settings,
             measure,
-            cell_name(row.network, seed) if row.network in NETWORKS else None,
+            row.training(seed) if row.network in NETWORKS else None,
         )
 
     # Seed after seed, so that a table of fewer seeds is whole when it is interrupted.
@@ -205,7 +207,8 @@ def _write(
         ]
         lines.append([name, *cells])
     results = {row: measured[cell_name(row, 0)]["result"] for row in rows}
-    first, best = next(iter(rows)), "tempo" if "tempo" in rows else list(rows)[-1]
+    first = next(iter(rows))
+    best = next((row for row in DRAWN if row in rows), list(rows)[-1])
     undefined = results[first]["macro_undefined"]
     lines += [
         [f"{name}, published", f"({100 * eer:.1f})", *[BLANK] * (len(COLUMNS) - 1)]

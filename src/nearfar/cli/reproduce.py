@@ -146,10 +146,9 @@ def table4(
     rows
         Some of the rows: autoencoder, two-autoencoders, NRE-0.6-0.2-0.2, NRE-0.6-0.4-0,
         NRE-0.6-0.4-0-bank, autoencoder-no-overlap, NRE-0.6-0.4-0-no-overlap,
-        autoencoder-2-frames, NRE-0.6-0.2-0.2-2-frames, NRE-0.6-0.4-0-2-frames,
-        autoencoder-2-frames-no-overlap, NRE-0.6-0.4-0-2-frames-no-overlap,
-        autoencoder-convolutions, NRE-0.6-0.4-0-convolutions, tempo, appearance,
-        tempo-appearance; all if not given.
+        autoencoder-2-frames, NRE-0.6-0.4-0-2-frames, autoencoder-2-frames-no-overlap,
+        NRE-0.6-0.4-0-2-frames-no-overlap, autoencoder-convolutions,
+        NRE-0.6-0.4-0-convolutions, tempo, appearance, tempo-appearance; all if not given.
     ablation
         Measure what becomes of tempo if one thing is different. Rows: tempo, no-smoothing,
         half-overlap, no-overlap, scores-by-row, place-unknown, no-gliding, no-fast, no-grown,

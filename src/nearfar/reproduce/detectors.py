@@ -135,7 +135,6 @@ ROWS = {
     "autoencoder-no-overlap": Row(_PAPER, PRINCIPAL),
     "NRE-0.6-0.4-0-no-overlap": Row(_PAPER, "NRE-0.6-0.4-0", 0.14),
     "autoencoder-2-frames": Row(_MOVING, PRINCIPAL),
-    "NRE-0.6-0.2-0.2-2-frames": Row(_MOVING, "NRE-0.6-0.2-0.2"),
     "NRE-0.6-0.4-0-2-frames": Row(_MOVING, "NRE-0.6-0.4-0"),
     "autoencoder-2-frames-no-overlap": Row(_MOVING_PAPER, PRINCIPAL),
     "NRE-0.6-0.4-0-2-frames-no-overlap": Row(_MOVING_PAPER, "NRE-0.6-0.4-0"),

@@ -18,7 +18,7 @@ def noisy(frames: np.ndarray, deviation: float, seed: int = 0) -> np.ndarray:
 
 
 def test_errors_are_those_of_scikit_learn():
-    """For the middle of a patch in the last frame, by patches of its size side by side."""
+    """For the middle of a patch in the last frame, by the middles of all patches."""
     size, side = (48, 64), 8
     generator = np.random.default_rng(1)
     axes = generator.normal(size=(5, side, side)) * 20
@@ -26,8 +26,9 @@ def test_errors_are_those_of_scikit_learn():
     frames = noisy(128 + mixed.transpose(0, 1, 3, 2, 4).reshape(40, *size), 1)
     frames = frames.repeat(2, axis=0)  # so that there is something that does not move
     grid = Grid(size, 2 * side, side)
-    learned = Grid(size, side, side)
-    patches = np.concatenate([learned.cut(frame[None]) for frame in frames])
+    learned = Grid((size[0] - side, size[1] - side), side, side)
+    border = side // 2
+    patches = np.concatenate([learned.cut(f[None, border:-border, border:-border]) for f in frames])
     flat = patches.reshape(len(patches), -1) / 255
     found = fit_appearance([ClipInMemory(frames)], grid)
     count = side**2 - len(found.left_out)
@@ -38,6 +39,14 @@ def test_errors_are_those_of_scikit_learn():
     middles = middles.reshape(len(middles), -1) / 255
     expected = np.square(middles - pca.inverse_transform(pca.transform(middles))).mean(1)
     np.testing.assert_allclose(found(window, grid).ravel(), expected, rtol=1e-3)
+
+
+def test_frames_of_another_size_are_refused():
+    frames = noisy(np.full((3, 48, 64), 99.0), 2)
+    changed = ClipInMemory([*frames, frames[0, :40]])
+    for clip in (changed, ClipInMemory(frames[:, :40])):
+        with pytest.raises(NearfarError, match="40x64 pixels, expected 48x64"):
+            fit_appearance([clip], Grid((48, 64), 16, 8))
 
 
 def test_large_patches_are_looked_at_in_their_middle():
@@ -57,7 +66,17 @@ def test_rounding_is_noise():
     assert still_noise([ClipInMemory(frames)]) == pytest.approx(1 / 12 / 255**2)
 
 
-def test_a_camera_that_moves_is_refused():
+def test_axes_of_the_least_variance_are_left_out_though_they_hold_more_than_noise():
+    frames = np.random.default_rng(0).integers(0, 256, (48, 64)).astype(np.uint8)[None].repeat(3, 0)
+    grid = Grid((48, 64), 8, 8)
+    found = fit_appearance([ClipInMemory(frames)], grid)
+    assert len(found.left_out) >= 1
+    odd = frames[:1].copy()
+    odd[0, :16] = 255 - odd[0, :16]
+    assert found(odd, grid).max() > 0
+
+
+def test_what_is_nowhere_alike_is_refused():
     frames = np.arange(0, 250, 50)[:, None, None].repeat(8, 1).repeat(8, 2).astype(np.uint8)
-    with pytest.raises(NearfarError, match="a camera that does not move"):
+    with pytest.raises(NearfarError, match="nowhere alike"):
         still_noise([ClipInMemory(frames)])

@@ -11,7 +11,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from math import isqrt
 from typing import NamedTuple
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nearfar.anomaly.clips import Clip, Pixels
+from nearfar.anomaly.clips import Clip, Frame, Pixels
 from nearfar.anomaly.patches import Grid, Map, gather_patches
 from nearfar.anomaly.scoring import as_map, batches
 from nearfar.data import Images, in_order, to_unit
@@ -31,13 +31,13 @@ from nearfar.progress import Track, silent
 STILL = 12
 #: Variance of a gray level that is rounded.
 ROUNDING = 1 / 12
-#: The largest side of what is looked at in the middle of a patch, in pixels.
+#: The largest middle of a patch, in pixels.
 LARGEST = 32
 AT_ONCE = 8192
 
 
 class Components(NamedTuple):
-    """Principal axes of images, as rows: those that are kept, and those that hold only noise.
+    """Principal axes of images, as rows: those that are kept, and those of the least variance.
 
     Shapes: center float32[p], kept float32[k, p], left_out float32[p - k, p].
     """
@@ -55,7 +55,7 @@ class Appearance:
     center : float32[p]
         The mean of normal patches.
     left_out : float32[k, p]
-        The axes that hold only noise in normal patches.
+        The axes of least variance in normal patches.
     """
 
     def __init__(self, center: Tensor, left_out: Tensor) -> None:
@@ -64,8 +64,8 @@ class Appearance:
 
     def __call__(self, window: Pixels, grid: Grid) -> Map:
         """See `nearfar.anomaly.scoring.Scorer`."""
-        first = (grid.patch - self.side) // 2
-        middle = slice(first, first + self.side)
+        border = (grid.patch - self.side) // 2
+        middle = slice(border, border + self.side)
         errors = [
             ((patches[:, 0, middle, middle].flatten(1) - self.center) @ self.left_out.T)
             .square()
@@ -79,42 +79,61 @@ class Appearance:
 def fit_appearance(
     clips: Sequence[Clip], grid: Grid, seed: int = 0, *, track: Track = silent
 ) -> Appearance:
-    """Learn how normal clips look; they are read twice, a frame at a time.
+    """Learn how normal clips look where patches of the grid lie.
+
+    The clips are read twice, a frame at a time.
 
     Raises
     ------
     NearfarError
-        If the camera moves, or frames are of another size than the grid's.
+        If frames are of another size than the grid's; see also `still_noise`.
     """
-    side = min(grid.patch // 2, LARGEST)
-    noise = still_noise(clips, track=track)
-    found = track(clips, "cutting patches", len(clips))
-    patches = gather_patches(found, side, side, 1, name="normal patches", seed=seed)
+    border = max(grid.patch // 4, (grid.patch - LARGEST + 1) // 2)
+    side = grid.patch - 2 * border
+    noise = still_noise(
+        _checked(clip, grid) for clip in track(clips, "measuring noise", len(clips))
+    )
+    patches = gather_patches(
+        track(clips, "cutting patches", len(clips)),
+        side,
+        min(grid.stride, side),
+        1,
+        name="normal patches",
+        seed=seed,
+        border=border,
+    )
     center, _, left_out = principal_components(patches, noise)
     return Appearance(center, left_out)
 
 
-def still_noise(clips: Sequence[Clip], *, track: Track = silent) -> float:
+def still_noise(clips: Iterable[Iterable[Frame]]) -> float:
     """Variance of the camera's noise on the scale where 0…1 is black…white.
 
-    Half of the mean squared difference of consecutive frames where nothing has moved, and at least
-    what rounding makes.
+    Half of the mean squared difference of consecutive frames where nothing has moved: at least what
+    rounding makes, and at most that of a standard deviation of 4.7 gray levels, as more looks like
+    motion.
+
+    Raises
+    ------
+    NearfarError
+        If consecutive frames are nowhere alike.
     """
     total, count = 0.0, 0
-    for clip in track(clips, "measuring noise", len(clips)):
+    for clip in clips:
         for before, after in pairwise(clip):
             change = after.pixels.astype(np.int16) - before.pixels
             still = change[np.abs(change) < STILL]
             total, count = total + float(np.square(still).sum()), count + still.size
     if not count:
         raise NearfarError(
-            "no two normal frames are alike anywhere: expected a camera that does not move"
+            "two consecutive normal frames are nowhere alike: expected clips of at least two "
+            "frames, of a camera that does not move"
         )
     return max(total / count / 2, ROUNDING) / 255**2
 
 
 def principal_components(images: Images, noise: float) -> Components:
-    """Find the fewest principal components that leave out only noise.
+    """Find the fewest principal components that leave out only noise; they leave out one at least.
 
     Parameters
     ----------
@@ -124,9 +143,15 @@ def principal_components(images: Images, noise: float) -> Components:
     mean, covariance = _moments(images)
     variances, axes = torch.linalg.eigh(covariance)
     left_out = variances.clamp(min=0).cumsum(0) / len(variances)
-    count = int((left_out <= noise).sum())
+    count = max(1, int((left_out <= noise).sum()))
     rows = axes.T.float()
     return Components(mean.float(), rows[count:].flip(0), rows[:count].contiguous())
+
+
+def _checked(clip: Clip, grid: Grid) -> Iterator[Frame]:
+    for frame in clip:
+        grid.check(frame.pixels.shape, clip.name)
+        yield frame
 
 
 def _moments(images: Images) -> tuple[Tensor, Tensor]:

@@ -29,8 +29,7 @@ class DetectorConfig:
     frames : int
         Consecutive frames that are looked at together, at least 2 for tempo.
     by_place : bool
-        Whether scores are relative to what is usual in the same row of the image, instead of in
-        all of it.
+        Whether scores are relative to what is usual in the same row of the image.
     smoothing : float
         Standard deviation in frames of the average over time; 0 for none.
     false_alarms : float
@@ -71,6 +70,11 @@ class DetectorConfig:
             raise NearfarError(
                 f"frames={self.frames}, smoothing={self.smoothing} with photographs: expected 1 "
                 "and 0, as they have nothing to do with each other"
+            )
+        if self.photographs and "appearance" in self.parts:
+            raise NearfarError(
+                f"parts={self.parts} with photographs: expected no appearance, which is that of "
+                "one scene"
             )
         if not 0 < self.false_alarms < 1:
             raise NearfarError(f"false_alarms={self.false_alarms}: expected a share, 0…1")

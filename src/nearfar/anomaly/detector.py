@@ -10,12 +10,9 @@ import numpy as np
 from nearfar.anomaly.clips import Clip, Frame
 from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.patches import Grid, Map, windows
-from nearfar.anomaly.scoring import Numbered, Scale, Scorer, smoothed, thin
+from nearfar.anomaly.scoring import MOST_SCORES, Numbered, Scale, Scorer, smoothed, thin
 from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
-
-#: The most normal scores that the threshold is taken from.
-MOST_SCORES = 2**20
 
 
 class Scored(NamedTuple):

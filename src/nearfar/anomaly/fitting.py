@@ -50,7 +50,7 @@ def fit_detector(
     """Fit a detector to normal clips, and keep it in a folder.
 
     Every fourth clip, or of fewer clips the last quarter of each, is not learned from: on these
-    the scale of each place and the threshold are taken.
+    the scale of scores and the threshold are taken.
 
     Parameters
     ----------
@@ -87,9 +87,7 @@ def fit_detector(
     if config.encodes:
         bank = _train_network(learned, folder / NETWORK, config, training, track)
     if "tempo" in config.parts and not (folder / TEMPO).is_file():
-        samples = sample(learned, grid, config.frames, training.seed)
-        write_tempo(folder, train_tempo(samples, training.seed, folder=folder, track=track))
-        artifacts.remove_checkpoint(folder)
+        _train_tempo(learned, grid, folder, config, training, track)
     if "appearance" in config.parts and not (folder / APPEARANCE).is_file():
         write_appearance(folder, fit_appearance(learned, grid, training.seed, track=track))
     detector = Detector(config, grid, read_scorers(folder, config, bank), rate=rate)
@@ -156,6 +154,20 @@ def _check(
                 "that are looked at together: expected longer clips, of which every fourth, or of "
                 "fewer than four the last quarter of each, is for the threshold"
             )
+
+
+def _train_tempo(
+    clips: Sequence[Clip],
+    grid: Grid,
+    folder: Path,
+    config: DetectorConfig,
+    training: TrainConfig,
+    track: Track,
+) -> None:
+    """Train a `TempoNet` on some clips, or what is left of it."""
+    samples = sample(clips, grid, config.frames, training.seed)
+    write_tempo(folder, train_tempo(samples, training.seed, folder=folder, track=track))
+    artifacts.remove_checkpoint(folder)
 
 
 def _train_network(

@@ -124,7 +124,8 @@ def read_detector(folder: Path) -> Detector:
     with artifacts.reading(folder, ARRAYS):
         scale = Scale(arrays["scale"].numpy()) if config.scaled else None
         bank = arrays["bank"] if "codes" in config.parts else None
-        if scale is not None and scale.scale.shape != (len(config.parts), grid.shape[0]):
+        rows = grid.shape[0] if config.by_place else 1
+        if scale is not None and scale.scale.shape != (len(config.parts), rows):
             raise NearfarError(f"a scale of shape {scale.scale.shape}")
     scorers = read_scorers(folder, config, bank)
     return Detector(config, grid, scorers, scale, threshold, calibrated_on, rate)

@@ -177,11 +177,17 @@ def gather_patches(
     name: str,
     seed: int = 0,
     most_bytes: int = PATCH_BYTES,
+    border: int = 0,
 ) -> ArrayImages:
     """Patches of all windows of some clips, as images whose channels are the frames of a window.
 
     The clips are read once, a frame at a time. If all patches would take more than `most_bytes`,
     each is kept with the same probability (reservoir sampling).
+
+    Parameters
+    ----------
+    border : int
+        How many pixels are left out on each side of a frame.
 
     Raises
     ------
@@ -195,11 +201,12 @@ def gather_patches(
     grid: Grid | None = None
     for clip in clips:
         for _, window in windows(clip, length, clip.name):
-            size = window.shape[1], window.shape[2]
+            height, width = window.shape[1:]
+            inner = window[:, border : height - border, border : width - border]
             if grid is None:
-                grid = Grid(size, patch, stride)
-            grid.check(size, clip.name)
-            cut = grid.cut(window)
+                grid = Grid((height - 2 * border, width - 2 * border), patch, stride)
+            grid.check(inner.shape[1:], clip.name)
+            cut = grid.cut(inner)
             places = np.arange(seen, seen + len(cut))
             late = places >= most
             places[late] = generator.integers(0, places[late] + 1)

@@ -22,12 +22,13 @@ BATCH = 512
 USUAL = 0.995
 #: Rows of patches that share their scale.
 ROWS_TOGETHER = 5
-#: The least scale of a row, as a share of the largest of all rows.
+#: The least scale of a row, as a share of the largest of all rows, and of a part, as a share of its
+#: highest score: where hardly anything happens, nearly anything would look unusual.
 QUIETEST = 0.3
 #: Where a Gaussian ends, in standard deviations.
 REACH = 2
-#: The most normal maps that a scale is taken from.
-MOST_MAPS = 4096
+#: The most normal maps that a scale is taken from, and the most normal scores.
+MOST_MAPS, MOST_SCORES = 4096, 2**20
 
 
 class Scorer(Protocol):
@@ -83,7 +84,7 @@ class Scale:
 
     Parameters
     ----------
-    scale : float32[parts, rows]
+    scale : float32[parts, rows] or float32[parts, 1]
         What scores are divided by.
     """
 
@@ -101,14 +102,10 @@ class Scale:
         above : float
             The share of them.
         """
-        rows = 0
-        highest = []
-        for scores in maps:
-            rows = scores.shape[1]
-            highest.append(scores.max((1, 2)))
-        level = np.quantile(np.stack(highest), 1 - above, axis=0, method="higher")
-        scale = np.where(level > 0, level, 1).astype(np.float32)
-        return cls(scale[:, None].repeat(rows, 1))
+        highest = np.stack(thin((scores.max((1, 2)) for scores in maps), MOST_SCORES))
+        level = np.quantile(highest, 1 - above, axis=0, method="higher")
+        level = np.maximum(level, QUIETEST * highest.max(0))
+        return cls(np.where(level > 0, level, 1).astype(np.float32)[:, None])
 
     @classmethod
     def of_rows(cls, maps: Iterable[Map]) -> Scale:
@@ -119,7 +116,6 @@ class Scale:
         kept = np.stack(thin(maps, MOST_MAPS))
         usual = np.quantile(kept, USUAL, axis=(0, 3))
         smooth = uniform_filter1d(usual, ROWS_TOGETHER, axis=1, mode="nearest")
-        # Where hardly anything happens, nearly anything would look unusual.
         least = QUIETEST * smooth.max(1, keepdims=True)
         scale = np.maximum(smooth, np.where(least > 0, least, 1))
         return cls(scale.astype(np.float32))

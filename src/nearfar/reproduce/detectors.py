@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nearfar.anomaly.appearance import fit_appearance, still_noise
+from nearfar.anomaly.appearance import LARGEST, STILL, fit_appearance, still_noise
 from nearfar.anomaly.clips import Clip
 from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.detector import Detector
@@ -178,8 +178,8 @@ class Detectors:
     reproduction : Reproduction
         Where autoencoders are trained.
     normal : sequence of Clip
-        Autoencoders learn from all of them, as in the paper; tempo leaves some to calibrate on,
-        as it does for a user.
+        Autoencoders learn from all of them, as in the paper; tempo and appearance leave some to
+        calibrate on, as they do for a user.
     """
 
     def __init__(self, reproduction: Reproduction, normal: Sequence[Clip], budget: Budget) -> None:
@@ -215,6 +215,8 @@ class Detectors:
         if row.network == TEMPO:
             far = {kind: FAR[kind] for kind in row.far}
             settings |= {"far": far, "speeds": SPEEDS, "growth": GROWTH, "placed": row.placed}
+        if "appearance" in row.detector.parts:
+            settings["appearance"] = {"still": STILL, "largest": LARGEST}
         return settings
 
     def _training(self, name: str, seed: int) -> TrainConfig:
@@ -262,7 +264,7 @@ class Detectors:
         return encode(network.encoder, Subset(patches, chosen), self.track)
 
     def _make_principal(self, frames: int) -> Autoencoder:
-        noise = still_noise(self.normal, track=self.track)
+        noise = still_noise(self.track(self.normal, "noise", len(self.normal)))
         return principal_autoencoder(self._patches(frames), noise)
 
     def _gather(self, frames: int) -> ArrayImages:

@@ -134,5 +134,9 @@ def test_abnormal_spans_are_shaded_where_they_are():
     spans = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in first.patches]
     assert spans == [(0.5, 2.5), (3.5, 4.5)]
     assert not second.patches
+
+
+def test_no_two_curves_look_alike():
     curve = np.array([0.0, 0.5, 1.0])
-    assert len(roc_curves({"a": (curve, curve), "b": (curve, curve)}).axes[0].lines) == 3
+    *curves, _ = roc_curves(dict.fromkeys(ROWS, (curve, curve))).axes[0].lines
+    assert len({(line.get_color(), line.get_linestyle()) for line in curves}) == len(ROWS)

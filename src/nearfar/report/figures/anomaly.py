@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle, product
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from nearfar.report.figures.style import BLUE, FAINT, GREEN, INK, MUTED, ORANGE, WIDTH
+from nearfar.report.figures.style import BLUE, FAINT, INK, MUTED, SERIES, WIDTH
 
-COLORS = (BLUE, ORANGE, GREEN)
-LINES = ("-", "--", ":")
+LINES = ("-", "--")
 #: How abnormal spans are shaded.
 ABNORMAL = "#fbe3d6"
 
@@ -25,9 +25,9 @@ def roc_curves(curves: Mapping[str, tuple[Rates, Rates]]) -> Figure:
     """Draw false against true positive rates, 0…1, by name; EERs lie on the falling diagonal."""
     figure = Figure((WIDTH * 0.6, WIDTH * 0.55), layout="constrained")
     axes = figure.subplots()
-    for number, (name, (false, true)) in enumerate(curves.items()):
-        line = LINES[number // len(COLORS) % len(LINES)]
-        axes.plot(false, true, line, color=COLORS[number % len(COLORS)], linewidth=1.6, label=name)
+    styles = cycle(product(LINES, SERIES))
+    for (name, (false, true)), (line, color) in zip(curves.items(), styles, strict=False):
+        axes.plot(false, true, line, color=color, linewidth=1.6, label=name)
     axes.plot([0, 1], [1, 0], color=FAINT, linewidth=1)
     axes.set_xlabel("normal frames called abnormal", color=MUTED, fontsize=10)
     axes.set_ylabel("abnormal frames found", color=MUTED, fontsize=10)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from memory import ClipInMemory
+from clips import ClipInMemory
 from nearfar.anomaly.appearance import fit_appearance, still_noise
 from nearfar.anomaly.patches import Grid
 from nearfar.errors import NearfarError

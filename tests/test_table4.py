@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from memory import ClipInMemory
+from clips import ClipInMemory
 from nearfar.anomaly.clips import open_clips
 from nearfar.anomaly.patches import Grid
 from nearfar.data import ArrayImages

@@ -71,7 +71,7 @@ class Row:
         """Whether anything about it is random."""
         return self.network not in (PRINCIPAL, APPEARANCE) or self.sparse
 
-    def training(self, seed: int) -> str:
+    def run_name(self, seed: int) -> str:
         """Name the training of its network, which rows of one network and patches share."""
         frames = self.detector.frames
         return cell_name(self.network + (f"-{frames}-frames" if frames > 1 else ""), seed)
@@ -248,7 +248,7 @@ class Detectors:
         total = config.pretrain_epochs + config.epochs
         begun = self._principal(frames) if NETWORKS[name].principal else None
         run = self.reproduction.train(
-            row.training(seed),
+            row.run_name(seed),
             self._patches(frames),
             config,
             [total],

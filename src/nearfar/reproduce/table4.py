@@ -131,7 +131,7 @@ def table4(
             cell_name(name, seed),
             settings,
             measure,
-            row.training(seed) if row.network in NETWORKS else None,
+            row.run_name(seed) if row.network in NETWORKS else None,
         )
 
     # Seed after seed, so that a table of fewer seeds is whole when it is interrupted.

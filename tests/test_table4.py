@@ -14,6 +14,7 @@ from nearfar.anomaly.patches import Grid
 from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
 from nearfar.report.figures.anomaly import clip_scores, roc_curves
+from nearfar.reproduce import photographs
 from nearfar.reproduce.budget import plain
 from nearfar.reproduce.detectors import ABLATION, NETWORKS, ROWS
 from nearfar.reproduce.principal import principal_autoencoder
@@ -62,6 +63,25 @@ def test_the_quick_form_of_the_ablation(data_root, tmp_path):
     found = {cell["cell"]: cell["result"]["auc"] for cell in written["cells"]}
     assert set(found) == {f"{row}-seed-0" for row in rows}
     assert len(set(found.values())) == len(rows)
+
+
+@pytest.mark.slow
+def test_validation_reads_no_test_clip(data_root, tmp_path):
+    for part in (FOLDER / "Train", photographs.FOLDER):
+        if not (data_root / part).is_dir():
+            pytest.skip(f"no {data_root / part}")
+        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / part).symlink_to(data_root / part)
+    choices = {"data_root": tmp_path, "seeds": 1, "quick": True, "validation": True}
+    text = table4(tmp_path / "out", rows=["autoencoder", "NRE-0.6-0.4-0"], **choices)
+    assert "(14.0)" not in text
+    assert "published" not in text
+    written = json.loads((tmp_path / "out" / "table4-validation.json").read_text())
+    for cell in written["cells"]:
+        result = cell["result"]
+        # Held out is the last quarter of each of two clips, the second half of it staged.
+        assert (result["frames"], result["abnormal"]) == (30 + 37, 15 + 19)
+        assert set(result["clips"]) == {"Train001-1", "Train002-1"}
 
 
 def test_both_autoencoders_have_to_agree():

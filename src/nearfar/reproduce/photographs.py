@@ -10,9 +10,14 @@ import numpy as np
 from nearfar.data import Images, Subset, open_images, require_labels
 from nearfar.data.labels import hold_out
 from nearfar.data.named import default_data_root
+from nearfar.data.shapes import Channels
 from nearfar.progress import Track, silent
 
 FOLDER = Path("caltech101", "101_ObjectCategories")
+CLASSES = (
+    *("Faces_easy", "Leopards", "Motorbikes", "airplanes", "bonsai"),
+    *("car_side", "chandelier", "ketch", "watch"),
+)
 SIZE, QUICK_SIZE = 64, 32
 #: Every so many images, if quick.
 QUICK_EVERY = 4
@@ -24,13 +29,14 @@ def of_classes(
     *,
     quick: bool,
     size: int = SIZE,
+    channels: Channels = 3,
     track: Track = silent,
 ) -> Images:
-    """Return the images of some classes of Caltech-101, in color; few and small ones if `quick`."""
+    """Return the images of some classes of Caltech-101; few and small ones if `quick`."""
     images = open_images(
         (data_root or default_data_root()) / FOLDER,
         size=QUICK_SIZE if quick else size,
-        channels=3,
+        channels=channels,
         strict=True,
         progress=track,
     )

@@ -43,10 +43,6 @@ QUICK_EPOCHS = 2
 #: Our recipe has neighbors after its first search, for which few epochs must not be too few.
 QUICK_OURS = {"refresh": 1}
 
-CLASSES = (
-    *("Faces_easy", "Leopards", "Motorbikes", "airplanes", "bonsai"),
-    *("car_side", "chandelier", "ketch", "watch"),
-)
 #: There are thirty times fewer photographs than digits: smaller batches take more steps.
 PHOTOGRAPHS_BATCH_SIZE = 128
 
@@ -217,8 +213,8 @@ def _digits(data_root: Path | None, quick: bool) -> Data:
 
 
 def _photographs(data_root: Path | None, quick: bool, track: Track) -> Data:
-    images = photographs.of_classes(CLASSES, data_root, quick=quick, track=track)
-    settings = {"classes": CLASSES, "images": fingerprint(images)}
+    images = photographs.of_classes(photographs.CLASSES, data_root, quick=quick, track=track)
+    settings = {"classes": photographs.CLASSES, "images": fingerprint(images)}
     choices = {"batch_size": PHOTOGRAPHS_BATCH_SIZE}
     return Data(settings, lambda seed: photographs.split(images, seed), False, choices)
 

@@ -13,17 +13,21 @@ from sklearn.metrics import roc_curve
 
 from nearfar.anomaly.clips import Clip, open_clips
 from nearfar.anomaly.detector import Detector
+from nearfar.anomaly.fitting import split_clips
 from nearfar.anomaly.judging import Judge
 from nearfar.anomaly.masks import find_masks
 from nearfar.anomaly.samples import SAMPLES
 from nearfar.anomaly.tempo import EPOCHS as TEMPO_EPOCHS
+from nearfar.data import Subset
 from nearfar.data.named import default_data_root
 from nearfar.errors import NearfarError
 from nearfar.evaluation.table import BLANK, markdown_table
 from nearfar.progress import Track, silent
 from nearfar.report.figures.anomaly import clip_scores, roc_curves
+from nearfar.reproduce import photographs
 from nearfar.reproduce.detectors import ABLATION, NETWORKS, ROWS, Budget, Detectors, Row
-from nearfar.reproduce.engine import Cell, Measured, Reproduction
+from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint
+from nearfar.reproduce.staged import StagedClip, stage
 from nearfar.reproduce.summary import (
     cell_name,
     choose_rows,
@@ -38,6 +42,8 @@ from nearfar.reproduce.summary import (
 FOLDER = Path("UCSD_Anomaly_Dataset.v1p2") / "UCSDped2"
 WHOLE = Budget(epochs=20, samples=SAMPLES, tempo_epochs=TEMPO_EPOCHS)
 QUICK, QUICK_CLIPS = Budget(epochs=2, samples=2000, tempo_epochs=1), 2
+#: How often each held-out clip is staged for validation, with another thing each time.
+ROUNDS, QUICK_ROUNDS = 6, 1
 COLUMNS = {
     "eer": "EER",
     "auc": "AUC",
@@ -75,6 +81,7 @@ def table4(
     seeds: int | None = None,
     rows: Sequence[str] = (),
     ablation: bool = False,
+    validation: bool = False,
     quick: bool = False,
     track: Track = silent,
 ) -> str:
@@ -92,6 +99,9 @@ def table4(
         Some of `ROWS`, or of `ABLATION`; all if none are given.
     ablation : bool
         Whether to measure what becomes of tempo if one thing is different, instead of the table.
+    validation : bool
+        Whether to judge on normal clips that were held out, staged with photographs of Caltech-101,
+        and to leave the test clips alone.
     quick : bool
         Whether to take two clips of each kind, and to learn for a moment.
 
@@ -107,16 +117,27 @@ def table4(
     """
     known = ABLATION if ablation else ROWS
     chosen = {name: known[name] for name in choose_rows(rows, known)}
+    if validation:  # of which the paper has none
+        chosen = {name: replace(row, paper=None) for name, row in chosen.items()}
     numbers = choose_seeds(seeds, quick=quick)
     budget = replace(QUICK if quick else WHOLE, **({} if epochs is None else {"epochs": epochs}))
-    normal, test = _clips(data_root, quick=quick)
+    root = data_root or default_data_root()
+    normal = _clips(root, "Train", quick)
+    test: Sequence[Clip]
+    things: dict[str, Any] = {}
+    if validation:
+        normal, held_out = split_clips(normal)
+        test, things = _staged(held_out, root, quick, track)
+    else:
+        test = _clips(root, "Test", quick)
     settings = {
         "quick": quick,
         **asdict(budget),
         "normal": [[clip.name, clip.total] for clip in normal],
         "test": [[clip.name, clip.total] for clip in test],
+        **things,
     }
-    name = "table4-ablation" if ablation else "table4"
+    name = "-".join(["table4", *["ablation"] * ablation, *["validation"] * validation])
     reproduction = Reproduction(out, name, settings, track=track)
     detectors = Detectors(reproduction, normal, budget)
 
@@ -140,7 +161,7 @@ def table4(
         for seed, name in product(numbers, chosen)
         if seed in _seeds_of(chosen[name], numbers)
     ]
-    published = {} if ablation else PUBLISHED
+    published = {} if ablation or validation else PUBLISHED
     return _write(reproduction, reproduction.measure(cells), chosen, numbers, published)
 
 
@@ -153,7 +174,8 @@ def judge(detector: Detector, clips: Sequence[Clip], track: Track = silent) -> d
     """Score clips whose masks are known: all measures, and the scores themselves."""
     judged = Judge()
     known = find_masks(clips)
-    for clip, masks in zip(track(clips, "scoring", len(clips)), known, strict=True):
+    for clip, found in zip(track(clips, "scoring", len(clips)), known, strict=True):
+        masks = clip if isinstance(clip, StagedClip) else found
         if masks is None:
             raise NearfarError(f"{clip.name!r} has no masks: expected a folder {clip.name}_gt")
         for number, score, patches in detector.score(clip, clip.name):
@@ -169,14 +191,27 @@ def judge(detector: Detector, clips: Sequence[Clip], track: Track = silent) -> d
     return {**judged.result(), "clips": scores}
 
 
-def _clips(data_root: Path | None, *, quick: bool) -> tuple[list[Clip], list[Clip]]:
-    folder = (data_root or default_data_root()) / FOLDER
+def _clips(root: Path, part: str, quick: bool) -> list[Clip]:
+    """Open the clips of "Train", which are normal, or of "Test"."""
+    folder = root / FOLDER
     if not folder.is_dir():
         raise NearfarError(
             f"{str(folder)!r} does not exist: put UCSD Ped2 there, or give --data-root"
         )
-    most = QUICK_CLIPS if quick else None
-    return open_clips(folder / "Train")[:most], open_clips(folder / "Test")[:most]
+    return open_clips(folder / part)[: QUICK_CLIPS if quick else None]
+
+
+def _staged(
+    clips: Sequence[Clip], root: Path, quick: bool, track: Track
+) -> tuple[list[StagedClip], dict[str, Any]]:
+    """Stage normal clips with photographs of Caltech-101; return what tells these from others."""
+    classes, rounds = photographs.CLASSES, QUICK_ROUNDS if quick else ROUNDS
+    images = photographs.of_classes(classes, root, quick=quick, channels=1, track=track)
+    drawn = np.random.default_rng(0).permutation(len(images))[: rounds * len(clips)]
+    things = Subset(images, drawn)
+    staged = stage(clips, things, rounds)
+    moving = [{"size": clip.thing.size, **asdict(clip.path)} for clip in staged]
+    return staged, {"things": {**fingerprint(things), "moving": moving}}
 
 
 def _write(
@@ -215,9 +250,16 @@ def _write(
         for name, eer in published.items()
     ]
     frames, abnormal = results[first]["frames"], results[first]["abnormal"]
+    validation = "things" in reproduction.settings
+    judged = (
+        f". {frames:,} frames of held-out normal clips of UCSD Ped2, photographs moving through "
+        f"{abnormal:,} of them"
+        if validation
+        else f"; in parentheses, the paper's. {frames:,} test frames of UCSD Ped2, {abnormal:,} of "
+        "them abnormal"
+    )
     notes = [
-        f"In %, {seeds_note(seeds)}; in parentheses, the paper's. {frames:,} test frames of UCSD "
-        f"Ped2, {abnormal:,} of them abnormal; all frames are judged together.",
+        f"In %, {seeds_note(seeds)}{judged}; all frames are judged together.",
         "AUC and EER a clip: mean over the clips where they are defined; undefined, as all frames "
         f"are of one kind: {', '.join(undefined) or 'nowhere'}.",
         *(["Published: as the paper's table has it."] if published else []),

@@ -17,7 +17,6 @@ from nearfar.models import Backbone, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.reproduce import photographs
 from nearfar.reproduce.engine import fingerprint
-from nearfar.reproduce.recipes import CLASSES
 from nearfar.transfer import classification as classifying
 from nearfar.transfer import detection as detecting
 from nearfar.transfer import segmentation as segmenting
@@ -127,7 +126,9 @@ def find_tasks(root: Path, proposals: Path, sizes: Sizes, track: Track = silent)
         The folder to keep boxes for detection in.
     """
     if (root / photographs.FOLDER).is_dir():
-        images = photographs.of_classes(CLASSES, root, quick=False, size=sizes.images, track=track)
+        images = photographs.of_classes(
+            photographs.CLASSES, root, quick=False, size=sizes.images, track=track
+        )
         yield few_labels("caltech", "Caltech-9", images, sizes, track)
     if (root / "bccd").is_dir():
         yield detection("bccd", root / "bccd", ("trainval", "test"), proposals, sizes, track)

@@ -1,0 +1,159 @@
+"""Normal clips with something in them that does not belong there: to choose by, not to test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from nearfar.anomaly.clips import Clip, Frame, Pixels
+from nearfar.anomaly.masks import Mask
+from nearfar.data import Images
+
+Shade = npt.NDArray[np.float32]
+
+#: Height and width of a thing, in pixels: about those of the people in the scene.
+HEIGHTS, WIDTHS = (26, 44), (14, 40)
+#: Pixels from one frame to the next: from a walker's pace to a few times that.
+PACES = (0.6, 4.0)
+#: By how many pixels what sways goes up and down, its share of width that comes and goes, and how
+#: fast, in radians a frame: as people do who walk.
+BOB, SWING, STEP = 1, 0.12, 0.7
+#: Mean gray level of a thing, and the most that its levels deviate.
+LEVEL, CONTRAST = 110, 35
+#: How steeply a thing fades out at its border, an ellipse.
+EDGE = 4
+#: Where a thing is more than the scene.
+MOSTLY = 0.5
+
+
+@dataclass(frozen=True)
+class Path:
+    """How a thing moves: from where, how far with each frame, and whether it sways as it does.
+
+    Parameters
+    ----------
+    left : float
+        Where it is at first, in pixels, folded into the frame.
+    top : int
+        The same, downwards.
+    pace : float
+        Pixels to the right, or if negative to the left, with each frame; at the border it turns.
+    sways : bool
+        Whether it bobs and swings, as walkers do, or glides.
+    phase : float
+        Where in its sway it begins, in radians.
+    """
+
+    left: float
+    top: int
+    pace: float
+    sways: bool
+    phase: float
+
+
+class StagedClip(Clip):
+    """A clip through whose second half something moves that its scene does not have.
+
+    Parameters
+    ----------
+    clip : Clip
+        The scene.
+    thing : Image
+        What moves through it, in gray.
+    path : Path
+        How.
+    start : int
+        The number of the first frame that has it.
+    """
+
+    def __init__(self, clip: Clip, name: str, thing: Image.Image, path: Path, start: int) -> None:
+        super().__init__(clip.size)
+        self.clip, self.name, self.total, self.rate = clip, name, clip.total, clip.rate
+        self.declared = clip.declared
+        self.thing, self.path, self.start = thing, path, start
+
+    def __iter__(self) -> Iterator[Frame]:
+        """See `Clip`."""
+        for number, pixels in self.clip:
+            if number < self.start:
+                yield Frame(number, pixels)
+                continue
+            place, levels, share = self._placed(number, pixels.shape)
+            staged = pixels.copy()
+            staged[place] = np.rint(share * levels + (1 - share) * staged[place]).astype(np.uint8)
+            yield Frame(number, staged)
+
+    def of(self, number: int, name: str, shape: tuple[int, ...]) -> Mask:
+        """Mark where the thing is in a frame, as `Masks` does."""
+        mask = np.zeros(shape, bool)
+        if number >= self.start:
+            place, _, share = self._placed(number, shape)
+            mask[place] = share > MOSTLY
+        return mask
+
+    def _placed(self, number: int, shape: tuple[int, ...]) -> tuple[Any, Shade, Shade]:
+        """Where the thing is in a frame, its gray levels there, and how much it hides, 0…1."""
+        path, steps = self.path, number - self.start
+        sway = np.sin(STEP * steps + path.phase) if path.sways else 0.0
+        height, width = self.thing.height, round(self.thing.width * (1 + SWING * sway))
+        room = shape[1] - round(self.thing.width * (1 + SWING)) - 1
+        left = round(room - abs((path.left + path.pace * steps) % (2 * room) - room))
+        top = path.top + round(BOB * sway)
+        levels = np.asarray(self.thing.resize((width, height)), np.float32)
+        down, across = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+        share = (EDGE * (1 - down**2 - across**2)).clip(0, 1).astype(np.float32)
+        return np.s_[top : top + height, left : left + width], levels, share
+
+
+def stage(clips: Sequence[Clip], pictures: Images, rounds: int, seed: int = 0) -> list[StagedClip]:
+    """Put a thing into each clip, another one in each round.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        Normal ones.
+    pictures : Images
+        Of things, uint8, in gray; a picture for each clip of each round.
+    rounds : int
+        How often each clip is used.
+    seed : int
+        Draws how things look and move.
+    """
+    generator = np.random.default_rng(seed)
+    scenes = [(clip, [frame.number for frame in clip]) for clip in clips]
+    staged = []
+    for picture, (number, (clip, frames)) in enumerate(product(range(rounds), scenes)):
+        thing = _thing(pictures.__getitems__([picture])[0, 0].numpy(), generator)
+        path = _path(next(iter(clip)).pixels.shape, thing.height, generator)
+        name = f"{clip.name}-{number + 1}"
+        staged.append(StagedClip(clip, name, thing, path, frames[len(frames) // 2]))
+    return staged
+
+
+def _thing(picture: Pixels, generator: np.random.Generator) -> Image.Image:
+    """Scale a picture, uint8[h, w], to the size and the shades of people in the scene."""
+    levels = picture - picture.mean()
+    levels *= min(1, CONTRAST / max(levels.std(), 1))
+    height, width = (int(generator.integers(*sides, endpoint=True)) for sides in (HEIGHTS, WIDTHS))
+    return Image.fromarray((LEVEL + levels).clip(0, 255).astype(np.uint8)).resize((width, height))
+
+
+def _path(shape: tuple[int, ...], height: int, generator: np.random.Generator) -> Path:
+    """Draw a way through the middle half of a frame, for a thing of a height."""
+    quarter = shape[0] // 4
+    slowest, fastest = np.log(PACES)
+    return Path(
+        left=round(generator.uniform(0, shape[1]), 1),
+        top=int(generator.integers(quarter, 3 * quarter - height)),
+        pace=round(
+            float(generator.choice([-1, 1]) * np.exp(generator.uniform(slowest, fastest))), 2
+        ),
+        sways=bool(generator.random() < 0.5),
+        phase=round(generator.uniform(0, 2 * np.pi), 2),
+    )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from torch import nn
 
 from nearfar.data import Shape
@@ -105,6 +106,8 @@ class Architecture:
         initialize(network)
         begin_active(network.encoder)
         begin_small(network.decoder)
+        if self.normalized:  # several convolutions at a size, which are faster so: even on CPUs
+            network.to(memory_format=torch.channels_last)
         return network
 
     def _halves(self) -> tuple[Architecture, Architecture]:

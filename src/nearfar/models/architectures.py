@@ -106,7 +106,7 @@ class Architecture:
         initialize(network)
         begin_active(network.encoder)
         begin_small(network.decoder)
-        if self.normalized:  # several convolutions at a size, which are faster so: even on CPUs
+        if self.normalized:  # faster, on CPUs, too
             network.to(memory_format=torch.channels_last)
         return network
 

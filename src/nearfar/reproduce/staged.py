@@ -17,14 +17,14 @@ from nearfar.data import Images
 
 Shade = npt.NDArray[np.float32]
 
-#: Height and width of a thing, in pixels: about those of the people in the scene.
+#: Height and width of a thing, in pixels: people here are about 25 high and 15 wide.
 HEIGHTS, WIDTHS = (26, 44), (14, 40)
 #: Pixels from one frame to the next: from a walker's pace to a few times that.
 PACES = (0.6, 4.0)
 #: By how many pixels what sways goes up and down, its share of width that comes and goes, and how
 #: fast, in radians a frame: as people do who walk.
 BOB, SWING, STEP = 1, 0.12, 0.7
-#: Mean gray level of a thing, and the most that its levels deviate.
+#: Mean gray level of a thing, and the largest standard deviation of its levels.
 LEVEL, CONTRAST = 110, 35
 #: How steeply a thing fades out at its border, an ellipse.
 EDGE = 4
@@ -33,17 +33,17 @@ MOSTLY = 0.5
 
 
 @dataclass(frozen=True)
-class Path:
+class Way:
     """How a thing moves: from where, how far with each frame, and whether it sways as it does.
 
     Parameters
     ----------
     left : float
-        Where it is at first, in pixels, folded into the frame.
+        Where it is at first, in pixels; what is beyond the border has turned there.
     top : int
         The same, downwards.
     pace : float
-        Pixels to the right, or if negative to the left, with each frame; at the border it turns.
+        Pixels to the right, or if negative to the left, with each frame; at a border it turns.
     sways : bool
         Whether it bobs and swings, as walkers do, or glides.
     phase : float
@@ -64,19 +64,21 @@ class StagedClip(Clip):
     ----------
     clip : Clip
         The scene.
+    name : str
+        What results call it.
     thing : Image
         What moves through it, in gray.
-    path : Path
+    way : Way
         How.
     start : int
         The number of the first frame that has it.
     """
 
-    def __init__(self, clip: Clip, name: str, thing: Image.Image, path: Path, start: int) -> None:
+    def __init__(self, clip: Clip, name: str, thing: Image.Image, way: Way, start: int) -> None:
         super().__init__(clip.size)
         self.clip, self.name, self.total, self.rate = clip, name, clip.total, clip.rate
         self.declared = clip.declared
-        self.thing, self.path, self.start = thing, path, start
+        self.thing, self.way, self.start = thing, way, start
 
     def __iter__(self) -> Iterator[Frame]:
         """See `Clip`."""
@@ -99,12 +101,12 @@ class StagedClip(Clip):
 
     def _placed(self, number: int, shape: tuple[int, ...]) -> tuple[Any, Shade, Shade]:
         """Where the thing is in a frame, its gray levels there, and how much it hides, 0…1."""
-        path, steps = self.path, number - self.start
-        sway = np.sin(STEP * steps + path.phase) if path.sways else 0.0
+        way, steps = self.way, number - self.start
+        sway = np.sin(STEP * steps + way.phase) if way.sways else 0.0
         height, width = self.thing.height, round(self.thing.width * (1 + SWING * sway))
         room = shape[1] - round(self.thing.width * (1 + SWING)) - 1
-        left = round(room - abs((path.left + path.pace * steps) % (2 * room) - room))
-        top = path.top + round(BOB * sway)
+        left = round(room - abs((way.left + way.pace * steps) % (2 * room) - room))
+        top = way.top + round(BOB * sway)
         levels = np.asarray(self.thing.resize((width, height)), np.float32)
         down, across = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
         share = (EDGE * (1 - down**2 - across**2)).clip(0, 1).astype(np.float32)
@@ -123,32 +125,37 @@ def stage(clips: Sequence[Clip], pictures: Images, rounds: int, seed: int = 0) -
     rounds : int
         How often each clip is used.
     seed : int
-        Draws how things look and move.
+        Draws how large things are, and how they move.
+
+    Returns
+    -------
+    list of StagedClip
+        Round after round.
     """
     generator = np.random.default_rng(seed)
     scenes = [(clip, [frame.number for frame in clip]) for clip in clips]
     staged = []
-    for picture, (number, (clip, frames)) in enumerate(product(range(rounds), scenes)):
+    for picture, (turn, (clip, numbers)) in enumerate(product(range(1, rounds + 1), scenes)):
         thing = _thing(pictures.__getitems__([picture])[0, 0].numpy(), generator)
-        path = _path(next(iter(clip)).pixels.shape, thing.height, generator)
-        name = f"{clip.name}-{number + 1}"
-        staged.append(StagedClip(clip, name, thing, path, frames[len(frames) // 2]))
+        way = _way(next(iter(clip)).pixels.shape, thing.height, generator)
+        middle = numbers[len(numbers) // 2]
+        staged.append(StagedClip(clip, f"{clip.name}-{turn}", thing, way, middle))
     return staged
 
 
 def _thing(picture: Pixels, generator: np.random.Generator) -> Image.Image:
-    """Scale a picture, uint8[h, w], to the size and the shades of people in the scene."""
+    """Scale a picture, uint8[h, w], to a size and to shades that people may have here."""
     levels = picture - picture.mean()
     levels *= min(1, CONTRAST / max(levels.std(), 1))
     height, width = (int(generator.integers(*sides, endpoint=True)) for sides in (HEIGHTS, WIDTHS))
     return Image.fromarray((LEVEL + levels).clip(0, 255).astype(np.uint8)).resize((width, height))
 
 
-def _path(shape: tuple[int, ...], height: int, generator: np.random.Generator) -> Path:
+def _way(shape: tuple[int, ...], height: int, generator: np.random.Generator) -> Way:
     """Draw a way through the middle half of a frame, for a thing of a height."""
     quarter = shape[0] // 4
     slowest, fastest = np.log(PACES)
-    return Path(
+    return Way(
         left=round(generator.uniform(0, shape[1]), 1),
         top=int(generator.integers(quarter, 3 * quarter - height)),
         pace=round(

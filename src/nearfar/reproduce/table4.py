@@ -123,13 +123,11 @@ def table4(
     budget = replace(QUICK if quick else WHOLE, **({} if epochs is None else {"epochs": epochs}))
     root = data_root or default_data_root()
     normal = _clips(root, "Train", quick)
-    test: Sequence[Clip]
-    things: dict[str, Any] = {}
     if validation:
         normal, held_out = split_clips(normal)
         test, things = _staged(held_out, root, quick, track)
     else:
-        test = _clips(root, "Test", quick)
+        test, things = _clips(root, "Test", quick), {}
     settings = {
         "quick": quick,
         **asdict(budget),
@@ -203,14 +201,14 @@ def _clips(root: Path, part: str, quick: bool) -> list[Clip]:
 
 def _staged(
     clips: Sequence[Clip], root: Path, quick: bool, track: Track
-) -> tuple[list[StagedClip], dict[str, Any]]:
+) -> tuple[Sequence[Clip], dict[str, Any]]:
     """Stage normal clips with photographs of Caltech-101; return what tells these from others."""
     classes, rounds = photographs.CLASSES, QUICK_ROUNDS if quick else ROUNDS
     images = photographs.of_classes(classes, root, quick=quick, channels=1, track=track)
     drawn = np.random.default_rng(0).permutation(len(images))[: rounds * len(clips)]
     things = Subset(images, drawn)
     staged = stage(clips, things, rounds)
-    moving = [{"size": clip.thing.size, **asdict(clip.path)} for clip in staged]
+    moving = [{"size": clip.thing.size, **asdict(clip.way)} for clip in staged]
     return staged, {"things": {**fingerprint(things), "moving": moving}}
 
 

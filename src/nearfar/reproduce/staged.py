@@ -18,18 +18,28 @@ from nearfar.data import Images
 Shade = npt.NDArray[np.float32]
 
 #: Height and width of a thing, in pixels: most people here are 24 to 46 high and 10 to 25 wide.
-HEIGHTS, WIDTHS = (26, 44), (14, 40)
+HEIGHTS, WIDTHS = (26, 44), (12, 28)
 #: Pixels from one frame to the next: from a walker's pace to a few times that.
 PACES = (0.6, 4.0)
 #: By how many pixels what sways goes up and down, its share of width that comes and goes, and how
 #: fast, in radians a frame: as people do who walk.
 BOB, SWING, STEP = 1, 0.12, 0.7
 #: Mean gray level of a thing, and the largest standard deviation of its levels.
-LEVEL, CONTRAST = 110, 35
+LEVEL, CONTRAST = 85, 35
 #: How steeply a thing fades out at its border, an ellipse.
 EDGE = 4
 #: Where a thing is more than the scene.
 MOSTLY = 0.5
+#: What decides how things look and move beside what is drawn.
+STAGING = {
+    "bob": BOB,
+    "swing": SWING,
+    "step": STEP,
+    "level": LEVEL,
+    "contrast": CONTRAST,
+    "edge": EDGE,
+    "mostly": MOSTLY,
+}
 
 
 @dataclass(frozen=True)
@@ -114,7 +124,7 @@ class StagedClip(Clip):
 
 
 def stage(clips: Sequence[Clip], pictures: Images, rounds: int, seed: int = 0) -> list[StagedClip]:
-    """Put a thing into each clip, another one in each round.
+    """Put a thing into each clip, another one in each round; in every second one it sways.
 
     Parameters
     ----------
@@ -137,7 +147,8 @@ def stage(clips: Sequence[Clip], pictures: Images, rounds: int, seed: int = 0) -
     staged = []
     for picture, (turn, (clip, numbers)) in enumerate(product(range(1, rounds + 1), scenes)):
         thing = _thing(pictures.__getitems__([picture])[0, 0].numpy(), generator)
-        way = _way(next(iter(clip)).pixels.shape, thing.height, generator)
+        size = next(iter(clip)).pixels.shape
+        way = _way(size, thing.height, sways=turn % 2 == 0, generator=generator)
         middle = numbers[len(numbers) // 2]
         staged.append(StagedClip(clip, f"{clip.name}-{turn}", thing, way, middle))
     return staged
@@ -151,7 +162,9 @@ def _thing(picture: Pixels, generator: np.random.Generator) -> Image.Image:
     return Image.fromarray((LEVEL + levels).clip(0, 255).astype(np.uint8)).resize((width, height))
 
 
-def _way(shape: tuple[int, ...], height: int, generator: np.random.Generator) -> Way:
+def _way(
+    shape: tuple[int, ...], height: int, *, sways: bool, generator: np.random.Generator
+) -> Way:
     """Draw a way through the middle half of a frame, for a thing of a height."""
     quarter = shape[0] // 4
     slowest, fastest = np.log(PACES)
@@ -161,6 +174,6 @@ def _way(shape: tuple[int, ...], height: int, generator: np.random.Generator) ->
         pace=round(
             float(generator.choice([-1, 1]) * np.exp(generator.uniform(slowest, fastest))), 2
         ),
-        sways=bool(generator.random() < 0.5),
+        sways=sways,
         phase=round(generator.uniform(0, 2 * np.pi), 2),
     )

@@ -27,7 +27,7 @@ from nearfar.report.figures.anomaly import clip_scores, roc_curves
 from nearfar.reproduce import photographs
 from nearfar.reproduce.detectors import ABLATION, NETWORKS, ROWS, Budget, Detectors, Row
 from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint
-from nearfar.reproduce.staged import StagedClip, stage
+from nearfar.reproduce.staged import STAGING, StagedClip, stage
 from nearfar.reproduce.summary import (
     cell_name,
     choose_rows,
@@ -208,8 +208,11 @@ def _staged(
     drawn = np.random.default_rng(0).permutation(len(images))[: rounds * len(clips)]
     things = Subset(images, drawn)
     staged = stage(clips, things, rounds)
-    moving = [{"size": clip.thing.size, **asdict(clip.way)} for clip in staged]
-    return staged, {"things": {**fingerprint(things), "moving": moving}}
+    moving = [
+        {"height": clip.thing.height, "width": clip.thing.width, **asdict(clip.way)}
+        for clip in staged
+    ]
+    return staged, {"things": {**fingerprint(things), **STAGING, "moving": moving}}
 
 
 def _write(

@@ -156,8 +156,8 @@ def table4(
         half-overlap, no-overlap, scores-by-row, place-unknown, no-gliding, no-fast, no-grown,
         2-frames, 3-frames, 8-frames.
     validation
-        Judge on normal clips that were held out, with photographs of Caltech-101 moving through
-        them, to choose by; test clips are not read.
+        Judge on normal clips that were held out, other ones for each of four seeds, with
+        photographs of Caltech-101 moving through them, to choose by; test clips are not read.
     """
     from nearfar.reproduce.table4 import table4
 

@@ -170,6 +170,28 @@ class Budget:
     tempo_epochs: int
 
 
+def describe(row: Row, seed: int, budget: Budget) -> dict[str, Any]:
+    """Return everything that decides what a row is, beside its clips, as JSON holds it."""
+    names = [row.network, *(["sparse"] if row.sparse else [])]
+    settings: dict[str, Any] = {
+        "detector": asdict(row.detector),
+        "networks": {
+            name: asdict(_training(name, seed, budget)) if name in NETWORKS else None
+            for name in names
+        },
+    }
+    if row.network == TEMPO:
+        far = {kind: FAR[kind] for kind in row.far}
+        settings |= {"far": far, "speeds": SPEEDS, "growth": GROWTH, "placed": row.placed}
+    if "appearance" in row.detector.parts:
+        settings["appearance"] = {"still": STILL, "largest": LARGEST}
+    return settings
+
+
+def _training(name: str, seed: int, budget: Budget) -> TrainConfig:
+    return NETWORKS[name].training(budget.epochs, seed=seed, device="cpu")
+
+
 class Detectors:
     """Makes detectors of rows; a network that rows share is trained once.
 
@@ -202,26 +224,6 @@ class Detectors:
             detector.calibrate(self.kept, self.track)
         return detector
 
-    def describe(self, row: Row, seed: int) -> dict[str, Any]:
-        """Return everything that decides what a row is, as JSON holds it."""
-        names = [row.network, *(["sparse"] if row.sparse else [])]
-        settings: dict[str, Any] = {
-            "detector": asdict(row.detector),
-            "networks": {
-                name: asdict(self._training(name, seed)) if name in NETWORKS else None
-                for name in names
-            },
-        }
-        if row.network == TEMPO:
-            far = {kind: FAR[kind] for kind in row.far}
-            settings |= {"far": far, "speeds": SPEEDS, "growth": GROWTH, "placed": row.placed}
-        if "appearance" in row.detector.parts:
-            settings["appearance"] = {"still": STILL, "largest": LARGEST}
-        return settings
-
-    def _training(self, name: str, seed: int) -> TrainConfig:
-        return NETWORKS[name].training(self.budget.epochs, seed=seed, device="cpu")
-
     def _scorers(self, row: Row, grid: Grid, seed: int) -> list[Scorer]:
         if row.network in (TEMPO, APPEARANCE):
             return [
@@ -244,7 +246,7 @@ class Detectors:
         name, frames = row.network, row.detector.frames
         if name == PRINCIPAL:
             return self._principal(frames)
-        config = self._training(name, seed)
+        config = _training(name, seed, self.budget)
         total = config.pretrain_epochs + config.epochs
         begun = self._principal(frames) if NETWORKS[name].principal else None
         run = self.reproduction.train(

@@ -18,7 +18,7 @@ from nearfar.data import Images
 Shade = npt.NDArray[np.float32]
 
 #: Height and width of a thing, in pixels: most people here are 24 to 46 high and 10 to 25 wide.
-HEIGHTS, WIDTHS = (26, 44), (12, 28)
+HEIGHTS, WIDTHS = (18, 44), (8, 28)
 #: Pixels from one frame to the next: from a walker's pace to a few times that.
 PACES = (0.6, 4.0)
 #: By how many pixels what sways goes up and down, its share of width that comes and goes, and how
@@ -44,23 +44,23 @@ STAGING = {
 
 @dataclass(frozen=True)
 class Way:
-    """How a thing moves: from where, how far with each frame, and whether it sways as it does.
+    """How a thing comes in at one side of a scene, and moves to the other, where it leaves.
 
     Parameters
     ----------
-    left : float
-        Where it is at first, in pixels; what is beyond the border has turned there.
+    start : int
+        The number of the frame before which it comes in.
     top : int
-        The same, downwards.
+        How far down, in pixels.
     pace : float
-        Pixels to the right, or if negative to the left, with each frame; at a border it turns.
+        Pixels to the right, or if negative to the left, with each frame.
     sways : bool
         Whether it bobs and swings, as walkers do, or glides.
     phase : float
         Where in its sway it begins, in radians.
     """
 
-    left: float
+    start: int
     top: int
     pace: float
     sways: bool
@@ -68,7 +68,7 @@ class Way:
 
 
 class StagedClip(Clip):
-    """A clip through whose second half something moves that its scene does not have.
+    """A clip through which something moves that its scene does not have.
 
     Parameters
     ----------
@@ -80,22 +80,17 @@ class StagedClip(Clip):
         What moves through it, in gray.
     way : Way
         How.
-    start : int
-        The number of the first frame that has it.
     """
 
-    def __init__(self, clip: Clip, name: str, thing: Image.Image, way: Way, start: int) -> None:
+    def __init__(self, clip: Clip, name: str, thing: Image.Image, way: Way) -> None:
         super().__init__(clip.size)
         self.clip, self.name, self.total, self.rate = clip, name, clip.total, clip.rate
         self.declared = clip.declared
-        self.thing, self.way, self.start = thing, way, start
+        self.thing, self.way = thing, way
 
     def __iter__(self) -> Iterator[Frame]:
         """See `Clip`."""
         for number, pixels in self.clip:
-            if number < self.start:
-                yield Frame(number, pixels)
-                continue
             place, levels, share = self._placed(number, pixels.shape)
             staged = pixels.copy()
             staged[place] = np.rint(share * levels + (1 - share) * staged[place]).astype(np.uint8)
@@ -104,23 +99,23 @@ class StagedClip(Clip):
     def of(self, number: int, name: str, shape: tuple[int, ...]) -> Mask:
         """Mark where the thing is in a frame, as `Masks` does."""
         mask = np.zeros(shape, bool)
-        if number >= self.start:
-            place, _, share = self._placed(number, shape)
-            mask[place] = share > MOSTLY
+        place, _, share = self._placed(number, shape)
+        mask[place] = share > MOSTLY
         return mask
 
     def _placed(self, number: int, shape: tuple[int, ...]) -> tuple[Any, Shade, Shade]:
         """Where the thing is in a frame, its gray levels there, and how much it hides, 0…1."""
-        way, steps = self.way, number - self.start
+        way, steps = self.way, number - self.way.start
         sway = np.sin(STEP * steps + way.phase) if way.sways else 0.0
         height, width = self.thing.height, round(self.thing.width * (1 + SWING * sway))
-        room = shape[1] - round(self.thing.width * (1 + SWING)) - 1
-        left = round(room - abs((way.left + way.pace * steps) % (2 * room) - room))
-        top = way.top + round(BOB * sway)
+        moved = round(way.pace * steps)
+        left, top = moved - width if way.pace > 0 else shape[1] + moved, way.top + round(BOB * sway)
         levels = np.asarray(self.thing.resize((width, height)), np.float32)
         down, across = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
         share = (EDGE * (1 - down**2 - across**2)).clip(0, 1).astype(np.float32)
-        return np.s_[top : top + height, left : left + width], levels, share
+        inside = np.s_[:, slice(*np.clip([-left, shape[1] - left], 0, width))]
+        columns = slice(*np.clip([left, left + width], 0, shape[1]))
+        return np.s_[top : top + height, columns], levels[inside], share[inside]
 
 
 def stage(clips: Sequence[Clip], pictures: Images, rounds: int, seed: int = 0) -> list[StagedClip]:
@@ -148,9 +143,8 @@ def stage(clips: Sequence[Clip], pictures: Images, rounds: int, seed: int = 0) -
     for picture, (turn, (clip, numbers)) in enumerate(product(range(1, rounds + 1), scenes)):
         thing = _thing(pictures.__getitems__([picture])[0, 0].numpy(), generator)
         size = next(iter(clip)).pixels.shape
-        way = _way(size, thing.height, sways=turn % 2 == 0, generator=generator)
-        middle = numbers[len(numbers) // 2]
-        staged.append(StagedClip(clip, f"{clip.name}-{turn}", thing, way, middle))
+        way = _way(size, numbers, thing.height, sways=turn % 2 == 0, generator=generator)
+        staged.append(StagedClip(clip, f"{clip.name}-{turn}", thing, way))
     return staged
 
 
@@ -163,13 +157,18 @@ def _thing(picture: Pixels, generator: np.random.Generator) -> Image.Image:
 
 
 def _way(
-    shape: tuple[int, ...], height: int, *, sways: bool, generator: np.random.Generator
+    shape: tuple[int, ...],
+    numbers: Sequence[int],
+    height: int,
+    *,
+    sways: bool,
+    generator: np.random.Generator,
 ) -> Way:
-    """Draw a way through the middle half of a frame, for a thing of a height."""
+    """Draw a way through the middle half of a frame for a thing of a height, into these frames."""
     quarter = shape[0] // 4
     slowest, fastest = np.log(PACES)
     return Way(
-        left=round(generator.uniform(0, shape[1]), 1),
+        start=int(generator.choice(numbers[len(numbers) // 4 : len(numbers) // 2])),
         top=int(generator.integers(quarter, 3 * quarter - height)),
         pace=round(
             float(generator.choice([-1, 1]) * np.exp(generator.uniform(slowest, fastest))), 2

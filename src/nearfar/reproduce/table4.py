@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,19 @@ from sklearn.metrics import roc_curve
 
 from nearfar.anomaly.clips import Clip, open_clips
 from nearfar.anomaly.detector import Detector
-from nearfar.anomaly.fitting import split_clips
+from nearfar.anomaly.fitting import CALIBRATE_EVERY, split_clips
 from nearfar.anomaly.judging import Judge
 from nearfar.anomaly.masks import find_masks
 from nearfar.anomaly.samples import SAMPLES
 from nearfar.anomaly.tempo import EPOCHS as TEMPO_EPOCHS
-from nearfar.data import Subset
+from nearfar.data import Images, Subset
 from nearfar.data.named import default_data_root
 from nearfar.errors import NearfarError
 from nearfar.evaluation.table import BLANK, markdown_table
 from nearfar.progress import Track, silent
 from nearfar.report.figures.anomaly import clip_scores, roc_curves
 from nearfar.reproduce import photographs
-from nearfar.reproduce.detectors import ABLATION, NETWORKS, ROWS, Budget, Detectors, Row
+from nearfar.reproduce.detectors import ABLATION, NETWORKS, ROWS, Budget, Detectors, Row, describe
 from nearfar.reproduce.engine import Cell, Measured, Reproduction, fingerprint
 from nearfar.reproduce.staged import STAGING, StagedClip, stage
 from nearfar.reproduce.summary import (
@@ -44,6 +45,8 @@ WHOLE = Budget(epochs=20, samples=SAMPLES, tempo_epochs=TEMPO_EPOCHS)
 QUICK, QUICK_CLIPS = Budget(epochs=2, samples=2000, tempo_epochs=1), 2
 #: How often each held-out clip is staged for validation, with another thing each time.
 ROUNDS, QUICK_ROUNDS = 6, 1
+#: How many seeds it takes until each normal clip was held out for validation once.
+FOLDS = CALIBRATE_EVERY
 COLUMNS = {
     "eer": "EER",
     "auc": "AUC",
@@ -73,6 +76,15 @@ PUBLISHED = {
 }
 
 
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Normal clips to learn from, clips to judge, and what only the clips of some seeds have."""
+
+    normal: Sequence[Clip]
+    test: Sequence[Clip]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
 def table4(
     out: Path,
     *,
@@ -94,14 +106,14 @@ def table4(
     epochs : int, optional
         Epochs in all of the convolutional networks; 20 if not given, 2 if quick.
     seeds : int, optional
-        How many trainings of each row; 3 if not given, 2 if quick.
+        How many trainings of each row; if not given, 3, `FOLDS` for validation, 2 if quick.
     rows : sequence of str
         Some of `ROWS`, or of `ABLATION`; all if none are given.
     ablation : bool
         Whether to measure what becomes of tempo if one thing is different, instead of the table.
     validation : bool
-        Whether to judge on normal clips that were held out, staged with photographs of Caltech-101,
-        and to leave the test clips alone.
+        Whether to judge on normal clips that were held out, other ones for each seed, staged with
+        photographs of Caltech-101, and to leave the test clips alone.
     quick : bool
         Whether to take two clips of each kind, and to learn for a moment.
 
@@ -119,53 +131,51 @@ def table4(
     chosen = {name: known[name] for name in choose_rows(rows, known)}
     if validation:  # of which the paper has none
         chosen = {name: replace(row, paper=None) for name, row in chosen.items()}
+    if validation and not quick and seeds is None:
+        seeds = FOLDS
     numbers = choose_seeds(seeds, quick=quick)
     budget = replace(QUICK if quick else WHOLE, **({} if epochs is None else {"epochs": epochs}))
     root = data_root or default_data_root()
     normal = _clips(root, "Train", quick)
     if validation:
-        normal, held_out = split_clips(normal)
-        test, things = _staged(held_out, root, quick, track)
+        things = photographs.of_classes(
+            photographs.CLASSES, root, quick=quick, channels=1, track=track
+        )
+        rounds = QUICK_ROUNDS if quick else ROUNDS
+        splits = {seed: staged_split(normal, things, rounds, seed % FOLDS) for seed in numbers}
+        judged: dict[str, Any] = {"things": {**fingerprint(things), **STAGING}}
     else:
-        test, things = _clips(root, "Test", quick), {}
-    settings = {
-        "quick": quick,
-        **asdict(budget),
-        "normal": [[clip.name, clip.total] for clip in normal],
-        "test": [[clip.name, clip.total] for clip in test],
-        **things,
-    }
+        test = _clips(root, "Test", quick)
+        splits = dict.fromkeys(numbers, Split(normal, test))
+        judged = {"test": _totals(test)}
+    settings = {"quick": quick, **asdict(budget), "normal": _totals(normal), **judged}
     name = "-".join(["table4", *["ablation"] * ablation, *["validation"] * validation])
     reproduction = Reproduction(out, name, settings, track=track)
-    detectors = Detectors(reproduction, normal, budget)
+
+    @lru_cache(maxsize=1)  # what was cut from the clips of one split is of no use to the next
+    def detectors(split: Split) -> Detectors:
+        return Detectors(reproduction, split.normal, budget)
 
     def cell(name: str, seed: int) -> Cell:
-        row = chosen[name]
-        settings = {"row": name, "seed": seed, **detectors.describe(row, seed)}
+        row, split = chosen[name], splits[seed]
 
         def measure() -> dict[str, Any]:
-            return judge(detectors.make(row, seed), test, track)
+            return judge(detectors(split).make(row, seed), split.test, track)
 
         return Cell(
             cell_name(name, seed),
-            settings,
+            {"row": name, "seed": seed, **describe(row, seed, budget), **split.settings},
             measure,
             row.run_name(seed) if row.network in NETWORKS else None,
         )
 
+    seeds_of = {
+        name: numbers if row.seeded or validation else numbers[:1] for name, row in chosen.items()
+    }
     # Seed after seed, so that a table of fewer seeds is whole when it is interrupted.
-    cells = [
-        cell(name, seed)
-        for seed, name in product(numbers, chosen)
-        if seed in _seeds_of(chosen[name], numbers)
-    ]
+    cells = [cell(name, seed) for seed, name in product(numbers, chosen) if seed in seeds_of[name]]
     published = {} if ablation or validation else PUBLISHED
-    return _write(reproduction, reproduction.measure(cells), chosen, numbers, published)
-
-
-def _seeds_of(row: Row, seeds: Sequence[int]) -> Sequence[int]:
-    """The first alone where nothing is random."""
-    return seeds if row.seeded else seeds[:1]
+    return _write(reproduction, reproduction.measure(cells), chosen, seeds_of, published)
 
 
 def judge(detector: Detector, clips: Sequence[Clip], track: Track = silent) -> dict[str, Any]:
@@ -199,33 +209,34 @@ def _clips(root: Path, part: str, quick: bool) -> list[Clip]:
     return open_clips(folder / part)[: QUICK_CLIPS if quick else None]
 
 
-def _staged(
-    clips: Sequence[Clip], root: Path, quick: bool, track: Track
-) -> tuple[Sequence[Clip], dict[str, Any]]:
-    """Stage normal clips with photographs of Caltech-101; return what tells these from others."""
-    classes, rounds = photographs.CLASSES, QUICK_ROUNDS if quick else ROUNDS
-    images = photographs.of_classes(classes, root, quick=quick, channels=1, track=track)
-    drawn = np.random.default_rng(0).permutation(len(images))[: rounds * len(clips)]
-    things = Subset(images, drawn)
-    staged = stage(clips, things, rounds)
-    moving = [
-        {"height": clip.thing.height, "width": clip.thing.width, **asdict(clip.way)}
+def _totals(clips: Sequence[Clip]) -> list[Any]:
+    return [[clip.name, clip.total] for clip in clips]
+
+
+def staged_split(normal: Sequence[Clip], things: Images, rounds: int, fold: int) -> Split:
+    """Hold out every fourth clip, beginning with another one in each fold, and stage these."""
+    learned, held_out = split_clips([*normal[fold:], *normal[:fold]])
+    count = rounds * len(held_out)
+    drawn = np.random.default_rng(0).permutation(len(things))[fold * count :][:count]
+    staged = stage(held_out, Subset(things, drawn), rounds, fold)
+    moving = {
+        clip.name: {"height": clip.thing.height, "width": clip.thing.width, **asdict(clip.way)}
         for clip in staged
-    ]
-    return staged, {"things": {**fingerprint(things), **STAGING, "moving": moving}}
+    }
+    return Split(learned, staged, {"moving": moving})
 
 
 def _write(
     reproduction: Reproduction,
     measured: Mapping[str, Measured],
     rows: Mapping[str, Row],
-    seeds: Sequence[int],
+    seeds: Mapping[str, Sequence[int]],
     published: Mapping[str, float],
 ) -> str:
     """Write the table in its forms, and the figures; return it as Markdown."""
 
     def values(row: str, key: str) -> list[float] | None:
-        found = over_seeds(measured, row, key, _seeds_of(rows[row], seeds))
+        found = over_seeds(measured, row, key, seeds[row])
         return None if any(value is None for value in found) else found
 
     summary: dict[str, Any] = {}
@@ -250,17 +261,21 @@ def _write(
         [f"{name}, published", f"({100 * eer:.1f})", *[BLANK] * (len(COLUMNS) - 1)]
         for name, eer in published.items()
     ]
-    frames, abnormal = results[first]["frames"], results[first]["abnormal"]
     validation = "things" in reproduction.settings
+    most = max(seeds.values(), key=len)
+    others = seeds[first] if validation else seeds[first][:1]  # the same clips for all seeds
+    frames, abnormal = (
+        sum(over_seeds(measured, first, key, others)) for key in ("frames", "abnormal")
+    )
     judged = (
-        f". {frames:,} frames of held-out normal clips of UCSD Ped2, photographs moving through "
-        f"{abnormal:,} of them"
+        f", each with other clips held out. {frames:,} frames of normal clips of UCSD Ped2, "
+        f"photographs moving through {abnormal:,} of them"
         if validation
         else f"; in parentheses, the paper's. {frames:,} test frames of UCSD Ped2, {abnormal:,} of "
         "them abnormal"
     )
     notes = [
-        f"In %, {seeds_note(seeds)}{judged}; all frames are judged together.",
+        f"In %, {seeds_note(most)}{judged}; all frames are judged together.",
         "AUC and EER a clip: mean over the clips where they are defined; undefined, as all frames "
         f"are of one kind: {', '.join(undefined) or 'nowhere'}.",
         *(["Published: as the paper's table has it."] if published else []),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import maximum_filter
 
 from clips import ClipInMemory
 from nearfar.anomaly.clips import Frame
@@ -23,6 +24,8 @@ from nearfar.reproduce.staged import (
 )
 
 FRAMES, SHAPE = 60, (180, 120)
+#: Pixels that a thing fades out over.
+RIM = 3
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,8 @@ def test_what_changes_is_what_is_known(scene, pictures, seed):
     for (number, pixels), (_, before) in zip(frames, scene, strict=True):
         known, changed = staged.of(number, staged.name, pixels.shape), pixels != before
         assert not (known & ~changed).any()  # no shade of these pictures is as light as the scene
-        assert (changed.sum() - known.sum()) < max(HEIGHTS) * max(WIDTHS) / 2
+        if not changed[:, [0, -1]].any():  # otherwise the tip of a thing may be all that is seen
+            assert not (changed & ~maximum_filter(known, 2 * RIM + 1)).any()
         if not known.any():
             continue
         rows, columns = np.nonzero(known)

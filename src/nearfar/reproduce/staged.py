@@ -17,7 +17,7 @@ from nearfar.data import Images
 
 Shade = npt.NDArray[np.float32]
 
-#: Height and width of a thing, in pixels: most people here are 24 to 46 high and 10 to 25 wide.
+#: Height and width of a thing, in pixels; of most people here, 24 to 46 and 10 to 25.
 HEIGHTS, WIDTHS = (18, 44), (8, 28)
 #: Pixels from one frame to the next: from a walker's pace to a few times that.
 PACES = (0.6, 4.0)

@@ -263,9 +263,9 @@ def _write(
     ]
     validation = "things" in reproduction.settings
     most = max(seeds.values(), key=len)
-    others = seeds[first] if validation else seeds[first][:1]  # the same clips for all seeds
+    counted = seeds[first] if validation else seeds[first][:1]  # the same clips for all seeds
     frames, abnormal = (
-        sum(over_seeds(measured, first, key, others)) for key in ("frames", "abnormal")
+        sum(over_seeds(measured, first, key, counted)) for key in ("frames", "abnormal")
     )
     judged = (
         f", each with other clips held out. {frames:,} frames of normal clips of UCSD Ped2, "

@@ -153,8 +153,8 @@ def table4(
         NRE-0.6-0.4-0-convolutions, tempo, appearance, tempo-appearance; all if not given.
     ablation
         Measure what becomes of tempo if one thing is different. Rows: tempo, no-smoothing,
-        half-overlap, no-overlap, scores-by-row, place-unknown, no-gliding, no-fast, no-grown,
-        2-frames, 3-frames, 8-frames.
+        longer-smoothing, half-overlap, no-overlap, scores-by-row, place-unknown, no-gliding,
+        no-fast, no-grown, 2-frames, 3-frames, 8-frames.
     validation
         Judge on normal clips that were held out, other ones for each of four seeds, with
         photographs of Caltech-101 moving through them, to choose by; test clips are not read.

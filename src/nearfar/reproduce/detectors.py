@@ -148,6 +148,7 @@ ROWS = {
 ABLATION = {
     "tempo": ROWS["tempo"],
     "no-smoothing": Row(replace(_TEMPO, smoothing=0)),
+    "longer-smoothing": Row(replace(_TEMPO, smoothing=8)),
     "half-overlap": Row(replace(_TEMPO, stride=24)),
     "no-overlap": Row(replace(_TEMPO, stride=48)),
     "scores-by-row": Row(replace(_TEMPO, by_place=True)),

@@ -15,6 +15,7 @@ from nearfar.data import ArrayImages, Subset, open_images, to_unit
 from nearfar.errors import NearfarError
 from nearfar.evaluation import scores
 from nearfar.models import Architecture
+from nearfar.models.projection import SIZE
 from nearfar.reproduce.measuring import task_on
 from nearfar.training.codes import CodeRelation
 from nearfar.training.config import TrainConfig
@@ -66,7 +67,7 @@ def test_color_images_of_odd_sides():
     assert trained.codes.shape == (80, 12)
 
 
-def test_neighbors_are_searched_when_due_in_the_codes_of_that_time(images, monkeypatch):
+def test_neighbors_are_searched_when_due_in_the_projections_of_that_time(images, monkeypatch):
     searched = []
     search = CodeRelation._search
 
@@ -78,6 +79,7 @@ def test_neighbors_are_searched_when_due_in_the_codes_of_that_time(images, monke
     train(images, QUICK)
     assert len(searched) == 2, "before the third and the fifth of six epochs"
     (early, near), (late, _) = searched
+    assert early.shape == late.shape == (600, SIZE)
     assert not torch.equal(early, late)
     assert (near != torch.arange(600).unsqueeze(1)).all(), "no image is its own neighbor"
     similarity = torch.nn.functional.normalize(early, dim=1)

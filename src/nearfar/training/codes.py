@@ -27,8 +27,8 @@ class CodeRelation:
     The near sample of an image is another view of it or, once the codes mean something, a view of
     one of its T nearest neighbors in the data; its far samples are the images of the batch from
     the clusters that are far from its own. Clusters and neighbors are found anew every `refresh`
-    epochs, in the codes as they are then. On top of a pretext with a corruption, the network sees
-    both views corrupted. The decoder reconstructs the first view.
+    epochs, in the projections of that time. On top of a pretext with a corruption, the network
+    sees both views corrupted. The decoder reconstructs the first view.
     """
 
     name = "relational"
@@ -56,7 +56,7 @@ class CodeRelation:
         return _Projected(network, self.head)
 
     def start_epoch(self, epoch: int, encoder: nn.Module) -> None:
-        """Search for neighbors in the codes as they are now, if that is due."""
+        """Search for neighbors in the projections as they are now, if that is due."""
         refresh = self.config.refresh
         if refresh > 0 and epoch > 0 and epoch % refresh == 0:
             self.bank = self.finder = None  # memory need not have room for others beside them

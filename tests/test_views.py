@@ -6,8 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import interpolate
 
-from nearfar.pretext.views import PhotoViews, SameViews, ShapeViews, make_views
+from nearfar.pretext.views import PhotoViews, SameViews, ShapeViews, _smooth, make_views
 
 
 @pytest.mark.parametrize("views", [SameViews(), ShapeViews(), PhotoViews()])
@@ -54,6 +55,13 @@ def test_shift_moves_by_at_most_its_share() -> None:
     rows = (seen * torch.arange(20).view(-1, 1)).sum((1, 2, 3)) / seen.sum((1, 2, 3))
     assert (rows - 10).abs().max() <= 4.01
     assert rows.std() > 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(28, 28), (9, 40), (5, 3)])
+def test_bends_are_interpolated_as_torch_does(height, width) -> None:
+    coarse = torch.randn(4, 2, 5, 5)
+    theirs = interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
+    torch.testing.assert_close(_smooth(coarse, height, width), theirs.permute(0, 2, 3, 1))
 
 
 @pytest.mark.parametrize("ground", [0.0, 0.7, 1.0])

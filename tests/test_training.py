@@ -679,9 +679,17 @@ def test_a_run_that_cannot_be_locked_for_want_of_rights_is_refused(tmp_path):
         pytest.fail("held what cannot be written")
 
 
-def test_a_disk_without_locks_is_told_and_its_files_stay(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        OSError(errno.ENOLCK, "No locks available"),
+        NotImplementedError("FileSystem does not appear to support flock"),  # of filelock 3
+    ],
+    ids=repr,
+)
+def test_a_disk_without_locks_is_told_and_its_files_stay(tmp_path, monkeypatch, refusal):
     def acquire(*_args, **_choices):
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise refusal
 
     (tmp_path / artifacts.LOCK).write_text("another's")
     monkeypatch.setattr(FileLock, "acquire", acquire)  # there is no such disk here

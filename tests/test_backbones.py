@@ -128,7 +128,9 @@ def test_too_small_images_are_refused(name):
         Architecture((3, side, side), backbone=name)
 
 
-@pytest.mark.parametrize("wrong", [{"pretext": "split-brain"}, {"network": "normalized"}])
+@pytest.mark.parametrize(
+    "wrong", [{"pretext": "split-brain"}, {"network": "normalized"}, {"network": "deep"}]
+)
 def test_choices_of_another_network_are_refused(wrong):
     with pytest.raises(NearfarError, match="with backbone='resnet18': expected"):
         TrainConfig(backbone="resnet18", **wrong)

@@ -61,6 +61,31 @@ def test_on_top_of_denoising_the_encoder_sees_noise_and_the_decoder_undoes_it(im
     assert step.terms["pixel"] == pytest.approx(float((reconstruction - clean).square().mean()))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_share_of_the_images_is_decoded_from_themselves(images, share):
+    network = Architecture(images.shape, 12, normalized=True, hidden=20).build().eval()
+    seen = []
+    network.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(*inputs))
+    config = replace(QUICK, unchanged_share=share)
+    relation = CodeRelation(config, network.encoder, images, launch(QUICK))
+    rows = torch.arange(600)
+    clean = to_unit(images.__getitems__(rows))
+    model = relation.extend(network)
+    torch.manual_seed(0)
+    step = relation(model, torch.stack([rows, rows], 1), torch.stack([clean, clean], 1), 0)
+    first, second = seen[-1].chunk(2)
+    assert _same(first, clean) == pytest.approx(share, abs=0.06)
+    assert _same(second, clean) == 0
+    with torch.no_grad():
+        reconstruction = model(first, second)[0].reconstruction
+    assert step.terms["pixel"] == pytest.approx(float((reconstruction - first).square().mean()))
+
+
+def _same(views, images):
+    """Return the share of the images that are seen as they are."""
+    return float((views == images).flatten(1).all(1).float().mean())
+
+
 def test_color_images_of_odd_sides():
     images = ArrayImages(np.random.default_rng(0).integers(0, 256, (80, 3, 9, 17), np.uint8))
     trained = train(images, replace(QUICK, epochs=3, clusters=4))
@@ -159,6 +184,8 @@ def test_the_recipe_beats_an_untrained_network_and_the_plain_autoencoder():
         ({"temperature": 0.0}, "temperature=0"),
         ({"far_share": 1.5}, "far_share=1.5"),
         ({"neighbor_share": -0.1}, "neighbor_share=-0.1"),
+        ({"relation": "codes", "unchanged_share": 1.1}, "unchanged_share=1.1"),
+        ({"unchanged_share": 0.3}, "unchanged_share=0.3 with relation='reconstructions'"),
         ({"weight_decay": -1.0}, "weight_decay=-1"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
@@ -32,6 +33,17 @@ def test_any_size_is_reconstructed_at_its_size(channels, height, width, code_siz
     assert ((reconstruction >= 0) & (reconstruction <= 1)).all()
 
 
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 9, 17)])
+def test_a_normalized_encoder_may_have_a_hidden_layer(shape):
+    encoder = Architecture(shape, 6, normalized=True, hidden=20).build().encoder
+    kinds = [type(layer) for layer in encoder[-4:]]
+    assert kinds == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
+    assert encoder[-1].in_features == 20
+    codes = encoder(torch.rand(64, *shape))
+    assert codes.shape == (64, 6)
+    assert (codes < 0).any()
+
+
 def test_small_or_flat_inputs_get_a_dense_network():
     images = torch.rand(2, 1, 1, 10)
     architecture = Architecture((1, 1, 10), 4)
@@ -52,10 +64,16 @@ def test_default_widths_leave_about_four_pixels():
 
 
 def test_a_description_builds_the_same_network_again():
-    architecture = Architecture((3, 9, 12), 6, (4, 8))
+    architecture = Architecture((3, 9, 12), 6, (4, 8), normalized=True, hidden=5)
     again = Architecture(**json.loads(json.dumps(asdict(architecture))))
     assert again == architecture
     again.build().load_state_dict(architecture.build().state_dict())
+
+
+@pytest.mark.parametrize("wrong", [{"hidden": -1, "normalized": True}, {"hidden": 9}])
+def test_a_hidden_layer_of_what_has_none_is_refused(wrong):
+    with pytest.raises(NearfarError, match=f"hidden={wrong['hidden']} with normalized="):
+        Architecture((1, 28, 28), **wrong)
 
 
 def test_codes_that_memory_has_no_room_for_are_refused():

@@ -356,8 +356,10 @@ def test_the_pixel_error_is_the_sum_of_the_errors_of_both_halves(channels, seed)
     torch.testing.assert_close(first_half(images) + second_half(images), images)
 
 
-def test_halves_are_half_as_wide_and_costs_do_not_grow():
-    whole, split = (Architecture((1, 28, 28), 128, split_brain=s).build() for s in (False, True))
+@pytest.mark.parametrize("choices", [{}, {"normalized": True, "hidden": 99}], ids=str)
+def test_halves_are_half_as_wide_and_costs_do_not_grow(choices):
+    architecture = Architecture((1, 28, 28), 128, **choices)
+    whole, split = (replace(architecture, split_brain=s).build() for s in (False, True))
     sizes = [sum(p.numel() for p in network.parameters()) for network in (whole, split)]
     assert sizes[1] < sizes[0]
 

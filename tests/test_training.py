@@ -333,6 +333,7 @@ def test_the_order_depends_on_seed_and_epoch():
         {"refresh": 2, "epochs": 4},
         {"weight_schedule": "cosine", "end_weights": (0.2, 0.4, 0.4)},
         {"relation": "codes", "network": "normalized", "refresh": 1, "lr_schedule": "one-cycle"},
+        {"relation": "codes", "network": "deep", "unchanged_share": 0.3},
     ],
     ids=str,
 )

@@ -59,9 +59,9 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Show progress bars.
     pretext, noise, noise_level, holes, network, backbone, initialization, relation, reference, \
     reference_weights, weights, end_weights, weight_schedule, neighbors, reduction, similarity, \
-    finder, clusters, search, relative_to, far_share, views, temperature, neighbor_share, \
-    refresh, pixel_weight, pretrain_epochs, epochs, batch_size, accumulate, pretrain_lr, lr, \
-    weight_decay, lr_schedule, code_size, widths, seed, device, precision
+    finder, clusters, search, relative_to, far_share, views, unchanged_share, temperature, \
+    neighbor_share, refresh, pixel_weight, pretrain_epochs, epochs, batch_size, accumulate, \
+    pretrain_lr, lr, weight_decay, lr_schedule, code_size, widths, seed, device, precision
         See `nearfar.training.config.TrainConfig`.
 
     Attributes
@@ -120,6 +120,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         relative_to: str = "reconstruction",
         far_share: float = 0.1,
         views: str = "auto",
+        unchanged_share: float = 0.0,
         temperature: float = 0.2,
         neighbor_share: float = 0.5,
         refresh: int = 0,
@@ -164,6 +165,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.relative_to = relative_to
         self.far_share = far_share
         self.views = views
+        self.unchanged_share = unchanged_share
         self.temperature = temperature
         self.neighbor_share = neighbor_share
         self.refresh = refresh

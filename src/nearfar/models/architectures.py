@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -53,6 +53,8 @@ class Architecture:
     normalized : bool
         Whether the encoder has batch normalization, two convolutions where the plain one has one,
         and codes without a ReLU.
+    hidden : int
+        Units of a layer between the convolutions of a normalized encoder and its codes; 0 for none.
     backbone : {"alexnet", "resnet18", "resnet50", "vit-small"}, optional
         A well-known encoder in place of these.
     """
@@ -62,6 +64,7 @@ class Architecture:
     widths: tuple[int, ...] = ()
     split_brain: bool = False
     normalized: bool = False
+    hidden: int = 0
     backbone: BackboneName | None = None
 
     def __post_init__(self) -> None:
@@ -70,6 +73,11 @@ class Architecture:
             raise NearfarError(f"code_size={self.code_size}: expected at least 1")
         if self.split_brain and self.code_size < 2:
             raise NearfarError("code_size=1: expected at least 2, to split between two halves")
+        if self.hidden < 0 or (self.hidden and not self.normalized):
+            raise NearfarError(
+                f"hidden={self.hidden} with normalized={self.normalized}: expected 0, or units "
+                "of a normalized encoder"
+            )
         if any(width < 1 for width in self.widths):
             raise NearfarError(f"widths={self.widths}: expected whole numbers of at least 1")
         if self.backbone is not None:
@@ -114,14 +122,18 @@ class Architecture:
         """What the halves of a split-brain network are, each on images of the whole shape."""
         widths = tuple(-(-width // 2) for width in self.widths)
         smaller = self.code_size // 2
-        return (
-            Architecture(self.shape, self.code_size - smaller, widths, normalized=self.normalized),
-            Architecture(self.shape, smaller, widths, normalized=self.normalized),
+        sizes = self.code_size - smaller, smaller
+        first, second = (
+            replace(
+                self, code_size=size, widths=widths, split_brain=False, hidden=-(-self.hidden // 2)
+            )
+            for size in sizes
         )
+        return first, second
 
 
 def _convolutional(spec: Architecture) -> Autoencoder:
-    """Convolutions that halve the sides, a linear layer to the codes, and the mirror of both."""
+    """Convolutions that halve the sides, linear layers to the codes, and a decoder back."""
     channels, height, width = spec.shape
     rows, columns = halved(height, width, len(spec.widths))[-1]
     encoder: list[nn.Module] = []
@@ -132,7 +144,12 @@ def _convolutional(spec: Architecture) -> Autoencoder:
             encoder += _normalized(inner, outer, stride=2)
         else:
             encoder += [*_normalized(inner, outer), *_normalized(outer, outer, stride=2)]
-    encoder += [nn.Flatten(), nn.Linear(spec.widths[-1] * rows * columns, spec.code_size)]
+    encoder.append(nn.Flatten())
+    features = spec.widths[-1] * rows * columns
+    if spec.hidden:
+        encoder += [nn.Linear(features, spec.hidden), nn.BatchNorm1d(spec.hidden), nn.ReLU()]
+        features = spec.hidden
+    encoder.append(nn.Linear(features, spec.code_size))
     if not spec.normalized:
         encoder.append(nn.ReLU())
     decoder = deconvolutions(spec.shape, spec.code_size, spec.widths)

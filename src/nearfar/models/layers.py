@@ -97,7 +97,7 @@ def check_alone(network: nn.Module, shape: Shape) -> None:
     except ValueError as error:
         raise NearfarError(
             f"batch normalization cannot learn from one image of {shape[1]}x{shape[2]} pixels "
-            "alone: expected larger images, a larger batch_size, or fewer parts of it"
+            "alone: expected a larger batch_size, or fewer parts of it"
         ) from error
 
 

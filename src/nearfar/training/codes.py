@@ -28,7 +28,7 @@ class CodeRelation:
     one of its T nearest neighbors in the data; its far samples are the images of the batch from
     the clusters that are far from its own. Clusters and neighbors are found anew every `refresh`
     epochs, in the projections of that time. On top of a pretext with a corruption, the network
-    sees both views corrupted. The decoder reconstructs the first view.
+    sees both views corrupted. The decoder reconstructs the first view, or for some the image.
     """
 
     name = "relational"
@@ -95,6 +95,9 @@ class CodeRelation:
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
         """See `Objective`."""
         first, second = (self.views(each) for each in images.unbind(1))
+        if self.config.unchanged_share:
+            unchanged = torch.rand(len(first), device=first.device) < self.config.unchanged_share
+            first = torch.where(unchanged.view(-1, 1, 1, 1), images[:, 0], first)
         with self.fabric.autocast():
             seen = [self.corruption(view) for view in (first, second)]
         output: Output

@@ -30,9 +30,9 @@ class TrainConfig:
     holes : {"center", "random"}
         For context: the middle of the image, or four blocks at random places; about a quarter of
         the area.
-    network : {"plain", "normalized"}
-        The encoder: strided convolutions to ReLU codes; or twice as many, with batch normalization,
-        to codes without a ReLU.
+    network : {"plain", "normalized", "deep"}
+        The encoder: strided convolutions to ReLU codes; twice as many, with batch normalization, to
+        codes without a ReLU; or these with a hidden layer of 512 units before the codes.
     backbone : {"alexnet", "resnet18", "resnet50", "vit-small"}, optional
         A well-known encoder in its place; AlexNet with its mirror as the decoder, as in the paper's
         Table 2.
@@ -44,7 +44,7 @@ class TrainConfig:
         What is related to near and far samples: reconstructions, in the codes of the frozen
         reference, as in the paper; or the codes that are being trained, seen through random views
         (ours). Weights, reduction, similarity, finder, search, relative_to and bank belong to the
-        first; views, temperature and neighbor_share to the second.
+        first; views, unchanged_share, temperature and neighbor_share to the second.
     reference : {"alexnet", "resnet18", "resnet50", "vit-small"}, optional
         The frozen encoder whose codes reconstructions are related in, as others trained it, in
         place of that of the plain autoencoder.
@@ -78,6 +78,9 @@ class TrainConfig:
     views : {"auto", "shapes", "photos", "none"}
         How images are seen: turned, scaled, shifted and bent; cropped, mirrored and in other light
         and color; or as they are. "auto" takes photos for color images and shapes for gray ones.
+    unchanged_share : float
+        The share of the images that are decoded from themselves, as all are after training, rather
+        than from a view.
     temperature : float
         The smaller, the more the most similar far samples matter.
     neighbor_share : float
@@ -127,7 +130,7 @@ class TrainConfig:
     noise: Literal["masking", "gaussian", "adversarial"] = "masking"
     noise_level: float = 0.25
     holes: Literal["center", "random"] = "center"
-    network: Literal["plain", "normalized"] = "plain"
+    network: Literal["plain", "normalized", "deep"] = "plain"
     backbone: Literal["alexnet", "resnet18", "resnet50", "vit-small"] | None = None
     initialization: Literal["random", "kmeans"] = "random"
     relation: Literal["reconstructions", "codes"] = "reconstructions"
@@ -145,6 +148,7 @@ class TrainConfig:
     relative_to: Literal["reconstruction", "image"] = "reconstruction"
     far_share: float = 0.1
     views: Literal["auto", "shapes", "photos", "none"] = "auto"
+    unchanged_share: float = 0.0
     temperature: float = 0.2
     neighbor_share: float = 0.5
     bank: Literal["memory", "disk"] = "memory"
@@ -183,8 +187,9 @@ class TrainConfig:
         for name in ("far_share", "temperature"):
             if not 0 < getattr(self, name) <= 1:
                 raise NearfarError(f"{name}={getattr(self, name)}: expected more than 0, at most 1")
-        if not 0 <= self.neighbor_share <= 1:
-            raise NearfarError(f"neighbor_share={self.neighbor_share}: expected a share, 0…1")
+        for name in ("neighbor_share", "unchanged_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise NearfarError(f"{name}={getattr(self, name)}: expected a share, 0…1")
         if not 0 <= self.weight_decay < float("inf"):
             raise NearfarError(f"weight_decay={self.weight_decay}: expected 0 or more")
         self._check_foreign()
@@ -226,7 +231,7 @@ class TrainConfig:
             ("pretext", self.pretext, "another pretext"),
             ("network", self.network, "network='plain'"),
         ):
-            if self.backbone is not None and value in ("split-brain", "normalized"):
+            if self.backbone is not None and value in ("split-brain", "normalized", "deep"):
                 raise NearfarError(
                     f"{name}={value!r} with backbone={self.backbone!r}: expected {only}, or no "
                     "backbone"
@@ -268,7 +273,7 @@ _ONLY_FOR: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("relation", "reconstructions", ("weights", "end_weights", "weight_schedule", "reduction")),
     ("relation", "reconstructions", ("similarity", "finder", "search", "relative_to", "bank")),
     ("relation", "reconstructions", ("reference", "reference_weights")),
-    ("relation", "codes", ("views", "temperature", "neighbor_share")),
+    ("relation", "codes", ("views", "unchanged_share", "temperature", "neighbor_share")),
     ("pretext", "denoising", ("noise", "noise_level")),
     ("pretext", "context", ("holes",)),
 )

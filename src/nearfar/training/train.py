@@ -37,6 +37,9 @@ from nearfar.training.relation import Relation, make_finder
 #: Images that are looked at to tell whether they are those that a run was begun with.
 CHECKED = 16
 
+#: Units of the hidden layer of a deep encoder.
+HIDDEN = 512
+
 #: What may differ between the beginning of a run and its continuation.
 CHANGEABLE = {"pretrain_epochs", "epochs", "pretrain_lr", "lr", "device"}
 
@@ -239,7 +242,8 @@ def _architecture(images: Images, config: TrainConfig) -> Architecture:
         config.code_size,
         config.widths or (),
         split_brain=config.pretext == "split-brain",
-        normalized=config.network == "normalized",
+        normalized=config.network != "plain",
+        hidden=HIDDEN if config.network == "deep" else 0,
         backbone=config.backbone,
     )
 

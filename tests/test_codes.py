@@ -86,6 +86,18 @@ def _same(views, images):
     return float((views == images).flatten(1).all(1).float().mean())
 
 
+@pytest.mark.parametrize(
+    ("network", "normalized", "hidden"),
+    [("plain", False, 0), ("normalized", True, 0), ("deep", True, 512)],
+)
+def test_the_network_that_is_asked_for_is_trained(images, network, normalized, hidden):
+    config = TrainConfig(network=network, pretrain_epochs=1, epochs=0, code_size=12, device="cpu")
+    trained = train(images, config)
+    built = trained.config.architecture
+    assert (built.normalized, built.hidden) == (normalized, hidden)
+    assert trained.codes.shape == (600, 12)
+
+
 def test_color_images_of_odd_sides():
     images = ArrayImages(np.random.default_rng(0).integers(0, 256, (80, 3, 9, 17), np.uint8))
     trained = train(images, replace(QUICK, epochs=3, clusters=4))

@@ -63,8 +63,9 @@ def test_default_widths_leave_about_four_pixels():
     assert Architecture((3, 8, 8)).widths == (16, 32)
 
 
-def test_a_description_builds_the_same_network_again():
-    architecture = Architecture((3, 9, 12), 6, (4, 8), normalized=True, hidden=5)
+@pytest.mark.parametrize("choices", [{}, {"normalized": True, "hidden": 5}], ids=str)
+def test_a_description_builds_the_same_network_again(choices):
+    architecture = Architecture((3, 9, 12), 6, (4, 8), **choices)
     again = Architecture(**json.loads(json.dumps(asdict(architecture))))
     assert again == architecture
     again.build().load_state_dict(architecture.build().state_dict())

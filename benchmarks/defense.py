@@ -32,7 +32,7 @@ def purification() -> dict[str, float]:
     calls: dict[str, Callable[[Tensor], Tensor]] = {
         "target": target,
         "NRE purification": purifier,
-        "purification by the network of --recipe nearfar": Purifier(ours.build(), SHAPE),
+        "purification by nearfar of Table 3": Purifier(ours.build(), SHAPE),
         "encoding by it, and consensus of neighbors": by_neighbors.guard(target),
         "MagNet, detectors and reformer": lambda batch: purifier(batch) + whole.suspicion(batch)[0],
     }

@@ -39,19 +39,20 @@ ADVERSARIAL: dict[str, Any] = {
     "pretext": "denoising",
     "noise": "adversarial",
     "noise_level": 0.35,
-    "precision": "bf16",
 }
 #: What MagNet learns to undo.
 GAUSSIAN: dict[str, Any] = {"pretext": "denoising", "noise": "gaussian", "noise_level": NOISE}
 WEIGHTS = (0.6, 0.2, 0.2)
+#: What is reconstructed counts here, and a hidden layer before the codes makes that worse.
+NORMALIZED: dict[str, Any] = {"network": "normalized", "precision": "bf16"}
 NETWORKS: dict[str, Callable[..., TrainConfig]] = {
     "autoencoder": plain,
     "MagNet": partial(plain, **GAUSSIAN),
     "NRE": partial(relational, weights=WEIGHTS),
     "NRE-denoising": partial(relational, weights=WEIGHTS, pixel_weight=1000.0, **GAUSSIAN),
-    "MagNet-like-ours": partial(plain_like_ours, precision="bf16", **GAUSSIAN),
-    "nearfar": partial(ours, **ADVERSARIAL),
-    "nearfar-unrelated": partial(plain_like_ours, **ADVERSARIAL),
+    "MagNet-like-ours": partial(plain_like_ours, **NORMALIZED, **GAUSSIAN),
+    "nearfar": partial(ours, pixel_weight=100.0, unchanged_share=0.0, **NORMALIZED, **ADVERSARIAL),
+    "nearfar-unrelated": partial(plain_like_ours, **NORMALIZED, **ADVERSARIAL),
 }
 
 

@@ -121,7 +121,7 @@ def _paper(epochs: int, **choices: Any) -> TrainConfig:
 
 
 def _ours(epochs: int, **choices: Any) -> TrainConfig:
-    return ours(epochs, network="plain", lr=LR, **choices)
+    return ours(epochs, network="plain", lr=LR, pixel_weight=100.0, unchanged_share=0.0, **choices)
 
 
 _PRETRAINED = {"autoencoder": _autoencoder, "NRE": _paper, "nearfar": _ours}

@@ -9,7 +9,7 @@ RecipeName = Literal["paper", "nearfar"]
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},
     "nearfar": {
-        "network": "normalized",
+        "network": "deep",
         "relation": "codes",
         "code_size": 256,
         "pretrain_epochs": 0,
@@ -18,7 +18,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "lr": 2e-3,
         "lr_schedule": "one-cycle",
         "weight_decay": 0.01,
-        "pixel_weight": 100.0,
+        "pixel_weight": 60.0,
+        "unchanged_share": 0.3,
         "neighbors": 5,
         "clusters": 64,
         "far_share": 0.8,

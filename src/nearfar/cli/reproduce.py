@@ -235,7 +235,7 @@ def recipes(
     **For example**
 
         nearfar reproduce recipes --data-root data --out recipes
-        nearfar reproduce recipes --data caltech --data-root data --out caltech
+        nearfar reproduce recipes --data caltech --data-root data --out photographs
         nearfar reproduce recipes --out quick --quick --rows autoencoder nearfar SimCLR
 
     Parameters

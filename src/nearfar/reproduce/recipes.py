@@ -295,7 +295,7 @@ def _notes(
         f"{settings['epochs']} epochs each, without labels. All rows but paper have nearfar's "
         f"encoder, batch size, optimizer and schedule of learning rates; {', '.join(METHODS)} its "
         "views and temperature, too, with losses and heads of lightly.",
-        "The settings of nearfar were chosen by 10,000 of MNIST's training digits, never by test "
+        "The settings of nearfar were chosen by SVMs on MNIST's training digits, never by test "
         "digits or photographs. What the other rows do not share with it was not tuned.",
         f"L-SVM: the best C of {scores.LINEAR_CS} on a fifth of the training images. R-SVM: "
         f"C = {scores.RBF_C:g}, γ = {scores.RBF_GAMMA:g}. {scores.NEIGHBORS}-NN: by cosine.",

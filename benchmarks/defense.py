@@ -27,8 +27,8 @@ def purification() -> dict[str, float]:
     target = Classifier("target", SHAPE, 10).eval()
     purifier = Purifier(Architecture(SHAPE).build(), SHAPE)
     whole = magnet(purifier, target, images, false_positive_rate=0.05)
-    ours = Architecture(SHAPE, code_size=256, normalized=True)
-    by_neighbors = NeighborPurifier(ours.build(), SHAPE, torch.randn(BANK, ours.code_size))
+    ours = Architecture(SHAPE, embedding_size=256, normalized=True)
+    by_neighbors = NeighborPurifier(ours.build(), SHAPE, torch.randn(BANK, ours.embedding_size))
     calls: dict[str, Callable[[Tensor], Tensor]] = {
         "target": target,
         "NRE purification": purifier,

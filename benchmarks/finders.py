@@ -26,11 +26,11 @@ SAMPLE = 1000
 
 
 def exact_against_faiss_and_sklearn(n: int = 60_000, d: int = 128) -> dict[str, float]:
-    """Near and far rows of all of n codes, beside the near rows alone from others.
+    """Near and far rows of all of n embeddings, beside the near rows alone from others.
 
-    scikit-learn searches for every tenth code, and its time counts ten times.
+    scikit-learn searches for every tenth embedding, and its time counts ten times.
     """
-    bank = _smooth_codes(n, d)
+    bank = _smooth_embeddings(n, d)
     keys = normalize(bank).numpy()
     own = torch.arange(n)
     index = faiss.IndexFlatIP(d)
@@ -102,15 +102,15 @@ def _clustered(n: int, d: int, clusters: int) -> dict[str, float]:
     }
 
 
-def _smooth_codes(n: int, d: int) -> Tensor:
-    """Codes like those of a small autoencoder: a few factors, some noise, a ReLU."""
+def _smooth_embeddings(n: int, d: int) -> Tensor:
+    """Embeddings like those of a small autoencoder: a few factors, some noise, a ReLU."""
     generator = torch.Generator().manual_seed(0)
     factors = torch.randn(n, 16, generator=generator) @ torch.randn(16, d, generator=generator)
     return (factors + 0.3 * torch.randn(n, d, generator=generator) + 0.5).relu_()
 
 
 def blobs(n: int, d: int, blobs: int = 1000) -> Tensor:
-    """Codes around some centers, made piece by piece."""
+    """Embeddings around some centers, made piece by piece."""
     generator = torch.Generator().manual_seed(0)
     centers = torch.randn(blobs, d, generator=generator)
     bank = allocate_rows(n, d)

@@ -97,9 +97,9 @@ def _bank_on_disk(n: int, d: int, clusters: int) -> dict[str, float]:
         _ = bank[rows]
         reading = time.perf_counter() - begun
         return {
-            "making and writing the codes, seconds": writing,
+            "making and writing the embeddings, seconds": writing,
             **finder.seconds,
-            "all of this but writing, with reading the codes as queries, seconds": whole,
+            "all of this but writing, with reading the embeddings as queries, seconds": whole,
             "reading 256 rows anywhere, milliseconds": reading * 1000,
             "peak memory, GiB": peak_memory() / 2**30,
             "of the bank in single precision, GiB": bank.nbytes / 2**30,
@@ -107,7 +107,7 @@ def _bank_on_disk(n: int, d: int, clusters: int) -> dict[str, float]:
 
 
 def _fill(bank: DiskBank, centers: int = 1000) -> None:
-    """Codes around some centers."""
+    """Embeddings around some centers."""
     n, d = bank.shape
     generator = torch.Generator().manual_seed(0)
     middles = torch.randn(centers, d, generator=generator)

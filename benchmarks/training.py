@@ -108,7 +108,7 @@ def epoch_seconds(
 
 def _bare_epoch(network: Any, images: Images) -> float:
     network = copy.deepcopy(network)
-    pixels = images.__getitems__(torch.arange(len(images)))
+    pixels = images.batch(torch.arange(len(images)))
     adam = torch.optim.Adam(network.parameters(), lr=1e-3)
 
     def run() -> None:
@@ -124,5 +124,5 @@ def _bare_epoch(network: Any, images: Images) -> float:
 
 @torch.no_grad()
 def _bare_encoding(encoder: Any, images: Images) -> None:
-    pixels = images.__getitems__(torch.arange(len(images)))
+    pixels = images.batch(torch.arange(len(images)))
     torch.cat([encoder(to_unit(batch)) for batch in pixels.split(BATCH)])

@@ -18,11 +18,11 @@ from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
 from nearfar.training.config import TrainConfig
 
-QUICK = {"pretrain_epochs": 2, "epochs": 2, "code_size": 12, "clusters": 4, "device": "cpu"}
+QUICK = {"pretrain_epochs": 2, "epochs": 2, "embedding_size": 12, "clusters": 4, "device": "cpu"}
 
 
 @parametrize_with_checks(
-    [NRE(pretrain_epochs=1, epochs=1, code_size=4, clusters=1, device="cpu")],
+    [NRE(pretrain_epochs=1, epochs=1, embedding_size=4, clusters=1, device="cpu")],
 )
 def test_scikit_learn_contract(estimator, check):
     check(estimator)
@@ -77,9 +77,9 @@ def test_scales_of_the_same_images_give_the_same_codes(digits):
     unit = images.astype(np.float64) / 255
     np.testing.assert_allclose(NRE(**QUICK).fit_transform(unit), expected, rtol=1e-3, atol=1e-4)
     shifted = np.concatenate([unit * 20 - 10, np.full((1, 8, 8), -10.0), np.full((1, 8, 8), 10.0)])
-    codes = NRE(**QUICK).fit(shifted)
-    assert codes.pixel_range_ == (-10, 10)
-    assert np.abs(codes.reconstruct(shifted)).max() <= 10
+    embeddings = NRE(**QUICK).fit(shifted)
+    assert embeddings.pixel_range_ == (-10, 10)
+    assert np.abs(embeddings.reconstruct(shifted)).max() <= 10
 
 
 def test_color_images(digits):
@@ -168,10 +168,12 @@ def test_flat_images_come_back_flat_from_a_saved_model(digits, tmp_path, image_s
     model = NRE(**QUICK, image_shape=image_shape).fit(flat)
     model.save(tmp_path / "run")
     again = NRE.load(tmp_path / "run")
-    codes = model.transform(flat)
-    np.testing.assert_array_equal(again.transform(flat), codes)
-    assert again.inverse_transform(codes).shape == (60, 64)
-    np.testing.assert_array_equal(again.inverse_transform(codes), model.inverse_transform(codes))
+    embeddings = model.transform(flat)
+    np.testing.assert_array_equal(again.transform(flat), embeddings)
+    assert again.inverse_transform(embeddings).shape == (60, 64)
+    np.testing.assert_array_equal(
+        again.inverse_transform(embeddings), model.inverse_transform(embeddings)
+    )
     assert again.get_params() == model.get_params()
 
 

@@ -15,10 +15,10 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from nearfar import artifacts
+from nearfar import runs
 from nearfar.data import Images, Shape
-from nearfar.errors import NearfarError
-from nearfar.layouts import (
+from nearfar.data.layouts import (
+    Layout,
     array_of,
     images_of,
     layout_of,
@@ -26,11 +26,11 @@ from nearfar.layouts import (
     shape_of_rows,
     warn_of_scale,
 )
+from nearfar.errors import NearfarError
 from nearfar.models import apply_to_all, resolve_device
 from nearfar.neighbors import ExactFinder
 from nearfar.neighbors.similarity import fit_similarity
 from nearfar.progress import Track, silent
-from nearfar.run_config import Layout
 from nearfar.training.config import TrainConfig
 from nearfar.training.train import train
 
@@ -53,15 +53,15 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         least 8 are square gray images; any others are plain features, for a network of fully
         connected layers.
     encoder, decoder : nn.Module, optional
-        A network of your own, from float[b, c, h, w] in 0…1 to codes float[b, d] and back. What
-        a decoder gives beyond 0…1 is clipped in reconstructions, not in training.
+        A network of your own, from float[b, c, h, w] in 0…1 to embeddings float[b, d] and back.
+        What a decoder gives beyond 0…1 is clipped in reconstructions, not in training.
     verbose : bool
         Show progress bars.
     pretext, noise, noise_level, holes, network, backbone, initialization, relation, reference, \
     reference_weights, weights, end_weights, weight_schedule, neighbors, reduction, similarity, \
     finder, clusters, search, relative_to, far_share, views, unchanged_share, temperature, \
     neighbor_share, refresh, pixel_weight, pretrain_epochs, epochs, batch_size, accumulate, \
-    pretrain_lr, lr, weight_decay, lr_schedule, code_size, widths, seed, device, precision
+    pretrain_lr, lr, weight_decay, lr_schedule, embedding_size, widths, seed, device, precision
         See `nearfar.training.config.TrainConfig`.
 
     Attributes
@@ -71,7 +71,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     pretrained_ : Autoencoder
         The plain autoencoder it started from.
     codes_ : float32[n, d]
-        Codes of the training images.
+        Embeddings of the training images.
     log_ : list of dict
         What was recorded of each epoch.
     pixel_range_ : tuple of float
@@ -89,15 +89,15 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     >>> from sklearn.datasets import load_digits
     >>> from nearfar import NRE
     >>> digits = load_digits().images / 16
-    >>> codes = NRE(code_size=32, pretrain_epochs=1, epochs=1).fit_transform(digits)
-    >>> codes.shape
+    >>> embeddings = NRE(embedding_size=32, pretrain_epochs=1, epochs=1).fit_transform(digits)
+    >>> embeddings.shape
     (1797, 32)
     """
 
     def __init__(
         self,
         *,
-        code_size: int = 128,
+        embedding_size: int = 128,
         pretext: str = "plain",
         noise: str = "masking",
         noise_level: float = 0.25,
@@ -142,7 +142,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         decoder: nn.Module | None = None,
         verbose: bool = False,
     ) -> None:
-        self.code_size = code_size
+        self.embedding_size = embedding_size
         self.pretext = pretext
         self.noise = noise
         self.noise_level = noise_level
@@ -216,28 +216,30 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self._learn_shape(shape, pixel_range, layout)
         self.run_config_ = trained.config
         self.autoencoder_, self.pretrained_ = trained.autoencoder, trained.pretrained
-        self.codes_: npt.NDArray[np.float32] = trained.codes.numpy()
+        self.codes_: npt.NDArray[np.float32] = trained.embeddings.numpy()
         self.log_ = trained.log
         return self
 
     def transform(self, X: npt.ArrayLike | Images) -> npt.NDArray[np.float32]:
-        """Encode images to codes, float32[n, d]."""
+        """Encode images to embeddings, float32[n, d]."""
         check_is_fitted(self)
         images, _ = self._read(X)
         return self._apply(self.autoencoder_.encoder, images).numpy()
 
     def inverse_transform(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Decode codes, float[n, d], to images in the layout and on the scale of `fit`."""
+        """Decode embeddings, float[n, d], to images in the layout and on the scale of `fit`."""
         check_is_fitted(self)
-        codes = np.asarray(X, dtype=np.float32)
-        if codes.ndim != 2 or codes.shape[1] != self._n_features_out:
+        embeddings = np.asarray(X, dtype=np.float32)
+        if embeddings.ndim != 2 or embeddings.shape[1] != self._n_features_out:
             raise NearfarError(
-                f"codes of shape {codes.shape}: expected (n, {self._n_features_out})"
+                f"embeddings of shape {embeddings.shape}: expected (n, {self._n_features_out})"
             )
         device = resolve_device(self.device)
         decoder = self.autoencoder_.decoder.to(device)
         with torch.no_grad():
-            parts = [decoder(part.to(device)).cpu() for part in torch.from_numpy(codes).split(512)]
+            parts = [
+                decoder(part.to(device)).cpu() for part in torch.from_numpy(embeddings).split(512)
+            ]
         return array_of(torch.cat(parts), self.layout_, self.pixel_range_)
 
     def reconstruct(self, X: npt.ArrayLike | Images) -> npt.NDArray[Any]:
@@ -255,7 +257,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         *,
         far: bool = False,
     ) -> npt.NDArray[np.int64] | tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Find the training images whose codes are most, or least, similar.
+        """Find the training images whose embeddings are most, or least, similar.
 
         Parameters
         ----------
@@ -298,11 +300,9 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         path = Path(folder)
-        artifacts.claim_folder(path, overwrite=overwrite)
-        artifacts.write_log(path, self.log_)
-        artifacts.write_run(
-            path, self.run_config_, self.autoencoder_, self.pretrained_, self.codes_
-        )
+        runs.claim_folder(path, overwrite=overwrite)
+        runs.write_log(path, self.log_)
+        runs.write_run(path, self.run_config_, self.autoencoder_, self.pretrained_, self.codes_)
 
     @classmethod
     def load(
@@ -324,8 +324,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         NearfarError
             If the run is missing, unfinished, damaged, of a newer format or of another network.
         """
-        run = artifacts.read_run(Path(folder), encoder, decoder)
-        with artifacts.reading(Path(folder), artifacts.CONFIG):
+        run = runs.read_run(Path(folder), encoder, decoder)
+        with runs.reading(Path(folder), runs.CONFIG):
             known = TrainConfig.from_dict(run.config.train)
         names = {field.name for field in fields(known)} & set(cls().get_params())
         choices = {name: getattr(known, name) for name in names}
@@ -345,7 +345,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         model.n_features_in_ = math.prod(shape)
         model.run_config_ = run.config
         model.autoencoder_, model.pretrained_ = run.autoencoder, run.pretrained
-        model.codes_, model.log_ = run.codes, artifacts.read_log(Path(folder))
+        model.codes_, model.log_ = run.embeddings, runs.read_log(Path(folder))
         return model
 
     @property

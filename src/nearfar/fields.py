@@ -1,19 +1,21 @@
-"""Dataclasses that check the types of what they are given, by a user or by a file."""
+"""Dataclass fields checked against their types and ranges."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from numbers import Integral, Real
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from nearfar.errors import NearfarError
 
 
 def check_fields(instance: Any) -> None:
-    """Check every field of a dataclass against its type; to be called from ``__post_init__``.
+    """Check every field of a dataclass against its type; call it from ``__post_init__``.
 
-    What means the same is made what the type says, so that JSON can hold it: numbers of NumPy,
-    whole numbers where any are asked for, lists in place of tuples.
+    Equivalent values are converted to the type, so that JSON can hold them: NumPy numbers, whole
+    numbers for floats, lists for tuples. Class variables are ignored.
 
     Raises
     ------
@@ -21,11 +23,53 @@ def check_fields(instance: Any) -> None:
         That names the field, its value, and what was expected.
     """
     for name, hint in get_type_hints(type(instance)).items():
+        if get_origin(hint) is ClassVar:
+            continue
         value = getattr(instance, name)
         try:
             object.__setattr__(instance, name, _as(hint, value))
         except _ExpectedError as expected:
             raise NearfarError(f"{name}={value!r}: expected {expected}") from None
+
+
+def check_ranges(instance: Any, **ranges: str) -> None:
+    """Check that numbers, and each number of a tuple, are in a range; None is in any.
+
+    Parameters
+    ----------
+    **ranges : str
+        By field: ">= 1", "> 0", or an interval such as "(0, 1]".
+
+    Raises
+    ------
+    NearfarError
+        If a number is outside, or not finite.
+    """
+    for name, text in ranges.items():
+        value = getattr(instance, name)
+        numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+        inside, expected = _parse_range(text)
+        if not all(math.isfinite(number) and inside(number) for number in numbers):
+            raise NearfarError(f"{name}={value}: expected {expected}")
+
+
+def _parse_range(text: str) -> tuple[Callable[[float], bool], str]:
+    """Return a predicate and its description."""
+    if text[0] == ">":
+        least = float(text.strip(">= "))
+        if "=" in text:
+            return lambda number: number >= least, f"at least {least:g}"
+        return lambda number: number > least, f"more than {least:g}"
+    low, high = (float(bound) for bound in text[1:-1].split(","))
+    above = f"at least {low:g}" if text[0] == "[" else f"more than {low:g}"
+    below = f"at most {high:g}" if text[-1] == "]" else f"less than {high:g}"
+
+    def inside(number: float) -> bool:
+        return (low <= number if text[0] == "[" else low < number) and (
+            number <= high if text[-1] == "]" else number < high
+        )
+
+    return inside, f"{above} and {below}"
 
 
 class _ExpectedError(Exception):
@@ -35,10 +79,14 @@ class _ExpectedError(Exception):
 def _as(hint: Any, value: Any) -> Any:
     """Return a value as the type that is asked for."""
     kind, arguments = get_origin(hint) or hint, get_args(hint)
-    if hasattr(value, "tolist"):
+    if hasattr(value, "tolist") and not callable(value):
         value = value.tolist()
     if kind in (Union, UnionType):
-        return None if value is None else _as(arguments[0], value)
+        return _as_any(arguments, value)
+    if kind is Callable:
+        if callable(value):
+            return value
+        raise _ExpectedError("a callable")
     if kind is Literal:
         if isinstance(value, str | int) and value in arguments:
             return value
@@ -56,6 +104,19 @@ def _as(hint: Any, value: Any) -> Any:
     if isinstance(value, kind):
         return value
     raise _ExpectedError(f"{kind.__name__}")
+
+
+def _as_any(hints: tuple[Any, ...], value: Any) -> Any:
+    """Return a value as the first of the types that it fits."""
+    if value is None and type(None) in hints:
+        return None
+    expected = []
+    for hint in hints:
+        try:
+            return _as(hint, value)
+        except _ExpectedError as error:
+            expected.append(str(error))
+    raise _ExpectedError(" or ".join(expected[: len(hints) - (type(None) in hints)]))
 
 
 def _as_tuple(hints: tuple[Any, ...], value: Any) -> tuple[Any, ...]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from nearfar.data.layouts import Layout
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields
 from nearfar.models import Architecture
-
-Layout = Literal["flat", "gray", "color"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -159,7 +159,7 @@ def _moments(images: Images) -> tuple[Tensor, Tensor]:
     pixels = int(np.prod(images.shape))
     total, products = torch.zeros(pixels).double(), torch.zeros(pixels, pixels).double()
     for rows in in_order(range(len(images)), AT_ONCE):
-        batch = to_unit(images.__getitems__(rows)).flatten(1).double()
+        batch = to_unit(images.batch(rows)).flatten(1).double()
         total += batch.sum(0)
         products += batch.T @ batch
     mean = total / len(images)

@@ -15,9 +15,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from nearfar.data.decoding import UnreadableError, endings, read_header, read_image
-from nearfar.data.reasons import printable, reason
-from nearfar.data.shapes import Size, check_size
-from nearfar.errors import NearfarError, require
+from nearfar.data.sizes import Size, check_size
+from nearfar.errors import NearfarError, printable, reason, require
 
 VIDEO_ENDINGS = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
 #: How the folder of the masks of a clip is called, after the folder of its frames.

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields
 
-Part = Literal["reconstruction", "codes", "tempo", "appearance"]
+Part = Literal["reconstruction", "embeddings", "tempo", "appearance"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +17,12 @@ class DetectorConfig:
 
     Parameters
     ----------
-    parts : tuple of {"reconstruction", "codes", "tempo", "appearance"}
-        What scores a patch: its reconstruction error, as in the paper; the distance of its code to
-        the nearest normal one; how much it looks like what is too fast, too large or glides, see
-        `TempoNet`; what principal components of normal patches leave out of it, see `Appearance`.
-        Scores of several are added, each relative to what it reaches in normal frames.
+    parts : tuple of {"reconstruction", "embeddings", "tempo", "appearance"}
+        What scores a patch: its reconstruction error, as in the paper; the distance of its
+        embedding to the nearest normal one; how much it looks like what is too fast, too large or
+        glides, see `TempoNet`; what principal components of normal patches leave out of it, see
+        `Appearance`. Scores of several are added, each relative to what it reaches in normal
+        frames.
     patch : int
         Side of a patch, in pixels, at least 8.
     stride : int
@@ -35,7 +36,7 @@ class DetectorConfig:
     false_alarms : float
         The share of normal frames above the threshold, on clips that were not learned from.
     bank_size : int
-        The most normal codes that are kept.
+        The most normal embeddings that are kept.
     photographs : bool
         Whether each frame is something of its own, and not a moment of a scene: nothing is joined
         to spans, and heat maps are pictures.
@@ -84,7 +85,7 @@ class DetectorConfig:
     @property
     def encodes(self) -> bool:
         """Whether an autoencoder is trained."""
-        return bool({"reconstruction", "codes"} & set(self.parts))
+        return bool({"reconstruction", "embeddings"} & set(self.parts))
 
     @property
     def scaled(self) -> bool:
@@ -95,7 +96,7 @@ class DetectorConfig:
     def stills(cls, **choices: Any) -> DetectorConfig:
         """Make a setting for photographs, each on its own: distance of overlapping patches."""
         stills: dict[str, Any] = {
-            "parts": ("codes",),
+            "parts": ("embeddings",),
             "patch": 32,
             "stride": 8,
             "frames": 1,

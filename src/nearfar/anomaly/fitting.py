@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nearfar import artifacts
+from nearfar import runs
 from nearfar.anomaly.appearance import fit_appearance
 from nearfar.anomaly.clips import Clip, Span
 from nearfar.anomaly.config import DetectorConfig
@@ -167,7 +167,7 @@ def _train_tempo(
     """Train a `TempoNet` on some clips, or what is left of it."""
     samples = sample(clips, grid, config.frames, training.seed)
     write_tempo(folder, train_tempo(samples, training.seed, folder=folder, track=track))
-    artifacts.remove_checkpoint(folder)
+    runs.remove_checkpoint(folder)
 
 
 def _train_network(
@@ -178,7 +178,7 @@ def _train_network(
     track: Track,
 ) -> Tensor:
     """Train an autoencoder on the patches of some clips, or what is left of it; return the bank."""
-    if not artifacts.is_finished(folder):
+    if not runs.is_finished(folder):
         images = gather_patches(
             track(clips, "cutting patches", len(clips)),
             config.patch,
@@ -188,7 +188,9 @@ def _train_network(
             name="normal patches",
             seed=training.seed,
         )
-        resume = (folder / artifacts.CHECKPOINT).is_file()
+        resume = (folder / runs.CHECKPOINT).is_file()
         train(images, training, folder=folder, resume=resume, overwrite=not resume, track=track)
-    codes = artifacts.read_run(folder).codes
-    return torch.from_numpy(codes[choose_rows(len(codes), config.bank_size, training.seed)])
+    embeddings = runs.read_run(folder).embeddings
+    return torch.from_numpy(
+        embeddings[choose_rows(len(embeddings), config.bank_size, training.seed)]
+    )

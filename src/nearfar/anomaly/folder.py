@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nearfar import artifacts
+from nearfar import runs
 from nearfar.anomaly.appearance import Appearance
 from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.detector import Detector
@@ -26,7 +26,7 @@ CONFIG, ARRAYS, NETWORK = "detector.json", "detector.safetensors", "network"
 TEMPO, APPEARANCE = "tempo.safetensors", "appearance.safetensors"
 #: What an unfinished detector is fitted with.
 BEGUN = "begun.json"
-OWN = {CONFIG, ARRAYS, NETWORK, TEMPO, APPEARANCE, BEGUN, artifacts.CHECKPOINT}
+OWN = {CONFIG, ARRAYS, NETWORK, TEMPO, APPEARANCE, BEGUN, runs.CHECKPOINT}
 
 
 def begin(folder: Path, choices: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
@@ -41,7 +41,7 @@ def begin(folder: Path, choices: dict[str, Any], *, resume: bool, overwrite: boo
     if resume:
         if not (folder / BEGUN).is_file():
             raise NearfarError(f"{str(folder)!r} holds no unfinished detector: fit it anew")
-        with artifacts.reading(folder, BEGUN):
+        with runs.reading(folder, BEGUN):
             before = json.loads((folder / BEGUN).read_text(encoding="utf-8"))
             changed = [name for name in begun if before[name] != begun[name]]
         for name in changed:
@@ -60,13 +60,13 @@ def begin(folder: Path, choices: dict[str, Any], *, resume: bool, overwrite: boo
 
 def write_tempo(folder: Path, network: TempoNet) -> None:
     """Keep a trained `TempoNet`."""
-    artifacts.write_tensors(folder / TEMPO, artifacts.to_write(network.state_dict()))
+    runs.write_tensors(folder / TEMPO, runs.to_write(network.state_dict()))
 
 
 def write_appearance(folder: Path, appearance: Appearance) -> None:
     """Keep a fitted `Appearance`."""
     tensors = {"center": appearance.center, "left_out": appearance.left_out}
-    artifacts.write_tensors(folder / APPEARANCE, artifacts.to_write(tensors))
+    runs.write_tensors(folder / APPEARANCE, runs.to_write(tensors))
 
 
 def write_detector(folder: Path, detector: Detector, bank: Tensor | None) -> None:
@@ -74,9 +74,9 @@ def write_detector(folder: Path, detector: Detector, bank: Tensor | None) -> Non
     arrays = {}
     if detector.scale is not None:
         arrays["scale"] = torch.from_numpy(detector.scale.scale)
-    if bank is not None and "codes" in detector.config.parts:
+    if bank is not None and "embeddings" in detector.config.parts:
         arrays["bank"] = bank
-    artifacts.write_tensors(folder / ARRAYS, artifacts.to_write(arrays))
+    runs.write_tensors(folder / ARRAYS, runs.to_write(arrays))
     write_json(
         folder / CONFIG,
         {
@@ -88,7 +88,7 @@ def write_detector(folder: Path, detector: Detector, bank: Tensor | None) -> Non
             "rate": detector.rate,
         },
     )
-    for leftover in (folder / BEGUN, folder / NETWORK / artifacts.CODES):
+    for leftover in (folder / BEGUN, folder / NETWORK / runs.EMBEDDINGS):
         leftover.unlink(missing_ok=True)
 
 
@@ -106,7 +106,7 @@ def read_detector(folder: Path) -> Detector:
         raise NearfarError(
             f"{str(folder)!r} is no detector: it has no {CONFIG}; make one with anomaly fit"
         )
-    with artifacts.reading(folder, CONFIG):
+    with runs.reading(folder, CONFIG):
         saved = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         newer = saved["format"] > FORMAT
     if newer:
@@ -114,16 +114,16 @@ def read_detector(folder: Path) -> Detector:
             f"detector {str(folder)!r} has format {saved['format']}: this nearfar reads up to "
             f"{FORMAT}, so install a newer one"
         )
-    with artifacts.reading(folder, CONFIG):
+    with runs.reading(folder, CONFIG):
         config = DetectorConfig(**saved["config"])
         height, width = saved["size"]
         grid = Grid((int(height), int(width)), config.patch, config.stride)
         threshold, calibrated_on = float(saved["threshold"]), int(saved["calibrated_on"])
         rate = None if saved["rate"] is None else float(saved["rate"])
-    arrays, _ = artifacts.read_tensors(folder / ARRAYS)
-    with artifacts.reading(folder, ARRAYS):
+    arrays, _ = runs.read_tensors(folder / ARRAYS)
+    with runs.reading(folder, ARRAYS):
         scale = Scale(arrays["scale"].numpy()) if config.scaled else None
-        bank = arrays["bank"] if "codes" in config.parts else None
+        bank = arrays["bank"] if "embeddings" in config.parts else None
         rows = grid.shape[0] if config.by_place else 1
         if scale is not None and scale.scale.shape != (len(config.parts), rows):
             raise NearfarError(f"a scale of shape {scale.scale.shape}")
@@ -140,9 +140,9 @@ def read_scorers(folder: Path, config: DetectorConfig, bank: Tensor | None) -> l
         elif part == "appearance":
             scorers.append(_read_appearance(folder, config))
         elif part == "reconstruction":
-            scorers.append(ReconstructionError(artifacts.read_network(folder / NETWORK)))
+            scorers.append(ReconstructionError(runs.read_network(folder / NETWORK)))
         elif bank is not None:
-            network = artifacts.read_network(folder / NETWORK)
+            network = runs.read_network(folder / NETWORK)
             scorers.append(CodeDistance(network.encoder, bank))
         else:
             raise NearfarError(f"{str(folder)!r} has no bank: expected one for {part!r}")
@@ -150,16 +150,16 @@ def read_scorers(folder: Path, config: DetectorConfig, bank: Tensor | None) -> l
 
 
 def _read_tempo(folder: Path, config: DetectorConfig) -> TempoNet:
-    tensors, _ = artifacts.read_tensors(folder / TEMPO)
-    with artifacts.reading(folder, TEMPO):
+    tensors, _ = runs.read_tensors(folder / TEMPO)
+    with runs.reading(folder, TEMPO):
         network = TempoNet(config.frames, config.patch // SHRINK)
-    artifacts.load_weights(network, tensors, "", folder)
+    runs.load_weights(network, tensors, "", folder)
     return network
 
 
 def _read_appearance(folder: Path, config: DetectorConfig) -> Appearance:
-    tensors, _ = artifacts.read_tensors(folder / APPEARANCE)
-    with artifacts.reading(folder, APPEARANCE):
+    tensors, _ = runs.read_tensors(folder / APPEARANCE)
+    with runs.reading(folder, APPEARANCE):
         appearance = Appearance(tensors["center"], tensors["left_out"])
         if tensors["left_out"].shape[1:] != (appearance.side**2,) or appearance.side > config.patch:
             raise NearfarError(f"axes of shape {tuple(tensors['left_out'].shape)}")

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from nearfar.anomaly.clips import MASKS, Clip, FolderClip, StoredClip, image_files
 from nearfar.data.decoding import UnreadableError, opened
-from nearfar.data.shapes import Size, check_size
+from nearfar.data.sizes import Size, check_size
 from nearfar.errors import NearfarError
 
 Mask = npt.NDArray[np.bool_]

@@ -1,4 +1,4 @@
-"""What is unusual about patches: their reconstruction and their codes; and where."""
+"""What is unusual about patches: their reconstruction and their embeddings; and where."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ class ReconstructionError:
 
 
 class CodeDistance:
-    """Euclidean distance of the code of a patch to the nearest one in a bank of normal codes.
+    """Euclidean distance from a patch's embedding to the nearest one in a bank of normal ones.
 
     Parameters
     ----------
     encoder : nn.Module
-        From patches to codes, float[b, d].
+        From patches to embeddings, float[b, d].
     bank : float32[n, d]
-        Codes of normal patches.
+        Embeddings of normal patches.
     """
 
     def __init__(self, encoder: nn.Module, bank: Tensor) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
 
-from nearfar import artifacts
+from nearfar import runs
 from nearfar.anomaly.clips import Pixels
 from nearfar.anomaly.patches import Grid, Map
 from nearfar.anomaly.samples import Samples, moving
@@ -146,14 +146,14 @@ def _keep(folder: Path, network: TempoNet, optimizer: torch.optim.Optimizer, epo
         **{f"network.{name}": value for name, value in network.state_dict().items()},
         **{f"adam.{name}": value for name, value in adam_tensors(optimizer).items()},
     }
-    artifacts.write_checkpoint(folder, tensors, {"epoch": epoch})
+    runs.write_checkpoint(folder, tensors, {"epoch": epoch})
 
 
 def _resume(folder: Path, network: TempoNet, optimizer: torch.optim.Optimizer) -> int:
     """Read a checkpoint, if there is one; return after how many epochs it was written."""
-    if not (folder / artifacts.CHECKPOINT).is_file():
+    if not (folder / runs.CHECKPOINT).is_file():
         return 0
-    tensors, place = artifacts.read_checkpoint(folder)
-    artifacts.load_weights(network, tensors, "network.", folder)
+    tensors, place = runs.read_checkpoint(folder)
+    runs.load_weights(network, tensors, "network.", folder)
     load_adam(optimizer, strip("adam.", tensors))
     return int(place["epoch"])

@@ -50,7 +50,6 @@ def attack(
     """
     from torch import nn
 
-    from nearfar.artifacts import read_config
     from nearfar.defense.assessment import assess
     from nearfar.defense.attacks import check_attacks
     from nearfar.defense.classifiers import Classifier
@@ -60,6 +59,7 @@ def attack(
     from nearfar.files import claim_output
     from nearfar.models import resolve_device
     from nearfar.report.attacks import write_assessment
+    from nearfar.runs import read_config
 
     require("art", extra="defense")
     check_attacks(attacks)

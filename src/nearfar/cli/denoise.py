@@ -47,13 +47,13 @@ def denoise(
     """
     import torch
 
-    from nearfar.artifacts import read_run
     from nearfar.data import in_order, load, to_unit
     from nearfar.errors import NearfarError
     from nearfar.files import claim_output
     from nearfar.models import resolve_device
     from nearfar.models.inference import BATCH
     from nearfar.report.restoration import psnr, write_restored
+    from nearfar.runs import read_run
     from nearfar.training.config import TrainConfig
     from nearfar.training.objective import make_corruption
 

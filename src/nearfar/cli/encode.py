@@ -19,20 +19,20 @@ def encode(
     device: str = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write the codes of images, with their names and their labels if they have any.
+    """Write the embeddings of images, with their names and their labels if they have any.
 
-    An .npz file has arrays codes, names, and labels and classes if there are any; a .parquet file
-    the columns name, code and label.
+    An .npz file has arrays embeddings, names, and labels and classes if there are any; a .parquet
+    file the columns name, embedding and label.
 
     **For example**
 
-        nearfar encode run photos --out codes.npz
-        nearfar encode run mnist:test --out codes.parquet
+        nearfar encode run photos --out embeddings.npz
+        nearfar encode run mnist:test --out embeddings.parquet
     """
-    from nearfar.artifacts import read_run
     from nearfar.data.export import check_table_path, write_table
     from nearfar.files import claim_output
     from nearfar.models import apply_to_all, resolve_device
+    from nearfar.runs import read_run
 
     check_table_path(out)
     claim_output(out, overwrite=overwrite)
@@ -41,6 +41,6 @@ def encode(
     source = images.open_for(trained.config, data, track)
     target = resolve_device(device)
     encoder = trained.autoencoder.encoder.to(target)
-    codes = apply_to_all(encoder, source, device=target, track=track)
-    write_table(out, codes.numpy(), source)
-    print(f"{len(codes)} codes of length {codes.shape[1]} are in {out}")
+    embeddings = apply_to_all(encoder, source, device=target, track=track)
+    write_table(out, embeddings.numpy(), source)
+    print(f"{len(embeddings)} embeddings of length {embeddings.shape[1]} are in {out}")

@@ -42,10 +42,10 @@ def evaluate(
     """
     from rich.console import Console
 
-    from nearfar.artifacts import read_run, write_evaluation
-    from nearfar.evaluation.runs import evaluate_run
+    from nearfar.evaluation.evaluate_run import evaluate_run
     from nearfar.files import claim_output, write_json
     from nearfar.models import resolve_device
+    from nearfar.runs import read_run, write_evaluation
 
     if json is not None:
         claim_output(json, overwrite=overwrite)

@@ -52,7 +52,6 @@ def inpaint(
     """
     import torch
 
-    from nearfar.artifacts import read_run
     from nearfar.data import in_order, load, to_unit
     from nearfar.errors import NearfarError
     from nearfar.files import claim_output
@@ -60,6 +59,7 @@ def inpaint(
     from nearfar.models.inference import BATCH
     from nearfar.pretext import cut
     from nearfar.report.restoration import write_restored
+    from nearfar.runs import read_run
     from nearfar.training.config import TrainConfig
     from nearfar.training.objective import make_corruption
 
@@ -85,7 +85,7 @@ def inpaint(
             if given is None:
                 missing = corruption(original).changed
             else:
-                missing = given.__getitems__(rows).to(target, torch.bool)
+                missing = given.batch(rows).to(target, torch.bool)
             damaged = cut(original, missing)
             filled = torch.where(missing, network(damaged).reconstruction.clamp(0, 1), original)
             yield rows, {"original": original, "damaged": damaged, "filled": filled}

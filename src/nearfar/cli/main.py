@@ -109,7 +109,7 @@ def _configuration(tokens: list[str]) -> tuple[Dict, ...]:
         out, name = out or written.get("out"), name or written.get("recipe")
         resume = resume or written.get("resume") is True
     if resume and out is not None:
-        from nearfar.artifacts import read_config
+        from nearfar.runs import read_config
 
         saved = read_config(Path(out))
         opened = {

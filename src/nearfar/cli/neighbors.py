@@ -52,13 +52,13 @@ def neighbors(
     """
     import torch
 
-    from nearfar.artifacts import read_run
     from nearfar.data import to_unit
     from nearfar.errors import NearfarError
     from nearfar.files import atomic_path, claim_output, write_json
     from nearfar.models import apply_to_all, resolve_device
     from nearfar.report.figures import save_figure
     from nearfar.report.samples import find_samples
+    from nearfar.runs import read_run
 
     if not query:
         raise NearfarError("--query has no value: expected image files, or numbers of images")
@@ -81,11 +81,11 @@ def neighbors(
     target = resolve_device(device)
     encoder = trained.autoencoder.encoder.to(target)
     with torch.no_grad():
-        query_codes = encoder(pixels.to(target)).cpu()
+        query_embeddings = encoder(pixels.to(target)).cpu()
     samples = find_samples(
         names,
         pixels,
-        query_codes,
+        query_embeddings,
         rows,
         source,
         apply_to_all(encoder, source, device=target, track=track),

@@ -27,8 +27,8 @@ def purify(
 
     Each image becomes a PNG file of the run's size, cat.jpg for one cat.jpg.png; suspicion.csv has
     the mean squared error of its reconstruction and, with --clean, whether it is rejected. With
-    --neighbors, the mean of the nearest codes is reconstructed; a classifier that is guarded in
-    Python is asked about each of them instead.
+    --neighbors, the mean of the nearest embeddings is reconstructed; a classifier that is guarded
+    in Python is asked about each of them instead.
 
     **For example**
 
@@ -47,13 +47,13 @@ def purify(
 
     import torch
 
-    from nearfar.artifacts import read_config
     from nearfar.data.export import write_images
     from nearfar.defense.guard import highest_accepted
     from nearfar.defense.purifier import FALSE_POSITIVE_RATE, ReconstructionError
     from nearfar.errors import NearfarError
     from nearfar.files import atomic_path, claim_output
     from nearfar.models import apply, apply_to_all, resolve_device
+    from nearfar.runs import read_config
 
     if clean is None and false_positive_rate is not None:
         raise NearfarError("--false-positive-rate is of clean images: give --clean, too")

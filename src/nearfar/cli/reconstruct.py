@@ -27,10 +27,10 @@ def reconstruct(
 
         nearfar reconstruct run photos --out reconstructions
     """
-    from nearfar.artifacts import read_run
     from nearfar.data.export import write_images
     from nearfar.files import claim_output
     from nearfar.models import apply, resolve_device
+    from nearfar.runs import read_run
 
     claim_output(out, overwrite=overwrite, folder=True)
     trained = read_run(run)

@@ -36,11 +36,11 @@ def report(
     seed
         Decides which images are shown.
     """
-    from nearfar.artifacts import REPORT, read_log, read_run
-    from nearfar.evaluation.runs import read_scores
+    from nearfar.evaluation.evaluate_run import read_scores
     from nearfar.files import claim_output
     from nearfar.models import resolve_device
     from nearfar.report.run import report_run
+    from nearfar.runs import REPORT, read_log, read_run
 
     trained = read_run(run)
     folder = run / REPORT if out is None else out

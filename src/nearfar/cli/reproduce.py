@@ -45,7 +45,7 @@ def table1(
     rows: tuple[str, ...] = (),
     rbf_samples: int | None = None,
 ) -> None:
-    """SVMs on codes of MNIST by the autoencoder family (Table 1).
+    """SVMs on embeddings of MNIST by the autoencoder family (Table 1).
 
     **For example**
 
@@ -62,7 +62,7 @@ def table1(
     rbf_samples
         The most images that the RBF SVM learns from; all if not given.
     """
-    from nearfar.reproduce.table1 import table1
+    from nearfar.experiments.table1 import table1
 
     _run(table1, options, epochs=epochs, rows=rows, rbf_samples=rbf_samples)
 
@@ -97,7 +97,7 @@ def table2(
         Some of the rows: random, kmeans, autoencoder, NRE, nearfar, and from the weights of kmeans
         autoencoder-kmeans, NRE-kmeans, nearfar-kmeans; all if not given.
     """
-    from nearfar.reproduce.table2 import table2
+    from nearfar.experiments.table2 import table2
 
     _run(table2, options, full=full, epochs=epochs, rows=rows)
 
@@ -118,7 +118,7 @@ def table3(*, options: Options, rows: tuple[str, ...] = ()) -> None:
         NRE, NRE-denoising, nearfar, nearfar-neighbors, nearfar-neighbors-whole,
         nearfar-unrelated, nearfar-unrelated-neighbors, adversarial-training; all if not given.
     """
-    from nearfar.reproduce.table3 import table3
+    from nearfar.experiments.table3 import table3
 
     _run(table3, options, rows=rows)
 
@@ -159,20 +159,20 @@ def table4(
         Judge on normal clips that were held out, other ones for each of four seeds, with
         photographs of Caltech-101 moving through them, to choose by; test clips are not read.
     """
-    from nearfar.reproduce.table4 import table4
+    from nearfar.experiments.table4 import table4
 
     _run(table4, options, epochs=epochs, rows=rows, ablation=ablation, validation=validation)
 
 
 @reproduce.command
 def figure1(*, options: Options) -> None:
-    """Map codes of five classes of photographs before and after NRE (Figure 1).
+    """Map embeddings of five classes of photographs before and after NRE (Figure 1).
 
     **For example**
 
         nearfar reproduce figure1 --data-root data --out figure1
     """
-    from nearfar.reproduce.figure1 import figure1
+    from nearfar.experiments.figure1 import figure1
 
     _run(figure1, options)
 
@@ -185,7 +185,7 @@ def figure4(*, options: Options) -> None:
 
         nearfar reproduce figure4 --data-root data --out figure4
     """
-    from nearfar.reproduce.figure4 import figure4
+    from nearfar.experiments.figure4 import figure4
 
     _run(figure4, options)
 
@@ -198,7 +198,7 @@ def claims(*, options: Options) -> None:
 
         nearfar reproduce claims --data-root data --out claims
     """
-    from nearfar.reproduce.claims import claims
+    from nearfar.experiments.claims import claims
 
     _run(claims, options)
 
@@ -217,7 +217,7 @@ def ablation(*, options: Options, rows: tuple[str, ...] = ()) -> None:
     rows
         Some of the rows; all if not given. An unknown one is answered with the names of all.
     """
-    from nearfar.reproduce.ablation import ablation
+    from nearfar.experiments.ablation import ablation
 
     _run(ablation, options, rows=rows)
 
@@ -248,7 +248,7 @@ def recipes(
         Some of the rows: pixels, autoencoder, paper, nearfar, SimCLR, NNCLR, VICReg, BYOL; all if
         not given.
     """
-    from nearfar.reproduce.recipes import recipes
+    from nearfar.experiments.recipes import recipes
 
     _run(recipes, options, data=data, epochs=epochs, rows=rows)
 

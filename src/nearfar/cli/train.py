@@ -46,8 +46,8 @@ def train(
     Parameters
     ----------
     recipe
-        The paper's training, which the defaults are; or nearfar's own, for better codes. Options
-        given here override it.
+        The paper's training, which the defaults are; or nearfar's own, for better embeddings.
+        Options given here override it.
     resume
         Continue the run in the --out folder, with the choices it was begun with.
     tensorboard
@@ -57,8 +57,8 @@ def train(
     config
         A YAML or JSON file with options by name, which those given here override.
     """
-    from nearfar.artifacts import TENSORBOARD, check_folder
     from nearfar.models import resolve_device
+    from nearfar.runs import TENSORBOARD, check_folder
     from nearfar.training.loop import Interrupted
     from nearfar.training.plan import plan
     from nearfar.training.tensorboard import tensorboard_log

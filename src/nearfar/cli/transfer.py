@@ -96,8 +96,8 @@ def classify(
     out
         The folder to write to.
     protocols
-        What is trained: a linear layer on the codes (linear), all fully connected layers (fc), or
-        everything (all).
+        What is trained: a linear layer on the embeddings (linear), all fully connected layers (fc),
+        or everything (all).
     splits
         TRAIN TEST, of a devkit; trainval test if not given.
     test
@@ -307,7 +307,7 @@ class _Work:
 
     def initialize(self, count: int, choose: Callable[[list[int]], Images]) -> None:
         """Let k-means, if that is asked for, learn from some of so many images."""
-        from nearfar.training.initialization import draw_sample, initialize_by_kmeans
+        from nearfar.models.kmeans_init import draw_sample, initialize_by_kmeans
 
         if self.weights == "kmeans":
             images = choose(draw_sample(count, self.options.seed))

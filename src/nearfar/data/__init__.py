@@ -5,8 +5,8 @@ from __future__ import annotations
 from nearfar.data.arrays import ArrayImages, images_from_array
 from nearfar.data.folders import FolderImages
 from nearfar.data.images import Images, Shape, to_unit
-from nearfar.data.loading import in_order, load
-from nearfar.data.sources import open_images, require_labels
+from nearfar.data.loader import in_order, load
+from nearfar.data.open import open_images, require_labels
 from nearfar.data.subset import Subset
 
 __all__ = [

@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from nearfar.data.images import Images, Shape
-from nearfar.data.reasons import printable, reason
-from nearfar.data.shapes import SMALLEST, Channels, Size, check_channels, check_size
-from nearfar.errors import NearfarError
+from nearfar.data.sizes import SMALLEST, Channels, Size, check_channels, check_size
+from nearfar.errors import NearfarError, printable, reason
 
 #: Decoded or converted images are kept in memory up to this size, and made anew above it.
 IN_MEMORY_BYTES = 2**30
@@ -75,7 +74,7 @@ class ArrayImages(Images):
     def __len__(self) -> int:
         return len(self._pixels)
 
-    def __getitems__(self, indices: Sequence[int] | Tensor) -> Tensor:
+    def batch(self, indices: Sequence[int] | Tensor) -> Tensor:
         """See `Images`; of the type of the tensor."""
         return self._pixels.index_select(0, as_index(indices))
 
@@ -91,7 +90,7 @@ class ConvertedImages(Images):
     def __len__(self) -> int:
         return len(self._array)
 
-    def __getitems__(self, indices: Sequence[int] | Tensor) -> Tensor:
+    def batch(self, indices: Sequence[int] | Tensor) -> Tensor:
         """See `Images`; float32 if the array is of floats, else uint8."""
         batch = self._array[np.asarray(indices)]
         if batch.dtype == np.bool_:
@@ -156,7 +155,7 @@ def images_from_array(
     if fits_in_memory(len(pixels), images.shape, pixel_type):
         kept = np.empty((len(pixels), *images.shape), pixel_type)
         for rows in _chunks(pixels):
-            kept[rows.start : rows.stop] = images.__getitems__(rows)
+            kept[rows.start : rows.stop] = images.batch(rows)
         images = ArrayImages(kept, name=name)
     images.labels = numbers
     images.classes = found if classes is None else list(classes)

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from nearfar.data.images import Shape
-from nearfar.data.reasons import reason
+from nearfar.errors import reason
 
 #: Formats that PIL names but leaves to other programs (EPS would run Ghostscript).
 NOT_DECODED_BY_PIL = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}

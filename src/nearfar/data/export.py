@@ -1,4 +1,4 @@
-"""Codes and pictures for other programs."""
+"""Embeddings and pictures for other programs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TABLES = (".npz", ".parquet")
 
 
 def check_table_path(path: Path) -> None:
-    """Check that codes can be written in the format that a path asks for.
+    """Check that embeddings can be written in the format that a path asks for.
 
     Raises
     ------
@@ -32,15 +32,15 @@ def check_table_path(path: Path) -> None:
         require("pyarrow.parquet", extra="parquet")
 
 
-def write_table(path: Path, codes: npt.NDArray[np.float32], images: Images) -> None:
-    """Write codes, float32[n, d], with the names of the images, and labels and classes if any.
+def write_table(path: Path, embeddings: npt.NDArray[np.float32], images: Images) -> None:
+    """Write embeddings, float32[n, d], with the names of the images, and labels and classes if any.
 
-    An .npz has arrays `codes`, `names`, `labels`, `classes`; a .parquet has the columns `name`,
-    `label` (the name of the class) and `code` (a list of d floats).
+    An .npz has arrays `embeddings`, `names`, `labels`, `classes`; a .parquet has the columns
+    `name`, `label` (the name of the class) and `embedding` (a list of d floats).
     """
     with atomic_path(path) as temporary:
         if path.suffix == ".npz":
-            arrays: dict[str, Any] = {"codes": codes, "names": np.array(images.names())}
+            arrays: dict[str, Any] = {"embeddings": embeddings, "names": np.array(images.names())}
             if images.labels is not None:
                 arrays["labels"] = images.labels
             if images.classes is not None:
@@ -48,17 +48,17 @@ def write_table(path: Path, codes: npt.NDArray[np.float32], images: Images) -> N
             with temporary.open("wb") as file:
                 np.savez(file, **arrays)
         else:
-            _write_parquet(temporary, codes, images)
+            _write_parquet(temporary, embeddings, images)
 
 
-def _write_parquet(path: Path, codes: npt.NDArray[np.float32], images: Images) -> None:
+def _write_parquet(path: Path, embeddings: npt.NDArray[np.float32], images: Images) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    flat = pyarrow.array(codes.reshape(-1))
+    flat = pyarrow.array(embeddings.reshape(-1))
     columns = {
         "name": pyarrow.array(images.names()),
-        "code": pyarrow.FixedSizeListArray.from_arrays(flat, codes.shape[1]),
+        "embedding": pyarrow.FixedSizeListArray.from_arrays(flat, embeddings.shape[1]),
     }
     if images.labels is not None:
         labels = images.labels.tolist()

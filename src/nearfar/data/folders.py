@@ -20,9 +20,8 @@ from torch.utils.data import get_worker_info
 from nearfar.data.arrays import ArrayImages, as_index, fits_in_memory
 from nearfar.data.decoding import UnreadableError, endings, read_header, read_image
 from nearfar.data.images import Images, Shape
-from nearfar.data.reasons import printable, reason
-from nearfar.data.shapes import SMALLEST, Channels, Size, check_channels, check_size
-from nearfar.errors import NearfarError
+from nearfar.data.sizes import SMALLEST, Channels, Size, check_channels, check_size
+from nearfar.errors import NearfarError, printable, reason
 from nearfar.progress import Track, silent
 
 #: Images that are all of one size keep it up to this many pixels a side …
@@ -126,10 +125,10 @@ class FolderImages(Images):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitems__(self, indices: Sequence[int] | Tensor) -> Tensor:
+    def batch(self, indices: Sequence[int] | Tensor) -> Tensor:
         """See `Images`; uint8."""
         if self.in_memory:
-            return self._kept.__getitems__(indices)
+            return self._kept.batch(indices)
         files = [self.files[index] for index in as_index(indices).tolist()]
         alone = get_worker_info() is None  # otherwise other workers keep the processors busy
         return torch.stack(list((in_threads if alone else map)(self._read, files)))

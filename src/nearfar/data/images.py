@@ -44,7 +44,7 @@ class Images(Dataset[Tensor]):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def __getitems__(self, indices: Sequence[int] | Tensor) -> Tensor:
+    def batch(self, indices: Sequence[int] | Tensor) -> Tensor:
         """Several images, [b, c, h, w]: uint8, or float32 where 0…1 is black…white."""
 
     def names(self) -> list[str]:
@@ -57,11 +57,15 @@ class Images(Dataset[Tensor]):
 
         Of files it is what they hold, as decoders differ in the last digits.
         """
-        yield self.__getitems__(indices).numpy().tobytes()
+        yield self.batch(indices).numpy().tobytes()
+
+    def __getitems__(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """Several images, as torch's data loaders ask for them; see `batch`."""
+        return self.batch(indices)
 
     def __getitem__(self, index: int) -> Tensor:
         """One image, [c, h, w]."""
-        return self.__getitems__([index])[0]
+        return self.batch([index])[0]
 
 
 def to_unit(images: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from sklearn.model_selection import train_test_split
 
 from nearfar.data.images import Images
-from nearfar.data.sources import require_labels
+from nearfar.data.open import require_labels
 from nearfar.errors import NearfarError
 
 #: The share of images of each class that is held out, if no test images are given.

@@ -32,9 +32,9 @@ class Subset(Images):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, indices: Sequence[int] | Tensor) -> Tensor:
+    def batch(self, indices: Sequence[int] | Tensor) -> Tensor:
         """See `Images`."""
-        return self.images.__getitems__(self.rows[as_index(indices)])
+        return self.images.batch(self.rows[as_index(indices)])
 
     def content(self, indices: Sequence[int] | Tensor) -> Iterator[bytes]:
         """See `Images`."""

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from nearfar.data import Shape, to_unit
 from nearfar.data.arrays import ROUNDING
-from nearfar.data.reasons import reason
-from nearfar.errors import NearfarError
+from nearfar.errors import NearfarError, reason
 
 
 def check_images(images: Tensor, shape: Shape) -> None:

@@ -12,12 +12,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from nearfar.artifacts import to_write, write_tensors
 from nearfar.data import Images, Shape, require_labels, to_unit
 from nearfar.defense.guard import device_of, in_batches
 from nearfar.errors import NearfarError
 from nearfar.models import resolve_device
 from nearfar.progress import Track, silent
+from nearfar.runs import to_write, write_tensors
 
 BATCH_SIZE = 128
 LR = 1e-3
@@ -130,7 +130,7 @@ def train_classifier(
         adam = torch.optim.Adam(classifier.parameters(), lr=LR)
         for _ in track(range(epochs), "training the classifier", epochs):
             for rows in torch.randperm(len(images)).split(BATCH_SIZE):
-                batch = to_unit(images.__getitems__(rows).to(target))
+                batch = to_unit(images.batch(rows).to(target))
                 loss = cross_entropy(classifier(batch), numbers[rows].to(target))
                 adam.zero_grad()
                 loss.backward()
@@ -188,4 +188,4 @@ def classify(classifier: nn.Module, images: Tensor) -> Tensor:
 
 def pixels_of(images: Images) -> Tensor:
     """All images at once, float32[n, c, h, w], for attacks take arrays."""
-    return to_unit(images.__getitems__(range(len(images))))
+    return to_unit(images.batch(range(len(images))))

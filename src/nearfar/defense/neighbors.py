@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nearfar.artifacts import read_run
 from nearfar.data import Shape
 from nearfar.defense.guard import BATCH, Detector, Guarded
 from nearfar.defense.purifier import Purifier
@@ -19,9 +18,10 @@ from nearfar.models import Autoencoder
 from nearfar.neighbors.finder import check_count, check_enough_rows
 from nearfar.neighbors.similarity import Cosine
 from nearfar.progress import Track, silent
+from nearfar.runs import read_run
 
 NEIGHBORS = 5
-#: Gradients are those of a mean over so many nearest codes, weighted at this temperature.
+#: Gradients are those of a mean over so many nearest embeddings, weighted at this temperature.
 SOFTENED, TEMPERATURE = 50, 0.02
 COSINE = Cosine()
 #: Similarities that are looked at at a time.
@@ -31,7 +31,7 @@ SMALL = 1e-6
 
 
 class NeighborPurifier(Purifier):
-    """Replaces codes by the mean of the nearest ones of clean images, before they are decoded.
+    """Replaces embeddings by the mean of the nearest ones of clean images, before they are decoded.
 
     Which ones these are has no gradient: in its place stands that of a softmax-weighted mean of
     many more (BPDA [1]_), by which attacks find more than by passing gradients straight through.
@@ -41,7 +41,7 @@ class NeighborPurifier(Purifier):
     network, shape, passes, noise
         As for `Purifier`.
     bank : float[n, d]
-        Codes of clean images.
+        Embeddings of clean images.
     neighbors : int
         How many of them, at least 1.
 
@@ -91,23 +91,23 @@ class NeighborPurifier(Purifier):
         return cls(
             trained.autoencoder,
             trained.config.data.shape,
-            torch.from_numpy(np.array(trained.codes)),
+            torch.from_numpy(np.array(trained.embeddings)),
             neighbors=neighbors,
             passes=passes,
             noise=noise,
         )
 
-    def project(self, codes: Tensor) -> Tensor:
-        """The mean of the nearest codes of clean images, float[b, d]."""
-        rows, shares = self.nearest(codes)
+    def project(self, embeddings: Tensor) -> Tensor:
+        """The mean of the nearest embeddings of clean images, float[b, d]."""
+        rows, shares = self.nearest(embeddings)
         return torch.einsum("bk,bkd->bd", shares, self.bank[rows])
 
-    def nearest(self, codes: Tensor, said: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Find the nearest rows of the bank to each code, and how much each counts.
+    def nearest(self, embeddings: Tensor, said: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Find the nearest rows of the bank to each embedding, and how much each counts.
 
         Parameters
         ----------
-        codes : float[b, d]
+        embeddings : float[b, d]
             If they need gradients, more than `neighbors` rows are found.
         said : float[n, k], optional
             Probabilities of classes for each row. Gradients are then also to know of the nearest
@@ -120,12 +120,12 @@ class NeighborPurifier(Purifier):
         shares : float[b, k]
             Alike for `neighbors` of them, and 0 for the others; gradients are those of a softmax.
         """
-        queries = COSINE.queries(codes)
+        queries = COSINE.queries(embeddings)
         at_once = max(1, AT_ONCE // len(self.bank))
         rows = torch.cat([self._search(some, said) for some in queries.split(at_once)])
-        shares = codes.new_zeros(rows.shape)
+        shares = embeddings.new_zeros(rows.shape)
         shares[:, : self.neighbors] = 1 / self.neighbors
-        if not codes.requires_grad:
+        if not embeddings.requires_grad:
             return rows, shares
         similarities = torch.einsum("bd,bkd->bk", queries, self.keys[rows])
         soft = (similarities / TEMPERATURE).softmax(1)
@@ -154,8 +154,8 @@ class Consensus(Guarded):
     """A classifier that sees the reconstructions of clean images only: those near to an image.
 
     What it says of them is averaged. It is asked about the whole bank once, so that guarding costs
-    an encoding and a search. The mean of codes that differ in class may decode to neither of them;
-    the mean of what is said of each does not depend on that.
+    an encoding and a search. The mean of embeddings that differ in class may decode to neither of
+    them; the mean of what is said of each does not depend on that.
 
     Where the nearest rows agree, a gradient of what is said of them leads nowhere, and an attack
     that follows it finds the defense stronger than it is. So gradients are also of the nearest rows
@@ -188,8 +188,8 @@ class Consensus(Guarded):
         batches = purifier.bank.split(BATCH)
         with torch.no_grad():
             answers = [
-                classifier(purifier.decode(codes)).softmax(1)
-                for codes in track(batches, "asking about neighbors", len(batches))
+                classifier(purifier.decode(embeddings)).softmax(1)
+                for embeddings in track(batches, "asking about neighbors", len(batches))
             ]
         self.register_buffer("answers", torch.cat(answers), persistent=False)
 

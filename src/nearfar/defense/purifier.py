@@ -12,13 +12,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from nearfar.artifacts import read_config, read_network
 from nearfar.data import Shape
 from nearfar.defense.checks import as_unit_images, check_images, count_classes
 from nearfar.defense.guard import Detector, Guarded, device_of, in_batches
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
 from nearfar.progress import Track, silent
+from nearfar.runs import read_config, read_network
 
 #: In `Guarded`, images whose reconstruction is this rare among clean ones are rejected.
 FALSE_POSITIVE_RATE = 0.01
@@ -84,19 +84,19 @@ class Purifier(nn.Module):
         return self.decode(self.project(self.encode(images)))
 
     def encode(self, images: Tensor) -> Tensor:
-        """Codes, float[b, d], of the last pass; see `forward`."""
+        """Embeddings, float[b, d], of the last pass; see `forward`."""
         check_images(images, self.shape)
         for _ in range(self.passes - 1):
             images = self.decode(self.project(self._encode(images)))
         return self._encode(images)
 
-    def project(self, codes: Tensor) -> Tensor:
-        """The codes to decode, float[b, d], in place of those of images: here, the same."""
-        return codes
+    def project(self, embeddings: Tensor) -> Tensor:
+        """The embeddings to decode, float[b, d], in place of those of images: here, the same."""
+        return embeddings
 
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, embeddings: Tensor) -> Tensor:
         """Images, float[b, c, h, w] in 0…1."""
-        return self.network.decoder(codes).clamp(0, 1)
+        return self.network.decoder(embeddings).clamp(0, 1)
 
     def purify(self, images: Tensor | npt.ArrayLike) -> Tensor:
         """Purify any number of images, without gradients, on the device of this module.
@@ -162,8 +162,8 @@ class Purifier(nn.Module):
     def _encode(self, images: Tensor) -> Tensor:
         if self.noise:
             images = (images + self.noise * torch.randn_like(images)).clamp(0, 1)
-        codes: Tensor = self.network.encoder(images)
-        return codes
+        embeddings: Tensor = self.network.encoder(images)
+        return embeddings
 
     def _put_before(
         self, classifier: nn.Module, detectors: Sequence[Detector], track: Track

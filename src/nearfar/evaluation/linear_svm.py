@@ -36,7 +36,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         self.C = C
 
     def fit(self, X: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> LinearSVM:
-        """Fit to codes float[n, d] and labels [n]."""
+        """Fit to embeddings float[n, d] and labels [n]."""
         inputs = _with_ones(X)
         self.classes_ = np.unique(y)
         signs = np.where(y[:, None] == self.classes_, np.float32(1), np.float32(-1))
@@ -71,6 +71,6 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         return self.classes_[self.decision_function(X).argmax(1)]
 
 
-def _with_ones(codes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _with_ones(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Append the constant that the intercept is the weight of."""
-    return np.hstack([codes, np.ones((len(codes), 1), np.float32)], dtype=np.float32)
+    return np.hstack([embeddings, np.ones((len(embeddings), 1), np.float32)], dtype=np.float32)

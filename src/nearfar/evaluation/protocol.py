@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from nearfar.errors import NearfarError
 from nearfar.evaluation import scores
-from nearfar.evaluation.scores import Codes, Labels, Score, Task
+from nearfar.evaluation.scores import Embeddings, Labels, Score, Task
 from nearfar.evaluation.table import BLANK, Evaluation
 from nearfar.progress import Track, silent
 
@@ -29,24 +29,26 @@ class Features:
     name : str
         What the row is called.
     train, test : float32[n, d] and float32[m, d]
-        Codes of the training and the test images.
+        Embeddings of the training and the test images.
     """
 
     name: str
-    train: Codes
-    test: Codes
+    train: Embeddings
+    test: Embeddings
 
     def __post_init__(self) -> None:
-        for part, codes in (("train", self.train), ("test", self.test)):
-            if codes.ndim != 2 or codes.shape[1] == 0:
+        for part, embeddings in (("train", self.train), ("test", self.test)):
+            if embeddings.ndim != 2 or embeddings.shape[1] == 0:
                 raise NearfarError(
-                    f"{part} codes of {self.name!r} have shape {codes.shape}: expected (n, d)"
+                    f"{part} embeddings of {self.name!r} have shape {embeddings.shape}: "
+                    "expected (n, d)"
                 )
-            if not np.isfinite(codes).all():
-                raise NearfarError(f"{part} codes of {self.name!r} hold NaN or infinity")
+            if not np.isfinite(embeddings).all():
+                raise NearfarError(f"{part} embeddings of {self.name!r} hold NaN or infinity")
         if self.train.shape[1] != self.test.shape[1]:
             raise NearfarError(
-                f"codes of {self.name!r} have {self.train.shape[1]} dimensions in training and "
+                f"embeddings of {self.name!r} have {self.train.shape[1]} dimensions in "
+                "training and "
                 f"{self.test.shape[1]} in the test: expected the same"
             )
 
@@ -82,7 +84,7 @@ def evaluate(
     Raises
     ------
     NearfarError
-        If labels and codes do not fit together, or a test class is not in the training set.
+        If labels and embeddings do not fit together, or a test class is not in the training set.
     """
     train, test = _labels(train_labels, "training"), _labels(test_labels, "test")
     _check(rows, train, test, rbf_samples)
@@ -167,10 +169,11 @@ def _check(rows: Sequence[Features], train: Labels, test: Labels, rbf_samples: i
     if not names or len(set(names)) < len(names):
         raise NearfarError(f"rows named {names}: expected at least one, each with its own name")
     for row in rows:
-        for part, codes, labels in (("training", row.train, train), ("test", row.test, test)):
-            if len(codes) != len(labels):
+        for part, embeddings, labels in (("training", row.train, train), ("test", row.test, test)):
+            if len(embeddings) != len(labels):
                 raise NearfarError(
-                    f"{len(labels)} {part} labels for {len(codes)} {part} codes of {row.name!r}: "
+                    f"{len(labels)} {part} labels for {len(embeddings)} {part} embeddings of "
+                    f"{row.name!r}: "
                     "expected one label for each"
                 )
     classes = np.unique(train)

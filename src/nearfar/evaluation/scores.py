@@ -1,4 +1,4 @@
-"""What labels say about codes: classifiers and clusterings of scikit-learn, and their settings."""
+"""Scores of labeled embeddings by scikit-learn's classifiers and clusterings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sklearn.svm import SVC
 from nearfar.evaluation.linear_svm import LinearSVM
 from nearfar.fields import check_fields
 
-Codes = npt.NDArray[np.float32]
+Embeddings = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
 #: C of the linear SVM is the best of these on a fifth of the training rows, of at most so many.
@@ -34,7 +34,7 @@ PROBE_DRAWS = 10
 PROBE_ITERATIONS = 1000
 KMEANS_STARTS = 10
 
-#: Total variance of the codes that makes a γ of 0.01 one over it, the usual heuristic.
+#: Total variance of the embeddings that makes a γ of 0.01 one over it, the usual heuristic.
 TOTAL_VARIANCE = 1 / RBF_GAMMA
 
 
@@ -56,16 +56,16 @@ class Score:
 
 @dataclass(frozen=True)
 class Task:
-    """Codes with labels to learn from, float[n, d] and int64[n], and others to be tested on."""
+    """Labeled training and test embeddings, float[n, d] and int64[n]."""
 
-    train: Codes
+    train: Embeddings
     train_labels: Labels
-    test: Codes
+    test: Embeddings
     test_labels: Labels
     seed: int
 
     def scaled(self) -> Task:
-        """Center the codes, and scale them by the one number that makes their variance 100."""
+        """Center the embeddings, and scale them by the one number that makes their variance 100."""
         center = self.train.mean(0)
         total = float(np.maximum(self.train.var(0).sum(), np.finfo(np.float32).tiny))
         scale = np.float32((TOTAL_VARIANCE / total) ** 0.5)
@@ -77,7 +77,7 @@ class Task:
 
 
 def settings(rbf_samples: int | None = None) -> dict[str, Any]:
-    """Return all that decides the scores beside codes and labels, as JSON holds it.
+    """Return all that decides the scores beside embeddings and labels, as JSON holds it.
 
     Parameters
     ----------
@@ -103,9 +103,10 @@ def settings(rbf_samples: int | None = None) -> dict[str, Any]:
 
 
 def linear_svm(task: Task) -> Score:
-    """Accuracy of a linear SVM on codes whose every dimension is standardized.
+    """Accuracy of a linear SVM on embeddings whose every dimension is standardized.
 
-    C is chosen for each representation on training rows: a narrow code wants another than pixels.
+    C is chosen for each representation on training rows: a narrow embedding wants another than
+    pixels.
     """
     choice = _validation(task)
     models = [make_pipeline(StandardScaler(), LinearSVM(C=c)) for c in LINEAR_CS]
@@ -116,7 +117,7 @@ def linear_svm(task: Task) -> Score:
 def rbf_svm(task: Task, samples: int) -> Score:
     """Accuracy of an SVM with an RBF kernel of γ = 0.01, trained on `samples` of the rows.
 
-    The paper gives γ without the scale of the codes. `Task.scaled` makes it one over the total
+    The paper gives γ without the scale of the embeddings. `Task.scaled` makes it one over the total
     variance for any representation, so that none is favored by its scale.
     """
     rng = np.random.default_rng(task.seed)
@@ -126,7 +127,7 @@ def rbf_svm(task: Task, samples: int) -> Score:
 
 
 def nearest_neighbors(task: Task) -> Score:
-    """Accuracy of the vote of the 5 nearest training codes by cosine."""
+    """Accuracy of the vote of the 5 nearest training embeddings by cosine."""
     # Unit vectors are ordered by distance as by cosine, for which scikit-learn has no fast path.
     unit = replace(task, train=normalize(task.train), test=normalize(task.test))
     return _accuracy(KNeighborsClassifier(NEIGHBORS, algorithm="brute"), unit)
@@ -150,7 +151,7 @@ def linear_probe(task: Task, labels_per_class: int) -> Score:
 
 
 def clustering(task: Task) -> tuple[Score, Score]:
-    """NMI and ARI of k-means on the test codes, with as many clusters as there are classes."""
+    """NMI and ARI of k-means on the test embeddings, with as many clusters as there are classes."""
     classes = len(np.unique(task.train_labels))
     groups = KMeans(classes, n_init=KMEANS_STARTS, random_state=task.seed).fit_predict(task.test)
     return (

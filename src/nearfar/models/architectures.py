@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nearfar.data import Shape
-from nearfar.data.shapes import SMALLEST
+from nearfar.data.sizes import SMALLEST
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields
 from nearfar.models.autoencoder import Autoencoder
@@ -22,10 +22,10 @@ from nearfar.models.backbones import (
     default_widths,
 )
 from nearfar.models.layers import (
-    begin_active,
-    begin_small,
     deconvolutions,
     halved,
+    init_embedding_bias,
+    init_output_layer,
     initialize,
 )
 from nearfar.models.split_brain import join_halves
@@ -42,25 +42,26 @@ class Architecture:
     shape : tuple of int
         Channels, height, width of an image. Convolutional for sides of at least 8 pixels; fully
         connected for anything smaller, such as feature vectors given as (1, 1, n).
-    code_size : int
-        Length d of a code.
+    embedding_size : int
+        Length d of an embedding.
     widths : tuple of int
         Channels (or units) of each layer of the encoder; mirrored in the decoder. Of a backbone,
         see `nearfar.models.backbones.build_backbone`.
     split_brain : bool
-        Whether the network is two of half the widths and half the code, each of which predicts the
-        half of the image that the other sees.
+        Whether the network is two of half the widths and half the embedding, each of which predicts
+        the half of the image that the other sees.
     normalized : bool
         Whether the encoder has batch normalization, two convolutions where the plain one has one,
-        and codes without a ReLU.
+        and embeddings without a ReLU.
     hidden : int
-        Units of a layer between the convolutions of a normalized encoder and its codes; 0 for none.
+        Units of a layer between the convolutions of a normalized encoder and its embeddings; 0 for
+        none.
     backbone : {"alexnet", "resnet18", "resnet50", "vit-small"}, optional
         A well-known encoder in place of these.
     """
 
     shape: Shape
-    code_size: int = 128
+    embedding_size: int = 128
     widths: tuple[int, ...] = ()
     split_brain: bool = False
     normalized: bool = False
@@ -69,10 +70,10 @@ class Architecture:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.code_size < 1:
-            raise NearfarError(f"code_size={self.code_size}: expected at least 1")
-        if self.split_brain and self.code_size < 2:
-            raise NearfarError("code_size=1: expected at least 2, to split between two halves")
+        if self.embedding_size < 1:
+            raise NearfarError(f"embedding_size={self.embedding_size}: expected at least 1")
+        if self.split_brain and self.embedding_size < 2:
+            raise NearfarError("embedding_size=1: expected at least 2, to split between two halves")
         if self.hidden < 0 or (self.hidden and not self.normalized):
             raise NearfarError(
                 f"hidden={self.hidden} with normalized={self.normalized}: expected 0, or units "
@@ -109,11 +110,11 @@ class Architecture:
         if self.split_brain:
             return join_halves(*(half.build() for half in self._halves()))
         if self.backbone is not None:
-            return build_backbone(self.backbone, self.shape, self.code_size, self.widths)
+            return build_backbone(self.backbone, self.shape, self.embedding_size, self.widths)
         network = _convolutional(self) if self.convolutional else _dense(self)
         initialize(network)
-        begin_active(network.encoder)
-        begin_small(network.decoder)
+        init_embedding_bias(network.encoder)
+        init_output_layer(network.decoder)
         if self.normalized:  # faster, on CPUs, too
             network.to(memory_format=torch.channels_last)
         return network
@@ -121,11 +122,15 @@ class Architecture:
     def _halves(self) -> tuple[Architecture, Architecture]:
         """What the halves of a split-brain network are, each on images of the whole shape."""
         widths = tuple(-(-width // 2) for width in self.widths)
-        smaller = self.code_size // 2
-        sizes = self.code_size - smaller, smaller
+        smaller = self.embedding_size // 2
+        sizes = self.embedding_size - smaller, smaller
         first, second = (
             replace(
-                self, code_size=size, widths=widths, split_brain=False, hidden=-(-self.hidden // 2)
+                self,
+                embedding_size=size,
+                widths=widths,
+                split_brain=False,
+                hidden=-(-self.hidden // 2),
             )
             for size in sizes
         )
@@ -133,7 +138,7 @@ class Architecture:
 
 
 def _convolutional(spec: Architecture) -> Autoencoder:
-    """Convolutions that halve the sides, linear layers to the codes, and a decoder back."""
+    """Convolutions that halve the sides, linear layers to the embeddings, and a decoder back."""
     channels, height, width = spec.shape
     rows, columns = halved(height, width, len(spec.widths))[-1]
     encoder: list[nn.Module] = []
@@ -149,10 +154,10 @@ def _convolutional(spec: Architecture) -> Autoencoder:
     if spec.hidden:
         encoder += [nn.Linear(features, spec.hidden), nn.BatchNorm1d(spec.hidden), nn.ReLU()]
         features = spec.hidden
-    encoder.append(nn.Linear(features, spec.code_size))
+    encoder.append(nn.Linear(features, spec.embedding_size))
     if not spec.normalized:
         encoder.append(nn.ReLU())
-    decoder = deconvolutions(spec.shape, spec.code_size, spec.widths)
+    decoder = deconvolutions(spec.shape, spec.embedding_size, spec.widths)
     return Autoencoder(nn.Sequential(*encoder), decoder)
 
 
@@ -164,7 +169,7 @@ def _normalized(inner: int, outer: int, stride: int = 1) -> list[nn.Module]:
 
 def _dense(spec: Architecture) -> Autoencoder:
     """Fully connected layers, mirrored."""
-    widths = (math.prod(spec.shape), *spec.widths, spec.code_size)
+    widths = (math.prod(spec.shape), *spec.widths, spec.embedding_size)
     encoder = _layers(widths)
     if spec.normalized:
         encoder[1:1] = [nn.BatchNorm1d(widths[1])]

@@ -8,21 +8,21 @@ from torch import Tensor, nn
 
 
 class Output(NamedTuple):
-    """What an autoencoder makes of images: codes float[b, d], reconstruction float[b, c, h, w]."""
+    """Output of an autoencoder: embeddings float[b, d], reconstruction float[b, c, h, w]."""
 
-    codes: Tensor
+    embeddings: Tensor
     reconstruction: Tensor
 
 
 class Autoencoder(nn.Module):
-    """Any encoder from images to codes, with any decoder back.
+    """Any encoder from images to embeddings, with any decoder back.
 
     Parameters
     ----------
     encoder : nn.Module
-        From float[b, c, h, w], where 0…1 is black…white, to codes float[b, d].
+        From float[b, c, h, w], where 0…1 is black…white, to embeddings float[b, d].
     decoder : nn.Module
-        From codes back to float[b, c, h, w].
+        From embeddings back to float[b, c, h, w].
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
@@ -32,5 +32,5 @@ class Autoencoder(nn.Module):
 
     def forward(self, images: Tensor) -> Output:
         """Encode and decode images, float[b, c, h, w]."""
-        codes = self.encoder(images)
-        return Output(codes, self.decoder(codes))
+        embeddings = self.encoder(images)
+        return Output(embeddings, self.decoder(embeddings))

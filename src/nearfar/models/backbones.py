@@ -14,13 +14,13 @@ from torch.nn.functional import interpolate
 from nearfar.data import Shape
 from nearfar.errors import NearfarError
 from nearfar.models.autoencoder import Autoencoder
-from nearfar.models.cells import Cells
 from nearfar.models.layers import (
-    begin_active,
-    begin_small,
     deconvolutions,
+    init_embedding_bias,
+    init_output_layer,
     initialize,
 )
+from nearfar.models.receptive_field import Cells
 
 BackboneName = Literal["alexnet", "resnet18", "resnet50", "vit-small"]
 BACKBONES: tuple[BackboneName, ...] = get_args(BackboneName)
@@ -50,7 +50,7 @@ class Backbone(nn.Module):
     features : nn.Module
         From normalized images, float[b, 3, h, w], to a feature map, float[b, k, h', w'].
     head : nn.Module
-        From a feature map to codes, float[b, d].
+        From a feature map to embeddings, float[b, d].
     channels : int
         k, the channels of the feature map.
 
@@ -93,9 +93,9 @@ class Backbone(nn.Module):
         return (images - self.get_buffer("mean")) / self.get_buffer("deviation")
 
     def forward(self, images: Tensor) -> Tensor:
-        """From images, float[b, 1 or 3, h, w] in 0…1, to codes, float[b, d]."""
-        codes: Tensor = self.head(self.feature_map(images))
-        return codes
+        """From images, float[b, 1 or 3, h, w] in 0…1, to embeddings, float[b, d]."""
+        embeddings: Tensor = self.head(self.feature_map(images))
+        return embeddings
 
 
 def check_backbone(name: BackboneName, shape: Shape) -> None:
@@ -123,47 +123,50 @@ def default_widths(name: BackboneName) -> tuple[int, ...]:
 
 
 def build_encoder(
-    name: BackboneName, shape: Shape, code_size: int, widths: Sequence[int]
+    name: BackboneName, shape: Shape, embedding_size: int, widths: Sequence[int]
 ) -> Backbone:
     """Make a backbone with fresh weights drawn from torch's global generator.
 
     Parameters
     ----------
     name : {"alexnet", "resnet18", "resnet50", "vit-small"}
-        AlexNet's codes are those of its layer FC7; the others' codes are the mean of the feature
-        map, with a linear layer and a ReLU behind where `code_size` is not the map's channels.
+        AlexNet's embeddings are those of its layer FC7; the others' embeddings are the mean of the
+        feature map, with a linear layer and a ReLU behind where `embedding_size` is not the map's
+        channels.
     shape : tuple of int
         Channels, height, width of the images, see `check_backbone`.
-    code_size : int
-        Length d of a code.
+    embedding_size : int
+        Length d of an embedding.
     widths : sequence of int
         Of AlexNet, the units of FC6; of the others not looked at.
     """
     check_backbone(name, shape)
     if name == "alexnet":
-        return _alexnet(shape, code_size, widths)
-    encoder = _vit_small(shape, code_size) if name == "vit-small" else _resnet(name, code_size)
-    begin_active(encoder.head)
+        return _alexnet(shape, embedding_size, widths)
+    encoder = (
+        _vit_small(shape, embedding_size) if name == "vit-small" else _resnet(name, embedding_size)
+    )
+    init_embedding_bias(encoder.head)
     return encoder
 
 
 def build_backbone(
-    name: BackboneName, shape: Shape, code_size: int, widths: Sequence[int]
+    name: BackboneName, shape: Shape, embedding_size: int, widths: Sequence[int]
 ) -> Autoencoder:
     """Make a backbone with a decoder.
 
     Parameters
     ----------
-    name, shape, code_size
+    name, shape, embedding_size
         See `build_encoder`.
     widths : sequence of int
         Of AlexNet, the units of FC6, mirrored; of the others, the channels of the decoder.
     """
-    encoder = build_encoder(name, shape, code_size, widths)
+    encoder = build_encoder(name, shape, embedding_size, widths)
     mirror = _alexnet_mirror if name == "alexnet" else deconvolutions
-    decoder = mirror(shape, code_size, widths)
+    decoder = mirror(shape, embedding_size, widths)
     initialize(decoder)
-    begin_small(decoder)
+    init_output_layer(decoder)
     return Autoencoder(encoder, decoder)
 
 
@@ -186,7 +189,7 @@ def _alexnet_grid(shape: Shape) -> tuple[int, int]:
 # torchvision takes seconds to import, so each function does it for itself.
 
 
-def _alexnet(shape: Shape, code_size: int, widths: Sequence[int]) -> Backbone:
+def _alexnet(shape: Shape, embedding_size: int, widths: Sequence[int]) -> Backbone:
     """AlexNet [1]_ up to FC7.
 
     .. [1] A. Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014:
@@ -206,16 +209,16 @@ def _alexnet(shape: Shape, code_size: int, widths: Sequence[int]) -> Backbone:
         flatten=nn.Flatten(),
         fc6=nn.Linear(256 * math.prod(grid), widths[0]),
         relu6=nn.ReLU(),
-        fc7=nn.Linear(widths[0], code_size),
+        fc7=nn.Linear(widths[0], embedding_size),
         relu7=nn.ReLU(),
     )
     encoder = Backbone("alexnet", layers[:12], nn.Sequential(head), channels=256)
     initialize(encoder)
-    begin_active(encoder)
+    init_embedding_bias(encoder)
     return encoder
 
 
-def _alexnet_mirror(shape: Shape, code_size: int, widths: Sequence[int]) -> nn.Sequential:
+def _alexnet_mirror(shape: Shape, embedding_size: int, widths: Sequence[int]) -> nn.Sequential:
     """AlexNet the other way round: transposed convolutions, and up-sampling for pooling."""
     channels, height, width = shape
     first, second, third, _ = _alexnet_sides(shape)
@@ -223,7 +226,7 @@ def _alexnet_mirror(shape: Shape, code_size: int, widths: Sequence[int]) -> nn.S
     # Sides that conv1, of stride 4, makes equal: the padding says which to restore.
     padding = ((height - 7) % 4, (width - 7) % 4)
     return nn.Sequential(
-        nn.Linear(code_size, widths[0]),
+        nn.Linear(embedding_size, widths[0]),
         nn.ReLU(),
         nn.Linear(widths[0], 256 * math.prod(grid)),
         nn.ReLU(),
@@ -240,7 +243,7 @@ def _alexnet_mirror(shape: Shape, code_size: int, widths: Sequence[int]) -> nn.S
     )
 
 
-def _resnet(name: BackboneName, code_size: int) -> Backbone:
+def _resnet(name: BackboneName, embedding_size: int) -> Backbone:
     """A residual network [1]_ up to its last block.
 
     .. [1] K. He et al., "Deep residual learning for image recognition", CVPR 2016.
@@ -250,25 +253,25 @@ def _resnet(name: BackboneName, code_size: int) -> Backbone:
     layers = OrderedDict(get_model(name).named_children())
     channels = layers.pop("fc").in_features
     del layers["avgpool"]
-    return Backbone(name, nn.Sequential(layers), _mean(channels, code_size), channels)
+    return Backbone(name, nn.Sequential(layers), _mean(channels, embedding_size), channels)
 
 
-def _vit_small(shape: Shape, code_size: int) -> Backbone:
+def _vit_small(shape: Shape, embedding_size: int) -> Backbone:
     """ViT-S/16, the vision transformer [1]_ of the size that [2]_ calls small.
 
     .. [1] A. Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021.
     .. [2] H. Touvron et al., "Training data-efficient image transformers", ICML 2021.
     """
     features = PatchTransformer(max(shape[1:]))
-    return Backbone("vit-small", features, _mean(384, code_size), channels=384)
+    return Backbone("vit-small", features, _mean(384, embedding_size), channels=384)
 
 
-def _mean(channels: int, code_size: int) -> nn.Sequential:
-    """The mean of a feature map as the code, made longer or shorter if need be."""
+def _mean(channels: int, embedding_size: int) -> nn.Sequential:
+    """The mean of a feature map as the embedding, made longer or shorter if need be."""
     pooled = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    if code_size == channels:
+    if embedding_size == channels:
         return nn.Sequential(*pooled)
-    linear = nn.Linear(channels, code_size)
+    linear = nn.Linear(channels, embedding_size)
     initialize(linear)
     return nn.Sequential(*pooled, linear, nn.ReLU())
 

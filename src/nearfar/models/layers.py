@@ -25,8 +25,8 @@ def halved(height: int, width: int, times: int) -> list[tuple[int, int]]:
     return sizes
 
 
-def deconvolutions(shape: Shape, code_size: int, widths: Sequence[int]) -> nn.Sequential:
-    """Make a linear layer from the codes, and transposed convolutions that double the sides.
+def deconvolutions(shape: Shape, embedding_size: int, widths: Sequence[int]) -> nn.Sequential:
+    """Make a linear layer from the embeddings, and transposed convolutions that double the sides.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def deconvolutions(shape: Shape, code_size: int, widths: Sequence[int]) -> nn.Se
     channels, height, width = shape
     sizes = halved(height, width, len(widths))
     top = (widths[-1], *sizes[-1])
-    layers: list[nn.Module] = [nn.Linear(code_size, math.prod(top)), nn.Unflatten(1, top)]
+    layers: list[nn.Module] = [nn.Linear(embedding_size, math.prod(top)), nn.Unflatten(1, top)]
     for (outer, inner), (rows, columns) in zip(
         reversed(list(pairwise((channels, *widths)))), reversed(sizes[:-1]), strict=True
     ):
@@ -69,21 +69,21 @@ def initialize(module: nn.Module) -> None:
 
 
 @torch.no_grad()
-def begin_active(encoder: nn.Module) -> None:
-    """Let every code unit begin active: torch's own weights leave half of them dead for good."""
+def init_embedding_bias(encoder: nn.Module) -> None:
+    """Start every embedding unit active: torch's default leaves half of them dead for good."""
     linear = [layer for layer in _layers(encoder) if isinstance(layer, nn.Linear)]
     if linear:
         nn.init.ones_(linear[-1].bias)
 
 
 @torch.no_grad()
-def begin_small(decoder: nn.Module) -> None:
+def init_output_layer(decoder: nn.Module) -> None:
     """Let the last layer begin small, so that no pixel begins saturated."""
     _layers(decoder)[-1].weight *= LAST_SCALE
 
 
 @torch.no_grad()
-def check_alone(network: nn.Module, shape: Shape) -> None:
+def check_batchnorm(network: nn.Module, shape: Shape) -> None:
     """Refuse a network that cannot learn from one image at a time.
 
     Raises

@@ -1,4 +1,4 @@
-"""The head through which codes are related, and which is thrown away after training."""
+"""The head through which embeddings are related, and which is thrown away after training."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ HIDDEN = 256
 SIZE = 64
 
 
-def projection_head(code_size: int) -> nn.Sequential:
-    """Make a network from codes, float[b, d], to the projections that are related, float[b, 64].
+def projection_head(embedding_size: int) -> nn.Sequential:
+    """Build the projection head, from embeddings float[b, d] to projections float[b, 64].
 
     What the relation does not need, such as the place of a shape in the image, it can leave to the
-    codes, which the decoder and the user need [1]_.
+    embeddings, which the decoder and the user need [1]_.
 
     References
     ----------
@@ -20,9 +20,9 @@ def projection_head(code_size: int) -> nn.Sequential:
        representations", ICML 2020.
     """
     return nn.Sequential(
-        nn.BatchNorm1d(code_size),
+        nn.BatchNorm1d(embedding_size),
         nn.ReLU(),
-        nn.Linear(code_size, HIDDEN, bias=False),
+        nn.Linear(embedding_size, HIDDEN, bias=False),
         nn.BatchNorm1d(HIDDEN),
         nn.ReLU(),
         nn.Linear(HIDDEN, SIZE),

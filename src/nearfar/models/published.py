@@ -9,8 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nearfar.data.reasons import reason
-from nearfar.errors import NearfarError
+from nearfar.errors import NearfarError, reason
 from nearfar.models.backbones import Backbone, BackboneName, build_encoder, default_widths
 
 #: torchvision's names of the weights that it publishes.
@@ -28,8 +27,8 @@ MARKS: dict[BackboneName, set[str]] = {
     "vit-small": {"conv_proj.weight"},
 }
 
-#: Length of the codes, other than AlexNet's: the channels of the feature map.
-CODE_SIZES: dict[BackboneName, int] = {"resnet18": 512, "resnet50": 2048, "vit-small": 384}
+#: Length of the embeddings, other than AlexNet's: the channels of the feature map.
+EMBEDDING_SIZES: dict[BackboneName, int] = {"resnet18": 512, "resnet50": 2048, "vit-small": 384}
 
 #: Where torchvision's layers are in a `Backbone`, by the beginnings of their names.
 PLACES: dict[BackboneName, dict[str, str]] = {
@@ -53,8 +52,8 @@ def published_encoder(name: BackboneName, weights: Path | None = None) -> Backbo
     Parameters
     ----------
     name : {"alexnet", "resnet18", "resnet50", "vit-small"}
-        Its codes are the numbers of AlexNet's layer FC7, 4096 as published; of others, the mean of
-        the feature map: 512, 2048 and 384 numbers.
+        Its embeddings are the numbers of AlexNet's layer FC7, 4096 as published; of others, the
+        mean of the feature map: 512, 2048 and 384 numbers.
     weights : Path, optional
         A safetensors file with torchvision's names; if not given, torchvision downloads what it
         publishes.
@@ -107,7 +106,7 @@ def _filled(tensors: Mapping[str, Tensor], source: str) -> Backbone:
         size = len(tensors["classifier.4.weight"])
         widths: tuple[int, ...] = (len(tensors["classifier.1.weight"]),)
     else:
-        size, widths = CODE_SIZES[name], default_widths(name)
+        size, widths = EMBEDDING_SIZES[name], default_widths(name)
     encoder = build_encoder(name, (3, 224, 224), size, widths)
     try:
         encoder.load_state_dict(_placed(name, tensors))

@@ -38,7 +38,7 @@ def second_half(images: Tensor) -> Tensor:
 
 
 class SplitEncoder(nn.Module):
-    """The code of the first half of the image beside that of the second."""
+    """The embedding of the first half of the image beside that of the second."""
 
     def __init__(self, first: nn.Module, second: nn.Module) -> None:
         super().__init__()
@@ -46,12 +46,12 @@ class SplitEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """From float[b, c, h, w] to float[b, d]."""
-        codes = self.first(first_half(images)), self.second(second_half(images))
-        return torch.cat(codes, dim=1)
+        embeddings = self.first(first_half(images)), self.second(second_half(images))
+        return torch.cat(embeddings, dim=1)
 
 
 class SplitDecoder(nn.Module):
-    """The second half of the image as the first code predicts it, and the other way round.
+    """The second half of the image as the first embedding predicts it, and the other way round.
 
     The parts of a color image may add up to values a little outside of 0…1.
     """
@@ -60,14 +60,14 @@ class SplitDecoder(nn.Module):
         super().__init__()
         self.first, self.second = first, second
 
-    def forward(self, codes: Tensor) -> Tensor:
+    def forward(self, embeddings: Tensor) -> Tensor:
         """From float[b, d] to float[b, c, h, w]."""
-        first, second = codes.chunk(2, dim=1)  # of an odd number, the first gets one more
+        first, second = embeddings.chunk(2, dim=1)  # of an odd number, the first gets one more
         return first_half(self.second(second)) + second_half(self.first(first))
 
 
 def join_halves(first: Autoencoder, second: Autoencoder) -> Autoencoder:
-    """Make one autoencoder of two; the first one's code is as long, or one longer."""
+    """Make one autoencoder of two; the first one's embedding is as long, or one longer."""
     return Autoencoder(
         SplitEncoder(first.encoder, second.encoder), SplitDecoder(first.decoder, second.decoder)
     )

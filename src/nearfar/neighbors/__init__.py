@@ -1,4 +1,4 @@
-"""Near and far rows of a bank of codes: similarities, finders, and how good a finder is."""
+"""Near and far rows of a bank of embeddings: similarities, finders, and how good a finder is."""
 
 from nearfar.neighbors.bank import Bank, DiskBank, allocate_rows, disk_bytes
 from nearfar.neighbors.clustered import ClusteredFinder

@@ -1,4 +1,4 @@
-"""Banks of codes, in memory or on disk."""
+"""Banks of embeddings, in memory or on disk."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LARGEST = 65504.0
 
 
 class DiskBank:
-    """Codes in half precision in memory-mapped files, of which no more is in memory than is read.
+    """Half-precision embeddings in memory-mapped files; only what is read is in memory.
 
     Rows are read as float32, on `device`, and what is written to them is written to the files,
     numbers beyond ±65504 as these. Several processes may share a bank, each with a `DiskBank` of
@@ -42,7 +42,7 @@ class DiskBank:
     folder : Path
         Holds the shards and nothing else, see `create`.
     n, d : int
-        Number of codes, and numbers in each.
+        Number of embeddings, and numbers in each.
     device : torch.device
         Where rows that are read go.
 
@@ -62,14 +62,14 @@ class DiskBank:
 
     @staticmethod
     def create(folder: Path, n: int, d: int) -> None:
-        """Claim the room for n codes of d numbers, all zeros, in a new folder.
+        """Claim the room for n embeddings of d numbers, all zeros, in a new folder.
 
         Raises
         ------
         NearfarError
             If the disk has no room for them, or the folder cannot be written.
         """
-        check_room(folder, disk_bytes(n, d), f"{n} codes of {d} numbers")
+        check_room(folder, disk_bytes(n, d), f"{n} embeddings of {d} numbers")
         begun = folder.with_name(LEFTOVER + folder.name)
         try:
             shutil.rmtree(begun, ignore_errors=True)
@@ -97,17 +97,17 @@ class DiskBank:
         """Consecutive rows, float32[m, d], or any, int64[...], as float32[..., d]."""
         if isinstance(rows, slice):
             return self._read_consecutive(*rows.indices(len(self))[:2]).to(self.device)
-        codes = torch.empty(rows.numel(), self.shape[1])
+        embeddings = torch.empty(rows.numel(), self.shape[1])
         at_once = rows_at_once(self.shape[1])
         for some, out in zip(
-            rows.flatten().cpu().split(at_once), codes.split(at_once), strict=True
+            rows.flatten().cpu().split(at_once), embeddings.split(at_once), strict=True
         ):
             for shard, places, within in self._each(some):
                 out[places] = shard[within].float()
-        return codes.view(*rows.shape, self.shape[1]).to(self.device)
+        return embeddings.view(*rows.shape, self.shape[1]).to(self.device)
 
-    def __setitem__(self, rows: Tensor, codes: Tensor) -> None:
-        halves = codes.detach().cpu().clamp(-LARGEST, LARGEST).half()
+    def __setitem__(self, rows: Tensor, embeddings: Tensor) -> None:
+        halves = embeddings.detach().cpu().clamp(-LARGEST, LARGEST).half()
         for shard, places, within in self._each(rows.cpu()):
             shard[within] = halves[places]
 
@@ -117,13 +117,13 @@ class DiskBank:
             shard.flush()
 
     def _read_consecutive(self, start: int, stop: int) -> Tensor:
-        codes = torch.empty(max(0, stop - start), self.shape[1])
+        embeddings = torch.empty(max(0, stop - start), self.shape[1])
         for i in range(start // self._rows_per_shard, -(-stop // self._rows_per_shard)):
             first = i * self._rows_per_shard
             begin, end = max(start, first), min(stop, first + self._rows_per_shard)
             with self._opened(i) as shard:
-                codes[begin - start : end - start] = shard[begin - first : end - first]
-        return codes
+                embeddings[begin - start : end - start] = shard[begin - first : end - first]
+        return embeddings
 
     def _each(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Each shard that some rows, int64[m], are in; which of them; and their places in it."""
@@ -150,7 +150,7 @@ Bank = Tensor | DiskBank
 
 
 def allocate_rows(n: int, d: int, device: torch.device | str = "cpu") -> Tensor:
-    """Make room for codes in memory, all zeros.
+    """Make room for embeddings in memory, all zeros.
 
     Returns
     -------
@@ -166,7 +166,8 @@ def allocate_rows(n: int, d: int, device: torch.device | str = "cpu") -> Tensor:
         return torch.zeros(n, d, device=device)
     except RuntimeError as error:
         raise NearfarError(
-            f"no memory for {n} codes of {d} numbers: {readable_size(4 * n * d)} are needed; keep "
+            f"no memory for {n} embeddings of {d} numbers: {readable_size(4 * n * d)} are needed; "
+            "keep "
             "them on disk instead"
         ) from error
 
@@ -207,7 +208,7 @@ def _open_shard(path: Path, shape: tuple[int, int]) -> np.memmap[tuple[int, ...]
         raise NearfarError(f"{str(path)!r} is not a complete .npy file: compute it anew") from error
     if shard.shape != shape or shard.dtype != np.float16:
         raise NearfarError(
-            f"{str(path)!r} holds {shard.dtype}{list(shard.shape)}: expected codes, "
+            f"{str(path)!r} holds {shard.dtype}{list(shard.shape)}: expected embeddings, "
             f"float16{list(shape)}"
         )
     return shard

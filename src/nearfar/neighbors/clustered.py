@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nearfar.errors import NearfarError
 from nearfar.neighbors.bank import Bank, chunks, rows_at_once
-from nearfar.neighbors.draws import stratified_draws
+from nearfar.neighbors.counter_rng import stratified_draws
 from nearfar.neighbors.finder import ALONE, Neighbors, Workers, check_count, check_enough_rows
 from nearfar.neighbors.keys import Keys
 from nearfar.neighbors.kmeans import kmeans, nearest

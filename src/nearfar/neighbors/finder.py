@@ -47,7 +47,7 @@ ALONE = Workers(range, lambda values: values)
 
 
 class Finder(Protocol):
-    """Looks for near and far rows in a bank of codes, on the device where the bank is."""
+    """Looks for near and far rows in a bank of embeddings, on the device where the bank is."""
 
     count: int
     """T, the number of near and of far rows a query gets."""
@@ -80,12 +80,12 @@ class Finder(Protocol):
         ...
 
     def search(self, queries: Tensor, own: Tensor, draw: int = 0) -> Neighbors:
-        """Find the neighbors of some codes; each answer depends on its own query alone.
+        """Find the neighbors of some embeddings; each answer depends on its own query alone.
 
         Parameters
         ----------
         queries : float[b, d]
-            Codes, on any device; b ≥ 1.
+            Embeddings, on any device; b ≥ 1.
         own : int64[b]
             The row of the bank that each query must not get, or −1 if all are allowed.
         draw : int

@@ -30,7 +30,7 @@ class Keys:
     Parameters
     ----------
     bank : Bank
-        Codes, float[n, d], in memory or on disk.
+        Embeddings, float[n, d], in memory or on disk.
     similarity : Similarity
         Gives the keys.
     order : int64[n], optional

@@ -44,7 +44,7 @@ def compare(finder: Finder, exact: ExactFinder, queries: Tensor, own: Tensor) ->
     finder, exact : Finder
         The finder in question and the one that is always right.
     queries : float[b, d]
-        Codes to search with; of a large bank some thousand rows are enough for the recall.
+        Embeddings to search with; of a large bank some thousand rows are enough for the recall.
     own : int64[b]
         The row of the bank that each query must not get, or −1.
     """

@@ -1,4 +1,4 @@
-"""Similarities between codes (Eq. 4), in a form that a search by inner product can use."""
+"""Similarities between embeddings (Eq. 4), in a form that a search by inner product can use."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from nearfar.neighbors.bank import Bank, chunks
 
 SimilarityName = Literal["cosine", "centered-cosine", "gaussian"]
 
-#: A code shorter than this has no direction: its cosine to everything is taken as (nearly) zero.
+#: An embedding shorter than this has no direction: its cosine to everything is taken as (nearly)
+#: zero.
 ZERO_NORM = 1e-6
 
 
 class Similarity(Protocol):
-    """How alike two codes are, 𝕊; the distance of the paper is 𝔻 = 1 − 𝕊."""
+    """How alike two embeddings are, 𝕊; the distance of the paper is 𝔻 = 1 − 𝕊."""
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Similarity of the rows of `a` and `b`, float[..., d] each, broadcast, to float[...]."""
         ...
 
-    def keys(self, codes: Tensor) -> Tensor:
+    def keys(self, embeddings: Tensor) -> Tensor:
         """Rows to search in, float[n, k]; `queries(a) @ keys(b).T` orders b as 𝕊(a, b) does."""
         ...
 
-    def queries(self, codes: Tensor) -> Tensor:
+    def queries(self, embeddings: Tensor) -> Tensor:
         """Rows to search with, float[n, k]: the more similar, the smaller their distance."""
         ...
 
@@ -41,7 +42,7 @@ class Similarity(Protocol):
 
 @dataclass(frozen=True)
 class Cosine:
-    """Cosine of the angle between codes seen from `center` (the origin when None), Eq. 4.
+    """Cosine of the angle between embeddings seen from `center` (the origin when None), Eq. 4.
 
     Rows shorter than `ZERO_NORM` have similarity (nearly) zero to every row.
     """
@@ -49,14 +50,14 @@ class Cosine:
     center: Tensor | None = None
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """See `Similarity`; in [−1, 1], and in [0, 1] for uncentered ReLU codes."""
+        """See `Similarity`; in [−1, 1], and in [0, 1] for uncentered ReLU embeddings."""
         return (self.keys(a) * self.keys(b)).sum(-1)
 
-    def keys(self, codes: Tensor) -> Tensor:
+    def keys(self, embeddings: Tensor) -> Tensor:
         """Unit vectors, float[n, d]."""
         if self.center is not None:
-            codes = codes - self.center
-        return normalize(codes, dim=-1, eps=ZERO_NORM)
+            embeddings = embeddings - self.center
+        return normalize(embeddings, dim=-1, eps=ZERO_NORM)
 
     queries = keys
 
@@ -75,13 +76,13 @@ class Gaussian:
         """See `Similarity`; in (0, 1]."""
         return torch.exp((a - b).square().sum(-1) / (-2 * self.variance))
 
-    def keys(self, codes: Tensor) -> Tensor:
+    def keys(self, embeddings: Tensor) -> Tensor:
         """Rows b and −‖b‖²/2, float[n, d + 1]: with [a, 1] they give −‖a − b‖²/2 + ‖a‖²/2."""
-        return torch.cat([codes, codes.square().sum(-1, keepdim=True) / -2], dim=-1)
+        return torch.cat([embeddings, embeddings.square().sum(-1, keepdim=True) / -2], dim=-1)
 
-    def queries(self, codes: Tensor) -> Tensor:
+    def queries(self, embeddings: Tensor) -> Tensor:
         """Rows a and 1, float[n, d + 1]."""
-        return torch.cat([codes, torch.ones_like(codes[..., :1])], dim=-1)
+        return torch.cat([embeddings, torch.ones_like(embeddings[..., :1])], dim=-1)
 
     def state(self) -> dict[str, Tensor]:
         """See `Similarity`."""

@@ -9,5 +9,3 @@ from nearfar.pretext.corruptions import Identity as Identity
 from nearfar.pretext.corruptions import MaskingNoise as MaskingNoise
 from nearfar.pretext.corruptions import RandomHoles as RandomHoles
 from nearfar.pretext.corruptions import cut as cut
-from nearfar.pretext.views import Views as Views
-from nearfar.pretext.views import make_views as make_views

@@ -1,4 +1,4 @@
-"""Our relation between codes: a softmax over near and far samples, as a pure function."""
+"""Our relation between embeddings: a softmax over near and far samples, as a pure function."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def contrastive_loss(
     Parameters
     ----------
     first, second : Tensor
-        Codes, float[b, d].
+        Embeddings, float[b, d].
     far : Tensor, optional
         Whether two rows are far from each other, bool[2b, 2b], rows of `first` before those of
         `second`; all but the row itself and the near one if not given.

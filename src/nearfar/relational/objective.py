@@ -1,4 +1,4 @@
-"""The neighborhood-relational objective as pure functions on codes (Eq. 1 and 5)."""
+"""The neighborhood-relational objective as pure functions on embeddings (Eq. 1 and 5)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
+from nearfar.config.weights import Weights
 from nearfar.neighbors.similarity import Similarity
-from nearfar.relational.weights import Weights
 
 Reduction = Literal["sum", "mean"]
 
@@ -33,11 +33,11 @@ def relational_terms(
     Parameters
     ----------
     reconstruction : Tensor
-        Codes R_𝒜(X′) of the reconstructions, float[b, d].
+        Embeddings R_𝒜(X′) of the reconstructions, float[b, d].
     own : Tensor
-        Codes R_𝒜(X) of the samples, float[b, d].
+        Embeddings R_𝒜(X) of the samples, float[b, d].
     near, far : Tensor
-        Codes of the T near samples X₀ and far samples X_∞ of each, float[b, T, d].
+        Embeddings of the T near samples X₀ and far samples X_∞ of each, float[b, T, d].
     similarity : Similarity
         𝕊; the distance is 𝔻 = 1 − 𝕊.
     reduction : {"sum", "mean"}

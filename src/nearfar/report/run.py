@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nearfar.artifacts import TrainedRun
 from nearfar.data import Images, Subset, to_unit
 from nearfar.evaluation import Evaluation
 from nearfar.models import apply_to_all
@@ -17,6 +16,7 @@ from nearfar.progress import Track, silent
 from nearfar.report.figures import FEWEST_MAPPED, code_maps, reconstructions, training_curves
 from nearfar.report.html import Section, write_report
 from nearfar.report.samples import find_samples
+from nearfar.runs import TrainedRun
 
 #: Images shown in each picture, and the most that are encoded for maps and neighbors.
 RECONSTRUCTED, QUERIED, SAMPLES, ENCODED = 12, 6, 5, 20_000
@@ -55,7 +55,7 @@ def report_run(
         The page.
     """
     chosen = _choose(images, ENCODED, seed)
-    shown = images.__getitems__(chosen[:RECONSTRUCTED])
+    shown = images.batch(chosen[:RECONSTRUCTED])
     some = Subset(images, chosen)
     before, after = (
         apply_to_all(network.encoder.to(device).eval(), some, device=device, track=track)
@@ -73,7 +73,7 @@ def report_run(
         _near_and_far(run, some, after),
         Section(
             "Training",
-            "Pixel error, the terms of the objective, and how much of the code is used: its "
+            "Pixel error, the terms of the objective, and how much of the embedding is used: its "
             "effective rank, and the units that never fire.",
             training_curves(log),
         ),
@@ -83,7 +83,8 @@ def report_run(
             0,
             Section(
                 "Scores",
-                f"What simple classifiers, and k-means, make of raw pixels, of {start}'s codes and "
+                f"What simple classifiers, and k-means, make of raw pixels, of {start}'s "
+                "embeddings and "
                 "of NRE's.",
                 evaluation,
             ),
@@ -118,12 +119,13 @@ def _reconstructions(run: TrainedRun, images: Tensor, device: torch.device) -> A
 
 
 def _map(run: TrainedRun, images: Images, before: Tensor, after: Tensor, seed: int) -> Section:
-    title = "Map of the codes"
+    title = "Map of the embeddings"
     if len(images) < FEWEST_MAPPED:
         return Section(title, f"There is none: a map takes {FEWEST_MAPPED} images or more.")
     return Section(
         title,
-        "Each point is an image; images with similar codes lie together (Fig. 1 of the paper). "
+        "Each point is an image; images with similar embeddings lie together "
+        "(Fig. 1 of the paper). "
         "Distances between groups mean little; whether the classes come apart means much.",
         code_maps(
             before.numpy(),
@@ -136,24 +138,24 @@ def _map(run: TrainedRun, images: Images, before: Tensor, after: Tensor, seed: i
     )
 
 
-def _near_and_far(run: TrainedRun, images: Images, codes: Tensor) -> Section:
+def _near_and_far(run: TrainedRun, images: Images, embeddings: Tensor) -> Section:
     title = "Near and far samples"
     if len(images) < 2:
         return Section(title, "There are none: that takes two images or more.")
     rows = range(min(QUERIED, len(images)))
     samples = find_samples(
         [str(row) for row in rows],
-        to_unit(images.__getitems__(rows)),
-        codes[: len(rows)],
+        to_unit(images.batch(rows)),
+        embeddings[: len(rows)],
         rows,
         images,
-        codes,
+        embeddings,
         count=min(SAMPLES, len(images) - 1),
         similarity=run.config.train["similarity"],
     )
     return Section(
         title,
-        "Some images with those that NRE's codes find most and least similar.",
+        "Some images with those that NRE's embeddings find most and least similar.",
         samples.figure(),
     )
 

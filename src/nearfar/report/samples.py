@@ -1,4 +1,4 @@
-"""Some images with their near and far samples, as a network's codes see them."""
+"""Some images with their near and far samples, as a network's embeddings see them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Samples:
     near, far : Tensor
         Their rows, int64[q, T].
     near_similarity, far_similarity : Tensor
-        How similar their codes are to the query's, float[q, T].
+        How similar their embeddings are to the query's, float[q, T].
     """
 
     names: list[str]
@@ -69,17 +69,17 @@ class Samples:
         }
 
     def _pixels(self, rows: Tensor) -> Any:
-        pixels = to_unit(self.images.__getitems__(rows.flatten().tolist()))
+        pixels = to_unit(self.images.batch(rows.flatten().tolist()))
         return pixels.unflatten(0, rows.shape).numpy()
 
 
 def find_samples(
     names: Sequence[str],
     queries: Tensor,
-    query_codes: Tensor,
+    query_embeddings: Tensor,
     own: Sequence[int],
     images: Images,
-    codes: Tensor,
+    embeddings: Tensor,
     *,
     count: int,
     similarity: SimilarityName,
@@ -88,28 +88,28 @@ def find_samples(
 
     Parameters
     ----------
-    queries, query_codes : Tensor
-        Pixels float[q, c, h, w] and codes float[q, d].
+    queries, query_embeddings : Tensor
+        Pixels float[q, c, h, w] and embeddings float[q, d].
     own : sequence of int
         The row of each query among the images, −1 if it is not one of them.
-    codes : Tensor
-        Codes of the images, float[n, d].
+    embeddings : Tensor
+        Embeddings of the images, float[n, d].
 
     Raises
     ------
     NearfarError
         If there are not so many images.
     """
-    measure = fit_similarity(similarity, codes)
-    finder = ExactFinder(count).fit(codes, measure)
-    found = finder.search(query_codes, torch.tensor(own, dtype=torch.int64))
-    each = query_codes.unsqueeze(1)
+    measure = fit_similarity(similarity, embeddings)
+    finder = ExactFinder(count).fit(embeddings, measure)
+    found = finder.search(query_embeddings, torch.tensor(own, dtype=torch.int64))
+    each = query_embeddings.unsqueeze(1)
     return Samples(
         list(names),
         queries,
         images,
         found.near,
         found.far,
-        measure(each, codes[found.near]),
-        measure(each, codes[found.far]),
+        measure(each, embeddings[found.near]),
+        measure(each, embeddings[found.far]),
     )

@@ -111,7 +111,7 @@ def draw_surest(test: Labeled, scores: Any) -> Figure:
 
 
 def _unit(images: Images, rows: list[int]) -> Any:
-    return to_unit(images.__getitems__(rows)).numpy()
+    return to_unit(images.batch(rows)).numpy()
 
 
 def _pixels(devkit: Devkit, name: str) -> tuple[Any, float]:

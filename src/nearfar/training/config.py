@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from nearfar.config.weights import ScheduleName, WeightSchedule, check_weights
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields
-from nearfar.relational.weights import ScheduleName, WeightSchedule, check_weights
 from nearfar.training.rates import RateSchedule
 
 
@@ -31,8 +31,9 @@ class TrainConfig:
         For context: the middle of the image, or four blocks at random places; about a quarter of
         the area.
     network : {"plain", "normalized", "deep"}
-        The encoder: strided convolutions to ReLU codes; twice as many, with batch normalization, to
-        codes without a ReLU; or these with a hidden layer of 512 units before the codes.
+        The encoder: strided convolutions to ReLU embeddings; twice as many, with batch
+        normalization, to embeddings without a ReLU; or these with a hidden layer of 512 units
+        before the embeddings.
     backbone : {"alexnet", "resnet18", "resnet50", "vit-small"}, optional
         A well-known encoder in its place; AlexNet with its mirror as the decoder, as in the paper's
         Table 2.
@@ -40,13 +41,13 @@ class TrainConfig:
         The weights that training begins with. For a convolutional backbone, the centers of typical
         patches, scaled so that each unit varies alike: without batch normalization, as in AlexNet,
         training learns faster from there.
-    relation : {"reconstructions", "codes"}
-        What is related to near and far samples: reconstructions, in the codes of the frozen
-        reference, as in the paper; or the codes that are being trained, seen through random views
-        (ours). Weights, reduction, similarity, finder, search, relative_to and bank belong to the
-        first; views, unchanged_share, temperature and neighbor_share to the second.
+    relation : {"reconstructions", "embeddings"}
+        What is related to near and far samples: reconstructions, in the embeddings of the frozen
+        reference, as in the paper; or the embeddings that are being trained, seen through random
+        views (ours). Weights, reduction, similarity, finder, search, relative_to and bank belong to
+        the first; views, unchanged_share, temperature and neighbor_share to the second.
     reference : {"alexnet", "resnet18", "resnet50", "vit-small"}, optional
-        The frozen encoder whose codes reconstructions are related in, as others trained it, in
+        The frozen encoder whose embeddings reconstructions are related in, as others trained it, in
         place of that of the plain autoencoder.
     reference_weights : str, optional
         Its weights, a safetensors file with torchvision's names; torchvision downloads what it
@@ -62,7 +63,7 @@ class TrainConfig:
     reduction : {"sum", "mean"}
         How these samples are combined: sum as in Eq. 5, or mean.
     similarity : {"cosine", "centered-cosine", "gaussian"}
-        How alike two codes are (Eq. 4 is the cosine).
+        How alike two embeddings are (Eq. 4 is the cosine).
     finder : {"clustered", "exact"}
         Search within k-means clusters, as the paper does for large data, or among all samples.
     clusters : int, optional
@@ -87,11 +88,11 @@ class TrainConfig:
         The share of images that are related to a near sample instead of to themselves, once
         neighbors have been searched for the first time: see refresh.
     bank : {"memory", "disk"}
-        Where the reference codes of all images are kept.
+        Where the reference embeddings of all images are kept.
     refresh : int
         Every how many epochs the encoder as trained so far becomes the new reference; 0 for never.
-        For relations of codes, every how many epochs neighbors and far clusters are searched. Until
-        the first time, which fewer epochs or as many never reach, there are none.
+        For relations of embeddings, every how many epochs neighbors and far clusters are searched.
+        Until the first time, which fewer epochs or as many never reach, there are none.
     pixel_weight : float
         Weight of the squared pixel error added to the objective. Ours; the paper has none.
     weight_decay : float
@@ -107,14 +108,14 @@ class TrainConfig:
         Images a step, over all processes together.
     accumulate : int
         Parts in which a process sees its images of a step, one after the other, where they do not
-        fit in memory at once. Batch normalization, and far samples of codes, see a part, which
-        for relations of codes has at least two images.
+        fit in memory at once. Batch normalization, and far samples of embeddings, see a part, which
+        for relations of embeddings has at least two images.
     pretrain_lr : float
         Adam's learning rate for the autoencoder.
     lr : float
         Adam's learning rate for the relational training (the paper's 0.0001).
-    code_size : int
-        Length of a code.
+    embedding_size : int
+        Length of an embedding.
     widths : tuple of int, optional
         Channels of each layer of the encoder; doubled from 16 for each halving of the image if not
         given. With a backbone: the units of AlexNet's FC6, or the channels of another's decoder.
@@ -133,7 +134,7 @@ class TrainConfig:
     network: Literal["plain", "normalized", "deep"] = "plain"
     backbone: Literal["alexnet", "resnet18", "resnet50", "vit-small"] | None = None
     initialization: Literal["random", "kmeans"] = "random"
-    relation: Literal["reconstructions", "codes"] = "reconstructions"
+    relation: Literal["reconstructions", "embeddings"] = "reconstructions"
     reference: Literal["alexnet", "resnet18", "resnet50", "vit-small"] | None = None
     reference_weights: str | None = None
     weights: tuple[float, float, float] = (0.5, 0.2, 0.3)
@@ -162,7 +163,7 @@ class TrainConfig:
     lr: float = 1e-4
     weight_decay: float = 0.0
     lr_schedule: RateSchedule = "constant"
-    code_size: int = 128
+    embedding_size: int = 128
     widths: tuple[int, ...] | None = None
     seed: int = 0
     device: str = "auto"
@@ -273,7 +274,7 @@ _ONLY_FOR: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("relation", "reconstructions", ("weights", "end_weights", "weight_schedule", "reduction")),
     ("relation", "reconstructions", ("similarity", "finder", "search", "relative_to", "bank")),
     ("relation", "reconstructions", ("reference", "reference_weights")),
-    ("relation", "codes", ("views", "unchanged_share", "temperature", "neighbor_share")),
+    ("relation", "embeddings", ("views", "unchanged_share", "temperature", "neighbor_share")),
     ("pretext", "denoising", ("noise", "noise_level")),
     ("pretext", "context", ("holes",)),
 )
@@ -293,6 +294,6 @@ _LEAST = {
     "epochs": 0,
     "batch_size": 1,
     "accumulate": 1,
-    "code_size": 1,
+    "embedding_size": 1,
     "seed": 0,
 }

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from nearfar.data import Images, to_unit
-from nearfar.data.loading import load
+from nearfar.data.loader import load
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
 from nearfar.progress import Track, silent
@@ -190,7 +190,7 @@ class Phase:
             "phase": self.objective.name,
             "epoch": epoch + 1,
             **self.record.means(),
-            "dead_codes": self.record.dead_codes(),
+            "dead_units": self.record.dead_units(),
             "effective_rank": self.record.effective_rank(),
             "seconds": seconds,
             "images_per_second": len(self.images) / seconds,

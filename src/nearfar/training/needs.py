@@ -30,12 +30,12 @@ def disk_needs(
         "model": 2 * _bytes(network),
         # One takes the place of another only when it is complete.
         "checkpoints": 2 * checkpoint_bytes(config, images, network, reference),
-        "codes": 4 * n * code_size(network.encoder, images),
+        "embeddings": 4 * n * embedding_size(network.encoder, images),
     }
-    if not _relates_codes(config) and config.epochs and config.bank == "disk":
+    if not _relates_embeddings(config) and config.epochs and config.bank == "disk":
         needs["bank"] = disk_bytes(n, size)
         if _keeps_reconstructions(config):
-            needs["codes of reconstructions"] = 2 * needs["bank"]
+            needs["embeddings of reconstructions"] = 2 * needs["bank"]
     return needs
 
 
@@ -54,7 +54,7 @@ def checkpoint_bytes(
     """
     n, size = len(images), bank_size(config, images, network, reference)
     needed = 4 * _bytes(network) + _bytes(reference or network.encoder)
-    if _relates_codes(config) and config.refresh:
+    if _relates_embeddings(config) and config.refresh:
         needed += 4 * n * size
     if _searches_by_epoch(config):
         needed += 2 * 8 * n * config.neighbors
@@ -66,11 +66,11 @@ def checkpoint_bytes(
 def memory_needs(
     config: TrainConfig, images: Images, network: Autoencoder, reference: nn.Module | None = None
 ) -> int:
-    """Return the most that codes of all images take in memory, in bytes.
+    """Return the most that embeddings of all images take in memory, in bytes.
 
     While neighbors are searched for, these are the bank, its keys if they are held, and what is
-    searched for: the codes of the reconstructions or, where codes are related, their directions;
-    afterwards the final codes.
+    searched for: the embeddings of the reconstructions or, where embeddings are related, their
+    directions; afterwards the final embeddings.
 
     Parameters
     ----------
@@ -80,29 +80,29 @@ def memory_needs(
     n = len(images)
     bank = 4 * n * bank_size(config, images, network, reference)
     keys = bank if bank <= HELD_BYTES else 0
-    codes = 4 * n * code_size(network.encoder, images)
+    embeddings = 4 * n * embedding_size(network.encoder, images)
     if not config.epochs:
         searching = 0
-    elif _relates_codes(config):
+    elif _relates_embeddings(config):
         searching = bank + keys + bank if config.refresh else 0
     elif config.bank == "disk":
         return keys
     else:
         searching = bank + keys + (bank if _keeps_reconstructions(config) else 0)
-    return max(searching, codes)
+    return max(searching, embeddings)
 
 
 def bank_size(
     config: TrainConfig, images: Images, network: Autoencoder, reference: nn.Module | None = None
 ) -> int:
-    """Return how long the codes are that neighbors are searched for in."""
-    if _relates_codes(config):
+    """Return how long the embeddings are that neighbors are searched for in."""
+    if _relates_embeddings(config):
         return PROJECTION
-    return code_size(reference or network.encoder, images)
+    return embedding_size(reference or network.encoder, images)
 
 
-def _relates_codes(config: TrainConfig) -> bool:
-    return config.relation == "codes" and config.epochs > 0
+def _relates_embeddings(config: TrainConfig) -> bool:
+    return config.relation == "embeddings" and config.epochs > 0
 
 
 def _searches_by_epoch(config: TrainConfig) -> bool:
@@ -115,8 +115,8 @@ def _keeps_reconstructions(config: TrainConfig) -> bool:
 
 
 @torch.no_grad()
-def code_size(encoder: nn.Module, images: Images) -> int:
-    """Return how long the codes are that an encoder, in evaluation mode, makes of images."""
+def embedding_size(encoder: nn.Module, images: Images) -> int:
+    """Return how long the embeddings are that an encoder, in evaluation mode, makes of images."""
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
     return int(encoder(to_unit(images[0]).unsqueeze(0).to(device)).shape[1])
 

@@ -30,7 +30,7 @@ class Step(NamedTuple):
     ----------
     loss : Tensor
         What to minimize, a scalar: a mean over the batch.
-    codes : Tensor
+    embeddings : Tensor
         What the encoder made of the batch, float[b, d].
     terms : dict of Tensor
         Scalars to record, means over the batch; `pixel`, the squared pixel error, is one of them
@@ -38,7 +38,7 @@ class Step(NamedTuple):
     """
 
     loss: Tensor
-    codes: Tensor
+    embeddings: Tensor
     terms: dict[str, Tensor]
 
 
@@ -121,7 +121,7 @@ class Reconstruction:
         corrupted = self.corruption(images)
         output: Output = model(corrupted.images)
         loss, pixel = pixel_errors(output.reconstruction, images, corrupted)
-        return Step(loss, output.codes, {"pixel": pixel.detach()})
+        return Step(loss, output.embeddings, {"pixel": pixel.detach()})
 
     def state(self) -> Mapping[str, Tensor]:
         """Nothing to keep."""

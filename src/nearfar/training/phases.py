@@ -12,13 +12,13 @@ from typing import Any
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from nearfar import artifacts
+from nearfar import runs
 from nearfar.data import Images
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
 from nearfar.progress import Track
-from nearfar.training.codes import CodeRelation
 from nearfar.training.config import TrainConfig
+from nearfar.training.contrastive import CodeRelation
 from nearfar.training.loop import Phase, Position, strip
 from nearfar.training.objective import Objective, Reconstruction, make_corruption
 from nearfar.training.relation import Relation
@@ -42,7 +42,7 @@ class Checkpoint:
     @classmethod
     def read(cls, folder: Path) -> Checkpoint:
         """Read the checkpoint of a run."""
-        tensors, place = artifacts.read_checkpoint(folder)
+        tensors, place = runs.read_checkpoint(folder)
         return cls(place["phase"], Position(place["epoch"], place["step"]), tensors)
 
     def check_ahead(self, folder: Path, config: TrainConfig) -> None:
@@ -56,7 +56,7 @@ class Checkpoint:
         begun = self.position.epoch + (self.position.step > 0)
         relating = self.phase == Relation.name
         if relating:
-            before = [line for line in artifacts.read_log(folder) if line["phase"] != self.phase]
+            before = [line for line in runs.read_log(folder) if line["phase"] != self.phase]
             if config.pretrain_epochs != len(before):
                 raise NearfarError(
                     f"run {str(folder)!r} has had its {len(before)} epochs of pre-training, not "
@@ -106,16 +106,16 @@ class Keeper:
         if self.folder is not None and self.fabric.is_global_zero:
             epochs = self.epochs_before + position.epoch
             if position.step == 0 and epochs in self.snapshots:
-                artifacts.write_snapshot(self.folder, epochs, strip("model.", state))
+                runs.write_snapshot(self.folder, epochs, strip("model.", state))
             place = {"phase": self.phase, **asdict(position)}
-            artifacts.write_checkpoint(self.folder, {**state, **self.beside}, place)
+            runs.write_checkpoint(self.folder, {**state, **self.beside}, place)
 
     def epoch(self, line: dict[str, Any]) -> None:
         """See `Listener`."""
         self.log.append(line)
         if self.fabric.is_global_zero:
             if self.folder is not None:
-                artifacts.append_log(self.folder, line)
+                runs.append_log(self.folder, line)
             self.on_epoch(line)
 
 
@@ -186,7 +186,7 @@ class Phases:
         reference = copy.deepcopy(self.reference or pretrained.encoder)
         if self.checkpoint.is_within(Relation.name):
             reference.load_state_dict(strip("objective.reference.", self.checkpoint.tensors))
-        bank = None if self.folder is None else artifacts.bank_folder(self.folder)
+        bank = None if self.folder is None else runs.bank_folder(self.folder)
         return Relation(
             self.config, reference, self.images, self.fabric, folder=bank, track=self.track
         )

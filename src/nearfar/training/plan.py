@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nearfar import artifacts
+from nearfar import runs
 from nearfar.data import Images, Subset
 from nearfar.files import free_space
 from nearfar.models import apply, resolve_device
@@ -86,7 +86,7 @@ def plan(
     if resume:
         check_continuation(folder, images, config)
     else:
-        artifacts.check_folder(folder, overwrite=overwrite)
+        runs.check_folder(folder, overwrite=overwrite)
     n = len(images)
     make_finder(config).check(n)
     reference = make_reference(config, reference, images)
@@ -119,13 +119,13 @@ def plan(
         seconds["pre-training"] = config.pretrain_epochs * n / rate["pretrain"]
     if config.epochs:
         refreshes = (config.epochs - 1) // config.refresh if config.refresh else 0
-        codes = config.relation == "codes"
-        fits, searches = (refreshes, refreshes) if codes else (1 + refreshes, config.epochs)
+        embeddings = config.relation == "embeddings"
+        fits, searches = (refreshes, refreshes) if embeddings else (1 + refreshes, config.epochs)
         seconds["relational training"] = config.epochs * n / rate["relational"]
         seconds["bank"] = fits * encoding
         cost = fits * _fit_cost(config, n, size) + searches * _search_cost(config, n, size)
         seconds["clusters and neighbors"] = cost * _seconds_each(device)
-    seconds["codes"] = encoding
+    seconds["embeddings"] = encoding
     memory = memory_needs(config, images, network, reference)
     if device.type == "cuda":
         memory += torch.cuda.max_memory_allocated(device)
@@ -168,9 +168,9 @@ def _encoding_seconds(encoder: nn.Module, images: Images, device: torch.device) 
     encoder.eval()
     begun = time.perf_counter()
     seen = 0
-    codes: Tensor
-    for number, (rows, codes) in enumerate(apply(encoder, images, device=device)):
-        codes.sum().item()  # waits for the GPU
+    embeddings: Tensor
+    for number, (rows, embeddings) in enumerate(apply(encoder, images, device=device)):
+        embeddings.sum().item()  # waits for the GPU
         if number == 0 and len(rows) < len(images):
             begun = time.perf_counter()  # without the time that workers need to start
         else:

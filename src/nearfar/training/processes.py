@@ -72,18 +72,20 @@ def fill_bank(
     fabric: Fabric,
     track: Track = silent,
 ) -> None:
-    """Write the codes of all images into a bank; each process computes its share.
+    """Write the embeddings of all images into a bank; each process computes its share.
 
     Parameters
     ----------
     bank : Bank
         float[n, d] of zeros; one on disk is the same for all processes.
     function : callable
-        From images float[b, c, h, w] to codes float[b, d].
+        From images float[b, c, h, w] to embeddings float[b, d].
     """
     rows = share(fabric, len(images))
-    for indices, codes in apply(function, images, device=fabric.device, rows=rows, track=track):
-        bank[indices.to(bank.device)] = codes.to(bank.device)
+    for indices, embeddings in apply(
+        function, images, device=fabric.device, rows=rows, track=track
+    ):
+        bank[indices.to(bank.device)] = embeddings.to(bank.device)
     if isinstance(bank, Tensor) and fabric.world_size > 1:
         bank.copy_(all_sum(fabric, bank))
     fabric.barrier()
@@ -97,7 +99,7 @@ def search_all(
     Parameters
     ----------
     queries : Bank
-        A code for each row of the finder's bank, float[n, d].
+        An embedding for each row of the finder's bank, float[n, d].
     """
     mine = share(fabric, len(queries))
     table = torch.zeros(2, len(queries), count, dtype=torch.int64, device=queries.device)

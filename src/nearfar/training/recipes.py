@@ -10,8 +10,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},
     "nearfar": {
         "network": "deep",
-        "relation": "codes",
-        "code_size": 256,
+        "relation": "embeddings",
+        "embedding_size": 256,
         "pretrain_epochs": 0,
         "epochs": 60,
         "batch_size": 512,
@@ -34,8 +34,9 @@ def recipe(name: RecipeName) -> dict[str, Any]:
     Parameters
     ----------
     name : {"paper", "nearfar"}
-        The paper's training, which is the default; or ours, which learns better codes: the codes
-        themselves are related, through random views, by an encoder with batch normalization.
+        The paper's training, which is the default; or ours, which learns better embeddings: the
+        embeddings themselves are related, through random views, by an encoder with batch
+        normalization.
 
     Examples
     --------

@@ -13,12 +13,12 @@ from torch import Tensor
 from nearfar.training.objective import Step
 from nearfar.training.processes import all_sum
 
-#: Codes kept for the effective rank.
+#: Embeddings kept for the effective rank.
 RANK_ROWS = 2048
 
 
 class Record:
-    """Running means of an objective's terms over an epoch, its time, and the health of the codes.
+    """Running means of an objective's terms, the time, and the health of the embeddings.
 
     Means and time can be kept in the middle of an epoch and continued: see `state`.
 
@@ -39,15 +39,15 @@ class Record:
 
     def add(self, step: Step) -> None:
         """Take in one batch, seen by this process."""
-        codes = step.codes.detach().flatten(1).float()
+        embeddings = step.embeddings.detach().flatten(1).float()
         terms = {"loss": step.loss.detach(), **step.terms}
         self.names = list(terms)
-        one = codes.new_ones(())
-        self.sums = self.sums + torch.stack([*terms.values(), one]) * len(codes)
-        self.largest = torch.maximum(self.largest, codes.amax(0))
-        self.smallest = torch.minimum(self.smallest, codes.amin(0))
-        self.latest.append(codes)
-        if len(self.latest) > 1 + RANK_ROWS // len(codes):
+        one = embeddings.new_ones(())
+        self.sums = self.sums + torch.stack([*terms.values(), one]) * len(embeddings)
+        self.largest = torch.maximum(self.largest, embeddings.amax(0))
+        self.smallest = torch.minimum(self.smallest, embeddings.amin(0))
+        self.latest.append(embeddings)
+        if len(self.latest) > 1 + RANK_ROWS // len(embeddings):
             self.latest.popleft()
 
     def seconds(self) -> float:
@@ -62,17 +62,17 @@ class Record:
         *totals, images = all_sum(self.fabric, self.sums).tolist()
         return {name: total / images for name, total in zip(self.names, totals, strict=True)}
 
-    def dead_codes(self) -> int:
-        """Return how many units of the code were the same for every image of the epoch."""
+    def dead_units(self) -> int:
+        """Return how many units of the embedding were the same for every image of the epoch."""
         alive = all_sum(self.fabric, (self.largest > self.smallest).long())
         return int((alive == 0).sum())
 
     def effective_rank(self) -> float:
-        """Return how many dimensions the latest codes of this process fill."""
+        """Return how many dimensions the latest embeddings of this process fill."""
         return effective_rank(torch.cat(list(self.latest)))
 
     def state(self) -> dict[str, Tensor]:
-        """Return the time, the sums over all processes, and the range of each code unit."""
+        """Return the time, the sums over all processes, and the range of each embedding unit."""
         return {
             "seconds": torch.tensor(self.seconds()),
             "sums": all_sum(self.fabric, self.sums),
@@ -87,25 +87,26 @@ class Record:
         self.largest, self.smallest = state["largest"], state["smallest"]
 
 
-def effective_rank(codes: Tensor) -> float:
-    """Exponential of the entropy of the normalized singular values of centered codes [1]_.
+def effective_rank(embeddings: Tensor) -> float:
+    """Exponential of the entropy of the normalized singular values of centered embeddings [1]_.
 
     Parameters
     ----------
-    codes : Tensor
+    embeddings : Tensor
         float[n, d].
 
     Returns
     -------
     float
-        From 1 (all codes on a line) to d (all directions alike); 0 if all codes are the same.
+        From 1 (all embeddings on a line) to d (all directions alike); 0 if all embeddings are the
+        same.
 
     References
     ----------
     .. [1] O. Roy and M. Vetterli, "The effective rank: a measure of effective dimensionality",
        EUSIPCO 2007.
     """
-    values = torch.linalg.svdvals(codes - codes.mean(0))
+    values = torch.linalg.svdvals(embeddings - embeddings.mean(0))
     if not values.sum() > 0:
         return 0.0
     shares = values / values.sum()

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from nearfar.data import Images, to_unit
-from nearfar.data.reasons import reason
-from nearfar.errors import NearfarError
+from nearfar.errors import NearfarError, reason
 from nearfar.models import published_encoder
 from nearfar.models.backbones import check_backbone
 from nearfar.training.config import TrainConfig
@@ -32,7 +31,7 @@ def make_reference(
         If it does not fit the images or the configuration, or its weights cannot be had.
     """
     if given is not None and config.relation != "reconstructions":
-        raise NearfarError("a reference with relation='codes', which knows none: give none")
+        raise NearfarError("a reference with relation='embeddings', which knows none: give none")
     if given is not None and config.refresh:
         raise NearfarError(
             f"refresh={config.refresh} with a reference, which stays as it is: expected refresh=0"
@@ -52,5 +51,5 @@ def make_reference(
             f"the reference does not take images of shape {images.shape}: {reason(error)}"
         ) from error
     if len(shape) != 2:
-        raise NearfarError(f"the reference makes codes {shape} of an image: expected (1, d)")
+        raise NearfarError(f"the reference makes embeddings {shape} of an image: expected (1, d)")
     return reference

@@ -25,7 +25,7 @@ from nearfar.neighbors.similarity import ZERO_NORM, fit_similarity
 from nearfar.progress import Track, silent
 from nearfar.relational.objective import relational_loss, relational_terms
 from nearfar.training.config import TrainConfig
-from nearfar.training.needs import code_size
+from nearfar.training.needs import embedding_size
 from nearfar.training.objective import Step, make_corruption, pixel_errors
 from nearfar.training.processes import all_sum, fill_bank, search_all, workers
 
@@ -39,7 +39,7 @@ class Relation:
     image X, if asked for, are found once an epoch.
 
     On top of a pretext with a corruption, the network sees the corrupted image, and its
-    reconstruction is drawn to the code of the clean one.
+    reconstruction is drawn to the embedding of the clean one.
 
     Parameters
     ----------
@@ -92,15 +92,15 @@ class Relation:
 
     @torch.no_grad()
     def _make_bank(self) -> Bank:
-        """Codes of all images by the reference, float[n, d]."""
-        bank = self._allocate("bank", code_size(self.reference, self.images))
+        """Embeddings of all images by the reference, float[n, d]."""
+        bank = self._allocate("bank", embedding_size(self.reference, self.images))
         fill_bank(bank, self._encode, self.images, self.fabric, self.track)
         return bank
 
     def _encode(self, images: Tensor) -> Tensor:
         with self.fabric.autocast():
-            codes: Tensor = self.reference(images)
-        return codes.float()
+            embeddings: Tensor = self.reference(images)
+        return embeddings.float()
 
     def _allocate(self, name: str, size: int) -> Bank:
         """A row for each image: on this process's device, or in files that all processes share."""
@@ -139,7 +139,7 @@ class Relation:
             del self.finder
 
     def _share_recent(self) -> None:
-        """Let every process know the codes that the others saw."""
+        """Let every process know the embeddings that the others saw."""
         if not self.recent:
             return
         recent = self.recent[0]
@@ -156,15 +156,15 @@ class Relation:
         with self.fabric.autocast():
             corrupted = self.corruption(images)
         output: Output = model(corrupted.images)
-        codes = self._encode(output.reconstruction)
+        embeddings = self._encode(output.reconstruction)
         weighted, pixel = pixel_errors(output.reconstruction, images, corrupted)
         rows = rows.to(self.bank.device)
-        found = self._neighbors(rows, codes.detach(), int(epoch))
+        found = self._neighbors(rows, embeddings.detach(), int(epoch))
         terms = relational_terms(
-            codes,
-            self._codes(rows),
-            self._codes(found.near),
-            self._codes(found.far),
+            embeddings,
+            self._embeddings(rows),
+            self._embeddings(found.near),
+            self._embeddings(found.far),
             self.measure,
             self.config.reduction,
         )
@@ -172,22 +172,24 @@ class Relation:
         if self.config.pixel_weight:
             loss = loss + self.config.pixel_weight * weighted
         recorded = terms._asdict() if self.searching else {"own": terms.own}
-        zero = (codes.detach().norm(dim=1) < ZERO_NORM).float().mean()
-        recorded |= {"pixel": pixel, "zero_codes": zero}
-        return Step(loss, output.codes, {name: term.detach() for name, term in recorded.items()})
+        zero = (embeddings.detach().norm(dim=1) < ZERO_NORM).float().mean()
+        recorded |= {"pixel": pixel, "zero_embeddings": zero}
+        return Step(
+            loss, output.embeddings, {name: term.detach() for name, term in recorded.items()}
+        )
 
-    def _neighbors(self, rows: Tensor, codes: Tensor, epoch: int) -> Neighbors:
+    def _neighbors(self, rows: Tensor, embeddings: Tensor, epoch: int) -> Neighbors:
         """Rows of the bank near to and far from the reconstructions of some images."""
         if not self.searching:
             return Neighbors(*rows.new_empty(2, len(rows), 0))
         if self.found is None:
-            return self.finder.search(codes.to(self.bank.device), rows, epoch)
+            return self.finder.search(embeddings.to(self.bank.device), rows, epoch)
         if self.recent:
-            self.recent[epoch % 2][rows] = codes.to(self.bank.device)
+            self.recent[epoch % 2][rows] = embeddings.to(self.bank.device)
             self.visited[rows] = True
         return Neighbors(self.found.near[rows], self.found.far[rows])
 
-    def _codes(self, rows: Tensor) -> Tensor:
+    def _embeddings(self, rows: Tensor) -> Tensor:
         return self.bank[rows].to(self.fabric.device)
 
     def state(self) -> Mapping[str, Tensor]:

@@ -16,14 +16,13 @@ from lightning_fabric import Fabric
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
-from nearfar import artifacts
+from nearfar import runs
 from nearfar.data import Images, Subset, to_unit
-from nearfar.data.reasons import reason
-from nearfar.data.shapes import SMALLEST
-from nearfar.errors import NearfarError
+from nearfar.data.sizes import SMALLEST
+from nearfar.errors import NearfarError, reason
 from nearfar.files import check_room, reserve
 from nearfar.models import Architecture, Autoencoder, Backbone, apply
-from nearfar.models.layers import check_alone
+from nearfar.models.layers import check_batchnorm
 from nearfar.neighbors import allocate_rows
 from nearfar.progress import Track, silent
 from nearfar.run_config import RunConfig, RunData
@@ -54,8 +53,9 @@ class Trained:
         The network trained on the relations, ℰ_φ + 𝒟.
     pretrained : Autoencoder
         The plain autoencoder that it started from; its encoder is the reference 𝒜.
-    codes : Tensor
-        Codes of the training images by ℰ_φ, float[n, d]; memory-mapped where the bank is on disk.
+    embeddings : Tensor
+        Embeddings of the training images by ℰ_φ, float[n, d]; memory-mapped where the bank is on
+        disk.
     log : list of dict
         A line an epoch.
     config : RunConfig
@@ -64,7 +64,7 @@ class Trained:
 
     autoencoder: Autoencoder
     pretrained: Autoencoder
-    codes: Tensor
+    embeddings: Tensor
     log: list[dict[str, Any]]
     config: RunConfig
 
@@ -103,14 +103,14 @@ def train(
     overwrite : bool
         Replace a run that is in `folder`.
     encoder, decoder : nn.Module, optional
-        A network of the caller's own; copies of it are trained. `config.code_size`, `widths` and
-        `backbone` are then not looked at.
+        A network of the caller's own; copies of it are trained. `config.embedding_size`, `widths`
+        and `backbone` are then not looked at.
     pretrained : Path, optional
         A run that kept a snapshot after `config.pretrain_epochs` epochs of the same plain training:
         relations begin from that, and the log from that run's, instead of training it again. Not
         looked at to resume.
     reference : nn.Module, optional
-        A frozen encoder 𝒜 of the caller's own, from float[b, c, h, w] in 0…1 to codes
+        A frozen encoder 𝒜 of the caller's own, from float[b, c, h, w] in 0…1 to embeddings
         float[b, d'], in place of that of the plain autoencoder. Has to be given again to resume.
     objective : callable, optional
         Makes what the second phase trains for, instead of the relation that `config` asks for;
@@ -121,7 +121,7 @@ def train(
         The values of the caller's arrays that mean black and white, for the record.
     snapshots : collection of int
         After how many epochs, over both phases, `folder` keeps the network as it is then, for
-        `nearfar.artifacts.read_snapshot`.
+        `nearfar.runs.read_snapshot`.
     on_epoch : callable
         Is given each line of the log.
 
@@ -151,8 +151,8 @@ def train(
     )
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        network = artifacts.build(description, encoder, decoder)
-    code_size = _check_network(network, images)
+        network = runs.build(description, encoder, decoder)
+    embedding_size = _check_network(network, images)
     _check_batches(network, images, config, fabric)
     reference = make_reference(config, reference, images)
     written = folder if fabric.is_global_zero else None  # by one process for all
@@ -160,32 +160,32 @@ def train(
         check_continuation(folder, images, config)
     elif written is not None:
         needed = sum(disk_needs(config, images, network, reference).values())
-        check_room(written, needed, "bank, codes and checkpoints")
-        artifacts.check_folder(written, overwrite=overwrite)
-    with nullcontext() if written is None else artifacts.hold(written):
+        check_room(written, needed, "bank, embeddings and checkpoints")
+        runs.check_folder(written, overwrite=overwrite)
+    with nullcontext() if written is None else runs.hold(written):
         checkpoint = Checkpoint()
         log: list[dict[str, Any]] = []
         if resume and folder is not None:
             checkpoint = Checkpoint.read(folder)
             checkpoint.check_ahead(folder, config)
-            artifacts.load_weights(network, checkpoint.tensors, "model.", folder)
-            log = [line for line in artifacts.read_log(folder) if checkpoint.is_after(line)]
+            runs.load_weights(network, checkpoint.tensors, "model.", folder)
+            log = [line for line in runs.read_log(folder) if checkpoint.is_after(line)]
         elif pretrained is not None:
-            begun = artifacts.read_snapshot(pretrained, config.pretrain_epochs, encoder, decoder)
-            artifacts.load_weights(network, begun.state_dict(), "", pretrained)
+            begun = runs.read_snapshot(pretrained, config.pretrain_epochs, encoder, decoder)
+            runs.load_weights(network, begun.state_dict(), "", pretrained)
             checkpoint = Checkpoint(phase=Relation.name)
-            log = artifacts.read_log(pretrained)[: config.pretrain_epochs]
+            log = runs.read_log(pretrained)[: config.pretrain_epochs]
         elif config.initialization == "kmeans":
             _begin_typical(network, images, config.seed, track)
         if config.backbone is not None and fabric.device.type == "cuda":
             network.to(memory_format=torch.channels_last)
         if written is not None:
             if resume:
-                artifacts.remove_unfinished(written)
+                runs.remove_unfinished(written)
             else:
-                artifacts.claim_folder(written, overwrite=overwrite)
-            artifacts.write_config(written, description)
-            artifacts.write_log(written, log)
+                runs.claim_folder(written, overwrite=overwrite)
+            runs.write_config(written, description)
+            runs.write_log(written, log)
         fabric.barrier()
 
         phases = Phases(
@@ -205,24 +205,24 @@ def train(
         with torch.random.fork_rng():
             plain = phases.run()
         _check_finite(network)
-        codes: npt.NDArray[np.float32] | Path
+        embeddings: npt.NDArray[np.float32] | Path
         if folder is not None and config.bank == "disk":
             rows = share(fabric, len(images))
             encoded = apply(network.encoder, images, device=fabric.device, rows=rows, track=track)
-            codes = _to_disk(
-                encoded, artifacts.bank_folder(folder), (len(images), code_size), fabric
+            embeddings = _to_disk(
+                encoded, runs.bank_folder(folder), (len(images), embedding_size), fabric
             )
         else:
-            bank = allocate_rows(len(images), code_size, fabric.device)
+            bank = allocate_rows(len(images), embedding_size, fabric.device)
             fill_bank(bank, network.encoder, images, fabric, track)
-            codes = bank.cpu().numpy()
+            embeddings = bank.cpu().numpy()
         if written is not None:
-            artifacts.write_run(written, description, network, plain, codes)
-            artifacts.remove_checkpoint(written)
+            runs.write_run(written, description, network, plain, embeddings)
+            runs.remove_checkpoint(written)
         fabric.barrier()
-    if folder is not None and isinstance(codes, Path):
-        codes = np.load(folder / artifacts.CODES, mmap_mode="c", allow_pickle=False)
-    return Trained(network.cpu(), plain.cpu(), torch.from_numpy(codes), log, description)
+    if folder is not None and isinstance(embeddings, Path):
+        embeddings = np.load(folder / runs.EMBEDDINGS, mmap_mode="c", allow_pickle=False)
+    return Trained(network.cpu(), plain.cpu(), torch.from_numpy(embeddings), log, description)
 
 
 def _describe(images: Images, origin: Mapping[str, Any] | None) -> RunData:
@@ -239,7 +239,7 @@ def _describe(images: Images, origin: Mapping[str, Any] | None) -> RunData:
 def _architecture(images: Images, config: TrainConfig) -> Architecture:
     return Architecture(
         images.shape,
-        config.code_size,
+        config.embedding_size,
         config.widths or (),
         split_brain=config.pretext == "split-brain",
         normalized=config.network != "plain",
@@ -250,7 +250,7 @@ def _architecture(images: Images, config: TrainConfig) -> Architecture:
 
 def _begin_typical(network: Autoencoder, images: Images, seed: int, track: Track) -> None:
     """Set the weights of a backbone by k-means."""
-    from nearfar.training.initialization import draw_sample, initialize_by_kmeans
+    from nearfar.models.kmeans_init import draw_sample, initialize_by_kmeans
 
     if not isinstance(network.encoder, Backbone):
         raise NearfarError(
@@ -271,14 +271,14 @@ def _check_batches(
             f"in every batch for each of {fabric.world_size} processes"
         )
     alone = fabric.world_size == 1 and smallest < 2 * config.accumulate
-    if config.relation == "codes" and config.epochs and alone:
+    if config.relation == "embeddings" and config.epochs and alone:
         raise NearfarError(
             f"batch_size={config.batch_size} with accumulate={config.accumulate} and "
-            f"relation='codes', which relates the images of a part: expected at least two images "
-            f"in each of {config.accumulate} parts of {smallest} images"
+            f"relation='embeddings', which relates the images of a part: expected at least two "
+            f"images in each of {config.accumulate} parts of {smallest} images"
         )
     if smallest // fabric.world_size < 2 * config.accumulate:  # a part has one image
-        check_alone(network, images.shape)
+        check_batchnorm(network, images.shape)
 
 
 def _check_finite(network: nn.Module) -> None:
@@ -292,8 +292,8 @@ def _check_finite(network: nn.Module) -> None:
 def _to_disk(
     encoded: Iterable[tuple[Tensor, Tensor]], folder: Path, shape: tuple[int, int], fabric: Fabric
 ) -> Path:
-    """Let the processes write their codes to one .npy file."""
-    path = folder / artifacts.CODES
+    """Let the processes write their embeddings to one .npy file."""
+    path = folder / runs.EMBEDDINGS
     if fabric.is_global_zero:
         folder.mkdir(exist_ok=True)
         open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
@@ -329,10 +329,10 @@ def check_continuation(folder: Path, images: Images, config: TrainConfig) -> Non
     NearfarError
         If it is finished, or was begun with other choices or other images.
     """
-    before = artifacts.read_config(folder)
-    if artifacts.is_finished(folder):
+    before = runs.read_config(folder)
+    if runs.is_finished(folder):
         raise NearfarError(f"run {str(folder)!r} is finished: there is nothing to resume")
-    with artifacts.reading(folder, artifacts.CONFIG):
+    with runs.reading(folder, runs.CONFIG):
         choices = asdict(TrainConfig.from_dict(before.train))
     now = asdict(config)
     compared = (
@@ -363,19 +363,19 @@ def _checksum(images: Images) -> str:
 
 
 def _check_network(network: Autoencoder, images: Images) -> int:
-    """Return the length of a code, or stop if the network does not fit the images."""
+    """Return the length of an embedding, or stop if the network does not fit the images."""
     image = to_unit(images[0]).unsqueeze(0)
     try:
         with torch.no_grad():
-            codes, reconstruction = network.eval()(image)
-        made = tuple(codes.shape), tuple(reconstruction.shape)
+            embeddings, reconstruction = network.eval()(image)
+        made = tuple(embeddings.shape), tuple(reconstruction.shape)
     except Exception as error:  # of a network of the caller's own nearly any
         raise NearfarError(
             f"the network does not take images of shape {images.shape}: {reason(error)}"
         ) from error
     if made[1] != image.shape or len(made[0]) != 2:
         raise NearfarError(
-            f"the network makes codes {made[0]} and images {made[1]} of {tuple(image.shape)}: "
+            f"the network makes embeddings {made[0]} and images {made[1]} of {tuple(image.shape)}: "
             "expected (1, d) and the same"
         )
     return int(made[0][1])

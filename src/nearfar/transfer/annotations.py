@@ -15,8 +15,7 @@ from xml.etree.ElementTree import (
 import numpy as np
 import numpy.typing as npt
 
-from nearfar.data.reasons import reason
-from nearfar.errors import NearfarError
+from nearfar.errors import NearfarError, reason
 from nearfar.transfer.devkit import Devkit, read_lines
 from nearfar.transfer.scenes import true_size
 

@@ -17,20 +17,20 @@ from torch.nn.functional import binary_cross_entropy_with_logits, pad
 from nearfar.data import Shape, to_unit
 from nearfar.models import apply_to_all
 from nearfar.models.backbones import Backbone, check_backbone
-from nearfar.models.layers import check_alone
+from nearfar.models.layers import check_batchnorm
 from nearfar.progress import Track, silent
-from nearfar.transfer.heads import code_size
+from nearfar.transfer.heads import embedding_size
 from nearfar.transfer.labeled import Labeled
 from nearfar.transfer.metrics import classification_ap
 from nearfar.transfer.schedule import Schedule, fit
 
 Protocol = Literal["linear", "fc", "all"]
-#: By what is trained: a linear layer on the codes; the fully connected layers; everything.
+#: By what is trained: a linear layer on the embeddings; the fully connected layers; everything.
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
 SCHEDULE = Schedule(steps=3000, batch_size=64)
 
-#: Inverse strength of the linear classifier's regularization, on standardized codes.
+#: Inverse strength of the linear classifier's regularization, on standardized embeddings.
 LINEAR_C = 0.01
 LINEAR_ITERATIONS = 1000
 DROPOUT = 0.5
@@ -55,7 +55,7 @@ def classify(
     backbone : Backbone
         A copy of it is trained.
     protocol : {"linear", "fc", "all"}
-        Train a linear layer on the codes (FC8), the head too (FC6–8), or everything.
+        Train a linear layer on the embeddings (FC8), the head too (FC6–8), or everything.
     schedule : Schedule
         For all but the linear layer alone, which is fitted to the end, without random views.
 
@@ -78,7 +78,7 @@ def classify(
     seen = torch.from_numpy(train.seen)
 
     def loss(rows: list[int]) -> Tensor:
-        views = random_views(to_unit(train.images.__getitems__(rows).to(device)))
+        views = random_views(to_unit(train.images.batch(rows).to(device)))
         return _loss(network(views), seen[rows].to(device), train.single)
 
     fit(network, loss, len(train.images), schedule, track)
@@ -98,7 +98,7 @@ def check_images(backbone: Backbone, shape: Shape, protocol: Protocol, schedule:
     """
     check_backbone(backbone.name, shape)
     if protocol == "all" and schedule.batch_size == 1:
-        check_alone(backbone, shape)
+        check_batchnorm(backbone, shape)
 
 
 def judge(scores: npt.NDArray[np.float32], test: Labeled) -> dict[str, float]:
@@ -112,19 +112,19 @@ def judge(scores: npt.NDArray[np.float32], test: Labeled) -> dict[str, float]:
 
 
 class _Classifier(nn.Module):
-    """A backbone with a linear layer (FC8) on its codes."""
+    """A backbone with a linear layer (FC8) on its embeddings."""
 
     def __init__(self, backbone: Backbone, classes: int, *, frozen: bool) -> None:
         super().__init__()
         self.backbone, self.frozen = backbone, frozen
         self.drop = nn.Dropout(DROPOUT)
-        self.fc8 = nn.Linear(code_size(backbone), classes)
+        self.fc8 = nn.Linear(embedding_size(backbone), classes)
         nn.init.zeros_(self.fc8.weight)
         nn.init.zeros_(self.fc8.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        codes: Tensor = self.backbone(images)
-        logits: Tensor = self.fc8(self.drop(codes))
+        embeddings: Tensor = self.backbone(images)
+        logits: Tensor = self.fc8(self.drop(embeddings))
         return logits
 
     def train(self, mode: bool = True) -> _Classifier:
@@ -163,8 +163,8 @@ def _loss(logits: Tensor, seen: Tensor, single: bool) -> Tensor:
 def _fit_linear(
     backbone: Backbone, train: Labeled, test: Labeled, device: torch.device, track: Track
 ) -> npt.NDArray[np.float32]:
-    """Logistic regression on standardized codes, for all classes at once or for each by itself."""
-    codes, others = (
+    """Logistic regression on standardized embeddings, multinomial or one per class."""
+    embeddings, others = (
         apply_to_all(backbone, each.images, device=device, track=track).numpy()
         for each in (train, test)
     )
@@ -173,14 +173,14 @@ def _fit_linear(
         rows: npt.NDArray[np.bool_], labels: npt.NDArray[np.int8]
     ) -> npt.NDArray[np.float32]:
         regression = LogisticRegression(C=LINEAR_C, max_iter=LINEAR_ITERATIONS)
-        model = make_pipeline(StandardScaler(), regression).fit(codes[rows], labels[rows])
+        model = make_pipeline(StandardScaler(), regression).fit(embeddings[rows], labels[rows])
         return np.asarray(model.decision_function(others), np.float32)
 
     labels = train.seen.argmax(1)
     present = np.unique(labels)
     if train.single and len(present) > 1:
         scores = np.full((len(others), len(train.classes)), -np.inf, np.float32)
-        margins = fitted(np.ones(len(codes), bool), labels)
+        margins = fitted(np.ones(len(embeddings), bool), labels)
         scores[:, present] = margins if margins.ndim == 2 else np.stack([-margins, margins], 1)
         return scores
     scores = np.zeros((len(others), len(train.classes)), np.float32)

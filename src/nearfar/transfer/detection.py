@@ -22,11 +22,11 @@ from torchvision.ops import roi_align
 
 from nearfar.errors import NearfarError
 from nearfar.models.backbones import Backbone
-from nearfar.models.cells import Cells
+from nearfar.models.receptive_field import Cells
 from nearfar.progress import Track, silent
 from nearfar.transfer.annotations import Objects, read_objects
 from nearfar.transfer.devkit import Devkit
-from nearfar.transfer.heads import GRID, code_size, region_head
+from nearfar.transfer.heads import GRID, embedding_size, region_head
 from nearfar.transfer.metrics import Detections
 from nearfar.transfer.proposals import Boxes, propose
 from nearfar.transfer.scenes import GROUND, checked, read_scaled, stack
@@ -133,7 +133,7 @@ class FastRCNN(nn.Module):
         self.regions = RoIHeads(
             Regions(backbone.cells),
             region_head(backbone),
-            FastRCNNPredictor(code_size(backbone), classes + 1),
+            FastRCNNPredictor(embedding_size(backbone), classes + 1),
             *(OVERLAP, OVERLAP, REGIONS, OBJECTS, SHIFTS),
             *(LEAST_SCORE, SUPPRESSED, MOST),
         )

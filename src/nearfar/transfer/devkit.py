@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from nearfar.data.reasons import printable, reason
-from nearfar.errors import NearfarError
+from nearfar.errors import NearfarError, printable, reason
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

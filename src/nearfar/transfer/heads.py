@@ -14,14 +14,14 @@ from nearfar.models.backbones import Backbone
 GRID = 6
 
 
-def code_size(backbone: Backbone) -> int:
-    """Return the length of the codes of a backbone."""
+def embedding_size(backbone: Backbone) -> int:
+    """Return the length of the embeddings of a backbone."""
     layers = _linear(backbone)
     return layers[-1].out_features if layers else backbone.channels
 
 
 def region_head(backbone: Backbone) -> nn.Sequential:
-    """Make a network from regions of the feature map, float[b, k, 6, 6], to codes, float[b, d].
+    """Build the head from regions of the feature map, float[b, k, 6, 6], to float[b, d].
 
     A first layer that was trained on a smaller grid is spread over this one, so that at first it
     sees in each of its places the mean of those that take its part.
@@ -38,7 +38,7 @@ def region_head(backbone: Backbone) -> nn.Sequential:
 
 
 def convolutional_head(backbone: Backbone) -> nn.Sequential:
-    """Make a network of the head's weights from feature maps of any size to maps of codes.
+    """Make a network of the head's weights from feature maps of any size to maps of embeddings.
 
     A linear layer becomes a convolution [1]_; pooling to a fixed size is left out.
 

@@ -21,10 +21,10 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from nearfar.errors import NearfarError
 from nearfar.models.backbones import Backbone
-from nearfar.models.cells import Cells
+from nearfar.models.receptive_field import Cells
 from nearfar.progress import Track, silent
 from nearfar.transfer.devkit import Devkit
-from nearfar.transfer.heads import code_size, convolutional_head
+from nearfar.transfer.heads import convolutional_head, embedding_size
 from nearfar.transfer.masks import IGNORED, read_mask
 from nearfar.transfer.metrics import Overlap
 from nearfar.transfer.scenes import GROUND, SMALLEST, checked, read_scaled, stack
@@ -76,7 +76,7 @@ def open_masked(devkit: Devkit, split: str, size: int, track: Track = silent) ->
 
 
 class FCN(nn.Module):
-    """FCN-32s, -16s or -8s: scores from the codes, to which those of finer maps are added.
+    """FCN-32s, -16s or -8s: scores from the embeddings, to which those of finer maps are added.
 
     Scores are interpolated between where the cells look. The paper learns to enlarge them, and
     begins bilinearly.
@@ -102,7 +102,7 @@ class FCN(nn.Module):
         self.head = convolutional_head(backbone)
         self.backbone.head = nn.Sequential()
         self.drop = nn.Dropout(DROPOUT)
-        self.score = nn.Conv2d(code_size(backbone), classes, 1)
+        self.score = nn.Conv2d(embedding_size(backbone), classes, 1)
         self.cells = backbone.cells.behind(self.head)
         channels = finer_channels(backbone, stride)
         self.skips = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in channels)
@@ -113,8 +113,8 @@ class FCN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """From images, float[b, 3, h, w] in 0…1, to scores, float[b, classes, h, w]."""
         maps = self.backbone.feature_maps(images)
-        cells, codes = self.cells, self.head(maps[self.backbone.cells])
-        scores: Tensor = self.score(self.drop(codes))
+        cells, embeddings = self.cells, self.head(maps[self.backbone.cells])
+        scores: Tensor = self.score(self.drop(embeddings))
         for skip, (finer, values) in zip(self.skips, _finer(maps, cells), strict=False):
             scores = cells.sample(scores, finer, values.shape[2:]) + skip(values)
             cells = finer
@@ -140,9 +140,9 @@ def finer_channels(backbone: Backbone, stride: Stride) -> list[int]:
     return [values.shape[1] for _, values in finer[: SKIPS[stride]]]
 
 
-def _finer(maps: dict[Cells, Tensor], codes: Cells) -> list[tuple[Cells, Tensor]]:
-    """Maps of smaller strides than the codes have, the coarsest first."""
-    return [each for each in reversed(maps.items()) if each[0].stride < codes.stride]
+def _finer(maps: dict[Cells, Tensor], embeddings: Cells) -> list[tuple[Cells, Tensor]]:
+    """Maps of smaller strides than the embeddings have, the coarsest first."""
+    return [each for each in reversed(maps.items()) if each[0].stride < embeddings.stride]
 
 
 def train_segmenter(

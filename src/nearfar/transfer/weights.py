@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from nearfar.artifacts import read_config, read_network
 from nearfar.errors import NearfarError
 from nearfar.models import Architecture
 from nearfar.models.backbones import Backbone
+from nearfar.models.kmeans_init import check_convolutional
 from nearfar.models.published import open_published
-from nearfar.training.initialization import check_convolutional
+from nearfar.runs import read_config, read_network
 
 INITIALIZATIONS = ("random", "kmeans")
 #: AlexNet as torchvision has it, for images of 224 pixels.
@@ -51,7 +51,7 @@ def open_backbone(weights: str, *, like: Path | None = None, seed: int = 0) -> B
     ----------
     weights : str
         A run folder; what `nearfar.models.published.open_published` takes; "random"; or "kmeans",
-        for random weights that `nearfar.training.initialization` can take the place of.
+        for random weights that `nearfar.models.kmeans_init` can take the place of.
     like : Path, optional
         A run whose network the last two take; torchvision's AlexNet if not given.
     seed : int

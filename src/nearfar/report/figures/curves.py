@@ -22,13 +22,13 @@ MARKED_EPOCHS = 40
 
 
 def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
-    """Pixel error, relational terms, and use of the codes over the epochs of both phases.
+    """Pixel error, relational terms, and use of the embeddings over the epochs of both phases.
 
     Parameters
     ----------
     log : sequence of mapping
         One record an epoch, with "phase" ("pretrain" or "relational"), "pixel", "own", "near",
-        "far", "relation", "effective_rank" and "dead_codes"; any of the numbers may be None.
+        "far", "relation", "effective_rank" and "dead_units"; any of the numbers may be None.
     """
     if not log:
         raise NearfarError("the training log is empty: train for at least one epoch")
@@ -36,8 +36,8 @@ def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
         "pixel error (mean square)": {"pixel": BLUE},
         "distance to own and near samples": {"own": BLUE, "near": GREEN},
         "similarity to far samples": {"far": ORANGE},
-        "near against far codes (cross entropy)": {"relation": GREEN},
-        "units of the code": {"effective_rank": BLUE, "dead_codes": ORANGE},
+        "near against far embeddings (cross entropy)": {"relation": GREEN},
+        "units of the embedding": {"effective_rank": BLUE, "dead_units": ORANGE},
     }
     curves = {
         key: np.array([np.nan if record.get(key) is None else record[key] for record in log], float)

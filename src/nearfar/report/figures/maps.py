@@ -1,4 +1,4 @@
-"""Codes as points in the plane."""
+"""Embeddings as points in the plane."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sklearn.preprocessing import normalize
 from nearfar.errors import NearfarError
 from nearfar.report.figures.style import FAINT, INK, WIDTH, literal
 
-Codes = npt.NDArray[np.floating[Any]]
+Embeddings = npt.NDArray[np.floating[Any]]
 Rows = npt.NDArray[np.bool_]
 
 #: Petroff's ten colors, told apart by people with any color vision, and two more.
@@ -33,37 +33,39 @@ LONGEST_ON_MAP, LEGEND_LETTERS = 3, 130
 
 
 def code_maps(
-    before: Codes,
-    after: Codes,
+    before: Embeddings,
+    after: Embeddings,
     labels: npt.NDArray[np.integer[Any]] | None = None,
     classes: Sequence[str] | None = None,
     *,
     start: str = "autoencoder",
     seed: int = 0,
 ) -> Figure:
-    """Maps of the codes before and after NRE in two dimensions (Fig. 1 of the paper).
+    """Maps of the embeddings before and after NRE in two dimensions (Fig. 1 of the paper).
 
     t-SNE of the cosine, from at most 2,000 of the images, drawn at random. Without labels the
-    colors are k-means groups of the codes before, and show where their images went.
+    colors are k-means groups of the embeddings before, and show where their images went.
 
     Parameters
     ----------
     before, after : float[n, d]
-        Codes of the same images by the plain autoencoder and by NRE, n ≥ 5.
+        Embeddings of the same images by the plain autoencoder and by NRE, n ≥ 5.
     labels : int[n], optional
         Class numbers.
     classes : sequence of str, optional
         The name of each class number.
     start : str
-        What made the codes before.
+        What made the embeddings before.
     """
     if len(before) != len(after) or len(before) < FEWEST_MAPPED:
         raise NearfarError(
-            f"codes to map are of {len(before)} and {len(after)} images: expected the same, "
+            f"embeddings to map are of {len(before)} and {len(after)} images: expected the same, "
             f"at least {FEWEST_MAPPED}"
         )
     if labels is not None and len(labels) != len(before):
-        raise NearfarError(f"{len(labels)} labels for {len(before)} codes: expected one for each")
+        raise NearfarError(
+            f"{len(labels)} labels for {len(before)} embeddings: expected one for each"
+        )
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(before))[:MAPPED])
     before, after = before[rows], after[rows]
@@ -78,10 +80,10 @@ def code_maps(
     figure = Figure((WIDTH, WIDTH / 2 + 0.3 + 0.25 * lines), layout="constrained")
     size = np.clip(12000 / len(rows), 10, 25)
     shuffled = rng.permutation(len(rows))
-    for axes, name, codes in zip(
+    for axes, name, embeddings in zip(
         figure.subplots(1, 2), (start, "NRE"), (before, after), strict=True
     ):
-        places = _in_two_dimensions(codes, seed)
+        places = _in_two_dimensions(embeddings, seed)
         x, y = places[shuffled].T
         axes.scatter(x, y, s=size, c=colors[shuffled], linewidths=0, alpha=0.85)
         for text, member in members:
@@ -106,10 +108,11 @@ def code_maps(
     return figure
 
 
-def _in_two_dimensions(codes: Codes, seed: int) -> Codes:
+def _in_two_dimensions(embeddings: Embeddings, seed: int) -> Embeddings:
     """Return t-SNE of unit vectors, whose squared distances are twice the cosine distances."""
-    unit = normalize(codes)
-    # Where all codes are alike, principal components are NaN, on which t-SNE crashes the process.
+    unit = normalize(embeddings)
+    # Where all embeddings are alike, principal components are NaN, on which t-SNE crashes the
+    # process.
     differ = unit.shape[1] > 1 and np.ptp(unit, axis=0).max() > 1e-6
     return TSNE(
         init="pca" if differ else "random",
@@ -138,7 +141,7 @@ def _class_colors(
     return colors, members
 
 
-def _write_on_map(axes: Axes, text: str, places: Codes) -> None:
+def _write_on_map(axes: Axes, text: str, places: Embeddings) -> None:
     """Write the name of a class where it is densest: on the image with the nearest others."""
     among = NearestNeighbors(n_neighbors=max(1, len(places) // 3)).fit(places)
     x, y = places[among.kneighbors(places)[0][:, -1].argmin()]

@@ -1,0 +1,53 @@
+"""Configuration: typed sections, recipes, and options by name. Imports nothing heavy."""
+
+from nearfar.config.network import BACKBONES, Backbone, BackboneName, ConvNet
+from nearfar.config.objective import (
+    AugmentationName,
+    ContrastiveObjective,
+    FinderName,
+    NeighborSearch,
+    RelationalObjective,
+    SimilarityName,
+)
+from nearfar.config.optim import LRSchedule, Optim
+from nearfar.config.options import Option, configure, flatten, recipe, train_options
+from nearfar.config.pretext import Denoising, Inpainting, Plain, Pretext, SplitBrain
+from nearfar.config.recipes import RECIPES, RecipeName
+from nearfar.config.train import KINDS, Precision, Recorded, TrainConfig, name_of
+from nearfar.config.weights import ScheduleName, Weights, WeightSchedule, check_weights
+
+__all__ = [
+    "BACKBONES",
+    "KINDS",
+    "RECIPES",
+    "AugmentationName",
+    "Backbone",
+    "BackboneName",
+    "ContrastiveObjective",
+    "ConvNet",
+    "Denoising",
+    "FinderName",
+    "Inpainting",
+    "LRSchedule",
+    "NeighborSearch",
+    "Optim",
+    "Option",
+    "Plain",
+    "Precision",
+    "Pretext",
+    "RecipeName",
+    "Recorded",
+    "RelationalObjective",
+    "ScheduleName",
+    "SimilarityName",
+    "SplitBrain",
+    "TrainConfig",
+    "WeightSchedule",
+    "Weights",
+    "check_weights",
+    "configure",
+    "flatten",
+    "name_of",
+    "recipe",
+    "train_options",
+]

@@ -1,0 +1,203 @@
+"""Training objectives: the paper's relations of reconstructions, and our contrastive one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from nearfar.config.network import BackboneName
+from nearfar.config.weights import ScheduleName, WeightSchedule, check_weights
+from nearfar.errors import NearfarError
+from nearfar.fields import check_fields, check_ranges
+
+FinderName = Literal["clustered", "exact"]
+SimilarityName = Literal["cosine", "centered-cosine", "gaussian"]
+AugmentationName = Literal["auto", "shapes", "photos", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeighborSearch:
+    """How near and far samples are found.
+
+    Parameters
+    ----------
+    finder : {"clustered", "exact"} or callable
+        Search within k-means clusters, as the paper does for large data, or among all samples; or
+        your own, from the number of neighbors to a `nearfar.neighbors.Finder`.
+    clusters : int, optional
+        Number of k-means clusters, K. Default: the square root of the number of images.
+    far_share : float
+        Share of the other clusters, those with the farthest centers, that far samples are drawn
+        from; in (0, 1].
+    similarity : {"cosine", "centered-cosine", "gaussian"} or callable
+        Similarity of two embeddings (Eq. 4 is the cosine); or your own, from the bank to a
+        `nearfar.neighbors.Similarity`.
+    search_every : {"epoch", "step"}
+        Search at the start of each epoch, from where each reconstruction was last seen, or at
+        every step.
+    relative_to : {"reconstruction", "image"}
+        Take near and far samples relative to the reconstruction, as in the paper, or to the image
+        itself.
+    bank : {"memory", "disk"}
+        Where the embeddings of all images are kept.
+
+    Examples
+    --------
+    >>> NeighborSearch(finder="exact", similarity="gaussian").clusters is None
+    True
+    """
+
+    finder: FinderName | Callable[..., Any] = "clustered"
+    clusters: int | None = None
+    far_share: float = 0.1
+    similarity: SimilarityName | Callable[..., Any] = "cosine"
+    search_every: Literal["epoch", "step"] = "epoch"
+    relative_to: Literal["reconstruction", "image"] = "reconstruction"
+    bank: Literal["memory", "disk"] = "memory"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_ranges(self, clusters=">= 1", far_share="(0, 1]")
+        if self.relative_to == "image" and self.search_every == "step":
+            raise NearfarError(
+                "search_every='step' with relative_to='image', which does not change within an "
+                "epoch: expected search_every='epoch'"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelationalObjective:
+    """Neighborhood-relational encoding as in the paper (Eq. 5).
+
+    Each reconstruction is pulled to its image and its near samples, and pushed from its far
+    samples, in the embedding space of a frozen reference encoder.
+
+    Parameters
+    ----------
+    weights : tuple of float
+        λ₁, λ₂, λ₃ of Eq. 1: image, near samples, far samples; not negative, sum 1.
+    end_weights : tuple of float, optional
+        Weights at the last epoch, reached by `weight_schedule`.
+    weight_schedule : {"constant", "linear", "cosine"}
+        How the weights move from `weights` to `end_weights`.
+    neighbors : int
+        Number of near and of far samples per image, T of Eq. 5.
+    reduction : {"sum", "mean"}
+        How the T samples are combined; Eq. 5 has the sum.
+    pixel_weight : float
+        Weight of the squared pixel error added to the objective; the paper has none.
+    reference : {"alexnet", "resnet18", "resnet50", "vit-small"} or nn.Module, optional
+        External reference encoder. Default: the encoder of the pre-trained autoencoder.
+    reference_weights : str, optional
+        Weights of a named reference, a safetensors file with torchvision's names. Default:
+        torchvision's published weights, downloaded.
+    refresh_reference_every : int
+        Every how many epochs the encoder as trained so far becomes the reference; 0 for never.
+    search : NeighborSearch
+        How near and far samples are found.
+
+    Examples
+    --------
+    >>> RelationalObjective(weights=(0.6, 0.4, 0.0), neighbors=5).name
+    'NRE'
+    """
+
+    kind: ClassVar[str] = "relational"
+    name: ClassVar[str] = "NRE"
+
+    weights: tuple[float, float, float] = (0.5, 0.2, 0.3)
+    end_weights: tuple[float, float, float] | None = None
+    weight_schedule: ScheduleName = "constant"
+    neighbors: int = 1
+    reduction: Literal["sum", "mean"] = "sum"
+    pixel_weight: float = 0.0
+    reference: BackboneName | Callable[..., Any] | None = None
+    reference_weights: str | None = None
+    refresh_reference_every: int = 0
+    search: NeighborSearch = NeighborSearch()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_ranges(self, neighbors=">= 1", pixel_weight=">= 0", refresh_reference_every=">= 0")
+        self.schedule()
+        if self.end_weights is not None and self.weight_schedule == "constant":
+            raise NearfarError("end_weights are given: expected weight_schedule linear or cosine")
+        if self.reference is not None and self.refresh_reference_every:
+            raise NearfarError(
+                f"refresh_reference_every={self.refresh_reference_every} with an external "
+                "reference, which stays frozen: expected 0"
+            )
+        if self.reference_weights is not None and not isinstance(self.reference, str):
+            raise NearfarError("`reference_weights` needs a named `reference`")
+
+    def schedule(self) -> WeightSchedule:
+        """Return the weights as they move over the epochs."""
+        start = check_weights(self.weights)
+        end = start if self.end_weights is None else check_weights(self.end_weights)
+        return WeightSchedule(start, end, self.weight_schedule)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveObjective:
+    """Contrastive training between augmented views, with near and far samples from the data.
+
+    The positive of an image is another view of it or of one of its nearest neighbors; its
+    negatives are the images of the batch from far clusters.
+
+    Parameters
+    ----------
+    augmentation : {"auto", "shapes", "photos", "none"} or callable
+        Random rotation, scaling, shift and bending; crops, flips and color jitter; or none.
+        "auto" takes photos for color images and shapes for gray ones. Or your own transform of a
+        batch, float[b, c, h, w] in 0…1.
+    identity_prob : float
+        Probability that the decoder's input is the image itself rather than a view, 0…1.
+    temperature : float
+        τ of the softmax over near and far samples, in (0, 1].
+    neighbors : int
+        Number of nearest neighbors that positives are drawn from.
+    neighbor_prob : float
+        Probability that the positive is a neighbor rather than the image itself, once neighbors
+        have been searched, 0…1.
+    clusters : int, optional
+        Number of k-means clusters. Default: the square root of the number of images.
+    far_share : float
+        Share of the other clusters, those with the farthest centers, that count as far; (0, 1].
+    refresh_neighbors_every : int
+        Every how many epochs neighbors and clusters are searched; 0 for never.
+    pixel_weight : float
+        Weight of the squared pixel error of the decoder.
+
+    Examples
+    --------
+    >>> ContrastiveObjective(temperature=0.1).neighbors
+    5
+    """
+
+    kind: ClassVar[str] = "contrastive"
+    name: ClassVar[str] = "nearfar"
+
+    augmentation: AugmentationName | Callable[..., Any] = "auto"
+    identity_prob: float = 0.3
+    temperature: float = 0.2
+    neighbors: int = 5
+    neighbor_prob: float = 0.5
+    clusters: int | None = 64
+    far_share: float = 0.8
+    refresh_neighbors_every: int = 5
+    pixel_weight: float = 60.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_ranges(
+            self,
+            identity_prob="[0, 1]",
+            temperature="(0, 1]",
+            neighbors=">= 1",
+            neighbor_prob="[0, 1]",
+            clusters=">= 1",
+            far_share="(0, 1]",
+            refresh_neighbors_every=">= 0",
+            pixel_weight=">= 0",
+        )

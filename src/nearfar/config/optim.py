@@ -1,0 +1,66 @@
+"""Optimization: how long and how fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nearfar.errors import NearfarError
+from nearfar.fields import check_fields, check_ranges
+
+LRSchedule = Literal["constant", "one-cycle"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """AdamW for both phases; without weight decay it is Adam.
+
+    Parameters
+    ----------
+    pretrain_epochs : int
+        Epochs of plain autoencoder training.
+    epochs : int
+        Epochs of training on the objective.
+    batch_size : int
+        Images per step, over all processes.
+    accumulate : int
+        Parts of a batch that a process sees one after the other, where memory is short. Batch
+        normalization and contrastive negatives see one part.
+    pretrain_lr : float
+        Learning rate of the first phase.
+    lr : float
+        Learning rate of the second phase; the paper has 0.0001.
+    lr_schedule : {"constant", "one-cycle"}
+        Constant, or a rise in the first fifth of the phase and a cosine to zero.
+    weight_decay : float
+        Weight decay.
+
+    Examples
+    --------
+    >>> Optim(epochs=5).batch_size
+    256
+    """
+
+    pretrain_epochs: int = 20
+    epochs: int = 20
+    batch_size: int = 256
+    accumulate: int = 1
+    pretrain_lr: float = 1e-3
+    lr: float = 1e-4
+    lr_schedule: LRSchedule = "constant"
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_ranges(
+            self,
+            pretrain_epochs=">= 0",
+            epochs=">= 0",
+            batch_size=">= 1",
+            accumulate=">= 1",
+            pretrain_lr="> 0",
+            lr="> 0",
+            weight_decay=">= 0",
+        )
+        if self.pretrain_epochs + self.epochs == 0:
+            raise NearfarError("pretrain_epochs=0 and epochs=0: nothing to train")

@@ -1,0 +1,226 @@
+"""Flat options, as command lines and estimators have them, and the sections they belong to.
+
+Every option is a field of a section; there is no other list of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from typing import Any, get_type_hints
+
+from nearfar.config.objective import NeighborSearch, RelationalObjective
+from nearfar.config.optim import Optim
+from nearfar.config.recipes import RECIPES, RecipeName
+from nearfar.config.train import KINDS, TrainConfig
+from nearfar.errors import NearfarError
+
+#: Fields of `TrainConfig` that are options themselves.
+PLAIN = ("seed", "device", "precision")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of training.
+
+    Parameters
+    ----------
+    name : str
+        As `NRE` and, with hyphens, the command line call it.
+    section : type
+        The dataclass whose field it is.
+    field : str
+        Name of the field.
+    hint : type
+        Type of the field.
+    default : object
+        Default of the field.
+
+    Examples
+    --------
+    >>> next(each for each in train_options() if each.name == "temperature").default
+    0.2
+    """
+
+    name: str
+    section: type
+    field: str
+    hint: Any
+    default: Any
+
+
+def train_options() -> Iterator[Option]:
+    """Yield every option of every section.
+
+    Examples
+    --------
+    >>> {"epochs", "weights", "backbone"} <= {option.name for option in train_options()}
+    True
+    """
+    for section in (
+        *(kind for kinds in KINDS.values() for kind in kinds.values()),
+        *(NeighborSearch, Optim),
+    ):
+        hints = get_type_hints(section)
+        for each in fields(section):
+            if hints[each.name] is not NeighborSearch:
+                default = None if each.default is MISSING else each.default
+                yield Option(_name(each), section, each.name, hints[each.name], default)
+    hints = get_type_hints(TrainConfig)
+    for each in fields(TrainConfig):
+        if each.name in PLAIN:
+            yield Option(each.name, TrainConfig, each.name, hints[each.name], each.default)
+
+
+def configure(
+    *sources: Mapping[str, Any], recipe: RecipeName = "paper", base: TrainConfig | None = None
+) -> TrainConfig:
+    """Build a configuration from options.
+
+    Parameters
+    ----------
+    *sources : mapping
+        Options by name, or sections by name with their fields; earlier sources win. ``None``
+        values count as not given.
+    recipe : {"paper", "nearfar"}
+        Where the other options come from.
+    base : TrainConfig, optional
+        Where they come from instead of a recipe, such as the configuration of a run to resume.
+
+    Raises
+    ------
+    NearfarError
+        If an option is unknown, or belongs to another objective, pretext or network than is
+        chosen.
+
+    Examples
+    --------
+    >>> configure({"temperature": 0.1}, recipe="nearfar").objective.temperature
+    0.1
+    >>> configure({"optim": {"epochs": 3}}).optim.epochs
+    3
+    """
+    if base is None and recipe not in RECIPES:
+        raise NearfarError(f"recipe {recipe!r} is unknown: expected {' or '.join(RECIPES)}")
+    given: dict[str, Any] = {}
+    for source in reversed(sources):
+        given |= {k: v for k, v in flatten(source).items() if v is not None}
+    rest = dict(RECIPES[recipe]) if base is None else flatten(base)
+    known = {option.name for option in train_options()} | KINDS.keys()
+    for name in given:
+        if name not in known:
+            raise NearfarError(f"{name}={given[name]!r}: there is no such option of training")
+    if given.get("backbone") is not None:
+        given.setdefault("network", "backbone")
+    config, used = _build(given, rest)
+    for name, value in given.items():
+        if name not in used:
+            raise NearfarError(_belongs_elsewhere(name, value, config))
+    return config
+
+
+def recipe(name: RecipeName, **options: Any) -> TrainConfig:
+    """Return the configuration of a recipe, with some options changed.
+
+    Parameters
+    ----------
+    name : {"paper", "nearfar"}
+        The paper's training; or ours, which learns better embeddings: contrastive training of an
+        encoder with batch normalization.
+    **options
+        See `configure`.
+
+    Examples
+    --------
+    >>> from nearfar import NRE, recipe
+    >>> model = NRE(config=recipe("nearfar", epochs=30))
+    """
+    return configure(options, recipe=name)
+
+
+def flatten(source: Mapping[str, Any] | TrainConfig) -> dict[str, Any]:
+    """Return options by name, with the kind of each section that has alternatives.
+
+    Examples
+    --------
+    >>> flatten({"objective": {"kind": "contrastive", "temperature": 0.1}})
+    {'objective': 'contrastive', 'temperature': 0.1}
+    """
+    flat: dict[str, Any] = {}
+    names = _sections(source) if isinstance(source, TrainConfig) else source
+    for name, value in names.items():
+        if is_dataclass(value) and not isinstance(value, type):
+            flat |= _flat_section(name, value)
+        elif isinstance(value, Mapping) and name in {*KINDS, "optim", "search"}:
+            kind = value.get("kind")
+            flat |= {} if kind is None else {name: kind}
+            nested = {k: v for k, v in value.items() if k != "kind"}
+            renamed = {
+                "backbone" if k == "name" and name == "network" else k: v for k, v in nested.items()
+            }
+            flat |= flatten(renamed)
+        else:
+            flat[name] = value
+    return flat
+
+
+def _sections(config: TrainConfig) -> dict[str, Any]:
+    return {each.name: getattr(config, each.name) for each in fields(config)}
+
+
+def _flat_section(name: str, section: Any) -> dict[str, Any]:
+    flat = {name: section.kind} if name in KINDS else {}
+    for each in fields(section):
+        value = getattr(section, each.name)
+        flat |= _flat_section("search", value) if is_dataclass(value) else {_name(each): value}
+    return flat
+
+
+def _name(field: Field[Any]) -> str:
+    return str(field.metadata.get("option", field.name))
+
+
+def _build(given: Mapping[str, Any], rest: Mapping[str, Any]) -> tuple[TrainConfig, set[str]]:
+    """Return a configuration, and the options that it has."""
+    values = {**rest, **given}
+    used: set[str] = set()
+
+    def section(kind: type, **nested: Any) -> Any:
+        names = {each.name: _name(each) for each in fields(kind)}
+        used.update(names.values())
+        taken = {field: values[name] for field, name in names.items() if name in values}
+        return kind(**(taken | nested))
+
+    sections: dict[str, Any] = {}
+    for name, kinds in KINDS.items():
+        used.add(name)
+        chosen = values.get(name, next(iter(kinds)))
+        if callable(chosen):
+            sections[name] = chosen
+        elif chosen not in kinds:
+            raise NearfarError(f"{name}={chosen!r}: expected {' or '.join(kinds)}")
+        elif kinds[chosen] is RelationalObjective:
+            sections[name] = section(RelationalObjective, search=section(NeighborSearch))
+        else:
+            sections[name] = section(kinds[chosen])
+    used.update(PLAIN)
+    plain = {name: values[name] for name in PLAIN if name in values}
+    return TrainConfig(**sections, optim=section(Optim), **plain), used
+
+
+def _belongs_elsewhere(name: str, value: Any, config: TrainConfig) -> str:
+    """Say which kind an option belongs to."""
+    for section, kinds in KINDS.items():
+        homes = [
+            kind
+            for kind, each in kinds.items()
+            if name in {_name(f) for f in fields(each)}
+            or (each is RelationalObjective and name in {f.name for f in fields(NeighborSearch)})
+        ]
+        if homes:
+            chosen = getattr(config, section)
+            return (
+                f"{name}={value} belongs to {section} {' or '.join(homes)}, and the {section} is "
+                f"{getattr(chosen, 'kind', 'your own')}: choose that {section}, or leave out {name}"
+            )
+    raise AssertionError(name)

@@ -1,0 +1,89 @@
+"""Pretext tasks: what the autoencoder learns to undo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from nearfar.fields import check_fields, check_ranges
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain:
+    """Reconstruct the image as it is.
+
+    Examples
+    --------
+    >>> Plain().kind
+    'plain'
+    """
+
+    kind: ClassVar[str] = "plain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denoising:
+    """Reconstruct the image from a noisy copy.
+
+    Parameters
+    ----------
+    noise : {"masking", "gaussian", "adversarial"}
+        Values set to zero; Gaussian noise; or uniform noise followed by the change that harms the
+        reconstruction most.
+    noise_level : float
+        Share of values set to zero, standard deviation of the Gaussian noise, or largest uniform
+        noise and change; on the scale where 0…1 is black…white, in [0, 1).
+
+    Examples
+    --------
+    >>> Denoising(noise="gaussian").noise_level
+    0.25
+    """
+
+    kind: ClassVar[str] = "denoising"
+
+    noise: Literal["masking", "gaussian", "adversarial"] = "masking"
+    noise_level: float = 0.25
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_ranges(self, noise_level="[0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inpainting:
+    """Reconstruct the image from a copy with holes (context encoder).
+
+    Parameters
+    ----------
+    holes : {"center", "random"}
+        The middle of the image, or four blocks at random places; about a quarter of the area.
+
+    Examples
+    --------
+    >>> Inpainting(holes="random").kind
+    'inpainting'
+    """
+
+    kind: ClassVar[str] = "inpainting"
+
+    holes: Literal["center", "random"] = "center"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitBrain:
+    """Predict each half of the image, luminance and color, from the other.
+
+    Examples
+    --------
+    >>> SplitBrain().kind
+    'split-brain'
+    """
+
+    kind: ClassVar[str] = "split-brain"
+
+
+Pretext = Plain | Denoising | Inpainting | SplitBrain

@@ -1,0 +1,165 @@
+"""Configuration of a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
+
+from nearfar.config.network import Backbone, ConvNet
+from nearfar.config.objective import ContrastiveObjective, NeighborSearch, RelationalObjective
+from nearfar.config.optim import Optim
+from nearfar.config.pretext import Denoising, Inpainting, Plain, SplitBrain
+from nearfar.errors import NearfarError
+from nearfar.fields import check_fields, check_ranges
+
+Precision = Literal["32", "bf16"]
+
+#: Sections with alternatives, by the `kind` that a record, a file or an option names.
+KINDS: dict[str, dict[str, type]] = {
+    "objective": {each.kind: each for each in (RelationalObjective, ContrastiveObjective)},
+    "pretext": {each.kind: each for each in (Plain, Denoising, Inpainting, SplitBrain)},
+    "network": {each.kind: each for each in (ConvNet, Backbone)},
+}
+CUSTOM = "custom"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Every setting of a training run, in a section for each part.
+
+    Parameters
+    ----------
+    objective : RelationalObjective, ContrastiveObjective or callable
+        What the second phase trains for; or your own, from a `nearfar.training.Context` to a
+        `nearfar.training.Objective`.
+    pretext : Plain, Denoising, Inpainting or SplitBrain
+        What the autoencoder learns to undo, in both phases.
+    network : ConvNet, Backbone or nearfar.models.Autoencoder
+        What is trained; of your own network, a copy.
+    optim : Optim
+        Epochs, batches and learning rates.
+    seed : int
+        Decides initial weights, the order of images and every random draw; 0 to 2³² − 1.
+    device : str
+        "auto", "cpu", "cuda" or "mps".
+    precision : {"32", "bf16"}
+        Arithmetic of the networks: float32, or bfloat16 mixed precision.
+
+    Raises
+    ------
+    NearfarError
+        If a setting is out of its range, or two do not fit together.
+
+    Examples
+    --------
+    >>> from nearfar.config import ContrastiveObjective, Optim, TrainConfig
+    >>> config = TrainConfig(objective=ContrastiveObjective(), optim=Optim(epochs=10))
+    >>> config.optim.epochs
+    10
+    """
+
+    objective: RelationalObjective | ContrastiveObjective | Callable[..., Any] = (
+        RelationalObjective()
+    )
+    pretext: Plain | Denoising | Inpainting | SplitBrain = Plain()
+    network: ConvNet | Backbone | Callable[..., Any] = ConvNet()
+    optim: Optim = Optim()
+    seed: int = 0
+    device: str = "auto"
+    precision: Precision = "32"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_ranges(self, seed="[0, 4294967295]")
+        if isinstance(self.pretext, SplitBrain) and not isinstance(self.network, ConvNet):
+            raise NearfarError(
+                "pretext='split-brain' with another network than ConvNet: expected another pretext"
+            )
+
+    @property
+    def method(self) -> str:
+        """Name of the objective for tables; "autoencoder" without a second phase."""
+        if self.optim.epochs == 0:
+            return "autoencoder"
+        if isinstance(self.objective, RelationalObjective | ContrastiveObjective):
+            return self.objective.name
+        return name_of(self.objective).rpartition(".")[2]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a nested dictionary that JSON can hold; your own objects by name."""
+        saved: dict[str, Any] = _to_json(self)
+        return saved
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> TrainConfig:
+        """Read what `to_dict` returned.
+
+        Your own objects come back as a `Recorded` name, which can be compared, not used.
+
+        Raises
+        ------
+        NearfarError
+            If it is anything else.
+        """
+        try:
+            sections = {name: saved[name] for name in KINDS}
+            return cls(
+                **{name: _read_section(KINDS[name], each) for name, each in sections.items()},
+                optim=Optim(**saved["optim"]),
+                **{name: saved[name] for name in ("seed", "device", "precision")},
+            )
+        except (TypeError, KeyError, AttributeError) as error:
+            raise NearfarError(f"not the configuration of a training ({error!r})") from error
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Name of an object of the user's own, as a run has recorded it.
+
+    Examples
+    --------
+    >>> Recorded("lab.Rotation").name
+    'lab.Rotation'
+    """
+
+    name: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Raise: only the name was recorded."""
+        raise NearfarError(f"the run was trained with your own {self.name}: pass it again")
+
+
+def name_of(custom: Any) -> str:
+    """Return the qualified name of an object of the user's own, or of its class."""
+    if isinstance(custom, Recorded):
+        return custom.name
+    if not hasattr(custom, "__qualname__"):
+        custom = type(custom)
+    return f"{custom.__module__}.{custom.__qualname__}"
+
+
+def _to_json(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type | Recorded):
+        kind = getattr(value, "kind", None)
+        items = {field.name: _to_json(getattr(value, field.name)) for field in fields(value)}
+        return items if kind is None else {"kind": kind, **items}
+    if isinstance(value, tuple):
+        return list(value)
+    return {CUSTOM: name_of(value)} if callable(value) else value
+
+
+def _read_section(kinds: Mapping[str, type], saved: Mapping[str, Any]) -> Any:
+    values = {name: _from_json(value) for name, value in saved.items()}
+    if CUSTOM in saved:
+        return Recorded(saved[CUSTOM])
+    return kinds[values.pop("kind")](**values)
+
+
+def _from_json(value: Any) -> Any:
+    """Read your own objects and the one nested section."""
+    if not isinstance(value, Mapping):
+        return value
+    if CUSTOM in value:
+        return Recorded(value[CUSTOM])
+    return NeighborSearch(**{name: _from_json(each) for name, each in value.items()})

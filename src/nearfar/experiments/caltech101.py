@@ -1,0 +1,55 @@
+"""The photographs that tables and figures are measured on, and how they are split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nearfar.data import Images, Subset, open_images, require_labels
+from nearfar.data.datasets import default_data_root
+from nearfar.data.labels import hold_out
+from nearfar.data.sizes import Channels
+from nearfar.progress import Track, silent
+
+FOLDER = Path("caltech101", "101_ObjectCategories")
+CLASSES = (
+    *("Faces_easy", "Leopards", "Motorbikes", "airplanes", "bonsai"),
+    *("car_side", "chandelier", "ketch", "watch"),
+)
+SIZE, QUICK_SIZE = 64, 32
+#: Every so many images, if quick.
+QUICK_EVERY = 4
+
+
+def of_classes(
+    classes: Sequence[str],
+    data_root: Path | None,
+    *,
+    quick: bool,
+    size: int = SIZE,
+    channels: Channels = 3,
+    track: Track = silent,
+) -> Images:
+    """Return the images of some classes of Caltech-101; few and small ones if `quick`."""
+    images = open_images(
+        (data_root or default_data_root()) / FOLDER,
+        size=QUICK_SIZE if quick else size,
+        channels=channels,
+        strict=True,
+        progress=track,
+    )
+    names = np.array(images.classes)[require_labels(images)]
+    rows = np.flatnonzero(np.isin(names, classes))[:: QUICK_EVERY if quick else 1]
+    chosen = Subset(images, rows)
+    chosen.name = str(FOLDER)
+    found, chosen.labels = np.unique(names[rows], return_inverse=True)
+    chosen.classes = found.tolist()
+    return chosen
+
+
+def split(images: Images, seed: int) -> tuple[Images, Images]:
+    """Hold out a fifth of each class."""
+    train, test = hold_out(images, seed)
+    return Subset(images, train), Subset(images, test)

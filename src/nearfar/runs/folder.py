@@ -1,0 +1,153 @@
+"""What lies in a run folder, and whose it is."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+
+from nearfar.errors import NearfarError
+from nearfar.files import (
+    ADVICE,
+    check_output,
+    check_own,
+    claim_output,
+    clear_folder,
+    remove_leftovers,
+)
+
+CONFIG, MODEL, LOG, EMBEDDINGS = "config.json", "model.safetensors", "log.jsonl", "embeddings.npy"
+CHECKPOINT, BANK, SNAPSHOTS = "checkpoint.safetensors", "bank", "snapshots"
+EVALUATION, REPORT, TENSORBOARD, LOCK = "evaluation.json", "report", "tensorboard", "lock"
+OWN = {
+    *(CONFIG, MODEL, LOG, EMBEDDINGS, CHECKPOINT, BANK, SNAPSHOTS),
+    *(EVALUATION, REPORT, TENSORBOARD, LOCK),
+}
+
+#: What a disk says that knows no locks.
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+
+@contextmanager
+def reading(folder: Path, name: str) -> Iterator[None]:
+    """Say in one line of anything that goes wrong with a file of a run that it is damaged."""
+    try:
+        yield
+    except DAMAGED as error:
+        reason = str(error) if isinstance(error, NearfarError) else repr(error)
+        raise NearfarError(
+            f"run {str(folder)!r} is damaged: {name} cannot be read ({reason})"
+        ) from error
+
+
+DAMAGED = (
+    *(OSError, EOFError, SafetensorError, ValueError, TypeError),
+    *(LookupError, AttributeError, ArithmeticError, RecursionError),
+)
+
+
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Check that `claim_folder` would make an empty run folder.
+
+    Raises
+    ------
+    NearfarError
+        If it would not.
+    """
+    if overwrite and _is_run(folder):
+        check_own(folder, OWN)
+    else:
+        advice = "it is not a run, so choose another" if overwrite else ADVICE
+        check_output(folder, overwrite=False, folder=True, kept={LOCK}, advice=advice)
+
+
+def claim_folder(folder: Path, *, overwrite: bool) -> None:
+    """Make an empty run folder, taking away an earlier run if `overwrite` says so.
+
+    Raises
+    ------
+    NearfarError
+        If something is there already; what is not a run is never taken away.
+    """
+    if overwrite and _is_run(folder):
+        clear_folder(folder, OWN, kept={LOCK}, last=CONFIG)
+    check_folder(folder, overwrite=overwrite)
+    claim_output(folder, overwrite=True, folder=True).mkdir(exist_ok=True)
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether ``config.json`` is one of ours: others, too, call a file of theirs so."""
+    with suppress(*DAMAGED):
+        return "nearfar" in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    return False
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Make a run folder, if there is none, and keep others from training in it meanwhile.
+
+    Raises
+    ------
+    NearfarError
+        If another process trains in it, or it cannot be written to.
+
+    Warns
+    -----
+    UserWarning
+        If its disk knows no locks, so that nobody is kept from it.
+    """
+    lock = FileLock(claim_output(folder / LOCK, overwrite=True))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise NearfarError(
+            f"run {str(folder)!r} is being trained by another process: wait until it is done, "
+            "or stop it"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise NearfarError(
+                f"run {str(folder)!r} cannot be written to ({error.strerror}): choose another "
+                "folder, or make room and rights in it"
+            ) from error
+        warnings.warn(
+            f"the disk of run {str(folder)!r} knows no locks: let no other process train it",
+            stacklevel=3,
+        )
+    try:
+        yield
+    finally:
+        if lock.is_locked:  # otherwise the file is another's
+            with suppress(OSError):  # Windows keeps what is open
+                (folder / LOCK).unlink()
+            lock.release()
+
+
+def bank_folder(folder: Path) -> Path:
+    """Return where a run keeps its bank while it is trained."""
+    return folder / BANK
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run holds a trained model."""
+    return (folder / MODEL).is_file()
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Take away what only a continuation needs."""
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    shutil.rmtree(folder / BANK, ignore_errors=True)
+    remove_unfinished(folder)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Take away what killed processes left: each such file may be as large as a checkpoint."""
+    for each in (folder, folder / SNAPSHOTS):
+        remove_leftovers(each)

@@ -1,0 +1,58 @@
+"""What was measured of a run: a line an epoch, and its scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nearfar.errors import NearfarError
+from nearfar.files import atomic_path, write_json
+from nearfar.runs.folder import EVALUATION, LOG, reading
+
+
+def write_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
+    """Keep the scores of a run beside it."""
+    write_json(folder / EVALUATION, evaluation)
+
+
+def read_evaluation(folder: Path) -> dict[str, Any] | None:
+    """Read the scores of a run, if it was evaluated."""
+    path = folder / EVALUATION
+    if not path.is_file():
+        return None
+    with reading(folder, EVALUATION):
+        evaluation: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return evaluation
+
+
+def append_log(folder: Path, line: Mapping[str, Any]) -> None:
+    """Add an epoch to ``log.jsonl``."""
+    with (folder / LOG).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def write_log(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write ``log.jsonl`` anew."""
+    with atomic_path(folder / LOG) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Read ``log.jsonl``; a last line that a crash cut short is left out."""
+    path = folder / LOG
+    with reading(folder, LOG):
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        return [_record(json.loads(line)) for line in lines if line.endswith("\n")]
+
+
+def _record(line: Any) -> dict[str, Any]:
+    """Check that a line of the log tells of an epoch: its phase, its number, and measurements."""
+    numbers = {name: value for name, value in line.items() if name != "phase"}
+    if not isinstance(line["phase"], str) or not isinstance(line["epoch"], int):
+        raise NearfarError(f"epoch {line['epoch']!r} of phase {line['phase']!r}")
+    for name, value in numbers.items():
+        if not isinstance(value, int | float | None):
+            raise NearfarError(f"{name}={value!r}: expected a number")
+    return dict(line)

@@ -1,6 +1,8 @@
 """Autoencoders, and running them over a set of images."""
 
-from nearfar.models.architectures import Architecture as Architecture
+from nearfar.models.architectures import build_network as build_network
+from nearfar.models.architectures import is_convolutional as is_convolutional
+from nearfar.models.architectures import resolve_network as resolve_network
 from nearfar.models.autoencoder import Autoencoder as Autoencoder
 from nearfar.models.autoencoder import Output as Output
 from nearfar.models.backbones import BACKBONES as BACKBONES

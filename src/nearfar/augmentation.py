@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
-from nearfar.data import Shape
-from nearfar.data.sizes import SMALLEST
+from nearfar.config import AugmentationName
+from nearfar.data import MIN_SIDE, Shape
 
 #: Points a side of the grid whose random displacements bend an image.
 BEND_GRID = 5
 
-AugmentationName = Literal["auto", "none", "shapes", "photos"]
 Row = tuple[Tensor, Tensor, Tensor]
 
 
@@ -150,7 +149,7 @@ def make_augmentation(name: AugmentationName, shape: Shape) -> Augmentation:
     """
     if name == "auto":
         pictures: AugmentationName = "shapes" if shape[0] == 1 else "photos"
-        name = pictures if min(shape[1:]) >= SMALLEST else "none"
+        name = pictures if min(shape[1:]) >= MIN_SIDE else "none"
     return {"none": NoAugmentation, "shapes": ShapeAugmentation, "photos": PhotoAugmentation}[
         name
     ]()

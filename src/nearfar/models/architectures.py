@@ -10,23 +10,23 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from nearfar.config import BackboneName
 from nearfar.data import Shape
-from nearfar.data.sizes import SMALLEST
+from nearfar.data.sizes import MIN_SIDE
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields
 from nearfar.models.autoencoder import Autoencoder
 from nearfar.models.backbones import (
-    BackboneName,
     build_backbone,
     check_backbone,
     default_widths,
 )
 from nearfar.models.layers import (
     deconvolutions,
-    halved,
     init_embedding_bias,
     init_output_layer,
     initialize,
+    stride_two_sizes,
 )
 from nearfar.models.split_brain import join_halves
 
@@ -94,7 +94,7 @@ class Architecture:
     @property
     def convolutional(self) -> bool:
         """Whether the images are large enough for convolutions."""
-        return min(self.shape[1:]) >= SMALLEST
+        return min(self.shape[1:]) >= MIN_SIDE
 
     def _default_widths(self) -> tuple[int, ...]:
         """Halve the sides until they are about 4 pixels, doubling the channels from 16."""
@@ -140,7 +140,7 @@ class Architecture:
 def _convolutional(spec: Architecture) -> Autoencoder:
     """Convolutions that halve the sides, linear layers to the embeddings, and a decoder back."""
     channels, height, width = spec.shape
-    rows, columns = halved(height, width, len(spec.widths))[-1]
+    rows, columns = stride_two_sizes(height, width, len(spec.widths))[-1]
     encoder: list[nn.Module] = []
     for inner, outer in pairwise((channels, *spec.widths)):
         if not spec.normalized:

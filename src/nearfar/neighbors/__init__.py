@@ -1,19 +1,25 @@
-"""Near and far rows of a bank of embeddings: similarities, finders, and how good a finder is."""
+"""Near and far rows of a bank of embeddings: similarities, finders, and finders' recall."""
 
-from nearfar.neighbors.bank import Bank, DiskBank, allocate_rows, disk_bytes
-from nearfar.neighbors.clustered import ClusteredFinder
-from nearfar.neighbors.exact import ExactFinder
-from nearfar.neighbors.finder import Finder, Neighbors, Workers
-from nearfar.neighbors.recall import FinderQuality, compare
-from nearfar.neighbors.similarity import (
-    Cosine,
-    Gaussian,
-    Similarity,
-    SimilarityName,
-    fit_similarity,
+from nearfar.neighbors.bank import Bank, DiskBank, allocate_rows, bank_chunks, disk_bytes
+from nearfar.neighbors.clustered import (
+    KMEANS_SAMPLE_NUMBERS,
+    KMEANS_SAMPLE_PER_CLUSTER,
+    ClusteredFinder,
 )
+from nearfar.neighbors.exact import ExactFinder
+from nearfar.neighbors.finder import Finder, Neighbors, Workers, check_count, check_enough_rows
+from nearfar.neighbors.keys import HELD_KEYS_BYTES
+from nearfar.neighbors.kmeans import KMEANS_ITERATIONS
+from nearfar.neighbors.make import make_finder
+from nearfar.neighbors.recall import FinderQuality, compare_finders
+from nearfar.neighbors.similarity import ZERO_NORM, Cosine, Gaussian, Similarity, fit_similarity
 
 __all__ = [
+    "HELD_KEYS_BYTES",
+    "KMEANS_ITERATIONS",
+    "KMEANS_SAMPLE_NUMBERS",
+    "KMEANS_SAMPLE_PER_CLUSTER",
+    "ZERO_NORM",
     "Bank",
     "ClusteredFinder",
     "Cosine",
@@ -24,10 +30,13 @@ __all__ = [
     "Gaussian",
     "Neighbors",
     "Similarity",
-    "SimilarityName",
     "Workers",
     "allocate_rows",
-    "compare",
+    "bank_chunks",
+    "check_count",
+    "check_enough_rows",
+    "compare_finders",
     "disk_bytes",
     "fit_similarity",
+    "make_finder",
 ]

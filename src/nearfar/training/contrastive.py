@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from nearfar.augmentation import Augmentation, make_augmentation
 from nearfar.data import Images
-from nearfar.models import Autoencoder, Output, projection_head
+from nearfar.models import Autoencoder, Output, embedding_size, projection_head
 from nearfar.neighbors import ClusteredFinder, Cosine, allocate_rows
 from nearfar.progress import Track, silent
 from nearfar.relational.contrast import contrastive_loss
 from nearfar.training.config import TrainConfig
 from nearfar.training.loop import strip
-from nearfar.training.needs import embedding_size
 from nearfar.training.objective import Step, make_corruption, pixel_errors
 from nearfar.training.processes import all_rows, fill_bank, search_all, workers
 

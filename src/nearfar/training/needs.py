@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
-from nearfar.data import Images, to_unit
-from nearfar.models import Autoencoder
-from nearfar.models.projection import SIZE as PROJECTION
-from nearfar.neighbors import disk_bytes
-from nearfar.neighbors.keys import HELD_BYTES
+from nearfar.data import Images
+from nearfar.models import PROJECTION_SIZE, Autoencoder, embedding_size
+from nearfar.neighbors import HELD_KEYS_BYTES, disk_bytes
 from nearfar.training.config import TrainConfig
 
 
@@ -79,7 +76,7 @@ def memory_needs(
     """
     n = len(images)
     bank = 4 * n * bank_size(config, images, network, reference)
-    keys = bank if bank <= HELD_BYTES else 0
+    keys = bank if bank <= HELD_KEYS_BYTES else 0
     embeddings = 4 * n * embedding_size(network.encoder, images)
     if not config.epochs:
         searching = 0
@@ -97,7 +94,7 @@ def bank_size(
 ) -> int:
     """Return how long the embeddings are that neighbors are searched for in."""
     if _relates_embeddings(config):
-        return PROJECTION
+        return PROJECTION_SIZE
     return embedding_size(reference or network.encoder, images)
 
 
@@ -112,13 +109,6 @@ def _searches_by_epoch(config: TrainConfig) -> bool:
 
 def _keeps_reconstructions(config: TrainConfig) -> bool:
     return _searches_by_epoch(config) and config.relative_to == "reconstruction"
-
-
-@torch.no_grad()
-def embedding_size(encoder: nn.Module, images: Images) -> int:
-    """Return how long the embeddings are that an encoder, in evaluation mode, makes of images."""
-    device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
-    return int(encoder(to_unit(images[0]).unsqueeze(0).to(device)).shape[1])
 
 
 def _bytes(module: nn.Module) -> int:

@@ -13,7 +13,7 @@ from nearfar.models import Autoencoder, Output
 from nearfar.pretext import (
     AdversarialNoise,
     CentralHole,
-    Corrupted,
+    CorruptedImages,
     Corruption,
     GaussianNoise,
     Identity,
@@ -132,7 +132,7 @@ class Reconstruction:
 
 
 def pixel_errors(
-    reconstruction: Tensor, images: Tensor, corrupted: Corrupted
+    reconstruction: Tensor, images: Tensor, corrupted: CorruptedImages
 ) -> tuple[Tensor, Tensor]:
     """Return the squared pixel error as the corruption weights it, to minimize, and as it is."""
     reconstruction = reconstruction.float()

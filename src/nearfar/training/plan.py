@@ -18,8 +18,8 @@ from nearfar.data import Images, Subset
 from nearfar.files import free_space
 from nearfar.models import apply, resolve_device
 from nearfar.neighbors import ClusteredFinder
-from nearfar.neighbors.clustered import SAMPLE_NUMBERS, SAMPLE_PER_CLUSTER
-from nearfar.neighbors.kmeans import ITERATIONS
+from nearfar.neighbors.clustered import KMEANS_SAMPLE_NUMBERS, KMEANS_SAMPLE_PER_CLUSTER
+from nearfar.neighbors.kmeans import KMEANS_ITERATIONS
 from nearfar.progress import Track, silent
 from nearfar.training.config import TrainConfig
 from nearfar.training.needs import bank_size, checkpoint_bytes, disk_needs, memory_needs
@@ -143,8 +143,8 @@ def _clusters(config: TrainConfig, n: int) -> int:
 def _fit_cost(config: TrainConfig, n: int, d: int) -> int:
     """Multiplications for k-means on a sample, and for finding each row's cluster."""
     clusters = _clusters(config, n)
-    sample = min(n, SAMPLE_PER_CLUSTER * clusters, SAMPLE_NUMBERS // d)
-    return (ITERATIONS * sample + n) * clusters * d if clusters > 1 else 0
+    sample = min(n, KMEANS_SAMPLE_PER_CLUSTER * clusters, KMEANS_SAMPLE_NUMBERS // d)
+    return (KMEANS_ITERATIONS * sample + n) * clusters * d if clusters > 1 else 0
 
 
 def _search_cost(config: TrainConfig, n: int, d: int) -> int:

@@ -10,7 +10,7 @@ from torch import nn
 
 from nearfar.data import Images, to_unit
 from nearfar.errors import NearfarError, reason
-from nearfar.models import published_encoder
+from nearfar.models import pretrained_encoder
 from nearfar.models.backbones import check_backbone
 from nearfar.training.config import TrainConfig
 
@@ -39,7 +39,7 @@ def make_reference(
     if config.reference is not None:
         check_backbone(config.reference, images.shape)
         weights = config.reference_weights
-        return published_encoder(config.reference, None if weights is None else Path(weights))
+        return pretrained_encoder(config.reference, None if weights is None else Path(weights))
     if given is None:
         return None
     reference = copy.deepcopy(given).eval()

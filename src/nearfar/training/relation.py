@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from nearfar.data import Images
-from nearfar.models import Autoencoder, Output
+from nearfar.models import Autoencoder, Output, embedding_size
 from nearfar.neighbors import (
     Bank,
     ClusteredFinder,
@@ -25,7 +25,6 @@ from nearfar.neighbors.similarity import ZERO_NORM, fit_similarity
 from nearfar.progress import Track, silent
 from nearfar.relational.objective import relational_loss, relational_terms
 from nearfar.training.config import TrainConfig
-from nearfar.training.needs import embedding_size
 from nearfar.training.objective import Step, make_corruption, pixel_errors
 from nearfar.training.processes import all_sum, fill_bank, search_all, workers
 

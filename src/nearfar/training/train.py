@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nearfar import runs
 from nearfar.data import Images, Subset, to_unit
-from nearfar.data.sizes import SMALLEST
+from nearfar.data.sizes import MIN_SIDE
 from nearfar.errors import NearfarError, reason
 from nearfar.files import check_room, reserve
 from nearfar.models import Architecture, Autoencoder, Backbone, apply
@@ -250,13 +250,13 @@ def _architecture(images: Images, config: TrainConfig) -> Architecture:
 
 def _begin_typical(network: Autoencoder, images: Images, seed: int, track: Track) -> None:
     """Set the weights of a backbone by k-means."""
-    from nearfar.models.kmeans_init import draw_sample, initialize_by_kmeans
+    from nearfar.models.kmeans_init import draw_kmeans_rows, initialize_by_kmeans
 
     if not isinstance(network.encoder, Backbone):
         raise NearfarError(
             "initialization='kmeans' with a network of the caller's own: expected 'random'"
         )
-    sample = Subset(images, draw_sample(len(images), seed))
+    sample = Subset(images, draw_kmeans_rows(len(images), seed))
     initialize_by_kmeans(network.encoder, sample, seed, track)
 
 
@@ -308,7 +308,7 @@ def _to_disk(
 
 def _check_pictures(config: TrainConfig, images: Images) -> None:
     """Refuse to turn and bend what are no pictures, or to cut holes into them."""
-    if min(images.shape[1:]) >= SMALLEST:
+    if min(images.shape[1:]) >= MIN_SIDE:
         return
     for name, value, meant in (
         ("pretext", config.pretext, config.pretext == "context"),
@@ -317,7 +317,7 @@ def _check_pictures(config: TrainConfig, images: Images) -> None:
         if meant:
             raise NearfarError(
                 f"{name}={value!r} with images of shape {images.shape}: expected at least "
-                f"{SMALLEST}x{SMALLEST} pixels; those smaller are taken for features"
+                f"{MIN_SIDE}x{MIN_SIDE} pixels; those smaller are taken for features"
             )
 
 

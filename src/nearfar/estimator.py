@@ -19,12 +19,12 @@ from nearfar import runs
 from nearfar.data import Images, Shape
 from nearfar.data.layouts import (
     Layout,
-    array_of,
-    images_of,
+    images_from_rows,
+    images_to_array,
     layout_of,
     pixel_range_of,
     shape_of_rows,
-    warn_of_scale,
+    warn_about_scale,
 )
 from nearfar.errors import NearfarError
 from nearfar.models import apply_to_all, resolve_device
@@ -202,7 +202,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             rows, given, layout = self._rows(X, fitting=True)
             shape = given or shape_of_rows(rows.shape[1], self.image_shape)
             pixel_range = pixel_range_of(rows)
-            images = images_of(rows, shape, pixel_range)
+            images = images_from_rows(rows, shape, pixel_range)
         trained = train(
             images,
             self._config(),
@@ -240,14 +240,14 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             parts = [
                 decoder(part.to(device)).cpu() for part in torch.from_numpy(embeddings).split(512)
             ]
-        return array_of(torch.cat(parts), self.layout_, self.pixel_range_)
+        return images_to_array(torch.cat(parts), self.layout_, self.pixel_range_)
 
     def reconstruct(self, X: npt.ArrayLike | Images) -> npt.NDArray[Any]:
         """Encode and decode images; the result has the layout of `X` and the scale of `fit`."""
         check_is_fitted(self)
         images, layout = self._read(X)
         decoded = self._apply(lambda batch: self.autoencoder_(batch).reconstruction, images)
-        return array_of(decoded, layout, self.pixel_range_)
+        return images_to_array(decoded, layout, self.pixel_range_)
 
     def kneighbors(
         self,
@@ -393,8 +393,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             raise NearfarError(
                 f"images of height, width, channels {theirs}: the model was trained on {known}"
             )
-        warn_of_scale(rows, self.pixel_range_, stacklevel=3)
-        return images_of(rows, self.shape_, self.pixel_range_), layout
+        warn_about_scale(rows, self.pixel_range_, stacklevel=3)
+        return images_from_rows(rows, self.shape_, self.pixel_range_), layout
 
     def _rows(
         self, X: npt.ArrayLike, *, fitting: bool

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from nearfar.evaluation import scores
-from nearfar.evaluation.table import markdown_table
 from nearfar.experiments import digits
 from nearfar.experiments.configs import plain, relational
 from nearfar.experiments.metrics import Classifiers, network_after, pixel_error, task_on
@@ -27,6 +26,7 @@ from nearfar.experiments.statistics import (
     summarize,
 )
 from nearfar.progress import Track, silent
+from nearfar.report import markdown_table
 from nearfar.report.figures import Dot, dot_plot
 from nearfar.training.config import TrainConfig
 

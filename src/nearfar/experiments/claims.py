@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 from nearfar.data import ArrayImages, Images, to_unit
-from nearfar.evaluation.scores import PROBE_C, PROBE_ITERATIONS, Embeddings, Task
-from nearfar.evaluation.table import BLANK, markdown_table
+from nearfar.evaluation import BLANK
+from nearfar.evaluation.scores import PROBE_C, PROBE_ITERATIONS, Embeddings, LabeledEmbeddings
 from nearfar.experiments import digits
 from nearfar.experiments.configs import plain_half, relational
 from nearfar.experiments.metrics import encode, network_after, pixel_error, reconstruct, task_on
@@ -35,6 +35,7 @@ from nearfar.experiments.statistics import (
 from nearfar.models import Autoencoder
 from nearfar.neighbors import ExactFinder, fit_similarity
 from nearfar.progress import Track, silent
+from nearfar.report import markdown_table
 from nearfar.report.figures import Dot, dot_plot
 
 #: λ of the two trainings that the claims compare.
@@ -209,7 +210,7 @@ def _with_noise(images: Images, seed: int) -> Images:
     return ArrayImages((pixels + NOISE * noise).clamp(0, 1))
 
 
-def _true_class_probabilities(task: Task, tests: Sequence[Embeddings]) -> list[float]:
+def _true_class_probabilities(task: LabeledEmbeddings, tests: Sequence[Embeddings]) -> list[float]:
     """Mean probability of the true class, by logistic regression on the training part.
 
     `tests` are embeddings of the images of the task's test part.

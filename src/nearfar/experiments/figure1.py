@@ -10,8 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from nearfar.data import require_labels
-from nearfar.evaluation import scores
-from nearfar.evaluation.table import BLANK, markdown_table
+from nearfar.evaluation import BLANK, scores
 from nearfar.experiments import caltech101
 from nearfar.experiments.configs import plain, relational
 from nearfar.experiments.metrics import Classifiers, encode, network_after, task_on
@@ -27,7 +26,8 @@ from nearfar.experiments.statistics import (
     summarize,
 )
 from nearfar.progress import Track, silent
-from nearfar.report.figures import code_maps
+from nearfar.report import markdown_table
+from nearfar.report.figures import embedding_maps
 from nearfar.training.config import TrainConfig
 
 #: The paper does not name its five classes; these have the most images.
@@ -117,6 +117,6 @@ def figure1(
         for row, found in values.items()
     }
     before, after = (encode(encoder(row, 0), images, track).numpy() for row in ROWS)
-    maps = code_maps(before, after, require_labels(images), images.classes)
+    maps = embedding_maps(before, after, require_labels(images), images.classes)
     reproduction.write(measured, summary, text, maps)
     return text

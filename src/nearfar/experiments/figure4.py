@@ -7,7 +7,6 @@ from itertools import product
 from pathlib import Path
 
 from nearfar.data import to_unit
-from nearfar.evaluation.table import markdown_table
 from nearfar.experiments import digits
 from nearfar.experiments.configs import plain, relational
 from nearfar.experiments.metrics import network_after, pixel_error, reconstruct
@@ -23,7 +22,8 @@ from nearfar.experiments.statistics import (
 )
 from nearfar.models import Autoencoder
 from nearfar.progress import Track, silent
-from nearfar.report.figures import comparison
+from nearfar.report import markdown_table
+from nearfar.report.figures import comparison_sheet
 from nearfar.training.config import TrainConfig
 
 #: In the order of the paper's figure.
@@ -87,5 +87,5 @@ def figure4(
         ],
     )
     summary = {row: summarize(values) for row, values in errors.items()}
-    reproduction.write(measured, summary, text, comparison(pictures))
+    reproduction.write(measured, summary, text, comparison_sheet(pictures))
     return text

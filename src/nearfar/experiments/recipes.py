@@ -14,8 +14,7 @@ from torch import nn
 
 from nearfar.data import Images, open_images
 from nearfar.errors import NearfarError, require
-from nearfar.evaluation import scores
-from nearfar.evaluation.table import BLANK, markdown_table
+from nearfar.evaluation import BLANK, scores
 from nearfar.experiments import caltech101, digits
 from nearfar.experiments.baselines import EXTRA, METHODS, Baseline
 from nearfar.experiments.configs import OURS, SHARED, ours, plain_like_ours, relational
@@ -36,6 +35,7 @@ from nearfar.experiments.statistics import (
     summarize,
 )
 from nearfar.progress import Track, silent
+from nearfar.report import markdown_table
 from nearfar.report.figures import Dot, dot_plot
 from nearfar.training.config import TrainConfig
 

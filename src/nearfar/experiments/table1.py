@@ -13,8 +13,7 @@ from torch import nn
 
 from nearfar.data import Images
 from nearfar.errors import NearfarError
-from nearfar.evaluation import scores
-from nearfar.evaluation.table import BLANK, markdown_table
+from nearfar.evaluation import BLANK, scores
 from nearfar.experiments import digits
 from nearfar.experiments.configs import plain, relational
 from nearfar.experiments.metrics import Classifiers, network_after, pixel_error, task_on
@@ -36,6 +35,7 @@ from nearfar.experiments.statistics import (
     summarize,
 )
 from nearfar.progress import Track, silent
+from nearfar.report import markdown_table
 from nearfar.report.figures import Dot, dot_plot
 from nearfar.training.config import TrainConfig
 

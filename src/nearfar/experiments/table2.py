@@ -13,7 +13,6 @@ from typing import Any
 from nearfar.data import Images, Subset, open_images
 from nearfar.data.datasets import default_data_root
 from nearfar.errors import NearfarError
-from nearfar.evaluation.table import markdown_table
 from nearfar.experiments.configs import ours, plain, relational
 from nearfar.experiments.metrics import network_after
 from nearfar.experiments.runner import Cell, Measured, Reproduction, fingerprint
@@ -41,8 +40,9 @@ from nearfar.experiments.transfers import (
     segmentation,
 )
 from nearfar.models import Architecture, Backbone
-from nearfar.models.kmeans_init import draw_sample, initialize_by_kmeans
+from nearfar.models.kmeans_init import draw_kmeans_rows, initialize_by_kmeans
 from nearfar.progress import Track, silent
+from nearfar.report import markdown_table
 from nearfar.report.figures import Dot, dot_plot
 from nearfar.training.config import TrainConfig
 from nearfar.transfer.weights import build
@@ -213,7 +213,7 @@ def table2(
             if row not in PRETRAINED:
                 backbone = build(architecture, seed)
                 if row == "kmeans":
-                    sample = Subset(images, draw_sample(len(images), seed))
+                    sample = Subset(images, draw_kmeans_rows(len(images), seed))
                     initialize_by_kmeans(backbone, sample, seed)
                 return backbone
             run = reproduction.train(cell_name(row, seed), images, config(row, seed), [total])

@@ -20,7 +20,6 @@ from nearfar.defense.purifier import FALSE_POSITIVE_RATE
 from nearfar.defense.robustness import gradient_masking, judge
 from nearfar.defense.threats import DEFENSE_UNSEEN, THREATS, Threat
 from nearfar.errors import require
-from nearfar.evaluation.table import markdown_table
 from nearfar.experiments import digits
 from nearfar.experiments.defenses import (
     NO_DEFENSE,
@@ -43,7 +42,8 @@ from nearfar.experiments.statistics import (
     summarize,
 )
 from nearfar.progress import Track, silent
-from nearfar.report.figures import comparison, security_curves
+from nearfar.report import markdown_table
+from nearfar.report.figures import comparison_sheet, security_curves
 
 EPSILONS = (0.01, 0.1, 0.2, 0.3)
 #: The attack under each threat model; the first is the paper's.
@@ -296,7 +296,7 @@ def _figure5(guarded: Guarded, substitute: Classifier, shown: Images) -> Figure:
     )
     purified = in_batches(guarded.purifier, adversarial, device_of(guarded))
     rows = {"original": images, "purified": purified, "adversarial": adversarial}
-    return comparison({name: each.numpy() for name, each in rows.items()})
+    return comparison_sheet({name: each.numpy() for name, each in rows.items()})
 
 
 def _key(threat: Threat, epsilon: float) -> str:

@@ -22,7 +22,7 @@ from nearfar.anomaly.tempo import EPOCHS as TEMPO_EPOCHS
 from nearfar.data import Images, Subset
 from nearfar.data.datasets import default_data_root
 from nearfar.errors import NearfarError
-from nearfar.evaluation.table import BLANK, markdown_table
+from nearfar.evaluation import BLANK
 from nearfar.experiments import caltech101
 from nearfar.experiments.detectors import ABLATION, NETWORKS, ROWS, Budget, Detectors, Row, describe
 from nearfar.experiments.runner import Cell, Measured, Reproduction, fingerprint
@@ -38,6 +38,7 @@ from nearfar.experiments.statistics import (
 )
 from nearfar.experiments.synthetic_clips import STAGING, StagedClip, stage
 from nearfar.progress import Track, silent
+from nearfar.report import markdown_table
 from nearfar.report.figures.anomaly import clip_scores, roc_curves
 
 FOLDER = Path("UCSD_Anomaly_Dataset.v1p2") / "UCSDped2"

@@ -6,30 +6,29 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 
 from nearfar.config import Backbone as BackboneConfig
 from nearfar.config import ConvNet
-from nearfar.data import Shape
-from nearfar.data.sizes import SMALLEST
+from nearfar.data import MIN_SIDE, Shape
 from nearfar.errors import NearfarError
 from nearfar.models.autoencoder import Autoencoder
 from nearfar.models.backbones import build_backbone, check_backbone, default_widths
 from nearfar.models.layers import (
     deconvolutions,
-    halved,
     init_embedding_bias,
     init_output_layer,
     initialize,
+    stride_two_sizes,
 )
 from nearfar.models.split_brain import join_halves
 
 MAX_WIDTH = 256
 
-NetworkConfig = TypeVar("NetworkConfig", ConvNet, BackboneConfig)
+NetworkConfig = ConvNet | BackboneConfig
 
 
 def resolve_network(network: NetworkConfig, shape: Shape) -> NetworkConfig:
@@ -59,11 +58,11 @@ def resolve_network(network: NetworkConfig, shape: Shape) -> NetworkConfig:
 
 def is_convolutional(shape: Shape) -> bool:
     """Whether images of a shape (c, h, w) are large enough for convolutions."""
-    return min(shape[1:]) >= SMALLEST
+    return min(shape[1:]) >= MIN_SIDE
 
 
 def build_network(
-    network: ConvNet | BackboneConfig, shape: Shape, *, split_brain: bool = False
+    network: NetworkConfig, shape: Shape, *, split_brain: bool = False
 ) -> Autoencoder:
     """Build an autoencoder with weights drawn from torch's global generator.
 
@@ -109,7 +108,7 @@ def _build(network: ConvNet, shape: Shape) -> Autoencoder:
     init_embedding_bias(autoencoder.encoder)
     init_output_layer(autoencoder.decoder)
     if network.batch_norm:  # faster, on CPUs, too
-        autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        autoencoder.to(memory_format=torch.channels_last)
     return autoencoder
 
 
@@ -130,7 +129,7 @@ def _convolutional(network: ConvNet, shape: Shape) -> Autoencoder:
     """Convolutions that halve the sides, linear layers to the embeddings, and a decoder."""
     channels, height, width = shape
     widths = network.widths or ()
-    rows, columns = halved(height, width, len(widths))[-1]
+    rows, columns = stride_two_sizes(height, width, len(widths))[-1]
     encoder: list[nn.Module] = []
     for inner, outer in pairwise((channels, *widths)):
         if not network.batch_norm:

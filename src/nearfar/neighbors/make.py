@@ -1,61 +1,65 @@
-"""From settings to a finder."""
+"""Finders by configuration, and their cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from nearfar.config import FinderName
-from nearfar.neighbors.clustered import SAMPLE_NUMBERS, SAMPLE_PER_CLUSTER, ClusteredFinder
+from nearfar.config import NeighborSearch
+from nearfar.neighbors.clustered import (
+    KMEANS_SAMPLE_NUMBERS,
+    KMEANS_SAMPLE_PER_CLUSTER,
+    ClusteredFinder,
+)
 from nearfar.neighbors.exact import ExactFinder
 from nearfar.neighbors.finder import Finder
-from nearfar.neighbors.kmeans import ITERATIONS
+from nearfar.neighbors.kmeans import KMEANS_ITERATIONS
 
 
-def make_finder(
-    finder: FinderName | Callable[[int], Finder],
-    count: int,
-    *,
-    clusters: int | None = None,
-    far_share: float = 0.1,
-    seed: int = 0,
-) -> Finder:
-    """Make a finder by name, or your own.
+def make_finder(search: NeighborSearch, neighbors: int, seed: int = 0) -> Finder:
+    """Build the finder of a configuration.
 
     Parameters
     ----------
-    finder : {"clustered", "exact"} or callable
-        Your own is called with the number of neighbors.
-    count : int
-        T, the number of near and of far rows.
-    clusters, far_share, seed
-        Of the clustered finder, see `ClusteredFinder`.
+    search : NeighborSearch
+        Names a finder, or holds your own: a callable from the number of neighbors to a `Finder`.
+    neighbors : int
+        T, the number of near and of far rows per query, ≥ 1.
+    seed : int
+        Seed of the first centers and the far rows, ≥ 0.
+
+    Raises
+    ------
+    NearfarError
+        If a parameter is out of its range.
 
     Examples
     --------
-    >>> make_finder("exact", 3).count
+    >>> from nearfar.config import NeighborSearch
+    >>> make_finder(NeighborSearch(finder="exact"), neighbors=3).count
     3
+    >>> make_finder(NeighborSearch(finder=ExactFinder), neighbors=2).count
+    2
     """
-    if callable(finder):
-        return finder(count)
-    if finder == "exact":
-        return ExactFinder(count)
-    return ClusteredFinder(count, clusters, far_share, seed=seed)
+    if callable(search.finder):
+        finder: Finder = search.finder(neighbors)
+        return finder
+    if search.finder == "exact":
+        return ExactFinder(neighbors)
+    return ClusteredFinder(neighbors, search.clusters, search.far_share, seed)
 
 
 def clustering_cost(n: int, d: int, clusters: int) -> int:
-    """Multiplications of k-means on a sample of n×d rows, and of assigning all rows.
+    """Return the multiplications of k-means on a sample of n×d rows and of assigning all rows.
 
     Examples
     --------
     >>> clustering_cost(1000, 8, clusters=1)
     0
     """
-    sample = min(n, SAMPLE_PER_CLUSTER * clusters, SAMPLE_NUMBERS // d)
-    return (ITERATIONS * sample + n) * clusters * d if clusters > 1 else 0
+    sample = min(n, KMEANS_SAMPLE_PER_CLUSTER * clusters, KMEANS_SAMPLE_NUMBERS // d)
+    return (KMEANS_ITERATIONS * sample + n) * clusters * d if clusters > 1 else 0
 
 
 def search_cost(n: int, d: int, clusters: int) -> int:
-    """Multiplications of searching its own cluster for each of n×d rows.
+    """Return the multiplications of searching the own cluster of each of n×d rows.
 
     Examples
     --------

@@ -43,7 +43,7 @@ class Checkpoint:
     """
 
     phase: Phase = "pretrain"
-    cursor: Cursor = Cursor()
+    cursor: Cursor = Cursor()  # noqa: RUF009 - a tuple
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
     def includes(self, line: Mapping[str, Any]) -> bool:
@@ -53,9 +53,7 @@ class Checkpoint:
         return bool(line["epoch"] <= self.cursor.epoch)
 
 
-def write_state(
-    path: Path, tensors: Mapping[str, Tensor], position: dict[str, Any]
-) -> None:
+def write_state(path: Path, tensors: Mapping[str, Tensor], position: dict[str, Any]) -> None:
     """Write tensors, and a position in training, with a checksum of both."""
     kept, text = to_cpu(tensors), json.dumps(position)
     write_tensors(path, kept, {"position": text, "checksum": _checksum(kept, text)})

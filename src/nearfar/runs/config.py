@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nearfar.config import TrainConfig
-from nearfar.data import Images
-from nearfar.data.layouts import Layout
+from nearfar.data import Images, Layout
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields
 from nearfar.files import write_json

@@ -114,8 +114,8 @@ def hold(folder: Path) -> Iterator[None]:
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in NO_LOCKS:
             raise NearfarError(
-                f"run {str(folder)!r} cannot be written ({error.strerror}): choose another folder, or "
-                "free space and permissions there"
+                f"run {str(folder)!r} cannot be written ({error.strerror}): choose another folder, "
+                "or free space and permissions there"
             ) from error
         warnings.warn(
             f"the disk of run {str(folder)!r} has no locks: train it in one process at a time",

@@ -36,7 +36,9 @@ def make_network(config: TrainConfig, shape: Shape, where: Path | None = None) -
             return build_network(network, shape, split_brain=split)
     if not isinstance(network, Autoencoder):
         of = "this configuration" if where is None else f"run {str(where)!r}"
-        raise NearfarError(f"{of} has a network of your own: pass it, as nearfar.models.Autoencoder")
+        raise NearfarError(
+            f"{of} has a network of your own: pass it, as nearfar.models.Autoencoder"
+        )
     return deepcopy(network)
 
 

@@ -74,7 +74,9 @@ class Run:
         Your own network may have been trained before, and counts as an autoencoder.
         """
         train = self.config.train
-        untrained = isinstance(train.network, ConvNet | Backbone) and not train.optim.pretrain_epochs
+        untrained = (
+            isinstance(train.network, ConvNet | Backbone) and not train.optim.pretrain_epochs
+        )
         return "untrained" if untrained else "autoencoder"
 
 

@@ -13,11 +13,11 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from nearfar.config import TrainConfig
 from nearfar.data import Images
 from nearfar.models import apply, resolve_device
 from nearfar.neighbors import Bank, Finder, Neighbors, Workers
 from nearfar.progress import Track, silent
-from nearfar.config import TrainConfig
 
 #: Numbers in the queries that are searched at a time; many rows make a search efficient.
 SEARCH_SIZE = 2**24

@@ -131,11 +131,12 @@ def _try(images: Images, config: TrainConfig, track: Track) -> tuple[Images, Run
         objective = replace(objective, clusters=None, refresh_neighbors_every=refresh)
     count = min(len(images), max(STEPS * optim.batch_size, neighbors + 1))
     sample = Subset(images, np.linspace(0, len(images) - 1, count).astype(np.int64))
-    epochs = {
-        "pretrain_epochs": 2 * (optim.pretrain_epochs > 0),
-        "epochs": 2 * (optim.epochs > 0),
-    }
-    tried = replace(config, objective=objective, optim=replace(optim, **epochs))
+    optim = replace(
+        optim,
+        pretrain_epochs=2 * (optim.pretrain_epochs > 0),
+        epochs=2 * (optim.epochs > 0),
+    )
+    tried = replace(config, objective=objective, optim=optim)
     return sample, train(sample, tried, track=track)
 
 
@@ -152,16 +153,15 @@ def _search_seconds(
     if isinstance(settings, ContrastiveObjective):
         every = settings.refresh_neighbors_every
         fits = searches = (epochs - 1) // every if every else 0
-        size, clusters = PROJECTION_SIZE, settings.clusters
-        finder = "clustered"
+        size, clusters, exact = PROJECTION_SIZE, settings.clusters, False
     elif isinstance(settings, RelationalObjective) and isinstance(objective, Relational):
         every = settings.refresh_reference_every
         fits, searches = 1 + ((epochs - 1) // every if every else 0), epochs
         size = embedding_size(objective.external or network.encoder, images)
-        clusters, finder = settings.search.clusters, settings.search.finder
+        clusters, exact = settings.search.clusters, settings.search.finder == "exact"
     else:
         return {}
-    if finder == "exact":
+    if exact:
         clusters = 1
     elif clusters is None:
         clusters = max(1, min(round(n**0.5), n // (settings.neighbors + 1)))

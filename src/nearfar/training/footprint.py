@@ -6,9 +6,7 @@ from nearfar.models import Autoencoder, embedding_size, state_bytes
 from nearfar.training.objectives import Context, Objective
 
 
-def disk_footprint(
-    context: Context, network: Autoencoder, objective: Objective
-) -> dict[str, int]:
+def disk_footprint(context: Context, network: Autoencoder, objective: Objective) -> dict[str, int]:
     """Estimate the peak disk space of a run folder, in bytes by purpose."""
     embeddings = 4 * len(context.images) * embedding_size(network.encoder, context.images)
     needs = {

@@ -10,8 +10,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from nearfar.training.objectives import Step
 from nearfar.training.distributed import all_sum
+from nearfar.training.objectives import Step
 
 #: Embeddings kept for the effective rank.
 RANK_ROWS = 2048
@@ -82,7 +82,7 @@ class EpochMetrics:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Continue from `state`; the first process takes all sums."""
-        self._continue(float(state.get("seconds", 0.0)))  
+        self._continue(float(state.get("seconds", 0.0)))
         self.sums = state["sums"] * self.fabric.is_global_zero
         self.largest, self.smallest = state["largest"], state["smallest"]
 

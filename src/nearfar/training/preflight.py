@@ -55,7 +55,7 @@ def _check_side(context: Context) -> None:
     config, shape = context.config, context.images.shape
     if min(shape[1:]) >= MIN_SIDE:
         return
-    chosen = {}
+    chosen: dict[str, object] = {}
     if isinstance(config.pretext, Inpainting):
         chosen["pretext"] = config.pretext.kind
     if isinstance(config.objective, ContrastiveObjective):

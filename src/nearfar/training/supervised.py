@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
+from nearfar.config import LRSchedule
 from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
-from nearfar.config import LRSchedule
 from nearfar.training.lr_schedule import lr_factor
 
 

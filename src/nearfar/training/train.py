@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,19 +14,20 @@ from lightning_fabric import Fabric
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
-from nearfar.config import Backbone, ConvNet, ContrastiveObjective, TrainConfig
-from nearfar.data import Images, Subset
 from nearfar.augmentation import augmentation_name
+from nearfar.config import Backbone, ContrastiveObjective, ConvNet, TrainConfig
+from nearfar.data import Images, Subset
 from nearfar.errors import NearfarError
 from nearfar.files import reserve
 from nearfar.models import (
     Autoencoder,
     apply,
-    draw_sample,
+    draw_kmeans_rows,
     embedding_size,
     initialize_by_kmeans,
     resolve_network,
 )
+from nearfar.models import Backbone as BackboneEncoder
 from nearfar.neighbors import allocate_rows
 from nearfar.progress import Track, silent
 from nearfar.runs import (
@@ -147,13 +149,12 @@ def start(
     if weights and run.path is not None:
         load_weights(network, weights, run.path)
     elif isinstance(config.network, Backbone) and config.network.initialization == "kmeans":
-        sample = Subset(images, draw_sample(len(images), config.seed))
-        initialize_by_kmeans(network.encoder, sample, config.seed, track)
+        sample = Subset(images, draw_kmeans_rows(len(images), config.seed))
+        encoder = cast(BackboneEncoder, network.encoder)
+        initialize_by_kmeans(encoder, sample, config.seed, track)
 
 
-def finish(
-    context: Context, network: Autoencoder, initial: Autoencoder, folder: RunFolder
-) -> Run:
+def finish(context: Context, network: Autoencoder, initial: Autoencoder, folder: RunFolder) -> Run:
     """Embed all images, and write the result."""
     _check_finite(network)
     images, fabric, track = context.images, context.fabric, context.track

@@ -9,7 +9,7 @@ from nearfar.training.objectives.losses import (
     relational_terms,
 )
 from nearfar.training.objectives.make import make_objective
-from nearfar.training.objectives.reconstruction import Reconstruction, pixel_errors
+from nearfar.training.objectives.reconstruction import Reconstruction
 from nearfar.training.objectives.relational import Relational
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "Step",
     "contrastive_loss",
     "make_objective",
-    "pixel_errors",
     "relational_loss",
     "relational_terms",
 ]

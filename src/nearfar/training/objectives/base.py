@@ -122,7 +122,7 @@ class Objective:
         return network
 
     def start_epoch(self, epoch: int) -> None:
-        """Prepare for epoch 0, 1, …"""
+        """Prepare for an epoch, numbered from 0."""
 
     @abstractmethod
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:

@@ -9,15 +9,20 @@ from torch import Tensor, nn
 
 from nearfar.augmentation import make_augmentation
 from nearfar.config import ContrastiveObjective
-from nearfar.models import PROJECTION_SIZE, Autoencoder, Output, embedding_size, projection_head
-from nearfar.models import state_bytes
-from nearfar.neighbors import HELD_BYTES, ClusteredFinder, Cosine, allocate_rows
-from nearfar.pretext import make_corruption
+from nearfar.models import (
+    PROJECTION_SIZE,
+    Autoencoder,
+    Output,
+    embedding_size,
+    projection_head,
+    state_bytes,
+)
+from nearfar.neighbors import HELD_KEYS_BYTES, ClusteredFinder, Cosine, allocate_rows
+from nearfar.pretext import make_corruption, pixel_errors
 from nearfar.runs import strip_prefix
 from nearfar.training.distributed import all_rows, fill_bank, search_all, workers
 from nearfar.training.objectives.base import Context, Footprint, PairedObjective, Step
 from nearfar.training.objectives.losses import contrastive_loss
-from nearfar.training.objectives.reconstruction import pixel_errors
 
 
 class Contrastive(PairedObjective):
@@ -59,7 +64,7 @@ class Contrastive(PairedObjective):
         if not self.settings.refresh_neighbors_every:
             return Footprint()
         bank = 4 * len(self.context.images) * PROJECTION_SIZE
-        keys = bank if bank <= HELD_BYTES else 0
+        keys = bank if bank <= HELD_KEYS_BYTES else 0
         # The bank, its keys if they are held, and the directions that are searched for.
         return Footprint(bank + keys + bank, {}, bank + state_bytes(network.encoder))
 

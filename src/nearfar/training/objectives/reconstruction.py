@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 
 from nearfar.models import Autoencoder, Output
-from nearfar.pretext import Corrupted, make_corruption
+from nearfar.pretext import make_corruption, pixel_errors
 from nearfar.training.objectives.base import Objective, Step
 
 
@@ -26,14 +25,3 @@ class Reconstruction(Objective):
         output: Output = model(corrupted.images)
         loss, pixel = pixel_errors(output.reconstruction, images, corrupted)
         return Step(loss, output.embeddings, {"pixel": pixel.detach()})
-
-
-def pixel_errors(
-    reconstruction: Tensor, images: Tensor, corrupted: Corrupted
-) -> tuple[Tensor, Tensor]:
-    """Return the mean squared pixel error, weighted by the corruption and unweighted."""
-    reconstruction = reconstruction.float()
-    plain = mse_loss(reconstruction, images)
-    if corrupted.weights is None:
-        return plain, plain
-    return (corrupted.weights * (reconstruction - images).square()).mean(), plain

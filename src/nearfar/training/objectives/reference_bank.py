@@ -71,15 +71,12 @@ class ReferenceBank:
         self.bank = self._make_bank()
         self.search_similarity = fit_similarity(self.search.similarity, self.bank)
         fitted = {k: v.to(self.fabric.device) for k, v in self.search_similarity.state().items()}
-        self.similarity = type(self.search_similarity)(**fitted) if fitted else self.search_similarity
+        self.similarity = (
+            type(self.search_similarity)(**fitted) if fitted else self.search_similarity
+        )
         if self.searching:
-            self.finder = make_finder(
-                self.search.finder,
-                self.settings.neighbors,
-                clusters=self.search.clusters,
-                far_share=self.search.far_share,
-                seed=self.context.config.seed,
-            ).fit(self.bank, self.search_similarity, workers(self.fabric))
+            finder = make_finder(self.search, self.settings.neighbors, self.context.config.seed)
+            self.finder = finder.fit(self.bank, self.search_similarity, workers(self.fabric))
 
     @torch.no_grad()
     def _make_bank(self) -> Bank:

@@ -12,13 +12,18 @@ from torch import Tensor, nn
 from nearfar.config import RelationalObjective
 from nearfar.data import to_unit
 from nearfar.errors import NearfarError, reason
-from nearfar.models import Autoencoder, Output, embedding_size, published_encoder, state_bytes
-from nearfar.models.backbones import check_backbone
-from nearfar.neighbors import HELD_BYTES, ZERO_NORM, disk_bytes, make_finder
-from nearfar.pretext import make_corruption
+from nearfar.models import (
+    Autoencoder,
+    Output,
+    check_backbone,
+    embedding_size,
+    pretrained_encoder,
+    state_bytes,
+)
+from nearfar.neighbors import HELD_KEYS_BYTES, ZERO_NORM, disk_bytes, make_finder
+from nearfar.pretext import make_corruption, pixel_errors
 from nearfar.training.objectives.base import Context, Footprint, Objective, Step
 from nearfar.training.objectives.losses import relational_loss, relational_terms
-from nearfar.training.objectives.reconstruction import pixel_errors
 from nearfar.training.objectives.reference_bank import ReferenceBank, keeps_reconstructions
 
 
@@ -41,13 +46,7 @@ class Relational(Objective):
         self.settings, self.search = settings, settings.search
         self.schedule = settings.schedule()
         self.searching = self.schedule.relational
-        finder = make_finder(
-            self.search.finder,
-            settings.neighbors,
-            clusters=self.search.clusters,
-            far_share=self.search.far_share,
-            seed=context.config.seed,
-        )
+        finder = make_finder(self.search, settings.neighbors, context.config.seed)
         finder.check(len(context.images))
         self.external = _external_reference(context, settings)
 
@@ -57,7 +56,7 @@ class Relational(Objective):
         reference = self.external or network.encoder
         size = embedding_size(reference, self.context.images)
         bank = 4 * n * size
-        keys = bank if bank <= HELD_BYTES else 0
+        keys = bank if bank <= HELD_KEYS_BYTES else 0
         recent = self.searching and keeps_reconstructions(self.search)
         checkpoint = state_bytes(reference)
         if self.searching and self.search.search_every == "epoch":
@@ -125,7 +124,7 @@ def _external_reference(context: Context, settings: RelationalObjective) -> nn.M
     if isinstance(reference, str):
         check_backbone(reference, images.shape)
         weights = settings.reference_weights
-        return published_encoder(reference, None if weights is None else Path(weights))
+        return pretrained_encoder(reference, None if weights is None else Path(weights))
     if not isinstance(reference, nn.Module):
         raise NearfarError(f"reference={reference}: expected an nn.Module; pass it again to resume")
     encoder = copy.deepcopy(reference).eval()

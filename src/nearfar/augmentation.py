@@ -27,7 +27,7 @@ Row = tuple[Tensor, Tensor, Tensor]
 class Augmentation(Protocol):
     """Shows each image of a batch in a random way."""
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, /) -> Tensor:
         """From float[b, c, h, w], where 0…1 is black…white, to the same."""
         ...
 

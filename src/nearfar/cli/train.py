@@ -63,7 +63,7 @@ def train(
     from nearfar.training import train as run_training
 
     saved = read_config(out) if resume else None
-    settings = configure(given(options), recipe=recipe, base=saved and saved.train)
+    settings = configure(given(options), recipe=recipe, base=None if saved is None else saved.train)
     if saved is not None:
         images = images.or_those_of(saved.data)
     # Before the images, of which there may be millions to read.

@@ -15,7 +15,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from benchmarks.turns import in_turns, ratio, seconds
-from nearfar.neighbors import ClusteredFinder, ExactFinder, allocate_rows, compare, fit_similarity
+from nearfar.neighbors import (
+    ClusteredFinder,
+    ExactFinder,
+    allocate_rows,
+    compare_finders,
+    fit_similarity,
+)
 from nearfar.training.plan import peak_memory
 
 ROUNDS = 3
@@ -88,7 +94,7 @@ def _clustered(n: int, d: int, clusters: int) -> dict[str, float]:
     start = time.perf_counter()
     exact.search(bank[some], some)
     exactly = (time.perf_counter() - start) * n / SAMPLE
-    quality = compare(finder, exact, bank[some], some)
+    quality = compare_finders(finder, exact, bank[some], some)
     return {
         "fit, seconds": fitting,
         "search for all, seconds": searching,

@@ -29,7 +29,7 @@ from benchmarks.turns import in_turns, ratio, seconds
 from nearfar.data import ArrayImages, FolderImages, load
 from nearfar.models import Architecture
 from nearfar.neighbors import ClusteredFinder, DiskBank, ExactFinder, fit_similarity
-from nearfar.neighbors.bank import chunks
+from nearfar.neighbors.bank import bank_chunks
 from nearfar.pretext import Identity
 from nearfar.training.config import TrainConfig
 from nearfar.training.objective import Objective, Reconstruction
@@ -111,7 +111,7 @@ def _fill(bank: DiskBank, centers: int = 1000) -> None:
     n, d = bank.shape
     generator = torch.Generator().manual_seed(0)
     middles = torch.randn(centers, d, generator=generator)
-    for rows in chunks(bank):
+    for rows in bank_chunks(bank):
         places = torch.arange(n)[rows]
         around = middles[torch.randint(centers, (len(places),), generator=generator)]
         noise = torch.randn(around.shape, generator=generator)

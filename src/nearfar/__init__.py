@@ -1,24 +1,59 @@
-"""Image representations without labels, by neighborhood-relational encoding (NRE)."""
+"""Image representations without labels, by neighborhood-relational encoding (NRE).
 
+Examples
+--------
+>>> import numpy as np
+>>> import nearfar
+>>> images = np.random.default_rng(0).random((40, 16, 16))
+>>> nearfar.NRE(pretrain_epochs=1, epochs=1).fit_transform(images).shape
+(40, 128)
+"""
+
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from nearfar.config import TrainConfig as TrainConfig
+    from nearfar.config import configure as configure
+    from nearfar.config import recipe as recipe
+    from nearfar.data import open_images as open_images
+    from nearfar.errors import NearfarError as NearfarError
     from nearfar.estimator import NRE as NRE
-    from nearfar.training.recipes import recipe as recipe
+    from nearfar.runs import Run as Run
+    from nearfar.runs import read_run as read_run
+    from nearfar.training import train as train
 
-__all__ = ["NRE", "__version__", "recipe"]
+#: Where each public name is defined. They are imported on first use: torch takes seconds.
+_HOMES = {
+    "NRE": "nearfar.estimator",
+    "NearfarError": "nearfar.errors",
+    "Run": "nearfar.runs",
+    "TrainConfig": "nearfar.config",
+    "configure": "nearfar.config",
+    "open_images": "nearfar.data",
+    "read_run": "nearfar.runs",
+    "recipe": "nearfar.config",
+    "train": "nearfar.training",
+}
+
+__all__ = [
+    "NRE",
+    "NearfarError",
+    "Run",
+    "TrainConfig",
+    "__version__",
+    "configure",
+    "open_images",
+    "read_run",
+    "recipe",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Load what needs torch only when it is asked for, so that ``nearfar --help`` is quick."""
-    if name == "NRE":
-        from nearfar.estimator import NRE
-
-        return NRE
-    if name == "recipe":
-        from nearfar.training.recipes import recipe
-
-        return recipe
-    raise AttributeError(f"module 'nearfar' has no attribute {name!r}")
+    """Import a public name on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nearfar' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

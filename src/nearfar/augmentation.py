@@ -7,27 +7,27 @@ drawn from torch's global generator of that device.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
-from nearfar.data import Shape
-from nearfar.data.sizes import SMALLEST
+from nearfar.config import AugmentationName
+from nearfar.data import MIN_SIDE, Shape
 
 #: Points a side of the grid whose random displacements bend an image.
 BEND_GRID = 5
 
-AugmentationName = Literal["auto", "none", "shapes", "photos"]
 Row = tuple[Tensor, Tensor, Tensor]
 
 
 class Augmentation(Protocol):
     """Shows each image of a batch in a random way."""
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, /) -> Tensor:
         """From float[b, c, h, w], where 0…1 is black…white, to the same."""
         ...
 
@@ -142,18 +142,35 @@ class PhotoAugmentation:
         return _blend(images, images.mean(1, keepdim=True), saturation * colored)
 
 
-def make_augmentation(name: AugmentationName, shape: Shape) -> Augmentation:
-    """Return the named views of images of a shape (c, h, w).
+def make_augmentation(
+    augmentation: AugmentationName | Callable[[Tensor], Tensor], shape: Shape
+) -> Augmentation:
+    """Return the augmentation for images of a shape (c, h, w): by name, or your own.
 
-    "auto" is photographs for color images, shapes for gray ones, and none for what is too small to
-    be a picture, such as features.
+    Examples
+    --------
+    >>> make_augmentation("auto", (3, 32, 32))
+    PhotoAugmentation(smallest=0.25, aspect=1.3333333333333333, light=0.4, gray=0.2)
     """
-    if name == "auto":
-        pictures: AugmentationName = "shapes" if shape[0] == 1 else "photos"
-        name = pictures if min(shape[1:]) >= SMALLEST else "none"
-    return {"none": NoAugmentation, "shapes": ShapeAugmentation, "photos": PhotoAugmentation}[
-        name
-    ]()
+    if callable(augmentation):
+        return augmentation
+    kinds = {"none": NoAugmentation, "shapes": ShapeAugmentation, "photos": PhotoAugmentation}
+    return kinds[augmentation_name(augmentation, shape)]()
+
+
+def augmentation_name(name: AugmentationName, shape: Shape) -> AugmentationName:
+    """Resolve "auto": photos for color images, shapes for gray ones, none for features.
+
+    Examples
+    --------
+    >>> augmentation_name("auto", (1, 28, 28))
+    'shapes'
+    """
+    if name != "auto":
+        return name
+    if min(shape[1:]) < MIN_SIDE:
+        return "none"
+    return "shapes" if shape[0] == 1 else "photos"
 
 
 def _between(low: float, high: float, images: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from nearfar.cli.options import bars
 from nearfar.data import ArrayImages, open_images
 from nearfar.errors import NearfarError
-from nearfar.evaluation.evaluate_run import evaluate_run
+from nearfar.evaluation import evaluate_run
 from nearfar.runs import read_run
 from program import run
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
 from nearfar.data import FolderImages, arrays, open_images, require_labels
-from nearfar.data.decoding import read_image, read_mask
+from nearfar.data.decoding import read_binary_mask, read_image
 from nearfar.errors import MAX_REASON, NearfarError, reason
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -247,7 +247,7 @@ def marked(kind: str) -> Image.Image:
 )
 def test_a_mask_of_any_kind_is_read(tmp_path: Path, kind: str) -> None:
     marked(kind).save(tmp_path / "mask.png")
-    mask = read_mask(tmp_path / "mask.png", (1, 40, 60))
+    mask = read_binary_mask(tmp_path / "mask.png", (1, 40, 60))
     assert mask.dtype == torch.uint8
     np.testing.assert_array_equal(mask[0].numpy(), MARKED)
 
@@ -261,18 +261,20 @@ def test_a_mask_marks_what_a_marked_pixel_has_a_part_in(height: int, width: int,
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mask.png"
         Image.fromarray(spot).save(path)
-        mask, seen = (read(path, (1, height, width)) for read in (read_mask, read_image))
+        mask, seen = (read(path, (1, height, width)) for read in (read_binary_mask, read_image))
     assert mask[seen > 0].all()
 
 
 def test_a_mask_of_noise_from_compression_is_clean(tmp_path: Path) -> None:
     Image.fromarray((MARKED * 255).astype(np.uint8)).save(tmp_path / "mask.jpg", quality=90)
-    np.testing.assert_array_equal(read_mask(tmp_path / "mask.jpg", (1, 40, 60))[0].numpy(), MARKED)
+    np.testing.assert_array_equal(
+        read_binary_mask(tmp_path / "mask.jpg", (1, 40, 60))[0].numpy(), MARKED
+    )
 
 
 def test_a_black_mask_marks_nothing(tmp_path: Path) -> None:
     Image.new("L", (40, 60)).save(tmp_path / "mask.png")
-    assert not read_mask(tmp_path / "mask.png", (1, 20, 30)).any()
+    assert not read_binary_mask(tmp_path / "mask.png", (1, 20, 30)).any()
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from nearfar.errors import NearfarError
 from nearfar.evaluation import Evaluation, Features, Score, evaluate
 from nearfar.evaluation.linear_svm import LinearSVM
 from nearfar.evaluation.scores import stratified_rows
+from nearfar.report import evaluation_markdown
 
 IMAGES, LABELS = load_digits(return_X_y=True)
 IMAGES = (IMAGES / 16).astype(np.float32)
@@ -194,7 +195,7 @@ def test_too_few_labels_leave_a_blank_with_the_reason() -> None:
     assert found.rows["pixels"]["probe_100"] is None
     assert any("class 4 has only 7 training images" in note for note in found.notes)
     assert Evaluation.from_dict(found.to_dict()) == found
-    assert "\N{EN DASH} |" in found.to_markdown()
+    assert "\N{EN DASH} |" in evaluation_markdown(found)
 
 
 def test_dead_codes_score_as_chance() -> None:
@@ -305,7 +306,7 @@ TABLE = Evaluation(
 
 
 def test_markdown() -> None:
-    assert TABLE.to_markdown().splitlines() == [
+    assert evaluation_markdown(TABLE).splitlines() == [
         "|  | 5-NN | 1 label |",
         "| --- | ---: | ---: |",
         r"| a\|b | **98.7** | **50.0 ± 1.2** |",

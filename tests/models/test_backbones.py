@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from averaging import averaging
+from nearfar.config import BACKBONES
 from nearfar.errors import NearfarError
-from nearfar.models import BACKBONES, Architecture, Backbone
-from nearfar.models.backbones import SMALLEST
+from nearfar.models import Architecture, Backbone
+from nearfar.models.backbones import BACKBONE_MIN_SIDES
 from nearfar.training.config import TrainConfig
 
 #: Stride and channels of the feature map.
@@ -35,7 +36,7 @@ def test_training_knows_every_backbone():
 @pytest.mark.parametrize("name", BACKBONES)
 @torch.no_grad()
 def test_images_come_back_at_their_size(name):
-    least = SMALLEST[name]
+    least = BACKBONE_MIN_SIDES[name]
     for shape in ((3, least, least + 6), (1, least + 17, least)):
         architecture = Architecture(shape, 8, (16,) if name == "alexnet" else (), backbone=name)
         network = architecture.build().eval()
@@ -51,15 +52,15 @@ def test_images_come_back_at_their_size(name):
 def test_the_feature_map_and_the_head_make_the_code(name):
     encoder = backbone(name, 128).encoder
     assert isinstance(encoder, Backbone)
-    assert (encoder.cells.stride, encoder.channels) == MAPS[name]
+    assert (encoder.grid.stride, encoder.channels) == MAPS[name]
     images = torch.rand(2, 3, 128, 128)
     features = encoder.feature_map(images)
     assert features.shape[1] == encoder.channels
-    assert abs(features.shape[2] - 128 / encoder.cells.stride) < 1.5
+    assert abs(features.shape[2] - 128 / encoder.grid.stride) < 1.5
     assert torch.equal(encoder.head(features), encoder(images))
     other = encoder.feature_map(torch.rand(1, 3, 160, 96))  # as detectors give it
-    assert abs(other.shape[2] - 160 / encoder.cells.stride) < 1.5
-    assert abs(other.shape[3] - 96 / encoder.cells.stride) < 1.5
+    assert abs(other.shape[2] - 160 / encoder.grid.stride) < 1.5
+    assert abs(other.shape[3] - 96 / encoder.grid.stride) < 1.5
 
 
 @torch.no_grad()
@@ -70,7 +71,7 @@ def test_cells_look_where_they_say(name):
     ramp = (torch.arange(480) + 0.5).expand(1, 3, 480, 480)
     places = encoder.feature_maps(ramp)
     shares = encoder.feature_maps(torch.ones_like(ramp))
-    assert list(places)[-1] == encoder.cells
+    assert list(places)[-1] == encoder.grid
     for cells, values in places.items():
         middle = values.shape[-1] // 2
         place = (values / shares[cells])[0, 0, middle, middle].item()
@@ -125,7 +126,7 @@ def test_descriptions_with_and_without_a_backbone_are_read():
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_too_small_images_are_refused(name):
-    side = SMALLEST[name] - 1
+    side = BACKBONE_MIN_SIDES[name] - 1
     with pytest.raises(NearfarError, match=f"images of {side}x{side} pixels are too small"):
         Architecture((3, side, side), backbone=name)
 

@@ -107,7 +107,7 @@ def test_a_bank_on_disk_searched_in_pieces_gives_the_same_answers(
     DiskBank.create(tmp_path / "bank", *bank.shape)
     on_disk = DiskBank(tmp_path / "bank", *bank.shape)
     on_disk[own] = bank
-    monkeypatch.setattr(keys_module, "HELD_BYTES", 0)
+    monkeypatch.setattr(keys_module, "HELD_KEYS_BYTES", 0)
     monkeypatch.setattr(keys_module, "PIECE_NUMBERS", 100 * bank.shape[1])
     monkeypatch.setattr(keys_module, "BLOCK", 30)
     monkeypatch.setattr(exact_module, "CHUNK", 128)

@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from nearfar.neighbors import ClusteredFinder, ExactFinder, Neighbors, compare, fit_similarity
+from nearfar.neighbors import (
+    ClusteredFinder,
+    ExactFinder,
+    Neighbors,
+    compare_finders,
+    fit_similarity,
+)
 
 
 @pytest.fixture
@@ -26,7 +32,7 @@ class Given:
 
 def test_the_exact_finder_finds_everything(bank):
     exact = ExactFinder(3).fit(bank, fit_similarity("cosine", bank))
-    quality = compare(exact, exact, bank, torch.arange(400))
+    quality = compare_finders(exact, exact, bank, torch.arange(400))
     assert quality.recall == 1
     assert quality.far_hubs == quality.exact_far_hubs
 
@@ -37,21 +43,21 @@ def test_recall_is_the_share_of_the_exact_near_rows_in_any_order(bank):
     near, far = exact.search(bank, own)
     near = near.flip(1)
     near[:, 0] = own  # one of four is wrong
-    assert compare(Given(Neighbors(near, far)), exact, bank, own).recall == 0.75
+    assert compare_finders(Given(Neighbors(near, far)), exact, bank, own).recall == 0.75
 
 
 def test_hubs_are_the_hundredth_of_the_rows_that_is_picked_most(bank):
     exact = ExactFinder(1).fit(bank, fit_similarity("cosine", bank))
     own = torch.arange(400)
     near = exact.search(bank, own).near
-    even = compare(Given(Neighbors(near, own.flip(0)[:, None])), exact, bank, own)
+    even = compare_finders(Given(Neighbors(near, own.flip(0)[:, None])), exact, bank, own)
     assert even.far_hubs == 0.01
-    one = compare(Given(Neighbors(near, torch.zeros_like(near))), exact, bank, own)
+    one = compare_finders(Given(Neighbors(near, torch.zeros_like(near))), exact, bank, own)
     assert one.far_hubs == 1
     few = Given(Neighbors(near[:50], own[:50, None]))
-    assert compare(few, exact, bank[:50], own[:50]).far_hubs == 1 / 50
+    assert compare_finders(few, exact, bank[:50], own[:50]).far_hubs == 1 / 50
     half = torch.where(own < 200, 7, own)[:, None]
-    mixed = compare(Given(Neighbors(near, half)), exact, bank, own)
+    mixed = compare_finders(Given(Neighbors(near, half)), exact, bank, own)
     assert mixed.far_hubs == (200 + 3) / 400
 
 
@@ -60,6 +66,6 @@ def test_random_far_rows_have_fewer_hubs_than_the_farthest(digits):
     similarity = fit_similarity("cosine", bank)
     own = torch.arange(len(bank))
     exact = ExactFinder(1).fit(bank, similarity)
-    quality = compare(ClusteredFinder(1).fit(bank, similarity), exact, bank, own)
+    quality = compare_finders(ClusteredFinder(1).fit(bank, similarity), exact, bank, own)
     assert 0.4 < quality.recall < 1
     assert quality.far_hubs < quality.exact_far_hubs / 2

@@ -29,7 +29,7 @@ from nearfar.pretext import (
     Identity,
     MaskingNoise,
     RandomHoles,
-    cut,
+    fill_missing,
 )
 from nearfar.runs import read_run
 from nearfar.training.config import TrainConfig
@@ -327,8 +327,8 @@ def test_adversarial_noise_harms_more_than_noise_of_its_size(images):
 def test_a_hole_is_filled_with_the_mean_of_what_is_left():
     image = torch.tensor([[[[1.0, 3.0], [5.0, 100.0]]]])
     missing = torch.tensor([[[[False, False], [False, True]]]])
-    assert cut(image, missing).flatten().tolist() == [1, 3, 5, 3]
-    assert cut(image, torch.ones_like(missing)).flatten().tolist() == [0, 0, 0, 0]
+    assert fill_missing(image, missing).flatten().tolist() == [1, 3, 5, 3]
+    assert fill_missing(image, torch.ones_like(missing)).flatten().tolist() == [0, 0, 0, 0]
 
 
 # --- split-brain networks ------------------------------------------------------------------------

@@ -19,11 +19,11 @@ from nearfar.evaluation import Evaluation, Score
 from nearfar.report import Section, write_report
 from nearfar.report.figures import (
     Dot,
-    code_maps,
-    comparison,
+    comparison_sheet,
     dot_plot,
+    embedding_maps,
     neighbor_sheet,
-    reconstructions,
+    reconstruction_sheet,
     save_figure,
     training_curves,
 )
@@ -53,7 +53,7 @@ def texts(figure: Figure) -> list[str]:
 @pytest.mark.parametrize(("height", "width"), [(28, 28), (20, 33)])
 def test_reconstructions(channels: int, height: int, width: int) -> None:
     rows = images(3, 5, channels, height, width)
-    figure = reconstructions(*rows)
+    figure = reconstruction_sheet(*rows)
     drawn(figure)
     shown = figure.axes[0].images
     assert [image.get_array().shape[:2] for image in shown] == [(height, width)] * 15
@@ -65,8 +65,8 @@ def test_reconstructions(channels: int, height: int, width: int) -> None:
 
 def test_gray_keeps_its_brightness() -> None:
     half = np.full((4, 1, 8, 8), 0.5, np.float32)
-    assert "untrained" in texts(reconstructions(half, half, half, start="untrained"))
-    pixels = drawn(reconstructions(half, half, half))
+    assert "untrained" in texts(reconstruction_sheet(half, half, half, start="untrained"))
+    pixels = drawn(reconstruction_sheet(half, half, half))
     assert tuple(pixels[pixels.shape[0] // 2, -10]) == (128, 128, 128)
 
 
@@ -88,14 +88,14 @@ TWO = images(2, 1, 8, 8)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: reconstructions(TWO, images(3, 1, 8, 8), TWO), "expected one shape"),
-        (lambda: reconstructions(*images(3, 2, 4, 8, 8)), "1 or 3"),
-        (lambda: reconstructions(*images(3, 0, 1, 8, 8)), "1 or 3"),
+        (lambda: reconstruction_sheet(TWO, images(3, 1, 8, 8), TWO), "expected one shape"),
+        (lambda: reconstruction_sheet(*images(3, 2, 4, 8, 8)), "1 or 3"),
+        (lambda: reconstruction_sheet(*images(3, 0, 1, 8, 8)), "1 or 3"),
         (lambda: neighbor_sheet(TWO, TWO[:1, None], TWO[:, None]), "near images .* 2 queries"),
         (lambda: neighbor_sheet(TWO, TWO[:, None], TWO[:, None][:, :0]), "far images"),
-        (lambda: code_maps(images(4, 2), images(4, 2)), "at least 5"),
-        (lambda: code_maps(images(9, 2), images(8, 2)), "9 and 8"),
-        (lambda: code_maps(images(9, 2), images(9, 2), np.zeros(8, int)), "8 labels for 9"),
+        (lambda: embedding_maps(images(4, 2), images(4, 2)), "at least 5"),
+        (lambda: embedding_maps(images(9, 2), images(8, 2)), "9 and 8"),
+        (lambda: embedding_maps(images(9, 2), images(9, 2), np.zeros(8, int)), "8 labels for 9"),
         (lambda: training_curves([]), "log is empty"),
         (lambda: dot_plot({}), "nothing measured"),
         (lambda: dot_plot({"5-NN": []}), "nothing measured"),
@@ -132,7 +132,7 @@ def points(figure: Figure) -> list[np.ndarray]:
 def test_maps_with_labels() -> None:
     labels = np.arange(60) % 3
     embeddings = np.eye(3, dtype=np.float32)[labels] * 9 + images(60, 3)
-    figure = code_maps(images(60, 7), embeddings, labels, ["cat", "dog", "emu"])
+    figure = embedding_maps(images(60, 7), embeddings, labels, ["cat", "dog", "emu"])
     drawn(figure)
     before, after = points(figure)
     np.testing.assert_array_equal(before, after)
@@ -149,7 +149,7 @@ def test_maps_with_labels() -> None:
 
 
 def test_maps_without_labels_follow_groups() -> None:
-    figure = code_maps(images(50, 7), images(50, 4))
+    figure = embedding_maps(images(50, 7), images(50, 4))
     drawn(figure)
     before, after = points(figure)
     np.testing.assert_array_equal(before, after)
@@ -159,7 +159,7 @@ def test_maps_without_labels_follow_groups() -> None:
 
 def test_maps_of_many_classes_name_the_largest() -> None:
     labels = np.concatenate([np.arange(30), np.repeat([4, 17], 9)])
-    figure = code_maps(images(48, 3), images(48, 3), labels)
+    figure = embedding_maps(images(48, 3), images(48, 3), labels)
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert len(legend) == 12
     assert {"4", "17", "19 other classes"} <= set(legend)
@@ -167,24 +167,24 @@ def test_maps_of_many_classes_name_the_largest() -> None:
 
 def test_maps_are_of_at_most_2000_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nearfar.report.figures.maps.MAPPED", 30)
-    figure = code_maps(images(99, 2), images(99, 2), np.arange(99) % 3)
+    figure = embedding_maps(images(99, 2), images(99, 2), np.arange(99) % 3)
     assert [len(axes.collections[0].get_offsets()) for axes in figure.axes] == [30, 30]
 
 
 def test_maps_are_repeatable() -> None:
     embeddings = images(100, 2)
-    first, again = (code_maps(embeddings, embeddings, seed=1) for _ in range(2))
+    first, again = (embedding_maps(embeddings, embeddings, seed=1) for _ in range(2))
     np.testing.assert_array_equal(drawn(first), drawn(again))
 
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_maps_of_few_short_or_dead_codes(size: int) -> None:
-    drawn(code_maps(images(6, size), np.zeros((6, size), np.float32), np.arange(6)))
+    drawn(embedding_maps(images(6, size), np.zeros((6, size), np.float32), np.arange(6)))
 
 
 def test_names_of_classes_are_not_markup() -> None:
     names = ["$\\frac{a$", "_hidden", f"{'long ' * 90}", "two\nlines"]
-    figure = code_maps(images(40, 3), images(40, 3), np.arange(40) % 4, names)
+    figure = embedding_maps(images(40, 3), images(40, 3), np.arange(40) % 4, names)
     width = figure.get_figwidth()
     drawn(figure)
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -194,7 +194,7 @@ def test_names_of_classes_are_not_markup() -> None:
 
 def test_names_of_rows_stay_in_the_margin() -> None:
     rows = {name: images(4, 3, 8, 8) for name in ("$^$", "crocodile_head", "x" * 40)}
-    figure = comparison(rows)
+    figure = comparison_sheet(rows)
     drawn(figure)
     left = min(each.get_window_extent().x0 for each in figure.axes[0].texts)
     assert left >= 0
@@ -293,7 +293,7 @@ EVALUATION = Evaluation(
 def report(tmp_path: Path) -> Path:
     sections = [
         Section("Training curves", HOSTILE, training_curves(PRETRAIN), alt=HOSTILE),
-        Section("../../Rec & co", "Text.", reconstructions(*images(3, 2, 1, 8, 8))),
+        Section("../../Rec & co", "Text.", reconstruction_sheet(*images(3, 2, 1, 8, 8))),
         Section(HOSTILE, "Text.", EVALUATION),
         Section("Settings", "Text.", {HOSTILE: HOSTILE, "seed": 0}),
     ]

@@ -15,7 +15,7 @@ import torch
 from nearfar import NRE, runs
 from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
-from nearfar.evaluation.evaluate_run import read_scores
+from nearfar.evaluation import read_scores
 from nearfar.files import atomic_path, claim_output, write_json
 from nearfar.training.config import TrainConfig
 from nearfar.training.train import train

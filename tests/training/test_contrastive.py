@@ -16,7 +16,7 @@ from nearfar.errors import NearfarError
 from nearfar.evaluation import scores
 from nearfar.experiments.metrics import task_on
 from nearfar.models import Architecture
-from nearfar.models.projection import SIZE
+from nearfar.models.projection import PROJECTION_SIZE
 from nearfar.training.config import TrainConfig
 from nearfar.training.contrastive import CodeRelation
 from nearfar.training.processes import launch
@@ -118,7 +118,7 @@ def test_neighbors_are_searched_when_due_in_the_projections_of_that_time(images,
     train(images, QUICK)
     assert len(searched) == 2, "before the third and the fifth of six epochs"
     (early, near), (late, _) = searched
-    assert early.shape == late.shape == (600, SIZE)
+    assert early.shape == late.shape == (600, PROJECTION_SIZE)
     assert not torch.equal(early, late)
     assert (near != torch.arange(600).unsqueeze(1)).all(), "no image is its own neighbor"
     similarity = torch.nn.functional.normalize(early, dim=1)

@@ -13,7 +13,7 @@ from torch import nn
 from nearfar import runs
 from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
-from nearfar.models import published_encoder
+from nearfar.models import pretrained_encoder
 from nearfar.training.config import TrainConfig
 from nearfar.training.loop import Interrupted
 from nearfar.training.relation import Relation
@@ -48,7 +48,7 @@ def test_weights_in_a_file_make_torchvisions_codes(resnet):
     model.fc = nn.Identity()
     images = torch.rand(2, 3, 64, 64)
     right = model(normalize(images, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
-    torch.testing.assert_close(published_encoder("resnet18", path)(images), right)
+    torch.testing.assert_close(pretrained_encoder("resnet18", path)(images), right)
 
 
 @torch.no_grad()
@@ -60,7 +60,7 @@ def test_layers_of_other_backbones_find_their_place(name, tmp_path):
         alexnet() if name == "alexnet" else VisionTransformer(224, 16, 12, 6, 384, 1536)
     ).eval()
     save_file(model.state_dict(), tmp_path / "weights.safetensors")
-    encoder = published_encoder(name, tmp_path / "weights.safetensors")
+    encoder = pretrained_encoder(name, tmp_path / "weights.safetensors")
     images = torch.randn(1, 3, 224, 224)
     if name == "alexnet":
         features = encoder.head(encoder.features(images))
@@ -85,7 +85,7 @@ def test_the_bank_holds_the_codes_of_the_reference(images, resnet, monkeypatch, 
     trained = train(images, config, folder=tmp_path / "run")
     with torch.no_grad():
         pixels = images.batch(range(24)).float() / 255
-        right = published_encoder("resnet18", resnet[1])(pixels)
+        right = pretrained_encoder("resnet18", resnet[1])(pixels)
     torch.testing.assert_close(banks[0], right)
     assert trained.embeddings.shape == (24, 12)
     assert runs.read_run(tmp_path / "run").embeddings.shape == (24, 12)
@@ -129,14 +129,14 @@ def test_references_that_do_not_fit_are_refused(images, tmp_path):
 
 def test_wrong_weights_are_refused(tmp_path, resnet):
     with pytest.raises(NearfarError, match=r"none' cannot be read: expected a safetensors file"):
-        published_encoder("resnet18", tmp_path / "none")
+        pretrained_encoder("resnet18", tmp_path / "none")
     (tmp_path / "text").write_text("no tensors")
     with pytest.raises(NearfarError, match=r"text' cannot be read: expected a safetensors file"):
-        published_encoder("resnet18", tmp_path / "text")
+        pretrained_encoder("resnet18", tmp_path / "text")
     with pytest.raises(NearfarError, match="weights of resnet18: expected those of resnet50"):
-        published_encoder("resnet50", resnet[1])
+        pretrained_encoder("resnet50", resnet[1])
     with pytest.raises(NearfarError, match="publishes no weights of vit-small"):
-        published_encoder("vit-small")
+        pretrained_encoder("vit-small")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from nearfar.experiments.synthetic_voc import write_classes, write_scenes
 from nearfar.experiments.table2 import table2
 from nearfar.experiments.transfers import QUICK
 from nearfar.models import Architecture
-from nearfar.report.figures.scenes import Drawn, detections, masks
+from nearfar.report.figures.scenes import Boxes, detection_sheet, mask_sheet
 from nearfar.transfer.devkit import Devkit
 from program import run
 
@@ -363,9 +363,9 @@ def test_table2_needs_opencv_before_anything_is_trained(tmp_path, monkeypatch):
 
 def test_boxes_are_drawn_where_they_are():
     image = np.zeros((40, 50, 3), np.uint8)
-    true = Drawn(np.array([[1, 2, 11, 22]]), np.array([1]))
-    none = Drawn(np.zeros((0, 4)), np.zeros(0, int))
-    figure = detections([image], [true], [none], ["a", "b"])
+    true = Boxes(np.array([[1, 2, 11, 22]]), np.array([1]))
+    none = Boxes(np.zeros((0, 4)), np.zeros(0, int))
+    figure = detection_sheet([image], [true], [none], ["a", "b"])
     above, below = figure.axes
     (box,) = above.patches
     assert (box.get_xy(), box.get_width(), box.get_height()) == ((1, 2), 10, 20)
@@ -375,7 +375,7 @@ def test_boxes_are_drawn_where_they_are():
 def test_masks_are_painted_by_class_and_white_where_ignored():
     image = np.zeros((2, 2, 3), np.uint8)
     truth = np.array([[0, 1], [2, 255]], np.uint8)
-    figure = masks([image], [truth], [np.zeros((2, 2), np.uint8)], ["a", "b", "c"])
+    figure = mask_sheet([image], [truth], [np.zeros((2, 2), np.uint8)], ["a", "b", "c"])
     painted = np.asarray(figure.axes[1].images[0].get_array())
     assert len(np.unique(painted.reshape(-1, 3), axis=0)) == 4
     assert painted[1, 1].tolist() == [1, 1, 1]

@@ -346,7 +346,7 @@ def test_regions_are_where_their_boxes_are(side):
     count = ((side - 7) // 4 - 1) // 2  # what AlexNet makes of it
     count = (count - 1) // 2
     places = (15.5 + 16 * torch.arange(count)).expand(1, 1, count, count)
-    regions = Regions(build(BACKBONE, 0).cells)
+    regions = Regions(build(BACKBONE, 0).grid)
     last = places.max().item()
     for left, right in ((15.5, last), (0, side)):
         box = torch.tensor([[left, 10, right, 30]])

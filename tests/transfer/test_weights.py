@@ -14,11 +14,11 @@ from torch import nn
 from nearfar.data import ArrayImages, Subset, images_from_array
 from nearfar.errors import NearfarError
 from nearfar.models import Architecture
-from nearfar.models.backbones import DEVIATION, MEAN
-from nearfar.models.kmeans_init import SHIFT, draw_sample, initialize_by_kmeans
+from nearfar.models.backbones import IMAGENET_MEAN, IMAGENET_STD
+from nearfar.models.kmeans_init import KMEANS_SHIFT, draw_kmeans_rows, initialize_by_kmeans
 from nearfar.training.config import TrainConfig
 from nearfar.training.train import train
-from nearfar.transfer.heads import convolutional_head, embedding_size, region_head
+from nearfar.transfer.heads import convolutional_head, region_head
 from nearfar.transfer.weights import build, describe, open_backbone
 
 SMALL = Architecture((3, 64, 64), 16, (24,), backbone="alexnet")
@@ -42,7 +42,7 @@ def test_the_last_of_the_feature_maps_is_the_feature_map(name):
     maps = backbone.feature_maps(images(2))
     sides = [each.shape[-1] for each in maps.values()]
     assert sides == {"alexnet": [15, 7, 3], "resnet18": [32, 16, 8, 4, 2], "vit-small": [4]}[name]
-    assert torch.equal(maps[backbone.cells], backbone.feature_map(images(2)))
+    assert torch.equal(maps[backbone.grid], backbone.feature_map(images(2)))
 
 
 def test_the_head_over_whole_images_is_the_head_where_they_have_its_size():
@@ -74,7 +74,7 @@ def test_the_head_on_regions_sees_the_mean_of_what_a_smaller_grid_saw(size):
 
 def test_heads_of_backbones_without_fully_connected_layers():
     backbone = build(Architecture((3, 64, 64), 512, backbone="resnet18"), 0).eval()
-    assert embedding_size(backbone) == 512
+    assert backbone.embedding_size == 512
     pooled = torch.rand(2, 512, 6, 6)
     assert torch.allclose(region_head(backbone)(pooled), pooled.mean((2, 3)), atol=1e-6)
     assert torch.equal(convolutional_head(backbone)(pooled), pooled)
@@ -93,7 +93,7 @@ def test_torchvisions_weights_give_torchvisions_codes(name, tmp_path):
         network.classifier[6] = nn.Identity()
     else:
         network.fc = nn.Identity()
-    mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in (MEAN, DEVIATION))
+    mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in (IMAGENET_MEAN, IMAGENET_STD))
     with torch.no_grad():
         expected = network((images(2, 224) - mean) / deviation)
         assert torch.allclose(backbone(images(2, 224)), expected, atol=1e-4)
@@ -103,7 +103,7 @@ def test_weights_of_a_vision_transformer(tmp_path):
     network = torchvision.models.VisionTransformer(224, 16, 12, 6, 384, 1536)
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
     backbone = open_backbone(str(tmp_path / "weights.safetensors"))
-    assert (backbone.name, embedding_size(backbone), backbone.training) == ("vit-small", 384, False)
+    assert (backbone.name, backbone.embedding_size, backbone.training) == ("vit-small", 384, False)
     positions = backbone.features.transformer.encoder.pos_embedding
     assert torch.equal(positions, network.encoder.pos_embedding)
 
@@ -146,7 +146,7 @@ def test_a_run_gives_its_trained_encoder_and_its_architecture(tmp_path):
     expected = trained.autoencoder.encoder.eval()
     assert torch.allclose(backbone(images(2)), expected(images(2)))
     assert describe("kmeans", tmp_path / "run") == SMALL
-    assert embedding_size(open_backbone("random", like=tmp_path / "run")) == 16
+    assert open_backbone("random", like=tmp_path / "run").embedding_size == 16
 
 
 def test_a_run_without_a_backbone_is_refused(tmp_path):
@@ -180,7 +180,7 @@ def test_kmeans_makes_every_unit_of_every_layer_vary_alike():
     for values in seen.values():
         units = values.transpose(0, 1).flatten(1)
         assert torch.allclose(units.std(1), torch.ones(len(units)), atol=0.02)
-        assert torch.allclose(units.mean(1), torch.full((len(units),), SHIFT), atol=0.02)
+        assert torch.allclose(units.mean(1), torch.full((len(units),), KMEANS_SHIFT), atol=0.02)
 
 
 def test_kmeans_finds_the_two_patches_that_there_are():
@@ -220,7 +220,7 @@ def test_training_begins_from_kmeans_and_goes_on_from_where_it_was(tmp_path):
     )
     trained = train(sample, config).autoencoder.encoder
     expected = build(SMALL, 0)
-    initialize_by_kmeans(expected, Subset(sample, draw_sample(24, 1)), 1)
+    initialize_by_kmeans(expected, Subset(sample, draw_kmeans_rows(24, 1)), 1)
     for name, value in expected.state_dict().items():
         torch.testing.assert_close(trained.state_dict()[name], value)
 
@@ -244,11 +244,11 @@ def test_only_convolutional_backbones_begin_from_kmeans(backbone):
 
 
 def test_kmeans_learns_from_some_of_all_images():
-    drawn = draw_sample(2000, seed=0)
+    drawn = draw_kmeans_rows(2000, seed=0)
     assert len(set(drawn)) == 500
     assert max(drawn) > 1500
-    assert drawn == draw_sample(2000, seed=0) != draw_sample(2000, seed=1)
-    assert sorted(draw_sample(7, seed=0)) == list(range(7))
+    assert drawn == draw_kmeans_rows(2000, seed=0) != draw_kmeans_rows(2000, seed=1)
+    assert sorted(draw_kmeans_rows(7, seed=0)) == list(range(7))
 
 
 def test_a_transformer_does_not_begin_from_kmeans():

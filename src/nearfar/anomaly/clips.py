@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from nearfar.data.decoding import UnreadableError, endings, read_header, read_image
+from nearfar.data.decoding import UnreadableError, image_endings, read_header, read_image
 from nearfar.data.sizes import Size, check_size
 from nearfar.errors import NearfarError, printable, reason, require
 
@@ -264,7 +264,7 @@ def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> l
         path = path.expanduser()
     path = Path(os.path.normpath(path.absolute()))  # also "." and ".." have names
     if path.is_file():
-        if path.suffix.lower() in endings():
+        if path.suffix.lower() in image_endings():
             return [FolderClip(path, size)]
         if path.suffix.lower() not in VIDEO_ENDINGS:
             raise NearfarError(
@@ -326,7 +326,7 @@ def scale(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 
 def image_files(folder: Path) -> list[Path]:
     """Files of a folder that are named like images, in the natural order of their names."""
-    return [path for path in _visible(folder) if path.suffix.lower() in endings()]
+    return [path for path in _visible(folder) if path.suffix.lower() in image_endings()]
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from nearfar.anomaly.clips import MASKS, Clip, FolderClip, StoredClip, image_files
-from nearfar.data.decoding import UnreadableError, opened
+from nearfar.data.decoding import UnreadableError, open_image_file
 from nearfar.data.sizes import Size, check_size
 from nearfar.errors import NearfarError
 
@@ -154,7 +154,7 @@ def _without_suffix(stem: str) -> str:
 def _read(file: Path, size: tuple[int, int] | None) -> Mask:
     """The values themselves tell, not the colors that a palette gives them, nor transparency."""
     try:
-        with opened(file) as image:
+        with open_image_file(file) as image:
             image.load()
             least = WHITE if image.format == "JPEG" else 1
             bands = [band for band in image.getbands() if band != "A"]

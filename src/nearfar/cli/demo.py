@@ -8,9 +8,9 @@ from nearfar.cli.evaluate import evaluate
 from nearfar.cli.options import Overwrite
 from nearfar.cli.report import report
 from nearfar.cli.train import train
-from nearfar.training.config import TrainConfig
+from nearfar.cli.train_options import TrainOptions
 
-DEMO = TrainConfig(pretrain_epochs=30, epochs=30, batch_size=64, lr=1e-3, pixel_weight=1.0)
+DEMO = TrainOptions(pretrain_epochs=30, epochs=30, batch_size=64, lr=1e-3, pixel_weight=1.0)
 
 
 def demo(
@@ -18,9 +18,9 @@ def demo(
     out: Path = Path("demo"),
     overwrite: Overwrite = False,
 ) -> None:
-    """Learn from 4,000 handwritten digits, test on 1,000, and draw the report.
+    """Train on 4,000 handwritten digits, evaluate on 1,000, and write the report.
 
-    Takes a few minutes on two processor cores, and no network.
+    Takes a few minutes on two processor cores; no network is needed.
 
     **For example**
 
@@ -30,7 +30,7 @@ def demo(
     Parameters
     ----------
     out
-        The run folder to write.
+        Run folder to write.
     """
     train("mnist5k:train", out=out, options=DEMO, overwrite=overwrite)
     evaluate(out, train="mnist5k:train", test="mnist5k:test")

@@ -51,7 +51,7 @@ def denoise(
     from nearfar.errors import NearfarError
     from nearfar.files import claim_output
     from nearfar.models import resolve_device
-    from nearfar.models.inference import BATCH
+    from nearfar.models.inference import INFERENCE_BATCH
     from nearfar.report.restoration import psnr, write_restored
     from nearfar.runs import read_run
     from nearfar.training.config import TrainConfig
@@ -73,7 +73,7 @@ def denoise(
     quality: list[Tensor] = []
 
     def steps() -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:
-        batches = in_order(range(len(source)), BATCH)
+        batches = in_order(range(len(source)), INFERENCE_BATCH)
         for rows, pixels in track(load(source, batches), "denoising", len(batches)):
             given = {"original": to_unit(pixels.to(target))}
             if add_noise:

@@ -29,12 +29,12 @@ def encode(
         nearfar encode run photos --out embeddings.npz
         nearfar encode run mnist:test --out embeddings.parquet
     """
-    from nearfar.data.export import check_table_path, write_table
+    from nearfar.data.export import check_embeddings_path, write_embeddings
     from nearfar.files import claim_output
     from nearfar.models import apply_to_all, resolve_device
     from nearfar.runs import read_run
 
-    check_table_path(out)
+    check_embeddings_path(out)
     claim_output(out, overwrite=overwrite)
     trained = read_run(run)
     track = bars()
@@ -42,5 +42,5 @@ def encode(
     target = resolve_device(device)
     encoder = trained.autoencoder.encoder.to(target)
     embeddings = apply_to_all(encoder, source, device=target, track=track)
-    write_table(out, embeddings.numpy(), source)
+    write_embeddings(out, embeddings.numpy(), source)
     print(f"{len(embeddings)} embeddings of length {embeddings.shape[1]} are in {out}")

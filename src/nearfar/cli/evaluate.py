@@ -42,7 +42,7 @@ def evaluate(
     """
     from rich.console import Console
 
-    from nearfar.evaluation.evaluate_run import evaluate_run
+    from nearfar.evaluation import evaluate_run
     from nearfar.files import claim_output, write_json
     from nearfar.models import resolve_device
     from nearfar.runs import read_run, write_evaluation

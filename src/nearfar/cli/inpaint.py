@@ -56,8 +56,8 @@ def inpaint(
     from nearfar.errors import NearfarError
     from nearfar.files import claim_output
     from nearfar.models import resolve_device
-    from nearfar.models.inference import BATCH
-    from nearfar.pretext import cut
+    from nearfar.models.inference import INFERENCE_BATCH
+    from nearfar.pretext import fill_missing
     from nearfar.report.restoration import write_restored
     from nearfar.runs import read_run
     from nearfar.training.config import TrainConfig
@@ -79,14 +79,14 @@ def inpaint(
     given = None if masks is None else _masks_for(source, masks, track)
 
     def steps() -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:
-        batches = in_order(range(len(source)), BATCH)
+        batches = in_order(range(len(source)), INFERENCE_BATCH)
         for rows, pixels in track(load(source, batches), "in-painting", len(batches)):
             original = to_unit(pixels.to(target))
             if given is None:
                 missing = corruption(original).changed
             else:
                 missing = given.batch(rows).to(target, torch.bool)
-            damaged = cut(original, missing)
+            damaged = fill_missing(original, missing)
             filled = torch.where(missing, network(damaged).reconstruction.clamp(0, 1), original)
             yield rows, {"original": original, "damaged": damaged, "filled": filled}
 
@@ -99,7 +99,7 @@ def inpaint(
 def _masks_for(images: Images, path: Path, track: Bars) -> Images:
     """Read a mask for each image, of its size: one that is for all, or those of a folder."""
     from nearfar.data import FolderImages, Subset
-    from nearfar.data.decoding import read_mask
+    from nearfar.data.decoding import read_binary_mask
     from nearfar.errors import NearfarError
 
     for_all = not path.is_dir()
@@ -111,7 +111,7 @@ def _masks_for(images: Images, path: Path, track: Bars) -> Images:
         channels=1,
         strict=True,
         progress=track,
-        read=read_mask,
+        read=read_binary_mask,
     )
     for row, name in enumerate(masks.names()):
         if not masks[row].any():

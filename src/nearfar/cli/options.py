@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nearfar.data import Images
     from nearfar.defense import Purifier
     from nearfar.progress import Bars
-    from nearfar.run_config import RunConfig
+    from nearfar.runs import RunConfig, RunData
 
 DATA_HELP = (
     "A folder of images, an .npy or .npz file, mnist:train, mnist:test, fashion-mnist:train, "
@@ -27,16 +27,16 @@ DATA_HELP = (
 Data = Annotated[str, Parameter(help=DATA_HELP)]
 Run = Annotated[Path, Parameter(help="A run folder, from nearfar train.")]
 Seed = Annotated[int, Parameter(validator=Number(gte=0, lt=2**32))]
-Overwrite = Annotated[bool, Parameter(help="Replace what is there already.")]
+Overwrite = Annotated[bool, Parameter(help="Replace an existing output.")]
 OverwriteFiles = Annotated[
-    bool, Parameter(help="Replace files that are there already; those of other names stay.")
+    bool, Parameter(help="Replace existing files; files with other names stay.")
 ]
 
 
 @Parameter(name="*", group=Group("Purification", sort_key=2))
 @dataclass(frozen=True, kw_only=True)
 class PurifierOptions:
-    """How images are purified."""
+    """Options of purification."""
 
     passes: int = 1
     "How often images are reconstructed, one after the other."
@@ -57,20 +57,20 @@ class PurifierOptions:
 @Parameter(name="*", group=Group("Images", sort_key=1))
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """How images are read."""
+    """Options of reading images."""
 
     data_root: Path | None = None
-    "Folder of the named data sets; NEARFAR_DATA, or else ~/.cache/nearfar, if not given."
+    "Folder of the named data sets. Default: NEARFAR_DATA, or ~/.cache/nearfar."
     strict: bool = False
-    "Stop at the first file that cannot be read, instead of skipping it."
+    "Stop at the first unreadable file instead of skipping it."
 
     def open(self, source: str, track: Bars, **wanted: Any) -> Images:
-        """Open images, and say how many files were skipped."""
+        """Open images, and report skipped files."""
         from PIL import Image
 
         from nearfar.data import open_images
 
-        # Such images are skipped with a line of ours, or an error.
+        # Such images are skipped with a line of our own.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         images = open_images(
             source, data_root=self.data_root, strict=self.strict, progress=track, **wanted
@@ -79,7 +79,7 @@ class DataOptions:
         return images
 
     def open_for(self, run: RunConfig, source: str | None, track: Bars) -> Images:
-        """Open images, or those that a run was trained on, in the shape of that run."""
+        """Open images, by default those of a run, in the shape of that run."""
         channels, height, width = run.data.shape
         if source is None:
             source, root = run.data.source, run.data.data_root
@@ -91,20 +91,31 @@ class DataOptions:
 @Parameter(name="*", group=Group("Images", sort_key=1))
 @dataclass(frozen=True, kw_only=True)
 class TrainDataOptions(DataOptions):
-    """How images are read for training."""
+    """Options of reading images for training."""
 
-    size: Annotated[int | None, Parameter(help="Side of the images in pixels, 8 or more.")] = None
+    size: Annotated[int | None, Parameter(help="Side of the images in pixels, at least 8.")] = None
     channels: Literal[1, 3] | None = None
-    "1 for gray, 3 for color; as the files are if not given."
+    "1 for gray, 3 for color. Default: as in the files."
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the options as JSON holds them."""
+        """Return the options as the record of a run holds them."""
         root = None if self.data_root is None else str(self.data_root)
         return {**asdict(self), "data_root": root}
 
+    def or_those_of(self, data: RunData) -> TrainDataOptions:
+        """Return the options of a run for those that were not given."""
+        root = data.data_root
+        return replace(
+            self,
+            data_root=self.data_root or (None if root is None else Path(root)),
+            strict=self.strict or data.strict,
+            size=self.size or data.size,
+            channels=self.channels or cast(Any, data.channels),
+        )
+
 
 def report_skipped(skipped: Sequence[str], console: Console) -> None:
-    """Say what could not be read, and why: all of a little, the first of much."""
+    """Report skipped files and the reasons: the first few, and their number."""
     shown = 5
     for line in skipped[:shown]:
         console.print(
@@ -115,7 +126,7 @@ def report_skipped(skipped: Sequence[str], console: Console) -> None:
 
 
 def bars() -> Bars:
-    """Return progress bars on the standard error stream; of several processes the first shows."""
+    """Return progress bars on standard error; of several processes, the first shows them."""
     from rich.console import Console
 
     from nearfar.progress import Bars

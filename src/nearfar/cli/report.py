@@ -36,7 +36,7 @@ def report(
     seed
         Decides which images are shown.
     """
-    from nearfar.evaluation.evaluate_run import read_scores
+    from nearfar.evaluation import read_scores
     from nearfar.files import claim_output
     from nearfar.models import resolve_device
     from nearfar.report.run import report_run

@@ -74,7 +74,7 @@ def table1(
     rbf_samples
         Number of training images of the RBF SVM, at most. Default: all.
     """
-    from nearfar.experiments import TABLE1
+    from nearfar.experiments.table1 import TABLE1
 
     _run(TABLE1, options, rows, epochs=epochs or None, rbf_samples=rbf_samples)
 
@@ -109,7 +109,7 @@ def table2(
         Some of the rows: random, kmeans, autoencoder, NRE, nearfar, and from the weights of kmeans
         autoencoder-kmeans, NRE-kmeans, nearfar-kmeans. Default: all.
     """
-    from nearfar.experiments import TABLE2, TABLE2_FULL
+    from nearfar.experiments.table2 import TABLE2, TABLE2_FULL
 
     _run(TABLE2_FULL if full else TABLE2, options, rows, epochs=epochs)
 
@@ -130,7 +130,7 @@ def table3(*, options: RowOptions, rows: tuple[str, ...] = ()) -> None:
         NRE, NRE-denoising, nearfar, nearfar-neighbors, nearfar-neighbors-whole,
         nearfar-unrelated, nearfar-unrelated-neighbors, adversarial-training. Default: all.
     """
-    from nearfar.experiments import TABLE3
+    from nearfar.experiments.table3 import TABLE3
 
     _run(TABLE3, options, rows)
 
@@ -171,7 +171,7 @@ def table4(
         Test on held-out normal clips, others for each of four seeds, with photographs of
         Caltech-101 moving through them, to choose settings; test clips are not read.
     """
-    from nearfar.experiments import TABLE4, TABLE4_ABLATION
+    from nearfar.experiments.table4 import TABLE4, TABLE4_ABLATION
 
     table = TABLE4_ABLATION if ablation else TABLE4
     _run(table.validated() if validation else table, options, rows, epochs=epochs)
@@ -185,7 +185,7 @@ def figure1(*, options: Options) -> None:
 
         nearfar reproduce figure1 --data-root data --out figure1
     """
-    from nearfar.experiments import FIGURE1
+    from nearfar.experiments.figure1 import FIGURE1
 
     _run(FIGURE1, options)
 
@@ -198,7 +198,7 @@ def figure4(*, options: Options) -> None:
 
         nearfar reproduce figure4 --data-root data --out figure4
     """
-    from nearfar.experiments import FIGURE4
+    from nearfar.experiments.figure4 import FIGURE4
 
     _run(FIGURE4, options)
 
@@ -211,7 +211,7 @@ def claims(*, options: Options) -> None:
 
         nearfar reproduce claims --data-root data --out claims
     """
-    from nearfar.experiments import CLAIMS
+    from nearfar.experiments.claims import CLAIMS
 
     _run(CLAIMS, options)
 
@@ -230,7 +230,7 @@ def ablation(*, options: RowOptions, rows: tuple[str, ...] = ()) -> None:
     rows
         Some of the rows. Default: all. The error for an unknown row lists all of them.
     """
-    from nearfar.experiments import ABLATION
+    from nearfar.experiments.ablation import ABLATION
 
     _run(ABLATION, options, rows)
 
@@ -261,7 +261,7 @@ def recipes(
         Some of the rows: pixels, autoencoder, paper, nearfar, SimCLR, NNCLR, VICReg, BYOL.
         Default: all.
     """
-    from nearfar.experiments import PHOTOGRAPHS, RECIPES
+    from nearfar.experiments.recipes import PHOTOGRAPHS, RECIPES
 
     _run(PHOTOGRAPHS if data == "caltech" else RECIPES, options, rows, epochs=epochs)
 
@@ -271,7 +271,7 @@ def _run(
 ) -> None:
     """Measure a table, and print it with the place of its files."""
     from nearfar.experiments import read_rows, run
-    from nearfar.training.loop import Interrupted
+    from nearfar.training import Interrupted
 
     if isinstance(options, RowOptions) and options.rows_from is not None:
         table = table | read_rows(options.rows_from)

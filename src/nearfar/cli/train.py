@@ -7,32 +7,32 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
 from nearfar.cli.options import Data, Overwrite, TrainDataOptions, bars
-from nearfar.training.config import TrainConfig
-from nearfar.training.recipes import RecipeName
+from nearfar.cli.train_options import NOT_GIVEN, TrainOptions, given
+from nearfar.config import RecipeName, configure
 
 if TYPE_CHECKING:
-    from nearfar.training.plan import Plan
-
-Config = Annotated[TrainConfig, Parameter(name="*", group=Group("Training", sort_key=2))]
+    from nearfar.training import Estimate
 
 
 def train(
     data: Data,
     *,
-    out: Annotated[Path, Parameter(help="The run folder to write.")],
-    images: TrainDataOptions = TrainDataOptions(),
+    out: Annotated[Path, Parameter(help="Run folder to write.")],
     recipe: RecipeName = "paper",
-    options: Config = TrainConfig(),
+    options: TrainOptions = NOT_GIVEN,
+    images: TrainDataOptions = TrainDataOptions(),
     resume: bool = False,
     overwrite: Overwrite = False,
     tensorboard: bool = False,
     dry_run: bool = False,
     config: Path | None = None,
 ) -> None:
-    """Learn from images: an autoencoder first, then the relations between neighbors.
+    """Train on images without labels: an autoencoder first, then relations between neighbors.
+
+    All options: nearfar train --help-all
 
     **For example**
 
@@ -46,56 +46,55 @@ def train(
     Parameters
     ----------
     recipe
-        The paper's training, which the defaults are; or nearfar's own, for better embeddings.
-        Options given here override it.
+        Defaults of all options: the paper's training, or nearfar's own, for better embeddings.
     resume
-        Continue the run in the --out folder, with the choices it was begun with.
+        Continue the run in --out with its settings.
     tensorboard
-        Write the log for TensorBoard as well, to the folder tensorboard in the run.
+        Write the metrics for TensorBoard, too, to the folder tensorboard in the run.
     dry_run
-        Write nothing: try a few steps, and say what time, memory and disk the training will take.
+        Estimate time, memory and disk from a few steps; write nothing.
     config
-        A YAML or JSON file with options by name, which those given here override.
+        YAML or JSON file with options by name, or in sections as in config.json of a run. Options
+        on the command line override it.
     """
     from nearfar.models import resolve_device
-    from nearfar.runs import TENSORBOARD, check_folder
-    from nearfar.training.loop import Interrupted
-    from nearfar.training.plan import plan
-    from nearfar.training.tensorboard import tensorboard_log
-    from nearfar.training.train import train as run_training
+    from nearfar.runs import TENSORBOARD, check_folder, read_config
+    from nearfar.training import EpochFunction, Interrupted, TensorBoard, estimate
+    from nearfar.training import train as run_training
 
+    saved = read_config(out) if resume else None
+    settings = configure(given(options), recipe=recipe, base=None if saved is None else saved.train)
+    if saved is not None:
+        images = images.or_those_of(saved.data)
     # Before the images, of which there may be millions to read.
-    resolve_device(options.device)
+    resolve_device(settings.device)
     if not resume:
         check_folder(out, overwrite=overwrite)
-    log = tensorboard_log(out / TENSORBOARD) if tensorboard else None
     track = bars()
     console = track.progress.console
-    source = images.open(data, track, size=images.size, channels=images.channels)
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    callbacks: list[Any] = [EpochFunction(lambda line: say(describe_epoch(line)))]
+    if tensorboard:
+        callbacks.append(TensorBoard(out / TENSORBOARD))
+    source = images.open(data, track, size=images.size, channels=images.channels)
+    source.origin = images.to_dict()
     if dry_run:
-        planned = plan(source, options, out, resume=resume, overwrite=overwrite, track=track)
-        for line in describe_plan(planned):
+        for line in describe_estimate(
+            estimate(source, settings, out, resume=resume, overwrite=overwrite, track=track)
+        ):
             say(line)
         return
-
-    def on_epoch(line: dict[str, Any]) -> None:
-        say(describe_epoch(line))
-        if log is not None:
-            log(line)
-
     try:
         run_training(
             source,
-            options,
+            settings,
             folder=out,
             resume=resume,
             overwrite=overwrite,
-            origin=images.to_dict(),
-            on_epoch=on_epoch,
+            callbacks=callbacks,
             track=track,
         )
     except Interrupted:
@@ -105,35 +104,45 @@ def train(
     say(f"the run is in {out}")
 
 
-def describe_plan(plan: Plan) -> list[str]:
-    """Lines for the terminal."""
+def describe_estimate(estimate: Estimate) -> list[str]:
+    """Format an estimate for the terminal."""
     from nearfar.files import readable_size
 
     def row(kind: str, value: str, name: str) -> str:
         return f"{kind:>6}  {value:>12}  {name}"
 
-    seconds = {**plan.seconds, "together": sum(plan.seconds.values())}
-    disk = {**plan.disk, "together": sum(plan.disk.values()), "free": plan.free_disk}
+    seconds = {**estimate.seconds, "together": sum(estimate.seconds.values())}
+    disk = {
+        **estimate.disk,
+        "together": sum(estimate.disk.values()),
+        "free": estimate.free_disk,
+    }
     return [
         *(row("time", _duration(value), name) for name, value in seconds.items()),
-        row("memory", readable_size(plan.memory), "with one process"),
+        row("memory", readable_size(estimate.memory), "with one process"),
         *(row("disk", readable_size(value), name) for name, value in disk.items()),
     ]
 
 
 def _duration(seconds: float) -> str:
-    """Hours, minutes and seconds, of which the smaller ones do not matter beside the larger."""
+    """Format hours and minutes, or minutes, or seconds."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
+#: Metrics beside the objective's terms.
+OTHER_METRICS = {
+    *("phase", "epoch", "loss", "dead_units", "effective_rank", "seconds"),
+    *("images_per_second", "zero_embeddings"),
+}
+
+
 def describe_epoch(line: dict[str, Any]) -> str:
-    """One line for the terminal."""
-    terms = ("own", "near", "far", "relation", "pixel")
-    shown = [f"{name} {line[name]:.4f}" for name in terms if name in line]
+    """Format the log line of an epoch for the terminal."""
+    terms = [f"{name} {value:.4f}" for name, value in line.items() if name not in OTHER_METRICS]
     return (
-        f"{line['phase']:>10} {line['epoch']:>3}  {'  '.join(shown)}  "
+        f"{line['phase']:>8} {line['epoch']:>3}  {'  '.join(terms)}  "
         f"rank {line['effective_rank']:.1f}  {line['images_per_second']:.0f} images/s"
     )

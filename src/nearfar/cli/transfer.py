@@ -242,7 +242,7 @@ def segment(
     fcn
         FCN-32s, FCN-16s or FCN-8s: the last two take finer feature maps, too.
     """
-    from nearfar.report.transfer import draw_masks, spread, with_mean
+    from nearfar.report.transfer import draw_masks, spread_rows, with_mean
     from nearfar.transfer import segmentation as task
     from nearfar.transfer.devkit import Devkit
 
@@ -262,7 +262,7 @@ def segment(
     ]
     rows = with_mean(devkit.mask_classes, {"IoU": counts.iou()})
     settings = {"data": str(data), "size": size, "splits": splits, "fcn": fcn}
-    shown = replace(test, names=[test.names[row] for row in spread(len(test.names))])
+    shown = replace(test, names=[test.names[row] for row in spread_rows(len(test.names))])
     pairs = task.segment(network, shown, device=work.device)
     work.write(
         "segment", rows, settings, notes, lambda: draw_masks(devkit, shown.names, list(pairs))
@@ -307,10 +307,10 @@ class _Work:
 
     def initialize(self, count: int, choose: Callable[[list[int]], Images]) -> None:
         """Let k-means, if that is asked for, learn from some of so many images."""
-        from nearfar.models.kmeans_init import draw_sample, initialize_by_kmeans
+        from nearfar.models.kmeans_init import draw_kmeans_rows, initialize_by_kmeans
 
         if self.weights == "kmeans":
-            images = choose(draw_sample(count, self.options.seed))
+            images = choose(draw_kmeans_rows(count, self.options.seed))
             initialize_by_kmeans(self.backbone, images, self.options.seed, self.track)
 
     def initialize_in(self, devkit: Devkit, names: Sequence[str], size: int) -> None:

@@ -55,7 +55,7 @@ class Backbone:
     Parameters
     ----------
     name : {"alexnet", "resnet18", "resnet50", "vit-small"}
-        The encoder; AlexNet's decoder is its mirror, as in the paper's Table 2.
+        Well-known encoder. AlexNet's decoder is its mirror, as in the paper's Table 2.
     embedding_size : int
         Length d of an embedding.
     widths : tuple of int, optional

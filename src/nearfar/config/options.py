@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from nearfar.config.objective import NeighborSearch, RelationalObjective
 from nearfar.config.optim import Optim
 from nearfar.config.recipes import RECIPES, RecipeName
-from nearfar.config.train import KINDS, TrainConfig
+from nearfar.config.train import CUSTOM, KINDS, TrainConfig
 from nearfar.errors import NearfarError
 
 #: Fields of `TrainConfig` that are options themselves.
@@ -151,7 +151,7 @@ def flatten(source: Mapping[str, Any] | TrainConfig) -> dict[str, Any]:
     for name, value in names.items():
         if is_dataclass(value) and not isinstance(value, type):
             flat |= _flat_section(name, value)
-        elif isinstance(value, Mapping) and name in {*KINDS, "optim", "search"}:
+        elif isinstance(value, Mapping) and CUSTOM not in value:
             kind = value.get("kind")
             flat |= {} if kind is None else {name: kind}
             nested = {k: v for k, v in value.items() if k != "kind"}

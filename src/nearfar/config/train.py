@@ -7,7 +7,12 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 from nearfar.config.network import Backbone, ConvNet
-from nearfar.config.objective import ContrastiveObjective, NeighborSearch, RelationalObjective
+from nearfar.config.objective import (
+    ContrastiveObjective,
+    NeighborSearch,
+    RelationalObjective,
+    SimilarityName,
+)
 from nearfar.config.optim import Optim
 from nearfar.config.pretext import Denoising, Inpainting, Plain, SplitBrain
 from nearfar.errors import NearfarError
@@ -85,6 +90,13 @@ class TrainConfig:
         if isinstance(self.objective, RelationalObjective | ContrastiveObjective):
             return self.objective.name
         return name_of(self.objective).rpartition(".")[2]
+
+    @property
+    def similarity(self) -> SimilarityName | Callable[..., Any]:
+        """Similarity that embeddings are compared by."""
+        if isinstance(self.objective, RelationalObjective):
+            return self.objective.search.similarity
+        return "cosine"
 
     def to_dict(self) -> dict[str, Any]:
         """Return a nested dictionary that JSON can hold; your own objects by name."""

@@ -1,24 +1,68 @@
-"""Images in: folders, arrays and named data sets behind one small protocol."""
+"""Images from folders, arrays and named data sets, behind one small protocol."""
 
-from __future__ import annotations
-
-from nearfar.data.arrays import ArrayImages, images_from_array
-from nearfar.data.folders import FolderImages
+from nearfar.data.arrays import PIXEL_TOLERANCE, ArrayImages, images_from_array
+from nearfar.data.datasets import default_data_root
+from nearfar.data.decoding import (
+    UnreadableError,
+    image_endings,
+    open_image_file,
+    read_binary_mask,
+    read_header,
+    read_image,
+)
+from nearfar.data.export import check_embeddings_path, write_embeddings, write_images
+from nearfar.data.folders import FolderImages, map_in_threads
 from nearfar.data.images import Images, Shape, to_unit
+from nearfar.data.labels import hold_out, labels_like
+from nearfar.data.layouts import (
+    Layout,
+    images_from_rows,
+    images_to_array,
+    layout_of,
+    pixel_range_of,
+    shape_of_rows,
+    warn_about_scale,
+)
 from nearfar.data.loader import in_order, load
 from nearfar.data.open import open_images, require_labels
+from nearfar.data.sizes import MIN_SIDE, Channels, Size, check_size
 from nearfar.data.subset import Subset
 
 __all__ = [
+    "MIN_SIDE",
+    "PIXEL_TOLERANCE",
     "ArrayImages",
+    "Channels",
     "FolderImages",
     "Images",
+    "Layout",
     "Shape",
+    "Size",
     "Subset",
+    "UnreadableError",
+    "check_embeddings_path",
+    "check_size",
+    "default_data_root",
+    "hold_out",
+    "image_endings",
     "images_from_array",
+    "images_from_rows",
+    "images_to_array",
     "in_order",
+    "labels_like",
+    "layout_of",
     "load",
+    "map_in_threads",
+    "open_image_file",
     "open_images",
+    "pixel_range_of",
+    "read_binary_mask",
+    "read_header",
+    "read_image",
     "require_labels",
+    "shape_of_rows",
     "to_unit",
+    "warn_about_scale",
+    "write_embeddings",
+    "write_images",
 ]

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from nearfar.data.images import Images, Shape
-from nearfar.data.sizes import SMALLEST, Channels, Size, check_channels, check_size
+from nearfar.data.sizes import MIN_SIDE, Channels, Size, check_channels, check_size
 from nearfar.errors import NearfarError, printable, reason
 
 #: Decoded or converted images are kept in memory up to this size, and made anew above it.
@@ -25,7 +25,7 @@ CHUNK_BYTES = 2**26
 #: What the arrays of an .npz file may take: they are unpacked in memory, those of .npy are not.
 UNPACKED_BYTES = 2**33
 #: How far outside 0…1 a float pixel may lie: about as far as float16 rounds.
-ROUNDING = 1e-3
+PIXEL_TOLERANCE = 1e-3
 
 IMAGE_KEYS = ("images", "x", "X", "data", "arr_0")
 LABEL_KEYS = ("labels", "y", "Y")
@@ -138,9 +138,9 @@ def images_from_array(
     pixels = _channels_first(np.asarray(array), name)
     _, depth, height, width = pixels.shape
     height, width = asked or (height, width)
-    if min(height, width) < SMALLEST:
+    if min(height, width) < MIN_SIDE:
         raise NearfarError(
-            f"the images of {name!r} are {height}x{width} pixels: expected {SMALLEST} or more "
+            f"the images of {name!r} are {height}x{width} pixels: expected {MIN_SIDE} or more "
             "a side, or a larger size to scale them to"
         )
     if channels == 1 and depth == 3:
@@ -255,7 +255,7 @@ def _check_values(pixels: Array, name: str) -> None:
         elif not (np.isfinite(low) and np.isfinite(high)):
             first = rows.start + np.isfinite(chunk).all(axis=(1, 2, 3)).argmin()
             raise NearfarError(f"{name!r} holds NaN or infinite pixels, first in image {first}")
-        elif low < -ROUNDING or high > 1 + ROUNDING:
+        elif low < -PIXEL_TOLERANCE or high > 1 + PIXEL_TOLERANCE:
             raise NearfarError(
                 f"{name!r} holds floats in {low:g}…{high:g}: expected 0 (black) … 1 (white), "
                 "divide 8-bit pixels by 255"

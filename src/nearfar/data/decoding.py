@@ -43,7 +43,7 @@ def formats() -> tuple[str, ...]:
 
 
 @functools.cache
-def endings() -> frozenset[str]:
+def image_endings() -> frozenset[str]:
     """The file name endings of these formats, lower case, with the dot."""
     registered = Image.registered_extensions()
     return frozenset(ending for ending, name in registered.items() if name in formats())
@@ -57,7 +57,7 @@ def read_header(path: Path) -> Header:
     UnreadableError
         The file is empty, no image, or so large that it could be a decompression bomb.
     """
-    with opened(path) as image:
+    with open_image_file(path) as image:
         width, height = image.size
         # PIL turns TIFF images itself, and gives the size that they have then.
         if image.format != "TIFF" and _orientation(image) in SIDES_SWAPPED:
@@ -77,7 +77,7 @@ def read_image(path: Path, shape: Shape) -> Tensor:
     """
     channels, height, width = shape
     mode = "L" if channels == 1 else "RGB"
-    with opened(path) as file:
+    with open_image_file(path) as file:
         # A JPEG decodes fastest at a fraction of its size; twice the target keeps it sharp.
         file.draft(mode, (2 * max(height, width),) * 2)
         file.load()
@@ -91,7 +91,7 @@ def read_image(path: Path, shape: Shape) -> Tensor:
     return pixels.permute(2, 0, 1).contiguous()
 
 
-def read_mask(path: Path, shape: Shape) -> Tensor:
+def read_binary_mask(path: Path, shape: Shape) -> Tensor:
     """Which pixels a mask marks, uint8[1, h, w] of 0 and 1, be it an image of any mode.
 
     Marked is what is at least half as bright as the brightest, whatever its color or depth, and
@@ -104,7 +104,7 @@ def read_mask(path: Path, shape: Shape) -> Tensor:
         As `read_image`.
     """
     _, height, width = shape
-    with opened(path) as file:
+    with open_image_file(path) as file:
         values = _brightness(_upright(file))
         marked = (values > 0) & (values >= values.max() / 2)
         shares = ImageOps.fit(
@@ -114,7 +114,7 @@ def read_mask(path: Path, shape: Shape) -> Tensor:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def open_image_file(path: Path) -> Iterator[Image.Image]:
     """Open an image that is safe to decode; whatever goes wrong with it is `UnreadableError`."""
     try:
         status = path.stat()

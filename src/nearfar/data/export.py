@@ -11,14 +11,14 @@ import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
-from nearfar.data import Images
+from nearfar.data.images import Images
 from nearfar.errors import NearfarError, require
 from nearfar.files import atomic_path, fitting_name
 
 TABLES = (".npz", ".parquet")
 
 
-def check_table_path(path: Path) -> None:
+def check_embeddings_path(path: Path) -> None:
     """Check that embeddings can be written in the format that a path asks for.
 
     Raises
@@ -32,7 +32,7 @@ def check_table_path(path: Path) -> None:
         require("pyarrow.parquet", extra="parquet")
 
 
-def write_table(path: Path, embeddings: npt.NDArray[np.float32], images: Images) -> None:
+def write_embeddings(path: Path, embeddings: npt.NDArray[np.float32], images: Images) -> None:
     """Write embeddings, float32[n, d], with the names of the images, and labels and classes if any.
 
     An .npz has arrays `embeddings`, `names`, `labels`, `classes`; a .parquet has the columns

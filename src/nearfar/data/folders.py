@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from nearfar.data.arrays import ArrayImages, as_index, fits_in_memory
-from nearfar.data.decoding import UnreadableError, endings, read_header, read_image
+from nearfar.data.decoding import UnreadableError, image_endings, read_header, read_image
 from nearfar.data.images import Images, Shape
-from nearfar.data.sizes import SMALLEST, Channels, Size, check_channels, check_size
+from nearfar.data.sizes import MIN_SIDE, Channels, Size, check_channels, check_size
 from nearfar.errors import NearfarError, printable, reason
 from nearfar.progress import Track, silent
 
@@ -131,7 +131,7 @@ class FolderImages(Images):
             return self._kept.batch(indices)
         files = [self.files[index] for index in as_index(indices).tolist()]
         alone = get_worker_info() is None  # otherwise other workers keep the processors busy
-        return torch.stack(list((in_threads if alone else map)(self._read, files)))
+        return torch.stack(list((map_in_threads if alone else map)(self._read, files)))
 
     def content(self, indices: Sequence[int] | Tensor) -> Iterator[bytes]:
         """See `Images`."""
@@ -191,7 +191,7 @@ class FolderImages(Images):
         return [
             str(file.relative_to(self.root))
             for file in sorted(files)
-            if file.suffix.lower() in endings()
+            if file.suffix.lower() in image_endings()
         ]
 
     def _each(
@@ -203,7 +203,7 @@ class FolderImages(Images):
     ) -> Iterator[tuple[str, R]]:
         """What is read from each file, in order; files that cannot be read are left out."""
         paths = (self.root / file for file in files)
-        results = zip(files, in_threads(partial(_attempt, read), paths), strict=True)
+        results = zip(files, map_in_threads(partial(_attempt, read), paths), strict=True)
         for file, result in progress(results, description, len(files)):
             if isinstance(result, UnreadableError):
                 self._skip(file, str(result))
@@ -232,9 +232,9 @@ class FolderImages(Images):
         height, width = next(iter(sizes))
         if len(sizes) > 1 or max(height, width) > LARGEST_KEPT:
             return USUAL_SIZE, USUAL_SIZE
-        if min(height, width) < SMALLEST:
+        if min(height, width) < MIN_SIDE:
             raise NearfarError(
-                f"the images of {self.name!r} are {height}x{width} pixels: expected {SMALLEST} "
+                f"the images of {self.name!r} are {height}x{width} pixels: expected {MIN_SIDE} "
                 "or more a side, or a larger size to scale them to"
             )
         return height, width
@@ -274,7 +274,7 @@ def _attempt(read: Callable[[Path], R], path: Path) -> R | UnreadableError:
         return error
 
 
-def in_threads(read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def map_in_threads(read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Yield what is read for each item, in order, by threads that are not far ahead."""
     with ThreadPoolExecutor(THREADS) as pool:
         ahead: deque[Future[R]] = deque()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import train_test_split
 
 from nearfar.data.images import Images
 from nearfar.data.open import require_labels
@@ -24,6 +23,8 @@ def hold_out(images: Images, seed: int) -> tuple[Rows, Rows]:
     NearfarError
         If there are too few, or no labels.
     """
+    from sklearn.model_selection import train_test_split
+
     labels = require_labels(images)
     try:
         train, test = train_test_split(

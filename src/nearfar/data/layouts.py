@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nearfar.data.arrays import ArrayImages
 from nearfar.data.images import Images, Shape
-from nearfar.data.sizes import SMALLEST
+from nearfar.data.sizes import MIN_SIDE
 from nearfar.errors import NearfarError
 
 Array = npt.NDArray[Any]
@@ -56,7 +56,7 @@ def shape_of_rows(features: int, image_shape: tuple[int, ...] | None) -> Shape:
             )
         return channels, height, width
     side = math.isqrt(features)
-    if side * side == features and side >= SMALLEST:
+    if side * side == features and side >= MIN_SIDE:
         return 1, side, side
     return 1, 1, features
 
@@ -71,7 +71,7 @@ def pixel_range_of(rows: Array) -> tuple[float, float]:
     return low, max(high, np.nextafter(low, np.inf, dtype=np.float32).item())
 
 
-def warn_of_scale(rows: Array, pixel_range: tuple[float, float], *, stacklevel: int) -> None:
+def warn_about_scale(rows: Array, pixel_range: tuple[float, float], *, stacklevel: int) -> None:
     """Warn of floats that seem to be on the other of the two usual scales."""
     if rows.dtype == np.uint8 or pixel_range not in ((0, 1), (0, 255)):
         return
@@ -84,7 +84,7 @@ def warn_of_scale(rows: Array, pixel_range: tuple[float, float], *, stacklevel: 
         )
 
 
-def images_of(rows: Array, shape: Shape, pixel_range: tuple[float, float]) -> Images:
+def images_from_rows(rows: Array, shape: Shape, pixel_range: tuple[float, float]) -> Images:
     """Take flattened images h·w·c, uint8 or float[n, h·w·c], as images of a shape (c, h, w)."""
     channels, height, width = shape
     low, high = pixel_range
@@ -96,7 +96,7 @@ def images_of(rows: Array, shape: Shape, pixel_range: tuple[float, float]) -> Im
     return ArrayImages(np.ascontiguousarray(arranged))
 
 
-def array_of(images: Tensor, layout: Layout, pixel_range: tuple[float, float]) -> Array:
+def images_to_array(images: Tensor, layout: Layout, pixel_range: tuple[float, float]) -> Array:
     """Lay out a network's images, float[n, c, h, w] in 0…1; as uint8 if 0…255 is their scale."""
     low, high = pixel_range
     unit = images.clamp(0, 1).numpy().transpose(0, 2, 3, 1)

@@ -7,7 +7,7 @@ from typing import Literal
 from nearfar.errors import NearfarError
 
 #: The smallest side of an image, and the smallest that a convolutional autoencoder takes.
-SMALLEST = 8
+MIN_SIDE = 8
 
 Size = int | tuple[int, int]
 Channels = Literal[1, 3]
@@ -18,10 +18,10 @@ def check_size(size: Size | None) -> tuple[int, int] | None:
     if size is None:
         return None
     height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < SMALLEST:
+    if min(height, width) < MIN_SIDE:
         raise NearfarError(
             f"size {size!r} is too small: expected a side, or a height and a width, "
-            f"of at least {SMALLEST} pixels"
+            f"of at least {MIN_SIDE} pixels"
         )
     return height, width
 

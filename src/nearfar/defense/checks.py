@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.data import Shape, to_unit
-from nearfar.data.arrays import ROUNDING
+from nearfar.data.arrays import PIXEL_TOLERANCE
 from nearfar.errors import NearfarError, reason
 
 
@@ -31,7 +31,7 @@ def check_images(images: Tensor, shape: Shape) -> None:
     if not len(images):
         return
     low, high = (float(value.detach()) for value in images.aminmax())
-    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # which NaN is not, either
+    if not (low >= -PIXEL_TOLERANCE and high <= 1 + PIXEL_TOLERANCE):  # which NaN is not, either
         raise NearfarError(
             f"images hold values in {low:g}…{high:g}: expected 0 (black) … 1 (white)"
         )

@@ -1,6 +1,21 @@
-"""Honest scores of representations on labeled images."""
+"""Scores of embeddings on labeled images, by one fixed protocol."""
 
-from nearfar.evaluation.protocol import Features as Features
-from nearfar.evaluation.protocol import evaluate as evaluate
-from nearfar.evaluation.scores import Score as Score
-from nearfar.evaluation.table import Evaluation as Evaluation
+from nearfar.evaluation import scores
+from nearfar.evaluation.linear_svm import LinearSVM
+from nearfar.evaluation.protocol import Features, evaluate
+from nearfar.evaluation.run import evaluate_run, read_scores
+from nearfar.evaluation.scores import LabeledEmbeddings, Score
+from nearfar.evaluation.table import BLANK, Evaluation
+
+__all__ = [
+    "BLANK",
+    "Evaluation",
+    "Features",
+    "LabeledEmbeddings",
+    "LinearSVM",
+    "Score",
+    "evaluate",
+    "evaluate_run",
+    "read_scores",
+    "scores",
+]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from nearfar.errors import NearfarError
 from nearfar.evaluation import scores
-from nearfar.evaluation.scores import Embeddings, Labels, Score, Task
+from nearfar.evaluation.scores import Embeddings, LabeledEmbeddings, Labels, Score
 from nearfar.evaluation.table import BLANK, Evaluation
 from nearfar.progress import Track, silent
 
@@ -92,7 +92,7 @@ def evaluate(
     rbf_size = len(train) if rbf_samples is None else min(rbf_samples, len(train))
     probes = [labels for labels in PROBE_LABELS if labels <= sizes.min()]
 
-    measures: dict[tuple[str, ...], Callable[[Task], Score | tuple[Score, ...]]] = {
+    measures: dict[tuple[str, ...], Callable[[LabeledEmbeddings], Score | tuple[Score, ...]]] = {
         ("linear_svm",): scores.linear_svm,
         ("rbf_svm",): partial(scores.rbf_svm, samples=rbf_size),
         ("knn",): scores.nearest_neighbors,
@@ -110,7 +110,7 @@ def evaluate(
     table: dict[str, dict[str, Score | None]] = {row.name: dict.fromkeys(columns) for row in rows}
     steps = list(product(rows, measures.items()))
     for row, (keys, measure) in track(steps, "evaluating", len(steps)):
-        result = measure(Task(row.train, train, row.test, test, seed))
+        result = measure(LabeledEmbeddings(row.train, train, row.test, test, seed))
         found = (result,) if isinstance(result, Score) else result
         table[row.name].update(zip(keys, found, strict=True))
 

@@ -55,7 +55,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Task:
+class LabeledEmbeddings:
     """Labeled training and test embeddings, float[n, d] and int64[n]."""
 
     train: Embeddings
@@ -64,14 +64,14 @@ class Task:
     test_labels: Labels
     seed: int
 
-    def scaled(self) -> Task:
+    def scaled(self) -> LabeledEmbeddings:
         """Center the embeddings, and scale them by the one number that makes their variance 100."""
         center = self.train.mean(0)
         total = float(np.maximum(self.train.var(0).sum(), np.finfo(np.float32).tiny))
         scale = np.float32((TOTAL_VARIANCE / total) ** 0.5)
         return replace(self, train=(self.train - center) * scale, test=(self.test - center) * scale)
 
-    def only(self, rows: npt.NDArray[np.intp]) -> Task:
+    def only(self, rows: npt.NDArray[np.intp]) -> LabeledEmbeddings:
         """Learn from some of the training rows."""
         return replace(self, train=self.train[rows], train_labels=self.train_labels[rows])
 
@@ -102,7 +102,7 @@ def settings(rbf_samples: int | None = None) -> dict[str, Any]:
     }
 
 
-def linear_svm(task: Task) -> Score:
+def linear_svm(task: LabeledEmbeddings) -> Score:
     """Accuracy of a linear SVM on embeddings whose every dimension is standardized.
 
     C is chosen for each representation on training rows: a narrow embedding wants another than
@@ -114,7 +114,7 @@ def linear_svm(task: Task) -> Score:
     return _accuracy(best, task)
 
 
-def rbf_svm(task: Task, samples: int) -> Score:
+def rbf_svm(task: LabeledEmbeddings, samples: int) -> Score:
     """Accuracy of an SVM with an RBF kernel of γ = 0.01, trained on `samples` of the rows.
 
     The paper gives γ without the scale of the embeddings. `Task.scaled` makes it one over the total
@@ -126,14 +126,14 @@ def rbf_svm(task: Task, samples: int) -> Score:
     return _accuracy(model, task.scaled().only(rows))
 
 
-def nearest_neighbors(task: Task) -> Score:
+def nearest_neighbors(task: LabeledEmbeddings) -> Score:
     """Accuracy of the vote of the 5 nearest training embeddings by cosine."""
     # Unit vectors are ordered by distance as by cosine, for which scikit-learn has no fast path.
     unit = replace(task, train=normalize(task.train), test=normalize(task.test))
     return _accuracy(KNeighborsClassifier(NEIGHBORS, algorithm="brute"), unit)
 
 
-def linear_probe(task: Task, labels_per_class: int) -> Score:
+def linear_probe(task: LabeledEmbeddings, labels_per_class: int) -> Score:
     """Accuracy of logistic regression on few labels, mean and deviation over 10 draws of them."""
     scaled = task.scaled()
     accuracies = []
@@ -150,7 +150,7 @@ def linear_probe(task: Task, labels_per_class: int) -> Score:
     return Score(float(np.mean(accuracies)), float(np.std(accuracies, ddof=1)))
 
 
-def clustering(task: Task) -> tuple[Score, Score]:
+def clustering(task: LabeledEmbeddings) -> tuple[Score, Score]:
     """NMI and ARI of k-means on the test embeddings, with as many clusters as there are classes."""
     classes = len(np.unique(task.train_labels))
     groups = KMeans(classes, n_init=KMEANS_STARTS, random_state=task.seed).fit_predict(task.test)
@@ -160,7 +160,7 @@ def clustering(task: Task) -> tuple[Score, Score]:
     )
 
 
-def _validation(task: Task) -> Task:
+def _validation(task: LabeledEmbeddings) -> LabeledEmbeddings:
     """Learn from four fifths of the training rows, in all at most `CHOICE_ROWS`; test on others."""
     labels = task.train_labels
     rng = np.random.default_rng(task.seed)
@@ -183,6 +183,6 @@ def stratified_rows(labels: Labels, size: int, rng: np.random.Generator) -> npt.
     return np.sort(np.argsort(position, kind="stable")[:size])
 
 
-def _accuracy(model: ClassifierMixin, task: Task) -> Score:
+def _accuracy(model: ClassifierMixin, task: LabeledEmbeddings) -> Score:
     """Fit on the training rows, and score the test rows."""
     return Score(float(model.fit(task.train, task.train_labels).score(task.test, task.test_labels)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -80,14 +80,6 @@ class Evaluation:
                 f"not an evaluation that nearfar wrote ({error!r}): evaluate the run again"
             ) from error
 
-    def to_markdown(self) -> str:
-        """Return a table for a README, the best score of each column in bold, and the notes."""
-        rows = [
-            [name, *(f"**{cell.text}**" if cell.best else cell.text for cell in cells)]
-            for name, cells in self.cells()
-        ]
-        return markdown_table(["", *self.columns.values()], rows, self.notes)
-
     def to_rich(self) -> Table:
         """Return a table for a terminal, the best score of each column in bold, and the notes."""
         from rich import box
@@ -113,15 +105,6 @@ class Evaluation:
         for name, cells in self.cells():
             table.add_row(Text(name), *map(_narrow, cells))
         return table
-
-
-def markdown_table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str] = ()
-) -> str:
-    """Return a table whose first column is aligned left, the others right, and notes below it."""
-    lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
-    table = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines]
-    return "\n".join([*table, "", *(f"- {note}" for note in notes)]) + "\n"
 
 
 def _rounded(score: Score | None) -> float:

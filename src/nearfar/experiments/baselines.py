@@ -9,7 +9,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,7 @@ from nearfar.augmentation import make_augmentation
 from nearfar.config import Backbone, ContrastiveObjective, ConvNet, TrainConfig
 from nearfar.errors import NearfarError, require
 from nearfar.models import Autoencoder
-from nearfar.training.objective import Step
-
-if TYPE_CHECKING:
-    from nearfar.training import Context
+from nearfar.training import Context, Objective, Step
 
 EXTRA = "baselines"
 PROJECTION, BYOL_PROJECTION = 128, 256
@@ -203,31 +200,25 @@ def _losses() -> ModuleType:
     return require("lightly.loss", extra=EXTRA)
 
 
-class Baseline:
-    """A method of lightly as an objective, with our augmentation; the decoder is not trained.
-
-    Parameters
-    ----------
-    context : Context
-        What is trained, see `nearfar.training.Context`.
-    """
+class Baseline(Objective):
+    """A method of lightly as an objective, with our augmentation; the decoder is not trained."""
 
     heads: ClassVar[type[Heads]]
 
     def __init__(self, context: Context) -> None:
-        self.config, self.images = context.config, len(context.images)
+        super().__init__(context)
         self.augmentation = make_augmentation("auto", context.images.shape)
 
-    def extend(self, network: Autoencoder) -> nn.Module:
+    def setup(self, network: Autoencoder, state: Mapping[str, Tensor]) -> nn.Module:
         """See `Objective`."""
-        d = embedding_size(self.config)
+        config, images = self.context.config, len(self.context.images)
         with torch.random.fork_rng():
-            torch.manual_seed(self.config.seed)
-            self.method = self.heads(network.encoder, d, self.images)
+            torch.manual_seed(config.seed)
+            self.method = self.heads(network.encoder, embedding_size(config), images)
+        if state:
+            encoder = network.encoder.state_dict(prefix="encoder.")
+            self.method.load_state_dict({**state, **encoder})
         return self.method
-
-    def start_epoch(self, epoch: int, encoder: nn.Module) -> None:
-        """Nothing to prepare."""
 
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
         """See `Objective`."""
@@ -239,11 +230,6 @@ class Baseline:
         """Return all but the encoder, which is kept as a part of the network."""
         kept = self.method.state_dict()
         return {name: value for name, value in kept.items() if not name.startswith("encoder.")}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """See `Objective`."""
-        encoder = self.method.encoder.state_dict(prefix="encoder.")
-        self.method.load_state_dict({**state, **encoder})
 
 
 class SimCLR(Baseline):

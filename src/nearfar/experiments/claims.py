@@ -15,8 +15,7 @@ from torch.nn.functional import mse_loss
 
 from nearfar.config import TrainConfig, recipe
 from nearfar.data import ArrayImages, Images, to_unit
-from nearfar.evaluation.scores import PROBE_C, PROBE_ITERATIONS, Embeddings, Task
-from nearfar.evaluation.table import markdown_table
+from nearfar.evaluation.scores import PROBE_C, PROBE_ITERATIONS, Embeddings, LabeledEmbeddings
 from nearfar.experiments import digits
 from nearfar.experiments.metrics import encode, pixel_error, reconstruct, task_on
 from nearfar.experiments.runner import Runner
@@ -34,6 +33,7 @@ from nearfar.experiments.table import Column, Key, Papers, Report, Results, Tabl
 from nearfar.models import Autoencoder
 from nearfar.neighbors import ExactFinder, fit_similarity
 from nearfar.progress import Track
+from nearfar.report import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -237,12 +237,12 @@ def _with_noise(images: Images, seed: int) -> Images:
     return ArrayImages((pixels + NOISE * noise).clamp(0, 1))
 
 
-def _true_class_probabilities(task: Task, tests: Sequence[Embeddings]) -> list[float]:
+def _true_class_probabilities(task: LabeledEmbeddings, tests: Sequence[Embeddings]) -> list[float]:
     """Return the mean probability of the true class by logistic regression, for each test.
 
     Parameters
     ----------
-    task : Task
+    task : LabeledEmbeddings
         Its training part is learned from.
     tests : sequence of array
         Embeddings of the images of its test part.

@@ -39,7 +39,7 @@ def _maps(
     table: EmbeddingTable, runner: Runner, splits: Splits, results: Results
 ) -> dict[str, Figure]:
     """Map the embeddings of all images, by the first seed."""
-    from nearfar.report.figures import code_maps
+    from nearfar.report.figures import embedding_maps
 
     images = caltech101.of_classes(
         CLASSES, runner.data_root, quick=runner.quick, track=runner.track
@@ -48,7 +48,7 @@ def _maps(
         table.train(runner, splits, Key(row, 0)).network() for row in ("autoencoder", "NRE")
     ]
     before, after = (encode(each.encoder, images, runner.track).numpy() for each in networks)
-    return {table.name: code_maps(before, after, require_labels(images), images.classes)}
+    return {table.name: embedding_maps(before, after, require_labels(images), images.classes)}
 
 
 FIGURE1 = EmbeddingTable(

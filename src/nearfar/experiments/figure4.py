@@ -30,14 +30,14 @@ def _pictures(
     table: EmbeddingTable, runner: Runner, splits: Splits, results: Results
 ) -> dict[str, Figure]:
     """Show a test digit of each class with its reconstructions by the first seed."""
-    from nearfar.report.figures import comparison
+    from nearfar.report.figures import comparison_sheet
 
     shown = digits.one_of_each_class(splits.of(0)[1])
     pictures = {"original": to_unit(shown.batch(range(len(shown)))).numpy()}
     for row in reversed([*table.rows]):  # in the order of the paper's figure
         network = table.train(runner, splits, Key(row, 0)).network()
         pictures[row] = reconstruct(network, shown).numpy()
-    return {table.name: comparison(pictures)}
+    return {table.name: comparison_sheet(pictures)}
 
 
 FIGURE4 = EmbeddingTable(

@@ -12,7 +12,7 @@ from torch.nn.functional import mse_loss
 
 from nearfar.data import Images, require_labels
 from nearfar.evaluation import scores
-from nearfar.evaluation.scores import Task
+from nearfar.evaluation.scores import LabeledEmbeddings
 from nearfar.models import Autoencoder, apply, apply_to_all, resolve_device
 from nearfar.progress import Track, silent
 
@@ -46,7 +46,7 @@ class Classifiers:
         known = scores.settings(self.rbf_samples)
         return {name: known[name] for name in self.names}
 
-    def score(self, task: Task) -> dict[str, float]:
+    def score(self, task: LabeledEmbeddings) -> dict[str, float]:
         """Return the accuracy of each, 0…1."""
         images = len(task.train)
         measures: dict[str, Callable[[], scores.Score]] = {
@@ -59,10 +59,10 @@ class Classifiers:
 
 def task_on(
     encoder: Network, train: Images, test: Images, seed: int, track: Track = silent
-) -> Task:
+) -> LabeledEmbeddings:
     """Embed labeled images, for classifiers to learn from and to be tested on."""
     learned, tested = (encode(encoder, images, track).numpy() for images in (train, test))
-    return Task(learned, require_labels(train), tested, require_labels(test), seed)
+    return LabeledEmbeddings(learned, require_labels(train), tested, require_labels(test), seed)
 
 
 def encode(network: Network, images: Images, track: Track = silent) -> Tensor:

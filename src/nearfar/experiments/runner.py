@@ -19,12 +19,14 @@ import torch
 from filelock import FileLock, Timeout
 
 from nearfar import runs
-from nearfar.config import Backbone, ConvNet, Optim, RelationalObjective, TrainConfig
+from nearfar.config import Optim, RelationalObjective, TrainConfig
 from nearfar.data import Images, in_order
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, claim_output, write_json
 from nearfar.models import Autoencoder, resolve_device
 from nearfar.progress import Track, silent
+from nearfar.training import Snapshots, train
+from nearfar.training.train import resolve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,8 +94,8 @@ class Training:
         """Read the network after so many epochs, or all, in evaluation mode on the device."""
         after = self.epochs if epochs is None else epochs
         own = self.config.network
-        custom = () if isinstance(own, ConvNet | Backbone) else (own,)
-        return runs.read_snapshot(self.folder, after, *custom).to(resolve_device("auto")).eval()
+        custom = own if isinstance(own, Autoencoder) else None
+        return runs.read_snapshot(self.folder, after, custom).to(resolve_device("auto")).eval()
 
     def seconds(self, epochs: int | None = None) -> float:
         """Return the duration of the first so many epochs, or all, without interruptions."""
@@ -197,8 +199,7 @@ class Runner:
             Numbers of epochs, over both phases, after which the network is kept; the last one is
             always kept.
         """
-        from nearfar.training import Snapshots, train
-
+        config = resolve(config, images)
         folder, optim = self.folder / RUNS / name, config.optim
         training = Training(folder, config)
         kept = {*snapshots, training.epochs}
@@ -214,7 +215,7 @@ class Runner:
             else:
                 shutil.rmtree(folder, ignore_errors=True)
             if not finished:
-                own = not isinstance(config.network, ConvNet | Backbone)
+                own = isinstance(config.network, Autoencoder)
                 if not (resume or own) and optim.pretrain_epochs and optim.epochs:
                     source = self._pretrain(images, config).folder
                     runs.fork_run(source, optim.pretrain_epochs, folder, config)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import ttest_rel
 
-from nearfar.evaluation import Score
-from nearfar.evaluation.table import BLANK, markdown_table
+from nearfar.evaluation import BLANK, Score
+from nearfar.report import markdown_table
 
 #: Significance level of the tests.
 LEVEL = 0.05

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, 
 
 from nearfar.config import TrainConfig, configure
 from nearfar.errors import NearfarError, reason
-from nearfar.evaluation.table import BLANK, markdown_table
+from nearfar.evaluation import BLANK
 from nearfar.experiments.runner import Job, Measurement, Runner
 from nearfar.experiments.statistics import percent, spread, summarize
 from nearfar.progress import Track, silent
+from nearfar.report import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -410,7 +411,8 @@ def run(
     Examples
     --------
     >>> from nearfar.config import recipe
-    >>> from nearfar.experiments import TABLE1, Row, run
+    >>> from nearfar.experiments import Row, run
+    >>> from nearfar.experiments.table1 import TABLE1
     >>> table = TABLE1 | {"mine": Row(config=recipe("nearfar", temperature=0.1))}
     >>> print(run(table, "out", rows=["mine"], seeds=1))  # doctest: +SKIP
     """

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from nearfar.config import RelationalObjective, TrainConfig, recipe
+from nearfar.config import RelationalObjective, TrainConfig, configure, recipe
 from nearfar.data import Images, Subset, open_images
 from nearfar.data.datasets import default_data_root
 from nearfar.errors import NearfarError
+from nearfar.experiments.configs import AUTOENCODER
 from nearfar.experiments.runner import Runner, fingerprint
 from nearfar.experiments.statistics import seeds_note
 from nearfar.experiments.synthetic_voc import write_classes, write_scenes
@@ -26,9 +27,8 @@ from nearfar.experiments.transfers import (
     find_tasks,
     segmentation,
 )
-from nearfar.models import Architecture, Backbone
-from nearfar.models.kmeans_init import draw_sample, initialize_by_kmeans
-from nearfar.transfer.weights import build
+from nearfar.models import Backbone, draw_kmeans_rows, initialize_by_kmeans
+from nearfar.runs import make_network
 
 #: AlexNet has no batch normalization, and learns with smaller steps than our own encoders.
 LR = 3e-4
@@ -218,22 +218,18 @@ class TransferTable(Table[TransferRow, TransferData]):
 
     def _backbone(self, runner: Runner, images: Images, key: Key) -> Backbone:
         """Return the pre-trained encoder of a cell."""
-        config = self.config(key)
+        config, seed = self.config(key), key.seed
         if config is not None:
-            encoder = (
-                runner.train(Key(key.row, key.seed).name, images, config).network().cpu().encoder
-            )
-            assert isinstance(encoder, Backbone)  # noqa: S101 - for the type alone
-            return encoder
-        options = self.extent.options
-        architecture = Architecture(
-            images.shape, options["embedding_size"], options["widths"], backbone=options["backbone"]
-        )
-        backbone = build(architecture, key.seed)
-        if self.rows[key.row].initialization == "kmeans":
-            sample = Subset(images, draw_sample(len(images), key.seed))
-            initialize_by_kmeans(backbone, sample, key.seed)
-        return backbone
+            network = runner.train(Key(key.row, seed).name, images, config).network().cpu()
+        else:
+            options = {**self.extent.options, "seed": seed}
+            network = make_network(configure(options, base=AUTOENCODER), images.shape)
+        encoder = network.encoder
+        assert isinstance(encoder, Backbone)  # noqa: S101 - for the type alone
+        if config is None and self.rows[key.row].initialization == "kmeans":
+            sample = Subset(images, draw_kmeans_rows(len(images), seed))
+            initialize_by_kmeans(encoder, sample, seed)
+        return encoder
 
     def _real(self, runner: Runner) -> tuple[Images, dict[str, TransferTask]]:
         """Open the data sets that are at hand."""

@@ -18,7 +18,6 @@ from nearfar.defense.purifier import FALSE_POSITIVE_RATE
 from nearfar.defense.robustness import gradient_masking, judge
 from nearfar.defense.threats import DEFENSE_UNSEEN, THREATS, Threat
 from nearfar.errors import require
-from nearfar.evaluation.table import markdown_table
 from nearfar.experiments import digits
 from nearfar.experiments.defenses import (
     NO_DEFENSE,
@@ -31,6 +30,7 @@ from nearfar.experiments.defenses import (
 from nearfar.experiments.runner import Runner, fingerprint
 from nearfar.experiments.statistics import percent, seeds_note, spread
 from nearfar.experiments.table import Column, Key, Report, Results, Table
+from nearfar.report import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -251,7 +251,7 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
 
 def _figure5(guarded: Guarded, substitute: Classifier, shown: Images) -> Figure:
     """Draw images, their adversarial versions, and the purified ones of these (Fig. 5)."""
-    from nearfar.report.figures import comparison
+    from nearfar.report.figures import comparison_sheet
 
     images, labels = pixels_of(shown), torch.from_numpy(require_labels(shown))
     (adversarial,) = attack(
@@ -259,7 +259,7 @@ def _figure5(guarded: Guarded, substitute: Classifier, shown: Images) -> Figure:
     )
     purified = in_batches(guarded.purifier, adversarial, device_of(guarded))
     rows = {"original": images, "purified": purified, "adversarial": adversarial}
-    return comparison({name: each.numpy() for name, each in rows.items()})
+    return comparison_sheet({name: each.numpy() for name, each in rows.items()})
 
 
 def _key(threat: Threat, epsilon: float) -> str:

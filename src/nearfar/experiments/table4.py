@@ -285,7 +285,7 @@ def _totals(clips: Sequence[Clip]) -> list[Any]:
 
 
 def staged_split(normal: Sequence[Clip], things: Images, rounds: int, fold: int) -> ClipSplit:
-    """Hold out every fourth clip, other ones in each fold, and let photographs move through them."""
+    """Hold out every fourth clip, others in each fold, with photographs moving through them."""
     learned, held_out = split_clips([*normal[fold:], *normal[:fold]])
     count = rounds * len(held_out)
     drawn = np.random.default_rng(0).permutation(len(things))[fold * count :][:count]

@@ -7,7 +7,6 @@ sparsity and reconstruction error of auto-encoder", Electronics Letters 52(13), 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,27 +16,14 @@ from nearfar.anomaly.clips import Clip, Pixels
 from nearfar.anomaly.patches import Grid, Map, windows
 from nearfar.anomaly.scoring import USUAL, Scorer
 from nearfar.data import to_unit
-from nearfar.pretext import Identity
-from nearfar.training.objective import Reconstruction, Step
-
-if TYPE_CHECKING:
-    from nearfar.training import Context
+from nearfar.training import Reconstruction, Step
 
 #: Weight of the mean activity of embedding units beside the squared pixel error.
 SPARSITY = 1e-3
 
 
 class SparseReconstruction(Reconstruction):
-    """Objective of the second autoencoder: mostly silent embeddings, by an L1 penalty.
-
-    Parameters
-    ----------
-    context : Context
-        See `nearfar.training.Context`.
-    """
-
-    def __init__(self, context: Context) -> None:
-        super().__init__(Identity())
+    """Objective of the second autoencoder: mostly silent embeddings, by an L1 penalty."""
 
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
         """See `Objective`."""

@@ -1,12 +1,47 @@
-"""Autoencoders, and running them over a set of images."""
+"""Autoencoders, well-known backbones, and inference over a set of images."""
 
-from nearfar.models.architectures import Architecture as Architecture
-from nearfar.models.autoencoder import Autoencoder as Autoencoder
-from nearfar.models.autoencoder import Output as Output
-from nearfar.models.backbones import BACKBONES as BACKBONES
-from nearfar.models.backbones import Backbone as Backbone
-from nearfar.models.inference import apply as apply
-from nearfar.models.inference import apply_to_all as apply_to_all
-from nearfar.models.inference import resolve_device as resolve_device
-from nearfar.models.projection import projection_head as projection_head
-from nearfar.models.published import published_encoder as published_encoder
+from nearfar.models.architectures import build_network, is_convolutional, resolve_network
+from nearfar.models.autoencoder import Autoencoder, Output
+from nearfar.models.backbones import Backbone, build_backbone, check_backbone
+from nearfar.models.inference import (
+    INFERENCE_BATCH,
+    apply,
+    apply_to_all,
+    embedding_size,
+    resolve_device,
+    state_bytes,
+)
+from nearfar.models.kmeans_init import check_convolutional, draw_kmeans_rows, initialize_by_kmeans
+from nearfar.models.layers import check_batchnorm
+from nearfar.models.pretrained import open_pretrained, pretrained_encoder
+from nearfar.models.projection import PROJECTION_SIZE, projection_head
+from nearfar.models.receptive_field import FeatureGrid
+from nearfar.models.split_brain import first_half, second_half
+
+__all__ = [
+    "INFERENCE_BATCH",
+    "PROJECTION_SIZE",
+    "Autoencoder",
+    "Backbone",
+    "FeatureGrid",
+    "Output",
+    "apply",
+    "apply_to_all",
+    "build_backbone",
+    "build_network",
+    "check_backbone",
+    "check_batchnorm",
+    "check_convolutional",
+    "draw_kmeans_rows",
+    "embedding_size",
+    "first_half",
+    "initialize_by_kmeans",
+    "is_convolutional",
+    "open_pretrained",
+    "pretrained_encoder",
+    "projection_head",
+    "resolve_device",
+    "resolve_network",
+    "second_half",
+    "state_bytes",
+]

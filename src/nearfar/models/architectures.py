@@ -1,188 +1,178 @@
-"""The networks that nearfar builds itself, from a description that fits in JSON."""
+"""Autoencoders built from their configuration."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
 
-from nearfar.data import Shape
-from nearfar.data.sizes import SMALLEST
+from nearfar.config import Backbone as BackboneConfig
+from nearfar.config import ConvNet
+from nearfar.data import MIN_SIDE, Shape
 from nearfar.errors import NearfarError
-from nearfar.fields import check_fields
 from nearfar.models.autoencoder import Autoencoder
-from nearfar.models.backbones import (
-    BackboneName,
-    build_backbone,
-    check_backbone,
-    default_widths,
-)
+from nearfar.models.backbones import build_backbone, check_backbone, default_widths
 from nearfar.models.layers import (
     deconvolutions,
-    halved,
     init_embedding_bias,
     init_output_layer,
     initialize,
+    stride_two_sizes,
 )
 from nearfar.models.split_brain import join_halves
 
 MAX_WIDTH = 256
 
+NetworkConfig = ConvNet | BackboneConfig
 
-@dataclass(frozen=True)
-class Architecture:
-    """What is needed to build an autoencoder again.
+
+def resolve_network(network: NetworkConfig, shape: Shape) -> NetworkConfig:
+    """Fill in the default widths for images of a shape (c, h, w).
+
+    Raises
+    ------
+    NearfarError
+        If the images are too small for the backbone.
+
+    Examples
+    --------
+    >>> resolve_network(ConvNet(), (1, 28, 28)).widths
+    (16, 32, 64)
+    """
+    if isinstance(network, BackboneConfig):
+        check_backbone(network.name, shape)
+    if network.widths:
+        return network
+    if isinstance(network, BackboneConfig):
+        return replace(network, widths=default_widths(network.name))
+    if not is_convolutional(shape):
+        return replace(network, widths=(256,))
+    halvings = max(2, round(math.log2(min(shape[1:]) / 4)))
+    return replace(network, widths=tuple(min(16 * 2**i, MAX_WIDTH) for i in range(halvings)))
+
+
+def is_convolutional(shape: Shape) -> bool:
+    """Whether images of a shape (c, h, w) are large enough for convolutions."""
+    return min(shape[1:]) >= MIN_SIDE
+
+
+def build_network(
+    network: NetworkConfig, shape: Shape, *, split_brain: bool = False
+) -> Autoencoder:
+    """Build an autoencoder with weights drawn from torch's global generator.
 
     Parameters
     ----------
+    network : ConvNet or Backbone
+        The configuration.
     shape : tuple of int
-        Channels, height, width of an image. Convolutional for sides of at least 8 pixels; fully
-        connected for anything smaller, such as feature vectors given as (1, 1, n).
-    embedding_size : int
-        Length d of an embedding.
-    widths : tuple of int
-        Channels (or units) of each layer of the encoder; mirrored in the decoder. Of a backbone,
-        see `nearfar.models.backbones.build_backbone`.
+        Channels, height, width of an image.
     split_brain : bool
-        Whether the network is two of half the widths and half the embedding, each of which predicts
-        the half of the image that the other sees.
-    normalized : bool
-        Whether the encoder has batch normalization, two convolutions where the plain one has one,
-        and embeddings without a ReLU.
-    hidden : int
-        Units of a layer between the convolutions of a normalized encoder and its embeddings; 0 for
-        none.
-    backbone : {"alexnet", "resnet18", "resnet50", "vit-small"}, optional
-        A well-known encoder in place of these.
+        Whether to build two networks of half the widths and half the embedding, each of which
+        predicts the half of the image that the other sees.
+
+    Raises
+    ------
+    NearfarError
+        If the images are too small for the backbone, or memory is too small for the network.
+
+    Examples
+    --------
+    >>> autoencoder = build_network(ConvNet(embedding_size=8), (1, 16, 16))
+    >>> autoencoder(torch.rand(2, 1, 16, 16)).embeddings.shape
+    torch.Size([2, 8])
     """
-
-    shape: Shape
-    embedding_size: int = 128
-    widths: tuple[int, ...] = ()
-    split_brain: bool = False
-    normalized: bool = False
-    hidden: int = 0
-    backbone: BackboneName | None = None
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.embedding_size < 1:
-            raise NearfarError(f"embedding_size={self.embedding_size}: expected at least 1")
-        if self.split_brain and self.embedding_size < 2:
-            raise NearfarError("embedding_size=1: expected at least 2, to split between two halves")
-        if self.hidden < 0 or (self.hidden and not self.normalized):
-            raise NearfarError(
-                f"hidden={self.hidden} with normalized={self.normalized}: expected 0, or units "
-                "of a normalized encoder"
-            )
-        if any(width < 1 for width in self.widths):
-            raise NearfarError(f"widths={self.widths}: expected whole numbers of at least 1")
-        if self.backbone is not None:
-            if self.split_brain or self.normalized:
-                raise NearfarError(
-                    f"backbone={self.backbone!r} is neither split nor normalized: expected "
-                    "split_brain=False and normalized=False"
-                )
-            check_backbone(self.backbone, self.shape)
-        if not self.widths:
-            object.__setattr__(self, "widths", self._default_widths())
-
-    @property
-    def convolutional(self) -> bool:
-        """Whether the images are large enough for convolutions."""
-        return min(self.shape[1:]) >= SMALLEST
-
-    def _default_widths(self) -> tuple[int, ...]:
-        """Halve the sides until they are about 4 pixels, doubling the channels from 16."""
-        if self.backbone is not None:
-            return default_widths(self.backbone)
-        if not self.convolutional:
-            return (256,)
-        halvings = max(2, round(math.log2(min(self.shape[1:]) / 4)))
-        return tuple(min(16 * 2**i, MAX_WIDTH) for i in range(halvings))
-
-    def build(self) -> Autoencoder:
-        """Make the network, with fresh weights drawn from torch's global generator."""
-        if self.split_brain:
-            return join_halves(*(half.build() for half in self._halves()))
-        if self.backbone is not None:
-            return build_backbone(self.backbone, self.shape, self.embedding_size, self.widths)
-        network = _convolutional(self) if self.convolutional else _dense(self)
-        initialize(network)
-        init_embedding_bias(network.encoder)
-        init_output_layer(network.decoder)
-        if self.normalized:  # faster, on CPUs, too
-            network.to(memory_format=torch.channels_last)
-        return network
-
-    def _halves(self) -> tuple[Architecture, Architecture]:
-        """What the halves of a split-brain network are, each on images of the whole shape."""
-        widths = tuple(-(-width // 2) for width in self.widths)
-        smaller = self.embedding_size // 2
-        sizes = self.embedding_size - smaller, smaller
-        first, second = (
-            replace(
-                self,
-                embedding_size=size,
-                widths=widths,
-                split_brain=False,
-                hidden=-(-self.hidden // 2),
-            )
-            for size in sizes
-        )
-        return first, second
+    network = resolve_network(network, shape)
+    try:
+        if isinstance(network, BackboneConfig):
+            widths = network.widths or ()
+            return build_backbone(network.name, shape, network.embedding_size, widths)
+        if split_brain:
+            return join_halves(*(_build(half, shape) for half in _halves(network)))
+        return _build(network, shape)
+    except (RuntimeError, TypeError) as error:  # the latter for numbers beyond 64 bits
+        raise NearfarError(
+            f"no memory for a network with embedding_size={network.embedding_size} and "
+            f"widths={network.widths} on images {shape}"
+        ) from error
 
 
-def _convolutional(spec: Architecture) -> Autoencoder:
-    """Convolutions that halve the sides, linear layers to the embeddings, and a decoder back."""
-    channels, height, width = spec.shape
-    rows, columns = halved(height, width, len(spec.widths))[-1]
+def _build(network: ConvNet, shape: Shape) -> Autoencoder:
+    autoencoder = (_convolutional if is_convolutional(shape) else _dense)(network, shape)
+    initialize(autoencoder)
+    init_embedding_bias(autoencoder.encoder)
+    init_output_layer(autoencoder.decoder)
+    if network.batch_norm:  # faster, on CPUs, too
+        autoencoder.to(memory_format=torch.channels_last)
+    return autoencoder
+
+
+def _halves(network: ConvNet) -> tuple[ConvNet, ConvNet]:
+    """Split a network in two, each for images of the whole shape."""
+    if network.embedding_size < 2:
+        raise NearfarError("embedding_size=1: expected at least 2, to split between two halves")
+    smaller = network.embedding_size // 2
+    common: dict[str, Any] = {
+        "widths": tuple(-(-width // 2) for width in network.widths or ()),
+        "hidden": -(-network.hidden // 2),
+    }
+    first = replace(network, embedding_size=network.embedding_size - smaller, **common)
+    return first, replace(network, embedding_size=smaller, **common)
+
+
+def _convolutional(network: ConvNet, shape: Shape) -> Autoencoder:
+    """Convolutions that halve the sides, linear layers to the embeddings, and a decoder."""
+    channels, height, width = shape
+    widths = network.widths or ()
+    rows, columns = stride_two_sizes(height, width, len(widths))[-1]
     encoder: list[nn.Module] = []
-    for inner, outer in pairwise((channels, *spec.widths)):
-        if not spec.normalized:
+    for inner, outer in pairwise((channels, *widths)):
+        if not network.batch_norm:
             encoder += [nn.Conv2d(inner, outer, 3, stride=2, padding=1), nn.ReLU()]
         elif not encoder:
             encoder += _normalized(inner, outer, stride=2)
         else:
             encoder += [*_normalized(inner, outer), *_normalized(outer, outer, stride=2)]
     encoder.append(nn.Flatten())
-    features = spec.widths[-1] * rows * columns
-    if spec.hidden:
-        encoder += [nn.Linear(features, spec.hidden), nn.BatchNorm1d(spec.hidden), nn.ReLU()]
-        features = spec.hidden
-    encoder.append(nn.Linear(features, spec.embedding_size))
-    if not spec.normalized:
+    features = widths[-1] * rows * columns
+    if network.hidden:
+        hidden = network.hidden
+        encoder += [nn.Linear(features, hidden), nn.BatchNorm1d(hidden), nn.ReLU()]
+        features = hidden
+    encoder.append(nn.Linear(features, network.embedding_size))
+    if not network.batch_norm:
         encoder.append(nn.ReLU())
-    decoder = deconvolutions(spec.shape, spec.embedding_size, spec.widths)
+    decoder = deconvolutions(shape, network.embedding_size, widths)
     return Autoencoder(nn.Sequential(*encoder), decoder)
 
 
 def _normalized(inner: int, outer: int, stride: int = 1) -> list[nn.Module]:
-    """A 3×3 convolution with batch normalization and a ReLU."""
+    """Return a 3×3 convolution with batch normalization and a ReLU."""
     convolution = nn.Conv2d(inner, outer, 3, stride=stride, padding=1, bias=False)
     return [convolution, nn.BatchNorm2d(outer), nn.ReLU()]
 
 
-def _dense(spec: Architecture) -> Autoencoder:
+def _dense(network: ConvNet, shape: Shape) -> Autoencoder:
     """Fully connected layers, mirrored."""
-    widths = (math.prod(spec.shape), *spec.widths, spec.embedding_size)
+    widths = (math.prod(shape), *(network.widths or ()), network.embedding_size)
     encoder = _layers(widths)
-    if spec.normalized:
+    if network.batch_norm:
         encoder[1:1] = [nn.BatchNorm1d(widths[1])]
     else:
         encoder.append(nn.ReLU())
     return Autoencoder(
         nn.Sequential(nn.Flatten(), *encoder),
-        nn.Sequential(*_layers(widths[::-1]), nn.Sigmoid(), nn.Unflatten(1, spec.shape)),
+        nn.Sequential(*_layers(widths[::-1]), nn.Sigmoid(), nn.Unflatten(1, shape)),
     )
 
 
 def _layers(widths: Sequence[int]) -> list[nn.Module]:
-    """Linear layers with a ReLU between each two."""
+    """Return linear layers with a ReLU between them."""
     layers: list[nn.Module] = []
     for inner, outer in pairwise(widths):
         layers += [nn.ReLU(), nn.Linear(inner, outer)]

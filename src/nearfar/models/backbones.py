@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from nearfar.config import BackboneName
 from nearfar.data import Shape
 from nearfar.errors import NearfarError
 from nearfar.models.autoencoder import Autoencoder
@@ -20,13 +20,10 @@ from nearfar.models.layers import (
     init_output_layer,
     initialize,
 )
-from nearfar.models.receptive_field import Cells
-
-BackboneName = Literal["alexnet", "resnet18", "resnet50", "vit-small"]
-BACKBONES: tuple[BackboneName, ...] = get_args(BackboneName)
+from nearfar.models.receptive_field import FeatureGrid
 
 #: The smallest side of an image that leaves each backbone something to look at.
-SMALLEST: dict[BackboneName, int] = {
+BACKBONE_MIN_SIDES: dict[BackboneName, int] = {
     "alexnet": 63,
     "resnet18": 32,
     "resnet50": 32,
@@ -37,7 +34,7 @@ SMALLEST: dict[BackboneName, int] = {
 FC6 = 4096
 
 #: Mean and standard deviation of ImageNet's pixels, by color.
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Backbone(nn.Module):
@@ -56,8 +53,8 @@ class Backbone(nn.Module):
 
     Attributes
     ----------
-    cells : Cells
-        Where in the image the cells of the feature map look.
+    grid : FeatureGrid
+        Centers of the cells of the feature map in the image.
     """
 
     def __init__(
@@ -65,9 +62,15 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.name, self.features, self.head, self.channels = name, features, head, channels
-        self.cells = Cells().behind(features)
-        for buffer, values in (("mean", MEAN), ("deviation", DEVIATION)):
+        self.grid = FeatureGrid().behind(features)
+        for buffer, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_STD)):
             self.register_buffer(buffer, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    @property
+    def embedding_size(self) -> int:
+        """Length d of an embedding."""
+        linear = [layer for layer in self.head.children() if isinstance(layer, nn.Linear)]
+        return linear[-1].out_features if linear else self.channels
 
     def feature_map(self, images: Tensor) -> Tensor:
         """From images, float[b, 1 or 3, h, w] in 0…1, to float[b, k, h', w'].
@@ -77,13 +80,13 @@ class Backbone(nn.Module):
         features: Tensor = self.features(self._normalized(images))
         return features
 
-    def feature_maps(self, images: Tensor) -> dict[Cells, Tensor]:
+    def feature_maps(self, images: Tensor) -> dict[FeatureGrid, Tensor]:
         """From images to the last feature map of each stride, float[b, k', h', w'], finest first.
 
         They are given by where their cells look.
         """
         layers = self.features if isinstance(self.features, nn.Sequential) else [self.features]
-        found, cells, values = dict[Cells, Tensor](), Cells(), self._normalized(images)
+        found, cells, values = dict[FeatureGrid, Tensor](), FeatureGrid(), self._normalized(images)
         for layer in layers:
             cells, values = cells.behind(layer), layer(values)
             found[cells] = values
@@ -107,10 +110,10 @@ def check_backbone(name: BackboneName, shape: Shape) -> None:
         Naming the least side.
     """
     _, height, width = shape
-    if min(height, width) < SMALLEST[name]:
+    if min(height, width) < BACKBONE_MIN_SIDES[name]:
         raise NearfarError(
             f"images of {height}x{width} pixels are too small for backbone={name!r}: expected "
-            f"{SMALLEST[name]} or more a side, so give a larger size or take another backbone"
+            f"{BACKBONE_MIN_SIDES[name]} or more per side; use a larger size or another backbone"
         )
 
 

@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nearfar.data import Images, in_order, load, to_unit
 from nearfar.errors import NearfarError
 from nearfar.files import readable_size
 from nearfar.progress import Track, silent
 
-BATCH = 256
+INFERENCE_BATCH = 256
 
 
 def resolve_device(name: str) -> torch.device:
@@ -65,7 +65,7 @@ def apply(
         float32[b, …], on `device`.
     """
     rows = range(len(images)) if rows is None else rows
-    batches = in_order(rows, BATCH)
+    batches = in_order(rows, INFERENCE_BATCH)
     for indices, pixels in track(load(images, batches), description, len(batches)):
         yield indices, network(to_unit(pixels.to(device, non_blocking=True))).float()
 
@@ -95,6 +95,29 @@ def apply_to_all(
     return results
 
 
+@torch.no_grad()
+def embedding_size(encoder: nn.Module, images: Images) -> int:
+    """Return the length d of the embeddings that an encoder computes of images.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        From float[b, c, h, w] to float[b, d], in evaluation mode.
+    images : Images
+        At least one image, which is encoded.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from nearfar.data import images_from_array
+    >>> embedding_size(nn.Flatten(), images_from_array(np.zeros((2, 8, 8))))
+    64
+    """
+    device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
+    return int(encoder(to_unit(images[0]).unsqueeze(0).to(device)).shape[1])
+
+
 def _room(*shape: int) -> Tensor:
     """Float32 values yet to be filled in."""
     try:
@@ -105,3 +128,14 @@ def _room(*shape: int) -> Tensor:
             f"no memory for the results of {shape[0]} images: {needed} are needed; give fewer at "
             "once"
         ) from error
+
+
+def state_bytes(module: nn.Module) -> int:
+    """Return the size of a module's weights and buffers.
+
+    Examples
+    --------
+    >>> state_bytes(nn.Linear(3, 2))
+    32
+    """
+    return sum(tensor.nbytes for tensor in module.state_dict().values())

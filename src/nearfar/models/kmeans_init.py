@@ -12,8 +12,6 @@ import math
 from collections.abc import Iterable, Iterator
 
 import torch
-from scipy.linalg import eigh
-from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 from torch.nn.functional import normalize, unfold
 
@@ -29,11 +27,11 @@ PATCHES, PATCHES_A_UNIT = 5_000, 5
 #: Values in the patches held at once.
 MOST_VALUES = 2**27
 #: What each unit is shifted by to begin mostly active.
-SHIFT = 0.1
+KMEANS_SHIFT = 0.1
 SMALLEST_VARIANCE = 1e-3
 
 
-def draw_sample(count: int, seed: int) -> list[int]:
+def draw_kmeans_rows(count: int, seed: int) -> list[int]:
     """Return the rows of the images to learn from: 500 by chance, or all where there are fewer."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randperm(count, generator=generator)[:SAMPLE].tolist()
@@ -148,11 +146,14 @@ def _level(layer: nn.Conv2d | nn.Linear, inputs: Iterable[Tensor]) -> None:
     deviation = (square - mean.square()).clamp_min(0).sqrt().clamp_min(1e-6)
     layer.weight /= deviation.view(-1, *[1] * (layer.weight.ndim - 1))
     if layer.bias is not None:
-        layer.bias.copy_(SHIFT - mean / deviation)
+        layer.bias.copy_(KMEANS_SHIFT - mean / deviation)
 
 
 def _centers(patches: Tensor, units: int, seed: int) -> Tensor:
     """The centers of whitened patches on the sphere, as weights for patches as they are."""
+    from scipy.linalg import eigh
+    from sklearn.cluster import MiniBatchKMeans
+
     size = patches.shape[1]
     variances, directions = (
         torch.from_numpy(each).float()

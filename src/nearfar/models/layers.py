@@ -17,7 +17,7 @@ from nearfar.errors import NearfarError
 LAST_SCALE = 0.1
 
 
-def halved(height: int, width: int, times: int) -> list[tuple[int, int]]:
+def stride_two_sizes(height: int, width: int, times: int) -> list[tuple[int, int]]:
     """Height and width, and what convolutions of stride 2 make of them, one after the other."""
     sizes = [(height, width)]
     for _ in range(times):
@@ -36,7 +36,7 @@ def deconvolutions(shape: Shape, embedding_size: int, widths: Sequence[int]) -> 
         Channels of the layers, from the image inwards.
     """
     channels, height, width = shape
-    sizes = halved(height, width, len(widths))
+    sizes = stride_two_sizes(height, width, len(widths))
     top = (widths[-1], *sizes[-1])
     layers: list[nn.Module] = [nn.Linear(embedding_size, math.prod(top)), nn.Unflatten(1, top)]
     for (outer, inner), (rows, columns) in zip(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-HIDDEN = 256
-SIZE = 64
+PROJECTION_HIDDEN = 256
+PROJECTION_SIZE = 64
 
 
 def projection_head(embedding_size: int) -> nn.Sequential:
@@ -22,8 +22,8 @@ def projection_head(embedding_size: int) -> nn.Sequential:
     return nn.Sequential(
         nn.BatchNorm1d(embedding_size),
         nn.ReLU(),
-        nn.Linear(embedding_size, HIDDEN, bias=False),
-        nn.BatchNorm1d(HIDDEN),
+        nn.Linear(embedding_size, PROJECTION_HIDDEN, bias=False),
+        nn.BatchNorm1d(PROJECTION_HIDDEN),
         nn.ReLU(),
-        nn.Linear(HIDDEN, SIZE),
+        nn.Linear(PROJECTION_HIDDEN, PROJECTION_SIZE),
     )

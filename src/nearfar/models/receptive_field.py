@@ -13,7 +13,7 @@ from torch.nn.functional import grid_sample
 SHORTCUT = "downsample"
 
 
-class Cells(NamedTuple):
+class FeatureGrid(NamedTuple):
     """The centers of the cells of a feature map; of pixels, if nothing is given.
 
     Parameters
@@ -28,7 +28,7 @@ class Cells(NamedTuple):
     stride: int = 1
     offset: tuple[float, float] = (0.5, 0.5)
 
-    def behind(self, module: nn.Module) -> Cells:
+    def behind(self, module: nn.Module) -> FeatureGrid:
         """Return the cells that the convolutions and poolings of a module make of these."""
         stride, (down, right) = self
         for layer in _layers(module):
@@ -36,9 +36,9 @@ class Cells(NamedTuple):
             down += stride * ((height - 1) / 2 - top)
             right += stride * ((width - 1) / 2 - left)
             stride *= step
-        return Cells(stride, (down, right))
+        return FeatureGrid(stride, (down, right))
 
-    def sample(self, values: Tensor, at: Cells, size: Sequence[int]) -> Tensor:
+    def sample(self, values: Tensor, at: FeatureGrid, size: Sequence[int]) -> Tensor:
         """Interpolate a map of these cells, float[b, k, h, w], at others, float[b, k, *size].
 
         Beyond the outermost centers are the values of the outermost cells.

@@ -1,19 +1,17 @@
-"""Near and far rows of a bank of embeddings: similarities, finders, and how good a finder is."""
+"""Near and far rows of a bank of embeddings: similarities, finders, and finders' recall."""
 
-from nearfar.neighbors.bank import Bank, DiskBank, allocate_rows, disk_bytes
+from nearfar.neighbors.bank import Bank, DiskBank, allocate_rows, bank_chunks, disk_bytes
 from nearfar.neighbors.clustered import ClusteredFinder
 from nearfar.neighbors.exact import ExactFinder
-from nearfar.neighbors.finder import Finder, Neighbors, Workers
-from nearfar.neighbors.recall import FinderQuality, compare
-from nearfar.neighbors.similarity import (
-    Cosine,
-    Gaussian,
-    Similarity,
-    SimilarityName,
-    fit_similarity,
-)
+from nearfar.neighbors.finder import Finder, Neighbors, Workers, check_count, check_enough_rows
+from nearfar.neighbors.keys import HELD_KEYS_BYTES
+from nearfar.neighbors.make import clustering_cost, make_finder, search_cost
+from nearfar.neighbors.recall import FinderQuality, compare_finders
+from nearfar.neighbors.similarity import ZERO_NORM, Cosine, Gaussian, Similarity, fit_similarity
 
 __all__ = [
+    "HELD_KEYS_BYTES",
+    "ZERO_NORM",
     "Bank",
     "ClusteredFinder",
     "Cosine",
@@ -24,10 +22,15 @@ __all__ = [
     "Gaussian",
     "Neighbors",
     "Similarity",
-    "SimilarityName",
     "Workers",
     "allocate_rows",
-    "compare",
+    "bank_chunks",
+    "check_count",
+    "check_enough_rows",
+    "clustering_cost",
+    "compare_finders",
     "disk_bytes",
     "fit_similarity",
+    "make_finder",
+    "search_cost",
 ]

@@ -177,7 +177,7 @@ def rows_at_once(width: int) -> int:
     return min(CHUNK, max(1024, NUMBERS // width // 1024 * 1024))
 
 
-def chunks(bank: Bank) -> Iterator[slice]:
+def bank_chunks(bank: Bank) -> Iterator[slice]:
     """All rows of a bank, in parts that can be read at once."""
     step = rows_at_once(bank.shape[1])
     return (slice(start, start + step) for start in range(0, len(bank), step))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nearfar.errors import NearfarError
-from nearfar.neighbors.bank import Bank, chunks, rows_at_once
+from nearfar.neighbors.bank import Bank, bank_chunks, rows_at_once
 from nearfar.neighbors.counter_rng import stratified_draws
 from nearfar.neighbors.finder import ALONE, Neighbors, Workers, check_count, check_enough_rows
 from nearfar.neighbors.keys import Keys
@@ -16,8 +16,8 @@ from nearfar.neighbors.kmeans import kmeans, nearest
 from nearfar.neighbors.similarity import Similarity
 
 #: Rows that k-means learns each center from, on average, as in faiss; and the most numbers in them.
-SAMPLE_PER_CLUSTER = 256
-SAMPLE_NUMBERS = 2**28
+KMEANS_SAMPLE_PER_CLUSTER = 256
+KMEANS_SAMPLE_NUMBERS = 2**28
 
 #: Queries that are answered at once, and the number of similarities they may fill.
 QUERIES = 1024
@@ -147,11 +147,13 @@ class ClusteredFinder:
         if not workers.share(1):
             return workers.total(torch.zeros(clusters, width, device=bank.device))
         generator = torch.Generator().manual_seed(self.seed)
-        size = max(clusters, min(SAMPLE_PER_CLUSTER * clusters, SAMPLE_NUMBERS // width))
+        size = max(
+            clusters, min(KMEANS_SAMPLE_PER_CLUSTER * clusters, KMEANS_SAMPLE_NUMBERS // width)
+        )
         sample = torch.randperm(len(bank), generator=generator)[:size].sort().values
         sample = sample.to(bank.device)
         points = torch.empty(len(sample), width, device=bank.device)
-        for here in chunks(points):
+        for here in bank_chunks(points):
             # Between queries of a similarity the Euclidean distance grows as the similarity falls.
             points[here] = self._similarity.queries(bank[sample[here]].float())
         return workers.total(kmeans(points, clusters, generator))

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from nearfar.neighbors.bank import CHUNK, Bank, chunks
+from nearfar.neighbors.bank import CHUNK, Bank, bank_chunks
 from nearfar.neighbors.finder import ALONE, Neighbors, Workers, check_count, check_enough_rows
 from nearfar.neighbors.keys import Keys, factor, inner_products
 from nearfar.neighbors.similarity import Similarity
@@ -59,7 +59,7 @@ class ExactFinder:
         self.check(len(bank))
         self._similarity = similarity
         self._keys = Keys(bank, similarity)
-        self._chunks = list(chunks(bank))
+        self._chunks = list(bank_chunks(bank))
         return self
 
     @property

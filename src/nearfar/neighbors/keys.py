@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, linear, pad
 
-from nearfar.neighbors.bank import Bank, chunks, rows_at_once
+from nearfar.neighbors.bank import Bank, bank_chunks, rows_at_once
 from nearfar.neighbors.similarity import Similarity
 
 #: The most numbers in consecutive keys that are had at once.
@@ -21,7 +21,7 @@ BLOCK = 256
 MULTIPLE = 32
 
 #: Keys of a bank of at most this many bytes are computed once and held in memory.
-HELD_BYTES = 2**30
+HELD_KEYS_BYTES = 2**30
 
 
 class Keys:
@@ -44,10 +44,10 @@ class Keys:
         self._held: Tensor | None = None
         self._last = slice(0, 0)
         self._room = torch.empty(0)
-        if bank.nbytes <= HELD_BYTES:
+        if bank.nbytes <= HELD_KEYS_BYTES:
             width = self._compute(slice(0, 1)).shape[1]
             held = torch.empty(len(bank), width, device=bank.device)
-            for rows in chunks(bank):
+            for rows in bank_chunks(bank):
                 held[rows] = self._compute(rows)
             self._held = held
 

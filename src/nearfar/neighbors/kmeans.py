@@ -7,11 +7,11 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from nearfar.neighbors.bank import chunks
+from nearfar.neighbors.bank import bank_chunks
 from nearfar.neighbors.keys import factor, inner_products
 
 #: Rounds of Lloyd's algorithm, if it has not settled before.
-ITERATIONS = 25
+KMEANS_ITERATIONS = 25
 
 #: Points whose distances to all centers are computed at once.
 CPU_POINTS = 1024
@@ -40,7 +40,7 @@ def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
     """
     centers = points[torch.randperm(len(points), generator=generator)[:clusters].to(points.device)]
     labels = None
-    for _ in range(ITERATIONS):
+    for _ in range(KMEANS_ITERATIONS):
         previous, labels = labels, nearest(points, centers)
         if previous is not None and torch.equal(labels, previous):
             break
@@ -49,7 +49,8 @@ def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
         empty = sizes == 0
         if empty.any():
             parts = [
-                (points[some] - centers[labels[some]]).square_().sum(1) for some in chunks(points)
+                (points[some] - centers[labels[some]]).square_().sum(1)
+                for some in bank_chunks(points)
             ]
             distances = torch.cat(parts)
             sums[empty] = points[distances.topk(int(empty.sum())).indices]

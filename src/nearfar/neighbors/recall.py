@@ -36,7 +36,9 @@ class FinderQuality(NamedTuple):
     exact_far_hubs: float
 
 
-def compare(finder: Finder, exact: ExactFinder, queries: Tensor, own: Tensor) -> FinderQuality:
+def compare_finders(
+    finder: Finder, exact: ExactFinder, queries: Tensor, own: Tensor
+) -> FinderQuality:
     """Measure one finder against the exact one; both are fitted to the same bank, with the same T.
 
     Parameters

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from nearfar.config import SimilarityName
 from nearfar.errors import NearfarError
-from nearfar.neighbors.bank import Bank, chunks
-
-SimilarityName = Literal["cosine", "centered-cosine", "gaussian"]
+from nearfar.neighbors.bank import Bank, bank_chunks
 
 #: An embedding shorter than this has no direction: its cosine to everything is taken as (nearly)
 #: zero.
@@ -106,4 +105,4 @@ def fit_similarity(name: SimilarityName, bank: Bank) -> Similarity:
 
 def _mean(bank: Bank, of: Callable[[Tensor], Tensor]) -> Tensor:
     """The mean over all rows of something, in parts: the bank may be larger than the memory."""
-    return torch.stack([of(bank[rows]).sum(0) for rows in chunks(bank)]).sum(0) / len(bank)
+    return torch.stack([of(bank[rows]).sum(0) for rows in bank_chunks(bank)]).sum(0) / len(bank)

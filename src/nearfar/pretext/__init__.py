@@ -1,11 +1,29 @@
-"""What is done to images before the network sees them, for it to undo."""
+"""Corruptions of images, for the network to undo."""
 
-from nearfar.pretext.corruptions import AdversarialNoise as AdversarialNoise
-from nearfar.pretext.corruptions import CentralHole as CentralHole
-from nearfar.pretext.corruptions import Corrupted as Corrupted
-from nearfar.pretext.corruptions import Corruption as Corruption
-from nearfar.pretext.corruptions import GaussianNoise as GaussianNoise
-from nearfar.pretext.corruptions import Identity as Identity
-from nearfar.pretext.corruptions import MaskingNoise as MaskingNoise
-from nearfar.pretext.corruptions import RandomHoles as RandomHoles
-from nearfar.pretext.corruptions import cut as cut
+from nearfar.pretext.corruptions import (
+    AdversarialNoise,
+    CentralHole,
+    CorruptedImages,
+    Corruption,
+    GaussianNoise,
+    Identity,
+    MaskingNoise,
+    RandomHoles,
+    fill_missing,
+    make_corruption,
+    pixel_errors,
+)
+
+__all__ = [
+    "AdversarialNoise",
+    "CentralHole",
+    "CorruptedImages",
+    "Corruption",
+    "GaussianNoise",
+    "Identity",
+    "MaskingNoise",
+    "RandomHoles",
+    "fill_missing",
+    "make_corruption",
+    "pixel_errors",
+]

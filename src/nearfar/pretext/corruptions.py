@@ -19,7 +19,9 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
+from nearfar.config import Denoising, Inpainting, Pretext
 from nearfar.models import Output
 
 #: Random holes: so many blocks, each of this share of the sides, cover at most a quarter.
@@ -27,7 +29,7 @@ BLOCKS = 4
 BLOCK_SHARE = 0.25
 
 
-class Corrupted(NamedTuple):
+class CorruptedImages(NamedTuple):
     """What a corruption makes of images.
 
     Attributes
@@ -49,7 +51,7 @@ class Corrupted(NamedTuple):
 class Corruption(Protocol):
     """Changes images float[b, c, h, w], where 0…1 is black…white."""
 
-    def __call__(self, images: Tensor) -> Corrupted:
+    def __call__(self, images: Tensor) -> CorruptedImages:
         """Return changed copies of the images."""
         ...
 
@@ -58,9 +60,9 @@ class Corruption(Protocol):
 class Identity:
     """Changes nothing: plain autoencoding."""
 
-    def __call__(self, images: Tensor) -> Corrupted:
+    def __call__(self, images: Tensor) -> CorruptedImages:
         """See `Corruption`."""
-        return Corrupted(images, torch.zeros_like(images, dtype=torch.bool))
+        return CorruptedImages(images, torch.zeros_like(images, dtype=torch.bool))
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,10 @@ class MaskingNoise:
 
     level: float
 
-    def __call__(self, images: Tensor) -> Corrupted:
+    def __call__(self, images: Tensor) -> CorruptedImages:
         """See `Corruption`."""
         changed = torch.rand_like(images) < self.level
-        return Corrupted(images.masked_fill(changed, 0), changed)
+        return CorruptedImages(images.masked_fill(changed, 0), changed)
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,10 @@ class GaussianNoise:
 
     level: float
 
-    def __call__(self, images: Tensor) -> Corrupted:
+    def __call__(self, images: Tensor) -> CorruptedImages:
         """See `Corruption`."""
         noisy = (images + self.level * torch.randn_like(images)).clamp(0, 1)
-        return Corrupted(noisy, torch.ones_like(images, dtype=torch.bool))
+        return CorruptedImages(noisy, torch.ones_like(images, dtype=torch.bool))
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class AdversarialNoise:
     level: float
     network: Callable[[Tensor], Output]
 
-    def __call__(self, images: Tensor) -> Corrupted:
+    def __call__(self, images: Tensor) -> CorruptedImages:
         """See `Corruption`."""
         level = self.level * torch.rand(len(images), 1, 1, 1, device=images.device)
         noise = torch.empty_like(images).uniform_(-1, 1) * level
@@ -125,14 +127,14 @@ class AdversarialNoise:
             error = (self.network(noisy).reconstruction - images).square().sum()
             (gradient,) = torch.autograd.grad(error, noisy)
         harmful = (noisy.detach() + level * gradient.sign()).clamp(0, 1)
-        return Corrupted(harmful, torch.ones_like(images, dtype=torch.bool))
+        return CorruptedImages(harmful, torch.ones_like(images, dtype=torch.bool))
 
 
 @dataclass(frozen=True)
 class CentralHole:
     """Takes out the middle of each image: about half of both sides, a quarter of the area."""
 
-    def __call__(self, images: Tensor) -> Corrupted:
+    def __call__(self, images: Tensor) -> CorruptedImages:
         """See `Corruption`; the hole counts as much as all around it."""
         height, width = images.shape[-2:]
         hole = torch.zeros(len(images), 1, height, width, dtype=torch.bool, device=images.device)
@@ -145,7 +147,7 @@ class CentralHole:
 class RandomHoles:
     """Takes out blocks at random places, which may overlap: together at most about a quarter."""
 
-    def __call__(self, images: Tensor) -> Corrupted:
+    def __call__(self, images: Tensor) -> CorruptedImages:
         """See `Corruption`; the holes count as much as all around them."""
         height, width = images.shape[-2:]
         size = (len(images), BLOCKS, 1)
@@ -154,7 +156,7 @@ class RandomHoles:
         return _with_hole(images, hole.unsqueeze(1))
 
 
-def cut(images: Tensor, missing: Tensor) -> Tensor:
+def fill_missing(images: Tensor, missing: Tensor) -> Tensor:
     """Fill what is missing of images by the mean of what is left, a color for each.
 
     The source fills holes with zeros in zero-centered images, which is the mean of all images.
@@ -172,6 +174,64 @@ def cut(images: Tensor, missing: Tensor) -> Tensor:
     return torch.where(missing, mean, images)
 
 
+def make_corruption(pretext: Pretext, network: Callable[[Tensor], Output]) -> Corruption:
+    """Build the corruption of a pretext task.
+
+    Parameters
+    ----------
+    pretext : Plain, Denoising, Inpainting or SplitBrain
+        The task, see `nearfar.config`. `Plain` and `SplitBrain` leave images as they are.
+    network : callable
+        The network in training, which adversarial noise is directed against.
+
+    Examples
+    --------
+    >>> from nearfar.config import Denoising
+    >>> make_corruption(Denoising(noise="gaussian", noise_level=0.1), network=None)
+    GaussianNoise(level=0.1)
+    """
+    if isinstance(pretext, Inpainting):
+        return CentralHole() if pretext.holes == "center" else RandomHoles()
+    if not isinstance(pretext, Denoising):
+        return Identity()
+    if pretext.noise == "adversarial":
+        return AdversarialNoise(pretext.noise_level, network)
+    if pretext.noise == "masking":
+        return MaskingNoise(pretext.noise_level)
+    return GaussianNoise(pretext.noise_level)
+
+
+def pixel_errors(
+    reconstruction: Tensor, images: Tensor, corrupted: CorruptedImages
+) -> tuple[Tensor, Tensor]:
+    """Compute the mean squared pixel error, weighted by the corruption and plain.
+
+    Parameters
+    ----------
+    reconstruction, images : Tensor
+        float[b, c, h, w], where 0…1 is black…white.
+    corrupted : CorruptedImages
+        Holds the weights.
+
+    Returns
+    -------
+    weighted, plain : Tensor
+        Scalars, float32; the former is the loss of training.
+
+    Examples
+    --------
+    >>> clean = torch.zeros(1, 1, 8, 8)
+    >>> weighted, plain = pixel_errors(clean + 0.5, clean, CentralHole()(clean))
+    >>> weighted.item(), plain.item()
+    (0.25, 0.25)
+    """
+    reconstruction = reconstruction.float()
+    plain = mse_loss(reconstruction, images)
+    if corrupted.weights is None:
+        return plain, plain
+    return (corrupted.weights * (reconstruction - images).square()).mean(), plain
+
+
 def _stretches(side: int, size: tuple[int, ...], device: torch.device) -> Tensor:
     """Stretches of a block's length at random places of a side, bool[b, blocks, side]."""
     length = max(1, round(side * BLOCK_SHARE))
@@ -180,7 +240,7 @@ def _stretches(side: int, size: tuple[int, ...], device: torch.device) -> Tensor
     return (place >= start) & (place < start + length)
 
 
-def _with_hole(images: Tensor, hole: Tensor) -> Corrupted:
+def _with_hole(images: Tensor, hole: Tensor) -> CorruptedImages:
     share = hole.float().mean((1, 2, 3), keepdim=True)
     weights = torch.where(hole, 0.5 / share, 0.5 / (1 - share))
-    return Corrupted(cut(images, hole), hole, weights)
+    return CorruptedImages(fill_missing(images, hole), hole, weights)

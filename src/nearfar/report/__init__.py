@@ -1,4 +1,35 @@
-"""Pictures and pages that show what was learned."""
+"""Reports: pages, tables and figures of what was learned."""
 
-from nearfar.report.html import Section as Section
-from nearfar.report.html import write_report as write_report
+from nearfar.report.attacks import write_assessment
+from nearfar.report.html import Section, write_report
+from nearfar.report.restoration import psnr, write_restored
+from nearfar.report.run import report_run
+from nearfar.report.samples import NearFarSamples, find_samples
+from nearfar.report.tables import evaluation_markdown, markdown_table
+from nearfar.report.transfer import (
+    draw_detections,
+    draw_masks,
+    draw_surest,
+    spread_rows,
+    with_mean,
+    write_transfer,
+)
+
+__all__ = [
+    "NearFarSamples",
+    "Section",
+    "draw_detections",
+    "draw_masks",
+    "draw_surest",
+    "evaluation_markdown",
+    "find_samples",
+    "markdown_table",
+    "psnr",
+    "report_run",
+    "spread_rows",
+    "with_mean",
+    "write_assessment",
+    "write_report",
+    "write_restored",
+    "write_transfer",
+]

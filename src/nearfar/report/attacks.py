@@ -8,9 +8,9 @@ from typing import Any
 
 from nearfar.defense.assessment import FEWEST_FOR_MASKING, Assessment
 from nearfar.defense.threats import THREATS
-from nearfar.evaluation.table import markdown_table
 from nearfar.files import atomic_path, write_json
 from nearfar.report.figures import save_figure, security_curves
+from nearfar.report.tables import markdown_table
 
 
 def write_assessment(folder: Path, assessment: Assessment, settings: Mapping[str, Any]) -> str:

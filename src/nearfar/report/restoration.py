@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nearfar.data.export import write_images
 from nearfar.files import atomic_path
-from nearfar.report.figures import comparison, save_figure
+from nearfar.report.figures import comparison_sheet, save_figure
 
 #: How many images the picture shows, evenly spread over all.
 SHOWN = 12
@@ -37,7 +37,7 @@ def write_restored(
             shown.setdefault(step, []).append(images.cpu()[torch.isin(rows, picked)])
         (*_, restored) = steps.values()
         write_images(folder, [names[row] for row in rows.tolist()], restored)
-    figure = comparison({step: torch.cat(parts).numpy() for step, parts in shown.items()})
+    figure = comparison_sheet({step: torch.cat(parts).numpy() for step, parts in shown.items()})
     with atomic_path(folder / PICTURE) as path:
         save_figure(figure, path)
 

@@ -13,7 +13,12 @@ from nearfar.data import Images, Subset, to_unit
 from nearfar.evaluation import Evaluation
 from nearfar.models import apply_to_all
 from nearfar.progress import Track, silent
-from nearfar.report.figures import FEWEST_MAPPED, code_maps, reconstructions, training_curves
+from nearfar.report.figures import (
+    MIN_MAP_IMAGES,
+    embedding_maps,
+    reconstruction_sheet,
+    training_curves,
+)
 from nearfar.report.html import Section, write_report
 from nearfar.report.samples import find_samples
 from nearfar.runs import TrainedRun
@@ -115,19 +120,19 @@ def _reconstructions(run: TrainedRun, images: Tensor, device: torch.device) -> A
         network.to(device)(images.to(device)).reconstruction.float().cpu().numpy()
         for network in (run.pretrained, run.autoencoder)
     ]
-    return reconstructions(images.numpy(), *made, start=run.start)
+    return reconstruction_sheet(images.numpy(), *made, start=run.start)
 
 
 def _map(run: TrainedRun, images: Images, before: Tensor, after: Tensor, seed: int) -> Section:
     title = "Map of the embeddings"
-    if len(images) < FEWEST_MAPPED:
-        return Section(title, f"There is none: a map takes {FEWEST_MAPPED} images or more.")
+    if len(images) < MIN_MAP_IMAGES:
+        return Section(title, f"There is none: a map takes {MIN_MAP_IMAGES} images or more.")
     return Section(
         title,
         "Each point is an image; images with similar embeddings lie together "
         "(Fig. 1 of the paper). "
         "Distances between groups mean little; whether the classes come apart means much.",
-        code_maps(
+        embedding_maps(
             before.numpy(),
             after.numpy(),
             images.labels,

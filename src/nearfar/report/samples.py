@@ -10,14 +10,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from nearfar.config import SimilarityName
 from nearfar.data import Images, to_unit
-from nearfar.neighbors import ExactFinder
-from nearfar.neighbors.similarity import SimilarityName, fit_similarity
+from nearfar.neighbors import ExactFinder, fit_similarity
 from nearfar.report.figures import neighbor_sheet
 
 
 @dataclass(frozen=True)
-class Samples:
+class NearFarSamples:
     """Queries with what is near to and far from them among some images.
 
     Attributes
@@ -83,7 +83,7 @@ def find_samples(
     *,
     count: int,
     similarity: SimilarityName,
-) -> Samples:
+) -> NearFarSamples:
     """Find the `count` most and least similar images to each query.
 
     Parameters
@@ -104,7 +104,7 @@ def find_samples(
     finder = ExactFinder(count).fit(embeddings, measure)
     found = finder.search(query_embeddings, torch.tensor(own, dtype=torch.int64))
     each = query_embeddings.unsqueeze(1)
-    return Samples(
+    return NearFarSamples(
         list(names),
         queries,
         images,

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from nearfar.data import Images, to_unit
-from nearfar.evaluation.table import BLANK, markdown_table
+from nearfar.evaluation import BLANK
 from nearfar.files import atomic_path, write_json
-from nearfar.report.figures import comparison, save_figure
-from nearfar.report.figures.scenes import Drawn, detections, masks
-from nearfar.transfer.annotations import Objects
-from nearfar.transfer.devkit import Devkit
-from nearfar.transfer.labeled import Labeled
-from nearfar.transfer.metrics import Detections
-from nearfar.transfer.scenes import read_scaled
+from nearfar.report.figures import comparison_sheet, save_figure
+from nearfar.report.figures.scenes import Boxes, detection_sheet, mask_sheet
+from nearfar.report.tables import markdown_table
+
+if TYPE_CHECKING:  # loads torchvision, which takes seconds
+    from nearfar.transfer.annotations import Objects
+    from nearfar.transfer.devkit import Devkit
+    from nearfar.transfer.labeled import Labeled
+    from nearfar.transfer.metrics import Detections
 
 #: The shorter side of pictures, in pixels.
 SIDE = 300
@@ -74,7 +76,7 @@ def with_mean(names: Sequence[str], columns: Mapping[str, Any]) -> dict[str, dic
     return {**rows, "mean": {title: float(np.nanmean(each)) for title, each in columns.items()}}
 
 
-def spread(count: int, shown: int = SHOWN) -> list[int]:
+def spread_rows(count: int, shown: int = SHOWN) -> list[int]:
     """Return the numbers, of so many, of those that are shown, far apart from each other."""
     return sorted({int(row) for row in np.linspace(0, count - 1, shown)})
 
@@ -84,30 +86,30 @@ def draw_detections(
 ) -> Figure:
     """Draw some images with what is there, and what was surely found."""
     images, real, made = [], [], []
-    for row in spread(len(names)):
+    for row in spread_rows(len(names)):
         objects, each = truth[row], found[row]
         pixels, scale = _pixels(devkit, names[row])
         images.append(pixels)
-        real.append(Drawn(objects.boxes * scale, objects.labels))
+        real.append(Boxes(objects.boxes * scale, objects.labels))
         sure = each.scores >= SURE
-        made.append(Drawn(each.boxes[sure] * scale, each.labels[sure]))
-    return detections(images, real, made, devkit.classes)
+        made.append(Boxes(each.boxes[sure] * scale, each.labels[sure]))
+    return detection_sheet(images, real, made, devkit.classes)
 
 
 def draw_masks(devkit: Devkit, names: Sequence[str], pairs: Sequence[tuple[Any, Any]]) -> Figure:
     """Draw images beside their true and their predicted masks."""
     images = [_pixels(devkit, name)[0] for name in names]
     truth, found = zip(*pairs, strict=True)
-    return masks(images, truth, found, devkit.mask_classes)
+    return mask_sheet(images, truth, found, devkit.mask_classes)
 
 
 def draw_surest(test: Labeled, scores: Any) -> Figure:
     """Draw, for each class or some of many, the test images that look most like it."""
     rows = {}
-    for column in spread(len(test.classes), CLASSES_SHOWN):
+    for column in spread_rows(len(test.classes), CLASSES_SHOWN):
         best = np.argsort(-scores[:, column], kind="stable")[: 2 * SHOWN]
         rows[test.classes[column]] = _unit(test.images, best.tolist())
-    return comparison(rows)
+    return comparison_sheet(rows)
 
 
 def _unit(images: Images, rows: list[int]) -> Any:
@@ -116,6 +118,8 @@ def _unit(images: Images, rows: list[int]) -> Any:
 
 def _pixels(devkit: Devkit, name: str) -> tuple[Any, float]:
     """An image for a picture, uint8[h, w, 3], and how many times its true size that is."""
+    from nearfar.transfer.scenes import read_scaled
+
     image, scale = read_scaled(devkit, name, SIDE)
     return (image * 255).byte().permute(1, 2, 0).numpy(), scale
 

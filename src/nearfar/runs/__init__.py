@@ -1,108 +1,91 @@
-"""The run folder: the only place that writes or reads a trained model.
+"""The run folder: the only place that writes or reads a trained network.
 
-A run folder holds ``config.json`` (what was trained, on what, how), ``log.jsonl`` (a line an
-epoch), and when training is over ``model.safetensors`` (the trained autoencoder and the plain one
-it started from) and ``embeddings.npy`` (the embeddings of the training images). Until then
-``checkpoint.safetensors`` stands for the last two. Where it was asked for, ``snapshots`` holds the
-network as it was after some of the epochs.
+A run folder holds ``config.json`` (images and settings), ``log.jsonl`` (a line per epoch), and when
+training is over ``model.safetensors`` (the trained network, and the one that the second phase
+started from) and ``embeddings.npy`` (of the training images). Until then ``checkpoint.safetensors``
+stands for the last two. ``snapshots`` holds the network after some of the epochs, if asked for.
 """
 
 from nearfar.runs.checkpoint import (
+    Checkpoint,
+    Cursor,
+    Phase,
     has_snapshot,
     read_checkpoint,
     read_snapshot,
-    write_checkpoint,
-    write_snapshot,
+    read_state,
+    write_state,
 )
-from nearfar.runs.config import (
-    FORMAT,
-    read_config,
-    write_config,
-)
+from nearfar.runs.config import RunConfig, RunData, read_config
 from nearfar.runs.folder import (
-    BANK,
     CHECKPOINT,
     CONFIG,
     EMBEDDINGS,
     EVALUATION,
-    LOCK,
     LOG,
     MODEL,
-    OWN,
     REPORT,
-    SNAPSHOTS,
     TENSORBOARD,
-    bank_folder,
     check_folder,
     claim_folder,
-    hold,
     is_finished,
     reading,
     remove_checkpoint,
-    remove_unfinished,
 )
-from nearfar.runs.records import (
-    append_log,
-    read_evaluation,
-    read_log,
-    write_evaluation,
-    write_log,
-)
-from nearfar.runs.run import (
-    TrainedRun,
-    read_network,
-    read_run,
-    write_run,
-)
+from nearfar.runs.network import make_network
+from nearfar.runs.records import read_evaluation, read_log, write_evaluation, write_log
+from nearfar.runs.run import Run, read_run, read_trained_network, write_run
+from nearfar.runs.run_folder import RunFolder, check_resumable, fork_run
 from nearfar.runs.weights import (
-    build,
+    add_prefix,
     load_weights,
     read_tensors,
-    to_write,
+    strip_prefix,
+    to_cpu,
     write_tensors,
 )
 
 __all__ = [
-    "BANK",
     "CHECKPOINT",
     "CONFIG",
     "EMBEDDINGS",
     "EVALUATION",
-    "FORMAT",
-    "LOCK",
     "LOG",
     "MODEL",
-    "OWN",
     "REPORT",
-    "SNAPSHOTS",
     "TENSORBOARD",
-    "TrainedRun",
-    "append_log",
-    "bank_folder",
-    "build",
+    "Checkpoint",
+    "Cursor",
+    "Phase",
+    "Run",
+    "RunConfig",
+    "RunData",
+    "RunFolder",
+    "add_prefix",
     "check_folder",
+    "check_resumable",
     "claim_folder",
+    "fork_run",
     "has_snapshot",
-    "hold",
     "is_finished",
     "load_weights",
+    "make_network",
     "read_checkpoint",
     "read_config",
     "read_evaluation",
     "read_log",
-    "read_network",
     "read_run",
     "read_snapshot",
+    "read_state",
     "read_tensors",
+    "read_trained_network",
     "reading",
     "remove_checkpoint",
-    "remove_unfinished",
-    "to_write",
-    "write_checkpoint",
-    "write_config",
+    "strip_prefix",
+    "to_cpu",
     "write_evaluation",
     "write_log",
     "write_run",
-    "write_snapshot",
+    "write_state",
     "write_tensors",
 ]

@@ -1,20 +1,101 @@
-"""What was trained, on what, how: ``config.json``."""
+"""Record of a run, ``config.json``: the images, and every setting of the training."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import zlib
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
+from nearfar.config import TrainConfig
+from nearfar.data import Images, Layout
 from nearfar.errors import NearfarError
+from nearfar.fields import check_fields
 from nearfar.files import write_json
-from nearfar.models import Architecture
-from nearfar.run_config import RunConfig, RunData
 from nearfar.runs.folder import CONFIG, reading
 
 #: Raised by one whenever an older nearfar could not read what is written.
-FORMAT = 1
+FORMAT = 2
+#: Images that tell a set of images from another.
+CHECKED_IMAGES = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunData:
+    """Images that a run was trained on.
+
+    Parameters
+    ----------
+    source : str
+        Where they come from, as the user wrote it.
+    images, skipped : int
+        Number of images, and of files that could not be read.
+    shape : tuple of int
+        Channels, height, width.
+    checksum : str
+        Of some of the images.
+    data_root, size, channels, strict
+        How they were opened, see `nearfar.data.open_images`.
+    layout, image_shape, pixel_range
+        How they were laid out in the caller's array, see `nearfar.NRE`; `pixel_range` holds the
+        values of black and white.
+    """
+
+    source: str
+    images: int
+    shape: tuple[int, int, int]
+    checksum: str
+    skipped: int = 0
+    data_root: str | None = None
+    size: int | None = None
+    channels: int | None = None
+    strict: bool = False
+    layout: Layout | None = None
+    image_shape: tuple[int, ...] | None = None
+    pixel_range: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if min(self.images, *self.shape) < 1:
+            raise NearfarError(f"{self.images} images of shape {self.shape}: expected 1 or more")
+
+    @classmethod
+    def of(cls, images: Images) -> RunData:
+        """Describe images."""
+        some = np.linspace(0, len(images) - 1, CHECKED_IMAGES).astype(np.int64).tolist()
+        total = 0
+        for part in images.content(some):
+            total = zlib.crc32(part, total)
+        return cls(
+            source=images.name,
+            images=len(images),
+            shape=images.shape,
+            checksum=f"{total:08x}",
+            skipped=len(images.skipped),
+            **images.origin,
+        )
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Images and settings of a run.
+
+    Parameters
+    ----------
+    data : RunData
+        The images.
+    train : TrainConfig
+        The settings as they were used: defaults that depend on the images are filled in.
+    """
+
+    data: RunData
+    train: TrainConfig
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
@@ -25,9 +106,7 @@ def write_config(folder: Path, config: RunConfig) -> None:
             "format": FORMAT,
             "nearfar": version("nearfar"),
             "data": asdict(config.data),
-            "train": config.train,
-            "architecture": config.architecture and asdict(config.architecture),
-            "pixel_range": config.pixel_range,
+            "train": config.train.to_dict(),
         },
     )
 
@@ -38,7 +117,7 @@ def read_config(folder: Path) -> RunConfig:
     Raises
     ------
     NearfarError
-        If the folder is not a run, is damaged, or was written in a newer format.
+        If the folder is not a run, is damaged, or has another format.
     """
     if not folder.is_dir():
         raise NearfarError(f"run {str(folder)!r} does not exist: expected a folder from train")
@@ -47,19 +126,12 @@ def read_config(folder: Path) -> RunConfig:
         raise NearfarError(f"{str(folder)!r} is not a run: it has no {CONFIG}")
     with reading(folder, CONFIG):
         saved = json.loads(path.read_text(encoding="utf-8"))
-        newer = saved["format"] > FORMAT
-    if newer:
+        written = int(saved["format"])
+    if written != FORMAT:
+        remedy = "install a newer one" if written > FORMAT else "train it again"
         raise NearfarError(
-            f"run {str(folder)!r} has format {saved['format']}, written by nearfar "
-            f"{saved.get('nearfar')}: this nearfar reads up to {FORMAT}, so install a newer one"
+            f"run {str(folder)!r} has format {written}, written by nearfar "
+            f"{saved.get('nearfar')}: this nearfar reads {FORMAT}, so {remedy}"
         )
     with reading(folder, CONFIG):
-        if "similarity" not in saved["train"]:
-            raise NearfarError("train has no similarity")
-        described = saved["architecture"]
-        return RunConfig(
-            RunData(**saved["data"]),
-            saved["train"],
-            described and Architecture(**described),
-            saved["pixel_range"],
-        )
+        return RunConfig(RunData(**saved["data"]), TrainConfig.from_dict(saved["train"]))

@@ -1,4 +1,4 @@
-"""What lies in a run folder, and whose it is."""
+"""Files of a run folder, and who may write to it."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ OWN = {
     *(EVALUATION, REPORT, TENSORBOARD, LOCK),
 }
 
-#: What a disk says that knows no locks.
+#: Errors of a disk without locks.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
 def reading(folder: Path, name: str) -> Iterator[None]:
-    """Say in one line of anything that goes wrong with a file of a run that it is damaged."""
+    """Raise a one-line error for anything that goes wrong with a file of a run."""
     try:
         yield
     except DAMAGED as error:
@@ -69,12 +69,12 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def claim_folder(folder: Path, *, overwrite: bool) -> None:
-    """Make an empty run folder, taking away an earlier run if `overwrite` says so.
+    """Make an empty run folder, replacing an earlier run with `overwrite`.
 
     Raises
     ------
     NearfarError
-        If something is there already; what is not a run is never taken away.
+        If something is there already; only runs are replaced.
     """
     if overwrite and _is_run(folder):
         clear_folder(folder, OWN, kept={LOCK}, last=CONFIG)
@@ -83,7 +83,7 @@ def claim_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether ``config.json`` is one of ours: others, too, call a file of theirs so."""
+    """Whether ``config.json`` is ours; other programs use the same name."""
     with suppress(*DAMAGED):
         return "nearfar" in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     return False
@@ -91,17 +91,17 @@ def _is_run(folder: Path) -> bool:
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Make a run folder, if there is none, and keep others from training in it meanwhile.
+    """Hold the lock of a run folder, which is made if absent.
 
     Raises
     ------
     NearfarError
-        If another process trains in it, or it cannot be written to.
+        If another process trains in it, or it cannot be written.
 
     Warns
     -----
     UserWarning
-        If its disk knows no locks, so that nobody is kept from it.
+        If its disk has no locks.
     """
     lock = FileLock(claim_output(folder / LOCK, overwrite=True))
     try:
@@ -114,11 +114,11 @@ def hold(folder: Path) -> Iterator[None]:
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in NO_LOCKS:
             raise NearfarError(
-                f"run {str(folder)!r} cannot be written to ({error.strerror}): choose another "
-                "folder, or make room and rights in it"
+                f"run {str(folder)!r} cannot be written ({error.strerror}): choose another folder, "
+                "or free space and permissions there"
             ) from error
         warnings.warn(
-            f"the disk of run {str(folder)!r} knows no locks: let no other process train it",
+            f"the disk of run {str(folder)!r} has no locks: train it in one process at a time",
             stacklevel=3,
         )
     try:
@@ -131,23 +131,23 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def bank_folder(folder: Path) -> Path:
-    """Return where a run keeps its bank while it is trained."""
+    """Return the folder of the bank during training."""
     return folder / BANK
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run holds a trained model."""
+    """Whether a run has a trained model."""
     return (folder / MODEL).is_file()
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Take away what only a continuation needs."""
+    """Remove what only a resumed training needs."""
     (folder / CHECKPOINT).unlink(missing_ok=True)
     shutil.rmtree(folder / BANK, ignore_errors=True)
     remove_unfinished(folder)
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Take away what killed processes left: each such file may be as large as a checkpoint."""
+    """Remove temporary files of killed processes."""
     for each in (folder, folder / SNAPSHOTS):
         remove_leftovers(each)

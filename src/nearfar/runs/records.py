@@ -1,4 +1,4 @@
-"""What was measured of a run: a line an epoch, and its scores."""
+"""Measurements of a run: a log line per epoch, and evaluation scores."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nearfar.runs.folder import EVALUATION, LOG, reading
 
 
 def write_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
-    """Keep the scores of a run beside it."""
+    """Write the scores of a run to its folder."""
     write_json(folder / EVALUATION, evaluation)
 
 
 def read_evaluation(folder: Path) -> dict[str, Any] | None:
-    """Read the scores of a run, if it was evaluated."""
+    """Read the scores of a run; None if it was not evaluated."""
     path = folder / EVALUATION
     if not path.is_file():
         return None
@@ -28,19 +28,19 @@ def read_evaluation(folder: Path) -> dict[str, Any] | None:
 
 
 def append_log(folder: Path, line: Mapping[str, Any]) -> None:
-    """Add an epoch to ``log.jsonl``."""
+    """Append an epoch to ``log.jsonl``."""
     with (folder / LOG).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 
 def write_log(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Write ``log.jsonl`` anew."""
+    """Write ``log.jsonl``."""
     with atomic_path(folder / LOG) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Read ``log.jsonl``; a last line that a crash cut short is left out."""
+    """Read ``log.jsonl``, without a last line that a crash cut short."""
     path = folder / LOG
     with reading(folder, LOG):
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
@@ -48,7 +48,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def _record(line: Any) -> dict[str, Any]:
-    """Check that a line of the log tells of an epoch: its phase, its number, and measurements."""
+    """Check that a log line has a phase, an epoch, and numbers."""
     numbers = {name: value for name, value in line.items() if name != "phase"}
     if not isinstance(line["phase"], str) or not isinstance(line["epoch"], int):
         raise NearfarError(f"epoch {line['epoch']!r} of phase {line['phase']!r}")

@@ -2,134 +2,150 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
+from nearfar.config import Backbone, ConvNet
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, sync
 from nearfar.models import Autoencoder
-from nearfar.run_config import RunConfig
-from nearfar.runs.config import read_config, write_config
+from nearfar.runs.config import RunConfig, read_config, write_config
 from nearfar.runs.folder import CHECKPOINT, EMBEDDINGS, MODEL, is_finished, reading
-from nearfar.runs.weights import build, load_weights, read_tensors, to_write, write_tensors
+from nearfar.runs.network import read_network
+from nearfar.runs.records import read_log
+from nearfar.runs.weights import add_prefix, to_cpu, write_tensors
 
-Role = Literal["autoencoder", "pretrained"]
+TRAINED, INITIAL = "network.", "initial."
 
 
-@dataclass(frozen=True)
-class TrainedRun:
-    """A finished run, read back.
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished training, on the CPU.
 
     Parameters
     ----------
-    autoencoder : Autoencoder
-        The network as trained on the relations.
-    pretrained : Autoencoder
-        What it started from: the plain autoencoder, or an untrained one, see `start`.
+    config : RunConfig
+        The images, and every setting as it was used.
+    network : Autoencoder
+        The trained network.
+    initial : Autoencoder
+        The network that the second phase started from: the plain autoencoder, or an untrained
+        network, see `initial_method`.
     embeddings : float32[n, d]
-        Embeddings of the training images, memory-mapped.
+        Embeddings of the training images, memory-mapped if they were read from a folder.
+    log : list of dict
+        Metrics per epoch.
+    folder : Path, optional
+        The run folder.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nearfar.config import Optim, TrainConfig
+    >>> from nearfar.data import ArrayImages
+    >>> from nearfar.training import train
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> run = train(images, TrainConfig(optim=Optim(pretrain_epochs=1, epochs=1)))
+    >>> run.method, run.embeddings.shape
+    ('NRE', (20, 128))
     """
 
-    folder: Path
     config: RunConfig
-    autoencoder: Autoencoder
-    pretrained: Autoencoder
+    network: Autoencoder
+    initial: Autoencoder
     embeddings: npt.NDArray[np.float32]
+    log: list[dict[str, Any]]
+    folder: Path | None = None
 
     @property
-    def start(self) -> str:
-        """What tables call `pretrained`: "autoencoder", or "untrained" after no epochs of that.
+    def method(self) -> str:
+        """Name of the trained network in tables, such as "NRE" or "autoencoder"."""
+        return self.config.train.method
 
-        A network of the caller's own may have been trained before, and counts as an autoencoder.
+    @property
+    def initial_method(self) -> str:
+        """Name of `initial` in tables: "autoencoder", or "untrained" without pre-training.
+
+        Your own network may have been trained before, and counts as an autoencoder.
         """
-        trained = self.config.train["pretrain_epochs"] or self.config.architecture is None
-        return "autoencoder" if trained else "untrained"
+        train = self.config.train
+        untrained = (
+            isinstance(train.network, ConvNet | Backbone) and not train.optim.pretrain_epochs
+        )
+        return "untrained" if untrained else "autoencoder"
 
 
-def write_run(
-    folder: Path,
-    config: RunConfig,
-    autoencoder: Autoencoder,
-    pretrained: Autoencoder,
-    embeddings: npt.NDArray[np.float32] | Path,
-) -> None:
-    """Write a finished run; the model comes last, so that a run with a model is complete.
+def write_run(folder: Path, run: Run, embeddings: Path | None = None) -> None:
+    """Write a finished run.
 
-    Embeddings that are in an .npy file already are moved.
+    The model comes last, so that a run with a model is complete.
+
+    Parameters
+    ----------
+    embeddings : Path, optional
+        An .npy file that holds the embeddings already; it is moved.
     """
-    write_config(folder, config)
-    if isinstance(embeddings, Path):
+    write_config(folder, run.config)
+    if embeddings is not None:
         sync(embeddings)
         embeddings.replace(folder / EMBEDDINGS)
     else:
         with atomic_path(folder / EMBEDDINGS) as temporary, temporary.open("wb") as file:
-            np.save(file, embeddings, allow_pickle=False)
-    roles: dict[Role, Autoencoder] = {"autoencoder": autoencoder, "pretrained": pretrained}
+            np.save(file, run.embeddings, allow_pickle=False)
     tensors = {
-        f"{role}.{name}": tensor
-        for role, module in roles.items()
-        for name, tensor in module.state_dict().items()
+        **add_prefix(TRAINED, run.network.state_dict()),
+        **add_prefix(INITIAL, run.initial.state_dict()),
     }
-    write_tensors(folder / MODEL, to_write(tensors), {})
+    write_tensors(folder / MODEL, to_cpu(tensors), {})
 
 
-def read_run(
-    folder: Path, encoder: nn.Module | None = None, decoder: nn.Module | None = None
-) -> TrainedRun:
+def read_run(folder: str | os.PathLike[str], network: Autoencoder | None = None) -> Run:
     """Read a finished run.
 
     Parameters
     ----------
-    encoder, decoder : nn.Module, optional
-        The network, if it was the caller's own; two copies of it are filled with the weights.
+    folder : str or path
+        The run folder.
+    network : Autoencoder, optional
+        Your own, if the run was trained with it; copies are filled with the weights.
 
     Raises
     ------
     NearfarError
-        If the run is missing, unfinished, damaged, of a newer format or of another network.
+        If the run is missing, unfinished, damaged, of another format or of another network.
     """
+    folder = Path(folder)
     config = _read_finished(folder)
-    autoencoder = build(config, encoder, decoder, where=folder)
-    pretrained = build(config, encoder, decoder, where=folder)
-    tensors, _ = read_tensors(folder / MODEL)
-    load_weights(autoencoder, tensors, "autoencoder.", folder)
-    load_weights(pretrained, tensors, "pretrained.", folder)
+    trained = read_network(folder, folder / MODEL, TRAINED, network)
+    initial = read_network(folder, folder / MODEL, INITIAL, network)
     with reading(folder, EMBEDDINGS):
         embeddings = np.load(folder / EMBEDDINGS, mmap_mode="r", allow_pickle=False)
-        if (
-            embeddings.ndim != 2
-            or embeddings.dtype != np.float32
-            or len(embeddings) != config.data.images
-        ):
-            raise NearfarError(
-                f"{embeddings.dtype}{list(embeddings.shape)} instead of "
-                f"float32[{config.data.images}, d]"
-            )
-    return TrainedRun(folder, config, autoencoder.eval(), pretrained.eval(), embeddings)
+        shape, images = embeddings.shape, config.data.images
+        if embeddings.ndim != 2 or embeddings.dtype != np.float32 or len(embeddings) != images:
+            raise NearfarError(f"{embeddings.dtype}{list(shape)} instead of float32[{images}, d]")
+    return Run(config, trained, initial, embeddings, read_log(folder), folder)
 
 
-def read_network(folder: Path) -> Autoencoder:
-    """Read the trained network of a finished run whose embeddings need not be there.
+def read_trained_network(folder: str | os.PathLike[str]) -> Autoencoder:
+    """Read the trained network of a finished run, whose embeddings need not be there.
 
     Raises
     ------
     NearfarError
         As `read_run`.
     """
-    config = _read_finished(folder)
-    network = build(config, None, None, where=folder)
-    tensors, _ = read_tensors(folder / MODEL)
-    load_weights(network, tensors, "autoencoder.", folder)
-    return network.eval()
+    folder = Path(folder)
+    _read_finished(folder)
+    return read_network(folder, folder / MODEL, TRAINED)
 
 
 def _read_finished(folder: Path) -> RunConfig:
-    """What ``config.json`` says of a run that holds a trained model."""
+    """Read ``config.json`` of a run that holds a trained model."""
     config = read_config(folder)
     if not is_finished(folder):
         hint = "continue it with --resume" if (folder / CHECKPOINT).is_file() else "train it again"

@@ -1,1 +1,52 @@
-"""One training loop for every objective: device, precision, processes, resume, records."""
+"""Training: one loop for every objective; device, precision, processes, resume, metrics."""
+
+from nearfar.training.callbacks import Callback, EpochFunction, Snapshots, TensorBoard
+from nearfar.training.estimate import Estimate, estimate
+from nearfar.training.lr_schedule import lr_factor
+from nearfar.training.objectives import (
+    Context,
+    Contrastive,
+    Footprint,
+    Objective,
+    PairedObjective,
+    Reconstruction,
+    Relational,
+    Step,
+    contrastive_loss,
+    make_objective,
+    relational_loss,
+    relational_terms,
+)
+from nearfar.training.optimizer_state import load_optimizer, optimizer_tensors
+from nearfar.training.supervised import fit_supervised, shuffled_batches
+from nearfar.training.train import train
+from nearfar.training.trainer import Interrupted, Trainer
+
+__all__ = [
+    "Callback",
+    "Context",
+    "Contrastive",
+    "EpochFunction",
+    "Estimate",
+    "Footprint",
+    "Interrupted",
+    "Objective",
+    "PairedObjective",
+    "Reconstruction",
+    "Relational",
+    "Snapshots",
+    "Step",
+    "TensorBoard",
+    "Trainer",
+    "contrastive_loss",
+    "estimate",
+    "fit_supervised",
+    "load_optimizer",
+    "lr_factor",
+    "make_objective",
+    "optimizer_tensors",
+    "relational_loss",
+    "relational_terms",
+    "shuffled_batches",
+    "train",
+]

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
+from nearfar.config import LRSchedule
 from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
-from nearfar.training.rates import RateSchedule, rate_at
+from nearfar.training.lr_schedule import lr_factor
 
 
 def fit_supervised(
@@ -20,7 +21,7 @@ def fit_supervised(
     optimizer: torch.optim.Optimizer,
     steps: int,
     first_step: int = 0,
-    lr_schedule: RateSchedule = "constant",
+    lr_schedule: LRSchedule = "constant",
     max_grad_norm: float | None = None,
     track: Track = silent,
     description: str = "training",
@@ -68,7 +69,7 @@ def fit_supervised(
     network.train()
     for step, rows in enumerate(track(batches, description, steps - first_step), first_step):
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = peak * rate_at(lr_schedule, step / steps)
+            group["lr"] = peak * lr_factor(lr_schedule, step / steps)
         value = loss(rows)
         if not value.isfinite():
             raise NearfarError(

@@ -19,7 +19,6 @@ from nearfar.models import apply_to_all
 from nearfar.models.backbones import Backbone, check_backbone
 from nearfar.models.layers import check_batchnorm
 from nearfar.progress import Track, silent
-from nearfar.transfer.heads import embedding_size
 from nearfar.transfer.labeled import Labeled
 from nearfar.transfer.metrics import classification_ap
 from nearfar.transfer.schedule import Schedule, fit
@@ -118,7 +117,7 @@ class _Classifier(nn.Module):
         super().__init__()
         self.backbone, self.frozen = backbone, frozen
         self.drop = nn.Dropout(DROPOUT)
-        self.fc8 = nn.Linear(embedding_size(backbone), classes)
+        self.fc8 = nn.Linear(backbone.embedding_size, classes)
         nn.init.zeros_(self.fc8.weight)
         nn.init.zeros_(self.fc8.bias)
 

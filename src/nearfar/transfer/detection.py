@@ -22,11 +22,11 @@ from torchvision.ops import roi_align
 
 from nearfar.errors import NearfarError
 from nearfar.models.backbones import Backbone
-from nearfar.models.receptive_field import Cells
+from nearfar.models.receptive_field import FeatureGrid
 from nearfar.progress import Track, silent
 from nearfar.transfer.annotations import Objects, read_objects
 from nearfar.transfer.devkit import Devkit
-from nearfar.transfer.heads import GRID, embedding_size, region_head
+from nearfar.transfer.heads import GRID, region_head
 from nearfar.transfer.metrics import Detections
 from nearfar.transfer.proposals import Boxes, propose
 from nearfar.transfer.scenes import GROUND, checked, read_scaled, stack
@@ -99,7 +99,7 @@ class Regions(nn.Module):
         Where the cells of the maps look.
     """
 
-    def __init__(self, cells: Cells) -> None:
+    def __init__(self, cells: FeatureGrid) -> None:
         super().__init__()
         self.cells = cells
 
@@ -131,9 +131,9 @@ class FastRCNN(nn.Module):
         super().__init__()
         self.backbone = copy.deepcopy(backbone)
         self.regions = RoIHeads(
-            Regions(backbone.cells),
+            Regions(backbone.grid),
             region_head(backbone),
-            FastRCNNPredictor(embedding_size(backbone), classes + 1),
+            FastRCNNPredictor(backbone.embedding_size, classes + 1),
             *(OVERLAP, OVERLAP, REGIONS, OBJECTS, SHIFTS),
             *(LEAST_SCORE, SUPPRESSED, MOST),
         )

@@ -14,12 +14,6 @@ from nearfar.models.backbones import Backbone
 GRID = 6
 
 
-def embedding_size(backbone: Backbone) -> int:
-    """Return the length of the embeddings of a backbone."""
-    layers = _linear(backbone)
-    return layers[-1].out_features if layers else backbone.channels
-
-
 def region_head(backbone: Backbone) -> nn.Sequential:
     """Build the head from regions of the feature map, float[b, k, 6, 6], to float[b, d].
 

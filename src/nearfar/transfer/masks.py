@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from nearfar.data.decoding import UnreadableError, opened
+from nearfar.data.decoding import UnreadableError, open_image_file
 from nearfar.errors import NearfarError
 from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.scenes import true_size
@@ -28,7 +28,7 @@ def read_mask(devkit: Devkit, name: str) -> npt.NDArray[np.uint8]:
     if not path.is_file():
         raise NearfarError(f"{str(path)!r} is missing: expected the mask of an image of the split")
     try:
-        with opened(path) as image:
+        with open_image_file(path) as image:
             mask = _indices(image)
     except UnreadableError as error:
         raise NearfarError(f"{str(path)!r} cannot be read ({error})") from error

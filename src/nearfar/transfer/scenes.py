@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from nearfar.data import to_unit
 from nearfar.data.decoding import UnreadableError, read_header, read_image
-from nearfar.data.folders import in_threads
+from nearfar.data.folders import map_in_threads
 from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
 from nearfar.transfer.devkit import Devkit
@@ -58,7 +58,7 @@ def checked(
         read_scaled(devkit, name, SMALLEST)
         return read(devkit, name)
 
-    yield from track(in_threads(both, names), "checking", len(names))
+    yield from track(map_in_threads(both, names), "checking", len(names))
 
 
 def true_size(devkit: Devkit, name: str) -> tuple[int, int]:

@@ -21,10 +21,10 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from nearfar.errors import NearfarError
 from nearfar.models.backbones import Backbone
-from nearfar.models.receptive_field import Cells
+from nearfar.models.receptive_field import FeatureGrid
 from nearfar.progress import Track, silent
 from nearfar.transfer.devkit import Devkit
-from nearfar.transfer.heads import convolutional_head, embedding_size
+from nearfar.transfer.heads import convolutional_head
 from nearfar.transfer.masks import IGNORED, read_mask
 from nearfar.transfer.metrics import Overlap
 from nearfar.transfer.scenes import GROUND, SMALLEST, checked, read_scaled, stack
@@ -102,8 +102,8 @@ class FCN(nn.Module):
         self.head = convolutional_head(backbone)
         self.backbone.head = nn.Sequential()
         self.drop = nn.Dropout(DROPOUT)
-        self.score = nn.Conv2d(embedding_size(backbone), classes, 1)
-        self.cells = backbone.cells.behind(self.head)
+        self.score = nn.Conv2d(backbone.embedding_size, classes, 1)
+        self.cells = backbone.grid.behind(self.head)
         channels = finer_channels(backbone, stride)
         self.skips = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in channels)
         for layer in (self.score, *self.skips):
@@ -113,12 +113,12 @@ class FCN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """From images, float[b, 3, h, w] in 0…1, to scores, float[b, classes, h, w]."""
         maps = self.backbone.feature_maps(images)
-        cells, embeddings = self.cells, self.head(maps[self.backbone.cells])
+        cells, embeddings = self.cells, self.head(maps[self.backbone.grid])
         scores: Tensor = self.score(self.drop(embeddings))
         for skip, (finer, values) in zip(self.skips, _finer(maps, cells), strict=False):
             scores = cells.sample(scores, finer, values.shape[2:]) + skip(values)
             cells = finer
-        return cells.sample(scores, Cells(), images.shape[2:])
+        return cells.sample(scores, FeatureGrid(), images.shape[2:])
 
 
 @torch.no_grad()
@@ -131,7 +131,7 @@ def finer_channels(backbone: Backbone, stride: Stride) -> list[int]:
         If the backbone has no such maps.
     """
     maps = copy.deepcopy(backbone).eval().feature_maps(torch.zeros(1, 3, SMALLEST, SMALLEST))
-    finer = _finer(maps, backbone.cells.behind(convolutional_head(backbone)))
+    finer = _finer(maps, backbone.grid.behind(convolutional_head(backbone)))
     if len(finer) < SKIPS[stride]:
         raise NearfarError(
             f"FCN-{stride}s needs {SKIPS[stride]} finer feature maps, of which this backbone "
@@ -140,7 +140,9 @@ def finer_channels(backbone: Backbone, stride: Stride) -> list[int]:
     return [values.shape[1] for _, values in finer[: SKIPS[stride]]]
 
 
-def _finer(maps: dict[Cells, Tensor], embeddings: Cells) -> list[tuple[Cells, Tensor]]:
+def _finer(
+    maps: dict[FeatureGrid, Tensor], embeddings: FeatureGrid
+) -> list[tuple[FeatureGrid, Tensor]]:
     """Maps of smaller strides than the embeddings have, the coarsest first."""
     return [each for each in reversed(maps.items()) if each[0].stride < embeddings.stride]
 

@@ -10,7 +10,7 @@ from nearfar.errors import NearfarError
 from nearfar.models import Architecture
 from nearfar.models.backbones import Backbone
 from nearfar.models.kmeans_init import check_convolutional
-from nearfar.models.published import open_published
+from nearfar.models.pretrained import open_pretrained
 from nearfar.runs import read_config, read_network
 
 INITIALIZATIONS = ("random", "kmeans")
@@ -50,7 +50,7 @@ def open_backbone(weights: str, *, like: Path | None = None, seed: int = 0) -> B
     Parameters
     ----------
     weights : str
-        A run folder; what `nearfar.models.published.open_published` takes; "random"; or "kmeans",
+        A run folder; what `nearfar.models.pretrained.open_published` takes; "random"; or "kmeans",
         for random weights that `nearfar.models.kmeans_init` can take the place of.
     like : Path, optional
         A run whose network the last two take; torchvision's AlexNet if not given.
@@ -72,7 +72,7 @@ def open_backbone(weights: str, *, like: Path | None = None, seed: int = 0) -> B
         encoder = read_network(path).encoder
         assert isinstance(encoder, Backbone)  # noqa: S101 - what `describe` has checked
         return encoder
-    return open_published(weights)
+    return open_pretrained(weights)
 
 
 def build(architecture: Architecture, seed: int) -> Backbone:

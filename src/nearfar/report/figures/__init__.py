@@ -1,12 +1,28 @@
-"""The pictures of a report, as matplotlib figures that share no state and need no screen."""
+"""Figures of reports, by matplotlib, with no shared state and no screen."""
 
-from nearfar.report.figures.curves import training_curves as training_curves
-from nearfar.report.figures.dots import Dot as Dot
-from nearfar.report.figures.dots import dot_plot as dot_plot
-from nearfar.report.figures.maps import FEWEST_MAPPED as FEWEST_MAPPED
-from nearfar.report.figures.maps import code_maps as code_maps
-from nearfar.report.figures.security import security_curves as security_curves
-from nearfar.report.figures.sheets import comparison as comparison
-from nearfar.report.figures.sheets import neighbor_sheet as neighbor_sheet
-from nearfar.report.figures.sheets import reconstructions as reconstructions
-from nearfar.report.figures.style import save_figure as save_figure
+from nearfar.report.figures.anomaly import clip_scores, roc_curves
+from nearfar.report.figures.curves import training_curves
+from nearfar.report.figures.dots import Dot, dot_plot
+from nearfar.report.figures.maps import MIN_MAP_IMAGES, embedding_maps
+from nearfar.report.figures.scenes import Boxes, detection_sheet, mask_sheet
+from nearfar.report.figures.security import security_curves
+from nearfar.report.figures.sheets import comparison_sheet, neighbor_sheet, reconstruction_sheet
+from nearfar.report.figures.style import save_figure
+
+__all__ = [
+    "MIN_MAP_IMAGES",
+    "Boxes",
+    "Dot",
+    "clip_scores",
+    "comparison_sheet",
+    "detection_sheet",
+    "dot_plot",
+    "embedding_maps",
+    "mask_sheet",
+    "neighbor_sheet",
+    "reconstruction_sheet",
+    "roc_curves",
+    "save_figure",
+    "security_curves",
+    "training_curves",
+]

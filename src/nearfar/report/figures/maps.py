@@ -27,12 +27,12 @@ CLASS_COLORS = (
     "#e76300", "#b9ac70", "#717581", "#92dadd", "#1f2328", "#e377c2",
 )  # fmt: skip
 
-FEWEST_MAPPED, MAPPED, PERPLEXITY, GROUPS = 5, 2000, 30.0, 8
+MIN_MAP_IMAGES, MAPPED, PERPLEXITY, GROUPS = 5, 2000, 30.0, 8
 #: Longer names would cover a map, and stand in its legend only, which has so many letters a line.
 LONGEST_ON_MAP, LEGEND_LETTERS = 3, 130
 
 
-def code_maps(
+def embedding_maps(
     before: Embeddings,
     after: Embeddings,
     labels: npt.NDArray[np.integer[Any]] | None = None,
@@ -57,10 +57,10 @@ def code_maps(
     start : str
         What made the embeddings before.
     """
-    if len(before) != len(after) or len(before) < FEWEST_MAPPED:
+    if len(before) != len(after) or len(before) < MIN_MAP_IMAGES:
         raise NearfarError(
             f"embeddings to map are of {len(before)} and {len(after)} images: expected the same, "
-            f"at least {FEWEST_MAPPED}"
+            f"at least {MIN_MAP_IMAGES}"
         )
     if labels is not None and len(labels) != len(before):
         raise NearfarError(

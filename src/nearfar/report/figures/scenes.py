@@ -25,15 +25,15 @@ TITLE, LEGEND = 0.3, 0.5
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Boxes:
     """Boxes in an image: left, top, right, bottom in pixels, float[m, 4], and classes, int[m]."""
 
     boxes: npt.NDArray[Any]
     labels: npt.NDArray[Any]
 
 
-def detections(
-    images: Sequence[Pixels], truth: Sequence[Drawn], found: Sequence[Drawn], classes: Sequence[str]
+def detection_sheet(
+    images: Sequence[Pixels], truth: Sequence[Boxes], found: Sequence[Boxes], classes: Sequence[str]
 ) -> Figure:
     """Images, uint8[h, w, 3], with what is there above what was found."""
     figure, grid = _grid({"truth": list(images), "found": list(images)})
@@ -47,7 +47,7 @@ def detections(
     return figure
 
 
-def masks(
+def mask_sheet(
     images: Sequence[Pixels],
     truth: Sequence[Pixels],
     found: Sequence[Pixels],

@@ -23,7 +23,7 @@ LONGEST_NAME = 14
 GAP = 0.06
 
 
-def reconstructions(
+def reconstruction_sheet(
     originals: Pixels, before: Pixels, after: Pixels, *, start: str = "autoencoder"
 ) -> Figure:
     """Originals above what two networks make of them (Fig. 4 of the paper).
@@ -35,10 +35,10 @@ def reconstructions(
     start : str
         What made those before NRE.
     """
-    return comparison({"original": originals, start: before, "NRE": after})
+    return comparison_sheet({"original": originals, start: before, "NRE": after})
 
 
-def comparison(rows: Mapping[str, Pixels]) -> Figure:
+def comparison_sheet(rows: Mapping[str, Pixels]) -> Figure:
     """Images above what was made of them, a named row for each step.
 
     Parameters

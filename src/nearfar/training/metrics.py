@@ -1,4 +1,4 @@
-"""What is recorded of an epoch."""
+"""Per-epoch training metrics."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from nearfar.training.objective import Step
-from nearfar.training.processes import all_sum
+from nearfar.training.distributed import all_sum
+from nearfar.training.objectives import Step
 
 #: Embeddings kept for the effective rank.
 RANK_ROWS = 2048
 
 
-class Record:
+class EpochMetrics:
     """Running means of an objective's terms, the time, and the health of the embeddings.
 
-    Means and time can be kept in the middle of an epoch and continued: see `state`.
+    Means and time continue over a resume within an epoch, see `state`.
 
     Parameters
     ----------
     seconds : float
-        What the epoch has taken before.
+        Seconds that the epoch has taken before.
     """
 
     def __init__(self, fabric: Fabric, seconds: float = 0.0) -> None:
@@ -38,7 +38,7 @@ class Record:
         self.latest: deque[Tensor] = deque()
 
     def add(self, step: Step) -> None:
-        """Take in one batch, seen by this process."""
+        """Add a batch of this process."""
         embeddings = step.embeddings.detach().flatten(1).float()
         terms = {"loss": step.loss.detach(), **step.terms}
         self.names = list(terms)
@@ -51,24 +51,24 @@ class Record:
             self.latest.popleft()
 
     def seconds(self) -> float:
-        """Return how long the epoch has taken so far, interruptions not counted."""
+        """Return the seconds of the epoch so far, without interruptions."""
         return time.perf_counter() - self.began
 
     def _continue(self, seconds: float) -> None:
         self.began = time.perf_counter() - seconds
 
     def means(self) -> dict[str, float]:
-        """Return each term, a mean over all images of all processes so far."""
+        """Return the mean of each term over the images of all processes so far."""
         *totals, images = all_sum(self.fabric, self.sums).tolist()
         return {name: total / images for name, total in zip(self.names, totals, strict=True)}
 
     def dead_units(self) -> int:
-        """Return how many units of the embedding were the same for every image of the epoch."""
+        """Return the number of units with the same value for every image of the epoch."""
         alive = all_sum(self.fabric, (self.largest > self.smallest).long())
         return int((alive == 0).sum())
 
     def effective_rank(self) -> float:
-        """Return how many dimensions the latest embeddings of this process fill."""
+        """Return the effective rank of the latest embeddings of this process."""
         return effective_rank(torch.cat(list(self.latest)))
 
     def state(self) -> dict[str, Tensor]:
@@ -81,8 +81,8 @@ class Record:
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from what `state` gave: the first process takes it all."""
-        self._continue(float(state.get("seconds", 0.0)))  # earlier checkpoints have none
+        """Continue from `state`; the first process takes all sums."""
+        self._continue(float(state.get("seconds", 0.0)))
         self.sums = state["sums"] * self.fabric.is_global_zero
         self.largest, self.smallest = state["largest"], state["smallest"]
 
@@ -105,6 +105,11 @@ def effective_rank(embeddings: Tensor) -> float:
     ----------
     .. [1] O. Roy and M. Vetterli, "The effective rank: a measure of effective dimensionality",
        EUSIPCO 2007.
+
+    Examples
+    --------
+    >>> round(effective_rank(torch.eye(5)[:, :4]), 2)
+    3.83
     """
     values = torch.linalg.svdvals(embeddings - embeddings.mean(0))
     if not values.sum() > 0:

@@ -9,8 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from nearfar.config import BackboneName
 from nearfar.errors import NearfarError, reason
-from nearfar.models.backbones import Backbone, BackboneName, build_encoder, default_widths
+from nearfar.models.backbones import Backbone, build_encoder, default_widths
 
 #: torchvision's names of the weights that it publishes.
 PUBLISHED: dict[BackboneName, str] = {
@@ -46,7 +47,7 @@ PLACES: dict[BackboneName, dict[str, str]] = {
 CLASSIFIERS = ("classifier.6.", "fc.", "heads.")
 
 
-def published_encoder(name: BackboneName, weights: Path | None = None) -> Backbone:
+def pretrained_encoder(name: BackboneName, weights: Path | None = None) -> Backbone:
     """Return a backbone as others trained it, in evaluation mode.
 
     Parameters
@@ -76,7 +77,7 @@ def published_encoder(name: BackboneName, weights: Path | None = None) -> Backbo
     return encoder
 
 
-def open_published(weights: str) -> Backbone:
+def open_pretrained(weights: str) -> Backbone:
     """Return the backbone that others trained, in evaluation mode, whichever it is.
 
     Parameters

@@ -1,4 +1,4 @@
-"""What several training processes do together; with one process each of these does nothing."""
+"""Collective operations of training processes; each is trivial with one process."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from nearfar.config import TrainConfig
 from nearfar.data import Images
 from nearfar.models import apply, resolve_device
 from nearfar.neighbors import Bank, Finder, Neighbors, Workers
 from nearfar.progress import Track, silent
-from nearfar.training.config import TrainConfig
 
-#: Numbers in the queries that are searched for at a time: many rows make a search efficient.
+#: Numbers in the queries that are searched at a time; many rows make a search efficient.
 SEARCH_SIZE = 2**24
 
 _PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
 def launch(config: TrainConfig) -> Fabric:
-    """Join the processes that torchrun or `fabric run` started, or be the only one."""
+    """Join the processes that torchrun or `fabric run` started; otherwise run alone."""
     fabric = _launched(config)
     if fabric.world_size > 1:
         atexit.register(_leave)
@@ -46,13 +46,13 @@ def _launched(config: TrainConfig) -> Fabric:
 
 
 def _leave() -> None:
-    """Leave the other processes: gloo's threads may abort one that ends with them still running."""
+    """Leave the process group: gloo's threads may abort a process that ends while they run."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def share(fabric: Fabric, n: int) -> range:
-    """Return this process's part of the rows 0…n−1."""
+    """Return this process's share of the rows 0…n−1."""
     rank, size = fabric.global_rank, fabric.world_size
     return range(n * rank // size, n * (rank + 1) // size)
 
@@ -72,7 +72,7 @@ def fill_bank(
     fabric: Fabric,
     track: Track = silent,
 ) -> None:
-    """Write the embeddings of all images into a bank; each process computes its share.
+    """Fill a bank with the embeddings of all images; each process computes its share.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def fill_bank(
 def search_all(
     finder: Finder, queries: Bank, count: int, draw: int, fabric: Fabric, track: Track = silent
 ) -> Neighbors:
-    """Search for `count` neighbors of every image; each process takes its share.
+    """Search `count` neighbors of every image; each process searches its share.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def search_all(
 
 
 def all_rows(fabric: Fabric, values: Tensor) -> Tensor:
-    """Lay the rows of all processes end to end; the gradient of each comes back to its process."""
+    """Concatenate the rows of all processes; gradients flow back to each process."""
     if fabric.world_size == 1:
         return values
     counts = cast(Tensor, fabric.all_gather(torch.tensor(len(values)))).tolist()
@@ -124,12 +124,12 @@ def all_rows(fabric: Fabric, values: Tensor) -> Tensor:
 
 
 def workers(fabric: Fabric) -> Workers:
-    """Return how finders divide their work."""
+    """Return how finders divide their work among the processes."""
     return Workers(partial(share, fabric), partial(all_sum, fabric))
 
 
 def share_buffers(fabric: Fabric, module: nn.Module) -> None:
-    """Give all processes the first one's buffers, such as the statistics of batch normalization.
+    """Copy the first process's buffers, such as batch normalization statistics, to all.
 
     Training does so before every forward pass, but each pass changes them again.
     """

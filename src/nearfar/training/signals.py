@@ -1,4 +1,4 @@
-"""When training looks up: at signals and at the clock, all processes at the same step."""
+"""Stop signals and checkpoint timing, synchronized across processes."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from typing import NamedTuple
 import torch
 from lightning_fabric import Fabric
 
-from nearfar.training.processes import all_sum
+from nearfar.training.distributed import all_sum
 
 #: Seconds between checkpoints within an epoch.
 CHECKPOINT_SECONDS = 600.0
-#: Steps between two looks; one, where so many would take longer than so many seconds: torchrun
-#: kills processes 30 seconds after it told them to stop.
-LOOK_EVERY = 50
-LOOK_SECONDS = 5.0
+#: Steps between two checks; one step, where more would take longer than MAX_SECONDS: torchrun kills
+#: processes 30 seconds after SIGTERM.
+CHECK_EVERY = 50
+MAX_SECONDS = 5.0
 
 
-class Seen(NamedTuple):
-    """Whether training shall stop, and whether a checkpoint is due."""
+class Decision(NamedTuple):
+    """Whether to stop, and whether a checkpoint is due."""
 
     stop: bool
     due: bool
 
 
-class Watch:
-    """Notices signals and the time; what one process notices, all of them act upon."""
+class StopSignal:
+    """Signals and the time; all processes act on what one of them notices."""
 
     def __init__(self, fabric: Fabric) -> None:
         self.fabric = fabric
         self.alone = fabric.world_size == 1
         self.asked = False
-        self.saved_at = self.looked_at = time.perf_counter()
+        self.saved_at = self.checked_at = time.perf_counter()
         self.steps = 0
         self.every = 1
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Take the first interrupt or termination signal as a wish to stop.
+        """Handle the first interrupt or termination signal as a request to stop.
 
         A second one interrupts at once, unless other processes would wait for this one.
         """
@@ -64,21 +64,21 @@ class Watch:
                 signal.signal(number, handler)
 
     def is_time(self, step: int) -> bool:
-        """Whether to look after so many steps of the epoch; the same in every process."""
+        """Whether to check after so many steps of the epoch; the same in every process."""
         self.steps += 1
         return step % self.every == 0 or (self.alone and self.asked)
 
-    def look(self) -> Seen:
-        """Look at signals and clock, together with the other processes."""
+    def check(self) -> Decision:
+        """Check signals and clock, together with the other processes."""
         now = time.perf_counter()
         due = now - self.saved_at > CHECKPOINT_SECONDS
-        mine = torch.tensor([self.asked, due, now - self.looked_at], device=self.fabric.device)
+        mine = torch.tensor([self.asked, due, now - self.checked_at], device=self.fabric.device)
         asked, overdue, seconds = all_sum(self.fabric, mine).tolist()
-        slow = seconds / self.fabric.world_size * LOOK_EVERY > LOOK_SECONDS * max(self.steps, 1)
-        self.every = 1 if slow else LOOK_EVERY
-        self.steps, self.looked_at = 0, now
-        return Seen(asked > 0, overdue > 0)
+        slow = seconds / self.fabric.world_size * CHECK_EVERY > MAX_SECONDS * max(self.steps, 1)
+        self.every = 1 if slow else CHECK_EVERY
+        self.steps, self.checked_at = 0, now
+        return Decision(asked > 0, overdue > 0)
 
     def saved(self) -> None:
-        """Take note of a checkpoint."""
+        """Note that a checkpoint was written."""
         self.saved_at = time.perf_counter()

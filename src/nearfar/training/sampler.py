@@ -1,4 +1,4 @@
-"""The order in which a training epoch sees the images."""
+"""EpochSampler of the images in an epoch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 
-class Order:
+class EpochSampler:
     """Batches of rows in a random order that depends on the seed and the epoch alone.
 
-    All batches of an epoch are of nearly the same size, so every image is seen once and no
-    small last batch is noisier than the others. Each process gets its part of every batch: the
-    batches are the same whatever the number of processes.
+    The batches of an epoch have nearly the same size: every image is seen once, and there is no
+    small, noisy last batch. Each process gets its part of every batch, so that batches do not
+    depend on the number of processes.
 
     Parameters
     ----------
@@ -25,7 +25,13 @@ class Order:
     seed : tuple of int
         Decides the order, with the epoch.
     rank, processes : int
-        Which process this is, and of how many.
+        Number of this process, and of all.
+
+    Examples
+    --------
+    >>> sampler = EpochSampler(10, 4, seed=(0,))
+    >>> [len(rows) for rows in sampler]
+    [4, 3, 3]
     """
 
     def __init__(
@@ -37,7 +43,7 @@ class Order:
         self.first_step = 0
 
     def __len__(self) -> int:
-        """Return the number of batches that are left in the epoch."""
+        """Return the number of batches left in the epoch."""
         return self.steps - self.first_step
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -51,23 +57,23 @@ class Order:
         return self.n // self.steps + (step < self.n % self.steps)
 
 
-class Pairs:
-    """The batches of an order, each row with one that it is seen beside.
+class PairSampler:
+    """Batches of a sampler, with a partner for each row.
 
     Parameters
     ----------
-    order : Order
+    sampler : EpochSampler
         Its batches are int64[b]; these are int64[b, 2].
     partners : callable
-        From the rows of a batch, int64[b], and the step to their partners, int64[b].
+        From the rows of a batch, int64[b], and its step to their partners, int64[b].
     """
 
-    def __init__(self, order: Order, partners: Callable[[Tensor, int], Tensor]) -> None:
-        self.order, self.partners = order, partners
+    def __init__(self, sampler: EpochSampler, partners: Callable[[Tensor, int], Tensor]) -> None:
+        self.sampler, self.partners = sampler, partners
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.sampler)
 
     def __iter__(self) -> Iterator[Tensor]:
-        for step, rows in enumerate(self.order, start=self.order.first_step):
+        for step, rows in enumerate(self.sampler, start=self.sampler.first_step):
             yield torch.stack([rows, self.partners(rows, step)], 1)

@@ -1,0 +1,69 @@
+"""Finders by configuration, and their cost."""
+
+from __future__ import annotations
+
+from nearfar.config import NeighborSearch
+from nearfar.neighbors.clustered import (
+    KMEANS_SAMPLE_NUMBERS,
+    KMEANS_SAMPLE_PER_CLUSTER,
+    ClusteredFinder,
+)
+from nearfar.neighbors.exact import ExactFinder
+from nearfar.neighbors.finder import Finder
+from nearfar.neighbors.kmeans import KMEANS_ITERATIONS
+
+
+def make_finder(search: NeighborSearch, neighbors: int, seed: int = 0) -> Finder:
+    """Build the finder of a configuration.
+
+    Parameters
+    ----------
+    search : NeighborSearch
+        Names a finder, or holds your own: a callable from the number of neighbors to a `Finder`.
+    neighbors : int
+        T, the number of near and of far rows per query, ≥ 1.
+    seed : int
+        Seed of the first centers and the far rows, ≥ 0.
+
+    Raises
+    ------
+    NearfarError
+        If a parameter is out of its range.
+
+    Examples
+    --------
+    >>> from nearfar.config import NeighborSearch
+    >>> make_finder(NeighborSearch(finder="exact"), neighbors=3).count
+    3
+    >>> make_finder(NeighborSearch(finder=ExactFinder), neighbors=2).count
+    2
+    """
+    if callable(search.finder):
+        finder: Finder = search.finder(neighbors)
+        return finder
+    if search.finder == "exact":
+        return ExactFinder(neighbors)
+    return ClusteredFinder(neighbors, search.clusters, search.far_share, seed)
+
+
+def clustering_cost(n: int, d: int, clusters: int) -> int:
+    """Return the multiplications of k-means on a sample of n×d rows and of assigning all rows.
+
+    Examples
+    --------
+    >>> clustering_cost(1000, 8, clusters=1)
+    0
+    """
+    sample = min(n, KMEANS_SAMPLE_PER_CLUSTER * clusters, KMEANS_SAMPLE_NUMBERS // d)
+    return (KMEANS_ITERATIONS * sample + n) * clusters * d if clusters > 1 else 0
+
+
+def search_cost(n: int, d: int, clusters: int) -> int:
+    """Return the multiplications of searching the own cluster of each of n×d rows.
+
+    Examples
+    --------
+    >>> search_cost(1000, 8, clusters=10)
+    800000
+    """
+    return n * (n // clusters) * d

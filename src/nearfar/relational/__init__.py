@@ -1,1 +1,0 @@
-"""The neighborhood-relational objective and its weights."""

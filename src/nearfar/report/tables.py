@@ -1,0 +1,47 @@
+"""Tables as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from nearfar.evaluation import Evaluation
+
+
+def markdown_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str] = ()
+) -> str:
+    """Format a table: first column aligned left, others right, notes as a list below.
+
+    Examples
+    --------
+    >>> print(markdown_table(["", "5-NN"], [["pixels", "94.7"]], ["Accuracy in %."]), end="")
+    |  | 5-NN |
+    | --- | ---: |
+    | pixels | 94.7 |
+    <BLANKLINE>
+    - Accuracy in %.
+    """
+    lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
+    table = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines]
+    return "\n".join([*table, "", *(f"- {note}" for note in notes)]) + "\n"
+
+
+def evaluation_markdown(evaluation: Evaluation) -> str:
+    """Format an evaluation, with the best score of each column in bold.
+
+    Examples
+    --------
+    >>> from nearfar.evaluation import Evaluation, Score
+    >>> rows = {"pixels": {"knn": Score(0.95)}, "NRE": {"knn": Score(0.96)}}
+    >>> print(evaluation_markdown(Evaluation({"knn": "5-NN"}, rows, {}, [])), end="")
+    |  | 5-NN |
+    | --- | ---: |
+    | pixels | 95.0 |
+    | NRE | **96.0** |
+    <BLANKLINE>
+    """
+    rows = [
+        [name, *(f"**{score.text}**" if score.best else score.text for score in scores)]
+        for name, scores in evaluation.cells()
+    ]
+    return markdown_table(["", *evaluation.columns.values()], rows, evaluation.notes)

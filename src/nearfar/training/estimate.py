@@ -1,0 +1,209 @@
+"""Time, memory and disk of a training, estimated from a few steps of it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nearfar.config import ContrastiveObjective, RelationalObjective, TrainConfig
+from nearfar.data import Images, Subset
+from nearfar.files import free_space
+from nearfar.models import (
+    PROJECTION_SIZE,
+    Autoencoder,
+    apply,
+    embedding_size,
+    resolve_device,
+)
+from nearfar.neighbors import clustering_cost, search_cost
+from nearfar.progress import Track, silent
+from nearfar.runs import Run, RunConfig, RunData, check_folder, check_resumable
+from nearfar.training.distributed import launch
+from nearfar.training.footprint import checkpoint_footprint, disk_footprint, memory_footprint
+from nearfar.training.objectives import Context, Objective, make_objective
+from nearfar.training.objectives.relational import Relational
+from nearfar.training.train import resolve, train
+
+#: Steps that are timed, after as many slower ones.
+STEPS = 4
+
+#: Rows and columns of the matrix product whose time is measured.
+SIDE = 2048
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Time, memory and disk that a training will take.
+
+    Parameters
+    ----------
+    seconds : dict of float
+        By activity, for one process.
+    memory : int
+        Bytes of main memory, or of GPU memory if the training is on one.
+    disk : dict of int
+        Bytes in the run folder, by purpose.
+    free_disk : int
+        Bytes that are free there.
+    """
+
+    seconds: dict[str, float]
+    memory: int
+    disk: dict[str, int]
+    free_disk: int
+
+
+def estimate(
+    images: Images,
+    config: TrainConfig,
+    folder: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    track: Track = silent,
+) -> Estimate:
+    """Train on a few of the images, and estimate from that what all of them will take.
+
+    Search time is estimated from measured matmul throughput; reading a bank from a slow disk takes
+    longer.
+
+    Parameters
+    ----------
+    images, config, resume, overwrite
+        As for `train`; the estimate of a run to resume is that of the whole.
+    folder : str or path
+        The run folder; nothing is written to it.
+
+    Raises
+    ------
+    NearfarError
+        As `train`.
+    """
+    folder = Path(folder)
+    if resume:
+        check_resumable(folder, RunConfig(RunData.of(images), resolve(config, images)))
+    else:
+        check_folder(folder, overwrite=overwrite)
+    n, optim, device = len(images), config.optim, resolve_device(config.device)
+    context = Context(images, config, launch(config), track=track)
+    objective = make_objective(context)
+    sample, tried = _try(images, config, track)
+    network = tried.network
+    disk = disk_footprint(context, network, objective)
+    encoding = n * _encoding_seconds(network.to(device).encoder, sample, device)
+    rate = {line["phase"]: line["images_per_second"] for line in tried.log}
+    seconds = {}
+    if optim.pretrain_epochs:
+        seconds["pre-training"] = optim.pretrain_epochs * n / rate["pretrain"]
+    if optim.epochs:
+        seconds["training"] = optim.epochs * n / rate["train"]
+        seconds |= _search_seconds(config, objective, network, images, encoding, device)
+    seconds["embeddings"] = encoding
+    memory = memory_footprint(context, network, objective)
+    if device.type == "cuda":
+        memory += torch.cuda.max_memory_allocated(device)
+    else:
+        memory += peak_memory() + checkpoint_footprint(context, network, objective)
+    return Estimate(seconds, memory, disk, free_space(folder))
+
+
+def _try(images: Images, config: TrainConfig, track: Track) -> tuple[Images, Run]:
+    """Train two epochs per phase on a few images; return these and the run."""
+    objective, optim = config.objective, config.optim
+    neighbors = 1
+    if isinstance(objective, RelationalObjective):
+        neighbors = objective.neighbors
+        search = replace(objective.search, clusters=None, bank="memory")
+        refresh = min(objective.refresh_reference_every, 1)
+        objective = replace(objective, search=search, refresh_reference_every=refresh)
+    elif isinstance(objective, ContrastiveObjective):
+        neighbors = objective.neighbors
+        refresh = min(objective.refresh_neighbors_every, 1)
+        objective = replace(objective, clusters=None, refresh_neighbors_every=refresh)
+    count = min(len(images), max(STEPS * optim.batch_size, neighbors + 1))
+    sample = Subset(images, np.linspace(0, len(images) - 1, count).astype(np.int64))
+    optim = replace(
+        optim,
+        pretrain_epochs=2 * (optim.pretrain_epochs > 0),
+        epochs=2 * (optim.epochs > 0),
+    )
+    tried = replace(config, objective=objective, optim=optim)
+    return sample, train(sample, tried, track=track)
+
+
+def _search_seconds(
+    config: TrainConfig,
+    objective: Objective,
+    network: Autoencoder,
+    images: Images,
+    encoding: float,
+    device: torch.device,
+) -> dict[str, float]:
+    """Estimate the time of banks, clusters and searches."""
+    settings, epochs, n = config.objective, config.optim.epochs, len(images)
+    if isinstance(settings, ContrastiveObjective):
+        every = settings.refresh_neighbors_every
+        fits = searches = (epochs - 1) // every if every else 0
+        size, clusters, exact = PROJECTION_SIZE, settings.clusters, False
+    elif isinstance(settings, RelationalObjective) and isinstance(objective, Relational):
+        every = settings.refresh_reference_every
+        fits, searches = 1 + ((epochs - 1) // every if every else 0), epochs
+        size = embedding_size(objective.external or network.encoder, images)
+        clusters, exact = settings.search.clusters, settings.search.finder == "exact"
+    else:
+        return {}
+    if exact:
+        clusters = 1
+    elif clusters is None:
+        clusters = max(1, min(round(n**0.5), n // (settings.neighbors + 1)))
+    cost = fits * clustering_cost(n, size, clusters) + searches * search_cost(n, size, clusters)
+    return {
+        "bank": fits * encoding,
+        "clusters and neighbors": cost * _seconds_per_multiplication(device),
+    }
+
+
+def _seconds_per_multiplication(device: torch.device) -> float:
+    """Measure the time of a multiplication in a large matrix product."""
+    one, other = torch.rand(2, SIDE, SIDE, device=device)
+    seconds = []
+    for _ in range(STEPS):
+        began = time.perf_counter()
+        (one @ other).sum().item()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds) / SIDE**3
+
+
+def _encoding_seconds(encoder: nn.Module, images: Images, device: torch.device) -> float:
+    """Measure the time of encoding an image."""
+    encoder.eval()
+    began = time.perf_counter()
+    seen = 0
+    embeddings: Tensor
+    for number, (rows, embeddings) in enumerate(apply(encoder, images, device=device)):
+        embeddings.sum().item()  # waits for the GPU
+        if number == 0 and len(rows) < len(images):
+            began = time.perf_counter()  # without the start of the workers
+        else:
+            seen += len(rows)
+    return (time.perf_counter() - began) / seen
+
+
+def peak_memory() -> int:
+    """Return the peak main memory of this process, in bytes."""
+    # On Linux, getrusage starts with the memory of the parent process.
+    with suppress(OSError), Path("/proc/self/status").open() as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,41 @@
+"""Learning rate schedules."""
+
+from __future__ import annotations
+
+import math
+
+from nearfar.config import LRSchedule
+
+#: Fraction of a cycle in which the rate rises, and fraction of its peak that it starts from.
+RISE = 0.2
+START = 1 / 25
+
+
+def lr_factor(schedule: LRSchedule, done: float) -> float:
+    """Return the learning rate as a fraction of its peak.
+
+    One cycle [1]_ rises from 1/25 of the peak in the first fifth, then falls to zero, both by a
+    cosine.
+
+    Parameters
+    ----------
+    schedule : {"constant", "one-cycle"}
+        The schedule.
+    done : float
+        Fraction of the phase that is done, 0…1.
+
+    References
+    ----------
+    .. [1] L. Smith, N. Topin, "Super-convergence: very fast training of neural networks using
+       large learning rates", 2017.
+
+    Examples
+    --------
+    >>> lr_factor("one-cycle", 0.2), lr_factor("one-cycle", 1.0)
+    (1.0, 0.0)
+    """
+    if schedule == "constant":
+        return 1.0
+    if done < RISE:
+        return START + (1 - START) * (1 - math.cos(math.pi * done / RISE)) / 2
+    return (1 + math.cos(math.pi * (done - RISE) / (1 - RISE))) / 2

@@ -1,0 +1,30 @@
+"""From a configuration to its objective."""
+
+from __future__ import annotations
+
+from nearfar.config import ContrastiveObjective, Recorded, RelationalObjective
+from nearfar.errors import NearfarError
+from nearfar.training.objectives.base import Context, Objective
+from nearfar.training.objectives.contrastive import Contrastive
+from nearfar.training.objectives.relational import Relational
+
+
+def make_objective(context: Context) -> Objective:
+    """Make the objective of the second phase.
+
+    Raises
+    ------
+    NearfarError
+        If it does not fit the images, or is not an `Objective`.
+    """
+    settings = context.config.objective
+    if isinstance(settings, RelationalObjective):
+        return Relational(context)
+    if isinstance(settings, ContrastiveObjective):
+        return Contrastive(context)
+    objective = settings(context)
+    if not isinstance(objective, Objective) or isinstance(settings, Recorded):
+        raise NearfarError(
+            f"objective={settings}: expected a callable that returns a nearfar.training.Objective"
+        )
+    return objective

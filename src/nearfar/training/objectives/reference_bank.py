@@ -1,0 +1,192 @@
+"""Reference bank: embeddings of all images by a frozen encoder, and their near and far samples."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from nearfar.config import NeighborSearch, RelationalObjective, TrainConfig
+from nearfar.models import embedding_size
+from nearfar.neighbors import Bank, DiskBank, Neighbors, allocate_rows, fit_similarity, make_finder
+from nearfar.runs import strip_prefix
+from nearfar.training.distributed import all_sum, fill_bank, search_all, workers
+from nearfar.training.objectives.base import Context
+
+
+class ReferenceBank:
+    """Embeddings by the reference encoder 𝒜, in which near and far samples are searched.
+
+    Samples are searched at every step, from R_𝒜(X′) as it is now; or once per epoch, from R_𝒜(X′)
+    as it was when the image was last seen, which costs no forward pass, and from R_𝒜(X) before
+    that; or once per epoch relative to the image X.
+
+    Parameters
+    ----------
+    context : Context
+        With a `RelationalObjective` as its objective.
+    reference : nn.Module
+        The encoder; a frozen copy is kept.
+    searching : bool
+        Whether near and far samples are needed.
+    state : mapping of str to Tensor
+        What `state` returned, to continue; or empty.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        reference: nn.Module,
+        *,
+        searching: bool,
+        state: Mapping[str, Tensor],
+    ) -> None:
+        self.context, self.fabric, self.searching = context, context.fabric, searching
+        settings = context.config.objective
+        assert isinstance(settings, RelationalObjective)  # noqa: S101 - for the type
+        self.settings = settings
+        self.search = self.settings.search
+        self.folder = context.folder if self.search.bank == "disk" else None
+        reference = copy.deepcopy(reference)
+        if saved := strip_prefix("reference.", state):
+            reference.load_state_dict(saved)
+        self._set_reference(reference)
+        # R_𝒜(X′) as last seen, written in odd and in even epochs. On disk these are two banks, so
+        # that after a crash the one that the epoch started from is still there.
+        self.recent: tuple[Bank, ...] = ()
+        if searching and keeps_reconstructions(self.search):
+            size = self.bank.shape[1]
+            even = self._allocate("even", size)
+            self.recent = (even, even if self.folder is None else self._allocate("odd", size))
+        n = len(context.images)
+        self.visited = torch.zeros(n, dtype=torch.bool, device=self.bank.device)
+        self.neighbors_of_epoch: Neighbors | None = None
+        self._load(state)
+
+    def _set_reference(self, reference: nn.Module) -> None:
+        self.reference = copy.deepcopy(reference).to(self.fabric.device).eval()
+        self.reference.requires_grad_(False)
+        self.bank = self._make_bank()
+        self.search_similarity = fit_similarity(self.search.similarity, self.bank)
+        fitted = {k: v.to(self.fabric.device) for k, v in self.search_similarity.state().items()}
+        self.similarity = (
+            type(self.search_similarity)(**fitted) if fitted else self.search_similarity
+        )
+        if self.searching:
+            finder = make_finder(self.search, self.settings.neighbors, self.context.config.seed)
+            self.finder = finder.fit(self.bank, self.search_similarity, workers(self.fabric))
+
+    @torch.no_grad()
+    def _make_bank(self) -> Bank:
+        images = self.context.images
+        bank = self._allocate("bank", embedding_size(self.reference, images))
+        fill_bank(bank, self.encode, images, self.fabric, self.context.track)
+        return bank
+
+    def _allocate(self, name: str, size: int) -> Bank:
+        """A row for each image, on this process's device or in files that all processes share."""
+        n, device = len(self.context.images), self.fabric.device
+        if self.folder is None:
+            return allocate_rows(n, size, device)
+        if self.fabric.is_global_zero and not (self.folder / name).is_dir():
+            DiskBank.create(self.folder / name, n, size)
+        self.fabric.barrier()
+        return DiskBank(self.folder / name, n, size, device)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Embed images float[b, c, h, w] by the reference, float[b, d]."""
+        with self.fabric.autocast():
+            embeddings: Tensor = self.reference(images)
+        return embeddings.float()
+
+    def embeddings(self, rows: Tensor) -> Tensor:
+        """Return rows of the bank, int64[...], as float[..., d] on the training device."""
+        return self.bank[rows.to(self.bank.device)].to(self.fabric.device)
+
+    def start_epoch(self, epoch: int, encoder: nn.Module) -> None:
+        """Refresh the reference if due; search for all images if that is done per epoch."""
+        every = self.settings.refresh_reference_every
+        fresh = epoch == 0 or (every > 0 and epoch % every == 0)
+        if fresh and epoch > 0:
+            # Free the bank and finder before rebuilding, so that two never coexist.
+            del self.bank
+            if self.searching:
+                del self.finder
+            self._set_reference(encoder)
+        if self.searching and self.search.search_every == "epoch":
+            self._share_recent()
+            moved = self.recent and not fresh
+            queries = self.recent[(epoch - 1) % 2] if moved else self.bank
+            count, track = self.settings.neighbors, self.context.track
+            self.neighbors_of_epoch = search_all(
+                self.finder, queries, count, epoch, self.fabric, track
+            )
+
+    def _share_recent(self) -> None:
+        """Exchange the embeddings that each process has seen."""
+        if not self.recent:
+            return
+        recent = self.recent[0]
+        if isinstance(recent, Tensor) and self.fabric.world_size > 1:
+            summed = all_sum(self.fabric, recent * self.visited.unsqueeze(1))
+            anyone = all_sum(self.fabric, self.visited.long()) > 0
+            recent.copy_(torch.where(anyone.unsqueeze(1), summed, recent))
+        else:
+            self.fabric.barrier()
+        self.visited.zero_()
+
+    def neighbors(self, rows: Tensor, reconstructions: Tensor, epoch: int) -> Neighbors:
+        """Return rows of near and far samples, int64[b, T] each.
+
+        Parameters
+        ----------
+        rows : Tensor
+            Rows of the images, int64[b].
+        reconstructions : Tensor
+            Embeddings of their reconstructions, float[b, d].
+        """
+        rows = rows.to(self.bank.device)
+        if not self.searching:
+            return Neighbors(*rows.new_empty(2, len(rows), 0))
+        if self.neighbors_of_epoch is None:
+            return self.finder.search(reconstructions.to(self.bank.device), rows, epoch)
+        if self.recent:
+            self.recent[epoch % 2][rows] = reconstructions.to(self.bank.device)
+            self.visited[rows] = True
+        near, far = self.neighbors_of_epoch
+        return Neighbors(near[rows], far[rows])
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the reference and, when searching per epoch, what was found and seen."""
+        state = {f"reference.{k}": v for k, v in self.reference.state_dict().items()}
+        if self.neighbors_of_epoch is not None:
+            for bank in self.recent:
+                if isinstance(bank, DiskBank):
+                    bank.flush()
+            self._share_recent()
+            near, far = self.neighbors_of_epoch
+            state |= {"near": near, "far": far}
+            if self.recent and isinstance(self.recent[0], Tensor):
+                state["recent"] = self.recent[0]
+        return state
+
+    def _load(self, state: Mapping[str, Tensor]) -> None:
+        device = self.bank.device
+        if "near" in state:
+            self.neighbors_of_epoch = Neighbors(state["near"].to(device), state["far"].to(device))
+        if "recent" in state and isinstance(recent := self.recent[0], Tensor):
+            recent.copy_(state["recent"])
+
+
+def keeps_reconstructions(search: NeighborSearch) -> bool:
+    """Whether the embeddings of reconstructions are kept for the search of the next epoch."""
+    return search.search_every == "epoch" and search.relative_to == "reconstruction"
+
+
+def keeps_on_disk(config: TrainConfig) -> bool:
+    """Whether embeddings of all images are kept on disk during training."""
+    return isinstance(config.objective, RelationalObjective) and (
+        config.objective.search.bank == "disk"
+    )

@@ -1,0 +1,140 @@
+"""Neighborhood-relational encoding as in the paper (Eq. 5)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nearfar.config import RelationalObjective
+from nearfar.data import to_unit
+from nearfar.errors import NearfarError, reason
+from nearfar.models import (
+    Autoencoder,
+    Output,
+    check_backbone,
+    embedding_size,
+    pretrained_encoder,
+    state_bytes,
+)
+from nearfar.neighbors import HELD_KEYS_BYTES, ZERO_NORM, disk_bytes, make_finder
+from nearfar.pretext import make_corruption, pixel_errors
+from nearfar.training.objectives.base import Context, Footprint, Objective, Step
+from nearfar.training.objectives.losses import relational_loss, relational_terms
+from nearfar.training.objectives.reference_bank import ReferenceBank, keeps_reconstructions
+
+
+class Relational(Objective):
+    """Relations of reconstructions to images, near and far samples, in the reference's space.
+
+    With a pretext task, the network sees the corrupted image, and its reconstruction is compared
+    with the clean one.
+
+    Raises
+    ------
+    NearfarError
+        If there are too few images, or the reference does not fit them.
+    """
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        settings = context.config.objective
+        assert isinstance(settings, RelationalObjective)  # noqa: S101 - for the type
+        self.settings, self.search = settings, settings.search
+        self.schedule = settings.schedule()
+        self.searching = self.schedule.relational
+        finder = make_finder(self.search, settings.neighbors, context.config.seed)
+        finder.check(len(context.images))
+        self.external = _external_reference(context, settings)
+
+    def footprint(self, network: Autoencoder) -> Footprint:
+        """See `Objective`."""
+        n = len(self.context.images)
+        reference = self.external or network.encoder
+        size = embedding_size(reference, self.context.images)
+        bank = 4 * n * size
+        keys = bank if bank <= HELD_KEYS_BYTES else 0
+        recent = self.searching and keeps_reconstructions(self.search)
+        checkpoint = state_bytes(reference)
+        if self.searching and self.search.search_every == "epoch":
+            checkpoint += 2 * 8 * n * self.settings.neighbors
+        if self.search.bank == "disk":
+            disk = {"bank": disk_bytes(n, size)}
+            if recent:
+                disk["embeddings of reconstructions"] = 2 * disk["bank"]
+            return Footprint(keys, disk, checkpoint)
+        return Footprint(bank + keys + bank * recent, {}, checkpoint + bank * recent)
+
+    def setup(self, network: Autoencoder, state: Mapping[str, Tensor]) -> nn.Module:
+        """See `Objective`."""
+        self.network = network
+        self.corruption = make_corruption(self.context.config.pretext, network)
+        self.bank = ReferenceBank(
+            self.context,
+            self.external or network.encoder,
+            searching=self.searching,
+            state=state,
+        )
+        return network
+
+    def start_epoch(self, epoch: int) -> None:
+        """See `Objective`."""
+        self.bank.start_epoch(epoch, self.network.encoder)
+
+    def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
+        """See `Objective`."""
+        with self.context.fabric.autocast():
+            corrupted = self.corruption(images)
+        output: Output = model(corrupted.images)
+        embeddings = self.bank.encode(output.reconstruction)
+        weighted, pixel = pixel_errors(output.reconstruction, images, corrupted)
+        near, far = self.bank.neighbors(rows, embeddings.detach(), int(epoch))
+        terms = relational_terms(
+            embeddings,
+            self.bank.embeddings(rows),
+            self.bank.embeddings(near),
+            self.bank.embeddings(far),
+            self.bank.similarity,
+            self.settings.reduction,
+        )
+        weights = self.schedule.at(epoch / self.context.config.optim.epochs)
+        loss = relational_loss(terms, weights)
+        if self.settings.pixel_weight:
+            loss = loss + self.settings.pixel_weight * weighted
+        recorded = terms._asdict() if self.searching else {"own": terms.own}
+        zero = (embeddings.detach().norm(dim=1) < ZERO_NORM).float().mean()
+        recorded |= {"pixel": pixel, "zero_embeddings": zero}
+        return Step(
+            loss, output.embeddings, {name: term.detach() for name, term in recorded.items()}
+        )
+
+    def state(self) -> Mapping[str, Tensor]:
+        """See `Objective`."""
+        return self.bank.state()
+
+
+def _external_reference(context: Context, settings: RelationalObjective) -> nn.Module | None:
+    """Return the external reference encoder, if any, in evaluation mode."""
+    images, reference = context.images, settings.reference
+    if reference is None:
+        return None
+    if isinstance(reference, str):
+        check_backbone(reference, images.shape)
+        weights = settings.reference_weights
+        return pretrained_encoder(reference, None if weights is None else Path(weights))
+    if not isinstance(reference, nn.Module):
+        raise NearfarError(f"reference={reference}: expected an nn.Module; pass it again to resume")
+    encoder = copy.deepcopy(reference).eval()
+    try:
+        with torch.no_grad():
+            shape = tuple(encoder(to_unit(images[0]).unsqueeze(0)).shape)
+    except Exception as error:  # your own encoder may raise anything
+        raise NearfarError(
+            f"the reference does not take images of shape {images.shape}: {reason(error)}"
+        ) from error
+    if len(shape) != 2:
+        raise NearfarError(f"the reference gives embeddings {shape} of an image: expected (1, d)")
+    return encoder

@@ -1,0 +1,106 @@
+"""Checks before a training starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from nearfar.config import ContrastiveObjective, Inpainting
+from nearfar.data import MIN_SIDE, to_unit
+from nearfar.errors import NearfarError, reason
+from nearfar.files import check_room
+from nearfar.models import Autoencoder, check_batchnorm
+from nearfar.runs import RunConfig, check_folder, check_resumable
+from nearfar.training.footprint import disk_footprint
+from nearfar.training.objectives import Context, Objective, PairedObjective
+from nearfar.training.objectives.reference_bank import keeps_on_disk
+
+
+def preflight(
+    context: Context,
+    network: Autoencoder,
+    objective: Objective,
+    record: RunConfig,
+    folder: Path | None,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Check everything that would fail later.
+
+    Raises
+    ------
+    NearfarError
+        Naming the first setting that does not fit the images, the processes or the folder.
+    """
+    if folder is None and (resume or keeps_on_disk(context.config)):
+        what = "resume=True" if resume else "bank='disk'"
+        raise NearfarError(f"{what} without a folder: expected a run folder")
+    _check_side(context)
+    _check_network(context, network)
+    _check_batches(context, network, objective)
+    if folder is None:
+        return
+    if resume:
+        check_resumable(folder, record)
+    elif context.fabric.is_global_zero:
+        needed = sum(disk_footprint(context, network, objective).values())
+        check_room(folder, needed, "bank, embeddings and checkpoints")
+        check_folder(folder, overwrite=overwrite)
+
+
+def _check_side(context: Context) -> None:
+    """Check that images are large enough to be cut, cropped or bent."""
+    config, shape = context.config, context.images.shape
+    if min(shape[1:]) >= MIN_SIDE:
+        return
+    chosen: dict[str, object] = {}
+    if isinstance(config.pretext, Inpainting):
+        chosen["pretext"] = config.pretext.kind
+    if isinstance(config.objective, ContrastiveObjective):
+        chosen["augmentation"] = config.objective.augmentation
+    for name, value in chosen.items():
+        if value in ("inpainting", "shapes", "photos"):
+            raise NearfarError(
+                f"{name}={value!r} with images of shape {shape}: expected at least "
+                f"{MIN_SIDE}x{MIN_SIDE} pixels; smaller ones count as features"
+            )
+
+
+def _check_network(context: Context, network: Autoencoder) -> None:
+    """Check that the network takes the images and gives images of the same shape."""
+    shape, image = context.images.shape, to_unit(context.images[0]).unsqueeze(0)
+    try:
+        with torch.no_grad():
+            embeddings, reconstruction = network.eval()(image)
+        made = tuple(embeddings.shape), tuple(reconstruction.shape)
+    except Exception as error:  # your own network may raise anything
+        raise NearfarError(
+            f"the network does not take images of shape {shape}: {reason(error)}"
+        ) from error
+    if made[1] != image.shape or len(made[0]) != 2:
+        raise NearfarError(
+            f"the network makes embeddings {made[0]} and images {made[1]} of "
+            f"{tuple(image.shape)}: expected (1, d) and the same"
+        )
+
+
+def _check_batches(context: Context, network: Autoencoder, objective: Objective) -> None:
+    """Check that batches are large enough for all processes, parts and batch normalization."""
+    optim, n, processes = context.config.optim, len(context.images), context.fabric.world_size
+    smallest = n // -(-n // optim.batch_size)
+    if smallest < processes:
+        raise NearfarError(
+            f"batch_size={optim.batch_size} for {n} images: expected at least one image in every "
+            f"batch for each of {processes} processes"
+        )
+    alone = processes == 1 and smallest < 2 * optim.accumulate
+    if isinstance(objective, PairedObjective) and optim.epochs and alone:
+        raise NearfarError(
+            f"batch_size={optim.batch_size} with accumulate={optim.accumulate} and "
+            f"{context.config.method}, which relates the images of a part: expected at least two "
+            f"images in each of {optim.accumulate} parts of {smallest} images"
+        )
+    if smallest // processes < 2 * optim.accumulate:  # a part has one image
+        check_batchnorm(network, context.images.shape)

@@ -1,0 +1,258 @@
+"""The training loop: one objective for some epochs, interruptible at any step."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from nearfar.config import Optim
+from nearfar.data import Images, load, to_unit
+from nearfar.errors import NearfarError
+from nearfar.models import Autoencoder
+from nearfar.progress import Track, silent
+from nearfar.runs import Checkpoint, Cursor, Phase, RunFolder, add_prefix, strip_prefix
+from nearfar.training.callbacks import Callback
+from nearfar.training.distributed import share_buffers
+from nearfar.training.lr_schedule import lr_factor
+from nearfar.training.metrics import EpochMetrics
+from nearfar.training.objectives import Objective, PairedObjective
+from nearfar.training.optimizer_state import load_optimizer, optimizer_tensors
+from nearfar.training.sampler import EpochSampler, PairSampler
+from nearfar.training.signals import StopSignal
+
+#: Seeds of the phases differ by these numbers.
+PHASE_NUMBERS: dict[Phase, int] = {"pretrain": 0, "train": 1}
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped from outside, after a checkpoint was written."""
+
+
+class Trainer:
+    """Trains a network in place with AdamW, one phase after the other.
+
+    A run that is resumed skips the phases that are done, and continues within the phase of its
+    checkpoint.
+
+    Parameters
+    ----------
+    fabric : Fabric
+        Device, precision and processes.
+    network : Autoencoder
+        What is trained.
+    images : Images
+        What is learned from.
+    optim : Optim
+        Batches and learning rates.
+    run : RunFolder
+        Log and checkpoints.
+    seed : int
+        Decides the order of the images and the network's random draws.
+    callbacks : sequence of Callback
+        Called by the first process.
+    track : Track
+        Shows progress.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        network: Autoencoder,
+        images: Images,
+        optim: Optim,
+        run: RunFolder,
+        *,
+        seed: int = 0,
+        callbacks: Sequence[Callback] = (),
+        track: Track = silent,
+    ) -> None:
+        self.fabric, self.network, self.images, self.optim = fabric, network, images, optim
+        self.run, self.seed, self.callbacks, self.track = run, seed, callbacks, track
+        self._initial: Autoencoder | None = None
+        fabric.barrier()  # the first process may still be writing to the folder
+
+    def fit(self, phase: Phase, objective: Objective, *, epochs: int, lr: float) -> None:
+        """Train for an objective.
+
+        Parameters
+        ----------
+        phase : {"pretrain", "train"}
+            What the log calls it; each phase has its own random numbers.
+        objective : Objective
+            The loss.
+        epochs : int
+            Number of epochs.
+        lr : float
+            Peak learning rate.
+
+        Raises
+        ------
+        NearfarError
+            If the loss is no longer finite; the last checkpoint is from before.
+        Interrupted
+            After an interrupt or termination signal; a second signal interrupts at once.
+        """
+        checkpoint = self.run.checkpoint
+        if PHASE_NUMBERS[phase] < PHASE_NUMBERS[checkpoint.phase]:
+            return
+        start = checkpoint if checkpoint.phase == phase else Checkpoint(phase)
+        self._prepare(phase, objective, epochs, lr, start)
+        self.model.train()
+        if start.cursor == Cursor():
+            self._write_checkpoint(start.cursor)
+        paired = isinstance(objective, PairedObjective)
+        sampler = PairSampler(self.sampler, self._partners) if paired else self.sampler
+        total = (epochs - start.cursor.epoch) * self.sampler.steps - start.cursor.step
+        steps = self._steps(load(self.images, sampler), start.cursor)
+        with self.stop_signal.signals():
+            for at, rows, pixels in self.track(steps, phase, total):
+                self._step(at, rows, to_unit(pixels.to(self.fabric.device)))
+                self._check(at)
+        self.model.eval()
+
+    def keep_initial(self) -> Autoencoder:
+        """Keep a copy of the network, which later checkpoints hold; or read it from one."""
+        initial = copy.deepcopy(self.network)
+        if saved := strip_prefix("initial.", self.run.checkpoint.tensors):
+            initial.load_state_dict(saved)
+        self._initial = initial.to(self.fabric.device).eval()
+        return self._initial
+
+    def _prepare(
+        self, phase: Phase, objective: Objective, epochs: int, lr: float, start: Checkpoint
+    ) -> None:
+        """Set up the objective and the optimizer, and load the state of a checkpoint."""
+        began = time.perf_counter()
+        state = start.tensors
+        self.phase, self.objective, self.epochs, self.lr = phase, objective, epochs, lr
+        self.key = (self.seed, PHASE_NUMBERS[phase])
+        rank, size = self.fabric.global_rank, self.fabric.world_size
+        self.sampler = EpochSampler(len(self.images), self.optim.batch_size, self.key, rank, size)
+        self.network.to(self.fabric.device)
+        self.model: nn.Module = objective.setup(self.network, strip_prefix("objective.", state))
+        self.wrapped = self.fabric.setup_module(self.model)
+        parameters, decay = self.model.parameters(), self.optim.weight_decay
+        self.adam = torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)
+        self.optimizer = cast(torch.optim.Optimizer, self.fabric.setup_optimizers(self.adam))
+        self.setup_seconds = time.perf_counter() - began
+        self.metrics = EpochMetrics(self.fabric)
+        self.stop_signal = StopSignal(self.fabric)
+        if metrics := strip_prefix("metrics.", state):
+            self.metrics.load_state({k: v.to(self.fabric.device) for k, v in metrics.items()})
+            load_optimizer(self.adam, strip_prefix("adam.", state))
+
+    def _steps(self, batches: Any, start: Cursor) -> Iterator[tuple[Cursor, Tensor, Tensor]]:
+        """Yield every batch from the cursor on; an epoch ends before the next one starts."""
+        for epoch in range(start.epoch, self.epochs):
+            first = start.step if epoch == start.epoch else 0
+            self.sampler.epoch, self.sampler.first_step = epoch, first
+            if first == 0:
+                self.metrics = EpochMetrics(self.fabric, 0.0 if epoch else self.setup_seconds)
+                self.objective.start_epoch(epoch)
+            for step, (rows, pixels) in enumerate(batches, start=first):
+                yield Cursor(epoch, step), rows, pixels
+            self._end_epoch(epoch)
+
+    def _step(self, at: Cursor, rows: Tensor, images: Tensor) -> None:
+        self._seed_networks(at)
+        size = self.sampler.batch_size(at.step)
+        epoch = at.epoch + at.step / self.sampler.steps
+        for group in self.adam.param_groups:
+            group["lr"] = self.lr * lr_factor(self.optim.lr_schedule, epoch / self.epochs)
+        self.optimizer.zero_grad()
+        # The same number in every process: objectives may wait for each other.
+        parts = min(self.optim.accumulate, size // self.fabric.world_size)
+        split = zip(rows.tensor_split(parts), images.tensor_split(parts), strict=True)
+        for i, (part, pixels) in enumerate(split, start=1):
+            with self.fabric.no_backward_sync(self.wrapped, enabled=i < parts):
+                result = self.objective(self.wrapped, part, pixels, epoch)
+                # Gradients are averaged over processes and summed over parts: this weight makes
+                # them the mean over all images.
+                self.fabric.backward(result.loss * (len(part) * self.fabric.world_size / size))
+            self.metrics.add(result)
+        self.optimizer.step()
+
+    def _partners(self, rows: Tensor, step: int) -> Tensor:
+        """Draw the partners of a batch of the current epoch, long before its step."""
+        seed = self._step_seed(Cursor(self.sampler.epoch, step), 1)
+        generator = torch.Generator().manual_seed(seed)
+        return cast(PairedObjective, self.objective).partners(rows, generator)
+
+    def _step_seed(self, at: Cursor, *use: int) -> int:
+        """Return a seed that depends on the step and the use alone, for resuming."""
+        key = (*self.key, at.epoch, at.step, self.fabric.global_rank)
+        return int(np.random.SeedSequence(key, spawn_key=use).generate_state(1)[0])
+
+    def _seed_networks(self, at: Cursor) -> None:
+        """Seed the random draws of a step."""
+        number = self._step_seed(at)
+        if self.fabric.device.type == "cpu":
+            torch.default_generator.manual_seed(number)  # torch.manual_seed takes 30 times as long
+        else:
+            torch.manual_seed(number)
+
+    def _check(self, at: Cursor) -> None:
+        """Stop if asked to, or if the loss is not finite; write a checkpoint if one is due."""
+        done = at.step + 1
+        if done == self.sampler.steps or not self.stop_signal.is_time(done):
+            return
+        self._check_loss(at.epoch)
+        decision = self.stop_signal.check()
+        if decision.stop or decision.due:
+            self._write_checkpoint(Cursor(at.epoch, done))
+        if decision.stop:
+            self._stop()
+
+    def _end_epoch(self, epoch: int) -> None:
+        seconds = self.metrics.seconds()
+        self._check_loss(epoch)
+        share_buffers(self.fabric, self.model)
+        line = {
+            "phase": self.phase,
+            "epoch": epoch + 1,
+            **self.metrics.means(),
+            "dead_units": self.metrics.dead_units(),
+            "effective_rank": self.metrics.effective_rank(),
+            "seconds": seconds,
+            "images_per_second": len(self.images) / seconds,
+        }
+        self.run.append_log(line)
+        if self.fabric.is_global_zero:
+            for callback in self.callbacks:
+                callback.on_epoch_end(self, line)
+        self._write_checkpoint(Cursor(epoch + 1))
+        if self.stop_signal.check().stop:
+            self._stop()
+
+    def _stop(self) -> None:
+        self.fabric.barrier()  # the first process may still be writing
+        raise Interrupted
+
+    def _check_loss(self, epoch: int) -> None:
+        if not math.isfinite(self.metrics.means()["loss"]):
+            raise NearfarError(
+                f"the loss is no longer finite in epoch {epoch + 1} of phase {self.phase!r}: the "
+                "last checkpoint is from before; try again with a lower learning rate"
+            )
+
+    def _write_checkpoint(self, cursor: Cursor) -> None:
+        if cursor != Cursor():
+            self._check_loss(cursor.epoch)
+        initial = {} if self._initial is None else self._initial.state_dict()
+        tensors = {
+            **add_prefix("network.", self.network.state_dict()),
+            **add_prefix("adam.", optimizer_tensors(self.adam)),
+            **add_prefix("objective.", self.objective.state()),
+            **add_prefix("metrics.", self.metrics.state()),
+            **add_prefix("initial.", initial),
+        }
+        self.run.write_checkpoint(Checkpoint(self.phase, cursor, tensors))
+        self.stop_signal.saved()

@@ -224,7 +224,7 @@ class TransferTable(Table[TransferRow, TransferData]):
         else:
             options = {**self.extent.options, "seed": seed}
             network = make_network(configure(options, base=AUTOENCODER), images.shape)
-        encoder = network.encoder
+        encoder = network.encoder.eval()
         assert isinstance(encoder, Backbone)  # noqa: S101 - for the type alone
         if config is None and self.rows[key.row].initialization == "kmeans":
             sample = Subset(images, draw_kmeans_rows(len(images), seed))

@@ -88,8 +88,10 @@ class Gaussian:
         return {"variance": self.variance}
 
 
-def fit_similarity(name: SimilarityName, bank: Bank) -> Similarity:
+def fit_similarity(name: SimilarityName | Callable[[Bank], Similarity], bank: Bank) -> Similarity:
     """Take from the bank, float[n, d], what the named similarity needs to know of it."""
+    if callable(name):
+        return name(bank)
     if name == "cosine":
         return Cosine()
     center = _mean(bank, lambda rows: rows)

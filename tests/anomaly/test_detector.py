@@ -19,6 +19,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from nearfar.training.config import TrainConfig
 from PIL import Image
 
 from nearfar.anomaly import (
@@ -37,7 +38,6 @@ from nearfar.anomaly.samples import sample
 from nearfar.anomaly.scored import score_clips
 from nearfar.anomaly.scoring import QUIETEST, CodeDistance, Numbered, Scale, smoothed
 from nearfar.errors import NearfarError
-from nearfar.training.config import TrainConfig
 from program import run
 
 SMALL = DetectorConfig(patch=16, stride=8, frames=3, smoothing=1.0)

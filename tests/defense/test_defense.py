@@ -16,6 +16,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nearfar.training.config import TrainConfig
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -39,7 +40,6 @@ from nearfar.defense.guard import REJECTED, highest_accepted
 from nearfar.defense.purifier import ReconstructionError
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
-from nearfar.training.config import TrainConfig
 from nearfar.training.train import train
 from program import run
 

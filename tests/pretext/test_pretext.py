@@ -12,6 +12,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nearfar.training.config import TrainConfig
+from nearfar.training.loop import Interrupted
+from nearfar.training.objective import pixel_errors
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.preprocessing import StandardScaler
@@ -32,9 +35,6 @@ from nearfar.pretext import (
     fill_missing,
 )
 from nearfar.runs import read_run
-from nearfar.training.config import TrainConfig
-from nearfar.training.loop import Interrupted
-from nearfar.training.objective import pixel_errors
 from nearfar.training.train import train
 from program import run
 

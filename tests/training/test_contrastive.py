@@ -9,6 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from nearfar.training.config import TrainConfig
+from nearfar.training.contrastive import CodeRelation
+from nearfar.training.processes import launch
+from nearfar.training.rates import rate_at
 
 from nearfar import NRE, recipe
 from nearfar.data import ArrayImages, Subset, open_images, to_unit
@@ -17,10 +21,6 @@ from nearfar.evaluation import scores
 from nearfar.experiments.metrics import task_on
 from nearfar.models import Architecture
 from nearfar.models.projection import PROJECTION_SIZE
-from nearfar.training.config import TrainConfig
-from nearfar.training.contrastive import CodeRelation
-from nearfar.training.processes import launch
-from nearfar.training.rates import rate_at
 from nearfar.training.train import train
 
 QUICK = TrainConfig(

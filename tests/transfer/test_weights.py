@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from nearfar.training.config import TrainConfig
 from safetensors.torch import save_file
 from torch import nn
 
@@ -16,7 +17,6 @@ from nearfar.errors import NearfarError
 from nearfar.models import Architecture
 from nearfar.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 from nearfar.models.kmeans_init import KMEANS_SHIFT, draw_kmeans_rows, initialize_by_kmeans
-from nearfar.training.config import TrainConfig
 from nearfar.training.train import train
 from nearfar.transfer.heads import convolutional_head, region_head
 from nearfar.transfer.weights import build, describe, open_backbone

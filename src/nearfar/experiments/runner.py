@@ -25,6 +25,7 @@ from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, claim_output, write_json
 from nearfar.models import Autoencoder, resolve_device
 from nearfar.progress import Track, silent
+from nearfar.runs.checkpoint import write_snapshot
 from nearfar.training import Snapshots, train
 from nearfar.training.train import resolve
 
@@ -217,8 +218,11 @@ class Runner:
             if not finished:
                 own = isinstance(config.network, Autoencoder)
                 if not (resume or own) and optim.pretrain_epochs and optim.epochs:
-                    source = self._pretrain(images, config).folder
-                    runs.fork_run(source, optim.pretrain_epochs, folder, config)
+                    source = self._pretrain(images, config)
+                    runs.fork_run(source.folder, optim.pretrain_epochs, folder, config)
+                    if optim.pretrain_epochs in kept:
+                        weights = source.network(optim.pretrain_epochs).state_dict()
+                        write_snapshot(folder, optim.pretrain_epochs, weights)
                     resume = True
                 train(
                     images,

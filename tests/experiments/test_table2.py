@@ -17,11 +17,12 @@ from nearfar.experiments.synthetic_voc import write_classes, write_scenes
 from nearfar.experiments.table import Key
 from nearfar.experiments.transfers import QUICK
 from nearfar.models import build_network
+from selective_search import needs_selective_search
 
 
 @pytest.mark.slow
 def test_the_quick_form_of_table2(tmp_path):
-    pytest.importorskip("cv2.ximgproc")
+    needs_selective_search()
     rows = ("random", "NRE", "nearfar")
     text = run(table2.TABLE2, tmp_path / "out", seeds=1, rows=rows, quick=True)
     for row in rows:
@@ -48,7 +49,7 @@ OWNERS = {
 
 @pytest.mark.parametrize("full", [False, True])
 def test_table2_of_sets_where_their_owners_put_them(full, tmp_path):
-    pytest.importorskip("cv2.ximgproc")
+    needs_selective_search()
     table = table2.TABLE2_FULL if full else table2.TABLE2
     options = table2.MOMENT.options | {"batch_size": 8}
     extent = replace(table.extent, sizes=QUICK, options=options)

@@ -39,7 +39,7 @@ def test_a_name_is_not_a_path_but_a_path_may_be_one(
     monkeypatch.chdir(tmp_path)
     assert len(open_images("mnist5k")) == 5000
     for path in (Path("mnist5k"), "./mnist5k"):
-        with pytest.raises(NearfarError, match="holds no images"):
+        with pytest.raises(NearfarError, match="contains no images"):
             open_images(path)
 
 
@@ -198,7 +198,7 @@ def test_one_of_many_downloads_and_a_file_that_was_removed_comes_again(
 
 def test_an_incomplete_download_leaves_nothing_behind(tmp_path: Path, mirror: list[str]) -> None:
     (tmp_path / "served" / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(NearfarError, match="'mnist:train' is neither in the folder"):
+    with pytest.raises(NearfarError, match="'mnist:train' is not in the folder"):
         open_images("mnist:train", data_root=tmp_path / "data")
     assert len(set(mirror)) == 4
     assert not (tmp_path / "data").exists()

@@ -15,10 +15,10 @@ from threading import Thread
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision import datasets
 
-from nearfar.data import ArrayImages, open_images, require_labels
-from nearfar.data.labels import labels_like
+from nearfar.data import ArrayImages, FolderImages, labels_like, open_images, require_labels
 from nearfar.errors import NearfarError
 
 
@@ -146,6 +146,21 @@ def test_fashion_mnist_from_a_folder(tmp_path: Path) -> None:
     damaged.write_bytes(damaged.read_bytes()[:-1])
     with pytest.raises(NearfarError, match=f"'{damaged}' cannot be read .*: remove it"):
         open_images("fashion-mnist:train", data_root=tmp_path)
+
+
+def test_paths_may_be_strings(tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    head = b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (2, 28, 28))
+    (raw / "t10k-images-idx3-ubyte").write_bytes(head + bytes(2 * 784))
+    (raw / "t10k-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01\0\0\0\2\3\7")
+    assert require_labels(open_images("mnist:test", data_root=str(tmp_path))).tolist() == [3, 7]
+    (tmp_path / "photos").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "photos" / "x.png")
+    photos = str(tmp_path / "photos")
+    for images in (open_images(photos), FolderImages(photos)):
+        assert (len(images), images.shape) == (1, (1, 8, 8))
+        assert images[0].shape == (1, 8, 8)
 
 
 @pytest.fixture

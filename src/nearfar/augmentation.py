@@ -37,7 +37,7 @@ class Augmentation(Protocol):
     torch.Size([2, 3, 8, 8])
     """
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, /) -> Tensor:
         """Map float[b, c, h, w], where 0…1 is black…white, to the same."""
         ...
 
@@ -172,7 +172,7 @@ class PhotoAugmentation:
 
 def make_augmentation(
     augmentation: AugmentationName | Callable[[Tensor], Tensor], shape: Shape
-) -> Callable[[Tensor], Tensor]:
+) -> Augmentation:
     """Build an augmentation.
 
     Parameters

@@ -13,15 +13,20 @@ import numpy as np
 import torch
 
 from benchmarks.turns import in_turns, ratio, seconds
-from nearfar.anomaly.appearance import fit_appearance
-from nearfar.anomaly.clips import Clip, open_clips
-from nearfar.anomaly.config import DetectorConfig
-from nearfar.anomaly.detector import Detector
-from nearfar.anomaly.patches import Grid, windows
-from nearfar.anomaly.results import open_video
-from nearfar.anomaly.samples import moving
-from nearfar.anomaly.scoring import ReconstructionError, Scorer
-from nearfar.anomaly.tempo import SHRINK, Tempo, TempoNet, halved
+from nearfar.anomaly import (
+    Clip,
+    Detector,
+    DetectorConfig,
+    Grid,
+    Motion,
+    Reconstruction,
+    Scorer,
+    open_clips,
+    open_video,
+    windows,
+)
+from nearfar.anomaly.methods.appearance import fit_appearance
+from nearfar.anomaly.methods.motion import DOWNSCALE, MotionNet, downscale, find_moving
 from nearfar.models import Architecture
 
 SIZE, FRAMES, ROUNDS = (240, 360), 100, 3
@@ -66,20 +71,20 @@ def _paper(grid: Grid) -> tuple[list[Scorer], Callable[[], object]]:
         for _ in range(FRAMES):
             network(patches)
 
-    return [ReconstructionError(network)], bare
+    return [Reconstruction(network)], bare
 
 
 def _video(
     clip: Clip, grid: Grid, config: DetectorConfig
 ) -> tuple[list[Scorer], Callable[[], object]]:
-    network = TempoNet(config.frames, config.patch // SHRINK).eval()
+    network = MotionNet(config.frames, config.patch // DOWNSCALE).eval()
     appearance = fit_appearance([clip], grid)
     middles = torch.rand(math.prod(grid.shape), len(appearance.center))
-    rows = torch.from_numpy(grid.depths).float()
+    rows = torch.from_numpy(grid.positions).float()
     seen = []
     for _, window in windows(clip, config.frames):
-        chosen = moving(window, grid)
-        seen.append((halved(torch.from_numpy(grid.cut(window, chosen))), rows[chosen]))
+        chosen = find_moving(window, grid)
+        seen.append((downscale(torch.from_numpy(grid.cut(window, chosen))), rows[chosen]))
 
     @torch.no_grad()
     def bare() -> None:
@@ -87,7 +92,7 @@ def _video(
             network(patches, below)
             middles @ appearance.left_out.T
 
-    return [Tempo(network), appearance], bare
+    return [Motion(network), appearance], bare
 
 
 def _write(path: Path) -> None:

@@ -10,15 +10,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nearfar.anomaly.appearance import LARGEST, STILL, fit_appearance, still_noise
-from nearfar.anomaly.clips import Clip
-from nearfar.anomaly.config import DetectorConfig
-from nearfar.anomaly.detector import Detector
-from nearfar.anomaly.fitting import choose_rows, split_clips
-from nearfar.anomaly.patches import Grid, gather_patches
-from nearfar.anomaly.samples import FAR, GROWTH, SPEEDS, sample
-from nearfar.anomaly.scoring import CodeDistance, ReconstructionError, Scorer
-from nearfar.anomaly.tempo import Tempo, train_tempo
+from nearfar.anomaly import (
+    Appearance,
+    Clip,
+    Detector,
+    DetectorConfig,
+    EmbeddingDistance,
+    Grid,
+    Motion,
+    Reconstruction,
+    Scorer,
+    gather_patches,
+    sample_rows,
+    split_clips,
+)
+from nearfar.anomaly.methods.appearance import MAX_STILL_CHANGE, fit_appearance, still_noise
+from nearfar.anomaly.methods.motion import (
+    GROWTH,
+    PSEUDO_ANOMALIES,
+    SPEEDS,
+    MotionTraining,
+    draw_samples,
+    train_motion_net,
+)
 from nearfar.data import ArrayImages, Subset
 from nearfar.experiments.configs import plain, relational
 from nearfar.experiments.metrics import encode
@@ -63,7 +77,7 @@ class Row:
     network: str = TEMPO
     paper: float | None = None
     sparse: bool = False
-    far: tuple[str, ...] = tuple(FAR)
+    far: tuple[str, ...] = tuple(PSEUDO_ANOMALIES)
     placed: bool = True
 
     @property
@@ -124,14 +138,16 @@ _OVERLAPPING = DetectorConfig.paper(stride=OVERLAP)
 #: As many as it takes to see motion.
 _MOVING = replace(_OVERLAPPING, frames=2)
 _MOVING_PAPER = replace(_PAPER, frames=2)
-_TEMPO = DetectorConfig(parts=("tempo",))
+_TEMPO = DetectorConfig(methods=("motion",))
 
 ROWS = {
     "autoencoder": Row(_OVERLAPPING, PRINCIPAL),
     "two-autoencoders": Row(_OVERLAPPING, PRINCIPAL, 0.15, sparse=True),
     "NRE-0.6-0.2-0.2": Row(_OVERLAPPING, "NRE-0.6-0.2-0.2", 0.175),
     "NRE-0.6-0.4-0": Row(_OVERLAPPING, "NRE-0.6-0.4-0", 0.14),
-    "NRE-0.6-0.4-0-bank": Row(replace(_OVERLAPPING, parts=("embeddings",)), "NRE-0.6-0.4-0"),
+    "NRE-0.6-0.4-0-bank": Row(
+        replace(_OVERLAPPING, methods=("embedding-distance",)), "NRE-0.6-0.4-0"
+    ),
     "autoencoder-no-overlap": Row(_PAPER, PRINCIPAL),
     "NRE-0.6-0.4-0-no-overlap": Row(_PAPER, "NRE-0.6-0.4-0", 0.14),
     "autoencoder-2-frames": Row(_MOVING, PRINCIPAL),
@@ -141,7 +157,7 @@ ROWS = {
     "autoencoder-convolutions": Row(_OVERLAPPING, "convolutions"),
     "NRE-0.6-0.4-0-convolutions": Row(_OVERLAPPING, "NRE-convolutions", 0.14),
     "tempo": Row(_TEMPO),
-    "appearance": Row(replace(_TEMPO, parts=("appearance",)), APPEARANCE),
+    "appearance": Row(replace(_TEMPO, methods=("appearance",)), APPEARANCE),
     "tempo-appearance": Row(DetectorConfig()),
 }
 #: Tempo, and what becomes of it if one thing is different.
@@ -151,7 +167,7 @@ ABLATION = {
     "longer-smoothing": Row(replace(_TEMPO, smoothing=8)),
     "half-overlap": Row(replace(_TEMPO, stride=24)),
     "no-overlap": Row(replace(_TEMPO, stride=48)),
-    "scores-by-row": Row(replace(_TEMPO, by_place=True)),
+    "scores-by-row": Row(replace(_TEMPO, scale_by_row=True)),
     "place-unknown": Row(_TEMPO, placed=False),
     "no-gliding": Row(_TEMPO, far=("fast", "grown")),
     "no-fast": Row(_TEMPO, far=("grown", "gliding")),
@@ -182,10 +198,13 @@ def describe(row: Row, seed: int, budget: Budget) -> dict[str, Any]:
         },
     }
     if row.network == TEMPO:
-        far = {kind: FAR[kind] for kind in row.far}
+        far = {kind: PSEUDO_ANOMALIES[kind] for kind in row.far}
         settings |= {"far": far, "speeds": SPEEDS, "growth": GROWTH, "placed": row.placed}
-    if "appearance" in row.detector.parts:
-        settings["appearance"] = {"still": STILL, "largest": LARGEST}
+    if "appearance" in row.detector.methods:
+        settings["appearance"] = {
+            "still": MAX_STILL_CHANGE,
+            "largest": Appearance.max_side,
+        }
     return settings
 
 
@@ -221,7 +240,7 @@ class Detectors:
         config = row.detector
         grid = Grid(self.size, config.patch, config.stride)
         detector = Detector(config, grid, self._scorers(row, grid, seed))
-        if config.scaled:
+        if config.needs_scale:
             detector.calibrate(self.kept, self.track)
         return detector
 
@@ -229,14 +248,14 @@ class Detectors:
         if row.network in (TEMPO, APPEARANCE):
             return [
                 self._appearance(grid)
-                if part == "appearance"
-                else Tempo(self._tempo(row.detector.frames, row.far, row.placed, seed))
-                for part in row.detector.parts
+                if method == "appearance"
+                else Motion(self._tempo(row.detector.frames, row.far, row.placed, seed))
+                for method in row.detector.methods
             ]
         network = self._autoencoder(row, seed)
-        if row.detector.parts == ("embeddings",):
-            return [CodeDistance(network.encoder, self._bank(network, row.detector, seed))]
-        error = ReconstructionError(network)
+        if row.detector.methods == ("embedding-distance",):
+            return [EmbeddingDistance(network.encoder, self._bank(network, row.detector, seed))]
+        error = Reconstruction(network)
         if not row.sparse:
             return [error]
         activity = Activity(self._autoencoder(replace(row, network="sparse"), seed).encoder)
@@ -263,7 +282,7 @@ class Detectors:
     def _bank(self, network: Autoencoder, config: DetectorConfig, seed: int) -> Tensor:
         """Embeddings of some normal patches, float[n, d]."""
         patches = self._patches(config.frames)
-        chosen = choose_rows(len(patches), config.bank_size, seed)
+        chosen = sample_rows(len(patches), config.bank_size, seed)
         return encode(network.encoder, Subset(patches, chosen), self.track)
 
     def _make_principal(self, frames: int) -> Autoencoder:
@@ -280,28 +299,29 @@ class Detectors:
         )
 
     def _train_tempo(self, frames: int, far: tuple[str, ...], placed: bool, seed: int) -> nn.Module:
-        samples = sample(
+        samples = draw_samples(
             self.track(self.learned, "drawing samples", len(self.learned)),
             Grid(self.size, _TEMPO.patch, _TEMPO.stride),
             frames,
-            seed,
-            self.budget.samples,
-            {kind: FAR[kind] for kind in far},
+            count=self.budget.samples,
+            seed=seed,
+            shares={kind: PSEUDO_ANOMALIES[kind] for kind in far},
         )
         if not placed:
-            samples = replace(samples, rows=torch.full_like(samples.rows, 0.5))
-        network = train_tempo(samples, seed, self.budget.tempo_epochs, track=self.track)
+            samples = replace(samples, positions=torch.full_like(samples.positions, 0.5))
+        training = MotionTraining(epochs=self.budget.tempo_epochs)
+        network = train_motion_net(samples, training, seed=seed, track=self.track)
         return network if placed else Unplaced(network)
 
 
 class Unplaced(nn.Module):
-    """A `TempoNet` that takes all patches to lie in the middle, as it learned them."""
+    """A `MotionNet` that takes all patches to lie in the middle, as it learned them."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, patches: Tensor, rows: Tensor) -> Tensor:
-        """See `TempoNet`."""
-        odds: Tensor = self.network(patches, torch.full_like(rows, 0.5))
+    def forward(self, patches: Tensor, positions: Tensor) -> Tensor:
+        """See `MotionNet`."""
+        odds: Tensor = self.network(patches, torch.full_like(positions, 0.5))
         return odds

@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from nearfar.anomaly.clips import Clip, open_clips
-from nearfar.anomaly.detector import Detector
-from nearfar.anomaly.fitting import CALIBRATE_EVERY, split_clips
-from nearfar.anomaly.judging import Judge
-from nearfar.anomaly.masks import find_masks
-from nearfar.anomaly.samples import SAMPLES
-from nearfar.anomaly.tempo import EPOCHS as TEMPO_EPOCHS
+from nearfar.anomaly import (
+    CALIBRATE_EVERY,
+    Clip,
+    Detector,
+    Evaluator,
+    find_masks,
+    open_clips,
+    split_clips,
+)
+from nearfar.anomaly.methods.motion import MotionTraining
 from nearfar.data import Images, Subset
 from nearfar.data.datasets import default_data_root
 from nearfar.errors import NearfarError
@@ -41,7 +44,7 @@ from nearfar.progress import Track, silent
 from nearfar.report.figures.anomaly import clip_scores, roc_curves
 
 FOLDER = Path("UCSD_Anomaly_Dataset.v1p2") / "UCSDped2"
-WHOLE = Budget(epochs=20, samples=SAMPLES, tempo_epochs=TEMPO_EPOCHS)
+WHOLE = Budget(epochs=20, samples=MotionTraining().samples, tempo_epochs=MotionTraining().epochs)
 QUICK, QUICK_CLIPS = Budget(epochs=2, samples=2000, tempo_epochs=1), 2
 #: How often each held-out clip is staged for validation, with another thing each time.
 ROUNDS, QUICK_ROUNDS = 6, 1
@@ -180,7 +183,7 @@ def table4(
 
 def judge(detector: Detector, clips: Sequence[Clip], track: Track = silent) -> dict[str, Any]:
     """Score clips whose masks are known: all measures, and the scores themselves."""
-    judged = Judge()
+    judged = Evaluator()
     known = find_masks(clips)
     for clip, found in zip(track(clips, "scoring", len(clips)), known, strict=True):
         masks = clip if isinstance(clip, StagedClip) else found

@@ -1,4 +1,4 @@
-"""Random views of images."""
+"""Augmentation of images."""
 
 from __future__ import annotations
 
@@ -114,3 +114,10 @@ def test_automatic_views_go_by_color() -> None:
     assert make_augmentation("auto", (3, 28, 28)) == PhotoAugmentation()
     assert make_augmentation("none", (3, 28, 28)) == NoAugmentation()
     assert make_augmentation("auto", (1, 1, 30)) == NoAugmentation()
+
+
+def test_make_augmentation_returns_a_callable_as_it_is() -> None:
+    def invert(images: torch.Tensor) -> torch.Tensor:
+        return 1 - images
+
+    assert make_augmentation(invert, (1, 28, 28)) is invert

@@ -84,3 +84,8 @@ def test_a_bank_of_equal_rows_has_finite_similarities(name):
 def test_an_unknown_name_is_refused(bank):
     with pytest.raises(NearfarError, match="similarity 'dot' is unknown"):
         fit_similarity("dot", bank)
+
+
+def test_fit_similarity_calls_a_callable_with_the_bank(bank):
+    similarity = fit_similarity(lambda rows: Cosine(rows[0]), bank)
+    assert torch.equal(similarity.center, bank[0])

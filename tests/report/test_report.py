@@ -61,11 +61,13 @@ def test_reconstructions(channels: int, height: int, width: int) -> None:
     expected = expected[0] if channels == 1 else np.moveaxis(expected, 0, -1)
     np.testing.assert_array_equal(shown[5 + 2].get_array(), expected)
     assert {"original", "autoencoder", "NRE"} <= set(texts(figure))
+    other = reconstruction_sheet(*rows, initial="untrained", method="nearfar")
+    assert {"original", "untrained", "nearfar"} <= set(texts(other))
 
 
 def test_gray_keeps_its_brightness() -> None:
     half = np.full((4, 1, 8, 8), 0.5, np.float32)
-    assert "untrained" in texts(reconstruction_sheet(half, half, half, start="untrained"))
+    assert "untrained" in texts(reconstruction_sheet(half, half, half, initial="untrained"))
     pixels = drawn(reconstruction_sheet(half, half, half))
     assert tuple(pixels[pixels.shape[0] // 2, -10]) == (128, 128, 128)
 
@@ -149,7 +151,8 @@ def test_maps_with_labels() -> None:
 
 
 def test_maps_without_labels_follow_groups() -> None:
-    figure = embedding_maps(images(50, 7), images(50, 4))
+    figure = embedding_maps(images(50, 7), images(50, 4), method="nearfar")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["autoencoder", "nearfar"]
     drawn(figure)
     before, after = points(figure)
     np.testing.assert_array_equal(before, after)
@@ -166,7 +169,7 @@ def test_maps_of_many_classes_name_the_largest() -> None:
 
 
 def test_maps_are_of_at_most_2000_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nearfar.report.figures.maps.MAPPED", 30)
+    monkeypatch.setattr("nearfar.report.figures.maps.MAX_MAP_IMAGES", 30)
     figure = embedding_maps(images(99, 2), images(99, 2), np.arange(99) % 3)
     assert [len(axes.collections[0].get_offsets()) for axes in figure.axes] == [30, 30]
 
@@ -221,6 +224,7 @@ RELATIONAL = [epoch("relational", i, own=0.1 / i, near=0.2 / i, far=0.7) for i i
         (PRETRAIN + [record | {"far": float("nan")} for record in RELATIONAL], 3),
         ([{"phase": "relational", "epoch": 1, "pixel": 0.1}], 1),
         (PRETRAIN * 30, 2),
+        (PRETRAIN + [record | {"phase": "train"} for record in RELATIONAL], 4),
     ],
 )
 def test_training_curves(log: list[dict[str, Any]], panels: int) -> None:
@@ -232,6 +236,7 @@ def test_training_curves(log: list[dict[str, Any]], panels: int) -> None:
 
 def test_training_curves_put_the_phases_one_after_the_other() -> None:
     figure = training_curves(PRETRAIN + RELATIONAL)
+    assert {"pre-training", "training"} <= set(texts(figure))
     near = next(
         line for axes in figure.axes for line in axes.lines if line.get_color() == "#009e73"
     )

@@ -84,7 +84,7 @@ def test_fit_refuses_unusable_clips_before_overwriting(normal, tmp_path):
         (SMALL, "calibrating", 0),
         (SMALL, "threshold", 0),
         (DetectorConfig.stills(patch=16, scale_by_row=True), "cutting patches", 1),
-        (DetectorConfig.stills(patch=16, scale_by_row=True), "relational", 3),
+        (DetectorConfig.stills(patch=16, scale_by_row=True), "train", 3),
         (DetectorConfig.stills(patch=16, scale_by_row=True), "calibrating", 0),
     ],
 )

@@ -72,7 +72,7 @@ def test_score_clips_writes_a_heat_map_per_clip_at_its_rate(fitted, tmp_path):
     assert (out / "scores.csv").is_file(), "what cannot be scored takes nothing away"
     assert all("cam.1" in path.name for path in (out / "worst").iterdir())
     (out / "notes.txt").touch()
-    with pytest.raises(NearfarError, match=r"holds 'notes\.txt'"):
+    with pytest.raises(NearfarError, match=r"contains 'notes\.txt'"):
         score_clips(detector, open_clips(cameras / "cam.1"), out, overwrite=True)
 
 

@@ -41,7 +41,7 @@ def test_overwrite_replaces_an_unfinished_detector_but_no_note(normal, tmp_path)
         fit_detector(clips, folder, SMALL, QUICK)
     fit_detector(clips, folder, SMALL, QUICK, overwrite=True)
     (folder / "note.txt").write_text("mine")
-    with pytest.raises(NearfarError, match=r"holds 'note\.txt'"):
+    with pytest.raises(NearfarError, match=r"contains 'note\.txt'"):
         fit_detector(clips, folder, SMALL, QUICK, overwrite=True)
     assert (folder / "note.txt").is_file()
     assert read_detector(folder), "nor is the detector beside it taken away"

@@ -15,9 +15,9 @@ CLIPS = [ArrayClip(scene(1, 30, seed=seed), name=f"clip{seed}") for seed in rang
 #: A description of progress in the middle of each fit, and the item to stop at.
 INTERRUPTIONS = {
     "appearance": ("cutting patches", 1),
-    "embedding-distance": ("relational", 3),
+    "embedding-distance": ("train", 3),
     "motion": ("training the motion classifier", 9),
-    "reconstruction": ("relational", 3),
+    "reconstruction": ("train", 3),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nearfar.config import SimilarityName
 from nearfar.data import Images, to_unit
-from nearfar.neighbors import ExactFinder, fit_similarity
+from nearfar.neighbors import ExactFinder, Similarity, fit_similarity
 from nearfar.report.figures import neighbor_sheet
 
 
@@ -82,7 +82,7 @@ def find_samples(
     embeddings: Tensor,
     *,
     count: int,
-    similarity: SimilarityName,
+    similarity: SimilarityName | Callable[..., Similarity],
 ) -> NearFarSamples:
     """Find the `count` most and least similar images to each query.
 

@@ -68,7 +68,7 @@ def test_halves_are_half_as_wide_and_costs_do_not_grow(choices):
     assert sizes[1] < sizes[0]
 
 
-def test_a_description_from_before_there_were_halves():
+def test_architecture_without_split_brain_is_read():
     architecture = Architecture((1, 9, 9), 6, split_brain=True)
     saved = json.loads(json.dumps(asdict(architecture)))
     assert Architecture(**saved) == architecture
@@ -76,7 +76,7 @@ def test_a_description_from_before_there_were_halves():
     assert not Architecture(**saved).split_brain
 
 
-def test_what_cannot_be_split_is_refused(images):
+def test_split_brain_refuses_other_networks(images):
     with pytest.raises(NearfarError, match="embedding_size=1: expected at least 2"):
         train(images, replace(QUICK, pretext="split-brain", embedding_size=1))
     network = {"encoder": torch.nn.Flatten(), "decoder": torch.nn.Unflatten(1, (1, 8, 8))}

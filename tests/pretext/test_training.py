@@ -79,7 +79,7 @@ def learn_more_than_untrained(split_digits, **choices):
 
 
 @each_pretext
-def test_it_learns_more_than_an_untrained_encoder_has(choices, split_digits):
+def test_pretexts_learn_more_than_an_untrained_encoder(choices, split_digits):
     log = learn_more_than_untrained(split_digits, **choices, epochs=0).log
     assert log[-1]["loss"] < 0.7 * log[0]["loss"]
 
@@ -183,7 +183,7 @@ def test_undoing_noise_is_learned(images):
         ({"holes": "random"}, "holes=random with pretext='plain': expected pretext='context'"),
     ],
 )
-def test_choices_that_make_no_sense_are_refused(wrong, said):
+def test_train_config_refuses_pretexts_out_of_range(wrong, said):
     with pytest.raises(NearfarError, match=said):
         TrainConfig(**wrong)
 

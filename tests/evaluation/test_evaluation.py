@@ -197,7 +197,7 @@ def test_too_few_labels_leave_a_blank_with_the_reason() -> None:
     assert "\N{EN DASH} |" in evaluation_markdown(found)
 
 
-def test_dead_codes_score_as_chance() -> None:
+def test_dead_embeddings_score_as_chance() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = evaluate([Features("dead", 0 * TRAIN, 0 * TEST)], TRAIN_LABELS, TEST_LABELS)
@@ -245,7 +245,7 @@ PIXELS = Features("pixels", TRAIN, TEST)
         ({"rows": [replace(PIXELS, test=TEST[:3])], "test_labels": [0, 1, 2]}, "3 test images"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(change: dict, message: str) -> None:
+def test_evaluate_refuses_rows_and_labels_that_do_not_match(change: dict, message: str) -> None:
     given = {"rows": [PIXELS], "train_labels": TRAIN_LABELS, "test_labels": TEST_LABELS} | change
     with pytest.raises(NearfarError, match=message) as refused:
         evaluate(**given)
@@ -261,14 +261,14 @@ def test_what_does_not_fit_together_is_refused(change: dict, message: str) -> No
         (TRAIN[:, :0], TEST[:, :0], r"shape \(1200, 0\)"),
     ],
 )
-def test_codes_that_cannot_be_used_are_refused(
+def test_features_refuse_unusable_embeddings(
     train: np.ndarray, test: np.ndarray, message: str
 ) -> None:
     with pytest.raises(NearfarError, match=message):
         Features("x", train, test)
 
 
-def test_json_holds_it_all(evaluation: Evaluation) -> None:
+def test_evaluation_survives_json(evaluation: Evaluation) -> None:
     saved = json.loads(json.dumps({"run": "elsewhere", **evaluation.to_dict()}))
     read = Evaluation.from_dict(saved)
     assert read == evaluation
@@ -288,7 +288,7 @@ def test_json_holds_it_all(evaluation: Evaluation) -> None:
         lambda saved: saved | {"columns": None},
     ],
 )
-def test_other_json_is_refused(evaluation: Evaluation, damage) -> None:
+def test_evaluation_refuses_other_json(evaluation: Evaluation, damage) -> None:
     with pytest.raises(NearfarError, match="not an evaluation"):
         Evaluation.from_dict(damage(evaluation.to_dict()))
 
@@ -304,7 +304,7 @@ TABLE = Evaluation(
 )
 
 
-def test_markdown() -> None:
+def test_evaluation_markdown_marks_the_best() -> None:
     assert evaluation_markdown(TABLE).splitlines() == [
         "|  | 5-NN | 1 label |",
         "| --- | ---: | ---: |",

@@ -157,7 +157,7 @@ def test_memory_does_not_grow_with_the_bank(tmp_path: Path, monkeypatch, script,
     assert int(done.stdout) < most, "MiB, of 469 on disk, or 938 in single precision"
 
 
-def test_the_disk_space_is_claimed_at_once(tmp_path: Path):
+def test_disk_bank_claims_its_space_at_once(tmp_path: Path):
     if not hasattr(os, "posix_fallocate"):
         pytest.skip("this system cannot reserve disk space")
     on_disk(tmp_path / "bank", 1000, 1000)
@@ -188,7 +188,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path):
         DiskBank.create(tmp_path / "file" / "bank", 1, 1)
 
 
-def test_more_codes_than_memory_are_refused():
+def test_allocate_rows_refuses_more_than_memory():
     with pytest.raises(NearfarError, match=r"no memory for .* keep them on disk"):
         allocate_rows(10**9, 10**6)
 

@@ -35,7 +35,7 @@ CORRUPTIONS = [
     seed=st.integers(0, 1000),
 )
 @settings(max_examples=80, deadline=None)
-def test_only_what_is_said_to_be_changed_is(corruption, channels, height, width, seed):
+def test_corruptions_change_only_marked_pixels(corruption, channels, height, width, seed):
     torch.manual_seed(seed)
     images = torch.rand(3, channels, height, width)
     before = images.clone()
@@ -83,7 +83,7 @@ def test_random_holes_take_at_most_about_a_quarter_and_lie_anywhere(side):
     assert holes.any(0).float().mean() > 0.98, "no place is always safe"
 
 
-def test_the_share_and_the_spread_of_noise():
+def test_noise_has_its_level():
     torch.manual_seed(0)
     images = torch.full((50, 1, 40, 40), 0.5)
     masked = MaskingNoise(0.25)(images)
@@ -92,14 +92,14 @@ def test_the_share_and_the_spread_of_noise():
     assert torch.equal(MaskingNoise(0)(images).images, images)
 
 
-def test_a_hole_is_filled_with_the_mean_of_what_is_left():
+def test_fill_missing_uses_the_mean_of_known_pixels():
     image = torch.tensor([[[[1.0, 3.0], [5.0, 100.0]]]])
     missing = torch.tensor([[[[False, False], [False, True]]]])
     assert fill_missing(image, missing).flatten().tolist() == [1, 3, 5, 3]
     assert fill_missing(image, torch.ones_like(missing)).flatten().tolist() == [0, 0, 0, 0]
 
 
-def test_half_of_the_pixel_error_is_that_in_the_hole():
+def test_pixel_errors_weight_hole_and_surroundings_equally():
     images = torch.rand(3, 3, 12, 12)
     corrupted = CentralHole()(images)
     reconstruction = images + torch.where(corrupted.changed, 0.5, 0.1)

@@ -1,4 +1,4 @@
-"""Report: figures of every kind of input, and a page that is safe and needs nothing else."""
+"""Report: figures of all kinds of input, and a safe, self-contained page."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def texts(figure: Figure) -> list[str]:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("height", "width"), [(28, 28), (20, 33)])
-def test_reconstructions(channels: int, height: int, width: int) -> None:
+def test_reconstruction_sheet_shows_all_rows(channels: int, height: int, width: int) -> None:
     rows = images(3, 5, channels, height, width)
     figure = reconstruction_sheet(*rows)
     drawn(figure)
@@ -103,7 +103,7 @@ TWO = images(2, 1, 8, 8)
         (lambda: dot_plot({"5-NN": []}), "nothing measured"),
     ],
 )
-def test_what_cannot_be_shown_is_refused(make: Any, message: str) -> None:
+def test_figures_refuse_unusable_input(make: Any, message: str) -> None:
     with pytest.raises(NearfarError, match=message):
         make()
 
@@ -181,7 +181,7 @@ def test_maps_are_repeatable() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_maps_of_few_short_or_dead_codes(size: int) -> None:
+def test_maps_of_few_short_or_dead_embeddings(size: int) -> None:
     drawn(embedding_maps(images(6, size), np.zeros((6, size), np.float32), np.arange(6)))
 
 
@@ -268,7 +268,7 @@ def test_figures_leave_no_global_state(tmp_path: Path) -> None:
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page."""
+    """Page as a browser parses it."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -5,25 +5,13 @@ from nearfar.report.html import Section, write_report
 from nearfar.report.restoration import write_restored
 from nearfar.report.run import report_run
 from nearfar.report.tables import evaluation_markdown, markdown_table
-from nearfar.report.transfer import (
-    draw_detections,
-    draw_masks,
-    draw_surest,
-    spread_rows,
-    with_mean,
-    write_transfer,
-)
+from nearfar.report.transfer import write_transfer
 
 __all__ = [
     "Section",
-    "draw_detections",
-    "draw_masks",
-    "draw_surest",
     "evaluation_markdown",
     "markdown_table",
     "report_run",
-    "spread_rows",
-    "with_mean",
     "write_assessment",
     "write_report",
     "write_restored",

@@ -1,4 +1,4 @@
-"""Images that a network restores: each written as a file, some shown beside what was given."""
+"""Files of restored images, and a sheet that compares some of them with their originals."""
 
 from __future__ import annotations
 

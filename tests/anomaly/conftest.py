@@ -21,7 +21,7 @@ def normal(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def abnormal(tmp_path_factory) -> Path:
-    """Normal for 30 frames, and then too fast; and the masks."""
+    """A clip that is normal for 30 frames and then too fast, with its masks."""
     root = tmp_path_factory.mktemp("abnormal")
     clip = np.concatenate([scene(1, 30, seed=9), scene(3, 30, seed=9)])
     masks = np.zeros(clip.shape, np.uint8)

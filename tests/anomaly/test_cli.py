@@ -143,7 +143,9 @@ def test_score_command_continues_after_a_damaged_video(fitted, normal, tmp_path,
     assert not (tmp_path / "alone").exists()
 
 
-def test_fit_command_has_the_defaults_of_python(monkeypatch, tmp_path, capsys):
+@pytest.fixture
+def fits(monkeypatch):
+    """Settings and training of each fit, which is not run."""
     calls = []
 
     def record(clips, folder, config, training, **options):
@@ -151,10 +153,14 @@ def test_fit_command_has_the_defaults_of_python(monkeypatch, tmp_path, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("nearfar.anomaly.fit_detector", record)
+    return calls
+
+
+def test_fit_command_has_the_defaults_of_python(fits, tmp_path, capsys):
     write_clip(tmp_path / "clip", scene(1, 5))
     for setting in ("video", "paper", "stills"):
         run("anomaly", "fit", tmp_path / "clip", "--out", tmp_path / "run", "--setting", setting)
-    assert calls == [
+    assert fits == [
         (config, DEFAULT_TRAINING)
         for config in (DetectorConfig(), DetectorConfig.paper(), DetectorConfig.stills())
     ]
@@ -168,21 +174,14 @@ def test_fit_command_has_the_defaults_of_python(monkeypatch, tmp_path, capsys):
     assert f"above the threshold. Default: {DetectorConfig().false_alarms}" in text
 
 
-def test_fit_command_passes_options_on(monkeypatch, tmp_path):
-    calls = []
-
-    def record(clips, folder, config, training, **options):
-        calls.append((config, training))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("nearfar.anomaly.fit_detector", record)
+def test_fit_command_passes_options_on(fits, tmp_path):
     write_clip(tmp_path / "clip", scene(1, 5))
     run(
         *("anomaly", "fit", tmp_path / "clip", "--out", tmp_path / "run", "--setting", "stills"),
         *("--weights", 0.5, 0.3, 0.2, "--pretrain-epochs", 2, "--epochs", 3, "--seed", 4),
         *("--size", 16, 24, "--false-alarms", 0.1),
     )
-    ((config, training),) = calls
+    ((config, training),) = fits
     assert config == DetectorConfig.stills(size=(16, 24), false_alarms=0.1)
     assert training.objective.weights == (0.5, 0.3, 0.2)
     assert (training.optim.pretrain_epochs, training.optim.epochs, training.seed) == (2, 3, 4)

@@ -44,7 +44,7 @@ def test_open_clips_of_a_folder(tmp_path, ending):
     (clip,) = open_clips(write_frames(tmp_path / "clip", ending=ending))
     assert clip.total == len(FRAMES)
     np.testing.assert_array_equal(pixels_of(clip), FRAMES)
-    np.testing.assert_array_equal(pixels_of(clip), FRAMES)  # again, from the start
+    np.testing.assert_array_equal(pixels_of(clip), FRAMES)  # a second iteration
 
 
 def test_open_clips_sorts_numbers_by_value(tmp_path):

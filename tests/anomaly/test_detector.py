@@ -68,7 +68,7 @@ def test_lost_frames_raise_no_alarm_and_give_no_samples(fitted, normal, tmp_path
     detector = read_detector(fitted)
     found = {scored.number: scored.score for scored in detector.score(as_frames(stream))}
     assert len(found) == 40 - lost
-    # One frame of the tail may be smoothed with fewer others than where the threshold was taken.
+    # Beside a gap, scores are averaged over fewer frames than those behind the threshold.
     assert max(found.values()) <= 1.2 * detector.threshold
 
     folder = shutil.copytree(normal / "Train3", tmp_path / "gap")

@@ -18,7 +18,7 @@ from nearfar.errors import NearfarError
 
 @pytest.mark.parametrize(("most", "lost"), [(900, 1000), (4000, 3)])
 def test_score_clips_memory_does_not_grow_with_the_video(fitted, tmp_path, most, lost):
-    """Also if of those after the first 51 so many are lost that none of them has a score."""
+    """Even if so many frames are lost that only the first 51 have a score."""
     pytest.importorskip("av")
 
     class Long(Clip):
@@ -36,7 +36,7 @@ def test_score_clips_memory_does_not_grow_with_the_video(fitted, tmp_path, most,
 
     clip, detector = scene(1), read_detector(fitted)
     peaks = []
-    for frames in (100, 100, most):  # what is imported the first time does not count
+    for frames in (100, 100, most):  # the first round pays for imports
         tracemalloc.start()
         summary = score_clips(detector, [Long(frames)], tmp_path / "out", overwrite=True)
         assert summary.frames == (frames if lost > frames else 51)

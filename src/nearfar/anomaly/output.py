@@ -320,6 +320,18 @@ def open_video(path: Path, rate: float) -> Iterator[VideoWriter]:
     ------
     MissingExtraError
         If PyAV is not installed.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from nearfar.anomaly import open_clips
+    >>> with TemporaryDirectory() as folder:
+    ...     with open_video(Path(folder) / "clip.mp4", rate=10) as video:
+    ...         for _ in range(3):
+    ...             video.add(np.zeros((32, 48, 3), np.uint8))
+    ...     (clip,) = open_clips(folder)
+    ...     len(list(clip))
+    3
     """
     av = require("av", extra="video")
     with (

@@ -165,10 +165,10 @@ class Method(ABC):
 #: Methods by name.
 METHODS: dict[str, type[Method]] = {}
 
-M = TypeVar("M", bound=type[Method])
+_M = TypeVar("_M", bound=type[Method])
 
 
-def register_method(method: M) -> M:
+def register_method(method: _M) -> _M:
     """Make a method known by its name; usable as a class decorator.
 
     Raises

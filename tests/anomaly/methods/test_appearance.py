@@ -17,13 +17,13 @@ def noisy(frames: np.ndarray, deviation: float, seed: int = 0) -> np.ndarray:
 
 
 def test_appearance_error_equals_scikit_learn():
-    """On the middle of a patch in the last frame, by components of all middles."""
+    """The components of all middles, applied to the middles of the last frame."""
     size, side = (48, 64), 8
     generator = np.random.default_rng(1)
     axes = generator.normal(size=(5, side, side)) * 20
     mixed = np.tensordot(generator.normal(size=(40, 6, 8, 5)), axes, 1)
     frames = noisy(128 + mixed.transpose(0, 1, 3, 2, 4).reshape(40, *size), 1)
-    frames = frames.repeat(2, axis=0)  # so that there is something that does not move
+    frames = frames.repeat(2, axis=0)  # some still pairs
     grid = Grid(size, 2 * side, side)
     learned = Grid((size[0] - side, size[1] - side), side, side)
     border = side // 2
@@ -56,7 +56,7 @@ def test_fit_appearance_limits_the_middle_of_large_patches():
 def test_still_noise_ignores_motion():
     generator = np.random.default_rng(0)
     frames = noisy(np.full((20, 48, 48), 128.0), 2)
-    frames[:, :8] = generator.integers(0, 2, (20, 8, 48)) * 255  # what moves
+    frames[:, :8] = generator.integers(0, 2, (20, 8, 48)) * 255  # motion
     assert still_noise([ArrayClip(frames)]) == pytest.approx((2 / 255) ** 2, rel=0.1)
 
 

@@ -39,7 +39,7 @@ def test_glide_keeps_pose_and_speed():
     window = walk(2, FRAMES)
     glided = glide(window, empty(8), EVERYWHERE, np.random.default_rng(0))
     assert glided is not None
-    # In coordinates of the patch, whose corner is at half of its side.
+    # The patch begins half its side into its surroundings.
     walkers = [
         frame[25 - 16 : 25 - 16 + HEIGHT, 20 - 16 + 2 * n : 20 - 16 + 2 * n + WIDTH].astype(int)
         for n, frame in enumerate(glided)
@@ -60,7 +60,7 @@ def test_glide_paints_the_background_with_noise():
     assert glided is not None
     inner = window[:, 16:-16, 16:-16]
     np.testing.assert_array_equal(glided[:, 28:], inner[:, 28:])
-    cleaned = glided[-1, 9 : 9 + HEIGHT, : 4 + WIDTH].astype(float)  # where it was at first
+    cleaned = glided[-1, 9 : 9 + HEIGHT, : 4 + WIDTH].astype(float)  # its first place
     left = cleaned - empty(1)[0, 25 : 25 + HEIGHT, 16 : 20 + WIDTH]
     assert np.abs(left.mean()) < NOISE / 2
     assert NOISE / 2 < left.std() < 2 * NOISE

@@ -136,8 +136,25 @@ def defense_names() -> dict[str, Any]:
     }
 
 
+def anomaly_names() -> dict[str, Any]:
+    from nearfar.anomaly import open_clips
+
+    ground = np.random.default_rng(0).integers(40, 60, (48, 64), dtype=np.uint8)
+    for clip in range(4):
+        folder = Path(f"UCSDped2/Train/{clip}")
+        folder.mkdir(parents=True)
+        for number in range(12):
+            frame = ground.copy()
+            frame[18:30, 4 + 2 * number : 12 + 2 * number] = 220
+            Image.fromarray(frame).save(folder / f"{number:02}.png")
+    return {"camera": [ground] * 12, "clips": open_clips("UCSDped2/Train")}
+
+
 #: By page, what prepares its examples and returns the names that they do not define.
-PREPARED: dict[str, Callable[[], dict[str, Any]]] = {"defense.md": defense_names}
+PREPARED: dict[str, Callable[[], dict[str, Any]]] = {
+    "anomaly.md": anomaly_names,
+    "defense.md": defense_names,
+}
 
 
 @pytest.mark.parametrize("page", pages(lambda page: blocks(page, "python")))

@@ -8,12 +8,15 @@ from typing import Any
 
 from griffe import DocstringSectionKind, Extension, Module, Object
 
+CHOICES = re.compile(r"^ *(\w+) : (\{.*\}.*?)(?:, optional)?$", re.MULTILINE)
+
 
 class Numpydoc(Extension):
-    """Shows the defaults of signatures, and citations without reStructuredText.
+    """Shows defaults of signatures, whole types, and citations without reStructuredText.
 
     For the default of a parameter, griffe takes the first of several choices, ``{"a", "b"}``, and
-    of several names, ``a, b``. List this extension after griffe's own for dataclasses.
+    of several names, ``a, b``; of the type ``{"a", "b"} or int`` it drops the end. List this
+    extension after griffe's own for dataclasses.
     """
 
     def on_package(self, *, pkg: Module, **kwargs: Any) -> None:
@@ -25,11 +28,13 @@ class Numpydoc(Extension):
                 r"(?:\.\. )?\[(\d+)\]_?", r"[\1]", documented.docstring.value
             )
             signature = getattr(documented, "parameters", {})
+            choices = dict(CHOICES.findall(documented.docstring.value))
             for section in documented.docstring.parsed:
                 if section.kind is DocstringSectionKind.parameters:
                     for each in section.value:
                         if each.name in signature:
                             each.value = signature[each.name].default
+                        each.annotation = choices.get(each.name, each.annotation)
 
 
 def _objects(parent: Object) -> Iterator[Object]:

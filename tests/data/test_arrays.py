@@ -97,7 +97,7 @@ def test_channels(how: str) -> None:
     assert colored.is_contiguous()
     np.testing.assert_array_equal(colored.numpy(), np.repeat(BYTES[:, :1], 3, axis=1))
     assert images_from_array(BYTES, channels=3).shape == (3, 10, 12)
-    with pytest.raises(NearfarError, match="'array' holds RGB images, and gray ones were asked"):
+    with pytest.raises(NearfarError, match="'array' holds RGB images, but channels=1"):
         images_from_array(BYTES, channels=1)
 
 

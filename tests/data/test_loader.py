@@ -64,7 +64,7 @@ def test_of_pairs_no_image_is_read_twice(kept: Images, monkeypatch: pytest.Monke
         read.extend(indices.tolist())
         return ArrayImages.batch(kept, indices)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(kept, "__getitems__", spy)
+    monkeypatch.setattr(kept, "batch", spy)
     ((rows, pixels),) = load(kept, [pairs])
     assert torch.equal(rows, pairs)
     torch.testing.assert_close(pixels, expected)

@@ -15,10 +15,10 @@ from threading import Thread
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision import datasets
 
-from nearfar.data import ArrayImages, open_images, require_labels
-from nearfar.data.labels import labels_like
+from nearfar.data import ArrayImages, FolderImages, labels_like, open_images, require_labels
 from nearfar.errors import NearfarError
 
 
@@ -39,7 +39,7 @@ def test_a_name_is_not_a_path_but_a_path_may_be_one(
     monkeypatch.chdir(tmp_path)
     assert len(open_images("mnist5k")) == 5000
     for path in (Path("mnist5k"), "./mnist5k"):
-        with pytest.raises(NearfarError, match="holds no images"):
+        with pytest.raises(NearfarError, match="contains no images"):
             open_images(path)
 
 
@@ -148,6 +148,21 @@ def test_fashion_mnist_from_a_folder(tmp_path: Path) -> None:
         open_images("fashion-mnist:train", data_root=tmp_path)
 
 
+def test_paths_may_be_strings(tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    head = b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (2, 28, 28))
+    (raw / "t10k-images-idx3-ubyte").write_bytes(head + bytes(2 * 784))
+    (raw / "t10k-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01\0\0\0\2\3\7")
+    assert require_labels(open_images("mnist:test", data_root=str(tmp_path))).tolist() == [3, 7]
+    (tmp_path / "photos").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "photos" / "x.png")
+    photos = str(tmp_path / "photos")
+    for images in (open_images(photos), FolderImages(photos)):
+        assert (len(images), images.shape) == (1, (1, 8, 8))
+        assert images[0].shape == (1, 8, 8)
+
+
 @pytest.fixture
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """A server of a small MNIST; the paths that it was asked for."""
@@ -198,7 +213,7 @@ def test_one_of_many_downloads_and_a_file_that_was_removed_comes_again(
 
 def test_an_incomplete_download_leaves_nothing_behind(tmp_path: Path, mirror: list[str]) -> None:
     (tmp_path / "served" / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(NearfarError, match="'mnist:train' is neither in the folder"):
+    with pytest.raises(NearfarError, match="'mnist:train' is not in the folder"):
         open_images("mnist:train", data_root=tmp_path / "data")
     assert len(set(mirror)) == 4
     assert not (tmp_path / "data").exists()

@@ -23,8 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from nearfar.errors import NearfarError
-from nearfar.evaluation import Evaluation, Features, Score, evaluate
-from nearfar.evaluation.linear_svm import LinearSVM
+from nearfar.evaluation import Evaluation, Features, LinearSVM, Score, evaluate
 from nearfar.evaluation.scores import stratified_rows
 from nearfar.report import evaluation_markdown
 
@@ -236,12 +235,12 @@ PIXELS = Features("pixels", TRAIN, TEST)
         ({"train_labels": 0 * TRAIN_LABELS}, "at least 2 classes"),
         (
             {"test_labels": np.where(TEST_LABELS == 7, 12, TEST_LABELS)},
-            r"no training image.*\[12\]",
+            r"without a training image.*\[12\]",
         ),
         ({"train_labels": TRAIN_LABELS / 2}, "float64"),
         ({"train_labels": TRAIN_LABELS[:, None]}, r"\(1200, 1\)"),
         ({"rows": []}, "at least one"),
-        ({"rows": [PIXELS, PIXELS]}, "its own name"),
+        ({"rows": [PIXELS, PIXELS]}, "distinct names"),
         ({"rbf_samples": 9}, "rbf_samples=9.*10 classes"),
         ({"rows": [replace(PIXELS, test=TEST[:3])], "test_labels": [0, 1, 2]}, "3 test images"),
     ],
@@ -329,6 +328,6 @@ def test_terminal_table_fits_in_80_columns(evaluation: Evaluation) -> None:
     text = console.file.getvalue()
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
     assert {"autoencoder", "(10,000)", "[bold]"} <= set(text.split())
-    for cells in dict(full.cells()).values():
+    for cells in dict(full.formatted()).values():
         for cell in cells:
             assert cell.text.replace(" ", "") in text

@@ -8,6 +8,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 import torch
+from nearfar.training.config import TrainConfig
 from torch import nn
 
 from averaging import averaging
@@ -15,7 +16,6 @@ from nearfar.config import BACKBONES
 from nearfar.errors import NearfarError
 from nearfar.models import Architecture, Backbone
 from nearfar.models.backbones import BACKBONE_MIN_SIDES
-from nearfar.training.config import TrainConfig
 
 #: Stride and channels of the feature map.
 MAPS = {"alexnet": (16, 256), "resnet18": (32, 512), "resnet50": (32, 2048), "vit-small": (16, 384)}

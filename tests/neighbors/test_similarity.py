@@ -82,5 +82,5 @@ def test_a_bank_of_equal_rows_has_finite_similarities(name):
 
 
 def test_an_unknown_name_is_refused(bank):
-    with pytest.raises(NearfarError, match="similarity 'dot' is not known"):
+    with pytest.raises(NearfarError, match="similarity 'dot' is unknown"):
         fit_similarity("dot", bank)

@@ -39,7 +39,7 @@ def report(
     from nearfar.evaluation import read_scores
     from nearfar.files import claim_output
     from nearfar.models import resolve_device
-    from nearfar.report.run import report_run
+    from nearfar.report import report_run
     from nearfar.runs import REPORT, read_log, read_run
 
     trained = read_run(run)

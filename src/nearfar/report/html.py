@@ -104,13 +104,13 @@ def _table(evaluation: Evaluation, title: str) -> str:
     rows = "\n".join(
         f'<tr><th scope="row">{escape(name)}</th>'
         + "".join(
-            f"<td><strong>{escape(cell.text)}</strong></td>"
-            if cell.best
-            else f"<td>{escape(cell.text)}</td>"
-            for cell in cells
+            f"<td><strong>{escape(score.text)}</strong></td>"
+            if score.best
+            else f"<td>{escape(score.text)}</td>"
+            for score in scores
         )
         + "</tr>"
-        for name, cells in evaluation.cells()
+        for name, scores in evaluation.formatted()
     )
     notes = "".join(f"<li>{escape(note)}</li>" for note in evaluation.notes)
     return (

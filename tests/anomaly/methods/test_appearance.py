@@ -1,4 +1,4 @@
-"""What principal components of normal patches leave out."""
+"""Principal components of normal patches, and camera noise."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from clips import ClipInMemory
-from nearfar.anomaly.appearance import fit_appearance, still_noise
-from nearfar.anomaly.patches import Grid
+from nearfar.anomaly import ArrayClip, Grid
+from nearfar.anomaly.methods.appearance import fit_appearance, still_noise
 from nearfar.errors import NearfarError
 
 
@@ -17,8 +16,8 @@ def noisy(frames: np.ndarray, deviation: float, seed: int = 0) -> np.ndarray:
     return (frames + noise).round().clip(0, 255).astype(np.uint8)
 
 
-def test_errors_are_those_of_scikit_learn():
-    """For the middle of a patch in the last frame, by the middles of all patches."""
+def test_appearance_error_equals_scikit_learn():
+    """On the middle of a patch in the last frame, by components of all middles."""
     size, side = (48, 64), 8
     generator = np.random.default_rng(1)
     axes = generator.normal(size=(5, side, side)) * 20
@@ -30,7 +29,7 @@ def test_errors_are_those_of_scikit_learn():
     border = side // 2
     patches = np.concatenate([learned.cut(f[None, border:-border, border:-border]) for f in frames])
     flat = patches.reshape(len(patches), -1) / 255
-    found = fit_appearance([ClipInMemory(frames)], grid)
+    found = fit_appearance([ArrayClip(frames)], grid)
     count = side**2 - len(found.left_out)
     assert count >= 5
     pca = PCA(count, svd_solver="full").fit(flat)
@@ -38,45 +37,45 @@ def test_errors_are_those_of_scikit_learn():
     middles = grid.cut(window[-1:])[:, 0, side // 2 : -side // 2, side // 2 : -side // 2]
     middles = middles.reshape(len(middles), -1) / 255
     expected = np.square(middles - pca.inverse_transform(pca.transform(middles))).mean(1)
-    np.testing.assert_allclose(found(window, grid).ravel(), expected, rtol=1e-3)
+    np.testing.assert_allclose(found.score(window, grid).ravel(), expected, rtol=1e-3)
 
 
-def test_frames_of_another_size_are_refused():
+def test_fit_appearance_refuses_frames_of_another_size():
     frames = noisy(np.full((3, 48, 64), 99.0), 2)
-    changed = ClipInMemory([*frames, frames[0, :40]])
-    for clip in (changed, ClipInMemory(frames[:, :40])):
+    changed = ArrayClip([*frames, frames[0, :40]])
+    for clip in (changed, ArrayClip(frames[:, :40])):
         with pytest.raises(NearfarError, match="40x64 pixels, expected 48x64"):
             fit_appearance([clip], Grid((48, 64), 16, 8))
 
 
-def test_large_patches_are_looked_at_in_their_middle():
+def test_fit_appearance_limits_the_middle_of_large_patches():
     frames = noisy(np.full((4, 100, 100), 99.0), 2)
-    assert fit_appearance([ClipInMemory(frames)], Grid((100, 100), 96, 2)).side == 32
+    assert fit_appearance([ArrayClip(frames)], Grid((100, 100), 96, 2)).side == 32
 
 
-def test_noise_is_told_where_nothing_moves():
+def test_still_noise_ignores_motion():
     generator = np.random.default_rng(0)
     frames = noisy(np.full((20, 48, 48), 128.0), 2)
     frames[:, :8] = generator.integers(0, 2, (20, 8, 48)) * 255  # what moves
-    assert still_noise([ClipInMemory(frames)]) == pytest.approx((2 / 255) ** 2, rel=0.1)
+    assert still_noise([ArrayClip(frames)]) == pytest.approx((2 / 255) ** 2, rel=0.1)
 
 
-def test_rounding_is_noise():
+def test_still_noise_is_at_least_rounding():
     frames = np.full((5, 8, 8), 128, np.uint8)
-    assert still_noise([ClipInMemory(frames)]) == pytest.approx(1 / 12 / 255**2)
+    assert still_noise([ArrayClip(frames)]) == pytest.approx(1 / 12 / 255**2)
 
 
-def test_axes_of_the_least_variance_are_left_out_though_they_hold_more_than_noise():
+def test_fit_appearance_leaves_out_at_least_one_axis():
     frames = np.random.default_rng(0).integers(0, 256, (48, 64)).astype(np.uint8)[None].repeat(3, 0)
     grid = Grid((48, 64), 8, 8)
-    found = fit_appearance([ClipInMemory(frames)], grid)
+    found = fit_appearance([ArrayClip(frames)], grid)
     assert len(found.left_out) >= 1
     odd = frames[:1].copy()
     odd[0, :16] = 255 - odd[0, :16]
-    assert found(odd, grid).max() > 0
+    assert found.score(odd, grid).max() > 0
 
 
-def test_what_is_nowhere_alike_is_refused():
+def test_still_noise_refuses_frames_that_differ_everywhere():
     frames = np.arange(0, 250, 50)[:, None, None].repeat(8, 1).repeat(8, 2).astype(np.uint8)
-    with pytest.raises(NearfarError, match="nowhere alike"):
-        still_noise([ClipInMemory(frames)])
+    with pytest.raises(NearfarError, match="differ everywhere"):
+        still_noise([ArrayClip(frames)])

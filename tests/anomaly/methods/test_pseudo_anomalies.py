@@ -1,4 +1,4 @@
-"""Samples of what nothing normal is, made of what is."""
+"""Pseudo-anomalies made of normal patches."""
 
 import numpy as np
 import pytest
@@ -6,17 +6,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearfar.anomaly.clips import Frame
-from nearfar.anomaly.gliding import glide, surroundings
-from nearfar.anomaly.patches import Grid
-from nearfar.anomaly.samples import FAR, sample
+from nearfar.anomaly import ArrayClip, Grid
+from nearfar.anomaly.methods.motion import PSEUDO_ANOMALIES, draw_samples
+from nearfar.anomaly.methods.motion.pseudo_anomalies import cut_surroundings, glide
 
 PATCH, FRAMES, NOISE = 32, 5, 2.0
 HEIGHT, WIDTH = 14, 6
 
 
 def walk(speed: float, frames: int, seed: int = 0) -> np.ndarray:
-    """A walker of two halves on a ramp: the upper one light, the lower one another each frame."""
+    """A walker on a ramp: the upper half is light, the lower half changes with each frame."""
     generator = np.random.default_rng(seed)
     ground = np.linspace(80, 95, 2 * PATCH)[None].repeat(2 * PATCH, 0)
     clip = ground + generator.normal(0, NOISE, (frames, *ground.shape))
@@ -36,7 +35,7 @@ def empty(frames: int) -> np.ndarray:
 EVERYWHERE = np.ones((2 * PATCH, 2 * PATCH), bool)
 
 
-def test_what_glides_keeps_a_pose_and_the_speed():
+def test_glide_keeps_pose_and_speed():
     window = walk(2, FRAMES)
     glided = glide(window, empty(8), EVERYWHERE, np.random.default_rng(0))
     assert glided is not None
@@ -47,15 +46,15 @@ def test_what_glides_keeps_a_pose_and_the_speed():
     ]
     original = window[:, 25 : 25 + HEIGHT].astype(int)
     for walker in walkers:
-        assert np.abs(walker - walkers[0]).mean() < 3 * NOISE, "the pose stays"
+        assert np.abs(walker - walkers[0]).mean() < 3 * NOISE, "the pose is kept"
     poses = [
         np.abs(walkers[0] - original[n][:, 20 + 2 * n : 20 + 2 * n + WIDTH]).mean()
         for n in range(FRAMES)
     ]
-    assert min(poses) < 3 * NOISE, "it is one of the walker's own"
+    assert min(poses) < 3 * NOISE, "the pose is one of the walker's"
 
 
-def test_where_nothing_glides_is_the_background_with_the_noise_of_the_camera():
+def test_glide_paints_the_background_with_noise():
     window = walk(3, FRAMES)
     glided = glide(window, empty(8), EVERYWHERE, np.random.default_rng(0))
     assert glided is not None
@@ -67,7 +66,7 @@ def test_where_nothing_glides_is_the_background_with_the_noise_of_the_camera():
     assert NOISE / 2 < left.std() < 2 * NOISE
 
 
-def test_what_stands_does_not_glide():
+def test_glide_refuses_still_objects():
     assert glide(walk(0, FRAMES), empty(8), EVERYWHERE, np.random.default_rng(0)) is None
     shaken = np.random.default_rng(0).integers(0, 256, (FRAMES, 2 * PATCH, 2 * PATCH))
     assert glide(shaken.astype(np.uint8), empty(8), EVERYWHERE, np.random.default_rng(0)) is None, (
@@ -76,9 +75,9 @@ def test_what_stands_does_not_glide():
 
 
 @given(st.integers(0, 40 - 16), st.integers(0, 50 - 16))
-def test_a_patch_is_in_the_middle_of_its_surroundings(top, left):
+def test_cut_surroundings_centers_the_patch(top, left):
     frames = np.random.default_rng(0).integers(0, 256, (2, 40, 50)).astype(np.uint8)
-    near, inside = surroundings(frames, top, left, 16)
+    near, inside = cut_surroundings(frames, top, left, 16)
     assert near.shape == (2, 32, 32)
     np.testing.assert_array_equal(near[:, 8:24, 8:24], frames[:, top : top + 16, left : left + 16])
     rows, columns = np.mgrid[top - 8 : top + 24, left - 8 : left + 24]
@@ -87,14 +86,13 @@ def test_a_patch_is_in_the_middle_of_its_surroundings(top, left):
     np.testing.assert_array_equal(near[0][known], frames[0][rows[known], columns[known]])
 
 
-@pytest.mark.parametrize("kind", FAR)
-def test_each_kind_is_drawn_in_its_share(kind):
-    clip = [Frame(number, pixels) for number, pixels in enumerate(walk(2, 60))]
+@pytest.mark.parametrize("kind", PSEUDO_ANOMALIES)
+def test_draw_samples_by_kind_and_share(kind):
+    clip = ArrayClip(walk(2, 60))
     grid = Grid((2 * PATCH, 2 * PATCH), 16, 4)
-    named = type("Named", (list,), {"name": "walk"})(clip)
-    drawn = sample([named], grid, 3, seed=0, count=40, far={kind: 0.5})
+    drawn = draw_samples([clip], grid, 3, seed=0, count=40, shares={kind: 0.5})
     assert (~drawn.abnormal).sum() == 40
     assert drawn.abnormal.sum() == 20
     assert drawn.patches.shape == (60, 3, 16, 16)
-    again = sample([named], grid, 3, seed=0, count=40, far={kind: 0.5})
+    again = draw_samples([clip], grid, 3, seed=0, count=40, shares={kind: 0.5})
     assert torch.equal(drawn.patches, again.patches)

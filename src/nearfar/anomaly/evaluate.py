@@ -1,4 +1,4 @@
-"""Scores of clips held against what is known to be abnormal in them."""
+"""Evaluation of scored clips against their masks."""
 
 from __future__ import annotations
 
@@ -19,10 +19,18 @@ from nearfar.anomaly.metrics import (
 from nearfar.errors import NearfarError
 
 
-class Judge:
-    """Collects scored frames with their masks; memory grows by a few numbers a frame.
+class Evaluator:
+    """Collects scored frames with their masks, a few numbers per frame.
 
     A frame is abnormal if its mask has any pixel.
+
+    Examples
+    --------
+    >>> evaluator, mask = Evaluator(), np.zeros((2, 2), bool)
+    >>> evaluator.add("camera", 0.1, np.full((2, 2), 0.1, np.float32), mask)
+    >>> evaluator.add("camera", 0.9, np.full((2, 2), 0.9, np.float32), ~mask)
+    >>> evaluator.result()["auc"]
+    1.0
     """
 
     def __init__(self) -> None:
@@ -32,7 +40,19 @@ class Judge:
         self._pixels = PixelCurve()
 
     def add(self, clip: str, score: float, heat: Scores, mask: Mask) -> None:
-        """Add a frame: its score, its heat map, float[h, w], and what is abnormal, bool[h, w]."""
+        """Add a frame.
+
+        Parameters
+        ----------
+        clip : str
+            Name of its clip.
+        score : float
+            Score of the frame.
+        heat : float[h, w]
+            Scores of its pixels.
+        mask : bool[h, w]
+            Its abnormal pixels.
+        """
         self._pixels.add(heat, mask)
         self._scores.setdefault(clip, []).append(score)
         self._labels.setdefault(clip, []).append(bool(mask.any()))
@@ -40,22 +60,22 @@ class Judge:
 
     @property
     def clips(self) -> dict[str, tuple[Labels, Scores]]:
-        """Labels, bool[n], and scores, float[n], of each clip."""
+        """Labels, bool[n], and scores, float[n], by name of the clip."""
         return {
             name: (np.array(self._labels[name]), np.array(scores))
             for name, scores in self._scores.items()
         }
 
     def result(self) -> dict[str, Any]:
-        """All measures, as JSON holds them; None for what is undefined.
+        """Return all metrics in a form that JSON can hold; None where undefined.
 
         Raises
         ------
         NearfarError
-            If nothing was added.
+            If no frame was added.
         """
         if not self._scores:
-            raise NearfarError("no frame was scored: there is nothing to judge")
+            raise NearfarError("no frame was scored: there is nothing to evaluate")
         clips = self.clips
         labels = np.concatenate([labels for labels, _ in clips.values()])
         scores = np.concatenate([scores for _, scores in clips.values()])

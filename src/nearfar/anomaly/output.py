@@ -1,4 +1,4 @@
-"""What scoring leaves for people to look at: scores, alerts, overlays and the worst frames."""
+"""Output of scoring: scores, alerts, overlays, videos and the worst frames."""
 
 from __future__ import annotations
 
@@ -9,43 +9,65 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 from scipy.ndimage import binary_erosion
 
 from nearfar.anomaly.clips import Clip, Frame, Pixels
-from nearfar.anomaly.detector import Detector, Scored
-from nearfar.anomaly.patches import Map
+from nearfar.anomaly.detector import Detector, ScoredFrame
+from nearfar.anomaly.patches import ScoreMap
 from nearfar.errors import require
 from nearfar.files import atomic_path
 
-#: How many of the worst frames are shown, and how far apart in a clip they are at least.
-SHOWN, APART = 12, 10
-COLORS = "inferno"
-#: How much of the color shows at twice the threshold.
-OPACITY = 0.6
-#: Around what is above the threshold, and behind the label of such a frame.
-ALARM = (255, 60, 40)
-#: The least height of a frame that has room for a label.
-LABELED = 96
-#: Rows of scores that Parquet holds together.
-TOGETHER = 4096
+#: Number of worst frames, and their least distance within a clip.
+_SHOWN, WORST_DISTANCE = 12, 10
+_COLORMAP = "inferno"
+#: Opacity of the heat map at twice the threshold.
+_OPACITY = 0.6
+#: Color of the line around abnormal pixels, and behind the label of an abnormal frame.
+ALARM_COLOR = (255, 60, 40)
+#: Lowest height of a frame with room for a label.
+_MIN_LABELED_HEIGHT = 96
+#: Rows per group of a Parquet file.
+_ROW_GROUP = 4096
+#: Columns of the scores, with their Parquet types.
+_COLUMNS = {
+    "clip": "string",
+    "frame": "int64",
+    "file": "string",
+    "score": "float64",
+    "abnormal": "bool_",
+}
+ScoreRow = tuple[str, int, str, float, bool]
 
 
-class Seen(NamedTuple):
-    """A scored frame with its pixels, and the name of its file if it has one of its own."""
+class FrameResult(NamedTuple):
+    """Scored frame with its clip, its pixels, and the name of its own file, if it has one."""
 
     clip: str
-    scored: Scored
+    scored: ScoredFrame
     pixels: Pixels
     file: str = ""
 
 
 @dataclass(frozen=True)
 class Alert:
-    """An abnormal span: its clip, its first and last frame, its worst, and the first one's file."""
+    """Abnormal span of a clip.
+
+    Parameters
+    ----------
+    clip : str
+        Name of the clip.
+    start, end : int
+        First and last frame.
+    worst : int
+        Frame with the highest score.
+    score : float
+        Highest score.
+    file : str
+        Name of the first frame's own file, if it has one.
+    """
 
     clip: str
     start: int
@@ -55,8 +77,8 @@ class Alert:
     file: str = ""
 
 
-def watch(detector: Detector, clip: Clip) -> Iterator[Seen]:
-    """Score a clip, each frame with its pixels, of which few are in memory at a time.
+def score_with_pixels(detector: Detector, clip: Clip) -> Iterator[FrameResult]:
+    """Score a clip and pair scores with pixels, a few frames in memory at a time.
 
     Raises
     ------
@@ -80,141 +102,157 @@ def watch(detector: Detector, clip: Clip) -> Iterator[Seen]:
 
     for scored in detector.score(frames(), clip.name):
         pixels = waiting.pop(scored.number)
-        yield Seen(clip.name, scored, pixels, clip.file(scored.number))
+        yield FrameResult(clip.name, scored, pixels, clip.file_name(scored.number))
 
 
 class Alerts:
-    """Joins consecutive abnormal frames to spans, unless each frame is something of its own."""
+    """Joins consecutive abnormal frames into spans.
+
+    Parameters
+    ----------
+    threshold : float
+        Score above which a frame is abnormal.
+    join : bool
+        Whether to join frames at all.
+    """
 
     def __init__(self, threshold: float, *, join: bool = True) -> None:
         self.threshold, self.join = threshold, join
         self.spans: list[Alert] = []
 
-    def add(self, seen: Seen) -> bool:
+    def add(self, result: FrameResult) -> bool:
         """Add the next frame; return whether it is abnormal."""
-        clip, (number, score, _) = seen.clip, seen.scored
+        clip, (number, score, _) = result.clip, result.scored
         abnormal = score > self.threshold
         span = self.spans[-1] if self.spans and self.join else None
         if abnormal and span and (span.clip, span.end + 1) == (clip, number):
-            worst, most = max((span.worst, span.score), (number, score), key=lambda x: x[1])
-            self.spans[-1] = Alert(clip, span.start, number, worst, most, span.file)
+            worst, highest = max((span.worst, span.score), (number, score), key=lambda x: x[1])
+            self.spans[-1] = Alert(clip, span.start, number, worst, highest, span.file)
         elif abnormal:
-            self.spans.append(Alert(clip, number, number, number, score, seen.file))
+            self.spans.append(Alert(clip, number, number, number, score, result.file))
         return abnormal
 
     def to_list(self) -> list[dict[str, Any]]:
-        """The spans as JSON holds them."""
+        """Return the spans in a form that JSON can hold."""
         return [asdict(span) for span in self.spans]
 
 
-class Worst:
-    """Keeps the frames with the highest scores, each apart from the others of its clip.
+class WorstFrames:
+    """Keeps the frames with the highest scores, at a distance from each other within a clip.
 
-    Of every so many consecutive frames, the worst is a candidate; memory holds three times as many
-    candidates as are shown, as each that is shown is too near to two others at most.
+    The worst of every `distance` consecutive frames is a candidate. Three times as many candidates
+    as shown frames suffice, as each shown frame rules out two others at most.
+
+    Parameters
+    ----------
+    shown : int
+        Number of frames.
+    distance : int
+        Least distance within a clip, in frames.
     """
 
-    def __init__(self, shown: int = SHOWN, apart: int = APART) -> None:
-        self.shown, self.apart = shown, apart
-        self._candidates: dict[tuple[str, int], Seen] = {}
+    def __init__(self, shown: int = _SHOWN, distance: int = WORST_DISTANCE) -> None:
+        self.shown, self.distance = shown, distance
+        self._candidates: dict[tuple[str, int], FrameResult] = {}
 
-    def add(self, seen: Seen) -> None:
-        """Keep a frame if it may be among the worst."""
-        block = seen.clip, seen.scored.number // self.apart
-        if block in self._candidates and self._candidates[block].scored.score >= seen.scored.score:
+    def add(self, result: FrameResult) -> None:
+        """Add the next frame."""
+        block = result.clip, result.scored.number // self.distance
+        best = self._candidates.get(block)
+        if best is not None and best.scored.score >= result.scored.score:
             return
-        self._candidates[block] = seen
+        self._candidates[block] = result
         if len(self._candidates) > 3 * self.shown:
             del self._candidates[min(self._candidates, key=self._score)]
 
-    def frames(self) -> list[Seen]:
-        """The worst first."""
-        chosen: list[Seen] = []
+    def frames(self) -> list[FrameResult]:
+        """Return the frames, worst first."""
+        chosen: list[FrameResult] = []
         for block in sorted(self._candidates, key=self._score, reverse=True):
-            seen = self._candidates[block]
+            result = self._candidates[block]
             if all(
-                one.clip != seen.clip or abs(one.scored.number - seen.scored.number) >= self.apart
-                for one in chosen
+                other.clip != result.clip
+                or abs(other.scored.number - result.scored.number) >= self.distance
+                for other in chosen
             ):
-                chosen.append(seen)
+                chosen.append(result)
         return chosen[: self.shown]
 
     def _score(self, block: tuple[str, int]) -> float:
         return self._candidates[block].scored.score
 
 
-def overlay(pixels: Pixels, heat: Map, threshold: float, label: str = "") -> npt.NDArray[np.uint8]:
-    """Color a frame by its heat map, with a line around what is above the threshold.
+def overlay(
+    pixels: Pixels, heat: ScoreMap, threshold: float, label: str = ""
+) -> npt.NDArray[np.uint8]:
+    """Color a frame by its heat map and outline abnormal pixels.
 
     Parameters
     ----------
     pixels : uint8[h, w]
+        Frame.
     heat : float[h, w]
-        The color is full at twice the threshold.
+        Scores; the color is full at twice the threshold.
+    threshold : float
+        Score above which a pixel is abnormal.
     label : str
-        Written in the corner of frames that are large enough; on red if anything is above.
+        Text in the corner of frames of at least 96 rows; on red if any pixel is abnormal.
 
     Returns
     -------
     uint8[h, w, 3]
     """
+    from matplotlib import colormaps
+
     level = np.clip(heat / max(2 * threshold, 1e-12), 0, 1)
-    colors = matplotlib.colormaps[COLORS](level)[..., :3]
-    opacity = OPACITY * level[..., None]
+    colors = colormaps[_COLORMAP](level)[..., :3]
+    opacity = _OPACITY * level[..., None]
     mixed = (1 - opacity) * pixels[..., None] + opacity * 255 * colors
     above = heat > threshold
-    mixed[above & ~binary_erosion(above, border_value=1)] = ALARM
+    mixed[above & ~binary_erosion(above, border_value=1)] = ALARM_COLOR
     picture = np.rint(mixed).astype(np.uint8)
-    if not label or len(picture) < LABELED:
+    if not label or len(picture) < _MIN_LABELED_HEIGHT:
         return picture
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
     box = draw.textbbox((4, 3), label)
-    background = ALARM if above.any() else (0, 0, 0)
+    background = ALARM_COLOR if above.any() else (0, 0, 0)
     draw.rectangle((0, 0, box[2] + 4, box[3] + 3), fill=background)
     draw.text((4, 3), label, fill=(255, 255, 255))
     return np.array(image)
 
 
 def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
-    """Write a PNG, atomically."""
+    """Write a PNG atomically."""
     with atomic_path(path) as temporary:
         Image.fromarray(picture).save(temporary, format="png")
 
 
-Row = tuple[str, int, str, float, bool]
-#: And what they are in Parquet.
-COLUMNS = {
-    "clip": "string",
-    "frame": "int64",
-    "file": "string",
-    "score": "float64",
-    "abnormal": "bool_",
-}
-
-
 class ScoreWriter:
-    """Writes a line a frame, as CSV or, by the ending of the path, as Parquet.
+    """Writes one row per frame: CSV line by line, or Parquet, which is complete when closed.
 
-    CSV is written line by line; Parquet is complete when it is closed.
+    Parameters
+    ----------
+    path : Path
+        File; its ending decides the format.
     """
 
     def __init__(self, path: Path) -> None:
         self.count = 0
-        self._rows: list[Row] = []
+        self._rows: list[ScoreRow] = []
         self._parquet: Any = None
         if path.suffix != ".parquet":
-            # Line by line: what was added is there for others to read.
+            # Line buffered, so that others can read what was added.
             self._file = path.open("w", buffering=1, newline="", encoding="utf-8")
             self._csv = csv.writer(self._file)
-            self._csv.writerow(COLUMNS)
+            self._csv.writerow(_COLUMNS)
             return
         self._arrow = require("pyarrow", extra="parquet")
         parquet = require("pyarrow.parquet", extra="parquet")
-        fields = [(name, getattr(self._arrow, kind)()) for name, kind in COLUMNS.items()]
+        fields = [(name, getattr(self._arrow, kind)()) for name, kind in _COLUMNS.items()]
         self._parquet = parquet.ParquetWriter(path, self._arrow.schema(fields))
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ScoreRow) -> None:
         """Add a frame."""
         self.count += 1
         if self._parquet is None:
@@ -222,11 +260,11 @@ class ScoreWriter:
             self._csv.writerow((clip, number, file, f"{score:.6g}", int(abnormal)))
             return
         self._rows.append(row)
-        if len(self._rows) >= TOGETHER:
+        if len(self._rows) >= _ROW_GROUP:
             self._write_rows()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the remaining rows and close the file."""
         if self._parquet is None:
             self._file.close()
             return
@@ -235,12 +273,12 @@ class ScoreWriter:
 
     def _write_rows(self) -> None:
         rows, self._rows = self._rows, []
-        columns = [list(values) for values in zip(*rows, strict=True)] or [[]] * len(COLUMNS)
+        columns = [list(values) for values in zip(*rows, strict=True)] or [[]] * len(_COLUMNS)
         self._parquet.write_table(self._arrow.table(columns, schema=self._parquet.schema))
 
 
 class VideoWriter:
-    """Frames in, an MP4 file out."""
+    """Encodes frames as an MP4 file; see `open_video`."""
 
     def __init__(self, container: Any, rate: float) -> None:
         self._container, self._rate = container, rate
@@ -262,14 +300,27 @@ class VideoWriter:
         self._container.mux(self._stream.encode(frame))
 
     def finish(self) -> None:
-        """Write what the encoder still holds."""
+        """Write the frames that the encoder still holds."""
         if self._stream is not None:
             self._container.mux(self._stream.encode())
 
 
 @contextmanager
 def open_video(path: Path, rate: float) -> Iterator[VideoWriter]:
-    """Open a video to write, which is there when it is complete."""
+    """Open an MP4 file for writing; it appears when it is complete.
+
+    Parameters
+    ----------
+    path : Path
+        File.
+    rate : float
+        Frames per second.
+
+    Raises
+    ------
+    MissingExtraError
+        If PyAV is not installed.
+    """
     av = require("av", extra="video")
     with (
         atomic_path(path) as temporary,

@@ -58,7 +58,7 @@ def test_example_of_the_guide_runs(registry, tmp_path, monkeypatch):
     normal = [ArrayClip(scene(1, 40, seed=seed)) for seed in range(4)]
     names: dict[str, object] = {"clips": normal}
     exec(example, names)  # noqa: S102 (the example of our own guide)
-    detector = read_detector("run")
+    detector = read_detector("brightness")
     odd = ArrayClip(np.clip(scene(1, 20, seed=9).astype(int) + 60, 0, 255).astype(np.uint8))
     assert all(frame.score > detector.threshold for frame in detector.score(odd))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nearfar.data.export import write_images
+from nearfar.data import write_images
 from nearfar.files import atomic_path
 from nearfar.report.figures import comparison_sheet, save_figure
 

@@ -74,7 +74,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NearfarError(f"no disk space to write {str(path)!r}") from error
+            raise NearfarError(f"no room on the disk to write {str(path)!r}") from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise NearfarError(f"cannot write {str(path)!r}: permission denied") from error
         raise

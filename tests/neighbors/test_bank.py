@@ -108,12 +108,12 @@ import sys
 from pathlib import Path
 import torch
 from nearfar.neighbors import DiskBank
-from nearfar.neighbors.bank import chunks
+from nearfar.neighbors import bank_chunks
 from nearfar.training.plan import peak_memory
 
 bank = DiskBank(Path(sys.argv[1]), 60_000, 4096)
 begun = peak_memory()
-for rows in chunks(bank):
+for rows in bank_chunks(bank):
     bank[torch.arange(60_000)[rows]] = bank[rows] + 1
 generator = torch.Generator().manual_seed(0)
 for rows in torch.randperm(60_000, generator=generator).split(4000):
@@ -127,14 +127,14 @@ import sys
 from pathlib import Path
 import torch
 from nearfar.neighbors import ClusteredFinder, DiskBank, clustered, fit_similarity, keys
-from nearfar.neighbors.bank import chunks
+from nearfar.neighbors import bank_chunks
 from nearfar.training.plan import peak_memory
 
-keys.HELD_BYTES = 0
-clustered.SAMPLE_PER_CLUSTER = 16
+keys.HELD_KEYS_BYTES = 0
+clustered.KMEANS_SAMPLE_PER_CLUSTER = 16
 bank = DiskBank(Path(sys.argv[1]), 60_000, 4096)
 embeddings = torch.rand(1000, 4096, generator=torch.Generator().manual_seed(0))
-for rows in chunks(bank):
+for rows in bank_chunks(bank):
     places = torch.arange(len(bank))[rows]
     bank[places] = embeddings[places % 1000]
 begun = peak_memory()

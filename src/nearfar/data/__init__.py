@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nearfar.data.arrays import ArrayImages, images_from_array
+from nearfar.data.conform import conform_images
 from nearfar.data.folders import FolderImages
 from nearfar.data.images import Images, Shape, to_unit
 from nearfar.data.loader import in_order, load
@@ -15,6 +16,7 @@ __all__ = [
     "Images",
     "Shape",
     "Subset",
+    "conform_images",
     "images_from_array",
     "in_order",
     "load",

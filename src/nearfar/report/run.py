@@ -13,10 +13,16 @@ from nearfar.data import Images, Subset, to_unit
 from nearfar.evaluation import Evaluation
 from nearfar.models import apply_to_all
 from nearfar.progress import Track, silent
-from nearfar.report.figures import FEWEST_MAPPED, code_maps, reconstructions, training_curves
+from nearfar.report.figures import (
+    FEWEST_MAPPED,
+    code_maps,
+    neighbor_sheet,
+    reconstructions,
+    training_curves,
+)
 from nearfar.report.html import Section, write_report
-from nearfar.report.samples import find_samples
 from nearfar.runs import TrainedRun
+from nearfar.search import open_queries, search_embeddings
 
 #: Images shown in each picture, and the most that are encoded for maps and neighbors.
 RECONSTRUCTED, QUERIED, SAMPLES, ENCODED = 12, 6, 5, 20_000
@@ -143,11 +149,9 @@ def _near_and_far(run: TrainedRun, images: Images, embeddings: Tensor) -> Sectio
     if len(images) < 2:
         return Section(title, "There are none: that takes two images or more.")
     rows = range(min(QUERIED, len(images)))
-    samples = find_samples(
-        [str(row) for row in rows],
-        to_unit(images.batch(rows)),
+    result = search_embeddings(
+        open_queries(rows, images),
         embeddings[: len(rows)],
-        rows,
         images,
         embeddings,
         count=min(SAMPLES, len(images) - 1),
@@ -156,7 +160,9 @@ def _near_and_far(run: TrainedRun, images: Images, embeddings: Tensor) -> Sectio
     return Section(
         title,
         "Some images with those that NRE's embeddings find most and least similar.",
-        samples.figure(),
+        neighbor_sheet(
+            result.queries.pixels.numpy(), result.pixels(result.near), result.pixels(result.far)
+        ),
     )
 
 

@@ -98,9 +98,7 @@ def finetune_network(
             network,
             loss,
             shuffled_batches(n, config.batch_size, steps=config.steps, generator=order),
-            optimizer=torch.optim.AdamW(
-                parameters, lr=config.lr, weight_decay=config.weight_decay
-            ),
+            optimizer=torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay),
             steps=config.steps,
             lr_schedule="one-cycle",
             max_grad_norm=_MAX_GRAD_NORM,

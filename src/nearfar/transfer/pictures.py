@@ -97,6 +97,26 @@ def picture_size(picture: Picture) -> tuple[int, int]:
         return read_header(path).size
 
 
+def read_full_size(picture: Picture) -> npt.NDArray[np.uint8]:
+    """Return the pixels of an image at its own size, uint8[h, w, 3].
+
+    Raises
+    ------
+    NearfarError
+        If the file cannot be read, or the array does not hold an image.
+
+    Examples
+    --------
+    >>> read_full_size(np.zeros((40, 60, 3), np.uint8)).shape
+    (40, 60, 3)
+    """
+    height, width = picture_size(picture)
+    if isinstance(picture, np.ndarray):
+        return picture
+    with _readable(picture) as path:
+        return read_image(path, (3, height, width)).permute(1, 2, 0).contiguous().numpy()
+
+
 def read_each(
     devkit: Devkit, names: Sequence[str], read: Callable[[Devkit, str], R], track: Track = silent
 ) -> Iterator[R]:

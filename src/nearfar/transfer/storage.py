@@ -26,9 +26,7 @@ def write_finetuned(folder: Path, network: nn.Module, config: Mapping[str, Any])
     make_folder(folder)
     (folder / CONFIG).unlink(missing_ok=True)
     write_tensors(folder / WEIGHTS, to_write(network.state_dict()))
-    write_json(
-        folder / CONFIG, {"format": _FORMAT, "nearfar": version("nearfar"), **config}
-    )
+    write_json(folder / CONFIG, {"format": _FORMAT, "nearfar": version("nearfar"), **config})
 
 
 def read_finetuned(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

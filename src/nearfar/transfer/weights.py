@@ -14,12 +14,18 @@ from nearfar.data import Images
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields, check_ranges
 from nearfar.models import Architecture
-from nearfar.models.backbones import Backbone, BackboneName, build_encoder, default_widths
+from nearfar.models.backbones import (
+    Backbone,
+    BackboneName,
+    PatchTransformer,
+    build_encoder,
+    default_widths,
+)
 from nearfar.models.kmeans_init import check_convolutional, draw_sample, initialize_by_kmeans
 from nearfar.models.published import open_published
 from nearfar.progress import Track, silent
 from nearfar.runs import read_config, read_network
-from nearfar.transfer.heads import embedding_size
+from nearfar.transfer.heads import embedding_size, pooling_grid
 
 INITIALIZATIONS = ("random", "kmeans")
 #: torchvision's AlexNet, for images of 224 pixels.
@@ -81,9 +87,13 @@ def open_backbone(
 
     Examples
     --------
-    >>> backbone = open_backbone("random")
-    >>> backbone.name, backbone(torch.rand(1, 3, 224, 224)).shape
-    ('alexnet', torch.Size([1, 4096]))
+    >>> import tempfile
+    >>> from safetensors.torch import save_file
+    >>> from torchvision.models import resnet18
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_file(resnet18().state_dict(), f"{folder}/weights.safetensors")
+    ...     open_backbone(f"{folder}/weights.safetensors").name
+    'resnet18'
     """
     architecture, path = architecture_of(weights, like), Path(weights)
     if weights in INITIALIZATIONS:
@@ -154,9 +164,11 @@ class BackboneSpec:
 
     Examples
     --------
-    >>> backbone = open_backbone("random")
-    >>> BackboneSpec.of(backbone).widths
-    (4096,)
+    >>> spec = BackboneSpec(
+    ...     name="alexnet", embedding_size=16, widths=(24,), image_size=(63, 63)
+    ... )
+    >>> BackboneSpec.of(spec.build()) == spec
+    True
     """
 
     name: BackboneName
@@ -173,14 +185,13 @@ class BackboneSpec:
         """Describe a backbone with its head in place."""
         widths, sides = default_widths(backbone.name), (224, 224)
         if backbone.name == "alexnet":
-            (grid,) = (m for m in backbone.head if isinstance(m, nn.AdaptiveAvgPool2d))
-            fc6 = next(m for m in backbone.head if isinstance(m, nn.Linear))
-            # The smallest images with this grid before FC6.
-            height, width = (63 + 32 * (side - 1) for side in grid.output_size)
+            fc6 = backbone.get_submodule("head.fc6")
+            assert isinstance(fc6, nn.Linear)  # noqa: S101 - for the type alone
+            # Sides of the smallest images with this grid before FC6.
+            height, width = (63 + 32 * (side - 1) for side in pooling_grid(backbone))
             widths, sides = (fc6.out_features,), (height, width)
-        elif backbone.name == "vit-small":
-            side = 16 * backbone.features.patches
-            sides = (side, side)
+        elif isinstance(backbone.features, PatchTransformer):
+            sides = (16 * backbone.features.patches,) * 2
         return cls(
             name=backbone.name,
             embedding_size=embedding_size(backbone),

@@ -196,6 +196,10 @@ def check_attacks(names: Sequence[str]) -> None:
     ------
     NearfarError
         If not; lists the known attacks.
+
+    Examples
+    --------
+    >>> check_attacks(["fgsm", "pgd"])
     """
     if not names:
         raise NearfarError(f"no attacks: expected one or more of {', '.join(ATTACKS)}")

@@ -66,6 +66,15 @@ def read_objects(devkit: Devkit, name: str) -> Objects:
     NearfarError
         If the file is missing or damaged, a class is not in the devkit, or a box has no area or is
         not inside the image.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
+    ...     read_objects(devkit, "scene_0000").size
+    (96, 128)
     """
     path = devkit.annotation(name)
     height, width = picture_size(devkit.image(name))
@@ -108,6 +117,15 @@ def read_presence(devkit: Devkit, split: str, names: Sequence[str]) -> npt.NDArr
     ------
     NearfarError
         If some lists are missing or do not fit the images, or as `read_objects`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
+    ...     read_presence(devkit, "train", ["scene_0000", "scene_0001"]).shape
+    (2, 3)
     """
     lists = [devkit.class_list(kind, split) for kind in devkit.classes]
     present = [path.is_file() for path in lists]

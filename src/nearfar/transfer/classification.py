@@ -229,6 +229,11 @@ def check_image_shape(
     ------
     NearfarError
         If the images are too small, or too small for batches of one image.
+
+    Examples
+    --------
+    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(64, 64))
+    >>> check_image_shape(spec.build(), (3, 64, 64), "all", FinetuneConfig(batch_size=8))
     """
     check_backbone(backbone.name, shape)
     if protocol == "all" and config.batch_size == 1:

@@ -165,6 +165,16 @@ def open_classification_set(
     ------
     NearfarError
         If a file of the devkit cannot be used, or no class is present.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
+    ...     open_classification_set(devkit, "train", 64).presence.shape
+    (2, 3)
     """
     names = devkit.split("Main", split)
     presence = read_presence(devkit, split, names)

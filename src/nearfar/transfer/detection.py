@@ -106,6 +106,16 @@ def open_detection_set(
     NearfarError
         If a file of the devkit cannot be used, all objects are difficult, or see
         `nearfar.transfer.propose`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
+    ...     train = open_detection_set(devkit, "train", 96, Path(folder, "proposals"))
+    >>> len(train.proposals)
+    2
     """
     names = devkit.split("Main", split)
     objects = list(read_each(devkit, names, read_objects, track))
@@ -353,6 +363,20 @@ def finetune_detector(
     ------
     NearfarError
         If an image can no longer be read, or the loss is no longer finite.
+
+    Examples
+    --------
+    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(64, 64))
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 8))
+    ...     names = devkit.split("Main", "train")
+    ...     objects = [read_objects(devkit, name) for name in names]
+    ...     train = DetectionSet(devkit, names, objects, [each.boxes for each in objects], 96)
+    ...     config = FinetuneConfig(steps=1, batch_size=1)
+    ...     finetune_detector(spec.build(), train, config, device="cpu").classes
+    ('disc', 'square', 'triangle')
     """
     boxes_of = zip(train.objects, train.proposals, strict=True)
     used = [

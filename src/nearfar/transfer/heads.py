@@ -107,21 +107,21 @@ def _spread(layer: nn.Linear, grid: tuple[int, int]) -> nn.Linear:
         shares = torch.bincount(places, minlength=side)[places]
         shape = [REGION_GRID if each == axis else 1 for each in range(4)]
         weight = weight.index_select(axis, places) / shares.view(shape)
-    made = nn.Linear(channels * REGION_GRID**2, layer.out_features)
-    made.weight.copy_(weight.flatten(1))
-    made.bias.copy_(layer.bias)
-    return made
+    result = nn.Linear(channels * REGION_GRID**2, layer.out_features)
+    result.weight.copy_(weight.flatten(1))
+    result.bias.copy_(layer.bias)
+    return result
 
 
 @torch.no_grad()
 def _convolution(layer: nn.Linear, grid: tuple[int, int]) -> nn.Conv2d:
     """Return the layer as a convolution with a grid-sized kernel."""
     channels = layer.in_features // math.prod(grid)
-    made = nn.Conv2d(channels, layer.out_features, grid)
-    made.weight.copy_(layer.weight.view(layer.out_features, channels, *grid))
-    assert made.bias is not None  # noqa: S101 - for the type alone
-    made.bias.copy_(layer.bias)
-    return made
+    result = nn.Conv2d(channels, layer.out_features, grid)
+    result.weight.copy_(layer.weight.view(layer.out_features, channels, *grid))
+    assert result.bias is not None  # noqa: S101 - for the type alone
+    result.bias.copy_(layer.bias)
+    return result
 
 
 def _around(grid: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -52,13 +52,13 @@ def load_finetuned(folder: str | os.PathLike[str]) -> Finetuned:
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
-        found = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
-        if len(found) > 1:
+        subfolders = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
+        if len(subfolders) > 1:
             raise NearfarError(
                 f"{str(folder)!r} holds several networks: expected one of "
-                f"{', '.join(map(str, found))}"
+                f"{', '.join(map(str, subfolders))}"
             )
-        folder = found[0] if found else folder
+        folder = subfolders[0] if subfolders else folder
     config, tensors = read_finetuned(folder)
     try:
         return _TASKS[config["task"]].from_config(config, tensors)

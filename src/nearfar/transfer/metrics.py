@@ -161,14 +161,14 @@ def _match(
     if len(objects) == 0:
         return verdict
     overlaps = box_iou(torch.from_numpy(boxes), torch.from_numpy(objects)).numpy()
-    taken = np.zeros(len(objects), bool)
+    matched = np.zeros(len(objects), bool)
     for row, overlap in enumerate(overlaps):
         best = overlap.argmax()
         if overlap[best] >= _MIN_IOU:
             if difficult[best]:
                 verdict[row] = 0
-            elif not taken[best]:
-                verdict[row], taken[best] = 1, True
+            elif not matched[best]:
+                verdict[row], matched[best] = 1, True
     return verdict
 
 

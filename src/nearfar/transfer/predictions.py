@@ -98,7 +98,7 @@ def _write_detections(
     for name, picture, detections in zip(
         names, pictures, model.predict(pictures, track=track), strict=True
     ):
-        found = zip(detections.boxes, detections.labels, detections.scores, strict=True)
+        entries = zip(detections.boxes, detections.labels, detections.scores, strict=True)
         lines.append(
             {
                 "name": name,
@@ -108,7 +108,7 @@ def _write_detections(
                         "score": float(score),
                         "box": [float(side) for side in box],
                     }
-                    for box, label, score in found
+                    for box, label, score in entries
                 ],
             }
         )

@@ -50,6 +50,16 @@ def propose(
     ------
     NearfarError
         If OpenCV is not installed, or an image or a file of the folder cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
+    ...     (boxes,) = propose(devkit, ["scene_0000"])
+    >>> boxes.dtype, boxes.shape[1]
+    (dtype('float32'), 4)
     """
     if folder is not None:
         make_folder(folder)

@@ -94,6 +94,15 @@ def open_segmentation_set(
     ------
     NearfarError
         If a file of the devkit cannot be used, or all pixels of the split are ignored.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
+    ...     open_segmentation_set(devkit, "train", 96).names
+    ['scene_0000', 'scene_0001']
     """
     names = devkit.split("Segmentation", split)
     label_maps = read_each(devkit, names, read_label_map, track)
@@ -325,6 +334,18 @@ def finetune_segmenter(
     ------
     NearfarError
         If the backbone has too few finer maps, or the loss is no longer finite.
+
+    Examples
+    --------
+    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(64, 64))
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
+    ...     train = open_segmentation_set(devkit, "train", 96)
+    ...     config = FinetuneConfig(steps=1, batch_size=1)
+    ...     finetune_segmenter(spec.build(), train, 32, config, device="cpu").classes
+    ('background', 'disc', 'square', 'triangle')
     """
     target = resolve_device(device) if isinstance(device, str) else device
     network = FCN(backbone, len(train.devkit.mask_classes), stride).to(target)

@@ -168,6 +168,20 @@ def transfer_classification(
     ------
     NearfarError
         If the weights, the data or the folder cannot be used.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_classes
+    >>> from safetensors.torch import save_file
+    >>> from torchvision.models import resnet18
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_file(resnet18().state_dict(), f"{folder}/weights.safetensors")
+    ...     data = write_classes(Path(folder, "shapes"), 10)
+    ...     source = Source(weights=f"{folder}/weights.safetensors", size=32, device="cpu")
+    ...     result = transfer_classification(source, data, protocols=["linear"])
+    >>> list(result.scores["linear"])
+    ['accuracy']
     """
     if not protocols:
         raise NearfarError(f"no protocols: expected one or more of {', '.join(PROTOCOLS)}")
@@ -255,6 +269,22 @@ def transfer_detection(
     ------
     NearfarError
         If the weights, the data or the folder cannot be used, or OpenCV is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> from safetensors.torch import save_file
+    >>> from torchvision.models import resnet18
+    >>> config = FinetuneConfig(steps=1, batch_size=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_file(resnet18().state_dict(), f"{folder}/weights.safetensors")
+    ...     weights = f"{folder}/weights.safetensors"
+    ...     source = Source(weights=weights, size=96, config=config, device="cpu")
+    ...     data = write_scenes(Path(folder, "VOC"), 4)
+    ...     result = transfer_detection(source, data, splits=("train", "test"))
+    >>> list(result.scores)
+    ['disc', 'square', 'triangle', 'mean']
     """
     backbone, config, device = _open(source, DETECTION_CONFIG)
     devkit, size = Devkit.open(data), source.size or DETECTION_SIZE
@@ -311,6 +341,21 @@ def transfer_segmentation(
     ------
     NearfarError
         If the weights, the data or the folder cannot be used.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> from safetensors.torch import save_file
+    >>> from torchvision.models import resnet18
+    >>> config = FinetuneConfig(steps=1, batch_size=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_file(resnet18().state_dict(), f"{folder}/weights.safetensors")
+    ...     weights = f"{folder}/weights.safetensors"
+    ...     source = Source(weights=weights, size=64, config=config, device="cpu")
+    ...     result = transfer_segmentation(source, write_scenes(Path(folder, "VOC"), 4))
+    >>> list(result.scores)
+    ['background', 'disc', 'square', 'triangle', 'mean']
     """
     backbone, config, device = _open(source, SEGMENTATION_CONFIG)
     skip_channels(backbone, stride)

@@ -10,20 +10,21 @@ from typing import Any
 from torch import nn
 
 from nearfar.data import Images
-from nearfar.defense.adversarial import harden
-from nearfar.defense.classifiers import (
+from nearfar.defense import (
+    MAGNET_NOISE_STD,
     SUBSTITUTE_EPOCHS,
     Classifier,
-    classify,
+    DefendedClassifier,
+    NeighborPurifier,
+    Purifier,
     load_classifier,
-    pixels_of,
+    load_pixels,
+    magnet,
+    predict_classes,
     save_classifier,
+    train_adversarially,
     train_classifier,
 )
-from nearfar.defense.guard import Guarded
-from nearfar.defense.magnet import NOISE, magnet
-from nearfar.defense.neighbors import NeighborPurifier
-from nearfar.defense.purifier import Purifier
 from nearfar.experiments.configs import ours, plain, plain_like_ours, relational
 from nearfar.experiments.metrics import encode, network_after
 from nearfar.experiments.runner import Reproduction
@@ -41,7 +42,11 @@ ADVERSARIAL: dict[str, Any] = {
     "noise_level": 0.35,
 }
 #: What MagNet learns to undo.
-GAUSSIAN: dict[str, Any] = {"pretext": "denoising", "noise": "gaussian", "noise_level": NOISE}
+GAUSSIAN: dict[str, Any] = {
+    "pretext": "denoising",
+    "noise": "gaussian",
+    "noise_level": MAGNET_NOISE_STD,
+}
 WEIGHTS = (0.6, 0.2, 0.2)
 #: What is reconstructed counts here, and a hidden layer before the embeddings makes that worse.
 NORMALIZED: dict[str, Any] = {"network": "normalized", "precision": "bf16"}
@@ -134,16 +139,16 @@ class Defenses:
     ) -> None:
         self.reproduction, self.learned, self.held_out = reproduction, learned, held_out
         self.budget, self.choices = budget, choices
-        self.clean = pixels_of(validation)
+        self.clean = load_pixels(validation)
         self.device = resolve_device("auto")
         self.target = cache(self._make_target)
         self.substitute = cache(self._make_substitute)
 
-    def make(self, row: Row, seed: int) -> Guarded:
+    def make(self, row: Row, seed: int) -> DefendedClassifier:
         """Make the defense of a row, trained with this seed, with the target behind it."""
         classifier = self.target(row.hardened, seed)
         if row.network is None:
-            return Guarded(nn.Identity(), classifier)
+            return DefendedClassifier(nn.Identity(), classifier)
         epochs, track = self.budget.networks, self.reproduction.track
         config = self._training(row.network, seed)
         run = cell_name(row.network, seed)
@@ -151,13 +156,13 @@ class Defenses:
         network, shape = network_after(folder, epochs), self.learned.shape
         if row.neighbors:
             bank = encode(network.encoder, self.learned, track)
-            purifier = NeighborPurifier(network, shape, bank, neighbors=row.neighbors)
+            purifier = NeighborPurifier(network, shape, bank, votes=row.neighbors)
             clean = self.clean if row.detectors else None
-            return purifier.to(self.device).guard(classifier, clean=clean, track=track)
+            return purifier.to(self.device).defend(classifier, clean=clean, track=track)
         reformer = Purifier(network, shape).to(self.device)
         if row.detectors:
             return magnet(reformer, classifier, self.clean)
-        return reformer.guard(classifier)
+        return reformer.defend(classifier)
 
     def describe(self, row: Row, seed: int) -> dict[str, Any]:
         """Return everything that decides what a row is, as JSON holds it."""
@@ -174,7 +179,7 @@ class Defenses:
             return self._keep(
                 "hardened",
                 seed,
-                lambda: harden(
+                lambda: train_adversarially(
                     self.target(False, seed),
                     self.learned,
                     epsilon=ROBUST_EPSILON,
@@ -204,7 +209,7 @@ class Defenses:
                 self.held_out,
                 epochs=SUBSTITUTE_EPOCHS,
                 seed=seed,
-                labels=classify(self.target(hardened, seed), pixels_of(self.held_out)),
+                labels=predict_classes(self.target(hardened, seed), load_pixels(self.held_out)),
                 track=self.reproduction.track,
             ),
         )

@@ -45,7 +45,7 @@ from nearfar.progress import Track, silent
 from nearfar.report import markdown_table
 from nearfar.report.figures import Dot, dot_plot
 from nearfar.training.config import TrainConfig
-from nearfar.transfer.weights import build
+from nearfar.transfer import new_backbone
 
 #: AlexNet has no batch normalization, and learns with smaller steps than our own encoders.
 LR = 3e-4
@@ -211,7 +211,7 @@ def table2(
 
         def pretrained(row: str, seed: int) -> Backbone:
             if row not in PRETRAINED:
-                backbone = build(architecture, seed)
+                backbone = new_backbone(architecture, seed)
                 if row == "kmeans":
                     sample = Subset(images, draw_kmeans_rows(len(images), seed))
                     initialize_by_kmeans(backbone, sample, seed)

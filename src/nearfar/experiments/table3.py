@@ -13,12 +13,22 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from nearfar.data import Images, require_labels
-from nearfar.defense.attacks import HOP_SKIP_JUMP_STEPS, PGD_STEPS, attack
-from nearfar.defense.classifiers import Classifier, pixels_of
-from nearfar.defense.guard import Guarded, device_of, in_batches
-from nearfar.defense.purifier import FALSE_POSITIVE_RATE
-from nearfar.defense.robustness import gradient_masking, judge
-from nearfar.defense.threats import DEFENSE_UNSEEN, THREATS, Threat
+from nearfar.defense import (
+    DEFENSE_UNSEEN,
+    FALSE_POSITIVE_RATE,
+    HOP_SKIP_JUMP_STEPS,
+    PGD_STEPS,
+    THREATS,
+    Classifier,
+    DefendedClassifier,
+    Threat,
+    apply_in_batches,
+    attack,
+    device_of,
+    evaluate_defense,
+    gradient_masking,
+    load_pixels,
+)
 from nearfar.errors import require
 from nearfar.experiments import digits
 from nearfar.experiments.defenses import (
@@ -133,15 +143,17 @@ def table3(
     reproduction = Reproduction(out, "table3", settings, track=track)
     choices = digits.choices(quick=quick)
     defenses = Defenses(reproduction, learned, validation, held_out, budget, choices)
-    images, labels = pixels_of(attacked), torch.from_numpy(require_labels(attacked))
+    images, labels = load_pixels(attacked), torch.from_numpy(require_labels(attacked))
 
-    def adversarial(threat: Threat, guarded: Guarded, row: Row, seed: int) -> Iterator[Tensor]:
+    def adversarial(
+        threat: Threat, defended: DefendedClassifier, row: Row, seed: int
+    ) -> Iterator[Tensor]:
         """Attack as the table does, for each ε in turn."""
         count = sizes.of(threat)
         return attack(
             ATTACKS[threat],
             threat,
-            guarded,
+            defended,
             images[:count],
             labels[:count],
             EPSILONS,
@@ -171,7 +183,9 @@ def table3(
             return {
                 **_judge(defended, images, labels, found),
                 **_check(defended, images[: sizes.white_box], labels[: sizes.white_box], seed),
-                "substitute": judge(Guarded(nn.Identity(), substitute), images, labels).accuracy,
+                "substitute": evaluate_defense(
+                    DefendedClassifier(nn.Identity(), substitute), images, labels
+                ).accuracy,
             }
 
         return Cell(
@@ -187,25 +201,27 @@ def table3(
 
 
 def _judge(
-    guarded: Guarded,
+    defended: DefendedClassifier,
     images: Tensor,
     labels: Tensor,
     adversarial: Mapping[Threat, Iterable[Tensor]],
 ) -> dict[str, float]:
     """Judge a defense by clean images, and by adversarial ones for each ε."""
-    clean = judge(guarded, images, labels)
+    clean = evaluate_defense(defended, images, labels)
     result = {CLEAN: clean.accuracy, f"{CLEAN}, rejected": clean.rejected}
     for threat, each in adversarial.items():
         for epsilon, found in zip(EPSILONS, each, strict=True):
-            outcome = judge(guarded, found, labels[: len(found)])
+            outcome = evaluate_defense(defended, found, labels[: len(found)])
             result[_key(threat, epsilon)] = outcome.defended
             result[f"{_key(threat, epsilon)}, rejected"] = outcome.rejected
     return result
 
 
-def _check(guarded: Guarded, images: Tensor, labels: Tensor, seed: int) -> dict[str, float]:
+def _check(
+    defended: DefendedClassifier, images: Tensor, labels: Tensor, seed: int
+) -> dict[str, float]:
     """Look for gradient masking."""
-    masking = gradient_masking(guarded, images, labels, seed=seed)
+    masking = gradient_masking(defended, images, labels, seed=seed)
     return {
         "masked": float(masking.masked),
         "masking accuracy": masking.accuracy,
@@ -288,13 +304,13 @@ def _write(
     return text
 
 
-def _figure5(guarded: Guarded, substitute: Classifier, shown: Images) -> Figure:
+def _figure5(defended: DefendedClassifier, substitute: Classifier, shown: Images) -> Figure:
     """Draw images, what NRE makes of their adversarial versions, and these (Fig. 5)."""
-    images, labels = pixels_of(shown), torch.from_numpy(require_labels(shown))
+    images, labels = load_pixels(shown), torch.from_numpy(require_labels(shown))
     (adversarial,) = attack(
-        "fgsm", "transfer", guarded, images, labels, [SHOWN_EPSILON], substitute=substitute
+        "fgsm", "transfer", defended, images, labels, [SHOWN_EPSILON], substitute=substitute
     )
-    purified = in_batches(guarded.purifier, adversarial, device_of(guarded))
+    purified = apply_in_batches(defended.purifier, adversarial, device_of(defended))
     rows = {"original": images, "purified": purified, "adversarial": adversarial}
     return comparison_sheet({name: each.numpy() for name, each in rows.items()})
 

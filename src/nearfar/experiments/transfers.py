@@ -17,16 +17,30 @@ from nearfar.experiments import caltech101
 from nearfar.experiments.runner import fingerprint
 from nearfar.models import Backbone, resolve_device
 from nearfar.progress import Track, silent
-from nearfar.transfer import classification as classifying
-from nearfar.transfer import detection as detecting
-from nearfar.transfer import segmentation as segmenting
-from nearfar.transfer.classification import PROTOCOLS, Protocol, classify, judge
-from nearfar.transfer.detection import Scenes, detect, open_scenes, train_detector
-from nearfar.transfer.devkit import Devkit
-from nearfar.transfer.labeled import Labeled, few, open_multiple, single
-from nearfar.transfer.metrics import detection_ap
-from nearfar.transfer.schedule import Schedule
-from nearfar.transfer.segmentation import Stride, open_masked, overlap, train_segmenter
+from nearfar.transfer import (
+    CLASSIFICATION_CONFIG,
+    DETECTION_CONFIG,
+    DETECTION_SIZE,
+    PROTOCOLS,
+    SEGMENTATION_CONFIG,
+    SEGMENTATION_SIZE,
+    ClassificationSet,
+    DetectionSet,
+    Devkit,
+    FinetuneConfig,
+    Protocol,
+    Stride,
+    classification_metrics,
+    detection_ap,
+    finetune_classifier,
+    finetune_detector,
+    finetune_segmenter,
+    open_classification_set,
+    open_detection_set,
+    open_segmentation_set,
+    single_label_set,
+    subsample_per_class,
+)
 
 #: The cheapest and the whole.
 TWO_PROTOCOLS: tuple[Protocol, ...] = ("linear", "all")
@@ -53,39 +67,39 @@ class Sizes:
     """Sides of images in pixels, and how long each task is learned."""
 
     images: int
-    classification: Schedule
+    classification: FinetuneConfig
     detected: int
-    detection: Schedule
+    detection: FinetuneConfig
     segmented: int
-    segmentation: Schedule
+    segmentation: FinetuneConfig
 
 
 #: What is usual, and needs a GPU.
 FULL = Sizes(
     images=224,
-    classification=classifying.SCHEDULE,
-    detected=detecting.SIZE,
-    detection=detecting.SCHEDULE,
-    segmented=segmenting.SIZE,
-    segmentation=segmenting.SCHEDULE,
+    classification=CLASSIFICATION_CONFIG,
+    detected=DETECTION_SIZE,
+    detection=DETECTION_CONFIG,
+    segmented=SEGMENTATION_SIZE,
+    segmentation=SEGMENTATION_CONFIG,
 )
 #: What two cores can do in a night.
 SMALL = Sizes(
     images=64,
-    classification=Schedule(steps=200, batch_size=64, lr=1e-3),
+    classification=FinetuneConfig(steps=200, batch_size=64, lr=1e-3),
     detected=240,
-    detection=Schedule(steps=300, batch_size=2, lr=2e-4),
+    detection=FinetuneConfig(steps=300, batch_size=2, lr=2e-4),
     segmented=180,
-    segmentation=Schedule(steps=400, batch_size=8, lr=5e-4),
+    segmentation=FinetuneConfig(steps=400, batch_size=8, lr=5e-4),
 )
 #: For the sake of a minute.
 QUICK = Sizes(
     images=64,
-    classification=Schedule(steps=2, batch_size=8),
+    classification=FinetuneConfig(steps=2, batch_size=8),
     detected=96,
-    detection=Schedule(steps=2, batch_size=2),
+    detection=FinetuneConfig(steps=2, batch_size=2),
     segmented=96,
-    segmentation=Schedule(steps=2, batch_size=2),
+    segmentation=FinetuneConfig(steps=2, batch_size=2),
 )
 
 
@@ -148,14 +162,16 @@ def few_labels(name: str, title: str, images: Images, sizes: Sizes, track: Track
 
     def measure(backbone: Backbone, seed: int) -> dict[str, float]:
         rows, held = hold_out(images, seed)
-        test = single(images, labels, held)
+        test = single_label_set(images, labels, held)
         results = {}
         for count in LABELS:
-            chosen = rows if count is None else few(labels, rows, count, seed)
-            train = single(images, labels, chosen)
+            chosen = rows if count is None else subsample_per_class(labels, rows, count, seed)
+            train = single_label_set(images, labels, chosen)
             for protocol in TWO_PROTOCOLS:
                 scores = _classify(backbone, train, test, protocol, sizes, seed, track)
-                results[f"{protocol}-{count or 'every'}"] = judge(scores, test)["accuracy"]
+                results[f"{protocol}-{count or 'every'}"] = classification_metrics(scores, test)[
+                    "accuracy"
+                ]
         return results
 
     columns = {
@@ -177,13 +193,13 @@ def classification(
 ) -> Task:
     """Classify images of several labels, by three protocols."""
     devkit = Devkit.open(root)
-    train, test = (open_multiple(devkit, split, sizes.images, track) for split in splits)
+    train, test = (open_classification_set(devkit, split, sizes.images, track) for split in splits)
 
     def measure(backbone: Backbone, seed: int) -> dict[str, float]:
         results: dict[str, float] = {}
         for protocol in PROTOCOLS:
             scores = _classify(backbone, train, test, protocol, sizes, seed, track)
-            results[protocol] = judge(scores, test)["mAP, 11 points"]
+            results[protocol] = classification_metrics(scores, test)["mAP, 11 points"]
         return results
 
     titles: dict[str, str] = {"linear": "FC8", "fc": "FC6-8", "all": "all"}
@@ -210,14 +226,16 @@ def detection(
     devkit = Devkit.open(root)
     folder = proposals / name
 
-    def scenes() -> list[Scenes]:
-        return [open_scenes(devkit, split, sizes.detected, folder, track) for split in splits]
+    def scenes() -> list[DetectionSet]:
+        return [
+            open_detection_set(devkit, split, sizes.detected, folder, track) for split in splits
+        ]
 
     def measure(backbone: Backbone, seed: int) -> dict[str, float]:
         device, (train, test) = resolve_device("auto"), scenes()
         schedule = replace(sizes.detection, seed=seed)
-        network = train_detector(backbone, train, schedule, device=device, track=track)
-        found = detect(network, test, device=device, track=track)
+        model = finetune_detector(backbone, train, schedule, device=device, track=track)
+        found = model.predict_set(test, track=track)
         precision = detection_ap(found, test.objects, len(devkit.classes), "11")
         return {"detection": float(np.nanmean(precision))}
 
@@ -247,12 +265,14 @@ def segmentation(
 ) -> Task:
     """Segment images by an FCN-8s."""
     devkit = Devkit.open(root)
-    train, test = (open_masked(devkit, split, sizes.segmented, track) for split in splits)
+    train, test = (open_segmentation_set(devkit, split, sizes.segmented, track) for split in splits)
 
     def measure(backbone: Backbone, seed: int) -> dict[str, float]:
         device, schedule = resolve_device("auto"), replace(sizes.segmentation, seed=seed)
-        network = train_segmenter(backbone, train, FCN_STRIDE, schedule, device=device, track=track)
-        counts = overlap(network, test, device=device, track=track)
+        model = finetune_segmenter(
+            backbone, train, FCN_STRIDE, schedule, device=device, track=track
+        )
+        counts = model.evaluate(test, track=track)
         return {"segmentation": float(np.nanmean(counts.iou()))}
 
     counts = [len(train.names), len(test.names)]
@@ -279,8 +299,8 @@ def segmentation(
 
 def _classify(
     backbone: Backbone,
-    train: Labeled,
-    test: Labeled,
+    train: ClassificationSet,
+    test: ClassificationSet,
     protocol: Protocol,
     sizes: Sizes,
     seed: int,
@@ -288,7 +308,8 @@ def _classify(
 ) -> npt.NDArray[np.float32]:
     schedule = replace(sizes.classification, seed=seed)
     device = resolve_device("auto")
-    return classify(backbone, train, test, protocol, schedule, device=device, track=track)
+    model = finetune_classifier(backbone, train, protocol, schedule, device=device, track=track)
+    return model.scores(test.images)
 
 
 def _identify(devkit: Devkit, splits: Sequence[str], counts: Sequence[int]) -> dict[str, Any]:

@@ -18,12 +18,13 @@ from nearfar.progress import Track, silent
 from nearfar.report.figures import (
     MIN_MAP_IMAGES,
     embedding_maps,
+    neighbor_sheet,
     reconstruction_sheet,
     training_curves,
 )
 from nearfar.report.html import Section, write_report
-from nearfar.report.samples import find_samples
 from nearfar.runs import Run
+from nearfar.search import open_queries, search_embeddings
 
 #: Reconstructed images in the report.
 RECONSTRUCTIONS = 12
@@ -175,11 +176,9 @@ def _near_and_far(run: Run, images: Images, embeddings: Tensor) -> Section:
     if len(images) < 2:
         return Section(title, "No samples: they need at least two images.")
     rows = range(min(QUERIES, len(images)))
-    samples = find_samples(
-        [str(row) for row in rows],
-        to_unit(images.batch(rows)),
+    result = search_embeddings(
+        open_queries(rows, images),
         embeddings[: len(rows)],
-        rows,
         images,
         embeddings,
         count=min(SAMPLES, len(images) - 1),
@@ -188,7 +187,9 @@ def _near_and_far(run: Run, images: Images, embeddings: Tensor) -> Section:
     return Section(
         title,
         f"Images with the most and the least similar ones by the embeddings of {run.method}.",
-        samples.figure(),
+        neighbor_sheet(
+            result.queries.pixels.numpy(), result.pixels(result.near), result.pixels(result.far)
+        ),
     )
 
 

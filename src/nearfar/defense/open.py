@@ -1,4 +1,4 @@
-"""From what the user names to a classifier."""
+"""Opening a classifier that the user names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 from nearfar.defense.classifiers import load_classifier
 from nearfar.errors import NearfarError
 
-FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def open_classifier(source: str) -> nn.Module:
@@ -23,34 +23,39 @@ def open_classifier(source: str) -> nn.Module:
     Parameters
     ----------
     source : str
-        A .safetensors file that nearfar wrote, from which nothing is run; or module:function,
-        which runs code of the user's own: the module is imported, from the current folder first,
-        and the function called without arguments for an nn.Module.
+        A .safetensors file of `save_classifier`, from which no code is run; or module:function,
+        which runs your code: the module is imported, from the current folder first, and the
+        function is called without arguments for an nn.Module.
 
     Raises
     ------
     NearfarError
-        If there is none, or it cannot be made.
+        If there is no such classifier, or your code fails.
+
+    Examples
+    --------
+    >>> open_classifier("torch.nn:Identity")
+    Identity()
     """
     if source.endswith(".safetensors"):
         return load_classifier(Path(source))
-    if not FUNCTION.fullmatch(source):
+    if not _FUNCTION.fullmatch(source):
         raise NearfarError(
             f"classifier {source!r}: expected a .safetensors file that nearfar wrote, or "
-            "module:function of your own, which gives a torch.nn.Module"
+            "module:function of your own, which returns a torch.nn.Module"
         )
     module, _, function = source.partition(":")
     try:
         with _current_folder_first():
-            made = getattr(importlib.import_module(module), function)()
+            classifier = getattr(importlib.import_module(module), function)()
     except Exception as error:  # the user's own code may raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise NearfarError(f"classifier {source!r} cannot be made ({reason})") from error
-    if not isinstance(made, nn.Module):
+    if not isinstance(classifier, nn.Module):
         raise NearfarError(
-            f"classifier {source!r} is a {type(made).__name__}: expected a torch.nn.Module"
+            f"classifier {source!r} is a {type(classifier).__name__}: expected a torch.nn.Module"
         )
-    return made.eval()
+    return classifier.eval()
 
 
 @contextmanager

@@ -1,30 +1,24 @@
-"""``nearfar transfer`` and ``nearfar reproduce table2`` from end to end."""
+"""``nearfar transfer``."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import torchvision
 from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models import VisionTransformer
 
-from nearfar.errors import NearfarError
-from nearfar.experiments import table2 as module
 from nearfar.experiments.synthetic_voc import write_classes, write_scenes
-from nearfar.experiments.table2 import table2
-from nearfar.experiments.transfers import QUICK
-from nearfar.models import Architecture
-from nearfar.report.figures.scenes import Boxes, detection_sheet, mask_sheet
-from nearfar.transfer.devkit import Devkit
+from nearfar.transfer import (
+    Devkit,
+)
 from program import run
+from selective_search import needs_selective_search
 
 FAST = ("--steps", "2", "--batch-size", "2", "--device", "cpu")
 
@@ -67,7 +61,7 @@ def check(out: Path, task: str, rows: set[str]) -> dict:
     return written
 
 
-def test_classify_a_devkit(trained, scenes, tmp_path):
+def test_classify_devkit(trained, scenes, tmp_path):
     splits = ("--splits", "train", "test")
     assert (
         run("transfer", "classify", trained, scenes, "--out", tmp_path / "o", *splits, *FAST) == 0
@@ -81,19 +75,19 @@ def test_classify_a_devkit(trained, scenes, tmp_path):
     assert settings["labels_per_class"] is settings["test"] is settings["like"] is None
 
 
-def test_classify_a_folder_of_folders(trained, tmp_path, capsys):
+def test_classify_folder(trained, tmp_path, capsys):
     shapes = write_classes(tmp_path / "shapes", 6)
     options = ("--like", trained, "--protocols", "all", "--labels-per-class", 2, *FAST)
     call = ("transfer", "classify", "random", shapes, "--out", tmp_path / "o", *options)
     assert run(*call) == 0
     settings = check(tmp_path / "o", "classify", {"all"})["settings"]
     assert (settings["like"], settings["labels_per_class"]) == (str(trained), 2)
-    assert "6 images" in capsys.readouterr().out
+    assert "6 training images" in capsys.readouterr().out
     assert "exists already" in refused(capsys, *call)
     assert run(*call, "--overwrite") == 0
 
 
-def test_damaged_images_are_skipped_named_and_counted(trained, tmp_path, capsys):
+def test_classify_skips_damaged_images(trained, tmp_path, capsys):
     shapes = write_classes(tmp_path / "shapes", 6)
     damaged = sorted(shapes.glob("*/*.jpg"))[0]
     damaged.write_bytes(b"no image")
@@ -103,7 +97,7 @@ def test_damaged_images_are_skipped_named_and_counted(trained, tmp_path, capsys)
     assert f"skipped '{damaged.parent.name}/{damaged.name}'" in capsys.readouterr().err
 
 
-def test_nothing_is_learned_from_and_tested_on(trained, scenes, tmp_path, capsys):
+def test_splits_with_common_images_raise(trained, scenes, tmp_path, capsys):
     for task in ("classify", "detect", "segment"):
         call = ("transfer", task, trained, scenes, "--out", tmp_path / task, *FAST)
         assert "of the split 'val' are in 'val', too" in refused(
@@ -111,8 +105,8 @@ def test_nothing_is_learned_from_and_tested_on(trained, scenes, tmp_path, capsys
         )
 
 
-def test_an_alexnet_of_oblong_images_detects(scenes, tmp_path):
-    pytest.importorskip("cv2.ximgproc")
+def test_detect_with_alexnet_of_oblong_images(scenes, tmp_path):
+    needs_selective_search()
     network = ("--backbone", "alexnet", "--widths", 16, "--embedding-size", 8, "--pretext", "plain")
     out = ("--out", tmp_path / "run", "--pretrain-epochs", 1, "--epochs", 0)
     assert run("train", scenes / "JPEGImages", *network, *out) == 0
@@ -121,7 +115,7 @@ def test_an_alexnet_of_oblong_images_detects(scenes, tmp_path):
 
 
 def test_detect(trained, scenes, tmp_path):
-    pytest.importorskip("cv2.ximgproc")
+    needs_selective_search()
     call = ("transfer", "detect", trained, scenes, "--splits", "train", "test", "--size", 96)
     assert run(*call, "--out", tmp_path / "o", *FAST) == 0
     check(tmp_path / "o", "detect", {"disc", "square", "triangle", "mean"})
@@ -152,7 +146,7 @@ def test_segment(trained, scenes, tmp_path, fcn):
     check(tmp_path / "o", "segment", {"background", "disc", "square", "triangle", "mean"})
 
 
-def test_kmeans_learns_from_the_images_to_learn_from(trained, scenes, tmp_path):
+def test_kmeans_uses_training_images(trained, scenes, tmp_path):
     options = ("--like", trained, "--splits", "train", "val", "--size", 64, *FAST)
     for task in ("classify", "segment"):
         assert run("transfer", task, "kmeans", scenes, "--out", tmp_path / task, *options) == 0
@@ -160,7 +154,7 @@ def test_kmeans_learns_from_the_images_to_learn_from(trained, scenes, tmp_path):
         assert (settings["weights"], settings["like"]) == ("kmeans", str(trained))
 
 
-def test_the_same_seed_gives_the_same_scores(trained, scenes, tmp_path):
+def test_scores_depend_only_on_seed(trained, scenes, tmp_path):
     for part, seed in (("a", 1), ("b", 1), ("c", 2)):
         call = ("transfer", "segment", trained, scenes, "--size", 96, "--fcn", 8, "--seed", seed)
         options = ("--steps", 20, "--batch-size", 4, "--lr", 3e-3, "--device", "cpu")
@@ -172,7 +166,7 @@ def test_the_same_seed_gives_the_same_scores(trained, scenes, tmp_path):
     assert first != other
 
 
-def test_what_cannot_be_used_is_told_in_one_line(trained, scenes, tmp_path, capsys):
+def test_commands_report_invalid_input_in_one_line(trained, scenes, tmp_path, capsys):
     out = ("--out", tmp_path / "o", *FAST)
     assert "no VOC devkit" in refused(capsys, "transfer", "segment", trained, tmp_path, *out)
     line = refused(capsys, "transfer", "detect", trained, scenes, *out)
@@ -195,7 +189,7 @@ def test_what_cannot_be_used_is_told_in_one_line(trained, scenes, tmp_path, caps
     assert not (tmp_path / "o").exists()
 
 
-def test_weights_are_opened_before_anything_else(trained, scenes, tmp_path, capsys):
+def test_weights_are_opened_before_data(trained, scenes, tmp_path, capsys):
     broken = write_scenes(tmp_path / "scenes", 4)
     for folder in ("Annotations", "SegmentationClass"):
         shutil.rmtree(broken / folder)
@@ -214,8 +208,8 @@ def test_weights_are_opened_before_anything_else(trained, scenes, tmp_path, caps
     assert "continue it with --resume" in line
 
 
-def test_a_search_that_was_interrupted_goes_on(trained, scenes, tmp_path):
-    pytest.importorskip("cv2.ximgproc")
+def test_detect_reuses_cached_proposals(trained, scenes, tmp_path):
+    needs_selective_search()
     kept = tmp_path / "o" / "proposals"
     kept.mkdir(parents=True)
     for name in Devkit.open(scenes).split("Main", "train"):
@@ -225,12 +219,9 @@ def test_a_search_that_was_interrupted_goes_on(trained, scenes, tmp_path):
     assert len(list(kept.iterdir())) == 9
 
 
-# --- real sets -----------------------------------------------------------------------------------
-
-
 @pytest.mark.slow
-def test_all_three_on_real_sets(trained, data_root, tmp_path):
-    pytest.importorskip("cv2.ximgproc")
+def test_all_tasks_on_real_sets(trained, data_root, tmp_path):
+    needs_selective_search()
     for name in ("bccd", "camvid"):
         if not (data_root / name).is_dir():
             pytest.skip(f"no {data_root / name}")
@@ -264,119 +255,3 @@ def _few(devkit: Path, root: Path) -> Path:
         names = (devkit / "ImageSets" / "Main" / f"{split}.txt").read_text().split()[:3]
         (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names))
     return root
-
-
-# --- table 2 -------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_the_quick_form_of_table2(tmp_path):
-    pytest.importorskip("cv2.ximgproc")
-    rows = ("random", "NRE", "nearfar")
-    text = table2(tmp_path / "out", seeds=1, rows=rows, quick=True)
-    for row in rows:
-        assert f"| {row} |" in text
-    written = json.loads((tmp_path / "out" / "table2.json").read_text())
-    assert len(written["cells"]) == 9
-    assert (tmp_path / "out" / "table2.png").is_file()
-    assert table2(tmp_path / "out", seeds=1, rows=rows, quick=True) == text
-
-
-#: Where the owners put their sets, and which of the paper's numbers ours stand beside, in %.
-OWNERS = {
-    "bccd": {"bccd, boxes": None},
-    "camvid": {"camvid, masks": None},
-    "VOCdevkit/VOC2007": {
-        "VOC2007, FC8": 55.9,
-        "VOC2007, FC6-8": 71.2,
-        "VOC2007, all": 74.4,
-        "VOC2007, boxes": 54.7,
-    },
-    "VOCdevkit/VOC2012": {"VOC2012, masks": 51.1},
-}
-
-
-@pytest.mark.parametrize("full", [False, True])
-def test_table2_of_sets_where_their_owners_put_them(full, tmp_path, monkeypatch):
-    pytest.importorskip("cv2.ximgproc")
-    name = "WHOLE" if full else "PART"
-    extent = getattr(module, name)
-    small = module.MOMENT.choices | {"batch_size": 8}
-    monkeypatch.setattr(module, name, replace(extent, sizes=QUICK, choices=small, epochs=2))
-    write_classes(tmp_path / extent.folder, 3)
-    for place in OWNERS:
-        lists = write_scenes(tmp_path / place, 8) / "ImageSets" / "Main"
-        both = (lists / "train.txt").read_text() + (lists / "val.txt").read_text()
-        (lists / "trainval.txt").write_text(both)
-    text = table2(tmp_path / "out", data_root=tmp_path, full=full, seeds=1, rows=["NRE"])
-    titles, line = ([cell.strip() for cell in text.splitlines()[row].split("|")] for row in (0, 2))
-    found = dict(zip(titles, line, strict=True))
-    expected = {title: paper for columns in OWNERS.values() for title, paper in columns.items()}
-    assert found.keys() == {"", *expected}
-    for title, paper in expected.items():
-        _, _, shown = found[title].partition("(")
-        assert shown == ("" if paper is None else f"{paper})")
-    assert len(list((tmp_path / "out" / "proposals" / "voc-boxes").iterdir())) == 8
-    (config,) = (tmp_path / "out" / "runs").glob("NRE-*/config.json")
-    assert json.loads(config.read_text())["train"]["bank"] == ("disk" if full else "memory")
-
-
-def test_the_whole_of_table2_is_what_alexnet_is():
-    choices = module.WHOLE.choices
-    with torch.device("meta"):
-        ours = Architecture(
-            (3, 224, 224),
-            choices["embedding_size"],
-            choices["widths"],
-            backbone=choices["backbone"],
-        ).build()
-        published = torchvision.models.alexnet()
-    count = sum(weights.numel() for weights in published.parameters())
-    classes = sum(weights.numel() for weights in published.classifier[-1].parameters())
-    assert sum(weights.numel() for weights in ours.encoder.parameters()) == count - classes
-    for row in module.PRETRAINED.values():
-        assert row(module.WHOLE.epochs, **choices).clusters == 400
-
-
-def test_table2_names_what_is_missing(tmp_path):
-    for full, folder in ((False, "tiny-imagenet-200/train"), (True, "/imagenet/train")):
-        with pytest.raises(NearfarError, match=f"{folder}' does not exist"):
-            table2(tmp_path / "out", data_root=tmp_path, full=full)
-    with pytest.raises(NearfarError, match="full and quick"):
-        table2(tmp_path / "out", full=True, quick=True)
-    with pytest.raises(NearfarError, match="'BiGAN' is unknown"):
-        table2(tmp_path / "out", rows=["BiGAN"])
-    write_classes(tmp_path / "tiny-imagenet-200" / "train", 1)
-    with pytest.raises(NearfarError, match="holds none of"):
-        table2(tmp_path / "out", data_root=tmp_path)
-
-
-# --- pictures ------------------------------------------------------------------------------------
-
-
-def test_table2_needs_opencv_before_anything_is_trained(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "cv2.ximgproc", None)
-    with pytest.raises(NearfarError, match=r"nearfar\[detection\]"):
-        table2(tmp_path / "out", quick=True)
-    assert not (tmp_path / "out" / "runs").exists()
-
-
-def test_boxes_are_drawn_where_they_are():
-    image = np.zeros((40, 50, 3), np.uint8)
-    true = Boxes(np.array([[1, 2, 11, 22]]), np.array([1]))
-    none = Boxes(np.zeros((0, 4)), np.zeros(0, int))
-    figure = detection_sheet([image], [true], [none], ["a", "b"])
-    above, below = figure.axes
-    (box,) = above.patches
-    assert (box.get_xy(), box.get_width(), box.get_height()) == ((1, 2), 10, 20)
-    assert not below.patches
-
-
-def test_masks_are_painted_by_class_and_white_where_ignored():
-    image = np.zeros((2, 2, 3), np.uint8)
-    truth = np.array([[0, 1], [2, 255]], np.uint8)
-    figure = mask_sheet([image], [truth], [np.zeros((2, 2), np.uint8)], ["a", "b", "c"])
-    painted = np.asarray(figure.axes[1].images[0].get_array())
-    assert len(np.unique(painted.reshape(-1, 3), axis=0)) == 4
-    assert painted[1, 1].tolist() == [1, 1, 1]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "c"]

@@ -24,20 +24,17 @@ from nearfar.data import (
     conform_images,
     in_order,
     load,
+    read_binary_mask,
     to_unit,
 )
-from nearfar.data.decoding import read_mask
 from nearfar.errors import NearfarError
-from nearfar.models import resolve_device
-from nearfar.models.inference import BATCH
-from nearfar.pretext import Corruption, cut
+from nearfar.models import INFERENCE_BATCH, resolve_device
+from nearfar.pretext import Corruption, fill_missing, make_corruption
 from nearfar.progress import Track, silent
-from nearfar.training.config import TrainConfig
-from nearfar.training.objective import make_corruption
 
 if TYPE_CHECKING:
     from nearfar.models import Autoencoder
-    from nearfar.runs import TrainedRun
+    from nearfar.runs import Run
 
 __all__ = [
     "MeanPSNR",
@@ -77,7 +74,7 @@ class RestoredBatch(NamedTuple):
 
 
 def reconstruct(
-    run: TrainedRun,
+    run: Run,
     images: Images | npt.ArrayLike,
     *,
     device: str = "auto",
@@ -87,7 +84,7 @@ def reconstruct(
 
     Parameters
     ----------
-    run : TrainedRun
+    run : Run
         See `nearfar.runs.read_run`; its network is moved to `device`.
     images : Images or array
         Images of the run's shape; arrays are scaled to it.
@@ -107,7 +104,7 @@ def reconstruct(
     Examples
     --------
     >>> import tempfile
-    >>> from nearfar import NRE
+    >>> from nearfar import NRE, recipe
     >>> from nearfar.runs import read_run
     >>> photos = np.random.default_rng(0).random((20, 8, 8))
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -126,7 +123,7 @@ def reconstruct(
 
 
 def denoise(
-    run: TrainedRun,
+    run: Run,
     images: Images | npt.ArrayLike,
     *,
     add_noise: bool = False,
@@ -156,7 +153,7 @@ def denoise(
     Examples
     --------
     >>> import tempfile
-    >>> from nearfar import NRE
+    >>> from nearfar import NRE, recipe
     >>> from nearfar.runs import read_run
     >>> photos = np.random.default_rng(0).random((20, 8, 8))
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -184,7 +181,7 @@ def denoise(
 
 
 def inpaint(
-    run: TrainedRun,
+    run: Run,
     images: Images | npt.ArrayLike,
     *,
     masks: Images | npt.ArrayLike | None = None,
@@ -214,18 +211,18 @@ def inpaint(
     Examples
     --------
     >>> import tempfile
-    >>> from nearfar import NRE
+    >>> from nearfar import NRE, recipe
     >>> from nearfar.runs import read_run
     >>> photos = np.random.default_rng(0).random((20, 8, 8))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     model = NRE(epochs=1, clusters=2, pretext="context", device="cpu")
+    ...     model = NRE(config=recipe("paper", epochs=1, clusters=2, pretext="inpainting"))
     ...     model.fit(photos).save(f"{folder}/run")
     ...     run = read_run(Path(folder, "run"))
     ...     [list(batch.stages) for batch in inpaint(run, photos, device="cpu")]
     [['original', 'damaged', 'filled']]
     """
     network, target = _network(run, device)
-    holes = _corruption(run, network, "context", "which fills no holes: expected")
+    holes = _corruption(run, network, "inpainting", "which fills no holes: expected")
     images = conform_images(images, run.config.data.shape)
     if masks is not None:
         masks = _check_masks(masks, images)
@@ -235,7 +232,7 @@ def inpaint(
             missing = holes(original).changed
         else:
             missing = masks.batch(rows).to(target, torch.bool)
-        damaged = cut(original, missing)
+        damaged = fill_missing(original, missing)
         filled = torch.where(missing, network(damaged).reconstruction.clamp(0, 1), original)
         return {"original": original, "damaged": damaged, "filled": filled}
 
@@ -285,7 +282,7 @@ def open_masks(path: str | os.PathLike[str], images: Images, *, track: Track = s
         channels=1,
         strict=True,
         progress=track,
-        read=read_mask,
+        read=read_binary_mask,
     )
     for row, name in enumerate(masks.names()):
         if not masks[row].any():
@@ -347,22 +344,22 @@ class MeanPSNR:
         return {stage: float(torch.cat(parts).mean()) for stage, parts in self._values.items()}
 
 
-def _network(run: TrainedRun, device: str) -> tuple[Autoencoder, torch.device]:
+def _network(run: Run, device: str) -> tuple[Autoencoder, torch.device]:
     target = resolve_device(device)
-    return run.autoencoder.to(target), target
+    return run.network.to(target), target
 
 
 def _corruption(
-    run: TrainedRun, network: Autoencoder, pretext: str, expected: str, otherwise: str = ""
+    run: Run, network: Autoencoder, pretext: str, expected: str, otherwise: str = ""
 ) -> Corruption:
     """Return the corruption that a run was trained with, which must be of this pretext."""
-    config = TrainConfig.from_dict(run.config.train)
-    if config.pretext != pretext:
+    trained = run.config.train.pretext
+    if trained.kind != pretext:
         raise NearfarError(
-            f"run {str(run.folder)!r} was trained with pretext={config.pretext!r}, {expected} one "
+            f"run {str(run.folder)!r} was trained with pretext={trained.kind!r}, {expected} one "
             f"from train --pretext {pretext}{otherwise}"
         )
-    return make_corruption(config, network)
+    return make_corruption(trained, network)
 
 
 @torch.no_grad()
@@ -374,7 +371,7 @@ def _restore(
     description: str,
 ) -> Iterator[RestoredBatch]:
     """Restore images in their order, a batch at a time."""
-    batches = in_order(range(len(images)), BATCH)
+    batches = in_order(range(len(images)), INFERENCE_BATCH)
     for rows, pixels in track(load(images, batches), description, len(batches)):
         yield RestoredBatch(rows, restore(rows, to_unit(pixels.to(device, non_blocking=True))))
 

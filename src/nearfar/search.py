@@ -14,14 +14,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nearfar.config import SimilarityName
 from nearfar.data import FolderImages, Images, conform_images, open_images, to_unit
 from nearfar.errors import NearfarError
 from nearfar.models import apply_to_all, resolve_device
-from nearfar.neighbors import ExactFinder, SimilarityName, fit_similarity
+from nearfar.neighbors import ExactFinder, Similarity, fit_similarity
 from nearfar.progress import Track, silent
 
 if TYPE_CHECKING:
-    from nearfar.runs import TrainedRun
+    from nearfar.runs import Run
 
 __all__ = [
     "MAX_QUERIES",
@@ -127,7 +128,7 @@ class SearchResult:
 
 
 def encode(
-    run: TrainedRun,
+    run: Run,
     images: Images | npt.ArrayLike,
     *,
     device: str = "auto",
@@ -137,7 +138,7 @@ def encode(
 
     Parameters
     ----------
-    run : TrainedRun
+    run : Run
         See `nearfar.runs.read_run`; its network is moved to `device`.
     images : Images or array
         Images of the run's shape; arrays are scaled to it.
@@ -163,12 +164,12 @@ def encode(
     """
     images = conform_images(images, run.config.data.shape)
     target = resolve_device(device)
-    encoder = run.autoencoder.encoder.to(target)
+    encoder = run.network.encoder.to(target)
     return apply_to_all(encoder, images, device=target, track=track).numpy()
 
 
 def find_neighbors(
-    run: TrainedRun,
+    run: Run,
     queries: Queries | Sequence[str | os.PathLike[str] | int],
     images: Images | npt.ArrayLike,
     *,
@@ -209,14 +210,14 @@ def find_neighbors(
         queries = open_queries(queries, images, track=track)
     target = resolve_device(device)
     with torch.no_grad():
-        encoded = run.autoencoder.encoder.to(target)(queries.pixels.to(target)).float().cpu()
+        encoded = run.network.encoder.to(target)(queries.pixels.to(target)).float().cpu()
     return search_embeddings(
         queries,
         encoded,
         images,
         torch.from_numpy(encode(run, images, device=device, track=track)),
         count=count,
-        similarity=run.config.train["similarity"],
+        similarity=run.config.train.similarity,
     )
 
 
@@ -227,7 +228,7 @@ def search_embeddings(
     embeddings: Tensor,
     *,
     count: int,
-    similarity: SimilarityName = "cosine",
+    similarity: SimilarityName | Callable[..., Similarity] = "cosine",
 ) -> SearchResult:
     """Find the nearest and farthest images of queries, by embeddings at hand.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from nearfar.training.config import TrainConfig
 
 from nearfar.data import ArrayImages, Subset
 from nearfar.defense import (
@@ -13,7 +14,6 @@ from nearfar.defense import (
     predict_classes,
     train_classifier,
 )
-from nearfar.training.config import TrainConfig
 from nearfar.training.train import train
 
 SHAPE = (1, 8, 8)

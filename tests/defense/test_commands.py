@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from nearfar.training.config import TrainConfig
 from PIL import Image
 
 from nearfar.defense import (
@@ -18,7 +19,6 @@ from nearfar.defense import (
     Purifier,
     save_classifier,
 )
-from nearfar.training.config import TrainConfig
 from nearfar.training.train import train
 from program import run
 

@@ -19,7 +19,7 @@ from nearfar.defense import (
     gradient_masking,
     predict_classes,
 )
-from nearfar.report.attacks import write_assessment
+from nearfar.report import write_assessment
 
 SHAPE = (1, 8, 8)
 

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nearfar.training.loop import Interrupted
 from PIL import Image
 from safetensors.torch import load_file
 from scipy.stats import ttest_1samp
 
 from nearfar import runs
 from nearfar.cli import reproduce as cli_reproduce
-from nearfar.data import ArrayImages, FolderImages, Subset
-from nearfar.data.decoding import read_image
+from nearfar.data import ArrayImages, FolderImages, Subset, read_image
 from nearfar.errors import NearfarError
 from nearfar.evaluation import scores
 from nearfar.experiments import ablation, claims, defenses, detectors, recipes, table1, table2
@@ -36,7 +36,6 @@ from nearfar.experiments.runner import Cell, Reproduction, fingerprint, training
 from nearfar.experiments.statistics import PIXELS, p_greater, percent, seeds_note, spread
 from nearfar.experiments.synthetic_voc import write_classes
 from nearfar.models import Architecture
-from nearfar.training.loop import Interrupted
 from nearfar.training.train import train
 from program import run
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from nearfar.training.loop import Interrupted
 from torch.nn.functional import cosine_similarity
 
 from nearfar.data import ArrayImages, open_images
@@ -22,7 +23,6 @@ from nearfar.experiments.baselines import METHODS, MOMENTUM, Baseline
 from nearfar.experiments.metrics import task_on
 from nearfar.models import Architecture
 from nearfar.progress import silent
-from nearfar.training.loop import Interrupted
 from nearfar.training.train import HIDDEN, Trained, train
 
 SMALL = {"batch_size": 64, "embedding_size": 12, "device": "cpu"}

@@ -19,7 +19,7 @@ from nearfar.experiments.detectors import ABLATION, NETWORKS, ROWS
 from nearfar.experiments.principal import principal_autoencoder
 from nearfar.experiments.table4 import FOLDER, FOLDS, staged_split, table4
 from nearfar.experiments.two_autoencoders import Agreement, sparse_reconstruction
-from nearfar.report.figures.anomaly import clip_scores, roc_curves
+from nearfar.report.figures import clip_scores, roc_curves
 from nearfar.training.train import train
 
 

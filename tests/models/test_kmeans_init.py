@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from nearfar.training.config import TrainConfig
 from torch import nn
 
 from nearfar.data import ArrayImages, Subset
 from nearfar.errors import NearfarError
-from nearfar.models import Architecture
-from nearfar.models.kmeans_init import SHIFT, draw_sample, initialize_by_kmeans
-from nearfar.training.config import TrainConfig
+from nearfar.models import KMEANS_SHIFT, Architecture, draw_kmeans_rows, initialize_by_kmeans
 from nearfar.training.train import train
 from nearfar.transfer import (
     new_backbone,
@@ -50,7 +49,7 @@ def test_kmeans_init_equalizes_variance_of_units():
     for values in seen.values():
         units = values.transpose(0, 1).flatten(1)
         assert torch.allclose(units.std(1), torch.ones(len(units)), atol=0.02)
-        assert torch.allclose(units.mean(1), torch.full((len(units),), SHIFT), atol=0.02)
+        assert torch.allclose(units.mean(1), torch.full((len(units),), KMEANS_SHIFT), atol=0.02)
 
 
 def test_kmeans_init_finds_typical_patches():
@@ -90,7 +89,7 @@ def test_training_starts_from_kmeans_and_resumes(tmp_path):
     )
     trained = train(sample, config).autoencoder.encoder
     expected = new_backbone(SMALL, 0)
-    initialize_by_kmeans(expected, Subset(sample, draw_sample(24, 1)), 1)
+    initialize_by_kmeans(expected, Subset(sample, draw_kmeans_rows(24, 1)), 1)
     for name, value in expected.state_dict().items():
         torch.testing.assert_close(trained.state_dict()[name], value)
 
@@ -114,11 +113,11 @@ def test_config_raises_for_kmeans_without_convolutional_backbone(backbone):
 
 
 def test_draw_sample_draws_from_all_images():
-    drawn = draw_sample(2000, seed=0)
+    drawn = draw_kmeans_rows(2000, seed=0)
     assert len(set(drawn)) == 500
     assert max(drawn) > 1500
-    assert drawn == draw_sample(2000, seed=0) != draw_sample(2000, seed=1)
-    assert sorted(draw_sample(7, seed=0)) == list(range(7))
+    assert drawn == draw_kmeans_rows(2000, seed=0) != draw_kmeans_rows(2000, seed=1)
+    assert sorted(draw_kmeans_rows(7, seed=0)) == list(range(7))
 
 
 def test_kmeans_init_raises_for_transformer():

@@ -10,7 +10,7 @@ from PIL import Image
 from nearfar import NRE
 from nearfar.data import ArrayImages, open_images
 from nearfar.errors import NearfarError
-from nearfar.report.restoration import write_restored
+from nearfar.report import write_restored
 from nearfar.restoration import MeanPSNR, denoise, inpaint, open_masks, psnr, reconstruct
 from nearfar.runs import read_run
 

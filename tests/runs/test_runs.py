@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nearfar.training.config import TrainConfig
 
 from nearfar import NRE, runs
 from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
 from nearfar.evaluation import read_scores
 from nearfar.files import atomic_path, claim_output, write_json
-from nearfar.training.config import TrainConfig
 from nearfar.training.train import train
 
 CONFIG = TrainConfig(pretrain_epochs=1, epochs=1, embedding_size=6, clusters=3, device="cpu")

@@ -9,18 +9,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from nearfar.training.config import TrainConfig
+from nearfar.training.contrastive import CodeRelation
+from nearfar.training.processes import launch
+from nearfar.training.rates import rate_at
 
 from nearfar import NRE, recipe
 from nearfar.data import ArrayImages, Subset, open_images, to_unit
 from nearfar.errors import NearfarError
 from nearfar.evaluation import scores
 from nearfar.experiments.metrics import task_on
-from nearfar.models import Architecture
-from nearfar.models.projection import PROJECTION_SIZE
-from nearfar.training.config import TrainConfig
-from nearfar.training.contrastive import CodeRelation
-from nearfar.training.processes import launch
-from nearfar.training.rates import rate_at
+from nearfar.models import PROJECTION_SIZE, Architecture
 from nearfar.training.train import train
 
 QUICK = TrainConfig(

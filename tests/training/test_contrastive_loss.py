@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from nearfar.relational.contrast import contrastive_loss
 
 from nearfar.neighbors import ClusteredFinder, Cosine
-from nearfar.relational.contrast import contrastive_loss
 
 
 def test_it_is_the_cross_entropy_written_out() -> None:

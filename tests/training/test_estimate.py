@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nearfar.training.config import TrainConfig
+from nearfar.training.needs import disk_needs, memory_needs
+from nearfar.training.plan import Plan, _fit_cost, peak_memory, plan
 from torch import nn
 
 from nearfar.cli.main import main
@@ -19,9 +22,6 @@ from nearfar.cli.train import describe_plan
 from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
 from nearfar.models import Architecture
-from nearfar.training.config import TrainConfig
-from nearfar.training.needs import disk_needs, memory_needs
-from nearfar.training.plan import Plan, _fit_cost, peak_memory, plan
 from nearfar.training.train import train
 
 CONFIG = TrainConfig(batch_size=32, clusters=7, device="cpu", embedding_size=16, bank="disk")

@@ -7,6 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from nearfar.training.config import TrainConfig
+from nearfar.training.loop import Interrupted
+from nearfar.training.relation import Relation
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -14,9 +17,6 @@ from nearfar import runs
 from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
 from nearfar.models import pretrained_encoder
-from nearfar.training.config import TrainConfig
-from nearfar.training.loop import Interrupted
-from nearfar.training.relation import Relation
 from nearfar.training.train import train
 
 QUICK = TrainConfig(

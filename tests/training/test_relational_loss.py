@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from nearfar.relational.objective import relational_loss, relational_terms
 from torch.nn.functional import cosine_similarity
 
 from nearfar.config.weights import Weights, WeightSchedule, check_weights
 from nearfar.errors import NearfarError
-from nearfar.neighbors.similarity import Cosine, Gaussian, fit_similarity
-from nearfar.relational.objective import relational_loss, relational_terms
+from nearfar.neighbors import Cosine, Gaussian, fit_similarity
 
 
 def embeddings(batch: int = 4, neighbors: int = 3, size: int = 5, dtype=torch.float64):

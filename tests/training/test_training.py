@@ -19,6 +19,15 @@ import torch
 from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
+from nearfar.training.config import TrainConfig
+from nearfar.training.contrastive import CodeRelation
+from nearfar.training.loop import Interrupted
+from nearfar.training.needs import disk_needs
+from nearfar.training.objective import Step
+from nearfar.training.order import Order
+from nearfar.training.processes import launch
+from nearfar.training.record import Record, effective_rank
+from nearfar.training.relation import Relation
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -29,15 +38,6 @@ from nearfar.data import ArrayImages, to_unit
 from nearfar.errors import NearfarError
 from nearfar.files import LEFTOVER
 from nearfar.neighbors import DiskBank
-from nearfar.training.config import TrainConfig
-from nearfar.training.contrastive import CodeRelation
-from nearfar.training.loop import Interrupted
-from nearfar.training.needs import disk_needs
-from nearfar.training.objective import Step
-from nearfar.training.order import Order
-from nearfar.training.processes import launch
-from nearfar.training.record import Record, effective_rank
-from nearfar.training.relation import Relation
 from nearfar.training.train import train
 
 #: On a free port: tests run beside each other.

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from nearfar.training.config import TrainConfig
 from safetensors.torch import save_file
 from torch import nn
 
 from nearfar.data import ArrayImages, images_from_array
 from nearfar.errors import NearfarError
-from nearfar.models import Architecture
-from nearfar.models.backbones import DEVIATION, MEAN
-from nearfar.training.config import TrainConfig
+from nearfar.models import IMAGENET_MEAN, IMAGENET_STD, Architecture
 from nearfar.training.train import train
 from nearfar.transfer import (
     open_backbone,
@@ -43,7 +42,7 @@ def test_open_backbone_equals_torchvision(name, tmp_path):
         network.classifier[6] = nn.Identity()
     else:
         network.fc = nn.Identity()
-    mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in (MEAN, DEVIATION))
+    mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in (IMAGENET_MEAN, IMAGENET_STD))
     with torch.no_grad():
         expected = network((images(2, 224) - mean) / deviation)
         assert torch.allclose(backbone(images(2, 224)), expected, atol=1e-4)

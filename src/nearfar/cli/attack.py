@@ -54,7 +54,7 @@ def attack(
     from nearfar.errors import NearfarError, require
     from nearfar.files import claim_output
     from nearfar.models import resolve_device
-    from nearfar.report.attacks import write_assessment
+    from nearfar.report import write_assessment
     from nearfar.runs import read_config
 
     require("art", extra="defense")

@@ -30,14 +30,14 @@ def encode(
         nearfar encode run mnist:test --out embeddings.parquet
     """
     from nearfar import search
-    from nearfar.data.export import check_table_path, write_table
+    from nearfar.data import check_embeddings_path, write_embeddings
     from nearfar.files import claim_output
     from nearfar.runs import read_run
 
-    check_table_path(out)
+    check_embeddings_path(out)
     claim_output(out, overwrite=overwrite)
     trained, track = read_run(run), bars()
     source = images.open_for(trained.config, data, track)
     embeddings = search.encode(trained, source, device=device, track=track)
-    write_table(out, embeddings, source)
+    write_embeddings(out, embeddings, source)
     print(f"{len(embeddings)} embeddings of length {embeddings.shape[1]} are in {out}")

@@ -29,7 +29,7 @@ def reconstruct(
     """
     from nearfar import restoration
     from nearfar.files import claim_output
-    from nearfar.report.restoration import write_restored
+    from nearfar.report import write_restored
     from nearfar.runs import read_run
 
     claim_output(out, overwrite=overwrite, folder=True)

@@ -230,7 +230,7 @@ def predict(
 
 def _report(out: Path, result: TransferResult) -> None:
     """Write and print the table."""
-    from nearfar.report.transfer import write_transfer
+    from nearfar.report import write_transfer
 
     print(write_transfer(out, result))
     print(f"this table, its figure, the numbers and the network are in {out}")

@@ -8,8 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from nearfar.data import Shape, to_unit
-from nearfar.data.arrays import PIXEL_TOLERANCE
+from nearfar.data import PIXEL_TOLERANCE, Shape, to_unit
 from nearfar.errors import NearfarError, reason
 
 

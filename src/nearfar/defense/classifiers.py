@@ -17,7 +17,7 @@ from nearfar.defense.defended import apply_in_batches, device_of
 from nearfar.errors import NearfarError
 from nearfar.models import resolve_device
 from nearfar.progress import Track, silent
-from nearfar.runs import to_write, write_tensors
+from nearfar.runs import to_cpu, write_tensors
 from nearfar.training.supervised import fit_supervised
 
 #: Epochs of a substitute, which has few images.
@@ -195,7 +195,7 @@ def save_classifier(path: Path, classifier: Classifier) -> None:
         "shape": json.dumps(classifier.shape),
         "classes": str(classifier.classes),
     }
-    write_tensors(path, to_write(classifier.state_dict()), metadata)
+    write_tensors(path, to_cpu(classifier.state_dict()), metadata)
 
 
 def load_classifier(path: Path) -> Classifier:

@@ -101,7 +101,7 @@ class NeighborPurifier(Purifier):
         """
         trained = read_run(Path(run))
         return cls(
-            trained.autoencoder,
+            trained.network,
             trained.config.data.shape,
             torch.from_numpy(np.array(trained.embeddings)),
             votes=votes,

@@ -11,8 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nearfar.data import Images, conform_images
-from nearfar.data.export import write_images
+from nearfar.data import Images, conform_images, write_images
 from nearfar.defense.defended import device_of, rejection_threshold
 from nearfar.defense.purifier import FALSE_POSITIVE_RATE, Purifier, ReconstructionScore
 from nearfar.files import atomic_path

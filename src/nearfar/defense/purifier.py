@@ -23,7 +23,7 @@ from nearfar.defense.defended import (
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
 from nearfar.progress import Track, silent
-from nearfar.runs import read_config, read_network
+from nearfar.runs import read_config, read_trained_network
 
 #: Share of clean images that a detector may reject by default.
 FALSE_POSITIVE_RATE = 0.01
@@ -79,7 +79,7 @@ class Purifier(nn.Module):
         NearfarError
             If the run cannot be read.
         """
-        network, shape = read_network(Path(run)), read_config(Path(run)).data.shape
+        network, shape = read_trained_network(Path(run)), read_config(Path(run)).data.shape
         return cls(network, shape, passes=passes, noise_std=noise_std)
 
     @property

@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 from nearfar.data import ArrayImages, Images, to_unit
-from nearfar.evaluation import BLANK
-from nearfar.evaluation.scores import PROBE_C, PROBE_ITERATIONS, Embeddings, LabeledEmbeddings
+from nearfar.evaluation import BLANK, LabeledEmbeddings
+from nearfar.evaluation.scores import PROBE_C, PROBE_ITERATIONS, Embeddings
 from nearfar.experiments import digits
 from nearfar.experiments.configs import plain_half, relational
 from nearfar.experiments.metrics import encode, network_after, pixel_error, reconstruct, task_on

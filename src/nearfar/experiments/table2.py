@@ -10,8 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from nearfar.data import Images, Subset, open_images
-from nearfar.data.datasets import default_data_root
+from nearfar.data import Images, Subset, default_data_root, open_images
 from nearfar.errors import NearfarError
 from nearfar.experiments.configs import ours, plain, relational
 from nearfar.experiments.metrics import network_after
@@ -39,8 +38,7 @@ from nearfar.experiments.transfers import (
     find_tasks,
     segmentation,
 )
-from nearfar.models import Architecture, Backbone
-from nearfar.models.kmeans_init import draw_kmeans_rows, initialize_by_kmeans
+from nearfar.models import Architecture, Backbone, draw_kmeans_rows, initialize_by_kmeans
 from nearfar.progress import Track, silent
 from nearfar.report import markdown_table
 from nearfar.report.figures import Dot, dot_plot

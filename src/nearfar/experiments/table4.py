@@ -19,8 +19,7 @@ from nearfar.anomaly.judging import Judge
 from nearfar.anomaly.masks import find_masks
 from nearfar.anomaly.samples import SAMPLES
 from nearfar.anomaly.tempo import EPOCHS as TEMPO_EPOCHS
-from nearfar.data import Images, Subset
-from nearfar.data.datasets import default_data_root
+from nearfar.data import Images, Subset, default_data_root
 from nearfar.errors import NearfarError
 from nearfar.evaluation import BLANK
 from nearfar.experiments import caltech101
@@ -39,7 +38,7 @@ from nearfar.experiments.statistics import (
 from nearfar.experiments.synthetic_clips import STAGING, StagedClip, stage
 from nearfar.progress import Track, silent
 from nearfar.report import markdown_table
-from nearfar.report.figures.anomaly import clip_scores, roc_curves
+from nearfar.report.figures import clip_scores, roc_curves
 
 FOLDER = Path("UCSD_Anomaly_Dataset.v1p2") / "UCSDped2"
 WHOLE = Budget(epochs=20, samples=SAMPLES, tempo_epochs=TEMPO_EPOCHS)

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nearfar.data import Images, require_labels
-from nearfar.data.labels import hold_out
+from nearfar.data import Images, hold_out, require_labels
 from nearfar.errors import require
 from nearfar.experiments import caltech101
 from nearfar.experiments.runner import fingerprint

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from nearfar.defense import MIN_IMAGES_FOR_MASKING, THREATS, Assessment
-from nearfar.evaluation.table import markdown_table
 from nearfar.files import atomic_path, write_json
 from nearfar.report.figures import save_figure, security_curves
+from nearfar.report.tables import markdown_table
 
 
 def write_assessment(folder: Path, assessment: Assessment, settings: Mapping[str, Any]) -> str:

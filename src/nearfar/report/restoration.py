@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nearfar.data.export import write_images
+from nearfar.data import write_images
 from nearfar.files import atomic_path
-from nearfar.report.figures import comparison, save_figure
+from nearfar.report.figures import comparison_sheet, save_figure
 
 #: How many images the picture shows, evenly spread over all.
 SHOWN = 12
@@ -54,6 +54,6 @@ def write_restored(
         write_images(folder, [names[row] for row in rows.tolist()], restored)
     if not sheet:
         return
-    figure = comparison({stage: torch.cat(parts).numpy() for stage, parts in shown.items()})
+    figure = comparison_sheet({stage: torch.cat(parts).numpy() for stage, parts in shown.items()})
     with atomic_path(folder / PICTURE) as path:
         save_figure(figure, path)

@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nearfar.data import Images, to_unit
-from nearfar.evaluation.table import BLANK, markdown_table
+from nearfar.evaluation import BLANK
 from nearfar.files import atomic_path, write_json
-from nearfar.report.figures import comparison, save_figure
-from nearfar.report.figures.scenes import Drawn, detections, masks
+from nearfar.report.figures import Boxes, comparison_sheet, detection_sheet, mask_sheet, save_figure
+from nearfar.report.tables import markdown_table
 from nearfar.transfer import (
     ClassificationSet,
     Detections,
@@ -85,10 +85,10 @@ def _draw_detections(test: DetectionSet, predictions: Sequence[Detections]) -> F
         objects, each = test.objects[row], predictions[row]
         pixels, scale = _pixels(test.devkit.image(test.names[row]))
         images.append(pixels)
-        real.append(Drawn(objects.boxes * scale, objects.labels))
+        real.append(Boxes(objects.boxes * scale, objects.labels))
         confident = each.scores >= SURE
-        found.append(Drawn(each.boxes[confident] * scale, each.labels[confident]))
-    return detections(images, real, found, test.devkit.classes)
+        found.append(Boxes(each.boxes[confident] * scale, each.labels[confident]))
+    return detection_sheet(images, real, found, test.devkit.classes)
 
 
 def _draw_label_maps(test: SegmentationSet, model: FinetunedSegmenter) -> Figure:
@@ -97,7 +97,7 @@ def _draw_label_maps(test: SegmentationSet, model: FinetunedSegmenter) -> Figure
     pictures = [test.devkit.image(name) for name in names]
     images = [_pixels(picture)[0] for picture in pictures]
     truth = [read_label_map(test.devkit, name) for name in names]
-    return masks(images, truth, list(model.predict(pictures)), test.devkit.mask_classes)
+    return mask_sheet(images, truth, list(model.predict(pictures)), test.devkit.mask_classes)
 
 
 def _draw_most_confident(test: ClassificationSet, scores: Any) -> Figure:
@@ -106,7 +106,7 @@ def _draw_most_confident(test: ClassificationSet, scores: Any) -> Figure:
     for column in spread(len(test.classes), CLASSES_SHOWN):
         best = np.argsort(-scores[:, column], kind="stable")[: 2 * SHOWN]
         rows[test.classes[column]] = _unit(test.images, best.tolist())
-    return comparison(rows)
+    return comparison_sheet(rows)
 
 
 def _unit(images: Images, rows: list[int]) -> Any:

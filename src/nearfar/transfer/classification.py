@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
 from nearfar.data import Images, Shape, conform_images, to_unit
-from nearfar.models import apply_to_all, resolve_device
-from nearfar.models.backbones import Backbone, check_backbone
-from nearfar.models.layers import check_batchnorm
+from nearfar.models import Backbone, apply_to_all, check_backbone, check_batchnorm, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.transfer.classification_data import ClassificationSet
 from nearfar.transfer.finetuning import FinetuneConfig, finetune_network

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nearfar.data import FolderImages, Images, Subset, require_labels
-from nearfar.data.labels import hold_out, labels_like
+from nearfar.data import FolderImages, Images, Subset, hold_out, labels_like, require_labels
 from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
 from nearfar.transfer.annotations import read_presence

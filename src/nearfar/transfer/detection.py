@@ -23,9 +23,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import roi_align
 
 from nearfar.errors import NearfarError
-from nearfar.models import resolve_device
-from nearfar.models.backbones import Backbone
-from nearfar.models.receptive_field import Cells
+from nearfar.models import Backbone, FeatureGrid, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.transfer.annotations import Objects, read_objects
 from nearfar.transfer.devkit import Devkit
@@ -143,7 +141,7 @@ class RegionPooling(nn.Module):
     torch.Size([1, 8, 6, 6])
     """
 
-    def __init__(self, cells: Cells) -> None:
+    def __init__(self, cells: FeatureGrid) -> None:
         super().__init__()
         self.cells = cells
 
@@ -184,7 +182,7 @@ class FastRCNN(nn.Module):
         super().__init__()
         self.backbone = copy.deepcopy(backbone)
         self.regions = RoIHeads(
-            box_roi_pool=RegionPooling(backbone.cells),
+            box_roi_pool=RegionPooling(backbone.grid),
             box_head=region_head(backbone),
             box_predictor=FastRCNNPredictor(embedding_size(backbone), classes + 1),
             **_ROI_OPTIONS,

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import nn
 
-from nearfar.models.backbones import Backbone
+from nearfar.models import Backbone
 
 #: Grid that regions are pooled to: that of AlexNet's FC6 in images of 224 pixels.
 REGION_GRID = 6

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from nearfar.data.decoding import UnreadableError, opened
+from nearfar.data import UnreadableError, open_image_file
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path
 from nearfar.transfer.devkit import Devkit
@@ -46,7 +46,7 @@ def read_label_map(devkit: Devkit, name: str) -> LabelMap:
     if not path.is_file():
         raise NearfarError(f"{str(path)!r} is missing: expected the mask of an image of the split")
     try:
-        with opened(path) as image:
+        with open_image_file(path) as image:
             label_map = _indices(image)
     except UnreadableError as error:
         raise NearfarError(f"{str(path)!r} cannot be read ({error})") from error

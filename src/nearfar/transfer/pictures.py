@@ -15,9 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn.functional import pad
 
-from nearfar.data import to_unit
-from nearfar.data.decoding import UnreadableError, read_header, read_image
-from nearfar.data.folders import in_threads
+from nearfar.data import UnreadableError, map_in_threads, read_header, read_image, to_unit
 from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
 from nearfar.transfer.devkit import Devkit
@@ -132,7 +130,7 @@ def read_each(
         read_scaled(devkit.image(name), MIN_PADDED_SIDE)
         return read(devkit, name)
 
-    yield from track(in_threads(check_and_read, names), "checking", len(names))
+    yield from track(map_in_threads(check_and_read, names), "checking", len(names))
 
 
 def pad_and_stack(images: Sequence[Tensor], value: float) -> Tensor:

@@ -20,9 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 from nearfar.errors import NearfarError
-from nearfar.models import resolve_device
-from nearfar.models.backbones import Backbone
-from nearfar.models.receptive_field import Cells
+from nearfar.models import Backbone, FeatureGrid, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.finetuning import FinetuneConfig, finetune_network
@@ -149,7 +147,7 @@ class FCN(nn.Module):
         self.backbone.head = nn.Sequential()
         self.drop = nn.Dropout(_DROPOUT)
         self.score = nn.Conv2d(embedding_size(backbone), classes, 1)
-        self.cells = backbone.cells.behind(self.head)
+        self.cells = backbone.grid.behind(self.head)
         channels = skip_channels(backbone, stride)
         self.skips = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in channels)
         for layer in (self.score, *self.skips):
@@ -159,12 +157,12 @@ class FCN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return scores, float[b, classes, h, w], of images, float[b, 3, h, w] in 0…1."""
         maps = self.backbone.feature_maps(images)
-        cells, embeddings = self.cells, self.head(maps[self.backbone.cells])
+        cells, embeddings = self.cells, self.head(maps[self.backbone.grid])
         scores: Tensor = self.score(self.drop(embeddings))
         for skip, (finer, values) in zip(self.skips, _finer_maps(maps, cells), strict=False):
             scores = cells.sample(scores, finer, values.shape[2:]) + skip(values)
             cells = finer
-        return cells.sample(scores, Cells(), images.shape[2:])
+        return cells.sample(scores, FeatureGrid(), images.shape[2:])
 
 
 @torch.no_grad()
@@ -184,7 +182,7 @@ def skip_channels(backbone: Backbone, stride: Stride) -> list[int]:
     """
     probe = torch.zeros(1, 3, MIN_PADDED_SIDE, MIN_PADDED_SIDE)
     maps = copy.deepcopy(backbone).eval().feature_maps(probe)
-    finer = _finer_maps(maps, backbone.cells.behind(convolutional_head(backbone)))
+    finer = _finer_maps(maps, backbone.grid.behind(convolutional_head(backbone)))
     if len(finer) < _SKIPS[stride]:
         raise NearfarError(
             f"FCN-{stride}s needs {_SKIPS[stride]} finer feature maps, of which this backbone "
@@ -193,7 +191,9 @@ def skip_channels(backbone: Backbone, stride: Stride) -> list[int]:
     return [values.shape[1] for _, values in finer[: _SKIPS[stride]]]
 
 
-def _finer_maps(maps: dict[Cells, Tensor], embeddings: Cells) -> list[tuple[Cells, Tensor]]:
+def _finer_maps(
+    maps: dict[FeatureGrid, Tensor], embeddings: FeatureGrid
+) -> list[tuple[FeatureGrid, Tensor]]:
     """Return maps of smaller stride than the embeddings, the coarsest first."""
     return [each for each in reversed(maps.items()) if each[0].stride < embeddings.stride]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nearfar.errors import NearfarError, reason
 from nearfar.files import write_json
-from nearfar.runs import read_tensors, to_write, write_tensors
+from nearfar.runs import read_tensors, to_cpu, write_tensors
 
 CONFIG, WEIGHTS = "finetuned.json", "finetuned.safetensors"
 
@@ -25,7 +25,7 @@ def write_finetuned(folder: Path, network: nn.Module, config: Mapping[str, Any])
     """Write a network and its configuration; the configuration comes last."""
     make_folder(folder)
     (folder / CONFIG).unlink(missing_ok=True)
-    write_tensors(folder / WEIGHTS, to_write(network.state_dict()))
+    write_tensors(folder / WEIGHTS, to_cpu(network.state_dict()))
     write_json(folder / CONFIG, {"format": _FORMAT, "nearfar": version("nearfar"), **config})
 
 

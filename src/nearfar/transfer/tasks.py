@@ -13,8 +13,7 @@ import torch
 
 from nearfar.data import Images, Subset, open_images
 from nearfar.errors import NearfarError
-from nearfar.models import resolve_device
-from nearfar.models.backbones import Backbone
+from nearfar.models import Backbone, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.transfer.classification import (
     CLASSIFICATION_CONFIG,
@@ -51,7 +50,7 @@ from nearfar.transfer.segmentation import (
     skip_channels,
 )
 from nearfar.transfer.storage import make_folder
-from nearfar.transfer.weights import architecture_of, initialize_backbone, open_backbone
+from nearfar.transfer.weights import backbone_of, initialize_backbone, open_backbone
 
 #: Sub-folder of the proposals of `transfer_detection`.
 PROPOSALS_FOLDER = "proposals"
@@ -186,7 +185,7 @@ def transfer_classification(
     if not protocols:
         raise NearfarError(f"no protocols: expected one or more of {', '.join(PROTOCOLS)}")
     backbone, config, device = _open(source, CLASSIFICATION_CONFIG)
-    size = source.size or max(architecture_of(source.weights, source.like).shape[1:])
+    size = source.size or max(backbone_of(source.weights, source.like)[1][1:])
     for protocol in protocols:
         check_image_shape(backbone, (3, size, size), protocol, config)
     if (Path(data) / IMAGE_FOLDER).is_dir():

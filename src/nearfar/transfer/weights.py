@@ -10,30 +10,35 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nearfar.data import Images
+from nearfar.config import Backbone as BackboneConfig
+from nearfar.config import BackboneName
+from nearfar.data import Images, Shape
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields, check_ranges
-from nearfar.models import Architecture
-from nearfar.models.backbones import (
+from nearfar.models import (
     Backbone,
-    BackboneName,
-    PatchTransformer,
-    build_encoder,
-    default_widths,
+    build_network,
+    check_convolutional,
+    draw_kmeans_rows,
+    initialize_by_kmeans,
+    open_pretrained,
 )
-from nearfar.models.kmeans_init import check_convolutional, draw_sample, initialize_by_kmeans
-from nearfar.models.published import open_published
+from nearfar.models.backbones import PatchTransformer, build_encoder, default_widths
 from nearfar.progress import Track, silent
-from nearfar.runs import read_config, read_network
+from nearfar.runs import read_config, read_trained_network
 from nearfar.transfer.heads import embedding_size, pooling_grid
 
 INITIALIZATIONS = ("random", "kmeans")
-#: torchvision's AlexNet, for images of 224 pixels.
-ALEXNET = Architecture((3, 224, 224), 4096, backbone="alexnet")
+#: torchvision's AlexNet, and the images that it is made for.
+ALEXNET = BackboneConfig(name="alexnet", embedding_size=4096), (3, 224, 224)
 
 
-def architecture_of(weights: str, like: str | os.PathLike[str] | None = None) -> Architecture:
-    """Return the architecture of weights, see `open_backbone`; torchvision's AlexNet if unknown.
+def backbone_of(
+    weights: str, like: str | os.PathLike[str] | None = None
+) -> tuple[BackboneConfig, Shape]:
+    """Return the backbone of weights and the shape of its images, see `open_backbone`.
+
+    Weights that are not of a run have torchvision's AlexNet until they are read.
 
     Raises
     ------
@@ -42,7 +47,7 @@ def architecture_of(weights: str, like: str | os.PathLike[str] | None = None) ->
 
     Examples
     --------
-    >>> architecture_of("random").backbone
+    >>> backbone_of("random")[0].name
     'alexnet'
     """
     like = None if like is None else Path(like)
@@ -56,12 +61,13 @@ def architecture_of(weights: str, like: str | os.PathLike[str] | None = None) ->
     run = Path(weights) if weights not in INITIALIZATIONS else like
     if run is None or not run.is_dir():
         return ALEXNET
-    architecture = read_config(run).architecture
-    if architecture is None or architecture.backbone is None:
+    config = read_config(run)
+    network = config.train.network
+    if not isinstance(network, BackboneConfig):
         raise NearfarError(
             f"run {str(run)!r} has no backbone to transfer: expected one trained with --backbone"
         )
-    return architecture
+    return network, config.data.shape
 
 
 def open_backbone(
@@ -95,17 +101,17 @@ def open_backbone(
     ...     open_backbone(f"{folder}/weights.safetensors").name
     'resnet18'
     """
-    architecture, path = architecture_of(weights, like), Path(weights)
+    (network, shape), path = backbone_of(weights, like), Path(weights)
     if weights in INITIALIZATIONS:
-        backbone = new_backbone(architecture, seed)
+        backbone = new_backbone(network, shape, seed)
         if weights == "kmeans":
             check_convolutional(backbone)
         return backbone
     if path.is_dir():
-        encoder = read_network(path).encoder
-        assert isinstance(encoder, Backbone)  # noqa: S101 - `architecture_of` has checked
+        encoder = read_trained_network(path).encoder
+        assert isinstance(encoder, Backbone)  # noqa: S101 - `backbone_of` has checked
         return encoder
-    return open_published(weights)
+    return open_pretrained(weights)
 
 
 def initialize_backbone(
@@ -129,20 +135,21 @@ def initialize_backbone(
         Seed of the rows and of k-means.
     """
     if weights == "kmeans":
-        initialize_by_kmeans(backbone, choose(draw_sample(n, seed)), seed, track)
+        initialize_by_kmeans(backbone, choose(draw_kmeans_rows(n, seed)), seed, track)
 
 
-def new_backbone(architecture: Architecture, seed: int) -> Backbone:
-    """Build a backbone with random weights, in evaluation mode.
+def new_backbone(network: BackboneConfig, shape: Shape, seed: int = 0) -> Backbone:
+    """Build a backbone for images of a shape (c, h, w) with random weights, in evaluation mode.
 
     Examples
     --------
-    >>> new_backbone(Architecture((3, 64, 64), 16, (24,), backbone="alexnet"), 0).name
+    >>> network = BackboneConfig(name="alexnet", embedding_size=16, widths=(24,))
+    >>> new_backbone(network, (3, 64, 64)).name
     'alexnet'
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        encoder = architecture.build().encoder
+        encoder = build_network(network, shape).encoder
     assert isinstance(encoder, Backbone)  # noqa: S101 - for the type alone
     return encoder.eval()
 

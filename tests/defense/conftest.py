@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from nearfar.training.config import TrainConfig
 
+from nearfar.config import recipe
 from nearfar.data import ArrayImages, Subset
 from nearfar.defense import (
     Purifier,
@@ -14,7 +14,7 @@ from nearfar.defense import (
     predict_classes,
     train_classifier,
 )
-from nearfar.training.train import train
+from nearfar.training import train
 
 SHAPE = (1, 8, 8)
 
@@ -50,17 +50,23 @@ def substitute(learned, classifier):
 
 @pytest.fixture(scope="session")
 def trained(learned):
-    config = TrainConfig(
-        embedding_size=32, pretrain_epochs=30, epochs=2, batch_size=64, clusters=8, device="cpu"
+    config = recipe(
+        "paper",
+        embedding_size=32,
+        pretrain_epochs=30,
+        epochs=2,
+        batch_size=64,
+        clusters=8,
+        device="cpu",
     )
     return train(learned, config)
 
 
 @pytest.fixture(scope="session")
 def purifier(trained):
-    return Purifier(trained.autoencoder, SHAPE)
+    return Purifier(trained.network, SHAPE)
 
 
 @pytest.fixture(scope="session")
 def reformer(trained):
-    return Purifier(trained.pretrained, SHAPE)
+    return Purifier(trained.initial, SHAPE)

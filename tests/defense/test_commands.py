@@ -10,16 +10,16 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from nearfar.training.config import TrainConfig
 from PIL import Image
 
+from nearfar.config import recipe
 from nearfar.defense import (
     THREATS,
     NeighborPurifier,
     Purifier,
     save_classifier,
 )
-from nearfar.training.train import train
+from nearfar.training import train
 from program import run
 
 SHAPE = (1, 8, 8)
@@ -31,8 +31,14 @@ pytest.importorskip("art", reason="the extra `defense` is not installed")
 def files(tmp_path_factory, learned, classifier, digits, digit_labels):
     """A run, a classifier, and digits to attack."""
     folder = tmp_path_factory.mktemp("files")
-    config = TrainConfig(
-        embedding_size=32, pretrain_epochs=20, epochs=1, batch_size=64, clusters=8, device="cpu"
+    config = recipe(
+        "paper",
+        embedding_size=32,
+        pretrain_epochs=20,
+        epochs=1,
+        batch_size=64,
+        clusters=8,
+        device="cpu",
     )
     train(learned, config, folder=folder / "run")
     save_classifier(folder / "classifier.safetensors", classifier)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from nearfar.config import Backbone as BackboneConfig
 from nearfar.data import images_from_array, open_images, require_labels
 from nearfar.errors import NearfarError
 from nearfar.experiments.synthetic_voc import write_classes, write_scenes
-from nearfar.models import Architecture
 from nearfar.transfer import (
     ClassificationSet,
     Devkit,
@@ -24,7 +24,7 @@ from nearfar.transfer import (
 from nearfar.transfer.classification import augment
 from nearfar.transfer.finetuning import finetune_network
 
-BACKBONE = Architecture((3, 64, 64), 64, (128,), backbone="alexnet")
+BACKBONE = BackboneConfig(name="alexnet", embedding_size=64, widths=(128,)), (3, 64, 64)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_protocol_decides_which_weights_train(shapes, monkeypatch):
         seen["moved"] = {k for k in before if not torch.equal(before[k], after[k])}
 
     monkeypatch.setattr(module, "finetune_network", watched)
-    backbone = new_backbone(BACKBONE, 0)
+    backbone = new_backbone(*BACKBONE)
     weights = {k: v.clone() for k, v in backbone.state_dict().items()}
     config = FinetuneConfig(steps=2, batch_size=8, lr=1e-3)
     for protocol in ("fc", "all"):
@@ -82,7 +82,7 @@ def test_frozen_features_keep_batch_statistics(shapes, monkeypatch):
         kept["mean"] = network.backbone.features.bn1.running_mean.clone()
 
     monkeypatch.setattr(module, "finetune_network", watched)
-    backbone = new_backbone(Architecture((3, 64, 64), 512, backbone="resnet18"), 0)
+    backbone = new_backbone(BackboneConfig(name="resnet18", embedding_size=512), (3, 64, 64))
     classify(backbone, train, test, "fc", FinetuneConfig(steps=1, batch_size=4))
     assert torch.equal(kept["mean"], backbone.features.bn1.running_mean)
 
@@ -91,7 +91,7 @@ def test_frozen_features_keep_batch_statistics(shapes, monkeypatch):
 def test_classifier_learns_shapes(tmp_path):
     train, test = labeled(write_classes(tmp_path, 100))
     config = FinetuneConfig(steps=400, batch_size=16, lr=1e-3)
-    scores = classify(new_backbone(BACKBONE, 0), train, test, "all", config)
+    scores = classify(new_backbone(*BACKBONE), train, test, "all", config)
     assert classification_metrics(scores, test)["accuracy"] > 0.6
 
 
@@ -105,7 +105,7 @@ def test_linear_protocol_separates_separable_embeddings():
         single_label_set(images, labels, rows[:30]),
         single_label_set(images, labels, rows[30:]),
     )
-    backbone = new_backbone(BACKBONE, 0)
+    backbone = new_backbone(*BACKBONE)
     assert classify(backbone, train, test, "linear", FinetuneConfig()).shape == (30, 3)
     scores = classify(backbone, train, test, "linear", FinetuneConfig())
     assert classification_metrics(scores, test) == {"accuracy": 1.0}
@@ -127,7 +127,7 @@ def test_ignored_images_change_nothing(devkit):
         single_label=False,
     )
     config = FinetuneConfig(steps=2, batch_size=4, weight_decay=0.0)
-    scores = classify(new_backbone(BACKBONE, 0), nothing, everything, "all", config)
+    scores = classify(new_backbone(*BACKBONE), nothing, everything, "all", config)
     assert (scores == 0).all()
 
 
@@ -152,7 +152,7 @@ def test_linear_protocol_never_predicts_absent_classes(shapes):
         single_label_set(images, labels, rows),
         single_label_set(images, labels, np.arange(len(images))),
     )
-    scores = classify(new_backbone(BACKBONE, 0), train, test, "linear", FinetuneConfig(steps=1))
+    scores = classify(new_backbone(*BACKBONE), train, test, "linear", FinetuneConfig(steps=1))
     assert scores.shape == (len(images), 3)
     assert (scores[rows].argmax(1) == labels[rows]).mean() > 0.7
     assert (scores.argmax(1) < 2).all(), "nothing is taken for a class that was never seen"
@@ -163,7 +163,7 @@ def test_classifier_raises_for_small_images(shapes):
     for protocol in ("linear", "all"):
         with pytest.raises(NearfarError, match="16x16 pixels are too small"):
             classify(
-                new_backbone(BACKBONE, 0),
+                new_backbone(*BACKBONE),
                 train,
                 test,
                 protocol,
@@ -173,7 +173,7 @@ def test_classifier_raises_for_small_images(shapes):
 
 def test_classifier_raises_for_batches_of_one_small_image(shapes):
     train, test = split_labeled_images(open_images(shapes, size=32))
-    backbone = new_backbone(Architecture((3, 32, 32), 512, backbone="resnet18"), 0)
+    backbone = new_backbone(BackboneConfig(name="resnet18", embedding_size=512), (3, 32, 32))
     alone = FinetuneConfig(steps=1, batch_size=1)
     with pytest.raises(NearfarError, match="one image of 32x32 pixels alone"):
         classify(backbone, train, test, "all", alone)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from nearfar.config import Backbone as BackboneConfig
 from nearfar.experiments.synthetic_voc import write_scenes
-from nearfar.models import Architecture
 from nearfar.transfer import (
     DetectionSet,
     Devkit,
@@ -23,7 +23,7 @@ from nearfar.transfer import (
 )
 from nearfar.transfer.detection import FastRCNN, RegionPooling, _mirror
 
-BACKBONE = Architecture((3, 64, 64), 64, (128,), backbone="alexnet")
+BACKBONE = BackboneConfig(name="alexnet", embedding_size=64, widths=(128,)), (3, 64, 64)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def with_jitter(devkit: Devkit, split: str, size: int = 96) -> DetectionSet:
 @pytest.mark.slow
 def test_detector_learns_objects(devkit):
     train = with_jitter(devkit, "train")
-    backbone = new_backbone(BACKBONE, 0)
+    backbone = new_backbone(*BACKBONE)
     precision = []
     for steps in (1, 200):
         config = FinetuneConfig(steps=steps, batch_size=2, lr=5e-4)
@@ -82,10 +82,10 @@ def test_detector_trains_without_objects_or_proposals(devkit, tmp_path):
     )
     nothing = replace(odd, proposals=[empty, empty, empty])
     finetune_detector(
-        new_backbone(BACKBONE, 0), nothing, FinetuneConfig(steps=3, batch_size=1), device="cpu"
+        new_backbone(*BACKBONE), nothing, FinetuneConfig(steps=3, batch_size=1), device="cpu"
     )
     model = finetune_detector(
-        new_backbone(BACKBONE, 0), odd, FinetuneConfig(steps=2, batch_size=3), device="cpu"
+        new_backbone(*BACKBONE), odd, FinetuneConfig(steps=2, batch_size=3), device="cpu"
     )
     found = model.predict_set(odd)
     assert len(found[2].boxes) == 0
@@ -110,7 +110,7 @@ def test_detector_ignores_difficult_objects(devkit, monkeypatch):
     monkeypatch.setattr(FastRCNN, "forward", watched)
     one = DetectionSet(devkit, scenes.names[:1], [mixed], scenes.proposals[:1], 96)
     finetune_detector(
-        new_backbone(BACKBONE, 0), one, FinetuneConfig(steps=1, batch_size=1), device="cpu"
+        new_backbone(*BACKBONE), one, FinetuneConfig(steps=1, batch_size=1), device="cpu"
     )
     assert seen[0]["labels"].tolist() == (easy.labels + 1).tolist()
     assert len(seen[0]["boxes"]) == len(easy.boxes)
@@ -122,7 +122,7 @@ def test_region_pooling_is_aligned_with_boxes(side):
     count = ((side - 7) // 4 - 1) // 2  # what AlexNet makes of it
     count = (count - 1) // 2
     places = (15.5 + 16 * torch.arange(count)).expand(1, 1, count, count)
-    regions = RegionPooling(new_backbone(BACKBONE, 0).cells)
+    regions = RegionPooling(new_backbone(*BACKBONE).grid)
     last = places.max().item()
     for left, right in ((15.5, last), (0, side)):
         box = torch.tensor([[left, 10, right, 30]])

@@ -6,22 +6,23 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from nearfar.training.config import TrainConfig
 from safetensors.torch import save_file
 from torch import nn
 
+from nearfar.config import Backbone as BackboneConfig
+from nearfar.config import recipe
 from nearfar.data import ArrayImages, images_from_array
 from nearfar.errors import NearfarError
-from nearfar.models import IMAGENET_MEAN, IMAGENET_STD, Architecture
-from nearfar.training.train import train
+from nearfar.models import IMAGENET_MEAN, IMAGENET_STD
+from nearfar.training import train
 from nearfar.transfer import (
     open_backbone,
 )
 from nearfar.transfer.heads import embedding_size
 from nearfar.transfer.weights import architecture_of
 
-SMALL = Architecture((3, 64, 64), 16, (24,), backbone="alexnet")
-LARGE = Architecture((3, 224, 224), 16, (24,), backbone="alexnet")
+SMALL = BackboneConfig(name="alexnet", embedding_size=16, widths=(24,)), (3, 64, 64)
+LARGE = BackboneConfig(name="alexnet", embedding_size=16, widths=(24,)), (3, 224, 224)
 
 
 def images(count: int, size: int = 64) -> torch.Tensor:
@@ -81,7 +82,8 @@ def test_open_backbone_raises_for_bad_weights(tmp_path):
 
 def test_open_backbone_of_run(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), np.uint8)
-    config = TrainConfig(
+    config = recipe(
+        "paper",
         backbone="alexnet",
         widths=(24,),
         embedding_size=16,
@@ -92,7 +94,7 @@ def test_open_backbone_of_run(tmp_path):
     )
     trained = train(images_from_array(pixels), config, folder=tmp_path / "run")
     backbone = open_backbone(str(tmp_path / "run"))
-    expected = trained.autoencoder.encoder.eval()
+    expected = trained.network.encoder.eval()
     assert torch.allclose(backbone(images(2)), expected(images(2)))
     assert architecture_of("kmeans", tmp_path / "run") == SMALL
     assert embedding_size(open_backbone("random", like=tmp_path / "run")) == 16
@@ -100,7 +102,9 @@ def test_open_backbone_of_run(tmp_path):
 
 def test_architecture_of_raises_for_run_without_backbone(tmp_path):
     pixels = np.zeros((8, 16, 16), np.uint8)
-    config = TrainConfig(pretrain_epochs=1, epochs=0, embedding_size=4, clusters=1, device="cpu")
+    config = recipe(
+        "paper", pretrain_epochs=1, epochs=0, embedding_size=4, clusters=1, device="cpu"
+    )
     train(images_from_array(pixels), config, folder=tmp_path / "run")
     with pytest.raises(NearfarError, match="--backbone"):
         architecture_of(str(tmp_path / "run"))

@@ -130,12 +130,12 @@ class RegionPooling(nn.Module):
 
     Parameters
     ----------
-    cells : Cells
+    cells : FeatureGrid
         Positions of the feature map's cells in the image.
 
     Examples
     --------
-    >>> pooling = RegionPooling(Cells(stride=16))
+    >>> pooling = RegionPooling(FeatureGrid(stride=16))
     >>> boxes = [torch.tensor([[0.0, 0.0, 64.0, 64.0]])]
     >>> pooling({"map": torch.rand(1, 8, 6, 6)}, boxes, [(96, 96)]).shape
     torch.Size([1, 8, 6, 6])

@@ -11,17 +11,17 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-
-from benchmarks.turns import in_turns, ratio, seconds
 from nearfar.anomaly.appearance import fit_appearance
-from nearfar.anomaly.clips import Clip, open_clips
-from nearfar.anomaly.config import DetectorConfig
-from nearfar.anomaly.detector import Detector
-from nearfar.anomaly.patches import Grid, windows
 from nearfar.anomaly.results import open_video
 from nearfar.anomaly.samples import moving
 from nearfar.anomaly.scoring import ReconstructionError, Scorer
 from nearfar.anomaly.tempo import SHRINK, Tempo, TempoNet, halved
+
+from benchmarks.turns import in_turns, ratio, seconds
+from nearfar.anomaly.clips import Clip, open_clips
+from nearfar.anomaly.config import DetectorConfig
+from nearfar.anomaly.detector import Detector
+from nearfar.anomaly.patches import Grid, windows
 from nearfar.models import Architecture
 
 SIZE, FRAMES, ROUNDS = (240, 360), 100, 3

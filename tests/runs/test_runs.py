@@ -301,5 +301,5 @@ def test_outputs_are_claimed_only_when_free(tmp_path):
     with pytest.raises(NearfarError, match="exists already"):
         claim_output(tmp_path / "file", overwrite=False)
     claim_output(tmp_path / "file", overwrite=True)
-    with pytest.raises(NearfarError, match="cannot be made"):
+    with pytest.raises(NearfarError, match="cannot create"):
         claim_output(tmp_path / "file" / "under", overwrite=False)

@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from nearfar.data import Images, require_labels
-from nearfar.evaluation import scores
-from nearfar.evaluation.scores import LabeledEmbeddings
+from nearfar.evaluation import LabeledEmbeddings, scores
 from nearfar.models import Autoencoder, apply, apply_to_all, resolve_device
 from nearfar.progress import Track, silent
 

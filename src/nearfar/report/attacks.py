@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nearfar.defense.assessment import FEWEST_FOR_MASKING, Assessment
-from nearfar.defense.threats import THREATS
+from nearfar.defense import MIN_IMAGES_FOR_MASKING, THREATS, Assessment
 from nearfar.files import atomic_path, write_json
 from nearfar.report.figures import save_figure, security_curves
 from nearfar.report.tables import markdown_table
@@ -38,7 +37,7 @@ def write_assessment(folder: Path, assessment: Assessment, settings: Mapping[str
 
 def _table(assessment: Assessment, settings: Mapping[str, Any]) -> str:
     clean, run = assessment.clean, settings["run"]
-    chosen = [f"{name} {settings[name]}" for name in ("passes", "noise", "neighbors")]
+    chosen = [f"{name} {settings[name]}" for name in ("passes", "noise_std", "votes")]
     purified = f"purified by {run} ({', '.join(chosen)})" if run else "with no defense"
     threats = dict.fromkeys(threat for threat, _ in assessment.curves)
     seen = [f"{threat}: the attacker has {THREATS[threat]}." for threat in threats]
@@ -67,7 +66,7 @@ def _verdict(assessment: Assessment) -> str:
     if masking is None:
         return (
             f"{assessment.clean.images} images are too few to tell whether gradients are masked: "
-            f"{FEWEST_FOR_MASKING} or more would."
+            f"{MIN_IMAGES_FOR_MASKING} or more would."
         )
     chance = f"(chance here: up to {masking.chance:.1%})"
     if masking.masked:

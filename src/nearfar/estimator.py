@@ -225,7 +225,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         bank = torch.from_numpy(np.array(self.embeddings_))
         queries = bank if X is None else torch.from_numpy(self._encode(X))
         own = torch.arange(len(bank)) if X is None else torch.full((len(queries),), -1)
-        similarity = fit_similarity(self.run_.config.train.similarity, bank)
+        similarity = fit_similarity(self._config().similarity, bank)
         found = ExactFinder(n_neighbors).fit(bank, similarity).search(queries, own)
         rows = found.far if far else found.near
         if not return_distance:
@@ -256,7 +256,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         folder : str or path
             From `save`, `nearfar.train` or ``nearfar train``.
         network : Autoencoder, optional
-            Your own, if the run was trained with it.
+            Your own, if the run was trained with it. If `kneighbors` needs a similarity of your
+            own, set it in the parameter `config`.
 
         Raises
         ------

@@ -7,13 +7,9 @@ import json
 import pytest
 from PIL import Image
 
-from nearfar.defense import (
-    THREATS,
-)
+from nearfar.defense.threats import THREATS
 from nearfar.experiments import table3
 from program import run
-
-SHAPE = (1, 8, 8)
 
 pytest.importorskip("art", reason="the extra `defense` is not installed")
 

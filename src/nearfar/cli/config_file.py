@@ -21,7 +21,10 @@ def read_config_file(app: App, commands: tuple[str, ...], arguments: ArgumentCol
     if argument is None or not argument.tokens:
         return
     path = argument.tokens[-1].value
-    Dict({"train": flatten(_read(Path(path)))}, source=path)(app, commands, arguments)
+    options = flatten(_read(Path(path)))
+    if options.get("network") == "convnet" or "backbone" in options:
+        options.pop("network", None)  # follows from `backbone`
+    Dict({"train": options}, source=path)(app, commands, arguments)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -6,17 +6,19 @@ Every option is a field of a section; there is no other list of them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, get_type_hints
 
 from nearfar.config.objective import NeighborSearch, RelationalObjective
 from nearfar.config.optim import Optim
 from nearfar.config.recipes import RECIPES, RecipeName
-from nearfar.config.train import CUSTOM, KINDS, TrainConfig
+from nearfar.config.train import CUSTOM, KINDS, SECTIONS, TrainConfig
 from nearfar.errors import NearfarError
 
 #: Fields of `TrainConfig` that are options themselves.
 PLAIN = ("seed", "device", "precision")
+#: Names under which a file holds the options of a section.
+NESTED = (*KINDS, "optim", "search")
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def configure(
     recipe : {"paper", "nearfar"}
         Where the other options come from.
     base : TrainConfig, optional
-        Where they come from instead of a recipe, such as the configuration of a run to resume.
+        Where they come from instead of a recipe, such as the configuration of a run to resume. A
+        section whose kind changes starts from its defaults.
 
     Raises
     ------
@@ -105,13 +108,13 @@ def configure(
     given: dict[str, Any] = {}
     for source in reversed(sources):
         given |= {k: v for k, v in flatten(source).items() if v is not None}
-    rest = dict(RECIPES[recipe]) if base is None else flatten(base)
     known = {option.name for option in train_options()} | KINDS.keys()
     for name in given:
         if name not in known:
             raise NearfarError(f"{name}={given[name]!r}: there is no such option of training")
     if given.get("backbone") is not None:
         given.setdefault("network", "backbone")
+    rest = dict(RECIPES[recipe]) if base is None else _kept(base, given)
     config, used = _build(given, rest)
     for name, value in given.items():
         if name not in used:
@@ -149,9 +152,9 @@ def flatten(source: Mapping[str, Any] | TrainConfig) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     names = _sections(source) if isinstance(source, TrainConfig) else source
     for name, value in names.items():
-        if is_dataclass(value) and not isinstance(value, type):
+        if isinstance(value, SECTIONS):
             flat |= _flat_section(name, value)
-        elif isinstance(value, Mapping) and CUSTOM not in value:
+        elif isinstance(value, Mapping) and name in NESTED and CUSTOM not in value:
             kind = value.get("kind")
             flat |= {} if kind is None else {name: kind}
             nested = {k: v for k, v in value.items() if k != "kind"}
@@ -164,6 +167,16 @@ def flatten(source: Mapping[str, Any] | TrainConfig) -> dict[str, Any]:
     return flat
 
 
+def _kept(base: TrainConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a configuration, without those of sections whose kind changes."""
+    kept = {}
+    for name, section in _sections(base).items():
+        options = flatten({name: section})
+        if name not in given or name not in KINDS or options[name] == given[name]:
+            kept |= options
+    return kept
+
+
 def _sections(config: TrainConfig) -> dict[str, Any]:
     return {each.name: getattr(config, each.name) for each in fields(config)}
 
@@ -172,7 +185,8 @@ def _flat_section(name: str, section: Any) -> dict[str, Any]:
     flat = {name: section.kind} if name in KINDS else {}
     for each in fields(section):
         value = getattr(section, each.name)
-        flat |= _flat_section("search", value) if is_dataclass(value) else {_name(each): value}
+        nested = isinstance(value, NeighborSearch)
+        flat |= _flat_section("search", value) if nested else {_name(each): value}
     return flat
 
 
@@ -197,8 +211,10 @@ def _build(given: Mapping[str, Any], rest: Mapping[str, Any]) -> tuple[TrainConf
         chosen = values.get(name, next(iter(kinds)))
         if callable(chosen):
             sections[name] = chosen
-        elif chosen not in kinds:
+        elif not isinstance(chosen, str) or chosen not in kinds:
             raise NearfarError(f"{name}={chosen!r}: expected {' or '.join(kinds)}")
+        elif chosen == "backbone" and values.get("backbone") is None:
+            raise NearfarError("network='backbone' without its name: expected the option backbone")
         elif kinds[chosen] is RelationalObjective:
             sections[name] = section(RelationalObjective, search=section(NeighborSearch))
         else:

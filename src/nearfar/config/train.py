@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Literal
 
 from nearfar.config.network import Backbone, ConvNet
@@ -26,6 +27,9 @@ KINDS: dict[str, dict[str, type]] = {
     "pretext": {each.kind: each for each in (Plain, Denoising, Inpainting, SplitBrain)},
     "network": {each.kind: each for each in (ConvNet, Backbone)},
 }
+#: Everything that is recorded field by field; objects of the user's own are recorded by name, even
+#: if they are dataclasses.
+SECTIONS = (*(kind for kinds in KINDS.values() for kind in kinds.values()), NeighborSearch, Optim)
 CUSTOM = "custom"
 
 
@@ -143,16 +147,24 @@ class Recorded:
 
 
 def name_of(custom: Any) -> str:
-    """Return the qualified name of an object of the user's own, or of its class."""
+    """Return the qualified name of an object of the user's own, or of its class.
+
+    Examples
+    --------
+    >>> name_of(Recorded), name_of(partial(Recorded, "lab.Rotation"))
+    ('nearfar.config.train.Recorded', 'nearfar.config.train.Recorded')
+    """
     if isinstance(custom, Recorded):
         return custom.name
+    if isinstance(custom, partial):
+        return name_of(custom.func)
     if not hasattr(custom, "__qualname__"):
         custom = type(custom)
     return f"{custom.__module__}.{custom.__qualname__}"
 
 
 def _to_json(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type | Recorded):
+    if isinstance(value, (*SECTIONS, TrainConfig)):
         kind = getattr(value, "kind", None)
         items = {field.name: _to_json(getattr(value, field.name)) for field in fields(value)}
         return items if kind is None else {"kind": kind, **items}

@@ -10,25 +10,20 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from nearfar.anomaly.clips import Clip, Pixels
 from nearfar.anomaly.patches import Grid, Map, windows
 from nearfar.anomaly.scoring import USUAL, Scorer
-from nearfar.data import Images, to_unit
-from nearfar.pretext import Identity
-from nearfar.training.config import TrainConfig
-from nearfar.training.objective import Reconstruction, Step
+from nearfar.data import to_unit
+from nearfar.training import Reconstruction, Step
 
 #: Weight of the mean activity of embedding units beside the squared pixel error.
 SPARSITY = 1e-3
 
 
 class SparseReconstruction(Reconstruction):
-    """Autoencoding with embeddings most of whose units are silent, by an L1 penalty."""
-
-    name = "relational"  # which is what the second phase of a training is called
+    """Objective of the second autoencoder: mostly silent embeddings, by an L1 penalty."""
 
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
         """See `Objective`."""
@@ -38,13 +33,8 @@ class SparseReconstruction(Reconstruction):
         return Step(loss, step.embeddings, step.terms | {"activity": activity.detach()})
 
 
-def sparse_reconstruction(config: TrainConfig, images: Images, fabric: Fabric) -> Reconstruction:
-    """Make the objective of the second autoencoder, see `nearfar.training.phases.MakeObjective`."""
-    return SparseReconstruction(Identity())
-
-
 class Activity:
-    """Mean activity of the units of a patch's embedding: high where an embedding is not sparse."""
+    """Mean activity of the units of a patch's embedding, which is high where it is not sparse."""
 
     def __init__(self, encoder: nn.Module) -> None:
         self.encoder = encoder.eval()
@@ -57,9 +47,9 @@ class Activity:
 
 
 class Agreement:
-    """Abnormal is what all of some scorers call so: the least of their scores.
+    """Agreement of scorers: the least of their scores.
 
-    Each score is relative to the one that few normal patches are above.
+    Each score is relative to a level that few normal patches exceed.
     """
 
     def __init__(self, scorers: Sequence[Scorer], clips: Iterable[Clip], grid: Grid) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from nearfar.config import TrainConfig, flatten
+from nearfar.config import TrainConfig, flatten, name_of
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
 from nearfar.runs.checkpoint import Checkpoint, read_checkpoint, read_snapshot, write_checkpoint
@@ -143,7 +143,7 @@ def check_resumable(folder: Path, config: RunConfig) -> None:
     before = read_config(folder)
     if is_finished(folder):
         raise NearfarError(f"run {str(folder)!r} is finished: there is nothing to resume")
-    started, given = flatten(before.train.to_dict()), flatten(config.train.to_dict())
+    started, given = _recorded(before.train), _recorded(config.train)
     for name in {**started, **given}:
         if name not in CHANGEABLE and started.get(name) != given.get(name):
             raise NearfarError(
@@ -162,6 +162,12 @@ def check_resumable(folder: Path, config: RunConfig) -> None:
             f"run {str(folder)!r} was started with other images than {config.data.source!r}: "
             "resume it with the same"
         )
+
+
+def _recorded(config: TrainConfig) -> dict[str, Any]:
+    """Return options by name, with names for objects of the user's own."""
+    options = flatten(config)
+    return {name: name_of(each) if callable(each) else each for name, each in options.items()}
 
 
 def fork_run(source: Path, epochs: int, folder: Path, config: TrainConfig) -> None:

@@ -1,0 +1,57 @@
+"""Stop signals and checkpoints within an epoch."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from nearfar import runs
+from nearfar.runs import Cursor
+from nearfar.training import Interrupted, train
+from trainings import QUICK, TORCHRUN, StopAt, assert_same_weights, crash_at, weights
+
+
+def test_termination_stops_like_an_interrupt(tmp_path, images):
+    with pytest.raises(Interrupted):
+        train(images, QUICK, folder=tmp_path / "run", track=StopAt(7, signal.SIGTERM))
+    checkpoint = runs.read_checkpoint(tmp_path / "run")
+    assert (checkpoint.phase, checkpoint.cursor) == ("pretrain", Cursor(1, 2))
+
+
+def test_checkpoints_within_an_epoch_survive_a_crash(tmp_path, images, monkeypatch):
+    monkeypatch.setattr("nearfar.training.signals.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("nearfar.training.signals.CHECK_EVERY", 2)
+    train(images, QUICK, folder=tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="crash"):
+        train(images, QUICK, folder=tmp_path / "parts", track=crash_at(8))
+    checkpoint = runs.read_checkpoint(tmp_path / "parts")
+    assert (checkpoint.phase, checkpoint.cursor) == ("train", Cursor(1, 2))
+    train(images, QUICK, folder=tmp_path / "parts", resume=True)
+    assert_same_weights(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_two_processes_are_interrupted_together(tmp_path, digits, number):
+    data, run = tmp_path / "digits.npy", tmp_path / "run"
+    np.save(data, np.tile(digits, (4, 1, 1)))
+    options = "--pretrain-epochs 5000 --epochs 1 --batch-size 4 --device cpu".split()
+    command = [*TORCHRUN, "-m", "nearfar", "train", data, "--out", run, *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (run / runs.CHECKPOINT).exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert runs.read_checkpoint(run).cursor.step > 0, "within an epoch"
+    assert said.count("continue with nearfar train") == 1
+    assert "SIGKILL" not in said
+    assert "nearfar/training" not in said, "no traceback of ours"
+    resume = [sys.executable, "-m", "nearfar", "train", data, "--out", run, "--resume"]
+    subprocess.run([*resume, "--pretrain-epochs", "1"], check=True, capture_output=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from nearfar.training.config import TrainConfig
 from torch import nn
 
 from averaging import averaging

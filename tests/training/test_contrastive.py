@@ -19,8 +19,7 @@ from nearfar.data import ArrayImages, Subset, open_images, to_unit
 from nearfar.errors import NearfarError
 from nearfar.evaluation import scores
 from nearfar.experiments.metrics import task_on
-from nearfar.models import Architecture
-from nearfar.models.projection import PROJECTION_SIZE
+from nearfar.models import PROJECTION_SIZE, Architecture
 from nearfar.training.train import train
 
 QUICK = TrainConfig(

@@ -13,7 +13,7 @@ from torch.nn.functional import cosine_similarity
 
 from nearfar.config.weights import Weights, WeightSchedule, check_weights
 from nearfar.errors import NearfarError
-from nearfar.neighbors.similarity import Cosine, Gaussian, fit_similarity
+from nearfar.neighbors import Cosine, Gaussian, fit_similarity
 
 
 def embeddings(batch: int = 4, neighbors: int = 3, size: int = 5, dtype=torch.float64):

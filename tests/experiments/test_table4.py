@@ -20,7 +20,7 @@ from nearfar.experiments.principal import principal_autoencoder
 from nearfar.experiments.table import train_for
 from nearfar.experiments.table4 import FOLDER, FOLDS, TABLE4, TABLE4_ABLATION, staged_split
 from nearfar.experiments.two_autoencoders import Agreement
-from nearfar.report.figures import clip_scores, roc_curves
+from nearfar.report.figures.anomaly import clip_scores, roc_curves
 from nearfar.training import train
 
 

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from nearfar.data import Images, Subset, open_images, require_labels
-from nearfar.data.datasets import default_data_root
-from nearfar.data.labels import hold_out
-from nearfar.data.sizes import Channels
+from nearfar.data import (
+    Channels,
+    Images,
+    Subset,
+    default_data_root,
+    hold_out,
+    open_images,
+    require_labels,
+)
 from nearfar.experiments.runner import Runner, fingerprint
 from nearfar.experiments.splits import Splits
 from nearfar.progress import Track, silent

@@ -11,20 +11,21 @@ from torch import nn
 
 from nearfar.config import TrainConfig, configure, recipe
 from nearfar.data import Images
-from nearfar.defense.adversarial import harden
-from nearfar.defense.classifiers import (
+from nearfar.defense import (
+    MAGNET_NOISE_STD,
     SUBSTITUTE_EPOCHS,
     Classifier,
-    classify,
+    DefendedClassifier,
+    NeighborPurifier,
+    Purifier,
     load_classifier,
-    pixels_of,
+    load_pixels,
+    magnet,
+    predict_classes,
     save_classifier,
+    train_adversarially,
     train_classifier,
 )
-from nearfar.defense.guard import Guarded
-from nearfar.defense.magnet import NOISE, magnet
-from nearfar.defense.neighbors import NeighborPurifier
-from nearfar.defense.purifier import Purifier
 from nearfar.experiments.configs import AUTOENCODER, NEARFAR, NEARFAR_AUTOENCODER
 from nearfar.experiments.metrics import encode
 from nearfar.experiments.runner import Runner
@@ -41,7 +42,7 @@ ADVERSARIAL: dict[str, Any] = {
     "noise": "adversarial",
     "noise_level": 0.35,
 }
-GAUSSIAN: dict[str, Any] = {"pretext": "denoising", "noise": "gaussian", "noise_level": NOISE}
+GAUSSIAN: dict[str, Any] = {"pretext": "denoising", "noise": "gaussian", "noise_level": MAGNET_NOISE_STD}
 WEIGHTS = (0.6, 0.2, 0.2)
 #: Reconstructions count here, and a hidden layer before the embeddings makes them worse.
 SHALLOW: dict[str, Any] = {"batch_norm": True, "hidden": 0, "precision": "bf16"}
@@ -147,28 +148,28 @@ class Defenses:
     ) -> None:
         self.runner, self.learned, self.held_out = runner, learned, held_out
         self.epochs, self.options = epochs, options
-        self.clean = pixels_of(validation)
+        self.clean = load_pixels(validation)
         self.device = resolve_device("auto")
         self.target = cache(self._make_target)
         self.substitute = cache(self._make_substitute)
 
-    def make(self, row: DefenseRow, seed: int) -> Guarded:
+    def make(self, row: DefenseRow, seed: int) -> DefendedClassifier:
         """Make the defense of a row, trained with this seed, in front of the target."""
         classifier = self.target(row.hardened, seed)
         if row.network is None:
-            return Guarded(nn.Identity(), classifier)
+            return DefendedClassifier(nn.Identity(), classifier)
         track, config = self.runner.track, self.config(row.network, seed)
         network = self.runner.train(row.network.run(seed), self.learned, config).network()
         shape = self.learned.shape
         if row.neighbors:
             bank = encode(network.encoder, self.learned, track)
-            purifier = NeighborPurifier(network, shape, bank, neighbors=row.neighbors)
+            purifier = NeighborPurifier(network, shape, bank, votes=row.neighbors)
             clean = self.clean if row.detectors else None
-            return purifier.to(self.device).guard(classifier, clean=clean, track=track)
+            return purifier.to(self.device).defend(classifier, clean=clean, track=track)
         reformer = Purifier(network, shape).to(self.device)
         if row.detectors:
             return magnet(reformer, classifier, self.clean)
-        return reformer.guard(classifier)
+        return reformer.defend(classifier)
 
     def config(self, network: Network, seed: int) -> TrainConfig:
         """Return the configuration that a network is trained with."""
@@ -180,7 +181,7 @@ class Defenses:
             return self._keep(
                 "hardened",
                 seed,
-                lambda: harden(
+                lambda: train_adversarially(
                     self.target(False, seed),
                     self.learned,
                     epsilon=ROBUST_EPSILON,
@@ -210,7 +211,7 @@ class Defenses:
                 self.held_out,
                 epochs=SUBSTITUTE_EPOCHS,
                 seed=seed,
-                labels=classify(self.target(hardened, seed), pixels_of(self.held_out)),
+                labels=predict_classes(self.target(hardened, seed), load_pixels(self.held_out)),
                 track=self.runner.track,
             ),
         )

@@ -10,15 +10,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nearfar.anomaly.appearance import LARGEST, STILL, fit_appearance, still_noise
-from nearfar.anomaly.clips import Clip
-from nearfar.anomaly.config import DetectorConfig
-from nearfar.anomaly.detector import Detector
-from nearfar.anomaly.fitting import choose_rows, split_clips
-from nearfar.anomaly.patches import Grid, gather_patches
-from nearfar.anomaly.samples import FAR, GROWTH, SPEEDS, sample
-from nearfar.anomaly.scoring import CodeDistance, ReconstructionError, Scorer
-from nearfar.anomaly.tempo import Tempo, train_tempo
+from nearfar.anomaly import (
+    Appearance,
+    Clip,
+    Detector,
+    DetectorConfig,
+    EmbeddingDistance,
+    Grid,
+    Motion,
+    Reconstruction,
+    Scorer,
+    gather_patches,
+    sample_rows,
+    split_clips,
+)
+from nearfar.anomaly.methods.appearance import MAX_STILL_CHANGE, fit_appearance, still_noise
+from nearfar.anomaly.methods.motion import (
+    GROWTH,
+    PSEUDO_ANOMALIES,
+    SPEEDS,
+    MotionTraining,
+    draw_samples,
+    train_motion_net,
+)
 from nearfar.config import TrainConfig, configure, recipe
 from nearfar.data import ArrayImages, Subset
 from nearfar.experiments.configs import AUTOENCODER
@@ -93,7 +107,7 @@ class DetectorRow:
     detector: DetectorConfig
     network: PatchNetwork | str | None = None
     sparse: bool = False
-    far: tuple[str, ...] = tuple(FAR)
+    far: tuple[str, ...] = tuple(PSEUDO_ANOMALIES)
     placed: bool = True
     paper: Papers = field(default_factory=dict)
 
@@ -106,7 +120,7 @@ class DetectorRow:
     @property
     def tempo(self) -> bool:
         """Whether tempo is a part."""
-        return "tempo" in self.detector.parts
+        return "motion" in self.detector.methods
 
     @property
     def seeded(self) -> bool:
@@ -125,7 +139,7 @@ _OVERLAPPING = DetectorConfig.paper(stride=OVERLAP)
 #: Two frames show motion.
 _MOVING = replace(_OVERLAPPING, frames=2)
 _MOVING_PAPER = replace(_PAPER, frames=2)
-_TEMPO = DetectorConfig(parts=("tempo",))
+_TEMPO = DetectorConfig(methods=("motion",))
 _BEST_PAPER = {"eer": 0.14}
 
 ROWS = {
@@ -136,7 +150,7 @@ ROWS = {
     "NRE-0.6-0.2-0.2": DetectorRow(detector=_OVERLAPPING, network=NRE_FAR, paper={"eer": 0.175}),
     "NRE-0.6-0.4-0": DetectorRow(detector=_OVERLAPPING, network=NRE, paper=_BEST_PAPER),
     "NRE-0.6-0.4-0-bank": DetectorRow(
-        detector=replace(_OVERLAPPING, parts=("embeddings",)), network=NRE
+        detector=replace(_OVERLAPPING, methods=("embedding-distance",)), network=NRE
     ),
     "autoencoder-no-overlap": DetectorRow(detector=_PAPER, network=PRINCIPAL),
     "NRE-0.6-0.4-0-no-overlap": DetectorRow(detector=_PAPER, network=NRE, paper=_BEST_PAPER),
@@ -153,7 +167,7 @@ ROWS = {
         paper=_BEST_PAPER,
     ),
     "tempo": DetectorRow(detector=_TEMPO),
-    "appearance": DetectorRow(detector=replace(_TEMPO, parts=("appearance",))),
+    "appearance": DetectorRow(detector=replace(_TEMPO, methods=("appearance",))),
     "tempo-appearance": DetectorRow(detector=DetectorConfig()),
 }
 #: Tempo with one thing changed.
@@ -163,7 +177,7 @@ ABLATION = {
     "longer-smoothing": DetectorRow(detector=replace(_TEMPO, smoothing=8)),
     "half-overlap": DetectorRow(detector=replace(_TEMPO, stride=24)),
     "no-overlap": DetectorRow(detector=replace(_TEMPO, stride=48)),
-    "scores-by-row": DetectorRow(detector=replace(_TEMPO, by_place=True)),
+    "scores-by-row": DetectorRow(detector=replace(_TEMPO, scale_by_row=True)),
     "place-unknown": DetectorRow(detector=_TEMPO, placed=False),
     "no-gliding": DetectorRow(detector=_TEMPO, far=("fast", "grown")),
     "no-fast": DetectorRow(detector=_TEMPO, far=("grown", "gliding")),
@@ -195,10 +209,10 @@ class DetectorTraining:
             "networks": {**untrained, **trained},
         }
         if row.tempo:
-            far = {kind: FAR[kind] for kind in row.far}
+            far = {kind: PSEUDO_ANOMALIES[kind] for kind in row.far}
             settings |= {"far": far, "speeds": SPEEDS, "growth": GROWTH, "placed": row.placed}
-        if "appearance" in row.detector.parts:
-            settings["appearance"] = {"still": STILL, "largest": LARGEST}
+        if "appearance" in row.detector.methods:
+            settings["appearance"] = {"still": MAX_STILL_CHANGE, "largest": Appearance.max_side}
         return settings
 
 
@@ -232,7 +246,7 @@ class Detectors:
         config = row.detector
         grid = Grid(self.size, config.patch, config.stride)
         detector = Detector(config, grid, self._scorers(row, grid, seed))
-        if config.scaled:
+        if config.needs_scale:
             detector.calibrate(self.kept, self.track)
         return detector
 
@@ -241,18 +255,18 @@ class Detectors:
         if row.network is None:
             return [
                 self._appearance(grid)
-                if part == "appearance"
-                else Tempo(self._tempo(frames, row.far, row.placed, seed))
-                for part in row.detector.parts
+                if method == "appearance"
+                else Motion(self._tempo(frames, row.far, row.placed, seed))
+                for method in row.detector.methods
             ]
         network = (
             self._principal(frames)
             if isinstance(row.network, str)
             else self._train(row, row.network, seed)
         )
-        if row.detector.parts == ("embeddings",):
-            return [CodeDistance(network.encoder, self._bank(network, row.detector, seed))]
-        error = ReconstructionError(network)
+        if row.detector.methods == ("embedding-distance",):
+            return [EmbeddingDistance(network.encoder, self._bank(network, row.detector, seed))]
+        error = Reconstruction(network)
         if not row.sparse:
             return [error]
         activity = Activity(self._train(row, SPARSE, seed).encoder)
@@ -269,7 +283,7 @@ class Detectors:
     def _bank(self, network: Autoencoder, config: DetectorConfig, seed: int) -> Tensor:
         """Return embeddings of some normal patches, float[n, d]."""
         patches = self._patches(config.frames)
-        chosen = choose_rows(len(patches), config.bank_size, seed)
+        chosen = sample_rows(len(patches), config.bank_size, seed)
         return encode(network.encoder, Subset(patches, chosen), self.track)
 
     def _make_principal(self, frames: int) -> Autoencoder:
@@ -286,28 +300,29 @@ class Detectors:
         )
 
     def _train_tempo(self, frames: int, far: tuple[str, ...], placed: bool, seed: int) -> nn.Module:
-        samples = sample(
+        samples = draw_samples(
             self.track(self.learned, "drawing samples", len(self.learned)),
             Grid(self.size, _TEMPO.patch, _TEMPO.stride),
             frames,
-            seed,
-            self.training.samples,
-            {kind: FAR[kind] for kind in far},
+            count=self.training.samples,
+            seed=seed,
+            shares={kind: PSEUDO_ANOMALIES[kind] for kind in far},
         )
         if not placed:
-            samples = replace(samples, rows=torch.full_like(samples.rows, 0.5))
-        network = train_tempo(samples, seed, self.training.tempo_epochs, track=self.track)
+            samples = replace(samples, positions=torch.full_like(samples.positions, 0.5))
+        training = MotionTraining(epochs=self.training.tempo_epochs)
+        network = train_motion_net(samples, training, seed=seed, track=self.track)
         return network if placed else Unplaced(network)
 
 
 class Unplaced(nn.Module):
-    """A `TempoNet` for which all patches lie in the middle, as in its training."""
+    """A `MotionNet` for which all patches lie in the middle, as in its training."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, patches: Tensor, rows: Tensor) -> Tensor:
-        """See `TempoNet`."""
-        odds: Tensor = self.network(patches, torch.full_like(rows, 0.5))
+    def forward(self, patches: Tensor, positions: Tensor) -> Tensor:
+        """See `MotionNet`."""
+        odds: Tensor = self.network(patches, torch.full_like(positions, 0.5))
         return odds

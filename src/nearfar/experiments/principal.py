@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from nearfar.anomaly.appearance import principal_components
+from nearfar.anomaly.methods.appearance import principal_components
 from nearfar.data import Images
 from nearfar.models import Autoencoder
 

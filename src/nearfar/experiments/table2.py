@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from nearfar.config import RelationalObjective, TrainConfig, configure, recipe
-from nearfar.data import Images, Subset, open_images
-from nearfar.data.datasets import default_data_root
+from nearfar.data import Images, Subset, default_data_root, open_images
 from nearfar.errors import NearfarError
 from nearfar.experiments.configs import AUTOENCODER
 from nearfar.experiments.runner import Runner, fingerprint

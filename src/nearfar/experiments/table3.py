@@ -11,12 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.data import Images, require_labels
-from nearfar.defense.attacks import HOP_SKIP_JUMP_STEPS, PGD_STEPS, attack
-from nearfar.defense.classifiers import Classifier, pixels_of
-from nearfar.defense.guard import Guarded, device_of, in_batches
-from nearfar.defense.purifier import FALSE_POSITIVE_RATE
-from nearfar.defense.robustness import gradient_masking, judge
-from nearfar.defense.threats import DEFENSE_UNSEEN, THREATS, Threat
+from nearfar.defense import (
+    DEFENSE_UNSEEN,
+    FALSE_POSITIVE_RATE,
+    HOP_SKIP_JUMP_STEPS,
+    PGD_STEPS,
+    THREATS,
+    Classifier,
+    DefendedClassifier,
+    Threat,
+    apply_in_batches,
+    attack,
+    device_of,
+    evaluate_defense,
+    gradient_masking,
+    load_pixels,
+)
 from nearfar.errors import require
 from nearfar.experiments import digits
 from nearfar.experiments.defenses import (
@@ -96,7 +106,7 @@ class DefenseData:
         }
         options = digits.options(quick=quick)
         self.defenses = Defenses(runner, learned, validation, held_out, epochs, options)
-        self.images, self.labels = pixels_of(attacked), torch.from_numpy(require_labels(attacked))
+        self.images, self.labels = load_pixels(attacked), torch.from_numpy(require_labels(attacked))
         self._unaware = lru_cache(maxsize=len(DEFENSE_UNSEEN))(self._attack_unaware)
 
     def attack(self, threat: Threat, row: DefenseRow, seed: int) -> Iterable[Tensor]:
@@ -184,11 +194,11 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
         if (key.row, seed) == (SHOWN, 0):
             shown = digits.one_of_each_class(data.attacked)
             runner.draw("figure5", _figure5(defended, substitute, shown))
-        clean = judge(defended, images, labels)
+        clean = evaluate_defense(defended, images, labels)
         result = {CLEAN: clean.accuracy, f"{CLEAN}, rejected": clean.rejected}
         for threat in ATTACKS:
             for epsilon, found in zip(EPSILONS, data.attack(threat, row, seed), strict=True):
-                outcome = judge(defended, found, labels[: len(found)])
+                outcome = evaluate_defense(defended, found, labels[: len(found)])
                 result[_key(threat, epsilon)] = outcome.defended
                 result[f"{_key(threat, epsilon)}, rejected"] = outcome.rejected
         count = self.sizes.white_box
@@ -198,7 +208,7 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
             "masked": float(masking.masked),
             "masking accuracy": masking.accuracy,
             "masking chance": masking.chance,
-            "substitute": judge(Guarded(nn.Identity(), substitute), images, labels).accuracy,
+            "substitute": evaluate_defense(DefendedClassifier(nn.Identity(), substitute), images, labels).accuracy,
         }
 
     def notes(self, runner: Runner, data: DefenseData, results: Results) -> list[str]:
@@ -249,15 +259,15 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
         )
 
 
-def _figure5(guarded: Guarded, substitute: Classifier, shown: Images) -> Figure:
+def _figure5(defended: DefendedClassifier, substitute: Classifier, shown: Images) -> Figure:
     """Draw images, their adversarial versions, and the purified ones of these (Fig. 5)."""
     from nearfar.report.figures import comparison_sheet
 
-    images, labels = pixels_of(shown), torch.from_numpy(require_labels(shown))
+    images, labels = load_pixels(shown), torch.from_numpy(require_labels(shown))
     (adversarial,) = attack(
-        "fgsm", "transfer", guarded, images, labels, [SHOWN_EPSILON], substitute=substitute
+        "fgsm", "transfer", defended, images, labels, [SHOWN_EPSILON], substitute=substitute
     )
-    purified = in_batches(guarded.purifier, adversarial, device_of(guarded))
+    purified = apply_in_batches(defended.purifier, adversarial, device_of(defended))
     rows = {"original": images, "purified": purified, "adversarial": adversarial}
     return comparison_sheet({name: each.numpy() for name, each in rows.items()})
 

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from nearfar.anomaly.clips import Clip, open_clips
-from nearfar.anomaly.detector import Detector
-from nearfar.anomaly.fitting import CALIBRATE_EVERY, split_clips
-from nearfar.anomaly.judging import Judge
-from nearfar.anomaly.masks import find_masks
-from nearfar.anomaly.samples import SAMPLES
-from nearfar.anomaly.tempo import EPOCHS as TEMPO_EPOCHS
-from nearfar.data import Images, Subset
-from nearfar.data.datasets import default_data_root
+from nearfar.anomaly import (
+    CALIBRATE_EVERY,
+    Clip,
+    Detector,
+    Evaluator,
+    find_masks,
+    open_clips,
+    split_clips,
+)
+from nearfar.anomaly.methods.motion import MotionTraining
+from nearfar.data import Images, Subset, default_data_root
 from nearfar.errors import NearfarError
 from nearfar.experiments import caltech101
 from nearfar.experiments.detectors import (
@@ -134,8 +136,8 @@ class DetectorTable(Table[DetectorRow, DetectorData]):
     row_type: ClassVar[type] = DetectorRow
 
     epochs: int
-    samples: int = SAMPLES
-    tempo_epochs: int = TEMPO_EPOCHS
+    samples: int = MotionTraining.samples
+    tempo_epochs: int = MotionTraining.epochs
     clips: int | None = None
     validation: bool = False
     rounds: int = 6
@@ -239,7 +241,7 @@ class DetectorTable(Table[DetectorRow, DetectorData]):
         """Draw ROC curves of frames, and scores of the clips over time; of the first seed."""
         from sklearn.metrics import roc_curve
 
-        from nearfar.report.figures.anomaly import clip_scores, roc_curves
+        from nearfar.report.figures import clip_scores, roc_curves
 
         clips: dict[str, Any] = {row: results.values(row, "clips")[0] for row in self.rows}
         curves = {
@@ -261,7 +263,7 @@ class DetectorTable(Table[DetectorRow, DetectorData]):
 
 def score_clips(detector: Detector, clips: Sequence[Clip], track: Track = silent) -> dict[str, Any]:
     """Score clips with known masks; return all measures, and the scores themselves."""
-    judged = Judge()
+    judged = Evaluator()
     known = find_masks(clips)
     for clip, found in zip(track(clips, "scoring", len(clips)), known, strict=True):
         masks = clip if isinstance(clip, StagedClip) else found

@@ -10,24 +10,37 @@ from typing import Any
 
 import numpy as np
 
-from nearfar.data import Images, require_labels
-from nearfar.data.labels import hold_out
+from nearfar.data import Images, hold_out, require_labels
 from nearfar.errors import require
 from nearfar.experiments import caltech101
 from nearfar.experiments.runner import fingerprint
 from nearfar.experiments.table import Column
 from nearfar.models import Backbone, resolve_device
 from nearfar.progress import Track, silent
-from nearfar.transfer import classification as classifying
-from nearfar.transfer import detection as detecting
-from nearfar.transfer import segmentation as segmenting
-from nearfar.transfer.classification import PROTOCOLS, Protocol, classify, judge
-from nearfar.transfer.detection import Scenes, detect, open_scenes, train_detector
-from nearfar.transfer.devkit import Devkit
-from nearfar.transfer.labeled import Labeled, few, open_multiple, single
-from nearfar.transfer.metrics import detection_ap
-from nearfar.transfer.schedule import Schedule
-from nearfar.transfer.segmentation import Stride, open_masked, overlap, train_segmenter
+from nearfar.transfer import (
+    CLASSIFICATION_CONFIG,
+    DETECTION_CONFIG,
+    DETECTION_SIZE,
+    PROTOCOLS,
+    SEGMENTATION_CONFIG,
+    SEGMENTATION_SIZE,
+    ClassificationSet,
+    DetectionSet,
+    Devkit,
+    FinetuneConfig,
+    Protocol,
+    Stride,
+    classification_metrics,
+    detection_ap,
+    finetune_classifier,
+    finetune_detector,
+    finetune_segmenter,
+    open_classification_set,
+    open_detection_set,
+    open_segmentation_set,
+    single_label_set,
+    subsample_per_class,
+)
 
 #: The cheapest protocol and the whole.
 TWO_PROTOCOLS: dict[Protocol, str] = {"linear": "linear", "all": "fine-tuned"}
@@ -48,39 +61,39 @@ class TaskSizes:
     """Sides of images in pixels, and how long each task is learned."""
 
     images: int
-    classification: Schedule
+    classification: FinetuneConfig
     detected: int
-    detection: Schedule
+    detection: FinetuneConfig
     segmented: int
-    segmentation: Schedule
+    segmentation: FinetuneConfig
 
 
 #: Usual sizes, which need a GPU.
 FULL = TaskSizes(
     images=224,
-    classification=classifying.SCHEDULE,
-    detected=detecting.SIZE,
-    detection=detecting.SCHEDULE,
-    segmented=segmenting.SIZE,
-    segmentation=segmenting.SCHEDULE,
+    classification=CLASSIFICATION_CONFIG,
+    detected=DETECTION_SIZE,
+    detection=DETECTION_CONFIG,
+    segmented=SEGMENTATION_SIZE,
+    segmentation=SEGMENTATION_CONFIG,
 )
 #: A night on two cores.
 SMALL = TaskSizes(
     images=64,
-    classification=Schedule(steps=200, batch_size=64, lr=1e-3),
+    classification=FinetuneConfig(steps=200, batch_size=64, lr=1e-3),
     detected=240,
-    detection=Schedule(steps=300, batch_size=2, lr=2e-4),
+    detection=FinetuneConfig(steps=300, batch_size=2, lr=2e-4),
     segmented=180,
-    segmentation=Schedule(steps=400, batch_size=8, lr=5e-4),
+    segmentation=FinetuneConfig(steps=400, batch_size=8, lr=5e-4),
 )
 #: A minute.
 QUICK = TaskSizes(
     images=64,
-    classification=Schedule(steps=2, batch_size=8),
+    classification=FinetuneConfig(steps=2, batch_size=8),
     detected=96,
-    detection=Schedule(steps=2, batch_size=2),
+    detection=FinetuneConfig(steps=2, batch_size=2),
     segmented=96,
-    segmentation=Schedule(steps=2, batch_size=2),
+    segmentation=FinetuneConfig(steps=2, batch_size=2),
 )
 
 
@@ -147,11 +160,11 @@ def few_labels(
 
     def measure(backbone: Backbone, seed: int) -> dict[str, float]:
         rows, held = hold_out(images, seed)
-        test = single(images, labels, held)
+        test = single_label_set(images, labels, held)
         results = {}
         for count in LABELS:
-            chosen = rows if count is None else few(labels, rows, count, seed)
-            train = single(images, labels, chosen)
+            chosen = rows if count is None else subsample_per_class(labels, rows, count, seed)
+            train = single_label_set(images, labels, chosen)
             for protocol in TWO_PROTOCOLS:
                 scores = _classify(backbone, train, test, protocol, sizes, seed, track)
                 results[f"{protocol}-{count or 'every'}"] = scores["accuracy"]
@@ -180,7 +193,7 @@ def classification(
 ) -> TransferTask:
     """Classify images of several labels, by three protocols."""
     devkit = Devkit.open(root)
-    train, test = (open_multiple(devkit, split, sizes.images, track) for split in splits)
+    train, test = (open_classification_set(devkit, split, sizes.images, track) for split in splits)
 
     def measure(backbone: Backbone, seed: int) -> dict[str, float]:
         return {
@@ -216,14 +229,14 @@ def detection(
     require("cv2.ximgproc", extra="detection")
     devkit = Devkit.open(root)
 
-    def scenes(split: str) -> Scenes:
-        return open_scenes(devkit, split, sizes.detected, proposals / name, track)
+    def scenes(split: str) -> DetectionSet:
+        return open_detection_set(devkit, split, sizes.detected, proposals / name, track)
 
     def measure(backbone: Backbone, seed: int) -> dict[str, float]:
         device, (train, test) = resolve_device("auto"), map(scenes, splits)
         schedule = replace(sizes.detection, seed=seed)
-        network = train_detector(backbone, train, schedule, device=device, track=track)
-        found = detect(network, test, device=device, track=track)
+        model = finetune_detector(backbone, train, schedule, device=device, track=track)
+        found = model.predict_set(test, track=track)
         precision = detection_ap(found, test.objects, len(devkit.classes), "11")
         return {"detection": float(np.nanmean(precision))}
 
@@ -249,12 +262,14 @@ def segmentation(
 ) -> TransferTask:
     """Segment images by an FCN-8s."""
     devkit = Devkit.open(root)
-    train, test = (open_masked(devkit, split, sizes.segmented, track) for split in splits)
+    train, test = (open_segmentation_set(devkit, split, sizes.segmented, track) for split in splits)
 
     def measure(backbone: Backbone, seed: int) -> dict[str, float]:
         device, schedule = resolve_device("auto"), replace(sizes.segmentation, seed=seed)
-        network = train_segmenter(backbone, train, FCN_STRIDE, schedule, device=device, track=track)
-        counts = overlap(network, test, device=device, track=track)
+        model = finetune_segmenter(
+            backbone, train, FCN_STRIDE, schedule, device=device, track=track
+        )
+        counts = model.evaluate(test, track=track)
         return {"segmentation": float(np.nanmean(counts.iou()))}
 
     counts = [len(train.names), len(test.names)]
@@ -280,7 +295,7 @@ def _column(key: str, title: str, part: str, *, comparable: bool) -> Column:
     return Column(key, title, part=part, paper=None if comparable else "")
 
 
-def _extent(counts: Sequence[int], side: int, schedule: Schedule) -> str:
+def _extent(counts: Sequence[int], side: int, schedule: FinetuneConfig) -> str:
     return (
         f"{counts[0]:,} and {counts[1]:,} images, {side} pixels on the shorter side, "
         f"{schedule.steps:,} steps of {schedule.batch_size}"
@@ -289,8 +304,8 @@ def _extent(counts: Sequence[int], side: int, schedule: Schedule) -> str:
 
 def _classify(
     backbone: Backbone,
-    train: Labeled,
-    test: Labeled,
+    train: ClassificationSet,
+    test: ClassificationSet,
     protocol: Protocol,
     sizes: TaskSizes,
     seed: int,
@@ -299,8 +314,8 @@ def _classify(
     """Learn and test a classifier; return its measures."""
     schedule = replace(sizes.classification, seed=seed)
     device = resolve_device("auto")
-    scores = classify(backbone, train, test, protocol, schedule, device=device, track=track)
-    return judge(scores, test)
+    model = finetune_classifier(backbone, train, protocol, schedule, device=device, track=track)
+    return classification_metrics(model.scores(test.images), test)
 
 
 def _identify(devkit: Devkit, splits: Sequence[str], counts: Sequence[int]) -> dict[str, Any]:

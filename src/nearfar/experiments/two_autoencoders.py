@@ -9,13 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from nearfar.anomaly.clips import Clip, Pixels
-from nearfar.anomaly.patches import Grid, Map, windows
-from nearfar.anomaly.scoring import USUAL, Scorer
-from nearfar.data import to_unit
+from nearfar.anomaly import (
+    ROW_QUANTILE,
+    Clip,
+    Grid,
+    Pixels,
+    ScoreMap,
+    Scorer,
+    score_patches,
+    windows,
+)
 from nearfar.training import Reconstruction, Step
 
 #: Weight of the mean activity of embedding units beside the squared pixel error.
@@ -39,11 +44,9 @@ class Activity:
     def __init__(self, encoder: nn.Module) -> None:
         self.encoder = encoder.eval()
 
-    @torch.no_grad()
-    def __call__(self, window: Pixels, grid: Grid) -> Map:
+    def score(self, window: Pixels, grid: Grid) -> ScoreMap:
         """See `Scorer`."""
-        embeddings = self.encoder(to_unit(torch.from_numpy(grid.cut(window))))
-        return embeddings.abs().mean(1).view(grid.shape).numpy()
+        return score_patches(lambda patches: self.encoder(patches).abs().mean(1), window, grid)
 
 
 class Agreement:
@@ -55,13 +58,13 @@ class Agreement:
     def __init__(self, scorers: Sequence[Scorer], clips: Iterable[Clip], grid: Grid) -> None:
         self.scorers = scorers
         maps = [
-            [scorer(window, grid) for scorer in scorers]
+            [scorer.score(window, grid) for scorer in scorers]
             for clip in clips
             for _, window in windows(clip, 1, clip.name)
         ]
-        self.usual = np.quantile(np.array(maps), USUAL, axis=(0, 2, 3))
+        self.usual = np.quantile(np.array(maps), ROW_QUANTILE, axis=(0, 2, 3))
 
-    def __call__(self, window: Pixels, grid: Grid) -> Map:
+    def score(self, window: Pixels, grid: Grid) -> ScoreMap:
         """See `Scorer`."""
-        scores = np.stack([scorer(window, grid) for scorer in self.scorers])
+        scores = np.stack([scorer.score(window, grid) for scorer in self.scorers])
         return (scores / self.usual[:, None, None]).min(0).astype(np.float32)

@@ -20,9 +20,7 @@ from nearfar.training import estimate, train
 from nearfar.training.estimate import peak_memory
 from trainings import changed
 
-CONFIG = recipe(
-    "paper", batch_size=32, clusters=7, device="cpu", embedding_size=16, bank="disk"
-)
+CONFIG = recipe("paper", batch_size=32, clusters=7, device="cpu", embedding_size=16, bank="disk")
 CLUSTERLESS = recipe("paper", batch_size=32, device="cpu", embedding_size=16)
 
 

@@ -24,7 +24,9 @@ def regression():
 
 def fit(model, optimizer, steps, first_step=0, upto=None, **options):
     x, y = regression()
-    batches = list(shuffled_batches(64, 16, steps=steps, generator=torch.Generator().manual_seed(1)))
+    batches = list(
+        shuffled_batches(64, 16, steps=steps, generator=torch.Generator().manual_seed(1))
+    )
     fit_supervised(
         model,
         lambda rows: (model(x[rows]) - y[rows]).square().mean(),
@@ -58,8 +60,9 @@ def test_learning_rates_follow_the_schedule_of_the_whole_training():
         lambda optimizer, *_: rates.append([group["lr"] for group in optimizer.param_groups])
     )
     fit(model, optimizer, 10, first_step=4, lr_schedule="one-cycle")
-    expected = [[peak * lr_factor("one-cycle", step / 10) for peak in (0.1, 0.2)]
-                for step in range(4, 10)]
+    expected = [
+        [peak * lr_factor("one-cycle", step / 10) for peak in (0.1, 0.2)] for step in range(4, 10)
+    ]
     assert rates == expected
     assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.2], "peaks again"
 
@@ -80,7 +83,9 @@ def test_gradients_are_clipped():
     norms = []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     optimizer.register_step_pre_hook(
-        lambda *_: norms.append(float(torch.cat([p.grad.flatten() for p in model.parameters()]).norm()))
+        lambda *_: norms.append(
+            float(torch.cat([p.grad.flatten() for p in model.parameters()]).norm())
+        )
     )
     fit(model, optimizer, 3, max_grad_norm=0.5)
     assert norms == pytest.approx([0.5] * 3, rel=1e-3)

@@ -55,8 +55,9 @@ def test_train_builds_the_network_of_its_configuration(digits, batch_norm, hidde
     run = train(ArrayImages(digits[:600, None]), config)
     kinds = [type(layer).__name__ for layer in run.network.encoder]
     assert ("BatchNorm2d" in kinds) == batch_norm
-    assert [layer.out_features for layer in run.network.encoder if hasattr(layer, "out_features")] \
-        == [*([hidden] if hidden else []), 12]
+    assert [
+        layer.out_features for layer in run.network.encoder if hasattr(layer, "out_features")
+    ] == [*([hidden] if hidden else []), 12]
     network = run.config.train.network
     assert (network.batch_norm, network.hidden) == (batch_norm, hidden)
     assert run.embeddings.shape == (600, 12)

@@ -1,4 +1,4 @@
-"""Random views of images."""
+"""Augmentation of images."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_views_without_any_change_are_the_images() -> None:
     images = torch.rand(4, 3, 16, 20)
     still = ShapeAugmentation(turn=0, scale=0, shear=0, shift=0, bend=0)
     torch.testing.assert_close(still(images), images, atol=1e-5, rtol=0)
-    whole = PhotoAugmentation(smallest=1, aspect=1, light=0, gray=0)(images)
+    whole = PhotoAugmentation(min_area=1, aspect=1, light=0, gray=0)(images)
     mirrored = images.flip(-1)
     for seen, image, other in zip(whole, images, mirrored, strict=True):
         assert min((seen - image).abs().max(), (seen - other).abs().max()) < 1e-5
@@ -98,7 +98,7 @@ def test_black_on_white_is_seen_as_white_on_black_is() -> None:
 def test_a_photograph_is_never_seen_beyond_its_borders(smallest, aspect, seed) -> None:
     torch.manual_seed(seed)
     across = torch.linspace(0.2, 0.8, 32).expand(4, 1, 32, 32)
-    seen = PhotoAugmentation(smallest=smallest, aspect=aspect, light=0, gray=0)(across)
+    seen = PhotoAugmentation(min_area=smallest, aspect=aspect, light=0, gray=0)(across)
     steps = seen.diff(dim=-1)
     # Beyond a border the ramp would turn back.
     assert ((steps >= -1e-5).all((1, 2, 3)) | (steps <= 1e-5).all((1, 2, 3))).all()
@@ -114,3 +114,10 @@ def test_automatic_views_go_by_color() -> None:
     assert make_augmentation("auto", (3, 28, 28)) == PhotoAugmentation()
     assert make_augmentation("none", (3, 28, 28)) == NoAugmentation()
     assert make_augmentation("auto", (1, 1, 30)) == NoAugmentation()
+
+
+def test_make_augmentation_returns_a_callable_as_it_is() -> None:
+    def invert(images: torch.Tensor) -> torch.Tensor:
+        return 1 - images
+
+    assert make_augmentation(invert, (1, 28, 28)) is invert

@@ -61,5 +61,5 @@ def test_claim_output_refuses_existing_files(tmp_path):
     with pytest.raises(NearfarError, match="exists already"):
         claim_output(tmp_path / "file", overwrite=False)
     claim_output(tmp_path / "file", overwrite=True)
-    with pytest.raises(NearfarError, match="cannot be made"):
+    with pytest.raises(NearfarError, match="cannot create"):
         claim_output(tmp_path / "file" / "under", overwrite=False)

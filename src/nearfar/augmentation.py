@@ -1,7 +1,7 @@
-"""Random views of images: what may change while an image stays what it is.
+"""Augmentation: random changes of images that keep their content.
 
-A batch is changed at once, each image in its own way, on the device where it is. What is random is
-drawn from torch's global generator of that device.
+A batch is augmented at once, each image differently, on its device. Random numbers come from
+torch's global generator of that device.
 """
 
 from __future__ import annotations
@@ -18,23 +18,40 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 from nearfar.config import AugmentationName
 from nearfar.data import MIN_SIDE, Shape
 
-#: Points a side of the grid whose random displacements bend an image.
-BEND_GRID = 5
+#: Side of the grid of random displacements that bend an image.
+_BEND_GRID = 5
 
-Row = tuple[Tensor, Tensor, Tensor]
+_AffineRow = tuple[Tensor, Tensor, Tensor]
 
 
 class Augmentation(Protocol):
-    """Shows each image of a batch in a random way."""
+    """Random transform of a batch of images, each differently.
+
+    Examples
+    --------
+    An augmentation of your own: random brightness.
+
+    >>> def brighten(images):
+    ...     return (images * torch.empty(len(images), 1, 1, 1).uniform_(0.5, 1.5)).clamp(0, 1)
+    >>> brighten(torch.rand(2, 3, 8, 8)).shape
+    torch.Size([2, 3, 8, 8])
+    """
 
     def __call__(self, images: Tensor, /) -> Tensor:
-        """From float[b, c, h, w], where 0…1 is black…white, to the same."""
+        """Map float[b, c, h, w], where 0…1 is black…white, to the same."""
         ...
 
 
 @dataclass(frozen=True)
 class NoAugmentation:
-    """Every image as it is."""
+    """No augmentation.
+
+    Examples
+    --------
+    >>> images = torch.rand(2, 3, 8, 8)
+    >>> torch.equal(NoAugmentation()(images), images)
+    True
+    """
 
     def __call__(self, images: Tensor) -> Tensor:
         """See `Augmentation`."""
@@ -43,23 +60,28 @@ class NoAugmentation:
 
 @dataclass(frozen=True)
 class ShapeAugmentation:
-    """Augmentation for drawn shapes such as digits, letters and symbols on a plain ground.
+    """Augmentation for shapes such as digits, letters and symbols on a plain ground.
 
-    Each is turned, scaled, sheared and shifted, and then bent smoothly [1]_. What lies outside of
-    the image is ground: of the median color of the border.
+    Shapes are rotated, scaled, sheared and shifted, and then bent smoothly (elastic distortion
+    [1]_). Pixels from outside the image get the median color of its border.
 
     Parameters
     ----------
     turn : float
         Largest angle, in degrees.
     scale : float
-        Largest change of either side, as a share of it.
+        Largest change of a side, as a share of it.
     shear : float
         Largest horizontal shear, as a share of the height.
     shift : float
-        Largest shift along each side, as a share of it.
+        Largest shift along a side, as a share of it.
     bend : float
-        Standard deviation of the displacements on a coarse grid, as a share of half a side.
+        Standard deviation of displacements on a 5×5 grid, as a share of half a side.
+
+    Examples
+    --------
+    >>> ShapeAugmentation(turn=30)(torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2, 1, 28, 28])
 
     References
     ----------
@@ -82,7 +104,7 @@ class ShapeAugmentation:
         cosine, sine = angle.cos(), angle.sin()
         columns = cosine * across, shear - sine * down, right
         places = _places(images, columns, (sine * across, cosine * down, below))
-        coarse = images.new_empty(len(images), 2, BEND_GRID, BEND_GRID).normal_(std=self.bend)
+        coarse = images.new_empty(len(images), 2, _BEND_GRID, _BEND_GRID).normal_(std=self.bend)
         places = places + _smooth(coarse, *images.shape[-2:])
         ground = _border(images).median(2).values[..., None, None]
         return grid_sample(images - ground, places, align_corners=False) + ground
@@ -90,18 +112,23 @@ class ShapeAugmentation:
 
 @dataclass(frozen=True)
 class PhotoAugmentation:
-    """Augmentation for photographs: random crops, flips and color jitter.
+    """Augmentation for photographs: random crops, flips and color jitter [1]_.
 
     Parameters
     ----------
-    smallest : float
-        The smallest share of the area that is seen.
+    min_area : float
+        Smallest area of the crop, as a share of the image.
     aspect : float
-        The part seen is at most so many times as wide, or as high, as the image is.
+        Largest change of the aspect ratio, as a factor.
     light : float
         Largest change of brightness, contrast and saturation, as a share.
     gray : float
-        The probability that an image is seen without color.
+        Probability that an image loses its color, 0…1.
+
+    Examples
+    --------
+    >>> PhotoAugmentation(min_area=0.5)(torch.rand(2, 3, 64, 64)).shape
+    torch.Size([2, 3, 64, 64])
 
     References
     ----------
@@ -109,28 +136,29 @@ class PhotoAugmentation:
        representations", ICML 2020.
     """
 
-    smallest: float = 0.25
+    min_area: float = 0.25
     aspect: float = 4 / 3
     light: float = 0.4
     gray: float = 0.2
 
     def __call__(self, images: Tensor) -> Tensor:
         """See `Augmentation`."""
-        side = _between(self.smallest, 1, images).sqrt()
+        side = _between(self.min_area, 1, images).sqrt()
         ratio = (_between(-1, 1, images) * math.log(self.aspect)).exp().sqrt()
         width, height = (side * ratio).clamp(max=1), (side / ratio).clamp(max=1)
         right, below = (_between(-1, 1, images) * (1 - part) for part in (width, height))
         mirror = torch.where(_between(0, 1, images) < 0.5, -1.0, 1.0)
         none = torch.zeros_like(width)
-        seen = grid_sample(
+        crops = grid_sample(
             images,
             _places(images, (width * mirror, none, right), (none, height, below)),
             padding_mode="reflection",
             align_corners=False,
         )
-        return self._relit(seen).clamp(0, 1)
+        return self._jitter(crops).clamp(0, 1)
 
-    def _relit(self, images: Tensor) -> Tensor:
+    def _jitter(self, images: Tensor) -> Tensor:
+        """Change brightness, contrast and saturation, and drop color at random."""
         brightness, contrast, saturation = (
             _between(1 - self.light, 1 + self.light, images).view(-1, 1, 1, 1) for _ in range(3)
         )
@@ -145,16 +173,31 @@ class PhotoAugmentation:
 def make_augmentation(
     augmentation: AugmentationName | Callable[[Tensor], Tensor], shape: Shape
 ) -> Augmentation:
-    """Return the augmentation for images of a shape (c, h, w): by name, or your own.
+    """Build an augmentation.
+
+    Parameters
+    ----------
+    augmentation : {"auto", "shapes", "photos", "none"} or callable
+        Name of the augmentation; "auto" is photos for color images, shapes for gray ones, and none
+        for images below 8×8 pixels, such as feature vectors. Or your own `Augmentation`, used as
+        it is.
+    shape : tuple of int
+        Channels, height, width of the images.
 
     Examples
     --------
-    >>> make_augmentation("auto", (3, 32, 32))
-    PhotoAugmentation(smallest=0.25, aspect=1.3333333333333333, light=0.4, gray=0.2)
+    >>> make_augmentation("auto", (1, 28, 28))
+    ShapeAugmentation(turn=15.0, scale=0.15, shear=0.2, shift=0.12, bend=0.06)
+    >>> make_augmentation(torch.relu, (1, 28, 28)) is torch.relu
+    True
     """
     if callable(augmentation):
         return augmentation
-    kinds = {"none": NoAugmentation, "shapes": ShapeAugmentation, "photos": PhotoAugmentation}
+    kinds: dict[AugmentationName, type[Augmentation]] = {
+        "none": NoAugmentation,
+        "shapes": ShapeAugmentation,
+        "photos": PhotoAugmentation,
+    }
     return kinds[augmentation_name(augmentation, shape)]()
 
 
@@ -174,12 +217,12 @@ def augmentation_name(name: AugmentationName, shape: Shape) -> AugmentationName:
 
 
 def _between(low: float, high: float, images: Tensor) -> Tensor:
-    """A number for each image, float[b]."""
+    """Draw one number per image, float[b]."""
     return images.new_empty(len(images)).uniform_(low, high)
 
 
 def _border(images: Tensor) -> Tensor:
-    """The outermost pixels of each image, float[b, c, p]."""
+    """Return the outermost pixels of each image, float[b, c, p]."""
     sides = images[..., [0, -1], :], images[..., [0, -1]]
     return torch.cat([side.flatten(2) for side in sides], dim=2)
 
@@ -187,7 +230,7 @@ def _border(images: Tensor) -> Tensor:
 def _smooth(coarse: Tensor, height: int, width: int) -> Tensor:
     """Interpolate displacements float[b, 2, n, n] bicubically, to float[b, height, width, 2].
 
-    By a matrix for each side: torch's own interpolation of a batch is slow on CPUs.
+    One matrix product per side: torch's own interpolation of a batch is slow on CPUs.
     """
     points = coarse.shape[-1]
     single = torch.eye(points, device=coarse.device)[None, None]
@@ -198,11 +241,12 @@ def _smooth(coarse: Tensor, height: int, width: int) -> Tensor:
     return torch.einsum("hi,bcij,wj->bhwc", rows, coarse, columns)
 
 
-def _places(images: Tensor, horizontal: Row, vertical: Row) -> Tensor:
-    """Where each pixel comes from, float[b, h, w, 2] in −1…1, by affine maps of coordinates."""
+def _places(images: Tensor, horizontal: _AffineRow, vertical: _AffineRow) -> Tensor:
+    """Return the source of each pixel by affine maps of coordinates, float[b, h, w, 2] in −1…1."""
     maps = torch.stack([torch.stack(horizontal, 1), torch.stack(vertical, 1)], 1)
     return affine_grid(maps, list(images.shape), align_corners=False)
 
 
 def _blend(images: Tensor, ground: Tensor, share: Tensor) -> Tensor:
+    """Return a weighted mean of images and ground."""
     return ground + share * (images - ground)

@@ -1,29 +1,58 @@
-"""What the library says when an input cannot be used."""
+"""Errors about unusable input, and imports of optional packages."""
 
 from __future__ import annotations
 
 import importlib
 from types import ModuleType
 
-#: Characters of a library's error message that are repeated.
+#: Longest message of another library that is repeated, in characters.
 MAX_REASON = 200
 
 
 class NearfarError(ValueError):
-    """An input that cannot be used: one line that names it, what was expected and what to do."""
+    """Unusable input: one line with the culprit, the expectation and the remedy.
+
+    Examples
+    --------
+    >>> from nearfar.config import Optim
+    >>> Optim(batch_size=0)
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: batch_size=0: expected at least 1
+    """
 
 
 class MissingExtraError(NearfarError, ImportError):
-    """An optional package is not installed."""
+    """Optional package that is not installed; see `require`.
+
+    Examples
+    --------
+    >>> issubclass(MissingExtraError, ImportError)
+    True
+    """
 
 
 def require(module: str, *, extra: str) -> ModuleType:
     """Import a module of an optional package.
 
+    Parameters
+    ----------
+    module : str
+        Full name of the module.
+    extra : str
+        Extra of nearfar that installs the package.
+
     Raises
     ------
     MissingExtraError
-        Naming the extra of nearfar that installs it.
+        If the package is not installed; the message names the extra.
+
+    Examples
+    --------
+    >>> require("json", extra="demo").dumps([1])
+    '[1]'
+    >>> require("absent", extra="demo")
+    Traceback (most recent call last):
+    nearfar.errors.MissingExtraError: absent is not installed: run pip install 'nearfar[demo]'
     """
     try:
         return importlib.import_module(module)
@@ -34,7 +63,15 @@ def require(module: str, *, extra: str) -> ModuleType:
 
 
 def reason(error: BaseException) -> str:
-    """What the error says, without line breaks, terminal escapes or undecodable characters."""
+    r"""Return the message of an error on one printable line of at most about 200 characters.
+
+    Examples
+    --------
+    >>> reason(ValueError("bad header\nat byte 4"))
+    'bad header at byte 4'
+    >>> reason(KeyboardInterrupt())
+    'KeyboardInterrupt'
+    """
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = printable(" ".join(str(error).split())) or type(error).__name__
@@ -42,5 +79,11 @@ def reason(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """The text itself, or with escapes in place of what cannot be printed."""
+    r"""Return a text with escapes in place of unprintable characters.
+
+    Examples
+    --------
+    >>> printable("a\tb")
+    'a\\tb'
+    """
     return text if text.isprintable() else repr(text)[1:-1]

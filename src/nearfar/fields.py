@@ -12,15 +12,27 @@ from nearfar.errors import NearfarError
 
 
 def check_fields(instance: Any) -> None:
-    """Check every field of a dataclass against its type; call it from ``__post_init__``.
+    """Check each field of a dataclass against its type; call this in ``__post_init__``.
 
-    Equivalent values are converted to the type, so that JSON can hold them: NumPy numbers, whole
-    numbers for floats, lists for tuples. Class variables are ignored.
+    Equivalent values are converted to the type, so that JSON can hold them: NumPy numbers to
+    Python's, whole numbers to floats, lists to tuples. Class variables are ignored.
 
     Raises
     ------
     NearfarError
-        That names the field, its value, and what was expected.
+        If a value does not fit; the message names the field, the value and the expected type.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass
+    ... class Size:
+    ...     height: int
+    ...     def __post_init__(self):
+    ...         check_fields(self)
+    >>> Size(height="tall")
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: height='tall': expected a whole number
     """
     for name, hint in get_type_hints(type(instance)).items():
         if get_origin(hint) is ClassVar:
@@ -33,17 +45,24 @@ def check_fields(instance: Any) -> None:
 
 
 def check_ranges(instance: Any, **ranges: str) -> None:
-    """Check that numbers, and each number of a tuple, are in a range; None is in any.
+    """Check that fields lie in ranges: numbers, and each number of a tuple; None always does.
 
     Parameters
     ----------
     **ranges : str
-        By field: ">= 1", "> 0", or an interval such as "(0, 1]".
+        Range of each field: ">= 1", "> 0", or an interval such as "(0, 1]".
 
     Raises
     ------
     NearfarError
-        If a number is outside, or not finite.
+        If a number is outside its range, or not finite.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> check_ranges(SimpleNamespace(rate=2.0), rate="(0, 1]")
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: rate=2.0: expected more than 0 and at most 1
     """
     for name, text in ranges.items():
         value = getattr(instance, name)
@@ -54,7 +73,7 @@ def check_ranges(instance: Any, **ranges: str) -> None:
 
 
 def _parse_range(text: str) -> tuple[Callable[[float], bool], str]:
-    """Return a predicate and its description."""
+    """Parse a range into a predicate and its description."""
     if text[0] == ">":
         least = float(text.strip(">= "))
         if "=" in text:
@@ -73,11 +92,11 @@ def _parse_range(text: str) -> tuple[Callable[[float], bool], str]:
 
 
 class _ExpectedError(Exception):
-    """Says what was expected."""
+    """Mismatch of a value, with a description of the expected type."""
 
 
 def _as(hint: Any, value: Any) -> Any:
-    """Return a value as the type that is asked for."""
+    """Convert a value to a type."""
     kind, arguments = get_origin(hint) or hint, get_args(hint)
     if hasattr(value, "tolist") and not callable(value):
         value = value.tolist()
@@ -107,7 +126,7 @@ def _as(hint: Any, value: Any) -> Any:
 
 
 def _as_any(hints: tuple[Any, ...], value: Any) -> Any:
-    """Return a value as the first of the types that it fits."""
+    """Convert a value to the first type that it fits."""
     if value is None and type(None) in hints:
         return None
     expected = []

@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written ever stands in the place of something good."""
+"""Files written atomically, checks of output paths, and disk space."""
 
 from __future__ import annotations
 
@@ -15,43 +15,56 @@ from zlib import crc32
 
 from nearfar.errors import NearfarError
 
-#: How the names of unfinished files begin.
+#: Prefix of unfinished files.
 LEFTOVER = ".unfinished-"
-#: Bytes that the name of a file may have.
-LONGEST_NAME = 255
-#: Letters; libraries look at endings.
-LONGEST_ENDING = 20
+#: Longest file name, in bytes.
+_MAX_NAME = 255
+#: Longest suffix of a temporary file, in characters; libraries choose formats by it.
+_MAX_SUFFIX = 20
 
-#: What to do if something is there already.
+#: Remedy for output that exists already.
 ADVICE = "choose another, or pass --overwrite"
 
-#: A list of numbers in indented JSON, in whose strings no line ends.
-NUMBERS = re.compile(r"\[\n([-+.\deE,\s]+)\]")
-
-
-def is_leftover(path: Path) -> bool:
-    """Whether a file was left unfinished by a crash."""
-    return path.name.startswith(LEFTOVER)
+#: List of numbers in indented JSON, where no string contains a line break.
+_NUMBERS = re.compile(r"\[\n([-+.\deE,\s]+)\]")
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Take away what crashes left unfinished in a folder that nobody else writes to."""
+    """Remove unfinished files of crashed processes from a folder that no other process writes to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Path(folder, ".unfinished-1.png").touch()
+    ...     remove_leftovers(Path(folder))
+    ...     list(Path(folder).iterdir())
+    []
+    """
     for path in folder.glob(f"{LEFTOVER}*"):
         path.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to, which takes the place of `path` on success.
+    """Yield a temporary path in the folder of `path`; the file is renamed to `path` on success.
 
     Raises
     ------
     NearfarError
-        If the disk is full or the folder cannot be written; `path` is then as it was.
+        If the disk is full or the folder is not writable; `path` is then unchanged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with atomic_path(Path(folder, "notes.txt")) as temporary:
+    ...         _ = temporary.write_text("done")
+    ...     Path(folder, "notes.txt").read_text()
+    'done'
     """
-    # No longer than a name may be, whatever the length of that of `path`.
     unique = f"{os.getpid()}-{crc32(os.fsencode(path.name)):08x}"
-    temporary = path.with_name(f"{LEFTOVER}{unique}{path.suffix[:LONGEST_ENDING]}")
+    temporary = path.with_name(f"{LEFTOVER}{unique}{path.suffix[:_MAX_SUFFIX]}")
     try:
         temporary.touch()
         usual_mode = temporary.stat().st_mode
@@ -63,30 +76,58 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NearfarError(f"no room on the disk to write {str(path)!r}") from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise NearfarError(f"{str(path)!r} cannot be written: permission denied") from error
+            raise NearfarError(f"cannot write {str(path)!r}: permission denied") from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def fitting_name(name: str, ending: str) -> str:
-    """What a file is called after `name`: cut where that is too long, each to a name of its own."""
+    """Return a file name from a name and an ending, shortened to 255 bytes, unique per name.
+
+    Examples
+    --------
+    >>> fitting_name("cat", ".png")
+    'cat.png'
+    >>> len(fitting_name(300 * "x", ".png"))
+    255
+    """
     encoded = os.fsencode(name)
-    if len(encoded) + len(ending) <= LONGEST_NAME:
+    if len(encoded) + len(ending) <= _MAX_NAME:
         return name + ending
     mark = f"-{crc32(encoded):08x}{ending}"
-    return encoded[: LONGEST_NAME - len(mark)].decode(errors="ignore") + mark
+    return encoded[: _MAX_NAME - len(mark)].decode(errors="ignore") + mark
 
 
 def sync(path: Path) -> None:
-    """Wait until a file is on the disk, where a power failure does not harm it."""
-    with path.open("rb") as written:
-        os.fsync(written.fileno())
+    """Wait until a file is on the disk, safe from a power failure.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     sync(Path(file.name))
+    """
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, each list of numbers on one line, atomically."""
-    text = NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", json.dumps(value, indent=2))
+    """Write a value as indented JSON, each list of numbers on one line, atomically.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_json(Path(folder, "scores.json"), {"knn": [0.9, 0.8]})
+    ...     print(Path(folder, "scores.json").read_text(), end="")
+    {
+      "knn": [0.9, 0.8]
+    }
+    """
+    text = _NUMBERS.sub(
+        lambda match: f"[{' '.join(match[1].split())}]", json.dumps(value, indent=2)
+    )
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -99,19 +140,31 @@ def check_output(
     kept: Collection[str] = (),
     advice: str = ADVICE,
 ) -> None:
-    """Check that a file, or a folder, may be written to `path`.
+    """Check that a file or a folder may be written to `path`.
 
     Parameters
     ----------
+    path : Path
+        Path of the output.
+    overwrite : bool
+        Whether existing output may be replaced.
+    folder : bool
+        Whether the output is a folder.
     kept : collection of str
-        What the folder may hold from an earlier call.
+        Files of earlier calls that the folder may contain.
     advice : str
-        What to do if something else is there already.
+        Remedy to name in the message.
 
     Raises
     ------
     NearfarError
-        If something is there already, other than leftovers, and `overwrite` is false.
+        If `path` exists with anything but leftovers in it, and `overwrite` is false.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     check_output(Path(folder), overwrite=False, folder=True)  # empty: fine
     """
     if path.exists() and path.is_dir() != folder:
         kinds = ("a file", "a folder")
@@ -120,7 +173,7 @@ def check_output(
         )
     occupied = path.exists()
     if path.is_dir():
-        occupied = any(not is_leftover(each) and each.name not in kept for each in path.iterdir())
+        occupied = any(not _is_leftover(each) and each.name not in kept for each in path.iterdir())
     if occupied and not overwrite:
         raise NearfarError(f"{str(path)!r} exists already: {advice}")
 
@@ -133,43 +186,59 @@ def claim_output(
     kept: Collection[str] = (),
     advice: str = ADVICE,
 ) -> Path:
-    """Check that a file, or a folder, may be written to `path`, and make the folder around it.
+    """Check that a file or a folder may be written to `path`, and create its parent folder.
 
     Parameters
     ----------
     path, overwrite, folder, kept, advice
-        As for `check_output`.
+        See `check_output`.
 
     Raises
     ------
     NearfarError
-        As `check_output`, or the folder around it cannot be made.
+        See `check_output`; or if the parent folder cannot be created.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     claim_output(Path(folder, "a", "scores.json"), overwrite=False).parent.is_dir()
+    True
     """
     check_output(path, overwrite=overwrite, folder=folder, kept=kept, advice=advice)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise NearfarError(f"{str(path.parent)!r} cannot be made: {error.strerror}") from error
+        raise NearfarError(f"cannot create {str(path.parent)!r}: {error.strerror}") from error
     return path
 
 
 def check_own(folder: Path, own: Collection[str]) -> None:
-    """Check that a folder holds nothing but what an earlier call wrote.
+    """Check that a folder contains only files that an earlier call wrote.
 
     Parameters
     ----------
+    folder : Path
+        Folder to check.
     own : collection of str
-        All that such a folder may hold.
+        Names that such a folder may contain.
 
     Raises
     ------
     NearfarError
-        If it holds something else.
+        If the folder contains anything else.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Path(folder, "scores.csv").touch()
+    ...     check_own(Path(folder), {"scores.csv"})
     """
     for path in folder.iterdir():
-        if path.name not in own and not is_leftover(path):
+        if path.name not in own and not _is_leftover(path):
             raise NearfarError(
-                f"{str(folder)!r} holds {path.name!r}, which nearfar does not write there: "
+                f"{str(folder)!r} contains {path.name!r}, which nearfar does not write there: "
                 "choose another folder"
             )
 
@@ -177,22 +246,32 @@ def check_own(folder: Path, own: Collection[str]) -> None:
 def clear_folder(
     folder: Path, own: Collection[str], *, kept: Collection[str] = (), last: str = ""
 ) -> None:
-    """Empty a folder that an earlier call filled.
+    """Remove the files that an earlier call wrote to a folder.
 
     Parameters
     ----------
+    folder : Path
+        Folder to clear.
     own : collection of str
-        All that such a folder may hold.
+        Names that such a folder may contain.
     kept : collection of str
-        What of this stays.
+        Names among these to keep.
     last : str
-        What goes when all else is gone, so that what is left of a folder that was cleared halfway
-        is known for what it is.
+        Name of the file to remove last: it identifies a folder that was only cleared halfway.
 
     Raises
     ------
     NearfarError
-        As `check_own`; then nothing is taken away.
+        See `check_own`; nothing is removed then.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Path(folder, "scores.csv").touch()
+    ...     clear_folder(Path(folder), {"scores.csv"})
+    ...     list(Path(folder).iterdir())
+    []
     """
     check_own(folder, own)
     present = [path for path in folder.iterdir() if path.name not in kept]
@@ -204,21 +283,25 @@ def clear_folder(
 
 
 def check_room(path: Path, needed: int, purpose: str) -> None:
-    """Refuse to begin what the disk has no room for.
+    """Check that the disk has space for a file or a folder.
 
     Parameters
     ----------
     path : Path
-        Where it will be; need not exist.
+        Path of the output; need not exist.
     needed : int
-        Bytes.
+        Required space, in bytes.
     purpose : str
-        What they are for.
+        Content of the output, in the plural.
 
     Raises
     ------
     NearfarError
-        If fewer are free.
+        If less space is free.
+
+    Examples
+    --------
+    >>> check_room(Path("embeddings"), 4 * 128, "embeddings of 1 image")
     """
     free = free_space(path)
     if free < needed:
@@ -229,18 +312,43 @@ def check_room(path: Path, needed: int, purpose: str) -> None:
 
 
 def free_space(path: Path) -> int:
-    """Return how many bytes are free where a file or a folder is, or will be."""
+    """Return the free disk space at the path of a file or a folder that may not exist, in bytes.
+
+    Examples
+    --------
+    >>> free_space(Path("no", "such", "folder")) > 0
+    True
+    """
     present = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
     return shutil.disk_usage(present).free
 
 
 def reserve(path: Path) -> None:
-    """Claim the disk space of a file now: writing to a hole that the disk cannot fill is fatal."""
+    """Allocate the disk space of a sparse file: writing to a hole on a full disk is fatal.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     _ = file.truncate(4096)
+    ...     reserve(Path(file.name))
+    """
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def readable_size(size: float) -> str:
-    """Bytes for people to read."""
+    """Format a number of bytes in MiB or GiB.
+
+    Examples
+    --------
+    >>> readable_size(3 * 2**29)
+    '1.5 GiB'
+    """
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a file is an unfinished one of a crashed process."""
+    return path.name.startswith(LEFTOVER)

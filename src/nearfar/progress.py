@@ -1,4 +1,4 @@
-"""Progress bars with a rate and the time left, where someone is watching."""
+"""Progress bars with rate and remaining time, on terminals only."""
 
 from __future__ import annotations
 
@@ -20,12 +20,22 @@ from rich.text import Text
 
 Item = TypeVar("Item")
 
-#: Seconds from which the time left is estimated: some items take hours.
-REMEMBERED = 86_400.0
+#: Period over which speed is estimated, in seconds: some items take hours.
+_SPEED_PERIOD = 86_400.0
 
 
 class Track(Protocol):
-    """Passes items through, and may show how far they have come."""
+    """Progress display: passes items through, and may show how many are done.
+
+    Examples
+    --------
+    >>> def announce(items, description, total):
+    ...     print(f"{description}: {total} items")
+    ...     return items
+    >>> [image for image in announce([3, 4], "decoding", 2)]
+    decoding: 2 items
+    [3, 4]
+    """
 
     def __call__(self, items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
         """Yield the items, `total` of them."""
@@ -33,12 +43,31 @@ class Track(Protocol):
 
 
 def silent(items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
-    """Show nothing."""
+    """Return the items; a `Track` that shows nothing.
+
+    Examples
+    --------
+    >>> list(silent([3, 4], "decoding", 2))
+    [3, 4]
+    """
     return items
 
 
 class Bars:
-    """A `Track` that shows a bar for each task under way, if `console` is a terminal."""
+    """A `Track` with one bar per running task, shown if `console` is a terminal.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+        Console to draw on.
+
+    Examples
+    --------
+    >>> import io
+    >>> from rich.console import Console
+    >>> list(Bars(Console(file=io.StringIO()))([3, 4], "decoding", 2))
+    [3, 4]
+    """
 
     def __init__(self, console: Console) -> None:
         self.progress = Progress(
@@ -52,7 +81,7 @@ class Bars:
             console=console,
             transient=True,
             disable=not console.is_terminal,
-            speed_estimate_period=REMEMBERED,
+            speed_estimate_period=_SPEED_PERIOD,
         )
         self._tasks = 0
 
@@ -71,7 +100,7 @@ class Bars:
 
 
 class _Rate(ProgressColumn):
-    """Items a second."""
+    """Items per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")

@@ -203,7 +203,7 @@ def test_a_report_of_few_images(trained, digits, tmp_path):
         assert run("report", trained, "--data", tmp_path / f"{count}.npy", "--out", out) == 0
         page = (out / "report.html").read_text()
         assert page.count("<img") == pictures
-        assert "a map takes 5 images or more" in page
+        assert "No map: it needs at least 5 images" in page
 
 
 def test_a_run_with_a_report_can_be_replaced_and_one_with_a_note_not(folder, tmp_path):

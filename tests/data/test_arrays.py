@@ -1,4 +1,4 @@
-"""Arrays and array files: the layouts and types they may have, and what is said of others."""
+"""Arrays and array files: supported layouts and types, and errors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
         (BYTES.astype(">u2"), BYTES),
     ],
 )
-def test_layouts_and_types(how: str, array: np.ndarray, expected: np.ndarray) -> None:
+def test_images_from_array_reads_all_layouts_and_types(
+    how: str, array: np.ndarray, expected: np.ndarray
+) -> None:
     before, array = array.copy(), array.view()
     array.flags.writeable = False
     images = images_from_array(array)
@@ -69,7 +71,7 @@ def test_layouts_and_types(how: str, array: np.ndarray, expected: np.ndarray) ->
 
 
 @pytest.mark.parametrize("kind", ["f2", "f4", "f8", ">f4"])
-def test_floats_become_float32(how: str, kind: str) -> None:
+def test_images_from_array_converts_floats_to_float32(how: str, kind: str) -> None:
     array = (BYTES / 255).astype(kind)
     pixels = everything(images_from_array(array))
     assert pixels.dtype == torch.float32
@@ -79,7 +81,7 @@ def test_floats_become_float32(how: str, kind: str) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("size", [(10, 12), (20, 24), (8, 12), (16, 8)])
-def test_size_scales_and_crops_as_for_files(
+def test_images_from_array_scales_and_crops_like_files(
     how: str, size: tuple[int, int], dtype: type[np.generic]
 ) -> None:
     array = np.random.default_rng(0).integers(0, 256, (1, 20, 30, 3), dtype=np.uint8)
@@ -92,12 +94,12 @@ def test_size_scales_and_crops_as_for_files(
     assert np.abs(pixels - expected)[1:-1, 1:-1].max() < 2
 
 
-def test_channels(how: str) -> None:
+def test_images_from_array_repeats_gray_as_rgb(how: str) -> None:
     colored = everything(images_from_array(BYTES[:, 0], channels=3))
     assert colored.is_contiguous()
     np.testing.assert_array_equal(colored.numpy(), np.repeat(BYTES[:, :1], 3, axis=1))
     assert images_from_array(BYTES, channels=3).shape == (3, 10, 12)
-    with pytest.raises(NearfarError, match="'array' holds RGB images, and gray ones were asked"):
+    with pytest.raises(NearfarError, match="'array' holds RGB images, but channels=1"):
         images_from_array(BYTES, channels=1)
 
 
@@ -121,14 +123,14 @@ def test_channels(how: str) -> None:
         (np.full((5, 9, 9), 1.01), r"holds floats in 1.01…1.01: expected"),
     ],
 )
-def test_arrays_that_are_no_images(array: np.ndarray, message: str) -> None:
+def test_images_from_array_refuses_other_arrays(array: np.ndarray, message: str) -> None:
     with pytest.raises(NearfarError, match=message):
         images_from_array(array)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("chunk", [1, 10**6])
-def test_a_pixel_that_is_not_finite(
+def test_images_from_array_refuses_pixels_that_are_not_finite(
     value: float, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrays, "CHUNK_BYTES", chunk)
@@ -138,7 +140,7 @@ def test_a_pixel_that_is_not_finite(
         images_from_array(array)
 
 
-def test_labels() -> None:
+def test_images_from_array_numbers_labels() -> None:
     assert images_from_array(BYTES).labels is None
     numbered = images_from_array(BYTES, [3, 1, 3, 3, 1, 9])
     assert require_labels(numbered).tolist() == [3, 1, 3, 3, 1, 9]
@@ -158,7 +160,7 @@ def test_labels() -> None:
         ([None] * 6, "the labels of 'digits' are object: expected"),
     ],
 )
-def test_bad_labels(labels: list[object], message: str) -> None:
+def test_images_from_array_refuses_bad_labels(labels: list[object], message: str) -> None:
     with pytest.raises(NearfarError, match=message):
         images_from_array(BYTES, labels, name="digits")
     with pytest.raises(NearfarError, match=message):
@@ -172,7 +174,7 @@ def test_array_images_share_memory_with_the_tensor() -> None:
     assert (images[2] == 7).all()
 
 
-def test_npy(tmp_path: Path, how: str) -> None:
+def test_open_images_reads_npy(tmp_path: Path, how: str) -> None:
     path = tmp_path / "x.npy"
     np.save(path, BYTES[:, 0])
     images = open_images(path)
@@ -181,7 +183,7 @@ def test_npy(tmp_path: Path, how: str) -> None:
     np.testing.assert_array_equal(everything(images).numpy(), BYTES[:, :1])
 
 
-def test_npy_is_read_lazily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_images_reads_npy_lazily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrays, "IN_MEMORY_BYTES", 0)
     path = tmp_path / "x.npy"
     stored = np.lib.format.open_memmap(path, "w+", np.uint8, (50_000, 1000, 1000))  # sparse file
@@ -194,7 +196,7 @@ def test_npy_is_read_lazily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("images", ["images", "x", "X", "data", "arr_0", "pixels"])
 @pytest.mark.parametrize("labels", ["labels", "y", "Y", "arr_1"])
-def test_npz(tmp_path: Path, images: str, labels: str) -> None:
+def test_open_images_reads_npz(tmp_path: Path, images: str, labels: str) -> None:
     path = tmp_path / "x.npz"
     np.savez_compressed(path, **{labels: np.arange(6), images: BYTES})
     opened = open_images(path, size=9)
@@ -205,7 +207,7 @@ def test_npz(tmp_path: Path, images: str, labels: str) -> None:
         assert require_labels(opened).tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def test_npz_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_images_refuses_unusable_npz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.npz"
     np.savez(path, left=BYTES, right=BYTES)
     with pytest.raises(NearfarError, match=r"x\.npz' holds arrays named left, right: expected"):
@@ -228,7 +230,7 @@ def test_npz_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("ending", ["npy", "npz"])
 @pytest.mark.parametrize("keep", [0, 1, 5, 60, 200, -30, -1])
-def test_truncated_array_files(tmp_path: Path, ending: str, keep: int) -> None:
+def test_open_images_refuses_truncated_array_files(tmp_path: Path, ending: str, keep: int) -> None:
     path = tmp_path / f"x.{ending}"
     np.save(path, BYTES) if ending == "npy" else np.savez_compressed(path, x=BYTES)
     path.write_bytes(path.read_bytes()[:keep])
@@ -237,7 +239,7 @@ def test_truncated_array_files(tmp_path: Path, ending: str, keep: int) -> None:
     assert str(raised.value).isprintable()
 
 
-def test_damaged_npz(tmp_path: Path) -> None:
+def test_open_images_refuses_damaged_npz(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     np.savez_compressed(path, x=BYTES)
     content = bytearray(path.read_bytes())
@@ -256,7 +258,7 @@ def test_damaged_npz(tmp_path: Path) -> None:
     [b"hello", b"\x80\x04K\x01.", b"\x93NUMPY\x01\x00\x02\x00{}"],
     ids=["text", "pickle", "header"],
 )
-def test_files_that_are_no_arrays(tmp_path: Path, content: bytes) -> None:
+def test_open_images_refuses_files_without_arrays(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.npy"
     path.write_bytes(content)
     with pytest.raises(NearfarError, match=r"x\.npy' cannot be read \(") as raised:
@@ -264,7 +266,7 @@ def test_files_that_are_no_arrays(tmp_path: Path, content: bytes) -> None:
     assert "allow_pickle" not in str(raised.value)
 
 
-def test_pickled_objects_are_not_loaded(tmp_path: Path) -> None:
+def test_open_images_refuses_pickled_objects(tmp_path: Path) -> None:
     path = tmp_path / "x.npy"
     np.save(path, np.array([{}, {}]), allow_pickle=True)
     with pytest.raises(NearfarError, match=r"x\.npy' cannot be read \(pickled objects"):
@@ -273,7 +275,9 @@ def test_pickled_objects_are_not_loaded(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_any_bytes_give_images_or_one_line(tmp_path_factory: pytest.TempPathFactory, data) -> None:  # type: ignore[no-untyped-def]
+def test_open_images_turns_any_bytes_into_images_or_one_line(
+    tmp_path_factory: pytest.TempPathFactory, data
+) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path_factory.mktemp("any") / f"x.{data.draw(st.sampled_from(['npy', 'npz']))}"
     np.save(path, BYTES) if path.suffix == ".npy" else np.savez(path, x=BYTES)
     content = bytearray(path.read_bytes())

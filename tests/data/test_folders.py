@@ -1,4 +1,4 @@
-"""Folders of image files: what is found, how it is read, and what is said of files that are not."""
+"""Folders of image files: discovery, decoding, and unreadable files."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
-from nearfar.data import FolderImages, arrays, open_images, require_labels
-from nearfar.data.decoding import read_binary_mask, read_image
+from nearfar.data import (
+    FolderImages,
+    arrays,
+    open_images,
+    read_binary_mask,
+    read_image,
+    require_labels,
+)
 from nearfar.errors import MAX_REASON, NearfarError, reason
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -57,7 +63,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_finds_images_at_any_depth_in_order_of_path(folder: Path) -> None:
+def test_folder_images_are_found_at_any_depth_in_order_of_path(folder: Path) -> None:
     (folder / "a" / "notes.txt").write_text("not an image")
     (folder / "a" / ".hidden.png").write_bytes(b"not an image")
     (folder / ".cache").mkdir()
@@ -84,7 +90,7 @@ def test_no_classes_if_an_image_lies_outside(folder: Path) -> None:
     images = open_images(folder)
     assert images.labels is None
     assert images.classes is None
-    with pytest.raises(NearfarError, match="has no labels: expected a folder with a sub-folder"):
+    with pytest.raises(NearfarError, match="has no labels: expected a folder with one sub-folder"):
         require_labels(images)
 
 
@@ -245,7 +251,7 @@ def marked(kind: str) -> Image.Image:
         *("palette", "red", "white on transparent"),
     ],
 )
-def test_a_mask_of_any_kind_is_read(tmp_path: Path, kind: str) -> None:
+def test_read_binary_mask_reads_masks_of_any_kind(tmp_path: Path, kind: str) -> None:
     marked(kind).save(tmp_path / "mask.png")
     mask = read_binary_mask(tmp_path / "mask.png", (1, 40, 60))
     assert mask.dtype == torch.uint8
@@ -254,7 +260,9 @@ def test_a_mask_of_any_kind_is_read(tmp_path: Path, kind: str) -> None:
 
 @given(st.integers(8, 70), st.integers(8, 70), st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
-def test_a_mask_marks_what_a_marked_pixel_has_a_part_in(height: int, width: int, seed: int) -> None:
+def test_read_binary_mask_marks_pixels_that_cover_a_marked_one(
+    height: int, width: int, seed: int
+) -> None:
     """Images that differ in one pixel differ where its mask says, seen at any size."""
     spot = np.zeros((50, 50), np.uint8)
     spot[tuple(np.random.default_rng(seed).integers(0, 50, 2))] = 255
@@ -265,14 +273,14 @@ def test_a_mask_marks_what_a_marked_pixel_has_a_part_in(height: int, width: int,
     assert mask[seen > 0].all()
 
 
-def test_a_mask_of_noise_from_compression_is_clean(tmp_path: Path) -> None:
+def test_read_binary_mask_ignores_noise_of_compression(tmp_path: Path) -> None:
     Image.fromarray((MARKED * 255).astype(np.uint8)).save(tmp_path / "mask.jpg", quality=90)
     np.testing.assert_array_equal(
         read_binary_mask(tmp_path / "mask.jpg", (1, 40, 60))[0].numpy(), MARKED
     )
 
 
-def test_a_black_mask_marks_nothing(tmp_path: Path) -> None:
+def test_read_binary_mask_marks_nothing_on_black(tmp_path: Path) -> None:
     Image.new("L", (40, 60)).save(tmp_path / "mask.png")
     assert not read_binary_mask(tmp_path / "mask.png", (1, 20, 30)).any()
 
@@ -311,7 +319,9 @@ def bad_files(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_bad_files_are_skipped_and_told(folder: Path, bad_files: dict[str, str]) -> None:
+def test_folder_images_skip_and_list_unreadable_files(
+    folder: Path, bad_files: dict[str, str]
+) -> None:
     images = open_images(folder)
     assert len(images) == 3
     assert len(require_labels(images)) == 3
@@ -325,11 +335,13 @@ def test_bad_files_are_skipped_and_told(folder: Path, bad_files: dict[str, str])
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_strict_stops_at_the_first_bad_file(folder: Path, bad_files: dict[str, str]) -> None:
+def test_folder_images_stop_at_an_unreadable_file_if_strict(
+    folder: Path, bad_files: dict[str, str]
+) -> None:
     for name in bad_files:
         if name != "a/half.jpg":
             (folder / name).unlink()
-    with pytest.raises(NearfarError, match=r"a/half\.jpg' cannot be read \(.*truncated.*mend"):
+    with pytest.raises(NearfarError, match=r"a/half\.jpg' cannot be read \(.*truncated.*repair"):
         open_images(folder, strict=True)
 
 
@@ -343,30 +355,28 @@ def test_bomb_limit_is_that_of_pil(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(open_images(tmp_path)) == 1
 
 
-def test_nothing_to_read(tmp_path: Path) -> None:
-    with pytest.raises(NearfarError, match=f"{tmp_path.name}' holds no images: expected .jpg"):
+def test_open_images_refuses_folders_without_readable_images(tmp_path: Path) -> None:
+    with pytest.raises(NearfarError, match=f"{tmp_path.name}' contains no images: expected .jpg"):
         open_images(tmp_path)
     (tmp_path / "x.png").write_bytes(b"")
-    with pytest.raises(
-        NearfarError, match=r"no image that can be read, of 1 tried: 'x.png': empty"
-    ):
+    with pytest.raises(NearfarError, match=r"no readable image among 1: 'x.png': empty"):
         open_images(tmp_path)
-    with pytest.raises(NearfarError, match=r"x.png' has no image that can be read"):
+    with pytest.raises(NearfarError, match=r"x.png' has no readable image"):
         open_images(tmp_path / "x.png")
     picture().save(tmp_path / "y.png")
     content = (tmp_path / "y.png").read_bytes()
     (tmp_path / "y.png").write_bytes(content[:-40])  # found in the second pass only
-    with pytest.raises(NearfarError, match=r"no image that can be read, of 2 tried"):
+    with pytest.raises(NearfarError, match=r"no readable image among 2"):
         open_images(tmp_path)
 
 
-def test_too_small(tmp_path: Path) -> None:
+def test_open_images_refuses_images_that_are_too_small(tmp_path: Path) -> None:
     picture(20, 7).save(tmp_path / "x.png")
     with pytest.raises(NearfarError, match="are 20x7 pixels: expected 8 or more"):
         open_images(tmp_path)
     with pytest.raises(NearfarError, match=r"size \(8, 7\) is too small"):
         open_images(tmp_path, size=(8, 7))
-    with pytest.raises(NearfarError, match="channels 4 is not possible"):
+    with pytest.raises(NearfarError, match="channels=4: expected 1 .gray. or 3"):
         open_images(tmp_path, channels=4)  # type: ignore[arg-type]
     assert open_images(tmp_path, size=8).shape == (3, 8, 8)
 
@@ -452,10 +462,10 @@ def test_a_large_folder_is_opened_without_decoding_it(
 
     images = open_images(folder, progress=progress)
     assert (len(images), seen) == (3, ["scanning"])
-    with pytest.warns(UserWarning, match=r"b/2\.jpg' is seen as gray: "):
+    with pytest.warns(UserWarning, match=r"b/2\.jpg' is replaced by a gray image: "):
         assert (images[images.files.index("b/2.jpg")] == 128).all()
     strict = open_images(folder, strict=True)
-    with pytest.raises(NearfarError, match=r"b/2\.jpg' cannot be read .*: mend or remove it"):
+    with pytest.raises(NearfarError, match=r"b/2\.jpg' cannot be read .*: repair or remove it"):
         strict[strict.files.index("b/2.jpg")]
 
 
@@ -472,14 +482,14 @@ def test_progress_sees_every_file_twice(folder: Path) -> None:
     assert seen == ["scanning"] * 3 + ["decoding"] * 3
 
 
-def test_a_single_image_file(folder: Path) -> None:
+def test_open_images_reads_a_single_file(folder: Path) -> None:
     images = open_images(folder / "b" / "2.jpg")
     assert isinstance(images, FolderImages)
     assert (len(images), images.files, images.labels) == (1, ["2.jpg"], None)
     assert images.name == str(folder / "b" / "2.jpg")
 
 
-def test_caltech_folder(data_root: Path, tmp_path: Path) -> None:
+def test_open_images_reads_caltech101(data_root: Path, tmp_path: Path) -> None:
     caltech = data_root / "caltech101" / "101_ObjectCategories"
     if not caltech.is_dir():
         pytest.skip(f"no Caltech-101 in {caltech}")

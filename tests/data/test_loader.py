@@ -1,4 +1,4 @@
-"""Loading batches, in this process and in others."""
+"""Loading of batches, in this process and in workers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_in_order_covers_every_image_once(count: int, batch_size: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor, tuple])
-def test_batches_come_with_their_numbers(kept: Images, kind: type) -> None:
+def test_load_yields_batches_with_their_numbers(kept: Images, kind: type) -> None:
     batches = [kind([3, 1, 22]), kind([0])]
     loader = load(kept, batches)
     assert loader.num_workers == 0
@@ -55,7 +55,7 @@ def test_batches_come_with_their_numbers(kept: Images, kind: type) -> None:
         torch.testing.assert_close(pixels, kept.batch([3, 1, 22]))
 
 
-def test_of_pairs_no_image_is_read_twice(kept: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_reads_no_image_of_pairs_twice(kept: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = torch.tensor([[3, 3], [1, 22], [22, 0]])
     expected = kept.batch(pairs.flatten()).unflatten(0, (3, 2))
     read: list[int] = []
@@ -64,7 +64,7 @@ def test_of_pairs_no_image_is_read_twice(kept: Images, monkeypatch: pytest.Monke
         read.extend(indices.tolist())
         return ArrayImages.batch(kept, indices)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(kept, "__getitems__", spy)
+    monkeypatch.setattr(kept, "batch", spy)
     ((rows, pixels),) = load(kept, [pairs])
     assert torch.equal(rows, pairs)
     torch.testing.assert_close(pixels, expected)
@@ -100,7 +100,7 @@ def test_workers_can_be_spawned(kept: Images, on_disk: Images) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_error_stays_one_line(on_disk: Images, tmp_path: Path, workers: int) -> None:
+def test_load_raises_errors_of_one_line(on_disk: Images, tmp_path: Path, workers: int) -> None:
     (tmp_path / "07.png").unlink()
     loader = load(on_disk, in_order(range(COUNT), 5), workers=workers)
     with pytest.raises(NearfarError, match=r"07\.png' can no longer be read") as raised:
@@ -108,7 +108,7 @@ def test_an_error_stays_one_line(on_disk: Images, tmp_path: Path, workers: int) 
     assert "\n" not in str(raised.value)
 
 
-def test_loading_leaves_the_random_numbers_alone(kept: Images) -> None:
+def test_load_leaves_global_random_numbers_alone(kept: Images) -> None:
     before = torch.get_rng_state()
     list(load(kept, in_order(range(COUNT), 5)))
     assert torch.equal(torch.get_rng_state(), before)

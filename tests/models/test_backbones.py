@@ -1,4 +1,4 @@
-"""Well-known encoders are torchvision's, fit images of any size, and come with a decoder."""
+"""Backbones: parity with torchvision, any image size, and decoders."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_images_come_back_at_their_size(name):
 
 @pytest.mark.parametrize("name", BACKBONES)
 @torch.no_grad()
-def test_the_feature_map_and_the_head_make_the_code(name):
+def test_feature_map_and_head_compute_the_embeddings(name):
     encoder = backbone(name, 128).encoder
     assert isinstance(encoder, Backbone)
     assert (encoder.grid.stride, encoder.channels) == MAPS[name]
@@ -65,7 +65,7 @@ def test_the_feature_map_and_the_head_make_the_code(name):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["alexnet", "resnet18"])
-def test_cells_look_where_they_say(name):
+def test_grid_cells_are_centered_where_they_say(name):
     """Averages of an image whose pixels are their own places are the places of the cells."""
     encoder = averaging(backbone(name, 64).encoder)
     ramp = (torch.arange(480) + 0.5).expand(1, 3, 480, 480)
@@ -104,7 +104,7 @@ def test_a_transformer_is_torchvisions():
     torch.testing.assert_close(encoder.features(images), right)
 
 
-def test_the_code_of_the_pooled_size_needs_no_linear_layer():
+def test_embeddings_as_long_as_the_channels_need_no_linear_layer():
     head = backbone("resnet18", 32, embedding_size=512).encoder.head
     assert not list(head.parameters())
 

@@ -108,12 +108,12 @@ import sys
 from pathlib import Path
 import torch
 from nearfar.neighbors import DiskBank
-from nearfar.neighbors.bank import chunks
+from nearfar.neighbors import bank_chunks
 from nearfar.training.plan import peak_memory
 
 bank = DiskBank(Path(sys.argv[1]), 60_000, 4096)
 begun = peak_memory()
-for rows in chunks(bank):
+for rows in bank_chunks(bank):
     bank[torch.arange(60_000)[rows]] = bank[rows] + 1
 generator = torch.Generator().manual_seed(0)
 for rows in torch.randperm(60_000, generator=generator).split(4000):
@@ -127,14 +127,14 @@ import sys
 from pathlib import Path
 import torch
 from nearfar.neighbors import ClusteredFinder, DiskBank, clustered, fit_similarity, keys
-from nearfar.neighbors.bank import chunks
+from nearfar.neighbors import bank_chunks
 from nearfar.training.plan import peak_memory
 
-keys.HELD_BYTES = 0
-clustered.SAMPLE_PER_CLUSTER = 16
+keys.HELD_KEYS_BYTES = 0
+clustered.KMEANS_SAMPLE_PER_CLUSTER = 16
 bank = DiskBank(Path(sys.argv[1]), 60_000, 4096)
 embeddings = torch.rand(1000, 4096, generator=torch.Generator().manual_seed(0))
-for rows in chunks(bank):
+for rows in bank_chunks(bank):
     places = torch.arange(len(bank))[rows]
     bank[places] = embeddings[places % 1000]
 begun = peak_memory()
@@ -157,7 +157,7 @@ def test_memory_does_not_grow_with_the_bank(tmp_path: Path, monkeypatch, script,
     assert int(done.stdout) < most, "MiB, of 469 on disk, or 938 in single precision"
 
 
-def test_the_disk_space_is_claimed_at_once(tmp_path: Path):
+def test_disk_bank_claims_its_space_at_once(tmp_path: Path):
     if not hasattr(os, "posix_fallocate"):
         pytest.skip("this system cannot reserve disk space")
     on_disk(tmp_path / "bank", 1000, 1000)
@@ -188,7 +188,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path):
         DiskBank.create(tmp_path / "file" / "bank", 1, 1)
 
 
-def test_more_codes_than_memory_are_refused():
+def test_allocate_rows_refuses_more_than_memory():
     with pytest.raises(NearfarError, match=r"no memory for .* keep them on disk"):
         allocate_rows(10**9, 10**6)
 

@@ -1,4 +1,4 @@
-"""What every finder promises, held against every finder."""
+"""Contract of all finders."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_queries_may_need_gradients(make, bank):
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "centered-cosine"])
-def test_codes_of_zeros_have_neighbors_too(make, similarity):
+def test_zero_embeddings_have_neighbors(make, similarity):
     bank = torch.randn(90, 6, generator=torch.Generator().manual_seed(0)).relu()
     bank[::3] = 0
     finder = make(5).fit(bank, fit_similarity(similarity, bank))

@@ -1,4 +1,4 @@
-"""The measures that tell how good a finder is."""
+"""Quality of finders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Similarities and the forms in which finders search by them."""
+"""Similarities, and their keys and queries for search."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_cosine_does_not_depend_on_the_scale(scale, seed):
     torch.testing.assert_close(Cosine()(a * scale, b), Cosine()(a, b))
 
 
-def test_the_cosine_of_a_zero_code_is_zero_and_has_a_finite_gradient():
+def test_cosine_of_a_zero_embedding_is_zero_with_a_finite_gradient():
     embeddings = torch.zeros(3, 4, requires_grad=True)
     similarity = Cosine()(embeddings, torch.ones(3, 4))
     assert torch.equal(similarity, torch.zeros(3))
@@ -81,6 +81,11 @@ def test_a_bank_of_equal_rows_has_finite_similarities(name):
     assert fit_similarity(name, bank)(bank, bank).isfinite().all()
 
 
-def test_an_unknown_name_is_refused(bank):
-    with pytest.raises(NearfarError, match="similarity 'dot' is not known"):
+def test_fit_similarity_refuses_an_unknown_name(bank):
+    with pytest.raises(NearfarError, match="similarity 'dot' is unknown"):
         fit_similarity("dot", bank)
+
+
+def test_fit_similarity_calls_a_callable_with_the_bank(bank):
+    similarity = fit_similarity(lambda rows: Cosine(rows[0]), bank)
+    assert torch.equal(similarity.center, bank[0])

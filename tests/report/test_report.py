@@ -1,4 +1,4 @@
-"""Report: figures of every kind of input, and a page that is safe and needs nothing else."""
+"""Report: figures of all kinds of input, and a safe, self-contained page."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def texts(figure: Figure) -> list[str]:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("height", "width"), [(28, 28), (20, 33)])
-def test_reconstructions(channels: int, height: int, width: int) -> None:
+def test_reconstruction_sheet_shows_all_rows(channels: int, height: int, width: int) -> None:
     rows = images(3, 5, channels, height, width)
     figure = reconstruction_sheet(*rows)
     drawn(figure)
@@ -61,11 +61,13 @@ def test_reconstructions(channels: int, height: int, width: int) -> None:
     expected = expected[0] if channels == 1 else np.moveaxis(expected, 0, -1)
     np.testing.assert_array_equal(shown[5 + 2].get_array(), expected)
     assert {"original", "autoencoder", "NRE"} <= set(texts(figure))
+    other = reconstruction_sheet(*rows, initial="untrained", method="nearfar")
+    assert {"original", "untrained", "nearfar"} <= set(texts(other))
 
 
 def test_gray_keeps_its_brightness() -> None:
     half = np.full((4, 1, 8, 8), 0.5, np.float32)
-    assert "untrained" in texts(reconstruction_sheet(half, half, half, start="untrained"))
+    assert "untrained" in texts(reconstruction_sheet(half, half, half, initial="untrained"))
     pixels = drawn(reconstruction_sheet(half, half, half))
     assert tuple(pixels[pixels.shape[0] // 2, -10]) == (128, 128, 128)
 
@@ -101,7 +103,7 @@ TWO = images(2, 1, 8, 8)
         (lambda: dot_plot({"5-NN": []}), "nothing measured"),
     ],
 )
-def test_what_cannot_be_shown_is_refused(make: Any, message: str) -> None:
+def test_figures_refuse_unusable_input(make: Any, message: str) -> None:
     with pytest.raises(NearfarError, match=message):
         make()
 
@@ -149,7 +151,8 @@ def test_maps_with_labels() -> None:
 
 
 def test_maps_without_labels_follow_groups() -> None:
-    figure = embedding_maps(images(50, 7), images(50, 4))
+    figure = embedding_maps(images(50, 7), images(50, 4), method="nearfar")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["autoencoder", "nearfar"]
     drawn(figure)
     before, after = points(figure)
     np.testing.assert_array_equal(before, after)
@@ -166,7 +169,7 @@ def test_maps_of_many_classes_name_the_largest() -> None:
 
 
 def test_maps_are_of_at_most_2000_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nearfar.report.figures.maps.MAPPED", 30)
+    monkeypatch.setattr("nearfar.report.figures.maps.MAX_MAP_IMAGES", 30)
     figure = embedding_maps(images(99, 2), images(99, 2), np.arange(99) % 3)
     assert [len(axes.collections[0].get_offsets()) for axes in figure.axes] == [30, 30]
 
@@ -178,7 +181,7 @@ def test_maps_are_repeatable() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_maps_of_few_short_or_dead_codes(size: int) -> None:
+def test_maps_of_few_short_or_dead_embeddings(size: int) -> None:
     drawn(embedding_maps(images(6, size), np.zeros((6, size), np.float32), np.arange(6)))
 
 
@@ -221,6 +224,7 @@ RELATIONAL = [epoch("relational", i, own=0.1 / i, near=0.2 / i, far=0.7) for i i
         (PRETRAIN + [record | {"far": float("nan")} for record in RELATIONAL], 3),
         ([{"phase": "relational", "epoch": 1, "pixel": 0.1}], 1),
         (PRETRAIN * 30, 2),
+        (PRETRAIN + [record | {"phase": "train"} for record in RELATIONAL], 4),
     ],
 )
 def test_training_curves(log: list[dict[str, Any]], panels: int) -> None:
@@ -232,6 +236,7 @@ def test_training_curves(log: list[dict[str, Any]], panels: int) -> None:
 
 def test_training_curves_put_the_phases_one_after_the_other() -> None:
     figure = training_curves(PRETRAIN + RELATIONAL)
+    assert {"pre-training", "training"} <= set(texts(figure))
     near = next(
         line for axes in figure.axes for line in axes.lines if line.get_color() == "#009e73"
     )
@@ -263,7 +268,7 @@ def test_figures_leave_no_global_state(tmp_path: Path) -> None:
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page."""
+    """Page as a browser parses it."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -192,7 +192,7 @@ def test_kmeans_finds_the_two_patches_that_there_are():
     backbone = build(SMALL, 0)
     initialize_by_kmeans(backbone, as_images(both.clone()), seed=0)
     with torch.no_grad():
-        first = backbone.features[0](backbone._normalized(both))
+        first = backbone.features[0](backbone._normalize(both))
     inside = first[:, :, 4:-4, 4:-4].mean((2, 3))
     apart = (inside[::2].mean(0) - inside[1::2].mean(0)).abs()
     assert apart.max() > 0.5

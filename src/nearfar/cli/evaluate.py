@@ -13,7 +13,7 @@ from nearfar.cli.options import DATA_HELP, DataOptions, Overwrite, Run, Seed, ba
 def evaluate(
     run: Run,
     *,
-    train: Annotated[str, Parameter(help=f"Labeled images to learn from. {DATA_HELP}")],
+    train: Annotated[str, Parameter(help=f"Labeled training images. {DATA_HELP}")],
     test: str | None = None,
     json: Path | None = None,
     images: DataOptions = DataOptions(),
@@ -22,9 +22,9 @@ def evaluate(
     device: str = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Compare NRE with raw pixels and the plain autoencoder on labeled images.
+    """Compare a run with raw pixels and the plain autoencoder on labeled images.
 
-    A run that never trained a plain autoencoder is compared with its untrained network.
+    A run without a plain autoencoder is compared with its untrained network.
 
     **For example**
 
@@ -34,11 +34,11 @@ def evaluate(
     Parameters
     ----------
     test
-        Labeled images to test on; a fifth of each class of --train if not given.
+        Labeled test images. Default: a fifth of each class of --train, which is held out.
     json
-        A file to write the scores to. They are kept in the run folder, too, for its report.
+        File of the scores. The run folder keeps them, too, for its report.
     rbf_samples
-        The most images that the RBF SVM learns from: its time grows with their square.
+        Most training images of the RBF SVM, whose time grows with their square.
     """
     from rich.console import Console
 

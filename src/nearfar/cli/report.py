@@ -20,7 +20,7 @@ def report(
     device: str = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Write a page that shows what a run learned, with its pictures.
+    """Write a report of a run: an HTML page and its figures.
 
     **For example**
 
@@ -30,16 +30,16 @@ def report(
     Parameters
     ----------
     data
-        Images to show; those that the run was trained on if not given.
+        Images to show. Default: the training images.
     out
-        The folder to write to; the folder report in the run if not given.
+        Folder of the report. Default: the folder report in the run.
     seed
-        Decides which images are shown.
+        Seed of the choice of images.
     """
     from nearfar.evaluation import read_scores
     from nearfar.files import claim_output
     from nearfar.models import resolve_device
-    from nearfar.report.run import report_run
+    from nearfar.report import report_run
     from nearfar.runs import REPORT, read_log, read_run
 
     trained = read_run(run)

@@ -13,7 +13,7 @@ from nearfar.data.decoding import (
 from nearfar.data.export import check_embeddings_path, write_embeddings, write_images
 from nearfar.data.folders import FolderImages, map_in_threads
 from nearfar.data.images import Images, Shape, to_unit
-from nearfar.data.labels import hold_out, labels_like
+from nearfar.data.labels import hold_out, labels_like, require_labels
 from nearfar.data.layouts import (
     Layout,
     images_from_rows,
@@ -24,7 +24,7 @@ from nearfar.data.layouts import (
     warn_about_scale,
 )
 from nearfar.data.loader import in_order, load
-from nearfar.data.open import open_images, require_labels
+from nearfar.data.open import open_images
 from nearfar.data.sizes import MIN_SIDE, Channels, Size, check_size
 from nearfar.data.subset import Subset
 

@@ -1,4 +1,4 @@
-"""Images in arrays and array files."""
+"""Images from arrays and array files."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from nearfar.data.images import Images, Shape
 from nearfar.data.sizes import MIN_SIDE, Channels, Size, check_channels, check_size
 from nearfar.errors import NearfarError, printable, reason
 
-#: Decoded or converted images are kept in memory up to this size, and made anew above it.
+#: Decoded or converted images up to this size are kept in memory; larger sets are read per batch.
 IN_MEMORY_BYTES = 2**30
-#: How much of an array is checked, or converted, at a time.
+#: Size of the parts of an array that are checked or converted at once.
 CHUNK_BYTES = 2**26
-#: What the arrays of an .npz file may take: they are unpacked in memory, those of .npy are not.
+#: Largest .npz content: it is unpacked in memory, unlike .npy.
 UNPACKED_BYTES = 2**33
-#: How far outside 0…1 a float pixel may lie: about as far as float16 rounds.
+#: Distance of a float pixel from 0…1 that is tolerated, about the rounding of float16.
 PIXEL_TOLERANCE = 1e-3
 
 IMAGE_KEYS = ("images", "x", "X", "data", "arr_0")
@@ -34,24 +34,32 @@ Array = npt.NDArray[Any]
 
 
 class ArrayImages(Images):
-    """Images in a tensor, used as they are.
+    """Images in a tensor, without a copy.
 
     Parameters
     ----------
     images : Tensor or ndarray
-        uint8[n, c, h, w] in 0…255, or float32[n, c, h, w] where 0…1 is black…white; not copied.
-        See `images_from_array` for arrays of other layouts and types.
+        uint8[n, c, h, w] in 0…255, or float32[n, c, h, w] where 0…1 is black…white. See
+        `images_from_array` for other layouts and types.
     labels : array of n integers or strings, optional
         Strings are numbered in sorted order.
     classes : sequence of str, optional
-        The name of each class number.
+        Name of each class number.
     name : str
-        Where the images come from.
+        Source of the images, for messages.
 
     Raises
     ------
     NearfarError
-        The labels are of another number than the images, or neither integers nor strings.
+        If the number of labels differs from the number of images, or if labels are neither
+        integers nor strings.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nearfar.data import ArrayImages
+    >>> ArrayImages(torch.zeros(5, 1, 28, 28)).shape
+    (1, 28, 28)
     """
 
     def __init__(
@@ -62,25 +70,25 @@ class ArrayImages(Images):
         name: str = "array",
     ) -> None:
         with warnings.catch_warnings():
-            # Torch warns of arrays that may not be written to, as memory-mapped ones: none is.
+            # Memory-mapped arrays are read-only, and never written to.
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             self._pixels = torch.as_tensor(images)
         _, channels, height, width = self._pixels.shape
         self.shape = (channels, height, width)
         self.name = name
-        self.labels, found = _number_labels(labels, len(self._pixels), name)
-        self.classes = found if classes is None else list(classes)
+        self.labels, own_classes = _number_labels(labels, len(self._pixels), name)
+        self.classes = own_classes if classes is None else list(classes)
 
     def __len__(self) -> int:
         return len(self._pixels)
 
     def batch(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """See `Images`; of the type of the tensor."""
+        """See `Images`; of the dtype of the tensor."""
         return self._pixels.index_select(0, as_index(indices))
 
 
 class ConvertedImages(Images):
-    """Images in an array whose conversion is too large to keep: each batch is converted anew."""
+    """Images in an array too large for a converted copy: each batch is converted on demand."""
 
     def __init__(self, pixels: Array, shape: Shape, name: str) -> None:
         self._array = pixels
@@ -91,7 +99,7 @@ class ConvertedImages(Images):
         return len(self._array)
 
     def batch(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """See `Images`; float32 if the array is of floats, else uint8."""
+        """See `Images`; float32 for arrays of floats, otherwise uint8."""
         batch = self._array[np.asarray(indices)]
         if batch.dtype == np.bool_:
             batch = batch * np.uint8(255)
@@ -109,45 +117,52 @@ def images_from_array(
     size: Size | None = None,
     channels: Channels | None = None,
 ) -> Images:
-    """Check an array and see it as images.
+    """Check an array and return its images.
 
     Parameters
     ----------
     array : array
         [n, h, w], [n, h, w, c] or [n, c, h, w] with c in {1, 3}; bool, integers in 0…255, or floats
-        where 0…1 is black…white. Copied if that takes at most `IN_MEMORY_BYTES`; of a larger one,
-        each batch is read and converted when it is asked for.
+        where 0…1 is black…white. Arrays of at most 1 GiB are copied; each batch of a larger one is
+        converted on demand.
     labels : array of n integers or strings, optional
         Strings are numbered in sorted order.
     classes : sequence of str, optional
-        The name of each class number.
+        Name of each class number.
     name : str
-        What messages call the array.
+        Name of the array, for messages.
     size : int or (height, width), optional
-        Pixels, 8 or more: images are scaled to cover it and center cropped.
-    channels : 1 or 3, optional
+        Size in pixels, at least 8: images are scaled to cover it and center cropped.
+    channels : {1, 3}, optional
         3 repeats gray images as RGB.
 
     Raises
     ------
     NearfarError
-        The array is not one of images, or the labels do not fit it.
+        If the array does not hold images, or the labels do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images = images_from_array(np.zeros((4, 28, 28), np.uint8), labels=[0, 1, 1, 0])
+    >>> len(images), images.shape
+    (4, (1, 28, 28))
     """
-    asked = check_size(size)
+    cover = check_size(size)
     check_channels(channels)
     pixels = _channels_first(np.asarray(array), name)
     _, depth, height, width = pixels.shape
-    height, width = asked or (height, width)
+    height, width = cover or (height, width)
     if min(height, width) < MIN_SIDE:
         raise NearfarError(
             f"the images of {name!r} are {height}x{width} pixels: expected {MIN_SIDE} or more "
-            "a side, or a larger size to scale them to"
+            "per side, or a larger size to scale them to"
         )
     if channels == 1 and depth == 3:
         raise NearfarError(
-            f"{name!r} holds RGB images, and gray ones were asked for: convert the array first"
+            f"{name!r} holds RGB images, but channels=1 (gray): convert the array first"
         )
-    numbers, found = _number_labels(labels, len(pixels), name)
+    numbers, own_classes = _number_labels(labels, len(pixels), name)
     _check_values(pixels, name)
 
     images: Images = ConvertedImages(pixels, (channels or depth, height, width), name)
@@ -158,16 +173,21 @@ def images_from_array(
             kept[rows.start : rows.stop] = images.batch(rows)
         images = ArrayImages(kept, name=name)
     images.labels = numbers
-    images.classes = found if classes is None else list(classes)
+    images.classes = own_classes if classes is None else list(classes)
     return images
 
 
 def open_array_file(
     path: Path, *, name: str, size: Size | None = None, channels: Channels | None = None
 ) -> Images:
-    """Images of an .npy file, which is memory-mapped, or of an .npz file with or without labels.
+    """Open a memory-mapped .npy file, or an .npz file with or without labels.
 
-    See `images_from_array` for the parameters.
+    Parameters
+    ----------
+    path : Path
+        Path of the file.
+    name, size, channels
+        See `images_from_array`.
     """
     try:
         array, labels = _read_array_file(path)
@@ -183,28 +203,28 @@ def open_array_file(
 
 
 def as_index(indices: Sequence[int] | Tensor) -> Tensor:
-    """Image numbers as int64[b], by the fastest way for lists, ranges, arrays and tensors."""
+    """Convert image numbers (list, range, array or tensor) to int64[b]."""
     if isinstance(indices, Tensor):
         return indices
     return torch.from_numpy(np.asarray(indices, dtype=np.int64))
 
 
 def fits_in_memory(count: int, shape: Shape, pixel_type: npt.DTypeLike) -> bool:
-    """Whether so many images are kept in memory."""
+    """Whether images of a shape and pixel type are kept in memory."""
     return count * math.prod(shape) * np.dtype(pixel_type).itemsize <= IN_MEMORY_BYTES
 
 
 def _read_array_file(path: Path) -> tuple[Array, Array | None]:
-    """The array of images in a file, and that of their labels if there is one."""
-    opened = np.load(path, mmap_mode="r", allow_pickle=False)
-    if isinstance(opened, np.ndarray):
-        return opened, None
-    with opened as archive:
+    """Read the array of images in a file, and the labels if present."""
+    content = np.load(path, mmap_mode="r", allow_pickle=False)
+    if isinstance(content, np.ndarray):
+        return content, None
+    with content as archive:
         unpacked = sum(entry.file_size for entry in archive.zip.infolist())
         if unpacked > UNPACKED_BYTES:
             raise NearfarError(
                 f"{str(path)!r} unpacks to {unpacked / 2**30:.1f} GiB, and at most "
-                f"{UNPACKED_BYTES / 2**30:g} GiB are loaded: save the images by numpy.save instead"
+                f"{UNPACKED_BYTES / 2**30:g} GiB are loaded: use numpy.save instead"
             )
         labels = next((archive[key] for key in LABEL_KEYS if key in archive), None)
         for key in IMAGE_KEYS:
@@ -222,7 +242,7 @@ def _read_array_file(path: Path) -> tuple[Array, Array | None]:
 
 
 def _channels_first(array: Array, name: str) -> Array:
-    """The array seen as [n, c, h, w]."""
+    """Return a view [n, c, h, w] of an array."""
     if array.dtype.kind not in "buif":
         raise NearfarError(
             f"{name!r} is an array of {array.dtype}: expected bool, integers in 0…255 or floats "
@@ -243,7 +263,7 @@ def _channels_first(array: Array, name: str) -> Array:
 
 
 def _check_values(pixels: Array, name: str) -> None:
-    """Refuse pixels that are not finite, or outside the range of their type."""
+    """Check that pixels are finite and within the range of their type."""
     if pixels.dtype.kind == "b" or pixels.dtype == np.uint8:
         return
     for rows in _chunks(pixels):
@@ -265,13 +285,13 @@ def _check_values(pixels: Array, name: str) -> None:
 def _number_labels(
     labels: npt.ArrayLike | None, count: int, name: str
 ) -> tuple[npt.NDArray[np.int64] | None, list[str] | None]:
-    """Class numbers, and the classes' names if the labels are strings."""
+    """Return class numbers, and class names if the labels are strings."""
     if labels is None:
         return None, None
     labels = np.asarray(labels)
     if labels.shape != (count,):
         raise NearfarError(
-            f"the labels of {name!r} have shape {labels.shape}: expected ({count},), one an image"
+            f"the labels of {name!r} have shape {labels.shape}: expected ({count},), one per image"
         )
     if labels.dtype.kind in "ui":
         return labels.astype(np.int64), None
@@ -284,24 +304,24 @@ def _number_labels(
 
 
 def _chunks(array: Array) -> Iterator[range]:
-    """The rows of an array in runs of about `CHUNK_BYTES`."""
+    """Yield the rows of an array in parts of about `CHUNK_BYTES`."""
     step = max(1, CHUNK_BYTES // array[:1].nbytes)
     for start in range(0, len(array), step):
         yield range(start, min(start + step, len(array)))
 
 
 def _pixel_type(array: Array) -> type[np.float32] | type[np.uint8]:
-    """The type of pixels that an array is converted to."""
+    """Return the pixel type that an array is converted to."""
     return np.float32 if array.dtype.kind == "f" else np.uint8
 
 
 def _cover(pixels: Tensor, height: int, width: int) -> Tensor:
-    """Scale images, [b, c, h, w], to cover the size and crop their centers, as PIL.ImageOps.fit."""
-    before = pixels.shape[-2:]
-    if before == (height, width):
+    """Scale images, [b, c, h, w], to cover a size and crop the center, like PIL.ImageOps.fit."""
+    old_height, old_width = pixels.shape[-2:]
+    if (old_height, old_width) == (height, width):
         return pixels
-    scale = min(before[0] / height, before[1] / width)
-    kept = max(1, round(height * scale)), max(1, round(width * scale))
-    top, left = (before[0] - kept[0]) // 2, (before[1] - kept[1]) // 2
-    pixels = pixels[..., top : top + kept[0], left : left + kept[1]]
+    scale = min(old_height / height, old_width / width)
+    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+    top, left = (old_height - rows) // 2, (old_width - columns) // 2
+    pixels = pixels[..., top : top + rows, left : left + columns]
     return interpolate(pixels, (height, width), mode="bilinear", antialias=True)

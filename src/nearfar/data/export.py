@@ -1,7 +1,8 @@
-"""Embeddings and pictures for other programs."""
+"""Embeddings and images as files for other programs."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,29 +16,58 @@ from nearfar.data.images import Images
 from nearfar.errors import NearfarError, require
 from nearfar.files import atomic_path, fitting_name
 
-TABLES = (".npz", ".parquet")
+TABLE_ENDINGS = (".npz", ".parquet")
 
 
-def check_embeddings_path(path: Path) -> None:
-    """Check that embeddings can be written in the format that a path asks for.
+def check_embeddings_path(path: str | os.PathLike[str]) -> None:
+    """Check that the format of a path is supported by `write_embeddings`.
 
     Raises
     ------
     NearfarError
-        If its ending is another, or the package that writes the format is not installed.
+        If the path ends in neither .npz nor .parquet, or pyarrow is not installed for the latter.
+
+    Examples
+    --------
+    >>> check_embeddings_path("embeddings.csv")
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: 'embeddings.csv': expected a name that ends in .npz or .parquet
     """
-    if path.suffix not in TABLES:
-        raise NearfarError(f"{str(path)!r}: expected a name that ends in {' or '.join(TABLES)}")
+    path = Path(path)
+    if path.suffix not in TABLE_ENDINGS:
+        raise NearfarError(
+            f"{str(path)!r}: expected a name that ends in {' or '.join(TABLE_ENDINGS)}"
+        )
     if path.suffix == ".parquet":
         require("pyarrow.parquet", extra="parquet")
 
 
-def write_embeddings(path: Path, embeddings: npt.NDArray[np.float32], images: Images) -> None:
-    """Write embeddings, float32[n, d], with the names of the images, and labels and classes if any.
+def write_embeddings(
+    path: str | os.PathLike[str], embeddings: npt.NDArray[np.float32], images: Images
+) -> None:
+    """Write embeddings with the names of their images, and labels and classes if known.
 
-    An .npz has arrays `embeddings`, `names`, `labels`, `classes`; a .parquet has the columns
-    `name`, `label` (the name of the class) and `embedding` (a list of d floats).
+    Parameters
+    ----------
+    path : str or path
+        An .npz file gets arrays `embeddings`, `names`, `labels` and `classes`. A .parquet file
+        gets columns `name`, `label` (name of the class) and `embedding` (list of d floats).
+    embeddings : float32[n, d]
+        Embeddings, in the order of the images.
+    images : Images
+        Images of the embeddings.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.data import images_from_array
+    >>> images = images_from_array(np.zeros((2, 8, 8)), labels=["cat", "dog"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_embeddings(f"{folder}/e.npz", np.zeros((2, 4), np.float32), images)
+    ...     sorted(np.load(f"{folder}/e.npz"))
+    ['classes', 'embeddings', 'labels', 'names']
     """
+    path = Path(path)
     with atomic_path(path) as temporary:
         if path.suffix == ".npz":
             arrays: dict[str, Any] = {"embeddings": embeddings, "names": np.array(images.names())}
@@ -62,21 +92,36 @@ def _write_parquet(path: Path, embeddings: npt.NDArray[np.float32], images: Imag
     }
     if images.labels is not None:
         labels = images.labels.tolist()
-        named = labels if images.classes is None else [images.classes[label] for label in labels]
-        columns["label"] = pyarrow.array(named)
+        names = labels if images.classes is None else [images.classes[label] for label in labels]
+        columns["label"] = pyarrow.array(names)
     parquet.write_table(pyarrow.table(columns), path)
 
 
-def write_images(folder: Path, names: Iterable[str], images: Tensor) -> None:
-    """Write images, float[n, c, h, w] where 0…1 is black…white, as PNG files.
+def write_images(folder: str | os.PathLike[str], names: Iterable[str], images: Tensor) -> None:
+    """Write images as PNG files.
 
-    Each name may have folders in it; ``.png`` is added, so that a.jpg and a.gif do not collide.
-    Names that are too long for a file are cut.
+    Parameters
+    ----------
+    folder : str or path
+        Folder of the files; sub-folders are created as needed.
+    names : iterable of str
+        Relative path of each image. ``.png`` is appended, so that a.jpg and a.gif do not collide;
+        names that are too long are shortened.
+    images : Tensor
+        float[n, c, h, w], where 0…1 is black…white.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_images(folder, ["cats/1.jpg"], torch.rand(1, 3, 8, 8))
+    ...     Path(folder, "cats/1.jpg.png").is_file()
+    True
     """
     pixels = images.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     for name, picture in zip(names, pixels, strict=True):
         *folders, file = (fitting_name(part, "") for part in Path(name).parts)
-        path = folder.joinpath(*folders, fitting_name(file, ".png"))
+        path = Path(folder).joinpath(*folders, fitting_name(file, ".png"))
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(

@@ -1,4 +1,4 @@
-"""Images in files, at any depth of a folder."""
+"""Images in the files of a folder, at any depth."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from nearfar.data.sizes import MIN_SIDE, Channels, Size, check_channels, check_s
 from nearfar.errors import NearfarError, printable, reason
 from nearfar.progress import Track, silent
 
-#: Images that are all of one size keep it up to this many pixels a side …
-LARGEST_KEPT = 128
-#: … and are otherwise scaled to this many.
-USUAL_SIZE = 64
+#: Largest side at which images of one common size keep it, in pixels.
+MAX_COMMON_SIDE = 128
+#: Side of all other images, in pixels.
+DEFAULT_SIDE = 64
 
 THREADS = min(os.cpu_count() or 1, 8)
-#: Bytes of a file.
-READ_AT_ONCE = 2**20
+#: Part of a file that is read at once, in bytes.
+FILE_CHUNK = 2**20
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -40,51 +40,61 @@ T = TypeVar("T")
 class FolderImages(Images):
     """Images in the files of a folder, at any depth, sorted by path.
 
-    The header of each file is read at the start, and has a say in `shape`. Of a set of at most
-    `nearfar.data.arrays.IN_MEMORY_BYTES`, the pixels are read too, and kept. Of a larger one, which
-    may have millions of files, they are read when asked for; a file whose pixels then turn out to
-    be damaged is warned of, and seen as gray, since training must go on.
+    All headers are read at the start. Pixels are kept in memory if they take at most 1 GiB;
+    larger sets are decoded on demand, and a file that turns out to be damaged is replaced by a
+    gray image, with a warning.
 
     Parameters
     ----------
-    root : Path
+    root : str or path
         The folder.
     files : sequence of str, optional
-        Paths in it. The default is every file that is named like an image and not hidden.
+        Paths in the folder. Default: every visible file with the ending of an image.
     name : str, optional
         The folder as the user wrote it.
     size : int or (height, width), optional
-        Pixels, 8 or more: images are scaled to cover it and center cropped. The default is the
-        size of all images, if they have one of at most 128 on the longer side, else 64.
-    channels : 1 or 3, optional
-        Gray or RGB. The default is 1 if every image is gray.
+        Size in pixels, at least 8: images are scaled to cover it and center cropped. Default: the
+        common size of all images, if there is one with sides of at most 128 pixels; otherwise 64.
+    channels : {1, 3}, optional
+        Gray or RGB. Default: gray if all images are.
     strict : bool
-        Whether a file that cannot be read is an error; if not, it is noted in `skipped`.
+        Whether an unreadable file raises an error; otherwise it is listed in `skipped`.
     progress : Track
-        Shows how far reading has come, see `nearfar.progress.Track`.
+        Progress display while reading, see `nearfar.progress.Track`.
     read : callable
-        Makes uint8[c, h, w] of a path and that shape; `nearfar.data.decoding.read_image` or
-        `read_mask`.
+        Decoder, from a path and (c, h, w) to uint8[c, h, w]: `read_image` or `read_binary_mask`.
 
     Attributes
     ----------
     root : Path
         The folder.
     files : list of str
-        Path of each image in it.
+        Path of each image in the folder.
     labels : int64[n] or None
         Number of the first-level sub-folder, if every image lies in one.
 
     Raises
     ------
     NearfarError
-        No image can be read; all are smaller than 8 pixels and no size is given; a file cannot be
-        read and `strict` is set. Later: a file can no longer be read.
+        If no image is readable, if images are smaller than 8 pixels and no size is given, or if a
+        file is unreadable and `strict` is true. Later, if a file has become unreadable.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("cat", "dog"):
+    ...         Path(folder, name).mkdir()
+    ...         Image.new("L", (28, 28)).save(Path(folder, name, "1.png"))
+    ...     images = FolderImages(folder)
+    >>> images.shape, images.files, images.labels
+    ((1, 28, 28), ['cat/1.png', 'dog/1.png'], array([0, 1]))
     """
 
     def __init__(
         self,
-        root: Path,
+        root: str | os.PathLike[str],
         files: Sequence[str] | None = None,
         *,
         name: str | None = None,
@@ -94,28 +104,28 @@ class FolderImages(Images):
         progress: Track = silent,
         read: Callable[[Path, Shape], Tensor] = read_image,
     ) -> None:
-        asked = check_size(size)
+        cover = check_size(size)
         check_channels(channels)
-        self.root = root
+        self.root = Path(root)
         self.name = name or str(root)
         self.skipped: list[str] = []
         self._strict = strict
-        self._reader = read
+        self._decoder = read
 
-        found, sizes, gray = [], set(), True
+        readable, sizes, gray = [], set(), True
         files = self._find() if files is None else files
         for file, header in self._each(files, read_header, "scanning", progress):
-            found.append(file)
+            readable.append(file)
             sizes.add(header.size)
             gray = gray and header.gray
-        self._require(found)
-        self.shape = (channels or (1 if gray else 3), *(asked or self._usual_size(sizes)))
+        self._require(readable)
+        self.shape = (channels or (1 if gray else 3), *(cover or self._default_size(sizes)))
 
-        self.in_memory = fits_in_memory(len(found), self.shape, np.uint8)
-        kept = torch.empty((len(found) if self.in_memory else 0, *self.shape), dtype=torch.uint8)
-        self.files: list[str] = [] if self.in_memory else found
+        self.in_memory = fits_in_memory(len(readable), self.shape, np.uint8)
+        kept = torch.empty((len(readable) if self.in_memory else 0, *self.shape), dtype=torch.uint8)
+        self.files: list[str] = [] if self.in_memory else readable
         if self.in_memory:
-            for file, pixels in self._each(found, self._decode, "decoding", progress):
+            for file, pixels in self._each(readable, self._decode, "decoding", progress):
                 kept[len(self.files)] = pixels
                 self.files.append(file)
             self._require(self.files)
@@ -130,8 +140,8 @@ class FolderImages(Images):
         if self.in_memory:
             return self._kept.batch(indices)
         files = [self.files[index] for index in as_index(indices).tolist()]
-        alone = get_worker_info() is None  # otherwise other workers keep the processors busy
-        return torch.stack(list((map_in_threads if alone else map)(self._read, files)))
+        in_worker = get_worker_info() is not None  # then other workers use the other processors
+        return torch.stack(list((map if in_worker else map_in_threads)(self._read, files)))
 
     def content(self, indices: Sequence[int] | Tensor) -> Iterator[bytes]:
         """See `Images`."""
@@ -139,12 +149,12 @@ class FolderImages(Images):
             path = self.root / self.files[index]
             try:
                 with path.open("rb") as file:
-                    yield from iter(partial(file.read, READ_AT_ONCE), b"")
+                    yield from iter(partial(file.read, FILE_CHUNK), b"")
             except OSError as error:
                 raise NearfarError(_gone(path, reason(error))) from error
 
     def names(self) -> list[str]:
-        """See `Images`; with escapes for what cannot be printed."""
+        """See `Images`; unprintable characters are escaped."""
         return [printable(file) for file in self.files]
 
     def _read(self, file: str) -> Tensor:
@@ -152,39 +162,39 @@ class FolderImages(Images):
         try:
             return self._decode(path)
         except UnreadableError as error:
-            return self._instead(path, error)
+            return self._replace(path, error)
 
     def _decode(self, path: Path) -> Tensor:
-        return self._reader(path, self.shape)
+        return self._decoder(path, self.shape)
 
-    def _instead(self, path: Path, error: UnreadableError) -> Tensor:
-        """A gray image in place of damaged pixels, unless the file changed since it was found."""
+    def _replace(self, path: Path, error: UnreadableError) -> Tensor:
+        """Return gray pixels for a damaged image; raise an error if its file has changed."""
         try:
             read_header(path)
         except UnreadableError:
             raise NearfarError(_gone(path, str(error))) from error
         if self._strict:
-            raise NearfarError(_refusal(path, str(error))) from error
-        warnings.warn(f"{str(path)!r} is seen as gray: {error}", stacklevel=2)
+            raise NearfarError(_unreadable(path, str(error))) from error
+        warnings.warn(f"{str(path)!r} is replaced by a gray image: {error}", stacklevel=2)
         return torch.full(self.shape, 128, dtype=torch.uint8)
 
     def _find(self) -> list[str]:
-        """Paths of the files that are named like images, sorted; each real folder counts once."""
-        entered: set[Path] = set()
+        """Return the sorted paths of files named like images; each real folder counts once."""
+        visited: set[Path] = set()
         files: list[Path] = []
 
-        def unreadable(error: OSError) -> None:
+        def skip_folder(error: OSError) -> None:
             self._skip(str(Path(error.filename).relative_to(self.root)), reason(error))
 
-        # Links wait until all that can be reached without them is known: they may lead back there.
+        # Links are followed last: they may lead back to folders reached without them.
         waiting = deque([self.root])
         while waiting:
-            for place, subfolders, names in os.walk(waiting.popleft(), onerror=unreadable):
+            for place, subfolders, names in os.walk(waiting.popleft(), onerror=skip_folder):
                 folder = Path(place)
-                if folder.resolve() in entered:
+                if folder.resolve() in visited:
                     subfolders.clear()
                     continue
-                entered.add(folder.resolve())
+                visited.add(folder.resolve())
                 subfolders[:] = sorted(filter(_is_visible, subfolders))
                 waiting += filter(Path.is_symlink, (folder / name for name in subfolders))
                 files += (folder / name for name in filter(_is_visible, names))
@@ -201,7 +211,7 @@ class FolderImages(Images):
         description: str,
         progress: Track,
     ) -> Iterator[tuple[str, R]]:
-        """What is read from each file, in order; files that cannot be read are left out."""
+        """Read each file, in order; skip unreadable ones."""
         paths = (self.root / file for file in files)
         results = zip(files, map_in_threads(partial(_attempt, read), paths), strict=True)
         for file, result in progress(results, description, len(files)):
@@ -212,43 +222,39 @@ class FolderImages(Images):
 
     def _skip(self, file: str, why: str) -> None:
         if self._strict:
-            raise NearfarError(_refusal(self.root / file, why))
+            raise NearfarError(_unreadable(self.root / file, why))
         self.skipped.append(f"{file!r}: {why}")
 
     def _require(self, files: Sequence[str]) -> None:
-        """Refuse to go on without any image."""
+        """Check that there is at least one image."""
         if not files and self.skipped:
             raise NearfarError(
-                f"{self.name!r} has no image that can be read, of {len(self.skipped)} tried: "
-                f"{self.skipped[0]}"
+                f"{self.name!r} has no readable image among {len(self.skipped)}: {self.skipped[0]}"
             )
         if not files:
             raise NearfarError(
-                f"{self.name!r} holds no images: expected .jpg, .png or such files at any depth"
+                f"{self.name!r} contains no images: expected .jpg, .png or such files at any depth"
             )
 
-    def _usual_size(self, sizes: set[tuple[int, int]]) -> tuple[int, int]:
-        """Height and width where none are asked for."""
+    def _default_size(self, sizes: set[tuple[int, int]]) -> tuple[int, int]:
+        """Return height and width for images without a given size."""
         height, width = next(iter(sizes))
-        if len(sizes) > 1 or max(height, width) > LARGEST_KEPT:
-            return USUAL_SIZE, USUAL_SIZE
+        if len(sizes) > 1 or max(height, width) > MAX_COMMON_SIDE:
+            return DEFAULT_SIDE, DEFAULT_SIDE
         if min(height, width) < MIN_SIDE:
             raise NearfarError(
                 f"the images of {self.name!r} are {height}x{width} pixels: expected {MIN_SIDE} "
-                "or more a side, or a larger size to scale them to"
+                "or more per side, or a larger size to scale them to"
             )
         return height, width
 
 
 def _gone(path: Path, why: str) -> str:
-    return (
-        f"{str(path)!r} can no longer be read ({why}): "
-        "keep the files as they are while they are in use"
-    )
+    return f"{str(path)!r} can no longer be read ({why}): do not change files that are in use"
 
 
-def _refusal(path: Path, why: str) -> str:
-    return f"{str(path)!r} cannot be read ({why}): mend or remove it"
+def _unreadable(path: Path, why: str) -> str:
+    return f"{str(path)!r} cannot be read ({why}): repair or remove it"
 
 
 def _is_visible(name: str) -> bool:
@@ -256,7 +262,7 @@ def _is_visible(name: str) -> bool:
 
 
 def _classes_of(files: Sequence[str]) -> tuple[npt.NDArray[np.int64] | None, list[str] | None]:
-    """Labels and class names by first-level sub-folder, if all files lie in one."""
+    """Return labels and class names by first-level sub-folder, if every file lies in one."""
     folders = [file.partition(os.sep)[0] for file in files if os.sep in file]
     if len(folders) < len(files):
         return None, None
@@ -267,7 +273,7 @@ def _classes_of(files: Sequence[str]) -> tuple[npt.NDArray[np.int64] | None, lis
 
 
 def _attempt(read: Callable[[Path], R], path: Path) -> R | UnreadableError:
-    """What is read from a path, or why it cannot be."""
+    """Read a path, or return the reason why it is unreadable."""
     try:
         return read(path)
     except UnreadableError as error:
@@ -275,7 +281,13 @@ def _attempt(read: Callable[[Path], R], path: Path) -> R | UnreadableError:
 
 
 def map_in_threads(read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Yield what is read for each item, in order, by threads that are not far ahead."""
+    """Yield `read(item)` for each item, in order, computed by threads a few items ahead.
+
+    Examples
+    --------
+    >>> list(map_in_threads(str.upper, ["a", "b"]))
+    ['A', 'B']
+    """
     with ThreadPoolExecutor(THREADS) as pool:
         ahead: deque[Future[R]] = deque()
         for item in items:

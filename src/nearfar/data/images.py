@@ -1,11 +1,9 @@
-"""What a set of images is to the rest of the library."""
+"""Protocol of a set of images."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,28 +11,43 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+#: Channels, height, width.
 Shape = tuple[int, int, int]
 
 
 class Images(Dataset[Tensor]):
-    """A torch data set of n images of one shape, read when they are asked for.
+    """Base class of all image sets: n images of one shape, read on demand.
+
+    A subclass sets `name` and `shape`, and defines ``__len__`` and `batch`. It is a map-style
+    data set of torch.
 
     Attributes
     ----------
     name : str
-        Where the images come from, as the user wrote it.
+        Source of the images, as the user wrote it.
     shape : tuple of int
         Channels, height, width.
     labels : int64[n] or None
-        Class numbers, if the source has any.
+        Class numbers, if the source has labels.
     classes : list of str or None
-        The name of each class number.
+        Name of each class number.
     in_memory : bool
-        Whether an image costs no reading or decoding; if not, loaders use worker processes.
+        Whether images need no reading or decoding; otherwise loaders use worker processes.
     skipped : list of str
-        One line for each file that could not be read, with the reason.
-    origin : mapping
-        How they were opened, for the record of a run; see `nearfar.runs.RunData`.
+        One line per unreadable file, with the reason.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nearfar.data import Images
+    >>> class Noise(Images):
+    ...     name, shape = "noise", (1, 8, 8)
+    ...     def __len__(self):
+    ...         return 100
+    ...     def batch(self, indices):
+    ...         return torch.rand(len(indices), *self.shape)
+    >>> Noise().batch([3, 1]).shape
+    torch.Size([2, 1, 8, 8])
     """
 
     name: str
@@ -43,38 +56,48 @@ class Images(Dataset[Tensor]):
     classes: list[str] | None = None
     in_memory: bool = True
     skipped: Sequence[str] = ()
-    origin: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def batch(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """Several images, [b, c, h, w]: uint8, or float32 where 0…1 is black…white."""
+        """Return some images, [b, c, h, w]: uint8, or float32 where 0…1 is black…white."""
 
     def names(self) -> list[str]:
-        """What each image is called: its path in the folder, or else its number."""
+        """Return the name of each image: its path in the folder, or its number."""
         digits = len(str(max(len(self) - 1, 0)))
         return [f"{row:0{digits}}" for row in range(len(self))]
 
     def content(self, indices: Sequence[int] | Tensor) -> Iterator[bytes]:
-        """What tells these images from others on any machine, in pieces: their pixels.
+        """Yield the bytes that identify some images on any machine: their pixels, in pieces.
 
-        Of files it is what they hold, as decoders differ in the last digits.
+        Image files yield their file content instead, since decoders round differently.
         """
         yield self.batch(indices).numpy().tobytes()
 
     def __getitems__(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """Several images, as torch's data loaders ask for them; see `batch`."""
+        """See `batch`; the name that torch's data loaders use."""
         return self.batch(indices)
 
     def __getitem__(self, index: int) -> Tensor:
-        """One image, [c, h, w]."""
+        """Return one image, [c, h, w]."""
         return self.batch([index])[0]
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """Float32 pixels on the scale where 0…1 is black…white, as networks take and give them."""
+    """Convert pixels to float32 where 0…1 is black…white, the scale of networks.
+
+    Parameters
+    ----------
+    images : Tensor
+        uint8 in 0…255, or floats in 0…1.
+
+    Examples
+    --------
+    >>> to_unit(torch.tensor([0, 255], dtype=torch.uint8))
+    tensor([0., 1.])
+    """
     if images.dtype == torch.uint8:
         return images.to(torch.float32).div_(255)
     return images.to(torch.float32)

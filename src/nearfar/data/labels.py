@@ -1,4 +1,4 @@
-"""Labeled images to learn from, and others with the same classes to test on."""
+"""Labels of training and test images."""
 
 from __future__ import annotations
 
@@ -6,22 +6,62 @@ import numpy as np
 import numpy.typing as npt
 
 from nearfar.data.images import Images
-from nearfar.data.open import require_labels
 from nearfar.errors import NearfarError
 
-#: The share of images of each class that is held out, if no test images are given.
+#: Share of each class that is held out for testing.
 HOLDOUT = 0.2
 
 Rows = npt.NDArray[np.int64]
 
 
-def hold_out(images: Images, seed: int) -> tuple[Rows, Rows]:
-    """Split the rows of labeled images: all but a fifth of each class, and that fifth.
+def require_labels(images: Images) -> npt.NDArray[np.int64]:
+    """Return the labels of images, int64[n].
 
     Raises
     ------
     NearfarError
-        If there are too few, or no labels.
+        If the images have no labels.
+
+    Examples
+    --------
+    >>> from nearfar.data import images_from_array
+    >>> require_labels(images_from_array(np.zeros((2, 8, 8)), labels=["dog", "cat"]))
+    array([1, 0])
+    """
+    if images.labels is None:
+        raise NearfarError(
+            f"{images.name!r} has no labels: expected a folder with one sub-folder per class, "
+            "or an .npz file with an array named labels"
+        )
+    return images.labels
+
+
+def hold_out(images: Images, seed: int) -> tuple[Rows, Rows]:
+    """Split the rows of labeled images at random: four fifths of each class, and one fifth.
+
+    Parameters
+    ----------
+    images : Images
+        Labeled images.
+    seed : int
+        Seed of the split, ≥ 0.
+
+    Returns
+    -------
+    train, test : int64[m] and int64[k]
+        Rows of the two parts.
+
+    Raises
+    ------
+    NearfarError
+        If the images are too few, or have no labels.
+
+    Examples
+    --------
+    >>> from nearfar.data import images_from_array
+    >>> images = images_from_array(np.zeros((10, 8, 8)), labels=[0, 1] * 5)
+    >>> [len(rows) for rows in hold_out(images, seed=0)]
+    [8, 2]
     """
     from sklearn.model_selection import train_test_split
 
@@ -38,13 +78,33 @@ def hold_out(images: Images, seed: int) -> tuple[Rows, Rows]:
 
 
 def labels_like(images: Images, like: Images) -> Rows:
-    """Return labels numbered as those of `like`, whose classes may be others or in other places.
+    """Return labels renumbered to the classes of other images.
+
+    Parameters
+    ----------
+    images : Images
+        Labeled images.
+    like : Images
+        Labeled images that define the class numbers.
+
+    Returns
+    -------
+    int64[n]
+        Labels of `images`, numbered as in `like`.
 
     Raises
     ------
     NearfarError
-        If there are no labels, a class that `like` has not, or names of classes in one of the two
-        that do not say which numbers they are in the other.
+        If labels are missing, if `like` lacks a class, or if only one of the two names its classes
+        and the names are not the numbers.
+
+    Examples
+    --------
+    >>> from nearfar.data import images_from_array
+    >>> pixels = np.zeros((2, 8, 8))
+    >>> train = images_from_array(pixels, labels=["bird", "cat"])
+    >>> labels_like(images_from_array(pixels, labels=["cat", "cat"]), train)
+    array([1, 1])
     """
     labels = require_labels(images)
     if images.classes == like.classes:
@@ -64,7 +124,7 @@ def labels_like(images: Images, like: Images) -> Rows:
 
 
 def _check_numbers(named: Images, numbered: Images) -> None:
-    """Refuse names of classes that are not their numbers."""
+    """Check that the name of each class is its number."""
     for number, name in enumerate(named.classes or ()):
         if name != str(number):
             raise NearfarError(

@@ -1,4 +1,4 @@
-"""Images as callers' arrays hold them: in some layout and on some scale of pixel values."""
+"""Arrays of callers: layouts and scales of pixel values, to images and back."""
 
 from __future__ import annotations
 
@@ -16,16 +16,22 @@ from nearfar.data.sizes import MIN_SIDE
 from nearfar.errors import NearfarError
 
 Array = npt.NDArray[Any]
+#: n×(h·w·c), n×h×w, or n×h×w×c.
 Layout = Literal["flat", "gray", "color"]
 
 
 def layout_of(array: Array) -> tuple[Layout, Shape]:
-    """Tell the layout of images n×h×w or n×h×w×c, and their shape (c, h, w).
+    """Return the layout of an array n×h×w or n×h×w×c, and the shape (c, h, w) of its images.
 
     Raises
     ------
     NearfarError
         If c is neither 1 nor 3.
+
+    Examples
+    --------
+    >>> layout_of(np.zeros((5, 28, 28)))
+    ('gray', (1, 28, 28))
     """
     height, width, channels = (*array.shape[1:], 1)[:3]
     if channels not in (1, 3):
@@ -36,14 +42,25 @@ def layout_of(array: Array) -> tuple[Layout, Shape]:
 
 
 def shape_of_rows(features: int, image_shape: tuple[int, ...] | None) -> Shape:
-    """Tell the shape (c, h, w) of flattened images from (h, w) or (h, w, c), or from their length.
+    """Return the shape (c, h, w) of flattened images.
 
-    Rows whose length is no square of at least 8 are features, which have shape (1, 1, features).
+    Parameters
+    ----------
+    features : int
+        Values per row.
+    image_shape : tuple of int, optional
+        (h, w) or (h, w, c). Default: a square of at least 8×8 pixels, if `features` is its area;
+        otherwise rows are feature vectors, of shape (1, 1, features).
 
     Raises
     ------
     NearfarError
-        If `image_shape` is not of so many values, or of a number of channels other than 1 and 3.
+        If `image_shape` does not hold `features` values, or c is neither 1 nor 3.
+
+    Examples
+    --------
+    >>> shape_of_rows(784, None), shape_of_rows(100, (5, 20)), shape_of_rows(13, None)
+    ((1, 28, 28), (1, 5, 20), (1, 1, 13))
     """
     if image_shape is not None:
         sides = image_shape if isinstance(image_shape, tuple | list) else ()
@@ -62,7 +79,16 @@ def shape_of_rows(features: int, image_shape: tuple[int, ...] | None) -> Shape:
 
 
 def pixel_range_of(rows: Array) -> tuple[float, float]:
-    """Tell the values that mean black and white."""
+    """Return the values that mean black and white.
+
+    They are 0 and 255 for uint8, 0 and 1 for floats in that range, and otherwise the smallest and
+    largest values.
+
+    Examples
+    --------
+    >>> pixel_range_of(np.array([[0.0, 0.5]])), pixel_range_of(np.array([[0.0, 16.0]]))
+    ((0.0, 1.0), (0.0, 16.0))
+    """
     if rows.dtype == np.uint8:
         return 0.0, 255.0
     low, high = float(rows.min()), float(rows.max())
@@ -72,7 +98,25 @@ def pixel_range_of(rows: Array) -> tuple[float, float]:
 
 
 def warn_about_scale(rows: Array, pixel_range: tuple[float, float], *, stacklevel: int) -> None:
-    """Warn of floats that seem to be on the other of the two usual scales."""
+    """Warn about floats on 0…1 for a model of 0…255, or the other way round.
+
+    Parameters
+    ----------
+    rows : array
+        Pixels.
+    pixel_range : tuple of float
+        Values that mean black and white to the model.
+    stacklevel : int
+        See `warnings.warn`; 1 is the caller.
+
+    Examples
+    --------
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     warn_about_scale(np.array([[0.0, 0.9]]), (0.0, 255.0), stacklevel=1)
+    >>> len(caught)
+    1
+    """
     if rows.dtype == np.uint8 or pixel_range not in ((0, 1), (0, 255)):
         return
     (_, white), largest = pixel_range, float(rows.max())
@@ -85,7 +129,23 @@ def warn_about_scale(rows: Array, pixel_range: tuple[float, float], *, stackleve
 
 
 def images_from_rows(rows: Array, shape: Shape, pixel_range: tuple[float, float]) -> Images:
-    """Take flattened images h·w·c, uint8 or float[n, h·w·c], as images of a shape (c, h, w)."""
+    """Convert rows of pixels to images.
+
+    Parameters
+    ----------
+    rows : array
+        uint8 or float[n, h·w·c].
+    shape : tuple of int
+        Channels, height, width.
+    pixel_range : tuple of float
+        Values that mean black and white.
+
+    Examples
+    --------
+    >>> images = images_from_rows(np.full((2, 64), 8.0), (1, 8, 8), (0.0, 16.0))
+    >>> images.shape, images[0].mean().item()
+    ((1, 8, 8), 0.5)
+    """
     channels, height, width = shape
     low, high = pixel_range
     if rows.dtype == np.uint8 and low == 0 and high in (1, 255):
@@ -97,7 +157,23 @@ def images_from_rows(rows: Array, shape: Shape, pixel_range: tuple[float, float]
 
 
 def images_to_array(images: Tensor, layout: Layout, pixel_range: tuple[float, float]) -> Array:
-    """Lay out a network's images, float[n, c, h, w] in 0…1; as uint8 if 0…255 is their scale."""
+    """Convert images of a network to an array.
+
+    Parameters
+    ----------
+    images : Tensor
+        float[n, c, h, w], where 0…1 is black…white.
+    layout : {"flat", "gray", "color"}
+        Layout of the array: n×(h·w·c), n×h×w, or n×h×w×c.
+    pixel_range : tuple of float
+        Values that mean black and white; (0, 255) makes uint8.
+
+    Examples
+    --------
+    >>> import torch
+    >>> images_to_array(torch.ones(2, 1, 8, 8), "gray", (0, 255)).shape
+    (2, 8, 8)
+    """
     low, high = pixel_range
     unit = images.clamp(0, 1).numpy().transpose(0, 2, 3, 1)
     array = unit * np.float32(high - low) + np.float32(low)

@@ -1,4 +1,4 @@
-"""The sizes and channel counts that images can be asked for."""
+"""Sizes and channel counts of images."""
 
 from __future__ import annotations
 
@@ -6,15 +6,28 @@ from typing import Literal
 
 from nearfar.errors import NearfarError
 
-#: The smallest side of an image, and the smallest that a convolutional autoencoder takes.
+#: Smallest side of an image, in pixels; convolutional autoencoders start at it, too.
 MIN_SIDE = 8
 
+#: Pixels of a square, or height and width.
 Size = int | tuple[int, int]
+#: Gray or RGB.
 Channels = Literal[1, 3]
 
 
 def check_size(size: Size | None) -> tuple[int, int] | None:
-    """The height and width that were asked for."""
+    """Return a size as (height, width), or None for None.
+
+    Raises
+    ------
+    NearfarError
+        If a side is below `MIN_SIDE`.
+
+    Examples
+    --------
+    >>> check_size(64)
+    (64, 64)
+    """
     if size is None:
         return None
     height, width = (size, size) if isinstance(size, int) else size
@@ -27,6 +40,6 @@ def check_size(size: Size | None) -> tuple[int, int] | None:
 
 
 def check_channels(channels: Channels | None) -> None:
-    """Refuse a channel count that is neither gray nor color."""
+    """Raise an error for a channel count other than 1 (gray), 3 (RGB) or None."""
     if channels not in (None, 1, 3):
-        raise NearfarError(f"channels {channels!r} is not possible: expected 1 (gray) or 3 (RGB)")
+        raise NearfarError(f"channels={channels!r}: expected 1 (gray) or 3 (RGB)")

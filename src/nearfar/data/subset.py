@@ -1,4 +1,4 @@
-"""Some of a set of images."""
+"""Rows of a set of images."""
 
 from __future__ import annotations
 
@@ -13,14 +13,22 @@ from nearfar.data.images import Images
 
 
 class Subset(Images):
-    """Some rows of a set of images, in any order; nothing is copied.
+    """Rows of a set of images, in any order; nothing is copied.
 
     Parameters
     ----------
     images : Images
-        The whole.
+        Full set.
     rows : int64[m]
-        Which of them.
+        Rows of the full set; may repeat.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nearfar.data import Subset, images_from_array
+    >>> images = images_from_array(np.zeros((10, 28, 28), np.uint8), labels=np.arange(10))
+    >>> Subset(images, [7, 2]).labels
+    array([7, 2])
     """
 
     def __init__(self, images: Images, rows: npt.ArrayLike | Tensor) -> None:
@@ -41,6 +49,6 @@ class Subset(Images):
         return self.images.content(self.rows[as_index(indices)])
 
     def names(self) -> list[str]:
-        """See `Images`: as in the whole."""
+        """See `Images`; the names of the full set."""
         names = self.images.names()
         return [names[row] for row in self.rows.tolist()]

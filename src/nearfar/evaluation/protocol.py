@@ -1,4 +1,4 @@
-"""How representations are compared: the same labels, classifiers, draws and test images for all."""
+"""Protocol of an evaluation: equal labels, classifiers, draws and test images for all."""
 
 from __future__ import annotations
 
@@ -17,19 +17,30 @@ from nearfar.evaluation.scores import Embeddings, LabeledEmbeddings, Labels, Sco
 from nearfar.evaluation.table import BLANK, Evaluation
 from nearfar.progress import Track, silent
 
+#: Labels per class of the linear probes.
 PROBE_LABELS = (1, 10, 100)
 
 
 @dataclass(frozen=True)
 class Features:
-    """One representation of the images that are compared on: one row of the table.
+    """Embeddings of training and test images by one representation: a row of the table.
 
     Parameters
     ----------
     name : str
-        What the row is called.
+        Name of the row.
     train, test : float32[n, d] and float32[m, d]
-        Embeddings of the training and the test images.
+        Embeddings of training and test images.
+
+    Raises
+    ------
+    NearfarError
+        If shapes do not match, or embeddings are not finite.
+
+    Examples
+    --------
+    >>> Features("pixels", np.zeros((10, 64), np.float32), np.zeros((5, 64), np.float32)).name
+    'pixels'
     """
 
     name: str
@@ -47,9 +58,8 @@ class Features:
                 raise NearfarError(f"{part} embeddings of {self.name!r} hold NaN or infinity")
         if self.train.shape[1] != self.test.shape[1]:
             raise NearfarError(
-                f"embeddings of {self.name!r} have {self.train.shape[1]} dimensions in "
-                "training and "
-                f"{self.test.shape[1]} in the test: expected the same"
+                f"embeddings of {self.name!r} have {self.train.shape[1]} dimensions in training "
+                f"and {self.test.shape[1]} in the test: expected the same"
             )
 
 
@@ -62,29 +72,38 @@ def evaluate(
     seed: int = 0,
     track: Track = silent,
 ) -> Evaluation:
-    """Compare representations of the same images by what simple classifiers make of them.
+    """Compare representations of the same images by simple classifiers and k-means.
 
-    The test images are read only to score what was fitted on training images. C of the linear SVM
-    is chosen on a part of these; every other hyperparameter is fixed beforehand
-    (`nearfar.evaluation.scores`).
+    Test images are used only for the final scores. C of the linear SVM is chosen on a part of the
+    training images; all other hyperparameters are fixed (`nearfar.evaluation.scores`).
 
     Parameters
     ----------
     rows : sequence of Features
-        The representations. Raw pixels and the plain autoencoder belong among them: without
-        these two no score means anything.
+        Representations. Include raw pixels and the plain autoencoder: scores mean nothing without
+        these baselines.
     train_labels, test_labels : int[n] and int[m]
         Class numbers of the images.
     rbf_samples : int, optional
-        How many training images the RBF SVM learns from, in the proportion of the classes; all if
-        not given. Its time and memory grow with the square of this.
+        Training images of the RBF SVM, stratified by class; its time and memory are quadratic in
+        them. Default: all.
     seed : int
-        Decides which images are drawn, and where k-means starts.
+        Seed of draws and k-means, ≥ 0.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Raises
     ------
     NearfarError
-        If labels and embeddings do not fit together, or a test class is not in the training set.
+        If labels and embeddings do not match, or a test class is missing in training.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> train, test = rng.random((30, 4), np.float32), rng.random((20, 4), np.float32)
+    >>> table = evaluate([Features("pixels", train, test)], np.arange(30) % 2, np.arange(20) % 2)
+    >>> sorted(table.columns)
+    ['ari', 'knn', 'linear_svm', 'nmi', 'probe_1', 'probe_10', 'probe_100', 'rbf_svm']
     """
     train, test = _labels(train_labels, "training"), _labels(test_labels, "test")
     _check(rows, train, test, rbf_samples)
@@ -110,9 +129,9 @@ def evaluate(
     table: dict[str, dict[str, Score | None]] = {row.name: dict.fromkeys(columns) for row in rows}
     steps = list(product(rows, measures.items()))
     for row, (keys, measure) in track(steps, "evaluating", len(steps)):
-        result = measure(LabeledEmbeddings(row.train, train, row.test, test, seed))
-        found = (result,) if isinstance(result, Score) else result
-        table[row.name].update(zip(keys, found, strict=True))
+        values = measure(LabeledEmbeddings(row.train, train, row.test, test, seed))
+        scored = (values,) if isinstance(values, Score) else values
+        table[row.name].update(zip(keys, scored, strict=True))
 
     return Evaluation(
         columns, table, _settings(train, test, rbf_size, seed), _notes(train, test, rbf_size)
@@ -120,7 +139,7 @@ def evaluate(
 
 
 def _settings(train: Labels, test: Labels, rbf_size: int, seed: int) -> dict[str, Any]:
-    """Return everything that has to be known to measure the scores again."""
+    """Return all settings needed to reproduce the scores."""
     classes = len(np.unique(train))
     return {
         "seed": seed,
@@ -133,17 +152,17 @@ def _settings(train: Labels, test: Labels, rbf_size: int, seed: int) -> dict[str
 
 
 def _notes(train: Labels, test: Labels, rbf_size: int) -> list[str]:
-    """Return what a reader of the table has to know."""
+    """Return notes for readers of the table."""
     classes, sizes = np.unique(train, return_counts=True)
     notes = [
         "Accuracy in %; NMI and ARI of k-means \N{MULTIPLICATION SIGN} 100. "
         f"{len(train):,} training and {len(test):,} test images of {len(classes)} classes: an "
         f"accuracy of 90 has a standard error of {100 * (0.09 / len(test)) ** 0.5:.1f}.",
-        f"1, 10, 100 labels: logistic regression on so many labels a class, mean ± standard "
+        f"1, 10, 100 labels: logistic regression on so many labels per class, mean ± standard "
         f"deviation of {scores.PROBE_DRAWS} draws.",
     ]
     if rbf_size < len(train):
-        notes.append(f"The RBF SVM learned from {rbf_size:,} of the training images.")
+        notes.append(f"The RBF SVM was trained on {rbf_size:,} of the training images.")
     if (smallest := sizes.min()) < PROBE_LABELS[-1]:
         notes.append(
             f"{BLANK} Too few labels: class {classes[sizes.argmin()]} has only {smallest} training "
@@ -153,28 +172,27 @@ def _notes(train: Labels, test: Labels, rbf_size: int) -> list[str]:
 
 
 def _labels(labels: npt.ArrayLike, part: str) -> Labels:
-    """Class numbers as an array."""
+    """Return class numbers as an array."""
     array = np.asarray(labels)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise NearfarError(
             f"{part} labels have type {array.dtype} and shape {array.shape}: "
-            "expected one whole number for each image"
+            "expected one whole number per image"
         )
     return array.astype(np.int64)
 
 
 def _check(rows: Sequence[Features], train: Labels, test: Labels, rbf_samples: int | None) -> None:
-    """Refuse what cannot be compared."""
+    """Check that rows and labels can be compared."""
     names = [row.name for row in rows]
     if not names or len(set(names)) < len(names):
-        raise NearfarError(f"rows named {names}: expected at least one, each with its own name")
+        raise NearfarError(f"rows named {names}: expected at least one, with distinct names")
     for row in rows:
         for part, embeddings, labels in (("training", row.train, train), ("test", row.test, test)):
             if len(embeddings) != len(labels):
                 raise NearfarError(
                     f"{len(labels)} {part} labels for {len(embeddings)} {part} embeddings of "
-                    f"{row.name!r}: "
-                    "expected one label for each"
+                    f"{row.name!r}: expected one label for each"
                 )
     classes = np.unique(train)
     if len(classes) < 2:
@@ -183,13 +201,13 @@ def _check(rows: Sequence[Features], train: Labels, test: Labels, rbf_samples: i
         )
     if len(unseen := np.setdiff1d(test, classes)):
         raise NearfarError(
-            f"test labels hold classes that no training image has: {unseen[:5].tolist()}; "
-            "evaluate on classes that are in both"
+            f"test labels hold classes without a training image: {unseen[:5].tolist()}; "
+            "evaluate on classes of both sets"
         )
     if len(train) < scores.NEIGHBORS or len(test) < len(classes):
         raise NearfarError(
             f"{len(train)} training and {len(test)} test images of {len(classes)} classes: "
-            f"expected at least {scores.NEIGHBORS} for training, and as many as classes to test"
+            f"expected at least {scores.NEIGHBORS} for training, and one test image per class"
         )
     if rbf_samples is not None and rbf_samples < len(classes):
         raise NearfarError(

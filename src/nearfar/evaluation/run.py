@@ -1,4 +1,4 @@
-"""Evaluating a trained run beside raw pixels and the network that it started from."""
+"""Evaluation of a run against raw pixels and the network that training started from."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy.typing as npt
 import torch
 
 from nearfar import runs
-from nearfar.data import Images, require_labels
-from nearfar.data.labels import hold_out, labels_like
+from nearfar.data import Images, hold_out, labels_like, require_labels
 from nearfar.evaluation.protocol import Features, evaluate
 from nearfar.evaluation.table import Evaluation
 from nearfar.models import apply_to_all
@@ -28,22 +27,40 @@ def evaluate_run(
     seed: int = 0,
     track: Track = silent,
 ) -> Evaluation:
-    """Compare NRE's embeddings with raw pixels, and with those of the plain autoencoder before it.
+    """Compare the embeddings of a run with raw pixels and with those of its initial network.
 
-    If there was none, because relational training came first, that row is "untrained".
+    The initial network is the plain autoencoder or, without a first phase, the untrained network.
 
     Parameters
     ----------
+    run : TrainedRun
+        Run to evaluate; its networks are moved to `device`.
     train_images, test_images : Images
         Labeled images of the run's shape. Without test images, a fifth of each class is held out
-        of `train_images`.
-    rbf_samples, seed
-        See `nearfar.evaluation.evaluate`.
+        from `train_images`.
+    device : torch.device
+        Device of the networks.
+    rbf_samples, seed, track
+        See `evaluate`.
 
     Raises
     ------
     NearfarError
-        If there are no labels, or the labels of the two do not fit together.
+        If labels are missing, or those of training and test images do not match.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar import NRE
+    >>> from nearfar.data import images_from_array
+    >>> from nearfar.runs import read_run
+    >>> images = images_from_array(np.random.rand(30, 8, 8), labels=np.arange(30) % 2)
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     folder = Path(parent, "run")
+    ...     NRE(pretrain_epochs=1, epochs=1, device="cpu").fit(images).save(folder)
+    ...     table = evaluate_run(read_run(folder), images, device=torch.device("cpu"))
+    >>> list(table.rows)
+    ['pixels', 'autoencoder', 'NRE']
     """
     labels = require_labels(train_images)
     if test_images is None:
@@ -56,22 +73,32 @@ def evaluate_run(
         train_labels, test_labels = labels[train], labels[test]
     else:
         train_labels, test_labels = labels, labels_like(test_images, train_images)
-        learned, tested = (
+        train_features, test_features = (
             _features(run, images, device, track) for images in (train_images, test_images)
         )
-        rows = [Features(name, embeddings, tested[name]) for name, embeddings in learned.items()]
+        rows = [
+            Features(name, embeddings, test_features[name])
+            for name, embeddings in train_features.items()
+        ]
     return evaluate(
         rows, train_labels, test_labels, rbf_samples=rbf_samples, seed=seed, track=track
     )
 
 
 def read_scores(folder: Path) -> Evaluation | None:
-    """Read the scores that are kept in a run folder, if there are any.
+    """Read the scores in a run folder; None if it was not evaluated.
 
     Raises
     ------
     NearfarError
-        If they are damaged.
+        If the file is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     read_scores(Path(folder)) is None
+    True
     """
     saved = runs.read_evaluation(folder)
     if saved is None:
@@ -83,11 +110,12 @@ def read_scores(folder: Path) -> Evaluation | None:
 def _features(
     run: TrainedRun, images: Images, device: torch.device, track: Track
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Return each representation of the images, float32[n, d]."""
+    """Return embeddings of the images by representation, float32[n, d]."""
+    method = "NRE"  # row of the trained network
     representations = {
         "pixels": torch.nn.Flatten(),
         run.start: run.pretrained.encoder.to(device),
-        "NRE": run.autoencoder.encoder.to(device),
+        method: run.autoencoder.encoder.to(device),
     }
     return {
         name: apply_to_all(

@@ -1,4 +1,4 @@
-"""Scores of labeled embeddings by scikit-learn's classifiers and clusterings."""
+"""Scores of labeled embeddings by classifiers and clusterings of scikit-learn."""
 
 from __future__ import annotations
 
@@ -22,25 +22,36 @@ from nearfar.fields import check_fields
 Embeddings = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
-#: C of the linear SVM is the best of these on a fifth of the training rows, of at most so many.
+#: Candidates for C of the linear SVM.
 LINEAR_CS = (0.01, 0.1, 1.0)
+#: Most training rows for the choice among them.
 CHOICE_ROWS = 20_000
+#: C and γ of the RBF SVM, and its cache.
 RBF_C = 10.0
 RBF_GAMMA = 0.01
 RBF_CACHE_MB = 1000
+#: k of the k-NN classifier.
 NEIGHBORS = 5
+#: C, draws of labels and iterations of the linear probes.
 PROBE_C = 1.0
 PROBE_DRAWS = 10
 PROBE_ITERATIONS = 1000
+#: Restarts of k-means.
 KMEANS_STARTS = 10
 
-#: Total variance of the embeddings that makes a γ of 0.01 one over it, the usual heuristic.
+#: Total variance of scaled embeddings, for which γ is the usual 1 / variance.
 TOTAL_VARIANCE = 1 / RBF_GAMMA
 
 
 @dataclass(frozen=True)
 class Score:
-    """A score from 0 to 1 (ARI: from −0.5), with its standard deviation if it was drawn again."""
+    """Score from 0 to 1 (ARI: from −0.5), with the standard deviation over draws, if any.
+
+    Examples
+    --------
+    >>> print(Score(0.781, std=0.025))
+    78.1 ± 2.5
+    """
 
     mean: float
     std: float | None = None
@@ -49,14 +60,30 @@ class Score:
         check_fields(self)
 
     def __str__(self) -> str:
-        """Percent, with one decimal."""
+        """Format in percent, with one decimal."""
         spread = "" if self.std is None else f" ± {100 * self.std:.1f}"
         return f"{100 * self.mean:.1f}{spread}"
 
 
 @dataclass(frozen=True)
 class LabeledEmbeddings:
-    """Labeled training and test embeddings, float[n, d] and int64[n]."""
+    """Embeddings of training and test images with their labels, for all scores.
+
+    Parameters
+    ----------
+    train, test : float32[n, d] and float32[m, d]
+        Embeddings.
+    train_labels, test_labels : int64[n] and int64[m]
+        Class numbers.
+    seed : int
+        Seed of draws and k-means, ≥ 0.
+
+    Examples
+    --------
+    >>> points, labels = np.float32([[0, 1], [1, 0]] * 5), np.array([0, 1] * 5)
+    >>> print(nearest_neighbors(LabeledEmbeddings(points, labels, points, labels, seed=0)))
+    100.0
+    """
 
     train: Embeddings
     train_labels: Labels
@@ -65,24 +92,29 @@ class LabeledEmbeddings:
     seed: int
 
     def scaled(self) -> LabeledEmbeddings:
-        """Center the embeddings, and scale them by the one number that makes their variance 100."""
+        """Center the embeddings, and scale them by one factor to a total variance of 100."""
         center = self.train.mean(0)
         total = float(np.maximum(self.train.var(0).sum(), np.finfo(np.float32).tiny))
         scale = np.float32((TOTAL_VARIANCE / total) ** 0.5)
         return replace(self, train=(self.train - center) * scale, test=(self.test - center) * scale)
 
     def only(self, rows: npt.NDArray[np.intp]) -> LabeledEmbeddings:
-        """Learn from some of the training rows."""
+        """Select training rows."""
         return replace(self, train=self.train[rows], train_labels=self.train_labels[rows])
 
 
 def settings(rbf_samples: int | None = None) -> dict[str, Any]:
-    """Return all that decides the scores beside embeddings and labels, as JSON holds it.
+    """Return the hyperparameters of all scores, as JSON types.
 
     Parameters
     ----------
     rbf_samples : int, optional
-        How many rows the RBF SVM learns from; all if not given.
+        Training rows of the RBF SVM. Default: all.
+
+    Examples
+    --------
+    >>> settings()["knn"]
+    {'k': 5, 'similarity': 'cosine'}
     """
     uniform = f"all dimensions together to variance {TOTAL_VARIANCE:g}"
     return {
@@ -103,10 +135,9 @@ def settings(rbf_samples: int | None = None) -> dict[str, Any]:
 
 
 def linear_svm(task: LabeledEmbeddings) -> Score:
-    """Accuracy of a linear SVM on embeddings whose every dimension is standardized.
+    """Return the accuracy of a linear SVM on embeddings with standardized dimensions.
 
-    C is chosen for each representation on training rows: a narrow embedding wants another than
-    pixels.
+    C is chosen per representation on training rows: short embeddings need another C than pixels.
     """
     choice = _validation(task)
     models = [make_pipeline(StandardScaler(), LinearSVM(C=c)) for c in LINEAR_CS]
@@ -115,10 +146,10 @@ def linear_svm(task: LabeledEmbeddings) -> Score:
 
 
 def rbf_svm(task: LabeledEmbeddings, samples: int) -> Score:
-    """Accuracy of an SVM with an RBF kernel of γ = 0.01, trained on `samples` of the rows.
+    """Return the accuracy of an SVM with RBF kernel, γ = 0.01, on `samples` training rows.
 
-    The paper gives γ without the scale of the embeddings. `Task.scaled` makes it one over the total
-    variance for any representation, so that none is favored by its scale.
+    The paper states γ without the scale of embeddings. By `LabeledEmbeddings.scaled`, γ is one over
+    the total variance of each representation, so that scale favors none.
     """
     rng = np.random.default_rng(task.seed)
     rows = stratified_rows(task.train_labels, samples, rng)
@@ -127,14 +158,14 @@ def rbf_svm(task: LabeledEmbeddings, samples: int) -> Score:
 
 
 def nearest_neighbors(task: LabeledEmbeddings) -> Score:
-    """Accuracy of the vote of the 5 nearest training embeddings by cosine."""
-    # Unit vectors are ordered by distance as by cosine, for which scikit-learn has no fast path.
+    """Return the accuracy of a vote of the 5 nearest training embeddings by cosine."""
+    # Distance orders unit vectors like the cosine, and is faster in scikit-learn.
     unit = replace(task, train=normalize(task.train), test=normalize(task.test))
     return _accuracy(KNeighborsClassifier(NEIGHBORS, algorithm="brute"), unit)
 
 
 def linear_probe(task: LabeledEmbeddings, labels_per_class: int) -> Score:
-    """Accuracy of logistic regression on few labels, mean and deviation over 10 draws of them."""
+    """Return the accuracy of logistic regression on few labels: mean and deviation of 10 draws."""
     scaled = task.scaled()
     accuracies = []
     for draw in range(PROBE_DRAWS):
@@ -151,7 +182,7 @@ def linear_probe(task: LabeledEmbeddings, labels_per_class: int) -> Score:
 
 
 def clustering(task: LabeledEmbeddings) -> tuple[Score, Score]:
-    """NMI and ARI of k-means on the test embeddings, with as many clusters as there are classes."""
+    """Return NMI and ARI of k-means on test embeddings, with one cluster per class."""
     classes = len(np.unique(task.train_labels))
     groups = KMeans(classes, n_init=KMEANS_STARTS, random_state=task.seed).fit_predict(task.test)
     return (
@@ -161,21 +192,21 @@ def clustering(task: LabeledEmbeddings) -> tuple[Score, Score]:
 
 
 def _validation(task: LabeledEmbeddings) -> LabeledEmbeddings:
-    """Learn from four fifths of the training rows, in all at most `CHOICE_ROWS`; test on others."""
+    """Split at most `CHOICE_ROWS` training rows: four fifths to train, one fifth to test."""
     labels = task.train_labels
     rng = np.random.default_rng(task.seed)
     rows = stratified_rows(labels, min(CHOICE_ROWS, len(labels)), rng)
-    learned = stratified_rows(labels[rows], len(rows) * 4 // 5, rng)
-    tested = np.setdiff1d(np.arange(len(rows)), learned)
-    some = task.only(rows)
+    train = stratified_rows(labels[rows], len(rows) * 4 // 5, rng)
+    test = np.setdiff1d(np.arange(len(rows)), train)
+    subset = task.only(rows)
     return replace(
-        some.only(learned), test=some.train[tested], test_labels=some.train_labels[tested]
+        subset.only(train), test=subset.train[test], test_labels=subset.train_labels[test]
     )
 
 
 def stratified_rows(labels: Labels, size: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
-    """Draw `size` rows, of every class the share that it has in `labels`, and at least one."""
-    # The rows of each class, shuffled, are spread evenly over 0…1; the first ones are taken.
+    """Draw `size` rows, stratified by class, with at least one per class."""
+    # Shuffled rows of each class are spread evenly over 0…1, and the first `size` are drawn.
     position = np.empty(len(labels))
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))

@@ -1,4 +1,4 @@
-"""The table of an evaluation: representations by scores, and how they were measured."""
+"""Table of an evaluation: representations by scores, with all settings."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from nearfar.evaluation.scores import Score
 if TYPE_CHECKING:
     from rich.table import Table
 
+#: Placeholder of a missing score in tables.
 BLANK = "\N{EN DASH}"
-UNMEASURED = float("-inf")
+_UNMEASURED = float("-inf")
 
 
-class Cell(NamedTuple):
-    """One score as it is shown, and whether no other row shows a higher one."""
+class ScoreText(NamedTuple):
+    """Formatted score, and whether no other row shows a higher one."""
 
     text: str
     best: bool
@@ -30,13 +31,21 @@ class Evaluation:
     Attributes
     ----------
     columns : mapping of str to str
-        The title of each score, by its key.
+        Title of each score, by key.
     rows : mapping of str to mapping of str to (Score or None)
-        The scores of each representation, by key; None where one could not be measured.
+        Scores of each representation, by key; None if not measurable.
     settings : mapping
-        The seed, the numbers of images, and every hyperparameter: only what JSON holds.
+        Seed, numbers of images and every hyperparameter, as JSON types.
     notes : sequence of str
-        What a reader of the table has to know.
+        Notes for readers of the table.
+
+    Examples
+    --------
+    >>> from nearfar.evaluation import Score
+    >>> rows = {"pixels": {"knn": Score(0.95)}, "NRE": {"knn": Score(0.96)}}
+    >>> table = Evaluation({"knn": "5-NN"}, rows, settings={}, notes=[])
+    >>> Evaluation.from_dict(table.to_dict()) == table
+    True
     """
 
     columns: Mapping[str, str]
@@ -44,27 +53,27 @@ class Evaluation:
     settings: Mapping[str, Any]
     notes: Sequence[str]
 
-    def cells(self) -> Iterator[tuple[str, list[Cell]]]:
-        """Yield the name of each row with its cells, one for each column."""
+    def formatted(self) -> Iterator[tuple[str, list[ScoreText]]]:
+        """Yield the name of each row with its scores as text, one per column."""
         best = {
-            key: max((_rounded(row[key]) for row in self.rows.values()), default=UNMEASURED)
+            key: max((_rounded(row[key]) for row in self.rows.values()), default=_UNMEASURED)
             for key in self.columns
         }
         for name, row in self.rows.items():
-            yield name, [_cell(row[key], best[key]) for key in self.columns]
+            yield name, [_format(row[key], best[key]) for key in self.columns]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` reads, as JSON holds it."""
+        """Return the table as JSON types, for `from_dict`."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Evaluation:
-        """Read back what `to_dict` gave.
+        """Restore a table from `to_dict`.
 
         Raises
         ------
         NearfarError
-            If something else is given.
+            If `saved` is anything else.
         """
         try:
             columns = {str(key): str(title) for key, title in saved["columns"].items()}
@@ -77,18 +86,18 @@ class Evaluation:
             return cls(columns, rows, dict(saved["settings"]), [str(n) for n in saved["notes"]])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise NearfarError(
-                f"not an evaluation that nearfar wrote ({error!r}): evaluate the run again"
+                f"not an evaluation written by nearfar ({error!r}): evaluate the run again"
             ) from error
 
     def to_rich(self) -> Table:
-        """Return a table for a terminal, the best score of each column in bold, and the notes."""
+        """Format the table for a terminal, with the best score of each column in bold."""
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
-        def _narrow(cell: Cell) -> Text:
-            """Leave out spaces, so that the table fits into 80 columns."""
-            return Text(cell.text.replace(" ", ""), style="bold" if cell.best else "")
+        def narrow(score: ScoreText) -> Text:
+            """Remove spaces, so that the table fits into 80 columns."""
+            return Text(score.text.replace(" ", ""), style="bold" if score.best else "")
 
         table = Table(
             box=box.SIMPLE_HEAD,
@@ -102,16 +111,18 @@ class Evaluation:
         table.add_column("", min_width=min(max(map(len, self.rows), default=0), 16))
         for title in self.columns.values():
             table.add_column(Text(title.replace(" ", "\n")), justify="right", vertical="bottom")
-        for name, cells in self.cells():
-            table.add_row(Text(name), *map(_narrow, cells))
+        for name, scores in self.formatted():
+            table.add_row(Text(name), *map(narrow, scores))
         return table
 
 
 def _rounded(score: Score | None) -> float:
-    """Return the mean to the digits that are shown: rows that look alike are equally good."""
-    return UNMEASURED if score is None else round(score.mean, 3)
+    """Round the mean like its text: scores with equal text are equally good."""
+    return _UNMEASURED if score is None else round(score.mean, 3)
 
 
-def _cell(score: Score | None, best: float) -> Cell:
-    """Return a score as it is shown."""
-    return Cell(BLANK, False) if score is None else Cell(str(score), _rounded(score) == best)
+def _format(score: Score | None, best: float) -> ScoreText:
+    """Format a score."""
+    if score is None:
+        return ScoreText(BLANK, False)
+    return ScoreText(str(score), _rounded(score) == best)

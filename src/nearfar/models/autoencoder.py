@@ -1,4 +1,4 @@
-"""An encoder and a decoder as one module."""
+"""Autoencoder: an encoder and a decoder as one module."""
 
 from __future__ import annotations
 
@@ -8,14 +8,29 @@ from torch import Tensor, nn
 
 
 class Output(NamedTuple):
-    """Output of an autoencoder: embeddings float[b, d], reconstruction float[b, c, h, w]."""
+    """Output of an autoencoder.
+
+    Attributes
+    ----------
+    embeddings : Tensor
+        float[b, d].
+    reconstruction : Tensor
+        float[b, c, h, w], where 0…1 is black…white.
+
+    Examples
+    --------
+    >>> import torch
+    >>> output = Output(embeddings=torch.zeros(2, 4), reconstruction=torch.zeros(2, 1, 8, 8))
+    >>> output.embeddings.shape
+    torch.Size([2, 4])
+    """
 
     embeddings: Tensor
     reconstruction: Tensor
 
 
 class Autoencoder(nn.Module):
-    """Any encoder from images to embeddings, with any decoder back.
+    """Encoder from images to embeddings, and decoder back.
 
     Parameters
     ----------
@@ -23,6 +38,14 @@ class Autoencoder(nn.Module):
         From float[b, c, h, w], where 0…1 is black…white, to embeddings float[b, d].
     decoder : nn.Module
         From embeddings back to float[b, c, h, w].
+
+    Examples
+    --------
+    >>> import torch
+    >>> encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    >>> decoder = nn.Sequential(nn.Linear(4, 64), nn.Sigmoid(), nn.Unflatten(1, (1, 8, 8)))
+    >>> Autoencoder(encoder, decoder)(torch.rand(2, 1, 8, 8)).reconstruction.shape
+    torch.Size([2, 1, 8, 8])
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:

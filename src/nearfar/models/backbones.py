@@ -1,4 +1,4 @@
-"""Well-known encoders: AlexNet, ResNets and a vision transformer, each with a decoder."""
+"""Backbones: AlexNet, ResNets and a vision transformer, each with a decoder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nearfar.models.layers import (
 )
 from nearfar.models.receptive_field import FeatureGrid
 
-#: The smallest side of an image that leaves each backbone something to look at.
+#: Smallest side of an image per backbone, in pixels.
 BACKBONE_MIN_SIDES: dict[BackboneName, int] = {
     "alexnet": 63,
     "resnet18": 32,
@@ -30,31 +30,40 @@ BACKBONE_MIN_SIDES: dict[BackboneName, int] = {
     "vit-small": 16,
 }
 
-#: Units of AlexNet's first fully connected layer, unless others are asked for.
-FC6 = 4096
+#: Default units of AlexNet's first fully connected layer.
+FC6_UNITS = 4096
 
-#: Mean and standard deviation of ImageNet's pixels, by color.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+#: Mean and standard deviation of ImageNet's pixels, per color.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Backbone(nn.Module):
-    """An encoder in two parts, of which tasks may take the first alone.
+    """Well-known encoder in two parts: features, which tasks may use alone, and a head.
 
     Parameters
     ----------
     name : {"alexnet", "resnet18", "resnet50", "vit-small"}
-        Which one it is.
+        Name of the architecture.
     features : nn.Module
         From normalized images, float[b, 3, h, w], to a feature map, float[b, k, h', w'].
     head : nn.Module
         From a feature map to embeddings, float[b, d].
     channels : int
-        k, the channels of the feature map.
+        k, channels of the feature map.
 
     Attributes
     ----------
     grid : FeatureGrid
         Centers of the cells of the feature map in the image.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> backbone = Backbone("resnet18", nn.Conv2d(3, 8, 4, stride=4), head, channels=8)
+    >>> backbone(torch.rand(2, 3, 32, 32)).shape, backbone.grid.stride
+    (torch.Size([2, 8]), 4)
     """
 
     def __init__(
@@ -73,41 +82,42 @@ class Backbone(nn.Module):
         return linear[-1].out_features if linear else self.channels
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """From images, float[b, 1 or 3, h, w] in 0…1, to float[b, k, h', w'].
+        """Compute the feature map, float[b, k, h', w'], of images, float[b, 1 or 3, h, w] in 0…1.
 
-        They are normalized by ImageNet's mean and deviation, as published weights expect.
+        Images are normalized by ImageNet's mean and deviation, as pre-trained weights expect.
         """
-        features: Tensor = self.features(self._normalized(images))
+        features: Tensor = self.features(self._normalize(images))
         return features
 
     def feature_maps(self, images: Tensor) -> dict[FeatureGrid, Tensor]:
-        """From images to the last feature map of each stride, float[b, k', h', w'], finest first.
-
-        They are given by where their cells look.
-        """
+        """Compute the last feature map per stride, float[b, k', h', w'], by grid, finest first."""
         layers = self.features if isinstance(self.features, nn.Sequential) else [self.features]
-        found, cells, values = dict[FeatureGrid, Tensor](), FeatureGrid(), self._normalized(images)
+        maps, grid, values = dict[FeatureGrid, Tensor](), FeatureGrid(), self._normalize(images)
         for layer in layers:
-            cells, values = cells.behind(layer), layer(values)
-            found[cells] = values
-        return found
+            grid, values = grid.behind(layer), layer(values)
+            maps[grid] = values
+        return maps
 
-    def _normalized(self, images: Tensor) -> Tensor:
+    def _normalize(self, images: Tensor) -> Tensor:
         return (images - self.get_buffer("mean")) / self.get_buffer("deviation")
 
     def forward(self, images: Tensor) -> Tensor:
-        """From images, float[b, 1 or 3, h, w] in 0…1, to embeddings, float[b, d]."""
+        """Compute embeddings, float[b, d], of images, float[b, 1 or 3, h, w] in 0…1."""
         embeddings: Tensor = self.head(self.feature_map(images))
         return embeddings
 
 
 def check_backbone(name: BackboneName, shape: Shape) -> None:
-    """Refuse images that are too small.
+    """Check that images of a shape (c, h, w) are large enough for a backbone.
 
     Raises
     ------
     NearfarError
-        Naming the least side.
+        If they are too small; the message names the smallest side.
+
+    Examples
+    --------
+    >>> check_backbone("resnet18", (3, 64, 64))
     """
     _, height, width = shape
     if min(height, width) < BACKBONE_MIN_SIDES[name]:
@@ -118,9 +128,9 @@ def check_backbone(name: BackboneName, shape: Shape) -> None:
 
 
 def default_widths(name: BackboneName) -> tuple[int, ...]:
-    """Return what `build_backbone` takes as widths where none are asked for."""
+    """Return the default widths of `build_backbone`."""
     if name == "alexnet":
-        return (FC6,)
+        return (FC6_UNITS,)
     halvings = 4 if name == "vit-small" else 5
     return tuple(min(16 * 2**i, 256) for i in range(halvings))
 
@@ -128,20 +138,20 @@ def default_widths(name: BackboneName) -> tuple[int, ...]:
 def build_encoder(
     name: BackboneName, shape: Shape, embedding_size: int, widths: Sequence[int]
 ) -> Backbone:
-    """Make a backbone with fresh weights drawn from torch's global generator.
+    """Build a backbone with weights drawn from torch's global generator.
 
     Parameters
     ----------
     name : {"alexnet", "resnet18", "resnet50", "vit-small"}
-        AlexNet's embeddings are those of its layer FC7; the others' embeddings are the mean of the
-        feature map, with a linear layer and a ReLU behind where `embedding_size` is not the map's
-        channels.
+        Name of the architecture. Embeddings are layer FC7 of AlexNet; for others, the mean of the
+        feature map, followed by a linear layer and a ReLU unless `embedding_size` is the number
+        of channels.
     shape : tuple of int
         Channels, height, width of the images, see `check_backbone`.
     embedding_size : int
         Length d of an embedding.
     widths : sequence of int
-        Of AlexNet, the units of FC6; of the others not looked at.
+        Units of AlexNet's FC6; unused for others.
     """
     check_backbone(name, shape)
     if name == "alexnet":
@@ -156,14 +166,20 @@ def build_encoder(
 def build_backbone(
     name: BackboneName, shape: Shape, embedding_size: int, widths: Sequence[int]
 ) -> Autoencoder:
-    """Make a backbone with a decoder.
+    """Build a backbone with a decoder.
 
     Parameters
     ----------
     name, shape, embedding_size
         See `build_encoder`.
     widths : sequence of int
-        Of AlexNet, the units of FC6, mirrored; of the others, the channels of the decoder.
+        Units of AlexNet's FC6, mirrored in the decoder; channels of the decoder for others.
+
+    Examples
+    --------
+    >>> network = build_backbone("alexnet", (3, 64, 64), embedding_size=8, widths=[16])
+    >>> network(torch.rand(1, 3, 64, 64)).reconstruction.shape
+    torch.Size([1, 3, 64, 64])
     """
     encoder = build_encoder(name, shape, embedding_size, widths)
     mirror = _alexnet_mirror if name == "alexnet" else deconvolutions
@@ -174,7 +190,7 @@ def build_backbone(
 
 
 def _alexnet_sides(shape: Shape) -> list[tuple[int, int]]:
-    """Height and width of an image after AlexNet's conv1 and each of its three poolings."""
+    """Return height and width of an image after AlexNet's conv1 and its three poolings."""
     _, height, width = shape
     sides = [((height - 7) // 4 + 1, (width - 7) // 4 + 1)]
     for _ in range(3):
@@ -184,19 +200,18 @@ def _alexnet_sides(shape: Shape) -> list[tuple[int, int]]:
 
 
 def _alexnet_grid(shape: Shape) -> tuple[int, int]:
-    """Height and width of what FC6 sees: 6×6, as in torchvision, or all there is if less."""
+    """Return height and width of the input of FC6: 6×6, as in torchvision, or less."""
     height, width = _alexnet_sides(shape)[-1]
     return min(height, 6), min(width, 6)
 
 
-# torchvision takes seconds to import, so each function does it for itself.
+# torchvision takes seconds to import, so only the functions that need it do.
 
 
 def _alexnet(shape: Shape, embedding_size: int, widths: Sequence[int]) -> Backbone:
-    """AlexNet [1]_ up to FC7.
+    """Build AlexNet [1]_ up to FC7, in torchvision's version.
 
-    .. [1] A. Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014:
-       the one that torchvision has.
+    .. [1] A. Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014.
     """
     from torchvision.models import alexnet
 
@@ -222,11 +237,11 @@ def _alexnet(shape: Shape, embedding_size: int, widths: Sequence[int]) -> Backbo
 
 
 def _alexnet_mirror(shape: Shape, embedding_size: int, widths: Sequence[int]) -> nn.Sequential:
-    """AlexNet the other way round: transposed convolutions, and up-sampling for pooling."""
+    """Build the mirror of AlexNet: transposed convolutions, and up-sampling for pooling."""
     channels, height, width = shape
     first, second, third, _ = _alexnet_sides(shape)
     grid = _alexnet_grid(shape)
-    # Sides that conv1, of stride 4, makes equal: the padding says which to restore.
+    # conv1, of stride 4, maps several sides to one: the padding restores the right one.
     padding = ((height - 7) % 4, (width - 7) % 4)
     return nn.Sequential(
         nn.Linear(embedding_size, widths[0]),
@@ -247,7 +262,7 @@ def _alexnet_mirror(shape: Shape, embedding_size: int, widths: Sequence[int]) ->
 
 
 def _resnet(name: BackboneName, embedding_size: int) -> Backbone:
-    """A residual network [1]_ up to its last block.
+    """Build a residual network [1]_ up to its last block.
 
     .. [1] K. He et al., "Deep residual learning for image recognition", CVPR 2016.
     """
@@ -260,7 +275,7 @@ def _resnet(name: BackboneName, embedding_size: int) -> Backbone:
 
 
 def _vit_small(shape: Shape, embedding_size: int) -> Backbone:
-    """ViT-S/16, the vision transformer [1]_ of the size that [2]_ calls small.
+    """Build ViT-S/16, the vision transformer [1]_ of the size "small" in [2]_.
 
     .. [1] A. Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021.
     .. [2] H. Touvron et al., "Training data-efficient image transformers", ICML 2021.
@@ -270,7 +285,7 @@ def _vit_small(shape: Shape, embedding_size: int) -> Backbone:
 
 
 def _mean(channels: int, embedding_size: int) -> nn.Sequential:
-    """The mean of a feature map as the embedding, made longer or shorter if need be."""
+    """Build a head: the mean of a feature map, mapped to another length if needed."""
     pooled = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     if embedding_size == channels:
         return nn.Sequential(*pooled)
@@ -280,12 +295,12 @@ def _mean(channels: int, embedding_size: int) -> nn.Sequential:
 
 
 class PatchTransformer(nn.Module):
-    """torchvision's vision transformer as a map of patches.
+    """Vision transformer of torchvision that returns a feature map of patches.
 
     Parameters
     ----------
     side : int
-        Of the images that it is made for; others are taken, with interpolated positions.
+        Side of the images, in pixels; positions are interpolated for others.
     """
 
     def __init__(self, side: int) -> None:
@@ -304,7 +319,7 @@ class PatchTransformer(nn.Module):
         self.transformer.heads = nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        """From normalized images, float[b, 3, h, w], to float[b, 384, h // 16, w // 16]."""
+        """Map normalized images, float[b, 3, h, w], to float[b, 384, h // 16, w // 16]."""
         grid = self.transformer.conv_proj(images)
         size = grid.shape[2:]
         first = self.transformer.class_token.expand(len(images), -1, -1)
@@ -314,7 +329,7 @@ class PatchTransformer(nn.Module):
         return tokens[:, 1:].mT.unflatten(2, size)
 
     def _positions(self, size: torch.Size) -> Tensor:
-        """Embeddings of the first token's and each patch's place, float[1, 1 + h' · w', 384]."""
+        """Return position embeddings of class token and patches, float[1, 1 + h' · w', 384]."""
         positions: Tensor = self.transformer.encoder.pos_embedding
         if tuple(size) == (self.patches, self.patches):
             return positions

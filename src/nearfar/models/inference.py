@@ -1,4 +1,4 @@
-"""Running a network over a set of images, without gradients."""
+"""Inference: a network applied to a set of images, without gradients."""
 
 from __future__ import annotations
 
@@ -13,16 +13,27 @@ from nearfar.errors import NearfarError
 from nearfar.files import readable_size
 from nearfar.progress import Track, silent
 
+#: Images per batch.
 INFERENCE_BATCH = 256
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device that "auto", "cpu", "cuda" or "mps" stands for here.
+    """Return a device of this machine by name.
+
+    Parameters
+    ----------
+    name : {"auto", "cpu", "cuda", "mps"}
+        "auto" is the first available of cuda, mps and cpu.
 
     Raises
     ------
     NearfarError
-        If this machine has none of that kind.
+        If the machine has no such device.
+
+    Examples
+    --------
+    >>> resolve_device("cpu")
+    device(type='cpu')
     """
     present = {
         "cuda": torch.cuda.is_available(),
@@ -47,22 +58,39 @@ def apply(
     track: Track = silent,
     description: str = "encoding",
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Apply a network to images in their order, a batch at a time.
+    """Apply a network to images in order, batch by batch.
 
     Parameters
     ----------
     network : callable
-        From float[b, c, h, w], where 0…1 is black…white; a module should be in evaluation mode
-        and on `device`.
+        From float[b, c, h, w], where 0…1 is black…white; modules in evaluation mode on `device`.
+    images : Images
+        Input of the network.
+    device : torch.device
+        Device of the network.
     rows : range, optional
-        Which images; all of them if not given.
+        Rows of the images. Default: all.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
+    description : str
+        Description for the progress display.
 
     Yields
     ------
     indices : int64[b]
-        The rows of the batch.
+        Rows of the batch.
     results : Tensor
         float32[b, …], on `device`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nearfar.data import images_from_array
+    >>> images = images_from_array(np.zeros((300, 8, 8)))
+    >>> for rows, means in apply(lambda x: x.mean((1, 2, 3)), images, device=torch.device("cpu")):
+    ...     print(len(rows), means.shape)
+    256 torch.Size([256])
+    44 torch.Size([44])
     """
     rows = range(len(images)) if rows is None else rows
     batches = in_order(rows, INFERENCE_BATCH)
@@ -78,18 +106,36 @@ def apply_to_all(
     track: Track = silent,
     description: str = "encoding",
 ) -> Tensor:
-    """Apply a network to all images and keep what it gives, float32[n, …] on the CPU.
+    """Apply a network to all images.
+
+    Parameters
+    ----------
+    network, images, device, track, description
+        See `apply`.
+
+    Returns
+    -------
+    Tensor
+        float32[n, …], on the CPU.
 
     Raises
     ------
     NearfarError
-        If memory has no room for that.
+        If memory is too small for the results.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nearfar.data import images_from_array
+    >>> images = images_from_array(np.zeros((300, 8, 8)))
+    >>> apply_to_all(nn.Flatten(), images, device=torch.device("cpu")).shape
+    torch.Size([300, 64])
     """
     results = torch.empty(0)
     done = 0
     for _, values in apply(network, images, device=device, track=track, description=description):
         if done == 0:
-            results = _room(len(images), *values.shape[1:])
+            results = _allocate(len(images), *values.shape[1:])
         results[done : done + len(values)] = values.cpu()
         done += len(values)
     return results
@@ -118,15 +164,15 @@ def embedding_size(encoder: nn.Module, images: Images) -> int:
     return int(encoder(to_unit(images[0]).unsqueeze(0).to(device)).shape[1])
 
 
-def _room(*shape: int) -> Tensor:
-    """Float32 values yet to be filled in."""
+def _allocate(*shape: int) -> Tensor:
+    """Allocate uninitialized float32 values."""
     try:
         return torch.empty(shape)
     except RuntimeError as error:
         needed = readable_size(4 * math.prod(shape))
         raise NearfarError(
-            f"no memory for the results of {shape[0]} images: {needed} are needed; give fewer at "
-            "once"
+            f"no memory for the results of {shape[0]} images: {needed} are needed; "
+            "pass fewer images"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Weights from k-means: each layer's are typical patches of what it sees [1]_.
+"""k-means initialization: weights of a layer are typical patches of its input [1]_.
 
 References
 ----------
@@ -20,34 +20,57 @@ from nearfar.errors import NearfarError
 from nearfar.models.backbones import Backbone
 from nearfar.progress import Track, silent
 
-#: How many images are looked at, and how many of them at once.
-SAMPLE, BATCH = 500, 16
-#: Patches that the weights of a layer are learned from, at least, and for each of them.
-PATCHES, PATCHES_A_UNIT = 5_000, 5
-#: Values in the patches held at once.
-MOST_VALUES = 2**27
-#: What each unit is shifted by to begin mostly active.
+#: Images that patches are drawn from.
+IMAGES = 500
+#: Images per batch.
+IMAGES_PER_BATCH = 16
+#: Fewest patches per layer.
+MIN_PATCHES = 5_000
+#: Patches per unit of a layer.
+PATCHES_PER_UNIT = 5
+#: Most values in patches held at once.
+MAX_VALUES = 2**27
+#: Mean output of a unit in standard deviations, so that units start mostly active.
 KMEANS_SHIFT = 0.1
-SMALLEST_VARIANCE = 1e-3
+#: Smallest variance in whitening, as a share of the largest.
+MIN_VARIANCE_SHARE = 1e-3
 
 
 def draw_kmeans_rows(count: int, seed: int) -> list[int]:
-    """Return the rows of the images to learn from: 500 by chance, or all where there are fewer."""
+    """Draw the rows of at most 500 images for k-means initialization.
+
+    Parameters
+    ----------
+    count : int
+        Number of images, n.
+    seed : int
+        Seed of the draw.
+
+    Examples
+    --------
+    >>> len(draw_kmeans_rows(60_000, seed=0)), sorted(draw_kmeans_rows(3, seed=0))
+    (500, [0, 1, 2])
+    """
     generator = torch.Generator().manual_seed(seed)
-    return torch.randperm(count, generator=generator)[:SAMPLE].tolist()
+    return torch.randperm(count, generator=generator)[:IMAGES].tolist()
 
 
 def check_convolutional(backbone: Backbone) -> None:
-    """Refuse backbones that k-means cannot initialize.
+    """Check that a backbone is convolutional, as k-means initialization needs.
 
     Raises
     ------
     NearfarError
         If the backbone is a transformer.
+
+    Examples
+    --------
+    >>> from nearfar.models import build_backbone
+    >>> check_convolutional(build_backbone("alexnet", (3, 64, 64), 8, [16]).encoder)
     """
     if any(isinstance(layer, nn.MultiheadAttention) for layer in backbone.modules()):
         raise NearfarError(
-            "a transformer cannot begin from k-means, which is for convolutional backbones: "
+            "a transformer cannot start from k-means, which is for convolutional backbones: "
             "expected random weights"
         )
 
@@ -56,27 +79,38 @@ def check_convolutional(backbone: Backbone) -> None:
 def initialize_by_kmeans(
     backbone: Backbone, images: Images, seed: int, track: Track = silent
 ) -> None:
-    """Set the weights of all convolutions and linear layers, one after the other.
+    """Initialize all convolutions and linear layers by k-means, one after the other.
 
-    The weights of a layer are the centers of its whitened input patches, scaled so that each unit
-    has variance 1 over the images. Where there are fewer patches than units, the weights are random
-    and scaled alike: a linear layer has one patch an image, so that those of AlexNet, with their
-    4,096 units, always are. The paper's second step, which levels the gradients of layers, is left
-    out: Adam does that.
+    Weights of a layer are the centers of its whitened input patches, scaled so that each unit has
+    variance 1 over the images. Layers with fewer patches than units get random weights of the same
+    scale. A linear layer has one patch per image, so this includes AlexNet's linear layers of 4,096
+    units. The second step of [1]_, which equalizes gradients, is left to Adam.
 
     Parameters
     ----------
     backbone : Backbone
-        Changed in place.
+        Backbone to initialize in place.
     images : Images
-        See `draw_sample`.
+        Images for the patches, see `draw_kmeans_rows`.
     seed : int
-        Of the random patches, and of k-means.
+        Seed of patches and k-means.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Raises
     ------
     NearfarError
         See `check_convolutional`.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from nearfar.data import ArrayImages
+    >>> head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> backbone = Backbone("alexnet", nn.Conv2d(3, 4, 3), head, channels=4)
+    >>> initialize_by_kmeans(backbone, ArrayImages(torch.rand(4, 3, 16, 16)), seed=0)
+    >>> backbone.features.weight.shape
+    torch.Size([4, 3, 3, 3])
     """
     check_convolutional(backbone)
     generator = torch.Generator().manual_seed(seed)
@@ -85,35 +119,35 @@ def initialize_by_kmeans(
     layers = [each for each in backbone.modules() if isinstance(each, nn.Conv2d | nn.Linear)]
     for layer in track(layers, "k-means of patches", len(layers)):
         units = len(layer.weight)
-        count = max(PATCHES, PATCHES_A_UNIT * units)
-        each = math.ceil(min(count, MOST_VALUES // layer.weight[0].numel()) / len(images))
+        count = max(MIN_PATCHES, PATCHES_PER_UNIT * units)
+        each = math.ceil(min(count, MAX_VALUES // layer.weight[0].numel()) / len(images))
         inputs = _inputs(backbone, layer, images)
         patches = torch.cat([_patches(layer, some, each, generator) for some in inputs])
         weights = torch.randn(units, patches.shape[1], generator=generator)
         if len(patches) > units:
             weights = _centers(patches - patches.mean(0), units, seed)
         layer.weight.copy_(weights.view_as(layer.weight))
-        _level(layer, _inputs(backbone, layer, images))
+        _equalize(layer, _inputs(backbone, layer, images))
     backbone.train(training)
 
 
-class _Reached(Exception):  # noqa: N818 - it is no error
-    """The layer that is looked for, on the way through a network."""
+class _LayerInput(Exception):  # noqa: N818 - not an error
+    """Input of a layer, raised to end the forward pass there."""
 
 
 def _inputs(backbone: Backbone, layer: nn.Module, images: Images) -> Iterator[Tensor]:
-    """What a layer is given, a batch of images after the other; what lies behind it is not run."""
+    """Yield the input of a layer per batch of images, without running the layers behind it."""
 
-    def stop(_: nn.Module, given: tuple[Tensor]) -> None:
-        raise _Reached(given[0])
+    def stop(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        raise _LayerInput(inputs[0])
 
-    for start in range(0, len(images), BATCH):
-        rows = range(start, min(start + BATCH, len(images)))
+    for start in range(0, len(images), IMAGES_PER_BATCH):
+        rows = range(start, min(start + IMAGES_PER_BATCH, len(images)))
         hook = layer.register_forward_pre_hook(stop)
         try:
             backbone(to_unit(images.batch(rows)))
-        except _Reached as reached:
-            inputs: Tensor = reached.args[0]
+        except _LayerInput as error:
+            inputs: Tensor = error.args[0]
         finally:
             hook.remove()
         yield inputs
@@ -122,19 +156,19 @@ def _inputs(backbone: Backbone, layer: nn.Module, images: Images) -> Iterator[Te
 def _patches(
     layer: nn.Conv2d | nn.Linear, inputs: Tensor, each: int, generator: torch.Generator
 ) -> Tensor:
-    """Random ones of the vectors that a unit of the layer is multiplied with, so many an image."""
+    """Draw `each` patches per image that the weights of a unit are multiplied with."""
     if isinstance(layer, nn.Linear):
         return inputs
     assert not isinstance(layer.padding, str)  # noqa: S101 - no backbone has "same"
-    found = []
+    patches = []
     for image in inputs:
         windows = unfold(image, layer.kernel_size, layer.dilation, layer.padding, layer.stride).T
-        found.append(windows[torch.randperm(len(windows), generator=generator)[:each]])
-    return torch.cat(found)
+        patches.append(windows[torch.randperm(len(windows), generator=generator)[:each]])
+    return torch.cat(patches)
 
 
-def _level(layer: nn.Conv2d | nn.Linear, inputs: Iterable[Tensor]) -> None:
-    """Scale and shift the outputs of a layer to the same mean and deviation for each unit."""
+def _equalize(layer: nn.Conv2d | nn.Linear, inputs: Iterable[Tensor]) -> None:
+    """Scale and shift a layer so that all units have the same mean and deviation."""
     if layer.bias is not None:
         layer.bias.zero_()
     count, sums = 0, torch.zeros(2, len(layer.weight), dtype=torch.float64)
@@ -150,7 +184,7 @@ def _level(layer: nn.Conv2d | nn.Linear, inputs: Iterable[Tensor]) -> None:
 
 
 def _centers(patches: Tensor, units: int, seed: int) -> Tensor:
-    """The centers of whitened patches on the sphere, as weights for patches as they are."""
+    """Return k-means centers of whitened patches, as weights for original patches."""
     from scipy.linalg import eigh
     from sklearn.cluster import MiniBatchKMeans
 
@@ -162,7 +196,7 @@ def _centers(patches: Tensor, units: int, seed: int) -> Tensor:
             subset_by_index=(max(0, size - units), size - 1),
         )
     )
-    floor = SMALLEST_VARIANCE * variances.max().clamp_min(1e-6)
+    floor = MIN_VARIANCE_SHARE * variances.max().clamp_min(1e-6)
     whitening = directions * (variances.clamp_min(0) + floor).rsqrt()
     whitened = normalize(patches @ whitening)
     kmeans = MiniBatchKMeans(units, batch_size=4 * units, n_init=1, random_state=seed)

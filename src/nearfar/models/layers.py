@@ -1,4 +1,4 @@
-"""What the networks here are built from: convolutions up to an image, and weights to begin with."""
+"""Building blocks of networks: decoders by transposed convolutions, and initial weights."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import nn
 from nearfar.data import Shape
 from nearfar.errors import NearfarError
 
-#: How much smaller than the others the last layer begins.
-LAST_SCALE = 0.1
+#: Factor on the initial weights of the last layer.
+OUTPUT_SCALE = 0.1
 
 
 def stride_two_sizes(height: int, width: int, times: int) -> list[tuple[int, int]]:
-    """Height and width, and what convolutions of stride 2 make of them, one after the other."""
+    """Return height and width before and after each of several convolutions of stride 2."""
     sizes = [(height, width)]
     for _ in range(times):
         sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
@@ -26,12 +26,14 @@ def stride_two_sizes(height: int, width: int, times: int) -> list[tuple[int, int
 
 
 def deconvolutions(shape: Shape, embedding_size: int, widths: Sequence[int]) -> nn.Sequential:
-    """Make a linear layer from the embeddings, and transposed convolutions that double the sides.
+    """Build a decoder: a linear layer, and transposed convolutions that double the sides.
 
     Parameters
     ----------
     shape : tuple of int
-        Channels, height, width of the images to make, in 0…1.
+        Channels, height, width of the images, in 0…1.
+    embedding_size : int
+        Length d of an embedding.
     widths : sequence of int
         Channels of the layers, from the image inwards.
     """
@@ -42,7 +44,7 @@ def deconvolutions(shape: Shape, embedding_size: int, widths: Sequence[int]) -> 
     for (outer, inner), (rows, columns) in zip(
         reversed(list(pairwise((channels, *widths)))), reversed(sizes[:-1]), strict=True
     ):
-        # A side of 2k−1 and one of 2k are both halved to k: the padding says which to restore.
+        # Stride 2 maps sides of 2k−1 and of 2k to k: the padding restores the right one.
         padding = ((rows + 1) % 2, (columns + 1) % 2)
         layers += [
             nn.ReLU(),
@@ -58,8 +60,8 @@ def initialize(module: nn.Module) -> None:
     .. [1] K. He et al., "Delving deep into rectifiers", ICCV 2015.
     """
     for layer in _layers(module):
-        # A transposed convolution is stored the other way round, and each of its outputs sees
-        # one in stride² of the places of the kernel.
+        # A transposed convolution stores inputs and outputs in reverse order, and each output
+        # sees one in stride² of the kernel's weights.
         transposed = isinstance(layer, nn.ConvTranspose2d)
         nn.init.kaiming_normal_(layer.weight, mode="fan_out" if transposed else "fan_in")
         if isinstance(layer, nn.ConvTranspose2d):
@@ -70,7 +72,7 @@ def initialize(module: nn.Module) -> None:
 
 @torch.no_grad()
 def init_embedding_bias(encoder: nn.Module) -> None:
-    """Start every embedding unit active: torch's default leaves half of them dead for good."""
+    """Set the embedding bias to 1, so that units start active: by default half stay dead."""
     linear = [layer for layer in _layers(encoder) if isinstance(layer, nn.Linear)]
     if linear:
         nn.init.ones_(linear[-1].bias)
@@ -78,26 +80,37 @@ def init_embedding_bias(encoder: nn.Module) -> None:
 
 @torch.no_grad()
 def init_output_layer(decoder: nn.Module) -> None:
-    """Let the last layer begin small, so that no pixel begins saturated."""
-    _layers(decoder)[-1].weight *= LAST_SCALE
+    """Scale down the last layer, so that no pixel starts saturated."""
+    _layers(decoder)[-1].weight *= OUTPUT_SCALE
 
 
 @torch.no_grad()
 def check_batchnorm(network: nn.Module, shape: Shape) -> None:
-    """Refuse a network that cannot learn from one image at a time.
+    """Check that a network can train on a batch of one image.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Network to check; unchanged.
+    shape : tuple of int
+        Channels, height, width of the image.
 
     Raises
     ------
     NearfarError
-        If batch normalization has a single value of an image to take the mean of.
+        If batch normalization gets a single value per channel.
+
+    Examples
+    --------
+    >>> check_batchnorm(nn.Conv2d(1, 4, 3), (1, 8, 8))
     """
     trial = copy.deepcopy(network).cpu().train()
     try:
         trial(torch.zeros(1, *shape))
     except ValueError as error:
         raise NearfarError(
-            f"batch normalization cannot learn from one image of {shape[1]}x{shape[2]} pixels "
-            "alone: expected a larger batch_size, or fewer parts of it"
+            f"batch normalization cannot train on a single image of {shape[1]}x{shape[2]} pixels: "
+            "expected a larger batch_size, or a smaller accumulate"
         ) from error
 
 

@@ -1,7 +1,8 @@
-"""Backbones with weights that others trained."""
+"""Backbones with pre-trained weights in torchvision's format."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,26 +14,26 @@ from nearfar.config import BackboneName
 from nearfar.errors import NearfarError, reason
 from nearfar.models.backbones import Backbone, build_encoder, default_widths
 
-#: torchvision's names of the weights that it publishes.
-PUBLISHED: dict[BackboneName, str] = {
+#: Weights that torchvision publishes.
+PUBLISHED_WEIGHTS: dict[BackboneName, str] = {
     "alexnet": "AlexNet_Weights.DEFAULT",
     "resnet18": "ResNet18_Weights.DEFAULT",
     "resnet50": "ResNet50_Weights.DEFAULT",
 }
 
-#: Layers by which weights are known; the first that fit count.
-MARKS: dict[BackboneName, set[str]] = {
+#: Layers that identify the backbone of weights; the first match counts.
+DISTINCTIVE_LAYERS: dict[BackboneName, set[str]] = {
     "alexnet": {"classifier.1.weight", "classifier.4.weight", "features.0.weight"},
     "resnet50": {"layer1.0.conv3.weight"},
     "resnet18": {"layer1.0.conv2.weight"},
     "vit-small": {"conv_proj.weight"},
 }
 
-#: Length of the embeddings, other than AlexNet's: the channels of the feature map.
+#: Length of embeddings without AlexNet: channels of the feature map.
 EMBEDDING_SIZES: dict[BackboneName, int] = {"resnet18": 512, "resnet50": 2048, "vit-small": 384}
 
-#: Where torchvision's layers are in a `Backbone`, by the beginnings of their names.
-PLACES: dict[BackboneName, dict[str, str]] = {
+#: Prefixes of torchvision's layers, and their prefixes in a `Backbone`.
+PREFIXES: dict[BackboneName, dict[str, str]] = {
     "alexnet": {
         "classifier.1.": "head.fc6.",
         "classifier.4.": "head.fc7.",
@@ -43,33 +44,43 @@ PLACES: dict[BackboneName, dict[str, str]] = {
     "vit-small": {"": "features.transformer."},
 }
 
-#: Layers that tell classes apart, which a `Backbone` does not have.
+#: Prefixes of the classification layers, which a `Backbone` lacks.
 CLASSIFIERS = ("classifier.6.", "fc.", "heads.")
 
 
-def pretrained_encoder(name: BackboneName, weights: Path | None = None) -> Backbone:
-    """Return a backbone as others trained it, in evaluation mode.
+def pretrained_encoder(
+    name: BackboneName, weights: str | os.PathLike[str] | None = None
+) -> Backbone:
+    """Load a pre-trained backbone by name, in evaluation mode.
 
     Parameters
     ----------
     name : {"alexnet", "resnet18", "resnet50", "vit-small"}
-        Its embeddings are the numbers of AlexNet's layer FC7, 4096 as published; of others, the
-        mean of the feature map: 512, 2048 and 384 numbers.
-    weights : Path, optional
-        A safetensors file with torchvision's names; if not given, torchvision downloads what it
-        publishes.
+        Name of the backbone. Embeddings are layer FC7 of AlexNet (4096 numbers in torchvision's
+        weights); for others, the mean of the feature map (512, 2048 and 384 numbers).
+    weights : str or path, optional
+        Safetensors file with torchvision's names. Default: torchvision's weights, downloaded.
 
     Raises
     ------
     NearfarError
-        If the weights cannot be had, or are of another network.
+        If weights are missing, or belong to another network.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from safetensors.torch import save_file
+    >>> from torchvision.models import resnet18
+    >>> with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+    ...     save_file(resnet18().state_dict(), file.name)
+    ...     pretrained_encoder("resnet18", file.name).embedding_size
+    512
     """
-    if weights is None and name not in PUBLISHED:
-        raise NearfarError(
-            f"torchvision publishes no weights of {name}: give them as a safetensors file"
-        )
-    source = PUBLISHED[name] if weights is None else str(weights)
-    encoder = _filled(_download(source) if weights is None else _read(weights), source)
+    if weights is None and name not in PUBLISHED_WEIGHTS:
+        raise NearfarError(f"torchvision publishes no weights of {name}: pass a safetensors file")
+    source = PUBLISHED_WEIGHTS[name] if weights is None else str(weights)
+    tensors = _download(source) if weights is None else _read(Path(weights))
+    encoder = _build(tensors, source)
     if encoder.name != name:
         raise NearfarError(
             f"{source!r} holds torchvision's weights of {encoder.name}: expected those of {name}"
@@ -78,26 +89,38 @@ def pretrained_encoder(name: BackboneName, weights: Path | None = None) -> Backb
 
 
 def open_pretrained(weights: str) -> Backbone:
-    """Return the backbone that others trained, in evaluation mode, whichever it is.
+    """Load a pre-trained backbone, identified by its weights, in evaluation mode.
 
     Parameters
     ----------
     weights : str
-        A safetensors file with torchvision's names, or the name of such weights, as
-        "AlexNet_Weights.IMAGENET1K_V1", which torchvision downloads or finds in its cache.
+        Safetensors file with torchvision's names; or name of torchvision's weights, such as
+        "AlexNet_Weights.IMAGENET1K_V1", downloaded or cached.
 
     Raises
     ------
     NearfarError
-        If there are none, they cannot be had, or they are not of a backbone.
+        If weights are missing, or do not belong to a backbone.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from safetensors.torch import save_file
+    >>> from torchvision.models import resnet18
+    >>> with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+    ...     save_file(resnet18().state_dict(), file.name)
+    ...     open_pretrained(file.name).name
+    'resnet18'
     """
     path = Path(weights)
-    return _filled(_read(path) if path.exists() else _download(weights), weights)
+    return _build(_read(path) if path.exists() else _download(weights), weights)
 
 
-def _filled(tensors: Mapping[str, Tensor], source: str) -> Backbone:
-    """The backbone that the weights of a classifier are of, filled with them."""
-    name = next((name for name, marks in MARKS.items() if marks <= tensors.keys()), None)
+def _build(tensors: Mapping[str, Tensor], source: str) -> Backbone:
+    """Build the backbone of the weights of a classifier."""
+    name = next(
+        (name for name, layers in DISTINCTIVE_LAYERS.items() if layers <= tensors.keys()), None
+    )
     if name is None:
         raise NearfarError(
             f"{source!r} holds no weights of torchvision's AlexNet, ResNet-18 or ResNet-50, or of "
@@ -110,7 +133,7 @@ def _filled(tensors: Mapping[str, Tensor], source: str) -> Backbone:
         size, widths = EMBEDDING_SIZES[name], default_widths(name)
     encoder = build_encoder(name, (3, 224, 224), size, widths)
     try:
-        encoder.load_state_dict(_placed(name, tensors))
+        encoder.load_state_dict(_rename(name, tensors))
     except RuntimeError as error:
         raise NearfarError(
             f"{source!r} holds other weights than torchvision's of {name} ({reason(error)})"
@@ -118,15 +141,15 @@ def _filled(tensors: Mapping[str, Tensor], source: str) -> Backbone:
     return encoder.eval()
 
 
-def _placed(name: BackboneName, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights by the names that they have in a `Backbone`."""
-    placed = {}
+def _rename(name: BackboneName, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights by their names in a `Backbone`, without classifiers."""
+    renamed = {}
     for key, tensor in tensors.items():
         if not key.startswith(CLASSIFIERS):
-            theirs = next((t for t in PLACES[name] if key.startswith(t)), None)
-            ours = key if theirs is None else PLACES[name][theirs] + key.removeprefix(theirs)
-            placed[ours] = tensor
-    return placed
+            theirs = next((prefix for prefix in PREFIXES[name] if key.startswith(prefix)), None)
+            ours = key if theirs is None else PREFIXES[name][theirs] + key.removeprefix(theirs)
+            renamed[ours] = tensor
+    return renamed
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -141,20 +164,19 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _download(name: str) -> Mapping[str, Tensor]:
-    """What torchvision publishes by a name, checked by its hash."""
+    """Download weights of torchvision by name, verified by their hash."""
     from torchvision.models import get_weight
 
     try:
-        found = get_weight(name)
+        published = get_weight(name)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise NearfarError(
             f"weights {name!r} are no run folder, file or name: expected one of these, such as "
             "AlexNet_Weights.IMAGENET1K_V1, or random or kmeans"
         ) from error
     try:
-        return dict(found.get_state_dict(progress=False, check_hash=True, weights_only=True))
+        return dict(published.get_state_dict(progress=False, check_hash=True, weights_only=True))
     except Exception as error:  # no network, a damaged file, a full disk, …
         raise NearfarError(
-            f"weights {name!r} cannot be downloaded ({reason(error)}): give them as a safetensors "
-            "file"
+            f"weights {name!r} cannot be downloaded ({reason(error)}): pass a safetensors file"
         ) from error

@@ -1,18 +1,26 @@
-"""The head through which embeddings are related, and which is thrown away after training."""
+"""Projection head of contrastive training, discarded afterwards."""
 
 from __future__ import annotations
 
 from torch import nn
 
-PROJECTION_HIDDEN = 256
+#: Units of the hidden layer.
+_HIDDEN = 256
+#: Length of a projection.
 PROJECTION_SIZE = 64
 
 
 def projection_head(embedding_size: int) -> nn.Sequential:
-    """Build the projection head, from embeddings float[b, d] to projections float[b, 64].
+    """Build the projection head [1]_, from embeddings float[b, d] to projections float[b, 64].
 
-    What the relation does not need, such as the place of a shape in the image, it can leave to the
-    embeddings, which the decoder and the user need [1]_.
+    The loss discards information in projections, such as the position of a shape; embeddings keep
+    it for the decoder and other tasks.
+
+    Examples
+    --------
+    >>> import torch
+    >>> projection_head(128)(torch.rand(2, 128)).shape
+    torch.Size([2, 64])
 
     References
     ----------
@@ -22,8 +30,8 @@ def projection_head(embedding_size: int) -> nn.Sequential:
     return nn.Sequential(
         nn.BatchNorm1d(embedding_size),
         nn.ReLU(),
-        nn.Linear(embedding_size, PROJECTION_HIDDEN, bias=False),
-        nn.BatchNorm1d(PROJECTION_HIDDEN),
+        nn.Linear(embedding_size, _HIDDEN, bias=False),
+        nn.BatchNorm1d(_HIDDEN),
         nn.ReLU(),
-        nn.Linear(PROJECTION_HIDDEN, PROJECTION_SIZE),
+        nn.Linear(_HIDDEN, PROJECTION_SIZE),
     )

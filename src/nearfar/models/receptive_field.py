@@ -1,4 +1,4 @@
-"""Where in an image the cells of a feature map look."""
+"""Centers of feature map cells in the image."""
 
 from __future__ import annotations
 
@@ -9,27 +9,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
-#: torchvision's name for what runs beside the convolutions of a residual block.
+#: torchvision's name for the shortcut of a residual block.
 SHORTCUT = "downsample"
 
 
 class FeatureGrid(NamedTuple):
-    """The centers of the cells of a feature map; of pixels, if nothing is given.
+    """Grid of cell centers of a feature map in the image; of pixels, by default.
 
     Parameters
     ----------
     stride : int
-        How many pixels the centers of neighbors are apart.
+        Distance of neighboring centers, in pixels.
     offset : tuple of float
-        How many pixels the center of the first cell is below the upper, and right of the left edge
-        of the image.
+        Distance of the first center from the upper and the left edge of the image, in pixels.
+
+    Examples
+    --------
+    >>> FeatureGrid().behind(nn.Conv2d(3, 8, kernel_size=4, stride=4))
+    FeatureGrid(stride=4, offset=(2.0, 2.0))
     """
 
     stride: int = 1
     offset: tuple[float, float] = (0.5, 0.5)
 
     def behind(self, module: nn.Module) -> FeatureGrid:
-        """Return the cells that the convolutions and poolings of a module make of these."""
+        """Return the grid behind the convolutions and poolings of a module."""
         stride, (down, right) = self
         for layer in _layers(module):
             (top, height, step), (left, width, _) = (_window(layer, axis) for axis in (0, 1))
@@ -39,15 +43,15 @@ class FeatureGrid(NamedTuple):
         return FeatureGrid(stride, (down, right))
 
     def sample(self, values: Tensor, at: FeatureGrid, size: Sequence[int]) -> Tensor:
-        """Interpolate a map of these cells, float[b, k, h, w], at others, float[b, k, *size].
+        """Interpolate a map on this grid, float[b, k, h, w], at another grid, float[b, k, *size].
 
-        Beyond the outermost centers are the values of the outermost cells.
+        The outermost cells extend beyond their centers.
         """
         places = []
         for axis, count in enumerate(size):
             centers = at.offset[axis] + at.stride * torch.arange(count, device=values.device)
             cells = (centers - self.offset[axis]) / self.stride
-            # The edges of the map are at -1 and 1.
+            # The edges of the map are -1 and 1.
             places.append((2 * cells + 1) / values.shape[2 + axis] - 1)
         rows, columns = torch.meshgrid(*places, indexing="ij")
         grid = torch.stack([columns, rows], dim=-1).to(values).expand(len(values), -1, -1, -1)
@@ -55,7 +59,7 @@ class FeatureGrid(NamedTuple):
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Conv2d | nn.MaxPool2d | nn.ZeroPad2d]:
-    """All that moves cells, one after the other."""
+    """Yield the layers that change the grid, in order."""
     if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.ZeroPad2d):
         yield module
     for name, child in module.named_children():
@@ -64,7 +68,7 @@ def _layers(module: nn.Module) -> Iterator[nn.Conv2d | nn.MaxPool2d | nn.ZeroPad
 
 
 def _window(layer: nn.Conv2d | nn.MaxPool2d | nn.ZeroPad2d, axis: int) -> tuple[int, int, int]:
-    """How much of its first window is padding, how wide it is, and how far it is to the next."""
+    """Return padding, size and stride of the windows of a layer along an axis."""
     if isinstance(layer, nn.ZeroPad2d):
         return layer.padding[2 - 2 * axis], 1, 1
     assert not isinstance(layer.padding, str)  # noqa: S101 - no backbone has "same"

@@ -1,8 +1,8 @@
 """Split-brain autoencoders [1]_: two networks that predict each other's half of the image.
 
-An image is the sum of two halves, the ones of color images its luminance and its chrominance, those
-of gray images the two colors of a checkerboard. The halves are orthogonal, so the squared pixel
-error of the merged prediction is the sum of the errors of both predictions.
+An image is the sum of two halves: luminance and chrominance of a color image, or the two colors of
+a checkerboard over a gray one. The halves are orthogonal, so the squared pixel error of the merged
+prediction is the sum of the errors of both predictions.
 
 References
 ----------
@@ -19,10 +19,16 @@ from nearfar.models.autoencoder import Autoencoder
 
 
 def first_half(images: Tensor) -> Tensor:
-    """Keep one of two halves of images, float[b, c, h, w]; the rest of them is the other.
+    """Return the first half of images, float[b, c, h, w].
 
-    Of color images this is the luminance, the mean of the channels; of gray images every second
-    pixel, as on a checkerboard, with zeros between.
+    It is the luminance (mean of the channels) of color images, and every second pixel of gray ones,
+    as on a checkerboard, with zeros between.
+
+    Examples
+    --------
+    >>> first_half(torch.ones(1, 1, 2, 2))
+    tensor([[[[1., 0.],
+              [0., 1.]]]])
     """
     channels, height, width = images.shape[-3:]
     if channels > 1:
@@ -33,12 +39,19 @@ def first_half(images: Tensor) -> Tensor:
 
 
 def second_half(images: Tensor) -> Tensor:
-    """Keep what `first_half` leaves out."""
+    """Return the second half of images: the image minus `first_half`.
+
+    Examples
+    --------
+    >>> second_half(torch.ones(1, 1, 2, 2))
+    tensor([[[[0., 1.],
+              [1., 0.]]]])
+    """
     return images - first_half(images)
 
 
 class SplitEncoder(nn.Module):
-    """The embedding of the first half of the image beside that of the second."""
+    """Encoder that concatenates the embeddings of both halves."""
 
     def __init__(self, first: nn.Module, second: nn.Module) -> None:
         super().__init__()
@@ -51,9 +64,9 @@ class SplitEncoder(nn.Module):
 
 
 class SplitDecoder(nn.Module):
-    """The second half of the image as the first embedding predicts it, and the other way round.
+    """Decoder that predicts each half from the embedding of the other.
 
-    The parts of a color image may add up to values a little outside of 0…1.
+    The sum of both halves of a color image may lie slightly outside 0…1.
     """
 
     def __init__(self, first: nn.Module, second: nn.Module) -> None:
@@ -62,12 +75,12 @@ class SplitDecoder(nn.Module):
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """From float[b, d] to float[b, c, h, w]."""
-        first, second = embeddings.chunk(2, dim=1)  # of an odd number, the first gets one more
+        first, second = embeddings.chunk(2, dim=1)  # the first is longer by one if d is odd
         return first_half(self.second(second)) + second_half(self.first(first))
 
 
 def join_halves(first: Autoencoder, second: Autoencoder) -> Autoencoder:
-    """Make one autoencoder of two; the first one's embedding is as long, or one longer."""
+    """Join two autoencoders; the first embedding is as long as the second, or longer by one."""
     return Autoencoder(
         SplitEncoder(first.encoder, second.encoder), SplitDecoder(first.decoder, second.decoder)
     )

@@ -1,8 +1,9 @@
-"""Banks of embeddings, in memory or on disk."""
+"""Banks: the embeddings of all images, in memory or on disk."""
 
 from __future__ import annotations
 
 import mmap
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,71 +17,85 @@ from torch import Tensor
 from nearfar.errors import NearfarError
 from nearfar.files import LEFTOVER, check_room, readable_size, reserve
 
-#: A shard of a bank on disk is at most this large, unless there would be more of them: each stays
-#: open, and a process may open about a thousand files.
+#: Size of a shard of a bank on disk, unless that makes more than `MAX_SHARDS`: each stays open, and
+#: a process may open about a thousand files.
 SHARD_BYTES = 2**28
-MOST_SHARDS = 128
+MAX_SHARDS = 128
 
-#: Rows that are read from a bank at once, and the most numbers in them: memory of up to 32 MiB is
-#: given again by the allocator, and need not be claimed anew page by page.
+#: Most rows and most numbers that are read from a bank at once: the allocator reuses up to 32 MiB,
+#: which need not be claimed page by page again.
 CHUNK = 65_536
-NUMBERS = 2**22
+CHUNK_NUMBERS = 2**22
 
-#: The largest number in half precision.
-LARGEST = 65504.0
+#: Largest number in half precision.
+MAX_HALF = 65504.0
 
 
 class DiskBank:
-    """Half-precision embeddings in memory-mapped files; only what is read is in memory.
+    """Bank of half-precision embeddings in memory-mapped files; only rows in use are in memory.
 
-    Rows are read as float32, on `device`, and what is written to them is written to the files,
-    numbers beyond ±65504 as these. Several processes may share a bank, each with a `DiskBank` of
-    its own. The shards are .npy files, float16[m, d], in the order of their names.
+    Rows are read as float32 on `device`, and written with numbers clipped to ±65504. Several
+    processes may share a bank, each with its own `DiskBank`. The shards are .npy files,
+    float16[m, d], in the order of their names.
 
     Parameters
     ----------
-    folder : Path
-        Holds the shards and nothing else, see `create`.
+    folder : str or path
+        Folder of the shards and nothing else, see `create`.
     n, d : int
-        Number of embeddings, and numbers in each.
+        Number of embeddings, and their length.
     device : torch.device
-        Where rows that are read go.
+        Device of the rows that are read.
 
     Raises
     ------
     NearfarError
-        If a shard cannot be read, or does not hold what it should.
+        If a shard is unreadable, or of another shape or type.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     DiskBank.create(Path(parent, "bank"), n=10, d=2)
+    ...     bank = DiskBank(Path(parent, "bank"), n=10, d=2)
+    ...     bank[torch.tensor([3])] = torch.ones(1, 2)
+    ...     print(bank[2:4])
+    tensor([[0., 0.],
+            [1., 1.]])
     """
 
-    def __init__(self, folder: Path, n: int, d: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], n: int, d: int, device: torch.device | str = "cpu"
+    ) -> None:
         self.shape, self.device = (n, d), torch.device(device)
         self._shards = [
-            _open_shard(_shard_path(folder, i), (stop - start, d))
+            _open_shard(_shard_path(Path(folder), i), (stop - start, d))
             for i, (start, stop) in enumerate(_shard_bounds(n, d))
         ]
         self._rows_per_shard = len(self._shards[0]) if self._shards else 1
 
     @staticmethod
-    def create(folder: Path, n: int, d: int) -> None:
-        """Claim the room for n embeddings of d numbers, all zeros, in a new folder.
+    def create(folder: str | os.PathLike[str], n: int, d: int) -> None:
+        """Allocate n embeddings of d zeros in a new folder.
 
         Raises
         ------
         NearfarError
-            If the disk has no room for them, or the folder cannot be written.
+            If the disk is full, or the folder is not writable.
         """
+        folder = Path(folder)
         check_room(folder, disk_bytes(n, d), f"{n} embeddings of {d} numbers")
-        begun = folder.with_name(LEFTOVER + folder.name)
+        unfinished = folder.with_name(LEFTOVER + folder.name)
         try:
-            shutil.rmtree(begun, ignore_errors=True)
-            begun.mkdir(parents=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
             for i, (start, stop) in enumerate(_shard_bounds(n, d)):
-                path = _shard_path(begun, i)
+                path = _shard_path(unfinished, i)
                 open_memmap(path, mode="w+", dtype=np.float16, shape=(stop - start, d))
                 reserve(path)
-            begun.rename(folder)
+            unfinished.rename(folder)
         except OSError as error:
-            shutil.rmtree(begun, ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
             raise NearfarError(
                 f"cannot write {str(folder)!r}: {error.strerror or error}"
             ) from error
@@ -90,11 +105,11 @@ class DiskBank:
 
     @property
     def nbytes(self) -> int:
-        """What the rows would take in memory, as float32."""
+        """Size of the rows in memory, as float32, in bytes."""
         return 4 * self.shape[0] * self.shape[1]
 
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
-        """Consecutive rows, float32[m, d], or any, int64[...], as float32[..., d]."""
+        """Return consecutive rows, float32[m, d], or any rows, int64[...], as float32[..., d]."""
         if isinstance(rows, slice):
             return self._read_consecutive(*rows.indices(len(self))[:2]).to(self.device)
         embeddings = torch.empty(rows.numel(), self.shape[1])
@@ -107,12 +122,12 @@ class DiskBank:
         return embeddings.view(*rows.shape, self.shape[1]).to(self.device)
 
     def __setitem__(self, rows: Tensor, embeddings: Tensor) -> None:
-        halves = embeddings.detach().cpu().clamp(-LARGEST, LARGEST).half()
+        halves = embeddings.detach().cpu().clamp(-MAX_HALF, MAX_HALF).half()
         for shard, places, within in self._each(rows.cpu()):
             shard[within] = halves[places]
 
     def flush(self) -> None:
-        """Wait until what was written is on the disk, where a power failure does not harm it."""
+        """Wait until written rows are on the disk, safe from a power failure."""
         for shard in self._shards:
             shard.flush()
 
@@ -121,23 +136,23 @@ class DiskBank:
         for i in range(start // self._rows_per_shard, -(-stop // self._rows_per_shard)):
             first = i * self._rows_per_shard
             begin, end = max(start, first), min(stop, first + self._rows_per_shard)
-            with self._opened(i) as shard:
+            with self._shard(i) as shard:
                 embeddings[begin - start : end - start] = shard[begin - first : end - first]
         return embeddings
 
     def _each(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Each shard that some rows, int64[m], are in; which of them; and their places in it."""
+        """Yield each shard of some rows, int64[m]; which of them it holds; their places in it."""
         shard_of = rows // self._rows_per_shard
         for i in shard_of.unique().tolist():
             places = (shard_of == i).nonzero().squeeze(1)
-            with self._opened(i) as shard:
+            with self._shard(i) as shard:
                 yield shard, places, rows[places] - i * self._rows_per_shard
 
     @contextmanager
-    def _opened(self, number: int) -> Iterator[Tensor]:
-        """A shard, float16[m, d], whose pages are let go of afterwards.
+    def _shard(self, number: int) -> Iterator[Tensor]:
+        """Yield a shard, float16[m, d], and release its pages afterwards.
 
-        Or all that was ever read would count as this process's memory.
+        Otherwise all rows ever read would count as memory of the process.
         """
         shard = self._shards[number]
         yield torch.from_numpy(shard)
@@ -145,46 +160,57 @@ class DiskBank:
             shard.base.madvise(mmap.MADV_DONTNEED)  # type: ignore[union-attr]
 
 
-#: float[n, d]: rows can be read by a slice or by int64[...], in float32, and written.
+#: float[n, d], whose rows can be read by a slice or by int64[...], as float32, and written.
 Bank = Tensor | DiskBank
 
 
 def allocate_rows(n: int, d: int, device: torch.device | str = "cpu") -> Tensor:
-    """Make room for embeddings in memory, all zeros.
-
-    Returns
-    -------
-    float32[n, d]
-        The rows.
+    """Allocate n embeddings of d zeros in memory, float32[n, d].
 
     Raises
     ------
     NearfarError
-        If memory has no room for them.
+        If memory is too small.
+
+    Examples
+    --------
+    >>> allocate_rows(10, 2).shape
+    torch.Size([10, 2])
     """
     try:
         return torch.zeros(n, d, device=device)
     except RuntimeError as error:
         raise NearfarError(
             f"no memory for {n} embeddings of {d} numbers: {readable_size(4 * n * d)} are needed; "
-            "keep "
-            "them on disk instead"
+            "keep them on disk instead"
         ) from error
 
 
 def rows_at_once(width: int) -> int:
-    """How many rows of so many numbers are read at once: at least 1024, and a multiple of that."""
-    return min(CHUNK, max(1024, NUMBERS // width // 1024 * 1024))
+    """Return how many rows of `width` numbers are read at once, a positive multiple of 1024."""
+    return min(CHUNK, max(1024, CHUNK_NUMBERS // width // 1024 * 1024))
 
 
 def bank_chunks(bank: Bank) -> Iterator[slice]:
-    """All rows of a bank, in parts that can be read at once."""
+    """Return slices that cover all rows of a bank, each small enough to read at once.
+
+    Examples
+    --------
+    >>> list(bank_chunks(torch.zeros(100_000, 2)))
+    [slice(0, 65536, None), slice(65536, 131072, None)]
+    """
     step = rows_at_once(bank.shape[1])
     return (slice(start, start + step) for start in range(0, len(bank), step))
 
 
 def disk_bytes(n: int, d: int) -> int:
-    """Return how large a `DiskBank` is, but for a few headers."""
+    """Return the size of a `DiskBank` without headers, in bytes.
+
+    Examples
+    --------
+    >>> disk_bytes(1000, 128)
+    256000
+    """
     return 2 * n * d
 
 
@@ -193,19 +219,21 @@ def _shard_path(folder: Path, number: int) -> Path:
 
 
 def _shard_bounds(n: int, d: int) -> list[tuple[int, int]]:
-    """The first row of each shard, and the one after its last."""
-    rows = max(1, SHARD_BYTES // (2 * d), -(-n // MOST_SHARDS))
+    """Return the first row of each shard, and the row after its last."""
+    rows = max(1, SHARD_BYTES // (2 * d), -(-n // MAX_SHARDS))
     return [(start, min(start + rows, n)) for start in range(0, n, rows)]
 
 
 def _open_shard(path: Path, shape: tuple[int, int]) -> np.memmap[tuple[int, ...], np.dtype]:
     try:
-        open_memmap(path, mode="r")  # refuses a short file, which "r+" would lengthen
+        open_memmap(path, mode="r")  # fails for a truncated file, which "r+" would lengthen
         shard = open_memmap(path, mode="r+")
     except OSError as error:
         raise NearfarError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
     except ValueError as error:
-        raise NearfarError(f"{str(path)!r} is not a complete .npy file: compute it anew") from error
+        raise NearfarError(
+            f"{str(path)!r} is not a complete .npy file: compute it again"
+        ) from error
     if shard.shape != shape or shard.dtype != np.float16:
         raise NearfarError(
             f"{str(path)!r} holds {shard.dtype}{list(shard.shape)}: expected embeddings, "

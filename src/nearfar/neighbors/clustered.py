@@ -1,4 +1,4 @@
-"""The clustered search of the paper: near rows in the own cluster, far ones in faraway clusters."""
+"""Clustered search of the paper: near rows within a cluster, far rows in distant clusters."""
 
 from __future__ import annotations
 
@@ -15,44 +15,51 @@ from nearfar.neighbors.keys import Keys
 from nearfar.neighbors.kmeans import kmeans, nearest
 from nearfar.neighbors.similarity import Similarity
 
-#: Rows that k-means learns each center from, on average, as in faiss; and the most numbers in them.
+#: Rows per center that k-means is fitted to, as in faiss, and the most numbers in them.
 KMEANS_SAMPLE_PER_CLUSTER = 256
 KMEANS_SAMPLE_NUMBERS = 2**28
 
-#: Queries that are answered at once, and the number of similarities they may fill.
+#: Queries that are searched for at once, and the most similarities of them.
 QUERIES = 1024
 SIMILARITIES = 2**26
 
 
 class ClusteredFinder:
-    """Finds near rows in the own cluster and draws far rows from faraway clusters (§3.1).
+    """Finder of near rows within a cluster, and of random far rows in distant clusters (§3.1).
 
-    The bank is partitioned by k-means. The near rows of a sample are the T most similar ones of
-    the cluster that its own row is in, or, without an own row, of the cluster with the nearest
-    center. Its far rows are drawn at random, each row as likely as another, from the
-    `far_share` of the other clusters whose centers are farthest from the center of that cluster.
-    The draw depends on the seed, `draw` and the own row alone (without an own row, on the place
-    among the queries), so it is the same in any batch and in any number of processes.
+    The bank is partitioned by k-means. Near rows are the T most similar rows in the cluster of the
+    query's own row or, without one, in the cluster with the nearest center. Far rows are drawn
+    uniformly from the `far_share` of the other clusters with the farthest centers. A draw depends
+    only on the seed, `draw` and the own row (without one, the place among the queries), so it is
+    the same in any batch and for any number of processes.
 
-    A cluster of at most T rows is dissolved: its rows go to the clusters with the nearest of the
-    other centers. With one cluster the near rows are the exact ones, and the far rows are drawn
-    from all rows but the own one.
+    A cluster of at most T rows is dissolved into the clusters with the nearest centers. With one
+    cluster, near rows are exact, and far rows are drawn from all other rows.
 
     Parameters
     ----------
     count : int
-        T, the number of near and of far rows, ≥ 1.
+        T, number of near and of far rows, ≥ 1.
     clusters : int, optional
-        K, the number of clusters before any is dissolved, ≥ 1; about √n when None.
+        K, number of clusters before any is dissolved, ≥ 1. Default: about √n.
     far_share : float
-        Share of the other clusters that far rows are drawn from, in (0, 1]; at least one is used.
+        Share of the other clusters that far rows are drawn from, in (0, 1]; at least one cluster.
     seed : int
-        Of the first centers and the far rows, ≥ 0.
+        Seed of the first centers and the far rows, ≥ 0.
 
     Raises
     ------
     NearfarError
         If a parameter is out of its range.
+
+    Examples
+    --------
+    >>> from nearfar.neighbors import ClusteredFinder, fit_similarity
+    >>> bank = torch.randn(100, 8)
+    >>> finder = ClusteredFinder(2, clusters=5).fit(bank, fit_similarity("cosine", bank))
+    >>> near, far = finder.search(bank[:3], own=torch.arange(3))
+    >>> near.shape, far.shape
+    (torch.Size([3, 2]), torch.Size([3, 2]))
     """
 
     def __init__(
@@ -69,7 +76,7 @@ class ClusteredFinder:
         self.seed = seed
 
     def check(self, rows: int) -> None:
-        """See `Finder`; each cluster must have room for T + 1 rows on average."""
+        """See `Finder`; clusters must have T + 1 rows on average."""
         check_enough_rows(self.count, rows)
         most = rows // (self.count + 1)
         if self.clusters is not None and self.clusters > most:
@@ -79,7 +86,7 @@ class ClusteredFinder:
             )
 
     def clusters_of(self, rows: int) -> int:
-        """Return K for a bank of so many rows."""
+        """Return K for a bank of `rows` rows."""
         return self.clusters or min(round(rows**0.5), rows // (self.count + 1))
 
     @torch.no_grad()
@@ -107,14 +114,14 @@ class ClusteredFinder:
         with torch.autocast(device.type, enabled=False):
             points = self._similarity.queries(queries.to(device, torch.float32))
             clusters = self._cluster_of[own]
-            if len(strangers := (own < 0).nonzero().squeeze(1)):
-                clusters[strangers] = nearest(points[strangers], self._centers)
+            if len(new := (own < 0).nonzero().squeeze(1)):
+                clusters[new] = nearest(points[new], self._centers)
             near = self._near(points, own, clusters)
         far = self._far(own, clusters, draw)
         return Neighbors(near.to(queries.device), far.to(queries.device))
 
     def are_far(self, rows: Tensor) -> Tensor:
-        """Whether each of some rows is one that could be drawn as far from each, bool[b, b].
+        """Return whether each row could be drawn as far from each other one, bool[b, b].
 
         Parameters
         ----------
@@ -122,11 +129,11 @@ class ClusteredFinder:
             Rows of the bank.
         """
         clusters = self._cluster_of[rows]
-        # A single cluster is far from itself, but no row is.
+        # A single cluster is far from itself; a row never is.
         return self._are_far[clusters[:, None], clusters] & (rows[:, None] != rows)
 
     def _partition(self, bank: Bank, clusters: int, workers: Workers) -> None:
-        """Give each row of the bank a cluster of more than T rows."""
+        """Assign each row of the bank to a cluster of more than T rows."""
         centers = self._learn_centers(bank, clusters, workers)
         mine = workers.share(len(bank))
         cluster_of = torch.zeros(len(bank), dtype=torch.int64, device=bank.device)
@@ -142,7 +149,7 @@ class ClusteredFinder:
             self._cluster_of[dissolved] = self._assign(bank, dissolved, self._centers)
 
     def _learn_centers(self, bank: Bank, clusters: int, workers: Workers) -> Tensor:
-        """Centers of clusters of a sample, found by one of the processes, float[K, d]."""
+        """Compute centers of a sample by one of the processes, float[K, d]."""
         width = self._similarity.queries(bank[:1].float()).shape[1]
         if not workers.share(1):
             return workers.total(torch.zeros(clusters, width, device=bank.device))
@@ -154,12 +161,12 @@ class ClusteredFinder:
         sample = sample.to(bank.device)
         points = torch.empty(len(sample), width, device=bank.device)
         for here in bank_chunks(points):
-            # Between queries of a similarity the Euclidean distance grows as the similarity falls.
+            # The Euclidean distance of queries grows as the similarity falls.
             points[here] = self._similarity.queries(bank[sample[here]].float())
         return workers.total(kmeans(points, clusters, generator))
 
     def _assign(self, bank: Bank, rows: Tensor, centers: Tensor) -> Tensor:
-        """The cluster, int64[m], of some rows, int64[m], of the bank."""
+        """Return the cluster, int64[m], of some rows, int64[m], of the bank."""
         cluster_of = torch.empty_like(rows)
         at_once = rows_at_once(bank.shape[1])
         for some, out in zip(rows.split(at_once), cluster_of.split(at_once), strict=True):
@@ -167,7 +174,7 @@ class ClusteredFinder:
         return cluster_of
 
     def _rank_clusters(self) -> None:
-        """Lay the clusters that are far from each cluster end to end, as its pool of far rows."""
+        """Concatenate the clusters far from each cluster, as its pool of far rows."""
         sizes = torch.bincount(self._cluster_of)
         starts = sizes.cumsum(0) - sizes
         self._starts = starts
@@ -181,7 +188,7 @@ class ClusteredFinder:
         self._pool_shifts = starts[far] - (self._pool_ends - sizes[far])
 
     def _near(self, queries: Tensor, own: Tensor, clusters: Tensor) -> Tensor:
-        """The most similar rows of the given clusters, int64[b, T]."""
+        """Return the most similar rows in each query's cluster, int64[b, T]."""
         order = clusters.argsort(stable=True)
         at_once = min(QUERIES, len(order), max(1, SIMILARITIES // self._widest))
         room = queries.new_empty(at_once, self._widest)
@@ -193,7 +200,7 @@ class ClusteredFinder:
     def _near_of_sorted(
         self, queries: Tensor, own: Tensor, clusters: Tensor, room: Tensor
     ) -> Tensor:
-        """Like `_near`, for queries in the order of their clusters, with room for similarities."""
+        """Like `_near`, for queries sorted by cluster, with a buffer for similarities."""
         present, counts = torch.unique_consecutive(clusters, return_counts=True)
         slabs = [(self._bounds[i], self._bounds[i + 1]) for i in present.tolist()]
         width = max(end - start for start, end in slabs)
@@ -209,9 +216,9 @@ class ClusteredFinder:
         return self._order[similarities.topk(self.count).indices + starts[:, None]]
 
     def _far(self, own: Tensor, clusters: Tensor, draw: int) -> Tensor:
-        """Rows drawn from the pools of the given clusters, int64[b, T]."""
+        """Draw rows from the pools of the clusters, int64[b, T]."""
         counters = torch.where(own >= 0, own, torch.arange(len(own), device=own.device))
-        # The own row can only be in the pool of a sole cluster: it is left out and stepped over.
+        # Only the pool of a single cluster contains the own row, which is skipped.
         within = (own >= 0) & (len(self._centers) == 1)
         totals = self._pool_ends[clusters, -1] - within.long()
         draws = stratified_draws(counters, totals, self.count, seed=self.seed, draw=draw)

@@ -1,4 +1,4 @@
-"""Random numbers that depend on what they are for, not on when or where they are drawn."""
+"""Counter-based random numbers: they depend on a counter, not on time or place of the draw."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ def stratified_draws(
     Parameters
     ----------
     counters : int64[b]
-        What each row of draws is for: the same counter gets the same numbers, in any batch.
+        Counter of each row of draws; equal counters get equal numbers, in any batch.
     totals : int64[b]
-        The bound of each row, ≥ T.
+        Bound of each row, ≥ T.
     count : int
-        T, how many numbers to draw for each counter.
+        T, numbers per row.
     seed, draw : int
-        Which of the endlessly many draws to give, ≥ 0.
+        Seed, and number of the draw, ≥ 0.
 
     Returns
     -------
     int64[b, T]
-        In ascending order.
+        Numbers in ascending order.
     """
     steps = torch.arange(count + 1, device=totals.device)
     bounds = totals[:, None] * steps // count
@@ -36,15 +36,15 @@ def stratified_draws(
 
 
 def _start(seed: int, draw: int) -> int:
-    """Where in its sequence the generator starts, as a signed 64-bit integer."""
+    """Return the start of the generator in its sequence, as a signed 64-bit integer."""
     return int(np.random.SeedSequence([seed, draw]).generate_state(1, np.uint64).view(np.int64)[0])
 
 
 def _splitmix64(index: Tensor, start: int) -> Tensor:
-    """The numbers of the SplitMix64 generator at some indices, without their sign bits.
+    """Return numbers of the SplitMix64 generator at some indices, without their sign bits.
 
     Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014; its
-    unsigned constants are written as signed ones, since torch's 64-bit integers are signed.
+    unsigned constants are written as signed ones, like torch's 64-bit integers.
     """
     x = index * -0x61C8864680B583EB + start
     x = (x ^ ((x >> 30) & (2**34 - 1))) * -0x40A7B892E31B1A47

@@ -1,4 +1,4 @@
-"""The exact search: every query against every row of the bank."""
+"""Exact search: all queries against all rows of the bank."""
 
 from __future__ import annotations
 
@@ -12,37 +12,46 @@ from nearfar.neighbors.finder import ALONE, Neighbors, Workers, check_count, che
 from nearfar.neighbors.keys import Keys, factor, inner_products
 from nearfar.neighbors.similarity import Similarity
 
-#: Things that are first judged together, by the best of them; a divisor of what is read at once.
+#: Rows that are first compared as a group, by their extremes; a divisor of the rows read at once.
 GROUP = 16
 
-#: Queries and keys that are multiplied at once: on a CPU the products stay in its cache.
+#: Queries and keys that are multiplied at once: on a CPU, products stay in its cache.
 QUERIES = 512
 CPU_KEYS = 1024
 
-#: Numbers in the candidates that are compared in full at once.
+#: Most numbers in candidates that are compared in full at once.
 CANDIDATES = 2**20
 
 
 class ExactFinder:
-    """Finds the T most and the T least similar rows of the whole bank (Eq. 2 and 3).
+    """Finder of the T most and the T least similar rows of the bank (Eq. 2 and 3).
 
-    Both ends come from one product with the bank, of which only the largest and the smallest
-    entry of each group of 16 rows are kept. The T best rows lie in the T groups with the best
-    extremes (T + 1 to make up for the own row, which may be an extreme), so only the rows of
-    those groups are compared in full. The answer is exact up to the rounding of the products.
+    Both come from one product with the bank, reduced to the largest and the smallest entry per
+    group of 16 rows. The T best rows lie in the T groups with the best extremes (T + 1, since the
+    query's own row may be an extreme), so that only rows of these groups are compared in full. The
+    result is exact up to the rounding of products.
 
-    Memory does not grow with n beyond the keys, which are held only if they take less than 1 GiB.
-    The bank is read once a search, so a bank on disk wants many queries at once.
+    Memory does not grow with n beyond the keys, which are held only below 1 GiB. Each search reads
+    the bank once: search a bank on disk for many queries at once.
 
     Parameters
     ----------
     count : int
-        T, the number of near and of far rows, ≥ 1.
+        T, number of near and of far rows, ≥ 1.
 
     Raises
     ------
     NearfarError
-        If `count` is less than 1.
+        If `count` is below 1.
+
+    Examples
+    --------
+    >>> from nearfar.neighbors import ExactFinder, fit_similarity
+    >>> bank = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.5, 0.5], [0.0, 1.0]])
+    >>> finder = ExactFinder(1).fit(bank, fit_similarity("cosine", bank))
+    >>> near, far = finder.search(bank, own=torch.arange(4))
+    >>> near.squeeze(1).tolist(), far.squeeze(1).tolist()
+    ([1, 0, 1, 2], [3, 3, 3, 0])
     """
 
     def __init__(self, count: int) -> None:
@@ -64,16 +73,16 @@ class ExactFinder:
 
     @property
     def rows(self) -> int:
-        """n, the number of rows of the bank."""
+        """n, number of rows of the bank."""
         return len(self._keys)
 
     def order(self) -> Tensor:
-        """See `Finder`; as in the bank."""
+        """See `Finder`; the order of the bank."""
         return torch.arange(self.rows, device=self._keys.device)
 
     @torch.no_grad()
     def search(self, queries: Tensor, own: Tensor, draw: int = 0) -> Neighbors:
-        """See `Finder`; `draw` changes nothing."""
+        """See `Finder`; `draw` has no effect."""
         device = self._keys.device
         with torch.autocast(device.type, enabled=False):
             points = self._similarity.queries(queries.to(device, torch.float32))
@@ -82,7 +91,7 @@ class ExactFinder:
         return Neighbors(near, far)
 
     def _best_groups(self, queries: Tensor) -> Tensor:
-        """Groups with the largest, and those with the smallest products, int64[2, T + 1, b]."""
+        """Return groups with the largest, and with the smallest products, int64[2, T + 1, b]."""
         blocks = queries.split(QUERIES)
         factors = [factor(block) for block in blocks]
         extremes = [block.new_empty(2, 0, len(block)) for block in blocks]
@@ -100,10 +109,10 @@ class ExactFinder:
         return torch.cat(groups, dim=2)
 
     def _best_rows(self, groups: Tensor, queries: Tensor, own: Tensor) -> Tensor:
-        """Near and far rows, int64[2, b, T], among those of some groups, int64[2, g, b]."""
+        """Return near and far rows, int64[2, b, T], among some groups, int64[2, g, b]."""
         at_once = max(1, CANDIDATES // (groups.shape[1] * GROUP * queries.shape[1]))
         members = torch.arange(GROUP, device=groups.device)
-        found = []
+        parts = []
         for some, points, excluded in zip(
             groups.transpose(1, 2).split(at_once, dim=1),
             queries.split(at_once),
@@ -116,20 +125,20 @@ class ExactFinder:
             similarities = (keys @ points[:, :, None]).squeeze(-1)
             similarities[1].neg_()
             best = similarities.masked_fill_(unwanted, -torch.inf).topk(self.count).indices
-            found.append(rows.gather(-1, best))
-        return torch.cat(found, dim=1)
+            parts.append(rows.gather(-1, best))
+        return torch.cat(parts, dim=1)
 
 
 def _complete(keys: Tensor) -> Tensor:
-    """Keys with the last one repeated to make groups of full size."""
+    """Repeat the last key until groups are full."""
     missing = -len(keys) % GROUP
     return torch.cat([keys, keys[-1:].expand(missing, -1)]) if missing else keys
 
 
 def _extremes(keys: list[Tensor], queries: Tensor) -> Tensor:
-    """The largest product of each group and the negative of the smallest, float[2, groups, b].
+    """Return the largest product per group and the negative of the smallest, float[2, groups, b].
 
-    Filled up with −∞ to a whole number of groups of groups.
+    Padded with −∞ to a multiple of `GROUP` groups.
     """
     width = len(queries)
     groups = sum(len(block) for block in keys) // GROUP
@@ -145,9 +154,9 @@ def _extremes(keys: list[Tensor], queries: Tensor) -> Tensor:
 
 
 def _best(values: Tensor, count: int) -> Tensor:
-    """Places of the `count` largest values of each column, int64[2, count, b] of float[2, m, b].
+    """Return places of the `count` largest values per column of float[2, m, b], int64[2, count, b].
 
-    As with the rows, the best values lie in the groups with the best extremes.
+    As with rows, the best values lie in the groups with the best extremes.
     """
     if len(values[0]) < 4 * GROUP * count or len(values[0]) % GROUP:
         return values.topk(min(count, len(values[0])), dim=1).indices

@@ -1,4 +1,4 @@
-"""The rows that finders search in, and their inner products with queries."""
+"""Keys: the rows that finders search in, and their inner products with queries."""
 
 from __future__ import annotations
 
@@ -9,32 +9,31 @@ from torch.nn.functional import embedding, linear, pad
 from nearfar.neighbors.bank import Bank, bank_chunks, rows_at_once
 from nearfar.neighbors.similarity import Similarity
 
-#: The most numbers in consecutive keys that are had at once.
+#: Most numbers in consecutive keys that are computed at once.
 PIECE_NUMBERS = 2**26
 
-#: Keys that are multiplied at once where they are not held: the products stay in the cache.
+#: Keys that are multiplied at once if not held in memory: products stay in the cache.
 BLOCK = 256
 
-#: Queries and keys are filled up to multiples of that. oneDNN keeps something for each shape it has
-#: seen: it would come to lie where a large tensor was let go of, so that no other could take its
-#: place, and memory would grow with what is read.
+#: Queries and keys are padded to multiples of this. oneDNN keeps memory per shape it has seen: it
+#: would fragment the memory of freed tensors, and usage would grow with the rows read.
 MULTIPLE = 32
 
-#: Keys of a bank of at most this many bytes are computed once and held in memory.
+#: Largest bank, in bytes, whose keys are computed once and held in memory.
 HELD_KEYS_BYTES = 2**30
 
 
 class Keys:
-    """The similarity's keys of a bank, float[n, k]: held if small, else computed when asked for.
+    """Keys of a bank, float[n, k]: held in memory if small, otherwise computed on demand.
 
     Parameters
     ----------
     bank : Bank
         Embeddings, float[n, d], in memory or on disk.
     similarity : Similarity
-        Gives the keys.
+        Similarity that defines the keys.
     order : int64[n], optional
-        The row of the bank that stands at each place; as in the bank when None.
+        Row of the bank at each place. Default: the order of the bank.
     """
 
     def __init__(self, bank: Bank, similarity: Similarity, order: Tensor | None = None) -> None:
@@ -56,25 +55,25 @@ class Keys:
 
     @property
     def device(self) -> torch.device:
-        """Where the bank is."""
+        """Device of the bank."""
         return self._bank.device
 
     def multiply(self, queries: Tensor, places: slice, out: Tensor) -> None:
-        """Put the inner products of queries, float[b, k], with consecutive keys in float[b, m]."""
+        """Write inner products of queries, float[b, k], and consecutive keys to float[b, m]."""
         if self._held is not None:
             torch.mm(queries, self._held[places].T, out=out)
             return
-        factors = factor(_filled(queries))
+        factors = factor(_padded(queries))
         step = PIECE_NUMBERS // queries.shape[1]
         for first in range(places.start, places.stop, step):
             keys = self[first : min(first + step, places.stop)]
             here = out[:, first - places.start :][:, : len(keys)]
             for block, products in zip(keys.split(BLOCK), here.split(BLOCK, dim=1), strict=True):
-                found = inner_products(factors, factor(_filled(block)))
+                found = inner_products(factors, factor(_padded(block)))
                 products.copy_(found[: len(queries), : len(block)])
 
     def __getitem__(self, places: slice | Tensor) -> Tensor:
-        """Consecutive keys, float[m, k], or keys at any places, int64[...], as float[..., k]."""
+        """Return consecutive keys, float[m, k], or any keys, int64[...], as float[..., k]."""
         if self._held is not None:
             return (
                 self._held[places] if isinstance(places, slice) else embedding(places, self._held)
@@ -86,7 +85,7 @@ class Keys:
         return self._similarity.keys(rows.float())
 
     def _consecutive(self, places: slice) -> Tensor:
-        """Keys that stay until others are asked for: batches ask for those of one cluster."""
+        """Return consecutive keys, cached until the next call: batches share a cluster."""
         start, stop, _ = places.indices(len(self))
         if places != self._last:
             step = rows_at_once(self._bank.shape[1])
@@ -99,16 +98,16 @@ class Keys:
         return self._room[: stop - start]
 
 
-def _filled(rows: Tensor) -> Tensor:
-    """Rows, and zeros up to a multiple of so many."""
+def _padded(rows: Tensor) -> Tensor:
+    """Pad rows with zeros to a multiple of `MULTIPLE`."""
     missing = -len(rows) % MULTIPLE
     return pad(rows, (0, 0, 0, missing)) if missing else rows
 
 
 def factor(rows: Tensor) -> Tensor:
-    """Rows as `inner_products` multiplies them fastest.
+    """Convert rows to the fastest layout for `inner_products`.
 
-    On a CPU that is the layout of oneDNN, which may be twice as fast as MKL, torch's default.
+    On a CPU this is the layout of oneDNN, up to twice as fast as MKL, torch's default.
     """
     if rows.device.type == "cpu" and torch.backends.mkldnn.is_available():
         return rows.to_mkldnn()
@@ -116,5 +115,5 @@ def factor(rows: Tensor) -> Tensor:
 
 
 def inner_products(keys: Tensor, queries: Tensor) -> Tensor:
-    """Inner product of each key with each query, float32[m, b]; both are what `factor` gave."""
+    """Return inner products of all keys and queries from `factor`, float32[m, b]."""
     return linear(keys, queries).to_dense()

@@ -1,4 +1,4 @@
-"""k-means, the partition that makes the clustered search cheap."""
+"""k-means, the partition behind the clustered search."""
 
 from __future__ import annotations
 
@@ -10,33 +10,32 @@ from torch import Tensor
 from nearfar.neighbors.bank import bank_chunks
 from nearfar.neighbors.keys import factor, inner_products
 
-#: Rounds of Lloyd's algorithm, if it has not settled before.
+#: Most iterations of Lloyd's algorithm.
 KMEANS_ITERATIONS = 25
 
-#: Points whose distances to all centers are computed at once.
+#: Points whose distances to all centers are computed at once, on CPUs and on other devices.
 CPU_POINTS = 1024
 POINTS = 65_536
 
 
 def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """Centers of k-means clusters by Lloyd's algorithm, from points drawn at random.
+    """Compute cluster centers by Lloyd's algorithm, from points drawn at random.
 
-    A cluster that gets empty starts anew at the point farthest from its center, as in
-    scikit-learn.
+    An empty cluster restarts at the point farthest from its center, as in scikit-learn.
 
     Parameters
     ----------
     points : float[n, d]
-        What to cluster.
+        Points to cluster.
     clusters : int
         K, in 1…n.
     generator : torch.Generator
-        Draws the first centers.
+        Generator of the first centers.
 
     Returns
     -------
     float[K, d]
-        The centers.
+        Centers.
     """
     centers = points[torch.randperm(len(points), generator=generator)[:clusters].to(points.device)]
     labels = None
@@ -59,10 +58,9 @@ def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
 
 
 def nearest(points: Tensor, centers: Tensor) -> Tensor:
-    """Which of the centers, float[K, d], is nearest to each point, float[b, d], as int64[b].
+    """Return the nearest of the centers, float[K, d], to each point, float[b, d], as int64[b].
 
-    By faiss if it is installed and the points are on the CPU, else by torch; the answers are the
-    same but for points equally near to two centers.
+    Computed by faiss on CPUs if installed, otherwise by torch; results differ only for ties.
     """
     if points.device.type == "cpu" and find_spec("faiss"):
         return _nearest_by_faiss(points, centers)

@@ -1,4 +1,4 @@
-"""How good a finder is, measured against the exact one."""
+"""Quality of a finder, measured against the exact one."""
 
 from __future__ import annotations
 
@@ -10,25 +10,29 @@ from torch import Tensor
 from nearfar.neighbors.exact import ExactFinder
 from nearfar.neighbors.finder import Finder
 
-#: The share of the rows, those picked most often, that could be hubs.
+#: Share of the rows that count as hubs: those drawn most often.
 HUB_SHARE = 0.01
 
 
 class FinderQuality(NamedTuple):
-    """A finder beside the exact one.
+    """Quality of a finder.
 
     Attributes
     ----------
     recall : float
-        Recall@T: the share of the exact near rows that the finder found too, in [0, 1]. Of rows
-        that are equally similar either may be the exact one, so many duplicates lower it.
+        Recall@T, share of the exact near rows that the finder found, in [0, 1]. Duplicates lower
+        it, since either of two equally similar rows may be the exact one.
     far_hubs : float
-        The share of all far picks that fall on the rows picked most often: 1 % of the rows, or as
-        many as 1 % of the picks if there are fewer picks than rows. It is 1 if one row is picked
-        for all, and 0.01 if the picks are spread evenly. Chance alone makes it about 0.04 where
-        each row is picked once on average.
+        Share of all far rows that fall on hubs, the 1 % of the rows drawn most often (1 % of the
+        draws, if these are fewer). It is 1 if all queries get one row, 0.01 if draws are spread
+        evenly, and about 0.04 by chance at one draw per row.
     exact_far_hubs : float
-        The same of the exact finder.
+        `far_hubs` of the exact finder.
+
+    Examples
+    --------
+    >>> FinderQuality(recall=0.98, far_hubs=0.04, exact_far_hubs=0.5).recall
+    0.98
     """
 
     recall: float
@@ -39,16 +43,25 @@ class FinderQuality(NamedTuple):
 def compare_finders(
     finder: Finder, exact: ExactFinder, queries: Tensor, own: Tensor
 ) -> FinderQuality:
-    """Measure one finder against the exact one; both are fitted to the same bank, with the same T.
+    """Measure a finder against the exact one.
 
     Parameters
     ----------
     finder, exact : Finder
-        The finder in question and the one that is always right.
+        Finder to measure, and exact finder, fitted to the same bank with the same T.
     queries : float[b, d]
-        Embeddings to search with; of a large bank some thousand rows are enough for the recall.
+        Embeddings to search with; a few thousand suffice for the recall.
     own : int64[b]
-        The row of the bank that each query must not get, or −1.
+        Row of each query in the bank, which is excluded; −1 to exclude none.
+
+    Examples
+    --------
+    >>> from nearfar.neighbors import ClusteredFinder, ExactFinder, fit_similarity
+    >>> bank, rows = torch.randn(200, 4), torch.arange(200)
+    >>> cosine = fit_similarity("cosine", bank)
+    >>> finder, exact = ClusteredFinder(1, clusters=1), ExactFinder(1)
+    >>> compare_finders(finder.fit(bank, cosine), exact.fit(bank, cosine), bank, rows).recall
+    1.0
     """
     found, right = finder.search(queries, own), exact.search(queries, own)
     hits = sum((found.near == row[:, None]).any(1).sum().item() for row in right.near.unbind(1))
@@ -60,7 +73,7 @@ def compare_finders(
 
 
 def _hubs(picks: Tensor, rows: int) -> float:
-    """The share of the picks that fall on the rows picked most often."""
-    hubs = max(1, round(HUB_SHARE * min(rows, picks.numel())))
-    often = torch.bincount(picks.flatten(), minlength=rows).topk(hubs).values
-    return often.sum().item() / picks.numel()
+    """Return the share of draws that fall on hubs."""
+    count = max(1, round(HUB_SHARE * min(rows, picks.numel())))
+    hubs = torch.bincount(picks.flatten(), minlength=rows).topk(count).values
+    return hubs.sum().item() / picks.numel()

@@ -1,6 +1,6 @@
-"""Corruptions of images: noise [1]_ [3]_ and holes [2]_, for a network to undo.
+"""Corruptions of images: noise [1]_ [3]_ and holes [2]_, for the network to undo.
 
-What is random is drawn from torch's global generator of the images' device.
+Random numbers come from torch's global generator of the images' device.
 
 References
 ----------
@@ -24,23 +24,31 @@ from torch.nn.functional import mse_loss
 from nearfar.config import Denoising, Inpainting, Pretext
 from nearfar.models import Output
 
-#: Random holes: so many blocks, each of this share of the sides, cover at most a quarter.
+#: Blocks per image in random holes.
 BLOCKS = 4
+#: Side of a block, as a share of the side of the image: four blocks cover at most a quarter.
 BLOCK_SHARE = 0.25
 
 
 class CorruptedImages(NamedTuple):
-    """What a corruption makes of images.
+    """Corrupted images, with the changed pixels.
 
     Attributes
     ----------
     images : Tensor
-        float[b, c, h, w], where 0…1 is black…white, as the clean ones.
+        float[b, c, h, w], where 0…1 is black…white.
     changed : Tensor
-        Where pixels were changed, bool[b, c, h, w] or, alike in all channels, bool[b, 1, h, w].
+        Changed pixels, bool[b, c, h, w], or bool[b, 1, h, w] if equal in all channels.
     weights : Tensor or None
-        How much the squared error of each pixel counts, float[b, 1, h, w] of mean 1 over each
-        image; None if all count alike.
+        Weight of each pixel's squared error, float[b, 1, h, w] with mean 1 per image; None for
+        equal weights.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nearfar.pretext import CentralHole
+    >>> CentralHole()(torch.rand(2, 3, 8, 8)).changed.shape
+    torch.Size([2, 1, 8, 8])
     """
 
     images: Tensor
@@ -49,16 +57,36 @@ class CorruptedImages(NamedTuple):
 
 
 class Corruption(Protocol):
-    """Changes images float[b, c, h, w], where 0…1 is black…white."""
+    """Corruption of images: a callable from float[b, c, h, w], where 0…1 is black…white.
+
+    Examples
+    --------
+    A corruption of your own: no upper half.
+
+    >>> import torch
+    >>> from nearfar.pretext import CorruptedImages
+    >>> def hide_upper_half(images):
+    ...     changed = torch.zeros_like(images, dtype=torch.bool)
+    ...     changed[..., : images.shape[2] // 2, :] = True
+    ...     return CorruptedImages(images.masked_fill(changed, 0), changed)
+    >>> hide_upper_half(torch.ones(1, 1, 8, 8)).images.mean().item()
+    0.5
+    """
 
     def __call__(self, images: Tensor) -> CorruptedImages:
-        """Return changed copies of the images."""
+        """Return corrupted copies of the images."""
         ...
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Changes nothing: plain autoencoding."""
+    """No corruption: plain autoencoding.
+
+    Examples
+    --------
+    >>> Identity()(torch.ones(1, 1, 8, 8)).changed.any().item()
+    False
+    """
 
     def __call__(self, images: Tensor) -> CorruptedImages:
         """See `Corruption`."""
@@ -67,12 +95,17 @@ class Identity:
 
 @dataclass(frozen=True)
 class MaskingNoise:
-    """Sets each value to zero with a probability.
+    """Masking noise: each value becomes zero with a probability.
 
     Parameters
     ----------
     level : float
         The probability, 0…1.
+
+    Examples
+    --------
+    >>> MaskingNoise(level=1.0)(torch.ones(1, 1, 8, 8)).images.sum().item()
+    0.0
     """
 
     level: float
@@ -85,12 +118,17 @@ class MaskingNoise:
 
 @dataclass(frozen=True)
 class GaussianNoise:
-    """Adds Gaussian noise to each value, and cuts off what leaves 0…1, as an image file would.
+    """Gaussian noise, clipped to 0…1 like an image file.
 
     Parameters
     ----------
     level : float
-        Standard deviation of the noise before that, on the scale of 0…1.
+        Standard deviation before clipping, on the scale of 0…1.
+
+    Examples
+    --------
+    >>> GaussianNoise(level=0.1)(torch.zeros(1, 1, 8, 8)).images.min().item()
+    0.0
     """
 
     level: float
@@ -103,16 +141,26 @@ class GaussianNoise:
 
 @dataclass(frozen=True)
 class AdversarialNoise:
-    """Adds uniform noise, and the change that then harms the reconstruction most (N-FGSM [3]_).
+    """Uniform noise, then the change that most increases the reconstruction error (N-FGSM [3]_).
 
-    How large they are is drawn for each image anew, so that clean ones are learned from as well.
+    Their size is drawn per image, from zero to `level`, so that the network also sees nearly clean
+    images.
 
     Parameters
     ----------
     level : float
-        The largest noise, and the largest change after it, on the scale of 0…1.
+        Largest noise, and largest change after it, on the scale of 0…1.
     network : callable
-        The network that reconstructs, as it is when images are changed.
+        Network in training, in its present state.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from nearfar.models import Autoencoder
+    >>> network = Autoencoder(nn.Identity(), nn.Identity())
+    >>> noisy = AdversarialNoise(0.1, network)(torch.full((1, 1, 8, 8), 0.5)).images
+    >>> ((noisy - 0.5).abs() <= 0.2).all().item()
+    True
     """
 
     level: float
@@ -132,10 +180,16 @@ class AdversarialNoise:
 
 @dataclass(frozen=True)
 class CentralHole:
-    """Takes out the middle of each image: about half of both sides, a quarter of the area."""
+    """Hole in the middle of each image: about half of both sides, a quarter of the area.
+
+    Examples
+    --------
+    >>> CentralHole()(torch.rand(1, 3, 8, 8)).changed.sum().item()
+    16
+    """
 
     def __call__(self, images: Tensor) -> CorruptedImages:
-        """See `Corruption`; the hole counts as much as all around it."""
+        """See `Corruption`; hole and surroundings have equal total weight."""
         height, width = images.shape[-2:]
         hole = torch.zeros(len(images), 1, height, width, dtype=torch.bool, device=images.device)
         top, left = round(height / 4), round(width / 4)
@@ -145,21 +199,27 @@ class CentralHole:
 
 @dataclass(frozen=True)
 class RandomHoles:
-    """Takes out blocks at random places, which may overlap: together at most about a quarter."""
+    """Four blocks at random places, which may overlap: at most about a quarter of the area.
+
+    Examples
+    --------
+    >>> 4 <= RandomHoles()(torch.rand(1, 3, 8, 8)).changed.sum().item() <= 16
+    True
+    """
 
     def __call__(self, images: Tensor) -> CorruptedImages:
-        """See `Corruption`; the holes count as much as all around them."""
+        """See `Corruption`; holes and surroundings have equal total weight."""
         height, width = images.shape[-2:]
         size = (len(images), BLOCKS, 1)
-        down, across = (_stretches(side, size, images.device) for side in (height, width))
+        down, across = (_intervals(side, size, images.device) for side in (height, width))
         hole = (down.unsqueeze(-1) & across.unsqueeze(-2)).any(1)
         return _with_hole(images, hole.unsqueeze(1))
 
 
 def fill_missing(images: Tensor, missing: Tensor) -> Tensor:
-    """Fill what is missing of images by the mean of what is left, a color for each.
+    """Fill missing pixels with the mean color of the image's other pixels.
 
-    The source fills holes with zeros in zero-centered images, which is the mean of all images.
+    [2]_ fills holes with the mean of all images.
 
     Parameters
     ----------
@@ -167,6 +227,12 @@ def fill_missing(images: Tensor, missing: Tensor) -> Tensor:
         float[b, c, h, w].
     missing : Tensor
         bool[b, 1, h, w].
+
+    Examples
+    --------
+    >>> images = torch.tensor([[[[1.0, 3.0, 9.0]]]])
+    >>> fill_missing(images, torch.tensor([[[[False, False, True]]]]))
+    tensor([[[[1., 3., 2.]]]])
     """
     known = ~missing
     total = (images * known).sum((2, 3), keepdim=True)
@@ -232,8 +298,8 @@ def pixel_errors(
     return (corrupted.weights * (reconstruction - images).square()).mean(), plain
 
 
-def _stretches(side: int, size: tuple[int, ...], device: torch.device) -> Tensor:
-    """Stretches of a block's length at random places of a side, bool[b, blocks, side]."""
+def _intervals(side: int, size: tuple[int, ...], device: torch.device) -> Tensor:
+    """Draw intervals of a block's length on a side, bool[b, blocks, side]."""
     length = max(1, round(side * BLOCK_SHARE))
     start = torch.randint(side - length + 1, size, device=device)
     place = torch.arange(side, device=device)

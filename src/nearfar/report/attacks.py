@@ -1,4 +1,4 @@
-"""What attacks did, as a table and a figure."""
+"""Results of attacks: a table, a figure and a JSON file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,34 @@ from nearfar.report.tables import markdown_table
 
 
 def write_assessment(folder: Path, assessment: Assessment, settings: Mapping[str, Any]) -> str:
-    """Write `attack.json`, `attack.md` and `attack.png`; return the table as Markdown.
+    """Write `attack.json`, `attack.md` and `attack.png`; return the table.
 
     Parameters
     ----------
+    folder : Path
+        Folder of the files, created as needed.
+    assessment : Assessment
+        Outcomes of the attacks.
     settings : mapping of str
-        What was attacked: `classifier`, on which `data`, purified by which `run` or None, and how.
+        `classifier`, `data` and `run` (None without purification), and options of the purification.
+
+    Returns
+    -------
+    str
+        Table in Markdown.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.defense.robustness import Outcome
+    >>> clean, harmed = Outcome(0.9, 0.0, images=50), Outcome(0.5, 0.0, images=50)
+    >>> outcomes = Assessment(clean, 0.8, (0.1,), {("transfer", "fgsm"): [harmed]}, None)
+    >>> settings = dict.fromkeys(["classifier", "data", "run", "passes", "noise", "neighbors"])
+    >>> settings |= {"noise_std": None, "votes": None}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = write_assessment(Path(folder), outcomes, settings)
+    >>> table.splitlines()[3]
+    '| transfer | fgsm | 50.0% |'
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = _table(assessment, settings)

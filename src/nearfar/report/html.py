@@ -1,7 +1,8 @@
-"""The report: one HTML file that needs nothing else, and its pictures as files beside it."""
+"""Reports: a self-contained HTML page, and its figures as files beside it."""
 
 from __future__ import annotations
 
+import os
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -22,18 +23,23 @@ REPORT = "report.html"
 
 @dataclass(frozen=True)
 class Section:
-    """One thing to see, and how to read it.
+    """Section of a report.
 
     Parameters
     ----------
     title : str
-        Its heading, and the file name of its picture.
+        Heading, and file name of the figure.
     text : str
-        One or two sentences on what is seen and how to read it.
+        One or two sentences on how to read the content.
     content : Figure, Evaluation, or mapping of str to object, optional
-        A picture, a table of scores, or settings by name.
+        Figure, table of scores, or settings by name.
     alt : str
-        What a picture shows, for those who cannot see it; the title if not given.
+        Alternative text of a figure. Default: the title.
+
+    Examples
+    --------
+    >>> Section("Settings", "Options of the training.", {"epochs": 20}).title
+    'Settings'
     """
 
     title: str
@@ -42,23 +48,37 @@ class Section:
     alt: str = ""
 
 
-def write_report(folder: Path, *, title: str, lead: str, sections: Sequence[Section]) -> Path:
-    """Write `report.html`, and each figure as a PNG, into a folder.
+def write_report(
+    folder: str | os.PathLike[str], *, title: str, lead: str, sections: Sequence[Section]
+) -> Path:
+    """Write `report.html`, and each figure as a PNG file.
 
-    The page holds its pictures and its style, runs no script and loads nothing.
+    The page contains its figures and style, runs no scripts and loads nothing.
 
     Parameters
     ----------
-    folder : Path
-        Made if it is not there.
+    folder : str or path
+        Folder of the report, created as needed.
     title, lead : str
-        The heading of the page, and the paragraph under it.
+        Heading of the page, and the paragraph below it.
+    sections : sequence of Section
+        Content of the page.
 
     Returns
     -------
     Path
-        The page.
+        Path of the page.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> sections = [Section("Settings", "Options of the training.", {"epochs": 20})]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     page = write_report(folder, title="Digits", lead="A short run.", sections=sections)
+    ...     "<h1>Digits</h1>" in page.read_text()
+    True
     """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     template = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
     page = template.substitute(
@@ -72,7 +92,7 @@ def write_report(folder: Path, *, title: str, lead: str, sections: Sequence[Sect
 
 
 def _section(section: Section, folder: Path) -> str:
-    """Return a section as HTML; write its picture."""
+    """Format a section as HTML, and write its figure."""
     content = section.content
     if isinstance(content, Figure):
         shown = _picture(content, folder / f"{_slug(section.title)}.png", section)
@@ -87,7 +107,7 @@ def _section(section: Section, folder: Path) -> str:
 
 
 def _picture(figure: Figure, path: Path, section: Section) -> str:
-    """Write a figure to a file, and return it as an image that holds its own data."""
+    """Write a figure to a file, and return it as an embedded image."""
     with atomic_path(path) as temporary:
         save_figure(figure, temporary)
         data = b64encode(temporary.read_bytes()).decode()
@@ -99,18 +119,18 @@ def _picture(figure: Figure, path: Path, section: Section) -> str:
 
 
 def _table(evaluation: Evaluation, title: str) -> str:
-    """Return the scores as a table that can be scrolled on narrow screens."""
+    """Format scores as a table that scrolls on narrow screens."""
     heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in evaluation.columns.values())
     rows = "\n".join(
         f'<tr><th scope="row">{escape(name)}</th>'
         + "".join(
-            f"<td><strong>{escape(cell.text)}</strong></td>"
-            if cell.best
-            else f"<td>{escape(cell.text)}</td>"
-            for cell in cells
+            f"<td><strong>{escape(score.text)}</strong></td>"
+            if score.best
+            else f"<td>{escape(score.text)}</td>"
+            for score in scores
         )
         + "</tr>"
-        for name, cells in evaluation.cells()
+        for name, scores in evaluation.formatted()
     )
     notes = "".join(f"<li>{escape(note)}</li>" for note in evaluation.notes)
     return (
@@ -121,7 +141,7 @@ def _table(evaluation: Evaluation, title: str) -> str:
 
 
 def _settings(settings: Mapping[str, object]) -> str:
-    """Return names and values as a list of descriptions."""
+    """Format names and values as a description list."""
     pairs = "\n".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>"
         for name, value in settings.items()
@@ -130,5 +150,5 @@ def _settings(settings: Mapping[str, object]) -> str:
 
 
 def _slug(title: str) -> str:
-    """Return a file name for a title: lowercase words of ASCII with hyphens between."""
+    """Return a file name for a title: lowercase ASCII words joined by hyphens."""
     return "-".join(re.findall(r"[a-z0-9]+", title.lower())) or "figure"

@@ -1,4 +1,4 @@
-"""Images that a network restores: each written as a file, some shown beside what was given."""
+"""Files of restored images, and a sheet that compares some of them with their originals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nearfar.data.export import write_images
+from nearfar.data import write_images
 from nearfar.files import atomic_path
 from nearfar.report.figures import comparison_sheet, save_figure
 

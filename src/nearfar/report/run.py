@@ -1,7 +1,8 @@
-"""The report of a run: what was learned, to look at."""
+"""Report of a run: reconstructions, maps, neighbors, curves and settings."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,23 @@ from nearfar.report.html import Section, write_report
 from nearfar.report.samples import find_samples
 from nearfar.runs import TrainedRun
 
-#: Images shown in each picture, and the most that are encoded for maps and neighbors.
-RECONSTRUCTED, QUERIED, SAMPLES, ENCODED = 12, 6, 5, 20_000
-_STARTS = {"autoencoder": "the plain autoencoder", "untrained": "the untrained network"}
+#: Reconstructed images in the report.
+RECONSTRUCTIONS = 12
+#: Queries for near and far samples, and samples per query.
+QUERIES = 6
+SAMPLES = 5
+#: Most images that are encoded for maps and neighbors.
+MAX_ENCODED = 20_000
+#: Name of the trained network in the report.
+_METHOD = "NRE"
+#: Initial networks in words.
+_INITIAL = {"autoencoder": "the plain autoencoder", "untrained": "the untrained network"}
 
 
 def report_run(
     run: TrainedRun,
     images: Images,
-    folder: Path,
+    folder: str | os.PathLike[str],
     *,
     log: list[dict[str, Any]],
     evaluation: Evaluation | None = None,
@@ -39,47 +48,67 @@ def report_run(
     seed: int = 0,
     track: Track = silent,
 ) -> Path:
-    """Write a report of what a run learned, as seen on some images.
+    """Write a report of a run, with examples from a set of images.
 
     Parameters
     ----------
+    run : TrainedRun
+        Run to report; its networks are moved to `device`.
     images : Images
-        Images of the run's shape; with labels, the map is colored by class.
-    folder : Path
-        Gets `report.html` and the pictures.
+        Images of the run's shape; labels color the map.
+    folder : str or path
+        Folder of `report.html` and its figures.
     log : list of dict
-        The lines of the run's log.
+        Lines of the run's log.
     evaluation : Evaluation, optional
-        The run's scores, if it was evaluated.
+        Scores of the run.
+    device : torch.device
+        Device of the networks.
     seed : int
-        Decides which images are shown.
+        Seed of the choice of images.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Returns
     -------
     Path
-        The page.
+        Path of the page.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar import NRE
+    >>> from nearfar.data import images_from_array
+    >>> from nearfar.runs import read_log, read_run
+    >>> images = images_from_array(np.random.rand(4, 8, 8))
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     folder = Path(parent, "run")
+    ...     NRE(pretrain_epochs=1, epochs=1, device="cpu").fit(images).save(folder)
+    ...     log, cpu = read_log(folder), torch.device("cpu")
+    ...     report_run(read_run(folder), images, folder / "report", log=log, device=cpu).name
+    'report.html'
     """
-    chosen = _choose(images, ENCODED, seed)
-    shown = images.batch(chosen[:RECONSTRUCTED])
+    chosen = _choose(images, MAX_ENCODED, seed)
+    shown = images.batch(chosen[:RECONSTRUCTIONS])
     some = Subset(images, chosen)
     before, after = (
         apply_to_all(network.encoder.to(device).eval(), some, device=device, track=track)
         for network in (run.pretrained, run.autoencoder)
     )
-    start = _STARTS[run.start]
+    initial, method = _INITIAL[run.start], _METHOD
     sections = [
         Section(
             "Reconstructions",
-            f"Images, and what {start} and NRE make of them (Fig. 4 of the paper). "
-            "NRE draws an image to what it has in common with its neighbors.",
+            f"Images, and their reconstructions by {initial} and by {method} (Fig. 4 of the "
+            "paper).",
             _reconstructions(run, to_unit(shown), device),
         ),
         _map(run, some, before, after, seed),
         _near_and_far(run, some, after),
         Section(
             "Training",
-            "Pixel error, the terms of the objective, and how much of the embedding is used: its "
-            "effective rank, and the units that never fire.",
+            "Pixel error, terms of the objective, effective rank of the embeddings, and units that "
+            "are zero for all images.",
             training_curves(log),
         ),
     ]
@@ -88,25 +117,23 @@ def report_run(
             0,
             Section(
                 "Scores",
-                f"What simple classifiers, and k-means, make of raw pixels, of {start}'s "
-                "embeddings and "
-                "of NRE's.",
+                f"Simple classifiers and k-means on raw pixels, on embeddings of {initial} and on "
+                f"those of {method}.",
                 evaluation,
             ),
         )
-    sections.append(Section("Settings", "What was trained, on what, and how.", _settings(run)))
+    sections.append(Section("Settings", "Images and options of the training.", _settings(run)))
     return write_report(
-        folder,
+        Path(folder),
         title=f"nearfar: {images.name}",
-        lead=f"What neighborhood-relational encoding learned, without labels, from "
-        f"{run.config.data.images:,} images of {_size(run)}; shown on {len(some):,} images of "
-        f"{images.name}.",
+        lead=f"{method}, trained without labels on {run.config.data.images:,} images of "
+        f"{_size(run)}; examples from {len(some):,} images of {images.name}.",
         sections=sections,
     )
 
 
 def _choose(images: Images, most: int, seed: int) -> Tensor:
-    """Rows of at most so many images in a random order, the first of as many classes as can be."""
+    """Choose at most `most` rows in random order, starting with one row per class."""
     rows = np.random.default_rng(seed).permutation(len(images))
     if images.labels is not None:
         _, firsts = np.unique(images.labels[rows], return_index=True)
@@ -116,28 +143,28 @@ def _choose(images: Images, most: int, seed: int) -> Tensor:
 
 @torch.no_grad()
 def _reconstructions(run: TrainedRun, images: Tensor, device: torch.device) -> Any:
-    made = [
+    outputs = [
         network.to(device)(images.to(device)).reconstruction.float().cpu().numpy()
         for network in (run.pretrained, run.autoencoder)
     ]
-    return reconstruction_sheet(images.numpy(), *made, start=run.start)
+    return reconstruction_sheet(images.numpy(), *outputs, initial=run.start, method=_METHOD)
 
 
 def _map(run: TrainedRun, images: Images, before: Tensor, after: Tensor, seed: int) -> Section:
     title = "Map of the embeddings"
     if len(images) < MIN_MAP_IMAGES:
-        return Section(title, f"There is none: a map takes {MIN_MAP_IMAGES} images or more.")
+        return Section(title, f"No map: it needs at least {MIN_MAP_IMAGES} images.")
     return Section(
         title,
-        "Each point is an image; images with similar embeddings lie together "
-        "(Fig. 1 of the paper). "
-        "Distances between groups mean little; whether the classes come apart means much.",
+        "Each point is an image; images with similar embeddings lie together (Fig. 1 of the "
+        "paper). Distances between groups mean little; separation of classes means much.",
         embedding_maps(
             before.numpy(),
             after.numpy(),
             images.labels,
             images.classes,
-            start=run.start,
+            initial=run.start,
+            method=_METHOD,
             seed=seed,
         ),
     )
@@ -146,8 +173,8 @@ def _map(run: TrainedRun, images: Images, before: Tensor, after: Tensor, seed: i
 def _near_and_far(run: TrainedRun, images: Images, embeddings: Tensor) -> Section:
     title = "Near and far samples"
     if len(images) < 2:
-        return Section(title, "There are none: that takes two images or more.")
-    rows = range(min(QUERIED, len(images)))
+        return Section(title, "No samples: they need at least two images.")
+    rows = range(min(QUERIES, len(images)))
     samples = find_samples(
         [str(row) for row in rows],
         to_unit(images.batch(rows)),
@@ -160,7 +187,7 @@ def _near_and_far(run: TrainedRun, images: Images, embeddings: Tensor) -> Sectio
     )
     return Section(
         title,
-        "Some images with those that NRE's embeddings find most and least similar.",
+        f"Images with the most and the least similar ones by the embeddings of {_METHOD}.",
         samples.figure(),
     )
 

@@ -42,6 +42,6 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
     """
     rows = [
         [name, *(f"**{score.text}**" if score.best else score.text for score in scores)]
-        for name, scores in evaluation.cells()
+        for name, scores in evaluation.formatted()
     ]
     return markdown_table(["", *evaluation.columns.values()], rows, evaluation.notes)

@@ -1,4 +1,4 @@
-"""How well a network does on a task that it was transferred to: a table, and a picture."""
+"""Results of transfer: a table, a figure and a JSON file per task."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ if TYPE_CHECKING:  # loads torchvision, which takes seconds
     from nearfar.transfer.labeled import Labeled
     from nearfar.transfer.metrics import Detections
 
-#: The shorter side of pictures, in pixels.
+#: Shorter side of images in figures, in pixels.
 SIDE = 300
+#: Images per figure.
 SHOWN = 4
-#: Classes are drawn up to so many, each with twice as many images.
+#: Most classes per figure of a classification.
 CLASSES_SHOWN = 20
-#: Detections that are drawn are at least so sure.
-SURE = 0.5
+#: Smallest score of detections in figures.
+MIN_SCORE = 0.5
 
 
 def write_transfer(
@@ -39,14 +40,38 @@ def write_transfer(
     notes: Sequence[str],
     draw: Callable[[], Figure],
 ) -> str:
-    """Write what was measured as `TASK.json`, `.md` and `.png`; return the table as Markdown.
-
-    The figure is drawn when the numbers are safe.
+    """Write the results of a task as `TASK.json`, `.md` and `.png`; return the table.
 
     Parameters
     ----------
+    folder : Path
+        Folder of the files, created as needed.
+    task : str
+        Name of the task.
     rows : mapping of str to mapping of str to float
-        Shares, 0…1 or NaN, by row and title of the column.
+        Scores, 0…1 or NaN, by row and column title.
+    settings : mapping
+        Settings as JSON types, with `weights` and the seed in `schedule`.
+    notes : sequence of str
+        Notes below the table.
+    draw : callable
+        Draws the figure, once the numbers are written.
+
+    Returns
+    -------
+    str
+        Table in Markdown.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> settings = {"weights": "random", "schedule": {"seed": 0}}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = write_transfer(
+    ...         Path(folder), "classify", {"test": {"accuracy": 0.8}}, settings, [], Figure
+    ...     )
+    >>> table.splitlines()[2]
+    '| test | 80.0 |'
     """
     folder.mkdir(parents=True, exist_ok=True)
     titles = list(next(iter(rows.values())))
@@ -68,7 +93,13 @@ def write_transfer(
 
 
 def with_mean(names: Sequence[str], columns: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Return rows of a value for each class, and their mean over the classes that have one."""
+    """Return rows of values per class, and a row of their means without NaN.
+
+    Examples
+    --------
+    >>> with_mean(["cat", "dog"], {"AP": np.array([0.5, 0.25])})["mean"]
+    {'AP': 0.375}
+    """
     rows = {
         name: {title: float(values[row]) for title, values in columns.items()}
         for row, name in enumerate(names)
@@ -77,34 +108,40 @@ def with_mean(names: Sequence[str], columns: Mapping[str, Any]) -> dict[str, dic
 
 
 def spread_rows(count: int, shown: int = SHOWN) -> list[int]:
-    """Return the numbers, of so many, of those that are shown, far apart from each other."""
+    """Return `shown` evenly spread row numbers below `count`.
+
+    Examples
+    --------
+    >>> spread_rows(100, shown=4)
+    [0, 33, 66, 99]
+    """
     return sorted({int(row) for row in np.linspace(0, count - 1, shown)})
 
 
 def draw_detections(
     devkit: Devkit, names: Sequence[str], truth: Sequence[Objects], found: Sequence[Detections]
 ) -> Figure:
-    """Draw some images with what is there, and what was surely found."""
-    images, real, made = [], [], []
+    """Draw some images with true objects and confident detections."""
+    images, objects_shown, detections_shown = [], [], []
     for row in spread_rows(len(names)):
         objects, each = truth[row], found[row]
         pixels, scale = _pixels(devkit, names[row])
         images.append(pixels)
-        real.append(Boxes(objects.boxes * scale, objects.labels))
-        sure = each.scores >= SURE
-        made.append(Boxes(each.boxes[sure] * scale, each.labels[sure]))
-    return detection_sheet(images, real, made, devkit.classes)
+        objects_shown.append(Boxes(objects.boxes * scale, objects.labels))
+        confident = each.scores >= MIN_SCORE
+        detections_shown.append(Boxes(each.boxes[confident] * scale, each.labels[confident]))
+    return detection_sheet(images, objects_shown, detections_shown, devkit.classes)
 
 
 def draw_masks(devkit: Devkit, names: Sequence[str], pairs: Sequence[tuple[Any, Any]]) -> Figure:
-    """Draw images beside their true and their predicted masks."""
+    """Draw images with their true and predicted masks."""
     images = [_pixels(devkit, name)[0] for name in names]
     truth, found = zip(*pairs, strict=True)
     return mask_sheet(images, truth, found, devkit.mask_classes)
 
 
 def draw_surest(test: Labeled, scores: Any) -> Figure:
-    """Draw, for each class or some of many, the test images that look most like it."""
+    """Draw the test images with the highest scores per class, for up to 20 classes."""
     rows = {}
     for column in spread_rows(len(test.classes), CLASSES_SHOWN):
         best = np.argsort(-scores[:, column], kind="stable")[: 2 * SHOWN]
@@ -117,7 +154,7 @@ def _unit(images: Images, rows: list[int]) -> Any:
 
 
 def _pixels(devkit: Devkit, name: str) -> tuple[Any, float]:
-    """An image for a picture, uint8[h, w, 3], and how many times its true size that is."""
+    """Read an image for a figure, uint8[h, w, 3], and its scale."""
     from nearfar.transfer.scenes import read_scaled
 
     image, scale = read_scaled(devkit, name, SIDE)

@@ -1,4 +1,4 @@
-"""How abnormal frames are told from normal ones: ROC curves, and scores over time."""
+"""Figures of anomaly detection: ROC curves, and scores over time."""
 
 from __future__ import annotations
 
@@ -15,14 +15,26 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from nearfar.report.figures.style import BLUE, FAINT, INK, MUTED, SERIES, WIDTH
 
 LINES = ("-", "--")
-#: How abnormal spans are shaded.
+#: Background of abnormal frames.
 ABNORMAL = "#fbe3d6"
 
 Rates = npt.NDArray[np.float64]
 
 
 def roc_curves(curves: Mapping[str, tuple[Rates, Rates]]) -> Figure:
-    """Draw false against true positive rates, 0…1, by name; EERs lie on the falling diagonal."""
+    """Draw ROC curves, with equal error rates on the falling diagonal.
+
+    Parameters
+    ----------
+    curves : mapping of str to (float[m], float[m])
+        False and true positive rates, 0…1, by name.
+
+    Examples
+    --------
+    >>> rates = np.array([0.0, 0.1, 1.0]), np.array([0.0, 0.9, 1.0])
+    >>> roc_curves({"NRE": rates}).axes[0].get_xlabel()
+    'normal frames called abnormal'
+    """
     figure = Figure((WIDTH * 0.6, WIDTH * 0.55), layout="constrained")
     axes = figure.subplots()
     styles = cycle(product(LINES, SERIES))
@@ -40,12 +52,20 @@ def roc_curves(curves: Mapping[str, tuple[Rates, Rates]]) -> Figure:
 
 
 def clip_scores(clips: Mapping[str, Mapping[str, Any]], columns: int = 3) -> Figure:
-    """Draw the scores of each clip over its frames, its truly abnormal spans shaded.
+    """Draw the scores of clips over their frames, with abnormal frames shaded.
 
     Parameters
     ----------
     clips : mapping of str to mapping
-        "scores", float[n], and "abnormal", bool[n], by the name of the clip.
+        "scores", float[n], and "abnormal", bool[n], by name of the clip.
+    columns : int
+        Clips per row.
+
+    Examples
+    --------
+    >>> clip = {"scores": np.arange(5.0), "abnormal": np.arange(5) > 3}
+    >>> len(clip_scores({"one": clip, "two": clip}, columns=2).axes)
+    2
     """
     rows = -(-len(clips) // columns)
     figure = Figure((WIDTH, 1.6 * rows), layout="constrained")

@@ -1,4 +1,4 @@
-"""What happened in training."""
+"""Training curves."""
 
 from __future__ import annotations
 
@@ -18,17 +18,29 @@ from nearfar.report.figures.style import BLUE, GREEN, MUTED, ORANGE, SHADE, WIDT
 
 Curve = npt.NDArray[np.float64]
 
+#: Most epochs with a marker each.
 MARKED_EPOCHS = 40
 
 
 def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
-    """Pixel error, relational terms, and use of the embeddings over the epochs of both phases.
+    """Draw pixel error, terms of the objective, and use of the embeddings over all epochs.
 
     Parameters
     ----------
     log : sequence of mapping
-        One record an epoch, with "phase" ("pretrain" or "relational"), "pixel", "own", "near",
-        "far", "relation", "effective_rank" and "dead_units"; any of the numbers may be None.
+        One record per epoch, with "phase" ("pretrain", or the second phase), "pixel", "own",
+        "near", "far", "relation", "effective_rank" and "dead_units"; numbers may be None.
+
+    Raises
+    ------
+    NearfarError
+        If the log holds no finite numbers.
+
+    Examples
+    --------
+    >>> log = [{"phase": "pretrain", "pixel": 0.1}, {"phase": "train", "pixel": 0.05}]
+    >>> len(training_curves(log).axes)
+    1
     """
     if not log:
         raise NearfarError("the training log is empty: train for at least one epoch")
@@ -67,7 +79,7 @@ def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _logarithmic(axes: Axes) -> None:
-    """Count y in powers of ten, with plain numbers at 1, 2 and 5 of each."""
+    """Set a logarithmic y axis with plain numbers at 1, 2 and 5 of each decade."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -77,7 +89,7 @@ def _logarithmic(axes: Axes) -> None:
 def _label_ends(
     axes: Axes, curves: Mapping[str, Curve], colors: Mapping[str, str], *, apart: float = 0.16
 ) -> None:
-    """Write the name and last value of each curve at its end, `apart` of the height at least."""
+    """Write name and last value at the end of each curve, at least `apart` of the height apart."""
     axes.autoscale_view()
     last = {key: curve[np.isfinite(curve)][-1] for key, curve in curves.items()}
     to_height = axes.transScale + axes.transLimits
@@ -102,21 +114,21 @@ def _label_ends(
 
 
 def _shade_phases(all_axes: Sequence[Axes], phases: Sequence[str]) -> None:
-    """Give each phase its ground and, above the first axes, its name."""
+    """Shade the second phase, and write the names of both above the first axes."""
     start = 0.5
     for phase, records in groupby(phases):
         end = start + len(list(records))
-        relational = phase == "relational"
+        second = phase != "pretrain"
         for axes in all_axes:
-            axes.axvspan(start, end, color=SHADE if relational else "white", zorder=0, linewidth=0)
+            axes.axvspan(start, end, color=SHADE if second else "white", zorder=0, linewidth=0)
             axes.set_xlim(0.5, len(phases) + 0.5)
         all_axes[0].annotate(
-            "relational training" if relational else "autoencoder training",
-            (end if relational else start, 1),
+            "training" if second else "pre-training",
+            (end if second else start, 1),
             xycoords=("data", "axes fraction"),
             xytext=(0, 24),
             textcoords="offset points",
-            ha="right" if relational else "left",
+            ha="right" if second else "left",
             color=MUTED,
             fontsize=10,
         )

@@ -1,4 +1,4 @@
-"""Measured values as dots, with their spread over seeds and what others reported."""
+"""Dot plots: values over seeds, beside reported ones."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from nearfar.errors import NearfarError
 from nearfar.report.figures.style import BLUE, INK, ORANGE, WIDTH, plain
 
-#: Inches.
-LINE, AROUND = 0.3, 0.8
-#: How the paper's numbers are marked.
+#: Height of a line, and of the margins of a panel, in inches.
+LINE = 0.3
+MARGIN = 0.8
+#: Marker of the paper's numbers.
 HOLLOW: dict[str, Any] = {
     "s": 42,
     "marker": "D",
@@ -28,7 +29,22 @@ HOLLOW: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Dot:
-    """One line of a panel: a name, what was measured with each seed, and what the paper has."""
+    """Line of a panel.
+
+    Parameters
+    ----------
+    name : str
+        Label of the line.
+    values : sequence of float
+        Measured value per seed.
+    paper : float, optional
+        Value in the paper.
+
+    Examples
+    --------
+    >>> Dot("NRE", [0.91, 0.93], paper=0.977).name
+    'NRE'
+    """
 
     name: str
     values: Sequence[float]
@@ -38,21 +54,32 @@ class Dot:
 def dot_plot(
     panels: Mapping[str, Sequence[Dot]], *, columns: int = 2, percent: bool = False
 ) -> Figure:
-    """Panels of dots: the mean over seeds with its standard deviation, and every seed, faintly.
+    """Draw panels of dots: mean over seeds with standard deviation, and each seed faintly.
 
     Parameters
     ----------
     panels : mapping of str to sequence of Dot
-        The title of each panel, and its lines from above.
+        Lines from above, by title of the panel.
     columns : int
-        How many panels stand side by side.
+        Panels per row.
     percent : bool
-        Whether values from 0 to 1 are shown as percents.
+        Whether values 0…1 are shown in percent.
+
+    Raises
+    ------
+    NearfarError
+        If there is nothing to draw.
+
+    Examples
+    --------
+    >>> figure = dot_plot({"5-NN": [Dot("pixels", [0.94]), Dot("NRE", [0.95])]}, columns=1)
+    >>> figure.axes[0].get_title(loc="left")
+    '5-NN'
     """
     if not panels or not all(panels.values()):
-        raise NearfarError("there is nothing measured to draw")
+        raise NearfarError("nothing measured to draw")
     rows = -(-len(panels) // columns)
-    height = LINE * max(map(len, panels.values())) + AROUND
+    height = LINE * max(map(len, panels.values())) + MARGIN
     figure = Figure((WIDTH, rows * height + LINE), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (title, dots) in zip(grid, panels.items(), strict=False):

@@ -1,4 +1,4 @@
-"""Embeddings as points in the plane."""
+"""Maps: embeddings in two dimensions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,6 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from sklearn.cluster import KMeans
-from sklearn.manifold import TSNE
-from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import normalize
 
 from nearfar.errors import NearfarError
 from nearfar.report.figures.style import FAINT, INK, WIDTH, literal
@@ -21,15 +17,23 @@ from nearfar.report.figures.style import FAINT, INK, WIDTH, literal
 Embeddings = npt.NDArray[np.floating[Any]]
 Rows = npt.NDArray[np.bool_]
 
-#: Petroff's ten colors, told apart by people with any color vision, and two more.
+#: Petroff's ten colors, safe for any color vision, and two more.
 CLASS_COLORS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59",
     "#e76300", "#b9ac70", "#717581", "#92dadd", "#1f2328", "#e377c2",
 )  # fmt: skip
 
-MIN_MAP_IMAGES, MAPPED, PERPLEXITY, GROUPS = 5, 2000, 30.0, 8
-#: Longer names would cover a map, and stand in its legend only, which has so many letters a line.
-LONGEST_ON_MAP, LEGEND_LETTERS = 3, 130
+#: Fewest images of a map, and most of them.
+MIN_MAP_IMAGES = 5
+MAX_MAP_IMAGES = 2000
+#: Perplexity of t-SNE.
+PERPLEXITY = 30.0
+#: Clusters that color a map without labels.
+GROUPS = 8
+#: Longest class name on a map, in characters; longer ones are only in the legend.
+MAX_NAME_ON_MAP = 3
+#: Characters per line of the legend.
+LEGEND_CHARACTERS = 130
 
 
 def embedding_maps(
@@ -38,25 +42,43 @@ def embedding_maps(
     labels: npt.NDArray[np.integer[Any]] | None = None,
     classes: Sequence[str] | None = None,
     *,
-    start: str = "autoencoder",
+    initial: str = "autoencoder",
+    method: str = "NRE",
     seed: int = 0,
 ) -> Figure:
-    """Maps of the embeddings before and after NRE in two dimensions (Fig. 1 of the paper).
+    """Draw maps of embeddings before and after training (Fig. 1 of the paper).
 
-    t-SNE of the cosine, from at most 2,000 of the images, drawn at random. Without labels the
-    colors are k-means groups of the embeddings before, and show where their images went.
+    Maps are t-SNE with cosine distance, of at most 2,000 random images. Without labels, colors are
+    k-means clusters of the initial embeddings.
 
     Parameters
     ----------
     before, after : float[n, d]
-        Embeddings of the same images by the plain autoencoder and by NRE, n ≥ 5.
+        Embeddings of the same images by the initial and the trained network, n ≥ 5.
     labels : int[n], optional
         Class numbers.
     classes : sequence of str, optional
-        The name of each class number.
-    start : str
-        What made the embeddings before.
+        Name of each class number.
+    initial, method : str
+        Titles of the two maps.
+    seed : int
+        Seed of the choice of images, of t-SNE and of k-means.
+
+    Raises
+    ------
+    NearfarError
+        If embeddings and labels do not match, or there are fewer than 5 images.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> figure = embedding_maps(rng.random((10, 8)), rng.random((10, 4)), np.arange(10) % 2)
+    >>> [axes.get_title(loc="left") for axes in figure.axes]
+    ['autoencoder', 'NRE']
     """
+    from sklearn.cluster import KMeans
+    from sklearn.preprocessing import normalize
+
     if len(before) != len(after) or len(before) < MIN_MAP_IMAGES:
         raise NearfarError(
             f"embeddings to map are of {len(before)} and {len(after)} images: expected the same, "
@@ -67,7 +89,7 @@ def embedding_maps(
             f"{len(labels)} labels for {len(before)} embeddings: expected one for each"
         )
     rng = np.random.default_rng(seed)
-    rows = np.sort(rng.permutation(len(before))[:MAPPED])
+    rows = np.sort(rng.permutation(len(before))[:MAX_MAP_IMAGES])
     before, after = before[rows], after[rows]
     if labels is None:
         groups = KMeans(min(GROUPS, len(rows)), random_state=seed).fit_predict(normalize(before))
@@ -76,18 +98,18 @@ def embedding_maps(
     else:
         colors, members = _class_colors(np.asarray(labels)[rows], classes)
 
-    lines = -(-sum(len(text) + 6 for text, _ in members) // LEGEND_LETTERS)
+    lines = -(-sum(len(text) + 6 for text, _ in members) // LEGEND_CHARACTERS)
     figure = Figure((WIDTH, WIDTH / 2 + 0.3 + 0.25 * lines), layout="constrained")
     size = np.clip(12000 / len(rows), 10, 25)
     shuffled = rng.permutation(len(rows))
     for axes, name, embeddings in zip(
-        figure.subplots(1, 2), (start, "NRE"), (before, after), strict=True
+        figure.subplots(1, 2), (initial, method), (before, after), strict=True
     ):
         places = _in_two_dimensions(embeddings, seed)
         x, y = places[shuffled].T
         axes.scatter(x, y, s=size, c=colors[shuffled], linewidths=0, alpha=0.85)
         for text, member in members:
-            if len(text) <= LONGEST_ON_MAP:
+            if len(text) <= MAX_NAME_ON_MAP:
                 _write_on_map(axes, text, places[member])
         axes.set_title(name, color=INK, fontsize=12, loc="left")
         axes.set_aspect("equal", adjustable="datalim")
@@ -110,9 +132,11 @@ def embedding_maps(
 
 def _in_two_dimensions(embeddings: Embeddings, seed: int) -> Embeddings:
     """Return t-SNE of unit vectors, whose squared distances are twice the cosine distances."""
+    from sklearn.manifold import TSNE
+    from sklearn.preprocessing import normalize
+
     unit = normalize(embeddings)
-    # Where all embeddings are alike, principal components are NaN, on which t-SNE crashes the
-    # process.
+    # Principal components of equal embeddings are NaN, and t-SNE would crash the process.
     differ = unit.shape[1] > 1 and np.ptp(unit, axis=0).max() > 1e-6
     return TSNE(
         init="pca" if differ else "random",
@@ -124,7 +148,7 @@ def _in_two_dimensions(embeddings: Embeddings, seed: int) -> Embeddings:
 def _class_colors(
     labels: npt.NDArray[np.integer[Any]], classes: Sequence[str] | None
 ) -> tuple[npt.NDArray[np.str_], list[tuple[str, Rows]]]:
-    """Return the color of each image, and the members of each class; the smallest share one."""
+    """Return the color of each image, and the members of each class; small classes share one."""
     numbers, sizes = np.unique(labels, return_counts=True)
     crowded = len(numbers) > len(CLASS_COLORS)
     largest = np.sort(numbers[np.argsort(-sizes, kind="stable")][: len(CLASS_COLORS) - crowded])
@@ -142,7 +166,9 @@ def _class_colors(
 
 
 def _write_on_map(axes: Axes, text: str, places: Embeddings) -> None:
-    """Write the name of a class where it is densest: on the image with the nearest others."""
+    """Write the name of a class at its densest point."""
+    from sklearn.neighbors import NearestNeighbors
+
     among = NearestNeighbors(n_neighbors=max(1, len(places) // 3)).fit(places)
     x, y = places[among.kneighbors(places)[0][:, -1].argmin()]
     axes.text(

@@ -1,4 +1,4 @@
-"""Photographs with what was found in them."""
+"""Photographs with detected objects or predicted masks."""
 
 from __future__ import annotations
 
@@ -17,29 +17,62 @@ from nearfar.report.figures.style import INK, WIDTH, literal
 
 Pixels = npt.NDArray[np.uint8]
 
-COLUMNS = 3
-#: The color of pixels that are not judged.
-UNJUDGED = (1.0, 1.0, 1.0)
-#: Inches.
-TITLE, LEGEND = 0.3, 0.5
+#: Color of pixels without a label.
+UNLABELED = (1.0, 1.0, 1.0)
+#: Heights of title and legend, in inches.
+TITLE = 0.3
+LEGEND = 0.5
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes in an image: left, top, right, bottom in pixels, float[m, 4], and classes, int[m]."""
+    """Boxes in an image.
+
+    Parameters
+    ----------
+    boxes : float[m, 4]
+        Left, top, right, bottom, in pixels.
+    labels : int[m]
+        Class numbers.
+
+    Examples
+    --------
+    >>> Boxes(np.array([[0, 0, 10, 10]]), np.array([1])).labels
+    array([1])
+    """
 
     boxes: npt.NDArray[Any]
     labels: npt.NDArray[Any]
 
 
 def detection_sheet(
-    images: Sequence[Pixels], truth: Sequence[Boxes], found: Sequence[Boxes], classes: Sequence[str]
+    images: Sequence[Pixels],
+    truth: Sequence[Boxes],
+    detections: Sequence[Boxes],
+    classes: Sequence[str],
 ) -> Figure:
-    """Images, uint8[h, w, 3], with what is there above what was found."""
+    """Draw images with true boxes above detected ones.
+
+    Parameters
+    ----------
+    images : sequence of uint8[h, w, 3]
+        Images.
+    truth, detections : sequence of Boxes
+        Boxes of each image.
+    classes : sequence of str
+        Name of each class number.
+
+    Examples
+    --------
+    >>> boxes = Boxes(np.array([[1, 1, 5, 5]]), np.array([0]))
+    >>> figure = detection_sheet([np.zeros((8, 8, 3), np.uint8)], [boxes], [boxes], ["cat"])
+    >>> len(figure.axes)
+    2
+    """
     figure, grid = _grid({"truth": list(images), "found": list(images)})
-    for row, every in zip(grid, (truth, found), strict=True):
-        for axes, drawn in zip(row, every, strict=True):
-            for (left, top, right, bottom), label in zip(drawn.boxes, drawn.labels, strict=True):
+    for row, all_boxes in zip(grid, (truth, detections), strict=True):
+        for axes, each in zip(row, all_boxes, strict=True):
+            for (left, top, right, bottom), label in zip(each.boxes, each.labels, strict=True):
                 frame = Rectangle((left, top), right - left, bottom - top, fill=False)
                 frame.set(edgecolor=_color(label), linewidth=1.2)
                 axes.add_patch(frame)
@@ -50,33 +83,50 @@ def detection_sheet(
 def mask_sheet(
     images: Sequence[Pixels],
     truth: Sequence[Pixels],
-    found: Sequence[Pixels],
+    predictions: Sequence[Pixels],
     classes: Sequence[str],
 ) -> Figure:
-    """Images, uint8[h, w, 3], with their true classes, uint8[h, w], above those found."""
-    painted = {
-        name: [_painted(mask, len(classes)) for mask in every]
-        for name, every in (("truth", truth), ("found", found))
+    """Draw images with their true masks above predicted ones.
+
+    Parameters
+    ----------
+    images : sequence of uint8[h, w, 3]
+        Images.
+    truth, predictions : sequence of uint8[h, w]
+        Class number of each pixel.
+    classes : sequence of str
+        Name of each class number.
+
+    Examples
+    --------
+    >>> mask = np.zeros((8, 8), np.uint8)
+    >>> figure = mask_sheet([np.zeros((8, 8, 3), np.uint8)], [mask], [mask], ["ground"])
+    >>> len(figure.axes)
+    3
+    """
+    colored = {
+        name: [_colored(mask, len(classes)) for mask in masks]
+        for name, masks in (("truth", truth), ("found", predictions))
     }
-    figure, _ = _grid({"image": list(images), **painted})
-    shown = np.unique(np.concatenate([np.unique(mask) for mask in (*truth, *found)]))
+    figure, _ = _grid({"image": list(images), **colored})
+    shown = np.unique(np.concatenate([np.unique(mask) for mask in (*truth, *predictions)]))
     _legend(figure, classes, [label for label in shown if label < len(classes)])
     return figure
 
 
-def _painted(mask: Pixels, classes: int) -> npt.NDArray[np.float64]:
-    palette = np.full((256, 3), UNJUDGED)
+def _colored(mask: Pixels, classes: int) -> npt.NDArray[np.float64]:
+    palette = np.full((256, 3), UNLABELED)
     palette[:classes] = [_color(label) for label in range(classes)]
     return palette[mask]
 
 
 def _color(label: int) -> Any:
-    """Twenty colors, the strong ones first."""
+    """Return one of twenty colors, strong ones first."""
     return colormaps["tab20"]((2 * label + label // 10) % 20)[:3]
 
 
 def _grid(rows: Mapping[str, Sequence[npt.NDArray[Any]]]) -> tuple[Figure, list[list[Axes]]]:
-    """Show named rows of images."""
+    """Draw named rows of images."""
     columns = max(map(len, rows.values()))
     height, width = next(iter(rows.values()))[0].shape[:2]
     tile = WIDTH / columns

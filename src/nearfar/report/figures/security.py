@@ -1,4 +1,4 @@
-"""What a defense holds against attacks of growing strength."""
+"""Security curves: accuracy under attacks of growing strength."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from matplotlib.ticker import PercentFormatter
 from nearfar.errors import NearfarError
 from nearfar.report.figures.style import INK, MUTED, SERIES, WIDTH, plain
 
-#: Inches.
-HEIGHT, LEGEND_LINE = 3.0, 0.25
+#: Heights of a panel and of a line of the legend, in inches.
+HEIGHT = 3.0
+LEGEND_LINE = 0.25
 LEGEND_COLUMNS = 4
 
-#: Where there are more lines than colors: the second round is dashed, and so on.
+#: Line styles for each round of colors.
 STROKES: tuple[dict[str, Any], ...] = (
     {"marker": "o"},
     {"marker": "s", "linestyle": (0, (3, 1.5))},
@@ -30,17 +31,28 @@ Curve = Sequence[tuple[float, float]]
 
 
 def security_curves(panels: Mapping[str, Mapping[str, Curve]], *, columns: int = 2) -> Figure:
-    """Accuracy over the size ε of the perturbation: a panel for each threat, a line a defense.
+    """Draw accuracy over the size ε of the perturbation: a panel per threat, a line per defense.
 
     Parameters
     ----------
     panels : mapping of str to mapping of str to sequence of (float, float)
-        The title of each panel, and its named curves: accuracies from 0 to 1 by ε.
+        Curves of (ε, accuracy), by title of the panel and name of the defense.
     columns : int
-        How many panels stand side by side.
+        Panels per row.
+
+    Raises
+    ------
+    NearfarError
+        If there is nothing to draw.
+
+    Examples
+    --------
+    >>> figure = security_curves({"white-box": {"no defense": [(0.0, 0.99), (0.1, 0.2)]}})
+    >>> figure.axes[0].get_title(loc="left")
+    'white-box'
     """
     if not panels or not all(panels.values()):
-        raise NearfarError("there is nothing measured to draw")
+        raise NearfarError("nothing measured to draw")
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
     styles = dict(zip(names, cycle(STYLES), strict=False))
     columns = min(columns, len(panels))

@@ -1,4 +1,4 @@
-"""Images beside each other."""
+"""Sheets of images side by side."""
 
 from __future__ import annotations
 
@@ -15,36 +15,60 @@ from nearfar.report.figures.style import FAINT, INK, WIDTH, literal
 
 Pixels = npt.NDArray[np.floating[Any]]
 
-#: Inches.
-LARGEST_TILE = 1.1
-#: Letters in the margin beside a row.
-LONGEST_NAME = 14
-#: Space between two images, as a part of one.
+#: Largest side of an image, in inches.
+MAX_TILE = 1.1
+#: Longest name of a row, in characters.
+MAX_ROW_NAME = 14
+#: Space between images, as a share of their side.
 GAP = 0.06
 
 
 def reconstruction_sheet(
-    originals: Pixels, before: Pixels, after: Pixels, *, start: str = "autoencoder"
+    originals: Pixels,
+    before: Pixels,
+    after: Pixels,
+    *,
+    initial: str = "autoencoder",
+    method: str = "NRE",
 ) -> Figure:
-    """Originals above what two networks make of them (Fig. 4 of the paper).
+    """Draw originals above the reconstructions of two networks (Fig. 4 of the paper).
 
     Parameters
     ----------
     originals, before, after : float[n, c, h, w]
-        Images where 0…1 is black…white, gray (c = 1) or RGB (c = 3); n about 12 reads well.
-    start : str
-        What made those before NRE.
+        Images and their reconstructions by the initial and the trained network, where 0…1 is
+        black…white; gray (c = 1) or RGB (c = 3). About 12 images read well.
+    initial, method : str
+        Names of the two networks.
+
+    Examples
+    --------
+    >>> images = np.random.rand(12, 1, 28, 28)
+    >>> len(reconstruction_sheet(images, images, images).axes[0].images)
+    36
     """
-    return comparison_sheet({"original": originals, start: before, "NRE": after})
+    return comparison_sheet({"original": originals, initial: before, method: after})
 
 
 def comparison_sheet(rows: Mapping[str, Pixels]) -> Figure:
-    """Images above what was made of them, a named row for each step.
+    """Draw named rows of images.
 
     Parameters
     ----------
     rows : mapping of str to float[n, c, h, w]
-        Images where 0…1 is black…white, gray (c = 1) or RGB (c = 3); n about 12 reads well.
+        Images of one shape, where 0…1 is black…white; gray (c = 1) or RGB (c = 3). About 12 images
+        per row read well.
+
+    Raises
+    ------
+    NearfarError
+        If shapes differ, or are not those of images.
+
+    Examples
+    --------
+    >>> noisy = np.random.rand(12, 1, 28, 28)
+    >>> len(comparison_sheet({"noisy": noisy, "restored": noisy.round()}).axes[0].images)
+    24
     """
     shapes = {images.shape for images in rows.values()}
     if len(shapes) > 1:
@@ -52,21 +76,33 @@ def comparison_sheet(rows: Mapping[str, Pixels]) -> Figure:
     (shape,) = shapes
     sheet = _Sheet(shape, columns=shape[0], rows=len(rows), left=1.45)
     for row, (name, images) in enumerate(rows.items()):
-        shown = literal(name, LONGEST_NAME)
-        sheet.text(shown, 0, row + 0.5, offset=(-8, 0), ha="right", va="center")
+        sheet.text(
+            literal(name, MAX_ROW_NAME), 0, row + 0.5, offset=(-8, 0), ha="right", va="center"
+        )
         sheet.images(images, 0, row)
     return sheet.figure
 
 
 def neighbor_sheet(queries: Pixels, near: Pixels, far: Pixels) -> Figure:
-    """Images, each with its near and its far samples.
+    """Draw images with their near and far samples.
 
     Parameters
     ----------
     queries : float[n, c, h, w]
-        The images asked about, where 0…1 is black…white.
+        Images, where 0…1 is black…white.
     near, far : float[n, T, c, h, w]
-        The nearest first, and the farthest first.
+        Samples of each image, nearest first and farthest first.
+
+    Raises
+    ------
+    NearfarError
+        If shapes do not match.
+
+    Examples
+    --------
+    >>> queries, samples = np.random.rand(4, 1, 28, 28), np.random.rand(4, 3, 1, 28, 28)
+    >>> len(neighbor_sheet(queries, samples, samples).axes[0].images)
+    28
     """
     for name, images in (("near", near), ("far", far)):
         if images.ndim != 5 or images.shape[0] != len(queries) or not images.shape[1]:
@@ -87,7 +123,7 @@ def neighbor_sheet(queries: Pixels, near: Pixels, far: Pixels) -> Figure:
 
 
 class _Sheet:
-    """A figure of images in a grid, columns and rows from 0, beside margins in inches."""
+    """Figure of images in a grid, with columns and rows from 0 and margins in inches."""
 
     def __init__(
         self,
@@ -100,7 +136,7 @@ class _Sheet:
     ) -> None:
         if shape[-3] not in (1, 3) or not rows or not columns:
             raise NearfarError(f"images to show have shape {shape}: expected (n, 1 or 3, h, w)")
-        tile = min((WIDTH - left) / columns, LARGEST_TILE)
+        tile = min((WIDTH - left) / columns, MAX_TILE)
         grid_width, grid_height = columns * tile, rows * tile * shape[-2] / shape[-1]
         width, height = left + grid_width, top + grid_height
         self.figure = Figure((width, height))
@@ -111,7 +147,7 @@ class _Sheet:
         self.columns, self.rows = columns, rows
 
     def images(self, images: Pixels, column: float, row: float) -> None:
-        """Show images float[n, c, h, w] in one row, from a column on."""
+        """Draw images, float[n, c, h, w], in one row, starting at a column."""
         for i, image in enumerate(np.clip(images, 0, 1)):
             left, right = column + i + GAP / 2, column + i + 1 - GAP / 2
             top, bottom = row + GAP / 2, row + 1 - GAP / 2
@@ -132,7 +168,7 @@ class _Sheet:
     def text(
         self, text: str, column: float, row: float, *, offset: tuple[float, float], **align: Any
     ) -> None:
-        """Write beside the grid, `offset` in points from a place on it."""
+        """Write text at a place of the grid, shifted by `offset` points."""
         self.axes.annotate(
             text,
             (column, row),

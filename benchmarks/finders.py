@@ -10,6 +10,7 @@ from statistics import median
 
 import faiss
 import torch
+from nearfar.training.plan import peak_memory
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -22,7 +23,6 @@ from nearfar.neighbors import (
     compare_finders,
     fit_similarity,
 )
-from nearfar.training.plan import peak_memory
 
 ROUNDS = 3
 BATCH = 256

@@ -16,6 +16,11 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
+from nearfar.training.config import TrainConfig
+from nearfar.training.objective import Objective, Reconstruction
+from nearfar.training.plan import peak_memory
+from nearfar.training.processes import SEARCH_SIZE, launch
+from nearfar.training.relation import Relation
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -31,11 +36,6 @@ from nearfar.models import Architecture
 from nearfar.neighbors import ClusteredFinder, DiskBank, ExactFinder, fit_similarity
 from nearfar.neighbors.bank import bank_chunks
 from nearfar.pretext import Identity
-from nearfar.training.config import TrainConfig
-from nearfar.training.objective import Objective, Reconstruction
-from nearfar.training.plan import peak_memory
-from nearfar.training.processes import SEARCH_SIZE, launch
-from nearfar.training.relation import Relation
 
 IMAGENET = 1_281_167
 ROUNDS = 3

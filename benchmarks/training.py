@@ -9,17 +9,17 @@ from statistics import median
 from typing import Any
 
 import torch
+from nearfar.training.config import TrainConfig
+from nearfar.training.loop import Phase, Position
+from nearfar.training.objective import Objective, Reconstruction
+from nearfar.training.processes import launch
+from nearfar.training.relation import Relation
 from torch.nn.functional import mse_loss
 
 from benchmarks.turns import in_turns, ratio, seconds
 from nearfar.data import Images, open_images, to_unit
 from nearfar.models import Architecture, apply_to_all
 from nearfar.pretext import Identity
-from nearfar.training.config import TrainConfig
-from nearfar.training.loop import Phase, Position
-from nearfar.training.objective import Objective, Reconstruction
-from nearfar.training.processes import launch
-from nearfar.training.relation import Relation
 
 BATCH = 256
 ROUNDS = 3

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from nearfar.training.config import TrainConfig
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -16,7 +17,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from nearfar import NRE
 from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
-from nearfar.training.config import TrainConfig
 
 QUICK = {"pretrain_epochs": 2, "epochs": 2, "embedding_size": 12, "clusters": 4, "device": "cpu"}
 

@@ -8,9 +8,7 @@ from nearfar.config import recipe
 from nearfar.data import ArrayImages
 from nearfar.training import train
 
-CONFIG = recipe(
-    "paper", pretrain_epochs=1, epochs=1, embedding_size=6, clusters=3, device="cpu"
-)
+CONFIG = recipe("paper", pretrain_epochs=1, epochs=1, embedding_size=6, clusters=3, device="cpu")
 
 
 @pytest.fixture

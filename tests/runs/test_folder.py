@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from interruption import StopAt
 from nearfar import runs
 from nearfar.errors import NearfarError
 from nearfar.files import LEFTOVER
 from nearfar.runs.folder import BANK, LOCK, SNAPSHOTS, hold
 from nearfar.training import Interrupted, Snapshots, train
-from trainings import StopAt, changed
+from trainings import changed
 
 FINISHED = {"config.json", "model.safetensors", "embeddings.npy", "log.jsonl"}
 

@@ -7,10 +7,11 @@ import sys
 import pytest
 import torch
 
+from interruption import StopAt
 from nearfar import runs
 from nearfar.errors import MissingExtraError
 from nearfar.training import Callback, EpochFunction, Interrupted, Snapshots, TensorBoard, train
-from trainings import QUICK, StopAt, assert_same_weights, quick
+from trainings import QUICK, assert_same_weights, quick
 
 
 def test_callbacks_get_the_trainer_and_the_log_line_of_each_epoch(images):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +37,8 @@ class Images(Dataset[Tensor]):
         Whether images need no reading or decoding; otherwise loaders use worker processes.
     skipped : list of str
         One line per unreadable file, with the reason.
+    origin : mapping
+        How they were opened, for the record of a run; see `nearfar.runs.RunData`.
 
     Examples
     --------
@@ -56,6 +60,7 @@ class Images(Dataset[Tensor]):
     classes: list[str] | None = None
     in_memory: bool = True
     skipped: Sequence[str] = ()
+    origin: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def __len__(self) -> int: ...

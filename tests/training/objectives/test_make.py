@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from interruption import StopAt
 from nearfar import NRE, runs
 from nearfar.augmentation import ShapeAugmentation
 from nearfar.config import Recorded, TrainConfig, configure, flatten
@@ -18,7 +19,7 @@ from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
 from nearfar.neighbors import ClusteredFinder, Cosine, ExactFinder
 from nearfar.training import Interrupted, Objective, Step, estimate, train
-from trainings import QUICK, StopAt, assert_same_weights, changed, linear_network, quick, weights
+from trainings import QUICK, assert_same_weights, changed, linear_network, quick, weights
 
 
 class PixelL1(Objective):

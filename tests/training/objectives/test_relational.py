@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from interruption import StopAt
 from nearfar import runs
 from nearfar.config import RelationalObjective, WeightSchedule, recipe
 from nearfar.data import ArrayImages
@@ -15,7 +16,7 @@ from nearfar.errors import NearfarError
 from nearfar.models import pretrained_encoder
 from nearfar.training import Interrupted, train
 from nearfar.training.objectives.reference_bank import ReferenceBank
-from trainings import StopAt, assert_same_weights, changed, quick, weights
+from trainings import assert_same_weights, changed, quick, weights
 
 # --- weights -------------------------------------------------------------------------------------
 

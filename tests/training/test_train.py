@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from interruption import StopAt
 from nearfar import runs
 from nearfar.config import TrainConfig
 from nearfar.data import ArrayImages, to_unit
@@ -14,7 +15,7 @@ from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
 from nearfar.training import Interrupted, train
 from nearfar.training.train import resolve
-from trainings import QUICK, StopAt, assert_same_weights, linear_network, quick, weights
+from trainings import QUICK, assert_same_weights, linear_network, quick, weights
 
 # --- both phases ---------------------------------------------------------------------------------
 

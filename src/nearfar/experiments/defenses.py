@@ -42,7 +42,11 @@ ADVERSARIAL: dict[str, Any] = {
     "noise": "adversarial",
     "noise_level": 0.35,
 }
-GAUSSIAN: dict[str, Any] = {"pretext": "denoising", "noise": "gaussian", "noise_level": MAGNET_NOISE_STD}
+GAUSSIAN: dict[str, Any] = {
+    "pretext": "denoising",
+    "noise": "gaussian",
+    "noise_level": MAGNET_NOISE_STD,
+}
 WEIGHTS = (0.6, 0.2, 0.2)
 #: Reconstructions count here, and a hidden layer before the embeddings makes them worse.
 SHALLOW: dict[str, Any] = {"batch_norm": True, "hidden": 0, "precision": "bf16"}

@@ -208,7 +208,9 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
             "masked": float(masking.masked),
             "masking accuracy": masking.accuracy,
             "masking chance": masking.chance,
-            "substitute": evaluate_defense(DefendedClassifier(nn.Identity(), substitute), images, labels).accuracy,
+            "substitute": evaluate_defense(
+                DefendedClassifier(nn.Identity(), substitute), images, labels
+            ).accuracy,
         }
 
     def notes(self, runner: Runner, data: DefenseData, results: Results) -> list[str]:

@@ -1,4 +1,4 @@
-"""Interruption of training at a given step."""
+"""Interruption of training at a given step, with and without a warning."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-PHASES = ("pretrain", "train", "relational")
+PHASES = ("pretrain", "train")
 
 
 class StopAt:
@@ -39,3 +39,15 @@ class StopAt:
                 if self.left == 0:
                     os.kill(os.getpid(), self.number)
             yield item
+
+
+def crash_at(step: int, phase: str = "train") -> Any:
+    """Return a `Track` that raises at one of the steps of a phase, without a checkpoint."""
+
+    def track(items, description, total):
+        for number, item in enumerate(items):
+            if description == phase and number == step:
+                raise RuntimeError("crash")
+            yield item
+
+    return track

@@ -1,24 +1,39 @@
-"""NRE keeps scikit-learn's contract, and speaks the caller's layouts and scales."""
+"""`NRE`: scikit-learn's contract, the caller's layouts and scales, and complete help."""
 
 from __future__ import annotations
 
 import inspect
+import pydoc
+import re
 import warnings
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
+import sklearn
 import torch
-from nearfar.training.config import TrainConfig
+from docstring_parser import parse_from_object
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from nearfar import NRE
+from nearfar.config import TrainConfig, configure, flatten, recipe
 from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
+from nearfar.models import Autoencoder
+from trainings import linear_network
 
 QUICK = {"pretrain_epochs": 2, "epochs": 2, "embedding_size": 12, "clusters": 4, "device": "cpu"}
+
+
+def own(network, **options):
+    """Return `QUICK` for a network of one's own."""
+    options = {
+        name: value for name, value in {**QUICK, **options}.items() if name != "embedding_size"
+    }
+    return configure({"network": network, **options})
 
 
 @parametrize_with_checks(
@@ -28,11 +43,71 @@ def test_scikit_learn_contract(estimator, check):
     check(estimator)
 
 
-def test_parameters_are_those_of_training():
-    ours = {k: v.default for k, v in inspect.signature(NRE).parameters.items()}
-    for name, parameter in inspect.signature(TrainConfig).parameters.items():
-        if name != "bank":
-            assert ours[name] == parameter.default, name
+# --- parameters ----------------------------------------------------------------------------------
+
+
+def test_parameters_are_options_of_training_with_the_same_defaults():
+    defaults = flatten(TrainConfig()) | {"backbone": None}
+    others = {"image_shape", "config", "verbose"}
+    parameters = inspect.signature(NRE).parameters
+    assert len(parameters) <= 15
+    for name, parameter in parameters.items():
+        if name not in others:
+            assert parameter.default == defaults[name], name
+    assert NRE()._config() == TrainConfig()
+
+
+def test_help_lists_every_parameter_with_its_type_and_default():
+    documented = {}
+    for entry in parse_from_object(NRE).params:
+        for name in entry.arg_name.split(", "):
+            if entry.args[0] == "param":
+                documented[name] = entry
+    parameters = inspect.signature(NRE).parameters
+    assert documented.keys() == parameters.keys()
+    hints = get_type_hints(NRE.__init__)
+    described = {
+        int: r"int",
+        float: r"float",
+        bool: r"bool",
+        tuple: r"tuple of (int|float)",
+        TrainConfig: r"TrainConfig",
+        str: r"str|\{.*\}",
+        Literal: r"\{.*\}",
+    }
+    for name, parameter in parameters.items():
+        entry, hint = documented[name], hints[name]
+        optional = type(None) in get_args(hint)
+        if optional:
+            hint = next(each for each in get_args(hint) if each is not type(None))
+        kind = next(k for k in described if k is (get_origin(hint) or hint))
+        text, expected = entry.type_name or "", described[kind]
+        assert re.fullmatch(expected, text.removesuffix(", optional")), (name, text)
+        assert entry.is_optional == optional, name
+        if kind is Literal:
+            assert all(str(value) in text for value in get_args(hint)), name
+    page = pydoc.plain(pydoc.render_doc(NRE))
+    for name, parameter in parameters.items():
+        assert re.search(rf"\b{name}: [^=]*= ?{re.escape(repr(parameter.default))}", page), name
+
+
+def test_config_takes_the_place_of_other_parameters(digits):
+    config = recipe("nearfar", epochs=1, clusters=5, embedding_size=9, device="cpu")
+    assert NRE(config=config).fit_transform(digits[:60]).shape == (60, 9)
+    assert NRE(config=config, verbose=True, image_shape=(4, 16))._config() is config
+    for name, value in {"epochs": 3, "weights": (1, 0, 0), "backbone": "resnet18"}.items():
+        with pytest.raises(NearfarError, match=f"{name}=.* beside config: expected one of them"):
+            NRE(config=config, **{name: value}).fit(digits[:60])
+
+
+def test_parameters_that_do_not_fit_are_refused_by_fit(digits):
+    with pytest.raises(NearfarError, match="weights .* sum to 1.5"):
+        NRE(weights=(0.5, 0.5, 0.5)).fit(digits[:60])
+    with pytest.raises(NearfarError, match="epochs=2.5: expected a whole number"):
+        NRE(epochs=2.5).fit(digits[:60])
+
+
+# --- layouts and scales --------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +115,7 @@ def model(digits):
     return NRE(**QUICK).fit(digits[:300])
 
 
-def test_codes_and_reconstructions_have_the_shapes_of_the_caller(model, digits):
+def test_embeddings_and_reconstructions_have_the_shapes_of_the_caller(model, digits):
     images = digits[:7]
     assert model.transform(images).shape == (7, 12)
     assert model.transform(images).dtype == np.float32
@@ -50,7 +125,7 @@ def test_codes_and_reconstructions_have_the_shapes_of_the_caller(model, digits):
     np.testing.assert_array_equal(model.inverse_transform(model.transform(images)), reconstruction)
 
 
-def test_layouts_of_the_same_images_give_the_same_codes(model, digits):
+def test_layouts_of_the_same_images_give_the_same_embeddings(model, digits):
     images = digits[:7]
     expected = model.transform(images)
     for same in (images.reshape(7, -1), images[..., None], ArrayImages(images[:, None])):
@@ -63,7 +138,7 @@ def test_lists_of_images_are_arrays(model, digits):
     np.testing.assert_array_equal(model.transform(list(digits[:5])), model.transform(digits[:5]))
 
 
-def test_arrays_that_may_not_be_written_are_read_without_a_word(model, digits):
+def test_read_only_arrays_are_read_without_a_warning(model, digits):
     fixed = digits[:5].copy()
     fixed.flags.writeable = False
     with warnings.catch_warnings():
@@ -71,21 +146,21 @@ def test_arrays_that_may_not_be_written_are_read_without_a_word(model, digits):
         model.transform(fixed)
 
 
-def test_scales_of_the_same_images_give_the_same_codes(digits):
+def test_scales_of_the_same_images_give_the_same_embeddings(digits):
     images = digits[:100]
     expected = NRE(**QUICK).fit_transform(images)
     unit = images.astype(np.float64) / 255
     np.testing.assert_allclose(NRE(**QUICK).fit_transform(unit), expected, rtol=1e-3, atol=1e-4)
     shifted = np.concatenate([unit * 20 - 10, np.full((1, 8, 8), -10.0), np.full((1, 8, 8), 10.0)])
     embeddings = NRE(**QUICK).fit(shifted)
-    assert embeddings.pixel_range_ == (-10, 10)
+    assert embeddings.run_.config.data.pixel_range == (-10, 10)
     assert np.abs(embeddings.reconstruct(shifted)).max() <= 10
 
 
 def test_color_images(digits):
     color = np.stack([digits[:50], digits[50:100], digits[100:150]], axis=-1)
     model = NRE(**QUICK).fit(color)
-    assert model.shape_ == (3, 8, 8)
+    assert model.run_.config.data.shape == (3, 8, 8)
     assert model.reconstruct(color).shape == color.shape
     flat = NRE(**QUICK, image_shape=(8, 8, 3)).fit(color.reshape(50, -1))
     np.testing.assert_allclose(
@@ -105,29 +180,30 @@ class HandThrough(torch.nn.Module):
         return values.unflatten(1, self.shape) + 0 * self.weight
 
     @classmethod
-    def pair(cls, shape):
+    def network(cls, shape):
         size = int(np.prod(shape))
         encoder = torch.nn.Sequential(torch.nn.Flatten(), cls((size,)))
-        return {"encoder": encoder, "decoder": cls(shape)}
+        return Autoencoder(encoder, cls(shape))
 
 
 def test_rows_and_columns_of_color_images_keep_their_places(digits):
     """A network that hands its input through shows every image as it was given."""
     tall = np.concatenate([digits[:30], digits[30:60, :4]], axis=1)
     images = np.stack([tall, tall[::-1], 255 - tall], axis=-1)
-    model = NRE(**QUICK | {"pretrain_epochs": 1, "epochs": 0}, **HandThrough.pair((3, 12, 8)))
-    model.fit(images)
+    model = NRE(config=own(HandThrough.network((3, 12, 8)), epochs=0)).fit(images)
     np.testing.assert_array_equal(model.reconstruct(images), images)
     np.testing.assert_array_equal(model.inverse_transform(model.transform(images)), images)
     flat = images.reshape(30, -1)
     np.testing.assert_array_equal(model.reconstruct(flat), flat)
 
 
-def test_codes_of_training_images_are_kept(model, digits):
-    np.testing.assert_allclose(model.codes_, model.transform(digits[:300]), rtol=1e-4, atol=1e-5)
+def test_embeddings_of_training_images_are_kept(model, digits):
+    np.testing.assert_allclose(
+        model.embeddings_, model.transform(digits[:300]), rtol=1e-4, atol=1e-5
+    )
 
 
-def test_neighbors_of_a_training_image(model, digits):
+def test_kneighbors_of_training_images_and_of_queries(model, digits):
     distances, rows = model.kneighbors(n_neighbors=3)
     assert rows.shape == distances.shape == (300, 3)
     assert (rows != np.arange(300)[:, None]).all(), "without itself"
@@ -139,7 +215,7 @@ def test_neighbors_of_a_training_image(model, digits):
     np.testing.assert_array_equal(model.kneighbors(n_neighbors=3, return_distance=False), rows)
 
 
-def test_a_saved_model_comes_back(model, digits, tmp_path):
+def test_saved_model_comes_back(model, digits, tmp_path):
     model.save(tmp_path / "run")
     again = NRE.load(tmp_path / "run")
     np.testing.assert_array_equal(again.transform(digits), model.transform(digits))
@@ -147,18 +223,19 @@ def test_a_saved_model_comes_back(model, digits, tmp_path):
     np.testing.assert_array_equal(
         again.kneighbors(n_neighbors=2)[1], model.kneighbors(n_neighbors=2)[1]
     )
-    assert again.log_ == model.log_
-    assert again.get_params() == model.get_params()
+    assert again.run_.log == model.run_.log
+    assert again.run_.config == model.run_.config
+    assert again.config == model.run_.config.train
     with pytest.raises(NearfarError, match="exists already"):
         model.save(tmp_path / "run")
 
 
-def test_a_model_of_a_machine_with_another_device_is_read(model, digits, tmp_path):
+def test_model_of_a_machine_with_another_device_is_read(model, digits, tmp_path):
     model.save(tmp_path / "run")
     config = tmp_path / "run" / "config.json"
     config.write_text(config.read_text().replace('"device": "cpu"', '"device": "cuda:7"'))
     again = NRE.load(tmp_path / "run")
-    assert again.device == "auto"
+    assert again.config.device == "auto"
     np.testing.assert_allclose(again.transform(digits[:5]), model.transform(digits[:5]), atol=1e-4)
 
 
@@ -174,18 +251,20 @@ def test_flat_images_come_back_flat_from_a_saved_model(digits, tmp_path, image_s
     np.testing.assert_array_equal(
         again.inverse_transform(embeddings), model.inverse_transform(embeddings)
     )
-    assert again.get_params() == model.get_params()
+    assert again.image_shape == model.image_shape
+    assert again.fit(flat).transform(flat).shape == embeddings.shape
 
 
-def test_numbers_of_numpy_are_saved(digits, tmp_path):
+def test_numpy_parameters_are_saved(digits, tmp_path):
     numbers = {"epochs": np.int64(1), "lr": np.float32(1e-3), "weights": np.array([0.5, 0.5, 0])}
     model = NRE(**QUICK | numbers).fit(digits[:60])
     model.save(tmp_path / "run")
-    assert NRE.load(tmp_path / "run").get_params()["epochs"] == 1
+    assert NRE.load(tmp_path / "run").config == model.run_.config.train
+    assert model.run_.config.train.optim.epochs == 1
 
 
 @pytest.mark.parametrize(("fitted", "given"), [(1, 1 / 255), (1 / 255, 1.0)])
-def test_images_on_another_scale_than_in_fit_are_warned_of(digits, fitted, given):
+def test_transform_warns_of_another_scale_than_in_fit(digits, fitted, given):
     images = digits[:60] * fitted if fitted != 1 else digits[:60]
     model = NRE(**QUICK).fit(images)
     with pytest.warns(UserWarning, match="0…255.*0…1|0…1.*0…255"):
@@ -198,7 +277,7 @@ def test_images_on_another_scale_than_in_fit_are_warned_of(digits, fitted, given
         model.transform(digits[:60])
 
 
-def test_a_fit_that_fails_leaves_the_model_as_it_was(digits):
+def test_failed_fit_leaves_the_model_as_it_was(digits):
     model = NRE(**QUICK).fit(digits[:60])
     before = model.transform(digits[:9])
     model.set_params(pretrain_lr=1e30)
@@ -210,39 +289,53 @@ def test_a_fit_that_fails_leaves_the_model_as_it_was(digits):
 @pytest.mark.parametrize("scale", [1, 1 / 255, 7.5])
 def test_reconstructions_stay_on_the_scale_of_fit(digits, scale):
     """Whatever a decoder of the caller's own gives."""
-    encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5))
-    decoder = torch.nn.Sequential(torch.nn.Linear(5, 64), torch.nn.Unflatten(1, (1, 8, 8)))
+    network = linear_network()
     with torch.no_grad():
-        decoder[0].bias.copy_(torch.linspace(-9, 9, 64))
+        network.decoder[0].bias.copy_(torch.linspace(-9, 9, 64))
     images = digits[:60] if scale == 1 else digits[:60] * scale
-    model = NRE(**QUICK, encoder=encoder, decoder=decoder).fit(images)
+    model = NRE(config=own(network)).fit(images)
     for made in (model.reconstruct(images), model.inverse_transform(np.zeros((1, 5)))):
         assert made.min() == 0
-        assert made.max() == pytest.approx(model.pixel_range_[1])
+        assert made.max() == pytest.approx(model.run_.config.data.pixel_range[1])
 
 
-def test_a_pipeline_and_a_clone(digits, digit_labels):
+def test_pipeline_and_clone(digits, digit_labels):
     pipeline = make_pipeline(
         NRE(**QUICK | {"pretrain_epochs": 20}, batch_size=16), LogisticRegression(max_iter=500)
     )
     pipeline.fit(digits[:300].reshape(300, -1), digit_labels[:300])
     score = pipeline.score(digits[300:].reshape(-1, 64), digit_labels[300:])
     assert score > 0.5, "far above the 0.1 of chance"
-    assert clone(pipeline).get_params()["nre__code_size"] == 12
+    assert clone(pipeline).get_params()["nre__embedding_size"] == 12
     assert pipeline[:1].get_feature_names_out()[0] == "nre0"
 
 
-def test_a_network_of_the_callers_own(digits, tmp_path):
-    encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5))
-    decoder = torch.nn.Sequential(torch.nn.Linear(5, 64), torch.nn.Unflatten(1, (1, 8, 8)))
-    model = clone(NRE(**QUICK, encoder=encoder, decoder=decoder)).fit(digits[:100])
+def test_own_network_is_needed_to_load_its_run(digits, tmp_path):
+    network = linear_network(5)
+    model = clone(NRE(config=own(network))).fit(digits[:100])
     model.save(tmp_path / "run")
-    with pytest.raises(NearfarError, match="give its encoder and decoder"):
+    with pytest.raises(NearfarError, match="your own network .*Autoencoder: pass it"):
         NRE.load(tmp_path / "run")
-    again = NRE.load(tmp_path / "run", encoder=encoder, decoder=decoder)
+    again = NRE.load(tmp_path / "run", network=network)
     np.testing.assert_array_equal(again.transform(digits[:9]), model.transform(digits[:9]))
+    assert again.config.network is network, "so that it can be fit again"
     with pytest.raises(NearfarError, match="of another network"):
-        NRE.load(tmp_path / "run", encoder=torch.nn.Linear(64, 6), decoder=decoder)
+        NRE.load(tmp_path / "run", network=linear_network(6))
+
+
+@pytest.mark.parametrize("pandas", ["set_output", "config_context"])
+def test_kneighbors_of_new_images_with_pandas_output(model, digits, pandas):
+    pytest.importorskip("pandas")
+    expected = model.kneighbors(digits[300:304], return_distance=False)
+    if pandas == "set_output":
+        fitted = NRE(**QUICK).fit(digits[:300]).set_output(transform="pandas")
+        found = fitted.kneighbors(digits[300:304], return_distance=False)
+        assert list(fitted.transform(digits[:2]).columns[:2]) == ["nre0", "nre1"]
+    else:
+        with sklearn.config_context(transform_output="pandas"):
+            found = model.kneighbors(digits[300:304], return_distance=False)
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -262,10 +355,10 @@ def test_a_network_of_the_callers_own(digits, tmp_path):
         ),
         (lambda m, x: m.transform(np.zeros((0, 8, 8))), "0 sample"),
         (lambda m, x: m.kneighbors(x, n_neighbors=2.5), "whole number"),
-        (lambda m, x: NRE(**QUICK, encoder=torch.nn.Flatten()).fit(x), "go together"),
+        (lambda m, x: NRE(config=own(torch.nn.Flatten())).fit(x), "Flatten: pass it, as"),
         (lambda m, x: NRE(**{**QUICK, "device": "abacus"}).fit(x), "abacus"),
     ],
 )
-def test_inputs_that_are_refused(model, digits, call, culprit):
+def test_estimator_refuses(model, digits, call, culprit):
     with pytest.raises(ValueError, match=culprit):
         call(model, digits[:50])

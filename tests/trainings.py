@@ -1,9 +1,7 @@
-"""Short trainings, their interruption, and their weights."""
+"""Short trainings, and their weights."""
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,38 +48,6 @@ def linear_network(size: int = 5, *layers: nn.Module) -> Autoencoder:
     """Return a linear autoencoder of 8×8 pixels, with further layers in its encoder."""
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, size), *layers)
     return Autoencoder(encoder, nn.Sequential(nn.Linear(size, 64), nn.Unflatten(1, (1, 8, 8))))
-
-
-class StopAt:
-    """A `Track` that interrupts the process, as Ctrl-C would, at one of the training steps."""
-
-    def __init__(
-        self,
-        step: int,
-        number: signal.Signals = signal.SIGINT,
-        phases: tuple[str, ...] = ("pretrain", "train"),
-    ) -> None:
-        self.left, self.number, self.phases = step, number, phases
-
-    def __call__(self, items, description, total):
-        for item in items:
-            if description in self.phases:
-                self.left -= 1
-                if self.left == 0:
-                    os.kill(os.getpid(), self.number)
-            yield item
-
-
-def crash_at(step: int, phase: str = "train") -> Any:
-    """Return a `Track` that raises at one of the steps of a phase, without a checkpoint."""
-
-    def track(items, description, total):
-        for number, item in enumerate(items):
-            if description == phase and number == step:
-                raise RuntimeError("crash")
-            yield item
-
-    return track
 
 
 def weights(folder: Path) -> dict[str, Tensor]:

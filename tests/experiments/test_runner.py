@@ -14,8 +14,7 @@ import pytest
 import torch
 
 from nearfar import runs
-from nearfar.data import ArrayImages, FolderImages, Subset
-from nearfar.data.decoding import read_image
+from nearfar.data import ArrayImages, FolderImages, Subset, read_image
 from nearfar.errors import NearfarError
 from nearfar.experiments.runner import Job, fingerprint
 from nearfar.experiments.synthetic_voc import write_classes

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from nearfar.training.config import TrainConfig
 from torch import nn
 
 from averaging import averaging
-from nearfar.config import BACKBONES, recipe
-from nearfar.config import Backbone as BackboneConfig
+from nearfar.config import BACKBONES, Backbone, recipe
 from nearfar.errors import NearfarError
-from nearfar.models import Backbone, build_network
+from nearfar.models import BackboneEncoder, build_network
 from nearfar.models.backbones import BACKBONE_MIN_SIDES
 
 #: Stride and channels of the feature map.
@@ -20,7 +18,7 @@ MAPS = {"alexnet": (16, 256), "resnet18": (32, 512), "resnet50": (32, 2048), "vi
 
 def backbone(name: str, *sides: int, embedding_size: int = 8, channels: int = 3) -> nn.Module:
     widths = (16,) if name == "alexnet" else None
-    network = BackboneConfig(name=name, embedding_size=embedding_size, widths=widths)
+    network = Backbone(name=name, embedding_size=embedding_size, widths=widths)
     return build_network(network, (channels, sides[0], sides[-1])).eval()
 
 
@@ -41,7 +39,7 @@ def test_backbone_reconstructs_images_at_their_size(name):
 @torch.no_grad()
 def test_feature_map_and_head_make_the_embedding(name):
     encoder = backbone(name, 128).encoder
-    assert isinstance(encoder, Backbone)
+    assert isinstance(encoder, BackboneEncoder)
     assert (encoder.grid.stride, encoder.channels) == MAPS[name]
     images = torch.rand(2, 3, 128, 128)
     features = encoder.feature_map(images)
@@ -74,7 +72,7 @@ def test_alexnet_is_torchvisions():
     from torchvision.transforms.functional import normalize
 
     theirs = alexnet().eval()
-    network = BackboneConfig(name="alexnet", embedding_size=4096)
+    network = Backbone(name="alexnet", embedding_size=4096)
     encoder = build_network(network, (3, 224, 224)).eval().encoder
     encoder.features.load_state_dict(theirs.features[:12].state_dict())
     encoder.head.fc6.load_state_dict(theirs.classifier[1].state_dict())
@@ -122,4 +120,4 @@ def test_backbone_rejects_options_of_the_convnet(wrong):
 
 def test_alexnet_takes_one_width():
     with pytest.raises(NearfarError, match=r"widths=\(8, 8\): expected one"):
-        build_network(BackboneConfig(name="alexnet", widths=(8, 8)), (3, 64, 64))
+        build_network(Backbone(name="alexnet", widths=(8, 8)), (3, 64, 64))

@@ -13,21 +13,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from interruption import StopAt, crash_at
 from nearfar import runs
 from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
 from nearfar.neighbors import DiskBank
 from nearfar.training import Interrupted, train
-from trainings import (
-    QUICK,
-    StopAt,
-    assert_same_weights,
-    changed,
-    crash_at,
-    linear_network,
-    quick,
-    weights,
-)
+from trainings import QUICK, assert_same_weights, changed, linear_network, quick, weights
 
 # --- bit for bit ---------------------------------------------------------------------------------
 

@@ -10,10 +10,11 @@ import time
 import numpy as np
 import pytest
 
+from interruption import StopAt, crash_at
 from nearfar import runs
 from nearfar.runs import Cursor
 from nearfar.training import Interrupted, train
-from trainings import QUICK, TORCHRUN, StopAt, assert_same_weights, crash_at, weights
+from trainings import QUICK, TORCHRUN, assert_same_weights, weights
 
 
 def test_termination_stops_like_an_interrupt(tmp_path, images):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from interruption import StopAt
 from nearfar import runs
 from nearfar.config import TrainConfig
 from nearfar.data import ArrayImages, to_unit
@@ -14,7 +15,7 @@ from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
 from nearfar.training import Interrupted, train
 from nearfar.training.train import resolve
-from trainings import QUICK, StopAt, assert_same_weights, linear_network, quick, weights
+from trainings import QUICK, assert_same_weights, linear_network, quick, weights
 
 # --- both phases ---------------------------------------------------------------------------------
 
@@ -55,8 +56,9 @@ def test_train_builds_the_network_of_its_configuration(digits, batch_norm, hidde
     run = train(ArrayImages(digits[:600, None]), config)
     kinds = [type(layer).__name__ for layer in run.network.encoder]
     assert ("BatchNorm2d" in kinds) == batch_norm
-    assert [layer.out_features for layer in run.network.encoder if hasattr(layer, "out_features")] \
-        == [*([hidden] if hidden else []), 12]
+    assert [
+        layer.out_features for layer in run.network.encoder if hasattr(layer, "out_features")
+    ] == [*([hidden] if hidden else []), 12]
     network = run.config.train.network
     assert (network.batch_norm, network.hidden) == (batch_norm, hidden)
     assert run.embeddings.shape == (600, 12)

@@ -7,11 +7,12 @@ import time
 import numpy as np
 import pytest
 
+from interruption import StopAt
 from nearfar import runs
 from nearfar.errors import NearfarError
 from nearfar.runs import Cursor
 from nearfar.training import Interrupted, Reconstruction, train
-from trainings import QUICK, StopAt, quick
+from trainings import QUICK, quick
 
 
 def test_log_line_holds_the_metrics_of_an_epoch(images):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nearfar.config import Backbone as BackboneConfig
+from nearfar.config import Backbone
 from nearfar.experiments.synthetic_voc import write_scenes
 from nearfar.transfer import (
     DetectionSet,
@@ -23,7 +23,7 @@ from nearfar.transfer import (
 )
 from nearfar.transfer.detection import FastRCNN, RegionPooling, _mirror
 
-BACKBONE = BackboneConfig(name="alexnet", embedding_size=64, widths=(128,)), (3, 64, 64)
+BACKBONE = Backbone(name="alexnet", embedding_size=64, widths=(128,)), (3, 64, 64)
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from nearfar.config import Backbone as BackboneConfig
+from nearfar.config import Backbone
 from nearfar.data import ArrayImages
 from nearfar.transfer import (
     new_backbone,
 )
 from nearfar.transfer.heads import convolutional_head, embedding_size, region_head
 
-SMALL = BackboneConfig(name="alexnet", embedding_size=16, widths=(24,)), (3, 64, 64)
-LARGE = BackboneConfig(name="alexnet", embedding_size=16, widths=(24,)), (3, 224, 224)
+SMALL = Backbone(name="alexnet", embedding_size=16, widths=(24,)), (3, 64, 64)
+LARGE = Backbone(name="alexnet", embedding_size=16, widths=(24,)), (3, 224, 224)
 
 
 def images(count: int, size: int = 64) -> torch.Tensor:
@@ -27,7 +27,7 @@ def as_images(pixels: torch.Tensor) -> ArrayImages:
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet18", "vit-small"])
 def test_last_feature_map_is_feature_map(name):
-    backbone = new_backbone(BackboneConfig(name=name, embedding_size=16), (3, 64, 64)).eval()
+    backbone = new_backbone(Backbone(name=name, embedding_size=16), (3, 64, 64)).eval()
     maps = backbone.feature_maps(images(2))
     sides = [each.shape[-1] for each in maps.values()]
     assert sides == {"alexnet": [15, 7, 3], "resnet18": [32, 16, 8, 4, 2], "vit-small": [4]}[name]
@@ -54,7 +54,7 @@ def test_region_head_equals_head_on_its_grid():
 @pytest.mark.parametrize("size", [(63, 63), (64, 64), (127, 127), (127, 63), (64, 128)])
 def test_region_head_averages_over_smaller_grid(size):
     backbone = new_backbone(
-        BackboneConfig(name="alexnet", embedding_size=16, widths=(24,)), (3, *size)
+        Backbone(name="alexnet", embedding_size=16, widths=(24,)), (3, *size)
     ).eval()
     grid = backbone.head.grid.output_size
     pooled = torch.rand(3, 256, 6, 6)
@@ -64,7 +64,7 @@ def test_region_head_averages_over_smaller_grid(size):
 
 
 def test_heads_without_fully_connected_layers():
-    backbone = new_backbone(BackboneConfig(name="resnet18", embedding_size=512), (3, 64, 64)).eval()
+    backbone = new_backbone(Backbone(name="resnet18", embedding_size=512), (3, 64, 64)).eval()
     assert embedding_size(backbone) == 512
     pooled = torch.rand(2, 512, 6, 6)
     assert torch.allclose(region_head(backbone)(pooled), pooled.mean((2, 3)), atol=1e-6)

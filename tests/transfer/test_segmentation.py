@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from averaging import averaging
-from nearfar.config import Backbone as BackboneConfig
+from nearfar.config import Backbone
 from nearfar.errors import NearfarError
 from nearfar.experiments.synthetic_voc import write_scenes
 from nearfar.transfer import (
@@ -24,7 +24,7 @@ from nearfar.transfer import (
 )
 from nearfar.transfer.segmentation import FCN
 
-BACKBONE = BackboneConfig(name="alexnet", embedding_size=64, widths=(128,)), (3, 64, 64)
+BACKBONE = Backbone(name="alexnet", embedding_size=64, widths=(128,)), (3, 64, 64)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def devkit(tmp_path_factory) -> Devkit:
 
 @pytest.mark.parametrize(("name", "strides"), [("alexnet", (32, 16, 8)), ("resnet18", (32, 8))])
 def test_fcn_scores_every_pixel(name, strides):
-    backbone = new_backbone(BackboneConfig(name=name, embedding_size=16), (3, 64, 64))
+    backbone = new_backbone(Backbone(name=name, embedding_size=16), (3, 64, 64))
     for stride in strides:
         network = FCN(backbone, 5, stride).eval()
         assert len(network.skips) == {32: 0, 16: 1, 8: 2}[stride]
@@ -49,9 +49,7 @@ def test_fcn_scores_every_pixel(name, strides):
 )
 def test_fcn_is_aligned_with_pixels(name, side, stride):
     """Averages of an image whose pixels are their own places score each pixel with its place."""
-    backbone = new_backbone(
-        BackboneConfig(name=name, embedding_size=16, widths=(8,)), (3, side, side)
-    )
+    backbone = new_backbone(Backbone(name=name, embedding_size=16, widths=(8,)), (3, side, side))
     network = averaging(FCN(backbone, 1, stride)).eval()
     ramp = (torch.arange(480) + 0.5).expand(1, 3, 480, 480)
     for image, far in ((ramp, False), (ramp.mT, True)):
@@ -61,9 +59,7 @@ def test_fcn_is_aligned_with_pixels(name, side, stride):
 
 
 def test_fcn_construction_keeps_batch_statistics():
-    backbone = new_backbone(
-        BackboneConfig(name="resnet18", embedding_size=512), (3, 64, 64)
-    ).train()
+    backbone = new_backbone(Backbone(name="resnet18", embedding_size=512), (3, 64, 64)).train()
     network = FCN(backbone, 3, 8)
     assert torch.equal(network.backbone.features.bn1.running_mean, torch.zeros(64))
 
@@ -75,7 +71,7 @@ def test_fcn_skips_have_channels_of_finer_maps():
 
 
 def test_fcn_raises_for_transformer_skips():
-    backbone = new_backbone(BackboneConfig(name="vit-small", embedding_size=384), (3, 64, 64))
+    backbone = new_backbone(Backbone(name="vit-small", embedding_size=384), (3, 64, 64))
     FCN(backbone, 5, 32)
     with pytest.raises(NearfarError, match="FCN-16s needs 1 finer"):
         FCN(backbone, 5, 16)

@@ -9,8 +9,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from nearfar.config import Backbone as BackboneConfig
-from nearfar.config import recipe
+from nearfar.config import Backbone, recipe
 from nearfar.data import ArrayImages, images_from_array
 from nearfar.errors import NearfarError
 from nearfar.models import IMAGENET_MEAN, IMAGENET_STD
@@ -21,8 +20,8 @@ from nearfar.transfer import (
 from nearfar.transfer.heads import embedding_size
 from nearfar.transfer.weights import architecture_of
 
-SMALL = BackboneConfig(name="alexnet", embedding_size=16, widths=(24,)), (3, 64, 64)
-LARGE = BackboneConfig(name="alexnet", embedding_size=16, widths=(24,)), (3, 224, 224)
+SMALL = Backbone(name="alexnet", embedding_size=16, widths=(24,)), (3, 64, 64)
+LARGE = Backbone(name="alexnet", embedding_size=16, widths=(24,)), (3, 224, 224)
 
 
 def images(count: int, size: int = 64) -> torch.Tensor:

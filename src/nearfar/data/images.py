@@ -38,7 +38,7 @@ class Images(Dataset[Tensor]):
     skipped : list of str
         One line per unreadable file, with the reason.
     origin : mapping
-        How the images were opened, for the record of a run; see `nearfar.runs.RunData`.
+        How they were opened, for the record of a run; see `nearfar.runs.RunData`.
 
     Examples
     --------

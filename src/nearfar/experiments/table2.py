@@ -26,7 +26,7 @@ from nearfar.experiments.transfers import (
     find_tasks,
     segmentation,
 )
-from nearfar.models import Backbone, draw_kmeans_rows, initialize_by_kmeans
+from nearfar.models import BackboneEncoder, draw_kmeans_rows, initialize_by_kmeans
 from nearfar.runs import make_network
 
 #: AlexNet has no batch normalization, and learns with smaller steps than our own encoders.
@@ -215,7 +215,7 @@ class TransferTable(Table[TransferRow, TransferData]):
             f"On {results.machines}.",
         ]
 
-    def _backbone(self, runner: Runner, images: Images, key: Key) -> Backbone:
+    def _backbone(self, runner: Runner, images: Images, key: Key) -> BackboneEncoder:
         """Return the pre-trained encoder of a cell."""
         config, seed = self.config(key), key.seed
         if config is not None:
@@ -224,7 +224,7 @@ class TransferTable(Table[TransferRow, TransferData]):
             options = {**self.extent.options, "seed": seed}
             network = make_network(configure(options, base=AUTOENCODER), images.shape)
         encoder = network.encoder.eval()
-        assert isinstance(encoder, Backbone)  # noqa: S101 - for the type alone
+        assert isinstance(encoder, BackboneEncoder)  # noqa: S101 - for the type alone
         if config is None and self.rows[key.row].initialization == "kmeans":
             sample = Subset(images, draw_kmeans_rows(len(images), seed))
             initialize_by_kmeans(encoder, sample, seed)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from nearfar.config import Backbone, ConvNet, SplitBrain, TrainConfig
+from nearfar.config import Backbone, ConvNet, SplitBrain, TrainConfig, name_of
 from nearfar.data import Shape
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder, build_network
@@ -37,7 +37,7 @@ def make_network(config: TrainConfig, shape: Shape, where: Path | None = None) -
     if not isinstance(network, Autoencoder):
         of = "this configuration" if where is None else f"run {str(where)!r}"
         raise NearfarError(
-            f"{of} has a network of your own: pass it, as nearfar.models.Autoencoder"
+            f"{of} has your own network {name_of(network)}: pass it, as nearfar.models.Autoencoder"
         )
     return deepcopy(network)
 

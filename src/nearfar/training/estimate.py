@@ -24,7 +24,13 @@ from nearfar.models import (
     embedding_size,
     resolve_device,
 )
-from nearfar.neighbors import clustering_cost, search_cost
+from nearfar.neighbors import (
+    ClusteredFinder,
+    Finder,
+    clustering_cost,
+    make_finder,
+    search_cost,
+)
 from nearfar.progress import Track, silent
 from nearfar.runs import Run, RunConfig, RunData, check_folder, check_resumable
 from nearfar.training.distributed import launch
@@ -150,21 +156,19 @@ def _search_seconds(
 ) -> dict[str, float]:
     """Estimate the time of banks, clusters and searches."""
     settings, epochs, n = config.objective, config.optim.epochs, len(images)
+    finder: Finder
     if isinstance(settings, ContrastiveObjective):
         every = settings.refresh_neighbors_every
         fits = searches = (epochs - 1) // every if every else 0
-        size, clusters, exact = PROJECTION_SIZE, settings.clusters, False
+        size, finder = PROJECTION_SIZE, ClusteredFinder(settings.neighbors, settings.clusters)
     elif isinstance(settings, RelationalObjective) and isinstance(objective, Relational):
         every = settings.refresh_reference_every
         fits, searches = 1 + ((epochs - 1) // every if every else 0), epochs
         size = embedding_size(objective.external or network.encoder, images)
-        clusters, exact = settings.search.clusters, settings.search.finder == "exact"
+        finder = make_finder(settings.search, settings.neighbors)
     else:
         return {}
-    if exact:
-        clusters = 1
-    elif clusters is None:
-        clusters = max(1, min(round(n**0.5), n // (settings.neighbors + 1)))
+    clusters = finder.clusters_of(n) if isinstance(finder, ClusteredFinder) else 1
     cost = fits * clustering_cost(n, size, clusters) + searches * search_cost(n, size, clusters)
     return {
         "bank": fits * encoding,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from nearfar.config import ContrastiveObjective, Inpainting, Recorded, TrainConfig, flatten
+from nearfar.config import ContrastiveObjective, Inpainting
 from nearfar.data import MIN_SIDE, to_unit
 from nearfar.errors import NearfarError, reason
 from nearfar.files import check_room
@@ -37,7 +37,6 @@ def preflight(
     if folder is None and (resume or keeps_on_disk(context.config)):
         what = "resume=True" if resume else "bank='disk'"
         raise NearfarError(f"{what} without a folder: expected a run folder")
-    _check_own(context.config)
     _check_side(context)
     _check_network(context, network)
     _check_batches(context, network, objective)
@@ -49,13 +48,6 @@ def preflight(
         needed = sum(disk_footprint(context, network, objective).values())
         check_room(folder, needed, "bank, embeddings and checkpoints")
         check_folder(folder, overwrite=overwrite)
-
-
-def _check_own(config: TrainConfig) -> None:
-    """Check that no object of the user's own is known by its recorded name alone."""
-    for name, value in flatten(config).items():
-        if isinstance(value, Recorded):
-            raise NearfarError(f"{name}: the run was started with your own {value.name}: pass it")
 
 
 def _check_side(context: Context) -> None:

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
 from nearfar.data import Images, Shape, conform_images, to_unit
-from nearfar.models import Backbone, apply_to_all, check_backbone, check_batchnorm, resolve_device
+from nearfar.models import (
+    BackboneEncoder,
+    apply_to_all,
+    check_backbone,
+    check_batchnorm,
+    resolve_device,
+)
 from nearfar.progress import Track, silent
 from nearfar.transfer.classification_data import ClassificationSet
 from nearfar.transfer.finetuning import FinetuneConfig, finetune_network
@@ -148,7 +154,7 @@ class FinetunedClassifier:
 
 
 def finetune_classifier(
-    backbone: Backbone,
+    backbone: BackboneEncoder,
     train: ClassificationSet,
     protocol: Protocol = "all",
     config: FinetuneConfig = CLASSIFICATION_CONFIG,
@@ -160,7 +166,7 @@ def finetune_classifier(
 
     Parameters
     ----------
-    backbone : Backbone
+    backbone : BackboneEncoder
         A copy of it is trained.
     train : ClassificationSet
         Training images.
@@ -219,7 +225,7 @@ def finetune_classifier(
 
 
 def check_image_shape(
-    backbone: Backbone, shape: Shape, protocol: Protocol, config: FinetuneConfig
+    backbone: BackboneEncoder, shape: Shape, protocol: Protocol, config: FinetuneConfig
 ) -> None:
     """Check that a backbone can be trained on images of a shape.
 
@@ -291,11 +297,11 @@ class Standardize(nn.Module):
 
 
 class ClassifierNetwork(nn.Module):
-    """Backbone with a linear layer (FC8) on its embeddings.
+    """BackboneEncoder with a linear layer (FC8) on its embeddings.
 
     Parameters
     ----------
-    backbone : Backbone
+    backbone : BackboneEncoder
         Used as it is.
     classes : int
         Number of classes k.
@@ -309,7 +315,7 @@ class ClassifierNetwork(nn.Module):
     torch.Size([2, 3])
     """
 
-    def __init__(self, backbone: Backbone, classes: int, protocol: Protocol) -> None:
+    def __init__(self, backbone: BackboneEncoder, classes: int, protocol: Protocol) -> None:
         super().__init__()
         size = embedding_size(backbone)
         self.backbone, self.frozen = backbone, protocol != "all"

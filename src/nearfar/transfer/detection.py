@@ -23,7 +23,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import roi_align
 
 from nearfar.errors import NearfarError
-from nearfar.models import Backbone, FeatureGrid, resolve_device
+from nearfar.models import BackboneEncoder, FeatureGrid, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.transfer.annotations import Objects, read_objects
 from nearfar.transfer.devkit import Devkit
@@ -163,7 +163,7 @@ class FastRCNN(nn.Module):
 
     Parameters
     ----------
-    backbone : Backbone
+    backbone : BackboneEncoder
         A copy of it is used.
     classes : int
         Number of classes without the background.
@@ -178,7 +178,7 @@ class FastRCNN(nn.Module):
     ['boxes', 'labels', 'scores']
     """
 
-    def __init__(self, backbone: Backbone, classes: int) -> None:
+    def __init__(self, backbone: BackboneEncoder, classes: int) -> None:
         super().__init__()
         self.backbone = copy.deepcopy(backbone)
         self.regions = RoIHeads(
@@ -333,7 +333,7 @@ def detection_metrics(detections: Sequence[Detections], test: DetectionSet) -> d
 
 
 def finetune_detector(
-    backbone: Backbone,
+    backbone: BackboneEncoder,
     train: DetectionSet,
     config: FinetuneConfig = DETECTION_CONFIG,
     *,
@@ -346,7 +346,7 @@ def finetune_detector(
 
     Parameters
     ----------
-    backbone : Backbone
+    backbone : BackboneEncoder
         A copy of it is trained.
     train : DetectionSet
         Training images.

@@ -8,13 +8,13 @@ import math
 import torch
 from torch import nn
 
-from nearfar.models import Backbone
+from nearfar.models import BackboneEncoder
 
 #: Grid that regions are pooled to: that of AlexNet's FC6 in images of 224 pixels.
 REGION_GRID = 6
 
 
-def embedding_size(backbone: Backbone) -> int:
+def embedding_size(backbone: BackboneEncoder) -> int:
     """Return the length of the embeddings of a backbone.
 
     Examples
@@ -28,7 +28,7 @@ def embedding_size(backbone: Backbone) -> int:
     return layers[-1].out_features if layers else backbone.channels
 
 
-def pooling_grid(backbone: Backbone) -> tuple[int, int]:
+def pooling_grid(backbone: BackboneEncoder) -> tuple[int, int]:
     """Return height and width of the grid that the head pools to; 1×1 without pooling.
 
     Examples
@@ -42,7 +42,7 @@ def pooling_grid(backbone: Backbone) -> tuple[int, int]:
     return _pair(pools[-1].output_size) if pools else (1, 1)
 
 
-def region_head(backbone: Backbone) -> nn.Sequential:
+def region_head(backbone: BackboneEncoder) -> nn.Sequential:
     """Build the head on regions of the feature map, from float[b, k, 6, 6] to float[b, d].
 
     A first layer that was trained on a smaller grid is spread over 6×6, so that initially each of
@@ -64,7 +64,7 @@ def region_head(backbone: Backbone) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), _spread(linear[0], pooling_grid(backbone)), *rest)
 
 
-def convolutional_head(backbone: Backbone) -> nn.Sequential:
+def convolutional_head(backbone: BackboneEncoder) -> nn.Sequential:
     """Build a convolutional network of the head's weights, for feature maps of any size.
 
     Linear layers become convolutions [1]_; pooling to a fixed size is omitted.
@@ -93,7 +93,7 @@ def convolutional_head(backbone: Backbone) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _linear(backbone: Backbone) -> list[nn.Linear]:
+def _linear(backbone: BackboneEncoder) -> list[nn.Linear]:
     return [layer for layer in backbone.head.children() if isinstance(layer, nn.Linear)]
 
 

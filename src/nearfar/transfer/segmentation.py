@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 from nearfar.errors import NearfarError
-from nearfar.models import Backbone, FeatureGrid, resolve_device
+from nearfar.models import BackboneEncoder, FeatureGrid, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.finetuning import FinetuneConfig, finetune_network
@@ -121,7 +121,7 @@ class FCN(nn.Module):
 
     Parameters
     ----------
-    backbone : Backbone
+    backbone : BackboneEncoder
         A copy of it is used.
     classes : int
         Number of classes.
@@ -140,7 +140,7 @@ class FCN(nn.Module):
     torch.Size([1, 5, 97, 130])
     """
 
-    def __init__(self, backbone: Backbone, classes: int, stride: Stride) -> None:
+    def __init__(self, backbone: BackboneEncoder, classes: int, stride: Stride) -> None:
         super().__init__()
         self.backbone = copy.deepcopy(backbone)
         self.head = convolutional_head(backbone)
@@ -166,7 +166,7 @@ class FCN(nn.Module):
 
 
 @torch.no_grad()
-def skip_channels(backbone: Backbone, stride: Stride) -> list[int]:
+def skip_channels(backbone: BackboneEncoder, stride: Stride) -> list[int]:
     """Return the channels of the finer maps that an FCN adds, the coarsest first.
 
     Raises
@@ -305,7 +305,7 @@ class FinetunedSegmenter:
 
 
 def finetune_segmenter(
-    backbone: Backbone,
+    backbone: BackboneEncoder,
     train: SegmentationSet,
     stride: Stride = 32,
     config: FinetuneConfig = SEGMENTATION_CONFIG,
@@ -317,7 +317,7 @@ def finetune_segmenter(
 
     Parameters
     ----------
-    backbone : Backbone
+    backbone : BackboneEncoder
         A copy of it is trained.
     train : SegmentationSet
         Training images.

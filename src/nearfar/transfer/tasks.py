@@ -13,7 +13,7 @@ import torch
 
 from nearfar.data import Images, Subset, open_images
 from nearfar.errors import NearfarError
-from nearfar.models import Backbone, resolve_device
+from nearfar.models import BackboneEncoder, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.transfer.classification import (
     CLASSIFICATION_CONFIG,
@@ -389,7 +389,9 @@ def transfer_segmentation(
     )
 
 
-def _open(source: Source, default: FinetuneConfig) -> tuple[Backbone, FinetuneConfig, torch.device]:
+def _open(
+    source: Source, default: FinetuneConfig
+) -> tuple[BackboneEncoder, FinetuneConfig, torch.device]:
     """Open the weights, before any data are read."""
     device = resolve_device(source.device)
     config = source.config or default
@@ -409,7 +411,7 @@ def _save(source: Source, model: Finetuned, name: str = "") -> None:
 
 def _initialize(
     source: Source,
-    backbone: Backbone,
+    backbone: BackboneEncoder,
     config: FinetuneConfig,
     n: int,
     choose: Callable[[list[int]], Images],
@@ -419,7 +421,7 @@ def _initialize(
 
 def _initialize_on_devkit(
     source: Source,
-    backbone: Backbone,
+    backbone: BackboneEncoder,
     config: FinetuneConfig,
     train: DetectionSet | SegmentationSet,
 ) -> None:

@@ -10,13 +10,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nearfar.config import Backbone as BackboneConfig
-from nearfar.config import BackboneName
+from nearfar.config import Backbone, BackboneName
 from nearfar.data import Images, Shape
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields, check_ranges
 from nearfar.models import (
-    Backbone,
+    BackboneEncoder,
     build_network,
     check_convolutional,
     draw_kmeans_rows,
@@ -30,12 +29,10 @@ from nearfar.transfer.heads import embedding_size, pooling_grid
 
 INITIALIZATIONS = ("random", "kmeans")
 #: torchvision's AlexNet, and the images that it is made for.
-ALEXNET = BackboneConfig(name="alexnet", embedding_size=4096), (3, 224, 224)
+ALEXNET = Backbone(name="alexnet", embedding_size=4096), (3, 224, 224)
 
 
-def backbone_of(
-    weights: str, like: str | os.PathLike[str] | None = None
-) -> tuple[BackboneConfig, Shape]:
+def backbone_of(weights: str, like: str | os.PathLike[str] | None = None) -> tuple[Backbone, Shape]:
     """Return the backbone of weights and the shape of its images, see `open_backbone`.
 
     Weights that are not of a run have torchvision's AlexNet until they are read.
@@ -63,7 +60,7 @@ def backbone_of(
         return ALEXNET
     config = read_config(run)
     network = config.train.network
-    if not isinstance(network, BackboneConfig):
+    if not isinstance(network, Backbone):
         raise NearfarError(
             f"run {str(run)!r} has no backbone to transfer: expected one trained with --backbone"
         )
@@ -72,7 +69,7 @@ def backbone_of(
 
 def open_backbone(
     weights: str, *, like: str | os.PathLike[str] | None = None, seed: int = 0
-) -> Backbone:
+) -> BackboneEncoder:
     """Return a backbone with given weights, in evaluation mode.
 
     Parameters
@@ -109,13 +106,13 @@ def open_backbone(
         return backbone
     if path.is_dir():
         encoder = read_trained_network(path).encoder
-        assert isinstance(encoder, Backbone)  # noqa: S101 - `backbone_of` has checked
+        assert isinstance(encoder, BackboneEncoder)  # noqa: S101 - `backbone_of` has checked
         return encoder
     return open_pretrained(weights)
 
 
 def initialize_backbone(
-    backbone: Backbone,
+    backbone: BackboneEncoder,
     weights: str,
     n: int,
     choose: Callable[[list[int]], Images],
@@ -138,19 +135,19 @@ def initialize_backbone(
         initialize_by_kmeans(backbone, choose(draw_kmeans_rows(n, seed)), seed, track)
 
 
-def new_backbone(network: BackboneConfig, shape: Shape, seed: int = 0) -> Backbone:
+def new_backbone(network: Backbone, shape: Shape, seed: int = 0) -> BackboneEncoder:
     """Build a backbone for images of a shape (c, h, w) with random weights, in evaluation mode.
 
     Examples
     --------
-    >>> network = BackboneConfig(name="alexnet", embedding_size=16, widths=(24,))
+    >>> network = Backbone(name="alexnet", embedding_size=16, widths=(24,))
     >>> new_backbone(network, (3, 64, 64)).name
     'alexnet'
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoder = build_network(network, shape).encoder
-    assert isinstance(encoder, Backbone)  # noqa: S101 - for the type alone
+    assert isinstance(encoder, BackboneEncoder)  # noqa: S101 - for the type alone
     return encoder.eval()
 
 
@@ -188,7 +185,7 @@ class BackboneSpec:
         check_ranges(self, embedding_size=">= 1", widths=">= 1", image_size=">= 16")
 
     @classmethod
-    def of(cls, backbone: Backbone) -> BackboneSpec:
+    def of(cls, backbone: BackboneEncoder) -> BackboneSpec:
         """Describe a backbone with its head in place."""
         widths, sides = default_widths(backbone.name), (224, 224)
         if backbone.name == "alexnet":
@@ -206,7 +203,7 @@ class BackboneSpec:
             image_size=sides,
         )
 
-    def build(self) -> Backbone:
+    def build(self) -> BackboneEncoder:
         """Build the backbone with random weights, in evaluation mode.
 
         Raises

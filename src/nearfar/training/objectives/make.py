@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nearfar.config import ContrastiveObjective, Recorded, RelationalObjective
+from nearfar.config import ContrastiveObjective, Recorded, RelationalObjective, flatten
 from nearfar.errors import NearfarError
 from nearfar.training.objectives.base import Context, Objective
 from nearfar.training.objectives.contrastive import Contrastive
@@ -15,15 +15,19 @@ def make_objective(context: Context) -> Objective:
     Raises
     ------
     NearfarError
-        If it does not fit the images, or is not an `Objective`.
+        If it does not fit the images, is not an `Objective`, or anything of the user's own is known
+        by its recorded name alone.
     """
+    for name, value in flatten(context.config).items():
+        if isinstance(value, Recorded):
+            raise NearfarError(f"{name}: the run was started with your own {value.name}: pass it")
     settings = context.config.objective
     if isinstance(settings, RelationalObjective):
         return Relational(context)
     if isinstance(settings, ContrastiveObjective):
         return Contrastive(context)
     objective = settings(context)
-    if not isinstance(objective, Objective) or isinstance(settings, Recorded):
+    if not isinstance(objective, Objective):
         raise NearfarError(
             f"objective={settings}: expected a callable that returns a nearfar.training.Objective"
         )

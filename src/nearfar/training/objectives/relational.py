@@ -126,7 +126,7 @@ def _external_reference(context: Context, settings: RelationalObjective) -> nn.M
         weights = settings.reference_weights
         return pretrained_encoder(reference, None if weights is None else Path(weights))
     if not isinstance(reference, nn.Module):
-        raise NearfarError(f"reference={reference}: expected an nn.Module; pass it again to resume")
+        raise NearfarError(f"reference={reference}: expected a name or an nn.Module")
     encoder = copy.deepcopy(reference).eval()
     try:
         with torch.no_grad():

@@ -15,7 +15,7 @@ from nearfar.errors import require
 from nearfar.experiments import caltech101
 from nearfar.experiments.runner import fingerprint
 from nearfar.experiments.table import Column
-from nearfar.models import Backbone, resolve_device
+from nearfar.models import BackboneEncoder, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.transfer import (
     CLASSIFICATION_CONFIG,
@@ -116,7 +116,7 @@ class TransferTask:
     columns: Sequence[Column]
     note: str
     settings: Mapping[str, Any]
-    measure: Callable[[Backbone, int], dict[str, float]]
+    measure: Callable[[BackboneEncoder, int], dict[str, float]]
 
 
 def find_tasks(
@@ -158,7 +158,7 @@ def few_labels(
     """Classify images of one label each, from few labels and from all; a fifth is held out."""
     labels = require_labels(images)
 
-    def measure(backbone: Backbone, seed: int) -> dict[str, float]:
+    def measure(backbone: BackboneEncoder, seed: int) -> dict[str, float]:
         rows, held = hold_out(images, seed)
         test = single_label_set(images, labels, held)
         results = {}
@@ -195,7 +195,7 @@ def classification(
     devkit = Devkit.open(root)
     train, test = (open_classification_set(devkit, split, sizes.images, track) for split in splits)
 
-    def measure(backbone: Backbone, seed: int) -> dict[str, float]:
+    def measure(backbone: BackboneEncoder, seed: int) -> dict[str, float]:
         return {
             protocol: _classify(backbone, train, test, protocol, sizes, seed, track)[
                 "mAP, 11 points"
@@ -232,7 +232,7 @@ def detection(
     def scenes(split: str) -> DetectionSet:
         return open_detection_set(devkit, split, sizes.detected, proposals / name, track)
 
-    def measure(backbone: Backbone, seed: int) -> dict[str, float]:
+    def measure(backbone: BackboneEncoder, seed: int) -> dict[str, float]:
         device, (train, test) = resolve_device("auto"), map(scenes, splits)
         schedule = replace(sizes.detection, seed=seed)
         model = finetune_detector(backbone, train, schedule, device=device, track=track)
@@ -264,7 +264,7 @@ def segmentation(
     devkit = Devkit.open(root)
     train, test = (open_segmentation_set(devkit, split, sizes.segmented, track) for split in splits)
 
-    def measure(backbone: Backbone, seed: int) -> dict[str, float]:
+    def measure(backbone: BackboneEncoder, seed: int) -> dict[str, float]:
         device, schedule = resolve_device("auto"), replace(sizes.segmentation, seed=seed)
         model = finetune_segmenter(
             backbone, train, FCN_STRIDE, schedule, device=device, track=track
@@ -303,7 +303,7 @@ def _extent(counts: Sequence[int], side: int, schedule: FinetuneConfig) -> str:
 
 
 def _classify(
-    backbone: Backbone,
+    backbone: BackboneEncoder,
     train: ClassificationSet,
     test: ClassificationSet,
     protocol: Protocol,

@@ -31,7 +31,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CODE_SPAN = re.compile(r"`([^`\n]+)`")
 HELP = ("--help", "--help-all", "--version")
 #: Pages that are still to be adapted to the present names.
-TO_DO = {"CONTRIBUTING.md", "defense.md", "transfer.md"}
+TO_DO: set[str] = set()
 
 #: Options of programs other than nearfar.
 FOREIGN = {"--nproc-per-node", "--editable"}

@@ -22,7 +22,8 @@ from nearfar.anomaly.results import open_video
 from nearfar.anomaly.samples import moving
 from nearfar.anomaly.scoring import ReconstructionError, Scorer
 from nearfar.anomaly.tempo import SHRINK, Tempo, TempoNet, halved
-from nearfar.models import Architecture
+from nearfar.config import ConvNet
+from nearfar.models import build_network
 
 SIZE, FRAMES, ROUNDS = (240, 360), 100, 3
 WALKERS, WALKER = 15, (40, 14)
@@ -58,7 +59,7 @@ def _score(detector: Detector, clip: Clip) -> int:
 
 
 def _paper(grid: Grid) -> tuple[list[Scorer], Callable[[], object]]:
-    network = Architecture((1, grid.patch, grid.patch)).build().eval()
+    network = build_network(ConvNet(), (1, grid.patch, grid.patch)).eval()
     patches = torch.rand(math.prod(grid.shape), 1, grid.patch, grid.patch)
 
     @torch.no_grad()

@@ -36,8 +36,10 @@ def purification() -> dict[str, float]:
         "target": target,
         "NRE purification": purifier,
         "purification by nearfar of Table 3": Purifier(build_network(ours, SHAPE), SHAPE),
-        "encoding by it, and consensus of neighbors": by_neighbors.guard(target),
-        "MagNet, detectors and reformer": lambda batch: purifier(batch) + whole.suspicion(batch)[0],
+        "encoding by it, and consensus of neighbors": by_neighbors.defend(target),
+        "MagNet, detectors and reformer": lambda batch: (
+            purifier(batch) + whole.rejection_score(batch)[0]
+        ),
     }
     taken = in_turns(
         {name: partial(seconds, call, images) for name, call in calls.items()},

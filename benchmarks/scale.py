@@ -28,8 +28,8 @@ from benchmarks.training import context, epoch_seconds
 from benchmarks.turns import in_turns, ratio, seconds
 from nearfar.config import recipe
 from nearfar.data import ArrayImages, FolderImages, load
-from nearfar.models import build_network
 from nearfar.neighbors import ClusteredFinder, DiskBank, ExactFinder, bank_chunks, fit_similarity
+from nearfar.runs import make_network
 from nearfar.training import Objective, Reconstruction, Relational
 from nearfar.training.distributed import SEARCH_SIZE
 from nearfar.training.estimate import peak_memory
@@ -212,8 +212,7 @@ def alexnet(count: int = 512, batch: int = 64, size: int = 64) -> dict[str, floa
     config = recipe(
         "paper", backbone="alexnet", embedding_size=4096, device="cpu", batch_size=batch, epochs=1
     )
-    torch.manual_seed(0)
-    network = build_network(config.network, images.shape)
+    network = make_network(config, images.shape)
     surroundings = context(images, config)
     kinds: dict[str, Objective] = {
         "plain": Reconstruction(surroundings),

@@ -1,4 +1,4 @@
-"""What is known to be abnormal: masks by place and by name, of any kind of image."""
+"""Masks by order and by name, from any kind of image."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nearfar.anomaly import find_masks, open_clips
-from nearfar.anomaly.masks import Masks
+from nearfar.anomaly import Masks, find_masks, open_clips
 from nearfar.errors import NearfarError
 
 SHAPE = (24, 32)
@@ -23,7 +22,7 @@ def write(path: Path, image: np.ndarray | Image.Image, **options) -> Path:
     return path
 
 
-def photograph(path: Path) -> Path:
+def write_image(path: Path) -> Path:
     return write(path, np.full(SHAPE, 90, np.uint8))
 
 
@@ -52,35 +51,35 @@ def with_transparency() -> Image.Image:
     ],
     ids=["1 bit", "label 1", "white", "16 bits", "palette", "transparent", "jpeg"],
 )
-def test_what_is_not_black_is_abnormal(tmp_path, name, image):
+def test_masks_mark_pixels_that_are_not_black(tmp_path, name, image):
     options = {"quality": 60} if name.endswith("jpg") else {}
     masks = Masks([write(tmp_path / name, image, **options)])
     found = masks.of(0, "clip", SHAPE)
     assert (found != KNOWN).mean() < (0.02 if options else 1e-9)
 
 
-def test_scaling_keeps_the_share_of_what_is_abnormal(tmp_path):
+def test_masks_scale_by_area(tmp_path):
     large = np.zeros((900, 900), np.uint8)
     large[450:460, 450:460] = 255
     masks = Masks([write(tmp_path / "a.png", large)], (90, 90))
     assert masks.of(0, "clip", (90, 90)).sum() == 1
 
 
-def test_names_count_more_than_order(tmp_path):
+def test_find_masks_prefers_names_to_order(tmp_path):
     for name in ("a_10", "a_9", "b"):
-        photograph(tmp_path / "new" / f"{name}.png")
+        write_image(tmp_path / "new" / f"{name}.png")
     for name in ("a_10_mask.png", "a_9.png", "b.bmp"):
         write(tmp_path / "masks" / name, KNOWN if "10" in name else ~KNOWN)
     clips = open_clips(tmp_path / "new")
     (masks,) = find_masks(clips, tmp_path / "masks")
-    assert [clips[0].file(n) for n in range(3)] == ["a_9.png", "a_10.png", "b.png"]
+    assert [clips[0].file_name(n) for n in range(3)] == ["a_9.png", "a_10.png", "b.png"]
     assert [masks.of(n, "new", SHAPE)[0, 0] for n in range(3)] == [True, False, True]
 
 
-def test_the_layout_of_mvtec(tmp_path):
+def test_find_masks_in_the_layout_of_mvtec(tmp_path):
     for kind in ("broken", "good"):
         for name in ("000", "001"):
-            photograph(tmp_path / "test" / kind / f"{name}.png")
+            write_image(tmp_path / "test" / kind / f"{name}.png")
     for name in ("000", "001"):
         write(tmp_path / "ground_truth" / "broken" / f"{name}_mask.png", KNOWN)
     clips = open_clips(tmp_path / "test")
@@ -89,28 +88,28 @@ def test_the_layout_of_mvtec(tmp_path):
     assert not good.of(1, "good", SHAPE).any()
 
 
-def test_masks_are_found_by_the_names_that_folders_have(tmp_path):
+def test_find_masks_uses_unescaped_folder_names(tmp_path):
     hidden = "tw\u200bo"  # messages show it escaped
     for name in ("one", hidden):
-        photograph(tmp_path / "new" / name / "a.png")
+        write_image(tmp_path / "new" / name / "a.png")
     write(tmp_path / "masks" / hidden / "a.png", KNOWN)
     one, two = find_masks(open_clips(tmp_path / "new"), tmp_path / "masks")
     assert not one.of(0, "one", SHAPE).any()
     np.testing.assert_array_equal(two.of(0, "two", SHAPE), KNOWN)
 
 
-def test_masks_of_no_clip_are_no_reason_to_call_another_normal(tmp_path):
+def test_find_masks_refuses_masks_of_no_clip(tmp_path):
     for name in ("one", "two"):
-        photograph(tmp_path / "new" / name / "a.png")
+        write_image(tmp_path / "new" / name / "a.png")
     for name in ("one", "tow"):
         write(tmp_path / "masks" / name / "a.png", KNOWN)
     with pytest.raises(NearfarError, match="holds 'tow', which is no clip, and nothing for 'two'"):
         find_masks(open_clips(tmp_path / "new"), tmp_path / "masks")
 
 
-def test_frames_of_one_stem_have_their_masks_in_order(tmp_path):
+def test_find_masks_in_order_for_equal_stems(tmp_path):
     for name in ("a.jpg", "a.png"):
-        photograph(tmp_path / "new" / name)
+        write_image(tmp_path / "new" / name)
     write(tmp_path / "masks" / "a.bmp", KNOWN)
     write(tmp_path / "masks" / "a.png", ~KNOWN)
     (masks,) = find_masks(open_clips(tmp_path / "new"), tmp_path / "masks")
@@ -151,9 +150,9 @@ def for_another_clip(folder: Path) -> None:
         (lambda folder: None, "does not exist"),
     ],
 )
-def test_masks_that_cannot_be_used_are_told_in_one_line(tmp_path, make, culprit):
+def test_find_masks_names_a_mistake_in_one_line(tmp_path, make, culprit):
     for name in ("a", "b"):
-        photograph(tmp_path / "new" / f"{name}.png")
+        write_image(tmp_path / "new" / f"{name}.png")
     make(tmp_path / "masks")
     with pytest.raises(NearfarError) as error:
         find_masks(open_clips(tmp_path / "new"), tmp_path / "masks")
@@ -161,7 +160,7 @@ def test_masks_that_cannot_be_used_are_told_in_one_line(tmp_path, make, culprit)
     assert "\n" not in str(error.value)
 
 
-def test_what_is_thin_is_not_lost_when_masks_are_scaled(tmp_path):
+def test_masks_keep_thin_regions_when_scaled(tmp_path):
     for row in range(0, 96, 5):
         mask = np.zeros((96, 128), np.uint8)
         mask[row : row + 2] = 255
@@ -170,7 +169,7 @@ def test_what_is_thin_is_not_lost_when_masks_are_scaled(tmp_path):
         assert found.any(1).sum() <= 2
 
 
-def test_a_mask_of_another_size_than_its_frame_is_told(tmp_path):
+def test_masks_refuse_frames_of_another_size(tmp_path):
     masks = Masks([write(tmp_path / "a.png", KNOWN)])
     with pytest.raises(NearfarError, match=r"'cam' has frame 0 of shape \(8, 8\)"):
         masks.of(0, "cam", (8, 8))

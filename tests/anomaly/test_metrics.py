@@ -1,4 +1,4 @@
-"""Measures of anomaly scores: closed forms, trusted libraries, invariances, what is undefined."""
+"""Metrics of anomaly scores: closed forms, other libraries, invariances, undefined values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 from torchmetrics.functional.classification import binary_auroc
 
-from nearfar.anomaly.metrics import (
+from nearfar.anomaly import (
     PixelCurve,
     RegionCurve,
     area_under_curve,
@@ -45,7 +45,7 @@ def test_equal_error_rate_in_closed_form(labels, scores, expected):
 
 
 def test_equal_error_rate_of_two_gaussians():
-    """Two unit Gaussians two apart are told apart at their middle, with an error of Φ(−1)."""
+    """Two unit Gaussians at a distance of two have an error of Φ(−1) at their midpoint."""
     generator = np.random.default_rng(0)
     scores = np.concatenate([generator.normal(size=40_000), generator.normal(2, size=10_000)])
     labels = np.arange(50_000) >= 40_000
@@ -62,13 +62,13 @@ def test_equal_error_rate_is_invariant_to_increasing_maps(pairs):
 
 
 @given(both_kinds)
-def test_area_is_that_of_torchmetrics(pairs):
+def test_area_under_curve_equals_torchmetrics(pairs):
     labels, scores = unzip(pairs)
     theirs = binary_auroc(torch.tensor(scores / 100 + 0.5), torch.tensor(labels).int())
     assert area_under_curve(labels, scores) == pytest.approx(float(theirs), abs=1e-6)
 
 
-def test_what_is_undefined_is_no_number():
+def test_metrics_of_one_kind_are_none():
     ones, scores = np.ones(3, bool), np.arange(3.0)
     assert area_under_curve(ones, scores) is None
     assert equal_error_rate(~ones, scores) is None
@@ -80,14 +80,14 @@ def test_what_is_undefined_is_no_number():
     assert macro(area_under_curve, {"a": (ones, scores)}).mean is None
 
 
-def test_scores_that_are_no_numbers_are_refused():
+def test_metrics_refuse_nan_and_other_shapes():
     with pytest.raises(NearfarError, match="NaN"):
         area_under_curve(np.array([True, False]), np.array([0.0, np.nan]))
     with pytest.raises(NearfarError, match="shape"):
         equal_error_rate(np.array([True]), np.arange(2.0))
 
 
-def test_pixels_are_counted_as_scikit_learn_counts_them():
+def test_pixel_curve_equals_scikit_learn():
     generator = np.random.default_rng(1)
     curve, heats, masks = PixelCurve(), [], []
     for _ in range(5):
@@ -101,7 +101,7 @@ def test_pixels_are_counted_as_scikit_learn_counts_them():
     assert curve.equal_error_rate() == pytest.approx(equal_error_rate(labels, scores), abs=2e-3)
 
 
-def test_pixels_of_one_kind_have_no_curve():
+def test_pixel_curve_of_one_kind_is_none():
     curve = PixelCurve()
     curve.add(np.zeros((2, 2)), np.zeros((2, 2), bool))
     assert curve.area() is None
@@ -109,7 +109,7 @@ def test_pixels_of_one_kind_have_no_curve():
         curve.add(np.zeros((2, 2)), np.zeros((2, 3), bool))
 
 
-def test_forty_percent_of_the_pixels_must_be_found():
+def test_overlap_score_needs_forty_percent_of_the_pixels():
     heat = np.arange(10.0).reshape(2, 5)
     mask = np.ones((2, 5), bool)
     assert overlap_score(heat, mask) == 6  # at 6, four of ten pixels are found
@@ -123,7 +123,7 @@ def region_area(heat, mask):
     return curve.area()
 
 
-def test_per_region_overlap():
+def test_region_curve_counts_regions_alike():
     mask = np.zeros((40, 40), bool)
     mask[2:6, 2:6] = mask[20:36, 20:36] = True
     assert region_area(mask.astype(float), mask) == pytest.approx(1)
@@ -133,7 +133,7 @@ def test_per_region_overlap():
     assert region_area(small, np.zeros_like(mask)) is None
 
 
-def test_per_region_overlap_is_that_of_every_threshold():
+def test_region_curve_equals_every_threshold():
     generator = np.random.default_rng(0)
     heat = generator.integers(0, 50, (30, 30)).astype(float)
     mask = np.zeros((30, 30), bool)

@@ -12,7 +12,7 @@ import pytest
 
 from program import run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
 DOCUMENT = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
 

@@ -13,18 +13,19 @@ from nearfar.anomaly.clips import open_clips
 from nearfar.anomaly.patches import Grid
 from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
-from nearfar.experiments import caltech101
-from nearfar.experiments.configs import plain
-from nearfar.experiments.detectors import ABLATION, NETWORKS, ROWS
+from nearfar.experiments import caltech101, run
+from nearfar.experiments.configs import AUTOENCODER
+from nearfar.experiments.detectors import ABLATION, ROWS, SPARSE
 from nearfar.experiments.principal import principal_autoencoder
-from nearfar.experiments.table4 import FOLDER, FOLDS, staged_split, table4
-from nearfar.experiments.two_autoencoders import Agreement, sparse_reconstruction
+from nearfar.experiments.table import train_for
+from nearfar.experiments.table4 import FOLDER, FOLDS, TABLE4, TABLE4_ABLATION, staged_split
+from nearfar.experiments.two_autoencoders import Agreement
 from nearfar.report.figures.anomaly import clip_scores, roc_curves
-from nearfar.training.train import train
+from nearfar.training import train
 
 
 @pytest.mark.slow
-def test_the_quick_form(data_root, tmp_path):
+def test_table4(data_root, tmp_path):
     if not (data_root / FOLDER).is_dir():
         pytest.skip(f"no {data_root / FOLDER}")
     rows = (
@@ -36,7 +37,8 @@ def test_the_quick_form(data_root, tmp_path):
         "appearance",
         "tempo-appearance",
     )
-    text = table4(tmp_path / "out", data_root=data_root, seeds=1, rows=rows, quick=True)
+    choices = {"data_root": data_root, "seeds": 1, "rows": rows, "quick": True}
+    text = run(TABLE4, tmp_path / "out", **choices)
     for row in rows:
         assert f"| {row} |" in text
     written = json.loads((tmp_path / "out" / "table4.json").read_text())
@@ -48,17 +50,15 @@ def test_the_quick_form(data_root, tmp_path):
         assert 0 <= result["eer"] <= 1
     assert (tmp_path / "out" / "table4.png").is_file()
     assert (tmp_path / "out" / "clips-tempo-appearance.png").is_file()
-    again = table4(tmp_path / "out", data_root=data_root, seeds=1, rows=rows, quick=True)
-    assert again == text
+    assert run(TABLE4, tmp_path / "out", **choices) == text
 
 
 @pytest.mark.slow
-def test_the_quick_form_of_the_ablation(data_root, tmp_path):
+def test_ablation_of_tempo(data_root, tmp_path):
     if not (data_root / FOLDER).is_dir():
         pytest.skip(f"no {data_root / FOLDER}")
     rows = ("tempo", "place-unknown", "scores-by-row", "no-smoothing", "no-fast")
-    choices = {"data_root": data_root, "seeds": 1, "quick": True, "ablation": True}
-    table4(tmp_path / "out", rows=rows, **choices)
+    run(TABLE4_ABLATION, tmp_path / "out", rows=rows, data_root=data_root, seeds=1, quick=True)
     written = json.loads((tmp_path / "out" / "table4-ablation.json").read_text())
     found = {cell["cell"]: cell["result"]["auc"] for cell in written["cells"]}
     assert set(found) == {f"{row}-seed-0" for row in rows}
@@ -66,14 +66,15 @@ def test_the_quick_form_of_the_ablation(data_root, tmp_path):
 
 
 @pytest.mark.slow
-def test_validation_reads_no_test_clip(data_root, tmp_path):
+def test_validation_reads_no_test_clips(data_root, tmp_path):
     for part in (FOLDER / "Train", caltech101.FOLDER):
         if not (data_root / part).is_dir():
             pytest.skip(f"no {data_root / part}")
         (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / part).symlink_to(data_root / part)
-    choices = {"data_root": tmp_path, "seeds": 1, "quick": True, "validation": True}
-    text = table4(tmp_path / "out", rows=["autoencoder", "NRE-0.6-0.4-0"], **choices)
+    choices = {"data_root": tmp_path, "seeds": 1, "quick": True}
+    rows = ["autoencoder", "NRE-0.6-0.4-0"]
+    text = run(TABLE4.validated(), tmp_path / "out", rows=rows, **choices)
     assert "(14.0)" not in text
     assert "published" not in text
     written = json.loads((tmp_path / "out" / "table4-validation.json").read_text())
@@ -103,7 +104,7 @@ def test_each_fold_holds_out_other_clips():
     assert len({tuple(shades > shades[:2].mean()) for shades in seen}) == len(staged)
 
 
-def test_both_autoencoders_have_to_agree():
+def test_agreement_is_the_least_of_the_scores():
     grid = Grid((16, 16), 8, 8)
     low, high = np.ones(grid.shape, np.float32), np.full(grid.shape, 9, np.float32)
 
@@ -123,25 +124,22 @@ def test_both_autoencoders_have_to_agree():
     assert scores == {(0, 0): 1, (1, 0): 1, (0, 1): 1, (1, 1): 9}
 
 
-def test_sparse_codes_are_quieter():
+def test_sparse_embeddings_are_less_active():
     rows, columns = np.random.default_rng(0).integers(0, 16, (2, 256, 1, 1, 1))
     ramp = np.arange(8)
     images = ArrayImages((rows * ramp[:, None] + columns * ramp).astype(np.uint8))
     embeddings = {}
-    for name, objective in {"plain": None, "sparse": sparse_reconstruction}.items():
-        if objective is None:
-            config = plain(40, embedding_size=32, batch_size=32, device="cpu")
-        else:
-            config = NETWORKS["sparse"].training(40, embedding_size=32, batch_size=32, device="cpu")
-        embeddings[name] = train(images, config, objective=objective).embeddings.abs().mean()
+    for name, config in {"plain": AUTOENCODER, "sparse": SPARSE.config}.items():
+        config = train_for(config, 40, embedding_size=32, batch_size=32, device="cpu")
+        embeddings[name] = np.abs(train(images, config).embeddings).mean()
     assert embeddings["sparse"] < 0.9 * embeddings["plain"]
 
 
-def test_missing_data_and_unknown_rows_are_named(tmp_path):
+def test_table4_names_missing_data_and_unknown_rows(tmp_path):
     with pytest.raises(NearfarError, match="does not exist"):
-        table4(tmp_path / "out", data_root=tmp_path)
+        run(TABLE4, tmp_path / "out", data_root=tmp_path)
     with pytest.raises(NearfarError, match="'MDT' is unknown"):
-        table4(tmp_path / "out", rows=["MDT"])
+        run(TABLE4, tmp_path / "out", rows=["MDT"])
 
 
 def test_every_row_of_the_ablation_differs_from_tempo():

@@ -1,45 +1,33 @@
-"""Backbones: parity with torchvision, any image size, and decoders."""
+"""Well-known encoders are torchvision's, fit images of any size, and come with a decoder."""
 
 from __future__ import annotations
-
-import json
-from dataclasses import asdict
-from typing import get_args, get_type_hints
 
 import pytest
 import torch
 from torch import nn
 
 from averaging import averaging
-from nearfar.config import BACKBONES
+from nearfar.config import BACKBONES, Backbone, recipe
 from nearfar.errors import NearfarError
-from nearfar.models import Architecture, Backbone
+from nearfar.models import BackboneEncoder, build_network
 from nearfar.models.backbones import BACKBONE_MIN_SIDES
-from nearfar.training.config import TrainConfig
 
 #: Stride and channels of the feature map.
 MAPS = {"alexnet": (16, 256), "resnet18": (32, 512), "resnet50": (32, 2048), "vit-small": (16, 384)}
 
 
-def backbone(name: str, side: int, embedding_size: int = 8, channels: int = 3) -> nn.Module:
-    widths = (16,) if name == "alexnet" else ()
-    return (
-        Architecture((channels, side, side), embedding_size, widths, backbone=name).build().eval()
-    )
-
-
-def test_training_knows_every_backbone():
-    hint = get_type_hints(TrainConfig)["backbone"]
-    assert get_args(get_args(hint)[0]) == BACKBONES
+def backbone(name: str, *sides: int, embedding_size: int = 8, channels: int = 3) -> nn.Module:
+    widths = (16,) if name == "alexnet" else None
+    network = Backbone(name=name, embedding_size=embedding_size, widths=widths)
+    return build_network(network, (channels, sides[0], sides[-1])).eval()
 
 
 @pytest.mark.parametrize("name", BACKBONES)
 @torch.no_grad()
-def test_images_come_back_at_their_size(name):
+def test_backbone_reconstructs_images_at_their_size(name):
     least = BACKBONE_MIN_SIDES[name]
     for shape in ((3, least, least + 6), (1, least + 17, least)):
-        architecture = Architecture(shape, 8, (16,) if name == "alexnet" else (), backbone=name)
-        network = architecture.build().eval()
+        network = backbone(name, *shape[1:], channels=shape[0])
         images = torch.rand(2, *shape)
         embeddings, reconstruction = network(images)
         assert reconstruction.shape == images.shape
@@ -49,9 +37,9 @@ def test_images_come_back_at_their_size(name):
 
 @pytest.mark.parametrize("name", BACKBONES)
 @torch.no_grad()
-def test_feature_map_and_head_compute_the_embeddings(name):
+def test_feature_map_and_head_make_the_embedding(name):
     encoder = backbone(name, 128).encoder
-    assert isinstance(encoder, Backbone)
+    assert isinstance(encoder, BackboneEncoder)
     assert (encoder.grid.stride, encoder.channels) == MAPS[name]
     images = torch.rand(2, 3, 128, 128)
     features = encoder.feature_map(images)
@@ -65,7 +53,7 @@ def test_feature_map_and_head_compute_the_embeddings(name):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["alexnet", "resnet18"])
-def test_grid_cells_are_centered_where_they_say(name):
+def test_feature_grid_gives_the_places_of_cells(name):
     """Averages of an image whose pixels are their own places are the places of the cells."""
     encoder = averaging(backbone(name, 64).encoder)
     ramp = (torch.arange(480) + 0.5).expand(1, 3, 480, 480)
@@ -84,7 +72,8 @@ def test_alexnet_is_torchvisions():
     from torchvision.transforms.functional import normalize
 
     theirs = alexnet().eval()
-    encoder = Architecture((3, 224, 224), 4096, backbone="alexnet").build().eval().encoder
+    network = Backbone(name="alexnet", embedding_size=4096)
+    encoder = build_network(network, (3, 224, 224)).eval().encoder
     encoder.features.load_state_dict(theirs.features[:12].state_dict())
     encoder.head.fc6.load_state_dict(theirs.classifier[1].state_dict())
     encoder.head.fc7.load_state_dict(theirs.classifier[4].state_dict())
@@ -104,7 +93,7 @@ def test_a_transformer_is_torchvisions():
     torch.testing.assert_close(encoder.features(images), right)
 
 
-def test_embeddings_as_long_as_the_channels_need_no_linear_layer():
+def test_embedding_of_the_pooled_size_needs_no_linear_layer():
     head = backbone("resnet18", 32, embedding_size=512).encoder.head
     assert not list(head.parameters())
 
@@ -116,29 +105,19 @@ def test_every_weight_learns(name):
     assert [n for n, p in network.named_parameters() if p.grad is None] == []
 
 
-def test_descriptions_with_and_without_a_backbone_are_read():
-    architecture = Architecture((3, 64, 64), 8, (16,), backbone="alexnet")
-    assert Architecture(**json.loads(json.dumps(asdict(architecture)))) == architecture
-    old = asdict(Architecture((3, 64, 64)))
-    del old["backbone"]
-    assert Architecture(**old) == Architecture((3, 64, 64))
-
-
 @pytest.mark.parametrize("name", BACKBONES)
-def test_too_small_images_are_refused(name):
+def test_backbone_rejects_too_small_images(name):
     side = BACKBONE_MIN_SIDES[name] - 1
     with pytest.raises(NearfarError, match=f"images of {side}x{side} pixels are too small"):
-        Architecture((3, side, side), backbone=name)
+        backbone(name, side)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"pretext": "split-brain"}, {"network": "normalized"}, {"network": "deep"}]
-)
-def test_choices_of_another_network_are_refused(wrong):
-    with pytest.raises(NearfarError, match="with backbone='resnet18': expected"):
-        TrainConfig(backbone="resnet18", **wrong)
+@pytest.mark.parametrize("wrong", [{"batch_norm": True}, {"hidden": 512}])
+def test_backbone_rejects_options_of_the_convnet(wrong):
+    with pytest.raises(NearfarError, match="belongs to network convnet"):
+        recipe("paper", backbone="resnet18", **wrong)
 
 
 def test_alexnet_takes_one_width():
     with pytest.raises(NearfarError, match=r"widths=\(8, 8\): expected one"):
-        Architecture((3, 64, 64), 8, (8, 8), backbone="alexnet").build()
+        build_network(Backbone(name="alexnet", widths=(8, 8)), (3, 64, 64))

@@ -10,8 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from nearfar.neighbors import ExactFinder, fit_similarity
-from nearfar.neighbors.similarity import Similarity
+from nearfar.neighbors import ExactFinder, Similarity, fit_similarity
 
 
 @pytest.fixture(scope="module")

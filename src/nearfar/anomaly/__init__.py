@@ -1,12 +1,83 @@
-"""Finding what is not normal, in video and in images, after learning from normal ones alone."""
+"""Anomaly detection in video and still images, learned from normal frames alone.
 
-from nearfar.anomaly.clips import Clip as Clip
-from nearfar.anomaly.clips import Frame as Frame
-from nearfar.anomaly.clips import as_frames as as_frames
-from nearfar.anomaly.clips import open_clips as open_clips
-from nearfar.anomaly.config import DetectorConfig as DetectorConfig
-from nearfar.anomaly.detector import Detector as Detector
-from nearfar.anomaly.detector import Scored as Scored
-from nearfar.anomaly.fitting import fit_detector as fit_detector
-from nearfar.anomaly.folder import read_detector as read_detector
-from nearfar.anomaly.masks import find_masks as find_masks
+`fit_detector` fits methods to normal clips from `open_clips`; `score_clips`, or `Detector.score`
+for streams, scores new frames. Methods are in `nearfar.anomaly.methods`; subclass `Method` and use
+`register_method` for your own.
+"""
+
+from nearfar.anomaly.clips import ArrayClip, Clip, Frame, Pixels, as_frames, open_clips
+from nearfar.anomaly.config import DEFAULT_TRAINING, DetectorConfig
+from nearfar.anomaly.detector import Detector, ScoredFrame
+from nearfar.anomaly.evaluate import Evaluator
+from nearfar.anomaly.fit import CALIBRATE_EVERY, fit_detector, split_clips
+from nearfar.anomaly.masks import Mask, Masks, find_masks
+from nearfar.anomaly.methods import Appearance, EmbeddingDistance, Motion, Reconstruction
+from nearfar.anomaly.metrics import (
+    Macro,
+    PixelCurve,
+    RegionCurve,
+    area_under_curve,
+    equal_error_rate,
+    macro,
+    overlap_score,
+)
+from nearfar.anomaly.output import open_video
+from nearfar.anomaly.patches import (
+    Grid,
+    ScoreMap,
+    gather_patches,
+    sample_rows,
+    score_patches,
+    windows,
+)
+from nearfar.anomaly.registry import FitContext, Method, Scorer, register_method
+from nearfar.anomaly.scale import ROW_QUANTILE
+from nearfar.anomaly.score import ScoringSummary, score_clips
+from nearfar.anomaly.storage import is_unfinished, read_detector
+
+__all__ = [
+    "CALIBRATE_EVERY",
+    "DEFAULT_TRAINING",
+    "ROW_QUANTILE",
+    "Appearance",
+    "ArrayClip",
+    "Clip",
+    "Detector",
+    "DetectorConfig",
+    "EmbeddingDistance",
+    "Evaluator",
+    "FitContext",
+    "Frame",
+    "Grid",
+    "Macro",
+    "Mask",
+    "Masks",
+    "Method",
+    "Motion",
+    "PixelCurve",
+    "Pixels",
+    "Reconstruction",
+    "RegionCurve",
+    "ScoreMap",
+    "ScoredFrame",
+    "Scorer",
+    "ScoringSummary",
+    "area_under_curve",
+    "as_frames",
+    "equal_error_rate",
+    "find_masks",
+    "fit_detector",
+    "gather_patches",
+    "is_unfinished",
+    "macro",
+    "open_clips",
+    "open_video",
+    "overlap_score",
+    "read_detector",
+    "register_method",
+    "sample_rows",
+    "score_clips",
+    "score_patches",
+    "split_clips",
+    "windows",
+]

@@ -1,11 +1,11 @@
-"""Frames in: from folders of images, video files and streams; one at a time, as gray pixels."""
+"""Clips: frames of image folders, videos, arrays and streams; read one at a time, in gray."""
 
 from __future__ import annotations
 
 import os
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,23 +14,32 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from nearfar.data.decoding import UnreadableError, image_endings, read_header, read_image
-from nearfar.data.sizes import Size, check_size
+from nearfar.data import Size, UnreadableError, check_size, image_endings, read_header, read_image
 from nearfar.errors import NearfarError, printable, reason, require
 
-VIDEO_ENDINGS = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
-#: How the folder of the masks of a clip is called, after the folder of its frames.
-MASKS = "_gt"
-#: Brightness of red, green and blue (ITU-R BT.601), as PIL has it.
-LUMINANCE = (0.299, 0.587, 0.114)
+_VIDEO_ENDINGS = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
+#: Suffix of the folder of a clip's masks, beside the folder of its frames.
+MASK_SUFFIX = "_gt"
+#: Weights of red, green and blue (ITU-R BT.601), as in PIL.
+_LUMINANCE = (0.299, 0.587, 0.114)
 
 Pixels = npt.NDArray[np.uint8]
 
 
 class Frame(NamedTuple):
-    """One frame: its number in the clip, from 0, and its gray pixels, uint8[h, w].
+    """Frame of a clip.
 
-    Damaged frames are left out, and leave a gap in the numbers.
+    Attributes
+    ----------
+    number : int
+        Position in the clip, from 0. Damaged frames leave a gap in the numbers.
+    pixels : uint8[h, w]
+        Gray levels.
+
+    Examples
+    --------
+    >>> Frame(0, np.zeros((240, 360), np.uint8)).pixels.shape
+    (240, 360)
     """
 
     number: int
@@ -38,25 +47,39 @@ class Frame(NamedTuple):
 
 
 class Clip(Iterable[Frame]):
-    """Frames of one scene in their order, read anew, one at a time, with each iteration.
+    """Consecutive frames of one scene; every iteration reads them again, one at a time.
+
+    Parameters
+    ----------
+    size : int or (height, width), optional
+        Size that frames are scaled to.
 
     Attributes
     ----------
     name : str
-        What messages and results call it.
+        Name in messages and results.
     total : int or None
-        How many frames there are, damaged ones included, if that is known beforehand.
-    declared : int
-        As many as `total`, or as a video says that it has, which need not be true.
+        Number of frames including damaged ones, if known before reading.
+    nominal_total : int
+        `total`, or the number of frames that a video states, which may be wrong.
     rate : float or None
-        Frames a second, if that is known.
+        Frames per second, if known.
     skipped : list of str
-        One line for each frame that could not be read in the latest iteration, with the reason.
+        One line with the reason for each unreadable frame of the latest iteration.
+
+    Examples
+    --------
+    >>> class Blinking(Clip):
+    ...     name = "blinking"
+    ...     def __iter__(self):
+    ...         return (Frame(i, np.full((32, 32), i % 2, np.uint8)) for i in range(4))
+    >>> [int(frame.pixels[0, 0]) for frame in Blinking()]
+    [0, 1, 0, 1]
     """
 
     name: str
     total: int | None = None
-    declared: int = 0
+    nominal_total: int = 0
     rate: float | None = None
 
     def __init__(self, size: Size | None = None) -> None:
@@ -65,27 +88,27 @@ class Clip(Iterable[Frame]):
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames that can be read.
+        """Yield the readable frames.
 
         Raises
         ------
         NearfarError
-            None can, or they change their size.
+            If no frame is readable, or the size of frames changes.
         """
 
-    def file(self, number: int) -> str:
-        """Return the name of the file that a frame is alone in, or nothing."""
+    def file_name(self, number: int) -> str:
+        """Return the name of a frame's own file, or an empty string."""
         return ""
 
 
 class Span(Clip):
-    """The frames of a clip from number `start` up to, not including, `stop`."""
+    """Part of a clip: the frames with numbers `start` to `stop` - 1."""
 
     def __init__(self, clip: Clip, start: int, stop: int) -> None:
         super().__init__(clip.size)
         self.clip, self.start, self.stop = clip, start, stop
         self.name, self.total, self.rate = clip.name, stop - start, clip.rate
-        self.declared = self.total
+        self.nominal_total = self.total
 
     def __iter__(self) -> Iterator[Frame]:
         """See `Clip`."""
@@ -96,8 +119,49 @@ class Span(Clip):
                 yield frame
 
 
+class ArrayClip(Clip):
+    """Clip of frames in memory.
+
+    Parameters
+    ----------
+    frames : sequence of uint8[h, w]
+        Gray frames of one size; uint8[h, w, 3] in color; None for a damaged frame.
+    name : str
+        Name in messages and results.
+    rate : float, optional
+        Frames per second.
+
+    Raises
+    ------
+    NearfarError
+        If a frame has another shape or type.
+
+    Examples
+    --------
+    >>> clip = ArrayClip(np.zeros((10, 240, 360), np.uint8), name="camera")
+    >>> clip.total, next(iter(clip)).pixels.shape
+    (10, (240, 360))
+    """
+
+    def __init__(
+        self,
+        frames: Sequence[npt.NDArray[Any] | None] | npt.NDArray[Any],
+        *,
+        name: str = "frames",
+        rate: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.name, self.rate = name, rate
+        self.total = self.nominal_total = len(frames)
+        self.frames = list(as_frames(frames))
+
+    def __iter__(self) -> Iterator[Frame]:
+        """See `Clip`."""
+        return iter(self.frames)
+
+
 class StoredClip(Clip):
-    """A clip on a disk, some of whose frames may be damaged."""
+    """Clip on disk, which may have damaged frames."""
 
     def __init__(self, path: Path, size: Size | None) -> None:
         super().__init__(size)
@@ -116,39 +180,39 @@ class StoredClip(Clip):
                 raise NearfarError(
                     f"frame {number} of {self.name!r} is {read.shape[0]}x{read.shape[1]} pixels, "
                     f"those before it {size[0]}x{size[1]}: expected frames of one size, or a size "
-                    "to scale them to"
+                    "to scale to"
                 )
             size, readable = (read.shape[0], read.shape[1]), True
             yield Frame(number, read)
-        if count < self.declared:
-            self.skipped.append(f"{self.name!r}: ends after {count} of {self.declared} frames")
+        if count < self.nominal_total:
+            self.skipped.append(f"{self.name!r}: ends after {count} of {self.nominal_total} frames")
         if not readable:
             why = f" ({self.skipped[0]})" if self.skipped else ""
-            raise NearfarError(f"{self.name!r} has no frame that can be read{why}")
+            raise NearfarError(f"{self.name!r} has no readable frame{why}")
 
     @abstractmethod
     def _read(self) -> Iterator[Pixels | UnreadableError]:
-        """Yield each frame, scaled to `size` if it is given, or why it cannot be read."""
+        """Yield each frame, scaled to `size` if given, or the reason why it is unreadable."""
 
 
 class FolderClip(StoredClip):
-    """Images of one folder as frames, in the natural order of their names: 2 before 10.
+    """Images of a folder as frames, in natural order of their names (2 before 10).
 
     Parameters
     ----------
     path : Path
-        The folder, whose sub-folders are not entered; or a single image.
+        A folder, without its subfolders; or a single image.
     size : int or (height, width), optional
-        Scales the frames to cover it, cropped at the center.
+        Size that frames are scaled to cover, cropped at the center.
     """
 
     def __init__(self, path: Path, size: Size | None = None) -> None:
         super().__init__(path, size)
         self.folder = path if path.is_dir() else None
         self.files = image_files(path) if self.folder else [path]
-        self.total = self.declared = len(self.files)
+        self.total = self.nominal_total = len(self.files)
 
-    def file(self, number: int) -> str:
+    def file_name(self, number: int) -> str:
         """See `Clip`."""
         return printable(self.files[number].name)
 
@@ -160,12 +224,12 @@ class FolderClip(StoredClip):
                 yield error
 
     def read(self, number: int) -> Pixels:
-        """Read one frame alone.
+        """Read a single frame.
 
         Raises
         ------
         UnreadableError
-            It cannot be read.
+            If it is damaged.
         """
         file = self.files[number]
         try:
@@ -176,9 +240,9 @@ class FolderClip(StoredClip):
 
 
 class VideoClip(StoredClip):
-    """A video file; see `FolderClip` for the size.
+    """Video file; see `FolderClip` for the size.
 
-    One that is empty, or no video, says so when its frames are asked for.
+    An empty or invalid file raises when its frames are read.
     """
 
     def __init__(self, path: Path, size: Size | None = None) -> None:
@@ -186,7 +250,7 @@ class VideoClip(StoredClip):
         self._av = require("av", extra="video")
         with suppress(NearfarError), self._open() as container:
             stream = container.streams.video[0]
-            self.declared = stream.frames
+            self.nominal_total = stream.frames
             self.rate = float(stream.average_rate) if stream.average_rate else None
 
     def _read(self) -> Iterator[Pixels | UnreadableError]:
@@ -217,7 +281,7 @@ class VideoClip(StoredClip):
             yield container
 
     def _decode(self, container: Any, stream: Any) -> Iterator[Pixels | UnreadableError]:
-        """Decode packet by packet, so that one which is damaged costs only itself."""
+        """Decode packet by packet: a damaged packet costs only its own frames."""
         packets = container.demux(stream)
         while True:
             try:
@@ -239,37 +303,51 @@ class VideoClip(StoredClip):
                     yield self._scaled(frame.to_ndarray(format="gray"))
 
     def _scaled(self, pixels: Pixels) -> Pixels:
-        return pixels if self.size is None else scale(pixels, self.size)
+        return pixels if self.size is None else _scale(pixels, self.size)
 
 
 def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> list[Clip]:
-    """Clips of a video file, or of a folder.
+    """Open a video, an image or a folder as clips.
 
     Parameters
     ----------
     source : str or path
         A video; an image; a folder of images, which are the frames of one clip; or a folder of such
-        folders and of videos, such as ``Train`` and ``Test`` of the UCSD data sets. Folders whose
-        name ends in ``_gt`` hold masks, and are left out.
+        folders and videos, such as ``Train`` and ``Test`` of the UCSD data sets. Folders whose name
+        ends in ``_gt`` hold masks and are left out.
     size : int or (height, width), optional
-        Scales the frames to cover it, cropped at the center.
+        Size that frames are scaled to cover, cropped at the center.
+
+    Returns
+    -------
+    list of Clip
 
     Raises
     ------
     NearfarError
-        There is nothing of the kind.
+        If `source` does not exist or holds no frames.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     for number in range(3):
+    ...         Image.new("L", (48, 32)).save(Path(folder) / f"{number}.png")
+    ...     (clip,) = open_clips(folder)
+    ...     [(frame.number, frame.pixels.shape) for frame in clip]
+    [(0, (32, 48)), (1, (32, 48)), (2, (32, 48))]
     """
     path = Path(source)
-    with suppress(RuntimeError):  # of a user who is not known
+    with suppress(RuntimeError):  # unknown user
         path = path.expanduser()
-    path = Path(os.path.normpath(path.absolute()))  # also "." and ".." have names
+    path = Path(os.path.normpath(path.absolute()))  # "." and ".." get names, too
     if path.is_file():
         if path.suffix.lower() in image_endings():
             return [FolderClip(path, size)]
-        if path.suffix.lower() not in VIDEO_ENDINGS:
+        if path.suffix.lower() not in _VIDEO_ENDINGS:
             raise NearfarError(
-                f"{str(source)!r} is not named like a video: expected "
-                f"{', '.join(sorted(VIDEO_ENDINGS))}, an image, or a folder"
+                f"{str(source)!r} has no file name ending of a video: expected "
+                f"{', '.join(sorted(_VIDEO_ENDINGS))}, an image, or a folder"
             )
         return [VideoClip(path, size)]
     if not path.is_dir():
@@ -278,9 +356,9 @@ def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> l
         return [FolderClip(path, size)]
     clips: list[Clip] = []
     for inner in _visible(path):
-        if inner.is_dir() and not inner.name.endswith(MASKS) and image_files(inner):
+        if inner.is_dir() and not inner.name.endswith(MASK_SUFFIX) and image_files(inner):
             clips.append(FolderClip(inner, size))
-        elif inner.suffix.lower() in VIDEO_ENDINGS:
+        elif inner.suffix.lower() in _VIDEO_ENDINGS:
             clips.append(VideoClip(inner, size))
     if not clips:
         raise NearfarError(
@@ -290,33 +368,43 @@ def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> l
 
 
 def as_frames(stream: Iterable[npt.ArrayLike | None]) -> Iterator[Frame]:
-    """Check the frames of a stream, and make them gray.
+    """Check the frames of a stream and convert them to gray.
 
     Parameters
     ----------
     stream : iterable of arrays
-        uint8[h, w] or, in color, uint8[h, w, 3]; None for a frame that was lost.
+        uint8[h, w] or, in color, uint8[h, w, 3]; None for a lost frame.
+
+    Yields
+    ------
+    Frame
 
     Raises
     ------
     NearfarError
-        One is something else.
+        If a frame has another shape or type.
+
+    Examples
+    --------
+    >>> camera = [np.zeros((32, 48, 3), np.uint8), None, np.zeros((32, 48), np.uint8)]
+    >>> [(frame.number, frame.pixels.shape) for frame in as_frames(camera)]
+    [(0, (32, 48)), (2, (32, 48))]
     """
-    for number, given in enumerate(stream):
-        if given is None:
+    for number, image in enumerate(stream):
+        if image is None:
             continue
-        pixels = np.asarray(given)
+        pixels = np.asarray(image)
         if pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (3,)) or pixels.ndim < 2:
             raise NearfarError(
                 f"frame {number} is {pixels.dtype}{list(pixels.shape)}: expected uint8[h, w], or "
                 "uint8[h, w, 3] in color"
             )
         if pixels.ndim == 3:
-            pixels = np.rint(pixels @ np.array(LUMINANCE)).astype(np.uint8)
+            pixels = np.rint(pixels @ np.array(_LUMINANCE)).astype(np.uint8)
         yield Frame(number, pixels)
 
 
-def scale(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+def _scale(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     """Scale an image, uint8[h, w], to cover a size, cropped at the center."""
     from PIL import ImageOps
 
@@ -325,17 +413,17 @@ def scale(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Files of a folder that are named like images, in the natural order of their names."""
+    """Return files of a folder with endings of images, in natural order of their names."""
     return [path for path in _visible(folder) if path.suffix.lower() in image_endings()]
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What a folder holds and does not hide, 2 before 10."""
+    """Return entries of a folder that are not hidden, in natural order of their names."""
     inside = (path for path in folder.iterdir() if not path.name.startswith("."))
     return sorted(inside, key=lambda path: _natural(path.name))
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """A key that sorts numbers inside of names by their value."""
+    """Return a key that sorts numbers inside names by value."""
     parts = re.split(r"(\d+)", name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

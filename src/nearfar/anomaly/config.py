@@ -1,119 +1,149 @@
-"""How to tell what is not normal: every choice of a detector, in one place."""
+"""Settings of a detector."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from nearfar.anomaly.registry import find_method
+from nearfar.config import Optim, RelationalObjective, TrainConfig
 from nearfar.errors import NearfarError
-from nearfar.fields import check_fields
+from nearfar.fields import check_fields, check_ranges
 
-Part = Literal["reconstruction", "embeddings", "tempo", "appearance"]
+#: Default training of the autoencoder behind "reconstruction" and "embedding-distance".
+DEFAULT_TRAINING = TrainConfig(
+    objective=RelationalObjective(weights=(0.6, 0.4, 0.0)),
+    optim=Optim(pretrain_epochs=5, epochs=5),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig:
-    """How to tell what is not normal.
+    """Settings of a detector; by default for video from a fixed camera.
 
     Parameters
     ----------
-    parts : tuple of {"reconstruction", "embeddings", "tempo", "appearance"}
-        What scores a patch: its reconstruction error, as in the paper; the distance of its
-        embedding to the nearest normal one; how much it looks like what is too fast, too large or
-        glides, see `TempoNet`; what principal components of normal patches leave out of it, see
-        `Appearance`. Scores of several are added, each relative to what it reaches in normal
-        frames.
+    methods : tuple of str
+        Names of methods that score patches. Built in are "reconstruction" and "embedding-distance"
+        of an autoencoder trained by nearfar, "motion" and "appearance"; see `register_method` for
+        your own. Scores of several methods are divided by the level that they reach in normal
+        frames, and added.
     patch : int
-        Side of a patch, in pixels, at least 8.
+        Side of a patch in pixels, at least 8.
     stride : int
-        From one patch to the next, in pixels; overlapping if less than `patch`.
+        Distance between patches in pixels, 1 to `patch`; patches overlap if it is less.
     frames : int
-        Consecutive frames that are looked at together, at least 2 for tempo.
-    by_place : bool
-        Whether scores are relative to what is usual in the same row of the image.
+        Number of consecutive frames in a window, at least 1; "motion" needs 2.
+    scale_by_row : bool
+        Divide scores by their usual level in the same row of patches.
     smoothing : float
-        Standard deviation in frames of the average over time; 0 for none.
+        Standard deviation in frames of the Gaussian average over time, 0 to 1000; 0 for none.
     false_alarms : float
-        The share of normal frames above the threshold, on clips that were not learned from.
+        Share of held-out normal frames above the threshold, in (0, 1).
     bank_size : int
-        The most normal embeddings that are kept.
-    photographs : bool
-        Whether each frame is something of its own, and not a moment of a scene: nothing is joined
-        to spans, and heat maps are pictures.
+        Maximum number of normal embeddings that "embedding-distance" keeps.
+    independent_frames : bool
+        Whether frames are separate images rather than moments of a video. Abnormal frames are then
+        not joined into spans, and heat maps are pictures.
     size : (height, width), optional
-        What frames were scaled to when they were opened, see `open_clips`; those to be scored are
-        to be opened likewise.
+        Size that frames are scaled to when clips are opened, see `open_clips`.
+
+    Raises
+    ------
+    NearfarError
+        If a setting is out of its range, a method is unknown, or a method does not work with the
+        other settings.
+
+    Examples
+    --------
+    >>> DetectorConfig(methods=("appearance",), smoothing=0).frames
+    5
+    >>> DetectorConfig(frames=1)
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: frames=1: expected at least 2 for method 'motion'
     """
 
-    parts: tuple[Part, ...] = ("tempo", "appearance")
+    methods: tuple[str, ...] = ("motion", "appearance")
     patch: int = 48
     stride: int = 12
     frames: int = 5
-    by_place: bool = False
+    scale_by_row: bool = False
     smoothing: float = 4.0
     false_alarms: float = 0.01
     bank_size: int = 8192
-    photographs: bool = False
+    independent_frames: bool = False
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not self.parts or len(set(self.parts)) < len(self.parts):
-            raise NearfarError(f"parts={self.parts}: expected at least one, and each once")
-        for name, least in {"patch": 8, "stride": 1, "frames": 1, "bank_size": 1}.items():
-            if getattr(self, name) < least:
-                raise NearfarError(f"{name}={getattr(self, name)}: expected at least {least}")
-        if self.stride > self.patch:
-            raise NearfarError(f"stride={self.stride}: expected at most patch={self.patch}")
-        if "tempo" in self.parts and self.frames < 2:
-            raise NearfarError(f"frames={self.frames}: expected at least 2 to see motion")
-        if self.photographs and (self.frames > 1 or self.smoothing):
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise NearfarError(f"methods={self.methods}: expected at least one, each once")
+        check_ranges(
+            self,
+            patch=">= 8",
+            stride=f"[1, {self.patch}]",
+            frames=">= 1",
+            smoothing="[0, 1000]",
+            false_alarms="(0, 1)",
+            bank_size=">= 1",
+        )
+        if self.independent_frames and (self.frames > 1 or self.smoothing):
             raise NearfarError(
-                f"frames={self.frames}, smoothing={self.smoothing} with photographs: expected 1 "
-                "and 0, as they have nothing to do with each other"
+                f"frames={self.frames}, smoothing={self.smoothing:g} with independent_frames: "
+                "expected frames=1 and smoothing=0"
             )
-        if self.photographs and "appearance" in self.parts:
-            raise NearfarError(
-                f"parts={self.parts} with photographs: expected no appearance, which is that of "
-                "one scene"
-            )
-        if not 0 < self.false_alarms < 1:
-            raise NearfarError(f"false_alarms={self.false_alarms}: expected a share, 0…1")
-        if not 0 <= self.smoothing <= 1000:
-            raise NearfarError(f"smoothing={self.smoothing}: expected 0…1000 frames")
+        for name in self.methods:
+            find_method(name).check(self)
 
     @property
-    def encodes(self) -> bool:
-        """Whether an autoencoder is trained."""
-        return bool({"reconstruction", "embeddings"} & set(self.parts))
-
-    @property
-    def scaled(self) -> bool:
-        """Whether scores are relative to what is usual."""
-        return self.by_place or len(self.parts) > 1
+    def needs_scale(self) -> bool:
+        """Whether scores are divided by their usual level."""
+        return self.scale_by_row or len(self.methods) > 1
 
     @classmethod
-    def stills(cls, **choices: Any) -> DetectorConfig:
-        """Make a setting for photographs, each on its own: distance of overlapping patches."""
+    def stills(cls, **settings: Any) -> DetectorConfig:
+        """Return settings for separate images: embedding distance of overlapping patches.
+
+        Parameters
+        ----------
+        **settings
+            Fields that differ.
+
+        Examples
+        --------
+        >>> DetectorConfig.stills(patch=64).methods
+        ('embedding-distance',)
+        """
         stills: dict[str, Any] = {
-            "parts": ("embeddings",),
+            "methods": ("embedding-distance",),
             "patch": 32,
             "stride": 8,
             "frames": 1,
             "smoothing": 0.0,
-            "photographs": True,
+            "independent_frames": True,
         }
-        return cls(**(stills | choices))
+        return cls(**(stills | settings))
 
     @classmethod
-    def paper(cls, **choices: Any) -> DetectorConfig:
-        """Make the paper's setting: 30×30 patches of single frames, reconstruction error (§4.5)."""
+    def paper(cls, **settings: Any) -> DetectorConfig:
+        """Return the paper's settings: reconstruction error of 30×30 patches (§4.5).
+
+        Parameters
+        ----------
+        **settings
+            Fields that differ.
+
+        Examples
+        --------
+        >>> config = DetectorConfig.paper()
+        >>> config.patch, config.frames, config.methods
+        (30, 1, ('reconstruction',))
+        """
         paper: dict[str, Any] = {
-            "parts": ("reconstruction",),
+            "methods": ("reconstruction",),
             "patch": 30,
             "stride": 30,
             "frames": 1,
-            "by_place": False,
             "smoothing": 0.0,
         }
-        return cls(**(paper | choices))
+        return cls(**(paper | settings))

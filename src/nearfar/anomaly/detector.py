@@ -1,4 +1,4 @@
-"""A detector of what is not normal, run on any stream of frames."""
+"""Anomaly detector: methods, scale and threshold, applied to clips and streams."""
 
 from __future__ import annotations
 
@@ -9,81 +9,111 @@ import numpy as np
 
 from nearfar.anomaly.clips import Clip, Frame
 from nearfar.anomaly.config import DetectorConfig
-from nearfar.anomaly.patches import Grid, Map, windows
-from nearfar.anomaly.scoring import MOST_SCORES, Numbered, Scale, Scorer, smoothed, thin
+from nearfar.anomaly.patches import Grid, ScoreMap, windows
+from nearfar.anomaly.registry import Scorer
+from nearfar.anomaly.scale import MAX_SCORES, FrameScores, Scale, smooth, subsample
 from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
 
 
-class Scored(NamedTuple):
-    """A frame: its number, its score, and the heat map behind it, float32[rows, columns].
+class ScoredFrame(NamedTuple):
+    """Score of a frame.
 
-    The score is that of its worst patch.
+    Attributes
+    ----------
+    number : int
+        Number of the frame in its clip.
+    score : float
+        Highest score of its patches, at least 0.
+    heat : float32[rows, columns]
+        Scores of its patches; see `Grid.spread` for pixels.
+
+    Examples
+    --------
+    >>> ScoredFrame(0, 2.0, np.array([[1, 2]], np.float32)).score
+    2.0
     """
 
     number: int
     score: float
-    heat: Map
+    heat: ScoreMap
 
 
 class Detector:
-    """Scores frames; see `fit_detector` and `read_detector`.
+    """Scores the frames of clips and streams; from `fit_detector` or `read_detector`.
 
     Parameters
     ----------
     config : DetectorConfig
-        How.
+        Settings.
     grid : Grid
-        Where the patches of a frame lie.
-    scorers : sequence of Scorer
-        One for each part.
+        Positions of the patches.
+    methods : sequence of Scorer
+        Fitted methods.
     scale : Scale, optional
-        What is usual, if scores are relative to that.
+        Usual level of their scores, if they are relative to that.
     threshold : float
-        Above which score a frame is called abnormal.
+        Score above which a frame is abnormal.
     calibrated_on : int
-        How many normal frames the threshold comes from.
+        Number of normal frames behind the threshold.
     rate : float, optional
-        Frames a second of the clips that were learned from, if it is known.
+        Frames per second of the normal clips, if known.
+
+    Examples
+    --------
+    >>> class Brightness:
+    ...     def score(self, window, grid):
+    ...         return grid.means(window[-1].astype(np.float32))
+    >>> config = DetectorConfig.paper(patch=8, stride=8)
+    >>> detector = Detector(config, Grid((16, 16), 8, 8), [Brightness()], threshold=100)
+    >>> stream = [Frame(0, np.full((16, 16), 50, np.uint8)), Frame(1, np.eye(16, dtype=np.uint8))]
+    >>> [scored.score for scored in detector.score(stream)]
+    [50.0, 0.125]
     """
 
     def __init__(
         self,
         config: DetectorConfig,
         grid: Grid,
-        scorers: Sequence[Scorer],
+        methods: Sequence[Scorer],
         scale: Scale | None = None,
         threshold: float = float("inf"),
         calibrated_on: int = 0,
         rate: float | None = None,
     ) -> None:
-        self.config, self.grid, self.scorers = config, grid, scorers
+        self.config, self.grid, self.methods = config, grid, methods
         self.scale, self.threshold, self.calibrated_on = scale, threshold, calibrated_on
         self.rate = rate
 
-    def score(self, frames: Iterable[Frame], name: str = "the stream") -> Iterator[Scored]:
-        """Score the frames of one clip as they come, in memory that does not grow.
+    def score(self, frames: Iterable[Frame], name: str = "the stream") -> Iterator[ScoredFrame]:
+        """Score frames as they come, in constant memory.
+
+        With smoothing, a frame is yielded when all later frames of its average have come.
 
         Parameters
         ----------
         frames : iterable of Frame
-            A `Clip`, or what `as_frames` makes of a stream of arrays. With smoothing, a frame is
-            scored when as many after it have come as it is averaged with.
+            A `Clip`, or a stream of arrays through `as_frames`.
+        name : str
+            Name in messages.
+
+        Yields
+        ------
+        ScoredFrame
 
         Raises
         ------
         NearfarError
-            If the frames are of another size or rate than the detector was fitted to, or too few.
+            If the frames have another size or rate than the normal clips, or are too few.
         """
         if isinstance(frames, Clip):
             self.check_rate(frames)
-        maps = smoothed(self._maps(frames, name), self.config.smoothing)
-        for number, scores in maps:
+        for number, scores in smooth(self._score_patches(frames, name), self.config.smoothing):
             heat = (scores if self.scale is None else self.scale(scores)).sum(0)
-            yield Scored(number, float(heat.max()), heat)
+            yield ScoredFrame(number, float(heat.max()), heat)
 
     def check_rate(self, clip: Clip) -> None:
-        """Refuse a clip of another rate than was learned from, if frames are looked at together.
+        """Check the rate of a clip, if windows have several frames.
 
         Raises
         ------
@@ -93,34 +123,41 @@ class Detector:
         if self.config.frames > 1:
             check_same_rate(clip, self.rate)
 
-    def _maps(self, frames: Iterable[Frame], name: str) -> Iterator[Numbered]:
-        """Scores of all parts, float32[parts, rows, columns], of each frame."""
+    def calibrate(self, clips: Sequence[Clip], track: Track = silent) -> None:
+        """Estimate scale and threshold from normal clips that no method was fitted to.
+
+        Parameters
+        ----------
+        clips : sequence of Clip
+            Held-out normal clips.
+        track : Track
+            Progress.
+        """
+        if self.config.needs_scale:
+            maps = (
+                scores
+                for clip in track(clips, "calibrating", len(clips))
+                for _, scores in smooth(self._score_patches(clip, clip.name), self.config.smoothing)
+            )
+            self.scale = (
+                Scale.of_rows(maps)
+                if self.config.scale_by_row
+                else Scale.of_methods(maps, self.config.false_alarms)
+            )
+        self.calibrated_on = 0
+        scores = subsample(self._score_normal(clips, track), MAX_SCORES)
+        self.threshold = float(np.quantile(scores, 1 - self.config.false_alarms, method="higher"))
+
+    def _score_patches(self, frames: Iterable[Frame], name: str) -> Iterator[FrameScores]:
         last, maps = None, None
         for number, window in windows(frames, self.config.frames, name):
             self.grid.check(window.shape[1:], name)
             if window is not last or maps is None:
-                maps = np.stack([scorer(window, self.grid) for scorer in self.scorers])
+                maps = np.stack([method.score(window, self.grid) for method in self.methods])
                 last = window
-            yield Numbered(number, maps)
+            yield FrameScores(number, maps)
 
-    def calibrate(self, clips: Sequence[Clip], track: Track = silent) -> None:
-        """Take the scale, and the threshold, from normal clips."""
-        if self.config.scaled:
-            maps = (
-                scores
-                for clip in track(clips, "calibrating", len(clips))
-                for _, scores in smoothed(self._maps(clip, clip.name), self.config.smoothing)
-            )
-            self.scale = (
-                Scale.of_rows(maps)
-                if self.config.by_place
-                else Scale.of_parts(maps, self.config.false_alarms)
-            )
-        self.calibrated_on = 0
-        scores = thin(self._normal_scores(clips, track), MOST_SCORES)
-        self.threshold = float(np.quantile(scores, 1 - self.config.false_alarms, method="higher"))
-
-    def _normal_scores(self, clips: Sequence[Clip], track: Track) -> Iterator[Map]:
+    def _score_normal(self, clips: Sequence[Clip], track: Track) -> Iterator[ScoreMap]:
         for clip in track(clips, "threshold", len(clips)):
             for scored in self.score(clip, clip.name):
                 self.calibrated_on += 1
@@ -128,20 +165,22 @@ class Detector:
 
 
 def check_same_rate(clip: Clip, rate: float | None) -> None:
-    """Refuse a clip in which the same motion would look faster or slower.
+    """Check that motion has the same speed in a clip as in the normal clips.
 
     Parameters
     ----------
+    clip : Clip
+        Clip to check.
     rate : float, optional
-        Frames a second of what was learned from.
+        Frames per second of the normal clips.
 
     Raises
     ------
     NearfarError
-        If both rates are known, and differ by more than a tenth.
+        If both rates are known and differ by more than a tenth.
     """
     if rate and clip.rate and not 0.9 < clip.rate / rate < 1.1:
         raise NearfarError(
-            f"{clip.name!r} has {clip.rate:g} frames a second, what was learned from {rate:g}: "
-            "motion would look faster or slower than it is; expected the same rate"
+            f"{clip.name!r} has {clip.rate:g} frames per second, the normal clips {rate:g}: motion "
+            "would look too fast or too slow; expected the same rate"
         )

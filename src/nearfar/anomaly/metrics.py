@@ -1,7 +1,7 @@
-"""How well scores tell abnormal frames and pixels from normal ones.
+"""Detection metrics over all thresholds, for frames, pixels and regions.
 
-A frame, or a pixel, is called abnormal if its score is at least a threshold; all measures here go
-through all thresholds. Where one kind is missing a measure is undefined, and None.
+A frame or pixel is detected if its score is at least a threshold. A metric is None where it is
+undefined because all labels are alike.
 """
 
 from __future__ import annotations
@@ -12,25 +12,48 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from nearfar.errors import NearfarError
 
 Scores = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.bool_]
-Keys = npt.NDArray[np.uint32]
+_Keys = npt.NDArray[np.uint32]
 
-#: Bits of a score, a float32, that pixels are sorted by: they tell apart what differs by 1/2048.
-KEY_BITS = 20
-#: The share of the abnormal pixels of a frame that must be found (Mahadevan et al., CVPR 2010).
-OVERLAP = 0.4
-#: How many false alarms per region overlap is averaged up to (Bergmann et al., CVPR 2019).
-PRO_LIMIT = 0.3
-PRO_STEPS = 200
+#: Bits of a float32 score that pixels are sorted by; keys differ where scores differ by 1/2048.
+_KEY_BITS = 20
+#: Default share of abnormal pixels to detect in a frame (Mahadevan et al., CVPR 2010).
+_PIXEL_SHARE = 0.4
+#: Default limit of the false positive rate for PRO (Bergmann et al., CVPR 2019), and grid points.
+_PRO_LIMIT, _PRO_POINTS = 0.3, 200
 
 
 def area_under_curve(labels: Labels, scores: Scores) -> float | None:
-    """Area under the ROC curve of bool[n] and float[n], 0…1; None if only one kind is there."""
+    """Return the area under the ROC curve (AUC).
+
+    Parameters
+    ----------
+    labels : bool[n]
+        Whether each frame is abnormal.
+    scores : float[n]
+        Score of each frame.
+
+    Returns
+    -------
+    float or None
+        0…1; None if all labels are alike.
+
+    Raises
+    ------
+    NearfarError
+        If shapes differ, or scores are not finite.
+
+    Examples
+    --------
+    >>> area_under_curve(np.array([False, True, True]), np.array([0.2, 0.1, 0.9]))
+    0.5
+    """
+    from sklearn.metrics import roc_auc_score
+
     labels, scores = _check(labels, scores)
     if labels.all() or not labels.any():
         return None
@@ -38,11 +61,35 @@ def area_under_curve(labels: Labels, scores: Scores) -> float | None:
 
 
 def equal_error_rate(labels: Labels, scores: Scores) -> float | None:
-    """Rate at which as many normal ones are called abnormal as abnormal ones are missed, 0…1.
+    """Return the equal error rate (EER): where the false positive and the miss rate are equal.
 
-    Where the ROC curve steps over that point, the rate is read off the straight line between its
-    corners. Any increasing map of the scores leaves it as it is. None if only one kind is there.
+    Between corners of the ROC curve the rate is interpolated linearly. Increasing maps of the
+    scores do not change it.
+
+    Parameters
+    ----------
+    labels : bool[n]
+        Whether each frame is abnormal.
+    scores : float[n]
+        Score of each frame.
+
+    Returns
+    -------
+    float or None
+        0…1; None if all labels are alike.
+
+    Raises
+    ------
+    NearfarError
+        If shapes differ, or scores are not finite.
+
+    Examples
+    --------
+    >>> equal_error_rate(np.array([0, 1, 0, 1], bool), np.array([1.0, 2.0, 3.0, 4.0]))
+    0.5
     """
+    from sklearn.metrics import roc_curve
+
     labels, scores = _check(labels, scores)
     if labels.all() or not labels.any():
         return None
@@ -52,14 +99,19 @@ def equal_error_rate(labels: Labels, scores: Scores) -> float | None:
 
 @dataclass(frozen=True)
 class Macro:
-    """A measure of each clip, and its mean over those where it is defined.
+    """Metric of each clip, and its mean over the clips where it is defined.
 
     Attributes
     ----------
     mean : float or None
-        None if it is undefined everywhere.
+        None if no clip has a value.
     clips : mapping of str to (float or None)
-        By the name of the clip.
+        Values by name of the clip.
+
+    Examples
+    --------
+    >>> Macro(0.9, {"a": 0.9, "b": None}).undefined
+    ['b']
     """
 
     mean: float | None
@@ -67,7 +119,7 @@ class Macro:
 
     @property
     def undefined(self) -> list[str]:
-        """Clips that are normal, or abnormal, throughout."""
+        """Names of clips without a value: all their frames are normal, or all abnormal."""
         return [name for name, value in self.clips.items() if value is None]
 
 
@@ -75,27 +127,66 @@ def macro(
     measure: Callable[[Labels, Scores], float | None],
     clips: Mapping[str, tuple[Labels, Scores]],
 ) -> Macro:
-    """A measure, such as `area_under_curve`, of each clip: bool[n] and float[n] by its name."""
+    """Average a metric over clips.
+
+    Parameters
+    ----------
+    measure : callable
+        Metric of labels, bool[n], and scores, float[n], such as `area_under_curve`.
+    clips : mapping
+        Labels and scores by name of the clip.
+
+    Returns
+    -------
+    Macro
+
+    Examples
+    --------
+    >>> labels, scores = np.array([False, True]), np.array([0.1, 0.9])
+    >>> macro(area_under_curve, {"a": (labels, scores), "b": (labels, -scores)}).mean
+    0.5
+    """
     values = {name: measure(*clip) for name, clip in clips.items()}
     known = [value for value in values.values() if value is not None]
     return Macro(float(np.mean(known)) if known else None, values)
 
 
 class PixelCurve:
-    """The ROC curve of single pixels, whose memory does not grow with their number.
+    """ROC curve of pixels in constant memory.
 
-    Scores are told apart if they differ by a share of 1/2048.
+    Scores are distinguished to a relative difference of 1/2048.
+
+    Examples
+    --------
+    >>> curve = PixelCurve()
+    >>> mask = np.array([[False, False], [True, True]])
+    >>> curve.add(np.array([[0.1, 0.2], [0.3, 0.4]], np.float32), mask)
+    >>> curve.area(), curve.equal_error_rate()
+    (1.0, 0.0)
     """
 
     def __init__(self) -> None:
-        self._counts = np.zeros((2, 2**KEY_BITS), np.int64)
+        self._counts = np.zeros((2, 2**_KEY_BITS), np.int64)
 
     def add(self, heat: Scores, mask: Labels) -> None:
-        """Count the pixels of a frame, float[h, w] with bool[h, w]."""
+        """Add a frame.
+
+        Parameters
+        ----------
+        heat : float[h, w]
+            Scores of pixels.
+        mask : bool[h, w]
+            Abnormal pixels.
+
+        Raises
+        ------
+        NearfarError
+            If shapes differ.
+        """
         if heat.shape != mask.shape:
             raise NearfarError(
-                f"a heat map of shape {heat.shape} with a mask of shape {mask.shape}: expected "
-                "the same"
+                f"heat map of shape {heat.shape} with a mask of shape {mask.shape}: expected "
+                "the same shape"
             )
         keys = _keys(heat)
         for kind, chosen in enumerate((~mask, mask)):
@@ -103,17 +194,19 @@ class PixelCurve:
             self._counts[kind, values] += counts
 
     def area(self) -> float | None:
-        """Area under the curve, 0…1."""
+        """Return the area under the curve, 0…1."""
+        from sklearn.metrics import auc
+
         rates = self._rates()
         return None if rates is None else float(auc(*rates))
 
     def equal_error_rate(self) -> float | None:
-        """See `equal_error_rate`."""
+        """Return the equal error rate; see `equal_error_rate`."""
         rates = self._rates()
         return None if rates is None else _equal_error(*rates)
 
     def _rates(self) -> tuple[Scores, Scores] | None:
-        """False and true positive rates from the highest threshold to the lowest."""
+        """Return false and true positive rates from the highest threshold to the lowest."""
         found = self._counts[:, self._counts.any(0)][:, ::-1].cumsum(1)
         if not self._counts.any(1).all():
             return None
@@ -121,15 +214,29 @@ class PixelCurve:
         return false, true
 
 
-def overlap_score(heat: Scores, mask: Labels, share: float = OVERLAP) -> float:
-    """Return the highest threshold at which a frame counts as detected by the pixel criterion.
+def overlap_score(heat: Scores, mask: Labels, share: float = _PIXEL_SHARE) -> float:
+    """Return the highest threshold at which a frame is detected by the pixel criterion [1]_.
 
-    An abnormal frame counts if at least `share` of its abnormal pixels is found [1]_; a normal one
-    is a false alarm if any pixel is.
+    An abnormal frame is detected if at least `share` of its abnormal pixels are; a normal frame is
+    a false alarm if any pixel is.
+
+    Parameters
+    ----------
+    heat : float[h, w]
+        Scores of pixels.
+    mask : bool[h, w]
+        Abnormal pixels.
+    share : float
+        In (0, 1].
 
     References
     ----------
     .. [1] V. Mahadevan et al., "Anomaly detection in crowded scenes", CVPR 2010.
+
+    Examples
+    --------
+    >>> overlap_score(np.arange(10.0).reshape(2, 5), np.ones((2, 5), bool))
+    6.0
     """
     if not mask.any():
         return float(heat.max())
@@ -139,23 +246,39 @@ def overlap_score(heat: Scores, mask: Labels, share: float = OVERLAP) -> float:
 
 
 class RegionCurve:
-    """The share of connected abnormal regions that is found, over false alarms [1]_ (PRO).
+    """Per-region overlap (PRO) [1]_: detected share of each abnormal region over false positives.
 
-    Memory grows with the number of regions, not with that of pixels. Scores are told apart as by
-    `PixelCurve`.
+    Memory grows with the number of regions only. Scores are distinguished as by `PixelCurve`.
 
     References
     ----------
     .. [1] P. Bergmann et al., "MVTec AD", CVPR 2019.
+
+    Examples
+    --------
+    >>> mask = np.zeros((8, 8), bool)
+    >>> mask[2:4, 2:4] = True
+    >>> curve = RegionCurve()
+    >>> curve.add(mask.astype(np.float32), mask)
+    >>> round(curve.area(), 3)
+    1.0
     """
 
     def __init__(self) -> None:
-        self._normal = np.zeros(2**KEY_BITS, np.int64)
-        #: Of each region: its scores, and which share of it is at most that.
-        self._regions: list[tuple[Keys, Scores]] = []
+        self._normal = np.zeros(2**_KEY_BITS, np.int64)
+        #: Per region: its sorted keys, and the share of its pixels up to each.
+        self._regions: list[tuple[_Keys, Scores]] = []
 
     def add(self, heat: Scores, mask: Labels) -> None:
-        """Count the pixels of a frame, float[h, w] with bool[h, w]."""
+        """Add a frame.
+
+        Parameters
+        ----------
+        heat : float[h, w]
+            Scores of pixels.
+        mask : bool[h, w]
+            Abnormal pixels.
+        """
         keys = _keys(heat)
         values, counts = np.unique(keys[~mask], return_counts=True)
         self._normal[values] += counts
@@ -164,14 +287,19 @@ class RegionCurve:
             values, counts = np.unique(keys[named == region], return_counts=True)
             self._regions.append((values, counts.cumsum() / counts.sum()))
 
-    def area(self, limit: float = PRO_LIMIT) -> float | None:
-        """Mean share of each region that is found, 0…1, over false positive rates up to `limit`."""
+    def area(self, limit: float = _PRO_LIMIT) -> float | None:
+        """Return the mean detected share of regions over false positive rates up to `limit`, 0…1.
+
+        None if there is no abnormal region or no normal pixel.
+        """
+        from sklearn.metrics import auc
+
         total = int(self._normal.sum())
         if not self._regions or not total:
             return None
-        rates = np.linspace(0, limit, PRO_STEPS)
+        rates = np.linspace(0, limit, _PRO_POINTS)
         kept = np.floor(rates * total)
-        # The lowest threshold that calls at most so many normal pixels abnormal lies just above.
+        # Just above each key: the lowest threshold that few enough normal pixels exceed.
         above = total - self._normal.cumsum()
         below = np.searchsorted(-above, -kept)
         missed = [
@@ -186,7 +314,7 @@ def _check(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Labels, Scores
     if labels.shape != scores.shape or labels.ndim != 1 or not len(labels):
         raise NearfarError(
             f"labels of shape {labels.shape} with scores of shape {scores.shape}: expected as "
-            "many of both, at least one"
+            "many labels as scores, at least one"
         )
     if not np.isfinite(scores).all():
         raise NearfarError("some scores are NaN or infinite: expected finite numbers")
@@ -194,16 +322,16 @@ def _check(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Labels, Scores
 
 
 def _equal_error(false: Scores, true: Scores) -> float:
-    """Where false positives equal misses, on the line between two corners of the curve."""
+    """Interpolate where false positives equal misses."""
     gap = false + true - 1  # rises from −1 to 1
     after = int(np.argmax(gap >= 0))
     step = -gap[after - 1] / (gap[after] - gap[after - 1])
     return float(false[after - 1] + step * (false[after] - false[after - 1]))
 
 
-def _keys(scores: Scores) -> Keys:
-    """The upper bits of float32 numbers, in the order of the numbers."""
+def _keys(scores: Scores) -> _Keys:
+    """Return the upper bits of float32 numbers, in the order of the numbers."""
     bits = np.ascontiguousarray(scores, np.float32).view(np.uint32)
     negative = bits >> 31 == 1
     ordered = np.where(negative, ~bits, bits | np.uint32(0x80000000))
-    return (ordered >> np.uint32(32 - KEY_BITS)).astype(np.uint32)
+    return (ordered >> np.uint32(32 - _KEY_BITS)).astype(np.uint32)

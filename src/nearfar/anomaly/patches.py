@@ -1,44 +1,51 @@
-"""Patches of frames: where they lie, how they are cut, and how their scores become a heat map."""
+"""Patches of frames: positions, cutting, and pixel maps of their scores."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from numpy.lib.stride_tricks import sliding_window_view
+from torch import Tensor
 
 from nearfar.anomaly.clips import Clip, Frame, Pixels
-from nearfar.data import ArrayImages
+from nearfar.data import ArrayImages, to_unit
 from nearfar.errors import NearfarError
 
-#: The most that patches to learn from take; of more, some are drawn at random.
-PATCH_BYTES = 2**29
+#: Default limit of patches in memory; above it, a random sample is drawn.
+MAX_PATCH_BYTES = 2**29
 
-Places = npt.NDArray[np.int64]
-Map = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+ScoreMap = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Square patches that cover a frame, in rows and columns.
+    """Rows and columns of square patches that cover a frame.
 
     Parameters
     ----------
     size : (height, width)
-        Of the frame, in pixels.
+        Size of the frame in pixels.
     patch : int
-        Side of a patch.
+        Side of a patch in pixels.
     stride : int
-        From one patch to the next. The last row and column end where the frame does.
+        Distance between patches in pixels. The last row and column end at the frame's border.
 
     Raises
     ------
     NearfarError
-        If the frame is smaller than a patch, or the patches leave gaps.
+        If the frame is smaller than a patch, or patches leave gaps.
+
+    Examples
+    --------
+    >>> Grid((240, 360), patch=30, stride=15).shape
+    (15, 23)
     """
 
     size: tuple[int, int]
@@ -57,63 +64,106 @@ class Grid:
             )
 
     def check(self, size: tuple[int, ...], name: str) -> None:
-        """Refuse frames of another size; `name` is what they are called.
+        """Check the size of frames.
+
+        Parameters
+        ----------
+        size : (height, width)
+            Size to check.
+        name : str
+            Name of the clip, for the message.
 
         Raises
         ------
         NearfarError
-            If they are.
+            If it is not the grid's.
         """
         if size != self.size:
             raise NearfarError(
                 f"{name!r} has frames of {size[0]}x{size[1]} pixels, expected "
-                f"{self.size[0]}x{self.size[1]}: clips of one camera, or a size to scale them to"
+                f"{self.size[0]}x{self.size[1]}: use clips of one camera, or a size to scale to"
             )
 
     @cached_property
-    def tops(self) -> Places:
-        """The first pixel row of each row of patches."""
+    def tops(self) -> Indices:
+        """First pixel row of each row of patches."""
         return _starts(self.size[0], self.patch, self.stride)
 
     @cached_property
-    def lefts(self) -> Places:
-        """The first pixel column of each column of patches."""
+    def lefts(self) -> Indices:
+        """First pixel column of each column of patches."""
         return _starts(self.size[1], self.patch, self.stride)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
+        """Number of rows and of columns of patches."""
         return len(self.tops), len(self.lefts)
 
     @cached_property
-    def depths(self) -> npt.NDArray[np.float64]:
-        """How far down the middle of each patch lies, float[n] in 0…1, row by row."""
+    def positions(self) -> npt.NDArray[np.float64]:
+        """Vertical position of each patch's center, 0 at the top and 1 at the bottom; float[n].
+
+        Patches are counted row by row.
+        """
         middles = (self.tops + self.patch / 2) / self.size[0]
         return middles.repeat(len(self.lefts))
 
-    def cut(self, frames: Pixels, chosen: Places | None = None) -> Pixels:
-        """Cut consecutive frames, uint8[t, h, w], into patches, uint8[n, t, p, p].
+    def cut(self, frames: Pixels, indices: Indices | None = None) -> Pixels:
+        """Cut consecutive frames into patches.
 
         Parameters
         ----------
-        chosen : int64[n], optional
-            Which of them, counted row by row; all if not given.
+        frames : uint8[t, h, w]
+            Frames of the grid's size.
+        indices : int64[n], optional
+            Patches to cut, counted row by row. Default: all.
+
+        Returns
+        -------
+        uint8[n, t, p, p]
+
+        Examples
+        --------
+        >>> Grid((64, 96), 32, 16).cut(np.zeros((5, 64, 96), np.uint8)).shape
+        (15, 5, 32, 32)
         """
-        if chosen is None:
-            chosen = np.arange(len(self.tops) * len(self.lefts))
-        rows, columns = np.divmod(chosen, len(self.lefts))
+        if indices is None:
+            indices = np.arange(len(self.tops) * len(self.lefts))
+        rows, columns = np.divmod(indices, len(self.lefts))
         every = sliding_window_view(frames, (self.patch, self.patch), axis=(1, 2))
         return np.ascontiguousarray(every[:, self.tops[rows], self.lefts[columns]].swapaxes(0, 1))
 
-    def means(self, image: Map) -> Map:
-        """Mean of an image, float[h, w], in each patch, float32[rows, columns]."""
+    def means(self, image: ScoreMap) -> ScoreMap:
+        """Return the mean of an image, float[h, w], in each patch, float32[rows, columns].
+
+        Examples
+        --------
+        >>> Grid((2, 4), 2, 2).means(np.arange(8.0).reshape(2, 4))
+        array([[2.5, 4.5]], dtype=float32)
+        """
         sums = np.pad(image, ((1, 0), (1, 0))).cumsum(0, dtype=np.float64).cumsum(1)
         top, left, p = self.tops[:, None], self.lefts, self.patch
         total = sums[top + p, left + p] - sums[top, left + p] - sums[top + p, left]
         return ((total + sums[top, left]) / p**2).astype(np.float32)
 
-    def spread(self, scores: Map) -> Map:
-        """Give each pixel, float32[h, w], the score, float[rows, columns], of the nearest patch."""
+    def spread(self, scores: ScoreMap) -> ScoreMap:
+        """Return a pixel map: each pixel has the score of the nearest patch.
+
+        Parameters
+        ----------
+        scores : float[rows, columns]
+            Scores of patches.
+
+        Returns
+        -------
+        float32[h, w]
+
+        Examples
+        --------
+        >>> Grid((2, 4), 2, 2).spread(np.array([[1, 9]], np.float32))
+        array([[1., 1., 9., 9.],
+               [1., 1., 9., 9.]], dtype=float32)
+        """
         rows = _nearest(self.tops + (self.patch - 1) / 2, self.size[0])
         columns = _nearest(self.lefts + (self.patch - 1) / 2, self.size[1])
         return scores[rows[:, None], columns]
@@ -122,22 +172,37 @@ class Grid:
 def windows(
     frames: Iterable[Frame], length: int, name: str = "the stream"
 ) -> Iterator[tuple[int, Pixels]]:
-    """Group each frame with those before it; the first frames share the first whole window.
+    """Group each frame with those before it.
 
-    After a gap in their numbers frames are grouped anew: across it, all would seem to jump. Frames
-    between two gaps that are too few for a window are left out.
+    The first frames share the first complete window. Windows do not reach across gaps in the frame
+    numbers; frames between two gaps that are too few for a window are left out.
+
+    Parameters
+    ----------
+    frames : iterable of Frame
+        Frames of one size.
+    length : int
+        Number of frames per window.
+    name : str
+        Name of the clip, for messages.
 
     Yields
     ------
     number : int
-        Of the last frame of the window.
+        Number of the last frame of the window.
     pixels : uint8[length, h, w]
-        Its frames.
+        The window.
 
     Raises
     ------
     NearfarError
-        If there are nowhere as many frames as a window holds, or they change their size.
+        If no run of frames is as long as a window, or the size of frames changes.
+
+    Examples
+    --------
+    >>> frames = [Frame(number, np.full((8, 8), number, np.uint8)) for number in range(4)]
+    >>> [(number, window[:, 0, 0].tolist()) for number, window in windows(frames, 2)]
+    [(0, [0, 1]), (1, [0, 1]), (2, [1, 2]), (3, [2, 3])]
     """
     recent: deque[Frame] = deque(maxlen=length)
     waiting: list[int] = []
@@ -163,8 +228,8 @@ def windows(
         waiting.clear()
     if longest < length:
         raise NearfarError(
-            f"{name!r} has {longest} frames in a row, fewer than the {length} that are looked at "
-            "together: expected a longer clip"
+            f"{name!r} has {longest} frames in a row, fewer than the {length} of a window: "
+            "expected a longer clip"
         )
 
 
@@ -172,35 +237,60 @@ def gather_patches(
     clips: Iterable[Clip],
     patch: int,
     stride: int,
-    length: int,
+    frames: int,
     *,
     name: str,
     seed: int = 0,
-    most_bytes: int = PATCH_BYTES,
+    max_bytes: int = MAX_PATCH_BYTES,
     border: int = 0,
 ) -> ArrayImages:
-    """Patches of all windows of some clips, as images whose channels are the frames of a window.
+    """Cut all windows of clips into patches.
 
-    The clips are read once, a frame at a time. If all patches would take more than `most_bytes`,
-    each is kept with the same probability (reservoir sampling).
+    The clips are read once, a frame at a time. If all patches exceed `max_bytes`, each is kept with
+    the same probability (reservoir sampling).
 
     Parameters
     ----------
+    clips : iterable of Clip
+        Normal clips of one camera.
+    patch, stride : int
+        Side of a patch and distance between patches, in pixels.
+    frames : int
+        Frames per window.
+    name : str
+        Name of the images.
+    seed : int
+        Seed of the sample.
+    max_bytes : int
+        Memory limit.
     border : int
-        How many pixels are left out on each side of a frame.
+        Pixels left out on each side of a frame.
+
+    Returns
+    -------
+    ArrayImages
+        Images uint8[frames, patch, patch]: the channels are the frames of a window.
 
     Raises
     ------
     NearfarError
-        See `Clip` and `windows`.
+        As `Clip` and `windows`, or if clips differ in size.
+
+    Examples
+    --------
+    >>> from nearfar.anomaly import ArrayClip
+    >>> clip = ArrayClip(np.zeros((10, 64, 96), np.uint8))
+    >>> images = gather_patches([clip], 32, 32, 2, name="normal patches")
+    >>> len(images), images.shape
+    (60, (2, 32, 32))
     """
-    most = max(1, most_bytes // (length * patch**2))
+    most = max(1, max_bytes // (frames * patch**2))
     generator = np.random.default_rng(seed)
-    kept = np.empty((0, length, patch, patch), np.uint8)
+    kept = np.empty((0, frames, patch, patch), np.uint8)
     filled = seen = 0
     grid: Grid | None = None
     for clip in clips:
-        for _, window in windows(clip, length, clip.name):
+        for _, window in windows(clip, frames, clip.name):
             height, width = window.shape[1:]
             inner = window[:, border : height - border, border : width - border]
             if grid is None:
@@ -219,16 +309,59 @@ def gather_patches(
             kept[places[chosen]] = cut[chosen]
             seen += len(cut)
     if not seen:
-        raise NearfarError(f"{name!r} holds no normal frames to learn from")
+        raise NearfarError(f"{name!r}: the normal clips hold no frames")
     return ArrayImages(kept[:filled], name=name)
 
 
-def _starts(length: int, patch: int, stride: int) -> Places:
+@torch.no_grad()
+def score_patches(
+    function: Callable[[Tensor], Tensor], window: Pixels, grid: Grid, *, batch_size: int = 512
+) -> ScoreMap:
+    """Score the patches of a window in batches.
+
+    Parameters
+    ----------
+    function : callable
+        From patches, float32[b, t, p, p] in 0…1, to their scores, float32[b].
+    window : uint8[t, h, w]
+        Consecutive frames.
+    grid : Grid
+        Positions of the patches.
+    batch_size : int
+        Patches per call of `function`.
+
+    Returns
+    -------
+    float32[rows, columns]
+
+    Examples
+    --------
+    >>> window = np.full((1, 16, 16), 255, np.uint8)
+    >>> score_patches(lambda patches: patches.mean((1, 2, 3)), window, Grid((16, 16), 8, 8))
+    array([[1., 1.],
+           [1., 1.]], dtype=float32)
+    """
+    patches = torch.from_numpy(grid.cut(window)).split(batch_size)
+    return torch.cat([function(to_unit(each)) for each in patches]).view(grid.shape).numpy()
+
+
+def sample_rows(count: int, most: int, seed: int) -> Indices:
+    """Return up to `most` of `count` rows, drawn without replacement, in ascending order.
+
+    Examples
+    --------
+    >>> sample_rows(10, 20, seed=0).tolist() == list(range(10))
+    True
+    """
+    return np.sort(np.random.default_rng(seed).permutation(count)[:most])
+
+
+def _starts(length: int, patch: int, stride: int) -> Indices:
     last = length - patch
     return np.unique(np.append(np.arange(0, last + 1, stride), last))
 
 
-def _nearest(centers: npt.NDArray[np.floating], length: int) -> Places:
-    """Which of the sorted centers is nearest to each of so many pixels."""
+def _nearest(centers: npt.NDArray[np.floating], length: int) -> Indices:
+    """Return the index of the nearest of the sorted centers for each of `length` pixels."""
     between = (centers[1:] + centers[:-1]) / 2
     return np.searchsorted(between, np.arange(length))

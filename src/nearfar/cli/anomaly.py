@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,8 +13,8 @@ from nearfar.cli.options import Overwrite, Seed, bars, report_skipped
 anomaly = App(
     name="anomaly",
     help=(
-        "Find what is not normal, in video and in photographs.\n\n"
-        "A detector is fitted to normal frames alone, and scores new ones."
+        "Detect anomalies in video and still images.\n\n"
+        "A detector learns from normal frames alone and scores new ones."
     ),
 )
 
@@ -22,23 +23,23 @@ anomaly = App(
 def fit(
     frames: str,
     *,
-    out: Annotated[Path, Parameter(help="The folder to keep the detector in.")],
+    out: Annotated[Path, Parameter(help="Folder of the detector.")],
     setting: Literal["video", "paper", "stills"] = "video",
     size: tuple[int, int] | None = None,
-    false_alarms: float = 0.01,
-    weights: tuple[float, float, float] = (0.6, 0.4, 0.0),
-    pretrain_epochs: int = 5,
-    epochs: int = 5,
+    false_alarms: float | None = None,
+    weights: tuple[float, float, float] | None = None,
+    pretrain_epochs: int | None = None,
+    epochs: int | None = None,
     seed: Seed = 0,
     resume: bool = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Fit a detector to normal frames.
 
-    Every fourth clip, or of fewer clips the last quarter of each, is not learned from: there, the
-    threshold is taken.
+    Every fourth clip is held out to calibrate the threshold; of fewer than four clips, the last
+    quarter of each.
 
-    **For example**
+    **Examples**
 
         nearfar anomaly fit UCSDped2/Train --out run
         nearfar anomaly fit camera.mp4 --out run
@@ -47,72 +48,84 @@ def fit(
     Parameters
     ----------
     frames
-        A video, a folder of images, which are its frames in the natural order of their names, or
-        a folder of such folders and videos.
+        A video; a folder of images, which are frames in natural order of their names; or a folder
+        of such folders and videos.
     setting
-        video looks for what moves too fast, is too large, glides, or looks odd; paper for patches
-        of single frames that are badly reconstructed; stills for patches of single images that are
-        unlike normal ones.
+        "video" finds what moves too fast, is too large, glides, or looks odd; "paper" finds 30×30
+        patches of single frames that are badly reconstructed; "stills" finds patches of separate
+        images that are unlike normal ones.
     size
-        HEIGHT WIDTH that these and all later frames are scaled to; as they are if not given.
+        HEIGHT WIDTH that these and all later frames are scaled to. Default: no scaling.
     false_alarms
-        The share of normal frames, not learned from, that the threshold calls abnormal.
+        Share of held-out normal frames above the threshold. Default: 0.01.
     weights
-        OWN NEAR FAR of the objective, for paper and stills.
+        OWN NEAR FAR weights of the objective, for paper and stills. Default: 0.6 0.4 0.
     pretrain_epochs
-        Epochs of the plain autoencoder, for paper and stills.
+        Epochs of the plain autoencoder, for paper and stills. Default: 5.
     epochs
-        Epochs of the relations, for paper and stills.
+        Epochs of the relational objective, for paper and stills. Default: 5.
     resume
-        Continue what was interrupted in the --out folder, given the same frames and options.
+        Continue an interrupted fit in --out, with the same frames and options.
     """
-    from nearfar.anomaly import DetectorConfig, fit_detector, open_clips
-    from nearfar.anomaly.folder import BEGUN
-    from nearfar.training.config import TrainConfig
-
-    if setting == "video":
-        config = DetectorConfig(false_alarms=false_alarms, size=size)
-    else:
-        config = getattr(DetectorConfig, setting)(false_alarms=false_alarms, size=size)
-    training = TrainConfig(
-        weights=weights, pretrain_epochs=pretrain_epochs, epochs=epochs, seed=seed
+    from nearfar.anomaly import (
+        DEFAULT_TRAINING,
+        DetectorConfig,
+        fit_detector,
+        is_unfinished,
+        open_clips,
     )
+    from nearfar.config import configure
+
+    presets: dict[str, Callable[..., DetectorConfig]] = {
+        "video": DetectorConfig,
+        "paper": DetectorConfig.paper,
+        "stills": DetectorConfig.stills,
+    }
+    config = presets[setting](
+        size=size, **({} if false_alarms is None else {"false_alarms": false_alarms})
+    )
+    options = {
+        "weights": weights,
+        "pretrain_epochs": pretrain_epochs,
+        "epochs": epochs,
+        "seed": seed,
+    }
+    training = configure(options, base=DEFAULT_TRAINING)
     clips, track = open_clips(frames, size=size), bars()
     try:
         detector = fit_detector(
             clips, out, config, training, resume=resume, overwrite=overwrite, track=track
         )
     except KeyboardInterrupt as interrupt:
-        begun = (out / BEGUN).is_file()
-        again = "with --resume" if begun else "again, as nothing is kept yet"
+        again = "with --resume" if is_unfinished(out) else "again, as nothing is kept yet"
         raise KeyboardInterrupt(f"stopped: give the same command {again}") from interrupt
     report_skipped([line for clip in clips for line in clip.skipped], track.progress.console)
     print(f"the detector is in {out}; a frame is abnormal above {detector.threshold:.4g}")
-    normal = detector.calibrated_on
-    if normal <= 1 / false_alarms:
+    normal, share = detector.calibrated_on, config.false_alarms
+    if normal <= 1 / share:
         print(
-            f"note: the threshold is the highest of {normal} normal frames: too few to know the "
-            f"score that a share of {false_alarms:g} of them is above"
+            f"note: the threshold is the highest score of {normal} normal frames, too few to "
+            f"estimate the score that a share of {share:g} exceeds"
         )
 
 
 @anomaly.command
 def score(
-    run: Annotated[Path, Parameter(help="A folder from nearfar anomaly fit.")],
+    run: Annotated[Path, Parameter(help="Folder of a detector from nearfar anomaly fit.")],
     frames: str,
     *,
-    out: Annotated[Path, Parameter(help="The folder to write to.")],
+    out: Annotated[Path, Parameter(help="Folder to write to.")],
     masks: Path | None = None,
     format: Literal["csv", "parquet"] = "csv",
     overwrite: Overwrite = False,
 ) -> None:
-    """Score frames, and show where and when they are not normal.
+    """Score frames, and show where and when they are abnormal.
 
-    Writes a score for each frame, alerts.json with the start and end of each abnormal span, the
-    worst frames, and heat maps: a video for each clip, or for photographs a picture for each. If
-    masks are there, judges the scores by them.
+    Writes a score per frame, alerts.json with the start and end of each abnormal span, the worst
+    frames, and heat maps: a video per clip, or a picture per still image. With masks, also writes
+    detection metrics.
 
-    **For example**
+    **Examples**
 
         nearfar anomaly score run UCSDped2/Test --out scored
         nearfar anomaly score run camera.mp4 --out scored
@@ -123,15 +136,14 @@ def score(
     frames
         As for fit; or a single image.
     masks
-        Images that are not black where something is abnormal: a folder with one for each frame,
-        called like it (NAME or NAME_mask) or else in its place; for several clips, a folder of such
-        folders that are called like the clips, where those without one are normal. If not given,
-        folders beside those of the frames whose names end in _gt, if there are any.
+        Images that are not black where a frame is abnormal: a folder with one per frame, named
+        like it (NAME or NAME_mask) or in the same order; for several clips, a folder of such
+        folders named like the clips, where clips without one are normal. Default: folders beside
+        those of the frames with the suffix _gt, if there are any.
     format
-        Of the scores.
+        Format of the scores.
     """
-    from nearfar.anomaly import open_clips, read_detector
-    from nearfar.anomaly.scored import ALERTS, score_clips
+    from nearfar.anomaly import open_clips, read_detector, score_clips
 
     detector, track = read_detector(run), bars()
     clips = open_clips(frames, size=detector.config.size)
@@ -140,11 +152,10 @@ def score(
             detector, clips, out, masks=masks, format=format, overwrite=overwrite, track=track
         )
     except KeyboardInterrupt as interrupt:
-        kept = f"what was scored so far is in {out}"
-        if not (out / ALERTS).is_file():
-            kept = "nothing is scored yet"
+        scored = out.is_dir() and any(out.iterdir())
+        kept = f"scores so far are in {out}" if scored else "nothing is scored yet"
         raise KeyboardInterrupt(f"stopped: {kept}") from interrupt
     report_skipped(summary.skipped, track.progress.console)
-    print(f"{summary.frames} frames, {len(summary.alerts)} abnormal spans; all is in {out}")
+    print(f"{summary.frames} frames, {len(summary.alerts)} abnormal spans; output is in {out}")
     for name, value in (summary.quality or {}).items():
         print(f"{name}: {'undefined' if value is None else value}")

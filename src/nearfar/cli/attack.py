@@ -16,7 +16,7 @@ def attack(
     data: Annotated[str, Parameter(help=f"Labeled images. {DATA_HELP}")],
     *,
     out: Annotated[Path, Parameter(help="The folder to write to.")],
-    run: Annotated[Path | None, Parameter(help="A run folder whose network purifies.")] = None,
+    run: Annotated[Path | None, Parameter(help="Run folder of the purifier.")] = None,
     attacks: tuple[str, ...] = ("fgsm", "pgd"),
     epsilons: tuple[float, ...] = (0.01, 0.1, 0.2, 0.3),
     count: int = 200,
@@ -26,11 +26,11 @@ def attack(
     device: str = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Measure a classifier, purified by a run or not, under named threat models.
+    """Attack a classifier, purified by a run or not, under named threat models.
 
-    The classifier takes images where 0 is black and 1 is white, channels first, and gives logits.
-    It is a file that nearfar wrote, as nearfar reproduce table3 does; or a function in a Python
-    module of your own, which is imported, also from the current folder, and called without
+    The classifier takes images where 0 is black and 1 is white, channels first, and returns logits.
+    It is a file of nearfar, such as nearfar reproduce table3 writes; or a function in a Python
+    module of your own, which is imported, from the current folder first, and called without
     arguments for a torch.nn.Module. Writes attack.json, attack.md and attack.png.
 
     **For example**
@@ -41,42 +41,38 @@ def attack(
     Parameters
     ----------
     attacks
-        Some of fgsm, pgd, autoattack, which take gradients; square, hop-skip-jump, which query.
+        Any of fgsm, pgd, autoattack, which use gradients, and square, hop-skip-jump, which query.
     epsilons
-        The largest changes of a pixel, on the scale of black 0, white 1.
+        Largest changes of a pixel, on the scale of black 0, white 1.
     count
-        How many images to attack; of fewer than 100 it cannot be told whether gradients are masked.
-        Up to 150 others train the substitute of transfer attacks.
+        Number of images to attack; the check for gradient masking needs 100 or more. Up to 150
+        other images train the substitute of transfer attacks.
     """
     from torch import nn
 
-    from nearfar.defense.assessment import assess
-    from nearfar.defense.attacks import check_attacks
-    from nearfar.defense.classifiers import Classifier
-    from nearfar.defense.guard import Guarded
-    from nearfar.defense.sources import open_classifier
+    from nearfar import defense
     from nearfar.errors import NearfarError, require
     from nearfar.files import claim_output
     from nearfar.models import resolve_device
-    from nearfar.report.attacks import write_assessment
+    from nearfar.report import write_assessment
     from nearfar.runs import read_config
 
     require("art", extra="defense")
-    check_attacks(attacks)
+    defense.check_attacks(attacks)
     if run is None and purification != PurifierOptions():
-        raise NearfarError("--passes, --noise and --neighbors say how --run purifies: give --run")
+        raise NearfarError("--passes, --noise-std and --votes are options of --run: give --run")
     claim_output(out, overwrite=overwrite, folder=True)
-    model, target, track = open_classifier(classifier), resolve_device(device), bars()
+    model, target, track = defense.open_classifier(classifier), resolve_device(device), bars()
     if run is not None:
         source = images.open_for(read_config(run), data, track)
         purifier = purification.load(run).to(target)
-        guarded = purifier.guard(model.to(target), track=track)
+        defended = purifier.defend(model.to(target), track=track)
     else:
-        channels, *size = model.shape if isinstance(model, Classifier) else (None,)
+        channels, *size = model.shape if isinstance(model, defense.Classifier) else (None,)
         source = images.open(data, track, channels=channels, size=tuple(size) or None)
-        guarded = Guarded(nn.Identity(), model.to(target))
-    assessment = assess(
-        guarded,
+        defended = defense.DefendedClassifier(nn.Identity(), model.to(target))
+    assessment = defense.assess(
+        defended,
         source,
         attacks=attacks,
         epsilons=epsilons,

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from nearfar.cli.options import Data, DataOptions, OverwriteFiles, Run, Seed, bars
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def denoise(
@@ -25,12 +21,12 @@ def denoise(
     device: str = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Write images without their noise, each as a PNG file of the run's size.
+    """Remove noise from images; write PNG files of the run's size.
 
     cat.jpg becomes cat.jpg.png.
 
-    Any run will do; one trained with --pretext denoising does best. The file comparison.png shows
-    some of them beside what was given.
+    Any run works; runs trained with --pretext denoising work best. The file comparison.png shows
+    some images before and after.
 
     **For example**
 
@@ -40,54 +36,28 @@ def denoise(
     Parameters
     ----------
     add_noise
-        Add the noise that the run was trained with first, and say how much of it is taken away.
-        For a run that was trained with --pretext denoising.
+        Add the noise of the run's training first, and report the PSNR before and after. Needs a
+        run trained with --pretext denoising.
     seed
-        Decides the noise.
+        Seed of the noise.
     """
     import torch
 
-    from nearfar.data import in_order, load, to_unit
-    from nearfar.errors import NearfarError
+    from nearfar import restoration
     from nearfar.files import claim_output
-    from nearfar.models import resolve_device
-    from nearfar.models.inference import INFERENCE_BATCH
-    from nearfar.report.restoration import psnr, write_restored
+    from nearfar.report import write_restored
     from nearfar.runs import read_run
-    from nearfar.training.config import TrainConfig
-    from nearfar.training.objective import make_corruption
 
     claim_output(out, overwrite=overwrite, folder=True)
-    trained = read_run(run)
-    config = TrainConfig.from_dict(trained.config.train)
-    if add_noise and config.pretext != "denoising":
-        raise NearfarError(
-            f"--add-noise, and run {str(run)!r} was trained with pretext={config.pretext!r}, "
-            "without noise: expected one from train --pretext denoising, or no --add-noise"
-        )
-    track = bars()
+    trained, track, quality = read_run(run), bars(), restoration.MeanPSNR()
     source = images.open_for(trained.config, data, track)
-    target = resolve_device(device)
-    network = trained.autoencoder.to(target)
-    noise = make_corruption(config, network)
-    quality: list[Tensor] = []
-
-    def steps() -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:
-        batches = in_order(range(len(source)), INFERENCE_BATCH)
-        for rows, pixels in track(load(source, batches), "denoising", len(batches)):
-            given = {"original": to_unit(pixels.to(target))}
-            if add_noise:
-                given["noisy"] = noise(given["original"]).images
-            (*_, seen) = given.values()
-            denoised = network(seen).reconstruction.clamp(0, 1)
-            if add_noise:
-                quality.append(torch.stack([psnr(x, given["original"]) for x in (seen, denoised)]))
-            yield rows, {**given, "denoised": denoised}
-
     torch.manual_seed(seed)
-    with torch.no_grad():
-        write_restored(out, source.names(), steps())
+    batches = restoration.denoise(trained, source, add_noise=add_noise, device=device, track=track)
+    write_restored(out, source.names(), quality.measure(batches))
     print(f"{len(source)} denoised images are in {out}")
     if add_noise:
-        before, after = torch.cat(quality, dim=1).mean(1).tolist()
-        print(f"PSNR {before:.1f} dB with noise, {after:.1f} dB denoised (mean over the images)")
+        mean = quality.result()
+        print(
+            f"PSNR {mean['noisy']:.1f} dB with noise, {mean['denoised']:.1f} dB denoised "
+            "(mean over the images)"
+        )

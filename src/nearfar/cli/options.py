@@ -36,22 +36,22 @@ OverwriteFiles = Annotated[
 @Parameter(name="*", group=Group("Purification", sort_key=2))
 @dataclass(frozen=True, kw_only=True)
 class PurifierOptions:
-    """Options of purification."""
+    """Purification of images."""
 
     passes: int = 1
-    "How often images are reconstructed, one after the other."
-    noise: float = 0.0
+    "Number of successive reconstructions."
+    noise_std: float = 0.0
     "Standard deviation of noise added before each encoding, on the scale of black 0, white 1."
-    neighbors: int = 0
-    "Take so many nearest training images in place of each image; 0 for not."
+    votes: int = 0
+    "Number of nearest training images to use in place of each image; 0 to use the image."
 
     def load(self, run: Path) -> Purifier:
         """Read a run folder as a purifier."""
         from nearfar.defense import NeighborPurifier, Purifier
 
-        if self.neighbors:
+        if self.votes:
             return NeighborPurifier.load(run, **asdict(self))
-        return Purifier.load(run, passes=self.passes, noise=self.noise)
+        return Purifier.load(run, passes=self.passes, noise_std=self.noise_std)
 
 
 @Parameter(name="*", group=Group("Images", sort_key=1))

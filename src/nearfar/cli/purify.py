@@ -23,12 +23,11 @@ def purify(
     device: str = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Write images as a guarded classifier sees them, and how suspicious each one is.
+    """Purify images; write PNG files of the run's size, and reconstruction errors.
 
-    Each image becomes a PNG file of the run's size, cat.jpg for one cat.jpg.png; suspicion.csv has
-    the mean squared error of its reconstruction and, with --clean, whether it is rejected. With
-    --neighbors, the mean of the nearest embeddings is reconstructed; a classifier that is guarded
-    in Python is asked about each of them instead.
+    cat.jpg becomes cat.jpg.png. suspicion.csv has the mean squared error of each reconstruction
+    and, with --clean, whether the image is rejected. With --votes, the mean of the nearest
+    embeddings is reconstructed; a classifier defended in Python classifies each of them instead.
 
     **For example**
 
@@ -38,67 +37,33 @@ def purify(
     Parameters
     ----------
     clean
-        Clean images that the run was not trained on, 100 or more at the rate below: an image is
-        rejected if its error is above that of all but that share of these.
+        Clean images that the run was not trained on, 100 or more at the default rate. An image is
+        rejected if its error exceeds that of all but --false-positive-rate of these.
     false_positive_rate
-        The share of clean images that may be rejected; 0.01 if not given.
+        Share of clean images that may be rejected. Default: 0.01.
     """
-    import csv
-
     import torch
 
-    from nearfar.data.export import write_images
-    from nearfar.defense.guard import highest_accepted
-    from nearfar.defense.purifier import FALSE_POSITIVE_RATE, ReconstructionError
+    from nearfar import defense
     from nearfar.errors import NearfarError
-    from nearfar.files import atomic_path, claim_output
-    from nearfar.models import apply, apply_to_all, resolve_device
+    from nearfar.files import claim_output
+    from nearfar.models import resolve_device
     from nearfar.runs import read_config
 
     if clean is None and false_positive_rate is not None:
-        raise NearfarError("--false-positive-rate is of clean images: give --clean, too")
+        raise NearfarError("--false-positive-rate without --clean: give --clean, too")
     claim_output(out, overwrite=overwrite, folder=True)
-    config, target, track = read_config(run), resolve_device(device), bars()
-    purifier = purification.load(run).to(target)
+    config, track = read_config(run), bars()
+    purifier = purification.load(run).to(resolve_device(device))
     source = images.open_for(config, data, track)
     torch.manual_seed(seed)
     threshold = float("inf")
     if clean is not None:
-        errors = apply_to_all(
-            ReconstructionError(purifier),
-            images.open_for(config, clean, track),
-            device=target,
-            track=track,
-            description="clean images",
-        )
-        rate = FALSE_POSITIVE_RATE if false_positive_rate is None else false_positive_rate
-        threshold = highest_accepted(errors, rate)
-
-    names, rejected = source.names(), 0
-    out.mkdir(parents=True, exist_ok=True)
-    with (
-        atomic_path(out / "suspicion.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        table = csv.writer(file)
-        table.writerow(["name", "error", *(["rejected"] if clean else [])])
-
-        results = apply(
-            lambda batch: torch.stack([batch, purifier(batch)], 1),
-            source,
-            device=target,
-            track=track,
-            description="purifying",
-        )
-        for rows, both in results:
-            before, after = both.unbind(1)
-            called = [names[row] for row in rows.tolist()]
-            write_images(out, called, after)
-            errors = (after - before).square().flatten(1).mean(1)
-            for name, error in zip(called, errors.tolist(), strict=True):
-                above = error > threshold
-                rejected += above
-                table.writerow([name, f"{error:.6g}", *([int(above)] if clean else [])])
-    print(f"{len(names)} purified images are in {out}")
+        rate = defense.FALSE_POSITIVE_RATE if false_positive_rate is None else false_positive_rate
+        clean_images = images.open_for(config, clean, track)
+        threshold = defense.error_threshold(purifier, clean_images, rate, track=track)
+    batches = defense.purify(purifier, source, threshold=threshold, track=track)
+    rejected = defense.write_purified(out, source.names(), batches, with_rejected=clean is not None)
+    print(f"{len(source)} purified images are in {out}")
     if clean is not None:
         print(f"{rejected} of them are rejected, by an error above {threshold:.4g}")

@@ -19,7 +19,7 @@ def reconstruct(
     device: str = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Write what the network makes of each image, as a PNG file of the run's size.
+    """Reconstruct images by the network of a run; write PNG files of the run's size.
 
     cat.jpg becomes cat.jpg.png.
 
@@ -27,25 +27,14 @@ def reconstruct(
 
         nearfar reconstruct run photos --out reconstructions
     """
-    from nearfar.data.export import write_images
+    from nearfar import restoration
     from nearfar.files import claim_output
-    from nearfar.models import apply, resolve_device
+    from nearfar.report import write_restored
     from nearfar.runs import read_run
 
     claim_output(out, overwrite=overwrite, folder=True)
-    trained = read_run(run)
-    track = bars()
+    trained, track = read_run(run), bars()
     source = images.open_for(trained.config, data, track)
-    target = resolve_device(device)
-    network = trained.autoencoder.to(target)
-    names = source.names()
-    results = apply(
-        lambda batch: network(batch).reconstruction,
-        source,
-        device=target,
-        track=track,
-        description="reconstructing",
-    )
-    for rows, pictures in results:
-        write_images(out, [names[row] for row in rows.tolist()], pictures)
-    print(f"{len(names)} reconstructions are in {out}")
+    batches = restoration.reconstruct(trained, source, device=device, track=track)
+    write_restored(out, source.names(), batches, sheet=False)
+    print(f"{len(source)} reconstructions are in {out}")

@@ -40,7 +40,7 @@ def report(
     from nearfar.files import claim_output
     from nearfar.models import resolve_device
     from nearfar.report import report_run
-    from nearfar.runs import REPORT, read_log, read_run
+    from nearfar.runs import REPORT, read_run
 
     trained = read_run(run)
     folder = run / REPORT if out is None else out
@@ -50,7 +50,6 @@ def report(
         trained,
         images.open_for(trained.config, data, track),
         folder,
-        log=read_log(run),
         evaluation=read_scores(run),
         device=resolve_device(device),
         seed=seed,

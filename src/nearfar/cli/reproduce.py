@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import App, Parameter
 
 from nearfar.cli.options import bars
 
+if TYPE_CHECKING:
+    from nearfar.experiments import Table
+
 reproduce = App(
     name="reproduce",
     help=(
-        "Measure the paper's tables and figures again.\n\n"
-        "Each command can be interrupted, and continues where it was when it is run again. Run in "
-        "several terminals at once with the same --out, it shares the work among them: with "
-        "OMP_NUM_THREADS=1 in each, one for each core is fastest."
+        "Reproduce the paper's tables and figures.\n\n"
+        "Each command can be interrupted, and continues when it is run again. In several terminals "
+        "at once with the same --out, it shares the work among them; OMP_NUM_THREADS=1 and one "
+        "terminal per core is fastest."
     ),
 )
 
@@ -25,22 +27,31 @@ reproduce = App(
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What all commands take."""
+    """Options of all commands."""
 
     out: Path
-    "The folder to write to, or to continue in."
+    "Folder to write to, or to continue in."
     data_root: Path | None = None
-    "Folder of the data sets; NEARFAR_DATA, or else ~/.cache/nearfar, if not given."
+    "Folder of the data sets. Default: NEARFAR_DATA, or ~/.cache/nearfar."
     seeds: int | None = None
-    "How often everything is trained; 3 if not given, 2 with --quick."
+    "Number of trainings of each row. Default: 3, or 2 with --quick."
     quick: bool = False
     "Minutes instead of hours: few epochs on few images, which shows that it runs and nothing else."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RowOptions(Options):
+    """Options of commands with rows."""
+
+    rows_from: Path | None = None
+    "Python file with ROWS, a mapping of labels to further rows; it is run."
 
 
 @reproduce.command
 def table1(
     *,
-    options: Options,
+    options: RowOptions,
     epochs: tuple[int, ...] = (),
     rows: tuple[str, ...] = (),
     rbf_samples: int | None = None,
@@ -51,33 +62,34 @@ def table1(
 
         nearfar reproduce table1 --data-root data --out table1
         nearfar reproduce table1 --out quick --quick --rows autoencoder NRE
+        nearfar reproduce table1 --out mine --rows autoencoder mine --rows-from my_rows.py
 
     Parameters
     ----------
     epochs
-        After how many epochs to measure; 40 100 if not given, 2 5 with --quick.
+        Numbers of epochs to measure after. Default: 40 100, or 2 5 with --quick.
     rows
         Some of the rows: pixels, autoencoder, denoising-masking, denoising-gaussian,
-        context-center, context-random, split-brain, NRE; all if not given.
+        context-center, context-random, split-brain, NRE. Default: all.
     rbf_samples
-        The most images that the RBF SVM learns from; all if not given.
+        Number of training images of the RBF SVM, at most. Default: all.
     """
-    from nearfar.experiments.table1 import table1
+    from nearfar.experiments.table1 import TABLE1
 
-    _run(table1, options, epochs=epochs, rows=rows, rbf_samples=rbf_samples)
+    _run(TABLE1, options, rows, epochs=epochs or None, rbf_samples=rbf_samples)
 
 
 @reproduce.command
 def table2(
     *,
-    options: Options,
+    options: RowOptions,
     full: bool = False,
     epochs: int | None = None,
     rows: tuple[str, ...] = (),
 ) -> None:
-    """Pre-train AlexNet without labels, and transfer it to other tasks (Table 2).
+    """AlexNet, pre-trained without labels and transferred to other tasks (Table 2).
 
-    Classification, detection and segmentation, of the data sets that are at hand (detection needs
+    Classification, detection and segmentation of the data sets that are at hand (detection needs
     nearfar[detection]).
 
     **For example**
@@ -92,19 +104,19 @@ def table2(
         The whole AlexNet, on imagenet/train instead of tiny-imagenet-200/train, and tasks at their
         own sizes: days on a GPU.
     epochs
-        Epochs of pre-training in all; 6 if not given, 20 with --full, 2 with --quick.
+        Epochs of pre-training in all. Default: 6, 20 with --full, or 2 with --quick.
     rows
         Some of the rows: random, kmeans, autoencoder, NRE, nearfar, and from the weights of kmeans
-        autoencoder-kmeans, NRE-kmeans, nearfar-kmeans; all if not given.
+        autoencoder-kmeans, NRE-kmeans, nearfar-kmeans. Default: all.
     """
-    from nearfar.experiments.table2 import table2
+    from nearfar.experiments.table2 import TABLE2, TABLE2_FULL
 
-    _run(table2, options, full=full, epochs=epochs, rows=rows)
+    _run(TABLE2_FULL if full else TABLE2, options, rows, epochs=epochs)
 
 
 @reproduce.command
-def table3(*, options: Options, rows: tuple[str, ...] = ()) -> None:
-    """Attack a classifier of digits behind reconstructions, under four threat models (Table 3).
+def table3(*, options: RowOptions, rows: tuple[str, ...] = ()) -> None:
+    """A classifier of digits behind reconstructions, attacked under four threat models (Table 3).
 
     **For example**
 
@@ -116,23 +128,23 @@ def table3(*, options: Options, rows: tuple[str, ...] = ()) -> None:
     rows
         Some of the rows: no-defense, autoencoder, MagNet-reformer, MagNet-whole, MagNet-like-ours,
         NRE, NRE-denoising, nearfar, nearfar-neighbors, nearfar-neighbors-whole,
-        nearfar-unrelated, nearfar-unrelated-neighbors, adversarial-training; all if not given.
+        nearfar-unrelated, nearfar-unrelated-neighbors, adversarial-training. Default: all.
     """
-    from nearfar.experiments.table3 import table3
+    from nearfar.experiments.table3 import TABLE3
 
-    _run(table3, options, rows=rows)
+    _run(TABLE3, options, rows)
 
 
 @reproduce.command
 def table4(
     *,
-    options: Options,
+    options: RowOptions,
     epochs: int | None = None,
     rows: tuple[str, ...] = (),
     ablation: bool = False,
     validation: bool = False,
 ) -> None:
-    """Find abnormal frames of UCSD Ped2 (Table 4).
+    """Abnormal frames of UCSD Ped2 (Table 4).
 
     **For example**
 
@@ -144,37 +156,38 @@ def table4(
     Parameters
     ----------
     epochs
-        Epochs in all of the convolutional networks; 20 if not given, 2 with --quick.
+        Epochs of the convolutional networks in all. Default: 20, or 2 with --quick.
     rows
         Some of the rows: autoencoder, two-autoencoders, NRE-0.6-0.2-0.2, NRE-0.6-0.4-0,
         NRE-0.6-0.4-0-bank, autoencoder-no-overlap, NRE-0.6-0.4-0-no-overlap,
         autoencoder-2-frames, NRE-0.6-0.4-0-2-frames, autoencoder-2-frames-no-overlap,
         NRE-0.6-0.4-0-2-frames-no-overlap, autoencoder-convolutions,
-        NRE-0.6-0.4-0-convolutions, tempo, appearance, tempo-appearance; all if not given.
+        NRE-0.6-0.4-0-convolutions, tempo, appearance, tempo-appearance. Default: all.
     ablation
-        Measure what becomes of tempo if one thing is different. Rows: tempo, no-smoothing,
-        longer-smoothing, half-overlap, no-overlap, scores-by-row, place-unknown, no-gliding,
-        no-fast, no-grown, 2-frames, 3-frames, 8-frames.
+        Change one thing about tempo at a time. Rows: tempo, no-smoothing, longer-smoothing,
+        half-overlap, no-overlap, scores-by-row, place-unknown, no-gliding, no-fast, no-grown,
+        2-frames, 3-frames, 8-frames.
     validation
-        Judge on normal clips that were held out, other ones for each of four seeds, with
-        photographs of Caltech-101 moving through them, to choose by; test clips are not read.
+        Test on held-out normal clips, others for each of four seeds, with photographs of
+        Caltech-101 moving through them, to choose settings; test clips are not read.
     """
-    from nearfar.experiments.table4 import table4
+    from nearfar.experiments.table4 import TABLE4, TABLE4_ABLATION
 
-    _run(table4, options, epochs=epochs, rows=rows, ablation=ablation, validation=validation)
+    table = TABLE4_ABLATION if ablation else TABLE4
+    _run(table.validated() if validation else table, options, rows, epochs=epochs)
 
 
 @reproduce.command
 def figure1(*, options: Options) -> None:
-    """Map embeddings of five classes of photographs before and after NRE (Figure 1).
+    """Maps of embeddings of five classes of photographs before and after NRE (Figure 1).
 
     **For example**
 
         nearfar reproduce figure1 --data-root data --out figure1
     """
-    from nearfar.experiments.figure1 import figure1
+    from nearfar.experiments.figure1 import FIGURE1
 
-    _run(figure1, options)
+    _run(FIGURE1, options)
 
 
 @reproduce.command
@@ -185,27 +198,27 @@ def figure4(*, options: Options) -> None:
 
         nearfar reproduce figure4 --data-root data --out figure4
     """
-    from nearfar.experiments.figure4 import figure4
+    from nearfar.experiments.figure4 import FIGURE4
 
-    _run(figure4, options)
+    _run(FIGURE4, options)
 
 
 @reproduce.command
 def claims(*, options: Options) -> None:
-    """Judge the four claims of the paper's section 3.2.
+    """The four claims of the paper's section 3.2, tested over seeds.
 
     **For example**
 
         nearfar reproduce claims --data-root data --out claims
     """
-    from nearfar.experiments.claims import claims
+    from nearfar.experiments.claims import CLAIMS
 
-    _run(claims, options)
+    _run(CLAIMS, options)
 
 
 @reproduce.command
-def ablation(*, options: Options, rows: tuple[str, ...] = ()) -> None:
-    """Change one choice at a time, scored on validation digits.
+def ablation(*, options: RowOptions, rows: tuple[str, ...] = ()) -> None:
+    """One setting at a time changed from the paper's, scored on validation digits.
 
     **For example**
 
@@ -215,18 +228,18 @@ def ablation(*, options: Options, rows: tuple[str, ...] = ()) -> None:
     Parameters
     ----------
     rows
-        Some of the rows; all if not given. An unknown one is answered with the names of all.
+        Some of the rows. Default: all. The error for an unknown row lists all of them.
     """
-    from nearfar.experiments.ablation import ablation
+    from nearfar.experiments.ablation import ABLATION
 
-    _run(ablation, options, rows=rows)
+    _run(ABLATION, options, rows)
 
 
 @reproduce.command
 def recipes(
     *,
-    options: Options,
-    data: str = "mnist",
+    options: RowOptions,
+    data: Literal["mnist", "caltech"] = "mnist",
     epochs: int | None = None,
     rows: tuple[str, ...] = (),
 ) -> None:
@@ -243,28 +256,35 @@ def recipes(
     data
         mnist, or caltech for nine classes of photographs.
     epochs
-        How long every row is trained; as long as our recipe if not given, 2 with --quick.
+        Epochs of every row in all. Default: those of our recipe, or 2 with --quick.
     rows
-        Some of the rows: pixels, autoencoder, paper, nearfar, SimCLR, NNCLR, VICReg, BYOL; all if
-        not given.
+        Some of the rows: pixels, autoencoder, paper, nearfar, SimCLR, NNCLR, VICReg, BYOL.
+        Default: all.
     """
-    from nearfar.experiments.recipes import recipes
+    from nearfar.experiments.recipes import PHOTOGRAPHS, RECIPES
 
-    _run(recipes, options, data=data, epochs=epochs, rows=rows)
+    _run(PHOTOGRAPHS if data == "caltech" else RECIPES, options, rows, epochs=epochs)
 
 
-def _run(command: Callable[..., str], options: Options, **choices: Any) -> None:
-    """Run a command, and print its table and where its files are."""
-    from nearfar.training.loop import Interrupted
+def _run(
+    table: Table[Any, Any], options: Options, rows: tuple[str, ...] = (), **fields: Any
+) -> None:
+    """Measure a table, and print it with the place of its files."""
+    from nearfar.experiments import read_rows, run
+    from nearfar.training import Interrupted
 
+    if isinstance(options, RowOptions) and options.rows_from is not None:
+        table = table | read_rows(options.rows_from)
     try:
-        text = command(
+        text = run(
+            table,
             options.out,
             data_root=options.data_root,
             seeds=options.seeds,
+            rows=rows,
             quick=options.quick,
             track=bars(),
-            **choices,
+            **{name: value for name, value in fields.items() if value is not None},
         )
     except Interrupted as stop:
         raise KeyboardInterrupt("stopped: run the same command again to continue") from stop

@@ -46,7 +46,9 @@ def options_type(shown: TrainConfig | None = None, *, everything: bool = False) 
     defaults = {} if shown is None else flatten(shown)
     entries: dict[str, tuple[Any, Any]] = {}
     for name, hint, text, group in _entries(shown, everything):
-        parameter = Parameter(help=text, group=group, show=everything or name in COMMON)
+        negative = f"--no-{name.replace('_', '-')}" if bool in get_args(hint) else ()
+        show = everything or name in COMMON
+        parameter = Parameter(help=text, group=group, show=show, negative=negative)
         entries.setdefault(name, (Annotated[hint, parameter], defaults.get(name)))
     order = sorted(entries, key=lambda name: COMMON.index(name) if name in COMMON else len(COMMON))
     made = make_dataclass(

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
 from nearfar.cli.options import DATA_HELP, DataOptions, OverwriteFiles, Seed, bars
-from nearfar.errors import NearfarError
 
 if TYPE_CHECKING:
-    import torch
-    from matplotlib.figure import Figure
-
-    from nearfar.data import Images
-    from nearfar.models import Architecture, Backbone
     from nearfar.progress import Bars
-    from nearfar.transfer.devkit import Devkit
-    from nearfar.transfer.schedule import Schedule
+    from nearfar.transfer import FinetuneConfig, Source, TransferResult
 
 transfer = App(
     name="transfer",
     help=(
-        "Fine-tune what was learned for a task with labels.\n\n"
-        "The same commands and schedules take a run, published weights, or none at all."
+        "Fine-tune a backbone for a task with labels, and predict.\n\n"
+        "The same commands and schedules apply to runs, published weights and initial weights."
     ),
 )
 
@@ -41,30 +33,50 @@ Weights = Annotated[
 ]
 VOC_HELP = "A VOC devkit: the folder with JPEGImages in it, as VOCdevkit/VOC2007."
 Voc = Annotated[Path, Parameter(help=VOC_HELP)]
-#: Where `detect` keeps its boxes in --out, for another try.
-PROPOSALS = "proposals"
+Out = Annotated[Path, Parameter(help="The folder to write the scores and the network to.")]
 
 
 @Parameter(name="*", group=Group("Training", sort_key=1))
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What all tasks take; the defaults of the first five differ by task."""
+    """Options of all tasks; the defaults of the first five depend on the task."""
 
     size: Annotated[int | None, Parameter(validator=Number(gte=16))] = None
     "Side that images are scaled to in pixels, the shorter one where they keep their shape."
     steps: int | None = None
-    "How many batches to learn from."
+    "Number of batches."
     batch_size: int | None = None
-    "Images in each."
+    "Images per batch."
     lr: float | None = None
-    "AdamW's learning rate at its peak; it rises and falls in one cycle."
+    "Peak learning rate of AdamW with a one-cycle schedule."
     weight_decay: float | None = None
-    "Of AdamW."
+    "Weight decay of AdamW."
     like: Path | None = None
-    "A run whose network random and kmeans take, and no others; torchvision's AlexNet if not given."
+    "Run whose network random and kmeans use. Default: torchvision's AlexNet."
     seed: Seed = 0
     device: str = "auto"
     overwrite: OverwriteFiles = False
+
+    def source(
+        self, weights: str, out: Path, default: FinetuneConfig, track: Bars, *kept: str
+    ) -> Source:
+        """Check the output folder, and return weights and options."""
+        from nearfar.files import claim_output
+        from nearfar.transfer import Source
+
+        claim_output(out, overwrite=self.overwrite, folder=True, kept=kept)
+        names = ("steps", "batch_size", "lr", "weight_decay")
+        changes = {name: getattr(self, name) for name in names}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        return Source(
+            weights=weights,
+            like=self.like,
+            size=self.size,
+            config=replace(default, **changes, seed=self.seed),
+            folder=out,
+            device=self.device,
+            track=track,
+        )
 
 
 @transfer.command
@@ -72,7 +84,7 @@ def classify(
     weights: Weights,
     data: Annotated[str, Parameter(help=f"{VOC_HELP} Or: {DATA_HELP}")],
     *,
-    out: Path,
+    out: Out,
     protocols: tuple[Literal["linear", "fc", "all"], ...] = ("linear", "fc", "all"),
     splits: tuple[str, str] | None = None,
     test: str | None = None,
@@ -80,10 +92,10 @@ def classify(
     images: DataOptions = DataOptions(),
     options: Options = Options(),
 ) -> None:
-    """Learn which classes an image shows.
+    """Train and evaluate image classifiers.
 
-    Of a VOC devkit an image may show several; mAP is by the official rules. Elsewhere it has one
-    label, its sub-folder.
+    Images of a VOC devkit may show several classes; mAP is by the official rules. Other images have
+    one label, their sub-folder.
 
     **For example**
 
@@ -93,67 +105,30 @@ def classify(
 
     Parameters
     ----------
-    out
-        The folder to write to.
     protocols
-        What is trained: a linear layer on the embeddings (linear), all fully connected layers (fc),
-        or everything (all).
+        Train a linear layer on the embeddings (linear), all fully connected layers (fc), or
+        everything (all). Networks are saved in sub-folders of these names.
     splits
-        TRAIN TEST, of a devkit; trainval test if not given.
+        TRAIN TEST of a devkit. Default: trainval test.
     test
-        Other data to test on, if not of a devkit; a fifth of each class if not given.
+        Test images, if not of a devkit. Default: a fifth of each class is held out.
     labels_per_class
-        Learn from so many images of each class only, if not of a devkit.
+        Training images per class, if not of a devkit. Default: all.
     """
-    from nearfar.data import Subset
-    from nearfar.report.transfer import draw_surest
-    from nearfar.transfer import classification as task
-    from nearfar.transfer.devkit import IMAGES, Devkit
-    from nearfar.transfer.labeled import open_multiple, split_single
+    from nearfar.transfer import CLASSIFICATION_CONFIG, transfer_classification
 
-    if not protocols:
-        raise NearfarError(f"no protocols: expected one or more of {', '.join(task.PROTOCOLS)}")
-    work = _Work.begin(weights, out, options, task.SCHEDULE)
-    size, track = options.size or max(work.architecture.shape[1:]), work.track
-    for protocol in protocols:
-        task.check_images(work.backbone, (3, size, size), protocol, work.schedule)
-    if (Path(data) / IMAGES).is_dir():
-        if test is not None or labels_per_class is not None:
-            raise NearfarError(f"--test and --labels-per-class are not for a devkit as {data!r}")
-        devkit, splits = Devkit.open(Path(data)), splits or ("trainval", "test")
-        devkit.check_apart("Main", *splits)
-        train, tested = (open_multiple(devkit, split, size, track) for split in splits)
-    else:
-        if splits is not None:
-            raise NearfarError(f"--splits are those of a devkit, and {data!r} is none")
-        shape: dict[str, Any] = {"size": size, "channels": 3}
-        train, tested = split_single(
-            images.open(data, track, **shape),
-            None if test is None else images.open(test, track, **shape),
-            labels_per_class=labels_per_class,
-            seed=options.seed,
-        )
-    work.initialize(len(train.images), lambda rows: Subset(train.images, rows))
-    rows: dict[str, dict[str, float]] = {}
-    for protocol in protocols:
-        scores = task.classify(
-            work.backbone, train, tested, protocol, work.schedule, device=work.device, track=track
-        )
-        rows[protocol] = task.judge(scores, tested)
-    notes = [
-        f"{len(train.images):,} images of {train.images.name} to learn from, "
-        f"{len(tested.images):,} of {tested.images.name} to test on, {size} pixels a side."
-    ]
-    settings = {
-        "data": data,
-        "data_root": None if images.data_root is None else str(images.data_root),
-        "size": size,
-        "splits": splits,
-        "test": test,
-        "labels_per_class": labels_per_class,
-        "protocols": protocols,
-    }
-    work.write("classify", rows, settings, notes, lambda: draw_surest(tested, scores))
+    track = bars()
+    result = transfer_classification(
+        options.source(weights, out, CLASSIFICATION_CONFIG, track),
+        data,
+        protocols=protocols,
+        splits=splits,
+        test=test,
+        labels_per_class=labels_per_class,
+        open_source=lambda source, **shape: images.open(source, track, **shape),
+    )
+    root = None if images.data_root is None else str(images.data_root)
+    _report(out, replace(result, settings={**result.settings, "data_root": root}))
 
 
 @transfer.command
@@ -161,12 +136,12 @@ def detect(
     weights: Weights,
     data: Voc,
     *,
-    out: Path,
+    out: Out,
     splits: tuple[str, str] = ("trainval", "test"),
     proposals: Path | None = None,
     options: Options = Options(),
 ) -> None:
-    """Learn to find objects, by Fast R-CNN (needs nearfar[detection]).
+    """Train and evaluate an object detector, Fast R-CNN (needs nearfar[detection]).
 
     **For example**
 
@@ -174,46 +149,16 @@ def detect(
 
     Parameters
     ----------
-    out
-        The folder to write to.
     splits
         TRAIN TEST.
     proposals
-        The folder to keep the boxes of selective search in, which takes a second an image; in
-        --out if not given.
+        Folder to keep the boxes of selective search in, which takes a second per image. Default:
+        in --out.
     """
-    from nearfar.report.transfer import draw_detections, with_mean
-    from nearfar.transfer import detection as task
-    from nearfar.transfer.devkit import Devkit
-    from nearfar.transfer.metrics import detection_ap
+    from nearfar.transfer import DETECTION_CONFIG, PROPOSALS_FOLDER, transfer_detection
 
-    work = _Work.begin(weights, out, options, task.SCHEDULE, kept=(PROPOSALS,))
-    devkit, size = Devkit.open(data), options.size or task.SIZE
-    devkit.check_apart("Main", *splits)
-    folder = proposals or out / PROPOSALS
-    train, test = (task.open_scenes(devkit, split, size, folder, work.track) for split in splits)
-    work.initialize_in(devkit, train.names, size)
-    network = task.train_detector(
-        work.backbone, train, work.schedule, device=work.device, track=work.track
-    )
-    found = task.detect(network, test, device=work.device, track=work.track)
-    columns = {
-        f"AP, {points} points": detection_ap(found, test.objects, len(devkit.classes), points)
-        for points in ("11", "all")
-    }
-    notes = [
-        f"{len(train.names):,} images to learn from, {len(test.names):,} to test on, of {data}; "
-        f"{size} pixels on the shorter side."
-    ]
-    rows = with_mean(devkit.classes, columns)
-    settings = {"data": str(data), "size": size, "splits": splits, "proposals": str(folder)}
-    work.write(
-        "detect",
-        rows,
-        settings,
-        notes,
-        lambda: draw_detections(devkit, test.names, test.objects, found),
-    )
+    source = options.source(weights, out, DETECTION_CONFIG, bars(), PROPOSALS_FOLDER)
+    _report(out, transfer_detection(source, data, splits=splits, proposals=proposals))
 
 
 @transfer.command
@@ -221,12 +166,12 @@ def segment(
     weights: Weights,
     data: Voc,
     *,
-    out: Path,
+    out: Out,
     splits: tuple[str, str] = ("train", "val"),
     fcn: Literal[32, 16, 8] = 32,
     options: Options = Options(),
 ) -> None:
-    """Learn to say of each pixel what it shows, by a fully convolutional network (FCN).
+    """Train and evaluate a semantic segmenter, a fully convolutional network (FCN).
 
     **For example**
 
@@ -235,110 +180,57 @@ def segment(
 
     Parameters
     ----------
-    out
-        The folder to write to.
     splits
         TRAIN TEST.
     fcn
-        FCN-32s, FCN-16s or FCN-8s: the last two take finer feature maps, too.
+        FCN-32s, FCN-16s or FCN-8s; the last two add finer feature maps.
     """
-    from nearfar.report.transfer import draw_masks, spread_rows, with_mean
-    from nearfar.transfer import segmentation as task
-    from nearfar.transfer.devkit import Devkit
+    from nearfar.transfer import SEGMENTATION_CONFIG, transfer_segmentation
 
-    work = _Work.begin(weights, out, options, task.SCHEDULE)
-    task.finer_channels(work.backbone, fcn)
-    devkit, size = Devkit.open(data), options.size or task.SIZE
-    devkit.check_apart("Segmentation", *splits)
-    train, test = (task.open_masked(devkit, split, size, work.track) for split in splits)
-    work.initialize_in(devkit, train.names, size)
-    network = task.train_segmenter(
-        work.backbone, train, fcn, work.schedule, device=work.device, track=work.track
-    )
-    counts = task.overlap(network, test, device=work.device, track=work.track)
-    notes = [
-        f"FCN-{fcn}s. {len(train.names):,} images to learn from, {len(test.names):,} to test on, "
-        f"of {data}; {size} pixels on the shorter side. Judged at the size of the files."
-    ]
-    rows = with_mean(devkit.mask_classes, {"IoU": counts.iou()})
-    settings = {"data": str(data), "size": size, "splits": splits, "fcn": fcn}
-    shown = replace(test, names=[test.names[row] for row in spread_rows(len(test.names))])
-    pairs = task.segment(network, shown, device=work.device)
-    work.write(
-        "segment", rows, settings, notes, lambda: draw_masks(devkit, shown.names, list(pairs))
-    )
+    source = options.source(weights, out, SEGMENTATION_CONFIG, bars())
+    _report(out, transfer_segmentation(source, data, splits=splits, stride=fcn))
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What all tasks do before and after their own."""
+@transfer.command
+def predict(
+    folder: Annotated[Path, Parameter(help="Folder of nearfar transfer classify, detect or …")],
+    data: Annotated[str, Parameter(help=f"Images. {DATA_HELP}")],
+    *,
+    out: Annotated[Path, Parameter(help="The folder to write predictions to.")],
+    images: DataOptions = DataOptions(),
+    device: str = "auto",
+    overwrite: OverwriteFiles = False,
+) -> None:
+    """Predict classes, objects or label maps of new images by a fine-tuned network.
 
-    weights: str
-    out: Path
-    options: Options
-    architecture: Architecture
-    backbone: Backbone
-    schedule: Schedule
-    device: torch.device
-    track: Bars
+    A classifier writes predictions.csv, with the probability of each class. A detector writes
+    detections.json, and images with their boxes in drawn; it needs nearfar[detection]. A segmenter
+    writes label maps as PNG files with a palette in masks, and their classes in classes.json.
 
-    @classmethod
-    def begin(
-        cls,
-        weights: str,
-        out: Path,
-        options: Options,
-        usual: Schedule,
-        kept: Collection[str] = (),
-    ) -> _Work:
-        """Open the weights, and check what can be checked before any images are read."""
-        from nearfar.files import claim_output
-        from nearfar.models import resolve_device
-        from nearfar.transfer.weights import describe, open_backbone
+    **For example**
 
-        claim_output(out, overwrite=options.overwrite, folder=True, kept=kept)
-        names = ("steps", "batch_size", "lr", "weight_decay")
-        given = {name: getattr(options, name) for name in names}
-        chosen = {name: value for name, value in given.items() if value is not None}
-        schedule = replace(usual, **chosen, seed=options.seed)
-        device, architecture = resolve_device(options.device), describe(weights, options.like)
-        backbone = open_backbone(weights, like=options.like, seed=options.seed)
-        return cls(weights, out, options, architecture, backbone, schedule, device, bars())
+        nearfar transfer predict classified/all photos --out predicted
+        nearfar transfer predict segmented street.jpg --out predicted
+    """
+    from nearfar.files import claim_output
+    from nearfar.models import resolve_device
+    from nearfar.transfer import FinetunedClassifier, load_finetuned, write_predictions
 
-    def initialize(self, count: int, choose: Callable[[list[int]], Images]) -> None:
-        """Let k-means, if that is asked for, learn from some of so many images."""
-        from nearfar.models.kmeans_init import draw_kmeans_rows, initialize_by_kmeans
+    claim_output(out, overwrite=overwrite, folder=True)
+    model, track = load_finetuned(folder), bars()
+    model.network.to(resolve_device(device))
+    if isinstance(model, FinetunedClassifier):
+        channels, *size = model.shape
+        source = images.open(data, track, channels=channels, size=tuple(size))
+    else:
+        source = images.open(data, track, channels=3)
+    write_predictions(model, source, out, track=track)
+    print(f"predictions for {len(source)} images are in {out}")
 
-        if self.weights == "kmeans":
-            images = choose(draw_kmeans_rows(count, self.options.seed))
-            initialize_by_kmeans(self.backbone, images, self.options.seed, self.track)
 
-    def initialize_in(self, devkit: Devkit, names: Sequence[str], size: int) -> None:
-        """Let k-means, if that is asked for, learn from some images of a devkit."""
-        from nearfar.transfer.labeled import devkit_images
+def _report(out: Path, result: TransferResult) -> None:
+    """Write and print the table."""
+    from nearfar.report import write_transfer
 
-        self.initialize(
-            len(names), lambda rows: devkit_images(devkit, [names[row] for row in rows], size)
-        )
-
-    def write(
-        self,
-        task: str,
-        rows: Mapping[str, Mapping[str, float]],
-        settings: Mapping[str, Any],
-        notes: Sequence[str],
-        draw: Callable[[], Figure],
-    ) -> None:
-        """Write and print the table."""
-        from nearfar.report.transfer import write_transfer
-
-        like = self.options.like
-        settings = {
-            "weights": self.weights,
-            "like": None if like is None else str(like),
-            "schedule": asdict(self.schedule),
-            "device": str(self.device),
-            **settings,
-        }
-        print(write_transfer(self.out, task, rows, settings, notes, draw))
-        print(f"this table, its figure and the numbers are in {self.out}")
+    print(write_transfer(out, result))
+    print(f"this table, its figure, the numbers and the network are in {out}")

@@ -169,7 +169,7 @@ def flatten(source: Mapping[str, Any] | TrainConfig) -> dict[str, Any]:
 
 def _kept(base: TrainConfig, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a configuration, without those of sections whose kind changes."""
-    kept = {}
+    kept: dict[str, Any] = {}
     for name, section in _sections(base).items():
         options = flatten({name: section})
         if name not in given or name not in KINDS or options[name] == given[name]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from nearfar.config.network import Backbone, ConvNet
 from nearfar.config.objective import (
@@ -166,7 +166,9 @@ def name_of(custom: Any) -> str:
 def _to_json(value: Any) -> Any:
     if isinstance(value, (*SECTIONS, TrainConfig)):
         kind = getattr(value, "kind", None)
-        items = {field.name: _to_json(getattr(value, field.name)) for field in fields(value)}
+        items = {
+            field.name: _to_json(getattr(value, field.name)) for field in fields(cast(Any, value))
+        }
         return items if kind is None else {"kind": kind, **items}
     if isinstance(value, tuple):
         return list(value)

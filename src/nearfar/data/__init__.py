@@ -1,6 +1,7 @@
 """Images from folders, arrays and named data sets, behind one small protocol."""
 
 from nearfar.data.arrays import PIXEL_TOLERANCE, ArrayImages, images_from_array
+from nearfar.data.conform import conform_images
 from nearfar.data.datasets import default_data_root
 from nearfar.data.decoding import (
     UnreadableError,
@@ -42,6 +43,7 @@ __all__ = [
     "UnreadableError",
     "check_embeddings_path",
     "check_size",
+    "conform_images",
     "default_data_root",
     "hold_out",
     "image_endings",

@@ -1,4 +1,4 @@
-"""A defended classifier under every threat model that attacks fit."""
+"""Assessment of a defended classifier under all threat models."""
 
 from __future__ import annotations
 
@@ -13,54 +13,66 @@ from torch import nn
 from nearfar.data import Images, Subset, require_labels
 from nearfar.defense.attacks import QUERY_ATTACKS, check_attacks, check_fits
 from nearfar.defense.checks import check_epsilons, count_classes
-from nearfar.defense.classifiers import SUBSTITUTE_EPOCHS, classify, pixels_of, train_classifier
-from nearfar.defense.guard import Guarded, device_of
+from nearfar.defense.classifiers import (
+    SUBSTITUTE_EPOCHS,
+    load_pixels,
+    predict_classes,
+    train_classifier,
+)
+from nearfar.defense.defended import DefendedClassifier, device_of
 from nearfar.defense.robustness import (
-    Masking,
+    MaskingCheck,
     Outcome,
     check_better_than_chance,
+    evaluate_defense,
     gradient_masking,
-    judge,
     security_curve,
 )
 from nearfar.defense.threats import Threat
 from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
 
-#: Images that the attacker of a transfer attack has, at most half of all.
-SUBSTITUTE_IMAGES = 150
-FEWEST_IMAGES = 20
-#: Of fewer, too much accuracy may be chance.
-FEWEST_FOR_MASKING = 100
+#: Fewest attacked images for the check for gradient masking.
+MIN_IMAGES_FOR_MASKING = 100
+
+#: Most images for the attacker's substitute.
+_SUBSTITUTE_IMAGES = 150
+_MIN_IMAGES = 20
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """What attacks did.
+    """Outcomes of attacks.
 
     Parameters
     ----------
     clean : Outcome
-        Without an attack.
+        Outcome without an attack.
     substitute : float
-        The accuracy of the substitute on the same images.
+        Accuracy of the substitute on the same images.
     epsilons : tuple of float
-        The largest changes of a pixel.
+        Largest changes of a pixel.
     curves : dict
-        By threat model and attack, an `Outcome` for each ε.
-    masking : Masking, optional
-        Whether the numbers of gradient attacks can be believed; None of fewer than a hundred
-        images, which cannot tell.
+        `Outcome` for each ε, by threat model and attack.
+    masking : MaskingCheck, optional
+        None for fewer than a hundred images, which are too few.
+
+    Examples
+    --------
+    >>> clean = Outcome(accuracy=0.9, rejected=0.0, images=50)
+    >>> curves = {("transfer", "fgsm"): [Outcome(accuracy=0.5, rejected=0.0, images=50)]}
+    >>> Assessment(clean, 0.8, (0.1,), curves, None).to_dict()["attacks"][0]["accuracy"]
+    0.5
     """
 
     clean: Outcome
     substitute: float
     epsilons: tuple[float, ...]
     curves: dict[tuple[Threat, str], list[Outcome]]
-    masking: Masking | None
+    masking: MaskingCheck | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON holds it."""
+        """Return JSON-compatible values."""
         return {
             "clean": asdict(self.clean),
             "substitute": self.substitute,
@@ -74,7 +86,7 @@ class Assessment:
 
 
 def assess(
-    guarded: Guarded,
+    defended: DefendedClassifier,
     images: Images,
     *,
     attacks: Sequence[str] = ("fgsm", "pgd"),
@@ -88,57 +100,67 @@ def assess(
     Parameters
     ----------
     images : Images
-        Labeled; of the classifier's shape. 150 of them, or half if there are fewer than 300, are
-        the attacker's, who trains a substitute on what the classifier says of these.
+        Labeled images of the classifier's shape. 150 of them, or half of fewer than 300, go to the
+        attacker, who trains a substitute on the classifier's predictions for them.
     attacks : sequence of str
-        See `nearfar.defense.attacks.attack`. Those with gradients are made under "transfer",
-        "white-box-unaware" and "white-box-aware", the others under "decision-based".
+        See `attack`. Gradient attacks run under "transfer", "white-box-unaware" and
+        "white-box-aware", the others under "decision-based".
     count : int
-        How many of the other images are attacked, drawn at random.
+        Number of other images to attack, drawn at random.
 
     Raises
     ------
     NearfarError
         If the classifier takes other images or does not recognize these, if they are all of one
-        class, or a choice is none.
+        class, or an option is out of range.
+
+    Examples
+    --------
+    >>> from nearfar.data import ArrayImages
+    >>> labels = np.arange(40) % 4
+    >>> images = ArrayImages(np.eye(64, dtype=np.float32)[labels].reshape(40, 1, 8, 8), labels)
+    >>> defended = DefendedClassifier(nn.Identity(), nn.Flatten())
+    >>> assessment = assess(defended, images, attacks=["fgsm"], epsilons=[0.1], count=10)
+    >>> assessment.clean.accuracy
+    1.0
     """
     check_attacks(attacks)
     chosen = check_epsilons(epsilons)
     labels = require_labels(images)
-    if len(images) < FEWEST_IMAGES or count < 1:
+    if len(images) < _MIN_IMAGES or count < 1:
         raise NearfarError(
             f"{count} of {len(images)} images of {images.name!r} to attack: expected at least 1 "
-            f"of at least {FEWEST_IMAGES}"
+            f"of at least {_MIN_IMAGES}"
         )
-    classes = count_classes(guarded, images.shape, torch.zeros((), device=device_of(guarded)))
+    classes = count_classes(defended, images.shape, torch.zeros((), device=device_of(defended)))
     for label in (int(labels.min()), int(labels.max())):
         if not 0 <= label < classes:
             raise NearfarError(
-                f"{images.name!r} has images of class {label}, and the classifier knows {classes} "
+                f"{images.name!r} has images of class {label}, and the classifier has {classes} "
                 "classes, from 0 on: expected the same classes"
             )
     for name in attacks:
         check_fits(name, classes)
     order = np.random.default_rng(seed).permutation(len(images))
-    own = min(SUBSTITUTE_IMAGES, len(images) // 2)
-    held_out, rest = Subset(images, order[:own]), Subset(images, order[own : own + count])
-    pixels, truth = pixels_of(rest), torch.from_numpy(labels[order[own : own + count]])
+    split = min(_SUBSTITUTE_IMAGES, len(images) // 2)
+    held_out, rest = Subset(images, order[:split]), Subset(images, order[split : split + count])
+    pixels, truth = load_pixels(rest), torch.from_numpy(labels[order[split : split + count]])
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        clean = judge(guarded, pixels, truth)
+        clean = evaluate_defense(defended, pixels, truth)
     check_better_than_chance(clean, truth)
 
-    says = classify(Guarded(nn.Identity(), guarded.classifier), pixels_of(held_out))
+    plain = DefendedClassifier(nn.Identity(), defended.classifier)
     substitute = train_classifier(
         "substitute",
         held_out,
         epochs=SUBSTITUTE_EPOCHS,
         seed=seed,
-        labels=says,
+        labels=predict_classes(plain, load_pixels(held_out)),
         classes=classes,
-        device=device_of(guarded).type,
+        device=device_of(defended).type,
     )
-    substitute = substitute.to(device_of(guarded))
+    substitute = substitute.to(device_of(defended))
     planned: list[tuple[Threat, str]] = []
     for name in attacks:
         if name in QUERY_ATTACKS:
@@ -147,12 +169,14 @@ def assess(
             planned += [("transfer", name), ("white-box-unaware", name), ("white-box-aware", name)]
     curves = {
         (threat, name): security_curve(
-            name, threat, guarded, pixels, truth, chosen, substitute=substitute, seed=seed
+            name, threat, defended, pixels, truth, chosen, substitute=substitute, seed=seed
         )
         for threat, name in track(planned, "attacking", len(planned))
     }
-    right = judge(Guarded(nn.Identity(), substitute), pixels, truth).accuracy
+    accuracy = evaluate_defense(
+        DefendedClassifier(nn.Identity(), substitute), pixels, truth
+    ).accuracy
     masking = None
-    if len(truth) >= FEWEST_FOR_MASKING:
-        masking = gradient_masking(guarded, pixels, truth, seed=seed)
-    return Assessment(clean, right, chosen, curves, masking)
+    if len(truth) >= MIN_IMAGES_FOR_MASKING:
+        masking = gradient_masking(defended, pixels, truth, seed=seed)
+    return Assessment(clean, accuracy, chosen, curves, masking)

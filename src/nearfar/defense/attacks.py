@@ -13,24 +13,26 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.defense.checks import check_epsilons, check_images, count_classes
-from nearfar.defense.guard import Guarded, device_of, in_batches
-from nearfar.defense.threats import Threat, visible
+from nearfar.defense.defended import DefendedClassifier, apply_in_batches, device_of
+from nearfar.defense.threats import Threat, attacked_module
 from nearfar.errors import NearfarError, require
 
-BATCH = 256
-#: Steps of PGD; each is 2.5 ε / steps long, as A. Madry et al. do (ICLR 2018).
+#: Steps of PGD, of length 2.5 ε / steps as in A. Madry et al. (ICLR 2018).
 PGD_STEPS = 40
-SQUARE_QUERIES = 300
+#: Iterations of HopSkipJump.
 HOP_SKIP_JUMP_STEPS = 10
-FEWEST_FOR_AUTOATTACK = 3
 
-Array = npt.NDArray[np.float32]
-#: Makes an ART attack from the ART module, an ART classifier, and ε.
-Make = Callable[[Any, Any, float], Any]
+_BATCH_SIZE = 256
+_SQUARE_QUERIES = 300
+_MIN_CLASSES_AUTOATTACK = 3
+
+_Array = npt.NDArray[np.float32]
+#: From the ART module, an ART classifier and ε to an ART attack.
+_MakeAttack = Callable[[Any, Any, float], Any]
 
 
 def _fgsm(art: Any, classifier: Any, epsilon: float) -> Any:
-    return art.FastGradientMethod(classifier, eps=epsilon, eps_step=epsilon, batch_size=BATCH)
+    return art.FastGradientMethod(classifier, eps=epsilon, eps_step=epsilon, batch_size=_BATCH_SIZE)
 
 
 def _pgd(art: Any, classifier: Any, epsilon: float) -> Any:
@@ -40,61 +42,60 @@ def _pgd(art: Any, classifier: Any, epsilon: float) -> Any:
         eps_step=2.5 * epsilon / PGD_STEPS,
         max_iter=PGD_STEPS,
         num_random_init=1,
-        batch_size=BATCH,
+        batch_size=_BATCH_SIZE,
         verbose=False,
     )
 
 
 def _autoattack(art: Any, classifier: Any, epsilon: float) -> Any:
-    return art.AutoAttack(classifier, eps=epsilon, eps_step=epsilon / 4, batch_size=BATCH)
+    return art.AutoAttack(classifier, eps=epsilon, eps_step=epsilon / 4, batch_size=_BATCH_SIZE)
 
 
 def _square(art: Any, classifier: Any, epsilon: float) -> Any:
     return art.SquareAttack(
-        classifier, eps=epsilon, max_iter=SQUARE_QUERIES, batch_size=BATCH, verbose=False
+        classifier, eps=epsilon, max_iter=_SQUARE_QUERIES, batch_size=_BATCH_SIZE, verbose=False
     )
 
 
 def _hop_skip_jump(art: Any, classifier: Any, epsilon: float) -> Any:
-    made = art.HopSkipJump(
-        classifier, norm=np.inf, max_iter=HOP_SKIP_JUMP_STEPS, batch_size=BATCH, verbose=False
+    hop_skip_jump = art.HopSkipJump(
+        classifier, norm=np.inf, max_iter=HOP_SKIP_JUMP_STEPS, batch_size=_BATCH_SIZE, verbose=False
     )
-    made._binary_search = _search_or_stay(made)
-    return made
+    hop_skip_jump._binary_search = _search_or_stay(hop_skip_jump)
+    return hop_skip_jump
 
 
 def _search_or_stay(hop_skip_jump: Any) -> Callable[..., Any]:
-    """Keep HopSkipJump at the adversarial image that it came from if its search ends at none.
+    """Make HopSkipJump stay at its last adversarial image if the search ends at a clean one.
 
-    Rounding can end the search just across the boundary. ART then halves its next step until that
-    is adversarial, for ever.
+    Rounding can end the search just across the boundary. ART then halves its next step forever.
     """
     search, is_adversarial = (
         hop_skip_jump._binary_search,
         hop_skip_jump._adversarial_satisfactory,
     )
 
-    def search_or_stay(**asked: Any) -> Any:
-        found = search(**asked)
-        about = {name: asked[name] for name in ("target", "clip_min", "clip_max")}
-        (succeeded,) = is_adversarial(samples=found[None], **about)
-        return found if succeeded else asked["current_sample"]
+    def search_or_stay(**arguments: Any) -> Any:
+        sample = search(**arguments)
+        goal = {name: arguments[name] for name in ("target", "clip_min", "clip_max")}
+        (succeeded,) = is_adversarial(samples=sample[None], **goal)
+        return sample if succeeded else arguments["current_sample"]
 
     return search_or_stay
 
 
-GRADIENT_ATTACKS: dict[str, Make] = {"fgsm": _fgsm, "pgd": _pgd, "autoattack": _autoattack}
-#: Square asks for scores, HopSkipJump for labels only.
-QUERY_ATTACKS: dict[str, Make] = {"square": _square, "hop-skip-jump": _hop_skip_jump}
+GRADIENT_ATTACKS: dict[str, _MakeAttack] = {"fgsm": _fgsm, "pgd": _pgd, "autoattack": _autoattack}
+#: Square queries scores, HopSkipJump labels only.
+QUERY_ATTACKS: dict[str, _MakeAttack] = {"square": _square, "hop-skip-jump": _hop_skip_jump}
 ATTACKS = GRADIENT_ATTACKS | QUERY_ATTACKS
-#: What attacks that aim at one class need to be told.
-TARGETABLE = {"fgsm", "pgd", "hop-skip-jump"}
+#: Attacks that can aim at a class.
+_TARGETABLE = {"fgsm", "pgd", "hop-skip-jump"}
 
 
 def attack(
     name: str,
     threat: Threat,
-    guarded: Guarded,
+    defended: DefendedClassifier,
     images: Tensor,
     labels: Tensor,
     epsilons: Sequence[float],
@@ -102,15 +103,15 @@ def attack(
     substitute: nn.Module | None = None,
     seed: int = 0,
 ) -> Iterator[Tensor]:
-    """Make adversarial images for a defended classifier.
+    """Make adversarial images against a defended classifier.
 
     Parameters
     ----------
     name : {"fgsm", "pgd", "autoattack", "square", "hop-skip-jump"}
-        The first three take gradients, the others queries.
+        The first three use gradients, the others queries.
     threat : {"transfer", "white-box-unaware", "white-box-aware", "decision-based"}
-        What the attack sees, see `nearfar.defense.threats.THREATS`.
-    guarded : Guarded
+        Access of the attacker, see `THREATS`.
+    defended : DefendedClassifier
         The classifier and its defense.
     images : float[n, c, h, w]
         Clean images, where 0…1 is black…white.
@@ -121,7 +122,7 @@ def attack(
     substitute : nn.Module, optional
         For "transfer".
     seed : int
-        Decides what is random in the attack.
+        Seed of the attack.
 
     Yields
     ------
@@ -131,7 +132,17 @@ def attack(
     Raises
     ------
     NearfarError
-        If the attack does not fit the threat model, or the images not the classifier.
+        If the attack does not fit the threat model, or the images do not fit the classifier.
+
+    Examples
+    --------
+    >>> from nearfar.defense import DefendedClassifier
+    >>> classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    >>> defended = DefendedClassifier(nn.Identity(), classifier)
+    >>> images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
+    >>> (adversarial,) = attack("fgsm", "white-box-aware", defended, images, labels, [0.1])
+    >>> bool((adversarial - images).abs().max() <= 0.1 + 1e-6)
+    True
     """
     check_attack(name)
     fitting = QUERY_ATTACKS if threat == "decision-based" else GRADIENT_ATTACKS
@@ -142,47 +153,53 @@ def attack(
     check_epsilons(epsilons)
     shape = (images.shape[1], images.shape[2], images.shape[3])
     check_images(images, shape)
-    seen = visible(threat, guarded, substitute).eval()
-    # To be accepted as one class is an aim; to be taken for any other may end in a rejection.
-    aims = bool(guarded.detectors) and threat in ("white-box-aware", "decision-based")
-    if aims and name not in TARGETABLE:
+    target = attacked_module(threat, defended, substitute).eval()
+    # An untargeted attack may end in a rejection; one that aims at a class avoids it.
+    targeted = bool(defended.detectors) and threat in ("white-box-aware", "decision-based")
+    if targeted and name not in _TARGETABLE:
         raise NearfarError(
-            f"attack {name!r} cannot evade detectors: expected {' or '.join(sorted(TARGETABLE))}"
+            f"attack {name!r} cannot evade detectors: expected {' or '.join(sorted(_TARGETABLE))}"
         )
     clean, truth = images.cpu().numpy(), labels.cpu().numpy()
-    with seeded(seed):
-        estimator = _estimator(seen, shape)
+    with seed_art(seed):
+        estimator = _estimator(target, shape)
         check_fits(name, estimator.nb_classes)
         if name == "hop-skip-jump":
-            found: Iterator[Array] = repeat(_nearest_found(estimator, clean, truth, aims, seed))
+            results: Iterator[_Array] = repeat(
+                _hop_from_other_images(estimator, clean, truth, targeted, seed)
+            )
         else:
-            goal = _runner_up(seen, images, labels) if aims else truth
-            found = (_generate(name, estimator, clean, goal, aims, each) for each in epsilons)
-        for epsilon, adversarial in zip(epsilons, found, strict=False):
-            # ART rounds; and HopSkipJump looks for the smallest change, however large.
+            goal = _runner_up(target, images, labels) if targeted else truth
+            results = (_generate(name, estimator, clean, goal, targeted, each) for each in epsilons)
+        for epsilon, adversarial in zip(epsilons, results, strict=False):
+            # ART rounds; HopSkipJump minimizes the change without a bound.
             near = np.clip(adversarial, clean - epsilon, clean + epsilon).clip(0, 1)
             yield torch.from_numpy(near.astype(np.float32))
 
 
 def check_attack(name: str) -> None:
-    """Refuse an attack that is unknown.
+    """Check that an attack is known.
 
     Raises
     ------
     NearfarError
-        Naming those there are.
+        If not; lists the known attacks.
     """
     if name not in ATTACKS:
         raise NearfarError(f"attack {name!r} is unknown: expected {', '.join(ATTACKS)}")
 
 
 def check_attacks(names: Sequence[str]) -> None:
-    """Refuse attacks that are unknown, or none at all.
+    """Check that attacks are known, and that there is one.
 
     Raises
     ------
     NearfarError
-        Naming those there are.
+        If not; lists the known attacks.
+
+    Examples
+    --------
+    >>> check_attacks(["fgsm", "pgd"])
     """
     if not names:
         raise NearfarError(f"no attacks: expected one or more of {', '.join(ATTACKS)}")
@@ -191,26 +208,26 @@ def check_attacks(names: Sequence[str]) -> None:
 
 
 def check_fits(name: str, classes: int) -> None:
-    """Refuse an attack that needs more classes.
+    """Check that an attack works with this number of classes.
 
     Raises
     ------
     NearfarError
-        Naming others.
+        If it needs more; names another.
     """
-    if name == "autoattack" and classes < FEWEST_FOR_AUTOATTACK:
+    if name == "autoattack" and classes < _MIN_CLASSES_AUTOATTACK:
         raise NearfarError(
             f"attack {name!r} on {classes} classes: its difference of logits ratio needs "
-            f"{FEWEST_FOR_AUTOATTACK} or more, so take pgd"
+            f"{_MIN_CLASSES_AUTOATTACK} or more, so use pgd"
         )
 
 
 def _estimator(module: nn.Module, shape: tuple[int, int, int]) -> Any:
-    """Return a module as ART's classifier of images in 0…1."""
+    """Wrap a module as ART's classifier of images in 0…1."""
     classification = require("art.estimators.classification", extra="defense")
     device = device_of(module)
     return classification.PyTorchClassifier(
-        _InSinglePrecision(module),
+        _Float32(module),
         loss=nn.CrossEntropyLoss(),
         input_shape=shape,
         nb_classes=count_classes(module, shape, torch.zeros((), device=device)),
@@ -219,8 +236,8 @@ def _estimator(module: nn.Module, shape: tuple[int, int, int]) -> Any:
     )
 
 
-class _InSinglePrecision(nn.Module):
-    """HopSkipJump asks about images in float64."""
+class _Float32(nn.Module):
+    """Casts images to float32: HopSkipJump queries float64."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -231,53 +248,59 @@ class _InSinglePrecision(nn.Module):
 
 
 def _generate(
-    name: str, estimator: Any, clean: Array, labels: Array, aims: bool, epsilon: float
-) -> Array:
+    name: str, estimator: Any, clean: _Array, labels: _Array, targeted: bool, epsilon: float
+) -> _Array:
     art = require("art.attacks.evasion", extra="defense")
-    made = ATTACKS[name](art, estimator, epsilon)
-    if aims:
-        made.set_params(targeted=True)
-    return made.generate(clean, labels)
+    evasion = ATTACKS[name](art, estimator, epsilon)
+    if targeted:
+        evasion.set_params(targeted=True)
+    return evasion.generate(clean, labels)
 
 
-def _nearest_found(estimator: Any, clean: Array, labels: Array, aims: bool, seed: int) -> Array:
-    """Walk from images that are taken for other classes, or are, as near to each as labels allow.
+def _hop_from_other_images(
+    estimator: Any, clean: _Array, labels: _Array, targeted: bool, seed: int
+) -> _Array:
+    """Run HopSkipJump from images of other predicted, or else true, classes toward each image.
 
-    An image that is taken for another class as it is stays as it is: without an aim, ART would walk
-    away from what it is taken for, and might set it right.
+    Misclassified images stay as they are: without a target, ART would walk away from their
+    predicted class, and might correct them.
     """
     art = require("art.attacks.evasion", extra="defense")
-    answers = estimator.predict(clean, batch_size=BATCH).argmax(1)
-    # Where there is an aim, the last class is rejection.
-    accepted = answers < estimator.nb_classes - int(aims)
-    taken = [np.flatnonzero((answers != label) & accepted) for label in labels]
-    shown = [np.flatnonzero(labels != label) for label in labels]
-    others = [rows if len(rows) else instead for rows, instead in zip(taken, shown, strict=True)]
-    if not all(map(len, others)):
+    predicted = estimator.predict(clean, batch_size=_BATCH_SIZE).argmax(1)
+    # With a target, the last class is rejection.
+    accepted = predicted < estimator.nb_classes - int(targeted)
+    by_prediction = [np.flatnonzero((predicted != label) & accepted) for label in labels]
+    by_label = [np.flatnonzero(labels != label) for label in labels]
+    starts_of = [
+        rows if len(rows) else others for rows, others in zip(by_prediction, by_label, strict=True)
+    ]
+    if not all(map(len, starts_of)):
         raise NearfarError("all images are of one class: hop-skip-jump needs images of others")
-    draws = np.random.default_rng(seed)
-    starts = np.array([draws.choice(rows) for rows in others])
-    made = ATTACKS["hop-skip-jump"](art, estimator, 1.0)
-    if aims:
-        made.set_params(targeted=True)
-    found = made.generate(
-        clean.copy(), answers[starts] if aims else labels, x_adv_init=clean[starts].copy()
+    generator = np.random.default_rng(seed)
+    starts = np.array([generator.choice(rows) for rows in starts_of])
+    evasion = ATTACKS["hop-skip-jump"](art, estimator, 1.0)
+    if targeted:
+        evasion.set_params(targeted=True)
+    adversarial = evasion.generate(
+        clean.copy(),
+        predicted[starts] if targeted else labels,
+        x_adv_init=clean[starts].copy(),
     )
-    missed = (answers != labels) & accepted
-    found[missed] = clean[missed]
-    return found
+    misclassified = (predicted != labels) & accepted
+    adversarial[misclassified] = clean[misclassified]
+    return adversarial
 
 
-def _runner_up(seen: nn.Module, images: Tensor, labels: Tensor) -> Array:
-    """The likeliest wrong class of each image that is none of rejection, int64[n]."""
+def _runner_up(target: nn.Module, images: Tensor, labels: Tensor) -> _Array:
+    """Return the likeliest wrong class of each image other than rejection, int64[n]."""
     with torch.no_grad():
-        logits = in_batches(seen, images, device_of(seen))[:, :-1]
+        logits = apply_in_batches(target, images, device_of(target))[:, :-1]
     return logits.scatter(1, labels.cpu()[:, None], -torch.inf).argmax(1).numpy()
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed what ART draws from, and leave it as it was."""
+def seed_art(seed: int) -> Iterator[None]:
+    """Seed the global generators that ART uses, and restore them."""
     before = np.random.get_state()
     with torch.random.fork_rng():
         torch.manual_seed(seed)

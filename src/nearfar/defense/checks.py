@@ -1,4 +1,4 @@
-"""Inputs are checked, not assumed."""
+"""Checks of images, rates and classifiers."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from nearfar.data import Shape, to_unit
-from nearfar.data.arrays import PIXEL_TOLERANCE
+from nearfar.data import PIXEL_TOLERANCE, Shape, to_unit
 from nearfar.errors import NearfarError, reason
 
 
 def check_images(images: Tensor, shape: Shape) -> None:
-    """Refuse what is not float[b, c, h, w] of one shape, where 0…1 is black…white.
+    """Check that images are float[b, c, h, w] of one shape, where 0…1 is black…white.
 
     Raises
     ------
     NearfarError
-        Naming what was found.
+        If not; names the shape, type or range.
     """
     if images.ndim != 4 or tuple(images.shape[1:]) != tuple(shape):
         raise NearfarError(
@@ -38,19 +37,19 @@ def check_images(images: Tensor, shape: Shape) -> None:
 
 
 def as_unit_images(images: Tensor | npt.ArrayLike, shape: Shape) -> Tensor:
-    """Images of uint8 or floats as float32[n, c, h, w], checked."""
+    """Return uint8 or float images as float32[n, c, h, w], checked."""
     pixels = to_unit(torch.as_tensor(images))
     check_images(pixels, shape)
     return pixels
 
 
 def check_epsilons(epsilons: Sequence[float]) -> tuple[float, ...]:
-    """Refuse sizes of perturbations that are none.
+    """Check sizes of perturbations.
 
     Raises
     ------
     NearfarError
-        If there are none, or one is not above 0 and at most 1.
+        If there are none, or one is not in (0, 1].
     """
     for epsilon in epsilons:
         if not 0 < epsilon <= 1:
@@ -64,12 +63,12 @@ def check_epsilons(epsilons: Sequence[float]) -> tuple[float, ...]:
 
 
 def check_rate(rate: float) -> None:
-    """Refuse a false-positive rate that is none.
+    """Check a false-positive rate.
 
     Raises
     ------
     NearfarError
-        If it is not between 0 and 1.
+        If it is not in (0, 1).
     """
     if not 0 < rate < 1:
         raise NearfarError(f"false_positive_rate={rate}: expected more than 0 and less than 1")
@@ -77,17 +76,17 @@ def check_rate(rate: float) -> None:
 
 @torch.no_grad()
 def count_classes(classifier: nn.Module, shape: Shape, like: Tensor) -> int:
-    """Return k, for a classifier from images of a shape to logits float[b, k].
+    """Return the number of classes k of a classifier with logits float[b, k].
 
     Parameters
     ----------
     like : Tensor
-        Of the device and type of the images.
+        Tensor of the images' device and type.
 
     Raises
     ------
     NearfarError
-        If it takes other images, or gives something else.
+        If it takes other images, or returns no logits.
     """
     images = like.new_full((2, *shape), 0.5)
     try:
@@ -97,8 +96,8 @@ def count_classes(classifier: nn.Module, shape: Shape, like: Tensor) -> int:
             f"the classifier does not take images {shape}: {reason(error)}"
         ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        kind = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise NearfarError(
-            f"the classifier makes {found} of two images: expected logits (2, classes)"
+            f"the classifier returns {kind} for two images: expected logits (2, classes)"
         )
     return logits.shape[1]

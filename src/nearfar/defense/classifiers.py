@@ -1,9 +1,9 @@
-"""The classifiers that are attacked: the target, and the substitute that stands for it."""
+"""Convolutional classifiers to attack: the target, and the attacker's substitute."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,22 +13,24 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from nearfar.data import Images, Shape, require_labels, to_unit
-from nearfar.defense.guard import device_of, in_batches
+from nearfar.defense.defended import apply_in_batches, device_of
 from nearfar.errors import NearfarError
 from nearfar.models import resolve_device
 from nearfar.progress import Track, silent
-from nearfar.runs import to_write, write_tensors
+from nearfar.runs import to_cpu, write_tensors
+from nearfar.training.supervised import fit_supervised
 
-BATCH_SIZE = 128
-LR = 1e-3
-#: Of the substitute, which has few images.
+#: Epochs of a substitute, which has few images.
 SUBSTITUTE_EPOCHS = 150
-#: How classifiers' files begin their description.
-KIND = "nearfar-classifier"
+
+_BATCH_SIZE = 128
+_LR = 1e-3
+#: Kind of a file in its metadata.
+_KIND = "nearfar-classifier"
 
 
 def _target(shape: Shape, classes: int) -> nn.Sequential:
-    """3×3 convolutions of 32 and 64 channels with max-pooling, and two linear layers."""
+    """3×3 convolutions with 32 and 64 channels and max-pooling, and two linear layers."""
     layers: list[nn.Module] = []
     for inner, outer in pairwise((shape[0], 32, 64)):
         layers += [nn.Conv2d(inner, outer, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
@@ -39,7 +41,7 @@ def _target(shape: Shape, classes: int) -> nn.Sequential:
 
 
 def _substitute(shape: Shape, classes: int) -> nn.Sequential:
-    """5×5 convolutions of stride 2, of 16 and 32 channels, and one linear layer."""
+    """5×5 convolutions with 16 and 32 channels and stride 2, and one linear layer."""
     top = 32 * -(-shape[1] // 4) * -(-shape[2] // 4)
     return nn.Sequential(
         nn.Conv2d(shape[0], 16, 5, stride=2, padding=2),
@@ -51,30 +53,40 @@ def _substitute(shape: Shape, classes: int) -> nn.Sequential:
     )
 
 
-ARCHITECTURES: dict[str, Callable[[Shape, int], nn.Sequential]] = {
+_ARCHITECTURES: dict[str, Callable[[Shape, int], nn.Sequential]] = {
     "target": _target,
     "substitute": _substitute,
 }
 
 
 class Classifier(nn.Module):
-    """One of our classifiers: what is needed to build it again is kept beside its weights.
+    """Small convolutional classifier that can be saved and loaded.
 
     Parameters
     ----------
     architecture : {"target", "substitute"}
-        Which; the substitute is another, smaller one.
+        Network; the substitute is smaller.
     shape : tuple of int
         Channels, height, width of an image; sides of at least 8 pixels.
     classes : int
-        k, at least 2.
+        Number of classes k, at least 2.
+
+    Raises
+    ------
+    NearfarError
+        If the architecture is unknown, or a number is too small.
+
+    Examples
+    --------
+    >>> Classifier("target", (1, 28, 28), 10)(torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(self, architecture: str, shape: Shape, classes: int) -> None:
         super().__init__()
-        if architecture not in ARCHITECTURES:
+        if architecture not in _ARCHITECTURES:
             raise NearfarError(
-                f"classifier {architecture!r} is unknown: expected {' or '.join(ARCHITECTURES)}"
+                f"classifier {architecture!r} is unknown: expected {' or '.join(_ARCHITECTURES)}"
             )
         if min(shape[1:]) < 8 or classes < 2:
             raise NearfarError(
@@ -82,10 +94,10 @@ class Classifier(nn.Module):
                 "least 8 pixels and at least 2 classes"
             )
         self.architecture, self.shape, self.classes = architecture, shape, classes
-        self.layers = ARCHITECTURES[architecture](shape, classes)
+        self.layers = _ARCHITECTURES[architecture](shape, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits float[b, k] of images float[b, c, h, w], where 0…1 is black…white."""
+        """Return logits, float[b, k], of images, float[b, c, h, w] where 0…1 is black…white."""
         return self.layers(images)
 
 
@@ -100,25 +112,39 @@ def train_classifier(
     device: str = "auto",
     track: Track = silent,
 ) -> Classifier:
-    """Train one of our classifiers by Adam on the cross-entropy.
+    """Train a classifier with Adam on the cross-entropy.
 
     Parameters
     ----------
     images : Images
-        What to learn from.
+        Training images.
     epochs : int
-        How often to go through them.
+        Passes over the images.
     seed : int
-        Decides the initial weights and the order.
+        Seed of the initial weights and the order.
     labels : int64[n], optional
-        Class numbers other than those of the images, such as what another classifier says.
+        Classes in place of the images' own, such as predictions of another classifier.
     classes : int, optional
-        k, if there are classes that neither the images nor the labels have.
+        Number of classes, if larger than in the images and labels.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Device of training; the classifier returned is on the CPU.
+
+    Returns
+    -------
+    Classifier
+        In evaluation mode.
 
     Raises
     ------
     NearfarError
         If there are no labels.
+
+    Examples
+    --------
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8), torch.arange(20).numpy() % 2)
+    >>> train_classifier("substitute", images, epochs=1, device="cpu").classes
+    2
     """
     numbers = torch.from_numpy(require_labels(images)) if labels is None else labels
     if classes is None:
@@ -127,51 +153,78 @@ def train_classifier(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         classifier = Classifier(architecture, images.shape, classes).to(target)
-        adam = torch.optim.Adam(classifier.parameters(), lr=LR)
-        for _ in track(range(epochs), "training the classifier", epochs):
-            for rows in torch.randperm(len(images)).split(BATCH_SIZE):
-                batch = to_unit(images.batch(rows).to(target))
-                loss = cross_entropy(classifier(batch), numbers[rows].to(target))
-                adam.zero_grad()
-                loss.backward()
-                adam.step()
-    return classifier.cpu().eval()
+
+        def loss(rows: Tensor) -> Tensor:
+            batch = to_unit(images.batch(rows).to(target))
+            return cross_entropy(classifier(batch), numbers[rows].to(target))
+
+        batches_per_epoch = -(-len(images) // _BATCH_SIZE)
+        fit_supervised(
+            classifier,
+            loss,
+            _epochs_of_batches(len(images), epochs),
+            optimizer=torch.optim.Adam(classifier.parameters(), lr=_LR),
+            steps=epochs * batches_per_epoch,
+            track=track,
+            description="training the classifier",
+        )
+    return classifier.cpu()
+
+
+def _epochs_of_batches(n: int, epochs: int) -> Iterator[Tensor]:
+    """Yield the rows of each batch; the last batch of an epoch may be smaller."""
+    for _ in range(epochs):
+        yield from torch.randperm(n).split(_BATCH_SIZE)
 
 
 def save_classifier(path: Path, classifier: Classifier) -> None:
-    """Write one of our classifiers as safetensors, atomically."""
-    description = {
-        "kind": KIND,
+    """Write a classifier as safetensors, atomically.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "classifier.safetensors")
+    ...     save_classifier(path, Classifier("substitute", (1, 8, 8), 10))
+    ...     load_classifier(path).classes
+    10
+    """
+    metadata = {
+        "kind": _KIND,
         "architecture": classifier.architecture,
         "shape": json.dumps(classifier.shape),
         "classes": str(classifier.classes),
     }
-    write_tensors(path, to_write(classifier.state_dict()), description)
+    write_tensors(path, to_cpu(classifier.state_dict()), metadata)
 
 
 def load_classifier(path: Path) -> Classifier:
-    """Read what `save_classifier` wrote; nothing in the file is run.
+    """Read a file of `save_classifier`; no code in it is run.
 
     Raises
     ------
     NearfarError
-        If it is missing, damaged, or something else.
+        If the file is missing, damaged, or holds something else.
+
+    Examples
+    --------
+    See `save_classifier`.
     """
     if not path.is_file():
         raise NearfarError(f"classifier {str(path)!r} does not exist")
     try:
         with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if about.get("kind") != KIND:
+        if metadata.get("kind") != _KIND:
             raise NearfarError(
-                f"{str(path)!r} is no classifier of ours: expected a file that nearfar wrote, or "
-                "module:function"
+                f"{str(path)!r} is not a classifier of nearfar: expected a file of "
+                "save_classifier, or module:function"
             )
-        channels, height, width = map(int, json.loads(about["shape"]))
+        channels, height, width = map(int, json.loads(metadata["shape"]))
         shape = (channels, height, width)
         with torch.device("meta"):  # sizes that a file only claims take no memory
-            classifier = Classifier(about["architecture"], shape, int(about["classes"]))
+            classifier = Classifier(metadata["architecture"], shape, int(metadata["classes"]))
         classifier.load_state_dict(tensors, assign=True)
     except NearfarError:
         raise
@@ -181,11 +234,26 @@ def load_classifier(path: Path) -> Classifier:
     return classifier.eval()
 
 
-def classify(classifier: nn.Module, images: Tensor) -> Tensor:
-    """Return the classes, int64[n] on the CPU, of images float[n, c, h, w]."""
-    return in_batches(lambda some: classifier(some).argmax(1), images, device_of(classifier))
+def predict_classes(classifier: nn.Module, images: Tensor) -> Tensor:
+    """Return the classes, int64[n] on the CPU, of images float[n, c, h, w].
+
+    Examples
+    --------
+    >>> predict_classes(nn.Flatten(), torch.eye(3).view(3, 3, 1, 1))
+    tensor([0, 1, 2])
+    """
+    return apply_in_batches(
+        lambda batch: classifier(batch).argmax(1), images, device_of(classifier)
+    )
 
 
-def pixels_of(images: Images) -> Tensor:
-    """All images at once, float32[n, c, h, w], for attacks take arrays."""
+def load_pixels(images: Images) -> Tensor:
+    """Return all images at once, float32[n, c, h, w] where 0…1 is black…white.
+
+    Examples
+    --------
+    >>> from nearfar.data import ArrayImages
+    >>> load_pixels(ArrayImages(torch.zeros(5, 1, 8, 8, dtype=torch.uint8))).dtype
+    torch.float32
+    """
     return to_unit(images.batch(range(len(images))))

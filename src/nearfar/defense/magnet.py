@@ -1,4 +1,4 @@
-"""MagNet [1]_: an autoencoder that reforms images, and detectors that reject them.
+"""MagNet [1]_: a reforming autoencoder and rejecting detectors.
 
 References
 ----------
@@ -13,26 +13,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from nearfar.defense.guard import Detector, Guarded
-from nearfar.defense.purifier import FALSE_POSITIVE_RATE, ReconstructionError
+from nearfar.defense.defended import DefendedClassifier, ThresholdDetector
+from nearfar.defense.purifier import FALSE_POSITIVE_RATE, ReconstructionScore
 
-#: Standard deviation of the noise that its autoencoder learns to undo.
-NOISE = 0.1
+#: Standard deviation of the noise that its autoencoder removes.
+MAGNET_NOISE_STD = 0.1
+
 #: Temperatures of the softmax in the Jensen–Shannon detectors.
-TEMPERATURES = (10.0, 40.0)
+_TEMPERATURES = (10.0, 40.0)
 
 
-class JensenShannon(nn.Module):
-    """How much reconstruction changes what the classifier says.
+class JensenShannonScore(nn.Module):
+    """Change of a classifier's prediction by reconstruction.
 
-    The Jensen–Shannon divergence of softmax(f(x)/T) and softmax(f(x′)/T), in nats.
+    Jensen–Shannon divergence of softmax(f(x)/T) and softmax(f(x′)/T), in nats.
 
     Parameters
     ----------
     purifier, classifier : nn.Module
         x′ and f.
     temperature : float
-        T, above 0.
+        T > 0.
+
+    Examples
+    --------
+    >>> score = JensenShannonScore(nn.Identity(), nn.Flatten(), 10.0)
+    >>> score(torch.rand(3, 2, 1, 1))
+    tensor([0., 0., 0.])
     """
 
     def __init__(self, purifier: nn.Module, classifier: nn.Module, temperature: float) -> None:
@@ -56,27 +63,41 @@ def magnet(
     clean: Tensor,
     *,
     false_positive_rate: float = FALSE_POSITIVE_RATE,
-) -> Guarded:
-    """Guard a classifier by the whole of MagNet; its reformer alone is `Purifier.guard`.
+) -> DefendedClassifier:
+    """Defend a classifier by MagNet: a reformer and three detectors.
+
+    `Purifier.defend` is the reformer alone.
 
     Parameters
     ----------
     reformer : nn.Module
-        A `Purifier` whose autoencoder was trained to undo Gaussian noise of standard deviation 0.1.
+        `Purifier` with an autoencoder trained to remove Gaussian noise of standard deviation 0.1.
     classifier : nn.Module
         From float[b, c, h, w], where 0…1 is black…white, to logits.
     clean : float[n, c, h, w]
         Validation images for the thresholds of the detectors.
     false_positive_rate : float
-        The share of clean images that all detectors together may reject: each gets an equal part.
+        Share of clean images that all detectors together may reject, split equally among them.
+
+    Raises
+    ------
+    NearfarError
+        If the rate is out of range, or there are too few images for it.
+
+    Examples
+    --------
+    >>> classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    >>> clean = torch.rand(40, 1, 8, 8)
+    >>> len(magnet(nn.Identity(), classifier, clean, false_positive_rate=0.3).detectors)
+    3
     """
     scores = [
-        ReconstructionError(reformer, power=1),
-        *(JensenShannon(reformer, classifier, temperature) for temperature in TEMPERATURES),
+        ReconstructionScore(reformer, power=1),
+        *(JensenShannonScore(reformer, classifier, temperature) for temperature in _TEMPERATURES),
     ]
     rate = false_positive_rate / len(scores)
-    detectors = [Detector(score) for score in scores]
-    guarded = Guarded(reformer, classifier, detectors).eval()
+    detectors = [ThresholdDetector(score) for score in scores]
+    defended = DefendedClassifier(reformer, classifier, detectors).eval()
     for detector in detectors:
         detector.calibrate(clean, rate)
-    return guarded
+    return defended

@@ -1,4 +1,4 @@
-"""A purifier inside ART, for its attacks and classifiers; needs the extra `defense`."""
+"""Purifier as a preprocessor of ART; needs the extra `defense`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from nearfar.defense.guard import device_of
+from nearfar.defense.defended import device_of
 from nearfar.defense.purifier import Purifier
 from nearfar.errors import require
 
@@ -14,7 +14,7 @@ _art = require("art.defences.preprocessor.preprocessor", extra="defense")
 
 
 class PurifierPreprocessor(_art.PreprocessorPyTorch):  # type: ignore[name-defined]
-    """Purifies what an ART classifier sees.
+    """Purifies the images of an ART classifier.
 
     Parameters
     ----------
@@ -23,7 +23,17 @@ class PurifierPreprocessor(_art.PreprocessorPyTorch):  # type: ignore[name-defin
 
     Examples
     --------
-    >>> PyTorchClassifier(..., preprocessing_defences=PurifierPreprocessor(purifier))
+    >>> from art.estimators.classification import PyTorchClassifier
+    >>> from torch import nn
+    >>> from nearfar.models import Autoencoder
+    >>> network = Autoencoder(nn.Flatten(), nn.Unflatten(1, (1, 8, 8)))
+    >>> classifier = PyTorchClassifier(
+    ...     nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
+    ...     loss=nn.CrossEntropyLoss(),
+    ...     input_shape=(1, 8, 8),
+    ...     nb_classes=10,
+    ...     preprocessing_defences=PurifierPreprocessor(Purifier(network, (1, 8, 8))),
+    ... )
     """
 
     params: ClassVar[list[str]] = []
@@ -39,5 +49,5 @@ class PurifierPreprocessor(_art.PreprocessorPyTorch):  # type: ignore[name-defin
         self.purifier = purifier
 
     def forward(self, x: Tensor, y: Any = None) -> tuple[Tensor, Any]:
-        """Purify images; labels pass."""
+        """Purify images; return labels unchanged."""
         return self.purifier(x), y

@@ -1,4 +1,4 @@
-"""What NRE makes of an adversarial image: its reconstruction."""
+"""Purification of adversarial images by reconstruction (§4.4)."""
 
 from __future__ import annotations
 
@@ -14,30 +14,44 @@ from torch import Tensor, nn
 
 from nearfar.data import Shape
 from nearfar.defense.checks import as_unit_images, check_images, count_classes
-from nearfar.defense.guard import Detector, Guarded, device_of, in_batches
+from nearfar.defense.defended import (
+    DefendedClassifier,
+    ThresholdDetector,
+    apply_in_batches,
+    device_of,
+)
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
 from nearfar.progress import Track, silent
-from nearfar.runs import read_config, read_network
+from nearfar.runs import read_config, read_trained_network
 
-#: In `Guarded`, images whose reconstruction is this rare among clean ones are rejected.
+#: Share of clean images that a detector may reject by default.
 FALSE_POSITIVE_RATE = 0.01
 
 
 class Purifier(nn.Module):
-    """Replaces images by their reconstructions (§4.4), differentiable from end to end.
+    """Replaces images by their reconstructions (§4.4); differentiable end to end.
 
     Parameters
     ----------
     network : Autoencoder
-        A trained one; a copy of it is used.
+        Trained network; a copy of it is used.
     shape : tuple of int
         Channels, height, width of its images.
     passes : int
-        How often images are reconstructed, at least 1.
-    noise : float
-        Standard deviation of Gaussian noise added before each encoding, 0…1. Random: an attack
-        that knows it averages over it.
+        Number of successive reconstructions, at least 1.
+    noise_std : float
+        Standard deviation of Gaussian noise added before each encoding, 0…1. Makes the defense
+        random: an attack that knows it averages over draws.
+
+    Examples
+    --------
+    >>> from nearfar.models import Autoencoder
+    >>> network = Autoencoder(nn.Flatten(), nn.Unflatten(1, (1, 8, 8)))
+    >>> purifier = Purifier(network, (1, 8, 8), passes=2)
+    >>> purifier.purify(torch.rand(5, 1, 8, 8)).shape
+    torch.Size([5, 1, 8, 8])
+    >>> defended = purifier.defend(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
     """
 
     def __init__(
@@ -46,18 +60,18 @@ class Purifier(nn.Module):
         shape: Shape,
         *,
         passes: int = 1,
-        noise: float = 0.0,
+        noise_std: float = 0.0,
     ) -> None:
         super().__init__()
         if passes < 1:
             raise NearfarError(f"passes={passes}: expected at least 1")
-        if not 0 <= noise <= 1:
-            raise NearfarError(f"noise={noise}: expected 0…1, on the scale of black…white")
+        if not 0 <= noise_std <= 1:
+            raise NearfarError(f"noise_std={noise_std}: expected 0…1, on the scale of black…white")
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self.shape, self.passes, self.noise = shape, passes, noise
+        self.shape, self.passes, self.noise_std = shape, passes, noise_std
 
     @classmethod
-    def load(cls, run: str | os.PathLike[str], *, passes: int = 1, noise: float = 0.0) -> Self:
+    def load(cls, run: str | os.PathLike[str], *, passes: int = 1, noise_std: float = 0.0) -> Self:
         """Read a run folder.
 
         Raises
@@ -65,13 +79,13 @@ class Purifier(nn.Module):
         NearfarError
             If the run cannot be read.
         """
-        network, shape = read_network(Path(run)), read_config(Path(run)).data.shape
-        return cls(network, shape, passes=passes, noise=noise)
+        network, shape = read_trained_network(Path(run)), read_config(Path(run)).data.shape
+        return cls(network, shape, passes=passes, noise_std=noise_std)
 
     @property
     def random(self) -> bool:
-        """Whether the same image may be purified to something else another time."""
-        return self.noise > 0
+        """Whether purification is random."""
+        return self.noise_std > 0
 
     def forward(self, images: Tensor) -> Tensor:
         """Purify images, float[b, c, h, w] where 0…1 is black…white.
@@ -79,69 +93,71 @@ class Purifier(nn.Module):
         Raises
         ------
         NearfarError
-            If they are of another shape or range.
+            If they have another shape or range.
         """
         return self.decode(self.project(self.encode(images)))
 
     def encode(self, images: Tensor) -> Tensor:
-        """Embeddings, float[b, d], of the last pass; see `forward`."""
+        """Return embeddings, float[b, d], of the last pass; see `forward`."""
         check_images(images, self.shape)
         for _ in range(self.passes - 1):
             images = self.decode(self.project(self._encode(images)))
         return self._encode(images)
 
     def project(self, embeddings: Tensor) -> Tensor:
-        """The embeddings to decode, float[b, d], in place of those of images: here, the same."""
+        """Return the embeddings to decode, float[b, d]: here, the same."""
         return embeddings
 
     def decode(self, embeddings: Tensor) -> Tensor:
-        """Images, float[b, c, h, w] in 0…1."""
+        """Return images, float[b, c, h, w] in 0…1."""
         return self.network.decoder(embeddings).clamp(0, 1)
 
     def purify(self, images: Tensor | npt.ArrayLike) -> Tensor:
-        """Purify any number of images, without gradients, on the device of this module.
+        """Purify any number of images without gradients, on the device of this module.
 
         Parameters
         ----------
         images : uint8[n, c, h, w] or float[n, c, h, w]
-            Of 0…255, or where 0…1 is black…white.
+            In 0…255, or floats where 0…1 is black…white.
 
         Returns
         -------
         float32[n, c, h, w]
             On the CPU.
         """
-        return in_batches(self, as_unit_images(images, self.shape), device_of(self))
+        return apply_in_batches(self, as_unit_images(images, self.shape), device_of(self))
 
-    def suspicion(self, images: Tensor | npt.ArrayLike) -> Tensor:
-        """Mean squared error of each reconstruction, float32[n] on the CPU; see `purify`."""
-        score = ReconstructionError(self)
-        return in_batches(score, as_unit_images(images, self.shape), device_of(self))
+    def reconstruction_error(self, images: Tensor | npt.ArrayLike) -> Tensor:
+        """Return the mean squared error per image, float32[n] on the CPU; see `purify`."""
+        pixels = as_unit_images(images, self.shape)
+        return apply_in_batches(ReconstructionScore(self), pixels, device_of(self))
 
-    def guard(
+    def defend(
         self,
         classifier: nn.Module,
         *,
         clean: Tensor | npt.ArrayLike | None = None,
         false_positive_rate: float = FALSE_POSITIVE_RATE,
         track: Track = silent,
-    ) -> Guarded:
-        """Put this before a classifier.
+    ) -> DefendedClassifier:
+        """Put the purifier before a classifier.
 
         Parameters
         ----------
         classifier : nn.Module
             From float[b, c, h, w], where 0…1 is black…white, to logits float[b, k].
         clean : array, optional
-            Validation images; if given, images are rejected whose reconstruction error is above
+            Validation images. If given, images are rejected whose reconstruction error exceeds
             that of all but `false_positive_rate` of these.
+        false_positive_rate : float
+            Share of clean images that may be rejected, in (0, 1).
         track : callable
-            Shows progress, where there is much to do first: with a `NeighborPurifier`.
+            Shows progress, where a `NeighborPurifier` classifies its bank.
 
         Returns
         -------
-        Guarded
-            A module of the same inputs and outputs, with `predict` for classes and rejections.
+        DefendedClassifier
+            Module with the same inputs and outputs; `predict` returns classes and rejections.
 
         Raises
         ------
@@ -154,32 +170,37 @@ class Purifier(nn.Module):
         count_classes(classifier, self.shape, like)
         detectors = []
         if clean is not None:
-            detector = Detector(ReconstructionError(self))
+            detector = ThresholdDetector(ReconstructionScore(self))
             pixels = as_unit_images(clean, self.shape)
             detectors.append(detector.calibrate(pixels, false_positive_rate))
         return self._put_before(classifier, detectors, track)
 
     def _encode(self, images: Tensor) -> Tensor:
-        if self.noise:
-            images = (images + self.noise * torch.randn_like(images)).clamp(0, 1)
+        if self.noise_std:
+            images = (images + self.noise_std * torch.randn_like(images)).clamp(0, 1)
         embeddings: Tensor = self.network.encoder(images)
         return embeddings
 
     def _put_before(
-        self, classifier: nn.Module, detectors: Sequence[Detector], track: Track
-    ) -> Guarded:
-        return Guarded(self, classifier, detectors)
+        self, classifier: nn.Module, detectors: Sequence[ThresholdDetector], track: Track
+    ) -> DefendedClassifier:
+        return DefendedClassifier(self, classifier, detectors)
 
 
-class ReconstructionError(nn.Module):
-    """How far reconstructions are from images.
+class ReconstructionScore(nn.Module):
+    """Mean error of reconstructions, per image.
 
     Parameters
     ----------
     purifier : nn.Module
         From float[b, c, h, w] to reconstructions.
     power : {1, 2}
-        Mean of absolute or of squared differences.
+        Absolute or squared differences.
+
+    Examples
+    --------
+    >>> ReconstructionScore(nn.Identity())(torch.rand(3, 1, 8, 8))
+    tensor([0., 0., 0.])
     """
 
     def __init__(self, purifier: nn.Module, power: int = 2) -> None:

@@ -1,4 +1,4 @@
-"""What a defense is worth: accuracy under attack, and whether the attack could be believed."""
+"""Robustness of a defense: accuracy under attack, and a check for gradient masking."""
 
 from __future__ import annotations
 
@@ -10,28 +10,33 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.defense.attacks import attack
-from nearfar.defense.guard import REJECTED, Guarded
+from nearfar.defense.defended import REJECTED, DefendedClassifier
 from nearfar.defense.threats import Threat
 from nearfar.errors import NearfarError
 
-#: ε of the check for gradient masking: at 0.5, any image can be made gray.
-LARGE = (0.3, 0.5, 1.0)
-#: How many standard errors above chance still count as chance.
-ERRORS = 3.0
+#: ε of the check for gradient masking: at 0.5, an attack can make any image gray.
+_LARGE_EPSILONS = (0.3, 0.5, 1.0)
+#: Standard errors above the share of the most frequent class that still count as chance.
+_STANDARD_ERRORS = 3.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a defended classifier did with n images.
+    """Accuracy and rejections of a defended classifier.
 
     Parameters
     ----------
     accuracy : float
-        The share that was accepted and classified as labeled.
+        Share of images that were accepted and classified correctly.
     rejected : float
-        The share that a detector rejected.
+        Share of images that a detector rejected.
     images : int
-        n.
+        Number of images.
+
+    Examples
+    --------
+    >>> Outcome(accuracy=0.5, rejected=0.25, images=200).defended
+    0.75
     """
 
     accuracy: float
@@ -40,21 +45,29 @@ class Outcome:
 
     @property
     def defended(self) -> float:
-        """The share of adversarial images that did no harm: rejected, or classified correctly."""
+        """Share of adversarial images that were rejected or classified correctly."""
         return self.accuracy + self.rejected
 
 
-def judge(guarded: Guarded, images: Tensor, labels: Tensor) -> Outcome:
-    """Classify images, float[n, c, h, w], and compare with their labels, int64[n]."""
-    found = guarded.predict(images)
-    right, rejected = found == labels.cpu(), found == REJECTED
-    return Outcome(float(right.double().mean()), float(rejected.double().mean()), len(images))
+def evaluate_defense(defended: DefendedClassifier, images: Tensor, labels: Tensor) -> Outcome:
+    """Return accuracy and rejections on images, float[n, c, h, w], with labels, int64[n].
+
+    Examples
+    --------
+    >>> defended = DefendedClassifier(nn.Identity(), nn.Flatten())
+    >>> images = torch.eye(4).view(4, 4, 1, 1)
+    >>> evaluate_defense(defended, images, torch.tensor([0, 1, 2, 2]))
+    Outcome(accuracy=0.75, rejected=0.0, images=4)
+    """
+    predicted = defended.predict(images)
+    correct, rejected = predicted == labels.cpu(), predicted == REJECTED
+    return Outcome(float(correct.double().mean()), float(rejected.double().mean()), len(images))
 
 
 def security_curve(
     name: str,
     threat: Threat,
-    guarded: Guarded,
+    defended: DefendedClassifier,
     images: Tensor,
     labels: Tensor,
     epsilons: Sequence[float],
@@ -62,33 +75,45 @@ def security_curve(
     substitute: nn.Module | None = None,
     seed: int = 0,
 ) -> list[Outcome]:
-    """Judge a defended classifier under an attack for each ε; see `nearfar.defense.attacks.attack`.
+    """Evaluate a defended classifier under an attack for each ε; see `attack`.
 
-    A random defense is drawn anew for each judgment.
+    A random defense is drawn anew for each ε.
+
+    Examples
+    --------
+    >>> defended = DefendedClassifier(nn.Identity(), nn.Flatten())
+    >>> images, labels = torch.eye(4).view(4, 4, 1, 1), torch.arange(4)
+    >>> curve = security_curve("fgsm", "white-box-aware", defended, images, labels, [0.1, 1.0])
+    >>> [outcome.accuracy for outcome in curve]
+    [1.0, 0.0]
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return [
-            judge(guarded, adversarial, labels)
+            evaluate_defense(defended, adversarial, labels)
             for adversarial in attack(
-                name, threat, guarded, images, labels, epsilons, substitute=substitute, seed=seed
+                name, threat, defended, images, labels, epsilons, substitute=substitute, seed=seed
             )
         ]
 
 
 @dataclass(frozen=True)
-class Masking:
-    """Whether gradients lead an attack astray, so that its numbers mean nothing.
+class MaskingCheck:
+    """Outcome of the check for gradient masking.
 
     Parameters
     ----------
     masked : bool
-        Accuracy stays above chance however large ε is.
+        Whether accuracy stays above chance at every ε: then white-box numbers prove nothing.
     accuracy : float
-        The least under PGD, of all ε.
+        Lowest accuracy under PGD over all ε.
     chance : float
-        The accuracy that is not above chance: the share of the commonest class, and three standard
-        errors.
+        Share of the most frequent class plus three standard errors.
+
+    Examples
+    --------
+    >>> MaskingCheck(masked=False, accuracy=0.1, chance=0.2).masked
+    False
     """
 
     masked: bool
@@ -97,41 +122,48 @@ class Masking:
 
 
 def gradient_masking(
-    guarded: Guarded,
+    defended: DefendedClassifier,
     images: Tensor,
     labels: Tensor,
     *,
-    epsilons: Sequence[float] = LARGE,
+    epsilons: Sequence[float] = _LARGE_EPSILONS,
     seed: int = 0,
-) -> Masking:
-    """Attack with PGD, end to end, and see whether accuracy falls to chance as ε grows [1]_.
+) -> MaskingCheck:
+    """Attack with PGD, end to end, and check whether accuracy falls to chance as ε grows [1]_.
 
-    Detectors are left aside: what they reject proves nothing about gradients.
+    Detectors are ignored: rejections prove nothing about gradients.
 
     Parameters
     ----------
     images, labels
-        Of all classes alike, which decides what chance is; a hundred or more.
+        A hundred or more, of balanced classes, which determine chance.
 
     References
     ----------
     .. [1] N. Carlini et al., "On Evaluating Adversarial Robustness", 2019.
+
+    Examples
+    --------
+    >>> defended = DefendedClassifier(nn.Identity(), nn.Flatten())
+    >>> images, labels = torch.eye(4).view(4, 4, 1, 1), torch.arange(4)
+    >>> gradient_masking(defended, images, labels, epsilons=[1.0]).masked
+    False
     """
-    bare = guarded.without_detectors()
+    bare = defended.without_detectors()
     curve = security_curve("pgd", "white-box-aware", bare, images, labels, epsilons, seed=seed)
     most = torch.bincount(labels.cpu()).max() / len(labels)
-    chance = float(most + ERRORS * math.sqrt(most * (1 - most) / len(labels)))
+    chance = float(most + _STANDARD_ERRORS * math.sqrt(most * (1 - most) / len(labels)))
     accuracy = min(outcome.accuracy for outcome in curve)
-    return Masking(accuracy > chance, accuracy, chance)
+    return MaskingCheck(accuracy > chance, accuracy, chance)
 
 
 def check_better_than_chance(outcome: Outcome, labels: Tensor) -> None:
-    """Refuse a classifier that does not recognize clean images: its input must be something else.
+    """Check that a classifier recognizes clean images: if not, its input is something else.
 
     Raises
     ------
     NearfarError
-        If its accuracy is no better than that of the commonest class, or there is only one.
+        If its accuracy is not above the share of the most frequent class, or there is only one.
     """
     most = float(torch.bincount(labels.cpu()).max() / len(labels))
     if most == 1:
@@ -141,7 +173,7 @@ def check_better_than_chance(outcome: Outcome, labels: Tensor) -> None:
         )
     if outcome.accuracy <= most:
         raise NearfarError(
-            f"the classifier is right in {outcome.accuracy:.1%} of {len(labels)} clean images, and "
-            f"the commonest class is {most:.1%}: expected one of images where 0…1 is black…white, "
-            "with classes numbered as the labels"
+            f"the classifier has accuracy {outcome.accuracy:.1%} on {len(labels)} clean images, "
+            f"and the most frequent class has {most:.1%} of them: expected a classifier of images "
+            "where 0…1 is black…white, with classes numbered as the labels"
         )

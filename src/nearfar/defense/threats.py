@@ -1,4 +1,4 @@
-"""Who attacks, and what they see of a defended classifier."""
+"""Threat models: access of the attacker to a defended classifier."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from nearfar.defense.guard import Guarded
+from nearfar.defense.defended import DefendedClassifier
 from nearfar.errors import NearfarError
 
 Threat = Literal["transfer", "white-box-unaware", "white-box-aware", "decision-based"]
@@ -20,70 +20,91 @@ THREATS: dict[Threat, str] = {
     "approximated where there are none (BPDA), averaged over what is random (EOT)",
     "decision-based": "answers of the defended classifier to queries, and no gradients",
 }
-#: What these attacks see is the same whatever the defense.
+#: Threat models without access to the defense.
 DEFENSE_UNSEEN: tuple[Threat, ...] = ("transfer", "white-box-unaware")
-#: Draws that an attack on a random defense averages over.
-DRAWS = 8
+#: Draws that an attack on a random defense averages.
+_DRAWS = 8
 
 
-def visible(threat: Threat, guarded: Guarded, substitute: nn.Module | None) -> nn.Module:
-    """Return the module that an attack under a threat model works on.
+def attacked_module(
+    threat: Threat, defended: DefendedClassifier, substitute: nn.Module | None
+) -> nn.Module:
+    """Return the module that an attack under a threat model differentiates or queries.
 
     Parameters
     ----------
     substitute : nn.Module, optional
-        For "transfer".
+        Needed for "transfer".
 
     Raises
     ------
     NearfarError
-        If the threat model is unknown, or there is no substitute.
+        If the threat model is unknown, or the substitute is missing.
+
+    Examples
+    --------
+    >>> defended = DefendedClassifier(nn.Identity(), nn.Flatten())
+    >>> attacked_module("white-box-unaware", defended, None) is defended.classifier
+    True
     """
     if threat not in get_args(Threat):
         raise NearfarError(f"threat {threat!r} is unknown: expected {', '.join(get_args(Threat))}")
     if threat == "transfer":
         if substitute is None:
-            raise NearfarError("a transfer attack works on a substitute: expected one")
+            raise NearfarError("a transfer attack needs a substitute: expected one")
         return substitute
     if threat == "white-box-unaware":
-        return guarded.classifier
-    defended = WithRejection(guarded) if guarded.detectors else guarded
+        return defended.classifier
+    whole = WithRejectionClass(defended) if defended.detectors else defended
     if threat == "decision-based":
-        return defended
-    return Averaged(defended, DRAWS) if guarded.random else defended
+        return whole
+    return ExpectedOutput(whole, _DRAWS) if defended.random else whole
 
 
-class WithRejection(nn.Module):
-    """A guarded classifier whose last class is "rejected", for attacks that must not be noticed.
+class WithRejectionClass(nn.Module):
+    """Defended classifier with rejection as its last class, for attacks that evade detectors.
 
-    Its logit is above all others just if a detector rejects, as N. Carlini and D. Wagner have it
-    ("Adversarial Examples Are Not Easily Detected", AISec 2017, section 7).
+    The logit of rejection is the largest if and only if a detector rejects (N. Carlini, D. Wagner,
+    "Adversarial Examples Are Not Easily Detected", AISec 2017, section 7).
 
     Parameters
     ----------
-    guarded : Guarded
+    defended : DefendedClassifier
         With detectors.
+
+    Examples
+    --------
+    >>> from nearfar.defense import ThresholdDetector
+    >>> detector = ThresholdDetector(nn.Flatten(0), threshold=0.5)
+    >>> defended = DefendedClassifier(nn.Identity(), nn.Linear(1, 3), [detector])
+    >>> WithRejectionClass(defended)(torch.ones(2, 1)).argmax(1)
+    tensor([3, 3])
     """
 
-    def __init__(self, guarded: Guarded) -> None:
+    def __init__(self, defended: DefendedClassifier) -> None:
         super().__init__()
-        self.guarded = guarded
+        self.defended = defended
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, float[b, k + 1]."""
-        logits = self.guarded(images)
-        # From 0 on, so that "above all others" is "more than 1 times the largest".
+        """Return logits, float[b, k + 1]."""
+        logits = self.defended(images)
+        # The smallest logit becomes 0, so that a rejection score above 1 exceeds the largest.
         logits = logits - logits.amin(1, keepdim=True)
-        rejected = self.guarded.suspicion(images) * logits.amax(1)
+        rejected = self.defended.rejection_score(images) * logits.amax(1)
         return torch.cat([logits, rejected[:, None]], 1)
 
 
-class Averaged(nn.Module):
-    """The mean of what a random module says: its gradients are the expectation's (EOT [1]_).
+class ExpectedOutput(nn.Module):
+    """Mean output of a random module over draws: expectation over transformation (EOT [1]_).
 
     References
     ----------
     .. [1] A. Athalye et al., "Synthesizing Robust Adversarial Examples", ICML 2018.
+
+    Examples
+    --------
+    >>> ExpectedOutput(nn.Flatten(), draws=4)(torch.zeros(2, 3, 1, 1)).shape
+    torch.Size([2, 3])
     """
 
     def __init__(self, module: nn.Module, draws: int) -> None:
@@ -91,6 +112,6 @@ class Averaged(nn.Module):
         self.module, self.draws = module, draws
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logarithms of mean probabilities, float[b, k]."""
+        """Return mean probabilities, as log-probabilities up to a constant, float[b, k]."""
         logs = log_softmax(self.module(images.repeat(self.draws, 1, 1, 1)), 1)
         return logs.unflatten(0, (self.draws, -1)).logsumexp(0)

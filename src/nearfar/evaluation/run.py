@@ -14,11 +14,11 @@ from nearfar.evaluation.protocol import Features, evaluate
 from nearfar.evaluation.table import Evaluation
 from nearfar.models import apply_to_all
 from nearfar.progress import Track, silent
-from nearfar.runs import TrainedRun
+from nearfar.runs import Run
 
 
 def evaluate_run(
-    run: TrainedRun,
+    run: Run,
     train_images: Images,
     test_images: Images | None = None,
     *,
@@ -33,7 +33,7 @@ def evaluate_run(
 
     Parameters
     ----------
-    run : TrainedRun
+    run : Run
         Run to evaluate; its networks are moved to `device`.
     train_images, test_images : Images
         Labeled images of the run's shape. Without test images, a fifth of each class is held out
@@ -108,14 +108,13 @@ def read_scores(folder: Path) -> Evaluation | None:
 
 
 def _features(
-    run: TrainedRun, images: Images, device: torch.device, track: Track
+    run: Run, images: Images, device: torch.device, track: Track
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Return embeddings of the images by representation, float32[n, d]."""
-    method = "NRE"  # row of the trained network
     representations = {
         "pixels": torch.nn.Flatten(),
-        run.start: run.pretrained.encoder.to(device),
-        method: run.autoencoder.encoder.to(device),
+        run.initial_method: run.initial.encoder.to(device),
+        run.method: run.network.encoder.to(device),
     }
     return {
         name: apply_to_all(

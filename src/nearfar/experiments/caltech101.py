@@ -1,4 +1,4 @@
-"""The photographs that tables and figures are measured on, and how they are split."""
+"""Photographs of Caltech-101, and how they are split."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from nearfar.data import Images, Subset, open_images, require_labels
-from nearfar.data.datasets import default_data_root
-from nearfar.data.labels import hold_out
-from nearfar.data.sizes import Channels
+from nearfar.data import (
+    Channels,
+    Images,
+    Subset,
+    default_data_root,
+    hold_out,
+    open_images,
+    require_labels,
+)
+from nearfar.experiments.runner import Runner, fingerprint
+from nearfar.experiments.splits import Splits
 from nearfar.progress import Track, silent
 
 FOLDER = Path("caltech101", "101_ObjectCategories")
@@ -19,7 +26,7 @@ CLASSES = (
     *("car_side", "chandelier", "ketch", "watch"),
 )
 SIZE, QUICK_SIZE = 64, 32
-#: Every so many images, if quick.
+#: Every fourth image, if quick.
 QUICK_EVERY = 4
 
 
@@ -32,7 +39,7 @@ def of_classes(
     channels: Channels = 3,
     track: Track = silent,
 ) -> Images:
-    """Return the images of some classes of Caltech-101; few and small ones if `quick`."""
+    """Return the images of some classes; few and small ones if `quick`."""
     images = open_images(
         (data_root or default_data_root()) / FOLDER,
         size=QUICK_SIZE if quick else size,
@@ -53,3 +60,11 @@ def split(images: Images, seed: int) -> tuple[Images, Images]:
     """Hold out a fifth of each class."""
     train, test = hold_out(images, seed)
     return Subset(images, train), Subset(images, test)
+
+
+def splits(runner: Runner, classes: Sequence[str] = CLASSES, *, batch_size: int) -> Splits:
+    """Hold out a fifth of some classes, another one for each seed."""
+    images = of_classes(classes, runner.data_root, quick=runner.quick, track=runner.track)
+    settings = {"classes": list(classes), "images": fingerprint(images)}
+    options = {"batch_size": batch_size}
+    return Splits(settings, lambda seed: split(images, seed), False, options)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,49 +13,63 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn.functional import mse_loss
 
+from nearfar.config import TrainConfig, recipe
 from nearfar.data import ArrayImages, Images, to_unit
-from nearfar.evaluation import BLANK
 from nearfar.evaluation.scores import PROBE_C, PROBE_ITERATIONS, Embeddings, LabeledEmbeddings
 from nearfar.experiments import digits
-from nearfar.experiments.configs import plain_half, relational
-from nearfar.experiments.metrics import encode, network_after, pixel_error, reconstruct, task_on
-from nearfar.experiments.runner import Cell, Measured, Reproduction, fingerprint
+from nearfar.experiments.metrics import encode, pixel_error, reconstruct, task_on
+from nearfar.experiments.runner import Runner
+from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import (
     LEVEL,
     answer,
-    cell_name,
-    choose_seeds,
-    machines,
     number,
-    over_seeds,
     p_greater,
+    p_value,
     seeds_note,
     summarize,
 )
+from nearfar.experiments.table import Column, Key, Papers, Report, Results, Table, train_for
 from nearfar.models import Autoencoder
 from nearfar.neighbors import ExactFinder, fit_similarity
-from nearfar.progress import Track, silent
+from nearfar.progress import Track
 from nearfar.report import markdown_table
-from nearfar.report.figures import Dot, dot_plot
 
-#: λ of the two trainings that the claims compare.
-WEIGHTS = {"related": (1 / 3, 1 / 3, 1 / 3), "alone": (1.0, 0.0, 0.0)}
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 TITLES = {"related": "(1/3, 1/3, 1/3)", "alone": "(1, 0, 0)"}
-EPOCHS, QUICK_EPOCHS = 40, 4
 #: Standard deviation of the Gaussian noise, where 0…1 is black…white.
 NOISE = 0.25
 #: Errors whose ratio is between 1/1.25 and 1.25 are called about equal.
 MARGIN = 1.25
 
 
+@dataclass(frozen=True, kw_only=True)
+class PairRow:
+    """Two trainings that the claims compare.
+
+    Parameters
+    ----------
+    related, alone : TrainConfig
+        With neighbors, and without. Both have two phases, the first one the same.
+    """
+
+    related: TrainConfig
+    alone: TrainConfig
+    paper: Papers = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """A claim and the p-value of its test: None of one seed.
+    """A claim and the p-value of its test, None for one seed.
 
     Parameters
     ----------
     measure : str
-        What `values` are, of each seed, by name.
+        What is measured.
+    values : mapping of str to sequence of float
+        Measurements of each seed, by name.
     """
 
     claim: str
@@ -65,98 +79,111 @@ class Verdict:
 
     @property
     def holds(self) -> str:
-        """Yes or no; undecided of one seed."""
+        """Yes or no; undecided for one seed."""
         return answer(self.p)
 
 
-def claims(
-    out: Path,
-    *,
-    data_root: Path | None = None,
-    seeds: int | None = None,
-    quick: bool = False,
-    track: Track = silent,
-) -> str:
-    """Judge the four claims, and write `claims.json`, `claims.md` and `claims.png`.
+@dataclass(frozen=True, kw_only=True)
+class ClaimsTable(Table[PairRow, Splits]):
+    """Claims about pairs of trainings, measured on validation digits.
 
     Parameters
     ----------
-    out, data_root, seeds, quick
-        As for `nearfar.experiments.table1.table1`; what is measured is measured on validation
-        digits, and the test digits are not read.
-
-    Returns
-    -------
-    str
-        The verdicts as Markdown.
+    epochs : int
+        Number of epochs in all, at least 2.
     """
-    numbers = choose_seeds(seeds, quick=quick)
-    epochs = QUICK_EPOCHS if quick else EPOCHS
-    train, validation = digits.for_validation(data_root, quick=quick)
-    settings = {
-        "quick": quick,
-        "noise": NOISE,
-        "probe": {"C": PROBE_C, "iterations": PROBE_ITERATIONS},
-        "train": fingerprint(train),
-        "validation": fingerprint(validation),
-    }
-    reproduction = Reproduction(out, "claims", settings, track=track)
 
-    def cell(seed: int) -> Cell:
-        configs = {
-            name: relational(epochs, weights=weights, seed=seed, **digits.choices(quick=quick))
-            for name, weights in WEIGHTS.items()
+    row_type: ClassVar[type] = PairRow
+
+    epochs: int
+
+    def open(self, runner: Runner) -> Splits:
+        """See `Table`."""
+        splits = digits.validating(runner)
+        probe = {"C": PROBE_C, "iterations": PROBE_ITERATIONS}
+        settings = {"epochs": self.epochs, "noise": NOISE, "probe": probe, **splits.settings}
+        return replace(splits, settings=settings)
+
+    def columns(self, data: Splits) -> list[Column]:
+        """See `Table`; claims are lines, not columns."""
+        return []
+
+    def parts_of(self, data: Splits, row: str) -> list[None]:
+        """See `Table`."""
+        return [None]
+
+    def configs(self, data: Splits, key: Key) -> dict[str, TrainConfig]:
+        """Return the configurations of both trainings."""
+        pair = self.rows[key.row]
+        return {
+            name: train_for(config, self.epochs, seed=key.seed, **data.options)
+            for name, config in (("related", pair.related), ("alone", pair.alone))
         }
 
-        def measure() -> dict[str, float]:
-            half = plain_half(epochs)
-            folders = {
-                name: reproduction.train(cell_name(name, seed), train, config, [half, epochs])
-                for name, config in configs.items()
-            }
-            networks = {name: network_after(folder, epochs) for name, folder in folders.items()}
-            # Both trainings began from it.
-            before = network_after(folders["related"], half)
-            return _measure(networks, before, train, validation, seed, track)
+    def describe(self, runner: Runner, data: Splits, key: Key) -> dict[str, Any]:
+        """See `Table`."""
+        configs = self.configs(data, key)
+        return {"configs": {name: config.to_dict() for name, config in configs.items()}}
 
-        saved = {name: asdict(config) for name, config in configs.items()}
-        return Cell(cell_name("claims", seed), {"seed": seed, "configs": saved}, measure)
+    def measure(self, runner: Runner, data: Splits, key: Key) -> Mapping[str, Any]:
+        """See `Table`."""
+        train, validation = data.of(key.seed)
+        configs = self.configs(data, key)
+        half = configs["related"].optim.pretrain_epochs
+        trainings = {
+            name: runner.train(f"{key.row}-{name}-seed-{key.seed}", train, config, [half])
+            for name, config in configs.items()
+        }
+        networks = {name: training.network() for name, training in trainings.items()}
+        # Both trainings began from it.
+        before = trainings["related"].network(half)
+        return _measure(networks, before, train, validation, key.seed, runner.track)
 
-    measured = reproduction.measure([cell(seed) for seed in numbers])
-    verdicts = _judge(measured, numbers)
-    text = markdown_table(
-        ["claim", "measured", "p", "holds"],
-        [
+    def notes(self, runner: Runner, data: Splits, results: Results) -> list[str]:
+        """See `Table`."""
+        train, validation = data.settings["train"], data.settings["validation"]
+        return [
+            f"{seeds_note(self.seeds).capitalize()}, {self.epochs} epochs, on "
+            f"{validation['images']:,} validation images of {validation['source']}; trained on "
+            f"{train['images']:,} others.",
+            "One-sided paired t-tests over seeds; a claim of two parts is held to its worse one. "
+            f"About equal: the ratio of the errors is between 1/{MARGIN:g} and {MARGIN:g}, by two "
+            f"one-sided tests. A claim holds if p < {LEVEL:g}.",
+            f"Noise: Gaussian of standard deviation {NOISE:g}. Measured on {results.machines}.",
+        ]
+
+    def report(self, runner: Runner, data: Splits, results: Results) -> Report:
+        """See `Table`."""
+        verdicts = [verdict for row in self.rows for verdict in judge_claims(results, row)]
+        lines = [
             [
                 verdict.claim,
-                "; ".join(f"{name} {number(values, 4)}" for name, values in verdict.values.items()),
-                BLANK if verdict.p is None else f"{verdict.p:.2g}",
+                "; ".join(f"{name} {number(values)}" for name, values in verdict.values.items()),
+                p_value(verdict.p),
                 verdict.holds,
             ]
             for verdict in verdicts
-        ],
-        [
-            f"{seeds_note(numbers).capitalize()}, {epochs} epochs, on {len(validation):,} "
-            f"validation images of {validation.name}; {len(train):,} others were learned from.",
-            f"One-sided paired t-tests over seeds; a claim of two parts is held to its worse one. "
-            f"About equal: the ratio of the errors is between 1/{MARGIN:g} and {MARGIN:g}, by two "
-            f"one-sided tests. A claim holds if p < {LEVEL:g}.",
-            f"Noise: Gaussian of standard deviation {NOISE:g}. Measured on {machines(measured)}.",
-        ],
-    )
-    summary = {
-        verdict.claim: {name: summarize(values) for name, values in verdict.values.items()}
-        | {"p": verdict.p, "holds": verdict.holds}
-        for verdict in verdicts
-    }
+        ]
+        notes = self.notes(runner, data, results)
+        summary = {
+            verdict.claim: {name: summarize(values) for name, values in verdict.values.items()}
+            | {"p": verdict.p, "holds": verdict.holds}
+            for verdict in verdicts
+        }
+        text = markdown_table(["claim", "measured", "p", "holds"], lines, notes)
+        return Report(text, summary, {self.name: _draw(verdicts)})
+
+
+def _draw(verdicts: Sequence[Verdict]) -> Figure:
+    from nearfar.report.figures import Dot, dot_plot
+
     panels = {
         f"{place}. {verdict.measure}: {verdict.holds}": [
             Dot(name, values) for name, values in verdict.values.items()
         ]
         for place, verdict in enumerate(verdicts, 1)
     }
-    reproduction.write(measured, summary, text, dot_plot(panels))
-    return text
+    return dot_plot(panels)
 
 
 def _measure(
@@ -167,7 +194,7 @@ def _measure(
     seed: int,
     track: Track,
 ) -> dict[str, float]:
-    """Everything that the claims are about, for one seed."""
+    """Measure everything that the claims are about, for one seed."""
     found = _distances(networks["related"], before.encoder, train, validation, track)
     found["pixel_error_before"] = pixel_error(before, validation, track)
     noisy = _with_noise(validation, seed)
@@ -186,7 +213,7 @@ def _measure(
 def _distances(
     network: Autoencoder, reference: nn.Module, train: Images, validation: Images, track: Track
 ) -> dict[str, float]:
-    """Mean squared pixel errors of reconstructions to X, X₀ and X_∞ (Eq. 2 and 3)."""
+    """Return mean squared pixel errors of reconstructions to X, X₀ and X_∞ (Eq. 2 and 3)."""
     made = reconstruct(network, validation, track)
     bank = encode(reference, train, track)
     queries = encode(reference, ArrayImages(made), track)
@@ -204,16 +231,21 @@ def _distances(
 
 
 def _with_noise(images: Images, seed: int) -> Images:
-    """X + σ: Gaussian noise on every pixel, as far as black and white allow."""
+    """Add Gaussian noise to every pixel (X + σ), clipped to black and white."""
     pixels = to_unit(images.batch(range(len(images))))
     noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
     return ArrayImages((pixels + NOISE * noise).clamp(0, 1))
 
 
 def _true_class_probabilities(task: LabeledEmbeddings, tests: Sequence[Embeddings]) -> list[float]:
-    """Mean probability of the true class, by logistic regression on the training part.
+    """Return the mean probability of the true class by logistic regression, for each test.
 
-    `tests` are embeddings of the images of the task's test part.
+    Parameters
+    ----------
+    task : LabeledEmbeddings
+        Its training part is learned from.
+    tests : sequence of array
+        Embeddings of the images of its test part.
     """
     scaled = replace(task, test=np.concatenate(tests)).scaled()
     model = LogisticRegression(C=PROBE_C, max_iter=PROBE_ITERATIONS)
@@ -224,15 +256,15 @@ def _true_class_probabilities(task: LabeledEmbeddings, tests: Sequence[Embedding
     return [float(each[rows, columns].mean()) for each in probabilities]
 
 
-def _judge(measured: Mapping[str, Measured], seeds: Sequence[int]) -> list[Verdict]:
-    """Test the four claims."""
+def judge_claims(results: Results, row: str) -> list[Verdict]:
+    """Test the four claims on a pair of trainings."""
 
     def values(key: str) -> list[float]:
-        return over_seeds(measured, "claims", key, seeds)
+        return results.values(row, key)
 
     own, near, far = (values(f"distance_{name}") for name in ("X", "near", "far"))
     embeddings, noisy, errors = (
-        {name: values(f"{key}_{name}") for name in WEIGHTS}
+        {name: values(f"{key}_{name}") for name in TITLES}
         for key in ("probability", "noisy_probability", "pixel_error")
     )
     return [
@@ -280,3 +312,16 @@ def _about_equal(a: Sequence[float], b: Sequence[float]) -> float | None:
 def _worse(*p: float | None) -> float | None:
     known = [value for value in p if value is not None]
     return max(known) if len(known) == len(p) else None
+
+
+CLAIMS = ClaimsTable(
+    name="claims",
+    rows={
+        "claims": PairRow(
+            related=recipe("paper", weights=(1 / 3, 1 / 3, 1 / 3)),
+            alone=recipe("paper", weights=(1.0, 0.0, 0.0)),
+        )
+    },
+    epochs=40,
+    quick={"epochs": 4},
+)

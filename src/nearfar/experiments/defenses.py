@@ -1,107 +1,125 @@
-"""The rows of Table 3: defenses, their networks, and the classifiers behind them."""
+"""Rows of Table 3: defenses, their networks, and the classifiers behind them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache, partial
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from torch import nn
 
+from nearfar.config import TrainConfig, configure, recipe
 from nearfar.data import Images
-from nearfar.defense.adversarial import harden
-from nearfar.defense.classifiers import (
+from nearfar.defense import (
+    MAGNET_NOISE_STD,
     SUBSTITUTE_EPOCHS,
     Classifier,
-    classify,
+    DefendedClassifier,
+    NeighborPurifier,
+    Purifier,
     load_classifier,
-    pixels_of,
+    load_pixels,
+    magnet,
+    predict_classes,
     save_classifier,
+    train_adversarially,
     train_classifier,
 )
-from nearfar.defense.guard import Guarded
-from nearfar.defense.magnet import NOISE, magnet
-from nearfar.defense.neighbors import NeighborPurifier
-from nearfar.defense.purifier import Purifier
-from nearfar.experiments.configs import ours, plain, plain_like_ours, relational
-from nearfar.experiments.metrics import encode, network_after
-from nearfar.experiments.runner import Reproduction
-from nearfar.experiments.statistics import cell_name
+from nearfar.experiments.configs import AUTOENCODER, NEARFAR, NEARFAR_AUTOENCODER
+from nearfar.experiments.metrics import encode
+from nearfar.experiments.runner import Runner
+from nearfar.experiments.table import Key, Network, Papers
 from nearfar.models import resolve_device
-from nearfar.training.config import TrainConfig
 
 #: ε that adversarial training is against.
 ROBUST_EPSILON = 0.3
+NO_DEFENSE = "no-defense"
 
-#: What our network learns to undo.
+#: Noise that our network learns to remove, and MagNet's.
 ADVERSARIAL: dict[str, Any] = {
     "pretext": "denoising",
     "noise": "adversarial",
     "noise_level": 0.35,
 }
-#: What MagNet learns to undo.
-GAUSSIAN: dict[str, Any] = {"pretext": "denoising", "noise": "gaussian", "noise_level": NOISE}
-WEIGHTS = (0.6, 0.2, 0.2)
-#: What is reconstructed counts here, and a hidden layer before the embeddings makes that worse.
-NORMALIZED: dict[str, Any] = {"network": "normalized", "precision": "bf16"}
-NETWORKS: dict[str, Callable[..., TrainConfig]] = {
-    "autoencoder": plain,
-    "MagNet": partial(plain, **GAUSSIAN),
-    "NRE": partial(relational, weights=WEIGHTS),
-    "NRE-denoising": partial(relational, weights=WEIGHTS, pixel_weight=1000.0, **GAUSSIAN),
-    "MagNet-like-ours": partial(plain_like_ours, **NORMALIZED, **GAUSSIAN),
-    "nearfar": partial(ours, pixel_weight=100.0, unchanged_share=0.0, **NORMALIZED, **ADVERSARIAL),
-    "nearfar-unrelated": partial(plain_like_ours, **NORMALIZED, **ADVERSARIAL),
+GAUSSIAN: dict[str, Any] = {
+    "pretext": "denoising",
+    "noise": "gaussian",
+    "noise_level": MAGNET_NOISE_STD,
 }
+WEIGHTS = (0.6, 0.2, 0.2)
+#: Reconstructions count here, and a hidden layer before the embeddings makes them worse.
+SHALLOW: dict[str, Any] = {"batch_norm": True, "hidden": 0, "precision": "bf16"}
 
 
-@dataclass(frozen=True)
-class Row:
+def _like_ours(**options: Any) -> TrainConfig:
+    return configure({**SHALLOW, **options}, base=NEARFAR_AUTOENCODER)
+
+
+MAGNET = Network("MagNet", configure(GAUSSIAN, base=AUTOENCODER))
+OURS = Network(
+    "nearfar",
+    configure(
+        {"pixel_weight": 100.0, "identity_prob": 0.0, **SHALLOW, **ADVERSARIAL}, base=NEARFAR
+    ),
+)
+UNRELATED = Network("nearfar-unrelated", _like_ours(**ADVERSARIAL))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefenseRow:
     """A defense.
 
     Parameters
     ----------
-    network : str, optional
-        Which of `NETWORKS` purifies; none if not given.
+    network : Network, optional
+        Network that purifies. Default: none.
     neighbors : int
-        How many nearest training images the classifier is asked about instead; 0 for not.
+        Number of nearest training images that the classifier is asked about instead; 0 for none.
     detectors : bool
-        Whether images are rejected: by their reconstruction error where neighbors are asked about,
-        by MagNet's detectors elsewhere.
+        Whether images are rejected: by their reconstruction error with neighbors, otherwise by
+        MagNet's detectors.
     hardened : bool
         Whether the classifier is trained on adversarial images, too.
-    paper : sequence of float
-        The paper's accuracies under transfer, for each ε.
+    paper : mapping
+        The paper's accuracies under transfer, by ε.
     """
 
-    network: str | None = None
+    network: Network | None = None
     neighbors: int = 0
     detectors: bool = False
     hardened: bool = False
-    paper: Sequence[float] = ()
+    paper: Papers = field(default_factory=dict)
 
 
-NO_DEFENSE = "no-defense"
 ROWS = {
-    NO_DEFENSE: Row(),
-    "autoencoder": Row("autoencoder"),
-    "MagNet-reformer": Row("MagNet", paper=(0.9238, 0.7655, 0.614, 0.4242)),
-    "MagNet-whole": Row("MagNet", detectors=True),
-    "MagNet-like-ours": Row("MagNet-like-ours"),
-    "NRE": Row("NRE", paper=(0.9802, 0.9056, 0.8489, 0.7166)),
-    "NRE-denoising": Row("NRE-denoising"),
-    "nearfar": Row("nearfar"),
-    "nearfar-neighbors": Row("nearfar", neighbors=5),
-    "nearfar-neighbors-whole": Row("nearfar", neighbors=5, detectors=True),
-    "nearfar-unrelated": Row("nearfar-unrelated"),
-    "nearfar-unrelated-neighbors": Row("nearfar-unrelated", neighbors=5),
-    "adversarial-training": Row(hardened=True),
+    NO_DEFENSE: DefenseRow(),
+    "autoencoder": DefenseRow(network=Network("autoencoder", AUTOENCODER)),
+    "MagNet-reformer": DefenseRow(
+        network=MAGNET, paper={0.01: 0.9238, 0.1: 0.7655, 0.2: 0.614, 0.3: 0.4242}
+    ),
+    "MagNet-whole": DefenseRow(network=MAGNET, detectors=True),
+    "MagNet-like-ours": DefenseRow(network=Network("MagNet-like-ours", _like_ours(**GAUSSIAN))),
+    "NRE": DefenseRow(
+        network=Network("NRE", recipe("paper", weights=WEIGHTS)),
+        paper={0.01: 0.9802, 0.1: 0.9056, 0.2: 0.8489, 0.3: 0.7166},
+    ),
+    "NRE-denoising": DefenseRow(
+        network=Network(
+            "NRE-denoising", recipe("paper", weights=WEIGHTS, pixel_weight=1000.0, **GAUSSIAN)
+        )
+    ),
+    "nearfar": DefenseRow(network=OURS),
+    "nearfar-neighbors": DefenseRow(network=OURS, neighbors=5),
+    "nearfar-neighbors-whole": DefenseRow(network=OURS, neighbors=5, detectors=True),
+    "nearfar-unrelated": DefenseRow(network=UNRELATED),
+    "nearfar-unrelated-neighbors": DefenseRow(network=UNRELATED, neighbors=5),
+    "adversarial-training": DefenseRow(hardened=True),
 }
 
 
-@dataclass(frozen=True)
-class Budget:
+@dataclass(frozen=True, kw_only=True)
+class DefenseEpochs:
     """Epochs of the networks that purify, of the target, and of its adversarial training."""
 
     networks: int
@@ -110,75 +128,68 @@ class Budget:
 
 
 class Defenses:
-    """Makes the defenses of rows; a network or classifier that rows share is trained once.
+    """Defenses of rows; networks and classifiers that rows share are trained once.
 
     Parameters
     ----------
-    reproduction : Reproduction
-        Where networks are trained; classifiers are kept in the folder `classifiers`.
+    runner : Runner
+        Trains networks; classifiers are kept in its folder ``classifiers``.
     learned, validation, held_out : Images
-        What target and networks learn from, what detectors are calibrated on, and what the
+        Images that target and networks learn from, that detectors are calibrated on, and that the
         attacker's substitute learns from.
-    choices : mapping
-        What all networks have in common.
+    options : dict
+        Options of training that all networks have in common.
     """
 
     def __init__(
         self,
-        reproduction: Reproduction,
+        runner: Runner,
         learned: Images,
         validation: Images,
         held_out: Images,
-        budget: Budget,
-        choices: dict[str, Any],
+        epochs: DefenseEpochs,
+        options: dict[str, Any],
     ) -> None:
-        self.reproduction, self.learned, self.held_out = reproduction, learned, held_out
-        self.budget, self.choices = budget, choices
-        self.clean = pixels_of(validation)
+        self.runner, self.learned, self.held_out = runner, learned, held_out
+        self.epochs, self.options = epochs, options
+        self.clean = load_pixels(validation)
         self.device = resolve_device("auto")
         self.target = cache(self._make_target)
         self.substitute = cache(self._make_substitute)
 
-    def make(self, row: Row, seed: int) -> Guarded:
-        """Make the defense of a row, trained with this seed, with the target behind it."""
+    def make(self, row: DefenseRow, seed: int) -> DefendedClassifier:
+        """Make the defense of a row, trained with this seed, in front of the target."""
         classifier = self.target(row.hardened, seed)
         if row.network is None:
-            return Guarded(nn.Identity(), classifier)
-        epochs, track = self.budget.networks, self.reproduction.track
-        config = self._training(row.network, seed)
-        run = cell_name(row.network, seed)
-        folder = self.reproduction.train(run, self.learned, config, [epochs])
-        network, shape = network_after(folder, epochs), self.learned.shape
+            return DefendedClassifier(nn.Identity(), classifier)
+        track, config = self.runner.track, self.config(row.network, seed)
+        network = self.runner.train(row.network.run(seed), self.learned, config).network()
+        shape = self.learned.shape
         if row.neighbors:
             bank = encode(network.encoder, self.learned, track)
-            purifier = NeighborPurifier(network, shape, bank, neighbors=row.neighbors)
+            purifier = NeighborPurifier(network, shape, bank, votes=row.neighbors)
             clean = self.clean if row.detectors else None
-            return purifier.to(self.device).guard(classifier, clean=clean, track=track)
+            return purifier.to(self.device).defend(classifier, clean=clean, track=track)
         reformer = Purifier(network, shape).to(self.device)
         if row.detectors:
             return magnet(reformer, classifier, self.clean)
-        return reformer.guard(classifier)
+        return reformer.defend(classifier)
 
-    def describe(self, row: Row, seed: int) -> dict[str, Any]:
-        """Return everything that decides what a row is, as JSON holds it."""
-        defense = {name: value for name, value in asdict(row).items() if name != "paper"}
-        config = None if row.network is None else asdict(self._training(row.network, seed))
-        return {"defense": defense, "config": config}
-
-    def _training(self, name: str, seed: int) -> TrainConfig:
-        return NETWORKS[name](self.budget.networks, seed=seed, **self.choices)
+    def config(self, network: Network, seed: int) -> TrainConfig:
+        """Return the configuration that a network is trained with."""
+        return network.train_for(self.epochs.networks, seed=seed, **self.options)
 
     def _make_target(self, hardened: bool, seed: int) -> Classifier:
-        """Train what is attacked."""
+        """Train the attacked classifier."""
         if hardened:
             return self._keep(
                 "hardened",
                 seed,
-                lambda: harden(
+                lambda: train_adversarially(
                     self.target(False, seed),
                     self.learned,
                     epsilon=ROBUST_EPSILON,
-                    epochs=self.budget.robust,
+                    epochs=self.epochs.robust,
                     seed=seed,
                 ),
             )
@@ -188,14 +199,14 @@ class Defenses:
             lambda: train_classifier(
                 "target",
                 self.learned,
-                epochs=self.budget.classifier,
+                epochs=self.epochs.classifier,
                 seed=seed,
-                track=self.reproduction.track,
+                track=self.runner.track,
             ),
         )
 
     def _make_substitute(self, hardened: bool, seed: int) -> Classifier:
-        """Train what the attacker has in place of the target, on what the target says."""
+        """Train the attacker's replica of the target, on the target's answers."""
         return self._keep(
             "hardened-substitute" if hardened else "substitute",
             seed,
@@ -204,16 +215,15 @@ class Defenses:
                 self.held_out,
                 epochs=SUBSTITUTE_EPOCHS,
                 seed=seed,
-                labels=classify(self.target(hardened, seed), pixels_of(self.held_out)),
-                track=self.reproduction.track,
+                labels=predict_classes(self.target(hardened, seed), load_pixels(self.held_out)),
+                track=self.runner.track,
             ),
         )
 
     def _keep(self, name: str, seed: int, make: Callable[[], Classifier]) -> Classifier:
-        """Train a classifier, or read it if it was."""
-        file = f"{cell_name(name, seed)}.safetensors"
-        path = self.reproduction.folder / "classifiers" / file
-        with self.reproduction.lock(path.stem):
+        """Train a classifier, or read it if it was trained before."""
+        path = self.runner.folder / "classifiers" / f"{Key(name, seed).name}.safetensors"
+        with self.runner.lock(path.stem):
             if not path.is_file():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 save_classifier(path, make())

@@ -1,213 +1,238 @@
-"""The rows of Table 4 and of its ablation, and how their detectors are made."""
+"""Rows of Table 4 and of its ablation, and their detectors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nearfar.anomaly.appearance import LARGEST, STILL, fit_appearance, still_noise
-from nearfar.anomaly.clips import Clip
-from nearfar.anomaly.config import DetectorConfig
-from nearfar.anomaly.detector import Detector
-from nearfar.anomaly.fitting import choose_rows, split_clips
-from nearfar.anomaly.patches import Grid, gather_patches
-from nearfar.anomaly.samples import FAR, GROWTH, SPEEDS, sample
-from nearfar.anomaly.scoring import CodeDistance, ReconstructionError, Scorer
-from nearfar.anomaly.tempo import Tempo, train_tempo
+from nearfar.anomaly import (
+    Appearance,
+    Clip,
+    Detector,
+    DetectorConfig,
+    EmbeddingDistance,
+    Grid,
+    Motion,
+    Reconstruction,
+    Scorer,
+    gather_patches,
+    sample_rows,
+    split_clips,
+)
+from nearfar.anomaly.methods.appearance import MAX_STILL_CHANGE, fit_appearance, still_noise
+from nearfar.anomaly.methods.motion import (
+    GROWTH,
+    PSEUDO_ANOMALIES,
+    SPEEDS,
+    MotionTraining,
+    draw_samples,
+    train_motion_net,
+)
+from nearfar.config import TrainConfig, configure, recipe
 from nearfar.data import ArrayImages, Subset
-from nearfar.experiments.configs import plain, relational
+from nearfar.experiments.configs import AUTOENCODER
 from nearfar.experiments.metrics import encode
 from nearfar.experiments.principal import principal_autoencoder
-from nearfar.experiments.runner import Reproduction
-from nearfar.experiments.statistics import cell_name
-from nearfar.experiments.two_autoencoders import Activity, Agreement, sparse_reconstruction
+from nearfar.experiments.runner import Runner
+from nearfar.experiments.table import Network, Papers
+from nearfar.experiments.two_autoencoders import Activity, Agreement, SparseReconstruction
 from nearfar.models import Autoencoder
-from nearfar.progress import Track
-from nearfar.runs import read_snapshot
-from nearfar.training.config import TrainConfig
 
-PRINCIPAL, TEMPO, APPEARANCE = "principal", "tempo", "appearance"
-#: Overlapping patches, so that hardly anything is cut in two in all of them.
+#: Stride of overlapping patches: hardly anything is cut in two in all of them.
 OVERLAP = 15
-#: Relations that begin from principal components: a higher rate soon leaves them.
-RATE, EPOCHS = 1e-5, 1
 
 
 @dataclass(frozen=True)
-class Row:
+class PatchNetwork(Network):
+    """An autoencoder of patches.
+
+    Its own network is `principal_autoencoder` if it begins from the principal components of the
+    patches: then its epochs stay as they are.
+    """
+
+    @property
+    def principal(self) -> bool:
+        """Whether it begins from principal components."""
+        return self.config.network is principal_autoencoder
+
+    def train_for(self, epochs: int, **options: Any) -> TrainConfig:
+        """Return the configuration that it is trained with."""
+        if self.principal:
+            return configure(options, base=self.config)
+        return super().train_for(epochs, **options)
+
+
+def _related(name: str, own: float, near: float, far: float) -> PatchNetwork:
+    """Train principal components on relations: a higher learning rate soon leaves them."""
+    config = recipe("paper", weights=(own, near, far), pretrain_epochs=0, epochs=1, lr=1e-5)
+    return PatchNetwork(name, replace(config, network=principal_autoencoder))
+
+
+#: Principal components as they are, without training.
+PRINCIPAL = "principal"
+NRE_FAR = _related("NRE-0.6-0.2-0.2", 0.6, 0.2, 0.2)
+NRE = _related("NRE-0.6-0.4-0", 0.6, 0.4, 0.0)
+SPARSE = PatchNetwork(
+    "sparse",
+    replace(recipe("paper", pretrain_epochs=0, lr=1e-3), objective=SparseReconstruction),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorRow:
     """A way to score frames.
 
     Parameters
     ----------
     detector : DetectorConfig
         How patches are scored.
-    network : str
-        Which of `NETWORKS` reconstructs, or `PRINCIPAL`; if none does, `TEMPO`, or `APPEARANCE`
-        where tempo is no part.
-    paper : float, optional
-        The paper's EER.
+    network : PatchNetwork or "principal", optional
+        Autoencoder of patches, or principal components without training. Default: none, where
+        tempo or appearance score.
     sparse : bool
         Whether a sparse autoencoder has to agree.
     far : tuple of {"fast", "grown", "gliding"}
-        What tempo learns from, beside normal patches.
+        Abnormal samples that tempo learns from.
     placed : bool
         Whether tempo knows how far down a patch lies.
+    paper : mapping
+        The paper's EER, as "eer".
     """
 
     detector: DetectorConfig
-    network: str = TEMPO
-    paper: float | None = None
+    network: PatchNetwork | str | None = None
     sparse: bool = False
-    far: tuple[str, ...] = tuple(FAR)
+    far: tuple[str, ...] = tuple(PSEUDO_ANOMALIES)
     placed: bool = True
+    paper: Papers = field(default_factory=dict)
+
+    @property
+    def networks(self) -> list[PatchNetwork]:
+        """The networks that are trained."""
+        own = [self.network] if isinstance(self.network, PatchNetwork) else []
+        return [*own, SPARSE] if self.sparse else own
+
+    @property
+    def tempo(self) -> bool:
+        """Whether tempo is a part."""
+        return "motion" in self.detector.methods
 
     @property
     def seeded(self) -> bool:
         """Whether anything about it is random."""
-        return self.network not in (PRINCIPAL, APPEARANCE) or self.sparse
+        return bool(self.networks) or self.tempo
 
-    def run_name(self, seed: int) -> str:
-        """Name the training of its network, which rows of one network and patches share."""
+    def run(self, network: Network, seed: int) -> str:
+        """Return the name of a network's run, which rows of the same patches share."""
         frames = self.detector.frames
-        return cell_name(self.network + (f"-{frames}-frames" if frames > 1 else ""), seed)
+        moving = f"{network.name}-{frames}-frames" if frames > 1 else network.name
+        return replace(network, name=moving).run(seed)
 
 
-@dataclass(frozen=True)
-class Network:
-    """An autoencoder of patches.
-
-    Parameters
-    ----------
-    training : callable
-        Gives its configuration for so many epochs in all.
-    principal : bool
-        Whether it begins from principal components, and all training is for the relations.
-    """
-
-    training: Callable[..., TrainConfig]
-    principal: bool = False
-
-
-def _related(own: float, near: float, far: float) -> Network:
-    """Principal components, trained on the relations with these weights."""
-
-    def training(epochs: int, **choices: Any) -> TrainConfig:
-        return TrainConfig(
-            weights=(own, near, far), pretrain_epochs=0, epochs=EPOCHS, lr=RATE, **choices
-        )
-
-    return Network(training, principal=True)
-
-
-def _related_convolutions(epochs: int, **choices: Any) -> TrainConfig:
-    return relational(epochs, weights=(0.6, 0.4, 0.0), **choices)
-
-
-def _sparse(epochs: int, **choices: Any) -> TrainConfig:
-    return TrainConfig(**{"lr": 1e-3, **choices, "pretrain_epochs": 0, "epochs": epochs})
-
-
-NETWORKS = {
-    "convolutions": Network(plain),
-    "NRE-convolutions": Network(_related_convolutions),
-    "sparse": Network(_sparse),
-    "NRE-0.6-0.2-0.2": _related(0.6, 0.2, 0.2),
-    "NRE-0.6-0.4-0": _related(0.6, 0.4, 0.0),
-}
 _PAPER = DetectorConfig.paper()
 _OVERLAPPING = DetectorConfig.paper(stride=OVERLAP)
-#: As many as it takes to see motion.
+#: Two frames show motion.
 _MOVING = replace(_OVERLAPPING, frames=2)
 _MOVING_PAPER = replace(_PAPER, frames=2)
-_TEMPO = DetectorConfig(parts=("tempo",))
+_TEMPO = DetectorConfig(methods=("motion",))
+_BEST_PAPER = {"eer": 0.14}
 
 ROWS = {
-    "autoencoder": Row(_OVERLAPPING, PRINCIPAL),
-    "two-autoencoders": Row(_OVERLAPPING, PRINCIPAL, 0.15, sparse=True),
-    "NRE-0.6-0.2-0.2": Row(_OVERLAPPING, "NRE-0.6-0.2-0.2", 0.175),
-    "NRE-0.6-0.4-0": Row(_OVERLAPPING, "NRE-0.6-0.4-0", 0.14),
-    "NRE-0.6-0.4-0-bank": Row(replace(_OVERLAPPING, parts=("embeddings",)), "NRE-0.6-0.4-0"),
-    "autoencoder-no-overlap": Row(_PAPER, PRINCIPAL),
-    "NRE-0.6-0.4-0-no-overlap": Row(_PAPER, "NRE-0.6-0.4-0", 0.14),
-    "autoencoder-2-frames": Row(_MOVING, PRINCIPAL),
-    "NRE-0.6-0.4-0-2-frames": Row(_MOVING, "NRE-0.6-0.4-0"),
-    "autoencoder-2-frames-no-overlap": Row(_MOVING_PAPER, PRINCIPAL),
-    "NRE-0.6-0.4-0-2-frames-no-overlap": Row(_MOVING_PAPER, "NRE-0.6-0.4-0"),
-    "autoencoder-convolutions": Row(_OVERLAPPING, "convolutions"),
-    "NRE-0.6-0.4-0-convolutions": Row(_OVERLAPPING, "NRE-convolutions", 0.14),
-    "tempo": Row(_TEMPO),
-    "appearance": Row(replace(_TEMPO, parts=("appearance",)), APPEARANCE),
-    "tempo-appearance": Row(DetectorConfig()),
+    "autoencoder": DetectorRow(detector=_OVERLAPPING, network=PRINCIPAL),
+    "two-autoencoders": DetectorRow(
+        detector=_OVERLAPPING, network=PRINCIPAL, sparse=True, paper={"eer": 0.15}
+    ),
+    "NRE-0.6-0.2-0.2": DetectorRow(detector=_OVERLAPPING, network=NRE_FAR, paper={"eer": 0.175}),
+    "NRE-0.6-0.4-0": DetectorRow(detector=_OVERLAPPING, network=NRE, paper=_BEST_PAPER),
+    "NRE-0.6-0.4-0-bank": DetectorRow(
+        detector=replace(_OVERLAPPING, methods=("embedding-distance",)), network=NRE
+    ),
+    "autoencoder-no-overlap": DetectorRow(detector=_PAPER, network=PRINCIPAL),
+    "NRE-0.6-0.4-0-no-overlap": DetectorRow(detector=_PAPER, network=NRE, paper=_BEST_PAPER),
+    "autoencoder-2-frames": DetectorRow(detector=_MOVING, network=PRINCIPAL),
+    "NRE-0.6-0.4-0-2-frames": DetectorRow(detector=_MOVING, network=NRE),
+    "autoencoder-2-frames-no-overlap": DetectorRow(detector=_MOVING_PAPER, network=PRINCIPAL),
+    "NRE-0.6-0.4-0-2-frames-no-overlap": DetectorRow(detector=_MOVING_PAPER, network=NRE),
+    "autoencoder-convolutions": DetectorRow(
+        detector=_OVERLAPPING, network=PatchNetwork("convolutions", AUTOENCODER)
+    ),
+    "NRE-0.6-0.4-0-convolutions": DetectorRow(
+        detector=_OVERLAPPING,
+        network=PatchNetwork("NRE-convolutions", recipe("paper", weights=(0.6, 0.4, 0.0))),
+        paper=_BEST_PAPER,
+    ),
+    "tempo": DetectorRow(detector=_TEMPO),
+    "appearance": DetectorRow(detector=replace(_TEMPO, methods=("appearance",))),
+    "tempo-appearance": DetectorRow(detector=DetectorConfig()),
 }
-#: Tempo, and what becomes of it if one thing is different.
+#: Tempo with one thing changed.
 ABLATION = {
     "tempo": ROWS["tempo"],
-    "no-smoothing": Row(replace(_TEMPO, smoothing=0)),
-    "longer-smoothing": Row(replace(_TEMPO, smoothing=8)),
-    "half-overlap": Row(replace(_TEMPO, stride=24)),
-    "no-overlap": Row(replace(_TEMPO, stride=48)),
-    "scores-by-row": Row(replace(_TEMPO, by_place=True)),
-    "place-unknown": Row(_TEMPO, placed=False),
-    "no-gliding": Row(_TEMPO, far=("fast", "grown")),
-    "no-fast": Row(_TEMPO, far=("grown", "gliding")),
-    "no-grown": Row(_TEMPO, far=("fast", "gliding")),
-    "2-frames": Row(replace(_TEMPO, frames=2)),
-    "3-frames": Row(replace(_TEMPO, frames=3)),
-    "8-frames": Row(replace(_TEMPO, frames=8)),
+    "no-smoothing": DetectorRow(detector=replace(_TEMPO, smoothing=0)),
+    "longer-smoothing": DetectorRow(detector=replace(_TEMPO, smoothing=8)),
+    "half-overlap": DetectorRow(detector=replace(_TEMPO, stride=24)),
+    "no-overlap": DetectorRow(detector=replace(_TEMPO, stride=48)),
+    "scores-by-row": DetectorRow(detector=replace(_TEMPO, scale_by_row=True)),
+    "place-unknown": DetectorRow(detector=_TEMPO, placed=False),
+    "no-gliding": DetectorRow(detector=_TEMPO, far=("fast", "grown")),
+    "no-fast": DetectorRow(detector=_TEMPO, far=("grown", "gliding")),
+    "no-grown": DetectorRow(detector=_TEMPO, far=("fast", "gliding")),
+    "2-frames": DetectorRow(detector=replace(_TEMPO, frames=2)),
+    "3-frames": DetectorRow(detector=replace(_TEMPO, frames=3)),
+    "8-frames": DetectorRow(detector=replace(_TEMPO, frames=8)),
 }
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How much is learned: epochs of autoencoders, samples and epochs of tempo."""
+@dataclass(frozen=True, kw_only=True)
+class DetectorTraining:
+    """Epochs of convolutional networks in all; samples and epochs of tempo."""
 
     epochs: int
     samples: int
     tempo_epochs: int
 
+    def config(self, network: PatchNetwork, seed: int) -> TrainConfig:
+        """Return the configuration that a network is trained with."""
+        return network.train_for(self.epochs, seed=seed, device="cpu")
 
-def describe(row: Row, seed: int, budget: Budget) -> dict[str, Any]:
-    """Return everything that decides what a row is, beside its clips, as JSON holds it."""
-    names = [row.network, *(["sparse"] if row.sparse else [])]
-    settings: dict[str, Any] = {
-        "detector": asdict(row.detector),
-        "networks": {
-            name: asdict(_training(name, seed, budget)) if name in NETWORKS else None
-            for name in names
-        },
-    }
-    if row.network == TEMPO:
-        far = {kind: FAR[kind] for kind in row.far}
-        settings |= {"far": far, "speeds": SPEEDS, "growth": GROWTH, "placed": row.placed}
-    if "appearance" in row.detector.parts:
-        settings["appearance"] = {"still": STILL, "largest": LARGEST}
-    return settings
-
-
-def _training(name: str, seed: int, budget: Budget) -> TrainConfig:
-    return NETWORKS[name].training(budget.epochs, seed=seed, device="cpu")
+    def describe(self, row: DetectorRow, seed: int) -> dict[str, Any]:
+        """Return everything that decides a row's scores, beside its clips; JSON only."""
+        trained = {each.name: self.config(each, seed).to_dict() for each in row.networks}
+        untrained = {row.network: None} if isinstance(row.network, str) else {}
+        settings: dict[str, Any] = {
+            "detector": asdict(row.detector),
+            "networks": {**untrained, **trained},
+        }
+        if row.tempo:
+            far = {kind: PSEUDO_ANOMALIES[kind] for kind in row.far}
+            settings |= {"far": far, "speeds": SPEEDS, "growth": GROWTH, "placed": row.placed}
+        if "appearance" in row.detector.methods:
+            settings["appearance"] = {"still": MAX_STILL_CHANGE, "largest": Appearance.max_side}
+        return settings
 
 
 class Detectors:
-    """Makes detectors of rows; a network that rows share is trained once.
+    """Detectors of rows, fitted to the same clips; a network that rows share is trained once.
 
     Parameters
     ----------
-    reproduction : Reproduction
-        Where autoencoders are trained.
+    runner : Runner
+        Trains autoencoders.
     normal : sequence of Clip
-        Autoencoders learn from all of them, as in the paper; tempo and appearance leave some to
-        calibrate on, as they do for a user.
+        Normal clips. Autoencoders learn from all of them, as in the paper; tempo and appearance
+        leave some to calibrate on, as they do for a user.
+    training : DetectorTraining
+        How much is learned.
     """
 
-    def __init__(self, reproduction: Reproduction, normal: Sequence[Clip], budget: Budget) -> None:
-        self.reproduction, self.normal, self.budget = reproduction, normal, budget
-        self.track: Track = reproduction.track
+    def __init__(self, runner: Runner, normal: Sequence[Clip], training: DetectorTraining) -> None:
+        self.runner, self.normal, self.training = runner, normal, training
+        self.track = runner.track
         self.learned, self.kept = split_clips(normal)
         height, width = next(iter(normal[0])).pixels.shape
         self.size = height, width
@@ -216,54 +241,49 @@ class Detectors:
         self._tempo = cache(self._train_tempo)
         self._appearance = cache(partial(fit_appearance, self.learned, track=self.track))
 
-    def make(self, row: Row, seed: int) -> Detector:
+    def make(self, row: DetectorRow, seed: int) -> Detector:
         """Make the detector of a row, trained with this seed."""
         config = row.detector
         grid = Grid(self.size, config.patch, config.stride)
         detector = Detector(config, grid, self._scorers(row, grid, seed))
-        if config.scaled:
+        if config.needs_scale:
             detector.calibrate(self.kept, self.track)
         return detector
 
-    def _scorers(self, row: Row, grid: Grid, seed: int) -> list[Scorer]:
-        if row.network in (TEMPO, APPEARANCE):
+    def _scorers(self, row: DetectorRow, grid: Grid, seed: int) -> list[Scorer]:
+        frames = row.detector.frames
+        if row.network is None:
             return [
                 self._appearance(grid)
-                if part == "appearance"
-                else Tempo(self._tempo(row.detector.frames, row.far, row.placed, seed))
-                for part in row.detector.parts
+                if method == "appearance"
+                else Motion(self._tempo(frames, row.far, row.placed, seed))
+                for method in row.detector.methods
             ]
-        network = self._autoencoder(row, seed)
-        if row.detector.parts == ("embeddings",):
-            return [CodeDistance(network.encoder, self._bank(network, row.detector, seed))]
-        error = ReconstructionError(network)
+        network = (
+            self._principal(frames)
+            if isinstance(row.network, str)
+            else self._train(row, row.network, seed)
+        )
+        if row.detector.methods == ("embedding-distance",):
+            return [EmbeddingDistance(network.encoder, self._bank(network, row.detector, seed))]
+        error = Reconstruction(network)
         if not row.sparse:
             return [error]
-        activity = Activity(self._autoencoder(replace(row, network="sparse"), seed).encoder)
+        activity = Activity(self._train(row, SPARSE, seed).encoder)
         usual = self.track(self.normal, "usual", len(self.normal))
         return [Agreement([error, activity], usual, grid)]
 
-    def _autoencoder(self, row: Row, seed: int) -> Autoencoder:
-        name, frames = row.network, row.detector.frames
-        if name == PRINCIPAL:
-            return self._principal(frames)
-        config = _training(name, seed, self.budget)
-        total = config.pretrain_epochs + config.epochs
-        begun = self._principal(frames) if NETWORKS[name].principal else None
-        run = self.reproduction.train(
-            row.run_name(seed),
-            self._patches(frames),
-            config,
-            [total],
-            sparse_reconstruction if name == "sparse" else None,
-            begun,
-        )
-        return read_snapshot(run, total, begun and begun.encoder, begun and begun.decoder)
+    def _train(self, row: DetectorRow, network: PatchNetwork, seed: int) -> Autoencoder:
+        frames, config = row.detector.frames, self.training.config(network, seed)
+        if network.principal:
+            config = replace(config, network=self._principal(frames))
+        trained = self.runner.train(row.run(network, seed), self._patches(frames), config)
+        return trained.network().cpu()
 
     def _bank(self, network: Autoencoder, config: DetectorConfig, seed: int) -> Tensor:
-        """Embeddings of some normal patches, float[n, d]."""
+        """Return embeddings of some normal patches, float[n, d]."""
         patches = self._patches(config.frames)
-        chosen = choose_rows(len(patches), config.bank_size, seed)
+        chosen = sample_rows(len(patches), config.bank_size, seed)
         return encode(network.encoder, Subset(patches, chosen), self.track)
 
     def _make_principal(self, frames: int) -> Autoencoder:
@@ -280,28 +300,29 @@ class Detectors:
         )
 
     def _train_tempo(self, frames: int, far: tuple[str, ...], placed: bool, seed: int) -> nn.Module:
-        samples = sample(
+        samples = draw_samples(
             self.track(self.learned, "drawing samples", len(self.learned)),
             Grid(self.size, _TEMPO.patch, _TEMPO.stride),
             frames,
-            seed,
-            self.budget.samples,
-            {kind: FAR[kind] for kind in far},
+            count=self.training.samples,
+            seed=seed,
+            shares={kind: PSEUDO_ANOMALIES[kind] for kind in far},
         )
         if not placed:
-            samples = replace(samples, rows=torch.full_like(samples.rows, 0.5))
-        network = train_tempo(samples, seed, self.budget.tempo_epochs, track=self.track)
+            samples = replace(samples, positions=torch.full_like(samples.positions, 0.5))
+        training = MotionTraining(epochs=self.training.tempo_epochs)
+        network = train_motion_net(samples, training, seed=seed, track=self.track)
         return network if placed else Unplaced(network)
 
 
 class Unplaced(nn.Module):
-    """A `TempoNet` that takes all patches to lie in the middle, as it learned them."""
+    """A `MotionNet` for which all patches lie in the middle, as in its training."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, patches: Tensor, rows: Tensor) -> Tensor:
-        """See `TempoNet`."""
-        odds: Tensor = self.network(patches, torch.full_like(rows, 0.5))
+    def forward(self, patches: Tensor, positions: Tensor) -> Tensor:
+        """See `MotionNet`."""
+        odds: Tensor = self.network(patches, torch.full_like(positions, 0.5))
         return odds

@@ -1,4 +1,4 @@
-"""The digits that tables are measured on, and how they are split."""
+"""Digits of MNIST, and how they are split."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from typing import Any
 import numpy as np
 
 from nearfar.data import Images, Subset, open_images, require_labels
+from nearfar.experiments.runner import Runner
+from nearfar.experiments.splits import Splits, fixed_split
 
 #: The paper learns from 50,000 of the 60,000 training digits; the others choose hyperparameters.
 TRAINED = 50_000
-#: The paper's attacker has labels of so many digits, and attacks the other 9,850 for testing.
+#: The paper's attacker has labels of 150 test digits, and attacks the other 9,850.
 SUBSTITUTE = 150
-#: Every so many of the quick digits, which are sorted by class, are for validation.
+#: Every fifth of the quick digits, which are sorted by class, is for validation.
 QUICK_VALIDATION_EVERY = 5
-#: Few images take few steps an epoch: smaller batches take more.
+#: Few images make few steps per epoch: smaller batches make more.
 QUICK_BATCH_SIZE = 128
 
 
 def for_testing(data_root: Path | None, *, quick: bool) -> tuple[Images, Images]:
-    """Return training digits and the official test digits; of the 5,000 digits if `quick`."""
+    """Return training digits and the official test digits; some of 5,000 digits if `quick`."""
     if quick:
         return open_images("mnist5k:train"), open_images("mnist5k:test")
     learned, _ = for_validation(data_root, quick=False)
@@ -44,7 +46,7 @@ def for_validation(data_root: Path | None, *, quick: bool) -> tuple[Images, Imag
 def for_attacks(data_root: Path | None, *, quick: bool) -> tuple[Images, Images, Images, Images]:
     """Return digits to learn from, to validate on, for the substitute, and to attack (§4.4).
 
-    The last two are of the official test digits, in a random order that is always the same.
+    The last two are official test digits, in a random order that is always the same.
     """
     learned, validation = for_validation(data_root, quick=quick)
     _, test = for_testing(data_root, quick=quick)
@@ -57,12 +59,33 @@ def for_attacks(data_root: Path | None, *, quick: bool) -> tuple[Images, Images,
     )
 
 
+def testing(runner: Runner) -> Splits:
+    """Split as the paper does: 50,000 training digits, and the official test digits."""
+    train, test = for_testing(runner.data_root, quick=runner.quick)
+    return fixed_split(train, test=test, options=options(quick=runner.quick))
+
+
+def validating(runner: Runner) -> Splits:
+    """Split the training digits alone."""
+    train, validation = for_validation(runner.data_root, quick=runner.quick)
+    return fixed_split(train, validation=validation, options=options(quick=runner.quick))
+
+
+def official(runner: Runner) -> Splits:
+    """Split officially: all training digits, and the test digits."""
+    source = "mnist5k" if runner.quick else "mnist"
+    train, test = (
+        open_images(f"{source}:{part}", data_root=runner.data_root) for part in ("train", "test")
+    )
+    return fixed_split(train, test=test, options=options(quick=runner.quick))
+
+
 def one_of_each_class(images: Images) -> Images:
-    """Return the first image of each class, to be shown."""
+    """Return the first image of each class."""
     _, firsts = np.unique(require_labels(images), return_index=True)
     return Subset(images, firsts)
 
 
-def choices(*, quick: bool) -> dict[str, Any]:
-    """Return what all trainings on these digits have in common, beyond the defaults."""
+def options(*, quick: bool) -> dict[str, Any]:
+    """Return the options that all trainings on these digits have in common."""
     return {"batch_size": QUICK_BATCH_SIZE} if quick else {}

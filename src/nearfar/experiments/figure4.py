@@ -2,90 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from itertools import product
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nearfar.data import to_unit
 from nearfar.experiments import digits
-from nearfar.experiments.configs import plain, relational
-from nearfar.experiments.metrics import network_after, pixel_error, reconstruct
-from nearfar.experiments.runner import Cell, Reproduction, fingerprint
-from nearfar.experiments.statistics import (
-    cell_name,
-    choose_seeds,
-    machines,
-    number,
-    over_seeds,
-    seeds_note,
-    summarize,
-)
-from nearfar.models import Autoencoder
-from nearfar.progress import Track, silent
-from nearfar.report import markdown_table
-from nearfar.report.figures import comparison_sheet
-from nearfar.training.config import TrainConfig
+from nearfar.experiments.configs import AUTOENCODER, NRE
+from nearfar.experiments.embedding_table import PIXEL_ERROR, EmbeddingTable
+from nearfar.experiments.metrics import reconstruct
+from nearfar.experiments.runner import Runner
+from nearfar.experiments.splits import Splits
+from nearfar.experiments.statistics import seeds_note
+from nearfar.experiments.table import Key, Results, Row
 
-#: In the order of the paper's figure.
-ROWS = {"NRE": relational, "autoencoder": plain}
-EPOCHS, QUICK_EPOCHS = 100, 4
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def figure4(
-    out: Path,
-    *,
-    data_root: Path | None = None,
-    seeds: int | None = None,
-    quick: bool = False,
-    track: Track = silent,
-) -> str:
-    """Draw a test digit of each class with its reconstructions, and measure the pixel error of all.
+def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
+    test = splits.settings["test"]
+    return [
+        f"Mean squared pixel error on {test['images']:,} images of {test['source']}, after "
+        f"{table.epochs} epochs, {seeds_note(table.seeds)}, on {results.machines}."
+    ]
 
-    Parameters
-    ----------
-    out, data_root, seeds, quick
-        As for `nearfar.experiments.table1.table1`. The picture shows the first seed.
 
-    Returns
-    -------
-    str
-        The pixel errors as Markdown.
-    """
-    numbers = choose_seeds(seeds, quick=quick)
-    epochs = QUICK_EPOCHS if quick else EPOCHS
-    train, test = digits.for_testing(data_root, quick=quick)
-    settings = {"quick": quick, "train": fingerprint(train), "test": fingerprint(test)}
-    reproduction = Reproduction(out, "figure4", settings, track=track)
+def _pictures(
+    table: EmbeddingTable, runner: Runner, splits: Splits, results: Results
+) -> dict[str, Figure]:
+    """Show a test digit of each class with its reconstructions by the first seed."""
+    from nearfar.report.figures import comparison_sheet
 
-    def config(row: str, seed: int) -> TrainConfig:
-        return ROWS[row](epochs, seed=seed, **digits.choices(quick=quick))
-
-    def network(row: str, seed: int) -> Autoencoder:
-        folder = reproduction.train(cell_name(row, seed), train, config(row, seed), [epochs])
-        return network_after(folder, epochs)
-
-    def cell(row: str, seed: int) -> Cell:
-        return Cell(
-            cell_name(row, seed),
-            {"row": row, "seed": seed, "config": asdict(config(row, seed))},
-            lambda: {"pixel_error": pixel_error(network(row, seed), test, track)},
-        )
-
-    # The autoencoder first: NRE begins from what it is at half time.
-    order = product(numbers, reversed(ROWS))
-    measured = reproduction.measure([cell(row, seed) for seed, row in order])
-    errors = {row: over_seeds(measured, row, "pixel_error", numbers) for row in ROWS}
-    shown = digits.one_of_each_class(test)
+    shown = digits.one_of_each_class(splits.of(0)[1])
     pictures = {"original": to_unit(shown.batch(range(len(shown)))).numpy()}
-    pictures |= {row: reconstruct(network(row, 0), shown).numpy() for row in ROWS}
-    text = markdown_table(
-        ["", "pixel error"],
-        [[row, number(values, 4)] for row, values in errors.items()],
-        [
-            f"Mean squared pixel error on {len(test):,} images of {test.name}, after {epochs} "
-            f"epochs, {seeds_note(numbers)}, on {machines(measured)}."
-        ],
-    )
-    summary = {row: summarize(values) for row, values in errors.items()}
-    reproduction.write(measured, summary, text, comparison_sheet(pictures))
-    return text
+    for row in reversed([*table.rows]):  # in the order of the paper's figure
+        network = table.train(runner, splits, Key(row, 0)).network()
+        pictures[row] = reconstruct(network, shown).numpy()
+    return {table.name: comparison_sheet(pictures)}
+
+
+FIGURE4 = EmbeddingTable(
+    name="figure4",
+    # The autoencoder comes first: NRE begins from its state at half time.
+    rows={"autoencoder": Row(config=AUTOENCODER), "NRE": Row(config=NRE)},
+    splits=digits.testing,
+    shown=(PIXEL_ERROR,),
+    epochs=100,
+    note=_notes,
+    draw=_pictures,
+    quick={"epochs": 4},
+)

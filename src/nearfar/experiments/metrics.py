@@ -1,10 +1,9 @@
-"""What is measured of a trained network, in every table alike."""
+"""Metrics of trained networks, the same in every table."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,25 +11,29 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from nearfar.data import Images, require_labels
-from nearfar.evaluation import scores
-from nearfar.evaluation.scores import LabeledEmbeddings
+from nearfar.evaluation import LabeledEmbeddings, scores
 from nearfar.models import Autoencoder, apply, apply_to_all, resolve_device
 from nearfar.progress import Track, silent
-from nearfar.runs import read_snapshot
 
 Network = Callable[[Tensor], Tensor]
+CLASSIFIERS = ("linear_svm", "rbf_svm", "knn")
 
 
 @dataclass(frozen=True)
 class Classifiers:
-    """What embeddings are scored by.
+    """Classifiers that score embeddings.
 
     Parameters
     ----------
-    names : tuple of str
-        Some of linear_svm, rbf_svm, knn.
+    names : tuple of {"linear_svm", "rbf_svm", "knn"}
+        Which ones.
     rbf_samples : int, optional
-        The most training images that the RBF SVM learns from; all if not given.
+        Number of training images of the RBF SVM, at most. Default: all.
+
+    Examples
+    --------
+    >>> Classifiers(("knn",)).settings["knn"]["similarity"]
+    'cosine'
     """
 
     names: tuple[str, ...]
@@ -38,12 +41,12 @@ class Classifiers:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides the scores beside embeddings and labels."""
+        """Everything that decides the scores beside embeddings and labels; JSON only."""
         known = scores.settings(self.rbf_samples)
         return {name: known[name] for name in self.names}
 
     def score(self, task: LabeledEmbeddings) -> dict[str, float]:
-        """Return the accuracy of each."""
+        """Return the accuracy of each, 0…1."""
         images = len(task.train)
         measures: dict[str, Callable[[], scores.Score]] = {
             "linear_svm": lambda: scores.linear_svm(task),
@@ -53,15 +56,10 @@ class Classifiers:
         return {name: measures[name]().mean for name in self.names}
 
 
-def network_after(folder: Path, epochs: int) -> Autoencoder:
-    """Read the network of a run as it was after so many epochs, onto the device."""
-    return read_snapshot(folder, epochs).to(resolve_device("auto")).eval()
-
-
 def task_on(
     encoder: Network, train: Images, test: Images, seed: int, track: Track = silent
 ) -> LabeledEmbeddings:
-    """Embeddings of labeled images to learn from and to be tested on."""
+    """Embed labeled images, for classifiers to learn from and to be tested on."""
     learned, tested = (encode(encoder, images, track).numpy() for images in (train, test))
     return LabeledEmbeddings(learned, require_labels(train), tested, require_labels(test), seed)
 
@@ -72,12 +70,12 @@ def encode(network: Network, images: Images, track: Track = silent) -> Tensor:
 
 
 def reconstruct(network: Autoencoder, images: Images, track: Track = silent) -> Tensor:
-    """What a network makes of all images, float32[n, c, h, w]."""
+    """Return the reconstructions of all images, float32[n, c, h, w]."""
     return encode(lambda batch: network(batch).reconstruction, images, track)
 
 
 def pixel_error(network: Autoencoder, images: Images, track: Track = silent) -> float:
-    """Mean squared error of the pixels of the reconstructions."""
+    """Return the mean squared pixel error of the reconstructions."""
 
     def error(batch: Tensor) -> Tensor:
         made = network(batch).reconstruction.float()

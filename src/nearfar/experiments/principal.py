@@ -1,8 +1,8 @@
-"""The best linear autoencoder of given images, in closed form, for the relations to begin from.
+"""The best linear autoencoder of given images, in closed form, as a start for the relations.
 
-Principal components are what a linear autoencoder converges to, and reach errors that no network
-here came near to in hours. A component and its negative make two embedding units with a ReLU, so
-that embeddings are ≥ 0, as the paper asks, and nothing is lost.
+A linear autoencoder converges to principal components, and they reach errors that no network here
+approached in hours. A component and its negative make two embedding units with a ReLU, so that
+embeddings are ≥ 0, as the paper asks, and nothing is lost.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from nearfar.anomaly.appearance import principal_components
+from nearfar.anomaly.methods.appearance import principal_components
 from nearfar.data import Images
 from nearfar.models import Autoencoder
 
 
 def principal_autoencoder(images: Images, noise: float) -> Autoencoder:
-    """Make an autoencoder of the fewest principal components that leave out only noise.
+    """Make an autoencoder of the fewest principal components that leave out nothing but noise.
 
     Parameters
     ----------

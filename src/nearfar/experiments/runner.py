@@ -1,4 +1,4 @@
-"""An output folder that is filled cell by cell, by one process or several, with any breaks."""
+"""An output folder that is filled cell by cell, by one or several processes, and can be resumed."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock, Timeout
-from matplotlib.figure import Figure
 
 from nearfar import runs
+from nearfar.config import Optim, RelationalObjective, TrainConfig
 from nearfar.data import Images, in_order
 from nearfar.errors import NearfarError
-from nearfar.experiments.configs import plain_half
 from nearfar.files import atomic_path, claim_output, write_json
-from nearfar.models import Autoencoder
+from nearfar.models import Autoencoder, resolve_device
 from nearfar.progress import Track, silent
-from nearfar.report.figures import save_figure
-from nearfar.training.config import TrainConfig
-from nearfar.training.phases import MakeObjective
-from nearfar.training.train import train
+from nearfar.runs.checkpoint import write_snapshot
+from nearfar.training import Snapshots, train
+from nearfar.training.train import resolve
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SETTINGS, CELLS, RUNS, LOCKS = "settings.json", "cells", "runs", "locks"
-HASHED_AT_ONCE = 4096
+IMAGES_PER_HASH = 4096
 LIBRARIES = ("nearfar", "torch", "torchvision", "numpy", "scipy", "scikit-learn")
-#: Those of extras, where they are installed.
+#: Libraries of extras, recorded where they are installed.
 EXTRAS = (
     "faiss-cpu",
     "adversarial-robustness-toolbox",
@@ -42,26 +43,26 @@ EXTRAS = (
     "opencv-contrib-python-headless",
 )
 
-#: What JSON holds of a measured cell. Its seconds are those of its trainings, whenever and by
-#: whatever process they were made, and of what came after.
-Measured = dict[str, Any]
-MEASURED = {"cell": str, "settings": dict, "result": dict, "seconds": float, "environment": dict}
+#: A measured cell as JSON holds it. Its seconds include all of its trainings, no matter when and
+#: by which process they were run.
+Measurement = dict[str, Any]
+FIELDS = {"cell": str, "settings": dict, "result": dict, "seconds": float, "environment": dict}
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One measurement.
+class Job:
+    """One cell to measure.
 
     Parameters
     ----------
     name : str
-        What its file is called.
+        Name of its file.
     settings : mapping
-        Everything that decides the result, beside the settings of the whole: only what JSON holds.
+        Everything that decides the result beyond the settings of the whole folder; JSON only.
     measure : callable
-        Makes the result, only what JSON holds.
+        Returns the result; JSON only.
     training : str, optional
-        What is trained for it: processes never measure cells of the same one at the same time.
+        Name of what is trained for it. Processes never measure cells of the same training at once.
     """
 
     name: str
@@ -70,59 +71,111 @@ class Cell:
     training: str | None = None
 
 
-class Reproduction:
-    """A folder where cells are measured, each once, and where their runs are trained.
-
-    Processes that are given the same folder share its cells: each measures what no other has begun,
-    and what another leaves undone.
+@dataclass(frozen=True)
+class Training:
+    """A finished training of a `Runner`.
 
     Parameters
     ----------
     folder : Path
-        Made when the first cell is measured, or continued if it was begun with the same settings.
-    name : str
-        What is reproduced, and what its files are called.
-    settings : mapping
-        What all cells have in common: only what JSON holds.
+        Its run folder.
+    config : TrainConfig
+        Its configuration.
+    """
 
-    Raises
-    ------
-    NearfarError
-        If the folder was begun with other settings, or holds something else.
+    folder: Path
+    config: TrainConfig
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of both phases."""
+        return self.config.optim.pretrain_epochs + self.config.optim.epochs
+
+    def network(self, epochs: int | None = None) -> Autoencoder:
+        """Read the network after so many epochs, or all, in evaluation mode on the device."""
+        after = self.epochs if epochs is None else epochs
+        own = self.config.network
+        custom = own if isinstance(own, Autoencoder) else None
+        return runs.read_snapshot(self.folder, after, custom).to(resolve_device("auto")).eval()
+
+    def seconds(self, epochs: int | None = None) -> float:
+        """Return the duration of the first so many epochs, or all, without interruptions."""
+        return float(sum(line["seconds"] for line in runs.read_log(self.folder)[:epochs]))
+
+
+class Runner:
+    """A folder in which cells are measured, each once, and their networks are trained.
+
+    Processes with the same folder share its cells: each measures those that no other has started,
+    and those that another left unfinished.
+
+    Parameters
+    ----------
+    folder : Path
+        Created when the first cell is measured, or continued if it was begun with the same
+        settings.
+    name : str
+        Name of the experiment and of its files.
+    data_root : Path, optional
+        Folder of the data sets.
+    quick : bool
+        Whether few and small data are used.
+    track : callable
+        Shows progress.
+    scratch : Path, optional
+        Folder for temporary files.
     """
 
     def __init__(
-        self, folder: Path, name: str, settings: Mapping[str, Any], *, track: Track = silent
+        self,
+        folder: Path,
+        name: str,
+        *,
+        data_root: Path | None = None,
+        quick: bool = False,
+        track: Track = silent,
+        scratch: Path | None = None,
     ) -> None:
         self.folder, self.name, self.track = folder, name, track
-        # Of the present cell: seconds that its trainings took beyond what was waited for them.
+        self.data_root, self.quick, self.scratch = data_root, quick, scratch
+        # Seconds that the trainings of the present cell took beyond the time waited for them.
         self._unseen = 0.0
-        self.settings = _as_json({"reproduction": name, **settings})
-        begun = folder / SETTINGS
+        self.settings: dict[str, Any] = {}
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Check that the folder is new, or was begun with the same settings; JSON only.
+
+        Raises
+        ------
+        NearfarError
+            If the folder was begun with other settings, or holds something else.
+        """
+        self.settings = _as_json({"experiment": self.name, **settings})
+        begun = self.folder / SETTINGS
         try:
-            advice = f"choose another folder, or one that reproduce {name} has begun"
-            claim_output(folder, overwrite=False, folder=True, advice=advice)
+            advice = f"choose another folder, or one that reproduce {self.name} has begun"
+            claim_output(self.folder, overwrite=False, folder=True, advice=advice)
         except NearfarError:
-            # Asked afterwards, as another process may begin the folder at the same moment.
+            # Checked afterwards, as another process may begin the folder at the same moment.
             if not begun.is_file():
                 raise
         if begun.is_file():
-            _check_same(_read(begun, {"reproduction": str}), self.settings, folder)
+            _check_same(_read(begun, {"experiment": str}), self.settings, self.folder)
 
-    def measure(self, cells: Sequence[Cell]) -> dict[str, Measured]:
+    def measure(self, jobs: Sequence[Job]) -> dict[str, Measurement]:
         """Measure the cells that have not been measured yet; return all of them by name."""
-        found = {cell.name: self._measured(cell) for cell in cells}
-        missing = [cell for cell in cells if found[cell.name] is None]
+        found = {job.name: self._measured(job) for job in jobs}
+        missing = [job for job in jobs if found[job.name] is None]
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / SETTINGS, self.settings)
         (self.folder / CELLS).mkdir(exist_ok=True)
         for _ in self.track(range(len(missing)), "cells", len(missing)):
-            with self._next(missing) as cell:
-                found[cell.name] = self._measured(cell) or self._measure(cell)
+            with self._next(missing) as job:
+                found[job.name] = self._measured(job) or self._measure(job)
         return {name: measured for name, measured in found.items() if measured is not None}
 
     def lock(self, name: str) -> FileLock:
-        """Return what keeps other processes, but not this one, from what bears this name."""
+        """Return a lock against other processes, by name; this process may hold it repeatedly."""
         (self.folder / LOCKS).mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / LOCKS / f"{name}.lock", is_singleton=True)
 
@@ -131,63 +184,75 @@ class Reproduction:
         name: str,
         images: Images,
         config: TrainConfig,
-        snapshots: Collection[int],
-        objective: MakeObjective | None = None,
-        network: Autoencoder | None = None,
-    ) -> Path:
-        """Train a run, or what is left of it; return its folder.
+        snapshots: Collection[int] = (),
+    ) -> Training:
+        """Train a run, or the rest of it.
 
-        Of a finished run the folder keeps the network and its snapshots, not the embeddings. A
-        `network` that is given is where training begins. Otherwise what comes before the relations
-        is trained once for all runs that begin alike: the rest is bit for bit the same. A run
-        without relations has a snapshot where theirs begin.
+        A finished run keeps the network and its snapshots, not the embeddings. Pre-training is
+        shared by all runs that begin with the same one: the rest is bit for bit the same. A run of
+        a single phase keeps a snapshot at half time, where others start their second phase.
+
+        Parameters
+        ----------
+        name : str
+            Name of the run.
+        snapshots : collection of int
+            Numbers of epochs, over both phases, after which the network is kept; the last one is
+            always kept.
         """
-        if not config.epochs:
-            snapshots = {*snapshots, *(plain_half(after) for after in snapshots)}
-        folder = self.folder / RUNS / name
+        config = resolve(config, images)
+        folder, optim = self.folder / RUNS / name, config.optim
+        training = Training(folder, config)
+        kept = {*snapshots, training.epochs}
+        if not optim.epochs:
+            kept |= {after - after // 2 for after in kept}
         began, unseen = time.perf_counter(), self._unseen
         with self.lock(name):
             finished = runs.is_finished(folder)
             resume = not finished and (folder / runs.CHECKPOINT).is_file()
             if finished or resume:
-                _check_same(runs.read_config(folder).train, _as_json(asdict(config)), folder)
+                before = runs.read_config(folder).train
+                _check_same(before.to_dict(), config.to_dict(), folder)
             else:
                 shutil.rmtree(folder, ignore_errors=True)
             if not finished:
-                alone = resume or network or not (config.pretrain_epochs and config.epochs)
+                own = isinstance(config.network, Autoencoder)
+                if not (resume or own) and optim.pretrain_epochs and optim.epochs:
+                    source = self._pretrain(images, config)
+                    runs.fork_run(source.folder, optim.pretrain_epochs, folder, config)
+                    if optim.pretrain_epochs in kept:
+                        weights = source.network(optim.pretrain_epochs).state_dict()
+                        write_snapshot(folder, optim.pretrain_epochs, weights)
+                    resume = True
                 train(
                     images,
                     config,
                     folder=folder,
                     resume=resume,
-                    encoder=network and network.encoder,
-                    decoder=network and network.decoder,
-                    pretrained=None if alone else self._pretrain(images, config),
-                    objective=objective,
-                    snapshots=snapshots,
+                    callbacks=[Snapshots(kept)],
                     track=self.track,
                 )
             (folder / runs.EMBEDDINGS).unlink(missing_ok=True)
-        self._unseen = unseen + training_seconds(folder) - (time.perf_counter() - began)
-        return folder
+        self._unseen = unseen + training.seconds() - (time.perf_counter() - began)
+        return training
 
-    def _pretrain(self, images: Images, config: TrainConfig) -> Path:
+    def _pretrain(self, images: Images, config: TrainConfig) -> Training:
         """Return a run that began as `config` does, and train one if there is none."""
-        plain = config.pretraining()
+        plain = _pretraining(config, config.optim.pretrain_epochs)
         for run in sorted((self.folder / RUNS).glob("*")):
             if _begins_with(run, plain, images):
-                return run
+                return Training(run, plain)
         digest = sha256(repr((images.name, len(images), images.shape, plain)).encode()).hexdigest()
-        return self.train(f"pretraining-{digest[:12]}", images, plain, [plain.pretrain_epochs])
+        return self.train(f"pretraining-{digest[:12]}", images, plain)
 
     def write(
         self,
-        measured: Mapping[str, Measured],
+        measured: Mapping[str, Measurement],
         summary: Mapping[str, Any],
         text: str,
-        figure: Figure,
+        figures: Mapping[str, Figure],
     ) -> None:
-        """Write the summary with all cells as JSON, the text as Markdown, and the figure."""
+        """Write the summary with all cells as JSON, the text as Markdown, and figures as PNG."""
         path = self.folder / self.name
         write_json(
             path.with_suffix(".json"),
@@ -195,83 +260,86 @@ class Reproduction:
         )
         with atomic_path(path.with_suffix(".md")) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        self.draw(self.name, figure)
+        for name, figure in figures.items():
+            self.draw(name, figure)
 
     def draw(self, name: str, figure: Figure) -> None:
-        """Write a figure, as a PNG file of this name."""
+        """Write a figure as a PNG file of this name."""
+        from nearfar.report.figures import save_figure
+
         with atomic_path(self.folder / f"{name}.png") as temporary:
             save_figure(figure, temporary)
 
     @contextmanager
-    def _next(self, cells: list[Cell]) -> Iterator[Cell]:
-        """Take a cell out of the list: one that no other process is at, or wait for the first."""
-        for cell in cells:
-            lock = self.lock(cell.training or cell.name)
+    def _next(self, jobs: list[Job]) -> Iterator[Job]:
+        """Take a cell that no other process measures out of the list, or wait for the first."""
+        for job in jobs:
+            lock = self.lock(job.training or job.name)
             with suppress(Timeout):
                 lock.acquire(blocking=False)
                 break
         else:
-            cell = cells[0]
-            lock = self.lock(cell.training or cell.name)
+            job = jobs[0]
+            lock = self.lock(job.training or job.name)
             lock.acquire()
-        cells.remove(cell)
+        jobs.remove(job)
         try:
-            yield cell
+            yield job
         finally:
             lock.release()
 
-    def _measure(self, cell: Cell) -> Measured:
+    def _measure(self, job: Job) -> Measurement:
         began, self._unseen = time.perf_counter(), 0.0
-        result = cell.measure()
+        result = job.measure()
         measured = {
-            "cell": cell.name,
-            "settings": _as_json(cell.settings),
+            "cell": job.name,
+            "settings": _as_json(job.settings),
             "result": _as_json(result),
             "seconds": time.perf_counter() - began + self._unseen,
             "environment": environment(),
         }
-        write_json(self._file(cell), measured)
+        write_json(self._file(job), measured)
         return measured
 
-    def _file(self, cell: Cell) -> Path:
-        return self.folder / CELLS / f"{cell.name}.json"
+    def _file(self, job: Job) -> Path:
+        return self.folder / CELLS / f"{job.name}.json"
 
-    def _measured(self, cell: Cell) -> Measured | None:
-        """Return what was measured before, if it was."""
-        path = self._file(cell)
+    def _measured(self, job: Job) -> Measurement | None:
+        """Return an earlier measurement, if there is one."""
+        path = self._file(job)
         if not path.is_file():
             return None
-        measured = _read(path, MEASURED)
-        _check_same(measured["settings"], _as_json(cell.settings), path)
+        measured = _read(path, FIELDS)
+        _check_same(measured["settings"], _as_json(job.settings), path)
         return measured
+
+
+def _pretraining(config: TrainConfig, epochs: int) -> TrainConfig:
+    """Return the first phase alone, with defaults for what only the second one uses."""
+    optim = replace(config.optim, pretrain_epochs=epochs, epochs=0, lr=Optim.lr)
+    return replace(config, objective=RelationalObjective(), optim=optim)
 
 
 def _begins_with(run: Path, plain: TrainConfig, images: Images) -> bool:
-    """Whether a run began with this training, and kept the network as it was at its end."""
-    epochs = plain.pretrain_epochs
+    """Return whether a run began with this training, and kept the network at its end."""
+    epochs = plain.optim.pretrain_epochs
     if not runs.has_snapshot(run, epochs):
         return False
-    described = runs.read_config(run)
-    trained, data = TrainConfig.from_dict(described.train), described.data
-    # The beginning of a longer training is the same if the rates do not depend on its end.
-    longer = trained.pretrain_epochs > epochs and plain.lr_schedule == "constant"
+    recorded = runs.read_config(run)
+    trained, data = recorded.train.optim.pretrain_epochs, recorded.data
+    # A longer training begins alike if its learning rates do not depend on its end.
+    longer = trained > epochs and plain.optim.lr_schedule == "constant"
     return (
-        (longer or trained.pretrain_epochs == epochs)
-        and replace(trained, pretrain_epochs=epochs).pretraining() == plain
+        (longer or trained == epochs)
+        and _pretraining(recorded.train, epochs) == plain
         and (data.source, data.images, data.shape) == (images.name, len(images), images.shape)
-        and described.architecture is not None
     )
 
 
-def training_seconds(folder: Path, epochs: int | None = None) -> float:
-    """Return how long the first so many epochs of a run, or all, took without interruptions."""
-    return float(sum(line["seconds"] for line in runs.read_log(folder)[:epochs]))
-
-
 def fingerprint(images: Images) -> dict[str, Any]:
-    """Return what identifies images: their source and number, and a checksum of their content."""
+    """Return the source and number of images, and a checksum of their content and labels."""
     digest = sha256(repr(images.shape).encode())
-    for rows in in_order(range(len(images)), HASHED_AT_ONCE):
+    for rows in in_order(range(len(images)), IMAGES_PER_HASH):
         for part in images.content(rows):
             digest.update(part)
     if images.labels is not None:
@@ -299,12 +367,8 @@ def _is_installed(name: str) -> bool:
 
 
 def _as_json(value: Any) -> Any:
-    """Return a value as it comes back from JSON: lists for tuples."""
+    """Return a value as JSON returns it: lists for tuples."""
     return json.loads(json.dumps(value))
-
-
-#: The choices of a training, with their defaults.
-TRAINING = _as_json(asdict(TrainConfig()))
 
 
 def _read(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
@@ -320,19 +384,17 @@ def _read(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
 
 
 def _check_same(before: Any, now: Any, where: Path) -> None:
-    """Stop if something was begun with other settings."""
+    """Raise if something was begun with other settings."""
     for name, then, here in _differences(before, now):
         raise NearfarError(
             f"{str(where)!r} was made with {name}={then}, not {here}: "
-            "continue with the same choices, or choose another folder"
+            "continue with the same settings, or choose another folder"
         )
 
 
 def _differences(before: Any, now: Any, name: str = "settings") -> Iterator[tuple[str, Any, Any]]:
-    """Yield what differs, as deep inside as it can be named."""
+    """Yield the differences, as deep inside as they can be named."""
     if isinstance(before, dict) and isinstance(now, dict):
-        if now.keys() == TRAINING.keys():
-            before = TRAINING | before  # of a time when there were fewer choices
         for key in {**now, **before}:
             yield from _differences(before.get(key), now.get(key), key)
     elif before != now:

@@ -1,78 +1,33 @@
-"""What many cells say together: means over seeds, and where they were measured."""
+"""Statistics over seeds, and how they are shown."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from scipy.stats import ttest_rel
 
-from nearfar.errors import NearfarError
-from nearfar.evaluation import Score
-from nearfar.experiments.runner import Measured
+from nearfar.evaluation import BLANK, Score
+from nearfar.report import markdown_table
 
-SEEDS, QUICK_SEEDS = 3, 2
-#: The row of images as they are.
-PIXELS = "pixels"
-#: A difference is more than the noise of seeds if the p-value of its test is below.
+#: Significance level of the tests.
 LEVEL = 0.05
-#: Differences of shares that are nearer to each other than this are the same.
+#: Differences of shares that lie closer together than this are equal.
 SAME = 1e-12
 
 
-def choose_seeds(count: int | None, *, quick: bool) -> range:
-    """Return the seeds 0, 1, …: 3 of them if not given, 2 if quick.
-
-    Raises
-    ------
-    NearfarError
-        If there are none.
-    """
-    if count is None:
-        count = QUICK_SEEDS if quick else SEEDS
-    if count < 1:
-        raise NearfarError(f"seeds={count}: expected at least 1")
-    return range(count)
-
-
-def choose_rows(rows: Sequence[str], known: Collection[str]) -> list[str]:
-    """Return the known rows that are asked for, in their order; all if none are.
-
-    Raises
-    ------
-    NearfarError
-        If a row is unknown.
-    """
-    for row in rows:
-        if row not in known:
-            raise NearfarError(f"row {row!r} is unknown: expected some of {', '.join(known)}")
-    return [name for name in known if name in rows or not rows]
-
-
-def cell_name(row: str, seed: int) -> str:
-    """Return what the cell of a row and a seed is called."""
-    return f"{row}-seed-{seed}"
-
-
-def over_seeds(
-    measured: Mapping[str, Measured], row: str, key: str, seeds: Iterable[int]
-) -> list[float]:
-    """Return one result of a row for each seed."""
-    return [measured[cell_name(row, seed)]["result"][key] for seed in seeds]
-
-
 def spread(values: Sequence[float]) -> Score:
-    """Mean, and standard deviation over seeds if there are several."""
+    """Return the mean, and the standard deviation of several values."""
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Score(float(np.mean(values)), deviation)
 
 
 def p_greater(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Return the p-value of a not being greater than b, seed by seed.
+    """Return the p-value of a one-sided paired t-test that a is greater than b.
 
-    None where the test is undefined: of one seed, and of differences that are all the same.
+    None where the test is undefined: for one seed, and for constant differences.
     """
     if np.ptp(np.subtract(a, b)) < SAME:
         return None
@@ -80,48 +35,86 @@ def p_greater(a: Sequence[float], b: Sequence[float]) -> float | None:
 
 
 def answer(p: float | None) -> str:
-    """Return yes or no; undecided of one seed."""
+    """Return yes or no by the significance level; undecided without a p-value."""
     if p is None:
         return "undecided"
     return "yes" if p < LEVEL else "no"
 
 
+def p_value(p: float | None) -> str:
+    """Return a p-value as text."""
+    return BLANK if p is None else f"{p:.2g}"
+
+
 def summarize(values: Sequence[float], paper: float | None = None) -> dict[str, Any]:
-    """Return mean, deviation and values as JSON holds them, with what the paper has."""
+    """Return mean, deviation, values and the paper's number for JSON."""
     return {**asdict(spread(values)), "seeds": list(values), "paper": paper}
 
 
 def percent(values: Sequence[float], paper: float | None = None) -> str:
-    """Accuracies in percent with two decimals, as seeds differ in the second, and the paper's."""
-    return number([100 * value for value in values], 2) + (
-        "" if paper is None else f" ({100 * paper:.1f})"
-    )
+    """Return the mean ± standard deviation of shares in percent, then the paper's number.
+
+    Examples
+    --------
+    >>> percent([0.97, 0.98], 0.977)
+    '97.50 ± 0.71 (97.7)'
+    """
+    ours = number([100 * value for value in values], decimals=2) if values else ""
+    return f"{ours} ({100 * paper:.1f})".strip() if paper is not None else ours
 
 
-def number(values: Sequence[float], decimals: int) -> str:
-    """Mean ± standard deviation."""
+def number(values: Sequence[float], paper: float | None = None, *, decimals: int = 4) -> str:
+    """Return the mean ± standard deviation.
+
+    Examples
+    --------
+    >>> number([0.0025, 0.0026])
+    '0.0026 ± 0.0001'
+    """
     score = spread(values)
     deviation = "" if score.std is None else f" ± {score.std:.{decimals}f}"
     return f"{score.mean:.{decimals}f}{deviation}"
 
 
-def minutes(seconds: Sequence[float]) -> str:
-    """Mean of times, in minutes."""
+def minutes(seconds: Sequence[float], paper: float | None = None) -> str:
+    """Return the mean of durations, in minutes."""
     return f"{spread(seconds).mean / 60:.1f}"
 
 
-def seeds_note(seeds: Sequence[int]) -> str:
-    """Say what the numbers are means of."""
-    if len(seeds) == 1:
+def seeds_note(count: int) -> str:
+    """Return what the numbers of a table are means of."""
+    if count == 1:
         return "one seed, so without a standard deviation"
-    return f"mean ± standard deviation of {len(seeds)} seeds"
+    return f"mean ± standard deviation of {count} seeds"
 
 
-def machines(measured: Mapping[str, Measured]) -> str:
-    """Say on what kinds of machine the cells were measured."""
-    kinds = {
-        "{machine}, {cores} cores, {threads} threads, ".format(**cell["environment"])
-        + (cell["environment"]["gpu"] or "no GPU")
-        for cell in measured.values()
-    }
-    return " and ".join(sorted(kinds))
+def compare(
+    pair: tuple[str, str], columns: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+) -> tuple[dict[str, Any], str]:
+    """Test whether one row exceeds another by more than the noise of seeds.
+
+    Parameters
+    ----------
+    pair : tuple of str
+        The row that is expected to be higher, and the other one.
+    columns : mapping of str to pair of sequence of float
+        Values of both rows by seed, by column.
+
+    Returns
+    -------
+    tuple
+        The differences for JSON, and a Markdown table.
+    """
+    summary: dict[str, Any] = {}
+    lines = []
+    for title, (above, below) in columns.items():
+        p = p_greater(above, below)
+        found = [a - b for a, b in zip(above, below, strict=True)]
+        summary[title] = {**summarize(found), "p": p, "above_noise": answer(p)}
+        lines.append([title, percent(found), p_value(p), answer(p)])
+    rule = (
+        "Differences of the same seed, in points. A difference is above the noise of seeds if p < "
+        f"{LEVEL:g} in a one-sided paired t-test over seeds; one seed is undecided."
+    )
+    header = [" − ".join(pair), "difference", "p", "above the noise"]
+    return summary, markdown_table(header, lines, [rule])

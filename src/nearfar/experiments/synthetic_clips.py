@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from nearfar.anomaly.clips import Clip, Frame, Pixels
-from nearfar.anomaly.masks import Mask
+from nearfar.anomaly import Clip, Frame, Mask, Pixels
 from nearfar.data import Images
 
 Shade = npt.NDArray[np.float32]
@@ -85,7 +84,7 @@ class StagedClip(Clip):
     def __init__(self, clip: Clip, name: str, thing: Image.Image, way: Way) -> None:
         super().__init__(clip.size)
         self.clip, self.name, self.total, self.rate = clip, name, clip.total, clip.rate
-        self.declared = clip.declared
+        self.nominal_total = clip.nominal_total
         self.thing, self.way = thing, way
 
     def __iter__(self) -> Iterator[Frame]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from nearfar.transfer.devkit import BACKGROUND
+from nearfar.transfer import BACKGROUND
 
 SHAPES = ("disc", "square", "triangle")
 #: Of every so many images, one is in val and one in test.

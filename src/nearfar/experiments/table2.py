@@ -2,85 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
-from itertools import product
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from nearfar.data import Images, Subset, open_images
-from nearfar.data.datasets import default_data_root
+from nearfar.config import RelationalObjective, TrainConfig, configure, recipe
+from nearfar.data import Images, Subset, default_data_root, open_images
 from nearfar.errors import NearfarError
-from nearfar.experiments.configs import ours, plain, relational
-from nearfar.experiments.metrics import network_after
-from nearfar.experiments.runner import Cell, Measured, Reproduction, fingerprint
-from nearfar.experiments.statistics import (
-    cell_name,
-    choose_rows,
-    choose_seeds,
-    machines,
-    over_seeds,
-    percent,
-    seeds_note,
-    summarize,
-)
+from nearfar.experiments.configs import AUTOENCODER
+from nearfar.experiments.runner import Runner, fingerprint
+from nearfar.experiments.statistics import seeds_note
 from nearfar.experiments.synthetic_voc import write_classes, write_scenes
+from nearfar.experiments.table import Column, Key, Papers, Results, Row, Table, train_for
 from nearfar.experiments.transfers import (
     FULL,
-    PAPER,
     QUICK,
     SMALL,
-    Sizes,
-    Task,
+    TaskSizes,
+    TransferTask,
     detection,
     few_labels,
     find_tasks,
     segmentation,
 )
-from nearfar.models import Architecture, Backbone
-from nearfar.models.kmeans_init import draw_kmeans_rows, initialize_by_kmeans
-from nearfar.progress import Track, silent
-from nearfar.report import markdown_table
-from nearfar.report.figures import Dot, dot_plot
-from nearfar.training.config import TrainConfig
-from nearfar.transfer.weights import build
+from nearfar.models import BackboneEncoder, draw_kmeans_rows, initialize_by_kmeans
+from nearfar.runs import make_network
 
 #: AlexNet has no batch normalization, and learns with smaller steps than our own encoders.
 LR = 3e-4
 QUICK_IMAGES = 24
 
 
-@dataclass(frozen=True)
-class Extent:
-    """How much is trained, and on what.
+@dataclass(frozen=True, kw_only=True)
+class TransferRow(Row):
+    """A pre-training of AlexNet, or without `config`, its initial weights.
 
     Parameters
     ----------
-    epochs : int
-        Of pre-training, in all.
-    choices : mapping
-        What all pre-trainings have in common.
-    sizes : Sizes
-        Of the tasks.
-    relational : mapping
-        What the pre-training by the paper's relations has beside `choices`.
-    folder : Path, optional
-        Where in the data root the images for pre-training are; generated scenes if not given.
+    initialization : {"random", "kmeans"}
+        Initial weights.
     """
 
-    epochs: int
-    choices: Mapping[str, Any]
-    sizes: Sizes
+    initialization: Literal["random", "kmeans"] = "random"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extent:
+    """Pre-training: its images, and its size.
+
+    Parameters
+    ----------
+    options : mapping
+        Options that all pre-trainings have in common.
+    sizes : TaskSizes
+        Sizes of the tasks.
+    relational : mapping
+        Further options of pre-training with the paper's relations.
+    folder : Path, optional
+        Images in the data root. Default: generated scenes.
+    fingerprint : bool
+        Whether the images are identified by a checksum.
+    """
+
+    options: Mapping[str, Any]
+    sizes: TaskSizes
     relational: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    fingerprint: bool = True
 
 
-#: As in the paper, where it says how (K = 400), and what is usual elsewhere.
+#: As in the paper, where it says how (K = 400), and as usual elsewhere. A checksum of all of
+#: ImageNet would take an hour.
 WHOLE = Extent(
-    epochs=20,
-    choices={
+    options={
         "backbone": "alexnet",
         "widths": (4096,),
         "embedding_size": 4096,
@@ -91,17 +86,16 @@ WHOLE = Extent(
     sizes=FULL,
     relational={"bank": "disk"},
     folder=Path("imagenet", "train"),
+    fingerprint=False,
 )
 #: FC6 and FC7 have a quarter and an eighth of AlexNet's units: there are 10,000 small images.
 PART = Extent(
-    epochs=6,
-    choices={"backbone": "alexnet", "widths": (1024,), "embedding_size": 512, "batch_size": 128},
+    options={"backbone": "alexnet", "widths": (1024,), "embedding_size": 512, "batch_size": 128},
     sizes=SMALL,
     folder=Path("tiny-imagenet-200", "train"),
 )
 MOMENT = Extent(
-    epochs=2,
-    choices={
+    options={
         "backbone": "alexnet",
         "widths": (32,),
         "embedding_size": 16,
@@ -112,204 +106,169 @@ MOMENT = Extent(
 )
 
 
-def _autoencoder(epochs: int, **choices: Any) -> TrainConfig:
-    return plain(epochs, pretrain_lr=LR, **choices)
+def _paper(*shares: float) -> Papers:
+    columns = ("fc8", "fc6_8", "all", "detection", "segmentation")
+    return dict(zip(columns, shares, strict=False))
 
 
-def _paper(epochs: int, **choices: Any) -> TrainConfig:
-    return relational(epochs, weights=(0.5, 0.25, 0.25), pretrain_lr=LR, **choices)
+_AUTOENCODER = recipe("paper", epochs=0, pretrain_lr=LR)
+_NRE = recipe("paper", weights=(0.5, 0.25, 0.25), pretrain_lr=LR)
+_NEARFAR = recipe("nearfar", backbone="alexnet", lr=LR, pixel_weight=100.0, identity_prob=0.0)
 
-
-def _ours(epochs: int, **choices: Any) -> TrainConfig:
-    return ours(epochs, network="plain", lr=LR, pixel_weight=100.0, unchanged_share=0.0, **choices)
-
-
-_PRETRAINED = {"autoencoder": _autoencoder, "NRE": _paper, "nearfar": _ours}
-#: How each row is pre-trained for so many epochs in all: from random weights, or from those of the
-#: row `kmeans`.
-PRETRAINED: dict[str, Callable[..., TrainConfig]] = _PRETRAINED | {
-    f"{name}-kmeans": partial(make, initialization="kmeans") for name, make in _PRETRAINED.items()
+ROWS = {
+    "random": TransferRow(),
+    "kmeans": TransferRow(initialization="kmeans", paper=_paper(0.320, 0.392, 0.566, 0.456, 0.326)),
+    "autoencoder": TransferRow(config=_AUTOENCODER, paper=_paper(0.248, 0.160, 0.538, 0.419)),
+    "NRE": TransferRow(config=_NRE, paper=_paper(0.559, 0.712, 0.744, 0.547, 0.511)),
+    "nearfar": TransferRow(config=_NEARFAR),
+    "autoencoder-kmeans": TransferRow(config=_AUTOENCODER, initialization="kmeans"),
+    "NRE-kmeans": TransferRow(config=_NRE, initialization="kmeans"),
+    "nearfar-kmeans": TransferRow(config=_NEARFAR, initialization="kmeans"),
 }
-ROWS = ("random", "kmeans", *PRETRAINED)
 
 
-def table2(
-    out: Path,
-    *,
-    data_root: Path | None = None,
-    epochs: int | None = None,
-    seeds: int | None = None,
-    rows: Sequence[str] = (),
-    full: bool = False,
-    quick: bool = False,
-    track: Track = silent,
-) -> str:
-    """Pre-train every row, transfer it to every task, and write table and figure.
+@dataclass(frozen=True)
+class TransferData:
+    """Images to pre-train on, and tasks by name."""
+
+    images: Images
+    tasks: Mapping[str, TransferTask]
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferTable(Table[TransferRow, TransferData]):
+    """Pre-trainings of AlexNet by the tasks that they are transferred to.
 
     Parameters
     ----------
-    out : Path
-        The folder to write to, or to continue in.
-    data_root : Path, optional
-        Holds ``tiny-imagenet-200``, or ``imagenet`` if full, and of ``caltech101``, ``bccd``,
-        ``camvid`` and ``VOCdevkit`` whichever are at hand.
-    epochs : int, optional
-        Of pre-training, in all; 6 if not given, 20 if full, 2 if quick.
-    seeds : int, optional
-        How many pre-trainings of each row; 3 if not given, 2 if quick.
-    rows : sequence of str
-        Some of `ROWS`; all if none are given.
-    full : bool
-        Whether to take the whole AlexNet, ImageNet, and the tasks' own sizes and schedules.
-    quick : bool
-        Whether to take some generated scenes, and to learn for a moment.
-
-    Returns
-    -------
-    str
-        The table as Markdown.
-
-    Raises
-    ------
-    NearfarError
-        If a row is unknown, data are missing, both full and quick are asked for, or the folder was
-        begun with other choices.
+    epochs : int
+        Epochs of pre-training in all, at least 2.
+    extent : Extent
+        What is trained, and on what.
     """
-    chosen = choose_rows(rows, ROWS)
-    numbers = choose_seeds(seeds, quick=quick)
-    if full and quick:
-        raise NearfarError("full and quick: expected one of them, or neither")
-    extent = WHOLE if full else MOMENT if quick else PART
-    total = extent.epochs if epochs is None else epochs
-    if total < 2:
-        raise NearfarError(f"epochs={total}: expected at least 2, half of them for the relations")
-    # Made anew every time, and the same.
-    with TemporaryDirectory() as folder:
+
+    row_type: ClassVar[type] = TransferRow
+
+    epochs: int
+    extent: Extent
+    part: str = "task"
+
+    def open(self, runner: Runner) -> TransferData:
+        """See `Table`."""
+        if self.epochs < 2:
+            raise NearfarError(f"epochs={self.epochs}: expected at least 2")
         images, tasks = (
-            _generated(Path(folder), out, track)
-            if extent.folder is None
-            else _real(data_root or default_data_root(), extent.folder, extent.sizes, out, track)
-        )
-        choices = extent.choices
-        architecture = Architecture(
-            images.shape, choices["embedding_size"], choices["widths"], backbone=choices["backbone"]
+            self._generated(runner) if self.extent.folder is None else self._real(runner)
         )
         settings = {
-            "quick": quick,
-            "epochs": total,
-            # Reading all of ImageNet for a checksum would take an hour.
-            "pretraining": {"source": images.name, "images": len(images)}
-            if full
-            else fingerprint(images),
-            "tasks": {task.name: task.settings for task in tasks},
+            "epochs": self.epochs,
+            "pretraining": fingerprint(images)
+            if self.extent.fingerprint
+            else {"source": images.name, "images": len(images)},
+            "tasks": {name: task.settings for name, task in tasks.items()},
         }
-        reproduction = Reproduction(out, "table2", settings, track=track)
+        return TransferData(images, tasks, settings)
 
-        def config(row: str, seed: int) -> TrainConfig:
-            own = extent.relational if row.startswith("NRE") else {}
-            return PRETRAINED[row](total, seed=seed, **choices, **own)
+    def columns(self, data: TransferData) -> list[Column]:
+        """See `Table`."""
+        return [column for task in data.tasks.values() for column in task.columns]
 
-        def pretrained(row: str, seed: int) -> Backbone:
-            if row not in PRETRAINED:
-                backbone = build(architecture, seed)
-                if row == "kmeans":
-                    sample = Subset(images, draw_kmeans_rows(len(images), seed))
-                    initialize_by_kmeans(backbone, sample, seed)
-                return backbone
-            run = reproduction.train(cell_name(row, seed), images, config(row, seed), [total])
-            encoder = network_after(run, total).cpu().encoder
-            assert isinstance(encoder, Backbone)  # noqa: S101 - for the type alone
-            return encoder
+    def config(self, key: Key) -> TrainConfig | None:
+        """Return the configuration of the pre-training of a cell."""
+        row = self.rows[key.row]
+        if row.config is None:
+            return None
+        related = isinstance(row.config.objective, RelationalObjective) and row.config.optim.epochs
+        options = {
+            **self.extent.options,
+            **(self.extent.relational if related else {}),
+            "initialization": row.initialization,
+        }
+        return train_for(row.config, self.epochs, seed=key.seed, **options)
 
-        def cell(row: str, task: Task, seed: int) -> Cell:
-            settings = {"row": row, "task": task.name, "seed": seed}
-            if row in PRETRAINED:
-                settings["config"] = asdict(config(row, seed))
-            name = cell_name(f"{row}-{task.name}", seed)
-            return Cell(
-                name,
-                settings,
-                lambda: task.measure(pretrained(row, seed), seed),
-                cell_name(row, seed) if row in PRETRAINED else None,
+    def describe(self, runner: Runner, data: TransferData, key: Key) -> dict[str, Any]:
+        """See `Table`."""
+        config = self.config(key)
+        if config is None:
+            return {"initialization": self.rows[key.row].initialization}
+        return {"config": config.to_dict()}
+
+    def training(self, key: Key) -> str | None:
+        """See `Table`."""
+        return None if self.rows[key.row].config is None else Key(key.row, key.seed).name
+
+    def measure(self, runner: Runner, data: TransferData, key: Key) -> Mapping[str, Any]:
+        """See `Table`."""
+        task = data.tasks[str(key.part)]
+        return task.measure(self._backbone(runner, data.images, key), key.seed)
+
+    def notes(self, runner: Runner, data: TransferData, results: Results) -> list[str]:
+        """See `Table`."""
+        pretraining = data.settings["pretraining"]
+        return [
+            f"In %, {seeds_note(self.seeds)}; in parentheses, the paper's, pre-trained on "
+            "ImageNet.",
+            f"AlexNet pre-trained for {self.epochs} epochs on {pretraining['images']:,} images of "
+            f"{pretraining['source']}, without labels.",
+            *(f"{task.note}." for task in data.tasks.values()),
+            f"On {results.machines}.",
+        ]
+
+    def _backbone(self, runner: Runner, images: Images, key: Key) -> BackboneEncoder:
+        """Return the pre-trained encoder of a cell."""
+        config, seed = self.config(key), key.seed
+        if config is not None:
+            network = runner.train(Key(key.row, seed).name, images, config).network().cpu()
+        else:
+            options = {**self.extent.options, "seed": seed}
+            network = make_network(configure(options, base=AUTOENCODER), images.shape)
+        encoder = network.encoder.eval()
+        assert isinstance(encoder, BackboneEncoder)  # noqa: S101 - for the type alone
+        if config is None and self.rows[key.row].initialization == "kmeans":
+            sample = Subset(images, draw_kmeans_rows(len(images), seed))
+            initialize_by_kmeans(encoder, sample, seed)
+        return encoder
+
+    def _real(self, runner: Runner) -> tuple[Images, dict[str, TransferTask]]:
+        """Open the data sets that are at hand."""
+        root, sizes = runner.data_root or default_data_root(), self.extent.sizes
+        folder = self.extent.folder or Path()
+        if not (root / folder).is_dir():
+            raise NearfarError(
+                f"{str(root / folder)!r} does not exist: put images to pre-train on there, or "
+                "give --data-root"
             )
-
-        # Seed after seed, so that a table of fewer seeds is whole when it is interrupted.
-        cells = [cell(row, task, seed) for seed, row, task in product(numbers, chosen, tasks)]
-        return _write(reproduction, reproduction.measure(cells), chosen, tasks, numbers)
-
-
-def _real(
-    root: Path, folder: Path, sizes: Sizes, out: Path, track: Track
-) -> tuple[Images, list[Task]]:
-    """Open the data sets that are at hand."""
-    if not (root / folder).is_dir():
-        raise NearfarError(
-            f"{str(root / folder)!r} does not exist: put images to pre-train on there, or "
-            "give --data-root"
+        images = open_images(
+            root / folder, size=sizes.images, channels=3, strict=True, progress=runner.track
         )
-    images = open_images(root / folder, size=sizes.images, channels=3, strict=True, progress=track)
-    images.name = str(folder)
-    tasks = list(find_tasks(root, out / "proposals", sizes, track))
-    if not tasks:
-        raise NearfarError(
-            f"{str(root)!r} holds none of caltech101, bccd, camvid and VOCdevkit to transfer to"
-        )
-    return images, tasks
+        images.name = str(folder)
+        tasks = dict(find_tasks(root, runner.folder / "proposals", sizes, runner.track))
+        if not tasks:
+            raise NearfarError(
+                f"{str(root)!r} holds none of caltech101, bccd, camvid and VOCdevkit to transfer to"
+            )
+        return images, tasks
 
-
-def _generated(folder: Path, out: Path, track: Track) -> tuple[Images, list[Task]]:
-    """Make small data sets."""
-    devkit = write_scenes(folder / "scenes", QUICK_IMAGES)
-    classes = open_images(write_classes(folder / "classes", QUICK_IMAGES), size=QUICK.images)
-    images = open_images(devkit / "JPEGImages", size=QUICK.images)
-    classes.name, images.name = "classes", "scenes"
-    splits = ("train", "test")
-    return images, [
-        few_labels("classes", "shapes", classes, QUICK, track),
-        detection("boxes", devkit, splits, out / "proposals", QUICK, track),
-        segmentation("masks", devkit, splits, QUICK, track),
-    ]
-
-
-def _write(
-    reproduction: Reproduction,
-    measured: Mapping[str, Measured],
-    rows: Sequence[str],
-    tasks: Sequence[Task],
-    seeds: Sequence[int],
-) -> str:
-    """Write the table in its three forms; return it as Markdown."""
-    columns = [(task, key) for task in tasks for key in task.columns]
-
-    def values(row: str, task: Task, key: str) -> list[float]:
-        return over_seeds(measured, f"{row}-{task.name}", key, seeds)
-
-    def paper(row: str, task: Task, key: str) -> float | None:
-        return PAPER.get(row, {}).get(task.paper.get(key, ""))
-
-    lines = [
-        [row, *(percent(values(row, *column), paper(row, *column)) for column in columns)]
-        for row in rows
-    ]
-    summary = {
-        row: {
-            f"{task.name}-{key}": summarize(values(row, task, key), paper(row, task, key))
-            for task, key in columns
+    def _generated(self, runner: Runner) -> tuple[Images, dict[str, TransferTask]]:
+        """Make small data sets, always the same."""
+        scratch, sizes, track = runner.scratch or runner.folder, self.extent.sizes, runner.track
+        devkit = write_scenes(scratch / "scenes", QUICK_IMAGES)
+        classes = open_images(write_classes(scratch / "classes", QUICK_IMAGES), size=sizes.images)
+        images = open_images(devkit / "JPEGImages", size=sizes.images)
+        classes.name, images.name = "classes", "scenes"
+        splits, proposals = ("train", "test"), runner.folder / "proposals"
+        return images, {
+            "classes": few_labels("classes", "shapes", classes, sizes, track),
+            "boxes": detection(
+                "boxes", devkit, splits, sizes=sizes, proposals=proposals, track=track
+            ),
+            "masks": segmentation("masks", devkit, splits, sizes=sizes, track=track),
         }
-        for row in rows
-    }
-    pretraining = reproduction.settings["pretraining"]
-    notes = [
-        f"In %, {seeds_note(seeds)}; in parentheses, the paper's, pre-trained on ImageNet.",
-        f"AlexNet pre-trained for {reproduction.settings['epochs']} epochs on "
-        f"{pretraining['images']:,} images of {pretraining['source']}, without labels.",
-        *(f"{task.note}." for task in tasks),
-        f"On {machines(measured)}.",
-    ]
-    text = markdown_table(["", *(task.columns[key] for task, key in columns)], lines, notes)
-    panels = {
-        task.columns[key]: [Dot(row, values(row, task, key), paper(row, task, key)) for row in rows]
-        for task, key in columns
-    }
-    reproduction.write(measured, summary, text, dot_plot(panels, percent=True))
-    return text
+
+
+TABLE2 = TransferTable(
+    name="table2", rows=ROWS, epochs=6, extent=PART, quick={"epochs": 2, "extent": MOMENT}
+)
+#: The whole AlexNet on ImageNet, and the tasks' own sizes and schedules.
+TABLE2_FULL = replace(TABLE2, epochs=20, extent=WHOLE, quick=None)

@@ -2,48 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from itertools import product
-from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from nearfar.data import Images, require_labels
-from nearfar.defense.attacks import HOP_SKIP_JUMP_STEPS, PGD_STEPS, attack
-from nearfar.defense.classifiers import Classifier, pixels_of
-from nearfar.defense.guard import Guarded, device_of, in_batches
-from nearfar.defense.purifier import FALSE_POSITIVE_RATE
-from nearfar.defense.robustness import gradient_masking, judge
-from nearfar.defense.threats import DEFENSE_UNSEEN, THREATS, Threat
+from nearfar.defense import (
+    DEFENSE_UNSEEN,
+    FALSE_POSITIVE_RATE,
+    HOP_SKIP_JUMP_STEPS,
+    PGD_STEPS,
+    THREATS,
+    Classifier,
+    DefendedClassifier,
+    Threat,
+    apply_in_batches,
+    attack,
+    device_of,
+    evaluate_defense,
+    gradient_masking,
+    load_pixels,
+)
 from nearfar.errors import require
 from nearfar.experiments import digits
 from nearfar.experiments.defenses import (
     NO_DEFENSE,
     ROBUST_EPSILON,
     ROWS,
-    Budget,
+    DefenseEpochs,
+    DefenseRow,
     Defenses,
-    Row,
 )
-from nearfar.experiments.runner import Cell, Measured, Reproduction, fingerprint
-from nearfar.experiments.statistics import (
-    cell_name,
-    choose_rows,
-    choose_seeds,
-    machines,
-    over_seeds,
-    percent,
-    seeds_note,
-    spread,
-    summarize,
-)
-from nearfar.progress import Track, silent
+from nearfar.experiments.runner import Runner, fingerprint
+from nearfar.experiments.statistics import percent, seeds_note, spread
+from nearfar.experiments.table import Column, Key, Report, Results, Table
 from nearfar.report import markdown_table
-from nearfar.report.figures import comparison_sheet, security_curves
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 EPSILONS = (0.01, 0.1, 0.2, 0.3)
 #: The attack under each threat model; the first is the paper's.
@@ -53,16 +53,14 @@ ATTACKS: dict[Threat, str] = {
     "white-box-aware": "pgd",
     "decision-based": "hop-skip-jump",
 }
-WHOLE = Budget(networks=40, classifier=6, robust=10)
-QUICK = Budget(networks=2, classifier=5, robust=1)
-#: The row and the ε of the picture, as in the paper's Figure 5.
-SHOWN, SHOWN_EPSILON = "NRE", 0.2
 CLEAN = "clean"
+#: Row and ε of the picture, as in the paper's Figure 5.
+SHOWN, SHOWN_EPSILON = "NRE", 0.2
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """How many images are attacked under each threat model; None for all."""
+class AttackSizes:
+    """Number of images that are attacked under each threat model; None for all."""
 
     transfer: int | None = None
     white_box: int = 300
@@ -75,229 +73,219 @@ class Sizes:
         return self.decision_based if threat == "decision-based" else self.white_box
 
 
-QUICK_SIZES = Sizes(transfer=200, white_box=20, decision_based=2)
-
-
-def table3(
-    out: Path,
-    *,
-    data_root: Path | None = None,
-    seeds: int | None = None,
-    rows: Sequence[str] = (),
-    quick: bool = False,
-    track: Track = silent,
-) -> str:
-    """Attack a classifier behind every defense, and write `table3.json`, `.md` and `.png`.
-
-    The last shows accuracy over ε; `figure5.png` is the paper's Figure 5. The classifiers are kept
-    in `classifiers`.
+class DefenseData:
+    """Digits, attacks on them, and defenses.
 
     Parameters
     ----------
-    rows : sequence of str
-        Some of `ROWS`; all if none are given. No defense is always there.
-    out, data_root, seeds, quick
-        As for `nearfar.experiments.table1.table1`.
-
-    Returns
-    -------
-    str
-        A table for each threat model, as Markdown.
-
-    Raises
-    ------
-    NearfarError
-        If a row is unknown, there are no seeds, or the folder was begun with other choices.
+    runner : Runner
+        Trains the defenses.
+    epochs : DefenseEpochs
+        Epochs of training.
+    sizes : AttackSizes
+        Numbers of attacked images.
     """
-    require("art", extra="defense")
-    chosen = choose_rows([*rows, NO_DEFENSE] if rows else rows, ROWS)
-    numbers = choose_seeds(seeds, quick=quick)
-    budget = QUICK if quick else WHOLE
-    sizes = QUICK_SIZES if quick else Sizes()
-    learned, validation, held_out, attacked = digits.for_attacks(data_root, quick=quick)
-    settings = {
-        "quick": quick,
-        "learned": fingerprint(learned),
-        "validation": fingerprint(validation),
-        "substitute": fingerprint(held_out),
-        "attacked": fingerprint(attacked),
-        "epsilons": EPSILONS,
-        "attacks": ATTACKS,
-        "steps": {"pgd": PGD_STEPS, "hop-skip-jump": HOP_SKIP_JUMP_STEPS},
-        "sizes": asdict(sizes),
-        "classifier_epochs": budget.classifier,
-        "robust_epochs": budget.robust,
-        "robust_epsilon": ROBUST_EPSILON,
-        "false_positive_rate": FALSE_POSITIVE_RATE,
-    }
-    reproduction = Reproduction(out, "table3", settings, track=track)
-    choices = digits.choices(quick=quick)
-    defenses = Defenses(reproduction, learned, validation, held_out, budget, choices)
-    images, labels = pixels_of(attacked), torch.from_numpy(require_labels(attacked))
 
-    def adversarial(threat: Threat, guarded: Guarded, row: Row, seed: int) -> Iterator[Tensor]:
-        """Attack as the table does, for each ε in turn."""
-        count = sizes.of(threat)
+    def __init__(self, runner: Runner, epochs: DefenseEpochs, sizes: AttackSizes) -> None:
+        quick = runner.quick
+        learned, validation, held_out, attacked = digits.for_attacks(runner.data_root, quick=quick)
+        self.sizes, self.attacked = sizes, attacked
+        self.settings: dict[str, Any] = {
+            "learned": fingerprint(learned),
+            "validation": fingerprint(validation),
+            "substitute": fingerprint(held_out),
+            "attacked": fingerprint(attacked),
+            "epsilons": EPSILONS,
+            "attacks": ATTACKS,
+            "steps": {"pgd": PGD_STEPS, "hop-skip-jump": HOP_SKIP_JUMP_STEPS},
+            "sizes": asdict(sizes),
+            "classifier_epochs": epochs.classifier,
+            "robust_epochs": epochs.robust,
+            "robust_epsilon": ROBUST_EPSILON,
+            "false_positive_rate": FALSE_POSITIVE_RATE,
+        }
+        options = digits.options(quick=quick)
+        self.defenses = Defenses(runner, learned, validation, held_out, epochs, options)
+        self.images, self.labels = load_pixels(attacked), torch.from_numpy(require_labels(attacked))
+        self._unaware = lru_cache(maxsize=len(DEFENSE_UNSEEN))(self._attack_unaware)
+
+    def attack(self, threat: Threat, row: DefenseRow, seed: int) -> Iterable[Tensor]:
+        """Return adversarial images for each ε.
+
+        An attack that knows nothing of the defense is the same for all defenses.
+        """
+        if threat in DEFENSE_UNSEEN:
+            return self._unaware(threat, row.hardened, seed)
+        return self._attack(threat, row, seed)
+
+    def _attack_unaware(self, threat: Threat, hardened: bool, seed: int) -> list[Tensor]:
+        return list(self._attack(threat, DefenseRow(hardened=hardened), seed))
+
+    def _attack(self, threat: Threat, row: DefenseRow, seed: int) -> Iterator[Tensor]:
+        count = self.sizes.of(threat)
         return attack(
             ATTACKS[threat],
             threat,
-            guarded,
-            images[:count],
-            labels[:count],
+            self.defenses.make(row, seed),
+            self.images[:count],
+            self.labels[:count],
             EPSILONS,
-            substitute=defenses.substitute(row.hardened, seed),
+            substitute=self.defenses.substitute(row.hardened, seed),
             seed=seed,
         )
 
-    @lru_cache(maxsize=len(DEFENSE_UNSEEN))
-    def unaware(threat: Threat, row: Row, seed: int) -> list[Tensor]:
-        """Attack a classifier, which is the same whatever its defense."""
-        return list(adversarial(threat, defenses.make(row, seed), row, seed))
 
-    def cell(name: str, seed: int) -> Cell:
-        row = ROWS[name]
+@dataclass(frozen=True, kw_only=True)
+class DefenseTable(Table[DefenseRow, DefenseData]):
+    """Defenses under attack.
 
-        def measure() -> dict[str, float]:
-            defended, substitute = defenses.make(row, seed), defenses.substitute(row.hardened, seed)
-            found = {
-                threat: unaware(threat, Row(hardened=row.hardened), seed)
-                if threat in DEFENSE_UNSEEN
-                else adversarial(threat, defended, row, seed)
-                for threat in ATTACKS
-            }
-            if (name, seed) == (SHOWN, 0):
-                shown = digits.one_of_each_class(attacked)
-                reproduction.draw("figure5", _figure5(defended, substitute, shown))
-            return {
-                **_judge(defended, images, labels, found),
-                **_check(defended, images[: sizes.white_box], labels[: sizes.white_box], seed),
-                "substitute": judge(Guarded(nn.Identity(), substitute), images, labels).accuracy,
-            }
+    Parameters
+    ----------
+    epochs : DefenseEpochs
+        Epochs of training.
+    sizes : AttackSizes
+        Numbers of attacked images.
+    """
 
-        return Cell(
-            cell_name(name, seed),
-            {"row": name, "seed": seed, **defenses.describe(row, seed)},
-            measure,
-            None if row.network is None else cell_name(row.network, seed),
-        )
+    row_type: ClassVar[type] = DefenseRow
 
-    # Seed after seed, so that a table of fewer seeds is whole when it is interrupted.
-    measured = reproduction.measure([cell(name, seed) for seed, name in product(numbers, chosen)])
-    return _write(reproduction, measured, chosen, numbers, sizes)
+    epochs: DefenseEpochs
+    sizes: AttackSizes
 
+    def open(self, runner: Runner) -> DefenseData:
+        """See `Table`."""
+        require("art", extra="defense")
+        return DefenseData(runner, self.epochs, self.sizes)
 
-def _judge(
-    guarded: Guarded,
-    images: Tensor,
-    labels: Tensor,
-    adversarial: Mapping[Threat, Iterable[Tensor]],
-) -> dict[str, float]:
-    """Judge a defense by clean images, and by adversarial ones for each ε."""
-    clean = judge(guarded, images, labels)
-    result = {CLEAN: clean.accuracy, f"{CLEAN}, rejected": clean.rejected}
-    for threat, each in adversarial.items():
-        for epsilon, found in zip(EPSILONS, each, strict=True):
-            outcome = judge(guarded, found, labels[: len(found)])
-            result[_key(threat, epsilon)] = outcome.defended
-            result[f"{_key(threat, epsilon)}, rejected"] = outcome.rejected
-    return result
+    def columns(self, data: DefenseData) -> list[Column]:
+        """See `Table`; these are the columns of all threat models."""
+        return [
+            Column(CLEAN, "no attack"),
+            *(column for threat in ATTACKS for column in self._columns(threat)),
+        ]
 
-
-def _check(guarded: Guarded, images: Tensor, labels: Tensor, seed: int) -> dict[str, float]:
-    """Look for gradient masking."""
-    masking = gradient_masking(guarded, images, labels, seed=seed)
-    return {
-        "masked": float(masking.masked),
-        "masking accuracy": masking.accuracy,
-        "masking chance": masking.chance,
-    }
-
-
-def _write(
-    reproduction: Reproduction,
-    measured: Mapping[str, Measured],
-    rows: Sequence[str],
-    seeds: Sequence[int],
-    sizes: Sizes,
-) -> str:
-    """Write the tables in their three forms; return them as Markdown."""
-
-    def values(row: str, key: str) -> list[float]:
-        return over_seeds(measured, row, key, seeds)
-
-    def paper(row: str, threat: Threat, column: int) -> float | None:
-        known = ROWS[row].paper if threat == "transfer" else ()
-        return known[column] if known else None
-
-    keys = [_key(threat, epsilon) for threat, epsilon in product(ATTACKS, EPSILONS)]
-    summary = {
-        row: {CLEAN: summarize(values(row, CLEAN))}
-        | {
-            key: summarize(values(row, key), paper(row, threat, column))
-            for key, (threat, (column, _)) in zip(
-                keys, product(ATTACKS, enumerate(EPSILONS)), strict=True
+    def _columns(self, threat: Threat) -> list[Column]:
+        return [
+            Column(
+                _key(threat, epsilon),
+                f"ε = {epsilon:g}",
+                paper=epsilon if threat == "transfer" else "",
             )
+            for epsilon in EPSILONS
+        ]
+
+    def describe(self, runner: Runner, data: DefenseData, key: Key) -> dict[str, Any]:
+        """See `Table`."""
+        row = self.rows[key.row]
+        names = ("neighbors", "detectors", "hardened")
+        config = row.network and data.defenses.config(row.network, key.seed).to_dict()
+        return {"defense": {name: getattr(row, name) for name in names}, "config": config}
+
+    def training(self, key: Key) -> str | None:
+        """See `Table`."""
+        network = self.rows[key.row].network
+        return None if network is None else network.run(key.seed)
+
+    def measure(self, runner: Runner, data: DefenseData, key: Key) -> Mapping[str, Any]:
+        """See `Table`."""
+        row, seed = self.rows[key.row], key.seed
+        images, labels, defenses = data.images, data.labels, data.defenses
+        defended, substitute = defenses.make(row, seed), defenses.substitute(row.hardened, seed)
+        if (key.row, seed) == (SHOWN, 0):
+            shown = digits.one_of_each_class(data.attacked)
+            runner.draw("figure5", _figure5(defended, substitute, shown))
+        clean = evaluate_defense(defended, images, labels)
+        result = {CLEAN: clean.accuracy, f"{CLEAN}, rejected": clean.rejected}
+        for threat in ATTACKS:
+            for epsilon, found in zip(EPSILONS, data.attack(threat, row, seed), strict=True):
+                outcome = evaluate_defense(defended, found, labels[: len(found)])
+                result[_key(threat, epsilon)] = outcome.defended
+                result[f"{_key(threat, epsilon)}, rejected"] = outcome.rejected
+        count = self.sizes.white_box
+        masking = gradient_masking(defended, images[:count], labels[:count], seed=seed)
+        return {
+            **result,
+            "masked": float(masking.masked),
+            "masking accuracy": masking.accuracy,
+            "masking chance": masking.chance,
+            "substitute": evaluate_defense(
+                DefendedClassifier(nn.Identity(), substitute), images, labels
+            ).accuracy,
         }
-        for row in rows
-    }
-    parts = [
-        f"### {threat}: {ATTACKS[threat]}\n\n"
-        + markdown_table(
-            ["", "no attack", *(f"ε = {epsilon:g}" for epsilon in EPSILONS)],
-            [
-                [
-                    row,
-                    percent(values(row, CLEAN)),
-                    *(
-                        percent(values(row, _key(threat, epsilon)), paper(row, threat, column))
-                        for column, epsilon in enumerate(EPSILONS)
-                    ),
-                ]
-                for row in rows
-            ],
-            [
+
+    def notes(self, runner: Runner, data: DefenseData, results: Results) -> list[str]:
+        """See `Table`."""
+        learned, attacked = data.settings["learned"], data.settings["attacked"]
+        masked = [row for row in self.rows if spread(results.values(row, "masked")).mean > 0]
+        substitute = percent(results.values(next(iter(self.rows)), "substitute"))
+        return [
+            "Images that are classified correctly or rejected, in %, "
+            f"{seeds_note(self.seeds)}; without an attack, a rejection is a mistake. In "
+            "parentheses, the paper's.",
+            f"Trained on {learned['images']:,} images of {learned['source']}; "
+            f"{attacked['images']:,} of {attacked['source']} are attacked; the substitute was "
+            f"trained on {data.settings['substitute']['images']} others, and reaches {substitute}.",
+            "Gradient masking (PGD with ε up to 1 does not bring accuracy down to chance), which "
+            "makes white-box numbers meaningless: " + (", ".join(masked) or "none") + ".",
+            f"Measured on {results.machines}.",
+        ]
+
+    def report(self, runner: Runner, data: DefenseData, results: Results) -> Report:
+        """See `Table`."""
+        parts = []
+        for threat in ATTACKS:
+            columns = [Column(CLEAN, "no attack"), *self._columns(threat)]
+            header = ["", *(column.title for column in columns)]
+            count = self.sizes.of(threat)
+            note = (
                 f"The attacker has {THREATS[threat]}. "
-                + (f"The first {sizes.of(threat)} images." if sizes.of(threat) else "All images.")
-            ],
+                f"{f'The first {count} images' if count else 'All images'}."
+            )
+            table = markdown_table(header, self.lines(columns, results), [note])
+            parts.append(f"### {threat}: {ATTACKS[threat]}\n\n{table}")
+        notes = [f"- {note}" for note in self.notes(runner, data, results)]
+        figures = {self.name: self._curves(results)}
+        summary = self.summary(self.columns(data), results)
+        return Report("\n".join([*parts, *notes]) + "\n", summary, figures)
+
+    def _curves(self, results: Results) -> Figure:
+        """Draw accuracy over ε under each threat model."""
+        from nearfar.report.figures import security_curves
+
+        def points(row: str, threat: Threat) -> list[tuple[float, float]]:
+            keys = {0.0: CLEAN} | {epsilon: _key(threat, epsilon) for epsilon in EPSILONS}
+            return [(at, spread(results.values(row, key)).mean) for at, key in keys.items()]
+
+        return security_curves(
+            {threat: {row: points(row, threat) for row in self.rows} for threat in ATTACKS}
         )
-        for threat in ATTACKS
-    ]
-    settings = reproduction.settings
-    masked = [row for row in rows if spread(values(row, "masked")).mean > 0]
-    notes = [
-        f"Images that are classified correctly or rejected, in %, {seeds_note(seeds)}; without an "
-        "attack, a rejection is a mistake. In parentheses, the paper's.",
-        f"{settings['learned']['images']:,} images of {settings['learned']['source']} were learned "
-        f"from; {settings['attacked']['images']:,} of {settings['attacked']['source']} are "
-        f"attacked; the substitute learned from {settings['substitute']['images']} others, and is "
-        f"right in {percent(values(rows[0], 'substitute'))}.",
-        "Gradient masking (PGD with ε up to 1 does not bring accuracy down to chance), so that "
-        "white-box numbers prove nothing: " + (", ".join(masked) or "none") + ".",
-        f"Measured on {machines(measured)}.",
-    ]
-    text = "\n".join([*parts, *(f"- {note}" for note in notes)]) + "\n"
-    panels: dict[str, dict[str, list[tuple[float, float]]]] = {
-        threat: {
-            row: [(0.0, spread(values(row, CLEAN)).mean)]
-            + [(each, spread(values(row, _key(threat, each))).mean) for each in EPSILONS]
-            for row in rows
-        }
-        for threat in ATTACKS
-    }
-    reproduction.write(measured, summary, text, security_curves(panels))
-    return text
 
 
-def _figure5(guarded: Guarded, substitute: Classifier, shown: Images) -> Figure:
-    """Draw images, what NRE makes of their adversarial versions, and these (Fig. 5)."""
-    images, labels = pixels_of(shown), torch.from_numpy(require_labels(shown))
+def _figure5(defended: DefendedClassifier, substitute: Classifier, shown: Images) -> Figure:
+    """Draw images, their adversarial versions, and the purified ones of these (Fig. 5)."""
+    from nearfar.report.figures import comparison_sheet
+
+    images, labels = load_pixels(shown), torch.from_numpy(require_labels(shown))
     (adversarial,) = attack(
-        "fgsm", "transfer", guarded, images, labels, [SHOWN_EPSILON], substitute=substitute
+        "fgsm", "transfer", defended, images, labels, [SHOWN_EPSILON], substitute=substitute
     )
-    purified = in_batches(guarded.purifier, adversarial, device_of(guarded))
+    purified = apply_in_batches(defended.purifier, adversarial, device_of(defended))
     rows = {"original": images, "purified": purified, "adversarial": adversarial}
     return comparison_sheet({name: each.numpy() for name, each in rows.items()})
 
 
 def _key(threat: Threat, epsilon: float) -> str:
     return f"{threat}, ε = {epsilon:g}"
+
+
+TABLE3 = DefenseTable(
+    name="table3",
+    rows=ROWS,
+    always=NO_DEFENSE,
+    epochs=DefenseEpochs(networks=40, classifier=6, robust=10),
+    sizes=AttackSizes(),
+    quick={
+        "epochs": DefenseEpochs(networks=2, classifier=5, robust=1),
+        "sizes": AttackSizes(transfer=200, white_box=20, decision_based=2),
+    },
+)

@@ -1,64 +1,59 @@
-"""Table 4: frames of UCSD Ped2 that are not normal, after learning from normal clips alone."""
+"""Table 4: abnormal frames of UCSD Ped2, after learning from normal clips alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
-from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from sklearn.metrics import roc_curve
 
-from nearfar.anomaly.clips import Clip, open_clips
-from nearfar.anomaly.detector import Detector
-from nearfar.anomaly.fitting import CALIBRATE_EVERY, split_clips
-from nearfar.anomaly.judging import Judge
-from nearfar.anomaly.masks import find_masks
-from nearfar.anomaly.samples import SAMPLES
-from nearfar.anomaly.tempo import EPOCHS as TEMPO_EPOCHS
-from nearfar.data import Images, Subset
-from nearfar.data.datasets import default_data_root
-from nearfar.errors import NearfarError
-from nearfar.evaluation import BLANK
-from nearfar.experiments import caltech101
-from nearfar.experiments.detectors import ABLATION, NETWORKS, ROWS, Budget, Detectors, Row, describe
-from nearfar.experiments.runner import Cell, Measured, Reproduction, fingerprint
-from nearfar.experiments.statistics import (
-    cell_name,
-    choose_rows,
-    choose_seeds,
-    machines,
-    over_seeds,
-    percent,
-    seeds_note,
-    summarize,
+from nearfar.anomaly import (
+    CALIBRATE_EVERY,
+    Clip,
+    Detector,
+    Evaluator,
+    find_masks,
+    open_clips,
+    split_clips,
 )
+from nearfar.anomaly.methods.motion import MotionTraining
+from nearfar.data import Images, Subset, default_data_root
+from nearfar.errors import NearfarError
+from nearfar.experiments import caltech101
+from nearfar.experiments.detectors import (
+    ABLATION,
+    ROWS,
+    DetectorRow,
+    Detectors,
+    DetectorTraining,
+    PatchNetwork,
+)
+from nearfar.experiments.runner import Runner, fingerprint
+from nearfar.experiments.statistics import seeds_note
 from nearfar.experiments.synthetic_clips import STAGING, StagedClip, stage
+from nearfar.experiments.table import Column, Key, Results, Row, Table
 from nearfar.progress import Track, silent
-from nearfar.report import markdown_table
-from nearfar.report.figures.anomaly import clip_scores, roc_curves
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FOLDER = Path("UCSD_Anomaly_Dataset.v1p2") / "UCSDped2"
-WHOLE = Budget(epochs=20, samples=SAMPLES, tempo_epochs=TEMPO_EPOCHS)
-QUICK, QUICK_CLIPS = Budget(epochs=2, samples=2000, tempo_epochs=1), 2
-#: How often each held-out clip is staged for validation, with another thing each time.
-ROUNDS, QUICK_ROUNDS = 6, 1
-#: How many seeds it takes until each normal clip was held out for validation once.
+#: Number of seeds until each normal clip was held out for validation once.
 FOLDS = CALIBRATE_EVERY
-COLUMNS = {
-    "eer": "EER",
-    "auc": "AUC",
-    "macro_auc": "AUC a clip",
-    "macro_eer": "EER a clip",
-    "pixel_auc": "AUC of pixels",
-    "overlap_eer": "EER, 40 % overlap",
-}
-#: Whose scores are drawn over time: the first of these that is there, or else the last row.
+COLUMNS = (
+    Column("eer", "EER"),
+    Column("auc", "AUC"),
+    Column("macro_auc", "AUC a clip"),
+    Column("macro_eer", "EER a clip"),
+    Column("pixel_auc", "AUC of pixels"),
+    Column("overlap_eer", "EER, 40 % overlap"),
+)
+#: Rows whose scores are drawn over time: the first of these that is there, or else the last row.
 DRAWN = ("tempo-appearance", "tempo")
-#: What the paper's table holds of others, and of the rows that are measured here.
+#: EERs of others in the paper's table.
 PUBLISHED = {
     "IBC": 0.13,
     "MPCCA": 0.30,
@@ -78,110 +73,197 @@ PUBLISHED = {
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
-    """Normal clips to learn from, clips to judge, and what only the clips of some seeds have."""
+class ClipSplit:
+    """Normal clips to learn from, clips to test on, and settings of these clips alone."""
 
     normal: Sequence[Clip]
     test: Sequence[Clip]
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def table4(
-    out: Path,
-    *,
-    data_root: Path | None = None,
-    epochs: int | None = None,
-    seeds: int | None = None,
-    rows: Sequence[str] = (),
-    ablation: bool = False,
-    validation: bool = False,
-    quick: bool = False,
-    track: Track = silent,
-) -> str:
-    """Fit every row to normal clips, judge it on the test clips, and write table and figures.
+class DetectorData:
+    """Clips for each seed, and detectors fitted to them.
 
     Parameters
     ----------
-    out : Path
-        The folder to write to, or to continue in.
-    epochs : int, optional
-        Epochs in all of the convolutional networks; 20 if not given, 2 if quick.
-    seeds : int, optional
-        How many trainings of each row; if not given, 3, `FOLDS` for validation, 2 if quick.
-    rows : sequence of str
-        Some of `ROWS`, or of `ABLATION`; all if none are given.
-    ablation : bool
-        Whether to measure what becomes of tempo if one thing is different, instead of the table.
-    validation : bool
-        Whether to judge on normal clips that were held out, other ones for each seed, staged with
-        photographs of Caltech-101, and to leave the test clips alone.
-    quick : bool
-        Whether to take two clips of each kind, and to learn for a moment.
-
-    Returns
-    -------
-    str
-        The table as Markdown.
-
-    Raises
-    ------
-    NearfarError
-        If a row is unknown, the data are not there, or the folder was begun with other choices.
+    runner : Runner
+        Trains the detectors.
+    training : DetectorTraining
+        How much is learned.
+    splits : mapping of int to ClipSplit
+        Clips by seed.
+    settings : mapping
+        Settings that identify the clips; JSON only.
     """
-    known = ABLATION if ablation else ROWS
-    chosen = {name: known[name] for name in choose_rows(rows, known)}
-    if validation:  # of which the paper has none
-        chosen = {name: replace(row, paper=None) for name, row in chosen.items()}
-    if validation and not quick and seeds is None:
-        seeds = FOLDS
-    numbers = choose_seeds(seeds, quick=quick)
-    budget = replace(QUICK if quick else WHOLE, **({} if epochs is None else {"epochs": epochs}))
-    root = data_root or default_data_root()
-    normal = _clips(root, "Train", quick)
-    if validation:
-        things = caltech101.of_classes(
-            caltech101.CLASSES, root, quick=quick, channels=1, track=track
+
+    def __init__(
+        self,
+        runner: Runner,
+        training: DetectorTraining,
+        splits: Mapping[int, ClipSplit],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.splits, self.settings = splits, settings
+
+        @lru_cache(maxsize=1)  # patches of one split are of no use to the next
+        def detectors(split: ClipSplit) -> Detectors:
+            return Detectors(runner, split.normal, training)
+
+        self.detectors = detectors
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorTable(Table[DetectorRow, DetectorData]):
+    """Detectors of abnormal frames.
+
+    Parameters
+    ----------
+    epochs : int
+        Epochs of convolutional networks in all.
+    samples, tempo_epochs : int
+        Samples and epochs of tempo.
+    clips : int, optional
+        Number of clips of each kind. Default: all.
+    validation : bool
+        Whether normal clips are held out to test on, others for each seed, with photographs of
+        Caltech-101 moving through them; test clips are not read.
+    rounds : int
+        How many photographs each held-out clip is used with.
+    published : mapping of str to float
+        EERs of others.
+    """
+
+    row_type: ClassVar[type] = DetectorRow
+
+    epochs: int
+    samples: int = MotionTraining.samples
+    tempo_epochs: int = MotionTraining.epochs
+    clips: int | None = None
+    validation: bool = False
+    rounds: int = 6
+    published: Mapping[str, float] = field(default_factory=dict)
+
+    def validated(self) -> Self:
+        """Return the table on held-out normal clips, which the paper does not have."""
+        return replace(
+            self,
+            name=f"{self.name}-validation",
+            rows={name: replace(row, paper={}) for name, row in self.rows.items()},
+            validation=True,
+            seeds=FOLDS,
+            published={},
         )
-        rounds = QUICK_ROUNDS if quick else ROUNDS
-        splits = {seed: staged_split(normal, things, rounds, seed % FOLDS) for seed in numbers}
-        judged: dict[str, Any] = {"things": {**fingerprint(things), **STAGING}}
-    else:
-        test = _clips(root, "Test", quick)
-        splits = dict.fromkeys(numbers, Split(normal, test))
-        judged = {"test": _totals(test)}
-    settings = {"quick": quick, **asdict(budget), "normal": _totals(normal), **judged}
-    name = "-".join(["table4", *["ablation"] * ablation, *["validation"] * validation])
-    reproduction = Reproduction(out, name, settings, track=track)
 
-    @lru_cache(maxsize=1)  # what was cut from the clips of one split is of no use to the next
-    def detectors(split: Split) -> Detectors:
-        return Detectors(reproduction, split.normal, budget)
-
-    def cell(name: str, seed: int) -> Cell:
-        row, split = chosen[name], splits[seed]
-
-        def measure() -> dict[str, Any]:
-            return judge(detectors(split).make(row, seed), split.test, track)
-
-        return Cell(
-            cell_name(name, seed),
-            {"row": name, "seed": seed, **describe(row, seed, budget), **split.settings},
-            measure,
-            row.run_name(seed) if row.network in NETWORKS else None,
+    @property
+    def _training(self) -> DetectorTraining:
+        return DetectorTraining(
+            epochs=self.epochs, samples=self.samples, tempo_epochs=self.tempo_epochs
         )
 
-    seeds_of = {
-        name: numbers if row.seeded or validation else numbers[:1] for name, row in chosen.items()
-    }
-    # Seed after seed, so that a table of fewer seeds is whole when it is interrupted.
-    cells = [cell(name, seed) for seed, name in product(numbers, chosen) if seed in seeds_of[name]]
-    published = {} if ablation or validation else PUBLISHED
-    return _write(reproduction, reproduction.measure(cells), chosen, seeds_of, published)
+    def open(self, runner: Runner) -> DetectorData:
+        """See `Table`."""
+        root = runner.data_root or default_data_root()
+        normal = self._clips(root, "Train")
+        if self.validation:
+            things = caltech101.of_classes(
+                caltech101.CLASSES, root, quick=runner.quick, channels=1, track=runner.track
+            )
+            splits = {
+                seed: staged_split(normal, things, self.rounds, seed % FOLDS)
+                for seed in range(self.seeds)
+            }
+            tested: dict[str, Any] = {"things": {**fingerprint(things), **STAGING}}
+        else:
+            test = self._clips(root, "Test")
+            splits = dict.fromkeys(range(self.seeds), ClipSplit(normal, test))
+            tested = {"test": _totals(test)}
+        settings = {**asdict(self._training), "normal": _totals(normal), **tested}
+        return DetectorData(runner, self._training, splits, settings)
+
+    def columns(self, data: DetectorData) -> Sequence[Column]:
+        """See `Table`."""
+        return COLUMNS
+
+    def seeds_of(self, data: DetectorData, row: str) -> range:
+        """See `Table`."""
+        return range(self.seeds if self.rows[row].seeded or self.validation else 1)
+
+    def describe(self, runner: Runner, data: DetectorData, key: Key) -> dict[str, Any]:
+        """See `Table`."""
+        described = self._training.describe(self.rows[key.row], key.seed)
+        return {**described, **data.splits[key.seed].settings}
+
+    def training(self, key: Key) -> str | None:
+        """See `Table`."""
+        row = self.rows[key.row]
+        return row.run(row.network, key.seed) if isinstance(row.network, PatchNetwork) else None
+
+    def measure(self, runner: Runner, data: DetectorData, key: Key) -> Mapping[str, Any]:
+        """See `Table`."""
+        split = data.splits[key.seed]
+        detector = data.detectors(split).make(self.rows[key.row], key.seed)
+        return score_clips(detector, split.test, runner.track)
+
+    def notes(self, runner: Runner, data: DetectorData, results: Results) -> list[str]:
+        """See `Table`."""
+        first = next(iter(self.rows))
+        # The same clips for all seeds, other than for validation.
+        frames, abnormal = (
+            sum(results.values(first, key)[: None if self.validation else 1])
+            for key in ("frames", "abnormal")
+        )
+        undefined = results.values(first, "macro_undefined")[0]
+        tested = (
+            f", each with other clips held out. {frames:,} frames of normal clips of UCSD Ped2, "
+            f"photographs moving through {abnormal:,} of them"
+            if self.validation
+            else f"; in parentheses, the paper's. {frames:,} test frames of UCSD Ped2, "
+            f"{abnormal:,} of them abnormal"
+        )
+        return [
+            f"In %, {seeds_note(results.seeds)}{tested}; all frames are judged together.",
+            "AUC and EER a clip: mean over the clips where they are defined; undefined, as all "
+            f"frames are of one kind: {', '.join(undefined) or 'nowhere'}.",
+            *(["Published: as the paper's table has it."] if self.published else []),
+            f"Convolutional networks: {self.epochs} epochs in all. On {results.machines}.",
+        ]
+
+    def lines(
+        self, columns: Sequence[Column], results: Results, extra: Mapping[str, Any] | None = None
+    ) -> list[list[str]]:
+        """See `Table`; published rows come last."""
+        published = {
+            f"{name}, published": Row(paper={"eer": eer}) for name, eer in self.published.items()
+        }
+        return super().lines(columns, results, published)
+
+    def figures(self, runner: Runner, data: DetectorData, results: Results) -> dict[str, Figure]:
+        """Draw ROC curves of frames, and scores of the clips over time; of the first seed."""
+        from sklearn.metrics import roc_curve
+
+        from nearfar.report.figures import clip_scores, roc_curves
+
+        clips: dict[str, Any] = {row: results.values(row, "clips")[0] for row in self.rows}
+        curves = {
+            row: roc_curve(*_pooled(each), drop_intermediate=True)[:2]
+            for row, each in clips.items()
+        }
+        drawn = next((row for row in DRAWN if row in self.rows), list(self.rows)[-1])
+        return {self.name: roc_curves(curves), f"clips-{drawn}": clip_scores(clips[drawn])}
+
+    def _clips(self, root: Path, part: str) -> list[Clip]:
+        """Open the clips of "Train", which are normal, or of "Test"."""
+        folder = root / FOLDER
+        if not folder.is_dir():
+            raise NearfarError(
+                f"{str(folder)!r} does not exist: put UCSD Ped2 there, or give --data-root"
+            )
+        return open_clips(folder / part)[: self.clips]
 
 
-def judge(detector: Detector, clips: Sequence[Clip], track: Track = silent) -> dict[str, Any]:
-    """Score clips whose masks are known: all measures, and the scores themselves."""
-    judged = Judge()
+def score_clips(detector: Detector, clips: Sequence[Clip], track: Track = silent) -> dict[str, Any]:
+    """Score clips with known masks; return all measures, and the scores themselves."""
+    judged = Evaluator()
     known = find_masks(clips)
     for clip, found in zip(track(clips, "scoring", len(clips)), known, strict=True):
         masks = clip if isinstance(clip, StagedClip) else found
@@ -200,22 +282,12 @@ def judge(detector: Detector, clips: Sequence[Clip], track: Track = silent) -> d
     return {**judged.result(), "clips": scores}
 
 
-def _clips(root: Path, part: str, quick: bool) -> list[Clip]:
-    """Open the clips of "Train", which are normal, or of "Test"."""
-    folder = root / FOLDER
-    if not folder.is_dir():
-        raise NearfarError(
-            f"{str(folder)!r} does not exist: put UCSD Ped2 there, or give --data-root"
-        )
-    return open_clips(folder / part)[: QUICK_CLIPS if quick else None]
-
-
 def _totals(clips: Sequence[Clip]) -> list[Any]:
     return [[clip.name, clip.total] for clip in clips]
 
 
-def staged_split(normal: Sequence[Clip], things: Images, rounds: int, fold: int) -> Split:
-    """Hold out every fourth clip, beginning with another one in each fold, and stage these."""
+def staged_split(normal: Sequence[Clip], things: Images, rounds: int, fold: int) -> ClipSplit:
+    """Hold out every fourth clip, others in each fold, with photographs moving through them."""
     learned, held_out = split_clips([*normal[fold:], *normal[:fold]])
     count = rounds * len(held_out)
     drawn = np.random.default_rng(0).permutation(len(things))[fold * count :][:count]
@@ -224,75 +296,20 @@ def staged_split(normal: Sequence[Clip], things: Images, rounds: int, fold: int)
         clip.name: {"height": clip.thing.height, "width": clip.thing.width, **asdict(clip.way)}
         for clip in staged
     }
-    return Split(learned, staged, {"moving": moving})
-
-
-def _write(
-    reproduction: Reproduction,
-    measured: Mapping[str, Measured],
-    rows: Mapping[str, Row],
-    seeds: Mapping[str, Sequence[int]],
-    published: Mapping[str, float],
-) -> str:
-    """Write the table in its forms, and the figures; return it as Markdown."""
-
-    def values(row: str, key: str) -> list[float] | None:
-        found = over_seeds(measured, row, key, seeds[row])
-        return None if any(value is None for value in found) else found
-
-    summary: dict[str, Any] = {}
-    lines = []
-    for name, row in rows.items():
-        shown = {key: values(name, key) for key in COLUMNS}
-        papers = {"eer": row.paper}
-        summary[name] = {
-            key: None if found is None else summarize(found, papers.get(key))
-            for key, found in shown.items()
-        }
-        cells = [
-            BLANK if found is None else percent(found, papers.get(key))
-            for key, found in shown.items()
-        ]
-        lines.append([name, *cells])
-    results = {row: measured[cell_name(row, 0)]["result"] for row in rows}
-    first = next(iter(rows))
-    best = next((row for row in DRAWN if row in rows), list(rows)[-1])
-    undefined = results[first]["macro_undefined"]
-    lines += [
-        [f"{name}, published", f"({100 * eer:.1f})", *[BLANK] * (len(COLUMNS) - 1)]
-        for name, eer in published.items()
-    ]
-    validation = "things" in reproduction.settings
-    most = max(seeds.values(), key=len)
-    counted = seeds[first] if validation else seeds[first][:1]  # the same clips for all seeds
-    frames, abnormal = (
-        sum(over_seeds(measured, first, key, counted)) for key in ("frames", "abnormal")
-    )
-    judged = (
-        f", each with other clips held out. {frames:,} frames of normal clips of UCSD Ped2, "
-        f"photographs moving through {abnormal:,} of them"
-        if validation
-        else f"; in parentheses, the paper's. {frames:,} test frames of UCSD Ped2, {abnormal:,} of "
-        "them abnormal"
-    )
-    notes = [
-        f"In %, {seeds_note(most)}{judged}; all frames are judged together.",
-        "AUC and EER a clip: mean over the clips where they are defined; undefined, as all frames "
-        f"are of one kind: {', '.join(undefined) or 'nowhere'}.",
-        *(["Published: as the paper's table has it."] if published else []),
-        f"Convolutional networks: {reproduction.settings['epochs']} epochs in all. On "
-        f"{machines(measured)}.",
-    ]
-    text = markdown_table(["", *COLUMNS.values()], lines, notes)
-    curves = {
-        row: roc_curve(*_pooled(result["clips"]), drop_intermediate=True)[:2]
-        for row, result in results.items()
-    }
-    reproduction.write(measured, summary, text, roc_curves(curves))
-    reproduction.draw(f"clips-{best}", clip_scores(results[best]["clips"]))
-    return text
+    return ClipSplit(learned, staged, {"moving": moving})
 
 
 def _pooled(clips: Mapping[str, Any]) -> tuple[Any, Any]:
     labels = np.concatenate([clip["abnormal"] for clip in clips.values()])
     return labels, np.concatenate([clip["scores"] for clip in clips.values()])
+
+
+TABLE4 = DetectorTable(
+    name="table4",
+    rows=ROWS,
+    epochs=20,
+    published=PUBLISHED,
+    quick={"epochs": 2, "samples": 2000, "tempo_epochs": 1, "clips": 2, "rounds": 1},
+)
+#: What changes if one thing about tempo is different.
+TABLE4_ABLATION = replace(TABLE4, name="table4-ablation", rows=ABLATION, published={})

@@ -9,26 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from nearfar.anomaly.clips import Clip, Pixels
-from nearfar.anomaly.patches import Grid, Map, windows
-from nearfar.anomaly.scoring import USUAL, Scorer
-from nearfar.data import Images, to_unit
-from nearfar.pretext import Identity
-from nearfar.training.config import TrainConfig
-from nearfar.training.objective import Reconstruction, Step
+from nearfar.anomaly import (
+    ROW_QUANTILE,
+    Clip,
+    Grid,
+    Pixels,
+    ScoreMap,
+    Scorer,
+    score_patches,
+    windows,
+)
+from nearfar.training import Reconstruction, Step
 
 #: Weight of the mean activity of embedding units beside the squared pixel error.
 SPARSITY = 1e-3
 
 
 class SparseReconstruction(Reconstruction):
-    """Autoencoding with embeddings most of whose units are silent, by an L1 penalty."""
-
-    name = "relational"  # which is what the second phase of a training is called
+    """Objective of the second autoencoder: mostly silent embeddings, by an L1 penalty."""
 
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
         """See `Objective`."""
@@ -38,40 +38,33 @@ class SparseReconstruction(Reconstruction):
         return Step(loss, step.embeddings, step.terms | {"activity": activity.detach()})
 
 
-def sparse_reconstruction(config: TrainConfig, images: Images, fabric: Fabric) -> Reconstruction:
-    """Make the objective of the second autoencoder, see `nearfar.training.phases.MakeObjective`."""
-    return SparseReconstruction(Identity())
-
-
 class Activity:
-    """Mean activity of the units of a patch's embedding: high where an embedding is not sparse."""
+    """Mean activity of the units of a patch's embedding, which is high where it is not sparse."""
 
     def __init__(self, encoder: nn.Module) -> None:
         self.encoder = encoder.eval()
 
-    @torch.no_grad()
-    def __call__(self, window: Pixels, grid: Grid) -> Map:
+    def score(self, window: Pixels, grid: Grid) -> ScoreMap:
         """See `Scorer`."""
-        embeddings = self.encoder(to_unit(torch.from_numpy(grid.cut(window))))
-        return embeddings.abs().mean(1).view(grid.shape).numpy()
+        return score_patches(lambda patches: self.encoder(patches).abs().mean(1), window, grid)
 
 
 class Agreement:
-    """Abnormal is what all of some scorers call so: the least of their scores.
+    """Agreement of scorers: the least of their scores.
 
-    Each score is relative to the one that few normal patches are above.
+    Each score is relative to a level that few normal patches exceed.
     """
 
     def __init__(self, scorers: Sequence[Scorer], clips: Iterable[Clip], grid: Grid) -> None:
         self.scorers = scorers
         maps = [
-            [scorer(window, grid) for scorer in scorers]
+            [scorer.score(window, grid) for scorer in scorers]
             for clip in clips
             for _, window in windows(clip, 1, clip.name)
         ]
-        self.usual = np.quantile(np.array(maps), USUAL, axis=(0, 2, 3))
+        self.usual = np.quantile(np.array(maps), ROW_QUANTILE, axis=(0, 2, 3))
 
-    def __call__(self, window: Pixels, grid: Grid) -> Map:
+    def score(self, window: Pixels, grid: Grid) -> ScoreMap:
         """See `Scorer`."""
-        scores = np.stack([scorer(window, grid) for scorer in self.scorers])
+        scores = np.stack([scorer.score(window, grid) for scorer in self.scorers])
         return (scores / self.usual[:, None, None]).min(0).astype(np.float32)

@@ -2,7 +2,7 @@
 
 from nearfar.models.architectures import build_network, is_convolutional, resolve_network
 from nearfar.models.autoencoder import Autoencoder, Output
-from nearfar.models.backbones import Backbone, build_backbone, check_backbone
+from nearfar.models.backbones import BackboneEncoder, build_backbone, check_backbone
 from nearfar.models.inference import (
     INFERENCE_BATCH,
     apply,
@@ -22,7 +22,7 @@ __all__ = [
     "INFERENCE_BATCH",
     "PROJECTION_SIZE",
     "Autoencoder",
-    "Backbone",
+    "BackboneEncoder",
     "FeatureGrid",
     "Output",
     "apply",

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nearfar.config import Backbone as BackboneConfig
-from nearfar.config import ConvNet
+from nearfar.config import Backbone, ConvNet
 from nearfar.data import MIN_SIDE, Shape
 from nearfar.errors import NearfarError
 from nearfar.models.autoencoder import Autoencoder
@@ -28,7 +27,7 @@ from nearfar.models.split_brain import join_halves
 
 MAX_WIDTH = 256
 
-NetworkConfig = ConvNet | BackboneConfig
+NetworkConfig = ConvNet | Backbone
 
 
 def resolve_network(network: NetworkConfig, shape: Shape) -> NetworkConfig:
@@ -44,11 +43,11 @@ def resolve_network(network: NetworkConfig, shape: Shape) -> NetworkConfig:
     >>> resolve_network(ConvNet(), (1, 28, 28)).widths
     (16, 32, 64)
     """
-    if isinstance(network, BackboneConfig):
+    if isinstance(network, Backbone):
         check_backbone(network.name, shape)
     if network.widths:
         return network
-    if isinstance(network, BackboneConfig):
+    if isinstance(network, Backbone):
         return replace(network, widths=default_widths(network.name))
     if not is_convolutional(shape):
         return replace(network, widths=(256,))
@@ -89,7 +88,7 @@ def build_network(
     """
     network = resolve_network(network, shape)
     try:
-        if isinstance(network, BackboneConfig):
+        if isinstance(network, Backbone):
             widths = network.widths or ()
             return build_backbone(network.name, shape, network.embedding_size, widths)
         if split_brain:

@@ -38,7 +38,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class Backbone(nn.Module):
+class BackboneEncoder(nn.Module):
     """Well-known encoder in two parts: features, which tasks may use alone, and a head.
 
     Parameters
@@ -61,7 +61,7 @@ class Backbone(nn.Module):
     --------
     >>> from torch import nn
     >>> head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    >>> backbone = Backbone("resnet18", nn.Conv2d(3, 8, 4, stride=4), head, channels=8)
+    >>> backbone = BackboneEncoder("resnet18", nn.Conv2d(3, 8, 4, stride=4), head, channels=8)
     >>> backbone(torch.rand(2, 3, 32, 32)).shape, backbone.grid.stride
     (torch.Size([2, 8]), 4)
     """
@@ -137,7 +137,7 @@ def default_widths(name: BackboneName) -> tuple[int, ...]:
 
 def build_encoder(
     name: BackboneName, shape: Shape, embedding_size: int, widths: Sequence[int]
-) -> Backbone:
+) -> BackboneEncoder:
     """Build a backbone with weights drawn from torch's global generator.
 
     Parameters
@@ -208,7 +208,7 @@ def _alexnet_grid(shape: Shape) -> tuple[int, int]:
 # torchvision takes seconds to import, so only the functions that need it do.
 
 
-def _alexnet(shape: Shape, embedding_size: int, widths: Sequence[int]) -> Backbone:
+def _alexnet(shape: Shape, embedding_size: int, widths: Sequence[int]) -> BackboneEncoder:
     """Build AlexNet [1]_ up to FC7, in torchvision's version.
 
     .. [1] A. Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014.
@@ -230,7 +230,7 @@ def _alexnet(shape: Shape, embedding_size: int, widths: Sequence[int]) -> Backbo
         fc7=nn.Linear(widths[0], embedding_size),
         relu7=nn.ReLU(),
     )
-    encoder = Backbone("alexnet", layers[:12], nn.Sequential(head), channels=256)
+    encoder = BackboneEncoder("alexnet", layers[:12], nn.Sequential(head), channels=256)
     initialize(encoder)
     init_embedding_bias(encoder)
     return encoder
@@ -261,7 +261,7 @@ def _alexnet_mirror(shape: Shape, embedding_size: int, widths: Sequence[int]) ->
     )
 
 
-def _resnet(name: BackboneName, embedding_size: int) -> Backbone:
+def _resnet(name: BackboneName, embedding_size: int) -> BackboneEncoder:
     """Build a residual network [1]_ up to its last block.
 
     .. [1] K. He et al., "Deep residual learning for image recognition", CVPR 2016.
@@ -271,17 +271,17 @@ def _resnet(name: BackboneName, embedding_size: int) -> Backbone:
     layers = OrderedDict(get_model(name).named_children())
     channels = layers.pop("fc").in_features
     del layers["avgpool"]
-    return Backbone(name, nn.Sequential(layers), _mean(channels, embedding_size), channels)
+    return BackboneEncoder(name, nn.Sequential(layers), _mean(channels, embedding_size), channels)
 
 
-def _vit_small(shape: Shape, embedding_size: int) -> Backbone:
+def _vit_small(shape: Shape, embedding_size: int) -> BackboneEncoder:
     """Build ViT-S/16, the vision transformer [1]_ of the size "small" in [2]_.
 
     .. [1] A. Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021.
     .. [2] H. Touvron et al., "Training data-efficient image transformers", ICML 2021.
     """
     features = PatchTransformer(max(shape[1:]))
-    return Backbone("vit-small", features, _mean(384, embedding_size), channels=384)
+    return BackboneEncoder("vit-small", features, _mean(384, embedding_size), channels=384)
 
 
 def _mean(channels: int, embedding_size: int) -> nn.Sequential:

@@ -17,7 +17,7 @@ from torch.nn.functional import normalize, unfold
 
 from nearfar.data import Images, to_unit
 from nearfar.errors import NearfarError
-from nearfar.models.backbones import Backbone
+from nearfar.models.backbones import BackboneEncoder
 from nearfar.progress import Track, silent
 
 #: Images that patches are drawn from.
@@ -55,7 +55,7 @@ def draw_kmeans_rows(count: int, seed: int) -> list[int]:
     return torch.randperm(count, generator=generator)[:IMAGES].tolist()
 
 
-def check_convolutional(backbone: Backbone) -> None:
+def check_convolutional(backbone: BackboneEncoder) -> None:
     """Check that a backbone is convolutional, as k-means initialization needs.
 
     Raises
@@ -77,7 +77,7 @@ def check_convolutional(backbone: Backbone) -> None:
 
 @torch.no_grad()
 def initialize_by_kmeans(
-    backbone: Backbone, images: Images, seed: int, track: Track = silent
+    backbone: BackboneEncoder, images: Images, seed: int, track: Track = silent
 ) -> None:
     """Initialize all convolutions and linear layers by k-means, one after the other.
 
@@ -88,8 +88,8 @@ def initialize_by_kmeans(
 
     Parameters
     ----------
-    backbone : Backbone
-        Backbone to initialize in place.
+    backbone : BackboneEncoder
+        BackboneEncoder to initialize in place.
     images : Images
         Images for the patches, see `draw_kmeans_rows`.
     seed : int
@@ -107,7 +107,7 @@ def initialize_by_kmeans(
     >>> from torch import nn
     >>> from nearfar.data import ArrayImages
     >>> head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    >>> backbone = Backbone("alexnet", nn.Conv2d(3, 4, 3), head, channels=4)
+    >>> backbone = BackboneEncoder("alexnet", nn.Conv2d(3, 4, 3), head, channels=4)
     >>> initialize_by_kmeans(backbone, ArrayImages(torch.rand(4, 3, 16, 16)), seed=0)
     >>> backbone.features.weight.shape
     torch.Size([4, 3, 3, 3])
@@ -135,7 +135,7 @@ class _LayerInput(Exception):  # noqa: N818 - not an error
     """Input of a layer, raised to end the forward pass there."""
 
 
-def _inputs(backbone: Backbone, layer: nn.Module, images: Images) -> Iterator[Tensor]:
+def _inputs(backbone: BackboneEncoder, layer: nn.Module, images: Images) -> Iterator[Tensor]:
     """Yield the input of a layer per batch of images, without running the layers behind it."""
 
     def stop(_: nn.Module, inputs: tuple[Tensor]) -> None:

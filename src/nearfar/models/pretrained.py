@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nearfar.config import BackboneName
 from nearfar.errors import NearfarError, reason
-from nearfar.models.backbones import Backbone, build_encoder, default_widths
+from nearfar.models.backbones import BackboneEncoder, build_encoder, default_widths
 
 #: Weights that torchvision publishes.
 PUBLISHED_WEIGHTS: dict[BackboneName, str] = {
@@ -32,7 +32,7 @@ DISTINCTIVE_LAYERS: dict[BackboneName, set[str]] = {
 #: Length of embeddings without AlexNet: channels of the feature map.
 EMBEDDING_SIZES: dict[BackboneName, int] = {"resnet18": 512, "resnet50": 2048, "vit-small": 384}
 
-#: Prefixes of torchvision's layers, and their prefixes in a `Backbone`.
+#: Prefixes of torchvision's layers, and their prefixes in a `BackboneEncoder`.
 PREFIXES: dict[BackboneName, dict[str, str]] = {
     "alexnet": {
         "classifier.1.": "head.fc6.",
@@ -44,13 +44,13 @@ PREFIXES: dict[BackboneName, dict[str, str]] = {
     "vit-small": {"": "features.transformer."},
 }
 
-#: Prefixes of the classification layers, which a `Backbone` lacks.
+#: Prefixes of the classification layers, which a `BackboneEncoder` lacks.
 CLASSIFIERS = ("classifier.6.", "fc.", "heads.")
 
 
 def pretrained_encoder(
     name: BackboneName, weights: str | os.PathLike[str] | None = None
-) -> Backbone:
+) -> BackboneEncoder:
     """Load a pre-trained backbone by name, in evaluation mode.
 
     Parameters
@@ -88,7 +88,7 @@ def pretrained_encoder(
     return encoder
 
 
-def open_pretrained(weights: str) -> Backbone:
+def open_pretrained(weights: str) -> BackboneEncoder:
     """Load a pre-trained backbone, identified by its weights, in evaluation mode.
 
     Parameters
@@ -116,7 +116,7 @@ def open_pretrained(weights: str) -> Backbone:
     return _build(_read(path) if path.exists() else _download(weights), weights)
 
 
-def _build(tensors: Mapping[str, Tensor], source: str) -> Backbone:
+def _build(tensors: Mapping[str, Tensor], source: str) -> BackboneEncoder:
     """Build the backbone of the weights of a classifier."""
     name = next(
         (name for name, layers in DISTINCTIVE_LAYERS.items() if layers <= tensors.keys()), None
@@ -142,7 +142,7 @@ def _build(tensors: Mapping[str, Tensor], source: str) -> Backbone:
 
 
 def _rename(name: BackboneName, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights by their names in a `Backbone`, without classifiers."""
+    """Return weights by their names in a `BackboneEncoder`, without classifiers."""
     renamed = {}
     for key, tensor in tensors.items():
         if not key.startswith(CLASSIFIERS):

@@ -22,12 +22,18 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from nearfar.config import Denoising, Inpainting, Pretext
-from nearfar.models import Output
 
 #: Blocks per image in random holes.
 BLOCKS = 4
 #: Side of a block, as a share of the side of the image: four blocks cover at most a quarter.
 BLOCK_SHARE = 0.25
+
+
+class _Output(Protocol):
+    """What adversarial noise needs of a network's output."""
+
+    @property
+    def reconstruction(self) -> Tensor: ...
 
 
 class CorruptedImages(NamedTuple):
@@ -164,7 +170,7 @@ class AdversarialNoise:
     """
 
     level: float
-    network: Callable[[Tensor], Output]
+    network: Callable[[Tensor], _Output]
 
     def __call__(self, images: Tensor) -> CorruptedImages:
         """See `Corruption`."""
@@ -240,7 +246,7 @@ def fill_missing(images: Tensor, missing: Tensor) -> Tensor:
     return torch.where(missing, mean, images)
 
 
-def make_corruption(pretext: Pretext, network: Callable[[Tensor], Output]) -> Corruption:
+def make_corruption(pretext: Pretext, network: Callable[[Tensor], _Output]) -> Corruption:
     """Build the corruption of a pretext task.
 
     Parameters

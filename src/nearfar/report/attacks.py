@@ -1,4 +1,4 @@
-"""Results of attacks: a table, a figure and a JSON file."""
+"""What attacks did, as a table and a figure."""
 
 from __future__ import annotations
 
@@ -6,42 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nearfar.defense.assessment import FEWEST_FOR_MASKING, Assessment
-from nearfar.defense.threats import THREATS
+from nearfar.defense import MIN_IMAGES_FOR_MASKING, THREATS, Assessment
 from nearfar.files import atomic_path, write_json
 from nearfar.report.figures import save_figure, security_curves
 from nearfar.report.tables import markdown_table
 
 
 def write_assessment(folder: Path, assessment: Assessment, settings: Mapping[str, Any]) -> str:
-    """Write `attack.json`, `attack.md` and `attack.png`; return the table.
+    """Write `attack.json`, `attack.md` and `attack.png`; return the table as Markdown.
 
     Parameters
     ----------
-    folder : Path
-        Folder of the files, created as needed.
-    assessment : Assessment
-        Outcomes of the attacks.
     settings : mapping of str
-        `classifier`, `data` and `run` (None without purification), and options of the purification.
-
-    Returns
-    -------
-    str
-        Table in Markdown.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from nearfar.defense.robustness import Outcome
-    >>> clean, harmed = Outcome(0.9, 0.0, images=50), Outcome(0.5, 0.0, images=50)
-    >>> outcomes = Assessment(clean, 0.8, (0.1,), {("transfer", "fgsm"): [harmed]}, None)
-    >>> settings = dict.fromkeys(["classifier", "data", "run", "passes", "noise", "neighbors"])
-    >>> settings |= {"noise_std": None, "votes": None}
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     table = write_assessment(Path(folder), outcomes, settings)
-    >>> table.splitlines()[3]
-    '| transfer | fgsm | 50.0% |'
+        What was attacked: `classifier`, on which `data`, purified by which `run` or None, and how.
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = _table(assessment, settings)
@@ -60,7 +37,7 @@ def write_assessment(folder: Path, assessment: Assessment, settings: Mapping[str
 
 def _table(assessment: Assessment, settings: Mapping[str, Any]) -> str:
     clean, run = assessment.clean, settings["run"]
-    chosen = [f"{name} {settings[name]}" for name in ("passes", "noise", "neighbors")]
+    chosen = [f"{name} {settings[name]}" for name in ("passes", "noise_std", "votes")]
     purified = f"purified by {run} ({', '.join(chosen)})" if run else "with no defense"
     threats = dict.fromkeys(threat for threat, _ in assessment.curves)
     seen = [f"{threat}: the attacker has {THREATS[threat]}." for threat in threats]
@@ -89,7 +66,7 @@ def _verdict(assessment: Assessment) -> str:
     if masking is None:
         return (
             f"{assessment.clean.images} images are too few to tell whether gradients are masked: "
-            f"{FEWEST_FOR_MASKING} or more would."
+            f"{MIN_IMAGES_FOR_MASKING} or more would."
         )
     chance = f"(chance here: up to {masking.chance:.1%})"
     if masking.masked:

@@ -18,41 +18,42 @@ PICTURE = "comparison.png"
 
 
 def write_restored(
-    folder: Path, names: Sequence[str], batches: Iterable[tuple[Tensor, Mapping[str, Tensor]]]
+    folder: Path,
+    names: Sequence[str],
+    batches: Iterable[tuple[Tensor, Mapping[str, Tensor]]],
+    *,
+    sheet: bool = True,
 ) -> None:
-    """Write the last step of restoring images as PNG files, and a picture of all steps.
+    """Write restored images as PNG files, and a sheet that compares all stages of some of them.
 
     Parameters
     ----------
     names : sequence of str
-        What each image is called; see `nearfar.data.export.write_images`.
-    batches : iterable of pairs
-        Rows int64[b], and for each step by name what there is then, float[b, c, h, w] where 0…1
-        is black…white.
+        Name of each image; see `nearfar.data.export.write_images`.
+    batches : iterable of RestoredBatch
+        See `nearfar.restoration`.
+    sheet : bool
+        Write `comparison.png`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.restoration import RestoredBatch
+    >>> batch = RestoredBatch(torch.arange(2), {"original": torch.zeros(2, 1, 8, 8)})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_restored(Path(folder), ["a", "b"], [batch], sheet=False)
+    ...     sorted(path.name for path in Path(folder).iterdir())
+    ['a.png', 'b.png']
     """
     picked = torch.linspace(0, len(names) - 1, min(len(names), SHOWN)).long()
     shown: dict[str, list[Tensor]] = {}
-    for rows, steps in batches:
-        for step, images in steps.items():
-            shown.setdefault(step, []).append(images.cpu()[torch.isin(rows, picked)])
-        (*_, restored) = steps.values()
+    for rows, stages in batches:
+        for stage, images in stages.items() if sheet else ():
+            shown.setdefault(stage, []).append(images.cpu()[torch.isin(rows, picked)])
+        (*_, restored) = stages.values()
         write_images(folder, [names[row] for row in rows.tolist()], restored)
-    figure = comparison_sheet({step: torch.cat(parts).numpy() for step, parts in shown.items()})
+    if not sheet:
+        return
+    figure = comparison_sheet({stage: torch.cat(parts).numpy() for stage, parts in shown.items()})
     with atomic_path(folder / PICTURE) as path:
         save_figure(figure, path)
-
-
-def psnr(images: Tensor, clean: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each image, −10·log₁₀ of its mean squared error.
-
-    Parameters
-    ----------
-    images, clean : Tensor
-        float[b, c, h, w], where 0…1 is black…white.
-
-    Returns
-    -------
-    Tensor
-        Decibels, float[b]; infinite for images that are alike.
-    """
-    return -10 * (images - clean).square().mean((1, 2, 3)).log10()

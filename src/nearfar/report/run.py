@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nearfar.config import flatten
 from nearfar.data import Images, Subset, to_unit
 from nearfar.evaluation import Evaluation
 from nearfar.models import apply_to_all
@@ -17,12 +18,13 @@ from nearfar.progress import Track, silent
 from nearfar.report.figures import (
     MIN_MAP_IMAGES,
     embedding_maps,
+    neighbor_sheet,
     reconstruction_sheet,
     training_curves,
 )
 from nearfar.report.html import Section, write_report
-from nearfar.report.samples import find_samples
-from nearfar.runs import TrainedRun
+from nearfar.runs import Run
+from nearfar.search import open_queries, search_embeddings
 
 #: Reconstructed images in the report.
 RECONSTRUCTIONS = 12
@@ -31,18 +33,15 @@ QUERIES = 6
 SAMPLES = 5
 #: Most images that are encoded for maps and neighbors.
 MAX_ENCODED = 20_000
-#: Name of the trained network in the report.
-_METHOD = "NRE"
 #: Initial networks in words.
 _INITIAL = {"autoencoder": "the plain autoencoder", "untrained": "the untrained network"}
 
 
 def report_run(
-    run: TrainedRun,
+    run: Run,
     images: Images,
     folder: str | os.PathLike[str],
     *,
-    log: list[dict[str, Any]],
     evaluation: Evaluation | None = None,
     device: torch.device,
     seed: int = 0,
@@ -52,14 +51,12 @@ def report_run(
 
     Parameters
     ----------
-    run : TrainedRun
+    run : Run
         Run to report; its networks are moved to `device`.
     images : Images
         Images of the run's shape; labels color the map.
     folder : str or path
         Folder of `report.html` and its figures.
-    log : list of dict
-        Lines of the run's log.
     evaluation : Evaluation, optional
         Scores of the run.
     device : torch.device
@@ -79,13 +76,15 @@ def report_run(
     >>> import tempfile
     >>> from nearfar import NRE
     >>> from nearfar.data import images_from_array
-    >>> from nearfar.runs import read_log, read_run
+    >>> from nearfar.runs import read_run
     >>> images = images_from_array(np.random.rand(4, 8, 8))
     >>> with tempfile.TemporaryDirectory() as parent:
     ...     folder = Path(parent, "run")
     ...     NRE(pretrain_epochs=1, epochs=1, device="cpu").fit(images).save(folder)
-    ...     log, cpu = read_log(folder), torch.device("cpu")
-    ...     report_run(read_run(folder), images, folder / "report", log=log, device=cpu).name
+    ...     page = report_run(
+    ...         read_run(folder), images, folder / "report", device=torch.device("cpu")
+    ...     )
+    >>> page.name
     'report.html'
     """
     chosen = _choose(images, MAX_ENCODED, seed)
@@ -93,9 +92,9 @@ def report_run(
     some = Subset(images, chosen)
     before, after = (
         apply_to_all(network.encoder.to(device).eval(), some, device=device, track=track)
-        for network in (run.pretrained, run.autoencoder)
+        for network in (run.initial, run.network)
     )
-    initial, method = _INITIAL[run.start], _METHOD
+    initial, method = _INITIAL[run.initial_method], run.method
     sections = [
         Section(
             "Reconstructions",
@@ -109,7 +108,7 @@ def report_run(
             "Training",
             "Pixel error, terms of the objective, effective rank of the embeddings, and units that "
             "are zero for all images.",
-            training_curves(log),
+            training_curves(run.log),
         ),
     ]
     if evaluation is not None:
@@ -142,15 +141,17 @@ def _choose(images: Images, most: int, seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def _reconstructions(run: TrainedRun, images: Tensor, device: torch.device) -> Any:
+def _reconstructions(run: Run, images: Tensor, device: torch.device) -> Any:
     outputs = [
         network.to(device)(images.to(device)).reconstruction.float().cpu().numpy()
-        for network in (run.pretrained, run.autoencoder)
+        for network in (run.initial, run.network)
     ]
-    return reconstruction_sheet(images.numpy(), *outputs, initial=run.start, method=_METHOD)
+    return reconstruction_sheet(
+        images.numpy(), *outputs, initial=run.initial_method, method=run.method
+    )
 
 
-def _map(run: TrainedRun, images: Images, before: Tensor, after: Tensor, seed: int) -> Section:
+def _map(run: Run, images: Images, before: Tensor, after: Tensor, seed: int) -> Section:
     title = "Map of the embeddings"
     if len(images) < MIN_MAP_IMAGES:
         return Section(title, f"No map: it needs at least {MIN_MAP_IMAGES} images.")
@@ -163,48 +164,44 @@ def _map(run: TrainedRun, images: Images, before: Tensor, after: Tensor, seed: i
             after.numpy(),
             images.labels,
             images.classes,
-            initial=run.start,
-            method=_METHOD,
+            initial=run.initial_method,
+            method=run.method,
             seed=seed,
         ),
     )
 
 
-def _near_and_far(run: TrainedRun, images: Images, embeddings: Tensor) -> Section:
+def _near_and_far(run: Run, images: Images, embeddings: Tensor) -> Section:
     title = "Near and far samples"
     if len(images) < 2:
         return Section(title, "No samples: they need at least two images.")
     rows = range(min(QUERIES, len(images)))
-    samples = find_samples(
-        [str(row) for row in rows],
-        to_unit(images.batch(rows)),
+    result = search_embeddings(
+        open_queries(rows, images),
         embeddings[: len(rows)],
-        rows,
         images,
         embeddings,
         count=min(SAMPLES, len(images) - 1),
-        similarity=run.config.train["similarity"],
+        similarity=run.config.train.similarity,
     )
     return Section(
         title,
-        f"Images with the most and the least similar ones by the embeddings of {_METHOD}.",
-        samples.figure(),
+        f"Images with the most and the least similar ones by the embeddings of {run.method}.",
+        neighbor_sheet(
+            result.queries.pixels.numpy(), result.pixels(result.near), result.pixels(result.far)
+        ),
     )
 
 
-def _size(run: TrainedRun) -> str:
+def _size(run: Run) -> str:
     channels, height, width = run.config.data.shape
     return f"{width}×{height} pixels in {'gray' if channels == 1 else 'color'}"
 
 
-def _settings(run: TrainedRun) -> dict[str, object]:
-    settings: dict[str, object] = {"images": run.config.data.source}
-    if run.config.architecture is not None:
-        settings["widths"] = run.config.architecture.widths
-    settings |= {k: v for k, v in run.config.train.items() if v is not None and k != "widths"}
+def _settings(run: Run) -> dict[str, object]:
+    settings = {"images": run.config.data.source, **flatten(run.config.train.to_dict())}
     return {
-        name.replace("_", " "): " ".join(map(str, value))
-        if isinstance(value, (list, tuple))
-        else value
+        name.replace("_", " "): " ".join(map(str, value)) if isinstance(value, list) else value
         for name, value in settings.items()
+        if value is not None
     }

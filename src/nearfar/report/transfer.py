@@ -1,10 +1,10 @@
-"""Results of transfer: a table, a figure and a JSON file per task."""
+"""Scores of transfer tasks as a table and a figure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,73 +12,42 @@ from matplotlib.figure import Figure
 from nearfar.data import Images, to_unit
 from nearfar.evaluation import BLANK
 from nearfar.files import atomic_path, write_json
-from nearfar.report.figures import comparison_sheet, save_figure
-from nearfar.report.figures.scenes import Boxes, detection_sheet, mask_sheet
+from nearfar.report.figures import Boxes, comparison_sheet, detection_sheet, mask_sheet, save_figure
 from nearfar.report.tables import markdown_table
-
-if TYPE_CHECKING:  # loads torchvision, which takes seconds
-    from nearfar.transfer.annotations import Objects
-    from nearfar.transfer.devkit import Devkit
-    from nearfar.transfer.labeled import Labeled
-    from nearfar.transfer.metrics import Detections
+from nearfar.transfer import (
+    ClassificationSet,
+    Detections,
+    DetectionSet,
+    FinetunedSegmenter,
+    Picture,
+    SegmentationSet,
+    TransferResult,
+    read_label_map,
+    read_scaled,
+)
 
 #: Shorter side of images in figures, in pixels.
 SIDE = 300
-#: Images per figure.
 SHOWN = 4
-#: Most classes per figure of a classification.
+#: Most classes to draw.
 CLASSES_SHOWN = 20
-#: Smallest score of detections in figures.
-MIN_SCORE = 0.5
+#: Smallest score of detections to draw.
+SURE = 0.5
 
 
-def write_transfer(
-    folder: Path,
-    task: str,
-    rows: Mapping[str, Mapping[str, float]],
-    settings: Mapping[str, Any],
-    notes: Sequence[str],
-    draw: Callable[[], Figure],
-) -> str:
-    """Write the results of a task as `TASK.json`, `.md` and `.png`; return the table.
+def write_transfer(folder: Path, result: TransferResult) -> str:
+    """Write scores as `TASK.json`, `.md` and `.png`; return the table as Markdown.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the files, created as needed.
-    task : str
-        Name of the task.
-    rows : mapping of str to mapping of str to float
-        Scores, 0…1 or NaN, by row and column title.
-    settings : mapping
-        Settings as JSON types, with `weights` and the seed in `schedule`.
-    notes : sequence of str
-        Notes below the table.
-    draw : callable
-        Draws the figure, once the numbers are written.
-
-    Returns
-    -------
-    str
-        Table in Markdown.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> settings = {"weights": "random", "schedule": {"seed": 0}}
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     table = write_transfer(
-    ...         Path(folder), "classify", {"test": {"accuracy": 0.8}}, settings, [], Figure
-    ...     )
-    >>> table.splitlines()[2]
-    '| test | 80.0 |'
+    The figure is drawn after the numbers are written.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    task, rows, settings = result.task, result.scores, result.settings
     titles = list(next(iter(rows.values())))
+    seed = settings["schedule"]["seed"]
     text = markdown_table(
         ["", *titles],
         [[name, *(_percent(row[title]) for title in titles)] for name, row in rows.items()],
-        [*notes, f"{settings['weights']}, seed {settings['schedule']['seed']}, one run; in %."],
+        [*result.notes, f"{settings['weights']}, seed {seed}, one run; in %."],
     )
     scores = {
         name: {title: None if np.isnan(value) else value for title, value in row.items()}
@@ -88,62 +57,53 @@ def write_transfer(
     with atomic_path(folder / f"{task}.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     with atomic_path(folder / f"{task}.png") as temporary:
-        save_figure(draw(), temporary)
+        save_figure(draw_transfer(result), temporary)
     return text
 
 
-def with_mean(names: Sequence[str], columns: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Return rows of values per class, and a row of their means without NaN.
-
-    Examples
-    --------
-    >>> with_mean(["cat", "dog"], {"AP": np.array([0.5, 0.25])})["mean"]
-    {'AP': 0.375}
-    """
-    rows = {
-        name: {title: float(values[row]) for title, values in columns.items()}
-        for row, name in enumerate(names)
-    }
-    return {**rows, "mean": {title: float(np.nanmean(each)) for title, each in columns.items()}}
+def draw_transfer(result: TransferResult) -> Figure:
+    """Draw some test images with their predictions."""
+    if isinstance(result.test, ClassificationSet):
+        return _draw_most_confident(result.test, result.predictions)
+    if isinstance(result.test, DetectionSet):
+        return _draw_detections(result.test, result.predictions)
+    assert isinstance(result.test, SegmentationSet)  # noqa: S101 - for the type alone
+    (model,) = result.models.values()
+    assert isinstance(model, FinetunedSegmenter)  # noqa: S101 - for the type alone
+    return _draw_label_maps(result.test, model)
 
 
-def spread_rows(count: int, shown: int = SHOWN) -> list[int]:
-    """Return `shown` evenly spread row numbers below `count`.
-
-    Examples
-    --------
-    >>> spread_rows(100, shown=4)
-    [0, 33, 66, 99]
-    """
+def spread(count: int, shown: int = SHOWN) -> list[int]:
+    """Return at most `shown` of `count` rows, evenly spread."""
     return sorted({int(row) for row in np.linspace(0, count - 1, shown)})
 
 
-def draw_detections(
-    devkit: Devkit, names: Sequence[str], truth: Sequence[Objects], found: Sequence[Detections]
-) -> Figure:
-    """Draw some images with true objects and confident detections."""
-    images, objects_shown, detections_shown = [], [], []
-    for row in spread_rows(len(names)):
-        objects, each = truth[row], found[row]
-        pixels, scale = _pixels(devkit, names[row])
+def _draw_detections(test: DetectionSet, predictions: Sequence[Detections]) -> Figure:
+    """Draw some images with their objects and the confident detections."""
+    images, real, found = [], [], []
+    for row in spread(len(test.names)):
+        objects, each = test.objects[row], predictions[row]
+        pixels, scale = _pixels(test.devkit.image(test.names[row]))
         images.append(pixels)
-        objects_shown.append(Boxes(objects.boxes * scale, objects.labels))
-        confident = each.scores >= MIN_SCORE
-        detections_shown.append(Boxes(each.boxes[confident] * scale, each.labels[confident]))
-    return detection_sheet(images, objects_shown, detections_shown, devkit.classes)
+        real.append(Boxes(objects.boxes * scale, objects.labels))
+        confident = each.scores >= SURE
+        found.append(Boxes(each.boxes[confident] * scale, each.labels[confident]))
+    return detection_sheet(images, real, found, test.devkit.classes)
 
 
-def draw_masks(devkit: Devkit, names: Sequence[str], pairs: Sequence[tuple[Any, Any]]) -> Figure:
-    """Draw images with their true and predicted masks."""
-    images = [_pixels(devkit, name)[0] for name in names]
-    truth, found = zip(*pairs, strict=True)
-    return mask_sheet(images, truth, found, devkit.mask_classes)
+def _draw_label_maps(test: SegmentationSet, model: FinetunedSegmenter) -> Figure:
+    """Draw some images with their true and predicted label maps."""
+    names = [test.names[row] for row in spread(len(test.names))]
+    pictures = [test.devkit.image(name) for name in names]
+    images = [_pixels(picture)[0] for picture in pictures]
+    truth = [read_label_map(test.devkit, name) for name in names]
+    return mask_sheet(images, truth, list(model.predict(pictures)), test.devkit.mask_classes)
 
 
-def draw_surest(test: Labeled, scores: Any) -> Figure:
-    """Draw the test images with the highest scores per class, for up to 20 classes."""
+def _draw_most_confident(test: ClassificationSet, scores: Any) -> Figure:
+    """Draw, for some classes, the test images with the highest scores."""
     rows = {}
-    for column in spread_rows(len(test.classes), CLASSES_SHOWN):
+    for column in spread(len(test.classes), CLASSES_SHOWN):
         best = np.argsort(-scores[:, column], kind="stable")[: 2 * SHOWN]
         rows[test.classes[column]] = _unit(test.images, best.tolist())
     return comparison_sheet(rows)
@@ -153,11 +113,9 @@ def _unit(images: Images, rows: list[int]) -> Any:
     return to_unit(images.batch(rows)).numpy()
 
 
-def _pixels(devkit: Devkit, name: str) -> tuple[Any, float]:
-    """Read an image for a figure, uint8[h, w, 3], and its scale."""
-    from nearfar.transfer.scenes import read_scaled
-
-    image, scale = read_scaled(devkit, name, SIDE)
+def _pixels(picture: Picture) -> tuple[Any, float]:
+    """Return an image for a figure, uint8[h, w, 3], and its ratio to the original size."""
+    image, scale = read_scaled(picture, SIDE)
     return (image * 255).byte().permute(1, 2, 0).numpy(), scale
 
 

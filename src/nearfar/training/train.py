@@ -21,13 +21,13 @@ from nearfar.errors import NearfarError
 from nearfar.files import reserve
 from nearfar.models import (
     Autoencoder,
+    BackboneEncoder,
     apply,
     draw_kmeans_rows,
     embedding_size,
     initialize_by_kmeans,
     resolve_network,
 )
-from nearfar.models import Backbone as BackboneEncoder
 from nearfar.neighbors import allocate_rows
 from nearfar.progress import Track, silent
 from nearfar.runs import (

@@ -1,4 +1,4 @@
-"""Objects in images, as the XML files of a VOC devkit give them."""
+"""Objects in images, as the XML files of a VOC devkit describe them."""
 
 from __future__ import annotations
 
@@ -17,28 +17,35 @@ import numpy.typing as npt
 
 from nearfar.errors import NearfarError, reason
 from nearfar.transfer.devkit import Devkit, read_lines
-from nearfar.transfer.scenes import true_size
+from nearfar.transfer.pictures import picture_size
 
-#: Bytes; those of VOC have a few thousand.
-LARGEST = 8 * 2**20
-SIDES = ("xmin", "ymin", "xmax", "ymax")
+#: Largest file in bytes; those of VOC have a few thousand.
+_MAX_BYTES = 8 * 2**20
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 @dataclass(frozen=True)
 class Objects:
-    """The m objects in an image.
+    """Objects in an image.
 
     Parameters
     ----------
     boxes : float32[m, 4]
         Left, top, right, bottom in pixels from the upper left corner of the image: right − left
-        is the width. (VOC counts pixels from 1, and the last one is inside.)
+        is the width. (VOC counts pixels from 1, and includes the last.)
     labels : int64[m]
-        Their classes.
+        Classes.
     difficult : bool[m]
-        Which of them are not to be judged by.
+        Objects that are not evaluated.
     size : tuple of int
         Height and width of the image.
+
+    Examples
+    --------
+    >>> boxes = np.array([[10, 20, 30, 60]], np.float32)
+    >>> objects = Objects(boxes, np.array([2]), np.array([False]), (100, 200))
+    >>> len(objects.boxes)
+    1
     """
 
     boxes: npt.NDArray[np.float32]
@@ -48,19 +55,31 @@ class Objects:
 
 
 def read_objects(devkit: Devkit, name: str) -> Objects:
-    """Read the objects in an image of a devkit.
+    """Read the objects of an image of a devkit.
+
+    Returns
+    -------
+    Objects
 
     Raises
     ------
     NearfarError
-        If the file is missing or no such XML, a class is not of the devkit, or a box has no area
-        or is not inside of the image.
+        If the file is missing or damaged, a class is not in the devkit, or a box has no area or is
+        not inside the image.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
+    ...     read_objects(devkit, "scene_0000").size
+    (96, 128)
     """
     path = devkit.annotation(name)
-    found = _parse(path).findall("object")
-    height, width = true_size(devkit, name)
+    height, width = picture_size(devkit.image(name))
     corners, labels, difficult = [], [], []
-    for item in found:
+    for item in _parse(path).findall("object"):
         kind = (item.findtext("name") or "").strip()
         if kind not in devkit.classes:
             raise NearfarError(
@@ -71,12 +90,12 @@ def read_objects(devkit: Devkit, name: str) -> Objects:
         left, top, right, bottom = box
         if left < -1 or top < -1 or right > width or bottom > height:
             raise NearfarError(
-                f"{str(path)!r}: the box {_shown(box)} of {kind!r} is not inside of the image of "
+                f"{str(path)!r}: the box {_text(box)} of {kind!r} is not inside the image of "
                 f"{width}x{height} pixels"
             )
         left, top = max(left, 0), max(top, 0)  # some tools count from 0
         if not (left < right and top < bottom):
-            raise NearfarError(f"{str(path)!r}: the box {_shown(box)} of {kind!r} has no area")
+            raise NearfarError(f"{str(path)!r}: the box {_text(box)} of {kind!r} has no area")
         corners.append((left, top, right, bottom))
         labels.append(devkit.classes.index(kind))
         difficult.append((item.findtext("difficult") or "0").strip() == "1")
@@ -88,67 +107,75 @@ def read_objects(devkit: Devkit, name: str) -> Objects:
     )
 
 
-def presence(devkit: Devkit, split: str, names: Sequence[str]) -> npt.NDArray[np.int8]:
-    """Say which classes are seen in which images, int8[n, classes].
+def read_presence(devkit: Devkit, split: str, names: Sequence[str]) -> npt.NDArray[np.int8]:
+    """Return the presence of classes in images, int8[n, classes].
 
-    As in VOC's lists, 1 means yes, −1 no, and 0 that only difficult objects are seen, which counts
-    neither way. Taken from the lists of the devkit, or of a devkit without them, from the boxes.
+    As in VOC's lists: 1 for present, −1 for absent, 0 for difficult objects only, which are not
+    evaluated. Read from the lists of the devkit, or from the boxes if there are none.
 
     Raises
     ------
     NearfarError
-        If there is a list for some classes only, one does not fit the images, or as
-        `read_objects`.
+        If some lists are missing or do not fit the images, or as `read_objects`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
+    ...     read_presence(devkit, "train", ["scene_0000", "scene_0001"]).shape
+    (2, 3)
     """
     lists = [devkit.class_list(kind, split) for kind in devkit.classes]
-    there = [path.is_file() for path in lists]
-    if all(there):
-        return np.stack([_listed(path, names) for path in lists], axis=1)
-    if any(there):
-        missing = lists[there.index(False)]
+    present = [path.is_file() for path in lists]
+    if all(present):
+        return np.stack([_read_list(path, names) for path in lists], axis=1)
+    if any(present):
+        missing = lists[present.index(False)]
         raise NearfarError(
             f"{str(missing)!r} is missing: expected such a list for every class, or for none"
         )
-    seen = np.full((len(names), len(devkit.classes)), -1, np.int8)
+    presence = np.full((len(names), len(devkit.classes)), -1, np.int8)
     for row, name in enumerate(names):
         objects = read_objects(devkit, name)
-        seen[row, objects.labels] = 0
-        seen[row, objects.labels[~objects.difficult]] = 1
-    return seen
+        presence[row, objects.labels] = 0
+        presence[row, objects.labels[~objects.difficult]] = 1
+    return presence
 
 
-def _listed(path: Path, names: Sequence[str]) -> npt.NDArray[np.int8]:
-    """What a list says of each image."""
+def _read_list(path: Path, names: Sequence[str]) -> npt.NDArray[np.int8]:
+    """Return the flag of each image in a list."""
     flags = {}
     for line in read_lines(path):
         name, _, flag = line.strip().partition(" ")
         if flag.strip() not in ("1", "0", "-1"):
             raise NearfarError(
-                f"{str(path)!r}: expected a name and 1, 0 or -1 a line, not {line[:80]!r}"
+                f"{str(path)!r}: expected a name and 1, 0 or -1 per line, not {line[:80]!r}"
             )
         flags[name] = int(flag)
     for name in names:
         if name not in flags:
-            raise NearfarError(f"{str(path)!r} says nothing of the image {name!r} of its split")
+            raise NearfarError(f"{str(path)!r} lacks the image {name!r} of its split")
     return np.array([flags[name] for name in names], np.int8)
 
 
 class _NoDoctype(TreeBuilder):
-    """Stops at a document type, where entities would be declared that expand without bounds."""
+    """Stops at a document type, which could declare entities that expand without bounds."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         raise ValueError("it has a document type, which annotations do not")
 
 
 def _parse(path: Path) -> Element:
-    """Read the root of an XML file that is safe to read."""
+    """Read the root of an XML file, safely."""
     if not path.is_file():
         raise NearfarError(f"{str(path)!r} is missing: expected the boxes of an image of the split")
     try:
         with path.open("rb") as file:
-            text = file.read(LARGEST + 1)
-        if len(text) > LARGEST:
-            raise ValueError(f"it has more than {LARGEST:,} bytes")
+            text = file.read(_MAX_BYTES + 1)
+        if len(text) > _MAX_BYTES:
+            raise ValueError(f"it has more than {_MAX_BYTES:,} bytes")
         parser = XMLParser(target=_NoDoctype())  # noqa: S314
         parser.feed(text)
         return parser.close()
@@ -159,18 +186,18 @@ def _parse(path: Path) -> Element:
 
 
 def _box(item: Element, path: Path) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of an object, counted from 0."""
-    texts = [item.findtext(f"bndbox/{side}") for side in SIDES]
+    """Return left, top, right, bottom of an object, from 0."""
+    texts = [item.findtext(f"bndbox/{side}") for side in _SIDES]
     try:
         left, top, right, bottom = (float(text or "") for text in texts)
     except ValueError as error:
         raise NearfarError(
-            f"{str(path)!r}: expected numbers for {', '.join(SIDES)} of each object, not {texts}"
+            f"{str(path)!r}: expected numbers for {', '.join(_SIDES)} of each object, not {texts}"
         ) from error
     return left - 1, top - 1, right, bottom
 
 
-def _shown(box: tuple[float, float, float, float]) -> str:
-    """A box as its file has it."""
+def _text(box: tuple[float, float, float, float]) -> str:
+    """Return a box as in its file."""
     left, top, right, bottom = box
     return f"({left + 1:g}, {top + 1:g}, {right:g}, {bottom:g})"

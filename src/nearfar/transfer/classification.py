@@ -1,190 +1,417 @@
-"""Which classes an image shows, by three protocols: how much of the network is trained."""
+"""Image classification on a backbone, by three protocols: how much of the network is trained."""
 
 from __future__ import annotations
 
 import copy
-from typing import Literal, get_args
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
-from nearfar.data import Shape, to_unit
-from nearfar.models import apply_to_all
-from nearfar.models.backbones import Backbone, check_backbone
-from nearfar.models.layers import check_batchnorm
+from nearfar.data import Images, Shape, conform_images, to_unit
+from nearfar.models import (
+    BackboneEncoder,
+    apply_to_all,
+    check_backbone,
+    check_batchnorm,
+    resolve_device,
+)
 from nearfar.progress import Track, silent
-from nearfar.transfer.labeled import Labeled
+from nearfar.transfer.classification_data import ClassificationSet
+from nearfar.transfer.finetuning import FinetuneConfig, finetune_network
+from nearfar.transfer.heads import embedding_size
 from nearfar.transfer.metrics import classification_ap
-from nearfar.transfer.schedule import Schedule, fit
+from nearfar.transfer.storage import write_finetuned
+from nearfar.transfer.weights import BackboneSpec
 
 Protocol = Literal["linear", "fc", "all"]
 #: By what is trained: a linear layer on the embeddings; the fully connected layers; everything.
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
-SCHEDULE = Schedule(steps=3000, batch_size=64)
+CLASSIFICATION_CONFIG = FinetuneConfig(steps=3000, batch_size=64)
 
 #: Inverse strength of the linear classifier's regularization, on standardized embeddings.
-LINEAR_C = 0.01
-LINEAR_ITERATIONS = 1000
-DROPOUT = 0.5
-#: An image is shifted by up to so much of its side.
-SHIFT = 1 / 8
+_LINEAR_C = 0.01
+_LINEAR_ITERATIONS = 1000
+_DROPOUT = 0.5
+#: Largest shift of an image as a share of its side.
+_SHIFT = 1 / 8
+
+_Floats = npt.NDArray[np.float32]
 
 
-def classify(
-    backbone: Backbone,
-    train: Labeled,
-    test: Labeled,
-    protocol: Protocol,
-    schedule: Schedule,
-    *,
-    device: torch.device,
-    track: Track = silent,
-) -> npt.NDArray[np.float32]:
-    """Learn from some images, and score the classes of others.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FinetunedClassifier:
+    """Fine-tuned image classifier.
 
     Parameters
     ----------
-    backbone : Backbone
-        A copy of it is trained.
+    network : nn.Module
+        From images to logits.
+    backbone : BackboneSpec
+        Its backbone.
+    classes : tuple of str
+        Names of the k classes.
+    shape : tuple of int
+        Channels, height, width of the images.
+    single_label : bool
+        Whether exactly one class is present in each image.
     protocol : {"linear", "fc", "all"}
-        Train a linear layer on the embeddings (FC8), the head too (FC6–8), or everything.
-    schedule : Schedule
-        For all but the linear layer alone, which is fitted to the end, without random views.
+        How it was trained, see `finetune_classifier`.
+
+    Examples
+    --------
+    See `finetune_classifier`.
+    """
+
+    task: ClassVar[str] = "classification"
+
+    network: ClassifierNetwork
+    backbone: BackboneSpec
+    classes: tuple[str, ...]
+    shape: Shape
+    single_label: bool
+    protocol: Protocol
+
+    def predict(self, images: Images | npt.ArrayLike, *, track: Track = silent) -> _Floats:
+        """Return the probability of each class, float32[n, k].
+
+        Probabilities add up to 1 if one class is present per image; otherwise each class has a
+        probability of its own.
+
+        Parameters
+        ----------
+        images : Images or array
+            Images of the classifier's shape; arrays are scaled to it.
+
+        Raises
+        ------
+        NearfarError
+            If the images have another shape.
+        """
+        images = conform_images(images, self.shape)
+        logits = torch.from_numpy(self.scores(images, track=track)) / self._views
+        return (logits.softmax(1) if self.single_label else logits.sigmoid()).numpy()
+
+    def scores(self, images: Images, *, track: Track = silent) -> _Floats:
+        """Return logits, float32[n, k], summed over an image and its mirror image.
+
+        Mirror images are left out after the protocol "linear".
+        """
+        network = self.network
+        device = next(network.parameters()).device
+
+        def both(batch: Tensor) -> Tensor:
+            return network(batch) + network(batch.flip(-1))
+
+        return apply_to_all(
+            both if self._views == 2 else network, images, device=device, track=track
+        ).numpy()
+
+    def evaluate(self, test: ClassificationSet, *, track: Track = silent) -> dict[str, float]:
+        """Return accuracy, or mean average precision for several classes per image, in [0, 1]."""
+        return classification_metrics(self.scores(test.images, track=track), test)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the network as safetensors and its configuration as JSON; see `load_finetuned`."""
+        config = {
+            "task": self.task,
+            "backbone": vars(self.backbone),
+            "classes": list(self.classes),
+            "shape": list(self.shape),
+            "single_label": self.single_label,
+            "protocol": self.protocol,
+        }
+        write_finetuned(Path(folder), self.network, config)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> FinetunedClassifier:
+        """Build the classifier from its configuration and weights."""
+        backbone = BackboneSpec(**config["backbone"])
+        protocol, classes = config["protocol"], tuple(config["classes"])
+        channels, height, width = config["shape"]
+        network = ClassifierNetwork(backbone.build(), len(classes), protocol)
+        network.load_state_dict(tensors)
+        return cls(
+            network=network.eval(),
+            backbone=backbone,
+            classes=classes,
+            shape=(channels, height, width),
+            single_label=config["single_label"],
+            protocol=protocol,
+        )
+
+    @property
+    def _views(self) -> int:
+        """Number of views that scores are summed over."""
+        return 1 if self.protocol == "linear" else 2
+
+
+def finetune_classifier(
+    backbone: BackboneEncoder,
+    train: ClassificationSet,
+    protocol: Protocol = "all",
+    config: FinetuneConfig = CLASSIFICATION_CONFIG,
+    *,
+    device: str | torch.device = "auto",
+    track: Track = silent,
+) -> FinetunedClassifier:
+    """Train a classifier on a backbone.
+
+    Parameters
+    ----------
+    backbone : BackboneEncoder
+        A copy of it is trained.
+    train : ClassificationSet
+        Training images.
+    protocol : {"linear", "fc", "all"}
+        Train a linear layer on the embeddings (FC8), the fully connected layers too (FC6–8), or
+        everything. The linear layer alone is a logistic regression on standardized embeddings,
+        trained to convergence without augmentation.
+    config : FinetuneConfig
+        Options of the training of all but the linear layer alone.
 
     Returns
     -------
-    float32[n, k]
-        The higher, the surer.
+    FinetunedClassifier
 
     Raises
     ------
     NearfarError
-        See `check_images`.
+        See `check_image_shape`.
+
+    Examples
+    --------
+    >>> from nearfar.data import ArrayImages
+    >>> from nearfar.transfer import FinetuneConfig, split_labeled_images
+    >>> images = ArrayImages(torch.rand(20, 3, 64, 64), np.arange(20) % 2)
+    >>> train, test = split_labeled_images(images)
+    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(64, 64))
+    >>> config = FinetuneConfig(steps=1, batch_size=4)
+    >>> classifier = finetune_classifier(spec.build(), train, "fc", config, device="cpu")
+    >>> classifier.predict(test.images).sum(1).round(3)
+    array([1., 1., 1., 1.], dtype=float32)
     """
-    check_images(backbone, train.images.shape, protocol, schedule)
-    backbone = copy.deepcopy(backbone).to(device).eval()
+    check_image_shape(backbone, train.images.shape, protocol, config)
+    target = resolve_device(device) if isinstance(device, str) else device
+    spec = BackboneSpec.of(backbone)
+    backbone = copy.deepcopy(backbone).to(target).eval()
+    network = ClassifierNetwork(backbone, len(train.classes), protocol).to(target)
     if protocol == "linear":
-        return _fit_linear(backbone, train, test, device, track)
-    backbone.features.requires_grad_(protocol == "all")
-    network = _Classifier(backbone, len(train.classes), frozen=protocol == "fc").to(device)
-    seen = torch.from_numpy(train.seen)
+        _fit_linear(network, train, target, track)
+    else:
+        backbone.features.requires_grad_(protocol == "all")
+        presence = torch.from_numpy(train.presence)
 
-    def loss(rows: list[int]) -> Tensor:
-        views = random_views(to_unit(train.images.batch(rows).to(device)))
-        return _loss(network(views), seen[rows].to(device), train.single)
+        def loss(rows: Tensor) -> Tensor:
+            images = augment(to_unit(train.images.batch(rows).to(target)))
+            return _loss(network(images), presence[rows].to(target), train.single_label)
 
-    fit(network, loss, len(train.images), schedule, track)
-    found = apply_to_all(
-        lambda images: network(images) + network(images.flip(-1)), test.images, device=device
+        finetune_network(network, loss, len(train.images), config, track)
+    return FinetunedClassifier(
+        network=network.eval(),
+        backbone=spec,
+        classes=tuple(train.classes),
+        shape=train.images.shape,
+        single_label=train.single_label,
+        protocol=protocol,
     )
-    return found.numpy()
 
 
-def check_images(backbone: Backbone, shape: Shape, protocol: Protocol, schedule: Schedule) -> None:
-    """Refuse images of a shape that a backbone cannot learn from by a schedule.
+def check_image_shape(
+    backbone: BackboneEncoder, shape: Shape, protocol: Protocol, config: FinetuneConfig
+) -> None:
+    """Check that a backbone can be trained on images of a shape.
 
     Raises
     ------
     NearfarError
-        If they are too small, or too small to be seen alone.
+        If the images are too small, or too small for batches of one image.
+
+    Examples
+    --------
+    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(64, 64))
+    >>> check_image_shape(spec.build(), (3, 64, 64), "all", FinetuneConfig(batch_size=8))
     """
     check_backbone(backbone.name, shape)
-    if protocol == "all" and schedule.batch_size == 1:
+    if protocol == "all" and config.batch_size == 1:
         check_batchnorm(backbone, shape)
 
 
-def judge(scores: npt.NDArray[np.float32], test: Labeled) -> dict[str, float]:
-    """Return shares, 0…1: the accuracy, or of several classes an image their mean AP."""
-    if test.single:
-        return {"accuracy": float((scores.argmax(1) == test.seen.argmax(1)).mean())}
+def classification_metrics(scores: _Floats, test: ClassificationSet) -> dict[str, float]:
+    """Return accuracy, or mean average precision for several classes per image, in [0, 1].
+
+    Parameters
+    ----------
+    scores : float32[n, k]
+        Confidence that a class is present in an image.
+
+    Examples
+    --------
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(np.zeros((2, 3, 64, 64), np.uint8))
+    >>> presence = np.array([[1, -1], [-1, 1]], np.int8)
+    >>> test = ClassificationSet(images, presence, ["cat", "dog"], single_label=True)
+    >>> classification_metrics(np.array([[2.0, 1.0], [2.0, 1.0]], np.float32), test)
+    {'accuracy': 0.5}
+    """
+    if test.single_label:
+        return {"accuracy": float((scores.argmax(1) == test.labels).mean())}
     return {
-        "mAP, 11 points": float(np.nanmean(classification_ap(scores, test.seen, "11"))),
-        "mAP, all points": float(np.nanmean(classification_ap(scores, test.seen, "all"))),
+        "mAP, 11 points": float(np.nanmean(classification_ap(scores, test.presence, "11"))),
+        "mAP, all points": float(np.nanmean(classification_ap(scores, test.presence, "all"))),
     }
 
 
-class _Classifier(nn.Module):
-    """A backbone with a linear layer (FC8) on its embeddings."""
+class Standardize(nn.Module):
+    """Subtracts a mean and divides by a scale.
 
-    def __init__(self, backbone: Backbone, classes: int, *, frozen: bool) -> None:
+    Parameters
+    ----------
+    size : int
+        Length d of embeddings.
+
+    Examples
+    --------
+    >>> Standardize(2)(torch.tensor([[1.0, 2.0]]))
+    tensor([[1., 2.]])
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, size: int) -> None:
         super().__init__()
-        self.backbone, self.frozen = backbone, frozen
-        self.drop = nn.Dropout(DROPOUT)
-        self.fc8 = nn.Linear(backbone.embedding_size, classes)
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Standardize embeddings, float[b, d]."""
+        return (embeddings - self.mean) / self.scale
+
+
+class ClassifierNetwork(nn.Module):
+    """BackboneEncoder with a linear layer (FC8) on its embeddings.
+
+    Parameters
+    ----------
+    backbone : BackboneEncoder
+        Used as it is.
+    classes : int
+        Number of classes k.
+    protocol : {"linear", "fc", "all"}
+        "linear" standardizes embeddings; all but "all" keep the statistics of the features.
+
+    Examples
+    --------
+    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(64, 64))
+    >>> ClassifierNetwork(spec.build(), 3, "all")(torch.rand(2, 3, 64, 64)).shape
+    torch.Size([2, 3])
+    """
+
+    def __init__(self, backbone: BackboneEncoder, classes: int, protocol: Protocol) -> None:
+        super().__init__()
+        size = embedding_size(backbone)
+        self.backbone, self.frozen = backbone, protocol != "all"
+        self.standardize = Standardize(size) if protocol == "linear" else nn.Identity()
+        self.drop = nn.Dropout(_DROPOUT)
+        self.fc8 = nn.Linear(size, classes)
         nn.init.zeros_(self.fc8.weight)
         nn.init.zeros_(self.fc8.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        embeddings: Tensor = self.backbone(images)
+        """Return logits, float[b, k], of images, float[b, 1 or 3, h, w] in 0…1."""
+        embeddings: Tensor = self.standardize(self.backbone(images))
         logits: Tensor = self.fc8(self.drop(embeddings))
         return logits
 
-    def train(self, mode: bool = True) -> _Classifier:
-        """Keep the statistics of frozen layers as they are."""
+    def train(self, mode: bool = True) -> ClassifierNetwork:
+        """Set the mode; frozen features keep their batch statistics."""
         super().train(mode)
         self.backbone.features.train(mode and not self.frozen)
         return self
 
 
-def random_views(images: Tensor) -> Tensor:
-    """Mirror each of the images, float[b, c, h, w], or not, and shift it by up to an eighth."""
+def augment(images: Tensor) -> Tensor:
+    """Mirror each image, float[b, c, h, w], with probability 0.5, and shift it by up to an eighth.
+
+    Examples
+    --------
+    >>> augment(torch.rand(2, 3, 64, 64)).shape
+    torch.Size([2, 3, 64, 64])
+    """
     height, width = images.shape[-2:]
-    mirrored = torch.rand(len(images)) < 0.5
-    far = (round(height * SHIFT), round(width * SHIFT))
-    padded = pad(images, (far[1], far[1], far[0], far[0]), mode="reflect")
-    tops = torch.randint(2 * far[0] + 1, (len(images),)).tolist()
-    lefts = torch.randint(2 * far[1] + 1, (len(images),)).tolist()
-    views = [
+    mirror = torch.rand(len(images)) < 0.5
+    down, right = (round(height * _SHIFT), round(width * _SHIFT))
+    padded = pad(images, (right, right, down, down), mode="reflect")
+    tops = torch.randint(2 * down + 1, (len(images),)).tolist()
+    lefts = torch.randint(2 * right + 1, (len(images),)).tolist()
+    crops = [
         image[:, top : top + height, left : left + width]
         for image, top, left in zip(padded, tops, lefts, strict=True)
     ]
     return torch.stack(
-        [view.flip(-1) if flip else view for view, flip in zip(views, mirrored, strict=True)]
+        [crop.flip(-1) if flip else crop for crop, flip in zip(crops, mirror, strict=True)]
     )
 
 
-def _loss(logits: Tensor, seen: Tensor, single: bool) -> Tensor:
-    """Cross-entropy: of the one class, or of each class for itself where it is to be judged."""
-    if single:
-        return nn.functional.cross_entropy(logits, seen.argmax(1))
-    each = binary_cross_entropy_with_logits(logits, (seen > 0).to(logits), reduction="none")
-    judged = seen != 0
-    return (each * judged).sum() / judged.sum().clamp_min(1)
+def _loss(logits: Tensor, presence: Tensor, single_label: bool) -> Tensor:
+    """Return the cross-entropy over classes, or the binary one of each class to evaluate."""
+    if single_label:
+        return nn.functional.cross_entropy(logits, presence.argmax(1))
+    losses = binary_cross_entropy_with_logits(logits, (presence > 0).to(logits), reduction="none")
+    valid = presence != 0
+    return (losses * valid).sum() / valid.sum().clamp_min(1)
 
 
+@torch.no_grad()
 def _fit_linear(
-    backbone: Backbone, train: Labeled, test: Labeled, device: torch.device, track: Track
-) -> npt.NDArray[np.float32]:
-    """Logistic regression on standardized embeddings, multinomial or one per class."""
-    embeddings, others = (
-        apply_to_all(backbone, each.images, device=device, track=track).numpy()
-        for each in (train, test)
-    )
+    network: ClassifierNetwork, train: ClassificationSet, device: torch.device, track: Track
+) -> None:
+    """Fit logistic regressions on standardized embeddings, multinomial or one per class."""
+    from sklearn.preprocessing import StandardScaler
 
-    def fitted(
-        rows: npt.NDArray[np.bool_], labels: npt.NDArray[np.int8]
-    ) -> npt.NDArray[np.float32]:
-        regression = LogisticRegression(C=LINEAR_C, max_iter=LINEAR_ITERATIONS)
-        model = make_pipeline(StandardScaler(), regression).fit(embeddings[rows], labels[rows])
-        return np.asarray(model.decision_function(others), np.float32)
-
-    labels = train.seen.argmax(1)
+    embeddings = apply_to_all(network.backbone, train.images, device=device, track=track).numpy()
+    scaler = StandardScaler().fit(embeddings)
+    weights, biases = (each.detach().cpu().double() for each in network.fc8.parameters())
+    labels = train.labels
     present = np.unique(labels)
-    if train.single and len(present) > 1:
-        scores = np.full((len(others), len(train.classes)), -np.inf, np.float32)
-        margins = fitted(np.ones(len(embeddings), bool), labels)
-        scores[:, present] = margins if margins.ndim == 2 else np.stack([-margins, margins], 1)
-        return scores
-    scores = np.zeros((len(others), len(train.classes)), np.float32)
-    for column, truth in enumerate(train.seen.T):
-        # A class that is always, or never, seen cannot be told from anything.
-        if {-1, 1} <= set(truth.tolist()):
-            scores[:, column] = fitted(truth != 0, truth)
-    return scores
+    if train.single_label and len(present) > 1:
+        weight, bias = _regress(embeddings, labels, scaler)
+        if len(weight) == 1:  # two classes
+            weight, bias = torch.cat([-weight, weight]), torch.cat([-bias, bias])
+        biases[:] = -torch.inf  # of classes without images
+        weights[present], biases[present] = weight, bias
+    else:
+        for column, truth in enumerate(train.presence.T):
+            # A class that is always or never present cannot be learned.
+            if {-1, 1} <= set(truth.tolist()):
+                rows = truth != 0
+                weight, bias = _regress(embeddings[rows], truth[rows], scaler)
+                weights[column], biases[column] = weight[0], bias[0]
+    network.fc8.weight.copy_(weights)
+    network.fc8.bias.copy_(biases)
+    network.standardize.get_buffer("mean").copy_(torch.from_numpy(scaler.mean_))
+    network.standardize.get_buffer("scale").copy_(torch.from_numpy(scaler.scale_))
+
+
+def _regress(embeddings: _Floats, labels: npt.NDArray[Any], shared: Any) -> tuple[Tensor, Tensor]:
+    """Return weights and biases, float64[k, d] and float64[k], for embeddings scaled by `shared`.
+
+    The regression standardizes by its own rows.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(embeddings)
+    regression = LogisticRegression(C=_LINEAR_C, max_iter=_LINEAR_ITERATIONS)
+    regression.fit(scaler.transform(embeddings), labels)
+    coefficients = regression.coef_.astype(np.float64)
+    bias = regression.intercept_ + coefficients @ ((shared.mean_ - scaler.mean_) / scaler.scale_)
+    return torch.from_numpy(coefficients * shared.scale_ / scaler.scale_), torch.from_numpy(bias)

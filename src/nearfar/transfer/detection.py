@@ -1,4 +1,4 @@
-"""Finding objects by Fast R-CNN [1]_ on a backbone.
+"""Object detection by Fast R-CNN [1]_ on a backbone.
 
 References
 ----------
@@ -8,9 +8,11 @@ References
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,45 +23,57 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import roi_align
 
 from nearfar.errors import NearfarError
-from nearfar.models.backbones import Backbone
-from nearfar.models.receptive_field import FeatureGrid
+from nearfar.models import BackboneEncoder, FeatureGrid, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.transfer.annotations import Objects, read_objects
 from nearfar.transfer.devkit import Devkit
-from nearfar.transfer.heads import GRID, region_head
-from nearfar.transfer.metrics import Detections
-from nearfar.transfer.proposals import Boxes, propose
-from nearfar.transfer.scenes import GROUND, checked, read_scaled, stack
-from nearfar.transfer.schedule import Schedule, fit
+from nearfar.transfer.finetuning import FinetuneConfig, finetune_network
+from nearfar.transfer.heads import REGION_GRID, embedding_size, region_head
+from nearfar.transfer.metrics import Detections, detection_ap
+from nearfar.transfer.pictures import PADDING, Picture, pad_and_stack, read_each, read_scaled
+from nearfar.transfer.proposals import Boxes, propose, selective_search
+from nearfar.transfer.storage import write_finetuned
+from nearfar.transfer.weights import BackboneSpec
 
-#: Shorter side of the images, in pixels; Fast R-CNN's.
-SIZE = 600
-SCHEDULE = Schedule(steps=20_000, batch_size=2, lr=1e-4)
+#: Shorter side of the images in pixels, as in Fast R-CNN.
+DETECTION_SIZE = 600
+DETECTION_CONFIG = FinetuneConfig(steps=20_000, batch_size=2, lr=1e-4)
 
-#: Boxes are objects from this overlap on, and background below; as many as this an image are
-#: learned from, a quarter of them objects.
-OVERLAP, REGIONS, OBJECTS = 0.5, 128, 0.25
-#: Factors on the shifts of a box: the reciprocals of Fast R-CNN's standard deviations.
-SHIFTS = (10.0, 10.0, 5.0, 5.0)
-#: Detections with less are dropped; of those of a class that overlap by more, all but the surest;
-#: of the others all but so many an image.
-LEAST_SCORE, SUPPRESSED, MOST = 0.01, 0.3, 100
+#: Options of torchvision's `RoIHeads`, as in Fast R-CNN.
+_ROI_OPTIONS: dict[str, Any] = {
+    "fg_iou_thresh": 0.5,
+    "bg_iou_thresh": 0.5,
+    "batch_size_per_image": 128,
+    "positive_fraction": 0.25,
+    # Reciprocals of Fast R-CNN's standard deviations.
+    "bbox_reg_weights": (10.0, 10.0, 5.0, 5.0),
+    "score_thresh": 0.01,
+    "nms_thresh": 0.3,
+    "detections_per_img": 100,
+}
 
 
 @dataclass(frozen=True)
-class Scenes:
+class DetectionSet:
     """Images of a devkit with their objects and proposals.
 
     Parameters
     ----------
+    devkit : Devkit
+        Devkit of the images.
     names : sequence of str
         n images.
     objects : sequence of Objects
-        In each of them.
+        Objects of each image.
     proposals : sequence of float32[m, 4]
-        Boxes of each of them.
+        Proposals of each image, as in `Objects`.
     size : int
-        The shorter side that they are scaled to.
+        Shorter side that images are scaled to.
+
+    Examples
+    --------
+    >>> DetectionSet(Devkit(Path("VOC2007"), ("cat",)), [], [], [], 600).size
+    600
     """
 
     devkit: Devkit
@@ -68,35 +82,63 @@ class Scenes:
     proposals: Sequence[Boxes]
     size: int
 
+    def pictures(self) -> list[Path]:
+        """Return the paths of the images."""
+        return [self.devkit.image(name) for name in self.names]
 
-def open_scenes(
-    devkit: Devkit, split: str, size: int, proposals: Path, track: Track = silent
-) -> Scenes:
-    """Read all images of a split once, with their objects, and find their proposals or read them.
+
+def open_detection_set(
+    devkit: Devkit, split: str, size: int, proposals: Path | None = None, track: Track = silent
+) -> DetectionSet:
+    """Read all images and objects of a split once, and find or read their proposals.
+
+    Parameters
+    ----------
+    size : int
+        Shorter side that images are scaled to.
+    proposals : Path, optional
+        Cache of proposals, see `nearfar.transfer.propose`.
 
     Raises
     ------
     NearfarError
-        If something in the devkit cannot be used, there are only difficult objects or none, or see
-        `nearfar.transfer.proposals.propose`.
+        If a file of the devkit cannot be used, all objects are difficult, or see
+        `nearfar.transfer.propose`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
+    ...     train = open_detection_set(devkit, "train", 96, Path(folder, "proposals"))
+    >>> len(train.proposals)
+    2
     """
     names = devkit.split("Main", split)
-    objects = list(checked(devkit, names, read_objects, track))
+    objects = list(read_each(devkit, names, read_objects, track))
     if all(each.difficult.all() for each in objects):
         raise NearfarError(
             f"the split {split!r} of {str(devkit.root)!r} has no objects, or only difficult ones: "
             "expected some to find"
         )
-    return Scenes(devkit, names, objects, propose(devkit, names, proposals, track), size)
+    return DetectionSet(devkit, names, objects, propose(devkit, names, proposals, track), size)
 
 
-class Regions(nn.Module):
-    """Cuts regions out of feature maps, as a part of torchvision's `RoIHeads`.
+class RegionPooling(nn.Module):
+    """Pools regions of feature maps, as a part of torchvision's `RoIHeads`.
 
     Parameters
     ----------
-    cells : Cells
-        Where the cells of the maps look.
+    cells : FeatureGrid
+        Positions of the feature map's cells in the image.
+
+    Examples
+    --------
+    >>> pooling = RegionPooling(FeatureGrid(stride=16))
+    >>> boxes = [torch.tensor([[0.0, 0.0, 64.0, 64.0]])]
+    >>> pooling({"map": torch.rand(1, 8, 6, 6)}, boxes, [(96, 96)]).shape
+    torch.Size([1, 8, 6, 6])
     """
 
     def __init__(self, cells: FeatureGrid) -> None:
@@ -106,36 +148,44 @@ class Regions(nn.Module):
     def forward(
         self, maps: dict[str, Tensor], boxes: list[Tensor], sizes: list[tuple[int, int]]
     ) -> Tensor:
-        """From a map, float[b, k, h, w], and boxes in each image to float[m, k, 6, 6]."""
+        """Pool a map, float[b, k, h, w], in the boxes of each image, to float[m, k, 6, 6]."""
         (values,) = maps.values()
         stride, (down, right) = self.cells
-        # RoIAlign takes the cells for tiles, and sees zeros one cell beyond the last of them.
+        # RoIAlign treats cells as tiles, and reads zeros one cell beyond the last.
         shift = torch.tensor([right, down, right, down], device=values.device) - stride / 2
         moved = [each - shift for each in boxes]
         values = pad(values, (0, 1, 0, 1), mode="replicate")
-        return roi_align(values, moved, GRID, 1 / stride, sampling_ratio=2, aligned=True)
+        return roi_align(values, moved, REGION_GRID, 1 / stride, sampling_ratio=2, aligned=True)
 
 
 class FastRCNN(nn.Module):
-    """A backbone's features, its head on regions of them, and a layer for classes and boxes.
+    """Fast R-CNN: a backbone's features, its head on regions, and a layer for classes and boxes.
 
     Parameters
     ----------
-    backbone : Backbone
-        A copy of it is taken.
+    backbone : BackboneEncoder
+        A copy of it is used.
     classes : int
-        k, without the background.
+        Number of classes without the background.
+
+    Examples
+    --------
+    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(64, 64))
+    >>> network = FastRCNN(spec.build(), 3).eval()
+    >>> boxes = torch.tensor([[0.0, 0.0, 64.0, 64.0]])
+    >>> detections, _ = network([torch.rand(3, 96, 128)], [boxes])
+    >>> sorted(detections[0])
+    ['boxes', 'labels', 'scores']
     """
 
-    def __init__(self, backbone: Backbone, classes: int) -> None:
+    def __init__(self, backbone: BackboneEncoder, classes: int) -> None:
         super().__init__()
         self.backbone = copy.deepcopy(backbone)
         self.regions = RoIHeads(
-            Regions(backbone.grid),
-            region_head(backbone),
-            FastRCNNPredictor(backbone.embedding_size, classes + 1),
-            *(OVERLAP, OVERLAP, REGIONS, OBJECTS, SHIFTS),
-            *(LEAST_SCORE, SUPPRESSED, MOST),
+            box_roi_pool=RegionPooling(backbone.grid),
+            box_head=region_head(backbone),
+            box_predictor=FastRCNNPredictor(embedding_size(backbone), classes + 1),
+            **_ROI_OPTIONS,
         )
         self.backbone.head = nn.Sequential()
 
@@ -145,7 +195,7 @@ class FastRCNN(nn.Module):
         boxes: Sequence[Tensor],
         truth: Sequence[dict[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Detect, or with the truth learn to detect.
+        """Detect objects, or with the truth return losses.
 
         Parameters
         ----------
@@ -154,84 +204,217 @@ class FastRCNN(nn.Module):
         boxes : sequence of float[m, 4]
             Proposals in each image.
         truth : sequence of dict, optional
-            The boxes, float[t, 4], and labels, int64[t], from 1 on, in each.
+            Boxes, float[t, 4], and labels, int64[t], from 1, in each image.
 
         Returns
         -------
-        found, losses
+        detections, losses
             See `torchvision.models.detection.roi_heads.RoIHeads`.
         """
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-        maps = {"map": self.backbone.feature_map(stack(list(images), GROUND))}
-        found, losses = self.regions(
+        maps = {"map": self.backbone.feature_map(pad_and_stack(list(images), PADDING))}
+        detections, losses = self.regions(
             maps, list(boxes), sizes, None if truth is None else list(truth)
         )
-        return found, losses
+        return detections, losses
 
 
-def train_detector(
-    backbone: Backbone,
-    scenes: Scenes,
-    schedule: Schedule,
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FinetunedDetector:
+    """Fine-tuned object detector.
+
+    Parameters
+    ----------
+    network : FastRCNN
+        Network.
+    backbone : BackboneSpec
+        Its backbone.
+    classes : tuple of str
+        Names of the classes.
+    size : int
+        Shorter side that images are scaled to.
+
+    Examples
+    --------
+    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(64, 64))
+    >>> network = FastRCNN(spec.build(), 1).eval()
+    >>> detector = FinetunedDetector(network=network, backbone=spec, classes=("cat",), size=96)
+    >>> boxes = np.array([[0, 0, 60, 60]], np.float32)
+    >>> picture = np.zeros((96, 128, 3), np.uint8)
+    >>> (detections,) = detector.predict([picture], proposals=[boxes])
+    >>> detections.boxes.shape[1]
+    4
+    """
+
+    task: ClassVar[str] = "detection"
+
+    network: FastRCNN
+    backbone: BackboneSpec
+    classes: tuple[str, ...]
+    size: int
+
+    def predict(
+        self,
+        pictures: Sequence[Picture],
+        *,
+        proposals: Sequence[Boxes] | None = None,
+        track: Track = silent,
+    ) -> Iterator[Detections]:
+        """Detect objects in each image.
+
+        Parameters
+        ----------
+        pictures : sequence of path or uint8[h, w, 3]
+            Images of any size.
+        proposals : sequence of float32[m, 4], optional
+            Boxes to classify in each image. Default: selective search, which needs OpenCV.
+
+        Yields
+        ------
+        Detections
+            Boxes in pixels of the image, labels from 0, and scores in [0, 1].
+
+        Raises
+        ------
+        NearfarError
+            If an image cannot be read, or OpenCV is needed and not installed.
+        """
+        return self._predict(pictures, proposals, track)
+
+    @torch.no_grad()
+    def _predict(
+        self, pictures: Sequence[Picture], proposals: Sequence[Boxes] | None, track: Track
+    ) -> Iterator[Detections]:
+        device = next(self.network.parameters()).device
+        for row, picture in enumerate(track(pictures, "detecting", len(pictures))):
+            regions = selective_search(picture) if proposals is None else proposals[row]
+            image, scale = read_scaled(picture, self.size)
+            boxes = torch.from_numpy(regions) * scale
+            ((detections,), _) = self.network([image.to(device)], [boxes.to(device)])
+            yield Detections(
+                (detections["boxes"].cpu() / scale).numpy().astype(np.float32),
+                detections["labels"].cpu().numpy() - 1,
+                detections["scores"].cpu().numpy(),
+            )
+
+    def predict_set(self, test: DetectionSet, *, track: Track = silent) -> list[Detections]:
+        """Detect objects in the images of a set among its proposals."""
+        return list(self.predict(test.pictures(), proposals=test.proposals, track=track))
+
+    def evaluate(self, test: DetectionSet, *, track: Track = silent) -> dict[str, Any]:
+        """Return average precision per class, float64[k], by 11 and by all points."""
+        return detection_metrics(self.predict_set(test, track=track), test)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the network as safetensors and its configuration as JSON; see `load_finetuned`."""
+        config = {
+            "task": self.task,
+            "backbone": vars(self.backbone),
+            "classes": list(self.classes),
+            "size": self.size,
+        }
+        write_finetuned(Path(folder), self.network, config)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> FinetunedDetector:
+        """Build the detector from its configuration and weights."""
+        backbone, classes = BackboneSpec(**config["backbone"]), tuple(config["classes"])
+        network = FastRCNN(backbone.build(), len(classes))
+        network.load_state_dict(tensors)
+        return cls(network=network.eval(), backbone=backbone, classes=classes, size=config["size"])
+
+
+def detection_metrics(detections: Sequence[Detections], test: DetectionSet) -> dict[str, Any]:
+    """Return average precision per class, float64[k], by 11 and by all points."""
+    return {
+        "AP, 11 points": detection_ap(detections, test.objects, len(test.devkit.classes), "11"),
+        "AP, all points": detection_ap(detections, test.objects, len(test.devkit.classes), "all"),
+    }
+
+
+def finetune_detector(
+    backbone: BackboneEncoder,
+    train: DetectionSet,
+    config: FinetuneConfig = DETECTION_CONFIG,
     *,
-    device: torch.device,
+    device: str | torch.device = "auto",
     track: Track = silent,
-) -> FastRCNN:
-    """Train Fast R-CNN on scenes; difficult objects are left out, and images without any boxes."""
-    boxes_of = zip(scenes.objects, scenes.proposals, strict=True)
+) -> FinetunedDetector:
+    """Train Fast R-CNN on a backbone.
+
+    Difficult objects, and images without any box, are left out.
+
+    Parameters
+    ----------
+    backbone : BackboneEncoder
+        A copy of it is trained.
+    train : DetectionSet
+        Training images.
+    config : FinetuneConfig
+        Options of the training.
+
+    Returns
+    -------
+    FinetunedDetector
+
+    Raises
+    ------
+    NearfarError
+        If an image can no longer be read, or the loss is no longer finite.
+
+    Examples
+    --------
+    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(64, 64))
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 8))
+    ...     names = devkit.split("Main", "train")
+    ...     objects = [read_objects(devkit, name) for name in names]
+    ...     train = DetectionSet(devkit, names, objects, [each.boxes for each in objects], 96)
+    ...     config = FinetuneConfig(steps=1, batch_size=1)
+    ...     finetune_detector(spec.build(), train, config, device="cpu").classes
+    ('disc', 'square', 'triangle')
+    """
+    boxes_of = zip(train.objects, train.proposals, strict=True)
     used = [
         row
         for row, (objects, proposals) in enumerate(boxes_of)
         if len(proposals) or not objects.difficult.all()
     ]
+    target = resolve_device(device) if isinstance(device, str) else device
     with torch.random.fork_rng():
-        torch.manual_seed(schedule.seed)
-        network = FastRCNN(backbone, len(scenes.devkit.classes)).to(device)
+        torch.manual_seed(config.seed)
+        network = FastRCNN(backbone, len(train.devkit.classes)).to(target)
 
-    def loss(rows: list[int]) -> Tensor:
+    def loss(rows: Tensor) -> Tensor:
         images, boxes, truth = [], [], []
-        for row in (used[number] for number in rows):
-            image, scale = read_scaled(scenes.devkit, scenes.names[row], scenes.size)
-            objects = scenes.objects[row]
+        for row in (used[number] for number in rows.tolist()):
+            image, scale = read_scaled(train.devkit.image(train.names[row]), train.size)
+            objects = train.objects[row]
             easy = ~objects.difficult
             true = torch.from_numpy(objects.boxes[easy]) * scale
-            proposed = torch.from_numpy(scenes.proposals[row]) * scale
+            proposed = torch.from_numpy(train.proposals[row]) * scale
             if torch.rand(()) < 0.5:
                 image = image.flip(-1)
-                true, proposed = (_mirrored(each, image.shape[-1]) for each in (true, proposed))
-            images.append(image.to(device))
-            boxes.append(proposed.to(device))
+                true, proposed = (_mirror(each, image.shape[-1]) for each in (true, proposed))
+            images.append(image.to(target))
+            boxes.append(proposed.to(target))
             labels = torch.from_numpy(objects.labels[easy]) + 1
-            truth.append({"boxes": true.to(device), "labels": labels.to(device)})
+            truth.append({"boxes": true.to(target), "labels": labels.to(target)})
         _, losses = network(images, boxes, truth)
         return torch.stack(list(losses.values())).sum()
 
-    fit(network, loss, len(used), schedule, track)
-    return network
+    finetune_network(network, loss, len(used), config, track)
+    return FinetunedDetector(
+        network=network,
+        backbone=BackboneSpec.of(backbone),
+        classes=train.devkit.classes,
+        size=train.size,
+    )
 
 
-@torch.no_grad()
-def detect(
-    network: FastRCNN, scenes: Scenes, *, device: torch.device, track: Track = silent
-) -> list[Detections]:
-    """Find objects in each of the scenes."""
-    found = []
-    pairs = list(zip(scenes.names, scenes.proposals, strict=True))
-    for name, proposals in track(pairs, "detecting", len(pairs)):
-        image, scale = read_scaled(scenes.devkit, name, scenes.size)
-        boxes = torch.from_numpy(proposals) * scale
-        made = network([image.to(device)], [boxes.to(device)])[0][0]
-        found.append(
-            Detections(
-                (made["boxes"].cpu() / scale).numpy().astype(np.float32),
-                made["labels"].cpu().numpy() - 1,
-                made["scores"].cpu().numpy(),
-            )
-        )
-    return found
-
-
-def _mirrored(boxes: Tensor, width: int) -> Tensor:
-    """Boxes in the mirrored image."""
+def _mirror(boxes: Tensor, width: int) -> Tensor:
+    """Return boxes in the mirror image."""
     left, top, right, bottom = boxes.unbind(1)
     return torch.stack([width - right, top, width - left, bottom], dim=1)

@@ -1,13 +1,14 @@
-"""The folders of a PASCAL VOC devkit: which images belong to a split, and which classes there are.
+"""PASCAL VOC devkits: the images of a split, and the classes.
 
 A devkit holds ``JPEGImages/NAME.jpg``, and for its tasks ``Annotations/NAME.xml`` (objects),
-``SegmentationClass/NAME.png`` (masks), and the names in each split, one a line, in
-``ImageSets/Main/SPLIT.txt`` and ``ImageSets/Segmentation/SPLIT.txt``. Where ``classes.txt`` lies
-beside them, it lists the classes, one a line; otherwise they are VOC's own.
+``SegmentationClass/NAME.png`` (masks), and the names of each split, one per line, in
+``ImageSets/Main/SPLIT.txt`` and ``ImageSets/Segmentation/SPLIT.txt``. A file ``classes.txt`` beside
+them lists the classes, one per line; without it, they are VOC's own.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,74 +23,86 @@ VOC_CLASSES = (
 )
 BACKGROUND = "background"
 
-IMAGES, CLASSES = "JPEGImages", "classes.txt"
-Task = Literal["Main", "Segmentation"]
+IMAGE_FOLDER, CLASS_FILE = "JPEGImages", "classes.txt"
+#: Lists of splits, for classification and detection, or for segmentation.
+ImageSet = Literal["Main", "Segmentation"]
 
-#: No list of names of a data set that fits on a disk is longer.
-LONGEST_LIST = 256 * 2**20
+#: Bytes of the longest list of names.
+_MAX_LIST_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
 class Devkit:
-    """An opened devkit, such as ``VOCdevkit/VOC2007``.
+    r"""VOC devkit, such as ``VOCdevkit/VOC2007``.
 
     Parameters
     ----------
     root : Path
-        The folder that holds ``JPEGImages``.
+        Folder that holds ``JPEGImages``.
     mask_classes : tuple of str
-        What the values 0, 1, … of a mask mean.
+        Classes of the values 0, 1, … of a mask.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     Path(root, "JPEGImages").mkdir()
+    ...     _ = Path(root, "classes.txt").write_text("background\ncat\ndog\n")
+    ...     Devkit.open(root).classes
+    ('cat', 'dog')
     """
 
     root: Path
     mask_classes: tuple[str, ...]
 
     @classmethod
-    def open(cls, root: Path) -> Devkit:
-        """Find the images and the classes of a devkit.
+    def open(cls, root: str | os.PathLike[str]) -> Devkit:
+        """Open a devkit.
 
         Raises
         ------
         NearfarError
-            If the folder is none, or its ``classes.txt`` cannot be used or lists no objects.
+            If the folder is not a devkit, or its ``classes.txt`` cannot be used.
         """
-        if not (root / IMAGES).is_dir():
+        root = Path(root)
+        if not (root / IMAGE_FOLDER).is_dir():
             raise NearfarError(
-                f"{str(root)!r} is no VOC devkit: expected a folder with {IMAGES} in it, such as "
-                "VOCdevkit/VOC2007"
+                f"{str(root)!r} is no VOC devkit: expected a folder with {IMAGE_FOLDER} in it, "
+                "such as VOCdevkit/VOC2007"
             )
-        if not (root / CLASSES).is_file():
+        if not (root / CLASS_FILE).is_file():
             return cls(root, (BACKGROUND, *VOC_CLASSES))
-        classes = tuple(line.strip() for line in read_lines(root / CLASSES))
+        classes = tuple(line.strip() for line in read_lines(root / CLASS_FILE))
         if not classes or len(set(classes)) < len(classes):
             raise NearfarError(
-                f"{str(root / CLASSES)!r}: expected one class a line, each once, "
+                f"{str(root / CLASS_FILE)!r}: expected one class per line, each once, "
                 f"not {len(classes)} lines with {len(set(classes))} classes"
             )
         for name in classes:
             if not name.isprintable():
                 raise NearfarError(
-                    f"{str(root / CLASSES)!r} has the class {name!r}: expected names that can be "
-                    "printed"
+                    f"{str(root / CLASS_FILE)!r} has the class {name!r}: expected printable names"
                 )
         if classes == (BACKGROUND,):
-            raise NearfarError(f"{str(root / CLASSES)!r}: expected classes beside {BACKGROUND!r}")
+            raise NearfarError(
+                f"{str(root / CLASS_FILE)!r}: expected classes beside {BACKGROUND!r}"
+            )
         return cls(root, classes)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes of objects."""
+        """Classes of objects: without the background."""
         return tuple(name for name in self.mask_classes if name != BACKGROUND)
 
-    def split(self, task: Task, split: str) -> list[str]:
-        """Return the names of the images in a split, all of which are there.
+    def split(self, image_set: ImageSet, split: str) -> list[str]:
+        """Return the names of the images of a split.
 
         Raises
         ------
         NearfarError
-            If there is no such split, it is empty, names an image twice, or an image is missing.
+            If the split is missing or empty, names an image twice, or an image is missing.
         """
-        path = self.root / "ImageSets" / task / f"{split}.txt"
+        path = self.root / "ImageSets" / image_set / f"{split}.txt"
         if not path.is_file():
             here = sorted(file.stem for file in path.parent.glob("*.txt") if "_" not in file.stem)
             raise NearfarError(
@@ -99,64 +112,64 @@ class Devkit:
         # Some official lists have a flag behind each name.
         names = [line.split()[0] for line in read_lines(path)]
         if not names:
-            raise NearfarError(f"{str(path)!r} is empty: expected the name of an image a line")
+            raise NearfarError(f"{str(path)!r} is empty: expected the name of an image per line")
         counts = Counter(names)
         for name in counts:
             if counts[name] > 1:
                 raise NearfarError(f"{str(path)!r} names {name!r} {counts[name]} times")
             if Path(name).name != name:
-                raise NearfarError(f"{str(path)!r}: {name!r} is no name of an image")
+                raise NearfarError(f"{str(path)!r}: {name!r} is not the name of an image")
             if not self.image(name).is_file():
                 raise NearfarError(f"{str(self.image(name))!r} is missing: {str(path)!r} names it")
         return names
 
-    def check_apart(self, task: Task, train: str, test: str) -> None:
-        """Refuse to test on what was learned from.
+    def check_apart(self, image_set: ImageSet, train: str, test: str) -> None:
+        """Check that the training and test splits are disjoint.
 
         Raises
         ------
         NearfarError
-            If two splits have images in common.
+            If they have images in common.
         """
-        names, others = (set(self.split(task, split)) for split in (train, test))
+        names, others = (set(self.split(image_set, split)) for split in (train, test))
         if both := names & others:
             raise NearfarError(
                 f"{len(both)} of the {len(others)} images of the split {test!r} are in {train!r}, "
-                "too: expected none to be learned from and tested on"
+                "too: expected disjoint splits for training and test"
             )
 
     def image(self, name: str) -> Path:
-        """Return the file of an image."""
-        return self.root / IMAGES / f"{name}.jpg"
+        """Return the path of an image."""
+        return self.root / IMAGE_FOLDER / f"{name}.jpg"
 
     def annotation(self, name: str) -> Path:
-        """Return the file of the objects in an image."""
+        """Return the path of the objects of an image."""
         return self.root / "Annotations" / f"{name}.xml"
 
     def mask(self, name: str) -> Path:
-        """Return the file of the mask of an image."""
+        """Return the path of the mask of an image."""
         return self.root / "SegmentationClass" / f"{name}.png"
 
     def class_list(self, name: str, split: str) -> Path:
-        """Return the file that says in which images of a split a class is seen."""
+        """Return the path of the list of a class: presence in each image of a split."""
         return self.root / "ImageSets" / "Main" / f"{name}_{split}.txt"
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a list that hold anything.
+    """Return the non-empty lines of a list.
 
     Raises
     ------
     NearfarError
-        If the file is no list.
+        If the file cannot be read as one.
     """
     try:
         with path.open(encoding="utf-8") as file:
-            text = file.read(LONGEST_LIST + 1)
+            text = file.read(_MAX_LIST_BYTES + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise NearfarError(f"{str(path)!r} cannot be read ({reason(error)})") from error
     lines = [line for line in text.splitlines() if line.strip()]
     for line in lines:
-        if len(text) > LONGEST_LIST or "\0" in line:
-            raise NearfarError(f"{printable(str(path))!r} is no list of names, one a line")
+        if len(text) > _MAX_LIST_BYTES or "\0" in line:
+            raise NearfarError(f"{printable(str(path))!r} is not a list of names, one per line")
     return lines

@@ -1,4 +1,4 @@
-"""The fully connected layers of a backbone, made to work on regions and on whole images."""
+"""Fully connected layers of a backbone, applied to regions and to whole images."""
 
 from __future__ import annotations
 
@@ -8,38 +8,78 @@ import math
 import torch
 from torch import nn
 
-from nearfar.models.backbones import Backbone
+from nearfar.models import BackboneEncoder
 
-#: The grid that a region is pooled to, that of AlexNet's FC6 in images of 224 pixels.
-GRID = 6
+#: Grid that regions are pooled to: that of AlexNet's FC6 in images of 224 pixels.
+REGION_GRID = 6
 
 
-def region_head(backbone: Backbone) -> nn.Sequential:
-    """Build the head from regions of the feature map, float[b, k, 6, 6], to float[b, d].
+def embedding_size(backbone: BackboneEncoder) -> int:
+    """Return the length of the embeddings of a backbone.
 
-    A first layer that was trained on a smaller grid is spread over this one, so that at first it
-    sees in each of its places the mean of those that take its part.
+    Examples
+    --------
+    >>> from nearfar.transfer import BackboneSpec
+    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(63, 63))
+    >>> embedding_size(spec.build())
+    16
+    """
+    layers = _linear(backbone)
+    return layers[-1].out_features if layers else backbone.channels
+
+
+def pooling_grid(backbone: BackboneEncoder) -> tuple[int, int]:
+    """Return height and width of the grid that the head pools to; 1×1 without pooling.
+
+    Examples
+    --------
+    >>> from nearfar.transfer import BackboneSpec
+    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(95, 63))
+    >>> pooling_grid(spec.build())
+    (2, 1)
+    """
+    pools = [each for each in backbone.head.children() if isinstance(each, nn.AdaptiveAvgPool2d)]
+    return _pair(pools[-1].output_size) if pools else (1, 1)
+
+
+def region_head(backbone: BackboneEncoder) -> nn.Sequential:
+    """Build the head on regions of the feature map, from float[b, k, 6, 6] to float[b, d].
+
+    A first layer that was trained on a smaller grid is spread over 6×6, so that initially each of
+    its weights applies to the mean of the cells that it is spread over.
+
+    Examples
+    --------
+    >>> from nearfar.transfer import BackboneSpec
+    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(63, 63))
+    >>> region_head(spec.build())(torch.rand(2, 256, 6, 6)).shape
+    torch.Size([2, 16])
     """
     linear = _linear(backbone)
     if not linear:
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    # Pooling to the grid is the business of the pooling of regions.
+    # Region pooling replaces pooling to the grid.
     layers = list(backbone.head.children())
-    before = layers[: layers.index(linear[0])]
-    grid = [_pair(each.output_size) for each in before if isinstance(each, nn.AdaptiveAvgPool2d)]
-    _, *rest = copy.deepcopy(layers[len(before) :])
-    return nn.Sequential(nn.Flatten(), _spread(linear[0], (grid or [(1, 1)])[-1]), *rest)
+    _, *rest = copy.deepcopy(layers[layers.index(linear[0]) :])
+    return nn.Sequential(nn.Flatten(), _spread(linear[0], pooling_grid(backbone)), *rest)
 
 
-def convolutional_head(backbone: Backbone) -> nn.Sequential:
-    """Make a network of the head's weights from feature maps of any size to maps of embeddings.
+def convolutional_head(backbone: BackboneEncoder) -> nn.Sequential:
+    """Build a convolutional network of the head's weights, for feature maps of any size.
 
-    A linear layer becomes a convolution [1]_; pooling to a fixed size is left out.
+    Linear layers become convolutions [1]_; pooling to a fixed size is omitted.
 
     References
     ----------
     .. [1] J. Long, E. Shelhamer, T. Darrell, "Fully convolutional networks for semantic
        segmentation", CVPR 2015.
+
+    Examples
+    --------
+    >>> from nearfar.transfer import BackboneSpec
+    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(63, 63))
+    >>> convolutional_head(spec.build())(torch.rand(2, 256, 13, 9)).shape
+    torch.Size([2, 16, 6, 4])
     """
     layers, grid = list[nn.Module](), (1, 1)
     for layer in backbone.head.children():
@@ -53,39 +93,39 @@ def convolutional_head(backbone: Backbone) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _linear(backbone: Backbone) -> list[nn.Linear]:
+def _linear(backbone: BackboneEncoder) -> list[nn.Linear]:
     return [layer for layer in backbone.head.children() if isinstance(layer, nn.Linear)]
 
 
 @torch.no_grad()
 def _spread(layer: nn.Linear, grid: tuple[int, int]) -> nn.Linear:
-    """The layer for a grid of 6×6 places, each of which gets its part of the weights."""
+    """Return the layer for a grid of 6×6 cells, with each weight divided among its cells."""
     channels = layer.in_features // math.prod(grid)
     weight = layer.weight.view(layer.out_features, channels, *grid)
     for axis, side in enumerate(grid, start=2):
-        places = torch.arange(GRID) * side // GRID
+        places = torch.arange(REGION_GRID) * side // REGION_GRID
         shares = torch.bincount(places, minlength=side)[places]
-        shape = [GRID if each == axis else 1 for each in range(4)]
+        shape = [REGION_GRID if each == axis else 1 for each in range(4)]
         weight = weight.index_select(axis, places) / shares.view(shape)
-    made = nn.Linear(channels * GRID**2, layer.out_features)
-    made.weight.copy_(weight.flatten(1))
-    made.bias.copy_(layer.bias)
-    return made
+    result = nn.Linear(channels * REGION_GRID**2, layer.out_features)
+    result.weight.copy_(weight.flatten(1))
+    result.bias.copy_(layer.bias)
+    return result
 
 
 @torch.no_grad()
 def _convolution(layer: nn.Linear, grid: tuple[int, int]) -> nn.Conv2d:
-    """The layer as a convolution over windows of a grid."""
+    """Return the layer as a convolution with a grid-sized kernel."""
     channels = layer.in_features // math.prod(grid)
-    made = nn.Conv2d(channels, layer.out_features, grid)
-    made.weight.copy_(layer.weight.view(layer.out_features, channels, *grid))
-    assert made.bias is not None  # noqa: S101 - for the type alone
-    made.bias.copy_(layer.bias)
-    return made
+    result = nn.Conv2d(channels, layer.out_features, grid)
+    result.weight.copy_(layer.weight.view(layer.out_features, channels, *grid))
+    assert result.bias is not None  # noqa: S101 - for the type alone
+    result.bias.copy_(layer.bias)
+    return result
 
 
 def _around(grid: tuple[int, int]) -> tuple[int, int, int, int]:
-    """What has to lie left, right, above and below for as many windows as there were places."""
+    """Return left, right, top and bottom padding that keeps the size of the map."""
     height, width = grid
     return ((width - 1) // 2, width // 2, (height - 1) // 2, height // 2)
 

@@ -1,4 +1,4 @@
-"""Boxes that may hold objects, by selective search [1]_, found once and kept.
+"""Region proposals by selective search [1]_, computed once per image.
 
 References
 ----------
@@ -17,63 +17,112 @@ from nearfar.errors import NearfarError, require
 from nearfar.files import atomic_path
 from nearfar.progress import Track, silent
 from nearfar.transfer.devkit import Devkit
-from nearfar.transfer.scenes import read_scaled, true_size
+from nearfar.transfer.pictures import Picture, picture_size, read_scaled
+from nearfar.transfer.storage import make_folder
 
-#: Images whose shorter side is longer are searched at this size: larger ones take seconds each.
-SIDE = 320
-#: Boxes with a shorter side, in the pixels searched in, are left out.
-SMALLEST = 8
-MOST = 2000
+#: Largest shorter side that is searched: larger images take seconds each.
+_MAX_SHORTER_SIDE = 320
+#: Smallest side of a box, in the pixels searched.
+_MIN_BOX_SIDE = 8
+_MAX_BOXES = 2000
 
 Boxes = npt.NDArray[np.float32]
 
 
 def propose(
-    devkit: Devkit, names: Sequence[str], folder: Path, track: Track = silent
+    devkit: Devkit, names: Sequence[str], folder: Path | None = None, track: Track = silent
 ) -> list[Boxes]:
-    """Return boxes for each image, float32[m, 4] as `Objects` has them, at most 2,000.
+    """Return the proposals of each image of a devkit.
 
-    Those that are in the folder are read, the others are searched for and kept there.
+    Parameters
+    ----------
+    names : sequence of str
+        Images.
+    folder : Path, optional
+        Cache, one file per image. Default: no cache.
+
+    Returns
+    -------
+    list of float32[m, 4]
+        Left, top, right, bottom in pixels, as in `Objects`; at most 2,000 per image.
 
     Raises
     ------
     NearfarError
         If OpenCV is not installed, or an image or a file of the folder cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
+    ...     (boxes,) = propose(devkit, ["scene_0000"])
+    >>> boxes.dtype, boxes.shape[1]
+    (dtype('float32'), 4)
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    return [_of(devkit, name, folder) for name in track(names, "proposing", len(names))]
+    if folder is not None:
+        make_folder(folder)
+    return [_cached(devkit, name, folder) for name in track(names, "proposing", len(names))]
 
 
-def _of(devkit: Devkit, name: str, folder: Path) -> Boxes:
-    path = folder / f"{name}.npy"
-    if not path.is_file():
-        boxes = _search(devkit, name)
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.save(file, boxes, allow_pickle=False)
-        return boxes
-    try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise NearfarError(f"{str(path)!r} is damaged: remove it") from error
-    if found.ndim != 2 or found.shape[1] != 4 or found.dtype != np.float32:
-        raise NearfarError(f"{str(path)!r} holds no boxes: remove it")
-    return found
+def selective_search(picture: Picture) -> Boxes:
+    """Return proposals in an image, float32[m, 4], by selective search; needs OpenCV.
 
+    Parameters
+    ----------
+    picture : path or uint8[h, w, 3]
+        Image file or pixels.
 
-def _search(devkit: Devkit, name: str) -> Boxes:
-    # A part of OpenCV that its packages without "contrib" lack.
+    Raises
+    ------
+    NearfarError
+        If OpenCV is not installed, or the image cannot be read.
+
+    Examples
+    --------
+    >>> picture = np.zeros((60, 80, 3), np.uint8)
+    >>> picture[20:40, 30:50] = 255
+    >>> boxes = selective_search(picture)
+    >>> boxes.shape[1]
+    4
+    """
+    # The contrib packages of OpenCV have it, the others do not.
     ximgproc = require("cv2.ximgproc", extra="detection")
-    height, width = true_size(devkit, name)
-    image, scale = read_scaled(devkit, name, min(SIDE, height, width))
+    if not hasattr(ximgproc, "segmentation"):
+        raise NearfarError(
+            "cv2.ximgproc has no selective search, as another OpenCV package has overwritten it: "
+            "remove that, and reinstall opencv-contrib-python-headless"
+        )
+    height, width = picture_size(picture)
+    image, scale = read_scaled(picture, min(_MAX_SHORTER_SIDE, height, width))
     pixels = (image.flip(0).permute(1, 2, 0) * 255).byte().contiguous().numpy()
     search = ximgproc.segmentation.createSelectiveSearchSegmentation()
     search.setBaseImage(pixels)
     search.switchToSelectiveSearchFast()
-    found = search.process().astype(np.float32)
-    # Left, top, width, height. OpenCV ranks them by chance: the order is ours.
-    found = np.unique(found[found[:, 2:].min(1) >= SMALLEST], axis=0)
-    if len(found) > MOST:
-        found = found[np.sort(np.random.default_rng(0).permutation(len(found))[:MOST])]
-    found[:, 2:] += found[:, :2]
+    boxes = search.process().astype(np.float32).reshape(-1, 4)
+    # Left, top, width, height. OpenCV orders them at random.
+    boxes = np.unique(boxes[boxes[:, 2:].min(1) >= _MIN_BOX_SIDE], axis=0)
+    if len(boxes) > _MAX_BOXES:
+        boxes = boxes[np.sort(np.random.default_rng(0).permutation(len(boxes))[:_MAX_BOXES])]
+    boxes[:, 2:] += boxes[:, :2]
     corner = np.array([width, height, width, height])
-    return np.clip(found / scale, 0, corner).astype(np.float32)
+    return np.clip(boxes / scale, 0, corner).astype(np.float32)
+
+
+def _cached(devkit: Devkit, name: str, folder: Path | None) -> Boxes:
+    if folder is None:
+        return selective_search(devkit.image(name))
+    path = folder / f"{name}.npy"
+    if not path.is_file():
+        boxes = selective_search(devkit.image(name))
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.save(file, boxes, allow_pickle=False)
+        return boxes
+    try:
+        boxes = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise NearfarError(f"{str(path)!r} is damaged: remove it") from error
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype != np.float32:
+        raise NearfarError(f"{str(path)!r} holds no boxes: remove it")
+    return boxes

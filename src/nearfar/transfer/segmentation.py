@@ -1,4 +1,4 @@
-"""Saying of each pixel what it shows, by a fully convolutional network (FCN) [1]_ on a backbone.
+"""Semantic segmentation with a fully convolutional network (FCN) [1]_ on a backbone.
 
 References
 ----------
@@ -9,210 +9,383 @@ References
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 from nearfar.errors import NearfarError
-from nearfar.models.backbones import Backbone
-from nearfar.models.receptive_field import FeatureGrid
+from nearfar.models import BackboneEncoder, FeatureGrid, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.transfer.devkit import Devkit
-from nearfar.transfer.heads import convolutional_head
-from nearfar.transfer.masks import IGNORED, read_mask
-from nearfar.transfer.metrics import Overlap
-from nearfar.transfer.scenes import GROUND, SMALLEST, checked, read_scaled, stack
-from nearfar.transfer.schedule import Schedule, fit
+from nearfar.transfer.finetuning import FinetuneConfig, finetune_network
+from nearfar.transfer.heads import convolutional_head, embedding_size
+from nearfar.transfer.label_maps import IGNORE_INDEX, LabelMap, read_label_map
+from nearfar.transfer.metrics import ConfusionMatrix
+from nearfar.transfer.pictures import (
+    MIN_PADDED_SIDE,
+    PADDING,
+    Picture,
+    pad_and_stack,
+    picture_size,
+    read_each,
+    read_scaled,
+)
+from nearfar.transfer.storage import write_finetuned
+from nearfar.transfer.weights import BackboneSpec
 
 Stride = Literal[32, 16, 8]
-#: How many finer maps each kind adds to the coarsest.
-SKIPS: dict[Stride, int] = {32: 0, 16: 1, 8: 2}
 
-#: Shorter side of the images, in pixels.
-SIZE = 320
-SCHEDULE = Schedule(steps=10_000, batch_size=8)
-DROPOUT = 0.5
+#: Shorter side of the images in pixels.
+SEGMENTATION_SIZE = 320
+SEGMENTATION_CONFIG = FinetuneConfig(steps=10_000, batch_size=8)
+
+#: Number of finer maps that each stride adds.
+_SKIPS: dict[Stride, int] = {32: 0, 16: 1, 8: 2}
+_DROPOUT = 0.5
 
 
 @dataclass(frozen=True)
-class Masked:
-    """Images of a devkit with masks.
+class SegmentationSet:
+    """Images of a devkit with label maps.
 
     Parameters
     ----------
+    devkit : Devkit
+        Devkit of the images.
     names : sequence of str
         n images.
     size : int
-        The shorter side that they are scaled to.
+        Shorter side that images are scaled to.
+
+    Examples
+    --------
+    >>> SegmentationSet(Devkit(Path("VOC2012"), ("background", "cat")), ["a"], 320).pictures()
+    [PosixPath('VOC2012/JPEGImages/a.jpg')]
     """
 
     devkit: Devkit
     names: Sequence[str]
     size: int
 
+    def pictures(self) -> list[Path]:
+        """Return the paths of the images."""
+        return [self.devkit.image(name) for name in self.names]
 
-def open_masked(devkit: Devkit, split: str, size: int, track: Track = silent) -> Masked:
-    """Read all images and masks of a split once: what cannot be used is told before training.
+
+def open_segmentation_set(
+    devkit: Devkit, split: str, size: int, track: Track = silent
+) -> SegmentationSet:
+    """Read all images and label maps of a split once.
+
+    Parameters
+    ----------
+    size : int
+        Shorter side that images are scaled to.
 
     Raises
     ------
     NearfarError
-        If something in the devkit cannot be used, or all pixels of the split are to be ignored.
+        If a file of the devkit cannot be used, or all pixels of the split are ignored.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
+    ...     open_segmentation_set(devkit, "train", 96).names
+    ['scene_0000', 'scene_0001']
     """
     names = devkit.split("Segmentation", split)
-    judged = [(mask != IGNORED).any() for mask in checked(devkit, names, read_mask, track)]
-    if not any(judged):
+    label_maps = read_each(devkit, names, read_label_map, track)
+    valid = [(label_map != IGNORE_INDEX).any() for label_map in label_maps]
+    if not any(valid):
         raise NearfarError(
             f"all pixels of the split {split!r} of {str(devkit.root)!r} are to be ignored: "
             "expected some of a class"
         )
-    return Masked(devkit, names, size)
+    return SegmentationSet(devkit, names, size)
 
 
 class FCN(nn.Module):
-    """FCN-32s, -16s or -8s: scores from the embeddings, to which those of finer maps are added.
+    """FCN-32s, -16s or -8s: scores of the embeddings plus those of finer feature maps.
 
-    Scores are interpolated between where the cells look. The paper learns to enlarge them, and
-    begins bilinearly.
+    Scores are interpolated bilinearly between the positions of cells. (The paper learns the
+    upsampling, initialized as bilinear.)
 
     Parameters
     ----------
-    backbone : Backbone
-        A copy of it is taken.
+    backbone : BackboneEncoder
+        A copy of it is used.
     classes : int
-        How many.
+        Number of classes.
     stride : {32, 16, 8}
-        None, one or two finer maps.
+        Add none, one or two finer feature maps.
 
     Raises
     ------
     NearfarError
-        If the backbone has no such maps.
+        If the backbone has too few finer maps.
+
+    Examples
+    --------
+    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(64, 64))
+    >>> FCN(spec.build(), 5, 8).eval()(torch.rand(1, 3, 97, 130)).shape
+    torch.Size([1, 5, 97, 130])
     """
 
-    def __init__(self, backbone: Backbone, classes: int, stride: Stride) -> None:
+    def __init__(self, backbone: BackboneEncoder, classes: int, stride: Stride) -> None:
         super().__init__()
         self.backbone = copy.deepcopy(backbone)
         self.head = convolutional_head(backbone)
         self.backbone.head = nn.Sequential()
-        self.drop = nn.Dropout(DROPOUT)
-        self.score = nn.Conv2d(backbone.embedding_size, classes, 1)
+        self.drop = nn.Dropout(_DROPOUT)
+        self.score = nn.Conv2d(embedding_size(backbone), classes, 1)
         self.cells = backbone.grid.behind(self.head)
-        channels = finer_channels(backbone, stride)
+        channels = skip_channels(backbone, stride)
         self.skips = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in channels)
         for layer in (self.score, *self.skips):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """From images, float[b, 3, h, w] in 0…1, to scores, float[b, classes, h, w]."""
+        """Return scores, float[b, classes, h, w], of images, float[b, 3, h, w] in 0…1."""
         maps = self.backbone.feature_maps(images)
         cells, embeddings = self.cells, self.head(maps[self.backbone.grid])
         scores: Tensor = self.score(self.drop(embeddings))
-        for skip, (finer, values) in zip(self.skips, _finer(maps, cells), strict=False):
+        for skip, (finer, values) in zip(self.skips, _finer_maps(maps, cells), strict=False):
             scores = cells.sample(scores, finer, values.shape[2:]) + skip(values)
             cells = finer
         return cells.sample(scores, FeatureGrid(), images.shape[2:])
 
 
 @torch.no_grad()
-def finer_channels(backbone: Backbone, stride: Stride) -> list[int]:
+def skip_channels(backbone: BackboneEncoder, stride: Stride) -> list[int]:
     """Return the channels of the finer maps that an FCN adds, the coarsest first.
 
     Raises
     ------
     NearfarError
-        If the backbone has no such maps.
+        If the backbone has too few finer maps.
+
+    Examples
+    --------
+    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(64, 64))
+    >>> skip_channels(spec.build(), 8)
+    [256, 192]
     """
-    maps = copy.deepcopy(backbone).eval().feature_maps(torch.zeros(1, 3, SMALLEST, SMALLEST))
-    finer = _finer(maps, backbone.grid.behind(convolutional_head(backbone)))
-    if len(finer) < SKIPS[stride]:
+    probe = torch.zeros(1, 3, MIN_PADDED_SIDE, MIN_PADDED_SIDE)
+    maps = copy.deepcopy(backbone).eval().feature_maps(probe)
+    finer = _finer_maps(maps, backbone.grid.behind(convolutional_head(backbone)))
+    if len(finer) < _SKIPS[stride]:
         raise NearfarError(
-            f"FCN-{stride}s needs {SKIPS[stride]} finer feature maps, of which this backbone "
-            f"has {len(finer)}: take another stride or backbone"
+            f"FCN-{stride}s needs {_SKIPS[stride]} finer feature maps, of which this backbone "
+            f"has {len(finer)}: use another stride or backbone"
         )
-    return [values.shape[1] for _, values in finer[: SKIPS[stride]]]
+    return [values.shape[1] for _, values in finer[: _SKIPS[stride]]]
 
 
-def _finer(
+def _finer_maps(
     maps: dict[FeatureGrid, Tensor], embeddings: FeatureGrid
 ) -> list[tuple[FeatureGrid, Tensor]]:
-    """Maps of smaller strides than the embeddings have, the coarsest first."""
+    """Return maps of smaller stride than the embeddings, the coarsest first."""
     return [each for each in reversed(maps.items()) if each[0].stride < embeddings.stride]
 
 
-def train_segmenter(
-    backbone: Backbone,
-    masked: Masked,
-    stride: Stride,
-    schedule: Schedule,
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FinetunedSegmenter:
+    """Fine-tuned semantic segmenter.
+
+    Parameters
+    ----------
+    network : FCN
+        Network.
+    backbone : BackboneSpec
+        Its backbone.
+    classes : tuple of str
+        Classes of the values of a label map.
+    size : int
+        Shorter side that images are scaled to.
+    stride : {32, 16, 8}
+        Kind of FCN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(64, 64))
+    >>> segmenter = FinetunedSegmenter(
+    ...     network=FCN(spec.build(), 2, 32).eval(),
+    ...     backbone=spec,
+    ...     classes=("background", "cat"),
+    ...     size=96,
+    ...     stride=32,
+    ... )
+    >>> (label_map,) = segmenter.predict([np.zeros((50, 70, 3), np.uint8)])
+    >>> label_map.shape
+    (50, 70)
+    """
+
+    task: ClassVar[str] = "segmentation"
+
+    network: FCN
+    backbone: BackboneSpec
+    classes: tuple[str, ...]
+    size: int
+    stride: Stride
+
+    def predict(self, pictures: Sequence[Picture], *, track: Track = silent) -> Iterator[LabelMap]:
+        """Segment each image.
+
+        Parameters
+        ----------
+        pictures : sequence of path or uint8[h, w, 3]
+            Images of any size.
+
+        Yields
+        ------
+        uint8[h, w]
+            Class of each pixel, at the size of the image.
+
+        Raises
+        ------
+        NearfarError
+            If an image cannot be read.
+        """
+        return self._predict(pictures, track)
+
+    @torch.no_grad()
+    def _predict(self, pictures: Sequence[Picture], track: Track) -> Iterator[LabelMap]:
+        device = next(self.network.parameters()).device
+        for picture in track(pictures, "segmenting", len(pictures)):
+            image, _ = read_scaled(picture, self.size)
+            scores = self.network(pad_and_stack([image], PADDING).to(device))
+            scores = scores[..., : image.shape[1], : image.shape[2]]
+            size = picture_size(picture)
+            scores = interpolate(scores, size, mode="bilinear", align_corners=False)
+            yield scores.argmax(1)[0].byte().cpu().numpy()
+
+    def evaluate(self, test: SegmentationSet, *, track: Track = silent) -> ConfusionMatrix:
+        """Count pixels by true and predicted class, at the size of the files."""
+        matrix = ConfusionMatrix(len(self.classes))
+        predictions = self.predict(test.pictures(), track=track)
+        for name, predicted in zip(test.names, predictions, strict=True):
+            matrix.add(read_label_map(test.devkit, name), predicted)
+        return matrix
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the network as safetensors and its configuration as JSON; see `load_finetuned`."""
+        config = {
+            "task": self.task,
+            "backbone": vars(self.backbone),
+            "classes": list(self.classes),
+            "size": self.size,
+            "stride": self.stride,
+        }
+        write_finetuned(Path(folder), self.network, config)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> FinetunedSegmenter:
+        """Build the segmenter from its configuration and weights."""
+        backbone, classes = BackboneSpec(**config["backbone"]), tuple(config["classes"])
+        network = FCN(backbone.build(), len(classes), config["stride"])
+        network.load_state_dict(tensors)
+        return cls(
+            network=network.eval(),
+            backbone=backbone,
+            classes=classes,
+            size=config["size"],
+            stride=config["stride"],
+        )
+
+
+def finetune_segmenter(
+    backbone: BackboneEncoder,
+    train: SegmentationSet,
+    stride: Stride = 32,
+    config: FinetuneConfig = SEGMENTATION_CONFIG,
     *,
-    device: torch.device,
+    device: str | torch.device = "auto",
     track: Track = silent,
-) -> FCN:
-    """Train an FCN on random squares of images, mirrored or not."""
-    network = FCN(backbone, len(masked.devkit.mask_classes), stride).to(device)
+) -> FinetunedSegmenter:
+    """Train an FCN on random square crops of images, mirrored with probability 0.5.
 
-    def loss(rows: list[int]) -> Tensor:
-        images, masks = [], []
-        for row in rows:
-            name = masked.names[row]
-            image, _ = read_scaled(masked.devkit, name, masked.size)
-            mask = _scaled(read_mask(masked.devkit, name), image.shape[1:])
-            image, mask = _random_square(image, mask, masked.size)
+    Parameters
+    ----------
+    backbone : BackboneEncoder
+        A copy of it is trained.
+    train : SegmentationSet
+        Training images.
+    stride : {32, 16, 8}
+        See `FCN`.
+    config : FinetuneConfig
+        Options of the training.
+
+    Returns
+    -------
+    FinetunedSegmenter
+
+    Raises
+    ------
+    NearfarError
+        If the backbone has too few finer maps, or the loss is no longer finite.
+
+    Examples
+    --------
+    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(64, 64))
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
+    ...     train = open_segmentation_set(devkit, "train", 96)
+    ...     config = FinetuneConfig(steps=1, batch_size=1)
+    ...     finetune_segmenter(spec.build(), train, 32, config, device="cpu").classes
+    ('background', 'disc', 'square', 'triangle')
+    """
+    target = resolve_device(device) if isinstance(device, str) else device
+    network = FCN(backbone, len(train.devkit.mask_classes), stride).to(target)
+
+    def loss(rows: Tensor) -> Tensor:
+        images, label_maps = [], []
+        for row in rows.tolist():
+            name = train.names[row]
+            image, _ = read_scaled(train.devkit.image(name), train.size)
+            label_map = _resize(read_label_map(train.devkit, name), image.shape[1:])
+            image, label_map = _random_crop(image, label_map, train.size)
             images.append(image)
-            masks.append(mask)
-        scores = network(stack(images, GROUND).to(device))
-        truth = stack(masks, IGNORED).long().squeeze(1).to(device)
+            label_maps.append(label_map)
+        scores = network(pad_and_stack(images, PADDING).to(target))
+        truth = pad_and_stack(label_maps, IGNORE_INDEX).long().squeeze(1).to(target)
         # The mean over no pixels would be NaN.
-        judged = (truth != IGNORED).sum().clamp_min(1)
-        return cross_entropy(scores, truth, ignore_index=IGNORED, reduction="sum") / judged
+        count = (truth != IGNORE_INDEX).sum().clamp_min(1)
+        return cross_entropy(scores, truth, ignore_index=IGNORE_INDEX, reduction="sum") / count
 
-    fit(network, loss, len(masked.names), schedule, track)
-    return network
-
-
-@torch.no_grad()
-def segment(
-    network: FCN, masked: Masked, *, device: torch.device, track: Track = silent
-) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]:
-    """Yield the true and the predicted class of each pixel, uint8[h, w], image after image."""
-    for name in track(masked.names, "segmenting", len(masked.names)):
-        truth = read_mask(masked.devkit, name)
-        image, _ = read_scaled(masked.devkit, name, masked.size)
-        scores = network(stack([image], GROUND).to(device))
-        scores = scores[..., : image.shape[1], : image.shape[2]]
-        scores = interpolate(scores, truth.shape, mode="bilinear", align_corners=False)
-        yield truth, scores.argmax(1)[0].byte().cpu().numpy()
+    finetune_network(network, loss, len(train.names), config, track)
+    return FinetunedSegmenter(
+        network=network,
+        backbone=BackboneSpec.of(backbone),
+        classes=train.devkit.mask_classes,
+        size=train.size,
+        stride=stride,
+    )
 
 
-def overlap(
-    network: FCN, masked: Masked, *, device: torch.device, track: Track = silent
-) -> Overlap:
-    """Count the pixels of images by class and prediction, at the size of the files."""
-    counts = Overlap(len(masked.devkit.mask_classes))
-    for truth, predicted in segment(network, masked, device=device, track=track):
-        counts.add(truth, predicted)
-    return counts
-
-
-def _scaled(mask: npt.NDArray[np.uint8], size: Sequence[int]) -> Tensor:
-    """The mask at another size, uint8[1, h, w]."""
-    pixels = torch.from_numpy(mask)[None, None]
+def _resize(label_map: LabelMap, size: Sequence[int]) -> Tensor:
+    """Return a label map at another size, uint8[1, h, w]."""
+    pixels = torch.from_numpy(label_map)[None, None]
     return interpolate(pixels, tuple(size), mode="nearest-exact")[0]
 
 
-def _random_square(image: Tensor, mask: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """The same part of an image and its mask, at most `side` pixels a side."""
+def _random_crop(image: Tensor, label_map: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Return the same crop of an image and its label map, of at most `side` pixels per side."""
     height, width = image.shape[1:]
     top = int(torch.randint(max(height - side, 0) + 1, ()))
     left = int(torch.randint(max(width - side, 0) + 1, ()))
-    parts = [each[:, top : top + side, left : left + side] for each in (image, mask)]
-    image, mask = (each.flip(-1) for each in parts) if torch.rand(()) < 0.5 else parts
-    return image, mask
+    crops = [each[:, top : top + side, left : left + side] for each in (image, label_map)]
+    image, label_map = (each.flip(-1) for each in crops) if torch.rand(()) < 0.5 else crops
+    return image, label_map

@@ -1,34 +1,56 @@
-"""Where the weights come from: a run, a file, torchvision, or an initialization."""
+"""Backbones filled with weights of a run, a file or torchvision, or with initial weights."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from nearfar.config import Backbone, BackboneName
+from nearfar.data import Images, Shape
 from nearfar.errors import NearfarError
-from nearfar.models import Architecture
-from nearfar.models.backbones import Backbone
-from nearfar.models.kmeans_init import check_convolutional
-from nearfar.models.pretrained import open_pretrained
-from nearfar.runs import read_config, read_network
+from nearfar.fields import check_fields, check_ranges
+from nearfar.models import (
+    BackboneEncoder,
+    build_network,
+    check_convolutional,
+    draw_kmeans_rows,
+    initialize_by_kmeans,
+    open_pretrained,
+)
+from nearfar.models.backbones import PatchTransformer, build_encoder, default_widths
+from nearfar.progress import Track, silent
+from nearfar.runs import read_config, read_trained_network
+from nearfar.transfer.heads import embedding_size, pooling_grid
 
 INITIALIZATIONS = ("random", "kmeans")
-#: AlexNet as torchvision has it, for images of 224 pixels.
-ALEXNET = Architecture((3, 224, 224), 4096, backbone="alexnet")
+#: torchvision's AlexNet, and the images that it is made for.
+ALEXNET = Backbone(name="alexnet", embedding_size=4096), (3, 224, 224)
 
 
-def describe(weights: str, like: Path | None = None) -> Architecture:
-    """Return the architecture of weights, see `open_backbone`, as far as it is known before.
+def backbone_of(weights: str, like: str | os.PathLike[str] | None = None) -> tuple[Backbone, Shape]:
+    """Return the backbone of weights and the shape of its images, see `open_backbone`.
+
+    Weights that are not of a run have torchvision's AlexNet until they are read.
 
     Raises
     ------
     NearfarError
-        If a run has no backbone, or is not there, or the weights are of a network themselves.
+        If a run is missing or has no backbone, or the weights already determine a network.
+
+    Examples
+    --------
+    >>> backbone_of("random")[0].name
+    'alexnet'
     """
+    like = None if like is None else Path(like)
     if like is not None and weights not in INITIALIZATIONS:
         raise NearfarError(
-            f"like={str(like)!r} with the weights {weights!r}, which are of a network themselves: "
+            f"like={str(like)!r} with the weights {weights!r}, which determine the network: "
             "expected random or kmeans"
         )
     if like is not None and not like.is_dir():
@@ -36,49 +58,163 @@ def describe(weights: str, like: Path | None = None) -> Architecture:
     run = Path(weights) if weights not in INITIALIZATIONS else like
     if run is None or not run.is_dir():
         return ALEXNET
-    architecture = read_config(run).architecture
-    if architecture is None or architecture.backbone is None:
+    config = read_config(run)
+    network = config.train.network
+    if not isinstance(network, Backbone):
         raise NearfarError(
             f"run {str(run)!r} has no backbone to transfer: expected one trained with --backbone"
         )
-    return architecture
+    return network, config.data.shape
 
 
-def open_backbone(weights: str, *, like: Path | None = None, seed: int = 0) -> Backbone:
-    """Return a backbone filled with weights, in evaluation mode.
+def open_backbone(
+    weights: str, *, like: str | os.PathLike[str] | None = None, seed: int = 0
+) -> BackboneEncoder:
+    """Return a backbone with given weights, in evaluation mode.
 
     Parameters
     ----------
     weights : str
-        A run folder; what `nearfar.models.pretrained.open_published` takes; "random"; or "kmeans",
-        for random weights that `nearfar.models.kmeans_init` can take the place of.
-    like : Path, optional
-        A run whose network the last two take; torchvision's AlexNet if not given.
+        A run folder; a safetensors file with torchvision's names, or torchvision's name of such
+        weights; "random"; or "kmeans", for random weights that `initialize_backbone` replaces.
+    like : path, optional
+        Run whose network "random" and "kmeans" use. Default: torchvision's AlexNet.
     seed : int
-        Of the random weights.
+        Seed of random weights.
 
     Raises
     ------
     NearfarError
-        If there are no such weights, they are not of a backbone, or k-means is not for it.
+        If there are no such weights, they do not belong to a backbone, or the backbone is not
+        convolutional and k-means is asked for.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from safetensors.torch import save_file
+    >>> from torchvision.models import resnet18
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_file(resnet18().state_dict(), f"{folder}/weights.safetensors")
+    ...     open_backbone(f"{folder}/weights.safetensors").name
+    'resnet18'
     """
-    architecture, path = describe(weights, like), Path(weights)
+    (network, shape), path = backbone_of(weights, like), Path(weights)
     if weights in INITIALIZATIONS:
-        backbone = build(architecture, seed)
+        backbone = new_backbone(network, shape, seed)
         if weights == "kmeans":
             check_convolutional(backbone)
         return backbone
     if path.is_dir():
-        encoder = read_network(path).encoder
-        assert isinstance(encoder, Backbone)  # noqa: S101 - what `describe` has checked
+        encoder = read_trained_network(path).encoder
+        assert isinstance(encoder, BackboneEncoder)  # noqa: S101 - `backbone_of` has checked
         return encoder
     return open_pretrained(weights)
 
 
-def build(architecture: Architecture, seed: int) -> Backbone:
-    """Make a backbone with fresh weights, in evaluation mode."""
+def initialize_backbone(
+    backbone: BackboneEncoder,
+    weights: str,
+    n: int,
+    choose: Callable[[list[int]], Images],
+    *,
+    seed: int = 0,
+    track: Track = silent,
+) -> None:
+    """Initialize a backbone by k-means if `weights` is "kmeans", in place.
+
+    Parameters
+    ----------
+    n : int
+        Number of training images.
+    choose : callable
+        From rows to training images; called with 500 random rows.
+    seed : int
+        Seed of the rows and of k-means.
+    """
+    if weights == "kmeans":
+        initialize_by_kmeans(backbone, choose(draw_kmeans_rows(n, seed)), seed, track)
+
+
+def new_backbone(network: Backbone, shape: Shape, seed: int = 0) -> BackboneEncoder:
+    """Build a backbone for images of a shape (c, h, w) with random weights, in evaluation mode.
+
+    Examples
+    --------
+    >>> network = Backbone(name="alexnet", embedding_size=16, widths=(24,))
+    >>> new_backbone(network, (3, 64, 64)).name
+    'alexnet'
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        encoder = architecture.build().encoder
-    assert isinstance(encoder, Backbone)  # noqa: S101 - for the type alone
+        encoder = build_network(network, shape).encoder
+    assert isinstance(encoder, BackboneEncoder)  # noqa: S101 - for the type alone
     return encoder.eval()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneSpec:
+    """Description that a backbone can be built from again.
+
+    Parameters
+    ----------
+    name : {"alexnet", "resnet18", "resnet50", "vit-small"}
+        Network.
+    embedding_size : int
+        Length of an embedding.
+    widths : tuple of int
+        Units of AlexNet's FC6.
+    image_size : tuple of int
+        Height and width of images that the network is built for.
+
+    Examples
+    --------
+    >>> spec = BackboneSpec(
+    ...     name="alexnet", embedding_size=16, widths=(24,), image_size=(63, 63)
+    ... )
+    >>> BackboneSpec.of(spec.build()) == spec
+    True
+    """
+
+    name: BackboneName
+    embedding_size: int
+    widths: tuple[int, ...]
+    image_size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_ranges(self, embedding_size=">= 1", widths=">= 1", image_size=">= 16")
+
+    @classmethod
+    def of(cls, backbone: BackboneEncoder) -> BackboneSpec:
+        """Describe a backbone with its head in place."""
+        widths, sides = default_widths(backbone.name), (224, 224)
+        if backbone.name == "alexnet":
+            fc6 = backbone.get_submodule("head.fc6")
+            assert isinstance(fc6, nn.Linear)  # noqa: S101 - for the type alone
+            # Sides of the smallest images with this grid before FC6.
+            height, width = (63 + 32 * (side - 1) for side in pooling_grid(backbone))
+            widths, sides = (fc6.out_features,), (height, width)
+        elif isinstance(backbone.features, PatchTransformer):
+            sides = (16 * backbone.features.patches,) * 2
+        return cls(
+            name=backbone.name,
+            embedding_size=embedding_size(backbone),
+            widths=widths,
+            image_size=sides,
+        )
+
+    def build(self) -> BackboneEncoder:
+        """Build the backbone with random weights, in evaluation mode.
+
+        Raises
+        ------
+        NearfarError
+            If memory has no room for it.
+        """
+        try:
+            with torch.random.fork_rng():
+                return build_encoder(
+                    self.name, (3, *self.image_size), self.embedding_size, self.widths
+                ).eval()
+        except RuntimeError as error:
+            raise NearfarError(f"no memory for the network {self}") from error

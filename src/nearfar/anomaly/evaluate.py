@@ -1,0 +1,95 @@
+"""Evaluation of scored clips against their masks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nearfar.anomaly.masks import Mask
+from nearfar.anomaly.metrics import (
+    Labels,
+    PixelCurve,
+    Scores,
+    area_under_curve,
+    equal_error_rate,
+    macro,
+    overlap_score,
+)
+from nearfar.errors import NearfarError
+
+
+class Evaluator:
+    """Collects scored frames with their masks, a few numbers per frame.
+
+    A frame is abnormal if its mask has any pixel.
+
+    Examples
+    --------
+    >>> evaluator, mask = Evaluator(), np.zeros((2, 2), bool)
+    >>> evaluator.add("camera", 0.1, np.full((2, 2), 0.1, np.float32), mask)
+    >>> evaluator.add("camera", 0.9, np.full((2, 2), 0.9, np.float32), ~mask)
+    >>> evaluator.result()["auc"]
+    1.0
+    """
+
+    def __init__(self) -> None:
+        self._scores: dict[str, list[float]] = {}
+        self._labels: dict[str, list[bool]] = {}
+        self._overlaps: list[float] = []
+        self._pixels = PixelCurve()
+
+    def add(self, clip: str, score: float, heat: Scores, mask: Mask) -> None:
+        """Add a frame.
+
+        Parameters
+        ----------
+        clip : str
+            Name of its clip.
+        score : float
+            Score of the frame.
+        heat : float[h, w]
+            Scores of its pixels.
+        mask : bool[h, w]
+            Its abnormal pixels.
+        """
+        self._pixels.add(heat, mask)
+        self._scores.setdefault(clip, []).append(score)
+        self._labels.setdefault(clip, []).append(bool(mask.any()))
+        self._overlaps.append(overlap_score(heat, mask))
+
+    @property
+    def clips(self) -> dict[str, tuple[Labels, Scores]]:
+        """Labels, bool[n], and scores, float[n], by name of the clip."""
+        return {
+            name: (np.array(self._labels[name]), np.array(scores))
+            for name, scores in self._scores.items()
+        }
+
+    def result(self) -> dict[str, Any]:
+        """Return all metrics in a form that JSON can hold; None where undefined.
+
+        Raises
+        ------
+        NearfarError
+            If no frame was added.
+        """
+        if not self._scores:
+            raise NearfarError("no frame was scored: there is nothing to evaluate")
+        clips = self.clips
+        labels = np.concatenate([labels for labels, _ in clips.values()])
+        scores = np.concatenate([scores for _, scores in clips.values()])
+        macro_auc = macro(area_under_curve, clips)
+        return {
+            "frames": len(labels),
+            "abnormal": int(labels.sum()),
+            "eer": equal_error_rate(labels, scores),
+            "auc": area_under_curve(labels, scores),
+            "macro_auc": macro_auc.mean,
+            "macro_eer": macro(equal_error_rate, clips).mean,
+            "macro_undefined": macro_auc.undefined,
+            "pixel_auc": self._pixels.area(),
+            "pixel_eer": self._pixels.equal_error_rate(),
+            "overlap_auc": area_under_curve(labels, np.array(self._overlaps)),
+            "overlap_eer": equal_error_rate(labels, np.array(self._overlaps)),
+        }

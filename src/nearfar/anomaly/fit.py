@@ -1,0 +1,183 @@
+"""Fitting a detector to normal clips, with checkpoints for resuming."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from nearfar.anomaly.clips import Clip, Span
+from nearfar.anomaly.config import DEFAULT_TRAINING, DetectorConfig
+from nearfar.anomaly.detector import Detector, check_same_rate
+from nearfar.anomaly.patches import Grid
+from nearfar.anomaly.registry import FitContext, find_method
+from nearfar.anomaly.storage import (
+    has_method,
+    open_for_fitting,
+    read_methods,
+    write_detector,
+    write_method,
+)
+from nearfar.config import TrainConfig
+from nearfar.errors import NearfarError
+from nearfar.progress import Track, silent
+
+#: One of so many clips, or frames, is held out for calibration.
+CALIBRATE_EVERY = 4
+
+
+def fit_detector(
+    clips: Sequence[Clip],
+    folder: str | os.PathLike[str],
+    config: DetectorConfig | None = None,
+    training: TrainConfig = DEFAULT_TRAINING,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    track: Track = silent,
+) -> Detector:
+    """Fit a detector to normal clips and write it to a folder.
+
+    Every fourth clip is held out to calibrate scale and threshold; of fewer than four clips, the
+    last quarter of each.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        Normal clips of one camera.
+    folder : str or path
+        Folder of the detector. A refused fit leaves no folder behind.
+    config : DetectorConfig, optional
+        Settings. Default: `DetectorConfig()`, for video.
+    training : TrainConfig
+        Training of the autoencoder for "reconstruction" and "embedding-distance"; its seed is for
+        all methods. Default: 5 epochs of autoencoding and 5 with weights 0.6, 0.4, 0.
+    resume : bool
+        Continue an interrupted fit with the same settings and clips. The result is bit for bit
+        that of an uninterrupted fit.
+    overwrite : bool
+        Replace a detector in `folder`.
+    track : Track
+        Progress.
+
+    Returns
+    -------
+    Detector
+
+    Raises
+    ------
+    NearfarError
+        If the clips cannot be used, the folder is occupied, or there is nothing to resume.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> from nearfar.anomaly import ArrayClip, as_frames
+    >>> normal = np.random.default_rng(0).integers(90, 100, (20, 32, 48)).astype(np.uint8)
+    >>> settings = DetectorConfig(methods=("appearance",), patch=16, stride=8, smoothing=0)
+    >>> with TemporaryDirectory() as folder:
+    ...     detector = fit_detector([ArrayClip(normal)], Path(folder) / "run", settings)
+    >>> abnormal = normal[:5].copy()
+    >>> abnormal[:, 8:24, 8:24] = 255
+    >>> [frame.score > detector.threshold for frame in detector.score(as_frames(abnormal))]
+    [True, True, True, True, True]
+    """
+    folder, config = Path(folder), config or DetectorConfig()
+    learned, held_out = split_clips(clips)
+    grid = Grid(_frame_size(learned[0]), config.patch, config.stride)
+    rate = next((clip.rate for clip in clips if clip.rate), None)
+    _check(clips, [*learned, *held_out], grid, config, rate)
+    settings = {
+        "config": asdict(config),
+        "training": training.to_dict(),
+        "clips": [[clip.name, clip.nominal_total, clip.rate, grid.size] for clip in clips],
+    }
+    with open_for_fitting(folder, settings, resume=resume, overwrite=overwrite) as scratch:
+        context = FitContext(config, grid, training, scratch, track)
+        for name in config.methods:
+            if not has_method(folder, name):
+                write_method(folder, find_method(name).fit(learned, context))
+        detector = Detector(config, grid, read_methods(folder, config), rate=rate)
+        detector.calibrate(held_out, track)
+        write_detector(folder, detector)
+    return detector
+
+
+def split_clips(clips: Sequence[Clip]) -> tuple[list[Clip], list[Clip]]:
+    """Split normal clips into those to fit methods to and those to calibrate on.
+
+    Every fourth clip is held out for calibration; of fewer than four clips, the last quarter of
+    each.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        Normal clips.
+
+    Returns
+    -------
+    learned, held_out : list of Clip
+
+    Raises
+    ------
+    NearfarError
+        If there are no clips, or fewer than four frames.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nearfar.anomaly import ArrayClip
+    >>> (learned,), (held_out,) = split_clips([ArrayClip(np.zeros((8, 32, 32), np.uint8))])
+    >>> len(list(learned)), len(list(held_out))
+    (6, 2)
+    """
+    if not clips:
+        raise NearfarError("there are no clips: expected normal clips to learn from")
+    kept = list(clips[CALIBRATE_EVERY - 1 :: CALIBRATE_EVERY])
+    if kept:
+        return [clip for clip in clips if clip not in kept], kept
+    parts = [_split(clip) for clip in clips]
+    return [first for first, _ in parts], [second for _, second in parts]
+
+
+def _split(clip: Clip) -> tuple[Clip, Clip]:
+    # The length of a video is known after reading; damaged frames leave gaps in the numbers.
+    numbers = range(clip.total) if clip.total is not None else [frame.number for frame in clip]
+    total = len(numbers)
+    if total < CALIBRATE_EVERY:
+        raise NearfarError(
+            f"{clip.name!r} has only {total} frames: expected at least {CALIBRATE_EVERY}, of which "
+            "a quarter is for calibration"
+        )
+    border, end = numbers[-(total // CALIBRATE_EVERY)], numbers[-1] + 1
+    return Span(clip, 0, border), Span(clip, border, end)
+
+
+def _frame_size(clip: Clip) -> tuple[int, int]:
+    frame = next(iter(clip), None)
+    if frame is None:
+        raise NearfarError(f"{clip.name!r} holds no readable frame to learn from")
+    return frame.pixels.shape[0], frame.pixels.shape[1]
+
+
+def _check(
+    clips: Sequence[Clip],
+    parts: Sequence[Clip],
+    grid: Grid,
+    config: DetectorConfig,
+    rate: float | None,
+) -> None:
+    """Refuse clips of several cameras and parts that are too short, before anything is fitted."""
+    for clip in clips:
+        grid.check(_frame_size(clip), clip.name)
+        if config.frames > 1:
+            check_same_rate(clip, rate)
+    for part in parts:
+        if part.total is not None and part.total < config.frames:
+            raise NearfarError(
+                f"a part of {part.name!r} has {part.total} frames, fewer than the {config.frames} "
+                "of a window: expected longer clips, of which every fourth, or of fewer than four "
+                "the last quarter of each, is for the threshold"
+            )

@@ -1,0 +1,7 @@
+"""Built-in anomaly methods, a folder each; importing this package registers them."""
+
+from nearfar.anomaly.methods.appearance import Appearance
+from nearfar.anomaly.methods.motion import Motion
+from nearfar.anomaly.methods.nre import EmbeddingDistance, Reconstruction
+
+__all__ = ["Appearance", "EmbeddingDistance", "Motion", "Reconstruction"]

@@ -1,0 +1,228 @@
+"""Motion classifier: a small convolutional network, and its training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
+
+from nearfar import runs
+from nearfar.anomaly.methods.motion.pseudo_anomalies import MotionSamples
+from nearfar.data import to_unit
+from nearfar.progress import Track, silent
+from nearfar.training import fit_supervised, load_optimizer, optimizer_tensors
+
+#: Factor that patches are scaled down by.
+DOWNSCALE = 2
+_WIDTHS = (24, 32, 48, 64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionTraining:
+    """Training of the motion classifier.
+
+    Parameters
+    ----------
+    samples : int
+        Maximum number of normal patches.
+    epochs : int
+        Passes over all patches.
+    batch_size : int
+        Patches per step.
+    lr : float
+        Peak learning rate of AdamW in a one-cycle schedule.
+    weight_decay : float
+        Weight decay.
+
+    Examples
+    --------
+    >>> MotionTraining(epochs=1).batch_size
+    256
+    """
+
+    samples: int = 24_000
+    epochs: int = 6
+    batch_size: int = 256
+    lr: float = 2e-3
+    weight_decay: float = 0.01
+
+
+class MotionNet(nn.Module):
+    """Log odds that a patch moves too fast, is too large, or glides.
+
+    Parameters
+    ----------
+    frames : int
+        Frames per patch, at least 2.
+    side : int
+        Side of a patch in pixels, after `downscale`.
+
+    Examples
+    --------
+    >>> network = MotionNet(frames=5, side=24).eval()
+    >>> network(torch.zeros(3, 5, 24, 24), torch.tensor([0.1, 0.5, 0.9])).shape
+    torch.Size([3])
+    """
+
+    def __init__(self, frames: int, side: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inner = 2 * frames  # the frames, their differences, and the position
+        for i, outer in enumerate(_WIDTHS):
+            stride = 1 if i == 0 else 2
+            layers += [
+                nn.Conv2d(inner, outer, 3, stride=stride, padding=1, bias=False),
+                nn.BatchNorm2d(outer),
+                nn.ReLU(),
+            ]
+            side = -(-side // stride)
+            inner = outer
+        self.layers = nn.Sequential(
+            *layers,
+            nn.Flatten(),
+            nn.Dropout(0.3),
+            nn.Linear(inner * side**2, 64),
+            nn.ReLU(),
+            nn.Linear(64, 1),
+        )
+
+    def forward(self, patches: Tensor, positions: Tensor) -> Tensor:
+        """Return log odds, float[b].
+
+        Parameters
+        ----------
+        patches : float[b, t, s, s]
+            Patches in 0…1.
+        positions : float[b]
+            Vertical positions in the frame, 0…1; see `Grid.positions`.
+        """
+        centered = patches - patches.mean((1, 2, 3), keepdim=True)
+        changes = 3 * (centered[:, 1:] - centered[:, :-1])
+        places = (positions - 0.5)[:, None, None, None].expand(-1, 1, *patches.shape[2:])
+        odds: Tensor = self.layers(torch.cat([centered, changes, places], dim=1))
+        return odds[:, 0]
+
+
+def downscale(patches: Tensor) -> Tensor:
+    """Return patches as the classifier sees them, in 0…1 and at half their size.
+
+    Parameters
+    ----------
+    patches : uint8[b, t, p, p]
+        Patches of a frame.
+
+    Returns
+    -------
+    float32[b, t, p / 2, p / 2]
+
+    Examples
+    --------
+    >>> downscale(torch.full((1, 5, 48, 48), 255, dtype=torch.uint8)).shape
+    torch.Size([1, 5, 24, 24])
+    """
+    return avg_pool2d(to_unit(patches), DOWNSCALE)
+
+
+def train_motion_net(
+    samples: MotionSamples,
+    training: MotionTraining | None = None,
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+    track: Track = silent,
+) -> MotionNet:
+    """Train a classifier of normal patches and pseudo-anomalies.
+
+    Parameters
+    ----------
+    samples : MotionSamples
+        From `draw_samples`.
+    training : MotionTraining, optional
+        Default: `MotionTraining()`.
+    seed : int
+        Seed of weights, batches and dropout.
+    folder : Path, optional
+        Folder for a checkpoint per epoch. Training continues from a checkpoint that is there; the
+        result is bit for bit that of an uninterrupted training.
+    track : Track
+        Progress.
+
+    Returns
+    -------
+    MotionNet
+
+    Raises
+    ------
+    NearfarError
+        If the loss is no longer finite, or the checkpoint is damaged.
+
+    Examples
+    --------
+    >>> patches = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
+    >>> samples = MotionSamples(patches, torch.full((8,), 0.5), torch.arange(8) % 2 == 0)
+    >>> network = train_motion_net(samples, MotionTraining(epochs=1))
+    >>> network.training
+    False
+    """
+    training = training or MotionTraining()
+    count, frames, side, _ = samples.patches.shape
+    steps = -(-count // training.batch_size)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = MotionNet(frames, side // DOWNSCALE)
+        optimizer = torch.optim.AdamW(
+            network.parameters(), training.lr, weight_decay=training.weight_decay
+        )
+        first = 0 if folder is None else _read_checkpoint(folder, network, optimizer)
+
+        def batches() -> Iterator[Tensor]:
+            for epoch in range(first, training.epochs):
+                # Each epoch has a seed of its own, for resuming.
+                torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
+                yield from torch.randperm(count).split(training.batch_size)
+                if folder is not None:
+                    _write_checkpoint(folder, network, optimizer, epoch + 1)
+
+        def loss(rows: Tensor) -> Tensor:
+            odds = network(downscale(samples.patches[rows]), samples.positions[rows])
+            return binary_cross_entropy_with_logits(odds, samples.abnormal[rows].float())
+
+        fit_supervised(
+            network,
+            loss,
+            batches(),
+            optimizer=optimizer,
+            steps=steps * training.epochs,
+            first_step=steps * first,
+            lr_schedule="one-cycle",
+            track=track,
+            description="training the motion classifier",
+        )
+    return network
+
+
+def _write_checkpoint(
+    folder: Path, network: MotionNet, optimizer: torch.optim.Optimizer, epoch: int
+) -> None:
+    """Write the state after a number of epochs."""
+    tensors = {
+        **runs.add_prefix("network.", network.state_dict()),
+        **runs.add_prefix("adam.", optimizer_tensors(optimizer)),
+    }
+    folder.mkdir(exist_ok=True)
+    runs.write_state(folder / runs.CHECKPOINT, tensors, {"epoch": epoch})
+
+
+def _read_checkpoint(folder: Path, network: MotionNet, optimizer: torch.optim.Optimizer) -> int:
+    """Read the checkpoint, if there is one, and return its number of epochs."""
+    if not (folder / runs.CHECKPOINT).is_file():
+        return 0
+    tensors, position = runs.read_state(folder / runs.CHECKPOINT)
+    runs.load_weights(network, runs.strip_prefix("network.", tensors), folder)
+    load_optimizer(optimizer, runs.strip_prefix("adam.", tensors))
+    return int(position["epoch"])

@@ -1,0 +1,333 @@
+"""Normal patches, and pseudo-anomalies made of them: too fast, too large, or gliding.
+
+No abnormal samples are needed. Skipping frames shows normal motion at two and three times its speed
+[1]_; scaling up the middle of a patch shows things that are too large; and pushing a still picture
+of a moving object along its own path shows it gliding, as no pedestrian does. Walkers move arms and
+legs, while riders, skaters and vehicles keep a pose.
+
+References
+----------
+.. [1] M. Astrid et al., "Synthetic temporal anomaly guided end-to-end video anomaly detection",
+   ICCV workshops 2021: skipped frames as anomalies, there for an autoencoder.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.ndimage import maximum_filter, uniform_filter
+from scipy.signal import correlate
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from nearfar.anomaly.clips import Clip, Frame, Pixels
+from nearfar.anomaly.patches import Grid, Indices, ScoreMap
+from nearfar.errors import NearfarError
+
+#: Lowest mean change of the middle of a moving patch, in gray levels.
+_MIN_CHANGE = 4
+#: Factors of speed of fast patches, and range of factors of size of grown ones.
+SPEEDS = (2, 3)
+GROWTH = (1.6, 2.2)
+#: Pseudo-anomalies of each kind per normal sample.
+PSEUDO_ANOMALIES = {"fast": 0.5, "grown": 0.5, "gliding": 0.5}
+#: Maximum number of patches per window, and of gliding ones, which are slow to make.
+_PER_WINDOW, _GLIDING_PER_WINDOW = 24, 8
+#: The background is the median of up to 16 earlier frames, one of every 4; at least 8.
+_MAX_PAST, _PAST_EVERY = 16, 4
+#: Gray levels between foreground and background, and the width of the rim around the foreground.
+_MIN_CONTRAST, _RIM = 12, 2
+#: Shortest path of a gliding object, in pixels.
+_MIN_PATH = 3
+
+
+def find_moving(window: Sequence[Pixels] | Pixels, grid: Grid) -> Indices:
+    """Return the patches whose middle changes between the last two frames of a window, int64[n].
+
+    Examples
+    --------
+    >>> window = np.zeros((2, 32, 64), np.uint8)
+    >>> window[1, :, 32:] = 200
+    >>> find_moving(window, Grid((32, 64), 32, 32))
+    array([1])
+    """
+    change = np.abs(window[-1].astype(np.int16) - window[-2]).astype(np.float32)
+    quarter = grid.patch // 4
+    inner = change[quarter:-quarter, quarter:-quarter]
+    means = Grid(inner.shape, grid.patch - 2 * quarter, 1).means(inner)
+    return np.flatnonzero(means[grid.tops[:, None], grid.lefts] > _MIN_CHANGE)
+
+
+@dataclass(frozen=True)
+class MotionSamples:
+    """Patches that a motion classifier is trained on.
+
+    Parameters
+    ----------
+    patches : uint8[n, t, p, p]
+        Patches of t frames.
+    positions : float32[n]
+        Vertical positions in the frame, 0…1.
+    abnormal : bool[n]
+        Whether each is a pseudo-anomaly.
+
+    Examples
+    --------
+    >>> empty = torch.zeros(2, 5, 48, 48, dtype=torch.uint8)
+    >>> MotionSamples(empty, torch.tensor([0.2, 0.8]), torch.tensor([False, True])).abnormal.sum()
+    tensor(1)
+    """
+
+    patches: Tensor
+    positions: Tensor
+    abnormal: Tensor
+
+
+def draw_samples(
+    clips: Iterable[Clip],
+    grid: Grid,
+    frames: int,
+    *,
+    count: int,
+    seed: int = 0,
+    shares: Mapping[str, float] = PSEUDO_ANOMALIES,
+) -> MotionSamples:
+    """Draw moving patches of normal clips: as they are, too fast, grown, and gliding.
+
+    The clips are read once, a frame at a time. Gliding needs a background, which clips of fewer
+    than 30 frames do not show.
+
+    Parameters
+    ----------
+    clips : iterable of Clip
+        Normal clips of one camera.
+    grid : Grid
+        Positions of the patches.
+    frames : int
+        Frames per patch, at least 2.
+    count : int
+        Maximum number of normal samples.
+    seed : int
+        Seed of the draws.
+    shares : mapping of str to float
+        Pseudo-anomalies per normal sample, by kind: "fast", "grown", "gliding".
+
+    Returns
+    -------
+    MotionSamples
+
+    Raises
+    ------
+    NearfarError
+        If nothing moves in the clips, or their frames have another size than the grid's.
+
+    Examples
+    --------
+    >>> from nearfar.anomaly import ArrayClip
+    >>> video = np.zeros((20, 32, 96), np.uint8)
+    >>> for number, frame in enumerate(video):
+    ...     frame[8:24, 4 * number : 4 * number + 8] = 200
+    >>> samples = draw_samples([ArrayClip(video)], Grid((32, 96), 16, 8), 2, count=10)
+    >>> samples.patches.shape, int(samples.abnormal.sum())
+    (torch.Size([20, 2, 16, 16]), 10)
+    """
+    generator = np.random.default_rng(seed)
+    most = {"normal": count} | {kind: round(count * share) for kind, share in shares.items()}
+    shape = frames, grid.patch, grid.patch
+    pools = {kind: _Reservoir(size, shape, generator) for kind, size in most.items()}
+    longest = (frames - 1) * max(SPEEDS) + 1
+    for clip in clips:
+        past: deque[Pixels] = deque(maxlen=_MAX_PAST)
+        for number, recent in enumerate(_histories(clip, grid, longest)):
+            if number % _PAST_EVERY == 0:
+                past.append(recent[-1])
+            # Motion is detected at the true speed, for all kinds alike.
+            moving = find_moving(recent[-2:], grid)
+            for kind, pool in pools.items():
+                step = int(generator.choice(SPEEDS)) if kind == "fast" else 1
+                if len(recent) < (frames - 1) * step + 1:
+                    continue
+                window = np.stack(recent[-1 - (frames - 1) * step :: step])
+                chosen = generator.permutation(moving)[:_PER_WINDOW]
+                patches: Iterable[tuple[int, Pixels]] = (
+                    _glide_patches(window, past, grid, chosen[:_GLIDING_PER_WINDOW], generator)
+                    if kind == "gliding"
+                    else zip(chosen, grid.cut(window, chosen), strict=True)
+                )
+                for index, patch in patches:
+                    if kind == "grown":
+                        patch = _grow(patch, generator.uniform(*GROWTH))
+                    if generator.random() < 0.5:
+                        patch = patch[:, :, ::-1]
+                    pool.offer(patch, grid.positions[index])
+    if not all(pool.seen for kind, pool in pools.items() if kind != "gliding"):
+        raise NearfarError(
+            f"nothing moves in the normal clips, or they are shorter than {longest} frames: "
+            "expected normal motion to learn from"
+        )
+    return MotionSamples(
+        torch.from_numpy(np.concatenate([pool.patches for pool in pools.values()])),
+        torch.from_numpy(np.concatenate([pool.positions for pool in pools.values()])),
+        torch.tensor([kind != "normal" for kind, pool in pools.items() for _ in pool.positions]),
+    )
+
+
+class _Reservoir:
+    """Uniform sample of the patches offered."""
+
+    def __init__(
+        self, most: int, shape: tuple[int, int, int], generator: np.random.Generator
+    ) -> None:
+        self.seen, self._generator = 0, generator
+        self._patches = np.empty((most, *shape), np.uint8)
+        self._positions = np.empty(most, np.float32)
+
+    def offer(self, patch: Pixels, position: float) -> None:
+        """Keep or drop a patch."""
+        place = self.seen
+        self.seen += 1
+        if place >= len(self._positions):
+            place = int(self._generator.integers(self.seen))
+        if place < len(self._positions):
+            self._patches[place], self._positions[place] = patch, position
+
+    @property
+    def patches(self) -> Pixels:
+        """Kept patches, uint8[n, t, p, p]."""
+        return self._patches[: self.seen]
+
+    @property
+    def positions(self) -> npt.NDArray[np.float32]:
+        """Their vertical positions, float32[n]."""
+        return self._positions[: self.seen]
+
+
+def _histories(clip: Clip, grid: Grid, longest: int) -> Iterator[list[Pixels]]:
+    """Yield each frame of a clip after those before it, 2 to `longest` frames in all."""
+    recent: deque[Frame] = deque(maxlen=longest)
+    for frame in clip:
+        grid.check(frame.pixels.shape, clip.name)
+        if recent and frame.number != recent[-1].number + 1:
+            recent.clear()  # things would seem to jump across a gap
+        recent.append(frame)
+        if len(recent) > 1:
+            yield [each.pixels for each in recent]
+
+
+def _grow(patch: Pixels, factor: float) -> Pixels:
+    """Scale up the middle of a patch, uint8[t, p, p]."""
+    side = patch.shape[-1]
+    kept = max(2, round(side / factor))
+    start = (side - kept) // 2
+    middle = patch[:, start : start + kept, start : start + kept]
+    larger = interpolate(
+        torch.from_numpy(middle[None].astype(np.float32)),
+        (side, side),
+        mode="bilinear",
+        align_corners=False,
+    )
+    return larger[0].round().to(torch.uint8).numpy()
+
+
+def _glide_patches(
+    window: Pixels,
+    past: Sequence[Pixels],
+    grid: Grid,
+    chosen: Indices,
+    generator: np.random.Generator,
+) -> Iterator[tuple[int, Pixels]]:
+    """Yield gliding versions of patches, where the past shows a background."""
+    if len(past) < _MAX_PAST // 2:
+        return
+    before = np.stack(past)
+    for index in chosen:
+        row, column = divmod(int(index), grid.shape[1])
+        at = int(grid.tops[row]), int(grid.lefts[column]), grid.patch
+        around, inside = cut_surroundings(window, *at)
+        earlier, _ = cut_surroundings(before, *at)
+        patch = glide(around, earlier, inside, generator)
+        if patch is not None:
+            yield index, patch
+
+
+def cut_surroundings(
+    frames: Pixels, top: int, left: int, patch: int
+) -> tuple[Pixels, npt.NDArray[np.bool_]]:
+    """Cut a patch with half its side around it out of frames, uint8[t, h, w].
+
+    Returns
+    -------
+    pixels : uint8[t, 2p, 2p]
+        Outside the frame, its border is repeated.
+    inside : bool[2p, 2p]
+        Pixels inside the frame.
+    """
+    rows, columns = (np.arange(2 * patch) - patch // 2 + start for start in (top, left))
+    height, width = frames.shape[1:]
+    near = rows.clip(0, height - 1), columns.clip(0, width - 1)
+    inside = (rows == near[0])[:, None] & (columns == near[1])
+    return frames[:, near[0][:, None], near[1]], inside
+
+
+def glide(
+    window: Pixels,
+    past: Pixels,
+    inside: npt.NDArray[np.bool_],
+    generator: np.random.Generator,
+) -> Pixels | None:
+    """Replace the moving foreground by a still picture of it, moved along the same path.
+
+    The foreground of one frame moves over the background in equal steps. Uncovered background gets
+    the camera's noise.
+
+    Parameters
+    ----------
+    window : uint8[t, 2p, 2p]
+        See `cut_surroundings`.
+    past : uint8[n, 2p, 2p]
+        The same place in earlier frames; their median is the background.
+    inside : bool[2p, 2p]
+        Known pixels.
+    generator : numpy.random.Generator
+        Draws the pose and the noise.
+
+    Returns
+    -------
+    uint8[t, p, p] or None
+        None if the path is too short, or everything moves.
+    """
+    frames, side = len(window), window.shape[1]
+    border = side // 4
+    inner = np.s_[..., border : border + side // 2, border : border + side // 2]
+    background = np.median(past, axis=0).astype(np.float32)
+    front = window - background
+    seen = np.abs(uniform_filter(front, (0, 3, 3))) > _MIN_CONTRAST
+    seen = maximum_filter(seen, (1, 2 * _RIM + 1, 2 * _RIM + 1)) & inside
+    path = _estimate_shift((front * seen)[0][inner], (front * seen)[-1][inner], border)
+    unseen = ~(seen[1:] | seen[:-1])
+    if np.abs(path).max() < _MIN_PATH or not unseen.any():
+        return None
+    noise = np.diff(window.astype(np.float32), axis=0)[unseen].std() / np.sqrt(2)
+    painted = background[inner] + generator.normal(0, noise, window[inner].shape)
+    result = np.where(seen[inner], painted, window[inner])
+    pose = int(generator.integers(frames))
+    for frame in range(frames):
+        shift = np.rint(path * (frame - pose) / (frames - 1)).astype(int)
+        moved = np.roll(front[pose] * seen[pose], shift, (0, 1))[inner]
+        where = np.roll(seen[pose], shift, (0, 1))[inner]
+        result[frame][where] = (painted[frame] + moved)[where]
+    return np.rint(result.clip(0, 255)).astype(np.uint8)
+
+
+def _estimate_shift(before: ScoreMap, after: ScoreMap, farthest: int) -> npt.NDArray[np.int64]:
+    """Return the shift, down and right, at the peak of the cross-correlation of two images."""
+    correlation = correlate(after, before, mode="same", method="fft")
+    center = np.array(correlation.shape) // 2
+    start = center - farthest
+    near = correlation[start[0] : center[0] + farthest + 1, start[1] : center[1] + farthest + 1]
+    return np.stack(np.unravel_index(near.argmax(), near.shape)) - farthest

@@ -1,0 +1,42 @@
+"""Training of the autoencoder that both NRE methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nearfar import runs
+from nearfar.anomaly.clips import Clip
+from nearfar.anomaly.patches import gather_patches
+from nearfar.anomaly.registry import FitContext
+from nearfar.training import train
+
+NETWORK = "network"
+
+
+def train_network(clips: Sequence[Clip], context: FitContext) -> Path:
+    """Train an autoencoder on patches of normal clips, or continue; return its run folder.
+
+    The run folder is in the scratch folder, where a second method finds the finished network.
+    """
+    folder, config = context.scratch / NETWORK, context.config
+    if not runs.is_finished(folder):
+        images = gather_patches(
+            context.track(clips, "cutting patches", len(clips)),
+            config.patch,
+            # No overlap: neighbors of a patch should not be the same patch, shifted.
+            config.patch,
+            config.frames,
+            name="normal patches",
+            seed=context.training.seed,
+        )
+        resume = (folder / runs.CHECKPOINT).is_file()
+        train(
+            images,
+            context.training,
+            folder=folder,
+            resume=resume,
+            overwrite=not resume,
+            track=context.track,
+        )
+    return folder

@@ -1,0 +1,343 @@
+"""Output of scoring: scores, alerts, overlays, videos and the worst frames."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+from scipy.ndimage import binary_erosion
+
+from nearfar.anomaly.clips import Clip, Frame, Pixels
+from nearfar.anomaly.detector import Detector, ScoredFrame
+from nearfar.anomaly.patches import ScoreMap
+from nearfar.errors import require
+from nearfar.files import atomic_path
+
+#: Number of worst frames, and their least distance within a clip.
+_SHOWN, WORST_DISTANCE = 12, 10
+_COLORMAP = "inferno"
+#: Opacity of the heat map at twice the threshold.
+_OPACITY = 0.6
+#: Color of the line around abnormal pixels, and behind the label of an abnormal frame.
+ALARM_COLOR = (255, 60, 40)
+#: Lowest height of a frame with room for a label.
+_MIN_LABELED_HEIGHT = 96
+#: Rows per group of a Parquet file.
+_ROW_GROUP = 4096
+#: Columns of the scores, with their Parquet types.
+_COLUMNS = {
+    "clip": "string",
+    "frame": "int64",
+    "file": "string",
+    "score": "float64",
+    "abnormal": "bool_",
+}
+ScoreRow = tuple[str, int, str, float, bool]
+
+
+class FrameResult(NamedTuple):
+    """Scored frame with its clip, its pixels, and the name of its own file, if it has one."""
+
+    clip: str
+    scored: ScoredFrame
+    pixels: Pixels
+    file: str = ""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Abnormal span of a clip.
+
+    Parameters
+    ----------
+    clip : str
+        Name of the clip.
+    start, end : int
+        First and last frame.
+    worst : int
+        Frame with the highest score.
+    score : float
+        Highest score.
+    file : str
+        Name of the first frame's own file, if it has one.
+    """
+
+    clip: str
+    start: int
+    end: int
+    worst: int
+    score: float
+    file: str = ""
+
+
+def score_with_pixels(detector: Detector, clip: Clip) -> Iterator[FrameResult]:
+    """Score a clip and pair scores with pixels, a few frames in memory at a time.
+
+    Raises
+    ------
+    NearfarError
+        See `Detector.score`.
+    """
+    detector.check_rate(clip)
+    waiting: dict[int, Pixels] = {}
+
+    def frames() -> Iterator[Frame]:
+        row = range(0)  # the latest frames, without a gap
+        for frame in clip:
+            if frame.number != row.stop:
+                if len(row) < detector.config.frames:
+                    for unscored in row:
+                        del waiting[unscored]
+                row = range(frame.number, frame.number)
+            row = range(row.start, frame.number + 1)
+            waiting[frame.number] = frame.pixels
+            yield frame
+
+    for scored in detector.score(frames(), clip.name):
+        pixels = waiting.pop(scored.number)
+        yield FrameResult(clip.name, scored, pixels, clip.file_name(scored.number))
+
+
+class Alerts:
+    """Joins consecutive abnormal frames into spans.
+
+    Parameters
+    ----------
+    threshold : float
+        Score above which a frame is abnormal.
+    join : bool
+        Whether to join frames at all.
+    """
+
+    def __init__(self, threshold: float, *, join: bool = True) -> None:
+        self.threshold, self.join = threshold, join
+        self.spans: list[Alert] = []
+
+    def add(self, result: FrameResult) -> bool:
+        """Add the next frame; return whether it is abnormal."""
+        clip, (number, score, _) = result.clip, result.scored
+        abnormal = score > self.threshold
+        span = self.spans[-1] if self.spans and self.join else None
+        if abnormal and span and (span.clip, span.end + 1) == (clip, number):
+            worst, highest = max((span.worst, span.score), (number, score), key=lambda x: x[1])
+            self.spans[-1] = Alert(clip, span.start, number, worst, highest, span.file)
+        elif abnormal:
+            self.spans.append(Alert(clip, number, number, number, score, result.file))
+        return abnormal
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Return the spans in a form that JSON can hold."""
+        return [asdict(span) for span in self.spans]
+
+
+class WorstFrames:
+    """Keeps the frames with the highest scores, at a distance from each other within a clip.
+
+    The worst of every `distance` consecutive frames is a candidate. Three times as many candidates
+    as shown frames suffice, as each shown frame rules out two others at most.
+
+    Parameters
+    ----------
+    shown : int
+        Number of frames.
+    distance : int
+        Least distance within a clip, in frames.
+    """
+
+    def __init__(self, shown: int = _SHOWN, distance: int = WORST_DISTANCE) -> None:
+        self.shown, self.distance = shown, distance
+        self._candidates: dict[tuple[str, int], FrameResult] = {}
+
+    def add(self, result: FrameResult) -> None:
+        """Add the next frame."""
+        block = result.clip, result.scored.number // self.distance
+        best = self._candidates.get(block)
+        if best is not None and best.scored.score >= result.scored.score:
+            return
+        self._candidates[block] = result
+        if len(self._candidates) > 3 * self.shown:
+            del self._candidates[min(self._candidates, key=self._score)]
+
+    def frames(self) -> list[FrameResult]:
+        """Return the frames, worst first."""
+        chosen: list[FrameResult] = []
+        for block in sorted(self._candidates, key=self._score, reverse=True):
+            result = self._candidates[block]
+            if all(
+                other.clip != result.clip
+                or abs(other.scored.number - result.scored.number) >= self.distance
+                for other in chosen
+            ):
+                chosen.append(result)
+        return chosen[: self.shown]
+
+    def _score(self, block: tuple[str, int]) -> float:
+        return self._candidates[block].scored.score
+
+
+def overlay(
+    pixels: Pixels, heat: ScoreMap, threshold: float, label: str = ""
+) -> npt.NDArray[np.uint8]:
+    """Color a frame by its heat map and outline abnormal pixels.
+
+    Parameters
+    ----------
+    pixels : uint8[h, w]
+        Frame.
+    heat : float[h, w]
+        Scores; the color is full at twice the threshold.
+    threshold : float
+        Score above which a pixel is abnormal.
+    label : str
+        Text in the corner of frames of at least 96 rows; on red if any pixel is abnormal.
+
+    Returns
+    -------
+    uint8[h, w, 3]
+    """
+    from matplotlib import colormaps
+
+    level = np.clip(heat / max(2 * threshold, 1e-12), 0, 1)
+    colors = colormaps[_COLORMAP](level)[..., :3]
+    opacity = _OPACITY * level[..., None]
+    mixed = (1 - opacity) * pixels[..., None] + opacity * 255 * colors
+    above = heat > threshold
+    mixed[above & ~binary_erosion(above, border_value=1)] = ALARM_COLOR
+    picture = np.rint(mixed).astype(np.uint8)
+    if not label or len(picture) < _MIN_LABELED_HEIGHT:
+        return picture
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    box = draw.textbbox((4, 3), label)
+    background = ALARM_COLOR if above.any() else (0, 0, 0)
+    draw.rectangle((0, 0, box[2] + 4, box[3] + 3), fill=background)
+    draw.text((4, 3), label, fill=(255, 255, 255))
+    return np.array(image)
+
+
+def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
+    """Write a PNG atomically."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="png")
+
+
+class ScoreWriter:
+    """Writes one row per frame: CSV line by line, or Parquet, which is complete when closed.
+
+    Parameters
+    ----------
+    path : Path
+        File; its ending decides the format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.count = 0
+        self._rows: list[ScoreRow] = []
+        self._parquet: Any = None
+        if path.suffix != ".parquet":
+            # Line buffered, so that others can read what was added.
+            self._file = path.open("w", buffering=1, newline="", encoding="utf-8")
+            self._csv = csv.writer(self._file)
+            self._csv.writerow(_COLUMNS)
+            return
+        self._arrow = require("pyarrow", extra="parquet")
+        parquet = require("pyarrow.parquet", extra="parquet")
+        fields = [(name, getattr(self._arrow, kind)()) for name, kind in _COLUMNS.items()]
+        self._parquet = parquet.ParquetWriter(path, self._arrow.schema(fields))
+
+    def add(self, row: ScoreRow) -> None:
+        """Add a frame."""
+        self.count += 1
+        if self._parquet is None:
+            clip, number, file, score, abnormal = row
+            self._csv.writerow((clip, number, file, f"{score:.6g}", int(abnormal)))
+            return
+        self._rows.append(row)
+        if len(self._rows) >= _ROW_GROUP:
+            self._write_rows()
+
+    def close(self) -> None:
+        """Write the remaining rows and close the file."""
+        if self._parquet is None:
+            self._file.close()
+            return
+        self._write_rows()
+        self._parquet.close()
+
+    def _write_rows(self) -> None:
+        rows, self._rows = self._rows, []
+        columns = [list(values) for values in zip(*rows, strict=True)] or [[]] * len(_COLUMNS)
+        self._parquet.write_table(self._arrow.table(columns, schema=self._parquet.schema))
+
+
+class VideoWriter:
+    """Encodes frames as an MP4 file; see `open_video`."""
+
+    def __init__(self, container: Any, rate: float) -> None:
+        self._container, self._rate = container, rate
+        self._stream: Any = None
+        self._av = require("av", extra="video")
+
+    def add(self, picture: npt.NDArray[np.uint8]) -> None:
+        """Add a frame, uint8[h, w, 3]."""
+        height, width = (side - side % 2 for side in picture.shape[:2])
+        if self._stream is None:
+            from fractions import Fraction
+
+            rate = Fraction(self._rate).limit_denominator(1000)
+            self._stream = self._container.add_stream("libx264", rate=rate)
+            self._stream.width, self._stream.height = width, height
+            self._stream.pix_fmt = "yuv420p"
+        even = np.ascontiguousarray(picture[:height, :width])
+        frame = self._av.VideoFrame.from_ndarray(even, format="rgb24")
+        self._container.mux(self._stream.encode(frame))
+
+    def finish(self) -> None:
+        """Write the frames that the encoder still holds."""
+        if self._stream is not None:
+            self._container.mux(self._stream.encode())
+
+
+@contextmanager
+def open_video(path: Path, rate: float) -> Iterator[VideoWriter]:
+    """Open an MP4 file for writing; it appears when it is complete.
+
+    Parameters
+    ----------
+    path : Path
+        File.
+    rate : float
+        Frames per second.
+
+    Raises
+    ------
+    MissingExtraError
+        If PyAV is not installed.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from nearfar.anomaly import open_clips
+    >>> with TemporaryDirectory() as folder:
+    ...     with open_video(Path(folder) / "clip.mp4", rate=10) as video:
+    ...         for _ in range(3):
+    ...             video.add(np.zeros((32, 48, 3), np.uint8))
+    ...     (clip,) = open_clips(folder)
+    ...     len(list(clip))
+    3
+    """
+    av = require("av", extra="video")
+    with (
+        atomic_path(path) as temporary,
+        av.open(str(temporary), "w", format="mp4") as container,
+    ):
+        writer = VideoWriter(container, rate)
+        yield writer
+        writer.finish()

@@ -1,0 +1,217 @@
+"""Anomaly methods by name: the protocol of a method, and the registry of all."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeVar
+
+from nearfar.anomaly.clips import Clip, Pixels
+from nearfar.anomaly.patches import Grid, ScoreMap
+from nearfar.config import TrainConfig
+from nearfar.errors import NearfarError
+from nearfar.progress import Track, silent
+
+if TYPE_CHECKING:
+    from nearfar.anomaly.config import DetectorConfig
+
+
+class Scorer(Protocol):
+    """Scores every patch of a window of consecutive frames.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> class Brightness:
+    ...     def score(self, window, grid):
+    ...         return grid.means(window[-1].astype(np.float32))
+    >>> Brightness().score(np.zeros((1, 16, 16), np.uint8), Grid((16, 16), 8, 8)).shape
+    (2, 2)
+    """
+
+    def score(self, window: Pixels, grid: Grid) -> ScoreMap:
+        """Score a window: the higher, the more abnormal; at least 0.
+
+        Parameters
+        ----------
+        window : uint8[t, h, w]
+            Consecutive frames.
+        grid : Grid
+            Positions of the patches.
+
+        Returns
+        -------
+        float32[rows, columns]
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """Settings and workspace for fitting a method.
+
+    Parameters
+    ----------
+    config : DetectorConfig
+        Settings of the detector.
+    grid : Grid
+        Positions of the patches in a frame.
+    training : TrainConfig
+        Training of networks; its seed is for every random draw.
+    scratch : Path
+        Existing folder for checkpoints and intermediate files. All methods of a detector share it.
+        It survives interruptions and is deleted when the detector is complete.
+    track : Track
+        Progress.
+
+    Examples
+    --------
+    >>> from nearfar.anomaly import DetectorConfig
+    >>> config = DetectorConfig.paper()
+    >>> grid = Grid((60, 90), config.patch, config.stride)
+    >>> FitContext(config, grid, TrainConfig(seed=1), Path("scratch")).training.seed
+    1
+    """
+
+    config: DetectorConfig
+    grid: Grid
+    training: TrainConfig
+    scratch: Path
+    track: Track = silent
+
+
+class Method(ABC):
+    """Anomaly method: fitted to normal clips, it scores the patches of new frames.
+
+    Subclass it, set `name`, and register it with `register_method`. A `DetectorConfig` can then
+    name it in `methods`.
+
+    Attributes
+    ----------
+    name : str
+        Name in `DetectorConfig.methods` and of the method's folder; lowercase letters, digits and
+        hyphens.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> class Brightness(Method):
+    ...     name = "example-brightness"
+    ...     def __init__(self, usual: float) -> None:
+    ...         self.usual = usual
+    ...     @classmethod
+    ...     def fit(cls, clips, context):
+    ...         return cls(float(np.mean([frame.pixels.mean() for c in clips for frame in c])))
+    ...     def score(self, window, grid):
+    ...         return np.abs(grid.means(window[-1].astype(np.float32)) - self.usual)
+    ...     def write(self, folder):
+    ...         (folder / "usual.txt").write_text(repr(self.usual))
+    ...     @classmethod
+    ...     def read(cls, folder, config):
+    ...         return cls(float((folder / "usual.txt").read_text()))
+    >>> Brightness(100.0).score(np.full((1, 16, 16), 90, np.uint8), Grid((16, 16), 8, 8)).max()
+    np.float32(10.0)
+    """
+
+    name: ClassVar[str]
+
+    @classmethod  # noqa: B027 (by default every configuration is fine)
+    def check(cls, config: DetectorConfig) -> None:
+        """Check that the method works with a configuration; by default it does.
+
+        Raises
+        ------
+        NearfarError
+            If it does not.
+        """
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
+        """Fit to normal clips.
+
+        After an interruption it is called again with the same clips and scratch folder, and should
+        continue from there to the same result.
+
+        Raises
+        ------
+        NearfarError
+            If the clips cannot be used.
+        """
+
+    @abstractmethod
+    def score(self, window: Pixels, grid: Grid) -> ScoreMap:
+        """Score a window of frames; see `Scorer.score`."""
+
+    @abstractmethod
+    def write(self, folder: Path) -> None:
+        """Write everything that `read` needs to an empty folder."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls, folder: Path, config: DetectorConfig) -> Self:
+        """Read what `write` wrote.
+
+        Raises
+        ------
+        NearfarError
+            If a file is missing or damaged.
+        """
+
+
+#: Methods by name.
+METHODS: dict[str, type[Method]] = {}
+
+_M = TypeVar("_M", bound=type[Method])
+
+
+def register_method(method: _M) -> _M:
+    """Make a method known by its name; usable as a class decorator.
+
+    Raises
+    ------
+    NearfarError
+        If the name is no lowercase word with hyphens, or belongs to another method.
+
+    Examples
+    --------
+    >>> from nearfar.anomaly.methods import Appearance
+    >>> register_method(Appearance).name
+    'appearance'
+    """
+    name = getattr(method, "name", "")
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise NearfarError(
+            f"{method.__name__}.name={name!r}: expected lowercase letters, digits and hyphens"
+        )
+    # The same class defined again, as notebooks do, replaces itself.
+    if METHODS.get(name, method).__qualname__ != method.__qualname__:
+        raise NearfarError(
+            f"method {name!r} is {METHODS[name].__qualname__} already: choose another name"
+        )
+    METHODS[name] = method
+    return method
+
+
+def find_method(name: str) -> type[Method]:
+    """Return a registered method.
+
+    Raises
+    ------
+    NearfarError
+        If there is none of that name.
+
+    Examples
+    --------
+    >>> find_method("motion").__name__
+    'Motion'
+    """
+    if name not in METHODS:
+        raise NearfarError(
+            f"methods has {name!r}, which is unknown: expected {', '.join(sorted(METHODS))}, or "
+            "your own after register_method"
+        )
+    return METHODS[name]

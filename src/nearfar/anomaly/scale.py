@@ -1,0 +1,148 @@
+"""Comparable scores: division by their usual level, and averages over time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import uniform_filter1d
+
+from nearfar.anomaly.patches import ScoreMap
+
+#: Quantile of normal patches of a row that is their usual level.
+ROW_QUANTILE = 0.995
+#: Number of neighboring rows whose levels are averaged.
+_SMOOTH_ROWS = 5
+#: Lowest level, as a share of the highest level of all rows, or of a method's highest score:
+#: where hardly anything happens, nearly everything would look unusual.
+MIN_LEVEL = 0.3
+#: Reach of the Gaussian in standard deviations.
+_REACH = 2
+#: Most normal maps, and most normal frame scores, that levels and thresholds are estimated from.
+_MAX_MAPS, MAX_SCORES = 4096, 2**20
+
+
+class Scale:
+    """Usual level of each method's scores, and optionally of each row of patches.
+
+    Parameters
+    ----------
+    levels : float32[methods, rows] or float32[methods, 1]
+        Divisors of scores, positive.
+
+    Examples
+    --------
+    >>> maps = np.ones((2, 3, 4), np.float32)
+    >>> Scale(np.array([[1], [2]], np.float32))(maps)[:, 0, 0]
+    array([1. , 0.5], dtype=float32)
+    """
+
+    def __init__(self, levels: ScoreMap) -> None:
+        self.levels = levels
+
+    @classmethod
+    def of_methods(cls, maps: Iterable[ScoreMap], false_alarms: float) -> Scale:
+        """Estimate one level per method: exceeded by its highest score in few normal frames.
+
+        Parameters
+        ----------
+        maps : iterable of float[methods, rows, columns]
+            Scores of normal frames.
+        false_alarms : float
+            Share of these frames, in (0, 1).
+        """
+        highest = np.stack(subsample((scores.max((1, 2)) for scores in maps), MAX_SCORES))
+        level = np.quantile(highest, 1 - false_alarms, axis=0, method="higher")
+        level = np.maximum(level, MIN_LEVEL * highest.max(0))
+        return cls(np.where(level > 0, level, 1).astype(np.float32)[:, None])
+
+    @classmethod
+    def of_rows(cls, maps: Iterable[ScoreMap]) -> Scale:
+        """Estimate one level per method and row: near things look larger and faster.
+
+        Parameters
+        ----------
+        maps : iterable of float[methods, rows, columns]
+            Scores of normal frames.
+        """
+        kept = np.stack(subsample(maps, _MAX_MAPS))
+        usual = np.quantile(kept, ROW_QUANTILE, axis=(0, 3))
+        smoothed = uniform_filter1d(usual, _SMOOTH_ROWS, axis=1, mode="nearest")
+        least = MIN_LEVEL * smoothed.max(1, keepdims=True)
+        levels = np.maximum(smoothed, np.where(least > 0, least, 1))
+        return cls(levels.astype(np.float32))
+
+    def __call__(self, maps: ScoreMap) -> ScoreMap:
+        """Divide scores, float[methods, rows, columns], by their levels."""
+        return maps / self.levels[:, :, None]
+
+
+class FrameScores(NamedTuple):
+    """Scores of a frame's patches by all methods, float32[methods, rows, columns]."""
+
+    number: int
+    scores: ScoreMap
+
+
+def smooth(frames: Iterable[FrameScores], deviation: float) -> Iterator[FrameScores]:
+    """Average scores over time with Gaussian weights, cut off at two standard deviations.
+
+    A frame is yielded when all later frames of its average have come. Missing frames have no
+    weight.
+
+    Parameters
+    ----------
+    frames : iterable of FrameScores
+        In order of their numbers.
+    deviation : float
+        Standard deviation in frames; 0 for no average.
+
+    Examples
+    --------
+    >>> peak = [FrameScores(n, np.full((1, 1, 1), float(n == 2))) for n in range(5)]
+    >>> [round(frame.scores.item(), 2) for frame in smooth(peak, 0.5)]
+    [0.0, 0.11, 0.79, 0.11, 0.0]
+    """
+    reach = int(np.ceil(_REACH * deviation))
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(deviation, 1e-9)) ** 2)
+    recent: deque[FrameScores | None] = deque([None] * reach, maxlen=2 * reach + 1)
+
+    def average() -> Iterator[FrameScores]:
+        center = recent[reach]
+        if len(recent) == 2 * reach + 1 and center is not None:
+            near = [(w, m.scores) for w, m in zip(weights, recent, strict=True) if m is not None]
+            total = sum(w for w, _ in near)
+            yield FrameScores(center.number, sum(w * s for w, s in near) / total)
+
+    last: int | None = None
+    for frame in frames:
+        missing = 0 if last is None else frame.number - last - 1
+        for _ in range(min(missing, 2 * reach + 1)):
+            recent.append(None)
+            yield from average()
+        last = frame.number
+        recent.append(frame)
+        yield from average()
+    for _ in range(reach):
+        recent.append(None)
+        yield from average()
+
+
+def subsample(items: Iterable[ScoreMap], most: int) -> Sequence[ScoreMap]:
+    """Return every k-th item, with the smallest k = 1, 2, 4, … that returns at most `most`.
+
+    Examples
+    --------
+    >>> subsample(range(10), 4)
+    [0, 4, 8]
+    """
+    kept: list[ScoreMap] = []
+    every = 1
+    for number, item in enumerate(items):
+        if number % every == 0:
+            kept.append(item)
+        if len(kept) > most:
+            kept, every = kept[::2], 2 * every
+    return kept

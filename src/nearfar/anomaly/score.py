@@ -1,0 +1,274 @@
+"""Scoring clips into a folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nearfar.anomaly.clips import Clip
+from nearfar.anomaly.detector import Detector
+from nearfar.anomaly.evaluate import Evaluator
+from nearfar.anomaly.masks import Mask, Masks, find_masks
+from nearfar.anomaly.metrics import RegionCurve
+from nearfar.anomaly.output import (
+    WORST_DISTANCE,
+    Alerts,
+    FrameResult,
+    ScoreWriter,
+    VideoWriter,
+    WorstFrames,
+    open_video,
+    overlay,
+    score_with_pixels,
+    write_picture,
+)
+from nearfar.anomaly.patches import ScoreMap
+from nearfar.errors import NearfarError, require
+from nearfar.files import claim_output, clear_folder, fitting_name, write_json
+from nearfar.progress import Track, silent
+
+Format = Literal["csv", "parquet"]
+
+_WORST, _HEAT, _ALERTS, _QUALITY = "worst", "heat", "alerts.json", "quality.json"
+_SCORES: dict[Format, str] = {"csv": "scores.csv", "parquet": "scores.parquet"}
+_OWN = {_WORST, _HEAT, _ALERTS, _QUALITY, *_SCORES.values()}
+
+#: Frames per second of heat maps of clips without a rate.
+_DEFAULT_RATE = 10.0
+
+
+@dataclass(frozen=True)
+class ScoringSummary:
+    """Summary of scored clips.
+
+    Attributes
+    ----------
+    frames : int
+        Number of scored frames.
+    alerts : list of dict
+        Abnormal spans, as in ``alerts.json``.
+    skipped : list of str
+        One line per damaged frame, and per clip that was not scored to its end.
+    quality : dict or None
+        Metrics by the masks, if there are any; None stands for an undefined metric.
+
+    Examples
+    --------
+    >>> ScoringSummary(frames=60, alerts=[], skipped=[], quality=None).frames
+    60
+    """
+
+    frames: int
+    alerts: list[dict[str, Any]]
+    skipped: list[str]
+    quality: dict[str, Any] | None
+
+
+def score_clips(
+    detector: Detector,
+    clips: Sequence[Clip],
+    out: str | os.PathLike[str],
+    *,
+    masks: str | os.PathLike[str] | None = None,
+    format: Format = "csv",
+    overwrite: bool = False,
+    track: Track = silent,
+) -> ScoringSummary:
+    """Score clips, and write scores, alerts, heat maps and the worst frames.
+
+    CSV is written line by line. After an interruption or termination, the rest is written for the
+    frames scored so far. If there are several clips, a clip that cannot be scored is reported.
+
+    Parameters
+    ----------
+    detector : Detector
+        Fitted detector.
+    clips : sequence of Clip
+        Clips to score.
+    out : str or path
+        Folder to write to.
+    masks : str or path, optional
+        Folder of masks, see `find_masks`.
+    format : {"csv", "parquet"}
+        Format of the scores.
+    overwrite : bool
+        Replace earlier output.
+    track : Track
+        Progress.
+
+    Returns
+    -------
+    ScoringSummary
+
+    Raises
+    ------
+    NearfarError
+        If no clip or mask can be used, or the folder is occupied or holds something else.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> from nearfar.anomaly import ArrayClip, DetectorConfig, Grid
+    >>> class Brightness:
+    ...     def score(self, window, grid):
+    ...         return grid.means(window[-1].astype(np.float32))
+    >>> config = DetectorConfig.paper(patch=8, stride=8, independent_frames=True)
+    >>> detector = Detector(config, Grid((16, 16), 8, 8), [Brightness()], threshold=100)
+    >>> images = ArrayClip([np.full((16, 16), level, np.uint8) for level in (50, 200)])
+    >>> with TemporaryDirectory() as folder:
+    ...     summary = score_clips(detector, [images], Path(folder) / "out")
+    >>> [alert["start"] for alert in summary.alerts]
+    [1]
+    """
+    out = Path(out)
+    claim_output(out, overwrite=overwrite, folder=True)
+    if format == "parquet":
+        require("pyarrow.parquet", extra="parquet")
+    if not detector.config.independent_frames:
+        require("av", extra="video")
+    if not clips:
+        raise NearfarError("there are no clips: expected clips to score")
+    ground_truth = find_masks(clips, masks, detector.config.size)
+    _check_any_fits(detector, clips)
+    if overwrite and out.is_dir():
+        clear_folder(out, _OWN)
+    output = _Output(out, detector, format)
+    failed: list[NearfarError] = []
+    with _termination_as_interrupt():
+        try:
+            everything = _score_all(detector, clips, ground_truth, failed)
+            total = sum(clip.nominal_total for clip in clips)
+            for clip, result, mask in track(everything, "scoring", total):
+                output.add(clip, result, mask)
+        finally:
+            summary = output.finish([line for clip in clips for line in clip.skipped], failed)
+            if not summary.frames:
+                clear_folder(out, _OWN)
+    if failed and (len(clips) == 1 or not summary.frames):
+        raise failed[0]
+    return summary
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Turn a termination signal into `KeyboardInterrupt`."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _check_any_fits(detector: Detector, clips: Sequence[Clip]) -> None:
+    """Raise if no clip can be scored, before anything is overwritten."""
+    errors = []
+    for clip in clips:
+        try:
+            detector.check_rate(clip)
+            detector.grid.check(next(iter(clip)).pixels.shape, clip.name)
+        except NearfarError as error:
+            errors.append(error)
+        else:
+            return
+    raise errors[0]
+
+
+def _score_all(
+    detector: Detector,
+    clips: Sequence[Clip],
+    ground_truth: Sequence[Masks | None],
+    failed: list[NearfarError],
+) -> Iterator[tuple[Clip, FrameResult, Mask | None]]:
+    """Score clip after clip, each frame with its mask; errors are added to `failed`."""
+    for clip, masks in zip(clips, ground_truth, strict=True):
+        try:
+            for result in score_with_pixels(detector, clip):
+                number, shape = result.scored.number, result.pixels.shape
+                yield clip, result, None if masks is None else masks.of(number, clip.name, shape)
+        except NearfarError as error:
+            failed.append(error)
+
+
+class _Output:
+    """Writes the output of all frames into a folder."""
+
+    def __init__(self, out: Path, detector: Detector, format: Format) -> None:
+        self.out, self.detector = out, detector
+        self.independent = detector.config.independent_frames
+        (out / _WORST).mkdir(parents=True, exist_ok=True)
+        (out / _HEAT).mkdir(exist_ok=True)
+        self.scores = ScoreWriter(out / _SCORES[format])
+        self.alerts = Alerts(detector.threshold, join=not self.independent)
+        self.worst = WorstFrames(distance=1 if self.independent else WORST_DISTANCE)
+        self.evaluator, self.regions, self.has_masks = Evaluator(), RegionCurve(), False
+        self._video: tuple[Clip, VideoWriter] | None = None
+        self._open = ExitStack()
+
+    def add(self, clip: Clip, result: FrameResult, mask: Mask | None) -> None:
+        """Add the next frame."""
+        number, score, patches = result.scored
+        heat = self.detector.grid.spread(patches)
+        self.scores.add((clip.name, number, result.file, score, self.alerts.add(result)))
+        self.worst.add(result)
+        picture = self._draw(result, heat)
+        if self.independent:
+            name = fitting_name(self._name(result), ".png")
+            write_picture(self.out / _HEAT / name, picture)
+        else:
+            self._video_of(clip).add(picture)
+        if mask is not None:
+            self.has_masks = True
+            self.evaluator.add(clip.name, score, heat, mask)
+            if self.independent:
+                self.regions.add(heat, mask)
+
+    def finish(self, skipped: list[str], failed: Sequence[NearfarError]) -> ScoringSummary:
+        """Write everything that needs all frames."""
+        self._open.close()
+        self.scores.close()
+        for place, result in enumerate(self.worst.frames(), start=1):
+            picture = self._draw(result, self.detector.grid.spread(result.scored.heat))
+            name = f"{place:02}-{self._name(result)}"
+            write_picture(self.out / _WORST / fitting_name(name, ".png"), picture)
+        skipped = [*skipped, *map(str, failed)]
+        config, alerts = self.detector.config, self.alerts.to_list()
+        calibration = {
+            "threshold": self.detector.threshold,
+            "false_alarms": config.false_alarms,
+            "calibrated_on": self.detector.calibrated_on,
+        }
+        write_json(self.out / _ALERTS, {**calibration, "alerts": alerts, "skipped": skipped})
+        quality = self.evaluator.result() if self.has_masks else None
+        if quality is not None:
+            if self.independent:
+                quality["pro"] = self.regions.area()
+            write_json(self.out / _QUALITY, quality)
+        return ScoringSummary(self.scores.count, alerts, skipped, quality)
+
+    def _video_of(self, clip: Clip) -> VideoWriter:
+        if self._video is None or self._video[0] is not clip:
+            self._open.close()
+            path = self.out / _HEAT / fitting_name(clip.name, ".mp4")
+            writer = self._open.enter_context(open_video(path, clip.rate or _DEFAULT_RATE))
+            self._video = clip, writer
+        return self._video[1]
+
+    def _draw(self, result: FrameResult, heat: ScoreMap) -> Any:
+        number, score, _ = result.scored
+        label = f"{result.file if self.independent else number}  {score:.3g}"
+        return overlay(result.pixels, heat, self.detector.threshold, label)
+
+    def _name(self, result: FrameResult) -> str:
+        """Return the name of a frame's picture."""
+        name = f"{result.clip}-{result.scored.number:05}"
+        return f"{name}-{Path(result.file).stem}" if self.independent else name

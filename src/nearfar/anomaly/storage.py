@@ -1,0 +1,191 @@
+"""Detector folder: ``detector.json``, and a folder per method under ``methods``.
+
+While a detector is fitted, ``unfinished.json`` holds its settings and ``scratch`` its checkpoints.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nearfar import runs
+from nearfar.anomaly.config import DetectorConfig
+from nearfar.anomaly.detector import Detector
+from nearfar.anomaly.patches import Grid
+from nearfar.anomaly.registry import Method, find_method
+from nearfar.anomaly.scale import Scale
+from nearfar.errors import NearfarError
+from nearfar.files import ADVICE, claim_output, clear_folder, write_json
+
+#: Version of the format.
+FORMAT = 3
+_CONFIG, _UNFINISHED, _METHODS, _SCRATCH = "detector.json", "unfinished.json", "methods", "scratch"
+_OWN = {_CONFIG, _UNFINISHED, _METHODS, _SCRATCH}
+
+
+@contextmanager
+def open_for_fitting(
+    folder: Path, settings: dict[str, Any], *, resume: bool, overwrite: bool
+) -> Iterator[Path]:
+    """Prepare a folder for a detector, and yield its scratch folder.
+
+    On success the scratch folder is deleted. If a new fit is refused, the whole folder is; after an
+    interruption or an error of the disk, it stays for resuming.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the detector.
+    settings : dict
+        Everything that must not change on resuming, in a form that JSON can hold.
+    resume : bool
+        Continue an unfinished detector.
+    overwrite : bool
+        Replace a detector.
+
+    Raises
+    ------
+    NearfarError
+        If there is nothing to resume, settings differ, or the folder holds something else.
+    """
+    settings = json.loads(json.dumps(settings))
+    is_new = not folder.exists()
+    if resume:
+        _check_same(folder, settings)
+    else:
+        known = [name for name in (_CONFIG, _UNFINISHED) if (folder / name).is_file()]
+        if overwrite and known:
+            clear_folder(folder, _OWN, last=known[0])
+        advice = "it is no detector, so choose another" if overwrite else ADVICE
+        claim_output(folder, overwrite=False, folder=True, advice=advice).mkdir(exist_ok=True)
+        write_json(folder / _UNFINISHED, settings)
+    for name in (_METHODS, _SCRATCH):
+        (folder / name).mkdir(exist_ok=True)
+    try:
+        yield folder / _SCRATCH
+    except NearfarError as error:
+        if not resume and not isinstance(error.__cause__, OSError):
+            clear_folder(folder, _OWN)
+            if is_new:
+                folder.rmdir()
+        raise
+    shutil.rmtree(folder / _SCRATCH)
+    (folder / _UNFINISHED).unlink()
+
+
+def is_unfinished(folder: str | os.PathLike[str]) -> bool:
+    """Return whether a folder holds a detector whose fit can be resumed.
+
+    Examples
+    --------
+    >>> is_unfinished("no/such/folder")
+    False
+    """
+    return (Path(folder) / _UNFINISHED).is_file()
+
+
+def has_method(folder: Path, name: str) -> bool:
+    """Return whether a method was written to a detector folder."""
+    return (folder / _METHODS / name).is_dir()
+
+
+def write_method(folder: Path, method: Method) -> None:
+    """Write a fitted method to a detector folder, completely or not at all."""
+    partial = folder / _SCRATCH / f"partial-{method.name}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    method.write(partial)
+    partial.rename(folder / _METHODS / method.name)
+
+
+def read_methods(folder: Path, config: DetectorConfig) -> list[Method]:
+    """Read the methods of a detector folder."""
+    return [find_method(name).read(folder / _METHODS / name, config) for name in config.methods]
+
+
+def write_detector(folder: Path, detector: Detector) -> None:
+    """Write scale, threshold and settings: a folder with these is complete."""
+    write_json(
+        folder / _CONFIG,
+        {
+            "format": FORMAT,
+            "config": asdict(detector.config),
+            "size": detector.grid.size,
+            "scale": None if detector.scale is None else detector.scale.levels.tolist(),
+            "threshold": detector.threshold,
+            "calibrated_on": detector.calibrated_on,
+            "rate": detector.rate,
+        },
+    )
+
+
+def read_detector(folder: str | os.PathLike[str]) -> Detector:
+    """Read a detector from `fit_detector`.
+
+    Parameters
+    ----------
+    folder : str or path
+        Folder of the detector.
+
+    Raises
+    ------
+    NearfarError
+        If it is missing, unfinished, damaged, of another format, or uses an unregistered method.
+
+    Examples
+    --------
+    >>> read_detector("no/such/folder")
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: 'no/such/folder' is no detector: it has no detector.json; fit one
+    """
+    folder = Path(folder)
+    if not (folder / _CONFIG).is_file():
+        if is_unfinished(folder):
+            raise NearfarError(f"detector {str(folder)!r} is unfinished: fit it with --resume")
+        raise NearfarError(f"{str(folder)!r} is no detector: it has no {_CONFIG}; fit one")
+    with runs.reading(folder, _CONFIG):
+        saved = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        version, names = int(saved["format"]), list(saved["config"].get("methods", ()))
+    if version != FORMAT:
+        remedy = "install a newer nearfar" if version > FORMAT else "fit it again"
+        raise NearfarError(
+            f"detector {str(folder)!r} has format {version}, expected {FORMAT}: {remedy}"
+        )
+    for name in names:
+        find_method(name)
+    with runs.reading(folder, _CONFIG):
+        config = DetectorConfig(**saved["config"])
+        height, width = saved["size"]
+        grid = Grid((int(height), int(width)), config.patch, config.stride)
+        threshold, calibrated_on = float(saved["threshold"]), int(saved["calibrated_on"])
+        rate = None if saved["rate"] is None else float(saved["rate"])
+        scale = None
+        if config.needs_scale:
+            scale = Scale(np.array(saved["scale"], np.float32))
+            rows = grid.shape[0] if config.scale_by_row else 1
+            if scale.levels.shape != (len(config.methods), rows):
+                raise NearfarError(f"a scale of shape {scale.levels.shape}")
+    methods = read_methods(folder, config)
+    return Detector(config, grid, methods, scale, threshold, calibrated_on, rate)
+
+
+def _check_same(folder: Path, settings: dict[str, Any]) -> None:
+    """Check that an unfinished detector has the same settings."""
+    if not is_unfinished(folder):
+        raise NearfarError(f"{str(folder)!r} holds no unfinished detector: fit without --resume")
+    with runs.reading(folder, _UNFINISHED):
+        before = json.loads((folder / _UNFINISHED).read_text(encoding="utf-8"))
+        changed = [name for name in settings if before[name] != settings[name]]
+    if changed:
+        raise NearfarError(
+            f"detector {str(folder)!r} was started with other {changed[0]}: resume it with the "
+            "same settings and frames"
+        )

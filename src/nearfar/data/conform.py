@@ -1,0 +1,41 @@
+"""Images of the shape that a network takes."""
+
+from __future__ import annotations
+
+import numpy.typing as npt
+
+from nearfar.data.arrays import images_from_array
+from nearfar.data.images import Images, Shape
+from nearfar.errors import NearfarError
+
+
+def conform_images(images: Images | npt.ArrayLike, shape: Shape) -> Images:
+    """Return images of one shape: arrays are scaled to it, other images must have it.
+
+    Parameters
+    ----------
+    images : Images or array
+        Arrays as for `images_from_array`.
+    shape : tuple of int
+        Channels, height, width.
+
+    Raises
+    ------
+    NearfarError
+        If the images have another shape, or the array does not hold images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conform_images(np.zeros((5, 16, 16)), (1, 8, 8)).shape
+    (1, 8, 8)
+    """
+    if not isinstance(images, Images):
+        channels, height, width = shape
+        images = images_from_array(images, size=(height, width), channels=3 if channels == 3 else 1)
+    if tuple(images.shape) != tuple(shape):
+        raise NearfarError(
+            f"{images.name!r} has images of shape {tuple(images.shape)}: expected {tuple(shape)}, "
+            "so open them with that size and number of channels"
+        )
+    return images

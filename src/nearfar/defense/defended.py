@@ -1,0 +1,259 @@
+"""Classifiers behind a defense: purified images, votes of neighbors, rejection by detectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor, nn
+
+from nearfar.defense.checks import check_rate
+from nearfar.errors import NearfarError
+from nearfar.progress import Track, silent
+
+if TYPE_CHECKING:
+    from nearfar.defense.neighbor_purifier import NeighborPurifier
+
+#: Class that `DefendedClassifier.predict` returns for a rejected image.
+REJECTED = -1
+
+#: Images per batch without gradients.
+_BATCH_SIZE = 512
+#: Added to probabilities before taking their logarithm.
+_EPSILON = 1e-6
+
+
+class ThresholdDetector(nn.Module):
+    """Detector that rejects images with a score above a threshold.
+
+    Parameters
+    ----------
+    score : nn.Module
+        From float[b, c, h, w] to float[b], higher for more suspicious images; differentiable.
+    threshold : float
+        Highest score that is accepted.
+
+    Examples
+    --------
+    >>> detector = ThresholdDetector(nn.Flatten(0), threshold=0.5)
+    >>> detector(torch.tensor([0.25, 1.0])) > 1
+    tensor([False,  True])
+    """
+
+    threshold: Tensor
+
+    def __init__(self, score: nn.Module, threshold: float = float("inf")) -> None:
+        super().__init__()
+        self.score = score
+        self.register_buffer("threshold", torch.tensor(threshold))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return scores relative to the threshold, float[b]: above 1 means rejection."""
+        return self.score(images) / self.threshold
+
+    def calibrate(self, clean: Tensor, false_positive_rate: float) -> ThresholdDetector:
+        """Set the threshold to reject at most this share of clean images.
+
+        Parameters
+        ----------
+        clean : float[n, c, h, w]
+            Validation images that were not used in training.
+        false_positive_rate : float
+            In (0, 1), at least 1/n.
+
+        Raises
+        ------
+        NearfarError
+            If the rate is out of range, or there are too few images for it.
+        """
+        scores = apply_in_batches(self.score, clean)
+        self.threshold.fill_(rejection_threshold(scores, false_positive_rate))
+        return self
+
+
+def rejection_threshold(scores: Tensor, false_positive_rate: float) -> float:
+    """Return the score that at most this share of clean images exceeds.
+
+    Parameters
+    ----------
+    scores : float[n]
+        Scores of clean images.
+    false_positive_rate : float
+        In (0, 1), at least 1/n.
+
+    Raises
+    ------
+    NearfarError
+        If the rate is out of range, there are too few images for it, or a score is not finite.
+
+    Examples
+    --------
+    >>> rejection_threshold(torch.tensor([1.0, 4.0, 2.0, 3.0]), 0.25)
+    3.0
+    """
+    check_rate(false_positive_rate)
+    if not scores.isfinite().all():
+        raise NearfarError("the scores of clean images are not all finite: expected numbers")
+    if len(scores) * false_positive_rate < 1:
+        raise NearfarError(
+            f"false_positive_rate={false_positive_rate} with {len(scores)} clean images: "
+            f"expected at least {math.ceil(1 / false_positive_rate)} images"
+        )
+    accepted = len(scores) - int(len(scores) * false_positive_rate)
+    return float(scores.sort().values[accepted - 1])
+
+
+class DefendedClassifier(nn.Module):
+    """Classifier of purified images, with optional rejection.
+
+    Parameters
+    ----------
+    purifier : nn.Module
+        From images float[b, c, h, w] to images of that shape; `nn.Identity` for no defense.
+    classifier : nn.Module
+        From images to logits float[b, k].
+    detectors : sequence of ThresholdDetector
+        An image is rejected if any of them rejects it.
+
+    Examples
+    --------
+    >>> classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    >>> defended = DefendedClassifier(nn.Identity(), classifier)
+    >>> defended.predict(torch.rand(5, 1, 8, 8)).shape
+    torch.Size([5])
+    """
+
+    def __init__(
+        self,
+        purifier: nn.Module,
+        classifier: nn.Module,
+        detectors: Sequence[ThresholdDetector] = (),
+    ) -> None:
+        super().__init__()
+        self.purifier, self.classifier = purifier, classifier
+        self.detectors = nn.ModuleList(detectors)
+
+    @property
+    def random(self) -> bool:
+        """Whether purification is random."""
+        return bool(getattr(self.purifier, "random", False))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, float[b, k], of the purified images, rejected or not; differentiable."""
+        return self.classifier(self.purifier(images))
+
+    def without_detectors(self) -> Self:
+        """Return the same classifier and defense without rejection."""
+        return type(self)(self.purifier, self.classifier) if self.detectors else self
+
+    def rejection_score(self, images: Tensor) -> Tensor:
+        """Return the largest score relative to its threshold, float[b]: above 1 means rejection."""
+        if not self.detectors:
+            return images.new_zeros(len(images))
+        return torch.stack([detector(images) for detector in self.detectors]).amax(0)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
+        """Return the class of each image, int64[n] on the CPU; −1 for rejected images.
+
+        Parameters
+        ----------
+        images : float[n, c, h, w]
+            On any device; 0…1 is black…white.
+        """
+        return apply_in_batches(self._predict, images, device_of(self))
+
+    def _predict(self, images: Tensor) -> Tensor:
+        return torch.where(self.rejection_score(images) > 1, REJECTED, self(images).argmax(1))
+
+
+class NeighborVoting(DefendedClassifier):
+    """Classifier that averages its predictions on the nearest clean images.
+
+    It never sees the image itself, only reconstructions of the clean images nearest to it. Its
+    predictions on the whole bank are computed once, so that classification costs an encoding and a
+    search. The mean of embeddings of different classes may decode to neither class; the mean of
+    predictions does not have this problem.
+
+    Where the nearest rows agree, their gradient vanishes, and an attack that follows it
+    overestimates the defense. Gradients therefore include the nearest rows of another class, as in
+    attacks on k-nearest neighbors [1]_.
+
+    Parameters
+    ----------
+    purifier : NeighborPurifier
+        Holds the bank, and the number of votes.
+    classifier, detectors
+        As for `DefendedClassifier`; on the device of the purifier.
+    track : callable
+        Shows the progress over the bank.
+
+    References
+    ----------
+    .. [1] C. Sitawarin, D. Wagner, "On the Robustness of Deep K-Nearest Neighbors", DLS 2019.
+
+    Examples
+    --------
+    >>> from nearfar.defense import NeighborPurifier
+    >>> from nearfar.models import Autoencoder
+    >>> network = Autoencoder(nn.Flatten(), nn.Unflatten(1, (1, 8, 8)))
+    >>> purifier = NeighborPurifier(network, (1, 8, 8), torch.rand(20, 64), votes=3)
+    >>> voting = NeighborVoting(purifier, nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+    >>> voting(torch.rand(5, 1, 8, 8)).shape
+    torch.Size([5, 10])
+    """
+
+    purifier: NeighborPurifier
+    bank_probs: Tensor
+
+    def __init__(
+        self,
+        purifier: NeighborPurifier,
+        classifier: nn.Module,
+        detectors: Sequence[ThresholdDetector] = (),
+        *,
+        track: Track = silent,
+    ) -> None:
+        super().__init__(purifier, classifier, detectors)
+        batches = purifier.bank.split(_BATCH_SIZE)
+        with torch.no_grad():
+            bank_probs = [
+                classifier(purifier.decode(embeddings)).softmax(1)
+                for embeddings in track(batches, "classifying the bank", len(batches))
+            ]
+        self.register_buffer("bank_probs", torch.cat(bank_probs), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logarithms of mean probabilities, float[b, k]; see `NeighborPurifier.nearest`."""
+        rows, weights = self.purifier.nearest(self.purifier.encode(images), self.bank_probs)
+        return (torch.einsum("bk,bkc->bc", weights, self.bank_probs[rows]) + _EPSILON).log()
+
+
+@torch.no_grad()
+def apply_in_batches(
+    call: Callable[[Tensor], Tensor], images: Tensor, device: torch.device | None = None
+) -> Tensor:
+    """Apply a function to images float[n, …], n ≥ 1, in batches; results are on the CPU.
+
+    Examples
+    --------
+    >>> apply_in_batches(lambda batch: batch.mean((1, 2, 3)), torch.ones(3, 1, 8, 8))
+    tensor([1., 1., 1.])
+    """
+    if device is None:
+        device = device_of(call) if isinstance(call, nn.Module) else images.device
+    return torch.cat([call(batch.to(device)).cpu() for batch in images.split(_BATCH_SIZE)])
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Return the device of a module; the CPU if it has neither weights nor buffers.
+
+    Examples
+    --------
+    >>> device_of(nn.Linear(1, 1))
+    device(type='cpu')
+    """
+    tensors: Iterable[Tensor] = (*module.parameters(), *module.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))

@@ -1,0 +1,69 @@
+"""Opening a classifier that the user names."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import nn
+
+from nearfar.defense.classifiers import load_classifier
+from nearfar.errors import NearfarError
+
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def open_classifier(source: str) -> nn.Module:
+    """Open a classifier.
+
+    Parameters
+    ----------
+    source : str
+        A .safetensors file of `save_classifier`, from which no code is run; or module:function,
+        which runs your code: the module is imported, from the current folder first, and the
+        function is called without arguments for an nn.Module.
+
+    Raises
+    ------
+    NearfarError
+        If there is no such classifier, or your code fails.
+
+    Examples
+    --------
+    >>> open_classifier("torch.nn:Identity")
+    Identity()
+    """
+    if source.endswith(".safetensors"):
+        return load_classifier(Path(source))
+    if not _FUNCTION.fullmatch(source):
+        raise NearfarError(
+            f"classifier {source!r}: expected a .safetensors file that nearfar wrote, or "
+            "module:function of your own, which returns a torch.nn.Module"
+        )
+    module, _, function = source.partition(":")
+    try:
+        with _current_folder_first():
+            classifier = getattr(importlib.import_module(module), function)()
+    except Exception as error:  # the user's own code may raise anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise NearfarError(f"classifier {source!r} cannot be made ({reason})") from error
+    if not isinstance(classifier, nn.Module):
+        raise NearfarError(
+            f"classifier {source!r} is a {type(classifier).__name__}: expected a torch.nn.Module"
+        )
+    return classifier.eval()
+
+
+@contextmanager
+def _current_folder_first() -> Iterator[None]:
+    """Import from the current folder, as python -m does."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)

@@ -1,0 +1,187 @@
+"""Purification of any number of images, in batches, with rejection by reconstruction error."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from nearfar.data import Images, conform_images, write_images
+from nearfar.defense.defended import device_of, rejection_threshold
+from nearfar.defense.purifier import FALSE_POSITIVE_RATE, Purifier, ReconstructionScore
+from nearfar.files import atomic_path
+from nearfar.models import apply, apply_to_all
+from nearfar.progress import Track, silent
+
+#: Table of `write_purified`.
+ERRORS_FILE = "suspicion.csv"
+
+
+class PurifiedBatch(NamedTuple):
+    """Batch of purified images.
+
+    Attributes
+    ----------
+    rows : int64[b]
+        Rows of the images.
+    images : float[b, c, h, w]
+        Purified images, where 0…1 is black…white.
+    errors : float[b]
+        Mean squared error of each reconstruction.
+    rejected : bool[b]
+        Whether the error exceeds the threshold.
+
+    Examples
+    --------
+    >>> zeros = torch.zeros(2)
+    >>> PurifiedBatch(torch.arange(2), torch.zeros(2, 1, 8, 8), zeros, zeros > 1).rejected
+    tensor([False, False])
+    """
+
+    rows: Tensor
+    images: Tensor
+    errors: Tensor
+    rejected: Tensor
+
+
+def error_threshold(
+    purifier: Purifier,
+    clean: Images | npt.ArrayLike,
+    false_positive_rate: float = FALSE_POSITIVE_RATE,
+    *,
+    track: Track = silent,
+) -> float:
+    """Return the reconstruction error that at most this share of clean images exceeds.
+
+    Parameters
+    ----------
+    purifier : Purifier
+        On the device to compute on.
+    clean : Images or array
+        Validation images that the run was not trained on.
+    false_positive_rate : float
+        In (0, 1), at least 1/n.
+
+    Raises
+    ------
+    NearfarError
+        If the rate is out of range, or there are too few images for it.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from nearfar.models import Autoencoder
+    >>> purifier = Purifier(Autoencoder(nn.Flatten(), nn.Unflatten(1, (1, 8, 8))), (1, 8, 8))
+    >>> error_threshold(purifier, torch.rand(20, 1, 8, 8), 0.1)
+    0.0
+    """
+    errors = apply_to_all(
+        ReconstructionScore(purifier),
+        conform_images(clean, purifier.shape),
+        device=device_of(purifier),
+        track=track,
+        description="clean images",
+    )
+    return rejection_threshold(errors, false_positive_rate)
+
+
+def purify(
+    purifier: Purifier,
+    images: Images | npt.ArrayLike,
+    *,
+    threshold: float = float("inf"),
+    track: Track = silent,
+) -> Iterator[PurifiedBatch]:
+    """Purify images in batches, in bounded memory.
+
+    Parameters
+    ----------
+    purifier : Purifier
+        On the device to compute on.
+    images : Images or array
+        Images of the purifier's shape; arrays are scaled to it.
+    threshold : float
+        Largest error that is accepted, see `error_threshold`.
+
+    Yields
+    ------
+    PurifiedBatch
+        On the purifier's device.
+
+    Raises
+    ------
+    NearfarError
+        If the images have another shape.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from nearfar.models import Autoencoder
+    >>> purifier = Purifier(Autoencoder(nn.Flatten(), nn.Unflatten(1, (1, 8, 8))), (1, 8, 8))
+    >>> [int(batch.rejected.sum()) for batch in purify(purifier, torch.rand(20, 1, 8, 8))]
+    [0]
+    """
+    pairs = apply(
+        lambda batch: torch.stack([batch, purifier(batch)], 1),
+        conform_images(images, purifier.shape),
+        device=device_of(purifier),
+        track=track,
+        description="purifying",
+    )
+    return (_measure(rows, pair[:, 0], pair[:, 1], threshold) for rows, pair in pairs)
+
+
+def write_purified(
+    folder: Path, names: Sequence[str], batches: Iterable[PurifiedBatch], *, with_rejected: bool
+) -> int:
+    """Write purified images as PNG files, and their errors as `suspicion.csv`.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Name of each image; see `nearfar.data.export.write_images`.
+    with_rejected : bool
+        Write the column "rejected".
+
+    Returns
+    -------
+    int
+        Number of images rejected.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> zeros = torch.zeros(1)
+    >>> batch = PurifiedBatch(torch.arange(1), torch.zeros(1, 1, 8, 8), zeros, zeros > 1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_purified(Path(folder), ["a"], [batch], with_rejected=True)
+    ...     print(Path(folder, "suspicion.csv").read_text().split())
+    0
+    ['name,error,rejected', 'a,0,0']
+    """
+    count = 0
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        atomic_path(folder / ERRORS_FILE) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        table = csv.writer(file)
+        table.writerow(["name", "error", *(["rejected"] if with_rejected else [])])
+        for batch in batches:
+            batch_names = [names[row] for row in batch.rows.tolist()]
+            write_images(folder, batch_names, batch.images)
+            values = zip(batch_names, batch.errors.tolist(), batch.rejected.tolist(), strict=True)
+            for name, error, rejected in values:
+                count += rejected
+                table.writerow([name, f"{error:.6g}", *([int(rejected)] if with_rejected else [])])
+    return count
+
+
+def _measure(rows: Tensor, before: Tensor, after: Tensor, threshold: float) -> PurifiedBatch:
+    errors = (after - before).square().flatten(1).mean(1)
+    return PurifiedBatch(rows, after, errors, errors > threshold)

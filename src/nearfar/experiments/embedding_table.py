@@ -1,0 +1,209 @@
+"""Tables of trained networks: classifiers on embeddings, pixel error and training time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import nn
+
+from nearfar.config import TrainConfig
+from nearfar.errors import NearfarError
+from nearfar.experiments.metrics import CLASSIFIERS, Classifiers, pixel_error, task_on
+from nearfar.experiments.runner import Runner, Training
+from nearfar.experiments.splits import Splits
+from nearfar.experiments.statistics import compare, minutes, number
+from nearfar.experiments.table import Column, Key, Part, Report, Results, Row, Table, train_for
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Label of the row without a network.
+PIXELS = "pixels"
+PIXEL_ERROR = Column("pixel_error", "pixel error", number, plot=False)
+MINUTES = Column("training_seconds", "minutes", minutes, plot=False)
+
+Notes = Callable[["EmbeddingTable", Runner, Splits, Results], Sequence[str]]
+Figures = Callable[["EmbeddingTable", Runner, Splits, Results], "dict[str, Figure]"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingTable(Table[Row, Splits]):
+    """A table whose rows are trained networks, and perhaps raw pixels.
+
+    Parameters
+    ----------
+    splits : callable
+        Opens the images.
+    shown : tuple of Column
+        Columns by key: "linear_svm", "rbf_svm", "knn" (accuracies), "pixel_error" (squared, of
+        test images) and "training_seconds".
+    epochs : int or tuple of int
+        Number of epochs in all, at least 1; or several numbers, to measure after each: plotted
+        columns stand for each of them, other columns for the last.
+    note : callable
+        Returns the notes.
+    draw : callable, optional
+        Draws other figures than dots.
+    rbf_samples : int, optional
+        Number of training images of the RBF SVM, at most. Default: all.
+    compared : tuple of str, optional
+        Two rows to compare by a test below the table, if both are there.
+    """
+
+    row_type: ClassVar[type] = Row
+
+    splits: Callable[[Runner], Splits]
+    shown: tuple[Column, ...]
+    epochs: int | tuple[int, ...]
+    note: Notes
+    draw: Figures | None = None
+    rbf_samples: int | None = None
+    compared: tuple[str, str] | None = None
+    part: str = "epochs"
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Numbers of epochs, in increasing order."""
+        several = self.epochs if isinstance(self.epochs, tuple) else (self.epochs,)
+        return tuple(sorted(set(several)))
+
+    def open(self, runner: Runner) -> Splits:
+        """See `Table`."""
+        if isinstance(self.epochs, tuple) and self.counts[0] < 1:
+            raise NearfarError(f"epochs={self.counts[0]}: expected at least 1")
+        splits = self.splits(runner)
+        classifiers = self.classifiers(splits)
+        epochs = self.counts if isinstance(self.epochs, tuple) else self.epochs
+        return replace(
+            splits, settings={"epochs": epochs, **splits.settings, **classifiers.settings}
+        )
+
+    def classifiers(self, splits: Splits) -> Classifiers:
+        """Return the classifiers of the columns."""
+        names = tuple(column.key for column in self.shown if column.key in CLASSIFIERS)
+        samples = self.rbf_samples
+        if "rbf_svm" in names and splits.fixed:
+            train, _ = splits.of(0)
+            if samples is not None and samples < len(train.classes or ()):
+                raise NearfarError(
+                    f"rbf_samples={samples}: expected at least one for each of "
+                    f"{len(train.classes or ())} classes"
+                )
+            samples = min(samples or len(train), len(train))
+        return Classifiers(names, samples)
+
+    def columns(self, data: Splits) -> list[Column]:
+        """See `Table`."""
+        if not isinstance(self.epochs, tuple):
+            return list(self.shown)
+        return [
+            replace(
+                column,
+                title=f"{column.title}, {count} epochs",
+                part=count,
+                paper=(column.key, count),
+            )
+            for column in self.shown
+            if column.plot
+            for count in self.counts
+        ] + [replace(each, part=self.counts[-1]) for each in self.shown if not each.plot]
+
+    def seeds_of(self, data: Splits, row: str) -> range:
+        """See `Table`."""
+        return range(1 if self.rows[row].config is None and data.fixed else self.seeds)
+
+    def parts_of(self, data: Splits, row: str) -> Sequence[Part]:
+        """See `Table`."""
+        return [None] if self.rows[row].config is None else super().parts_of(data, row)
+
+    def config(self, runner: Runner, data: Splits, key: Key) -> TrainConfig | None:
+        """Return the configuration that the network of a cell is trained with."""
+        row = self.rows[key.row]
+        if row.config is None:
+            return None
+        options = {**data.options, **(row.quick if runner.quick else {})}
+        return train_for(row.config, self._length(key), seed=key.seed, **options)
+
+    def describe(self, runner: Runner, data: Splits, key: Key) -> dict[str, Any]:
+        """See `Table`."""
+        config = self.config(runner, data, key)
+        trained = {} if config is None else {"config": config.to_dict()}
+        return {**trained, **self.rows[key.row].describe()}
+
+    def training(self, key: Key) -> str:
+        """See `Table`."""
+        part = self._length(key) if isinstance(self.epochs, tuple) else None
+        return Key(key.row, key.seed, part).name
+
+    def train(self, runner: Runner, data: Splits, key: Key) -> Training:
+        """Train the network of a cell."""
+        config = self.config(runner, data, key)
+        assert config is not None  # noqa: S101 - for the type alone
+        snapshots = [count for count in self.counts if count <= self._length(key)]
+        return runner.train(self.training(key), data.of(key.seed)[0], config, snapshots)
+
+    def measure(self, runner: Runner, data: Splits, key: Key) -> Mapping[str, Any]:
+        """See `Table`."""
+        train, test = data.of(key.seed)
+        classifiers, keys = self.classifiers(data), {column.key for column in self.shown}
+        if self.rows[key.row].config is None:
+            return classifiers.score(task_on(nn.Flatten(), train, test, key.seed, runner.track))
+        training, epochs = self.train(runner, data, key), self._after(key)
+        network, results = training.network(epochs), {}
+        if classifiers.names:
+            task = task_on(network.encoder, train, test, key.seed, runner.track)
+            results = classifiers.score(task)
+        if PIXEL_ERROR.key in keys and self.rows[key.row].decoder:
+            results[PIXEL_ERROR.key] = pixel_error(network, test, runner.track)
+        if MINUTES.key in keys:
+            results[MINUTES.key] = training.seconds(epochs)
+        return results
+
+    def notes(self, runner: Runner, data: Splits, results: Results) -> Sequence[str]:
+        """See `Table`."""
+        return self.note(self, runner, data, results)
+
+    def figures(self, runner: Runner, data: Splits, results: Results) -> dict[str, Figure]:
+        """See `Table`."""
+        if self.draw is not None:
+            return self.draw(self, runner, data, results)
+        return super().figures(runner, data, results)
+
+    def report(self, runner: Runner, data: Splits, results: Results) -> Report:
+        """See `Table`."""
+        report = super().report(runner, data, results)
+        if self.compared is None or not {*self.compared} <= self.rows.keys():
+            return report
+        above, below = self.compared
+        summary, text = compare(
+            self.compared,
+            {
+                column.title: (
+                    results.values(above, column.key, column.part),
+                    results.values(below, column.key, column.part),
+                )
+                for column in self.columns(data)
+                if column.plot
+            },
+        )
+        return replace(
+            report,
+            text=f"{report.text}\n{text}",
+            summary=report.summary | {f"{above} − {below}": summary},
+        )
+
+    def _after(self, key: Key) -> int:
+        """Return the number of epochs after which a cell is measured."""
+        return self.counts[-1] if key.part is None else int(key.part)
+
+    def _length(self, key: Key) -> int:
+        """Return the number of epochs of the training that a cell is measured in.
+
+        A training of a single phase and constant learning rate begins as a longer one does, which
+        then serves for all numbers of epochs.
+        """
+        config = self.rows[key.row].config
+        alike = config and not config.optim.epochs and config.optim.lr_schedule == "constant"
+        return self.counts[-1] if alike else self._after(key)

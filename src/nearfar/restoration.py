@@ -1,0 +1,411 @@
+"""Restoration of images by a trained network: reconstruction, denoising and inpainting.
+
+`reconstruct`, `denoise` and `inpaint` yield batches, so that memory stays bounded for any number
+of images. `nearfar.report.write_restored` writes such batches as PNG files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from nearfar.data import (
+    ArrayImages,
+    FolderImages,
+    Images,
+    Subset,
+    conform_images,
+    in_order,
+    load,
+    read_binary_mask,
+    to_unit,
+)
+from nearfar.errors import NearfarError
+from nearfar.models import INFERENCE_BATCH, resolve_device
+from nearfar.pretext import Corruption, fill_missing, make_corruption
+from nearfar.progress import Track, silent
+
+if TYPE_CHECKING:
+    from nearfar.models import Autoencoder
+    from nearfar.runs import Run
+
+__all__ = [
+    "MeanPSNR",
+    "RestoredBatch",
+    "denoise",
+    "inpaint",
+    "open_masks",
+    "psnr",
+    "reconstruct",
+]
+
+
+class RestoredBatch(NamedTuple):
+    """Batch of images in the stages of their restoration.
+
+    Attributes
+    ----------
+    rows : int64[b]
+        Rows of the images.
+    stages : mapping of str to float[b, c, h, w]
+        Images where 0…1 is black…white, on the network's device: "original" first, restored last.
+
+    Examples
+    --------
+    >>> batch = RestoredBatch(torch.arange(2), {"original": torch.zeros(2, 1, 8, 8)})
+    >>> batch.images.shape
+    torch.Size([2, 1, 8, 8])
+    """
+
+    rows: Tensor
+    stages: Mapping[str, Tensor]
+
+    @property
+    def images(self) -> Tensor:
+        """Restored images, float[b, c, h, w]."""
+        return list(self.stages.values())[-1]
+
+
+def reconstruct(
+    run: Run,
+    images: Images | npt.ArrayLike,
+    *,
+    device: str = "auto",
+    track: Track = silent,
+) -> Iterator[RestoredBatch]:
+    """Reconstruct images by the network of a run.
+
+    Parameters
+    ----------
+    run : Run
+        See `nearfar.runs.read_run`; its network is moved to `device`.
+    images : Images or array
+        Images of the run's shape; arrays are scaled to it.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Device of the network.
+
+    Yields
+    ------
+    RestoredBatch
+        Stages "original" and "reconstruction".
+
+    Raises
+    ------
+    NearfarError
+        If the images have another shape.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar import NRE, recipe
+    >>> from nearfar.runs import read_run
+    >>> photos = np.random.default_rng(0).random((20, 8, 8))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     NRE(epochs=1, clusters=2, device="cpu").fit(photos).save(f"{folder}/run")
+    ...     run = read_run(Path(folder, "run"))
+    ...     [batch.images.shape for batch in reconstruct(run, photos, device="cpu")]
+    [torch.Size([20, 1, 8, 8])]
+    """
+    network, target = _network(run, device)
+
+    def restore(rows: Tensor, original: Tensor) -> dict[str, Tensor]:
+        return {"original": original, "reconstruction": network(original).reconstruction.float()}
+
+    images = conform_images(images, run.config.data.shape)
+    return _restore(restore, images, target, track, "reconstructing")
+
+
+def denoise(
+    run: Run,
+    images: Images | npt.ArrayLike,
+    *,
+    add_noise: bool = False,
+    device: str = "auto",
+    track: Track = silent,
+) -> Iterator[RestoredBatch]:
+    """Remove noise from images; runs trained with the denoising pretext do best.
+
+    Parameters
+    ----------
+    run, images, device
+        See `reconstruct`.
+    add_noise : bool
+        Add the noise of the run's training first, drawn from torch's global generator.
+
+    Yields
+    ------
+    RestoredBatch
+        Stages "original", with `add_noise` "noisy", and "denoised".
+
+    Raises
+    ------
+    NearfarError
+        If the images have another shape, or `add_noise` is set and the run was trained without
+        noise.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar import NRE, recipe
+    >>> from nearfar.runs import read_run
+    >>> photos = np.random.default_rng(0).random((20, 8, 8))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     NRE(epochs=1, clusters=2, device="cpu").fit(photos).save(f"{folder}/run")
+    ...     run = read_run(Path(folder, "run"))
+    ...     [list(batch.stages) for batch in denoise(run, photos, device="cpu")]
+    [['original', 'denoised']]
+    """
+    network, target = _network(run, device)
+    noise = None
+    if add_noise:
+        noise = _corruption(
+            run, network, "denoising", "without noise: expected", ", or no added noise"
+        )
+
+    def restore(rows: Tensor, original: Tensor) -> dict[str, Tensor]:
+        stages = {"original": original}
+        if noise is not None:
+            stages["noisy"] = noise(original).images
+        (*_, noisy) = stages.values()
+        return {**stages, "denoised": network(noisy).reconstruction.clamp(0, 1)}
+
+    images = conform_images(images, run.config.data.shape)
+    return _restore(restore, images, target, track, "denoising")
+
+
+def inpaint(
+    run: Run,
+    images: Images | npt.ArrayLike,
+    *,
+    masks: Images | npt.ArrayLike | None = None,
+    device: str = "auto",
+    track: Track = silent,
+) -> Iterator[RestoredBatch]:
+    """Fill the missing pixels of images; all other pixels stay as they are.
+
+    Parameters
+    ----------
+    run, images, device
+        See `reconstruct`; the run must be trained with the inpainting pretext.
+    masks : Images or bool[n, h, w], optional
+        True, or any value but zero, where pixels are missing; see `open_masks` for files.
+        Default: the holes of the run's training, drawn from torch's global generator.
+
+    Yields
+    ------
+    RestoredBatch
+        Stages "original", "damaged" and "filled".
+
+    Raises
+    ------
+    NearfarError
+        If the images or masks have another shape, or the run was trained with another pretext.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar import NRE, recipe
+    >>> from nearfar.runs import read_run
+    >>> photos = np.random.default_rng(0).random((20, 8, 8))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model = NRE(config=recipe("paper", epochs=1, clusters=2, pretext="inpainting"))
+    ...     model.fit(photos).save(f"{folder}/run")
+    ...     run = read_run(Path(folder, "run"))
+    ...     [list(batch.stages) for batch in inpaint(run, photos, device="cpu")]
+    [['original', 'damaged', 'filled']]
+    """
+    network, target = _network(run, device)
+    holes = _corruption(run, network, "inpainting", "which fills no holes: expected")
+    images = conform_images(images, run.config.data.shape)
+    if masks is not None:
+        masks = _check_masks(masks, images)
+
+    def restore(rows: Tensor, original: Tensor) -> dict[str, Tensor]:
+        if masks is None:
+            missing = holes(original).changed
+        else:
+            missing = masks.batch(rows).to(target, torch.bool)
+        damaged = fill_missing(original, missing)
+        filled = torch.where(missing, network(damaged).reconstruction.clamp(0, 1), original)
+        return {"original": original, "damaged": damaged, "filled": filled}
+
+    return _restore(restore, images, target, track, "inpainting")
+
+
+def open_masks(path: str | os.PathLike[str], images: Images, *, track: Track = silent) -> Images:
+    """Open the masks of images: one file for all, or a folder with one mask per image.
+
+    Masks are white where pixels are missing. Masks in a folder are paired with images by name
+    without the ending. A pixel is missing if the mask touches it at the mask's full size.
+
+    Parameters
+    ----------
+    path : str or path
+        An image file, or a folder.
+    images : Images
+        Images that the masks are for.
+
+    Returns
+    -------
+    Images
+        uint8[n, 1, h, w], 1 where pixels are missing; row by row those of `images`.
+
+    Raises
+    ------
+    NearfarError
+        If a mask cannot be read or is all black, an image has no mask, or has two.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("L", (8, 8), "white").save(f"{folder}/mask.png")
+    ...     masks = open_masks(f"{folder}/mask.png", ArrayImages(np.zeros((5, 1, 8, 8), np.uint8)))
+    >>> len(masks), masks[0].float().mean().item()
+    (5, 1.0)
+    """
+    path = Path(path)
+    for_all = not path.is_dir()
+    masks = FolderImages(
+        path.parent if for_all else path,
+        [path.name] if for_all else None,
+        name=str(path),
+        size=images.shape[1:],
+        channels=1,
+        strict=True,
+        progress=track,
+        read=read_binary_mask,
+    )
+    for row, name in enumerate(masks.names()):
+        if not masks[row].any():
+            raise NearfarError(
+                f"mask {name!r} of {masks.name!r} is black wherever the image is seen: expected "
+                "white where pixels are missing"
+            )
+    return Subset(masks, [0] * len(images) if for_all else _mask_rows(images, masks))
+
+
+def psnr(images: Tensor, clean: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio per image, −10·log₁₀ of the mean squared error.
+
+    Parameters
+    ----------
+    images, clean : float[b, c, h, w]
+        Images where 0…1 is black…white.
+
+    Returns
+    -------
+    float[b]
+        Decibels; infinite for equal images.
+
+    Examples
+    --------
+    >>> psnr(torch.full((1, 1, 8, 8), 0.6), torch.full((1, 1, 8, 8), 0.5)).round()
+    tensor([20.])
+    """
+    return -10 * (images - clean).square().mean((1, 2, 3)).log10()
+
+
+class MeanPSNR:
+    """Mean PSNR of each stage to the original, measured while batches pass through.
+
+    Examples
+    --------
+    >>> clean = torch.full((1, 1, 8, 8), 0.5)
+    >>> batch = RestoredBatch(torch.arange(1), {"original": clean, "denoised": clean + 0.1})
+    >>> quality = MeanPSNR()
+    >>> len(list(quality.measure([batch])))
+    1
+    >>> {stage: round(value) for stage, value in quality.result().items()}
+    {'denoised': 20}
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[Tensor]] = {}
+
+    def measure(self, batches: Iterable[RestoredBatch]) -> Iterator[RestoredBatch]:
+        """Yield the batches, and measure each."""
+        for batch in batches:
+            original, *_ = batch.stages.values()
+            for stage, images in list(batch.stages.items())[1:]:
+                self._values.setdefault(stage, []).append(psnr(images, original).cpu())
+            yield batch
+
+    def result(self) -> dict[str, float]:
+        """Return the mean over all images so far, in decibels by stage."""
+        return {stage: float(torch.cat(parts).mean()) for stage, parts in self._values.items()}
+
+
+def _network(run: Run, device: str) -> tuple[Autoencoder, torch.device]:
+    target = resolve_device(device)
+    return run.network.to(target), target
+
+
+def _corruption(
+    run: Run, network: Autoencoder, pretext: str, expected: str, otherwise: str = ""
+) -> Corruption:
+    """Return the corruption that a run was trained with, which must be of this pretext."""
+    trained = run.config.train.pretext
+    if trained.kind != pretext:
+        raise NearfarError(
+            f"run {str(run.folder)!r} was trained with pretext={trained.kind!r}, {expected} one "
+            f"from train --pretext {pretext}{otherwise}"
+        )
+    return make_corruption(trained, network)
+
+
+@torch.no_grad()
+def _restore(
+    restore: Callable[[Tensor, Tensor], dict[str, Tensor]],
+    images: Images,
+    device: torch.device,
+    track: Track,
+    description: str,
+) -> Iterator[RestoredBatch]:
+    """Restore images in their order, a batch at a time."""
+    batches = in_order(range(len(images)), INFERENCE_BATCH)
+    for rows, pixels in track(load(images, batches), description, len(batches)):
+        yield RestoredBatch(rows, restore(rows, to_unit(pixels.to(device, non_blocking=True))))
+
+
+def _check_masks(masks: Images | npt.ArrayLike, images: Images) -> Images:
+    """Masks as images: as many as there are images, and of their size."""
+    if not isinstance(masks, Images):
+        values = np.asarray(masks).astype(bool)
+        if values.ndim != 3:
+            raise NearfarError(f"masks have shape {values.shape}: expected bool[n, h, w]")
+        masks = ArrayImages(values[:, None].astype(np.uint8), name="masks")
+    expected = (len(images), *images.shape[1:])
+    if (len(masks), *masks.shape[1:]) != expected:
+        raise NearfarError(
+            f"masks have shape {(len(masks), *masks.shape[1:])}: expected {expected}, as the images"
+        )
+    return masks
+
+
+def _mask_rows(images: Images, masks: Images) -> list[int]:
+    """Row of each image's mask in a folder."""
+    rows: dict[Path, int] = {}
+    names = masks.names()
+    for row, name in enumerate(names):
+        other = rows.setdefault(Path(name).with_suffix(""), row)
+        if other != row:
+            raise NearfarError(
+                f"{masks.name!r} has both {names[other]!r} and {name!r}: expected one mask per "
+                "image"
+            )
+    for name in images.names():
+        if Path(name).with_suffix("") not in rows:
+            raise NearfarError(
+                f"{masks.name!r} has no mask for {name!r}: expected one per image, with the same "
+                "name but for the ending, or a single file for all images"
+            )
+    return [rows[Path(name).with_suffix("")] for name in images.names()]

@@ -1,0 +1,359 @@
+"""Search for the nearest and farthest images of queries, by the embeddings of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from nearfar.config import SimilarityName
+from nearfar.data import FolderImages, Images, conform_images, open_images, to_unit
+from nearfar.errors import NearfarError
+from nearfar.models import apply_to_all, resolve_device
+from nearfar.neighbors import ExactFinder, Similarity, fit_similarity
+from nearfar.progress import Track, silent
+
+if TYPE_CHECKING:
+    from nearfar.runs import Run
+
+__all__ = [
+    "MAX_QUERIES",
+    "Queries",
+    "SearchResult",
+    "encode",
+    "find_neighbors",
+    "open_queries",
+    "search_embeddings",
+]
+
+#: Most queries per search.
+MAX_QUERIES = 32
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+class Queries(NamedTuple):
+    """Query images.
+
+    Attributes
+    ----------
+    names : list of str
+        Name of each query.
+    rows : int64[q]
+        Row of each query among the images searched, −1 for other images.
+    pixels : float[q, c, h, w]
+        Images where 0…1 is black…white.
+
+    Examples
+    --------
+    >>> Queries(["cat"], np.array([-1]), torch.zeros(1, 1, 8, 8)).names
+    ['cat']
+    """
+
+    names: list[str]
+    rows: Rows
+    pixels: Tensor
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Nearest and farthest images of queries.
+
+    Attributes
+    ----------
+    queries : Queries
+        The q queries.
+    images : Images
+        The n images searched.
+    near, far : int64[q, count]
+        Rows of the nearest images, the nearest first, and of the farthest, the farthest first. A
+        query that is one of the images is not among its own.
+    near_similarity, far_similarity : float32[q, count]
+        Similarity of their embeddings to the query's.
+
+    Examples
+    --------
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(np.zeros((3, 1, 8, 8), np.float32))
+    >>> result = search_embeddings(
+    ...     open_queries([0], images), torch.tensor([[1.0, 0.0]]), images,
+    ...     torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), count=1,
+    ... )
+    >>> result.near, result.far
+    (array([[1]]), array([[2]]))
+    """
+
+    queries: Queries
+    images: Images
+    near: Rows
+    far: Rows
+    near_similarity: Floats
+    far_similarity: Floats
+
+    def pixels(self, rows: Rows) -> Floats:
+        """Return images by row, such as `near`: int64[q, count] to float32[q, count, c, h, w]."""
+        pixels = to_unit(self.images.batch(rows.flatten().tolist()))
+        return pixels.unflatten(0, rows.shape).numpy()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return names, rows and similarities as JSON-compatible values."""
+        names = self.images.names()
+        sides = {
+            "near": (self.near.tolist(), self.near_similarity.tolist()),
+            "far": (self.far.tolist(), self.far_similarity.tolist()),
+        }
+        return {
+            "data": self.images.name,
+            "queries": [
+                {"query": query}
+                | {
+                    side: [
+                        {"row": row, "name": names[row], "similarity": similarity}
+                        for row, similarity in zip(rows[i], values[i], strict=True)
+                    ]
+                    for side, (rows, values) in sides.items()
+                }
+                for i, query in enumerate(self.queries.names)
+            ],
+        }
+
+
+def encode(
+    run: Run,
+    images: Images | npt.ArrayLike,
+    *,
+    device: str = "auto",
+    track: Track = silent,
+) -> Floats:
+    """Return the embeddings of images by the network of a run, float32[n, d].
+
+    Parameters
+    ----------
+    run : Run
+        See `nearfar.runs.read_run`; its network is moved to `device`.
+    images : Images or array
+        Images of the run's shape; arrays are scaled to it.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Device of the network.
+
+    Raises
+    ------
+    NearfarError
+        If the images have another shape, or memory has no room for the embeddings.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar import NRE
+    >>> from nearfar.runs import read_run
+    >>> photos = np.random.default_rng(0).random((20, 8, 8))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model = NRE(epochs=1, clusters=2, embedding_size=4, device="cpu")
+    ...     model.fit(photos).save(f"{folder}/run")
+    ...     encode(read_run(Path(folder, "run")), photos, device="cpu").shape
+    (20, 4)
+    """
+    images = conform_images(images, run.config.data.shape)
+    target = resolve_device(device)
+    encoder = run.network.encoder.to(target)
+    return apply_to_all(encoder, images, device=target, track=track).numpy()
+
+
+def find_neighbors(
+    run: Run,
+    queries: Queries | Sequence[str | os.PathLike[str] | int],
+    images: Images | npt.ArrayLike,
+    *,
+    count: int = 6,
+    device: str = "auto",
+    track: Track = silent,
+) -> SearchResult:
+    """Find the nearest and farthest images of queries, by the run's similarity.
+
+    Parameters
+    ----------
+    run, images, device
+        See `encode`.
+    queries : Queries or sequence of str, path or int
+        See `open_queries`.
+    count : int
+        Number of nearest and of farthest images per query, less than n.
+
+    Raises
+    ------
+    NearfarError
+        If a query cannot be opened, or there are too few images.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar import NRE
+    >>> from nearfar.runs import read_run
+    >>> photos = np.random.default_rng(0).random((20, 8, 8))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     NRE(epochs=1, clusters=2, device="cpu").fit(photos).save(f"{folder}/run")
+    ...     result = find_neighbors(read_run(Path(folder, "run")), [3, 7], photos, count=5)
+    >>> result.near.shape, result.queries.names
+    ((2, 5), ['3', '7'])
+    """
+    images = conform_images(images, run.config.data.shape)
+    if not isinstance(queries, Queries):
+        queries = open_queries(queries, images, track=track)
+    target = resolve_device(device)
+    with torch.no_grad():
+        encoded = run.network.encoder.to(target)(queries.pixels.to(target)).float().cpu()
+    return search_embeddings(
+        queries,
+        encoded,
+        images,
+        torch.from_numpy(encode(run, images, device=device, track=track)),
+        count=count,
+        similarity=run.config.train.similarity,
+    )
+
+
+def search_embeddings(
+    queries: Queries,
+    query_embeddings: Tensor,
+    images: Images,
+    embeddings: Tensor,
+    *,
+    count: int,
+    similarity: SimilarityName | Callable[..., Similarity] = "cosine",
+) -> SearchResult:
+    """Find the nearest and farthest images of queries, by embeddings at hand.
+
+    Parameters
+    ----------
+    query_embeddings, embeddings : float[q, d], float[n, d]
+        Embeddings of the queries and of the images.
+    count : int
+        Number of nearest and of farthest images per query, less than n.
+    similarity : {"cosine", "centered-cosine", "gaussian"}
+        See `nearfar.neighbors.fit_similarity`.
+
+    Raises
+    ------
+    NearfarError
+        If there are too few images.
+
+    Examples
+    --------
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(np.zeros((3, 1, 8, 8), np.float32))
+    >>> embeddings = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    >>> queries = open_queries([2], images)
+    >>> search_embeddings(queries, embeddings[2:], images, embeddings, count=1).near
+    array([[1]])
+    """
+    measure = fit_similarity(similarity, embeddings)
+    finder = ExactFinder(count).fit(embeddings, measure)
+    neighbors = finder.search(query_embeddings, torch.as_tensor(queries.rows))
+    near, far = (
+        measure(query_embeddings.unsqueeze(1), embeddings[rows])
+        for rows in (neighbors.near, neighbors.far)
+    )
+    return SearchResult(
+        queries, images, neighbors.near.numpy(), neighbors.far.numpy(), near.numpy(), far.numpy()
+    )
+
+
+def open_queries(
+    queries: Sequence[str | os.PathLike[str] | int],
+    images: Images,
+    *,
+    open_source: Callable[[str], Images] | None = None,
+    track: Track = silent,
+) -> Queries:
+    """Open query images: rows, files, folders or arrays.
+
+    A path to some of the images, by any link, means these images, which are then not among their
+    own neighbors.
+
+    Parameters
+    ----------
+    queries : sequence of int, str or path
+        Rows of the images; image files, folders or array files, or whatever `open_source` opens.
+    images : Images
+        Images to search.
+    open_source : callable, optional
+        Opens other images in the same shape. Default: `nearfar.data.open_images`.
+
+    Raises
+    ------
+    NearfarError
+        If there are no queries, more than 32, or one cannot be opened.
+
+    Examples
+    --------
+    >>> from nearfar.data import ArrayImages
+    >>> open_queries([0, "2"], ArrayImages(np.zeros((3, 1, 8, 8), np.uint8))).rows
+    array([0, 2])
+    """
+    if not len(queries):
+        raise NearfarError("no query: expected image files, or numbers of images")
+    if open_source is None:
+        channels, height, width = images.shape
+        open_source = partial(
+            open_images,
+            size=(height, width),
+            channels=3 if channels == 3 else 1,
+            progress=track,
+        )
+    files = None
+    if isinstance(images, FolderImages):
+        files = cache(partial(_files, images))  # following links is slow
+    opened: list[tuple[str, int, Tensor]] = []
+    for query in queries:
+        text = str(query) if isinstance(query, int) else os.fspath(query)
+        if isinstance(query, int) or (text.isdecimal() and not Path(text).exists()):
+            opened.append((text, int(text), _row(int(text), images)))
+        else:
+            opened += _among(Path(text), images, files) or _elsewhere(open_source(text))
+    if len(opened) > MAX_QUERIES:
+        raise NearfarError(f"{len(opened)} query images or more: expected at most {MAX_QUERIES}")
+    names, rows, pixels = zip(*opened, strict=True)
+    return Queries(list(names), np.array(rows, np.int64), torch.stack(list(map(to_unit, pixels))))
+
+
+def _row(row: int, images: Images) -> Tensor:
+    if not 0 <= row < len(images):
+        raise NearfarError(f"query {row}: {images.name!r} has images 0 to {len(images) - 1} only")
+    return images[row]
+
+
+def _among(
+    path: Path, images: Images, files: Callable[[Callable[[Path], Path]], list[Path]] | None
+) -> list[tuple[str, int, Tensor]]:
+    """Names, rows and pixels of the images at a path, or below it."""
+    if files is None:
+        return []
+    rows: list[int] = []
+    for form in (Path.absolute, Path.resolve):  # by its name, or else by what links lead to
+        whole = form(path)
+        rows = [row for row, file in enumerate(files(form)) if file.is_relative_to(whole)]
+        if rows:
+            break
+    names = images.names()
+    return [(names[row], row, images[row]) for row in rows[: MAX_QUERIES + 1]]
+
+
+def _files(images: FolderImages, form: Callable[[Path], Path]) -> list[Path]:
+    """Path of each image in this form."""
+    root = form(images.root)
+    return [form(root / file) for file in images.files]
+
+
+def _elsewhere(images: Images) -> list[tuple[str, int, Tensor]]:
+    """Names, rows and pixels of images that are not among those searched."""
+    first = range(min(len(images), MAX_QUERIES + 1))
+    return [(f"{images.name}: {images.names()[row]}", -1, images[row]) for row in first]

@@ -1,0 +1,160 @@
+"""Files of predictions: probabilities, detections or label maps of new images."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from nearfar.data import FolderImages, Images, to_unit
+from nearfar.files import atomic_path, fitting_name, write_json
+from nearfar.progress import Track, silent
+from nearfar.transfer.classification import FinetunedClassifier
+from nearfar.transfer.detection import FinetunedDetector
+from nearfar.transfer.label_maps import voc_color, write_label_map
+from nearfar.transfer.loading import Finetuned
+from nearfar.transfer.metrics import Detections
+from nearfar.transfer.pictures import Picture, read_full_size
+from nearfar.transfer.segmentation import FinetunedSegmenter
+
+#: Smallest score of a detection that is drawn.
+_MIN_DRAWN_SCORE = 0.5
+
+
+def write_predictions(
+    model: Finetuned, images: Images, folder: Path, *, track: Track = silent
+) -> None:
+    """Predict images, and write the results to a folder.
+
+    A classifier writes `predictions.csv`: name, class, and the probability of each class. A
+    detector writes `detections.json`, and each image with its boxes of score 0.5 or more in
+    `drawn`. A segmenter writes a label map of each image in `masks`, as PNG with VOC's palette, and
+    the classes in `classes.json`.
+
+    Parameters
+    ----------
+    model : FinetunedClassifier, FinetunedDetector or FinetunedSegmenter
+        See `load_finetuned`.
+    images : Images
+        For a classifier, images of its shape. For the others, files are read again at full size.
+    folder : Path
+        Created if missing.
+
+    Raises
+    ------
+    NearfarError
+        If an image cannot be read, or has another shape than the classifier's.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from nearfar.data import ArrayImages
+    >>> from nearfar.transfer import BackboneSpec, finetune_classifier, split_labeled_images
+    >>> images = ArrayImages(np.zeros((20, 3, 64, 64), np.uint8), np.arange(20) % 2)
+    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(64, 64))
+    >>> train, test = split_labeled_images(images)
+    >>> classifier = finetune_classifier(spec.build(), train, "linear", device="cpu")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_predictions(classifier, test.images, Path(folder))
+    ...     Path(folder, "predictions.csv").read_text().splitlines()[0]
+    'name,class,0,1'
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names = images.names()
+    if isinstance(model, FinetunedClassifier):
+        _write_probabilities(model, images, folder, track)
+    elif isinstance(model, FinetunedDetector):
+        _write_detections(model, names, _pictures(images), folder, track)
+    else:
+        _write_label_maps(model, names, _pictures(images), folder, track)
+
+
+def _write_probabilities(
+    model: FinetunedClassifier, images: Images, folder: Path, track: Track
+) -> None:
+    probabilities = model.predict(images, track=track)
+    with (
+        atomic_path(folder / "predictions.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        table = csv.writer(file)
+        table.writerow(["name", "class", *model.classes])
+        for name, row in zip(images.names(), probabilities, strict=True):
+            label = model.classes[int(row.argmax())]
+            table.writerow([name, label, *(f"{probability:.6g}" for probability in row)])
+
+
+def _write_detections(
+    model: FinetunedDetector,
+    names: Sequence[str],
+    pictures: Sequence[Picture],
+    folder: Path,
+    track: Track,
+) -> None:
+    lines = []
+    for name, picture, detections in zip(
+        names, pictures, model.predict(pictures, track=track), strict=True
+    ):
+        entries = zip(detections.boxes, detections.labels, detections.scores, strict=True)
+        lines.append(
+            {
+                "name": name,
+                "detections": [
+                    {
+                        "class": model.classes[label],
+                        "score": float(score),
+                        "box": [float(side) for side in box],
+                    }
+                    for box, label, score in entries
+                ],
+            }
+        )
+        with atomic_path(_path_in(folder / "drawn", name)) as temporary:
+            _draw(picture, detections, model.classes).save(temporary, format="PNG")
+    write_json(folder / "detections.json", {"classes": model.classes, "images": lines})
+
+
+def _write_label_maps(
+    model: FinetunedSegmenter,
+    names: Sequence[str],
+    pictures: Sequence[Picture],
+    folder: Path,
+    track: Track,
+) -> None:
+    for name, label_map in zip(names, model.predict(pictures, track=track), strict=True):
+        write_label_map(_path_in(folder / "masks", name), label_map)
+    write_json(folder / "classes.json", dict(enumerate(model.classes)))
+
+
+def _draw(picture: Picture, detections: Detections, classes: Sequence[str]) -> Image.Image:
+    """Return an image with the boxes of high score and their classes."""
+    image = Image.fromarray(read_full_size(picture))
+    pencil = ImageDraw.Draw(image)
+    for box, label, score in zip(
+        detections.boxes, detections.labels, detections.scores, strict=True
+    ):
+        if score >= _MIN_DRAWN_SCORE:
+            left, top, right, bottom = box.tolist()
+            color = voc_color(int(label) + 1)
+            pencil.rectangle((left, top, right - 1, bottom - 1), outline=color, width=2)
+            pencil.text((left + 3, top + 2), f"{classes[label]} {score:.2f}", fill=color)
+    return image
+
+
+def _pictures(images: Images) -> Sequence[Picture]:
+    """Return the files of images, or their pixels where there are no files."""
+    if isinstance(images, FolderImages):
+        return [images.root / file for file in images.files]
+    pixels = to_unit(images.batch(range(len(images)))).clamp(0, 1).mul(255).round().byte()
+    return list(pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy())
+
+
+def _path_in(folder: Path, name: str) -> Path:
+    """Return the path of a PNG file named like an image; creates the folders in between."""
+    *folders, file = (fitting_name(part, "") for part in Path(name).parts)
+    path = folder.joinpath(*folders, fitting_name(file, ".png"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

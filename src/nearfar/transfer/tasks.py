@@ -1,0 +1,458 @@
+"""Transfer from weights and data to scores and a saved network, for each task."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nearfar.data import Images, Subset, open_images
+from nearfar.errors import NearfarError
+from nearfar.models import BackboneEncoder, resolve_device
+from nearfar.progress import Track, silent
+from nearfar.transfer.classification import (
+    CLASSIFICATION_CONFIG,
+    PROTOCOLS,
+    Protocol,
+    check_image_shape,
+    classification_metrics,
+    finetune_classifier,
+)
+from nearfar.transfer.classification_data import (
+    ClassificationSet,
+    open_classification_set,
+    open_devkit_images,
+    split_labeled_images,
+)
+from nearfar.transfer.detection import (
+    DETECTION_CONFIG,
+    DETECTION_SIZE,
+    DetectionSet,
+    detection_metrics,
+    finetune_detector,
+    open_detection_set,
+)
+from nearfar.transfer.devkit import IMAGE_FOLDER, Devkit
+from nearfar.transfer.finetuning import FinetuneConfig
+from nearfar.transfer.loading import Finetuned
+from nearfar.transfer.segmentation import (
+    SEGMENTATION_CONFIG,
+    SEGMENTATION_SIZE,
+    SegmentationSet,
+    Stride,
+    finetune_segmenter,
+    open_segmentation_set,
+    skip_channels,
+)
+from nearfar.transfer.storage import make_folder
+from nearfar.transfer.weights import backbone_of, initialize_backbone, open_backbone
+
+#: Sub-folder of the proposals of `transfer_detection`.
+PROPOSALS_FOLDER = "proposals"
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Weights to transfer, and where and how to train.
+
+    Parameters
+    ----------
+    weights : str
+        See `open_backbone`.
+    like : path, optional
+        See `open_backbone`.
+    size : int, optional
+        Side of the images in pixels: of squares for classification, the shorter one otherwise.
+        Default: by task.
+    config : FinetuneConfig, optional
+        Options of the training. Default: by task.
+    folder : path, optional
+        Folder to save networks in; created, or an error raised, before training.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Device of the training.
+    track : callable
+        Shows progress.
+
+    Examples
+    --------
+    >>> Source(weights="random", device="cpu").size is None
+    True
+    """
+
+    weights: str
+    like: PathLike | None = None
+    size: int | None = None
+    config: FinetuneConfig | None = None
+    folder: PathLike | None = None
+    device: str = "auto"
+    track: Track = silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferResult:
+    """Scores of a transfer, and its networks.
+
+    Parameters
+    ----------
+    task : {"classify", "detect", "segment"}
+        Task.
+    scores : mapping of str to mapping of str to float
+        In [0, 1] or NaN, by row (protocol or class) and column (metric).
+    settings : mapping of str
+        Everything that decides the scores, as JSON-compatible values.
+    notes : sequence of str
+        Notes below the table.
+    models : mapping of str to fine-tuned network
+        By protocol, or with one entry of the task's name.
+    test : ClassificationSet, DetectionSet or SegmentationSet
+        Test set.
+    predictions : array or list of Detections, optional
+        Scores of the last classifier, float32[n, k], or detections in each test image.
+
+    Examples
+    --------
+    >>> TransferResult(
+    ...     task="classify", scores={"all": {"accuracy": 0.5}}, settings={}, notes=[], models={},
+    ...     test=None, predictions=None,
+    ... ).scores["all"]
+    {'accuracy': 0.5}
+    """
+
+    task: str
+    scores: Mapping[str, Mapping[str, float]]
+    settings: Mapping[str, Any]
+    notes: Sequence[str]
+    models: Mapping[str, Finetuned]
+    test: ClassificationSet | DetectionSet | SegmentationSet | None
+    predictions: Any = None
+
+
+def transfer_classification(
+    source: Source,
+    data: PathLike,
+    *,
+    protocols: Sequence[Protocol] = PROTOCOLS,
+    splits: tuple[str, str] | None = None,
+    test: PathLike | None = None,
+    labels_per_class: int | None = None,
+    open_source: Callable[..., Images] = open_images,
+) -> TransferResult:
+    """Transfer to classification of images with one label each, or of a VOC devkit.
+
+    Parameters
+    ----------
+    source : Source
+        Weights and options.
+    data : path
+        VOC devkit, where several classes may be present per image, or labeled images.
+    protocols : sequence of {"linear", "fc", "all"}
+        See `finetune_classifier`; networks are saved in sub-folders of these names.
+    splits : tuple of str, optional
+        Training and test split of a devkit. Default: trainval, test.
+    test : path, optional
+        Test images, if not of a devkit. Default: a fifth of each class is held out.
+    labels_per_class : int, optional
+        Training images per class, if not of a devkit. Default: all.
+    open_source : callable
+        Opens images, with `size` and `channels`. Default: `nearfar.data.open_images`.
+
+    Raises
+    ------
+    NearfarError
+        If the weights, the data or the folder cannot be used.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_classes
+    >>> from safetensors.torch import save_file
+    >>> from torchvision.models import resnet18
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_file(resnet18().state_dict(), f"{folder}/weights.safetensors")
+    ...     data = write_classes(Path(folder, "shapes"), 10)
+    ...     source = Source(weights=f"{folder}/weights.safetensors", size=32, device="cpu")
+    ...     result = transfer_classification(source, data, protocols=["linear"])
+    >>> list(result.scores["linear"])
+    ['accuracy']
+    """
+    if not protocols:
+        raise NearfarError(f"no protocols: expected one or more of {', '.join(PROTOCOLS)}")
+    backbone, config, device = _open(source, CLASSIFICATION_CONFIG)
+    size = source.size or max(backbone_of(source.weights, source.like)[1][1:])
+    for protocol in protocols:
+        check_image_shape(backbone, (3, size, size), protocol, config)
+    if (Path(data) / IMAGE_FOLDER).is_dir():
+        if test is not None or labels_per_class is not None:
+            raise NearfarError(
+                f"test and labels_per_class are not for a devkit, which {str(data)!r} is"
+            )
+        devkit, splits = Devkit.open(data), splits or ("trainval", "test")
+        devkit.check_apart("Main", *splits)
+        train_set, test_set = (
+            open_classification_set(devkit, split, size, source.track) for split in splits
+        )
+    else:
+        if splits is not None:
+            raise NearfarError(f"splits are those of a devkit, and {str(data)!r} is none")
+        train_set, test_set = split_labeled_images(
+            open_source(data, size=size, channels=3),
+            None if test is None else open_source(test, size=size, channels=3),
+            labels_per_class=labels_per_class,
+            seed=config.seed,
+        )
+    _prepare(source)
+    _initialize(
+        source, backbone, config, len(train_set.images), lambda rows: Subset(train_set.images, rows)
+    )
+    scores: dict[str, Mapping[str, float]] = {}
+    models: dict[str, Finetuned] = {}
+    for protocol in protocols:
+        model = finetune_classifier(
+            backbone, train_set, protocol, config, device=device, track=source.track
+        )
+        models[protocol] = model
+        _save(source, model, protocol)
+        predictions = model.scores(test_set.images)
+        scores[protocol] = classification_metrics(predictions, test_set)
+    return TransferResult(
+        task="classify",
+        scores=scores,
+        settings={
+            **_settings(source, config, device),
+            "data": str(data),
+            "size": size,
+            "splits": splits,
+            "test": None if test is None else str(test),
+            "labels_per_class": labels_per_class,
+            "protocols": protocols,
+        },
+        notes=[
+            f"{len(train_set.images):,} training images of {train_set.images.name}, "
+            f"{len(test_set.images):,} test images of {test_set.images.name}, {size} pixels per "
+            "side."
+        ],
+        models=models,
+        test=test_set,
+        predictions=predictions,
+    )
+
+
+def transfer_detection(
+    source: Source,
+    data: PathLike,
+    *,
+    splits: tuple[str, str] = ("trainval", "test"),
+    proposals: PathLike | None = None,
+) -> TransferResult:
+    """Transfer to object detection by Fast R-CNN; needs OpenCV.
+
+    Parameters
+    ----------
+    source : Source
+        Weights and options.
+    data : path
+        VOC devkit.
+    splits : tuple of str
+        Training and test split.
+    proposals : path, optional
+        Cache of proposals. Default: the sub-folder "proposals" of the source's folder, if any.
+
+    Raises
+    ------
+    NearfarError
+        If the weights, the data or the folder cannot be used, or OpenCV is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> from safetensors.torch import save_file
+    >>> from torchvision.models import resnet18
+    >>> config = FinetuneConfig(steps=1, batch_size=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_file(resnet18().state_dict(), f"{folder}/weights.safetensors")
+    ...     weights = f"{folder}/weights.safetensors"
+    ...     source = Source(weights=weights, size=96, config=config, device="cpu")
+    ...     data = write_scenes(Path(folder, "VOC"), 4)
+    ...     result = transfer_detection(source, data, splits=("train", "test"))
+    >>> list(result.scores)
+    ['disc', 'square', 'triangle', 'mean']
+    """
+    backbone, config, device = _open(source, DETECTION_CONFIG)
+    devkit, size = Devkit.open(data), source.size or DETECTION_SIZE
+    devkit.check_apart("Main", *splits)
+    if proposals is None and source.folder is not None:
+        proposals = Path(source.folder) / PROPOSALS_FOLDER
+    cache = None if proposals is None else Path(proposals)
+    train_set, test_set = (
+        open_detection_set(devkit, split, size, cache, source.track) for split in splits
+    )
+    _prepare(source)
+    _initialize_on_devkit(source, backbone, config, train_set)
+    model = finetune_detector(backbone, train_set, config, device=device, track=source.track)
+    _save(source, model)
+    detections = model.predict_set(test_set, track=source.track)
+    return TransferResult(
+        task="detect",
+        scores=_with_mean(devkit.classes, detection_metrics(detections, test_set)),
+        settings={
+            **_settings(source, config, device),
+            "data": str(data),
+            "size": size,
+            "splits": splits,
+            "proposals": None if cache is None else str(cache),
+        },
+        notes=[_describe(train_set, test_set, data)],
+        models={"detect": model},
+        test=test_set,
+        predictions=detections,
+    )
+
+
+def transfer_segmentation(
+    source: Source,
+    data: PathLike,
+    *,
+    splits: tuple[str, str] = ("train", "val"),
+    stride: Stride = 32,
+) -> TransferResult:
+    """Transfer to semantic segmentation with an FCN.
+
+    Parameters
+    ----------
+    source : Source
+        Weights and options.
+    data : path
+        VOC devkit.
+    splits : tuple of str
+        Training and test split.
+    stride : {32, 16, 8}
+        See `FCN`.
+
+    Raises
+    ------
+    NearfarError
+        If the weights, the data or the folder cannot be used.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> from safetensors.torch import save_file
+    >>> from torchvision.models import resnet18
+    >>> config = FinetuneConfig(steps=1, batch_size=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_file(resnet18().state_dict(), f"{folder}/weights.safetensors")
+    ...     weights = f"{folder}/weights.safetensors"
+    ...     source = Source(weights=weights, size=64, config=config, device="cpu")
+    ...     result = transfer_segmentation(source, write_scenes(Path(folder, "VOC"), 4))
+    >>> list(result.scores)
+    ['background', 'disc', 'square', 'triangle', 'mean']
+    """
+    backbone, config, device = _open(source, SEGMENTATION_CONFIG)
+    skip_channels(backbone, stride)
+    devkit, size = Devkit.open(data), source.size or SEGMENTATION_SIZE
+    devkit.check_apart("Segmentation", *splits)
+    train_set, test_set = (
+        open_segmentation_set(devkit, split, size, source.track) for split in splits
+    )
+    _prepare(source)
+    _initialize_on_devkit(source, backbone, config, train_set)
+    model = finetune_segmenter(
+        backbone, train_set, stride, config, device=device, track=source.track
+    )
+    _save(source, model)
+    matrix = model.evaluate(test_set, track=source.track)
+    return TransferResult(
+        task="segment",
+        scores=_with_mean(devkit.mask_classes, {"IoU": matrix.iou()}),
+        settings={
+            **_settings(source, config, device),
+            "data": str(data),
+            "size": size,
+            "splits": splits,
+            "fcn": stride,
+        },
+        notes=[
+            f"FCN-{stride}s. {_describe(train_set, test_set, data)} Evaluated at the size of the "
+            "files."
+        ],
+        models={"segment": model},
+        test=test_set,
+    )
+
+
+def _open(
+    source: Source, default: FinetuneConfig
+) -> tuple[BackboneEncoder, FinetuneConfig, torch.device]:
+    """Open the weights, before any data are read."""
+    device = resolve_device(source.device)
+    config = source.config or default
+    return open_backbone(source.weights, like=source.like, seed=config.seed), config, device
+
+
+def _prepare(source: Source) -> None:
+    """Create the output folder, once the data are known to be usable."""
+    if source.folder is not None:
+        make_folder(Path(source.folder))
+
+
+def _save(source: Source, model: Finetuned, name: str = "") -> None:
+    if source.folder is not None:
+        model.save(Path(source.folder) / name)
+
+
+def _initialize(
+    source: Source,
+    backbone: BackboneEncoder,
+    config: FinetuneConfig,
+    n: int,
+    choose: Callable[[list[int]], Images],
+) -> None:
+    initialize_backbone(backbone, source.weights, n, choose, seed=config.seed, track=source.track)
+
+
+def _initialize_on_devkit(
+    source: Source,
+    backbone: BackboneEncoder,
+    config: FinetuneConfig,
+    train: DetectionSet | SegmentationSet,
+) -> None:
+    def choose(rows: list[int]) -> Images:
+        return open_devkit_images(train.devkit, [train.names[row] for row in rows], train.size)
+
+    _initialize(source, backbone, config, len(train.names), choose)
+
+
+def _settings(source: Source, config: FinetuneConfig, device: torch.device) -> dict[str, Any]:
+    return {
+        "weights": source.weights,
+        "like": None if source.like is None else str(source.like),
+        "schedule": asdict(config),
+        "device": str(device),
+    }
+
+
+def _describe(
+    train: DetectionSet | SegmentationSet, test: DetectionSet | SegmentationSet, data: PathLike
+) -> str:
+    return (
+        f"{len(train.names):,} training images, {len(test.names):,} test images, of {data}; "
+        f"{train.size} pixels on the shorter side."
+    )
+
+
+def _with_mean(names: Sequence[str], columns: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Return a row per class, and their mean over the classes that have a value."""
+    rows = {
+        name: {title: float(values[row]) for title, values in columns.items()}
+        for row, name in enumerate(names)
+    }
+    return {**rows, "mean": {title: float(np.nanmean(each)) for title, each in columns.items()}}

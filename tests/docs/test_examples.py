@@ -1,0 +1,164 @@
+"""Examples of the documentation: Python blocks run, command lines parse, named options exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cyclopts import App
+from PIL import Image
+
+from nearfar.cli.main import make_app
+
+APP = make_app()
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = {
+    path.name: path
+    for path in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+    )
+}
+
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+CODE_SPAN = re.compile(r"`([^`\n]+)`")
+HELP = ("--help", "--help-all", "--version")
+#: Pages that are still to be adapted to the present names.
+TO_DO: set[str] = set()
+
+#: Options of programs other than nearfar.
+FOREIGN = {"--nproc-per-node", "--editable"}
+
+
+def pages(has: Callable[[str], object]) -> list[Any]:
+    """Return the pages that have something to test."""
+    to_do = pytest.mark.xfail(reason="to be adapted", strict=False)
+    return [
+        pytest.param(page, marks=to_do) if page in TO_DO else page for page in PAGES if has(page)
+    ]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return [body for name, body in BLOCK.findall(PAGES[page].read_text()) if name == language]
+
+
+def command_lines(page: str) -> Iterator[list[str]]:
+    """Yield the arguments of each call of nearfar on a page."""
+    for block in blocks(page, "console"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            for name in ("nearfar", "$(which nearfar)"):
+                if line.startswith("$ ") and name in words:
+                    yield words[words.index(name) + 1 :]
+                    break
+
+
+def code_spans(page: str) -> Iterator[str]:
+    yield from CODE_SPAN.findall(BLOCK.sub("", PAGES[page].read_text()))
+
+
+def options_of(command: App) -> set[str]:
+    """Return the options of a command and its sub-commands."""
+    subcommands = [command[name] for name in command if not name.startswith("-")]
+    if subcommands:
+        return set(HELP).union(*(options_of(each) for each in subcommands))
+    return {name for each in command.assemble_argument_collection() for name in each.names}
+
+
+def parse(arguments: list[str]) -> None:
+    """Parse a command line; of one that asks for help, only the options are checked."""
+    if set(arguments).intersection(HELP):
+        check_options(arguments)
+    else:
+        APP.parse_args(arguments, exit_on_error=False, print_error=False)
+
+
+def check_options(arguments: list[str]) -> None:
+    """Check the command and the options of an incomplete command line."""
+    _, apps, rest = APP.parse_commands([word for word in arguments if word not in HELP])
+    unknown = {word for word in rest if word.startswith("--")} - options_of(apps[-1])
+    assert not unknown, f"nearfar {shlex.join(arguments)}: no options {unknown}"
+    assert len(apps) > 1 or not rest, f"nearfar {shlex.join(arguments)}: no such command"
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with the images that the examples read."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for folder in ("photos/cats", "photos/dogs", "new_photos"):
+        Path(folder).mkdir(parents=True)
+        for number in range(3):
+            pixels = rng.integers(256, size=(66, 70, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(f"{folder}/{number}.png")
+
+
+@pytest.mark.parametrize("page", pages(lambda page: any(command_lines(page))))
+def test_command_lines_parse(page: str) -> None:
+    for number, configuration in enumerate(blocks(page, "yaml")):
+        assert number == 0, "one run.yaml per page"
+        Path("run.yaml").write_text(configuration)
+    for arguments in command_lines(page):
+        parse(arguments)
+
+
+@pytest.mark.parametrize("page", pages(lambda page: True))
+def test_named_options_exist(page: str) -> None:
+    every_option = options_of(APP) | FOREIGN
+    for span in code_spans(page):
+        words = span.replace("[", " ").replace("]", " ").split()
+        if words[0] == "nearfar":
+            check_options([word for word in words[1:] if word != "…"])
+        elif words[0].startswith("--"):
+            assert words[0] in every_option, f"there is no option {words[0]}"
+
+
+def a_run() -> None:
+    """Train the run that some pages start from."""
+    from nearfar import configure, open_images, train
+
+    train(open_images("photos", size=32), configure({"epochs": 1, "batch_size": 4}), folder="run")
+
+
+def defense_names() -> dict[str, Any]:
+    a_run()
+    return {
+        "classifier": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 2)),
+        "validation": torch.rand(100, 3, 32, 32),
+        "images": torch.rand(2, 3, 32, 32),
+    }
+
+
+def anomaly_names() -> dict[str, Any]:
+    from nearfar.anomaly import open_clips
+
+    ground = np.random.default_rng(0).integers(40, 60, (48, 64), dtype=np.uint8)
+    for clip in range(4):
+        folder = Path(f"UCSDped2/Train/{clip}")
+        folder.mkdir(parents=True)
+        for number in range(12):
+            frame = ground.copy()
+            frame[18:30, 4 + 2 * number : 12 + 2 * number] = 220
+            Image.fromarray(frame).save(folder / f"{number:02}.png")
+    return {"camera": [ground] * 12, "clips": open_clips("UCSDped2/Train")}
+
+
+#: By page, what prepares its examples and returns the names that they do not define.
+PREPARED: dict[str, Callable[[], dict[str, Any]]] = {
+    "anomaly.md": anomaly_names,
+    "defense.md": defense_names,
+}
+
+
+@pytest.mark.parametrize("page", pages(lambda page: blocks(page, "python")))
+def test_python_examples_run(page: str) -> None:
+    names = PREPARED.get(page, dict)()
+    for block in blocks(page, "python"):
+        exec(compile(block, page, "exec"), names)  # noqa: S102 - code of our own

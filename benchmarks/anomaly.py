@@ -11,18 +11,24 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from nearfar.anomaly.appearance import fit_appearance
-from nearfar.anomaly.results import open_video
-from nearfar.anomaly.samples import moving
-from nearfar.anomaly.scoring import ReconstructionError, Scorer
-from nearfar.anomaly.tempo import SHRINK, Tempo, TempoNet, halved
 
 from benchmarks.turns import in_turns, ratio, seconds
-from nearfar.anomaly.clips import Clip, open_clips
-from nearfar.anomaly.config import DetectorConfig
-from nearfar.anomaly.detector import Detector
-from nearfar.anomaly.patches import Grid, windows
-from nearfar.models import Architecture
+from nearfar.anomaly import (
+    Clip,
+    Detector,
+    DetectorConfig,
+    Grid,
+    Method,
+    Motion,
+    Reconstruction,
+    open_clips,
+    open_video,
+    windows,
+)
+from nearfar.anomaly.methods.appearance import fit_appearance
+from nearfar.anomaly.methods.motion import DOWNSCALE, MotionNet, downscale, find_moving
+from nearfar.config import ConvNet
+from nearfar.models import build_network
 
 SIZE, FRAMES, ROUNDS = (240, 360), 100, 3
 WALKERS, WALKER = 15, (40, 14)
@@ -57,8 +63,8 @@ def _score(detector: Detector, clip: Clip) -> int:
     return sum(1 for _ in detector.score(clip))
 
 
-def _paper(grid: Grid) -> tuple[list[Scorer], Callable[[], object]]:
-    network = Architecture((1, grid.patch, grid.patch)).build().eval()
+def _paper(grid: Grid) -> tuple[list[Method], Callable[[], object]]:
+    network = build_network(ConvNet(), (1, grid.patch, grid.patch)).eval()
     patches = torch.rand(math.prod(grid.shape), 1, grid.patch, grid.patch)
 
     @torch.no_grad()
@@ -66,28 +72,28 @@ def _paper(grid: Grid) -> tuple[list[Scorer], Callable[[], object]]:
         for _ in range(FRAMES):
             network(patches)
 
-    return [ReconstructionError(network)], bare
+    return [Reconstruction(network)], bare
 
 
 def _video(
     clip: Clip, grid: Grid, config: DetectorConfig
-) -> tuple[list[Scorer], Callable[[], object]]:
-    network = TempoNet(config.frames, config.patch // SHRINK).eval()
+) -> tuple[list[Method], Callable[[], object]]:
+    network = MotionNet(config.frames, config.patch // DOWNSCALE).eval()
     appearance = fit_appearance([clip], grid)
     middles = torch.rand(math.prod(grid.shape), len(appearance.center))
-    rows = torch.from_numpy(grid.depths).float()
+    positions = torch.from_numpy(grid.positions).float()
     seen = []
     for _, window in windows(clip, config.frames):
-        chosen = moving(window, grid)
-        seen.append((halved(torch.from_numpy(grid.cut(window, chosen))), rows[chosen]))
+        chosen = find_moving(window, grid)
+        seen.append((downscale(torch.from_numpy(grid.cut(window, chosen))), positions[chosen]))
 
     @torch.no_grad()
     def bare() -> None:
-        for patches, below in seen:
-            network(patches, below)
+        for patches, heights in seen:
+            network(patches, heights)
             middles @ appearance.left_out.T
 
-    return [Tempo(network), appearance], bare
+    return [Motion(network), appearance], bare
 
 
 def _write(path: Path) -> None:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.turns import in_turns, ratio, seconds
+from nearfar.config import ConvNet
 from nearfar.defense import Classifier, NeighborPurifier, Purifier, magnet
-from nearfar.models import Architecture
+from nearfar.models import build_network
 
 SHAPE = (1, 28, 28)
 BATCH = 256
@@ -25,14 +26,16 @@ def purification() -> dict[str, float]:
     torch.manual_seed(0)
     images = torch.rand(BATCH, *SHAPE)
     target = Classifier("target", SHAPE, 10).eval()
-    purifier = Purifier(Architecture(SHAPE).build(), SHAPE)
+    purifier = Purifier(build_network(ConvNet(), SHAPE), SHAPE)
     whole = magnet(purifier, target, images, false_positive_rate=0.05)
-    ours = Architecture(SHAPE, embedding_size=256, normalized=True)
-    by_neighbors = NeighborPurifier(ours.build(), SHAPE, torch.randn(BANK, ours.embedding_size))
+    ours = ConvNet(embedding_size=256, batch_norm=True)
+    by_neighbors = NeighborPurifier(
+        build_network(ours, SHAPE), SHAPE, torch.randn(BANK, ours.embedding_size)
+    )
     calls: dict[str, Callable[[Tensor], Tensor]] = {
         "target": target,
         "NRE purification": purifier,
-        "purification by nearfar of Table 3": Purifier(ours.build(), SHAPE),
+        "purification by nearfar of Table 3": Purifier(build_network(ours, SHAPE), SHAPE),
         "encoding by it, and consensus of neighbors": by_neighbors.defend(target),
         "MagNet, detectors and reformer": lambda batch: (
             purifier(batch) + whole.rejection_score(batch)[0]

@@ -10,7 +10,6 @@ from statistics import median
 
 import faiss
 import torch
-from nearfar.training.plan import peak_memory
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -23,6 +22,7 @@ from nearfar.neighbors import (
     compare_finders,
     fit_similarity,
 )
+from nearfar.training.estimate import peak_memory
 
 ROUNDS = 3
 BATCH = 256

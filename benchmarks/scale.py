@@ -16,11 +16,6 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
-from nearfar.training.config import TrainConfig
-from nearfar.training.objective import Objective, Reconstruction
-from nearfar.training.plan import peak_memory
-from nearfar.training.processes import SEARCH_SIZE, launch
-from nearfar.training.relation import Relation
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -29,12 +24,15 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from benchmarks.finders import blobs
-from benchmarks.training import epoch_seconds
+from benchmarks.training import context, epoch_seconds
 from benchmarks.turns import in_turns, ratio, seconds
+from nearfar.config import recipe
 from nearfar.data import ArrayImages, FolderImages, load
-from nearfar.models import Architecture
 from nearfar.neighbors import ClusteredFinder, DiskBank, ExactFinder, bank_chunks, fit_similarity
-from nearfar.pretext import Identity
+from nearfar.runs import make_network
+from nearfar.training import Objective, Reconstruction, Relational
+from nearfar.training.distributed import SEARCH_SIZE
+from nearfar.training.estimate import peak_memory
 
 IMAGENET = 1_281_167
 ROUNDS = 3
@@ -211,19 +209,17 @@ def alexnet(count: int = 512, batch: int = 64, size: int = 64) -> dict[str, floa
     """An epoch of NRE with AlexNet and its mirror, as a ratio to one of the plain autoencoder."""
     pixels = np.random.default_rng(0).integers(0, 256, (count, 3, size, size), np.uint8)
     images = ArrayImages(pixels)
-    config = TrainConfig(device="cpu", batch_size=batch)
-    fabric = launch(config)
-    torch.manual_seed(0)
-    network = Architecture(images.shape, 4096, backbone="alexnet").build()
+    config = recipe(
+        "paper", backbone="alexnet", embedding_size=4096, device="cpu", batch_size=batch, epochs=1
+    )
+    network = make_network(config, images.shape)
+    surroundings = context(images, config)
     kinds: dict[str, Objective] = {
-        "plain": Reconstruction(Identity()),
-        "relational": Relation(config, network.encoder, images, fabric),
+        "plain": Reconstruction(surroundings),
+        "relational": Relational(surroundings),
     }
     taken = in_turns(
-        {
-            name: partial(epoch_seconds, fabric, network, kind, images, batch)
-            for name, kind in kinds.items()
-        },
+        {name: partial(epoch_seconds, network, kind) for name, kind in kinds.items()},
         ROUNDS,
         unmeasured=1,
     )

@@ -3,59 +3,45 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from functools import partial
 from statistics import median
 from typing import Any
 
 import torch
-from nearfar.training.config import TrainConfig
-from nearfar.training.loop import Phase, Position
-from nearfar.training.objective import Objective, Reconstruction
-from nearfar.training.processes import launch
-from nearfar.training.relation import Relation
 from torch.nn.functional import mse_loss
 
 from benchmarks.turns import in_turns, ratio, seconds
+from nearfar.config import ConvNet, TrainConfig, configure, recipe
 from nearfar.data import Images, open_images, to_unit
-from nearfar.models import Architecture, apply_to_all
-from nearfar.pretext import Identity
+from nearfar.models import Autoencoder, apply_to_all, build_network
+from nearfar.runs import RunConfig, RunData, RunFolder
+from nearfar.training import Context, Objective, Reconstruction, Relational, Trainer
+from nearfar.training.distributed import launch
 
 BATCH = 256
 ROUNDS = 3
 SHORT_ROUNDS = 15  # of what takes less than a second
-CONFIG = TrainConfig(device="cpu", batch_size=BATCH)
-
-
-class _Silence:
-    """A listener that keeps nothing."""
-
-    def checkpoint(self, position: Position, state: Any) -> None:
-        """Keep nothing."""
-
-    def epoch(self, line: dict[str, Any]) -> None:
-        """Say nothing."""
+CONFIG = recipe("paper", device="cpu", batch_size=BATCH, epochs=1)
 
 
 def epochs() -> dict[str, float]:
     """An epoch of each kind of training, as ratios to an epoch of the plain autoencoder."""
     images = open_images("mnist:train")
-    fabric = launch(CONFIG)
     torch.manual_seed(0)
-    network = Architecture(images.shape).build()
-    epoch_seconds(fabric, network, Reconstruction(Identity()), images)
+    network = build_network(ConvNet(), images.shape)
+    plain_objective = Reconstruction(context(images, CONFIG))
+    epoch_seconds(network, plain_objective)
 
-    kinds: dict[str, Objective] = {"autoencoder": Reconstruction(Identity())}
+    kinds: dict[str, Objective] = {"autoencoder": plain_objective}
     for finder in ("clustered", "exact"):
         for search in ("epoch", "step"):
-            config = replace(CONFIG, finder=finder, search=search)
             if (finder, search) != ("exact", "step"):  # takes minutes
-                relation = Relation(config, network.encoder, images, fabric)
-                kinds[f"{finder}, each {search}"] = relation
+                options = {"finder": finder, "search_every": search}
+                config = configure(options, base=CONFIG)
+                kinds[f"{finder}, each {search}"] = Relational(context(images, config))
 
     trained = {
-        kind: partial(epoch_seconds, fabric, network, objective, images)
-        for kind, objective in kinds.items()
+        kind: partial(epoch_seconds, network, objective) for kind, objective in kinds.items()
     }
     taken = in_turns({"bare loop": partial(_bare_epoch, network, images), **trained}, ROUNDS)
     plain, bare = taken.pop("autoencoder"), taken.pop("bare loop")
@@ -72,7 +58,7 @@ def epochs() -> dict[str, float]:
 def encoding() -> dict[str, float]:
     """Encoding, as a ratio to a bare loop over the same network."""
     images = open_images("mnist:train")
-    network = Architecture(images.shape).build().eval()
+    network = build_network(ConvNet(), images.shape).eval()
     device = torch.device("cpu")
     taken = in_turns(
         {
@@ -88,22 +74,19 @@ def encoding() -> dict[str, float]:
     }
 
 
-def epoch_seconds(
-    fabric: Any, network: Any, objective: Any, images: Images, batch: int = BATCH
-) -> float:
-    """How long an epoch of a copy of the network takes."""
-    phase = Phase(
-        fabric,
-        copy.deepcopy(network),
-        objective,
-        images,
-        epochs=1,
-        batch_size=batch,
-        lr=1e-3,
-        seed=(0,),
-        listener=_Silence(),
-    )
-    return seconds(phase.run)
+def context(images: Images, config: TrainConfig) -> Context:
+    """Return the surroundings of a training that writes nothing."""
+    return Context(images, config, launch(config))
+
+
+def epoch_seconds(network: Autoencoder, objective: Objective) -> float:
+    """Seconds of an epoch of a copy of the network, without the setup of its objective."""
+    images, config = objective.context.images, objective.context.config
+    folder = RunFolder(None, RunConfig(RunData.of(images), config))
+    fabric = objective.context.fabric
+    trainer = Trainer(fabric, copy.deepcopy(network), images, config.optim, folder)
+    whole = seconds(partial(trainer.fit, "train", objective, epochs=1, lr=1e-3))
+    return whole - trainer.setup_seconds
 
 
 def _bare_epoch(network: Any, images: Images) -> float:

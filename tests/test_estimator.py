@@ -75,7 +75,7 @@ def test_help_lists_every_parameter_with_its_type_and_default():
         str: r"str|\{.*\}",
         Literal: r"\{.*\}",
     }
-    for name, parameter in parameters.items():
+    for name in parameters:
         entry, hint = documented[name], hints[name]
         optional = type(None) in get_args(hint)
         if optional:

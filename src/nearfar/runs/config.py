@@ -72,7 +72,7 @@ class RunData:
 
     @classmethod
     def of(cls, images: Images) -> RunData:
-        """Describe images."""
+        """Return the record of a set of images."""
         some = np.linspace(0, len(images) - 1, CHECKED_IMAGES).astype(np.int64).tolist()
         total = 0
         for part in images.content(some):

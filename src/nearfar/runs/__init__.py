@@ -17,7 +17,7 @@ from nearfar.runs.checkpoint import (
     write_state,
 )
 from nearfar.runs.config import RunConfig, RunData, read_config
-from nearfar.runs.folder import (
+from nearfar.runs.layout import (
     CHECKPOINT,
     CONFIG,
     EMBEDDINGS,

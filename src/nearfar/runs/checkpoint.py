@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
-from nearfar.runs.folder import CHECKPOINT, SNAPSHOTS, reading
+from nearfar.runs.layout import CHECKPOINT, SNAPSHOTS, reading
 from nearfar.runs.network import read_network
 from nearfar.runs.weights import read_tensors, to_cpu, write_tensors
 

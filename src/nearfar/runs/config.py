@@ -15,7 +15,7 @@ from nearfar.data import Images, Layout
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields
 from nearfar.files import write_json
-from nearfar.runs.folder import CONFIG, reading
+from nearfar.runs.layout import CONFIG, reading
 
 #: Raised by one whenever an older nearfar could not read what is written.
 FORMAT = 2

@@ -9,7 +9,7 @@ from typing import Any
 
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, write_json
-from nearfar.runs.folder import EVALUATION, LOG, reading
+from nearfar.runs.layout import EVALUATION, LOG, reading
 
 
 def write_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, sync
 from nearfar.models import Autoencoder
 from nearfar.runs.config import RunConfig, read_config, write_config
-from nearfar.runs.folder import CHECKPOINT, EMBEDDINGS, MODEL, is_finished, reading
+from nearfar.runs.layout import CHECKPOINT, EMBEDDINGS, MODEL, is_finished, reading
 from nearfar.runs.network import read_network
 from nearfar.runs.records import read_log
 from nearfar.runs.weights import add_prefix, to_cpu, write_tensors

@@ -15,7 +15,7 @@ from nearfar.models import Autoencoder
 from nearfar.runs.checkpoint import Checkpoint, read_checkpoint, read_snapshot, write_checkpoint
 from nearfar.runs.checkpoint import write_snapshot as _write_snapshot
 from nearfar.runs.config import RunConfig, read_config, write_config
-from nearfar.runs.folder import (
+from nearfar.runs.layout import (
     bank_folder,
     claim_folder,
     hold,

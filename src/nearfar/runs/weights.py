@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path
-from nearfar.runs.folder import reading
+from nearfar.runs.layout import reading
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:

@@ -148,8 +148,9 @@ class DiskBank:
         return embeddings
 
     def _each(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield each shard that holds some of the rows, int64[m]: its tensor, their positions in
-        `rows`, and their positions in the shard.
+        """Yield each shard that holds some of the rows, int64[m], with positions of these rows.
+
+        The positions are those in `rows` and those in the shard.
         """
         shard_of = rows // self._rows_per_shard
         for i in shard_of.unique().tolist():

@@ -1,4 +1,4 @@
-"""Training: one loop for every objective; device, precision, processes, resume, metrics."""
+"""Training: one loop for all objectives, on any device, in one or several processes, resumable."""
 
 from nearfar.training.callbacks import Callback, EpochFunction, Snapshots, TensorBoard
 from nearfar.training.estimate import Estimate, estimate

@@ -263,9 +263,9 @@ def recipes(
         Rows to measure: pixels, autoencoder, paper, nearfar, SimCLR, NNCLR, VICReg, BYOL.
         Default: all.
     """
-    from nearfar.experiments.recipes import PHOTOGRAPHS, RECIPES
+    from nearfar.experiments.recipes import PHOTOGRAPHS, RECIPE_COMPARISON
 
-    _run(PHOTOGRAPHS if data == "caltech" else RECIPES, options, rows, epochs=epochs)
+    _run(PHOTOGRAPHS if data == "caltech" else RECIPE_COMPARISON, options, rows, epochs=epochs)
 
 
 def _run(

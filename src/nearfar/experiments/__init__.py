@@ -4,6 +4,7 @@ Each table is a value in a module of its name, such as `nearfar.experiments.tabl
 rows are added with ``|``, see `nearfar.experiments.run`.
 """
 
-from nearfar.experiments.table import Network, Row, Table, read_rows, run
+from nearfar.experiments.rows import Network, Row, read_rows
+from nearfar.experiments.table import Table, run
 
 __all__ = ["Network", "Row", "Table", "read_rows", "run"]

@@ -7,11 +7,12 @@ from typing import Any
 from nearfar.config import recipe
 from nearfar.evaluation import scores
 from nearfar.experiments import digits
+from nearfar.experiments.cells import Column, Results
 from nearfar.experiments.embedding_table import PIXEL_ERROR, EmbeddingTable
+from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import seeds_note
-from nearfar.experiments.table import Column, Results, Row
 
 #: Options of each row. Autoencoders come first: relations begin from their state at half time.
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -15,9 +15,11 @@ from torch.nn.functional import mse_loss
 
 from nearfar.config import TrainConfig, recipe
 from nearfar.data import ArrayImages, Images, to_unit
-from nearfar.evaluation.scores import PROBE_C, PROBE_ITERATIONS, Embeddings, LabeledEmbeddings
+from nearfar.evaluation import LabeledEmbeddings, scores
 from nearfar.experiments import digits
+from nearfar.experiments.cells import Column, Key, Papers, Results
 from nearfar.experiments.metrics import encode, pixel_error, reconstruct, task_on
+from nearfar.experiments.rows import train_for
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import (
@@ -29,7 +31,7 @@ from nearfar.experiments.statistics import (
     seeds_note,
     summarize,
 )
-from nearfar.experiments.table import Column, Key, Papers, Report, Results, Table, train_for
+from nearfar.experiments.table import Report, Table
 from nearfar.models import Autoencoder
 from nearfar.neighbors import ExactFinder, fit_similarity
 from nearfar.progress import Track
@@ -100,7 +102,7 @@ class ClaimsTable(Table[PairRow, Splits]):
     def open(self, runner: Runner) -> Splits:
         """See `Table`."""
         splits = digits.validating(runner)
-        probe = {"C": PROBE_C, "iterations": PROBE_ITERATIONS}
+        probe = {"C": scores.PROBE_C, "iterations": scores.PROBE_ITERATIONS}
         settings = {"epochs": self.epochs, "noise": NOISE, "probe": probe, **splits.settings}
         return replace(splits, settings=settings)
 
@@ -237,7 +239,9 @@ def _with_noise(images: Images, seed: int) -> Images:
     return ArrayImages((pixels + NOISE * noise).clamp(0, 1))
 
 
-def _true_class_probabilities(task: LabeledEmbeddings, tests: Sequence[Embeddings]) -> list[float]:
+def _true_class_probabilities(
+    task: LabeledEmbeddings, tests: Sequence[scores.Embeddings]
+) -> list[float]:
     """Return the mean probability of the true class by logistic regression, for each test.
 
     Parameters
@@ -248,7 +252,7 @@ def _true_class_probabilities(task: LabeledEmbeddings, tests: Sequence[Embedding
         Embeddings of the images of its test part.
     """
     scaled = replace(task, test=np.concatenate(tests)).scaled()
-    model = LogisticRegression(C=PROBE_C, max_iter=PROBE_ITERATIONS)
+    model = LogisticRegression(C=scores.PROBE_C, max_iter=scores.PROBE_ITERATIONS)
     model.fit(scaled.train, scaled.train_labels)
     columns = np.searchsorted(model.classes_, task.test_labels)
     rows = np.arange(len(columns))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nearfar.config import recipe
 
 #: The paper's training, half of it without and half of it with relations.
-NRE = recipe("paper")
+PAPER = recipe("paper")
 #: The same network, without relations.
 AUTOENCODER = recipe("paper", epochs=0)
 #: Our training.

@@ -26,10 +26,11 @@ from nearfar.defense import (
     train_adversarially,
     train_classifier,
 )
+from nearfar.experiments.cells import Key, Papers
 from nearfar.experiments.configs import AUTOENCODER, NEARFAR, NEARFAR_AUTOENCODER
 from nearfar.experiments.metrics import encode
+from nearfar.experiments.rows import Network
 from nearfar.experiments.runner import Runner
-from nearfar.experiments.table import Key, Network, Papers
 from nearfar.models import resolve_device
 
 #: ε that adversarial training is against.

@@ -35,11 +35,12 @@ from nearfar.anomaly.methods.motion import (
 )
 from nearfar.config import TrainConfig, configure, recipe
 from nearfar.data import ArrayImages, Subset
+from nearfar.experiments.cells import Papers
 from nearfar.experiments.configs import AUTOENCODER
 from nearfar.experiments.metrics import encode
 from nearfar.experiments.principal import principal_autoencoder
+from nearfar.experiments.rows import Network
 from nearfar.experiments.runner import Runner
-from nearfar.experiments.table import Network, Papers
 from nearfar.experiments.two_autoencoders import Activity, Agreement, SparseReconstruction
 from nearfar.models import Autoencoder
 
@@ -75,8 +76,8 @@ def _related(name: str, own: float, near: float, far: float) -> PatchNetwork:
 
 #: Principal components as they are, without training.
 PRINCIPAL = "principal"
-NRE_FAR = _related("NRE-0.6-0.2-0.2", 0.6, 0.2, 0.2)
-NRE = _related("NRE-0.6-0.4-0", 0.6, 0.4, 0.0)
+NRE_WITH_FAR = _related("NRE-0.6-0.2-0.2", 0.6, 0.2, 0.2)
+NRE_WITHOUT_FAR = _related("NRE-0.6-0.4-0", 0.6, 0.4, 0.0)
 SPARSE = PatchNetwork(
     "sparse",
     replace(recipe("paper", pretrain_epochs=0, lr=1e-3), objective=SparseReconstruction),
@@ -147,17 +148,23 @@ ROWS = {
     "two-autoencoders": DetectorRow(
         detector=_OVERLAPPING, network=PRINCIPAL, sparse=True, paper={"eer": 0.15}
     ),
-    "NRE-0.6-0.2-0.2": DetectorRow(detector=_OVERLAPPING, network=NRE_FAR, paper={"eer": 0.175}),
-    "NRE-0.6-0.4-0": DetectorRow(detector=_OVERLAPPING, network=NRE, paper=_BEST_PAPER),
+    "NRE-0.6-0.2-0.2": DetectorRow(
+        detector=_OVERLAPPING, network=NRE_WITH_FAR, paper={"eer": 0.175}
+    ),
+    "NRE-0.6-0.4-0": DetectorRow(detector=_OVERLAPPING, network=NRE_WITHOUT_FAR, paper=_BEST_PAPER),
     "NRE-0.6-0.4-0-bank": DetectorRow(
-        detector=replace(_OVERLAPPING, methods=("embedding-distance",)), network=NRE
+        detector=replace(_OVERLAPPING, methods=("embedding-distance",)), network=NRE_WITHOUT_FAR
     ),
     "autoencoder-no-overlap": DetectorRow(detector=_PAPER, network=PRINCIPAL),
-    "NRE-0.6-0.4-0-no-overlap": DetectorRow(detector=_PAPER, network=NRE, paper=_BEST_PAPER),
+    "NRE-0.6-0.4-0-no-overlap": DetectorRow(
+        detector=_PAPER, network=NRE_WITHOUT_FAR, paper=_BEST_PAPER
+    ),
     "autoencoder-2-frames": DetectorRow(detector=_MOVING, network=PRINCIPAL),
-    "NRE-0.6-0.4-0-2-frames": DetectorRow(detector=_MOVING, network=NRE),
+    "NRE-0.6-0.4-0-2-frames": DetectorRow(detector=_MOVING, network=NRE_WITHOUT_FAR),
     "autoencoder-2-frames-no-overlap": DetectorRow(detector=_MOVING_PAPER, network=PRINCIPAL),
-    "NRE-0.6-0.4-0-2-frames-no-overlap": DetectorRow(detector=_MOVING_PAPER, network=NRE),
+    "NRE-0.6-0.4-0-2-frames-no-overlap": DetectorRow(
+        detector=_MOVING_PAPER, network=NRE_WITHOUT_FAR
+    ),
     "autoencoder-convolutions": DetectorRow(
         detector=_OVERLAPPING, network=PatchNetwork("convolutions", AUTOENCODER)
     ),
@@ -171,7 +178,7 @@ ROWS = {
     "tempo-appearance": DetectorRow(detector=DetectorConfig()),
 }
 #: Tempo with one thing changed.
-ABLATION = {
+ABLATION_ROWS = {
     "tempo": ROWS["tempo"],
     "no-smoothing": DetectorRow(detector=replace(_TEMPO, smoothing=0)),
     "longer-smoothing": DetectorRow(detector=replace(_TEMPO, smoothing=8)),

@@ -10,11 +10,13 @@ from torch import nn
 
 from nearfar.config import TrainConfig
 from nearfar.errors import NearfarError
+from nearfar.experiments.cells import Column, Key, Part, Results
 from nearfar.experiments.metrics import CLASSIFIERS, Classifiers, pixel_error, task_on
+from nearfar.experiments.rows import Row, train_for
 from nearfar.experiments.runner import Runner, Training
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import compare, minutes, number
-from nearfar.experiments.table import Column, Key, Part, Report, Results, Row, Table, train_for
+from nearfar.experiments.table import Report, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

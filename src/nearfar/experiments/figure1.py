@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from nearfar.data import require_labels
 from nearfar.evaluation import scores
 from nearfar.experiments import caltech101
-from nearfar.experiments.configs import AUTOENCODER, NRE
+from nearfar.experiments.cells import Column, Key, Results
+from nearfar.experiments.configs import AUTOENCODER, PAPER
 from nearfar.experiments.embedding_table import PIXELS, EmbeddingTable
 from nearfar.experiments.metrics import encode
+from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import percent, seeds_note
-from nearfar.experiments.table import Column, Key, Results, Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +57,7 @@ FIGURE1 = EmbeddingTable(
     rows={
         PIXELS: Row(),
         "autoencoder": Row(config=AUTOENCODER, paper={"paper": 0.922}),
-        "NRE": Row(config=NRE, paper={"paper": 0.975}),
+        "NRE": Row(config=PAPER, paper={"paper": 0.975}),
     },
     splits=partial(caltech101.splits, classes=CLASSES, batch_size=BATCH_SIZE),
     shown=(

@@ -15,7 +15,8 @@ from nearfar.evaluation import LabeledEmbeddings, scores
 from nearfar.models import Autoencoder, apply, apply_to_all, resolve_device
 from nearfar.progress import Track, silent
 
-Network = Callable[[Tensor], Tensor]
+#: Function of a batch of images, such as a network.
+ImageFunction = Callable[[Tensor], Tensor]
 CLASSIFIERS = ("linear_svm", "rbf_svm", "knn")
 
 
@@ -57,14 +58,14 @@ class Classifiers:
 
 
 def task_on(
-    encoder: Network, train: Images, test: Images, seed: int, track: Track = silent
+    encoder: ImageFunction, train: Images, test: Images, seed: int, track: Track = silent
 ) -> LabeledEmbeddings:
     """Embed labeled images, for classifiers to learn from and to be tested on."""
     learned, tested = (encode(encoder, images, track).numpy() for images in (train, test))
     return LabeledEmbeddings(learned, require_labels(train), tested, require_labels(test), seed)
 
 
-def encode(network: Network, images: Images, track: Track = silent) -> Tensor:
+def encode(network: ImageFunction, images: Images, track: Track = silent) -> Tensor:
     """Apply a network to all images, float32[n, …]."""
     return apply_to_all(network, images, device=resolve_device("auto"), track=track)
 

@@ -11,12 +11,13 @@ from nearfar.errors import require
 from nearfar.evaluation import scores
 from nearfar.experiments import caltech101, digits
 from nearfar.experiments.baselines import EXTRA, METHODS, embedding_size
-from nearfar.experiments.configs import NEARFAR, NEARFAR_AUTOENCODER, NRE
+from nearfar.experiments.cells import Column, Results
+from nearfar.experiments.configs import NEARFAR, NEARFAR_AUTOENCODER, PAPER
 from nearfar.experiments.embedding_table import MINUTES, PIXEL_ERROR, PIXELS, EmbeddingTable
+from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import seeds_note
-from nearfar.experiments.table import Column, Results, Row
 
 #: There are thirty times fewer photographs than digits: smaller batches make more steps.
 PHOTOGRAPHS_BATCH_SIZE = 128
@@ -50,7 +51,7 @@ def _baseline(method: str) -> BaselineRow:
 ROWS: dict[str, Row] = {
     PIXELS: Row(),
     "autoencoder": Row(config=NEARFAR_AUTOENCODER),
-    "paper": Row(config=NRE),
+    "paper": Row(config=PAPER),
     # In the quick form, few epochs must not be too few for a search of neighbors.
     "nearfar": Row(config=NEARFAR, quick={"refresh_neighbors_every": 1}),
     **{method: _baseline(method) for method in METHODS},
@@ -85,7 +86,7 @@ def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Resul
     ]
 
 
-RECIPES = EmbeddingTable(
+RECIPE_COMPARISON = EmbeddingTable(
     name="recipes",
     rows=ROWS,
     always=PIXELS,
@@ -102,4 +103,6 @@ RECIPES = EmbeddingTable(
     quick={"epochs": 2},
 )
 #: The same on nine classes of photographs.
-PHOTOGRAPHS = replace(RECIPES, splits=partial(caltech101.splits, batch_size=PHOTOGRAPHS_BATCH_SIZE))
+PHOTOGRAPHS = replace(
+    RECIPE_COMPARISON, splits=partial(caltech101.splits, batch_size=PHOTOGRAPHS_BATCH_SIZE)
+)

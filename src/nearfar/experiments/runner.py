@@ -25,9 +25,7 @@ from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, claim_output, write_json
 from nearfar.models import Autoencoder, resolve_device
 from nearfar.progress import Track, silent
-from nearfar.runs.checkpoint import write_snapshot
-from nearfar.training import Snapshots, train
-from nearfar.training.train import resolve
+from nearfar.training import Snapshots, resolve_config, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -200,7 +198,7 @@ class Runner:
             Numbers of epochs, over both phases, after which the network is kept; the last one is
             always kept.
         """
-        config = resolve(config, images)
+        config = resolve_config(config, images)
         folder, optim = self.folder / RUNS / name, config.optim
         training = Training(folder, config)
         kept = {*snapshots, training.epochs}
@@ -222,7 +220,7 @@ class Runner:
                     runs.fork_run(source.folder, optim.pretrain_epochs, folder, config)
                     if optim.pretrain_epochs in kept:
                         weights = source.network(optim.pretrain_epochs).state_dict()
-                        write_snapshot(folder, optim.pretrain_epochs, weights)
+                        runs.write_snapshot(folder, optim.pretrain_epochs, weights)
                     resume = True
                 train(
                     images,

@@ -7,12 +7,13 @@ from itertools import product
 from nearfar.config import recipe
 from nearfar.evaluation import scores
 from nearfar.experiments import digits
-from nearfar.experiments.configs import AUTOENCODER, NRE
+from nearfar.experiments.cells import Column, Papers, Results
+from nearfar.experiments.configs import AUTOENCODER, PAPER
 from nearfar.experiments.embedding_table import MINUTES, PIXEL_ERROR, PIXELS, EmbeddingTable
+from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import seeds_note
-from nearfar.experiments.table import Column, Papers, Results, Row
 
 EPOCHS = (40, 100)
 COLUMNS = (Column("linear_svm", "L-SVM"), Column("rbf_svm", "R-SVM"))
@@ -45,7 +46,7 @@ ROWS = {
         config=recipe("paper", epochs=0, pretext="split-brain"),
         paper=_paper(0.972, 0.973, 0.975, 0.979),
     ),
-    "NRE": Row(config=NRE, paper=_paper(0.977, 0.978, 0.981, 0.984)),
+    "NRE": Row(config=PAPER, paper=_paper(0.977, 0.978, 0.981, 0.984)),
 }
 
 

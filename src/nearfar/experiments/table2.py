@@ -10,11 +10,13 @@ from typing import Any, ClassVar, Literal
 from nearfar.config import RelationalObjective, TrainConfig, configure, recipe
 from nearfar.data import Images, Subset, default_data_root, open_images
 from nearfar.errors import NearfarError
+from nearfar.experiments.cells import Column, Key, Papers, Results
 from nearfar.experiments.configs import AUTOENCODER
+from nearfar.experiments.rows import Row, train_for
 from nearfar.experiments.runner import Runner, fingerprint
 from nearfar.experiments.statistics import seeds_note
 from nearfar.experiments.synthetic_voc import write_classes, write_scenes
-from nearfar.experiments.table import Column, Key, Papers, Results, Row, Table, train_for
+from nearfar.experiments.table import Table
 from nearfar.experiments.transfers import (
     FULL,
     QUICK,

@@ -29,6 +29,7 @@ from nearfar.defense import (
 )
 from nearfar.errors import require
 from nearfar.experiments import digits
+from nearfar.experiments.cells import Column, Key, Results
 from nearfar.experiments.defenses import (
     NO_DEFENSE,
     ROBUST_EPSILON,
@@ -39,7 +40,7 @@ from nearfar.experiments.defenses import (
 )
 from nearfar.experiments.runner import Runner, fingerprint
 from nearfar.experiments.statistics import percent, seeds_note, spread
-from nearfar.experiments.table import Column, Key, Report, Results, Table
+from nearfar.experiments.table import Report, Table
 from nearfar.report import markdown_table
 
 if TYPE_CHECKING:

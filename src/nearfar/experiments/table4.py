@@ -23,18 +23,20 @@ from nearfar.anomaly.methods.motion import MotionTraining
 from nearfar.data import Images, Subset, default_data_root
 from nearfar.errors import NearfarError
 from nearfar.experiments import caltech101
+from nearfar.experiments.cells import Column, Key, Results
 from nearfar.experiments.detectors import (
-    ABLATION,
+    ABLATION_ROWS,
     ROWS,
     DetectorRow,
     Detectors,
     DetectorTraining,
     PatchNetwork,
 )
+from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner, fingerprint
 from nearfar.experiments.statistics import seeds_note
 from nearfar.experiments.synthetic_clips import STAGING, StagedClip, stage
-from nearfar.experiments.table import Column, Key, Results, Row, Table
+from nearfar.experiments.table import Table
 from nearfar.progress import Track, silent
 
 if TYPE_CHECKING:
@@ -312,4 +314,4 @@ TABLE4 = DetectorTable(
     quick={"epochs": 2, "samples": 2000, "tempo_epochs": 1, "clips": 2, "rounds": 1},
 )
 #: What changes if one thing about tempo is different.
-TABLE4_ABLATION = replace(TABLE4, name="table4-ablation", rows=ABLATION, published={})
+TABLE4_ABLATION = replace(TABLE4, name="table4-ablation", rows=ABLATION_ROWS, published={})

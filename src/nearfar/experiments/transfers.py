@@ -13,8 +13,8 @@ import numpy as np
 from nearfar.data import Images, hold_out, require_labels
 from nearfar.errors import require
 from nearfar.experiments import caltech101
+from nearfar.experiments.cells import Column
 from nearfar.experiments.runner import fingerprint
-from nearfar.experiments.table import Column
 from nearfar.models import BackboneEncoder, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.transfer import (

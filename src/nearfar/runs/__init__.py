@@ -26,6 +26,7 @@ from nearfar.runs.checkpoint import (
     read_checkpoint,
     read_snapshot,
     read_state,
+    write_snapshot,
     write_state,
 )
 from nearfar.runs.config import RunConfig, RunData, read_config
@@ -98,6 +99,7 @@ __all__ = [
     "write_evaluation",
     "write_log",
     "write_run",
+    "write_snapshot",
     "write_state",
     "write_tensors",
 ]

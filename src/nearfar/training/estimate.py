@@ -37,7 +37,7 @@ from nearfar.training.distributed import launch
 from nearfar.training.footprint import checkpoint_footprint, disk_footprint, memory_footprint
 from nearfar.training.objectives import Context, Objective, make_objective
 from nearfar.training.objectives.relational import Relational
-from nearfar.training.train import resolve, train
+from nearfar.training.train import resolve_config, train
 
 #: Steps to time, after as many steps to warm up.
 STEPS = 4
@@ -112,7 +112,7 @@ def estimate(
     """
     folder = Path(folder)
     if resume:
-        check_resumable(folder, RunConfig(RunData.of(images), resolve(config, images)))
+        check_resumable(folder, RunConfig(RunData.of(images), resolve_config(config, images)))
     else:
         check_folder(folder, overwrite=overwrite)
     n, optim, device = len(images), config.optim, resolve_device(config.device)

@@ -103,7 +103,7 @@ def train(
     """
     path, optim = None if folder is None else Path(folder), config.optim
     fabric = launch(config)
-    record = RunConfig(RunData.of(images), resolve(config, images))
+    record = RunConfig(RunData.of(images), resolve_config(config, images))
     network = make_network(config, images.shape)
     bank = None if path is None else RunFolder(path, record).bank
     context = Context(images, config, fabric, bank, track)
@@ -124,13 +124,13 @@ def train(
         return finish(context, network, initial, run)
 
 
-def resolve(config: TrainConfig, images: Images) -> TrainConfig:
+def resolve_config(config: TrainConfig, images: Images) -> TrainConfig:
     """Return a configuration with the defaults that depend on the images filled in.
 
     Examples
     --------
     >>> from nearfar.data import ArrayImages
-    >>> resolve(TrainConfig(), ArrayImages(torch.rand(2, 1, 28, 28))).network.widths
+    >>> resolve_config(TrainConfig(), ArrayImages(torch.rand(2, 1, 28, 28))).network.widths
     (16, 32, 64)
     """
     if isinstance(config.network, ConvNet | Backbone):

@@ -1,0 +1,124 @@
+"""Rows of tables of trained networks, and rows from a file of the user's own."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nearfar.config import TrainConfig, configure
+from nearfar.errors import NearfarError, reason
+from nearfar.experiments.cells import Key, Papers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of a table of trained networks.
+
+    Parameters
+    ----------
+    config : TrainConfig, optional
+        How the network is trained. The table decides seed and number of epochs, which are divided
+        between the two phases in the same proportion. Default: no network, raw pixels.
+    paper : mapping
+        The paper's numbers, by `Column.paper`.
+    decoder : bool
+        Whether a decoder is trained, so that there is a pixel error.
+    quick : mapping
+        Options of training that the quick form changes, see `nearfar.config.configure`.
+
+    Examples
+    --------
+    >>> from nearfar.config import recipe
+    >>> Row(config=recipe("nearfar", temperature=0.1)).config.objective.temperature
+    0.1
+    """
+
+    config: TrainConfig | None = None
+    paper: Papers = field(default_factory=dict)
+    decoder: bool = True
+    quick: Mapping[str, Any] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides a result beside the configuration; JSON only."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that rows share: trained once for all of them.
+
+    Parameters
+    ----------
+    name : str
+        Name of its run.
+    config : TrainConfig
+        How it is trained. The table decides seed and number of epochs, see `train_for`.
+    """
+
+    name: str
+    config: TrainConfig
+
+    def run(self, seed: int) -> str:
+        """Return the name of its run with a seed."""
+        return Key(self.name, seed).name
+
+    def train_for(self, epochs: int, **options: Any) -> TrainConfig:
+        """Return the configuration that it is trained with."""
+        return train_for(self.config, epochs, **options)
+
+
+def train_for(config: TrainConfig, epochs: int, **options: Any) -> TrainConfig:
+    """Return a configuration of so many epochs in all, divided between the phases as before.
+
+    Parameters
+    ----------
+    **options
+        Further changes, see `nearfar.config.configure`.
+
+    Raises
+    ------
+    NearfarError
+        If the epochs do not suffice for the phases, or an option does not fit.
+
+    Examples
+    --------
+    >>> from nearfar.config import recipe
+    >>> optim = train_for(recipe("paper", pretrain_epochs=20, epochs=20), 5).optim
+    >>> optim.pretrain_epochs, optim.epochs
+    (3, 2)
+    """
+    optim = config.optim
+    second = epochs * optim.epochs // (optim.pretrain_epochs + optim.epochs)
+    if optim.pretrain_epochs and optim.epochs and not (0 < second < epochs):
+        raise NearfarError(f"epochs={epochs}: expected at least 2, some of them for each phase")
+    changes = {"pretrain_epochs": epochs - second, "epochs": second, **options}
+    return configure(changes, base=config)
+
+
+def read_rows(path: Path) -> Mapping[str, Any]:
+    """Import a Python file, and return its ``ROWS``, a mapping of labels to rows.
+
+    Raises
+    ------
+    NearfarError
+        If it cannot be imported, or has none.
+    """
+    found = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or found is None or found.loader is None:
+        raise NearfarError(f"{str(path)!r}: expected a Python file with ROWS")
+    module = importlib.util.module_from_spec(found)
+    known = sys.modules.setdefault(path.stem, module)
+    if known is not module and getattr(known, "__file__", None) != module.__file__:
+        raise NearfarError(f"{str(path)!r}: a module {path.stem} exists already: rename the file")
+    try:
+        found.loader.exec_module(module)
+    except Exception as error:
+        raise NearfarError(f"{str(path)!r} cannot be imported ({reason(error)})") from error
+    rows = getattr(module, "ROWS", None)
+    if not isinstance(rows, Mapping) or not all(isinstance(name, str) for name in rows):
+        raise NearfarError(f"{str(path)!r}: expected ROWS, a mapping of labels to rows")
+    return rows

@@ -1,4 +1,4 @@
-"""Cells of a table: their places, their results, and how a column shows them."""
+"""Cells of a table: their keys, their results, and their text in a column."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from nearfar.evaluation import BLANK
 from nearfar.experiments.runner import Measurement
 from nearfar.experiments.statistics import percent, spread
 
-#: The paper's numbers of a row, by `Column.paper`.
+#: Numbers of the paper for a row, by `Column.paper`.
 Papers = Mapping[Any, float]
 Part = int | str | None
 
 
 class AnyRow(Protocol):
-    """What rows of all tables have: the paper's numbers, by name of the column."""
+    """Protocol of the rows of all tables."""
 
     @property
-    def paper(self) -> Papers: ...
+    def paper(self) -> Papers:
+        """Numbers of the paper, by `Column.paper`."""
+        ...
 
 
 class Key(NamedTuple):
-    """Place of a measurement: its row, seed, and the part of the row if there are several."""
+    """Key of a cell: its row, its seed, and its part of the row if there are several."""
 
     row: str
     seed: int
@@ -31,7 +33,7 @@ class Key(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name of the cell."""
+        """Name of the cell, for files."""
         part = [] if self.part is None else [str(self.part)]
         return "-".join([self.row, *part, "seed", str(self.seed)])
 
@@ -43,13 +45,13 @@ class Results:
     Parameters
     ----------
     cells : mapping of Key to Measurement
-        In the order of rows, seed after seed.
+        Measurements by key: all rows of a seed, then those of the next seed.
     """
 
     cells: Mapping[Key, Measurement]
 
     def values(self, row: str, key: str, part: Part = None) -> list[Any]:
-        """Return a result of a row for each seed; empty if it was not measured, or is undefined."""
+        """Return a result of a row for each seed; empty if it is missing for any seed."""
         found = [
             cell["result"].get(key)
             for place, cell in self.cells.items()
@@ -59,12 +61,12 @@ class Results:
 
     @property
     def seeds(self) -> int:
-        """Number of seeds, at most, that a row was measured with."""
+        """Largest number of seeds per row."""
         return 1 + max(place.seed for place in self.cells)
 
     @property
     def machines(self) -> str:
-        """Kinds of machine that the cells were measured on."""
+        """Description of the machines that the cells were measured on."""
         kinds = {
             "{machine}, {cores} cores, {threads} threads, ".format(**cell["environment"])
             + (cell["environment"]["gpu"] or "no GPU")
@@ -75,24 +77,25 @@ class Results:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table.
+    """Column of a table.
 
     Parameters
     ----------
     key : str
-        Name of a result; a column without results shows the paper's number alone.
+        Name of the result to show. A column without results shows only the paper's numbers.
     title : str
         Heading.
     show : callable
-        From the values over seeds, and the paper's number or None, to the text of a cell.
+        Function from the values over seeds, and the paper's number or None, to the text of a cell.
     part : int or str, optional
-        The part of a row that it belongs to, see `Table.part`.
+        Part of a row that the column belongs to, see `Table.part`.
     paper : hashable, optional
-        The paper's name of the column. Default: its key.
+        Key of the column in the paper's numbers of a row. Default: `key`.
     best : {min, max}, optional
-        Which mean is the best. It is set in bold, with those within a standard deviation of it.
+        Function that selects the best mean. The best mean, and means within a standard deviation
+        of it, are in bold.
     plot : bool
-        Whether it is a panel of the figure.
+        Whether the figure has a panel for the column.
 
     Examples
     --------
@@ -111,11 +114,11 @@ class Column:
 
     @property
     def name(self) -> str:
-        """Name in JSON."""
+        """Name of the column in JSON."""
         return self.key if self.part is None else self.title
 
     def paper_of(self, row: AnyRow) -> float | None:
-        """Return the paper's number of a row."""
+        """Return the paper's number for a row, or None."""
         return row.paper.get(self.key if self.paper is None else self.paper)
 
     def texts(
@@ -123,7 +126,15 @@ class Column:
         values: Mapping[str, Sequence[float]],
         papers: Mapping[str, float | None] | None = None,
     ) -> dict[str, str]:
-        """Return the cells of the column by row, the best of them in bold."""
+        """Return the text of each cell by row, with the best ones in bold.
+
+        Parameters
+        ----------
+        values : mapping of str to sequence of float
+            Values over seeds, by row.
+        papers : mapping of str to (float or None), optional
+            Numbers of the paper, by row.
+        """
         papers = papers or {}
         best = self._best({row: found for row, found in values.items() if found})
         texts = {}
@@ -134,9 +145,9 @@ class Column:
         return texts
 
     def _best(self, values: Mapping[str, Sequence[float]]) -> set[str]:
-        """Return the rows that are best, or look like it, or are within the noise of it.
+        """Return the best row, the rows with the same text, and the rows within the noise of it.
 
-        The noise is the standard deviation, the larger one of the two rows.
+        The noise is the larger standard deviation of the two rows.
         """
         if self.best is None or not values:
             return set()

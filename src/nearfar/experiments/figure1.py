@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: The paper does not name its five classes; these have the most images.
 CLASSES = ("Faces_easy", "Leopards", "Motorbikes", "airplanes", "watch")
-#: There are thirty times fewer photographs than digits: this batch makes as many steps.
+#: There are thirty times fewer photographs than digits; this batch size gives as many steps.
 BATCH_SIZE = 32
 
 
@@ -39,7 +39,7 @@ def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Resul
 def _maps(
     table: EmbeddingTable, runner: Runner, splits: Splits, results: Results
 ) -> dict[str, Figure]:
-    """Map the embeddings of all images, by the first seed."""
+    """Return maps of the embeddings of all images by the first seed."""
     from nearfar.report.figures import embedding_maps
 
     images = caltech101.of_classes(

@@ -30,7 +30,7 @@ def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Resul
 def _pictures(
     table: EmbeddingTable, runner: Runner, splits: Splits, results: Results
 ) -> dict[str, Figure]:
-    """Show a test digit of each class with its reconstructions by the first seed."""
+    """Return a figure of a test digit per class, with its reconstructions by the first seed."""
     from nearfar.report.figures import comparison_sheet
 
     shown = digits.one_of_each_class(splits.of(0)[1])
@@ -43,7 +43,7 @@ def _pictures(
 
 FIGURE4 = EmbeddingTable(
     name="figure4",
-    # The autoencoder comes first: NRE begins from its state at half time.
+    # The autoencoder comes first: NRE starts from its snapshot at half time.
     rows={"autoencoder": Row(config=AUTOENCODER), "NRE": Row(config=PAPER)},
     splits=digits.testing,
     shown=(PIXEL_ERROR,),

@@ -1,4 +1,4 @@
-"""Our recipe beside the paper's, and beside what a user would train instead of it."""
+"""Comparison of our recipe with the paper's and with other self-supervised methods."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import seeds_note
 
-#: There are thirty times fewer photographs than digits: smaller batches make more steps.
+#: There are thirty times fewer photographs than digits; smaller batches mean more steps.
 PHOTOGRAPHS_BATCH_SIZE = 128
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineRow(Row):
-    """A method of lightly, which trains no decoder.
+    """Row of a method of lightly, which trains no decoder.
 
     Parameters
     ----------
     method : str
-        One of `METHODS`; `config` has it as the objective.
+        Name of the method in `METHODS`; it is the objective of `config`.
     """
 
     method: str
@@ -52,7 +52,7 @@ ROWS: dict[str, Row] = {
     PIXELS: Row(),
     "autoencoder": Row(config=NEARFAR_AUTOENCODER),
     "paper": Row(config=PAPER),
-    # In the quick form, few epochs must not be too few for a search of neighbors.
+    # The quick form must have enough epochs for a search of neighbors.
     "nearfar": Row(config=NEARFAR, quick={"refresh_neighbors_every": 1}),
     **{method: _baseline(method) for method in METHODS},
 }
@@ -102,7 +102,7 @@ RECIPE_COMPARISON = EmbeddingTable(
     note=_notes,
     quick={"epochs": 2},
 )
-#: The same on nine classes of photographs.
+#: The same comparison on photographs of nine classes.
 PHOTOGRAPHS = replace(
     RECIPE_COMPARISON, splits=partial(caltech101.splits, batch_size=PHOTOGRAPHS_BATCH_SIZE)
 )

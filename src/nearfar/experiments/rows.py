@@ -16,19 +16,20 @@ from nearfar.experiments.cells import Key, Papers
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row of a table of trained networks.
+    """Row of a table of trained networks.
 
     Parameters
     ----------
     config : TrainConfig, optional
-        How the network is trained. The table decides seed and number of epochs, which are divided
-        between the two phases in the same proportion. Default: no network, raw pixels.
+        Configuration of the training. The table sets the seed and the total number of epochs, and
+        divides the epochs between the phases in the same proportion. Default: raw pixels without a
+        network.
     paper : mapping
-        The paper's numbers, by `Column.paper`.
+        Numbers of the paper, by `Column.paper`.
     decoder : bool
-        Whether a decoder is trained, so that there is a pixel error.
+        Whether the training includes a decoder, so that there is a pixel error.
     quick : mapping
-        Options of training that the quick form changes, see `nearfar.config.configure`.
+        Options of training to change in the quick form, see `nearfar.config.configure`.
 
     Examples
     --------
@@ -43,46 +44,56 @@ class Row:
     quick: Mapping[str, Any] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
-        """Return what decides a result beside the configuration; JSON only."""
+        """Return settings that affect the results in addition to the configuration; JSON only."""
         return {}
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network that rows share: trained once for all of them.
+    """Network that several rows share, trained once for all of them.
 
     Parameters
     ----------
     name : str
-        Name of its run.
+        Name of the run.
     config : TrainConfig
-        How it is trained. The table decides seed and number of epochs, see `train_for`.
+        Configuration of the training. The table sets seed and number of epochs, see `train_for`.
+
+    Examples
+    --------
+    >>> from nearfar.config import recipe
+    >>> Network("NRE", recipe("paper")).run(seed=0)
+    'NRE-seed-0'
     """
 
     name: str
     config: TrainConfig
 
     def run(self, seed: int) -> str:
-        """Return the name of its run with a seed."""
+        """Return the name of the run with a seed."""
         return Key(self.name, seed).name
 
     def train_for(self, epochs: int, **options: Any) -> TrainConfig:
-        """Return the configuration that it is trained with."""
+        """Return the configuration for a total number of epochs, see the function `train_for`."""
         return train_for(self.config, epochs, **options)
 
 
 def train_for(config: TrainConfig, epochs: int, **options: Any) -> TrainConfig:
-    """Return a configuration of so many epochs in all, divided between the phases as before.
+    """Return a configuration with another total number of epochs.
 
     Parameters
     ----------
+    config : TrainConfig
+        Configuration to change.
+    epochs : int
+        Total number of epochs, divided between the phases in the same proportion as before.
     **options
-        Further changes, see `nearfar.config.configure`.
+        Other changes, see `nearfar.config.configure`.
 
     Raises
     ------
     NearfarError
-        If the epochs do not suffice for the phases, or an option does not fit.
+        If there are too few epochs for the phases, or an option does not fit.
 
     Examples
     --------
@@ -105,7 +116,16 @@ def read_rows(path: Path) -> Mapping[str, Any]:
     Raises
     ------
     NearfarError
-        If it cannot be imported, or has none.
+        If the file cannot be imported, or has no such mapping.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "further_rows.py")
+    ...     _ = path.write_text("from nearfar.experiments import Row; ROWS = {'mine': Row()}")
+    ...     list(read_rows(path))
+    ['mine']
     """
     found = importlib.util.spec_from_file_location(path.stem, path)
     if not path.is_file() or found is None or found.loader is None:

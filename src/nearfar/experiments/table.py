@@ -25,7 +25,7 @@ QUICK_SEEDS = 2
 
 
 class _AnyData(Protocol):
-    """What data of all tables have: settings that identify them; JSON only."""
+    """Protocol of the data of all tables: settings that identify the data; JSON only."""
 
     @property
     def settings(self) -> Mapping[str, Any]: ...
@@ -37,7 +37,7 @@ D = TypeVar("D", bound=_AnyData)
 
 @dataclass(frozen=True)
 class Report:
-    """What a table says: Markdown, a summary for JSON, and figures by name of their file."""
+    """Report of a table: Markdown text, a summary for JSON, and figures by file name."""
 
     text: str
     summary: dict[str, Any]
@@ -46,24 +46,24 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Table(ABC, Generic[R, D]):
-    """A table to measure; `run` measures it.
+    """Table of an experiment, to be measured by `run`.
 
-    ``table | rows`` is a table with further rows.
+    ``table | rows`` is the table with additional rows.
 
     Parameters
     ----------
     name : str
-        Name of its files.
+        Name of the table and of its files.
     rows : mapping of str to row
         Rows by label.
     always : str, optional
-        A row that is measured even if it is not chosen.
+        Label of a row that is always measured, whichever rows are chosen.
     seeds : int
-        Number of trainings of each row, at least 1.
+        Number of seeds per row, ≥ 1.
     quick : mapping, optional
-        Fields with other values in the quick form; None if there is no such form.
+        Values of the fields that differ in the quick form; None if there is no quick form.
     part : str
-        What the parts of a row are, if each row has several cells for each seed.
+        Name of the parts of a row, such as "epochs", if a row has several cells per seed.
     """
 
     row_type: ClassVar[type]
@@ -87,7 +87,7 @@ class Table(ABC, Generic[R, D]):
         return replace(self, rows={**self.rows, **rows})
 
     def choose(self, rows: Sequence[str]) -> Self:
-        """Return the table with some of its rows, in their order; all if none are given.
+        """Return the table with only some of its rows, or with all if `rows` is empty.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class Table(ABC, Generic[R, D]):
 
     @abstractmethod
     def open(self, runner: Runner) -> D:
-        """Open the data."""
+        """Return the data."""
 
     @abstractmethod
     def columns(self, data: D) -> Sequence[Column]:
@@ -112,18 +112,18 @@ class Table(ABC, Generic[R, D]):
 
     @abstractmethod
     def describe(self, runner: Runner, data: D, key: Key) -> dict[str, Any]:
-        """Return the settings of a cell beyond its place; JSON only."""
+        """Return the settings of a cell in addition to its key; JSON only."""
 
     @abstractmethod
     def measure(self, runner: Runner, data: D, key: Key) -> Mapping[str, Any]:
-        """Return the results of a cell by key; JSON only."""
+        """Return the results of a cell, by `Column.key`; JSON only."""
 
     @abstractmethod
     def notes(self, runner: Runner, data: D, results: Results) -> Sequence[str]:
-        """Return notes to stand below the table."""
+        """Return the notes below the table."""
 
     def training(self, key: Key) -> str | None:
-        """Return the name of a cell's training; cells of the same one are not measured at once."""
+        """Return the name of a cell's training; processes do not measure its cells concurrently."""
         return None
 
     def seeds_of(self, data: D, row: str) -> range:
@@ -131,7 +131,7 @@ class Table(ABC, Generic[R, D]):
         return range(self.seeds)
 
     def parts_of(self, data: D, row: str) -> Sequence[Part]:
-        """Return the parts of a row: all that columns are of."""
+        """Return the parts of a row. Default: the parts of all columns."""
         return list(dict.fromkeys(column.part for column in self.columns(data)))
 
     def lines(
@@ -140,7 +140,17 @@ class Table(ABC, Generic[R, D]):
         results: Results,
         extra: Mapping[str, AnyRow] | None = None,
     ) -> list[list[str]]:
-        """Return the cells of all rows, and of further ones that only the paper measured."""
+        """Return each row as its label and the text of its cells.
+
+        Parameters
+        ----------
+        columns : sequence of Column
+            Columns.
+        results : Results
+            Measurements.
+        extra : mapping of str to row, optional
+            Additional rows, by label, of which only the paper has numbers.
+        """
         rows: dict[str, AnyRow] = {**self.rows, **(extra or {})}
         texts = [
             column.texts(
@@ -152,7 +162,7 @@ class Table(ABC, Generic[R, D]):
         return [[row, *(column[row] for column in texts)] for row in rows]
 
     def summary(self, columns: Sequence[Column], results: Results) -> dict[str, Any]:
-        """Return means, deviations and values of all rows for JSON."""
+        """Return means, standard deviations and values of all rows for JSON."""
         return {
             name: {
                 column.name: summarize(values, column.paper_of(row))
@@ -163,7 +173,7 @@ class Table(ABC, Generic[R, D]):
         }
 
     def figures(self, runner: Runner, data: D, results: Results) -> dict[str, Figure]:
-        """Draw a panel for each column, with a dot for each row and the paper's number."""
+        """Return the figures by file name. Default: a panel per column, with a dot per row."""
         from nearfar.report.figures import Dot, dot_plot
 
         panels = {
@@ -178,7 +188,7 @@ class Table(ABC, Generic[R, D]):
         return {self.name: dot_plot(panels, percent=True)}
 
     def report(self, runner: Runner, data: D, results: Results) -> Report:
-        """Return the table as Markdown, JSON and figures."""
+        """Return the report of the table."""
         columns = self.columns(data)
         text = markdown_table(
             ["", *(column.title for column in columns)],
@@ -205,21 +215,21 @@ def run(
     Parameters
     ----------
     table : Table
-        The table.
-    out : path
+        Table to measure.
+    out : str or path
         Folder to write to, or to continue in.
     data_root : Path, optional
         Folder of the data sets. Default: the variable NEARFAR_DATA, or ``~/.cache/nearfar``.
     seeds : int, optional
-        Number of trainings of each row. Default: that of the table, 2 in the quick form.
+        Number of seeds per row. Default: that of the table, or 2 in the quick form.
     rows : sequence of str
-        Labels of some rows. Default: all.
+        Labels of the rows to measure. Default: all.
     quick : bool
-        Train few epochs on few images, which shows that it runs and nothing else.
-    track : callable
-        Shows progress.
+        Measure the quick form: few epochs on few images, to test that it runs.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
     **fields
-        Other values for fields of the table.
+        Changes to fields of the table.
 
     Returns
     -------
@@ -229,7 +239,7 @@ def run(
     Raises
     ------
     NearfarError
-        If a row is unknown, data are missing, or the folder was begun with other settings.
+        If a row is unknown, data are missing, or the folder was started with other settings.
 
     Examples
     --------
@@ -266,7 +276,7 @@ def run(
 
 
 def _keys(table: Table[Any, D], data: D) -> list[Key]:
-    """Return all places, seed after seed: a table of fewer seeds is complete when interrupted."""
+    """Return all keys, seed after seed: interrupted, a table is complete for fewer seeds."""
     return [
         Key(row, seed, part)
         for seed in range(table.seeds)

@@ -20,7 +20,7 @@ COLUMNS = (Column("linear_svm", "L-SVM"), Column("rbf_svm", "R-SVM"))
 
 
 def _paper(*accuracies: float) -> Papers:
-    """Return the accuracies of a row of the paper by column."""
+    """Return the paper's accuracies for a row, by column."""
     return dict(zip(product(("linear_svm", "rbf_svm"), EPOCHS), accuracies, strict=True))
 
 
@@ -74,7 +74,7 @@ TABLE1 = EmbeddingTable(
     shown=(*COLUMNS, PIXEL_ERROR, MINUTES),
     epochs=EPOCHS,
     note=_notes,
-    # The paper's claim is that the first is above the second.
+    # The paper claims that the first row is better than the second.
     compared=("NRE", "autoencoder"),
     quick={"epochs": (2, 5)},
 )

@@ -142,7 +142,7 @@ class NeighborPurifier(Purifier):
         Returns
         -------
         rows : int64[b, k]
-            Row numbers, the nearest first.
+            Row numbers, the nearest first; additional rows of other classes come last.
         weights : float[b, k]
             1/votes for the first `votes` rows, otherwise 0; gradients are those of a softmax.
         """

@@ -25,15 +25,12 @@ PACKAGES = sorted(
 #: Still without examples of all public names.
 EXAMPLES_TO_DO: set[str] = {
     "nearfar.cli",
-    "nearfar.defense",
-    "nearfar.experiments",
     "nearfar.report",
     "nearfar.transfer",
 }
 #: Packages, and modules beside them, that still import modules of other packages.
 IMPORTS_TO_DO: set[str] = {
     "nearfar.cli",
-    "nearfar.defense",
     "nearfar.experiments",
     "nearfar.transfer",
 }

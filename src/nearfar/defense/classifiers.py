@@ -213,7 +213,12 @@ def load_classifier(path: Path) -> Classifier:
 
     Examples
     --------
-    See `save_classifier`.
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "classifier.safetensors")
+    ...     save_classifier(path, Classifier("target", (1, 8, 8), 10))
+    ...     load_classifier(path).architecture
+    'target'
     """
     if not path.is_file():
         raise NearfarError(f"classifier {str(path)!r} does not exist")

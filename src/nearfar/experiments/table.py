@@ -64,6 +64,13 @@ class Table(ABC, Generic[R, D]):
         Values of the fields that differ in the quick form; None if there is no quick form.
     part : str
         Name of the parts of a row, such as "epochs", if a row has several cells per seed.
+
+    Examples
+    --------
+    >>> from nearfar.experiments import Row
+    >>> from nearfar.experiments.table1 import TABLE1
+    >>> list((TABLE1 | {"mine": Row()}).choose(["mine"]).rows)
+    ['pixels', 'mine']
     """
 
     row_type: ClassVar[type]

@@ -24,6 +24,20 @@ def write_assessment(folder: Path, assessment: Assessment, settings: Mapping[str
     settings : mapping of str to object
         Settings by name: "classifier", "data", "run" (the purifier's run folder, or None),
         "passes", "noise_std" and "votes".
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.defense import Outcome
+    >>> clean = Outcome(accuracy=0.9, rejected=0.0, images=50)
+    >>> curves = {("transfer", "fgsm"): [Outcome(accuracy=0.5, rejected=0.0, images=50)]}
+    >>> assessment = Assessment(clean, 0.8, (0.1,), curves, masking=None)
+    >>> settings = {"classifier": "models:digits", "data": "mnist:test", "run": None}
+    >>> settings |= {"passes": 1, "noise_std": 0.0, "votes": 0}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     text = write_assessment(Path(folder), assessment, settings)
+    >>> "| transfer | fgsm | 50.0% |" in text
+    True
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = _table(assessment, settings)

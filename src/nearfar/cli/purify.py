@@ -52,7 +52,7 @@ def purify(
     from nearfar.runs import read_config
 
     if clean is None and false_positive_rate is not None:
-        raise NearfarError("--false-positive-rate needs --clean: give both")
+        raise NearfarError("--false-positive-rate needs --clean: give --clean, too")
     claim_output(out, overwrite=overwrite, folder=True)
     config, track = read_config(run), bars()
     purifier = purification.load(run).to(resolve_device(device))

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from nearfar.config import BackboneName, TrainConfig, configure
+from nearfar.config import TrainConfig, configure
 from nearfar.data import (
     Images,
     Layout,
@@ -57,7 +57,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     ----------
     embedding_size : int
         Length d of an embedding.
-    weights : tuple of float
+    loss_weights : tuple of float
         λ₁, λ₂, λ₃ of Eq. 1: image, near samples, far samples; not negative, sum 1.
     neighbors : int
         Number of near and of far samples per image, T of Eq. 5.
@@ -69,8 +69,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Images per step.
     pretrain_lr, lr : float
         Adam's learning rates in the two phases.
-    backbone : {"alexnet", "resnet18", "resnet50", "vit-small"}, optional
-        A well-known encoder. Default: our own convolutional network.
+    backbone : str, optional
+        A well-known encoder, "alexnet" or "timm:NAME". Default: our own convolutional network.
     seed : int
         Decides initial weights, the order of images and every random draw.
     device : {"auto", "cpu", "cuda", "mps"}
@@ -112,7 +112,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self,
         *,
         embedding_size: int = 128,
-        weights: tuple[float, float, float] = (0.5, 0.2, 0.3),
+        loss_weights: tuple[float, float, float] = (0.5, 0.2, 0.3),
         neighbors: int = 1,
         clusters: int | None = None,
         pretrain_epochs: int = 20,
@@ -120,7 +120,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         batch_size: int = 256,
         pretrain_lr: float = 1e-3,
         lr: float = 1e-4,
-        backbone: BackboneName | None = None,
+        backbone: str | None = None,
         seed: int = 0,
         device: str = "auto",
         image_shape: tuple[int, ...] | None = None,
@@ -128,7 +128,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         verbose: bool = False,
     ) -> None:
         self.embedding_size = embedding_size
-        self.weights = weights
+        self.loss_weights = loss_weights
         self.neighbors = neighbors
         self.clusters = clusters
         self.pretrain_epochs = pretrain_epochs

@@ -27,7 +27,7 @@ def fit(
     setting: Literal["video", "paper", "stills"] = "video",
     size: tuple[int, int] | None = None,
     false_alarms: float | None = None,
-    weights: tuple[float, float, float] | None = None,
+    loss_weights: tuple[float, float, float] | None = None,
     pretrain_epochs: int | None = None,
     epochs: int | None = None,
     seed: Seed = 0,
@@ -58,7 +58,7 @@ def fit(
         HEIGHT WIDTH that these and all later frames are scaled to. Default: no scaling.
     false_alarms
         Share of held-out normal frames above the threshold. Default: 0.01.
-    weights
+    loss_weights
         OWN NEAR FAR weights of the objective, for paper and stills. Default: 0.6 0.4 0.
     pretrain_epochs
         Epochs of the plain autoencoder, for paper and stills. Default: 5.
@@ -85,7 +85,7 @@ def fit(
         size=size, **({} if false_alarms is None else {"false_alarms": false_alarms})
     )
     options = {
-        "weights": weights,
+        "loss_weights": loss_weights,
         "pretrain_epochs": pretrain_epochs,
         "epochs": epochs,
         "seed": seed,

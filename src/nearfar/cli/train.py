@@ -38,7 +38,7 @@ def train(
 
         nearfar train photos --out run
         nearfar train photos --out run --recipe nearfar
-        nearfar train mnist:train --data-root data --out run --weights 0.6 0.4 0
+        nearfar train mnist:train --data-root data --out run --loss-weights 0.6 0.4 0
         nearfar train photos --out run --resume
         nearfar train imagenet --out run --backbone alexnet --size 224 --bank disk --dry-run
         torchrun --nproc-per-node 2 -m nearfar train photos --out run

@@ -1,6 +1,6 @@
 """Configuration: typed sections, recipes, and options by name. Imports nothing heavy."""
 
-from nearfar.config.network import BACKBONES, Backbone, BackboneName, ConvNet
+from nearfar.config.network import TIMM, Backbone, ConvNet, check_backbone_name
 from nearfar.config.objective import (
     AugmentationName,
     ContrastiveObjective,
@@ -17,12 +17,11 @@ from nearfar.config.train import KINDS, Precision, Recorded, TrainConfig, name_o
 from nearfar.config.weights import ScheduleName, Weights, WeightSchedule, check_weights
 
 __all__ = [
-    "BACKBONES",
     "KINDS",
     "RECIPES",
+    "TIMM",
     "AugmentationName",
     "Backbone",
-    "BackboneName",
     "ContrastiveObjective",
     "ConvNet",
     "Denoising",
@@ -44,6 +43,7 @@ __all__ = [
     "TrainConfig",
     "WeightSchedule",
     "Weights",
+    "check_backbone_name",
     "check_weights",
     "configure",
     "flatten",

@@ -69,7 +69,7 @@ class PatchNetwork(Network):
 
 def _related(name: str, own: float, near: float, far: float) -> PatchNetwork:
     """Train principal components on relations: a higher learning rate soon leaves them."""
-    config = recipe("paper", weights=(own, near, far), pretrain_epochs=0, epochs=1, lr=1e-5)
+    config = recipe("paper", loss_weights=(own, near, far), pretrain_epochs=0, epochs=1, lr=1e-5)
     return PatchNetwork(name, replace(config, network=principal_autoencoder))
 
 
@@ -163,7 +163,7 @@ ROWS = {
     ),
     "NRE-0.6-0.4-0-convolutions": DetectorRow(
         detector=_OVERLAPPING,
-        network=PatchNetwork("NRE-convolutions", recipe("paper", weights=(0.6, 0.4, 0.0))),
+        network=PatchNetwork("NRE-convolutions", recipe("paper", loss_weights=(0.6, 0.4, 0.0))),
         paper=_BEST_PAPER,
     ),
     "tempo": DetectorRow(detector=_TEMPO),

@@ -34,7 +34,10 @@ SAMPLES = 5
 #: Most images that are encoded for maps and neighbors.
 MAX_ENCODED = 20_000
 #: Initial networks in words.
-_INITIAL = {"autoencoder": "the plain autoencoder", "untrained": "the untrained network"}
+_INITIAL = {
+    "autoencoder": "the plain autoencoder", "untrained": "the untrained network",
+    "pretrained": "the published network",
+}
 
 
 def report_run(

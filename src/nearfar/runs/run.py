@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nearfar.config import Backbone, ConvNet
+from nearfar.config import Backbone, ContrastiveObjective, ConvNet
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, sync
 from nearfar.models import Autoencoder
@@ -71,13 +71,22 @@ class Run:
     def initial_method(self) -> str:
         """Name of `initial` in tables: "autoencoder", or "untrained" without pre-training.
 
-        Your own network may have been trained before, and counts as an autoencoder.
+        Published weights without pre-training are "pretrained". Your own network may have been
+        trained before, and counts as an autoencoder.
         """
         train = self.config.train
-        untrained = (
-            isinstance(train.network, ConvNet | Backbone) and not train.optim.pretrain_epochs
-        )
-        return "untrained" if untrained else "autoencoder"
+        if train.optim.pretrain_epochs or not isinstance(train.network, ConvNet | Backbone):
+            return "autoencoder"
+        published = isinstance(train.network, Backbone) and train.network.published
+        return "pretrained" if published else "untrained"
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the decoder was trained."""
+        train = self.config.train
+        objective = train.objective
+        without = isinstance(objective, ContrastiveObjective) and not objective.pixel_weight
+        return bool(train.optim.pretrain_epochs) or not without
 
 
 def write_run(folder: Path, run: Run, embeddings: Path | None = None) -> None:

@@ -26,6 +26,7 @@ from nearfar.models import (
     draw_kmeans_rows,
     embedding_size,
     initialize_by_kmeans,
+    load_published,
     resolve_network,
 )
 from nearfar.neighbors import allocate_rows
@@ -104,6 +105,8 @@ def train(
     fabric = launch(config)
     record = RunConfig(RunData.of(images), resolve(config, images))
     network = make_network(config, images.shape)
+    if not resume:
+        load_initial_weights(network, config)  # before anything is written
     bank = None if path is None else RunFolder(path, record).bank
     context = Context(images, config, fabric, bank, track)
     objective = make_objective(context)
@@ -119,7 +122,9 @@ def train(
         trainer.fit("pretrain", pretrain, epochs=optim.pretrain_epochs, lr=optim.pretrain_lr)
         initial = trainer.keep_initial()
         if optim.epochs:
-            trainer.fit("train", objective, epochs=optim.epochs, lr=optim.lr)
+            trainer.fit(
+                "train", objective, epochs=optim.epochs, lr=optim.lr, head_lr=optim.head_lr
+            )
         return finish(context, network, initial, run)
 
 
@@ -141,6 +146,12 @@ def resolve(config: TrainConfig, images: Images) -> TrainConfig:
     return config
 
 
+def load_initial_weights(network: Autoencoder, config: TrainConfig) -> None:
+    """Fill the encoder with published weights, if it is to start from them."""
+    if isinstance(config.network, Backbone) and config.network.published:
+        load_published(cast(BackboneEncoder, network.encoder), config.network.weights)
+
+
 def start(
     network: Autoencoder, config: TrainConfig, images: Images, run: RunFolder, track: Track
 ) -> None:
@@ -148,7 +159,9 @@ def start(
     weights = strip_prefix("network.", run.checkpoint.tensors)
     if weights and run.path is not None:
         load_weights(network, weights, run.path)
-    elif isinstance(config.network, Backbone) and config.network.initialization == "kmeans":
+    elif run.resumed:
+        load_initial_weights(network, config)
+    if not weights and isinstance(config.network, Backbone) and config.network.weights == "kmeans":
         sample = Subset(images, draw_kmeans_rows(len(images), config.seed))
         encoder = cast(BackboneEncoder, network.encoder)
         initialize_by_kmeans(encoder, sample, config.seed, track)

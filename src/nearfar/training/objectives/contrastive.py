@@ -12,7 +12,6 @@ from nearfar.config import ContrastiveObjective
 from nearfar.models import (
     PROJECTION_SIZE,
     Autoencoder,
-    Output,
     embedding_size,
     projection_head,
     state_bytes,
@@ -32,7 +31,7 @@ class Contrastive(PairedObjective):
     one of its T nearest neighbors. Its negatives are the images of the batch from clusters that are
     far from its own. Clusters and neighbors are searched every few epochs in the projections of
     that time. With a pretext task, the network sees both views corrupted. The decoder reconstructs
-    the first view, or for some images the image itself.
+    the first view, or for some images the image itself; with a pixel weight of 0 it is not trained.
 
     Raises
     ------
@@ -81,7 +80,8 @@ class Contrastive(PairedObjective):
             self.head.load_state_dict(saved)
         if "bank" in state:
             self._search(state["bank"].to(device))
-        return _Projected(network, self.head)
+        decoder = network.decoder if self.settings.pixel_weight else None
+        return _Projected(network.encoder, decoder, self.head)
 
     def start_epoch(self, epoch: int) -> None:
         """Search for neighbors in the projections as they are now, if due."""
@@ -127,15 +127,18 @@ class Contrastive(PairedObjective):
             first = torch.where(identity.view(-1, 1, 1, 1), images[:, 0], first)
         with self.context.fabric.autocast():
             seen = [self.corruption(view) for view in (first, second)]
-        output: Output
-        output, projections = model(*(corrupted.images for corrupted in seen))
+        embeddings: Tensor
+        reconstruction: Tensor | None
+        embeddings, reconstruction, projections = model(*(each.images for each in seen))
         far = None if self.finder is None else self.finder.are_far(self._gather(*rows.unbind(1)))
         own, near = self._gather(*projections.float().chunk(2)).chunk(2)
-        relation = contrastive_loss(own, near, far, self.settings.temperature)
-        weighted, pixel = pixel_errors(output.reconstruction, first, seen[0])
-        loss = relation + self.settings.pixel_weight * weighted
-        terms = {"contrastive": relation.detach(), "pixel": pixel.detach()}
-        return Step(loss, output.embeddings, terms)
+        loss = relation = contrastive_loss(own, near, far, self.settings.temperature)
+        terms = {"contrastive": relation.detach()}
+        if reconstruction is not None:
+            weighted, pixel = pixel_errors(reconstruction, first, seen[0])
+            loss = relation + self.settings.pixel_weight * weighted
+            terms["pixel"] = pixel.detach()
+        return Step(loss, embeddings, terms)
 
     def _gather(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the rows of the first views in all processes, then those of the second ones."""
@@ -149,14 +152,14 @@ class Contrastive(PairedObjective):
 
 
 class _Projected(nn.Module):
-    """A network with the projection head that is trained beside it."""
+    """An encoder with a decoder, if one is trained, and the projection head."""
 
-    def __init__(self, network: Autoencoder, head: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, decoder: nn.Module | None, head: nn.Module) -> None:
         super().__init__()
-        self.network, self.head = network, head
+        self.encoder, self.decoder, self.head = encoder, decoder, head
 
-    def forward(self, first: Tensor, second: Tensor) -> tuple[Output, Tensor]:
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
         """Return embeddings and reconstruction of the first views, and projections of both."""
-        embeddings = self.network.encoder(torch.cat([first, second]))
+        embeddings = self.encoder(torch.cat([first, second]))
         own = embeddings[: len(first)]
-        return Output(own, self.network.decoder(own)), self.head(embeddings)
+        return own, None if self.decoder is None else self.decoder(own), self.head(embeddings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -124,7 +123,7 @@ def _external_reference(context: Context, settings: RelationalObjective) -> nn.M
     if isinstance(reference, str):
         check_backbone(reference, images.shape)
         weights = settings.reference_weights
-        return pretrained_encoder(reference, None if weights is None else Path(weights))
+        return pretrained_encoder(reference, weights or "pretrained")
     if not isinstance(reference, nn.Module):
         raise NearfarError(f"reference={reference}: expected a name or an nn.Module")
     encoder = copy.deepcopy(reference).eval()

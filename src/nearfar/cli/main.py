@@ -27,7 +27,7 @@ from nearfar.cli.reproduce import reproduce
 from nearfar.cli.train import train
 from nearfar.cli.train_options import with_shown_defaults
 from nearfar.cli.transfer import transfer
-from nearfar.config import RecipeName, configure
+from nearfar.config import RecipeName, TrainConfig, configure
 from nearfar.errors import NearfarError
 
 
@@ -95,7 +95,7 @@ def _train_help(tokens: list[str]) -> bool:
         return False
     rest = [token for token in tokens[1:] if token not in asked]
     _, bound, _, _ = recipe_app.parse_known_args(rest)
-    shown = configure(recipe=bound.arguments.get("recipe", "paper"))
+    shown = _shown_defaults(bound.arguments.get("recipe"))
     everything = "--help-all" in asked
     page = with_shown_defaults(train, shown, everything=everything)
     app = make_app(page)
@@ -103,9 +103,14 @@ def _train_help(tokens: list[str]) -> bool:
     return True
 
 
+def _shown_defaults(recipe: RecipeName | None) -> TrainConfig:
+    """Return a configuration of a recipe; one for backbones has some backbone."""
+    return configure({"backbone": "alexnet"} if recipe == "continue" else {}, recipe=recipe)
+
+
 recipe_app = App(help_flags=(), version_flags=())
 
 
 @recipe_app.default
-def _recipe(*, recipe: RecipeName = "paper") -> None:
+def _recipe(*, recipe: RecipeName | None = None) -> None:
     """Parse the recipe alone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from cyclopts import Parameter
 
 from nearfar.cli.options import Data, Overwrite, TrainDataOptions, bars
 from nearfar.cli.train_options import NOT_GIVEN, TrainOptions, given
-from nearfar.config import RecipeName, configure
+from nearfar.config import Backbone, RecipeName, configure
 
 if TYPE_CHECKING:
     from nearfar.training import Estimate
@@ -21,7 +22,7 @@ def train(
     data: Data,
     *,
     out: Annotated[Path, Parameter(help="Run folder to write.")],
-    recipe: RecipeName = "paper",
+    recipe: RecipeName | None = None,
     options: TrainOptions = NOT_GIVEN,
     images: TrainDataOptions = TrainDataOptions(),
     resume: bool = False,
@@ -38,6 +39,7 @@ def train(
 
         nearfar train photos --out run
         nearfar train photos --out run --recipe nearfar
+        nearfar train photos --out run --backbone timm:tf_efficientnet_lite0 --weights pretrained
         nearfar train mnist:train --data-root data --out run --loss-weights 0.6 0.4 0
         nearfar train photos --out run --resume
         nearfar train imagenet --out run --backbone alexnet --size 224 --bank disk --dry-run
@@ -46,7 +48,8 @@ def train(
     Parameters
     ----------
     recipe
-        Defaults of all options: the paper's training, or nearfar's own, for better embeddings.
+        Defaults of all options: the paper's training; nearfar's own, for better embeddings; or
+        continue, for a backbone with published weights, for which it is the default.
     resume
         Continue the run in --out with its settings.
     tensorboard
@@ -57,7 +60,7 @@ def train(
         YAML or JSON file with options by name, or in sections as in config.json of a run. Options
         on the command line override it.
     """
-    from nearfar.models import resolve_device
+    from nearfar.models import published_size, resolve_device
     from nearfar.runs import TENSORBOARD, check_folder, read_config
     from nearfar.training import EpochFunction, Interrupted, TensorBoard, estimate
     from nearfar.training import train as run_training
@@ -79,6 +82,8 @@ def train(
     callbacks: list[Any] = [EpochFunction(lambda line: say(describe_epoch(line)))]
     if tensorboard:
         callbacks.append(TensorBoard(out / TENSORBOARD))
+    if images.size is None and isinstance(settings.network, Backbone):
+        images = replace(images, size=published_size(settings.network))
     source = images.open(data, track, size=images.size, channels=images.channels)
     source.origin = images.to_dict()
     if dry_run:

@@ -88,7 +88,8 @@ class RelationalObjective:
     pixel_weight : float
         Weight of the squared pixel error added to the objective; the paper has none.
     reference : str or nn.Module, optional
-        External reference encoder: "alexnet", "timm:NAME", or your own. Default: the encoder of the pre-trained autoencoder.
+        External reference encoder: "alexnet", "timm:NAME", or your own. Default: the encoder of the
+        pre-trained autoencoder.
     reference_weights : str, optional
         Weights of a named reference: a file, as for `Backbone`. Default: as published.
     refresh_reference_every : int

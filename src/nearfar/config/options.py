@@ -21,8 +21,6 @@ PLAIN = ("seed", "device", "precision")
 NESTED = (*KINDS, "optim", "search")
 
 
-
-
 def _name(field: Field[Any]) -> str:
     return str(field.metadata.get("option", field.name))
 

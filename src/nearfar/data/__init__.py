@@ -11,7 +11,13 @@ from nearfar.data.decoding import (
     read_header,
     read_image,
 )
-from nearfar.data.export import check_embeddings_path, write_embeddings, write_images
+from nearfar.data.export import (
+    EMBEDDINGS_ENDINGS,
+    check_embeddings_path,
+    read_embeddings,
+    write_embeddings,
+    write_images,
+)
 from nearfar.data.folders import FolderImages, map_in_threads
 from nearfar.data.images import Images, Shape, to_unit
 from nearfar.data.labels import hold_out, labels_like, require_labels
@@ -30,6 +36,7 @@ from nearfar.data.sizes import MIN_SIDE, Channels, Size, check_size
 from nearfar.data.subset import Subset
 
 __all__ = [
+    "EMBEDDINGS_ENDINGS",
     "MIN_SIDE",
     "PIXEL_TOLERANCE",
     "ArrayImages",
@@ -59,6 +66,7 @@ __all__ = [
     "open_images",
     "pixel_range_of",
     "read_binary_mask",
+    "read_embeddings",
     "read_header",
     "read_image",
     "require_labels",

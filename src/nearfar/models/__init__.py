@@ -2,7 +2,14 @@
 
 from nearfar.models.architectures import build_network, is_convolutional, resolve_network
 from nearfar.models.autoencoder import Autoencoder, Output
-from nearfar.models.backbones import BackboneEncoder, TimmEncoder, check_backbone, image_size
+from nearfar.models.backbones import (
+    BackboneEncoder,
+    TimmEncoder,
+    check_backbone,
+    default_embedding_size,
+    image_size,
+    published_size,
+)
 from nearfar.models.inference import (
     INFERENCE_BATCH,
     apply,
@@ -37,6 +44,7 @@ __all__ = [
     "check_backbone",
     "check_batchnorm",
     "check_convolutional",
+    "default_embedding_size",
     "draw_kmeans_rows",
     "embedding_size",
     "first_half",
@@ -47,6 +55,7 @@ __all__ = [
     "open_pretrained",
     "pretrained_encoder",
     "projection_head",
+    "published_size",
     "resolve_device",
     "resolve_network",
     "second_half",

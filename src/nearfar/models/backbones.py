@@ -228,6 +228,17 @@ def image_size(name: str) -> tuple[int, int]:
     return describe_model(name).size if is_timm(name) else (ALEXNET_SIDE, ALEXNET_SIDE)
 
 
+def published_size(network: Backbone) -> int | None:
+    """Return the side of the images that published weights are for, if a backbone starts from them.
+
+    Examples
+    --------
+    >>> published_size(Backbone(name="alexnet", weights="pretrained"))
+    224
+    """
+    return max(image_size(network.name)) if network.published else None
+
+
 def default_embedding_size(network: Backbone) -> int:
     """Return the length of the embeddings of a backbone unless another one is chosen."""
     if is_timm(network.name):

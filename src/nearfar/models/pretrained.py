@@ -25,7 +25,7 @@ from nearfar.models.backbones import (
     default_widths,
     image_size,
 )
-from nearfar.models.timm_models import build_model, describe_model, is_timm
+from nearfar.models.timm_models import build_model, is_timm
 
 PRETRAINED = "pretrained"
 #: torchvision's names of the weights of AlexNet.
@@ -301,8 +301,8 @@ def _read(path: Path) -> dict[str, Tensor]:
             saved = saved[key]
     if not isinstance(saved, Mapping) or not all(isinstance(v, Tensor) for v in saved.values()):
         raise NearfarError(
-            f"weights {str(path)!r} hold no state dict: expected the tensors of a model by name, as "
-            f"torch.save(model.state_dict(), {path.name!r}) writes them"
+            f"weights {str(path)!r} hold no state dict: expected the tensors of a model by name, "
+            f"as torch.save(model.state_dict(), {path.name!r}) writes them"
         )
     return dict(saved)
 

@@ -3,7 +3,7 @@
 from nearfar.report.attacks import write_assessment
 from nearfar.report.html import Section, write_report
 from nearfar.report.restoration import write_restored
-from nearfar.report.run import report_run
+from nearfar.report.run import report_encoder, report_run
 from nearfar.report.tables import evaluation_markdown, markdown_table
 from nearfar.report.transfer import write_transfer
 
@@ -11,6 +11,7 @@ __all__ = [
     "Section",
     "evaluation_markdown",
     "markdown_table",
+    "report_encoder",
     "report_run",
     "write_assessment",
     "write_report",

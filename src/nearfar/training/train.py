@@ -122,9 +122,7 @@ def train(
         trainer.fit("pretrain", pretrain, epochs=optim.pretrain_epochs, lr=optim.pretrain_lr)
         initial = trainer.keep_initial()
         if optim.epochs:
-            trainer.fit(
-                "train", objective, epochs=optim.epochs, lr=optim.lr, head_lr=optim.head_lr
-            )
+            trainer.fit("train", objective, epochs=optim.epochs, lr=optim.lr, head_lr=optim.head_lr)
         return finish(context, network, initial, run)
 
 

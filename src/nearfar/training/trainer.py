@@ -138,9 +138,7 @@ class Trainer:
         self._initial = initial.to(self.fabric.device).eval()
         return self._initial
 
-    def _prepare(
-        self, phase: Phase, objective: Objective, epochs: int, start: Checkpoint
-    ) -> None:
+    def _prepare(self, phase: Phase, objective: Objective, epochs: int, start: Checkpoint) -> None:
         """Set up the objective, and load its state from a checkpoint."""
         began = time.perf_counter()
         state = start.tensors

@@ -76,7 +76,8 @@ def open_backbone(
     ----------
     weights : str
         A run folder; "timm:NAME", as published; a file of torchvision's weights of AlexNet,
-        ResNet-18 or ResNet-50, or torchvision's name of such weights; "random"; or "kmeans", for random weights that `initialize_backbone` replaces.
+        ResNet-18 or ResNet-50, or torchvision's name of such weights; "random"; or "kmeans", for
+        random weights that `initialize_backbone` replaces.
     like : path, optional
         Run whose network "random" and "kmeans" use. Default: torchvision's AlexNet.
     seed : int

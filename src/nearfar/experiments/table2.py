@@ -183,7 +183,7 @@ class TransferTable(Table[TransferRow, TransferData]):
         options = {
             **self.extent.options,
             **(self.extent.relational if related else {}),
-            "initialization": row.initialization,
+            "weights": row.initialization,
         }
         return train_for(row.config, self.epochs, seed=key.seed, **options)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
+from interruption import StopAt
 from nearfar.config import ConvNet, TrainConfig, recipe
 from nearfar.data import ArrayImages, open_images
 from nearfar.errors import MissingExtraError, NearfarError
@@ -23,7 +24,7 @@ from nearfar.experiments.table import train_for
 from nearfar.models import build_network
 from nearfar.runs import Run
 from nearfar.training import Interrupted, train
-from trainings import StopAt, assert_same_weights
+from trainings import assert_same_weights
 
 SMALL = {"batch_size": 64, "embedding_size": 12, "device": "cpu"}
 

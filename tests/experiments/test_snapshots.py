@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from interruption import StopAt
 from nearfar import runs
 from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
 from nearfar.experiments.configs import AUTOENCODER, NRE
 from nearfar.experiments.table import train_for
 from nearfar.training import Interrupted, Snapshots, train
-from trainings import StopAt, assert_same_weights
+from trainings import assert_same_weights
 
 SMALL = {"batch_size": 64, "embedding_size": 12, "device": "cpu"}
 

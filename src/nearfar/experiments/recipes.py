@@ -37,6 +37,7 @@ class BaselineRow(Row):
 
     def describe(self) -> dict[str, Any]:
         """Return lightly's version, and the settings of the method."""
+        require("lightly", extra=EXTRA)
         assert self.config is not None  # noqa: S101 - for the type alone
         settings = METHODS[self.method].heads.settings(embedding_size(self.config))
         return {"lightly": version("lightly"), "method": settings}
@@ -54,17 +55,6 @@ ROWS: dict[str, Row] = {
     "nearfar": Row(config=NEARFAR, quick={"refresh_neighbors_every": 1}),
     **{method: _baseline(method) for method in METHODS},
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecipeTable(EmbeddingTable):
-    """A table that checks for lightly before anything is read."""
-
-    def open(self, runner: Runner) -> Splits:
-        """See `Table`."""
-        if any(isinstance(row, BaselineRow) for row in self.rows.values()):
-            require("lightly", extra=EXTRA)
-        return super().open(runner)
 
 
 def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
@@ -95,7 +85,7 @@ def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Resul
     ]
 
 
-RECIPES = RecipeTable(
+RECIPES = EmbeddingTable(
     name="recipes",
     rows=ROWS,
     always=PIXELS,

@@ -22,7 +22,13 @@ Phase = Literal["pretrain", "train"]
 
 
 class Cursor(NamedTuple):
-    """The next step of a phase: its epoch, and its number within the epoch, from 0."""
+    """The next step of a phase: its epoch, and its number within the epoch, from 0.
+
+    Examples
+    --------
+    >>> Cursor(epoch=2)
+    Cursor(epoch=2, step=0)
+    """
 
     epoch: int = 0
     step: int = 0
@@ -40,6 +46,11 @@ class Checkpoint:
         Its next step.
     tensors : mapping of str to Tensor
         State of the phase; empty before its first step.
+
+    Examples
+    --------
+    >>> Checkpoint("train", Cursor(2)).includes({"phase": "train", "epoch": 3})
+    False
     """
 
     phase: Phase = "pretrain"
@@ -54,7 +65,16 @@ class Checkpoint:
 
 
 def write_state(path: Path, tensors: Mapping[str, Tensor], position: dict[str, Any]) -> None:
-    """Write tensors, and a position in training, with a checksum of both."""
+    """Write tensors, and a position in training, with a checksum of both.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_state(Path(folder, "state.safetensors"), {"a": torch.ones(2)}, {"epoch": 3})
+    ...     read_state(Path(folder, "state.safetensors"))
+    ({'a': tensor([1., 1.])}, {'epoch': 3})
+    """
     kept, text = to_cpu(tensors), json.dumps(position)
     write_tensors(path, kept, {"position": text, "checksum": _checksum(kept, text)})
 
@@ -66,6 +86,12 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     ------
     NearfarError
         If there is no such file, or it was changed since.
+
+    Examples
+    --------
+    >>> read_state(Path("run", "state.safetensors"))
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: run 'run' cannot be continued: it has no state.safetensors
     """
     folder = path.parent
     if not path.is_file():
@@ -90,6 +116,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     ------
     NearfarError
         If there is none, or it is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_checkpoint(Path(folder), Checkpoint("train", Cursor(2, 5)))
+    ...     read_checkpoint(Path(folder)).cursor
+    Cursor(epoch=2, step=5)
     """
     tensors, position = read_state(folder / CHECKPOINT)
     with reading(folder, CHECKPOINT):
@@ -113,7 +147,13 @@ def write_snapshot(folder: Path, epochs: int, weights: Mapping[str, Tensor]) -> 
 
 
 def has_snapshot(folder: Path, epochs: int) -> bool:
-    """Whether a run kept its network after so many epochs."""
+    """Whether a run kept its network after so many epochs.
+
+    Examples
+    --------
+    >>> has_snapshot(Path("run"), 10)
+    False
+    """
     return _snapshot(folder, epochs).is_file()
 
 
@@ -129,6 +169,20 @@ def read_snapshot(folder: Path, epochs: int, network: Autoencoder | None = None)
     ------
     NearfarError
         If there is no such snapshot, it is damaged, or holds the weights of another network.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from nearfar import recipe, train
+    >>> from nearfar.training import Snapshots
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> config = recipe("paper", pretrain_epochs=1, epochs=1, clusters=3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = train(images, config, folder=folder + "/run", callbacks=[Snapshots([1])])
+    ...     network = read_snapshot(Path(folder, "run"), 1)
+    >>> network(torch.rand(1, 1, 8, 8)).embeddings.shape
+    torch.Size([1, 128])
     """
     if not has_snapshot(folder, epochs):
         raise NearfarError(f"run {str(folder)!r} has no snapshot after {epochs} epochs")

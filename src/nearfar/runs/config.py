@@ -42,6 +42,14 @@ class RunData:
     layout, image_shape, pixel_range
         How they were laid out in the caller's array, see `nearfar.NRE`; `pixel_range` holds the
         values of black and white.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nearfar.data import ArrayImages
+    >>> data = RunData.of(ArrayImages(torch.rand(20, 1, 8, 8), name="noise"))
+    >>> data.source, data.images, data.shape
+    ('noise', 20, (1, 8, 8))
     """
 
     source: str
@@ -64,7 +72,7 @@ class RunData:
 
     @classmethod
     def of(cls, images: Images) -> RunData:
-        """Describe images."""
+        """Return the record of a set of images."""
         some = np.linspace(0, len(images) - 1, CHECKED_IMAGES).astype(np.int64).tolist()
         total = 0
         for part in images.content(some):
@@ -89,6 +97,14 @@ class RunConfig:
         The images.
     train : TrainConfig
         The settings as they were used: defaults that depend on the images are filled in.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nearfar.data import ArrayImages
+    >>> config = RunConfig(RunData.of(ArrayImages(torch.rand(20, 1, 8, 8))), TrainConfig())
+    >>> config.train.objective.neighbors
+    1
     """
 
     data: RunData
@@ -118,6 +134,12 @@ def read_config(folder: Path) -> RunConfig:
     ------
     NearfarError
         If the folder is not a run, is damaged, or has another format.
+
+    Examples
+    --------
+    >>> read_config(Path("nowhere"))
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: run 'nowhere' does not exist: expected a folder from train
     """
     if not folder.is_dir():
         raise NearfarError(f"run {str(folder)!r} does not exist: expected a folder from train")

@@ -37,7 +37,15 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 @contextmanager
 def reading(folder: Path, name: str) -> Iterator[None]:
-    """Raise a one-line error for anything that goes wrong with a file of a run."""
+    """Raise a one-line error for anything that goes wrong with a file of a run.
+
+    Examples
+    --------
+    >>> with reading(Path("run"), "log.jsonl"):
+    ...     json.loads("{")
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: run 'run' is damaged: log.jsonl cannot be read (...)
+    """
     try:
         yield
     except DAMAGED as error:
@@ -60,6 +68,10 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     ------
     NearfarError
         If it would not.
+
+    Examples
+    --------
+    >>> check_folder(Path("new-run"), overwrite=False)
     """
     if overwrite and _is_run(folder):
         check_own(folder, OWN)
@@ -75,6 +87,14 @@ def claim_folder(folder: Path, *, overwrite: bool) -> None:
     ------
     NearfarError
         If something is there already; only runs are replaced.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     claim_folder(Path(folder, "run"), overwrite=False)
+    ...     Path(folder, "run").is_dir()
+    True
     """
     if overwrite and _is_run(folder):
         clear_folder(folder, OWN, kept={LOCK}, last=CONFIG)
@@ -136,12 +156,28 @@ def bank_folder(folder: Path) -> Path:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run has a trained model."""
+    """Whether a run has a trained model.
+
+    Examples
+    --------
+    >>> is_finished(Path("nowhere"))
+    False
+    """
     return (folder / MODEL).is_file()
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Remove what only a resumed training needs."""
+    """Remove what only a resumed training needs.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Path(folder, CHECKPOINT).touch()
+    ...     remove_checkpoint(Path(folder))
+    ...     list(Path(folder).iterdir())
+    []
+    """
     (folder / CHECKPOINT).unlink(missing_ok=True)
     shutil.rmtree(folder / BANK, ignore_errors=True)
     remove_unfinished(folder)

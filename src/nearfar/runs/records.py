@@ -13,12 +13,30 @@ from nearfar.runs.folder import EVALUATION, LOG, reading
 
 
 def write_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
-    """Write the scores of a run to its folder."""
+    """Write the scores of a run to its folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_evaluation(Path(folder), {"columns": {}, "rows": {}})
+    ...     read_evaluation(Path(folder))
+    {'columns': {}, 'rows': {}}
+    """
     write_json(folder / EVALUATION, evaluation)
 
 
 def read_evaluation(folder: Path) -> dict[str, Any] | None:
-    """Read the scores of a run; None if it was not evaluated."""
+    """Read the scores of a run; None if it was not evaluated.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_evaluation(Path(folder), {"columns": {}, "rows": {}})
+    ...     read_evaluation(Path(folder))
+    {'columns': {}, 'rows': {}}
+    """
     path = folder / EVALUATION
     if not path.is_file():
         return None
@@ -34,13 +52,31 @@ def append_log(folder: Path, line: Mapping[str, Any]) -> None:
 
 
 def write_log(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Write ``log.jsonl``."""
+    """Write ``log.jsonl``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_log(Path(folder), [{"phase": "train", "epoch": 1, "loss": 0.5}])
+    ...     read_log(Path(folder))
+    [{'phase': 'train', 'epoch': 1, 'loss': 0.5}]
+    """
     with atomic_path(folder / LOG) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Read ``log.jsonl``, without a last line that a crash cut short."""
+    """Read ``log.jsonl``, without a last line that a crash cut short.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_log(Path(folder), [{"phase": "train", "epoch": 1, "loss": 0.5}])
+    ...     read_log(Path(folder))
+    [{'phase': 'train', 'epoch': 1, 'loss': 0.5}]
+    """
     path = folder / LOG
     with reading(folder, LOG):
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []

@@ -98,6 +98,19 @@ def write_run(folder: Path, run: Run, embeddings: Path | None = None) -> None:
     ----------
     embeddings : Path, optional
         An .npy file that holds the embeddings already; it is moved.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from nearfar import recipe, train
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> config = recipe("paper", pretrain_epochs=1, epochs=1, clusters=3)
+    >>> run = train(images, config)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_run(Path(folder), run)
+    ...     sorted(path.name for path in Path(folder).iterdir())
+    ['config.json', 'embeddings.npy', 'model.safetensors']
     """
     write_config(folder, run.config)
     if embeddings is not None:
@@ -127,6 +140,19 @@ def read_run(folder: str | os.PathLike[str], network: Autoencoder | None = None)
     ------
     NearfarError
         If the run is missing, unfinished, damaged, of another format or of another network.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from nearfar import recipe, train
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> config = recipe("paper", pretrain_epochs=1, epochs=1, clusters=3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = train(images, config, folder=folder + "/run")
+    ...     run = read_run(folder + "/run")
+    >>> run.method, run.embeddings.shape
+    ('NRE', (20, 128))
     """
     folder = Path(folder)
     config = _read_finished(folder)
@@ -147,6 +173,19 @@ def read_trained_network(folder: str | os.PathLike[str]) -> Autoencoder:
     ------
     NearfarError
         As `read_run`.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from nearfar import recipe, train
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> config = recipe("paper", pretrain_epochs=1, epochs=1, clusters=3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = train(images, config, folder=folder + "/run")
+    ...     network = read_trained_network(folder + "/run")
+    >>> network(torch.rand(1, 1, 8, 8)).reconstruction.shape
+    torch.Size([1, 1, 8, 8])
     """
     folder = Path(folder)
     _read_finished(folder)

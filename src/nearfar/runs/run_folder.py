@@ -51,6 +51,17 @@ class RunFolder:
     ----------
     resumed : bool
         Whether an earlier training is continued.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nearfar.data import ArrayImages
+    >>> from nearfar.runs import RunData
+    >>> config = RunConfig(RunData.of(ArrayImages(torch.rand(20, 1, 8, 8))), TrainConfig())
+    >>> with RunFolder.open(None, config) as folder:
+    ...     folder.append_log({"phase": "pretrain", "epoch": 1})
+    >>> folder.log, folder.resumed
+    ([{'phase': 'pretrain', 'epoch': 1}], False)
     """
 
     def __init__(
@@ -139,6 +150,16 @@ def check_resumable(folder: Path, config: RunConfig) -> None:
     ------
     NearfarError
         If it is finished, or was started with other settings or other images.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nearfar.data import ArrayImages
+    >>> from nearfar.runs import RunData
+    >>> config = RunConfig(RunData.of(ArrayImages(torch.rand(20, 1, 8, 8))), TrainConfig())
+    >>> check_resumable(Path("nowhere"), config)
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: run 'nowhere' does not exist: expected a folder from train
     """
     before = read_config(folder)
     if is_finished(folder):
@@ -191,6 +212,23 @@ def fork_run(source: Path, epochs: int, folder: Path, config: TrainConfig) -> No
     ------
     NearfarError
         If the other run has no such snapshot, or something is in the folder.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from nearfar import configure, recipe, train
+    >>> from nearfar.training import Snapshots
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> config = recipe("paper", pretrain_epochs=1, epochs=1, clusters=3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     one, other = Path(folder, "one"), Path(folder, "other")
+    ...     run = train(images, config, folder=one, callbacks=[Snapshots([1])])
+    ...     changed = configure({"weights": (0.6, 0.4, 0)}, base=run.config.train)
+    ...     fork_run(one, 1, other, changed)
+    ...     log = train(images, changed, folder=other, resume=True).log
+    >>> [line["phase"] for line in log]
+    ['pretrain', 'train']
     """
     network = read_snapshot(source, epochs)
     claim_folder(folder, overwrite=False)

@@ -21,6 +21,13 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) 
     ------
     NearfarError
         If they are the weights of another network.
+
+    Examples
+    --------
+    >>> import torch
+    >>> load_weights(nn.Linear(1, 1), {"weight": torch.ones(1, 1)}, Path("run"))
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: run 'run' holds the weights of another network ...
     """
     try:
         module.load_state_dict(tensors)
@@ -54,14 +61,31 @@ def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies on the CPU, none of which shares memory with another."""
+    """Return copies on the CPU, none of which shares memory with another.
+
+    Examples
+    --------
+    >>> import torch
+    >>> to_cpu({"bias": torch.ones(2, requires_grad=True)})
+    {'bias': tensor([1., 1.])}
+    """
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write tensors on the CPU and a few words as safetensors, atomically."""
+    """Write tensors on the CPU and a few words as safetensors, atomically.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_tensors(Path(folder, "a.safetensors"), {"a": torch.ones(2)}, {"epoch": "3"})
+    ...     tensors, metadata = read_tensors(Path(folder, "a.safetensors"))
+    >>> tensors, metadata["epoch"]
+    ({'a': tensor([1., 1.])}, '3')
+    """
     with atomic_path(path) as temporary:
         try:
             save_file(dict(tensors), temporary, metadata={"format": "pt", **(metadata or {})})
@@ -70,6 +94,16 @@ def write_tensors(
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read what `write_tensors` wrote."""
+    """Read what `write_tensors` wrote.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_tensors(Path(folder, "a.safetensors"), {"a": torch.ones(2)}, {"epoch": "3"})
+    ...     tensors, metadata = read_tensors(Path(folder, "a.safetensors"))
+    >>> tensors, metadata["epoch"]
+    ({'a': tensor([1., 1.])}, '3')
+    """
     with reading(path.parent, path.name), safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

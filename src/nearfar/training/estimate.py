@@ -60,6 +60,11 @@ class Estimate:
         Bytes in the run folder, by purpose.
     free_disk : int
         Bytes that are free there.
+
+    Examples
+    --------
+    >>> Estimate({"training": 60.0}, 2**30, {"embeddings": 2**20}, 2**40).disk
+    {'embeddings': 1048576}
     """
 
     seconds: dict[str, float]
@@ -93,6 +98,14 @@ def estimate(
     ------
     NearfarError
         As `train`.
+
+    Examples
+    --------
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(40, 1, 8, 8))
+    >>> estimated = estimate(images, TrainConfig(), "no-such-run")
+    >>> list(estimated.seconds)
+    ['pre-training', 'training', 'bank', 'clusters and neighbors', 'embeddings']
     """
     folder = Path(folder)
     if resume:

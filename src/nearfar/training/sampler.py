@@ -1,4 +1,4 @@
-"""EpochSampler of the images in an epoch."""
+"""Order of the images in an epoch, in batches."""
 
 from __future__ import annotations
 

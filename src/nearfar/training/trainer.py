@@ -34,7 +34,13 @@ PHASE_NUMBERS: dict[Phase, int] = {"pretrain": 0, "train": 1}
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was stopped from outside, after a checkpoint was written."""
+    """Training was stopped from outside, after a checkpoint was written.
+
+    Examples
+    --------
+    >>> issubclass(Interrupted, KeyboardInterrupt)
+    True
+    """
 
 
 class Trainer:
@@ -61,6 +67,20 @@ class Trainer:
         Called by the first process.
     track : Track
         Shows progress.
+
+    Examples
+    --------
+    >>> from nearfar.config import TrainConfig
+    >>> from nearfar.data import ArrayImages
+    >>> from nearfar.runs import RunConfig, RunData, make_network
+    >>> from nearfar.training import Context, Reconstruction
+    >>> images, config = ArrayImages(torch.rand(20, 1, 8, 8)), TrainConfig()
+    >>> fabric = Fabric(accelerator="cpu", devices=1)
+    >>> network, run = make_network(config, images.shape), RunConfig(RunData.of(images), config)
+    >>> trainer = Trainer(fabric, network, images, config.optim, RunFolder(None, run))
+    >>> trainer.fit("pretrain", Reconstruction(Context(images, config, fabric)), epochs=2, lr=0.01)
+    >>> len(trainer.run.log)
+    2
     """
 
     def __init__(

@@ -34,6 +34,15 @@ class Context:
         Where embeddings on disk belong; all processes see it.
     track : Track
         Shows progress.
+
+    Examples
+    --------
+    >>> from lightning_fabric import Fabric
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> context = Context(images, TrainConfig(), Fabric(accelerator="cpu", devices=1))
+    >>> context.config.method
+    'NRE'
     """
 
     images: Images
@@ -55,6 +64,12 @@ class Step(NamedTuple):
     terms : dict of Tensor
         Scalars for the log, means over the batch; `pixel` is the squared pixel error, where a
         decoder is trained.
+
+    Examples
+    --------
+    >>> loss = torch.tensor(0.5)
+    >>> Step(loss, torch.zeros(8, 2), {"pixel": loss}).terms
+    {'pixel': tensor(0.5000)}
     """
 
     loss: Tensor
@@ -74,6 +89,11 @@ class Footprint:
         Disk space in the run folder during training, by purpose.
     checkpoint : int
         Its part of a checkpoint.
+
+    Examples
+    --------
+    >>> Footprint(memory=4 * 1000 * 128).disk
+    {}
     """
 
     memory: int = 0
@@ -149,6 +169,17 @@ class PairedObjective(Objective):
     """Objective on pairs: each image beside another one of the data set.
 
     It is called with rows int64[b, 2] and images float[b, 2, c, h, w].
+
+    Examples
+    --------
+    >>> class Slowness(PairedObjective):
+    ...     def partners(self, rows, generator):
+    ...         return (rows + 1) % len(self.context.images)
+    ...     def __call__(self, model, rows, images, epoch):
+    ...         first, second = (model(each) for each in images.unbind(1))
+    ...         loss = (first.embeddings - second.embeddings).square().mean()
+    ...         return Step(loss, first.embeddings, {"slow": loss.detach()})
+    >>> config = TrainConfig(objective=Slowness)
     """
 
     @abstractmethod

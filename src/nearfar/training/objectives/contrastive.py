@@ -37,6 +37,15 @@ class Contrastive(PairedObjective):
     ------
     NearfarError
         If there are too few images.
+
+    Examples
+    --------
+    >>> from nearfar import recipe, train
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> run = train(images, recipe("nearfar", epochs=1, clusters=2))
+    >>> sorted({"contrastive", "pixel"} & run.log[0].keys())
+    ['contrastive', 'pixel']
     """
 
     def __init__(self, context: Context) -> None:

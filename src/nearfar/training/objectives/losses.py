@@ -15,7 +15,14 @@ Reduction = Literal["sum", "mean"]
 
 
 class RelationalTerms(NamedTuple):
-    """The three terms of Eq. 5 before weighting, averaged over the batch; scalars."""
+    """The three terms of Eq. 5 before weighting, averaged over the batch; scalars.
+
+    Examples
+    --------
+    >>> terms = RelationalTerms(*torch.tensor([0.1, 0.2, 0.3]))
+    >>> terms.far
+    tensor(0.3000)
+    """
 
     own: Tensor
     near: Tensor

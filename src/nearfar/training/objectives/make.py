@@ -17,6 +17,17 @@ def make_objective(context: Context) -> Objective:
     NearfarError
         If it does not fit the images, is not an `Objective`, or anything of the user's own is known
         by its recorded name alone.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lightning_fabric import Fabric
+    >>> from nearfar.config import TrainConfig
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> context = Context(images, TrainConfig(), Fabric(accelerator="cpu", devices=1))
+    >>> type(make_objective(context)).__name__
+    'Relational'
     """
     for name, value in flatten(context.config).items():
         if isinstance(value, Recorded):

@@ -12,7 +12,18 @@ from nearfar.training.objectives.base import Objective, Step
 
 
 class Reconstruction(Objective):
-    """Mean squared pixel error of the reconstruction, with the pretext task of the context."""
+    """Mean squared pixel error of the reconstruction, with the pretext task of the context.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nearfar import recipe, train
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> config = recipe("paper", objective=Reconstruction, pretrain_epochs=0, epochs=1)
+    >>> train(images, config).method
+    'Reconstruction'
+    """
 
     def setup(self, network: Autoencoder, state: Mapping[str, Tensor]) -> nn.Module:
         """See `Objective`."""

@@ -36,6 +36,15 @@ class Relational(Objective):
     ------
     NearfarError
         If there are too few images, or the reference does not fit them.
+
+    Examples
+    --------
+    >>> from nearfar import recipe, train
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> run = train(images, recipe("paper", pretrain_epochs=1, epochs=1))
+    >>> sorted({"own", "near", "far"} & run.log[-1].keys())
+    ['far', 'near', 'own']
     """
 
     def __init__(self, context: Context) -> None:

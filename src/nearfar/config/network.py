@@ -98,7 +98,7 @@ class Backbone:
         return self.weights not in ("random", "kmeans")
 
 
-def check_backbone_name(name: str) -> None:
+def check_backbone_name(name: str, option: str = "backbone") -> None:
     """Check the form of the name of a backbone; whether timm has it is not known here.
 
     Raises
@@ -107,4 +107,4 @@ def check_backbone_name(name: str) -> None:
         If it is neither "alexnet" nor begins with "timm:".
     """
     if name != "alexnet" and not name.startswith(TIMM):
-        raise NearfarError(f"backbone={name!r}: expected alexnet or {TIMM}{name or 'NAME'}")
+        raise NearfarError(f"{option}={name!r}: expected alexnet or {TIMM}{name or 'NAME'}")

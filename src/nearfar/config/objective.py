@@ -131,7 +131,7 @@ class RelationalObjective:
                 "reference, which stays frozen: expected 0"
             )
         if isinstance(self.reference, str):
-            check_backbone_name(self.reference)
+            check_backbone_name(self.reference, "reference")
         elif self.reference_weights is not None:
             raise NearfarError("`reference_weights` needs a named `reference`")
 

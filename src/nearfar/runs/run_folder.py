@@ -28,7 +28,7 @@ from nearfar.runs.run import Run, write_run
 from nearfar.runs.weights import add_prefix
 
 #: Settings that may change between the start of a run and its continuation.
-CHANGEABLE = {"pretrain_epochs", "epochs", "pretrain_lr", "lr", "head_lr", "device"}
+CHANGEABLE = {"pretrain_epochs", "epochs", "pretrain_lr", "lr", "head_lr_scale", "device"}
 
 
 class RunFolder:

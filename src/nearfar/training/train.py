@@ -23,6 +23,7 @@ from nearfar.models import (
     Autoencoder,
     BackboneEncoder,
     apply,
+    check_convolutional,
     draw_kmeans_rows,
     embedding_size,
     initialize_by_kmeans,
@@ -122,7 +123,13 @@ def train(
         trainer.fit("pretrain", pretrain, epochs=optim.pretrain_epochs, lr=optim.pretrain_lr)
         initial = trainer.keep_initial()
         if optim.epochs:
-            trainer.fit("train", objective, epochs=optim.epochs, lr=optim.lr, head_lr=optim.head_lr)
+            trainer.fit(
+                "train",
+                objective,
+                epochs=optim.epochs,
+                lr=optim.lr,
+                head_lr=optim.lr * optim.head_lr_scale,
+            )
         return finish(context, network, initial, run)
 
 
@@ -145,9 +152,14 @@ def resolve(config: TrainConfig, images: Images) -> TrainConfig:
 
 
 def load_initial_weights(network: Autoencoder, config: TrainConfig) -> None:
-    """Fill the encoder with published weights, if it is to start from them."""
-    if isinstance(config.network, Backbone) and config.network.published:
-        load_published(cast(BackboneEncoder, network.encoder), config.network.weights)
+    """Fill a backbone with published weights, or check that it can start from k-means."""
+    if not isinstance(config.network, Backbone):
+        return
+    encoder = cast(BackboneEncoder, network.encoder)
+    if config.network.published:
+        load_published(encoder, config.network.weights)
+    elif config.network.weights == "kmeans":
+        check_convolutional(encoder)
 
 
 def start(

@@ -346,6 +346,10 @@ class MeanPSNR:
 
 def _network(run: Run, device: str) -> tuple[Autoencoder, torch.device]:
     target = resolve_device(device)
+    if not run.reconstructs:
+        raise NearfarError(
+            "the run has no trained decoder (pixel_weight=0): train one with a higher pixel_weight"
+        )
     return run.network.to(target), target
 
 

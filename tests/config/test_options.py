@@ -183,7 +183,10 @@ def other_value(option):
             "batch_norm=True belongs to network convnet",
         ),
         ({"weights": "kmeans"}, "weights=kmeans belongs to network backbone"),
-        ({"network": "convnet", "backbone": "timm:resnet18"}, "backbone=timm:resnet18 belongs to network"),
+        (
+            {"network": "convnet", "backbone": "timm:resnet18"},
+            "backbone=timm:resnet18 belongs to network",
+        ),
         ({"network": "backbone"}, "expected the option backbone"),
         ({"pretext": "rotation"}, "pretext='rotation': expected plain or denoising"),
         ({"objective": ["relational"]}, "objective=.*expected relational or contrastive"),
@@ -241,7 +244,9 @@ def test_recipe_is_a_configuration_with_some_options_changed():
 
 
 def test_unknown_recipe_is_refused():
-    with pytest.raises(NearfarError, match="recipe 'soup' is unknown: expected paper or nearfar or"):
+    with pytest.raises(
+        NearfarError, match="recipe 'soup' is unknown: expected paper or nearfar or"
+    ):
         recipe("soup")
 
 

@@ -69,7 +69,9 @@ def test_feature_map_and_head_make_the_embedding(name):
 def test_feature_grid_gives_the_places_of_cells(name):
     """Averages of an image whose pixels are their own places are the places of the cells."""
     encoder = averaging(backbone(name, 64).encoder)
-    ramp = (torch.arange(480) + 0.5).expand(1, 3, 480, 480) / 1e6  # sums stay below the 6 of a ReLU6
+    ramp = (torch.arange(480) + 0.5).expand(
+        1, 3, 480, 480
+    ) / 1e6  # sums stay below the 6 of a ReLU6
     places = encoder.feature_maps(ramp)
     shares = encoder.feature_maps(torch.full_like(ramp, 1e-6))
     assert list(places)[-1] == encoder.grid

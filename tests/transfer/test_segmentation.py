@@ -32,7 +32,9 @@ def devkit(tmp_path_factory) -> Devkit:
     return Devkit.open(write_scenes(tmp_path_factory.mktemp("scenes"), 24))
 
 
-@pytest.mark.parametrize(("name", "strides"), [("alexnet", (32, 16, 8)), ("timm:resnet18", (32, 8))])
+@pytest.mark.parametrize(
+    ("name", "strides"), [("alexnet", (32, 16, 8)), ("timm:resnet18", (32, 8))]
+)
 def test_fcn_scores_every_pixel(name, strides):
     backbone = new_backbone(Backbone(name=name, embedding_size=16), (3, 64, 64))
     for stride in strides:

@@ -164,7 +164,7 @@ class TimmEncoder(BackboneEncoder):
     def __init__(self, name: str, embedding_size: int | None = None) -> None:
         about = describe_model(name)
         head = _mean(about.pooled, embedding_size or about.pooled)
-        features = build_model(name)
+        features = build_model(name).to(memory_format=torch.channels_last)  # faster, on CPUs, too
         super().__init__(
             name, features, head, about.channels, mean=about.mean, deviation=about.deviation
         )

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
-from nearfar.training.config import TrainConfig
 from torch import nn
 
+from nearfar.config import Backbone
 from nearfar.data import ArrayImages, Subset
 from nearfar.errors import NearfarError
-from nearfar.models import KMEANS_SHIFT, Architecture, draw_kmeans_rows, initialize_by_kmeans
-from nearfar.training.train import train
+from nearfar.models import KMEANS_SHIFT, draw_kmeans_rows, initialize_by_kmeans
+from nearfar.training import train
 from nearfar.transfer import (
     new_backbone,
 )
 
-SMALL = Architecture((3, 64, 64), 16, (24,), backbone="alexnet")
-LARGE = Architecture((3, 224, 224), 16, (24,), backbone="alexnet")
+SMALL = Backbone(name="alexnet", embedding_size=16, widths=(24,)), (3, 64, 64)
+LARGE = Backbone(name="alexnet", embedding_size=16, widths=(24,)), (3, 224, 224)
 
 
 def images(count: int, size: int = 64) -> torch.Tensor:
@@ -30,7 +28,7 @@ def as_images(pixels: torch.Tensor) -> ArrayImages:
 
 
 def test_kmeans_init_equalizes_variance_of_units():
-    backbone = new_backbone(SMALL, 0)
+    backbone = new_backbone(*SMALL)
     sample = images(40)
     together = []
     hook = backbone.register_forward_pre_hook(lambda _, given: together.append(len(given[0])))
@@ -58,7 +56,7 @@ def test_kmeans_init_finds_typical_patches():
     stripes[::2] = 1
     checks = (torch.arange(64)[:, None] + torch.arange(64)) % 2
     both = torch.stack([stripes, checks.float()]).repeat(30, 1, 1)[:, None].expand(-1, 3, -1, -1)
-    backbone = new_backbone(SMALL, 0)
+    backbone = new_backbone(*SMALL)
     initialize_by_kmeans(backbone, as_images(both.clone()), seed=0)
     with torch.no_grad():
         first = backbone.features[0](backbone._normalized(both))
@@ -68,7 +66,7 @@ def test_kmeans_init_finds_typical_patches():
 
 
 def test_kmeans_init_depends_only_on_seed():
-    first, again, other = (new_backbone(SMALL, 0) for _ in range(3))
+    first, again, other = (new_backbone(*SMALL) for _ in range(3))
     for backbone, seed in ((first, 1), (again, 1), (other, 2)):
         initialize_by_kmeans(backbone, as_images(images(20)), seed=seed)
     assert torch.equal(first.head.fc6.weight, again.head.fc6.weight)
@@ -77,39 +75,41 @@ def test_kmeans_init_depends_only_on_seed():
 
 def test_training_starts_from_kmeans_and_resumes(tmp_path):
     sample = as_images(images(24))
-    config = TrainConfig(
-        **{
-            "backbone": "alexnet",
-            "widths": (24,),
-            "embedding_size": 16,
-            "initialization": "kmeans",
-        },
-        **{"pretrain_epochs": 1, "epochs": 1, "pretrain_lr": 1e-12, "lr": 1e-12, "clusters": 1},
-        **{"batch_size": 12, "device": "cpu", "seed": 1},
-    )
-    trained = train(sample, config).autoencoder.encoder
-    expected = new_backbone(SMALL, 0)
+    options = {
+        **{"backbone": "alexnet", "widths": (24,), "embedding_size": 16},
+        **{"initialization": "kmeans", "pretrain_epochs": 1, "epochs": 1, "pretrain_lr": 1e-12},
+        **{"lr": 1e-12, "clusters": 1, "batch_size": 12, "device": "cpu", "seed": 1},
+    }
+    config, longer = recipe("paper", **options), recipe("paper", **options | {"lr": 1e-3})
+    trained = train(sample, config).network.encoder
+    expected = new_backbone(*SMALL)
     initialize_by_kmeans(expected, Subset(sample, draw_kmeans_rows(24, 1)), 1)
     for name, value in expected.state_dict().items():
         torch.testing.assert_close(trained.state_dict()[name], value)
 
     def stop(items, description, total):
         for number, item in enumerate(items):
-            if description == "relational" and number == 1:
+            if description == "train" and number == 1:
                 raise KeyboardInterrupt
             yield item
 
-    whole = train(sample, replace(config, lr=1e-3), folder=tmp_path / "whole")
+    whole = train(sample, longer, folder=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(sample, replace(config, lr=1e-3), folder=tmp_path / "parts", track=stop)
-    parts = train(sample, replace(config, lr=1e-3), folder=tmp_path / "parts", resume=True)
+        train(sample, longer, folder=tmp_path / "parts", track=stop)
+    parts = train(sample, longer, folder=tmp_path / "parts", resume=True)
     assert torch.equal(whole.embeddings, parts.embeddings)
 
 
-@pytest.mark.parametrize("backbone", [None, "vit-small"])
-def test_config_raises_for_kmeans_without_convolutional_backbone(backbone):
-    with pytest.raises(NearfarError, match="expected a convolutional backbone"):
-        TrainConfig(backbone=backbone, initialization="kmeans")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backbone": "vit-small"}, "expected a convolutional backbone"),
+        ({}, "initialization=kmeans belongs to network backbone"),
+    ],
+)
+def test_kmeans_needs_a_convolutional_backbone(options, message):
+    with pytest.raises(NearfarError, match=message):
+        recipe("paper", **options, initialization="kmeans")
 
 
 def test_draw_sample_draws_from_all_images():
@@ -121,6 +121,6 @@ def test_draw_sample_draws_from_all_images():
 
 
 def test_kmeans_init_raises_for_transformer():
-    backbone = new_backbone(Architecture((3, 32, 32), 384, backbone="vit-small"), 0)
+    backbone = new_backbone(Backbone(name="vit-small", embedding_size=384), (3, 32, 32))
     with pytest.raises(NearfarError, match="transformer"):
         initialize_by_kmeans(backbone, as_images(images(4)), seed=0)

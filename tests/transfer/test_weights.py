@@ -17,8 +17,7 @@ from nearfar.training import train
 from nearfar.transfer import (
     open_backbone,
 )
-from nearfar.transfer.heads import embedding_size
-from nearfar.transfer.weights import architecture_of
+from nearfar.transfer.weights import backbone_of
 
 SMALL = Backbone(name="alexnet", embedding_size=16, widths=(24,)), (3, 64, 64)
 LARGE = Backbone(name="alexnet", embedding_size=16, widths=(24,)), (3, 224, 224)
@@ -52,7 +51,7 @@ def test_open_backbone_of_vision_transformer(tmp_path):
     network = torchvision.models.VisionTransformer(224, 16, 12, 6, 384, 1536)
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
     backbone = open_backbone(str(tmp_path / "weights.safetensors"))
-    assert (backbone.name, embedding_size(backbone), backbone.training) == ("vit-small", 384, False)
+    assert (backbone.name, backbone.embedding_size, backbone.training) == ("vit-small", 384, False)
     positions = backbone.features.transformer.encoder.pos_embedding
     assert torch.equal(positions, network.encoder.pos_embedding)
 
@@ -95,18 +94,18 @@ def test_open_backbone_of_run(tmp_path):
     backbone = open_backbone(str(tmp_path / "run"))
     expected = trained.network.encoder.eval()
     assert torch.allclose(backbone(images(2)), expected(images(2)))
-    assert architecture_of("kmeans", tmp_path / "run") == SMALL
-    assert embedding_size(open_backbone("random", like=tmp_path / "run")) == 16
+    assert backbone_of("kmeans", tmp_path / "run") == SMALL
+    assert open_backbone("random", like=tmp_path / "run").embedding_size == 16
 
 
-def test_architecture_of_raises_for_run_without_backbone(tmp_path):
+def test_backbone_of_raises_for_run_without_backbone(tmp_path):
     pixels = np.zeros((8, 16, 16), np.uint8)
     config = recipe(
         "paper", pretrain_epochs=1, epochs=0, embedding_size=4, clusters=1, device="cpu"
     )
     train(images_from_array(pixels), config, folder=tmp_path / "run")
     with pytest.raises(NearfarError, match="--backbone"):
-        architecture_of(str(tmp_path / "run"))
+        backbone_of(str(tmp_path / "run"))
 
 
 def test_open_backbone_raises_for_missing_like(tmp_path):

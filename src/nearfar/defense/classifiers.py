@@ -18,7 +18,7 @@ from nearfar.errors import NearfarError
 from nearfar.models import resolve_device
 from nearfar.progress import Track, silent
 from nearfar.runs import to_cpu, write_tensors
-from nearfar.training.supervised import fit_supervised
+from nearfar.training import fit_supervised
 
 #: Epochs of a substitute, which has few images.
 SUBSTITUTE_EPOCHS = 150

@@ -15,7 +15,8 @@ from torch.nn.functional import mse_loss
 
 from nearfar.config import TrainConfig, recipe
 from nearfar.data import ArrayImages, Images, to_unit
-from nearfar.evaluation.scores import PROBE_C, PROBE_ITERATIONS, Embeddings, LabeledEmbeddings
+from nearfar.evaluation import LabeledEmbeddings
+from nearfar.evaluation.scores import PROBE_C, PROBE_ITERATIONS, Embeddings
 from nearfar.experiments import digits
 from nearfar.experiments.metrics import encode, pixel_error, reconstruct, task_on
 from nearfar.experiments.runner import Runner

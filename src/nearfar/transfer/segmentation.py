@@ -24,7 +24,7 @@ from nearfar.models import BackboneEncoder, FeatureGrid, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.finetuning import FinetuneConfig, finetune_network
-from nearfar.transfer.heads import convolutional_head, embedding_size
+from nearfar.transfer.heads import convolutional_head
 from nearfar.transfer.label_maps import IGNORE_INDEX, LabelMap, read_label_map
 from nearfar.transfer.metrics import ConfusionMatrix
 from nearfar.transfer.pictures import (
@@ -146,7 +146,7 @@ class FCN(nn.Module):
         self.head = convolutional_head(backbone)
         self.backbone.head = nn.Sequential()
         self.drop = nn.Dropout(_DROPOUT)
-        self.score = nn.Conv2d(embedding_size(backbone), classes, 1)
+        self.score = nn.Conv2d(backbone.embedding_size, classes, 1)
         self.cells = backbone.grid.behind(self.head)
         channels = skip_channels(backbone, stride)
         self.skips = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in channels)

@@ -25,7 +25,7 @@ from nearfar.models import (
 from nearfar.models.backbones import PatchTransformer, build_encoder, default_widths
 from nearfar.progress import Track, silent
 from nearfar.runs import read_config, read_trained_network
-from nearfar.transfer.heads import embedding_size, pooling_grid
+from nearfar.transfer.heads import pooling_grid
 
 INITIALIZATIONS = ("random", "kmeans")
 #: torchvision's AlexNet, and the images that it is made for.
@@ -198,7 +198,7 @@ class BackboneSpec:
             sides = (16 * backbone.features.patches,) * 2
         return cls(
             name=backbone.name,
-            embedding_size=embedding_size(backbone),
+            embedding_size=backbone.embedding_size,
             widths=widths,
             image_size=sides,
         )

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from nearfar.config import Backbone
+from nearfar.config import Backbone, recipe
 from nearfar.data import ArrayImages, Subset
 from nearfar.errors import NearfarError
-from nearfar.models import KMEANS_SHIFT, draw_kmeans_rows, initialize_by_kmeans
+from nearfar.models import draw_kmeans_rows, initialize_by_kmeans
+from nearfar.models.kmeans_init import KMEANS_SHIFT
 from nearfar.training import train
 from nearfar.transfer import (
     new_backbone,

@@ -12,7 +12,7 @@ from torch import nn
 from nearfar.config import Backbone, recipe
 from nearfar.data import ArrayImages, images_from_array
 from nearfar.errors import NearfarError
-from nearfar.models import IMAGENET_MEAN, IMAGENET_STD
+from nearfar.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 from nearfar.training import train
 from nearfar.transfer import (
     open_backbone,

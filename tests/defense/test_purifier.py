@@ -21,7 +21,7 @@ SHAPE = (1, 8, 8)
 def test_purify_is_reconstruction(trained, purifier, clean):
     pixels, _ = clean
     with torch.no_grad():
-        expected = trained.autoencoder.cpu().eval()(pixels).reconstruction
+        expected = trained.network.cpu().eval()(pixels).reconstruction
     torch.testing.assert_close(purifier.purify(pixels), expected)
     bytes_ = (pixels * 255).round().byte()
     torch.testing.assert_close(purifier.purify(bytes_), expected, atol=1e-4, rtol=1e-3)
@@ -31,24 +31,24 @@ def test_purify_is_reconstruction(trained, purifier, clean):
 
 def test_passes_repeat_purification(trained, purifier, clean):
     pixels, _ = clean
-    twice = Purifier(trained.autoencoder, SHAPE, passes=2).purify(pixels)
+    twice = Purifier(trained.network, SHAPE, passes=2).purify(pixels)
     torch.testing.assert_close(twice, purifier.purify(purifier.purify(pixels)))
 
 
 def test_noise_std_makes_purifier_random(trained, purifier, clean):
     pixels, _ = clean
-    noisy = Purifier(trained.autoencoder, SHAPE, noise_std=0.3)
+    noisy = Purifier(trained.network, SHAPE, noise_std=0.3)
     assert noisy.random
     assert not purifier.random
     assert not torch.equal(noisy.purify(pixels), noisy.purify(pixels))
-    faint = Purifier(trained.autoencoder, SHAPE, noise_std=1e-4).purify(pixels)
+    faint = Purifier(trained.network, SHAPE, noise_std=1e-4).purify(pixels)
     torch.testing.assert_close(faint, purifier.purify(pixels), atol=1e-2, rtol=0)
 
 
 def test_neighbor_purifier_decodes_mean_of_nearest(trained, clean):
     pixels, _ = clean
-    projecting = NeighborPurifier(trained.autoencoder, SHAPE, trained.embeddings, votes=3)
-    network = trained.autoencoder.cpu().eval()
+    projecting = NeighborPurifier(trained.network, SHAPE, trained.embeddings, votes=3)
+    network = trained.network.cpu().eval()
     with torch.no_grad():
         embeddings = network.encoder(pixels[:20])
         normal = nn.functional.normalize
@@ -62,7 +62,7 @@ def test_gradients_pass_through_every_purifier(trained, classifier, clean, optio
     make = (
         Purifier if "votes" not in options else partial(NeighborPurifier, bank=trained.embeddings)
     )
-    defended = make(trained.autoencoder, SHAPE, **options).defend(classifier)
+    defended = make(trained.network, SHAPE, **options).defend(classifier)
     pixels = clean[0][:8].clone().requires_grad_()
     cross_entropy(defended(pixels), clean[1][:8]).backward()
     assert float(pixels.grad.abs().amax((1, 2, 3)).min()) > 0
@@ -71,7 +71,7 @@ def test_gradients_pass_through_every_purifier(trained, classifier, clean, optio
 @pytest.mark.parametrize("at_once", [2**24, 1000])
 def test_neighbor_purifier_gradient_is_that_of_softmax_mean(trained, clean, at_once, monkeypatch):
     monkeypatch.setattr("nearfar.defense.neighbor_purifier._CHUNK_SIMILARITIES", at_once)
-    network = copy.deepcopy(trained.autoencoder).cpu().eval()
+    network = copy.deepcopy(trained.network).cpu().eval()
     pixels = clean[0][:5].clone().requires_grad_()
     purifier = NeighborPurifier(network, SHAPE, trained.embeddings, votes=3)
     (found,) = torch.autograd.grad(purifier(pixels).sum(), pixels)
@@ -87,7 +87,7 @@ def test_neighbor_purifier_gradient_is_that_of_softmax_mean(trained, clean, at_o
 
 
 def test_neighbor_voting_averages_predictions_on_neighbors(trained, classifier, clean):
-    network, pixels = copy.deepcopy(trained.autoencoder).cpu().eval(), clean[0][:20]
+    network, pixels = copy.deepcopy(trained.network).cpu().eval(), clean[0][:20]
     purifier = NeighborPurifier(network, SHAPE, trained.embeddings, votes=3)
     defended = purifier.defend(classifier, clean=clean[0], false_positive_rate=0.1)
     normal = nn.functional.normalize
@@ -103,7 +103,7 @@ def test_neighbor_voting_averages_predictions_on_neighbors(trained, classifier, 
 
 
 def test_purifier_copies_network(trained):
-    before = [weights.requires_grad for weights in trained.autoencoder.parameters()]
-    Purifier(trained.autoencoder, SHAPE)
-    assert [weights.requires_grad for weights in trained.autoencoder.parameters()] == before
+    before = [weights.requires_grad for weights in trained.network.parameters()]
+    Purifier(trained.network, SHAPE)
+    assert [weights.requires_grad for weights in trained.network.parameters()] == before
     assert any(before)

@@ -1,4 +1,4 @@
-"""Dataclass fields checked against their types and ranges."""
+"""Type and range checks for the fields of dataclasses."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from nearfar.errors import NearfarError
 
 
 def check_fields(instance: Any) -> None:
-    """Check each field of a dataclass against its type; call this in ``__post_init__``.
+    """Check each field of a dataclass against its type, for use in ``__post_init__``.
 
-    Equivalent values are converted to the type, so that JSON can hold them: NumPy numbers to
-    Python's, whole numbers to floats, lists to tuples. Class variables are ignored.
+    Equivalent values are converted to the type: NumPy numbers to Python numbers, integers to
+    floats, lists to tuples. Class variables are ignored.
 
     Raises
     ------
     NearfarError
-        If a value does not fit; the message names the field, the value and the expected type.
+        If a value has another type; the message names the field, the value and the expected type.
 
     Examples
     --------
@@ -45,10 +45,12 @@ def check_fields(instance: Any) -> None:
 
 
 def check_ranges(instance: Any, **ranges: str) -> None:
-    """Check that fields lie in ranges: numbers, and each number of a tuple; None always does.
+    """Check that numbers in fields, alone or in tuples, are within a range; None always passes.
 
     Parameters
     ----------
+    instance : dataclass instance
+        Object with the fields.
     **ranges : str
         Range of each field: ">= 1", "> 0", or an interval such as "(0, 1]".
 
@@ -96,7 +98,7 @@ class _ExpectedError(Exception):
 
 
 def _as(hint: Any, value: Any) -> Any:
-    """Convert a value to a type."""
+    """Return a value converted to a type."""
     kind, arguments = get_origin(hint) or hint, get_args(hint)
     if hasattr(value, "tolist") and not callable(value):
         value = value.tolist()
@@ -126,7 +128,7 @@ def _as(hint: Any, value: Any) -> Any:
 
 
 def _as_any(hints: tuple[Any, ...], value: Any) -> Any:
-    """Convert a value to the first type that it fits."""
+    """Return a value converted to the first type that it fits."""
     if value is None and type(None) in hints:
         return None
     expected = []

@@ -1,4 +1,4 @@
-"""Files written atomically, checks of output paths, and disk space."""
+"""Atomic writes, checks of output paths, and disk space."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ from nearfar.errors import NearfarError
 LEFTOVER = ".unfinished-"
 #: Longest file name, in bytes.
 _MAX_NAME = 255
-#: Longest suffix of a temporary file, in characters; libraries choose formats by it.
+#: Longest extension of a temporary file, in characters; libraries choose formats by extension.
 _MAX_SUFFIX = 20
 
-#: Remedy for output that exists already.
+#: Remedy in errors about output that exists already.
 ADVICE = "choose another, or pass --overwrite"
 
-#: List of numbers in indented JSON, where no string contains a line break.
+#: List of numbers in indented JSON; no string contains a line break there.
 _NUMBERS = re.compile(r"\[\n([-+.\deE,\s]+)\]")
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove unfinished files of crashed processes from a folder that no other process writes to.
+    """Remove the unfinished files of crashed processes from a folder.
+
+    No other process may be writing to the folder.
 
     Examples
     --------
@@ -47,7 +49,7 @@ def remove_leftovers(folder: Path) -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; the file is renamed to `path` on success.
+    """Yield a temporary path in the same folder; on success, the file is renamed to `path`.
 
     Raises
     ------
@@ -82,8 +84,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def fitting_name(name: str, ending: str) -> str:
-    """Return a file name from a name and an ending, shortened to 255 bytes, unique per name.
+def fitting_name(name: str, extension: str) -> str:
+    """Return a file name of at most 255 bytes; a longer one is cut and gets a checksum.
 
     Examples
     --------
@@ -93,14 +95,14 @@ def fitting_name(name: str, ending: str) -> str:
     255
     """
     encoded = os.fsencode(name)
-    if len(encoded) + len(ending) <= _MAX_NAME:
-        return name + ending
-    mark = f"-{crc32(encoded):08x}{ending}"
+    if len(encoded) + len(extension) <= _MAX_NAME:
+        return name + extension
+    mark = f"-{crc32(encoded):08x}{extension}"
     return encoded[: _MAX_NAME - len(mark)].decode(errors="ignore") + mark
 
 
 def sync(path: Path) -> None:
-    """Wait until a file is on the disk, safe from a power failure.
+    """Write a file to the disk, safe from a power failure.
 
     Examples
     --------
@@ -151,14 +153,15 @@ def check_output(
     folder : bool
         Whether the output is a folder.
     kept : collection of str
-        Files of earlier calls that the folder may contain.
+        Names of files that the folder may contain in any case.
     advice : str
-        Remedy to name in the message.
+        Remedy for the message of the error.
 
     Raises
     ------
     NearfarError
-        If `path` exists with anything but leftovers in it, and `overwrite` is false.
+        If `path` is of the other kind; or if it is a file or a folder that is not empty, and
+        `overwrite` is false. Unfinished files of crashed processes do not count.
 
     Examples
     --------
@@ -186,7 +189,7 @@ def claim_output(
     kept: Collection[str] = (),
     advice: str = ADVICE,
 ) -> Path:
-    """Check that a file or a folder may be written to `path`, and create its parent folder.
+    """Check that output may be written to `path`, create its parent folder, and return `path`.
 
     Parameters
     ----------
@@ -196,7 +199,8 @@ def claim_output(
     Raises
     ------
     NearfarError
-        See `check_output`; or if the parent folder cannot be created.
+        If the output may not be written, see `check_output`, or the parent folder cannot be
+        created.
 
     Examples
     --------
@@ -214,14 +218,14 @@ def claim_output(
 
 
 def check_own(folder: Path, own: Collection[str]) -> None:
-    """Check that a folder contains only files that an earlier call wrote.
+    """Check that a folder contains only files of our own.
 
     Parameters
     ----------
     folder : Path
         Folder to check.
     own : collection of str
-        Names that such a folder may contain.
+        Names of our own files.
 
     Raises
     ------
@@ -246,23 +250,24 @@ def check_own(folder: Path, own: Collection[str]) -> None:
 def clear_folder(
     folder: Path, own: Collection[str], *, kept: Collection[str] = (), last: str = ""
 ) -> None:
-    """Remove the files that an earlier call wrote to a folder.
+    """Remove our own files from a folder.
 
     Parameters
     ----------
     folder : Path
         Folder to clear.
     own : collection of str
-        Names that such a folder may contain.
+        Names of our own files.
     kept : collection of str
-        Names among these to keep.
+        Names of the files to keep.
     last : str
-        Name of the file to remove last: it identifies a folder that was only cleared halfway.
+        Name of the file to remove last, so that it still identifies a folder that was only cleared
+        halfway.
 
     Raises
     ------
     NearfarError
-        See `check_own`; nothing is removed then.
+        If the folder contains other files, see `check_own`; nothing is removed then.
 
     Examples
     --------
@@ -283,16 +288,16 @@ def clear_folder(
 
 
 def check_room(path: Path, needed: int, purpose: str) -> None:
-    """Check that the disk has space for a file or a folder.
+    """Check that the disk has enough free space for a file or a folder.
 
     Parameters
     ----------
     path : Path
-        Path of the output; need not exist.
+        Path of the output, which need not exist.
     needed : int
         Required space, in bytes.
     purpose : str
-        Content of the output, in the plural.
+        Name of the content for the message, in the plural.
 
     Raises
     ------
@@ -312,7 +317,7 @@ def check_room(path: Path, needed: int, purpose: str) -> None:
 
 
 def free_space(path: Path) -> int:
-    """Return the free disk space at the path of a file or a folder that may not exist, in bytes.
+    """Return the free disk space for a path, which need not exist, in bytes.
 
     Examples
     --------
@@ -324,7 +329,9 @@ def free_space(path: Path) -> int:
 
 
 def reserve(path: Path) -> None:
-    """Allocate the disk space of a sparse file: writing to a hole on a full disk is fatal.
+    """Allocate the disk space of a sparse file.
+
+    Otherwise, writing to a memory map of it on a full disk would kill the process.
 
     Examples
     --------
@@ -339,7 +346,7 @@ def reserve(path: Path) -> None:
 
 
 def readable_size(size: float) -> str:
-    """Format a number of bytes in MiB or GiB.
+    """Return a number of bytes as text, in MiB or GiB.
 
     Examples
     --------
@@ -350,5 +357,5 @@ def readable_size(size: float) -> str:
 
 
 def _is_leftover(path: Path) -> bool:
-    """Whether a file is an unfinished one of a crashed process."""
+    """Return whether a file is an unfinished file of a crashed process."""
     return path.name.startswith(LEFTOVER)

@@ -23,10 +23,9 @@ def denoise(
 ) -> None:
     """Remove noise from images; write PNG files of the run's size.
 
-    cat.jpg becomes cat.jpg.png.
+    cat.jpg becomes cat.jpg.png. comparison.png shows some images before and after.
 
-    Any run works; runs trained with --pretext denoising work best. The file comparison.png shows
-    some images before and after.
+    Any run works; runs trained with --pretext denoising work best.
 
     **For example**
 
@@ -36,8 +35,8 @@ def denoise(
     Parameters
     ----------
     add_noise
-        Add the noise of the run's training first, and report the PSNR before and after. Needs a
-        run trained with --pretext denoising.
+        Add the noise of the run's training first, and report the PSNR before and after denoising.
+        Needs a run trained with --pretext denoising.
     seed
         Seed of the noise.
     """

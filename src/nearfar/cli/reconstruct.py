@@ -19,7 +19,7 @@ def reconstruct(
     device: str = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Reconstruct images by the network of a run; write PNG files of the run's size.
+    """Reconstruct images with the network of a run; write PNG files of the run's size.
 
     cat.jpg becomes cat.jpg.png.
 

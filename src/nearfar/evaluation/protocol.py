@@ -1,4 +1,4 @@
-"""Protocol of an evaluation: equal labels, classifiers, draws and test images for all."""
+"""Evaluation protocol: the same labels, classifiers, draws and test images for every row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROBE_LABELS = (1, 10, 100)
 
 @dataclass(frozen=True)
 class Features:
-    """Embeddings of training and test images by one representation: a row of the table.
+    """Embeddings of training and test images by one representation, which is a row of the table.
 
     Parameters
     ----------
@@ -74,23 +74,28 @@ def evaluate(
 ) -> Evaluation:
     """Compare representations of the same images by simple classifiers and k-means.
 
-    Test images are used only for the final scores. C of the linear SVM is chosen on a part of the
-    training images; all other hyperparameters are fixed (`nearfar.evaluation.scores`).
+    Test images are used only for the final scores. The linear SVM's C is chosen on a part of the
+    training images; all other hyperparameters are fixed, see `nearfar.evaluation.scores`.
 
     Parameters
     ----------
     rows : sequence of Features
-        Representations. Include raw pixels and the plain autoencoder: scores mean nothing without
-        these baselines.
+        Representations to compare. Include raw pixels and the plain autoencoder: without these
+        baselines, scores mean little.
     train_labels, test_labels : int[n] and int[m]
         Class numbers of the images.
     rbf_samples : int, optional
-        Training images of the RBF SVM, stratified by class; its time and memory are quadratic in
-        them. Default: all.
+        Number of training images for the RBF SVM, whose time and memory are quadratic in it. The
+        images are drawn stratified by class. Default: all.
     seed : int
         Seed of draws and k-means, ≥ 0.
     track : Track
         Progress display, see `nearfar.progress.Track`.
+
+    Returns
+    -------
+    Evaluation
+        Table of scores, with a row per representation.
 
     Raises
     ------
@@ -172,7 +177,7 @@ def _notes(train: Labels, test: Labels, rbf_size: int) -> list[str]:
 
 
 def _labels(labels: npt.ArrayLike, part: str) -> Labels:
-    """Return class numbers as an array."""
+    """Return class numbers as an array, int64[n], after a check."""
     array = np.asarray(labels)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise NearfarError(
@@ -183,7 +188,7 @@ def _labels(labels: npt.ArrayLike, part: str) -> Labels:
 
 
 def _check(rows: Sequence[Features], train: Labels, test: Labels, rbf_samples: int | None) -> None:
-    """Check that rows and labels can be compared."""
+    """Check that rows and labels match, and that there are enough images."""
     names = [row.name for row in rows]
     if not names or len(set(names)) < len(names):
         raise NearfarError(f"rows named {names}: expected at least one, with distinct names")

@@ -27,17 +27,17 @@ def evaluate_run(
     seed: int = 0,
     track: Track = silent,
 ) -> Evaluation:
-    """Compare the embeddings of a run with raw pixels and with those of its initial network.
+    """Compare the embeddings of a run with raw pixels and with embeddings of its initial network.
 
-    The initial network is the plain autoencoder or, without a first phase, the untrained network.
+    The initial network is the plain autoencoder or, without pre-training, the untrained network.
 
     Parameters
     ----------
     run : Run
         Run to evaluate; its networks are moved to `device`.
     train_images, test_images : Images
-        Labeled images of the run's shape. Without test images, a fifth of each class is held out
-        from `train_images`.
+        Labeled images of the run's shape. Without test images, a fifth of each class of
+        `train_images` is held out.
     device : torch.device
         Device of the networks.
     rbf_samples, seed, track
@@ -46,7 +46,7 @@ def evaluate_run(
     Raises
     ------
     NearfarError
-        If labels are missing, or those of training and test images do not match.
+        If labels are missing, or the classes of training and test images do not match.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def evaluate_run(
 
 
 def read_scores(folder: Path) -> Evaluation | None:
-    """Read the scores in a run folder; None if it was not evaluated.
+    """Return the scores in a run folder, or None if the run was not evaluated.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def read_scores(folder: Path) -> Evaluation | None:
 def _features(
     run: Run, images: Images, device: torch.device, track: Track
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Return embeddings of the images by representation, float32[n, d]."""
+    """Return the embeddings of the images, float32[n, d], by name of the representation."""
     representations = {
         "pixels": torch.nn.Flatten(),
         run.initial_method: run.initial.encoder.to(device),

@@ -1,4 +1,4 @@
-"""Reports: pages, tables and figures of what was learned."""
+"""Reports: HTML pages, tables and figures of results."""
 
 from nearfar.report.attacks import write_assessment
 from nearfar.report.html import Section, write_report

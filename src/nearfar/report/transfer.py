@@ -31,14 +31,19 @@ SIDE = 300
 SHOWN = 4
 #: Most classes to draw.
 CLASSES_SHOWN = 20
-#: Smallest score of detections to draw.
+#: Lowest score of a detection to draw.
 SURE = 0.5
 
 
 def write_transfer(folder: Path, result: TransferResult) -> str:
-    """Write scores as `TASK.json`, `.md` and `.png`; return the table as Markdown.
+    """Write ``TASK.json``, ``TASK.md`` and ``TASK.png``; return the table as Markdown.
 
-    The figure is drawn after the numbers are written.
+    Parameters
+    ----------
+    folder : Path
+        Folder to write to, created if needed.
+    result : TransferResult
+        Scores and predictions of a transfer task.
     """
     folder.mkdir(parents=True, exist_ok=True)
     task, rows, settings = result.task, result.scores, result.settings
@@ -62,7 +67,7 @@ def write_transfer(folder: Path, result: TransferResult) -> str:
 
 
 def draw_transfer(result: TransferResult) -> Figure:
-    """Draw some test images with their predictions."""
+    """Return a figure of some test images with their predictions."""
     if isinstance(result.test, ClassificationSet):
         return _draw_most_confident(result.test, result.predictions)
     if isinstance(result.test, DetectionSet):
@@ -74,12 +79,12 @@ def draw_transfer(result: TransferResult) -> Figure:
 
 
 def spread(count: int, shown: int = SHOWN) -> list[int]:
-    """Return at most `shown` of `count` rows, evenly spread."""
+    """Return at most `shown` row numbers, evenly spread over 0…`count` − 1."""
     return sorted({int(row) for row in np.linspace(0, count - 1, shown)})
 
 
 def _draw_detections(test: DetectionSet, predictions: Sequence[Detections]) -> Figure:
-    """Draw some images with their objects and the confident detections."""
+    """Return a figure of some images with their objects and the confident detections."""
     images, real, found = [], [], []
     for row in spread(len(test.names)):
         objects, each = test.objects[row], predictions[row]
@@ -92,7 +97,7 @@ def _draw_detections(test: DetectionSet, predictions: Sequence[Detections]) -> F
 
 
 def _draw_label_maps(test: SegmentationSet, model: FinetunedSegmenter) -> Figure:
-    """Draw some images with their true and predicted label maps."""
+    """Return a figure of some images with their true and predicted label maps."""
     names = [test.names[row] for row in spread(len(test.names))]
     pictures = [test.devkit.image(name) for name in names]
     images = [_pixels(picture)[0] for picture in pictures]
@@ -101,7 +106,7 @@ def _draw_label_maps(test: SegmentationSet, model: FinetunedSegmenter) -> Figure
 
 
 def _draw_most_confident(test: ClassificationSet, scores: Any) -> Figure:
-    """Draw, for some classes, the test images with the highest scores."""
+    """Return a figure of the test images with the highest scores, for some of the classes."""
     rows = {}
     for column in spread(len(test.classes), CLASSES_SHOWN):
         best = np.argsort(-scores[:, column], kind="stable")[: 2 * SHOWN]
@@ -114,7 +119,7 @@ def _unit(images: Images, rows: list[int]) -> Any:
 
 
 def _pixels(picture: Picture) -> tuple[Any, float]:
-    """Return an image for a figure, uint8[h, w, 3], and its ratio to the original size."""
+    """Return an image for a figure, uint8[h, w, 3], and its scale relative to the original."""
     image, scale = read_scaled(picture, SIDE)
     return (image * 255).byte().permute(1, 2, 0).numpy(), scale
 

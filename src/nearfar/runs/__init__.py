@@ -1,9 +1,21 @@
-"""The run folder: the only place that writes or reads a trained network.
+"""Runs: the folder of a training, with its settings, its log and the trained network.
 
-A run folder holds ``config.json`` (images and settings), ``log.jsonl`` (a line per epoch), and when
-training is over ``model.safetensors`` (the trained network, and the one that the second phase
-started from) and ``embeddings.npy`` (of the training images). Until then ``checkpoint.safetensors``
-stands for the last two. ``snapshots`` holds the network after some of the epochs, if asked for.
+Files of a run folder, and what writes them:
+
+- ``config.json``: images and settings, by `RunFolder.open` when training starts or resumes.
+- ``log.jsonl``: a line of metrics per epoch, by `RunFolder.append_log`.
+- ``checkpoint.safetensors``: state of the training, by `RunFolder.write_checkpoint`. It is removed
+  when training finishes.
+- ``bank/``: embeddings during training with ``bank="disk"``, by `nearfar.training`. It is removed
+  when training finishes.
+- ``snapshots/N.safetensors``: network after N epochs, by `nearfar.training.Snapshots`.
+- ``tensorboard/``: metrics for TensorBoard, by `nearfar.training.TensorBoard`.
+- ``embeddings.npy``: embeddings of the training images, by `write_run` when training finishes.
+- ``model.safetensors``: trained network, and the network that the second phase started from, by
+  `write_run`. A folder with this file holds a finished run.
+- ``evaluation.json``: scores, by ``nearfar evaluate`` (`write_evaluation`).
+- ``report/``: report, by ``nearfar report``.
+- ``lock``: lock of the process that trains, by `RunFolder.open`. It is removed when training ends.
 """
 
 from nearfar.runs.checkpoint import (
@@ -14,10 +26,11 @@ from nearfar.runs.checkpoint import (
     read_checkpoint,
     read_snapshot,
     read_state,
+    write_snapshot,
     write_state,
 )
 from nearfar.runs.config import RunConfig, RunData, read_config
-from nearfar.runs.folder import (
+from nearfar.runs.layout import (
     CHECKPOINT,
     CONFIG,
     EMBEDDINGS,
@@ -86,6 +99,7 @@ __all__ = [
     "write_evaluation",
     "write_log",
     "write_run",
+    "write_snapshot",
     "write_state",
     "write_tensors",
 ]

@@ -1,4 +1,4 @@
-"""Measurements of a run: a log line per epoch, and evaluation scores."""
+"""Records of a run: metrics per epoch, and evaluation scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, write_json
-from nearfar.runs.folder import EVALUATION, LOG, reading
+from nearfar.runs.layout import EVALUATION, LOG, reading
 
 
 def write_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
@@ -27,7 +27,7 @@ def write_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
 
 
 def read_evaluation(folder: Path) -> dict[str, Any] | None:
-    """Read the scores of a run; None if it was not evaluated.
+    """Return the scores of a run as JSON types, or None if it was not evaluated.
 
     Examples
     --------
@@ -46,13 +46,13 @@ def read_evaluation(folder: Path) -> dict[str, Any] | None:
 
 
 def append_log(folder: Path, line: Mapping[str, Any]) -> None:
-    """Append an epoch to ``log.jsonl``."""
+    """Append the metrics of an epoch to ``log.jsonl``."""
     with (folder / LOG).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 
 def write_log(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Write ``log.jsonl``.
+    """Write the metrics of all epochs to ``log.jsonl``.
 
     Examples
     --------
@@ -67,7 +67,9 @@ def write_log(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Read ``log.jsonl``, without a last line that a crash cut short.
+    """Return the metrics of each epoch from ``log.jsonl``.
+
+    A last line that a crash cut short is left out.
 
     Examples
     --------
@@ -84,7 +86,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def _record(line: Any) -> dict[str, Any]:
-    """Check that a log line has a phase, an epoch, and numbers."""
+    """Return a log line, after a check that it has a phase, an epoch, and numbers."""
     numbers = {name: value for name, value in line.items() if name != "phase"}
     if not isinstance(line["phase"], str) or not isinstance(line["epoch"], int):
         raise NearfarError(f"epoch {line['epoch']!r} of phase {line['phase']!r}")

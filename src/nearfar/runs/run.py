@@ -1,4 +1,4 @@
-"""A finished run: its networks, and the embeddings of its images."""
+"""Finished runs: `Run`, and reading and writing it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, sync
 from nearfar.models import Autoencoder
 from nearfar.runs.config import RunConfig, read_config, write_config
-from nearfar.runs.folder import CHECKPOINT, EMBEDDINGS, MODEL, is_finished, reading
+from nearfar.runs.layout import CHECKPOINT, EMBEDDINGS, MODEL, is_finished, reading
 from nearfar.runs.network import read_network
 from nearfar.runs.records import read_log
 from nearfar.runs.weights import add_prefix, to_cpu, write_tensors
@@ -25,23 +25,23 @@ TRAINED, INITIAL = "network.", "initial."
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished training, on the CPU.
+    """Result of a training, on the CPU.
 
     Parameters
     ----------
     config : RunConfig
-        The images, and every setting as it was used.
+        Images and settings.
     network : Autoencoder
-        The trained network.
+        Trained network.
     initial : Autoencoder
-        The network that the second phase started from: the plain autoencoder, or an untrained
+        Network that the second phase started from: the plain autoencoder, or the untrained
         network, see `initial_method`.
     embeddings : float32[n, d]
-        Embeddings of the training images, memory-mapped if they were read from a folder.
+        Embeddings of the training images, memory-mapped if they come from a folder.
     log : list of dict
         Metrics per epoch.
     folder : Path, optional
-        The run folder.
+        Run folder, if there is one.
 
     Examples
     --------
@@ -69,9 +69,9 @@ class Run:
 
     @property
     def initial_method(self) -> str:
-        """Name of `initial` in tables: "autoencoder", or "untrained" without pre-training.
+        """Name of the initial network in tables, "autoencoder" or "untrained".
 
-        Your own network may have been trained before, and counts as an autoencoder.
+        Your own network counts as an autoencoder, since it may have been trained before.
         """
         train = self.config.train
         untrained = (
@@ -81,14 +81,18 @@ class Run:
 
 
 def write_run(folder: Path, run: Run, embeddings: Path | None = None) -> None:
-    """Write a finished run.
+    """Write a finished run to a folder.
 
-    The model comes last, so that a run with a model is complete.
+    The model is written last, so that a folder with a model is complete.
 
     Parameters
     ----------
+    folder : Path
+        Run folder, which exists.
+    run : Run
+        Run to write.
     embeddings : Path, optional
-        An .npy file that holds the embeddings already; it is moved.
+        An .npy file with the embeddings, which is moved into the folder.
 
     Examples
     --------
@@ -118,19 +122,19 @@ def write_run(folder: Path, run: Run, embeddings: Path | None = None) -> None:
 
 
 def read_run(folder: str | os.PathLike[str], network: Autoencoder | None = None) -> Run:
-    """Read a finished run.
+    """Return the finished run in a folder.
 
     Parameters
     ----------
     folder : str or path
-        The run folder.
+        Run folder.
     network : Autoencoder, optional
-        Your own, if the run was trained with it; copies are filled with the weights.
+        Your own network, if the run was trained with one; the weights are loaded into copies.
 
     Raises
     ------
     NearfarError
-        If the run is missing, unfinished, damaged, of another format or of another network.
+        If the run is missing, unfinished or damaged, or if its format or network is another one.
 
     Examples
     --------
@@ -158,12 +162,12 @@ def read_run(folder: str | os.PathLike[str], network: Autoencoder | None = None)
 
 
 def read_trained_network(folder: str | os.PathLike[str]) -> Autoencoder:
-    """Read the trained network of a finished run, whose embeddings need not be there.
+    """Return the trained network of a finished run, without reading its embeddings.
 
     Raises
     ------
     NearfarError
-        As `read_run`.
+        See `read_run`.
 
     Examples
     --------
@@ -184,7 +188,7 @@ def read_trained_network(folder: str | os.PathLike[str]) -> Autoencoder:
 
 
 def _read_finished(folder: Path) -> RunConfig:
-    """Read ``config.json`` of a run that holds a trained model."""
+    """Return the configuration of a run, after a check that it is finished."""
     config = read_config(folder)
     if not is_finished(folder):
         hint = "continue it with --resume" if (folder / CHECKPOINT).is_file() else "train it again"

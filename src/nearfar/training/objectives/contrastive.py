@@ -1,4 +1,4 @@
-"""Contrastive training between augmented views, with near and far samples from the data."""
+"""Contrastive objective on augmented views, with near and far samples."""
 
 from __future__ import annotations
 
@@ -26,13 +26,19 @@ from nearfar.training.objectives.losses import contrastive_loss
 
 
 class Contrastive(PairedObjective):
-    """Contrastive loss on projections, with positives from the nearest neighbors of the data.
+    """Contrastive objective, with nearest neighbors as positives and far images as negatives.
 
-    The positive of an image is another view of it or, once neighbors have been searched, a view of
-    one of its T nearest neighbors. Its negatives are the images of the batch from clusters that are
-    far from its own. Clusters and neighbors are searched every few epochs in the projections of
-    that time. With a pretext task, the network sees both views corrupted. The decoder reconstructs
-    the first view, or for some images the image itself.
+    The loss compares projections of two views per image. The positive of an image is another view
+    of it or, after the first search of neighbors, a view of one of its T nearest neighbors. Its
+    negatives are the views in the batch from clusters that are far from its own; before the first
+    search, they are all other views. Clusters and neighbors are searched every few epochs in the
+    current projections. With a pretext task, both views are corrupted for the network. The decoder
+    reconstructs the first view, which is the image itself for a share of the images.
+
+    Parameters
+    ----------
+    context : Context
+        Context with a `ContrastiveObjective` as its objective.
 
     Raises
     ------
@@ -69,16 +75,16 @@ class Contrastive(PairedObjective):
         )
 
     def footprint(self, network: Autoencoder) -> Footprint:
-        """See `Objective`."""
+        """See `Objective.footprint`."""
         if not self.settings.refresh_neighbors_every:
             return Footprint()
         bank = 4 * len(self.context.images) * PROJECTION_SIZE
         keys = bank if bank <= HELD_KEYS_BYTES else 0
-        # The bank, its keys if they are held, and the directions that are searched for.
+        # The bank, its keys if they are held, and the queries.
         return Footprint(bank + keys + bank, {}, bank + state_bytes(network.encoder))
 
     def setup(self, network: Autoencoder, state: Mapping[str, Tensor]) -> nn.Module:
-        """See `Objective`."""
+        """See `Objective.setup`."""
         config, device = self.context.config, self.context.fabric.device
         self.network = network
         self.corruption = make_corruption(config.pretext, network)
@@ -93,7 +99,7 @@ class Contrastive(PairedObjective):
         return _Projected(network, self.head)
 
     def start_epoch(self, epoch: int) -> None:
-        """Search for neighbors in the projections as they are now, if due."""
+        """Search neighbors in the current projections, if due."""
         every = self.settings.refresh_neighbors_every
         if every > 0 and epoch > 0 and epoch % every == 0:
             self.bank = self.finder = None  # free them first, so that two never coexist
@@ -101,7 +107,7 @@ class Contrastive(PairedObjective):
 
     @torch.no_grad()
     def _make_bank(self) -> Tensor:
-        """Compute projections of all images, float[n, p]."""
+        """Return the projections of all images, float[n, p]."""
         encoder, images, fabric = self.network.encoder, self.context.images, self.context.fabric
         projected = nn.Sequential(encoder, self.head)
         training = encoder.training
@@ -121,7 +127,7 @@ class Contrastive(PairedObjective):
         self.near = found.near.cpu()
 
     def partners(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """See `PairedObjective`: the image itself, or one of its neighbors."""
+        """See `PairedObjective.partners`; the image itself, or one of its neighbors."""
         if self.bank is None:
             return rows
         chosen = torch.rand(len(rows), generator=generator) < self.settings.neighbor_prob
@@ -147,18 +153,18 @@ class Contrastive(PairedObjective):
         return Step(loss, output.embeddings, terms)
 
     def _gather(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return the rows of the first views in all processes, then those of the second ones."""
+        """Return the rows of the first views in all processes, then those of the second views."""
         fabric = self.context.fabric
         return torch.cat([all_rows(fabric, each.to(fabric.device)) for each in (first, second)])
 
     def state(self) -> Mapping[str, Tensor]:
-        """See `Objective`."""
+        """See `Objective.state`."""
         state = {f"head.{name}": value for name, value in self.head.state_dict().items()}
         return state if self.bank is None else {**state, "bank": self.bank}
 
 
 class _Projected(nn.Module):
-    """A network with the projection head that is trained beside it."""
+    """Network with a projection head, trained together."""
 
     def __init__(self, network: Autoencoder, head: nn.Module) -> None:
         super().__init__()

@@ -35,4 +35,6 @@ def test_purify_takes_arrays_and_rejects_other_shapes(purifier, clean):
 @pytest.mark.parametrize("votes", [0, 1.5, 1000])
 def test_neighbor_purifier_raises_for_impossible_votes(trained, votes):
     with pytest.raises(NearfarError, match=f"votes={votes} with a bank of 1000"):
-        NeighborPurifier(trained.network, (1, 8, 8), trained.embeddings, votes=votes)
+        NeighborPurifier(
+            trained.network, (1, 8, 8), torch.from_numpy(trained.embeddings), votes=votes
+        )

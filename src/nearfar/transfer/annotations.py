@@ -137,8 +137,8 @@ def _read_objects(devkit: Devkit, name: str, *, placed: bool) -> Objects:
         if placed and items:
             raise NearfarError(
                 f"{str(path)!r}: its boxes were drawn on {str(image)!r} before or after the EXIF "
-                f"orientation {grid.orientation} turns it, and <size> does not tell: turn the "
-                "pixels of the image, and remove the orientation"
+                f"orientation {grid.orientation} turns it, and <size> does not tell: remove "
+                "the orientation if before, turn the pixels instead if after"
             )
         height = width = max(grid.stored)
     corners, labels, difficult = [], [], []

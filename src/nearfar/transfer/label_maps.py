@@ -83,8 +83,8 @@ def read_label_map_colors(devkit: Devkit, name: str) -> tuple[LabelMap, Colors]:
     if grid.is_stored(size) is None:
         raise NearfarError(
             f"{str(path)!r} was drawn before or after the EXIF orientation {grid.orientation} "
-            "turns its image, and its size does not tell: turn the pixels of the image, and remove "
-            "the orientation"
+            "turns its image, and its size does not tell: remove the orientation if before, turn "
+            "the pixels instead if after"
         )
     values = np.unique(label_map)
     unknown = values[(values >= len(devkit.mask_classes)) & (values != IGNORE_INDEX)]

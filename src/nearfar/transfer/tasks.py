@@ -167,7 +167,7 @@ def _claims_folder(transfer: F) -> F:
     @functools.wraps(transfer)
     def claiming(source: Source, *arguments: Any, **options: Any) -> TransferResult:
         with claim_folder(None if source.folder is None else Path(source.folder)):
-            return cast(TransferResult, transfer(source, *arguments, **options))
+            return transfer(source, *arguments, **options)
 
     return cast(F, claiming)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import re
@@ -47,6 +48,34 @@ def remove_leftovers(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def remove_abandoned(path: Path) -> None:
+    """Remove unfinished versions of a file, by `atomic_path`, whose processes have ended.
+
+    Examples
+    --------
+    >>> remove_abandoned(Path("no", "such", "file"))
+    """
+    mark = _mark(path)
+    for each in path.parent.glob(f"{LEFTOVER}*-{glob.escape(mark)}"):
+        process = each.name.removeprefix(LEFTOVER).partition("-")[0]
+        if process.isdecimal() and not _is_running(int(process)):
+            each.unlink(missing_ok=True)
+
+
+def _mark(path: Path) -> str:
+    return f"{crc32(os.fsencode(path.name)):08x}{path.suffix[:_MAX_SUFFIX]}"
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success, the file is renamed to `path`.
@@ -65,8 +94,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     ...     Path(folder, "notes.txt").read_text()
     'done'
     """
-    unique = f"{os.getpid()}-{crc32(os.fsencode(path.name)):08x}"
-    temporary = path.with_name(f"{LEFTOVER}{unique}{path.suffix[:_MAX_SUFFIX]}")
+    temporary = path.with_name(f"{LEFTOVER}{os.getpid()}-{_mark(path)}")
     try:
         temporary.touch()
         usual_mode = temporary.stat().st_mode
@@ -191,6 +219,8 @@ def claim_output(
 ) -> Path:
     """Check that output may be written to `path`, create its parent folder, and return `path`.
 
+    Unfinished versions of the file by killed processes are removed.
+
     Parameters
     ----------
     path, overwrite, folder, kept, advice
@@ -214,6 +244,7 @@ def claim_output(
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NearfarError(f"cannot create {str(path.parent)!r}: {error.strerror}") from error
+    remove_abandoned(path)
     return path
 
 

@@ -24,7 +24,7 @@ from nearfar.data.layouts import (
     shape_of_rows,
     warn_about_scale,
 )
-from nearfar.data.loader import in_order, load
+from nearfar.data.loader import in_order, is_waiting_for_images, load
 from nearfar.data.open import open_images
 from nearfar.data.sizes import MIN_SIDE, Channels, Size, check_size
 from nearfar.data.subset import Subset
@@ -51,6 +51,7 @@ __all__ = [
     "images_from_rows",
     "images_to_array",
     "in_order",
+    "is_waiting_for_images",
     "labels_like",
     "layout_of",
     "load",

@@ -256,7 +256,9 @@ class FolderClip(StoredClip):
             wanted = self.size or size
             # read_image would crop an image of another aspect.
             same_aspect = size[0] * wanted[1] == size[1] * wanted[0]
-            return scale(read_image(file, (1, *(wanted if same_aspect else size)))[0].numpy(), wanted)
+            return scale(
+                read_image(file, (1, *(wanted if same_aspect else size)))[0].numpy(), wanted
+            )
         except UnreadableError as error:
             raise UnreadableError(f"{printable(file.name)}: {error}") from error
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from scipy.ndimage import maximum_filter
 
 from clips import ClipInMemory
-from nearfar.anomaly.clips import Frame
 from nearfar.data import ArrayImages
 from nearfar.experiments.synthetic_clips import (
     BOB,

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +81,37 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def normal_form(name: str) -> str:
+    r"""Return a name in the Unicode form that names are compared in (NFC).
+
+    Systems store one name in two forms: é is one character, or e with an accent.
+
+    Examples
+    --------
+    >>> len("cafe\N{COMBINING ACUTE ACCENT}"), len(normal_form("cafe\N{COMBINING ACUTE ACCENT}"))
+    (5, 4)
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def find_path(path: Path) -> Path:
+    """Return a path as it is on the disk, if its name there has another Unicode form.
+
+    Examples
+    --------
+    >>> find_path(Path("no", "such", "file"))
+    PosixPath('no/such/file')
+    """
+    if path.exists() or path.parent == path:
+        return path
+    parent = find_path(path.parent)
+    if not path.name.isascii() and parent.is_dir():
+        for each in parent.iterdir():
+            if normal_form(each.name) == normal_form(path.name):
+                return each
+    return parent / path.name
 
 
 def fitting_name(name: str, ending: str) -> str:

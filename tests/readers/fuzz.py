@@ -9,8 +9,9 @@ A target is registered in a file `readers/targets_*.py`:
     def _(inputs: Path, fixed: Path, output: Path) -> str:
         return outcome(command("anomaly", "score", fixed / "detector", inputs, "--out", output))
 
-`prepare(inputs, fixed)` writes valid files once: `inputs` is copied and damaged each time, `fixed` is
-not. The function returns an outcome, raises NearfarError for a rejection, and anything else is a fault.
+`prepare(inputs, fixed)` writes valid files once: `inputs` is copied and damaged each time, `fixed`
+is not. The function returns an outcome, raises NearfarError for a rejection, and anything else is a
+fault.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path

@@ -37,6 +37,8 @@ class Images(Dataset[Tensor]):
         Whether images need no reading or decoding; otherwise loaders use worker processes.
     skipped : list of str
         One line per unreadable file, with the reason.
+    unread : list of str
+        Files of a folder that are not named like images, and arrays of a file that are not read.
     origin : mapping
         How they were opened, for the record of a run; see `nearfar.runs.RunData`.
 
@@ -60,6 +62,7 @@ class Images(Dataset[Tensor]):
     classes: list[str] | None = None
     in_memory: bool = True
     skipped: Sequence[str] = ()
+    unread: Sequence[str] = ()
     origin: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod

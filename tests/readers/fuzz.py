@@ -104,11 +104,8 @@ def outcome(said: Said) -> str:
     assert said.code in (0, 2), said
     assert not any(len(line) > 2000 for line in lines), said.err
     if said.code == 0:
-        return (
-            "skipped"
-            if any(line.startswith(("skipped", "not read")) for line in lines)
-            else "success"
-        )
+        partly = any(line.startswith(("skipped", "warning: ")) for line in lines)
+        return "skipped" if partly else "success"
     assert lines, "exit code 2 without a word"
     assert lines[-1].startswith("nearfar: "), said.err
     return "rejected"

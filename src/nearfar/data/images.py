@@ -77,6 +77,10 @@ class Images(Dataset[Tensor]):
         digits = len(str(max(len(self) - 1, 0)))
         return [f"{row:0{digits}}" for row in range(len(self))]
 
+    def not_used(self) -> list[str]:
+        """Return one line per file that is not among the images, with the reason."""
+        return [*self.skipped, *(f"{file!r}: not named like an image" for file in self.unread)]
+
     def content(self, indices: Sequence[int] | Tensor) -> Iterator[bytes]:
         """Yield the bytes that identify some images on any machine: their pixels, in pieces.
 

@@ -20,8 +20,14 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) 
     Raises
     ------
     NearfarError
-        If they are the weights of another network.
+        If they are the weights of another network, or not finite.
     """
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise NearfarError(
+                f"run {str(where)!r} is damaged: its weights {name!r} hold NaN or infinity, so "
+                "train it again"
+            )
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:

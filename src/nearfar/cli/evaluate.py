@@ -49,8 +49,9 @@ def evaluate(
 
     if json is not None:
         try_output(json, overwrite=overwrite)
+    else:
+        try_output(run / EVALUATION, overwrite=True)
     trained = read_run(run)
-    try_output(run / EVALUATION, overwrite=True)
     track = bars()
     evaluation = evaluate_run(
         trained,

@@ -144,7 +144,8 @@ def test_recipe_is_trained_with_options_that_override_it(folder, tmp_path):
 
 def test_configuration_file_is_overridden_by_options(folder, tmp_path):
     (tmp_path / "run.yaml").write_text(
-        "pretrain-epochs: 1\nepochs: 2\nembedding-size: 5\nloss_weights: [0.6, 0.4, 0]\ndevice: cpu\n"
+        "pretrain-epochs: 1\nepochs: 2\nembedding-size: 5\n"
+        "loss_weights: [0.6, 0.4, 0]\ndevice: cpu\n"
     )
     (tmp_path / "run.json").write_text(json.dumps({"pretrain_epochs": 1, "epochs": 1}))
     out = tmp_path / "run"
@@ -343,7 +344,7 @@ def test_resume_of_a_damaged_run_takes_one_line(trained, folder, tmp_path, capsy
         ("{folder} --out {out} --embedding-size 100000000000", "embedding_size=100000000000"),
         ("{folder} --out {out} --epochs 2.5", "--epochs: expected a whole number, not 2.5"),
         ("{folder} --out {out} --widths 8 16.5", "--widths: expected a whole number, not 16.5"),
-        ("{folder} --out {out} --config {fraction}", "[epochs]: expected a whole number, not 2.5"),
+        ("{folder} --out {out} --config {fraction}", "epochs=2.5: expected a whole number"),
         ("{folder} --out {out} --config {nested}", "lr"),
     ],
 )

@@ -14,9 +14,9 @@ from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
 from nearfar.experiments import caltech101, run
 from nearfar.experiments.configs import AUTOENCODER
-from nearfar.experiments.detectors import ABLATION, ROWS, SPARSE
+from nearfar.experiments.detectors import ABLATION_ROWS, ROWS, SPARSE
 from nearfar.experiments.principal import principal_autoencoder
-from nearfar.experiments.table import train_for
+from nearfar.experiments.rows import train_for
 from nearfar.experiments.table4 import FOLDER, FOLDS, TABLE4, TABLE4_ABLATION, staged_split
 from nearfar.experiments.two_autoencoders import Agreement
 from nearfar.report.figures import clip_scores, roc_curves
@@ -143,8 +143,8 @@ def test_table4_names_missing_data_and_unknown_rows(tmp_path):
 
 
 def test_every_row_of_the_ablation_differs_from_tempo():
-    assert ABLATION["tempo"] is ROWS["tempo"]
-    assert len({repr(row) for row in ABLATION.values()}) == len(ABLATION)
+    assert ABLATION_ROWS["tempo"] is ROWS["tempo"]
+    assert len({repr(row) for row in ABLATION_ROWS.values()}) == len(ABLATION_ROWS)
 
 
 def test_principal_components_leave_out_only_the_noise():

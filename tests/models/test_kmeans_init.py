@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from interruption import StopAt
 from nearfar.config import Backbone, recipe
 from nearfar.data import ArrayImages, Subset
 from nearfar.errors import NearfarError
 from nearfar.models import draw_kmeans_rows, initialize_by_kmeans
 from nearfar.models.kmeans_init import KMEANS_SHIFT
-from nearfar.training import Interrupted, train
+from nearfar.training import train
 from nearfar.transfer import new_backbone
-from trainings import changed
 
 SMALL = Backbone(name="alexnet", embedding_size=16, widths=(24,)), (3, 64, 64)
 
@@ -75,23 +74,34 @@ def test_kmeans_init_depends_only_on_seed():
 
 def test_training_starts_from_kmeans_and_resumes(tmp_path):
     sample = as_images(images(24))
-    config = recipe(
-        "paper",
+    options = {
         **{"backbone": "alexnet", "widths": (24,), "embedding_size": 16, "weights": "kmeans"},
-        **{"pretrain_epochs": 1, "epochs": 1, "pretrain_lr": 1e-12, "lr": 1e-12, "clusters": 1},
-        **{"batch_size": 12, "device": "cpu", "seed": 1},
-    )
+        **{"pretrain_epochs": 1, "epochs": 1, "pretrain_lr": 1e-12, "lr": 1e-12},
+        **{"clusters": 1, "batch_size": 12, "device": "cpu", "seed": 1},
+    }
+    config, longer = recipe("paper", **options), recipe("paper", **options | {"lr": 1e-3})
     trained = train(sample, config).network.encoder
     expected = new_backbone(*SMALL)
     initialize_by_kmeans(expected, Subset(sample, draw_kmeans_rows(24, 1)), 1)
     for name, value in expected.state_dict().items():
         torch.testing.assert_close(trained.state_dict()[name], value)
-    faster = changed(config, lr=1e-3)
-    whole = train(sample, faster, folder=tmp_path / "whole")
-    with pytest.raises(Interrupted):
-        train(sample, faster, folder=tmp_path / "parts", track=StopAt(1, phases=("train",)))
-    parts = train(sample, faster, folder=tmp_path / "parts", resume=True)
-    assert torch.equal(torch.tensor(whole.embeddings), torch.tensor(parts.embeddings))
+
+    def stop(items, description, total):
+        for number, item in enumerate(items):
+            if description == "train" and number == 1:
+                raise KeyboardInterrupt
+            yield item
+
+    whole = train(sample, longer, folder=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(sample, longer, folder=tmp_path / "parts", track=stop)
+    parts = train(sample, longer, folder=tmp_path / "parts", resume=True)
+    assert np.array_equal(whole.embeddings, parts.embeddings)
+
+
+def test_kmeans_needs_a_backbone():
+    with pytest.raises(NearfarError, match="weights=kmeans belongs to network backbone"):
+        recipe("paper", weights="kmeans")
 
 
 def test_draw_sample_draws_from_all_images():

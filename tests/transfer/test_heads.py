@@ -11,7 +11,7 @@ from nearfar.data import ArrayImages
 from nearfar.transfer import (
     new_backbone,
 )
-from nearfar.transfer.heads import convolutional_head, embedding_size, region_head
+from nearfar.transfer.heads import convolutional_head, region_head
 
 SMALL = Backbone(name="alexnet", embedding_size=16, widths=(24,)), (3, 64, 64)
 LARGE = Backbone(name="alexnet", embedding_size=16, widths=(24,)), (3, 224, 224)
@@ -68,7 +68,7 @@ def test_region_head_averages_over_smaller_grid(size):
 
 def test_heads_without_fully_connected_layers():
     backbone = new_backbone(Backbone(name="timm:resnet18", embedding_size=512), (3, 64, 64)).eval()
-    assert embedding_size(backbone) == 512
+    assert backbone.embedding_size == 512
     pooled = torch.rand(2, 512, 6, 6)
     assert torch.allclose(region_head(backbone)(pooled), pooled.mean((2, 3)), atol=1e-6)
     assert torch.equal(convolutional_head(backbone)(pooled), pooled)

@@ -221,4 +221,4 @@ def test_output_folder_is_created_before_training(devkit, tmp_path, monkeypatch,
     assert run(*call, "--out", tmp_path / "out") == 2
     assert "out' cannot be written (Permission denied)" in capsys.readouterr().err
     assert run(*call, "--out", tmp_path / "file" / "out") == 2
-    assert "cannot be made" in capsys.readouterr().err
+    assert "out' cannot be written (Not a directory)" in capsys.readouterr().err

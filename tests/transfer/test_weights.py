@@ -17,7 +17,6 @@ from nearfar.training import train
 from nearfar.transfer import (
     open_backbone,
 )
-from nearfar.transfer.heads import embedding_size
 from nearfar.transfer.weights import backbone_of
 
 SMALL = Backbone(name="alexnet", embedding_size=16, widths=(24,)), (3, 64, 64)
@@ -51,7 +50,7 @@ def test_open_backbone_equals_torchvision(name, tmp_path):
 def test_open_backbone_of_timm():
     """Weights of EfficientNet-lite0 come with a package."""
     backbone = open_backbone("timm:tf_efficientnet_lite0")
-    assert (embedding_size(backbone), backbone.training) == (1280, False)
+    assert (backbone.embedding_size, backbone.training) == (1280, False)
     assert backbone.features.bn1.running_var.std() > 0
 
 
@@ -94,7 +93,7 @@ def test_open_backbone_of_run(tmp_path):
     expected = trained.network.encoder.eval()
     assert torch.allclose(backbone(images(2)), expected(images(2)))
     assert backbone_of("kmeans", tmp_path / "run") == SMALL
-    assert embedding_size(open_backbone("random", like=tmp_path / "run")) == 16
+    assert open_backbone("random", like=tmp_path / "run").embedding_size == 16
 
 
 def test_backbone_of_raises_for_run_without_backbone(tmp_path):

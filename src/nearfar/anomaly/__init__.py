@@ -5,11 +5,12 @@ for streams, scores new frames. Methods are in `nearfar.anomaly.methods`; subcla
 `register_method` for your own.
 """
 
-from nearfar.anomaly.clips import ArrayClip, Clip, Frame, Pixels, as_frames, open_clips
+from nearfar.anomaly.clips import ArrayClip, Clip, Frame, Pixels, as_frames
 from nearfar.anomaly.config import DEFAULT_TRAINING, DetectorConfig
 from nearfar.anomaly.detector import Detector, ScoredFrame
 from nearfar.anomaly.evaluate import Evaluator
 from nearfar.anomaly.fit import CALIBRATE_EVERY, fit_detector, split_clips
+from nearfar.anomaly.kind import Continuity, continuity
 from nearfar.anomaly.masks import Mask, Masks, find_masks
 from nearfar.anomaly.methods import Appearance, EmbeddingDistance, Motion, Reconstruction
 from nearfar.anomaly.metrics import (
@@ -21,6 +22,7 @@ from nearfar.anomaly.metrics import (
     macro,
     overlap_score,
 )
+from nearfar.anomaly.open import Clips, open_clips
 from nearfar.anomaly.output import open_video
 from nearfar.anomaly.patches import (
     Grid,
@@ -42,6 +44,8 @@ __all__ = [
     "Appearance",
     "ArrayClip",
     "Clip",
+    "Clips",
+    "Continuity",
     "Detector",
     "DetectorConfig",
     "EmbeddingDistance",
@@ -64,6 +68,7 @@ __all__ = [
     "ScoringSummary",
     "area_under_curve",
     "as_frames",
+    "continuity",
     "equal_error_rate",
     "find_masks",
     "fit_detector",

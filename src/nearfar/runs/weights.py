@@ -1,4 +1,4 @@
-"""Weights of networks as safetensors."""
+"""Weights of networks in safetensors files."""
 
 from __future__ import annotations
 
@@ -11,16 +11,25 @@ from torch import Tensor, nn
 
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path
-from nearfar.runs.folder import reading
+from nearfar.runs.layout import reading
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
-    """Fill a module with weights that were read from a run.
+    """Load weights of a run into a module.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Module to load the weights into.
+    tensors : mapping of str to Tensor
+        Weights by name.
+    where : Path
+        Run folder for the message of the error.
 
     Raises
     ------
     NearfarError
-        If they are the weights of another network.
+        If the weights belong to another network, or are not finite.
 
     Examples
     --------
@@ -29,6 +38,12 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) 
     Traceback (most recent call last):
     nearfar.errors.NearfarError: run 'run' holds the weights of another network ...
     """
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise NearfarError(
+                f"run {str(where)!r} is damaged: its weights {name!r} hold NaN or infinity, so "
+                "train it again"
+            )
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
@@ -39,7 +54,7 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) 
 
 
 def strip_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors whose names start with a prefix, without it.
+    """Return the tensors whose names start with a prefix, with the prefix removed.
 
     Examples
     --------
@@ -50,7 +65,7 @@ def strip_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors with a prefix before their names.
+    """Return tensors with a prefix added to their names.
 
     Examples
     --------
@@ -61,7 +76,7 @@ def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies on the CPU, none of which shares memory with another.
+    """Return copies of tensors on the CPU that share no memory.
 
     Examples
     --------
@@ -75,7 +90,7 @@ def to_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write tensors on the CPU and a few words as safetensors, atomically.
+    """Write CPU tensors and text metadata to a safetensors file, atomically.
 
     Examples
     --------
@@ -94,7 +109,12 @@ def write_tensors(
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read what `write_tensors` wrote.
+    """Return the tensors and the metadata of a safetensors file.
+
+    Raises
+    ------
+    NearfarError
+        If the file is missing or damaged.
 
     Examples
     --------

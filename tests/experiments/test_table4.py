@@ -9,7 +9,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from clips import ClipInMemory
-from nearfar.anomaly.clips import open_clips
+from nearfar.anomaly import open_clips
 from nearfar.anomaly.patches import Grid
 from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError

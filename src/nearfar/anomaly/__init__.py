@@ -5,7 +5,7 @@ for streams, scores new frames. Methods are in `nearfar.anomaly.methods`; subcla
 `register_method` for your own.
 """
 
-from nearfar.anomaly.clips import ArrayClip, Clip, Frame, Pixels, as_frames, open_clips
+from nearfar.anomaly.clips import ArrayClip, Clip, Frame, Pixels, as_frames
 from nearfar.anomaly.config import DEFAULT_TRAINING, DetectorConfig
 from nearfar.anomaly.detector import Detector, ScoredFrame
 from nearfar.anomaly.evaluate import Evaluator
@@ -21,6 +21,7 @@ from nearfar.anomaly.metrics import (
     macro,
     overlap_score,
 )
+from nearfar.anomaly.open import Clips, open_clips
 from nearfar.anomaly.output import open_video
 from nearfar.anomaly.patches import (
     Grid,
@@ -42,6 +43,7 @@ __all__ = [
     "Appearance",
     "ArrayClip",
     "Clip",
+    "Clips",
     "Detector",
     "DetectorConfig",
     "EmbeddingDistance",

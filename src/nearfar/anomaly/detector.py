@@ -108,7 +108,8 @@ class Detector:
         """
         if isinstance(frames, Clip):
             self.check_rate(frames)
-        for number, scores in smooth(self._score_patches(frames, name), self.config.smoothing):
+        smoothed = smooth(self._score_patches(frames, name), self.config.smoothing)
+        for number, scores, _ in smoothed:
             heat = (scores if self.scale is None else self.scale(scores)).sum(0)
             yield ScoredFrame(number, float(heat.max()), heat)
 
@@ -137,7 +138,9 @@ class Detector:
             maps = (
                 scores
                 for clip in track(clips, "calibrating", len(clips))
-                for _, scores in smooth(self._score_patches(clip, clip.name), self.config.smoothing)
+                for _, scores, _ in smooth(
+                    self._score_patches(clip, clip.name), self.config.smoothing
+                )
             )
             self.scale = (
                 Scale.of_rows(maps)
@@ -150,12 +153,12 @@ class Detector:
 
     def _score_patches(self, frames: Iterable[Frame], name: str) -> Iterator[FrameScores]:
         last, maps = None, None
-        for number, window in windows(frames, self.config.frames, name):
+        for frame, window in windows(frames, self.config.frames, name):
             self.grid.check(window.shape[1:], name)
             if window is not last or maps is None:
                 maps = np.stack([method.score(window, self.grid) for method in self.methods])
                 last = window
-            yield FrameScores(number, maps)
+            yield FrameScores(frame.number, maps, frame.lost)
 
     def _score_normal(self, clips: Sequence[Clip], track: Track) -> Iterator[ScoreMap]:
         for clip in track(clips, "threshold", len(clips)):

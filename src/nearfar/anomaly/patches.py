@@ -171,11 +171,11 @@ class Grid:
 
 def windows(
     frames: Iterable[Frame], length: int, name: str = "the stream"
-) -> Iterator[tuple[int, Pixels]]:
+) -> Iterator[tuple[Frame, Pixels]]:
     """Group each frame with those before it.
 
-    The first frames share the first complete window. Windows do not reach across gaps in the frame
-    numbers; frames between two gaps that are too few for a window are left out.
+    The first frames share the first complete window. Windows do not reach across lost frames, i.e. gaps in
+    the numbers or time stamps; frames between two gaps that are too few for a window are left out.
 
     Parameters
     ----------
@@ -188,8 +188,8 @@ def windows(
 
     Yields
     ------
-    number : int
-        Number of the last frame of the window.
+    frame : Frame
+        Last frame of the window, or one of the first frames.
     pixels : uint8[length, h, w]
         The window.
 
@@ -201,11 +201,11 @@ def windows(
     Examples
     --------
     >>> frames = [Frame(number, np.full((8, 8), number, np.uint8)) for number in range(4)]
-    >>> [(number, window[:, 0, 0].tolist()) for number, window in windows(frames, 2)]
+    >>> [(frame.number, window[:, 0, 0].tolist()) for frame, window in windows(frames, 2)]
     [(0, [0, 1]), (1, [0, 1]), (2, [1, 2]), (3, [2, 3])]
     """
     recent: deque[Frame] = deque(maxlen=length)
-    waiting: list[int] = []
+    waiting: list[Frame] = []
     longest = 0
     for frame in frames:
         if recent and frame.pixels.shape != recent[0].pixels.shape:
@@ -214,17 +214,17 @@ def windows(
                 f"frame {frame.number} of {name!r} is {now[0]}x{now[1]} pixels, those before it "
                 f"{before[0]}x{before[1]}: expected frames of one size"
             )
-        if recent and frame.number != recent[-1].number + 1:
+        if recent and not frame.follows(recent[-1]):
             recent.clear()
             waiting.clear()
         recent.append(frame)
         longest = max(longest, len(recent))
         if len(recent) < length:
-            waiting.append(frame.number)
+            waiting.append(frame)
             continue
-        window = np.stack([frame.pixels for frame in recent])
-        for number in (*waiting, frame.number):
-            yield number, window
+        window = np.stack([each.pixels for each in recent])
+        for each in (*waiting, frame):
+            yield each, window
         waiting.clear()
     if longest < length:
         raise NearfarError(

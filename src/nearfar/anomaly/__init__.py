@@ -11,7 +11,13 @@ from nearfar.anomaly.detector import Detector, ScoredFrame
 from nearfar.anomaly.evaluate import Evaluator
 from nearfar.anomaly.fit import CALIBRATE_EVERY, fit_detector, split_clips
 from nearfar.anomaly.masks import Mask, Masks, find_masks
-from nearfar.anomaly.methods import Appearance, EmbeddingDistance, Motion, Reconstruction
+from nearfar.anomaly.methods import (
+    Appearance,
+    EmbeddingDistance,
+    Motion,
+    PatchMemory,
+    Reconstruction,
+)
 from nearfar.anomaly.metrics import (
     Macro,
     PixelCurve,
@@ -56,6 +62,7 @@ __all__ = [
     "Masks",
     "Method",
     "Motion",
+    "PatchMemory",
     "PixelCurve",
     "Pixels",
     "Reconstruction",

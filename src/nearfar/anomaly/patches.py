@@ -141,6 +141,8 @@ class Grid:
         >>> Grid((2, 4), 2, 2).means(np.arange(8.0).reshape(2, 4))
         array([[2.5, 4.5]], dtype=float32)
         """
+        if self.patch == 1:
+            return image.astype(np.float32)
         sums = np.pad(image, ((1, 0), (1, 0))).cumsum(0, dtype=np.float64).cumsum(1)
         top, left, p = self.tops[:, None], self.lefts, self.patch
         total = sums[top + p, left + p] - sums[top, left + p] - sums[top + p, left]

@@ -175,7 +175,8 @@ def _check_any_fits(detector: Detector, clips: Sequence[Clip]) -> None:
     for clip in clips:
         try:
             detector.check_rate(clip)
-            detector.grid.check(next(iter(clip)).pixels.shape, clip.name)
+            shape = next(iter(clip)).pixels.shape
+            detector.grid_of(shape).check(shape[:2], clip.name)
         except NearfarError as error:
             errors.append(error)
         else:
@@ -193,7 +194,7 @@ def _score_all(
     for clip, masks in zip(clips, ground_truth, strict=True):
         try:
             for result in score_with_pixels(detector, clip):
-                number, shape = result.scored.number, result.pixels.shape
+                number, shape = result.scored.number, result.pixels.shape[:2]
                 yield clip, result, None if masks is None else masks.of(number, clip.name, shape)
         except NearfarError as error:
             failed.append(error)
@@ -217,7 +218,7 @@ class _Output:
     def add(self, clip: Clip, result: FrameResult, mask: Mask | None) -> None:
         """Add the next frame."""
         number, score, patches = result.scored
-        heat = self.detector.grid.spread(patches)
+        heat = self.detector.grid_of(result.pixels.shape).spread(patches)
         self.scores.add((clip.name, number, result.file, score, self.alerts.add(result)))
         self.worst.add(result)
         picture = self._draw(result, heat)
@@ -237,7 +238,8 @@ class _Output:
         self._open.close()
         self.scores.close()
         for place, result in enumerate(self.worst.frames(), start=1):
-            picture = self._draw(result, self.detector.grid.spread(result.scored.heat))
+            grid = self.detector.grid_of(result.pixels.shape)
+            picture = self._draw(result, grid.spread(result.scored.heat))
             name = f"{place:02}-{self._name(result)}"
             write_picture(self.out / _WORST / fitting_name(name, ".png"), picture)
         skipped = [*skipped, *map(str, failed)]

@@ -3,5 +3,6 @@
 from nearfar.anomaly.methods.appearance import Appearance
 from nearfar.anomaly.methods.motion import Motion
 from nearfar.anomaly.methods.nre import EmbeddingDistance, Reconstruction
+from nearfar.anomaly.methods.patch_memory import PatchMemory
 
-__all__ = ["Appearance", "EmbeddingDistance", "Motion", "Reconstruction"]
+__all__ = ["Appearance", "EmbeddingDistance", "Motion", "PatchMemory", "Reconstruction"]

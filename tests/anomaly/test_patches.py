@@ -28,8 +28,8 @@ def test_windows_do_not_reach_across_gaps():
     numbers = [0, 1, 2, 3, 6, 7, 9, 10, 11]  # 6 and 7 are too few
     found = list(windows([Frame(number, FRAMES[number]) for number in numbers], 3))
     assert [frame.number for frame, _ in found] == [0, 1, 2, 3, 9, 10, 11]
-    for number, window in found:
-        last = max(number, 11 if number > 8 else 2)
+    for frame, window in found:
+        last = max(frame.number, 11 if frame.number > 8 else 2)
         np.testing.assert_array_equal(window, FRAMES[last - 2 : last + 1])
     with pytest.raises(NearfarError, match="1 frames in a row"):
         list(windows([Frame(number, FRAMES[number]) for number in (0, 2, 4, 6)], 3))

@@ -119,9 +119,9 @@ def test_things_have_the_shades_of_people(scene, pictures):
 
 def test_gaps_stay_gaps(pictures):
     clip = ClipInMemory(np.full((20, *SHAPE), 200, np.uint8))
-    clip.frames = [Frame(number + 100, pixels) for number, pixels in clip.frames if number != 15]
+    clip.frames = [f._replace(number=f.number + 100) for f in clip.frames if f.number != 15]
     (staged,) = stage([clip], pictures, 1)
-    numbers = [number for number, _ in staged]
+    numbers = [frame.number for frame in staged]
     assert numbers == [frame.number for frame in clip.frames]
     assert staged.way.start in numbers[4:9]
     steps = [number - staged.way.start for number in numbers]

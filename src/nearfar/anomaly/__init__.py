@@ -10,6 +10,7 @@ from nearfar.anomaly.config import DEFAULT_TRAINING, DetectorConfig
 from nearfar.anomaly.detector import Detector, ScoredFrame
 from nearfar.anomaly.evaluate import Evaluator
 from nearfar.anomaly.fit import CALIBRATE_EVERY, fit_detector, split_clips
+from nearfar.anomaly.kind import Continuity, continuity
 from nearfar.anomaly.masks import Mask, Masks, find_masks
 from nearfar.anomaly.methods import (
     Appearance,
@@ -50,6 +51,7 @@ __all__ = [
     "ArrayClip",
     "Clip",
     "Clips",
+    "Continuity",
     "Detector",
     "DetectorConfig",
     "EmbeddingDistance",
@@ -73,6 +75,7 @@ __all__ = [
     "ScoringSummary",
     "area_under_curve",
     "as_frames",
+    "continuity",
     "equal_error_rate",
     "find_masks",
     "fit_detector",

@@ -58,6 +58,8 @@ class Detector:
         Number of normal frames behind the threshold.
     rate : float, optional
         Frames per second of the normal clips, if known.
+    continuous : bool
+        Whether neighboring normal frames resemble each other, as in a video.
 
     Examples
     --------
@@ -80,10 +82,12 @@ class Detector:
         threshold: float = float("inf"),
         calibrated_on: int = 0,
         rate: float | None = None,
+        *,
+        continuous: bool = False,
     ) -> None:
         self.config, self.grid, self.methods = config, grid, methods
         self.scale, self.threshold, self.calibrated_on = scale, threshold, calibrated_on
-        self.rate = rate
+        self.rate, self.continuous = rate, continuous
 
     def score(self, frames: Iterable[Frame], name: str = "the stream") -> Iterator[ScoredFrame]:
         """Score frames as they come, in constant memory.

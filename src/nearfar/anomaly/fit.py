@@ -10,12 +10,14 @@ from pathlib import Path
 from nearfar.anomaly.clips import Clip, Frame, Span
 from nearfar.anomaly.config import DEFAULT_TRAINING, DetectorConfig
 from nearfar.anomaly.detector import Detector, check_same_rate
+from nearfar.anomaly.kind import continuity
 from nearfar.anomaly.patches import Grid
 from nearfar.anomaly.registry import FitContext, find_method
 from nearfar.anomaly.storage import (
     has_method,
     open_for_fitting,
     read_methods,
+    try_folder,
     write_detector,
     write_method,
 )
@@ -85,6 +87,7 @@ def fit_detector(
     [True, True, True, True, True]
     """
     folder, config = Path(folder), config or DetectorConfig()
+    try_folder(folder)
     if config.photographs:
         clips = [clip.as_photographs() for clip in clips]
     learned, held_out = split_clips(clips, interleaved=config.photographs)
@@ -101,7 +104,9 @@ def fit_detector(
         for name in config.methods:
             if not has_method(folder, name):
                 write_method(folder, find_method(name).fit(learned, context))
-        detector = Detector(config, grid, read_methods(folder, config), rate=rate)
+        continuous = not config.independent_frames and continuity(clips).kind == "video"
+        methods = read_methods(folder, config)
+        detector = Detector(config, grid, methods, rate=rate, continuous=continuous)
         detector.calibrate(held_out, track)
         write_detector(folder, detector)
     return detector

@@ -9,21 +9,28 @@ from contextlib import suppress
 from pathlib import Path
 
 from nearfar.anomaly.clips import MASK_SUFFIX, Clip, FolderClip, image_files, visible
-from nearfar.anomaly.video import AnimationClip, VideoClip, count_frames, is_video
-from nearfar.data import Size, UnreadableError, image_endings, open_image_file
+from nearfar.anomaly.video import AnimationClip, VideoClip, is_animation, is_video
+from nearfar.data import Size, image_endings
 from nearfar.errors import NearfarError, printable
 
 #: Usual endings of videos; files with unknown endings are tried.
 _VIDEO_ENDINGS = frozenset(
-    ".mp4 .avi .mkv .mov .webm .m4v .mpg .mpeg .ts .mts .m2ts .wmv .asf .flv .ogv .3gp .3g2 .vob "
-    ".mxf .f4v .divx .m2v .qt .dav .y4m .h264 .264 .h265 .hevc .mjpg .mjpeg".split()
+    {
+        *(".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
+        *(".wmv", ".asf", ".flv", ".ogv", ".3gp", ".3g2", ".vob", ".mxf", ".f4v", ".divx", ".m2v"),
+        *(".qt", ".dav", ".y4m", ".h264", ".264", ".h265", ".hevc", ".mjpg", ".mjpeg"),
+    }
 )
 #: Endings of images that are often animated.
 _ANIMATED_ENDINGS = frozenset({".gif", ".webp", ".apng"})
-#: Files that accompany frames and are never tried.
-_COMPANIONS = frozenset(
-    ".txt .csv .json .xml .yaml .yml .md .mat .m .npy .npz .zip .gz .tar .html .log .py .srt .vtt "
-    ".ini .thm .pdf .db .parquet .heic .heif .raw .dng .cr2 .nef .svg .wav .mp3".split()
+#: Endings of files that are never tried as videos: they accompany frames, or are photographs.
+_NO_VIDEO_ENDINGS = frozenset(
+    {
+        *(".txt", ".csv", ".json", ".xml", ".yaml", ".yml", ".md", ".mat", ".m", ".npy", ".npz"),
+        *(".zip", ".gz", ".tar", ".html", ".log", ".py", ".srt", ".vtt", ".ini", ".thm", ".pdf"),
+        *(".db", ".parquet", ".heic", ".heif", ".raw", ".dng", ".cr2", ".nef", ".svg"),
+        *(".wav", ".mp3"),
+    }
 )
 #: Frames that a video counts for, beside loose images in one folder.
 _VIDEO_FRAMES = 100
@@ -92,7 +99,7 @@ def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> C
     if not os.path.lexists(path):
         raise NearfarError(f"{str(source)!r} does not exist: expected a video or a folder")
     if path.suffix.lower() in image_endings():
-        return Clips([AnimationClip(path, size) if _is_animation(path) else FolderClip(path, size)])
+        return Clips([AnimationClip(path, size) if is_animation(path) else FolderClip(path, size)])
     if path.suffix.lower() not in _VIDEO_ENDINGS and not is_video(path):
         raise NearfarError(
             f"{str(source)!r} is no video that can be read: expected a video, an image, or a folder"
@@ -102,7 +109,7 @@ def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> C
 
 def _open_folder(path: Path, source: str | os.PathLike[str], size: Size | None) -> Clips:
     images = image_files(path)
-    animated = {f for f in images if f.suffix.lower() in _ANIMATED_ENDINGS and _is_animation(f)}
+    animated = {f for f in images if f.suffix.lower() in _ANIMATED_ENDINGS and is_animation(f)}
     loose = [file for file in images if file not in animated]
     clips: list[Clip] = []
     unused: list[Path] = []
@@ -119,7 +126,7 @@ def _open_folder(path: Path, source: str | os.PathLike[str], size: Size | None) 
             clips.append(AnimationClip(inner, size))
         elif ending in image_endings():
             continue
-        elif ending in _VIDEO_ENDINGS or (ending not in _COMPANIONS and is_video(inner)):
+        elif ending in _VIDEO_ENDINGS or (ending not in _NO_VIDEO_ENDINGS and is_video(inner)):
             clips.append(VideoClip(inner, size))
         else:
             unused.append(inner)
@@ -138,14 +145,6 @@ def _open_folder(path: Path, source: str | os.PathLike[str], size: Size | None) 
     if unused:
         skipped.append(f"in {path.name!r}, as no image or video: {_count(unused)}")
     return Clips(clips, map(printable, skipped))
-
-
-def _is_animation(path: Path) -> bool:
-    try:
-        with open_image_file(path) as image:
-            return count_frames(image) > 1
-    except UnreadableError:
-        return False
 
 
 def _frames(clip: Clip) -> int:

@@ -176,8 +176,8 @@ def windows(
 ) -> Iterator[tuple[Frame, Pixels]]:
     """Group each frame with those before it.
 
-    The first frames share the first complete window. Windows do not reach across lost frames, i.e. gaps in
-    the numbers or time stamps; frames between two gaps that are too few for a window are left out.
+    The first frames share the first complete window. Windows do not reach across gaps in the
+    numbers or time stamps; frames between two gaps that are too few for a window are left out.
 
     Parameters
     ----------

@@ -26,6 +26,8 @@ _FORMATS = (
     "mjpeg_2000,vc1,vc1test,cavsvideo,yuv4mpegpipe,dhav,ifv,kux,xmv,roq,smk,bink,swf,avs,apng,gif"
 )
 _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+#: Image formats that may be animated.
+_ANIMATIONS = {"GIF", "WEBP", "PNG"}
 #: Formats whose header states how long the video is.
 _STATING_DURATION = {"matroska,webm", "asf", "flv", "ogg"}
 #: Number of packets that the rate is estimated from.
@@ -84,7 +86,7 @@ class VideoClip(StoredClip):
             )
         except (self._av.FFmpegError, OSError, ValueError) as error:
             raise NearfarError(
-                f"{str(self.path)!r} cannot be read as a video ({reason(error)})"
+                f"{str(self.path)!r} cannot be read as a video ({_reason(error)})"
             ) from error
         with container:
             streams = _streams(container)
@@ -147,7 +149,7 @@ class _Decoder:
             try:
                 packet = next(packets, None)
             except self._av.FFmpegError as error:
-                self._errors.append(UnreadableError(reason(error)))
+                self._errors.append(UnreadableError(_reason(error)))
                 return
             if packet is None:
                 return
@@ -156,7 +158,7 @@ class _Decoder:
             try:
                 decoded = packet.decode()
             except self._av.FFmpegError as error:
-                self._errors.append(UnreadableError(reason(error)))
+                self._errors.append(UnreadableError(_reason(error)))
                 continue
             yield from decoded
 
@@ -202,7 +204,7 @@ class _Decoder:
 
     def _pixels(self, frame: Any) -> Pixels:
         pixels = _gray(frame)
-        matrix = next((s for s in frame.side_data.keys() if s.type.name == "DISPLAYMATRIX"), None)
+        matrix = next((s for s in frame.side_data if s.type.name == "DISPLAYMATRIX"), None)
         size = self.clip.size
         if size is None and self._aspect != 1:
             height, width = pixels.shape
@@ -226,26 +228,26 @@ class _Decoder:
                 f"{self.clip.rate:.4g} per second; motion looks slower there"
             )
         stated = _stated_end(self.container, self.stream)
-        if self.clip.nominal_total or None in (stated, self._last, self._start, self._period):
+        if self.clip.nominal_total or stated is None or self._last is None:
+            return
+        if self._start is None or self._period is None:
             return
         end = self._last - self._start + self._period * max(1.0, self._longest)
         if stated > end + 0.5 * self._period:
-            self.clip.skipped.append(
-                f"{name!r}: ends at {end:.2f} of {stated:.2f} seconds"
-            )
+            self.clip.skipped.append(f"{name!r}: ends at {end:.2f} of {stated:.2f} seconds")
 
 
 class AnimationClip(StoredClip):
-    """Animated GIF, WebP or PNG, or a TIFF of several pages; see `FolderClip` for the size."""
+    """Animated GIF, WebP or PNG; see `FolderClip` for the size."""
 
     def __init__(self, path: Path, size: Size | None = None) -> None:
         super().__init__(path, size)
         with open_image_file(path) as image:
-            self.nominal_total = count_frames(image)
+            self.nominal_total = getattr(image, "n_frames", 1)
             image.seek(1)
             image.load()
-            second = float(image.info.get("duration", 0) or 0)
-        self.rate = 1000 / second if second > 0 else None
+            duration = _seconds(image)
+        self.rate = 1 / duration if duration else None
 
     def _read(self) -> Iterator[Frame | UnreadableError]:
         try:
@@ -254,19 +256,21 @@ class AnimationClip(StoredClip):
                 for number, each in enumerate(ImageSequence.Iterator(image)):
                     each.load()
                     pixels = _gray_of_image(each)
-                    yield Frame(
-                        number,
-                        pixels if self.size is None else scale(pixels, self.size),
-                        time if self.rate else None,
-                    )
-                    time += float(each.info.get("duration", 0) or 0) / 1000
+                    if self.size is not None:
+                        pixels = scale(pixels, self.size)
+                    yield Frame(number, pixels, time if self.rate else None)
+                    time += _seconds(each)
         except UnreadableError as error:
             yield error
 
 
-def count_frames(image: Image.Image) -> int:
-    """Return the number of frames or pages of an image."""
-    return int(getattr(image, "n_frames", 1))
+def is_animation(path: Path) -> bool:
+    """Return whether a file is an animated image."""
+    try:
+        with open_image_file(path) as image:
+            return image.format in _ANIMATIONS and bool(getattr(image, "is_animated", False))
+    except UnreadableError:
+        return False
 
 
 def is_video(path: Path) -> bool:
@@ -276,6 +280,16 @@ def is_video(path: Path) -> bool:
             return bool(stream.width and stream.height)
     except NearfarError:
         return False
+
+
+def _reason(error: BaseException) -> str:
+    """Return the message of PyAV without number and function."""
+    return getattr(error, "strerror", None) or reason(error)
+
+
+def _seconds(image: Image.Image) -> float:
+    """Return how long a frame of an animation is shown; 0 if that is not stated."""
+    return max(0.0, float(image.info.get("duration", 0) or 0)) / 1000
 
 
 def _streams(container: Any) -> list[Any]:
@@ -321,7 +335,7 @@ def _rate(found: tuple[list[float], float | None]) -> float | None:
         return None
     measured = 1 / float(np.median(steps))
     # Two packets per frame are the fields of interlaced video.
-    if stated and (abs(measured / stated - 1) < 0.1 or abs(measured / stated / 2 - 1) < 0.05):
+    if stated and (abs(measured / stated - 1) < 0.05 or abs(measured / stated / 2 - 1) < 0.05):
         return stated
     return measured
 
@@ -334,7 +348,7 @@ def _aspect(stream: Any) -> Fraction:
 def _gray(frame: Any) -> Pixels:
     """Return gray levels, uint8[h, w]; transparent pixels are put on white."""
     if not any(component.is_alpha for component in frame.format.components):
-        return frame.to_ndarray(format="gray")  # type: ignore[no-any-return]
+        return frame.to_ndarray(format="gray")
     return _gray_of_image(Image.fromarray(frame.to_ndarray(format="rgba")))
 
 

@@ -14,6 +14,7 @@ from nearfar.anomaly.kind import Continuity, continuity
 from nearfar.anomaly.masks import Mask, Masks, find_masks
 from nearfar.anomaly.methods import (
     Appearance,
+    CutPaste,
     EmbeddingDistance,
     Motion,
     PatchMemory,
@@ -52,6 +53,7 @@ __all__ = [
     "Clip",
     "Clips",
     "Continuity",
+    "CutPaste",
     "Detector",
     "DetectorConfig",
     "EmbeddingDistance",

@@ -7,7 +7,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -19,10 +19,9 @@ from nearfar import runs
 from nearfar.anomaly.clips import Clip, Pixels
 from nearfar.anomaly.methods.patch_memory.coreset import choose_centers
 from nearfar.anomaly.methods.patch_memory.encoder import PatchEncoder
-from nearfar.anomaly.patches import Grid, ScoreMap
+from nearfar.anomaly.patches import Grid, ScoreMap, sample_batches
 from nearfar.anomaly.registry import FitContext, Method, register_method
 from nearfar.anomaly.tiles import Tiling
-from nearfar.errors import NearfarError
 from nearfar.neighbors import ExactFinder, fit_similarity
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ class PatchMemory(Method):
             for image in context.track(images, "reading normal images", total)
             for tiles in Tiling(image.shape[:2], reduce).cut(image)
         )
-        candidates = _sample(features, _CANDIDATES, seed)
+        candidates = sample_batches(features, _CANDIDATES, seed)
         rows = choose_centers(candidates, config.bank_size, seed=seed, track=context.track)
         return cls(encoder, candidates[rows.sort().values], reduce=reduce)
 
@@ -106,24 +105,3 @@ class PatchMemory(Method):
         encoder = PatchEncoder.read(folder, config.encoder)
         with runs.reading(folder, _FILE):
             return cls(encoder, tensors["bank"], reduce=config.size is None)
-
-
-def _sample(batches: Iterable[Tensor], most: int, seed: int) -> Tensor:
-    """Return up to `most` rows of all batches, float32[n, d], each with the same probability."""
-    generator = np.random.default_rng(seed)
-    kept = torch.empty(0)
-    seen = 0
-    for batch in batches:
-        places = np.arange(seen, seen + len(batch))
-        late = places >= most
-        places[late] = generator.integers(0, places[late] + 1)
-        seen += len(batch)
-        if len(kept) < min(seen, most):
-            larger = torch.empty(min(2 * seen, most), batch.shape[1])
-            larger[: len(kept)] = kept if len(kept) else larger[:0]
-            kept = larger
-        chosen = places < most
-        kept[places[chosen]] = batch[torch.from_numpy(chosen)]
-    if not seen:
-        raise NearfarError("the normal clips hold no images: expected at least one")
-    return kept[: min(seen, most)]

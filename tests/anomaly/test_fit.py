@@ -23,7 +23,6 @@ from nearfar.anomaly import (
 )
 from nearfar.errors import NearfarError
 
-
 #: Separate images, scored by an autoencoder of patches.
 BY_ROW = DetectorConfig(
     methods=("embedding-distance",),
@@ -48,7 +47,9 @@ def test_split_clips_without_overlap(normal):
 
 
 def test_split_clips_holds_out_every_fourth_photograph():
-    clips = [ArrayClip([np.full((8, 8), n, np.uint8) for n in range(10)], name=f"{k}") for k in "ab"]
+    clips = [
+        ArrayClip([np.full((8, 8), n, np.uint8) for n in range(10)], name=f"{k}") for k in "ab"
+    ]
     learned, held_out = split_clips(clips, interleaved=True)
     for some, numbers in ((learned, [0, 1, 2, 4, 5, 6, 8, 9]), (held_out, [3, 7])):
         assert [clip.name for clip in some] == ["a", "b"]

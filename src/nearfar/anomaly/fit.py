@@ -90,7 +90,7 @@ def fit_detector(
     try_folder(folder)
     if config.photographs:
         clips = [clip.as_photographs() for clip in clips]
-    learned, held_out = split_clips(clips, interleaved=config.photographs)
+    learned, held_out = split_clips(clips, config.photographs)
     grid = Grid(_frame_size(learned[0]), config.patch, config.stride)
     rate = next((clip.rate for clip in clips if clip.rate), None)
     _check(clips, [*learned, *held_out], grid, config, rate)
@@ -112,9 +112,7 @@ def fit_detector(
     return detector
 
 
-def split_clips(
-    clips: Sequence[Clip], *, interleaved: bool = False
-) -> tuple[list[Clip], list[Clip]]:
+def split_clips(clips: Sequence[Clip], interleaved: bool = False) -> tuple[list[Clip], list[Clip]]:
     """Split normal clips into those to fit methods to and those to calibrate on.
 
     Every fourth clip is held out for calibration; of fewer than four clips, the last quarter of
@@ -148,7 +146,9 @@ def split_clips(
         raise NearfarError("there are no clips: expected normal clips to learn from")
     kept = list(clips[CALIBRATE_EVERY - 1 :: CALIBRATE_EVERY])
     if interleaved:
-        return [Interleaved(c, held=False) for c in clips], [Interleaved(c, held=True) for c in clips]
+        return [Interleaved(c, held=False) for c in clips], [
+            Interleaved(c, held=True) for c in clips
+        ]
     if kept:
         return [clip for clip in clips if clip not in kept], kept
     parts = [_split(clip) for clip in clips]

@@ -60,7 +60,9 @@ class Tiling:
         """Height and width of the image that is cut, multiples of 8 pixels."""
         short = min(self.size)
         wanted = max(TILE, min(short, MAX_SHORT_SIDE) if self.reduce else short)
-        height, width = (max(TILE, CELL * round(side * wanted / short / CELL)) for side in self.size)
+        height, width = (
+            max(TILE, CELL * round(side * wanted / short / CELL)) for side in self.size
+        )
         return height, width
 
     @cached_property

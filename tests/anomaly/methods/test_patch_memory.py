@@ -44,7 +44,9 @@ def test_centers_are_the_farthest_points_one_after_another(seed):
 
 def test_centers_cover_better_than_a_sample_through_the_projection():
     generator = torch.Generator().manual_seed(0)
-    points = torch.randn(2000, 6, generator=generator) ** 3 @ torch.randn(6, 152, generator=generator)
+    points = torch.randn(2000, 6, generator=generator) ** 3 @ torch.randn(
+        6, 152, generator=generator
+    )
     chosen = choose_centers(points, 100)
     reach = torch.cdist(points, points[chosen]).amin(1).max()
     assert reach < torch.cdist(points, points[:100]).amin(1).max()

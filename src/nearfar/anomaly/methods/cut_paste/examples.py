@@ -10,7 +10,7 @@ import numpy.typing as npt
 from nearfar.anomaly.clips import Pixels
 
 #: Largest half length of a change, as a share of the image's side; the least is 2 pixels.
-_MAX_HALF = 0.25
+_MAX_HALF = 0.4
 #: Least width of a change, as a share of its length.
 _MIN_ASPECT = 0.05
 #: Share of changes that are stains; others are pasted.

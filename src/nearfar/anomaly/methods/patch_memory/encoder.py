@@ -25,9 +25,9 @@ _RUN, _WEIGHTS = "network", "encoder.safetensors"
 
 
 class PatchEncoder(nn.Module):
-    """Features of the cells of tiles: feature maps of strides 8 and 16, averaged over 3×3 cells [1]_.
+    """Features of the cells of tiles: feature maps of strides 8 and 16, side by side [1]_.
 
-    Coarse maps are scaled bilinearly to cells of 8 pixels.
+    Each is averaged over 3×3 cells; coarse maps are scaled bilinearly to cells of 8 pixels.
 
     Parameters
     ----------

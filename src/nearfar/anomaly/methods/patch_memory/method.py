@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,6 +48,7 @@ class PatchMemory(Method):
 
     Examples
     --------
+    >>> import numpy as np
     >>> encoder = lambda tiles: tiles[:, :, ::8, ::8].permute(0, 2, 3, 1)  # colors
     >>> method = PatchMemory(encoder, torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]))
     >>> image = np.full((1, 32, 32, 3), 255, np.uint8)

@@ -150,7 +150,17 @@ def _checksum(tensors: Mapping[str, Tensor], position: str) -> str:
 
 
 def write_snapshot(folder: Path, epochs: int, weights: Mapping[str, Tensor]) -> None:
-    """Write the weights of the network after `epochs` epochs, counted over both phases."""
+    """Write the weights of the network after `epochs` epochs, counted over both phases.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import torch
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_snapshot(folder, 10, {"weight": torch.zeros(2)})
+    >>> has_snapshot(folder, 10)
+    True
+    """
     (folder / SNAPSHOTS).mkdir(exist_ok=True)
     write_tensors(_snapshot(folder, epochs), to_cpu(weights), {})
 

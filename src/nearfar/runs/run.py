@@ -189,6 +189,10 @@ def check_embeddings(embeddings: npt.NDArray[np.float32]) -> None:
     ------
     NearfarError
         If they are not; the message names the first such row.
+
+    Examples
+    --------
+    >>> check_embeddings(np.zeros((2, 3), np.float32))
     """
     step = max(1, CHECKED_BYTES // 16 // max(1, embeddings[:1].nbytes))
     for start in range(0, min(len(embeddings), 16 * step), step):

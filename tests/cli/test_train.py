@@ -69,7 +69,7 @@ def test_front_help_page_shows_a_dozen_options_of_training(capsys):
     training = text.partition(" Training ")[2] or text[text.index("Training --epochs") :]
     options = {flag for flag in flags(o.name for o in train_options()) if f"{flag} " in training}
     options |= {flag for flag in flags(KINDS) if f"{flag} " in training}
-    assert len(options) == 12
+    assert len(options) == 13
     assert {"--epochs", "--loss-weights", "--neighbors", "--objective", "--backbone"} <= options
     assert "--temperature" not in text
     assert "nearfar train --help-all" in text

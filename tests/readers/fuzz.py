@@ -79,7 +79,6 @@ def target(reader: str, prepare: Prepare, *, rename: bool = True) -> Callable[[U
     """Register what a reader does with damaged inputs."""
 
     def register(use: Use) -> Use:
-        assert reader not in _TARGETS, reader
         _TARGETS[reader] = Target(prepare, use, rename)
         return use
 

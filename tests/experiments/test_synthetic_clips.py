@@ -118,7 +118,9 @@ def test_things_have_the_shades_of_people(scene, pictures):
 
 def test_gaps_stay_gaps(pictures):
     clip = ArrayClip(np.full((20, *SHAPE), 200, np.uint8))
-    clip.frames = [Frame(number + 100, pixels) for number, pixels, *_ in clip.frames if number != 15]
+    clip.frames = [
+        Frame(number + 100, pixels) for number, pixels, *_ in clip.frames if number != 15
+    ]
     (staged,) = stage([clip], pictures, 1)
     numbers = [frame.number for frame in staged]
     assert numbers == [frame.number for frame in clip.frames]

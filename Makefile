@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test lint bench docs readers fuzz clean
 
 demo: $(READY)  ## train on 4,000 digits, print the scores, draw the report
 	$(BIN)/nearfar demo --out runs/demo --overwrite
@@ -22,6 +22,12 @@ bench: $(READY)  ## speed, as ratios measured side by side; writes benchmarks/re
 
 docs: $(READY)  ## the documentation as a web site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+readers: $(READY)  ## the table of docs/readers.md, from its tests
+	PYTHONPATH=tests $(BIN)/python -m readers.table
+
+fuzz: $(READY)  ## 10,000 damaged files per reader; COUNT=100 READER=folder make fuzz
+	PYTHONPATH=tests $(BIN)/python -m readers.fuzz --count $(or $(COUNT),10000) $(if $(READER),--reader $(READER))
 
 clean:
 	rm -rf .venv site

@@ -89,7 +89,7 @@ def reconstruct(
         Run, see `nearfar.runs.read_run`; its network is moved to `device`.
     images : Images or array
         Images of the run's shape; arrays are scaled to it.
-    device : {"auto", "cpu", "cuda", "mps"}
+    device : str
         Device of the network.
     track : Track
         Progress display, see `nearfar.progress.Track`.
@@ -355,6 +355,10 @@ class MeanPSNR:
 
 def _network(run: Run, device: str) -> tuple[Autoencoder, torch.device]:
     target = resolve_device(device)
+    if not run.reconstructs:
+        raise NearfarError(
+            "the run has no trained decoder (pixel_weight=0): train one with a higher pixel_weight"
+        )
     return run.network.to(target), target
 
 

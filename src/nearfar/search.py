@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from nearfar.config import SimilarityName
-from nearfar.data import FolderImages, Images, conform_images, open_images, to_unit
+from nearfar.data import FolderImages, Images, open_images, to_unit
+from nearfar.encoders import Encoder, open_encoder
 from nearfar.errors import NearfarError
-from nearfar.models import apply_to_all, resolve_device
 from nearfar.neighbors import ExactFinder, Similarity, fit_similarity
 from nearfar.progress import Track, silent
 
@@ -128,21 +128,21 @@ class SearchResult:
 
 
 def encode(
-    run: Run,
+    encoder: Encoder | Run | str | os.PathLike[str],
     images: Images | npt.ArrayLike,
     *,
     device: str = "auto",
     track: Track = silent,
 ) -> Floats:
-    """Return the embeddings of images by the network of a run, float32[n, d].
+    """Return the embeddings of images by an encoder, float32[n, d].
 
     Parameters
     ----------
-    run : Run
-        See `nearfar.runs.read_run`; its network is moved to `device`.
+    encoder : Encoder, Run, str or path
+        See `nearfar.encoders.open_encoder`; its network is moved to `device`.
     images : Images or array
-        Images of the run's shape; arrays are scaled to it.
-    device : {"auto", "cpu", "cuda", "mps"}
+        For a run, images of its shape; arrays are scaled to it.
+    device : str
         Device of the network.
 
     Raises
@@ -162,14 +162,11 @@ def encode(
     ...     encode(read_run(Path(folder, "run")), photos, device="cpu").shape
     (20, 4)
     """
-    images = conform_images(images, run.config.data.shape)
-    target = resolve_device(device)
-    encoder = run.network.encoder.to(target)
-    return apply_to_all(encoder, images, device=target, track=track).numpy()
+    return open_encoder(encoder).embed(images, device=device, track=track)
 
 
 def find_neighbors(
-    run: Run,
+    encoder: Encoder | Run | str | os.PathLike[str],
     queries: Queries | Sequence[str | os.PathLike[str] | int],
     images: Images | npt.ArrayLike,
     *,
@@ -177,11 +174,11 @@ def find_neighbors(
     device: str = "auto",
     track: Track = silent,
 ) -> SearchResult:
-    """Find the nearest and farthest images of queries, by the run's similarity.
+    """Find the nearest and farthest images of queries, by the similarity of an encoder.
 
     Parameters
     ----------
-    run, images, device
+    encoder, images, device
         See `encode`.
     queries : Queries or sequence of str, path or int
         See `open_queries`.
@@ -205,19 +202,19 @@ def find_neighbors(
     >>> result.near.shape, result.queries.names
     ((2, 5), ['3', '7'])
     """
-    images = conform_images(images, run.config.data.shape)
+    encoder = open_encoder(encoder)
+    if not isinstance(images, Images):
+        images = encoder.open_array(images)
     if not isinstance(queries, Queries):
         queries = open_queries(queries, images, track=track)
-    target = resolve_device(device)
-    with torch.no_grad():
-        encoded = run.network.encoder.to(target)(queries.pixels.to(target)).float().cpu()
+    embeddings = encoder.embed(images, device=device, track=track)
     return search_embeddings(
         queries,
-        encoded,
+        encoder.embed_queries(queries.pixels, queries.rows, embeddings, device),
         images,
-        torch.from_numpy(encode(run, images, device=device, track=track)),
+        torch.from_numpy(embeddings),
         count=count,
-        similarity=run.config.train.similarity,
+        similarity=encoder.similarity,
     )
 
 

@@ -121,14 +121,24 @@ def too_few(folder: Path) -> None:
 
 
 def damaged(folder: Path) -> None:
-    for name in ("x", "y"):
+    for name in ("a", "b"):
         write(folder / f"{name}.png", KNOWN)
-    (folder / "y.png").write_bytes(b"no")
+    (folder / "b.png").write_bytes(b"no")
 
 
 def of_two_sizes(folder: Path) -> None:
-    write(folder / "x.png", KNOWN)
-    write(folder / "y.png", KNOWN[:10])
+    write(folder / "a.png", KNOWN)
+    write(folder / "b.png", KNOWN[:10])
+
+
+def of_other_names(folder: Path) -> None:
+    for name in ("x", "y"):
+        write(folder / f"{name}.png", KNOWN)
+
+
+def shifted_by_one(folder: Path) -> None:
+    for name in ("b", "c"):
+        write(folder / f"{name}.png", KNOWN)
 
 
 def none(folder: Path) -> None:
@@ -143,8 +153,10 @@ def for_another_clip(folder: Path) -> None:
     ("make", "culprit"),
     [
         (too_few, "1 masks, 'new' 2 frames"),
-        (damaged, "y.png' cannot be read"),
-        (of_two_sizes, "y.png' is 10x32 pixels, the masks before it 24x32"),
+        (of_other_names, "no mask for 'a.png', 'b.png' and no frame for 'x.png', 'y.png'"),
+        (shifted_by_one, "2 masks, 'new' 2 frames: no mask for 'a.png' and no frame for 'c.png'"),
+        (damaged, "b.png' cannot be read"),
+        (of_two_sizes, "b.png' is 10x32 pixels, the masks before it 24x32"),
         (none, "holds no masks"),
         (for_another_clip, "holds no masks"),
         (lambda folder: None, "does not exist"),

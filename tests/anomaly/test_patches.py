@@ -17,7 +17,7 @@ FRAMES = GENERATOR.integers(0, 256, (12, 32, 48), dtype=np.uint8)
 def test_windows_end_at_each_frame():
     frames = [Frame(number, pixels) for number, pixels in enumerate(FRAMES)]
     found = list(windows(frames, 3))
-    assert [number for number, _ in found] == list(range(12))
+    assert [frame.number for frame, _ in found] == list(range(12))
     np.testing.assert_array_equal(found[7][1], FRAMES[5:8])
     np.testing.assert_array_equal(found[0][1], FRAMES[:3])
     with pytest.raises(NearfarError, match="12 frames in a row, fewer than the 13"):
@@ -27,9 +27,9 @@ def test_windows_end_at_each_frame():
 def test_windows_do_not_reach_across_gaps():
     numbers = [0, 1, 2, 3, 6, 7, 9, 10, 11]  # 6 and 7 are too few
     found = list(windows([Frame(number, FRAMES[number]) for number in numbers], 3))
-    assert [number for number, _ in found] == [0, 1, 2, 3, 9, 10, 11]
-    for number, window in found:
-        last = max(number, 11 if number > 8 else 2)
+    assert [frame.number for frame, _ in found] == [0, 1, 2, 3, 9, 10, 11]
+    for frame, window in found:
+        last = max(frame.number, 11 if frame.number > 8 else 2)
         np.testing.assert_array_equal(window, FRAMES[last - 2 : last + 1])
     with pytest.raises(NearfarError, match="1 frames in a row"):
         list(windows([Frame(number, FRAMES[number]) for number in (0, 2, 4, 6)], 3))

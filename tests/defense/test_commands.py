@@ -128,7 +128,7 @@ def test_attack_command(files, tmp_path, capsys):
         ("attack classifier.safetensors digits.npz --count 1", "all of class"),
         ("attack missing.safetensors digits.npz --attacks", "no attacks"),
         ("attack classifier.safetensors digits.npz --votes 5", "give --run"),
-        ("purify run digits.npz --false-positive-rate 0.1", "give --clean"),
+        ("purify run digits.npz --false-positive-rate 0.1", "needs --clean"),
         ("purify run digits.npz --noise-std 3", "noise_std=3"),
         ("purify run digits.npz --passes 0", "passes=0"),
         ("purify run digits.npz --clean digits.npz --false-positive-rate 2", "=2"),

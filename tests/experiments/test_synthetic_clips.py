@@ -45,8 +45,8 @@ def pictures() -> ArrayImages:
 def test_what_changes_is_what_is_known(scene, pictures, seed):
     staged = stage([scene], pictures, 2, seed)[seed % 2]
     frames = list(staged)
-    assert [number for number, _ in frames] == list(range(FRAMES))
-    for (number, pixels), (_, before) in zip(frames, scene, strict=True):
+    assert [frame.number for frame in frames] == list(range(FRAMES))
+    for (number, pixels, *_), (_, before, *_) in zip(frames, scene, strict=True):
         known, changed = staged.of(number, staged.name, pixels.shape), pixels != before
         assert not (known & ~changed).any()  # no shade of these pictures is as light as the scene
         if not changed[:, [0, -1]].any():  # otherwise the tip of a thing may be all that is seen
@@ -105,7 +105,7 @@ def test_each_clip_has_another_thing_in_each_round(scene, pictures):
 
 def test_the_same_seed_stages_the_same(scene, pictures):
     first, again = (stage([scene, scene], pictures, 3)[5] for _ in range(2))
-    for (_, one), (_, other) in zip(first, again, strict=True):
+    for (_, one, *_), (_, other, *_) in zip(first, again, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -118,9 +118,11 @@ def test_things_have_the_shades_of_people(scene, pictures):
 
 def test_gaps_stay_gaps(pictures):
     clip = ArrayClip(np.full((20, *SHAPE), 200, np.uint8))
-    clip.frames = [Frame(number + 100, pixels) for number, pixels in clip.frames if number != 15]
+    clip.frames = [
+        Frame(number + 100, pixels) for number, pixels, *_ in clip.frames if number != 15
+    ]
     (staged,) = stage([clip], pictures, 1)
-    numbers = [number for number, _ in staged]
+    numbers = [frame.number for frame in staged]
     assert numbers == [frame.number for frame in clip.frames]
     assert staged.way.start in numbers[4:9]
     steps = [number - staged.way.start for number in numbers]

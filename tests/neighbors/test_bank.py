@@ -109,7 +109,7 @@ from pathlib import Path
 import torch
 from nearfar.neighbors import DiskBank
 from nearfar.neighbors import bank_chunks
-from nearfar.training.plan import peak_memory
+from nearfar.training.estimate import peak_memory
 
 bank = DiskBank(Path(sys.argv[1]), 60_000, 4096)
 begun = peak_memory()
@@ -128,7 +128,7 @@ from pathlib import Path
 import torch
 from nearfar.neighbors import ClusteredFinder, DiskBank, clustered, fit_similarity, keys
 from nearfar.neighbors import bank_chunks
-from nearfar.training.plan import peak_memory
+from nearfar.training.estimate import peak_memory
 
 keys.HELD_KEYS_BYTES = 0
 clustered.KMEANS_SAMPLE_PER_CLUSTER = 16

@@ -67,7 +67,7 @@ def test_seconds_are_those_of_the_training(images, tmp_path):
     config = changed(CONFIG, pretrain_epochs=3, epochs=1, reference=reference)
     seconds = estimate(images, config, tmp_path).seconds
     assert 1.0 < 57 * 0.03 <= seconds["training"] < 6
-    assert seconds["pre-training"] < 3
+    assert seconds["pre-training"] < seconds["training"]
 
 
 def test_our_recipe_can_be_estimated(images, tmp_path):

@@ -68,7 +68,7 @@ def test_record_holds_the_defaults_that_depend_on_the_images(images):
     color = ArrayImages(np.zeros((4, 3, 32, 32), np.uint8))
     for shown, name in ((images, "shapes"), (color, "photos")):
         assert resolve_config(quick(objective="contrastive"), shown).objective.augmentation == name
-    assert resolve_config(quick(backbone="resnet18"), color).network.widths
+    assert resolve_config(quick(backbone="timm:resnet18"), color).network.widths
 
 
 def test_mixed_precision_learns_about_the_same(images):

@@ -5,13 +5,21 @@ for streams, scores new frames. Methods are in `nearfar.anomaly.methods`; subcla
 `register_method` for your own.
 """
 
-from nearfar.anomaly.clips import ArrayClip, Clip, Frame, Pixels, as_frames, open_clips
+from nearfar.anomaly.clips import ArrayClip, Clip, Frame, Pixels, as_frames
 from nearfar.anomaly.config import DEFAULT_TRAINING, DetectorConfig
 from nearfar.anomaly.detector import Detector, ScoredFrame
 from nearfar.anomaly.evaluate import Evaluator
 from nearfar.anomaly.fit import CALIBRATE_EVERY, fit_detector, split_clips
+from nearfar.anomaly.kind import Continuity, continuity
 from nearfar.anomaly.masks import Mask, Masks, find_masks
-from nearfar.anomaly.methods import Appearance, EmbeddingDistance, Motion, Reconstruction
+from nearfar.anomaly.methods import (
+    Appearance,
+    CutPaste,
+    EmbeddingDistance,
+    Motion,
+    PatchMemory,
+    Reconstruction,
+)
 from nearfar.anomaly.metrics import (
     Macro,
     PixelCurve,
@@ -21,6 +29,7 @@ from nearfar.anomaly.metrics import (
     macro,
     overlap_score,
 )
+from nearfar.anomaly.open import Clips, open_clips
 from nearfar.anomaly.output import open_video
 from nearfar.anomaly.patches import (
     Grid,
@@ -42,6 +51,9 @@ __all__ = [
     "Appearance",
     "ArrayClip",
     "Clip",
+    "Clips",
+    "Continuity",
+    "CutPaste",
     "Detector",
     "DetectorConfig",
     "EmbeddingDistance",
@@ -54,6 +66,7 @@ __all__ = [
     "Masks",
     "Method",
     "Motion",
+    "PatchMemory",
     "PixelCurve",
     "Pixels",
     "Reconstruction",
@@ -64,6 +77,7 @@ __all__ = [
     "ScoringSummary",
     "area_under_curve",
     "as_frames",
+    "continuity",
     "equal_error_rate",
     "find_masks",
     "fit_detector",

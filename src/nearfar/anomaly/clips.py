@@ -1,23 +1,21 @@
-"""Clips: frames of image folders, videos, arrays and streams; read one at a time, in gray."""
+"""Clips: frames of image folders, arrays and streams; read one at a time, usually in gray."""
 
 from __future__ import annotations
 
-import os
 import re
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from copy import copy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from nearfar.data import Size, UnreadableError, check_size, image_endings, read_header, read_image
-from nearfar.errors import NearfarError, printable, reason, require
+from nearfar.errors import NearfarError, printable
 
-_VIDEO_ENDINGS = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
 #: Suffix of the folder of a clip's masks, beside the folder of its frames.
 MASK_SUFFIX = "_gt"
 #: Weights of red, green and blue (ITU-R BT.601), as in PIL.
@@ -33,8 +31,12 @@ class Frame(NamedTuple):
     ----------
     number : int
         Position in the clip, from 0. Damaged frames leave a gap in the numbers.
-    pixels : uint8[h, w]
-        Gray levels.
+    pixels : uint8[h, w], or uint8[h, w, 3] in photographs
+        Gray levels, or red, green and blue.
+    time : float or None
+        Seconds since the start of the clip, by its time stamps, if there are any.
+    lost : int
+        Number of frames that are missing right before this one by the time stamps.
 
     Examples
     --------
@@ -44,6 +46,12 @@ class Frame(NamedTuple):
 
     number: int
     pixels: Pixels
+    time: float | None = None
+    lost: int = 0
+
+    def follows(self, other: Frame) -> bool:
+        """Return whether no frame is missing between another frame and this one."""
+        return self.number == other.number + 1 and not self.lost
 
 
 class Clip(Iterable[Frame]):
@@ -52,7 +60,7 @@ class Clip(Iterable[Frame]):
     Parameters
     ----------
     size : int or (height, width), optional
-        Size that frames are scaled to.
+        Size that frames are scaled to, without cropping.
 
     Attributes
     ----------
@@ -64,8 +72,13 @@ class Clip(Iterable[Frame]):
         `total`, or the number of frames that a video states, which may be wrong.
     rate : float or None
         Frames per second, if known.
+    photographs : bool
+        Whether frames are separate images, which are in color and may differ in size; see
+        `as_photographs`.
     skipped : list of str
         One line with the reason for each unreadable frame of the latest iteration.
+    notes : list of str
+        One line for everything else that is unusual, as lost frames.
 
     Examples
     --------
@@ -81,10 +94,12 @@ class Clip(Iterable[Frame]):
     total: int | None = None
     nominal_total: int = 0
     rate: float | None = None
+    photographs: bool = False
 
     def __init__(self, size: Size | None = None) -> None:
         self.size = check_size(size)
         self.skipped: list[str] = []
+        self.notes: list[str] = []
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
@@ -99,6 +114,15 @@ class Clip(Iterable[Frame]):
     def file_name(self, number: int) -> str:
         """Return the name of a frame's own file, or an empty string."""
         return ""
+
+    def as_photographs(self) -> Self:
+        """Return the clip with images in color, of any size; both share `skipped` and `notes`.
+
+        Videos and animations stay gray.
+        """
+        other = copy(self)
+        other.photographs = True
+        return other
 
 
 class Span(Clip):
@@ -153,11 +177,11 @@ class ArrayClip(Clip):
         super().__init__()
         self.name, self.rate = name, rate
         self.total = self.nominal_total = len(frames)
-        self.frames = list(as_frames(frames))
+        self.frames = list(as_frames(frames, photographs=True))
 
     def __iter__(self) -> Iterator[Frame]:
         """See `Clip`."""
-        return iter(self.frames)
+        return iter(self.frames) if self.photographs else map(as_gray, self.frames)
 
 
 class StoredClip(Clip):
@@ -169,21 +193,23 @@ class StoredClip(Clip):
 
     def __iter__(self) -> Iterator[Frame]:
         """See `Clip`."""
-        self.skipped = []
+        self.skipped.clear()
+        self.notes.clear()
         size, readable, count = self.size, False, 0
         for number, read in enumerate(self._read()):
             count = number + 1
             if isinstance(read, UnreadableError):
                 self.skipped.append(f"frame {number} of {self.name!r}: {read}")
                 continue
-            if size is not None and read.shape != size:
+            pixels = read.pixels
+            if not self.photographs and size is not None and pixels.shape != size:
                 raise NearfarError(
-                    f"frame {number} of {self.name!r} is {read.shape[0]}x{read.shape[1]} pixels, "
-                    f"those before it {size[0]}x{size[1]}: expected frames of one size, or a size "
-                    "to scale to"
+                    f"frame {number} of {self.name!r} is {pixels.shape[0]}x{pixels.shape[1]} "
+                    f"pixels, those before it {size[0]}x{size[1]}: expected frames of one size, or "
+                    "a size to scale to"
                 )
-            size, readable = (read.shape[0], read.shape[1]), True
-            yield Frame(number, read)
+            size, readable = (pixels.shape[0], pixels.shape[1]), True
+            yield read._replace(number=number)
         if count < self.nominal_total:
             self.skipped.append(f"{self.name!r}: ends after {count} of {self.nominal_total} frames")
         if not readable:
@@ -191,8 +217,11 @@ class StoredClip(Clip):
             raise NearfarError(f"{self.name!r} has no readable frame{why}")
 
     @abstractmethod
-    def _read(self) -> Iterator[Pixels | UnreadableError]:
-        """Yield each frame, scaled to `size` if given, or the reason why it is unreadable."""
+    def _read(self) -> Iterator[Frame | UnreadableError]:
+        """Yield each frame, scaled to `size` if given, or the reason why it is unreadable.
+
+        Frames are numbered by the caller.
+        """
 
 
 class FolderClip(StoredClip):
@@ -203,23 +232,28 @@ class FolderClip(StoredClip):
     path : Path
         A folder, without its subfolders; or a single image.
     size : int or (height, width), optional
-        Size that frames are scaled to cover, cropped at the center.
+        Size that frames are scaled to, without cropping.
+    files : sequence of Path, optional
+        Images of the folder to use. Default: all.
     """
 
-    def __init__(self, path: Path, size: Size | None = None) -> None:
+    def __init__(
+        self, path: Path, size: Size | None = None, files: Sequence[Path] | None = None
+    ) -> None:
         super().__init__(path, size)
         self.folder = path if path.is_dir() else None
-        self.files = image_files(path) if self.folder else [path]
+        default = image_files(path) if self.folder else [path]
+        self.files = default if files is None else list(files)
         self.total = self.nominal_total = len(self.files)
 
     def file_name(self, number: int) -> str:
         """See `Clip`."""
         return printable(self.files[number].name)
 
-    def _read(self) -> Iterator[Pixels | UnreadableError]:
+    def _read(self) -> Iterator[Frame | UnreadableError]:
         for number in range(len(self.files)):
             try:
-                yield self.read(number)
+                yield Frame(number, self.read(number))
             except UnreadableError as error:
                 yield error
 
@@ -233,147 +267,29 @@ class FolderClip(StoredClip):
         """
         file = self.files[number]
         try:
-            size = self.size or read_header(file).size
-            return read_image(file, (1, *size))[0].numpy()
+            size = read_header(file).size
+            wanted = self.size or size
+            # read_image would crop an image of another aspect.
+            same_aspect = size[0] * wanted[1] == size[1] * wanted[0]
+            channels = 3 if self.photographs else 1
+            image = read_image(file, (channels, *(wanted if same_aspect else size)))
+            pixels = image.permute(1, 2, 0).numpy() if self.photographs else image[0].numpy()
+            return scale(np.ascontiguousarray(pixels), wanted)
         except UnreadableError as error:
             raise UnreadableError(f"{printable(file.name)}: {error}") from error
 
 
-class VideoClip(StoredClip):
-    """Video file; see `FolderClip` for the size.
-
-    An empty or invalid file raises when its frames are read.
-    """
-
-    def __init__(self, path: Path, size: Size | None = None) -> None:
-        super().__init__(path, size)
-        self._av = require("av", extra="video")
-        with suppress(NearfarError), self._open() as container:
-            stream = container.streams.video[0]
-            self.nominal_total = stream.frames
-            self.rate = float(stream.average_rate) if stream.average_rate else None
-
-    def _read(self) -> Iterator[Pixels | UnreadableError]:
-        with self._open() as container:
-            yield from self._decode(container, container.streams.video[0])
-
-    @contextmanager
-    def _open(self) -> Iterator[Any]:
-        try:
-            if self.path.stat().st_size == 0:
-                raise NearfarError(
-                    f"{str(self.path)!r} is an empty file, 0 bytes: expected a video"
-                )
-            container = self._av.open(str(self.path))
-        except (self._av.FFmpegError, OSError, ValueError) as error:
-            raise NearfarError(
-                f"{str(self.path)!r} cannot be read as a video ({reason(error)})"
-            ) from error
-        with container:
-            if not container.streams.video:
-                raise NearfarError(f"{str(self.path)!r} holds no video")
-            stream = container.streams.video[0]
-            if stream.width * stream.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
-                raise NearfarError(
-                    f"{str(self.path)!r} has frames of {stream.width}x{stream.height} pixels: "
-                    f"expected at most {Image.MAX_IMAGE_PIXELS} in all"
-                )
-            yield container
-
-    def _decode(self, container: Any, stream: Any) -> Iterator[Pixels | UnreadableError]:
-        """Decode packet by packet: a damaged packet costs only its own frames."""
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except self._av.FFmpegError as error:
-                yield UnreadableError(reason(error))
-                return
-            if packet is None:
-                return
-            try:
-                frames = packet.decode()
-            except self._av.FFmpegError as error:
-                yield UnreadableError(reason(error))
-                continue
-            for frame in frames:
-                if frame.is_corrupt:
-                    yield UnreadableError("damaged")
-                else:
-                    yield self._scaled(frame.to_ndarray(format="gray"))
-
-    def _scaled(self, pixels: Pixels) -> Pixels:
-        return pixels if self.size is None else _scale(pixels, self.size)
-
-
-def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> list[Clip]:
-    """Open a video, an image or a folder as clips.
-
-    Parameters
-    ----------
-    source : str or path
-        A video; an image; a folder of images, which are the frames of one clip; or a folder of such
-        folders and videos, such as ``Train`` and ``Test`` of the UCSD data sets. Folders whose name
-        ends in ``_gt`` hold masks and are left out.
-    size : int or (height, width), optional
-        Size that frames are scaled to cover, cropped at the center.
-
-    Returns
-    -------
-    list of Clip
-
-    Raises
-    ------
-    NearfarError
-        If `source` does not exist or holds no frames.
-
-    Examples
-    --------
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     for number in range(3):
-    ...         Image.new("L", (48, 32)).save(Path(folder) / f"{number}.png")
-    ...     (clip,) = open_clips(folder)
-    ...     [(frame.number, frame.pixels.shape) for frame in clip]
-    [(0, (32, 48)), (1, (32, 48)), (2, (32, 48))]
-    """
-    path = Path(source)
-    with suppress(RuntimeError):  # unknown user
-        path = path.expanduser()
-    path = Path(os.path.normpath(path.absolute()))  # "." and ".." get names, too
-    if path.is_file():
-        if path.suffix.lower() in image_endings():
-            return [FolderClip(path, size)]
-        if path.suffix.lower() not in _VIDEO_ENDINGS:
-            raise NearfarError(
-                f"{str(source)!r} has no file name ending of a video: expected "
-                f"{', '.join(sorted(_VIDEO_ENDINGS))}, an image, or a folder"
-            )
-        return [VideoClip(path, size)]
-    if not path.is_dir():
-        raise NearfarError(f"{str(source)!r} does not exist: expected a video or a folder")
-    if image_files(path):
-        return [FolderClip(path, size)]
-    clips: list[Clip] = []
-    for inner in _visible(path):
-        if inner.is_dir() and not inner.name.endswith(MASK_SUFFIX) and image_files(inner):
-            clips.append(FolderClip(inner, size))
-        elif inner.suffix.lower() in _VIDEO_ENDINGS:
-            clips.append(VideoClip(inner, size))
-    if not clips:
-        raise NearfarError(
-            f"{str(source)!r} holds no frames: expected images, folders of images, or videos"
-        )
-    return clips
-
-
-def as_frames(stream: Iterable[npt.ArrayLike | None]) -> Iterator[Frame]:
+def as_frames(
+    stream: Iterable[npt.ArrayLike | None], *, photographs: bool = False
+) -> Iterator[Frame]:
     """Check the frames of a stream and convert them to gray.
 
     Parameters
     ----------
     stream : iterable of arrays
         uint8[h, w] or, in color, uint8[h, w, 3]; None for a lost frame.
+    photographs : bool
+        Whether colors stay.
 
     Yields
     ------
@@ -399,25 +315,30 @@ def as_frames(stream: Iterable[npt.ArrayLike | None]) -> Iterator[Frame]:
                 f"frame {number} is {pixels.dtype}{list(pixels.shape)}: expected uint8[h, w], or "
                 "uint8[h, w, 3] in color"
             )
-        if pixels.ndim == 3:
-            pixels = np.rint(pixels @ np.array(_LUMINANCE)).astype(np.uint8)
-        yield Frame(number, pixels)
+        frame = Frame(number, pixels)
+        yield frame if photographs else as_gray(frame)
 
 
-def _scale(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Scale an image, uint8[h, w], to cover a size, cropped at the center."""
-    from PIL import ImageOps
+def as_gray(frame: Frame) -> Frame:
+    """Return a frame in gray."""
+    if frame.pixels.ndim == 2:
+        return frame
+    return frame._replace(pixels=np.rint(frame.pixels @ np.array(_LUMINANCE)).astype(np.uint8))
 
-    fitted = ImageOps.fit(Image.fromarray(pixels), size[::-1], Image.Resampling.BILINEAR)
-    return np.array(fitted)
+
+def scale(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Scale an image, uint8[h, w] or uint8[h, w, 3], to a size; all of it stays in sight."""
+    if pixels.shape[:2] == size:
+        return pixels
+    return np.array(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def image_files(folder: Path) -> list[Path]:
     """Return files of a folder with endings of images, in natural order of their names."""
-    return [path for path in _visible(folder) if path.suffix.lower() in image_endings()]
+    return [path for path in visible(folder) if path.suffix.lower() in image_endings()]
 
 
-def _visible(folder: Path) -> list[Path]:
+def visible(folder: Path) -> list[Path]:
     """Return entries of a folder that are not hidden, in natural order of their names."""
     inside = (path for path in folder.iterdir() if not path.name.startswith("."))
     return sorted(inside, key=lambda path: _natural(path.name))

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from nearfar.anomaly.clips import MASK_SUFFIX, Clip, FolderClip, StoredClip, image_files
-from nearfar.data import Size, UnreadableError, check_size, open_image_file
-from nearfar.errors import NearfarError
+from nearfar.anomaly.video import VideoClip
+from nearfar.data import Size, UnreadableError, check_size, open_image_file, read_header
+from nearfar.errors import NearfarError, printable
 
 Mask = npt.NDArray[np.bool_]
 
 #: Suffixes that a mask's name may add to the name of its image.
 _SUFFIXES = ("_mask", MASK_SUFFIX)
+#: Most names in a message.
+_SHOWN = 3
 #: Lowest white value in a JPEG, which blurs the border of black and white.
 _JPEG_WHITE = 128
+
+
+class MaskError(NearfarError):
+    """Masks that do not fit the frames: no result by them would be right."""
 
 
 class Masks:
@@ -31,7 +41,11 @@ class Masks:
         One image per frame. Pixels that are not black are abnormal; in a JPEG, those at least half
         as bright as white. None if no frame is abnormal.
     size : int or (height, width), optional
-        Size that masks are scaled to cover, cropped at the center.
+        Size that masks are scaled to, without cropping.
+    frames : sequence of (height, width) or None
+        Own sizes of the frames, where known. Scaled masks need the aspect of their frames.
+    same_size : bool
+        Whether masks must have one size, as frames of a video do.
 
     Raises
     ------
@@ -44,11 +58,21 @@ class Masks:
     False
     """
 
-    def __init__(self, files: Sequence[Path] | None, size: Size | None = None) -> None:
+    def __init__(
+        self,
+        files: Sequence[Path] | None,
+        size: Size | None = None,
+        frames: Sequence[tuple[int, int] | None] | None = None,
+        *,
+        same_size: bool = True,
+    ) -> None:
         self._files, self._size = files, check_size(size)
         self.shape = self._size
-        for file in files or ():
-            mask = _read_abnormal(file, self._size)
+        for number, file in enumerate(files or ()):
+            frame = frames[number] if frames else None
+            mask = _read_abnormal(file, self._size, frame)
+            if not same_size:
+                continue
             if self.shape not in (None, mask.shape):
                 raise NearfarError(
                     f"{str(file)!r} is {mask.shape[0]}x{mask.shape[1]} pixels, the masks before it "
@@ -76,20 +100,45 @@ class Masks:
         if self._files is None:
             return np.zeros(shape, bool)
         if number >= len(self._files) or self.shape not in (None, shape):
-            raise NearfarError(
+            raise MaskError(
                 f"{name!r} has frame {number} of shape {shape}, its masks are {len(self._files)} "
                 f"of shape {self.shape}: expected one mask of the same shape per frame"
             )
-        return _read_abnormal(self._files[number], self._size)
+        mask = _read_abnormal(self._files[number], self._size)
+        if mask.shape != shape:
+            raise MaskError(
+                f"mask {str(self._files[number])!r} is {mask.shape[0]}x{mask.shape[1]} pixels, its "
+                f"image {shape[0]}x{shape[1]}: expected the same size"
+            )
+        return mask
+
+    def check_end(self, last: int, name: str) -> None:
+        """Check that a clip that ends with a frame has no more masks than frames.
+
+        Raises
+        ------
+        NearfarError
+            If it has.
+        """
+        if self._files is not None and last + 1 < len(self._files):
+            raise MaskError(
+                f"{name!r} has {last + 1} frames and {len(self._files)} masks: expected one mask "
+                "per frame"
+            )
 
 
 def find_masks(
-    clips: Sequence[Clip], folder: str | os.PathLike[str] | None = None, size: Size | None = None
+    clips: Sequence[Clip],
+    folder: str | os.PathLike[str] | None = None,
+    size: Size | None = None,
+    *,
+    same_size: bool = True,
 ) -> list[Masks | None]:
     """Find the masks of clips.
 
-    Masks belong to the frames whose names they have, with or without ``_mask``; if names differ,
-    they belong to the frames in order.
+    A mask belongs to the frame whose name it has, with or without ``_mask`` or ``_gt``; if no name
+    is the same, to the frame with the same number in its name. Frames of a video have no names:
+    its masks are numbered from 0 or 1. Every frame needs a mask, and every mask a frame.
 
     Parameters
     ----------
@@ -97,10 +146,12 @@ def find_masks(
         Clips from `open_clips`.
     folder : str or path, optional
         Folder of the masks of a single clip; or of folders named like the clips, where a clip
-        without a folder is normal. Default: for each clip the folder beside its frames with the
-        suffix ``_gt``, if there is one.
+        without a folder is normal. Default: for each clip the folder beside it that is named like
+        it with the suffix ``_gt``, if there is one.
     size : int or (height, width), optional
         Size that the clips were opened with.
+    same_size : bool
+        Whether the masks of a clip must have one size; those of photographs may differ.
 
     Returns
     -------
@@ -110,7 +161,7 @@ def find_masks(
     Raises
     ------
     NearfarError
-        As `Masks`; or if `folder` holds no masks, or a clip's masks are not one per frame.
+        As `Masks`; or if `folder` holds no masks, or a clip's masks are not one per frame by name.
 
     Examples
     --------
@@ -119,20 +170,21 @@ def find_masks(
     [None]
     """
     if folder is None:
-        return [_pair(clip, beside, size) if (beside := _beside(clip)) else None for clip in clips]
+        return [
+            _pair(clip, beside, size, same_size=same_size) if (beside := _beside(clip)) else None
+            for clip in clips
+        ]
     folder = Path(folder)
     if not folder.is_dir():
         raise NearfarError(f"{str(folder)!r} does not exist: expected a folder of masks")
     if len(clips) == 1 and image_files(folder):
-        return [_pair(clips[0], folder, size)]
-    inner = [
-        folder / (clip.path.name if isinstance(clip, StoredClip) else clip.name) for clip in clips
-    ]
+        return [_pair(clips[0], folder, size, same_size=same_size)]
+    inner = [_folder_of(clip, folder) for clip in clips]
     missing = [path for path in inner if not path.is_dir()]
     if len(missing) == len(inner):
         raise NearfarError(
             f"{str(folder)!r} holds no masks: expected images for a single clip, or folders named "
-            f"like the clips ({inner[0].name}, …)"
+            f"like the clips ({printable(inner[0].name)}, …)"
         )
     others = [path for path in folder.iterdir() if path.is_dir() and path not in inner]
     if missing and any(image_files(path) for path in others):
@@ -141,35 +193,123 @@ def find_masks(
             f"{missing[0].name!r}: expected folders named like the clips"
         )
     return [
-        _pair(clip, path, size) if path.is_dir() else Masks(None)
+        _pair(clip, path, size, same_size=same_size) if path.is_dir() else Masks(None)
         for clip, path in zip(clips, inner, strict=True)
     ]
 
 
+def _folder_of(clip: Clip, folder: Path) -> Path:
+    """Return the folder inside `folder` with the name of a clip, also in another Unicode form."""
+    if not isinstance(clip, StoredClip):
+        return folder / clip.name
+    names = [clip.path.name, clip.path.stem] if isinstance(clip, VideoClip) else [clip.path.name]
+    present = {_normal(path.name): path for path in folder.iterdir() if path.is_dir()}
+    found = (present[_normal(name)] for name in names if _normal(name) in present)
+    return next(found, folder / names[0])
+
+
 def _beside(clip: Clip) -> Path | None:
-    if not isinstance(clip, FolderClip) or clip.folder is None:
+    if isinstance(clip, FolderClip):
+        if clip.folder is None:
+            return None
+        name = clip.folder.name
+    elif isinstance(clip, StoredClip):
+        name = clip.path.stem
+    else:
         return None
-    folder = clip.folder.with_name(clip.folder.name + MASK_SUFFIX)
+    folder = clip.path.with_name(name + MASK_SUFFIX)
     # Path.is_dir raises if the name is too long.
     return folder if os.path.isdir(folder) else None  # noqa: PTH112
 
 
-def _pair(clip: Clip, folder: Path, size: Size | None) -> Masks:
-    """Pair frames with masks by name, or if names differ, in order."""
+def _pair(clip: Clip, folder: Path, size: Size | None, *, same_size: bool) -> Masks:
+    """Pair each frame with its mask by name, or those of a video by number."""
     files = image_files(folder)
     if not files:
         raise NearfarError(f"{str(folder)!r} holds no images: expected the masks of {clip.name!r}")
-    if clip.total is not None and len(files) != clip.total:
-        raise NearfarError(
-            f"{str(folder)!r} holds {len(files)} masks, {clip.name!r} {clip.total} frames: "
-            "expected one mask per frame"
-        )
     if isinstance(clip, FolderClip):
-        by_name = {_without_suffix(file.stem): file for file in files}
-        stems = [file.stem for file in clip.files]
-        if len(by_name) == len(files) and by_name.keys() == set(stems):
-            files = [by_name[stem] for stem in stems]
-    return Masks(files, size)
+        sizes = [_own_size(file) for file in clip.files] if size is not None else None
+        return Masks(_by_name(clip, files, folder), size, sizes, same_size=same_size)
+    files = _by_number(clip, files, folder)
+    sizes = None
+    if size is not None and isinstance(clip, VideoClip):
+        first = next(iter(VideoClip(clip.path)))
+        sizes = [(first.pixels.shape[0], first.pixels.shape[1])] * len(files)
+    return Masks(files, size, sizes)
+
+
+def _by_name(clip: FolderClip, files: Sequence[Path], folder: Path) -> list[Path]:
+    found: dict[Path, Path] = {}
+    kinds: list[tuple[Callable[[Path], str], Callable[[Path], str]]] = [
+        (lambda image: image.name, lambda mask: mask.name),
+        (lambda image: image.name, lambda mask: _without_suffix(mask.stem)),
+        (lambda image: image.stem, lambda mask: mask.stem),
+        (lambda image: image.stem, lambda mask: _without_suffix(mask.stem)),
+    ]
+    for name_of_image, name_of_mask in kinds:
+        used = set(found.values())
+        _match(found, clip.files, name_of_image, [f for f in files if f not in used], name_of_mask)
+    if not found:
+        _match(found, clip.files, _number, files, _number)
+    used = set(found.values())
+    lonely = [file for file in clip.files if file not in found]
+    unused = [file for file in files if file not in used]
+    if lonely or unused:
+        reasons = [f"no mask for {_names(lonely)}"] * bool(lonely)
+        reasons += [f"no frame for {_names(unused)}"] * bool(unused)
+        raise MaskError(
+            f"{str(folder)!r} holds {len(files)} masks, {clip.name!r} {len(clip.files)} frames: "
+            f"{' and '.join(reasons)}; expected one mask per frame, named like it"
+        )
+    return [found[file] for file in clip.files]
+
+
+def _match(
+    found: dict[Path, Path],
+    images: Sequence[Path],
+    name_of_image: Callable[[Path], str],
+    masks: Sequence[Path],
+    name_of_mask: Callable[[Path], str],
+) -> None:
+    """Add the pairs of images and masks whose names are the same, and the only such."""
+    by_name: dict[str, tuple[list[Path], list[Path]]] = defaultdict(lambda: ([], []))
+    for image in images:
+        if image not in found:
+            by_name[_normal(name_of_image(image))][0].append(image)
+    for mask in masks:
+        by_name[_normal(name_of_mask(mask))][1].append(mask)
+    for name, (some, others) in by_name.items():
+        if name and len(some) == len(others) == 1:
+            found[some[0]] = others[0]
+
+
+def _by_number(clip: Clip, files: Sequence[Path], folder: Path) -> list[Path]:
+    """Sort the masks of frames without names."""
+    total = clip.nominal_total if clip.total is None else clip.total
+    if total and len(files) != total:
+        raise MaskError(
+            f"{str(folder)!r} holds {len(files)} masks, {clip.name!r} {total} frames: expected one "
+            "mask per frame"
+        )
+    numbers = [int(_number(file) or -1) for file in files]
+    by_number = dict(zip(numbers, files, strict=True))
+    first = min(numbers)
+    expected = range(first, first + len(files))
+    missing = next((number for number in expected if number not in by_number), None)
+    if first not in (0, 1) or missing is not None or len(by_number) < len(files):
+        what = "" if missing is None else f", and there is no {missing}"
+        raise MaskError(
+            f"{str(folder)!r} has masks from {files[0].name!r} to {files[-1].name!r}{what}: "
+            f"expected masks numbered from 0 or 1 without gaps, as frames of {clip.name!r} have "
+            "no names"
+        )
+    return [by_number[number] for number in expected]
+
+
+def _number(file: Path) -> str:
+    """Return the last number in the name of a file, without leading zeros."""
+    digits = re.findall(r"[0-9]+", _without_suffix(file.stem))
+    return str(int(digits[-1][-18:])) if digits else ""
 
 
 def _without_suffix(stem: str) -> str:
@@ -178,25 +318,67 @@ def _without_suffix(stem: str) -> str:
     return stem
 
 
-def _read_abnormal(file: Path, size: tuple[int, int] | None) -> Mask:
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _names(files: Iterable[Path]) -> str:
+    shown = [printable(file.name) for file in files]
+    return ", ".join(map(repr, shown[:_SHOWN])) + f" and {len(shown) - _SHOWN} others" * (
+        len(shown) > _SHOWN
+    )
+
+
+def _own_size(file: Path) -> tuple[int, int] | None:
+    try:
+        return read_header(file).size
+    except UnreadableError:
+        return None
+
+
+def _read_abnormal(
+    file: Path, size: tuple[int, int] | None, frame: tuple[int, int] | None = None
+) -> Mask:
     """Read abnormal pixels from raw values, whatever colors a palette gives them; not from alpha.
 
     Unlike `nearfar.data.read_binary_mask`, any value counts: masks may hold small class numbers.
     """
     try:
         with open_image_file(file) as image:
-            image.load()
-            least = _JPEG_WHITE if image.format == "JPEG" else 1
-            bands = [band for band in image.getbands() if band != "A"]
-            values = np.asarray(image).reshape(image.height, image.width, -1)[..., : len(bands)]
-            mask: Mask = np.any(values >= least, axis=2)
+            mask = _abnormal(image)
     except UnreadableError as error:
         raise NearfarError(
             f"mask {str(file)!r} cannot be read ({error}): replace the file"
         ) from error
+    if frame is not None and abs(mask.shape[0] * frame[1] / frame[0] - mask.shape[1]) > 1:
+        raise MaskError(
+            f"mask {str(file)!r} is {mask.shape[0]}x{mask.shape[1]} pixels, its frame "
+            f"{frame[0]}x{frame[1]}: expected a mask that was drawn on the frame"
+        )
     if size is None or mask.shape == size:
         return mask
     # Keep thin regions: a pixel is abnormal if any part of it is.
     shares = Image.fromarray(mask.astype(np.float32))
-    scaled = ImageOps.fit(shares, size[::-1], Image.Resampling.BOX)
-    return np.asarray(scaled) > 0
+    return np.asarray(shares.resize(size[::-1], Image.Resampling.BOX)) > 0
+
+
+def _abnormal(image: Image.Image) -> Mask:
+    pages = getattr(image, "n_frames", 1)
+    if pages > 1 and image.format != "MPO":
+        raise UnreadableError(f"{pages} images in one file")
+    image.load()
+    least: float = _JPEG_WHITE if image.format in ("JPEG", "MPO") else 1
+    tags = getattr(image, "tag_v2", {})
+    if image.mode.startswith("I") and tags.get(ExifTags.Base.PhotometricInterpretation) == 0:
+        raise UnreadableError("white is zero in 16 bits: expected zero for normal pixels")
+    bands = [band for band in image.getbands() if band != "A"]
+    upright = ImageOps.exif_transpose(image)
+    values = np.asarray(upright).reshape(upright.height, upright.width, -1)[..., : len(bands)]
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all():
+            raise UnreadableError("NaN or infinite values")
+        least = float(np.finfo(np.float32).tiny)
+    if values.dtype.kind in "if" and values.min() < 0:
+        raise UnreadableError("negative values: expected zero for normal pixels")
+    marked: Mask = np.any(values >= least, axis=2)
+    return marked

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,17 +38,20 @@ _COLUMNS = {
     "file": "string",
     "score": "float64",
     "abnormal": "bool_",
+    "time": "float64",
 }
-ScoreRow = tuple[str, int, str, float, bool]
+ScoreRow = tuple[str, int, str, float, bool, float | None]
 
 
 class FrameResult(NamedTuple):
-    """Scored frame with its clip, its pixels, and the name of its own file, if it has one."""
+    """Scored frame with its clip, its pixels, the name of its own file, if any, and its time."""
 
     clip: str
     scored: ScoredFrame
     pixels: Pixels
     file: str = ""
+    time: float | None = None
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,9 @@ class Alert:
         Highest score.
     file : str
         Name of the first frame's own file, if it has one.
+    start_time, end_time : float or None
+        Seconds from the start of the clip to the first and last frame, by the time stamps, or else
+        by the rate, if it is known.
     """
 
     clip: str
@@ -75,6 +81,8 @@ class Alert:
     worst: int
     score: float
     file: str = ""
+    start_time: float | None = None
+    end_time: float | None = None
 
 
 def score_with_pixels(detector: Detector, clip: Clip) -> Iterator[FrameResult]:
@@ -86,23 +94,28 @@ def score_with_pixels(detector: Detector, clip: Clip) -> Iterator[FrameResult]:
         See `Detector.score`.
     """
     detector.check_rate(clip)
-    waiting: dict[int, Pixels] = {}
+    clip = clip.as_photographs() if detector.config.photographs else clip
+    waiting: dict[int, Frame] = {}
 
     def frames() -> Iterator[Frame]:
         row = range(0)  # the latest frames, without a gap
         for frame in clip:
-            if frame.number != row.stop:
+            if frame.number != row.stop or frame.lost:
                 if len(row) < detector.config.frames:
                     for unscored in row:
                         del waiting[unscored]
                 row = range(frame.number, frame.number)
             row = range(row.start, frame.number + 1)
-            waiting[frame.number] = frame.pixels
+            waiting[frame.number] = frame
             yield frame
 
     for scored in detector.score(frames(), clip.name):
-        pixels = waiting.pop(scored.number)
-        yield FrameResult(clip.name, scored, pixels, clip.file_name(scored.number))
+        frame = waiting.pop(scored.number)
+        time = frame.time
+        if time is None and clip.rate:
+            time = frame.number / clip.rate
+        file = clip.file_name(scored.number)
+        yield FrameResult(clip.name, scored, frame.pixels, file, time, frame.lost)
 
 
 class Alerts:
@@ -125,16 +138,25 @@ class Alerts:
         clip, (number, score, _) = result.clip, result.scored
         abnormal = score > self.threshold
         span = self.spans[-1] if self.spans and self.join else None
-        if abnormal and span and (span.clip, span.end + 1) == (clip, number):
+        goes_on = span and (span.clip, span.end + 1) == (clip, number) and not result.lost
+        if abnormal and span and goes_on:
             worst, highest = max((span.worst, span.score), (number, score), key=lambda x: x[1])
-            self.spans[-1] = Alert(clip, span.start, number, worst, highest, span.file)
+            self.spans[-1] = replace(
+                span, end=number, worst=worst, score=highest, end_time=result.time
+            )
         elif abnormal:
-            self.spans.append(Alert(clip, number, number, number, score, result.file))
+            time = result.time
+            self.spans.append(Alert(clip, number, number, number, score, result.file, time, time))
         return abnormal
 
     def to_list(self) -> list[dict[str, Any]]:
-        """Return the spans in a form that JSON can hold."""
-        return [asdict(span) for span in self.spans]
+        """Return spans, or defective images, in a form that JSON can hold."""
+        if self.join:
+            return [asdict(span) for span in self.spans]
+        return [
+            {"folder": one.clip, "file": one.file, "number": one.start, "score": one.score}
+            for one in self.spans
+        ]
 
 
 class WorstFrames:
@@ -189,7 +211,7 @@ def overlay(
 
     Parameters
     ----------
-    pixels : uint8[h, w]
+    pixels : uint8[h, w] or uint8[h, w, 3]
         Frame.
     heat : float[h, w]
         Scores; the color is full at twice the threshold.
@@ -207,7 +229,8 @@ def overlay(
     level = np.clip(heat / max(2 * threshold, 1e-12), 0, 1)
     colors = colormaps[_COLORMAP](level)[..., :3]
     opacity = _OPACITY * level[..., None]
-    mixed = (1 - opacity) * pixels[..., None] + opacity * 255 * colors
+    below = pixels[..., None] if pixels.ndim == 2 else pixels
+    mixed = (1 - opacity) * below + opacity * 255 * colors
     above = heat > threshold
     mixed[above & ~binary_erosion(above, border_value=1)] = ALARM_COLOR
     picture = np.rint(mixed).astype(np.uint8)
@@ -256,8 +279,9 @@ class ScoreWriter:
         """Add a frame."""
         self.count += 1
         if self._parquet is None:
-            clip, number, file, score, abnormal = row
-            self._csv.writerow((clip, number, file, f"{score:.6g}", int(abnormal)))
+            clip, number, file, score, abnormal, time = row
+            seconds = "" if time is None else f"{time:.3f}"
+            self._csv.writerow((clip, number, file, f"{score:.6g}", int(abnormal), seconds))
             return
         self._rows.append(row)
         if len(self._rows) >= _ROW_GROUP:

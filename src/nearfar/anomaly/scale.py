@@ -84,6 +84,7 @@ class FrameScores(NamedTuple):
 
     number: int
     scores: ScoreMap
+    lost: int = 0
 
 
 def smooth(frames: Iterable[FrameScores], deviation: float) -> Iterator[FrameScores]:
@@ -114,11 +115,11 @@ def smooth(frames: Iterable[FrameScores], deviation: float) -> Iterator[FrameSco
         if len(recent) == 2 * reach + 1 and center is not None:
             near = [(w, m.scores) for w, m in zip(weights, recent, strict=True) if m is not None]
             total = sum(w for w, _ in near)
-            yield FrameScores(center.number, sum(w * s for w, s in near) / total)
+            yield FrameScores(center.number, sum(w * s for w, s in near) / total, center.lost)
 
     last: int | None = None
     for frame in frames:
-        missing = 0 if last is None else frame.number - last - 1
+        missing = 0 if last is None else frame.number - last - 1 + frame.lost
         for _ in range(min(missing, 2 * reach + 1)):
             recent.append(None)
             yield from average()

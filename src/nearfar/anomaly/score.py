@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,8 @@ from typing import Any, Literal
 from nearfar.anomaly.clips import Clip
 from nearfar.anomaly.detector import Detector
 from nearfar.anomaly.evaluate import Evaluator
-from nearfar.anomaly.masks import Mask, Masks, find_masks
+from nearfar.anomaly.kind import continuity
+from nearfar.anomaly.masks import Mask, MaskError, Masks, find_masks
 from nearfar.anomaly.metrics import RegionCurve
 from nearfar.anomaly.output import (
     WORST_DISTANCE,
@@ -29,8 +30,9 @@ from nearfar.anomaly.output import (
     write_picture,
 )
 from nearfar.anomaly.patches import ScoreMap
+from nearfar.anomaly.storage import claimed_output, is_unfinished_output, try_folder
 from nearfar.errors import NearfarError, require
-from nearfar.files import claim_output, clear_folder, fitting_name, write_json
+from nearfar.files import claim_output, fitting_name, write_json
 from nearfar.progress import Track, silent
 
 Format = Literal["csv", "parquet"]
@@ -38,6 +40,11 @@ Format = Literal["csv", "parquet"]
 _WORST, _HEAT, _ALERTS, _QUALITY = "worst", "heat", "alerts.json", "quality.json"
 _SCORES: dict[Format, str] = {"csv": "scores.csv", "parquet": "scores.parquet"}
 _OWN = {_WORST, _HEAT, _ALERTS, _QUALITY, *_SCORES.values()}
+
+#: Fewer files than this do not show whether they are photographs.
+_FEW = 12
+#: Name of the folder of normal images among folders of defective ones, as in MVTec AD.
+_NORMAL = "good"
 
 #: Frames per second of heat maps of clips without a rate.
 _DEFAULT_RATE = 10.0
@@ -52,21 +59,26 @@ class ScoringSummary:
     frames : int
         Number of scored frames.
     alerts : list of dict
-        Abnormal spans, as in ``alerts.json``.
+        Abnormal spans, or defective images, as in ``alerts.json``.
     skipped : list of str
-        One line per damaged frame, and per clip that was not scored to its end.
+        One line per damaged frame, per clip that was not scored to its end, and per kind of entry
+        of the folder that was not used.
+    notes : list of str
+        One line for everything else that is unusual in a clip, as lost frames.
     quality : dict or None
-        Metrics by the masks, if there are any; None stands for an undefined metric.
+        Metrics by the masks, if there are any, or of photographs by the names of their folders,
+        of which "good" is normal; None stands for an undefined metric.
 
     Examples
     --------
-    >>> ScoringSummary(frames=60, alerts=[], skipped=[], quality=None).frames
+    >>> ScoringSummary(frames=60, alerts=[], skipped=[], notes=[], quality=None).frames
     60
     """
 
     frames: int
     alerts: list[dict[str, Any]]
     skipped: list[str]
+    notes: list[str]
     quality: dict[str, Any] | None
 
 
@@ -82,8 +94,10 @@ def score_clips(
 ) -> ScoringSummary:
     """Score clips, and write scores, alerts, heat maps and the worst frames.
 
-    CSV is written line by line. After an interruption or termination, the rest is written for the
-    frames scored so far. If there are several clips, a clip that cannot be scored is reported.
+    The folder is tried before anything is read. CSV is written line by line. After an interruption
+    or termination, the rest is written for the frames scored so far; after an error, nothing is
+    left; after a crash, the same call starts anew. If there are several clips, a clip that cannot
+    be scored is reported.
 
     Parameters
     ----------
@@ -109,7 +123,8 @@ def score_clips(
     Raises
     ------
     NearfarError
-        If no clip or mask can be used, or the folder is occupied or holds something else.
+        If no clip or mask can be used, masks do not fit, or the folder is occupied, holds something
+        else or cannot be written to.
 
     Examples
     --------
@@ -124,36 +139,55 @@ def score_clips(
     >>> images = ArrayClip([np.full((16, 16), level, np.uint8) for level in (50, 200)])
     >>> with TemporaryDirectory() as folder:
     ...     summary = score_clips(detector, [images], Path(folder) / "out")
-    >>> [alert["start"] for alert in summary.alerts]
+    >>> [alert["number"] for alert in summary.alerts]
     [1]
     """
     out = Path(out)
-    claim_output(out, overwrite=overwrite, folder=True)
+    unfinished = is_unfinished_output(out)
+    if not unfinished:
+        claim_output(out, overwrite=overwrite, folder=True)
+    try_folder(out)
     if format == "parquet":
         require("pyarrow.parquet", extra="parquet")
     if not detector.config.independent_frames:
         require("av", extra="video")
     if not clips:
         raise NearfarError("there are no clips: expected clips to score")
-    ground_truth = find_masks(clips, masks, detector.config.size)
+    same_size = not detector.config.photographs
+    ground_truth = find_masks(clips, masks, detector.config.size, same_size=same_size)
     _check_any_fits(detector, clips)
-    if overwrite and out.is_dir():
-        clear_folder(out, _OWN)
-    output = _Output(out, detector, format)
+    notes = _check_kind(detector, clips)
     failed: list[NearfarError] = []
-    with _termination_as_interrupt():
+    with _termination_as_interrupt(), claimed_output(out, _OWN):
+        by_folder = ground_truth.count(None) == len(clips) and _has_normal_folder(clips)
+        output = _Output(out, detector, format, by_folder=by_folder)
+
+        def finish() -> ScoringSummary:
+            unused = getattr(clips, "skipped", [])
+            skipped = [*unused, *(line for clip in clips for line in clip.skipped)]
+            noted = [*notes, *(line for clip in clips for line in clip.notes)]
+            return output.finish(skipped, noted, failed)
+
         try:
             everything = _score_all(detector, clips, ground_truth, failed)
             total = sum(clip.nominal_total for clip in clips)
             for clip, result, mask in track(everything, "scoring", total):
                 output.add(clip, result, mask)
-        finally:
-            summary = output.finish([line for clip in clips for line in clip.skipped], failed)
-            if not summary.frames:
-                clear_folder(out, _OWN)
-    if failed and (len(clips) == 1 or not summary.frames):
-        raise failed[0]
-    return summary
+            if failed and (len(clips) == 1 or not output.scores.count):
+                raise failed[0]
+            return finish()
+        except KeyboardInterrupt:
+            if output.scores.count:
+                finish()
+            raise
+        except BaseException:
+            output.abandon()
+            raise
+
+
+def _has_normal_folder(clips: Sequence[Clip]) -> bool:
+    """Return whether folders are normal and abnormal by name, as in MVTec AD."""
+    return len(clips) > 1 and any(clip.name == _NORMAL for clip in clips)
 
 
 @contextmanager
@@ -175,12 +209,38 @@ def _check_any_fits(detector: Detector, clips: Sequence[Clip]) -> None:
     for clip in clips:
         try:
             detector.check_rate(clip)
-            detector.grid.check(next(iter(clip)).pixels.shape, clip.name)
+            shape = next(iter(clip)).pixels.shape
+            detector.grid_of(shape).check(shape[:2], clip.name)
         except NearfarError as error:
             errors.append(error)
         else:
             return
     raise errors[0]
+
+
+def _check_kind(detector: Detector, clips: Sequence[Clip]) -> list[str]:
+    """Check that photographs are not scored as a video; return a note if the normal ones were.
+
+    Raises
+    ------
+    NearfarError
+        If the detector was fitted to a video and these are photographs.
+    """
+    config = detector.config
+    if config.independent_frames or (config.frames == 1 and not config.smoothing):
+        return []
+    found = continuity(clips)
+    if found.kind == "video" or sum(clip.nominal_total for clip in clips) < _FEW:
+        return []
+    line = (
+        f"{clips[0].name!r} looks like photographs, as {found.why}, and the detector is for video"
+    )
+    if detector.continuous:
+        raise NearfarError(
+            f"{line}: expected the frames of a video in their order, or a detector that was fitted "
+            "with --setting stills"
+        )
+    return [f"{line}: neighboring scores are averaged"]
 
 
 def _score_all(
@@ -193,8 +253,13 @@ def _score_all(
     for clip, masks in zip(clips, ground_truth, strict=True):
         try:
             for result in score_with_pixels(detector, clip):
-                number, shape = result.scored.number, result.pixels.shape
-                yield clip, result, None if masks is None else masks.of(number, clip.name, shape)
+                number, shape = result.scored.number, result.pixels.shape[:2]
+                mask = None if masks is None else masks.of(number, clip.name, shape)
+                yield clip, result, mask
+            if masks is not None and not clip.skipped and not clip.notes:
+                masks.check_end(number, clip.name)
+        except MaskError:
+            raise
         except NearfarError as error:
             failed.append(error)
 
@@ -202,9 +267,12 @@ def _score_all(
 class _Output:
     """Writes the output of all frames into a folder."""
 
-    def __init__(self, out: Path, detector: Detector, format: Format) -> None:
+    def __init__(
+        self, out: Path, detector: Detector, format: Format, *, by_folder: bool = False
+    ) -> None:
         self.out, self.detector = out, detector
         self.independent = detector.config.independent_frames
+        self.by_folder = by_folder and self.independent
         (out / _WORST).mkdir(parents=True, exist_ok=True)
         (out / _HEAT).mkdir(exist_ok=True)
         self.scores = ScoreWriter(out / _SCORES[format])
@@ -217,8 +285,9 @@ class _Output:
     def add(self, clip: Clip, result: FrameResult, mask: Mask | None) -> None:
         """Add the next frame."""
         number, score, patches = result.scored
-        heat = self.detector.grid.spread(patches)
-        self.scores.add((clip.name, number, result.file, score, self.alerts.add(result)))
+        heat = self.detector.grid_of(result.pixels.shape).spread(patches)
+        abnormal = self.alerts.add(result)
+        self.scores.add((clip.name, number, result.file, score, abnormal, result.time))
         self.worst.add(result)
         picture = self._draw(result, heat)
         if self.independent:
@@ -231,13 +300,25 @@ class _Output:
             self.evaluator.add(clip.name, score, heat, mask)
             if self.independent:
                 self.regions.add(heat, mask)
+        elif self.by_folder:
+            self.evaluator.add_image(clip.name, score, abnormal=clip.name != _NORMAL)
 
-    def finish(self, skipped: list[str], failed: Sequence[NearfarError]) -> ScoringSummary:
+    def abandon(self) -> None:
+        """Close files that will not be complete."""
+        with suppress(Exception):
+            self._open.close()
+        with suppress(Exception):
+            self.scores.close()
+
+    def finish(
+        self, skipped: list[str], notes: list[str], failed: Sequence[NearfarError]
+    ) -> ScoringSummary:
         """Write everything that needs all frames."""
         self._open.close()
         self.scores.close()
         for place, result in enumerate(self.worst.frames(), start=1):
-            picture = self._draw(result, self.detector.grid.spread(result.scored.heat))
+            grid = self.detector.grid_of(result.pixels.shape)
+            picture = self._draw(result, grid.spread(result.scored.heat))
             name = f"{place:02}-{self._name(result)}"
             write_picture(self.out / _WORST / fitting_name(name, ".png"), picture)
         skipped = [*skipped, *map(str, failed)]
@@ -247,13 +328,20 @@ class _Output:
             "false_alarms": config.false_alarms,
             "calibrated_on": self.detector.calibrated_on,
         }
-        write_json(self.out / _ALERTS, {**calibration, "alerts": alerts, "skipped": skipped})
+        count = self.scores.count
+        counts = {"images": count, "defective": len(alerts)} if self.independent else {}
+        said = {"alerts": alerts, "skipped": skipped, "notes": notes}
+        write_json(self.out / _ALERTS, {**calibration, **counts, **said})
         quality = self.evaluator.result() if self.has_masks else None
+        if self.by_folder and count:
+            quality = self.evaluator.images(self.detector.threshold)
         if quality is not None:
-            if self.independent:
-                quality["pro"] = self.regions.area()
+            if self.independent and self.has_masks:
+                del quality["frames"], quality["abnormal"]
+                images = self.evaluator.images(self.detector.threshold)
+                quality = {**images, **quality, "pro": self.regions.area()}
             write_json(self.out / _QUALITY, quality)
-        return ScoringSummary(self.scores.count, alerts, skipped, quality)
+        return ScoringSummary(count, alerts, skipped, notes, quality)
 
     def _video_of(self, clip: Clip) -> VideoWriter:
         if self._video is None or self._video[0] is not clip:

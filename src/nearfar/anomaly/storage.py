@@ -5,14 +5,16 @@ While a detector is fitted, ``unfinished.json`` holds its settings and ``scratch
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -22,13 +24,131 @@ from nearfar.anomaly.detector import Detector
 from nearfar.anomaly.patches import Grid
 from nearfar.anomaly.registry import Method, find_method
 from nearfar.anomaly.scale import Scale
-from nearfar.errors import NearfarError
-from nearfar.files import ADVICE, claim_output, clear_folder, write_json
+from nearfar.errors import NearfarError, reason
+from nearfar.files import (
+    ADVICE,
+    LEFTOVER,
+    check_own,
+    claim_output,
+    clear_folder,
+    remove_leftovers,
+    sync,
+    write_json,
+)
 
 #: Version of the format.
 FORMAT = 3
 _CONFIG, _UNFINISHED, _METHODS, _SCRATCH = "detector.json", "unfinished.json", "methods", "scratch"
+#: Mark of a folder that is being written to; earlier marks are no obstacle.
+_SCORING = f"{LEFTOVER}scoring"
+#: Size of a file that tries whether a disk has room, in bytes.
+_TRIAL = 2**16
 _OWN = {_CONFIG, _UNFINISHED, _METHODS, _SCRATCH}
+
+
+def try_folder(folder: Path) -> None:
+    """Check that files can be written to a folder, which need not exist; it is not changed.
+
+    Raises
+    ------
+    NearfarError
+        If it cannot be created or written to, or the disk is full.
+    """
+    made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    probe = folder / f"{LEFTOVER}trial-{os.getpid()}"
+    try:
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(bytes(_TRIAL))
+            sync(probe)
+    finally:
+        probe.unlink(missing_ok=True) if probe.parent.is_dir() else None
+        for path in made:
+            with suppress(OSError):
+                path.rmdir()
+
+
+def is_unfinished_output(out: Path) -> bool:
+    """Return whether a process died while it wrote to a folder.
+
+    Raises
+    ------
+    NearfarError
+        If another process still writes to it.
+    """
+    marker = out / _SCORING
+    if not marker.is_file():
+        return False
+    with marker.open("rb") as file:
+        if not _lock(file):
+            raise NearfarError(f"another process writes to {str(out)!r}: choose another folder")
+    return True
+
+
+@contextmanager
+def claimed_output(out: Path, own: Collection[str]) -> Iterator[None]:
+    """Clear a folder for output, and mark it as unfinished until the context ends.
+
+    An error removes the output again; an interruption keeps what is in the folder, unless it is
+    empty.
+
+    Parameters
+    ----------
+    out : Path
+        Folder; may hold earlier output, which is removed.
+    own : collection of str
+        Names that it may contain.
+
+    Raises
+    ------
+    NearfarError
+        If it contains anything else, or cannot be written to.
+    """
+    made = [path for path in (out, *out.parents) if not os.path.lexists(path)]
+    if out.is_dir():
+        check_own(out, own)
+    with _writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with (out / _SCORING).open("ab") as marker:
+            _lock(marker)
+            clear_folder(out, own, kept={_SCORING})
+            try:
+                yield
+            except BaseException as error:
+                if not isinstance(error, KeyboardInterrupt) or not _has_rows(out):
+                    clear_folder(out, own, last=_SCORING)
+                    for path in made:
+                        with suppress(OSError):
+                            path.rmdir()
+                raise
+            finally:
+                (out / _SCORING).unlink(missing_ok=True)
+
+
+def _has_rows(out: Path) -> bool:
+    """Return whether scores were completed, which are written before the alerts."""
+    return (out / "alerts.json").is_file()
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Lock a file as long as it is open; return whether no other process has locked it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EAGAIN, errno.EACCES)  # the disk may know no locks
+    return True
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn an error of the disk into one line that names the folder."""
+    try:
+        yield
+    except NearfarError:
+        raise
+    except OSError as error:
+        path = str(error.filename or folder)
+        raise NearfarError(f"cannot write to {path!r}: {reason(error)}") from error
 
 
 @contextmanager
@@ -60,6 +180,7 @@ def open_for_fitting(
     is_new = not folder.exists()
     if resume:
         _check_same(folder, settings)
+        remove_leftovers(folder)
     else:
         known = [name for name in (_CONFIG, _UNFINISHED) if (folder / name).is_file()]
         if overwrite and known:
@@ -123,6 +244,7 @@ def write_detector(folder: Path, detector: Detector) -> None:
             "threshold": detector.threshold,
             "calibrated_on": detector.calibrated_on,
             "rate": detector.rate,
+            "continuous": detector.continuous,
         },
     )
 
@@ -166,6 +288,7 @@ def read_detector(folder: str | os.PathLike[str]) -> Detector:
         height, width = saved["size"]
         grid = Grid((int(height), int(width)), config.patch, config.stride)
         threshold, calibrated_on = float(saved["threshold"]), int(saved["calibrated_on"])
+        continuous = bool(saved.get("continuous", False))
         rate = None if saved["rate"] is None else float(saved["rate"])
         scale = None
         if config.needs_scale:
@@ -174,7 +297,9 @@ def read_detector(folder: str | os.PathLike[str]) -> Detector:
             if scale.levels.shape != (len(config.methods), rows):
                 raise NearfarError(f"a scale of shape {scale.levels.shape}")
     methods = read_methods(folder, config)
-    return Detector(config, grid, methods, scale, threshold, calibrated_on, rate)
+    return Detector(
+        config, grid, methods, scale, threshold, calibrated_on, rate, continuous=continuous
+    )
 
 
 def _check_same(folder: Path, settings: dict[str, Any]) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from nearfar.cli.options import Overwrite, Seed, bars, report_skipped
+
+if TYPE_CHECKING:
+    from nearfar.progress import Bars
 
 anomaly = App(
     name="anomaly",
@@ -24,10 +27,10 @@ def fit(
     frames: str,
     *,
     out: Annotated[Path, Parameter(help="Folder of the detector.")],
-    setting: Literal["video", "paper", "stills"] = "video",
+    setting: Literal["auto", "video", "paper", "stills"] = "auto",
     size: tuple[int, int] | None = None,
     false_alarms: float | None = None,
-    weights: tuple[float, float, float] | None = None,
+    loss_weights: tuple[float, float, float] | None = None,
     pretrain_epochs: int | None = None,
     epochs: int | None = None,
     seed: Seed = 0,
@@ -43,22 +46,24 @@ def fit(
 
         nearfar anomaly fit UCSDped2/Train --out run
         nearfar anomaly fit camera.mp4 --out run
-        nearfar anomaly fit good_products --out run --setting stills --size 256 256
+        nearfar anomaly fit good_products --out run --size 256 256
 
     Parameters
     ----------
     frames
-        A video; a folder of images, which are frames in natural order of their names; or a folder
-        of such folders and videos.
+        A video; a folder of images, which are photographs, or frames in natural order of their
+        names; or a folder of such folders and videos.
     setting
-        "video" finds what moves too fast, is too large, glides, or looks odd; "paper" finds 30×30
-        patches of single frames that are badly reconstructed; "stills" finds patches of separate
-        images that are unlike normal ones.
+        "auto" is video for videos and for folders whose neighboring files resemble each other,
+        and stills for other folders. "video" finds what moves too fast, is too large, glides, or
+        looks odd; "paper" finds 30×30 patches of single frames that are badly reconstructed;
+        "stills" finds patches of separate images that are unlike normal ones.
     size
-        HEIGHT WIDTH that these and all later frames are scaled to. Default: no scaling.
+        HEIGHT WIDTH that all of each of these and all later frames is scaled to; nothing is
+        cropped, and the aspect may change. Default: no scaling.
     false_alarms
         Share of held-out normal frames above the threshold. Default: 0.01.
-    weights
+    loss_weights
         OWN NEAR FAR weights of the objective, for paper and stills. Default: 0.6 0.4 0.
     pretrain_epochs
         Epochs of the plain autoencoder, for paper and stills. Default: 5.
@@ -70,6 +75,7 @@ def fit(
     from nearfar.anomaly import (
         DEFAULT_TRAINING,
         DetectorConfig,
+        continuity,
         fit_detector,
         is_unfinished,
         open_clips,
@@ -81,17 +87,24 @@ def fit(
         "paper": DetectorConfig.paper,
         "stills": DetectorConfig.stills,
     }
+    clips, track = open_clips(frames, size=size), bars()
+    found = continuity(clips)
+    fitting: Literal["video", "stills"] = "video" if found.kind == "video" else "stills"
+    if setting == "auto":
+        setting = fitting
+        print(f"setting: {setting}, as {found.why}")
+    elif setting != "paper" and setting != fitting:
+        warn(f"--setting {setting}, but {found.why}: expected --setting {fitting}", track)
     config = presets[setting](
         size=size, **({} if false_alarms is None else {"false_alarms": false_alarms})
     )
     options = {
-        "weights": weights,
+        "loss_weights": loss_weights,
         "pretrain_epochs": pretrain_epochs,
         "epochs": epochs,
         "seed": seed,
     }
     training = configure(options, base=DEFAULT_TRAINING)
-    clips, track = open_clips(frames, size=size), bars()
     try:
         detector = fit_detector(
             clips, out, config, training, resume=resume, overwrite=overwrite, track=track
@@ -99,12 +112,18 @@ def fit(
     except KeyboardInterrupt as interrupt:
         again = "with --resume" if is_unfinished(out) else "again, as nothing is kept yet"
         raise KeyboardInterrupt(f"stopped: give the same command {again}") from interrupt
-    report_skipped([line for clip in clips for line in clip.skipped], track.progress.console)
-    print(f"the detector is in {out}; a frame is abnormal above {detector.threshold:.4g}")
+    skipped = [*clips.skipped, *(line for clip in clips for line in clip.skipped)]
+    report_skipped(skipped, track.progress.console)
+    for line in (line for clip in clips for line in clip.notes):
+        warn(line, track)
+    stills = config.independent_frames
+    one, what = ("an image", "defective") if stills else ("a frame", "abnormal")
+    print(f"the detector is in {out}; {one} is {what} above {detector.threshold:.4g}")
     normal, share = detector.calibrated_on, config.false_alarms
     if normal <= 1 / share:
         print(
-            f"note: the threshold is the highest score of {normal} normal frames, too few to "
+            f"note: the threshold is the highest score of {normal} normal "
+            f"{'images' if stills else 'frames'}, too few to "
             f"estimate the score that a share of {share:g} exceeds"
         )
 
@@ -119,11 +138,11 @@ def score(
     format: Literal["csv", "parquet"] = "csv",
     overwrite: Overwrite = False,
 ) -> None:
-    """Score frames, and show where and when they are abnormal.
+    """Score frames or photographs, and show where and when they are abnormal.
 
-    Writes a score per frame, alerts.json with the start and end of each abnormal span, the worst
-    frames, and heat maps: a video per clip, or a picture per still image. With masks, also writes
-    detection metrics.
+    Writes a score per frame, alerts.json with the start and end of each abnormal span, or the
+    defective images, the worst frames, and heat maps: a video per clip, or a picture per
+    photograph. With masks, also writes detection metrics.
 
     **Examples**
 
@@ -137,9 +156,9 @@ def score(
         As for fit; or a single image.
     masks
         Images that are not black where a frame is abnormal: a folder with one per frame, named
-        like it (NAME or NAME_mask) or in the same order; for several clips, a folder of such
-        folders named like the clips, where clips without one are normal. Default: folders beside
-        those of the frames with the suffix _gt, if there are any.
+        like it (NAME or NAME_mask), or for a video numbered from 0 or 1; for several clips, a
+        folder of such folders named like the clips, where clips without one are normal. Default:
+        folders beside the clips with the suffix _gt, if there are any.
     format
         Format of the scores.
     """
@@ -156,6 +175,20 @@ def score(
         kept = f"scores so far are in {out}" if scored else "nothing is scored yet"
         raise KeyboardInterrupt(f"stopped: {kept}") from interrupt
     report_skipped(summary.skipped, track.progress.console)
-    print(f"{summary.frames} frames, {len(summary.alerts)} abnormal spans; output is in {out}")
+    for line in summary.notes:
+        warn(line, track)
+    found = len(summary.alerts)
+    if detector.config.independent_frames:
+        counts = f"{summary.frames} images, {found} defective"
+    else:
+        counts = f"{summary.frames} frames, {found} abnormal spans"
+    print(f"{counts}; output is in {out}")
     for name, value in (summary.quality or {}).items():
         print(f"{name}: {'undefined' if value is None else value}")
+
+
+def warn(line: str, track: Bars) -> None:
+    """Print a warning beside the progress bars."""
+    track.progress.console.print(
+        f"warning: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True
+    )

@@ -33,5 +33,5 @@ def demo(
         Run folder to write.
     """
     train("mnist5k:train", out=out, options=DEMO, overwrite=overwrite)
-    evaluate(out, train="mnist5k:train", test="mnist5k:test")
-    report(out, data="mnist5k:test", overwrite=overwrite)
+    evaluate(str(out), train="mnist5k:train", test="mnist5k:test")
+    report(str(out), data="mnist5k:test", overwrite=overwrite)

@@ -7,15 +7,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, Overwrite, Run, bars
+from nearfar.cli.options import Data, DataOptions, EncoderName, EncoderOptions, Overwrite, bars
 
 
 def encode(
-    run: Run,
+    encoder: EncoderName,
     data: Data,
     *,
     out: Annotated[Path, Parameter(help="The file to write: .npz or .parquet.")],
     images: DataOptions = DataOptions(),
+    model: EncoderOptions = EncoderOptions(),
     device: str = "auto",
     overwrite: Overwrite = False,
 ) -> None:
@@ -28,16 +29,18 @@ def encode(
 
         nearfar encode run photos --out embeddings.npz
         nearfar encode run mnist:test --out embeddings.parquet
+        nearfar encode timm:tf_efficientnet_lite0 photos --size 128 --out embeddings.npz
     """
     from nearfar import search
     from nearfar.data import check_embeddings_path, write_embeddings
-    from nearfar.files import claim_output
-    from nearfar.runs import read_run
+    from nearfar.files import check_room, try_output
 
     check_embeddings_path(out)
-    claim_output(out, overwrite=overwrite)
-    trained, track = read_run(run), bars()
-    source = images.open_for(trained.config, data, track)
-    embeddings = search.encode(trained, source, device=device, track=track)
+    try_output(out, overwrite=overwrite)
+    opened, track = model.open(encoder), bars()
+    source = images.open_like(opened, data, track)
+    needed = 4 * len(source) * (opened.embedding_size or 0)
+    check_room(out, needed, f"embeddings of {len(source)} images")
+    embeddings = search.encode(opened, source, device=device, track=track)
     write_embeddings(out, embeddings, source)
     print(f"{len(embeddings)} embeddings of length {embeddings.shape[1]} are in {out}")

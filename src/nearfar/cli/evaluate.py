@@ -7,61 +7,79 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import DATA_HELP, DataOptions, Overwrite, Run, Seed, bars
+from nearfar.cli.options import (
+    DATA_HELP,
+    DataOptions,
+    EncoderName,
+    EncoderOptions,
+    Overwrite,
+    Seed,
+    bars,
+)
 
 
 def evaluate(
-    run: Run,
+    encoder: EncoderName,
     *,
     train: Annotated[str, Parameter(help=f"Labeled training images. {DATA_HELP}")],
     test: str | None = None,
+    beside: Annotated[list[str], Parameter(consume_multiple=True)] = [],  # noqa: B006
     json: Path | None = None,
     images: DataOptions = DataOptions(),
+    model: EncoderOptions = EncoderOptions(),
     rbf_samples: int = 10_000,
     seed: Seed = 0,
     device: str = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Compare a run with raw pixels and the plain autoencoder on labeled images.
+    """Compare an encoder with raw pixels on labeled images; a run with what it started from, too.
 
-    A run without a plain autoencoder is compared with its untrained network.
+    A run starts from a plain autoencoder, from published weights, or from an untrained network.
 
     **For example**
 
         nearfar evaluate run --train mnist:train --test mnist:test --json scores.json
         nearfar evaluate run --train photos
+        nearfar evaluate run --train photos --beside timm:tf_efficientnet_lite0
+        nearfar evaluate timm:tf_efficientnet_lite0 --train photos --size 96
 
     Parameters
     ----------
     test
         Labeled test images. Default: a fifth of each class of --train, which is held out.
+    beside
+        Further encoders, for the same images at the same size.
     json
-        File of the scores. The run folder keeps them, too, for its report.
+        File of the scores. A run folder keeps them, too, for its report.
     rbf_samples
         Most training images of the RBF SVM, whose time grows with their square.
     """
     from rich.console import Console
 
-    from nearfar.evaluation import evaluate_run
-    from nearfar.files import claim_output, write_json
+    from nearfar.evaluation import evaluate_encoder
+    from nearfar.files import try_output, write_json
     from nearfar.models import resolve_device
-    from nearfar.runs import read_run, write_evaluation
+    from nearfar.runs import EVALUATION, write_evaluation
 
     if json is not None:
-        claim_output(json, overwrite=overwrite)
-    trained = read_run(run)
+        try_output(json, overwrite=overwrite)
+    opened, *others = model.open_all([encoder, *beside])
+    if json is None and opened.run is not None:
+        try_output(Path(encoder) / EVALUATION, overwrite=True)
     track = bars()
-    evaluation = evaluate_run(
-        trained,
-        images.open_for(trained.config, train, track),
-        None if test is None else images.open_for(trained.config, test, track),
+    evaluation = evaluate_encoder(
+        opened,
+        images.open_like(opened, train, track),
+        None if test is None else images.open_like(opened, test, track),
+        beside=others,
         device=resolve_device(device),
         rbf_samples=rbf_samples,
         seed=seed,
         track=track,
     )
-    result = {"run": str(run), "train": train, "test": test, **evaluation.to_dict()}
+    result = {"encoder": encoder, "train": train, "test": test, **evaluation.to_dict()}
     Console().print(evaluation.to_rich())
     if json is not None:
         write_json(json, result)
-    write_evaluation(run, result)
+    if opened.run is not None:
+        write_evaluation(Path(encoder), result)

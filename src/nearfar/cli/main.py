@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from typing import Any, NoReturn
@@ -27,7 +28,7 @@ from nearfar.cli.reproduce import reproduce
 from nearfar.cli.train import train
 from nearfar.cli.train_options import with_shown_defaults
 from nearfar.cli.transfer import transfer
-from nearfar.config import RecipeName, configure
+from nearfar.config import RecipeName, TrainConfig, configure
 from nearfar.errors import NearfarError
 
 
@@ -39,6 +40,11 @@ def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
         if isinstance(value, int) and "." in token.value and float(token.value) != value:
             raise CoercionError(f"expected a whole number, not {token.value}", token=token)
     return converted
+
+
+def _one_line(message: Warning | str, *_: object, **__: object) -> str:
+    """Format a warning without the place in the source."""
+    return f"warning: {' '.join(str(message).split())}\n"
 
 
 HELP = {"--help", "-h", "--help-all"}
@@ -69,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, TextIOWrapper):  # it may lack letters of a table
         sys.stdout.reconfigure(errors="backslashreplace")
+    usual_format, warnings.formatwarning = warnings.formatwarning, _one_line
     try:
         if not _train_help(tokens):
             make_app()(tokens, exit_on_error=False, print_error=False)
@@ -81,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 2)
+    finally:
+        warnings.formatwarning = usual_format
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -95,7 +104,7 @@ def _train_help(tokens: list[str]) -> bool:
         return False
     rest = [token for token in tokens[1:] if token not in asked]
     _, bound, _, _ = recipe_app.parse_known_args(rest)
-    shown = configure(recipe=bound.arguments.get("recipe", "paper"))
+    shown = _shown_defaults(bound.arguments.get("recipe"))
     everything = "--help-all" in asked
     page = with_shown_defaults(train, shown, everything=everything)
     app = make_app(page)
@@ -103,9 +112,14 @@ def _train_help(tokens: list[str]) -> bool:
     return True
 
 
+def _shown_defaults(recipe: RecipeName | None) -> TrainConfig:
+    """Return a configuration of a recipe; one for backbones has some backbone."""
+    return configure({"backbone": "alexnet"} if recipe == "continue" else {}, recipe=recipe)
+
+
 recipe_app = App(help_flags=(), version_flags=())
 
 
 @recipe_app.default
-def _recipe(*, recipe: RecipeName = "paper") -> None:
+def _recipe(*, recipe: RecipeName | None = None) -> None:
     """Parse the recipe alone."""

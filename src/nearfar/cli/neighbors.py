@@ -7,17 +7,25 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, OverwriteFiles, Run, bars
+from nearfar.cli.options import (
+    Data,
+    DataOptions,
+    EncoderName,
+    EncoderOptions,
+    OverwriteFiles,
+    bars,
+)
 
 
 def neighbors(
-    run: Run,
+    encoder: EncoderName,
     data: Data,
     *,
     query: Annotated[list[str], Parameter(consume_multiple=True)],
     out: Path = Path("neighbors"),
     count: int = 6,
     images: DataOptions = DataOptions(),
+    model: EncoderOptions = EncoderOptions(),
     device: str = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
@@ -27,6 +35,7 @@ def neighbors(
 
         nearfar neighbors run photos --query photos/cat.jpg photos/car.jpg
         nearfar neighbors run mnist:test --query 0 17 42 --out neighbors
+        nearfar neighbors embeddings.npz photos --query 0
 
     Parameters
     ----------
@@ -39,24 +48,20 @@ def neighbors(
         Number of nearest and of farthest images per query.
     """
     from nearfar import search
-    from nearfar.files import atomic_path, claim_output, write_json
+    from nearfar.files import atomic_path, try_output, write_json
     from nearfar.report.figures import neighbor_sheet, save_figure
-    from nearfar.runs import read_run
 
-    claim_output(out, overwrite=overwrite, folder=True)
-    trained, track = read_run(run), bars()
-    source = images.open_for(trained.config, data, track)
+    try_output(out, overwrite=overwrite, folder=True)
+    opened, track = model.open(encoder), bars()
+    source = images.open_like(opened, data, track)
     queries = search.open_queries(
-        query, source, open_source=lambda text: images.open_for(trained.config, text, track)
+        query, source, open_source=lambda text: images.open_like(opened, text, track)
     )
-    result = search.find_neighbors(
-        trained, queries, source, count=count, device=device, track=track
-    )
+    result = search.find_neighbors(opened, queries, source, count=count, device=device, track=track)
     sheet = neighbor_sheet(
         queries.pixels.numpy(), result.pixels(result.near), result.pixels(result.far)
     )
-    out.mkdir(exist_ok=True)
     with atomic_path(out / "neighbors.png") as path:
         save_figure(sheet, path)
-    write_json(out / "neighbors.json", {"run": str(run), **result.to_dict()})
+    write_json(out / "neighbors.json", {"encoder": encoder, **result.to_dict()})
     print(f"near and far images are in {out / 'neighbors.png'} and {out / 'neighbors.json'}")

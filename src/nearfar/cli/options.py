@@ -12,13 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
+from nearfar.config import TIMM
+from nearfar.errors import NearfarError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from nearfar.data import Images
     from nearfar.defense import Purifier
+    from nearfar.encoders import Encoder
     from nearfar.progress import Bars
     from nearfar.runs import RunConfig, RunData
+
+#: Most skipped files that a command names, and most if a run folder lists all of them.
+MAX_SHOWN, MAX_SHOWN_IF_LISTED = 100, 5
 
 DATA_HELP = (
     "A folder of images, an .npy or .npz file, mnist:train, mnist:test, fashion-mnist:train, "
@@ -26,6 +33,11 @@ DATA_HELP = (
 )
 Data = Annotated[str, Parameter(help=DATA_HELP)]
 Run = Annotated[Path, Parameter(help="A run folder, from nearfar train.")]
+ENCODER_HELP = (
+    "A run folder, from nearfar train; timm:NAME, a model of timm with published weights; or an "
+    ".npz or .parquet file of embeddings, from nearfar encode."
+)
+EncoderName = Annotated[str, Parameter(help=ENCODER_HELP)]
 Seed = Annotated[int, Parameter(validator=Number(gte=0, lt=2**32))]
 Overwrite = Annotated[bool, Parameter(help="Replace an existing output.")]
 OverwriteFiles = Annotated[
@@ -64,8 +76,10 @@ class DataOptions:
     strict: bool = False
     "Stop at the first unreadable file instead of skipping it."
 
-    def open(self, source: str, track: Bars, **wanted: Any) -> Images:
-        """Open images, and report skipped files."""
+    def open(
+        self, source: str, track: Bars, listed_in: Path | None = None, **wanted: Any
+    ) -> Images:
+        """Open images, and report skipped files, which a file may list."""
         from PIL import Image
 
         from nearfar.data import open_images
@@ -75,7 +89,7 @@ class DataOptions:
         images = open_images(
             source, data_root=self.data_root, strict=self.strict, progress=track, **wanted
         )
-        report_skipped(images.skipped, track.progress.console)
+        report_skipped(images.skipped, track.progress.console, listed_in)
         return images
 
     def open_for(self, run: RunConfig, source: str | None, track: Bars) -> Images:
@@ -86,6 +100,39 @@ class DataOptions:
             if self.data_root is None and root is not None:
                 return replace(self, data_root=Path(root)).open_for(run, source, track)
         return self.open(source, track, channels=channels, size=(height, width))
+
+    def open_like(self, encoder: Encoder, source: str | None, track: Bars) -> Images:
+        """Open images for an encoder, by default those of its run."""
+        if encoder.run is not None:
+            return self.open_for(encoder.run.config, source, track)
+        if source is None:
+            raise NearfarError(f"{encoder.name} has no images of its own: expected --data")
+        return self.open(source, track, size=encoder.size)
+
+
+@Parameter(name="*", group=Group("Models of timm", sort_key=2))
+@dataclass(frozen=True, kw_only=True)
+class EncoderOptions:
+    """Options of encoders without a run."""
+
+    weights: str | None = None
+    "Weights of timm:NAME: pretrained, random or a file. Default: pretrained."
+    size: int | None = None
+    "Side of the images for timm:NAME in pixels. Default: that of its published weights."
+
+    def open(self, encoder: str) -> Encoder:
+        """Open an encoder."""
+        from nearfar.encoders import open_encoder
+
+        return open_encoder(encoder, weights=self.weights, size=self.size)
+
+    def open_all(self, encoders: Sequence[str]) -> list[Encoder]:
+        """Open several encoders; the options are for those that are of timm."""
+        mine = [name.startswith(TIMM) for name in encoders]
+        others = EncoderOptions() if any(mine) else self
+        return [
+            (self if timm else others).open(name) for name, timm in zip(encoders, mine, strict=True)
+        ]
 
 
 @Parameter(name="*", group=Group("Images", sort_key=1))
@@ -114,15 +161,18 @@ class TrainDataOptions(DataOptions):
         )
 
 
-def report_skipped(skipped: Sequence[str], console: Console) -> None:
-    """Report skipped files and the reasons: the first few, and their number."""
-    shown = 5
+def report_skipped(skipped: Sequence[str], console: Console, listed_in: Path | None = None) -> None:
+    """Report skipped files with the reasons: the first ones, their number, and where all are."""
+    shown = MAX_SHOWN if listed_in is None else MAX_SHOWN_IF_LISTED
+
+    def say(line: str) -> None:
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
     for line in skipped[:shown]:
-        console.print(
-            f"skipped {line}", style="yellow", markup=False, highlight=False, soft_wrap=True
-        )
+        say(f"skipped {line}")
     if len(skipped) > shown:
-        console.print(f"skipped {len(skipped)} in all", style="yellow")
+        place = "" if listed_in is None else f": {listed_in} lists them"
+        say(f"skipped {len(skipped)} in all{place}")
 
 
 def bars() -> Bars:

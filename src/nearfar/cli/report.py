@@ -7,50 +7,61 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import DATA_HELP, DataOptions, OverwriteFiles, Run, Seed, bars
+from nearfar.cli.options import (
+    DATA_HELP,
+    DataOptions,
+    EncoderName,
+    EncoderOptions,
+    OverwriteFiles,
+    Seed,
+    bars,
+)
 
 
 def report(
-    run: Run,
+    encoder: EncoderName,
     *,
     data: Annotated[str | None, Parameter(help=DATA_HELP)] = None,
     out: Path | None = None,
     images: DataOptions = DataOptions(),
+    model: EncoderOptions = EncoderOptions(),
     seed: Seed = 0,
     device: str = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Write a report of a run: an HTML page and its figures.
+    """Write a report of an encoder: an HTML page and its figures.
 
     **For example**
 
         nearfar report run
         nearfar report run --data mnist:test --out report
+        nearfar report timm:tf_efficientnet_lite0 --data photos --size 96
 
     Parameters
     ----------
     data
-        Images to show. Default: the training images.
+        Images to show. Default: the training images of the run.
     out
-        Folder of the report. Default: the folder report in the run.
+        Folder of the report. Default: the folder report in the run; without a run, here.
     seed
         Seed of the choice of images.
     """
     from nearfar.evaluation import read_scores
-    from nearfar.files import claim_output
+    from nearfar.files import try_output
     from nearfar.models import resolve_device
-    from nearfar.report import report_run
-    from nearfar.runs import REPORT, read_run
+    from nearfar.report import report_encoder
+    from nearfar.runs import REPORT
 
-    trained = read_run(run)
-    folder = run / REPORT if out is None else out
-    claim_output(folder, overwrite=overwrite, folder=True)
+    opened = model.open(encoder)
+    run = None if opened.run is None else Path(encoder)
+    folder = (run or Path()) / REPORT if out is None else out
+    try_output(folder, overwrite=overwrite, folder=True)
     track = bars()
-    page = report_run(
-        trained,
-        images.open_for(trained.config, data, track),
+    page = report_encoder(
+        opened,
+        images.open_like(opened, data, track),
         folder,
-        evaluation=read_scores(run),
+        evaluation=None if run is None else read_scores(run),
         device=resolve_device(device),
         seed=seed,
         track=track,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,8 @@ from cyclopts import Parameter
 
 from nearfar.cli.options import Data, Overwrite, TrainDataOptions, bars
 from nearfar.cli.train_options import NOT_GIVEN, TrainOptions, given
-from nearfar.config import RecipeName, configure
+from nearfar.config import Backbone, RecipeName, configure
+from nearfar.errors import NearfarError
 
 if TYPE_CHECKING:
     from nearfar.training import Estimate
@@ -21,7 +23,7 @@ def train(
     data: Data,
     *,
     out: Annotated[Path, Parameter(help="Run folder to write.")],
-    recipe: RecipeName = "paper",
+    recipe: RecipeName | None = None,
     options: TrainOptions = NOT_GIVEN,
     images: TrainDataOptions = TrainDataOptions(),
     resume: bool = False,
@@ -38,7 +40,8 @@ def train(
 
         nearfar train photos --out run
         nearfar train photos --out run --recipe nearfar
-        nearfar train mnist:train --data-root data --out run --weights 0.6 0.4 0
+        nearfar train photos --out run --backbone timm:tf_efficientnet_lite0 --weights pretrained
+        nearfar train mnist:train --data-root data --out run --loss-weights 0.6 0.4 0
         nearfar train photos --out run --resume
         nearfar train imagenet --out run --backbone alexnet --size 224 --bank disk --dry-run
         torchrun --nproc-per-node 2 -m nearfar train photos --out run
@@ -46,7 +49,8 @@ def train(
     Parameters
     ----------
     recipe
-        Defaults of all options: the paper's training, or nearfar's own, for better embeddings.
+        Defaults of all options: the paper's training; nearfar's own, for better embeddings; or
+        continue, for a backbone with published weights, for which it is the default.
     resume
         Continue the run in --out with its settings.
     tensorboard
@@ -57,18 +61,28 @@ def train(
         YAML or JSON file with options by name, or in sections as in config.json of a run. Options
         on the command line override it.
     """
-    from nearfar.models import resolve_device
-    from nearfar.runs import TENSORBOARD, check_folder, read_config
+    from nearfar.files import try_output
+    from nearfar.models import published_size, resolve_device
+    from nearfar.runs import SKIPPED, TENSORBOARD, check_folder, read_config
     from nearfar.training import EpochFunction, Interrupted, TensorBoard, estimate
     from nearfar.training import train as run_training
 
     saved = read_config(out) if resume else None
-    settings = configure(given(options), recipe=recipe, base=None if saved is None else saved.train)
+    try:
+        settings = configure(
+            given(options), recipe=recipe, base=None if saved is None else saved.train
+        )
+    except NearfarError as error:
+        if config is None:
+            raise
+        raise NearfarError(f"{error} (options are from {str(config)!r}, too)") from error
     if saved is not None:
         images = images.or_those_of(saved.data)
     # Before the images, of which there may be millions to read.
     resolve_device(settings.device)
-    if not resume:
+    if resume:
+        try_output(out, overwrite=True, folder=True)
+    else:
         check_folder(out, overwrite=overwrite)
     track = bars()
     console = track.progress.console
@@ -79,7 +93,12 @@ def train(
     callbacks: list[Any] = [EpochFunction(lambda line: say(describe_epoch(line)))]
     if tensorboard:
         callbacks.append(TensorBoard(out / TENSORBOARD))
-    source = images.open(data, track, size=images.size, channels=images.channels)
+    if images.size is None and isinstance(settings.network, Backbone):
+        images = replace(images, size=published_size(settings.network))
+    listed_in = None if dry_run else out / SKIPPED
+    source = images.open(
+        data, track, listed_in=listed_in, size=images.size, channels=images.channels
+    )
     source.origin = images.to_dict()
     if dry_run:
         for line in describe_estimate(

@@ -18,8 +18,8 @@ from nearfar.config import KINDS, Option, TrainConfig, flatten, train_options
 
 #: Options on the front help page, in their order.
 COMMON = (
-    *("epochs", "pretrain_epochs", "batch_size", "lr", "objective", "weights", "neighbors"),
-    *("embedding_size", "backbone", "pretext", "seed", "device"),
+    *("epochs", "pretrain_epochs", "batch_size", "lr", "objective", "loss_weights", "neighbors"),
+    *("embedding_size", "backbone", "weights", "pretext", "seed", "device"),
 )
 #: Sections that are chosen by an option; the network follows from ``--backbone``.
 CHOICES = {
@@ -93,7 +93,7 @@ def _entries(shown: TrainConfig | None, everything: bool) -> Iterator[tuple[str,
     used = () if shown is None else (type(shown.objective), type(shown.network))
     for option in sorted(train_options(), key=lambda option: option.section not in used):
         text = _parameter_texts(option.section)[option.field]
-        yield option.name, _without_callables(option.hint) | None, text, _group(option, everything)
+        yield option.name, without_callables(option.hint) | None, text, _group(option, everything)
 
 
 def _group(option: Option, everything: bool) -> Group:
@@ -110,7 +110,7 @@ def _group(option: Option, everything: bool) -> Group:
     return Group(title, sort_key=3 + order.index(option.section))
 
 
-def _without_callables(hint: Any) -> Any:
+def without_callables(hint: Any) -> Any:
     """Return the part of a type that a command line can hold."""
     if get_origin(hint) not in (Union, UnionType):
         return hint

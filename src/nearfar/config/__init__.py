@@ -1,6 +1,6 @@
 """Configuration: typed sections, recipes, and options by name. Imports nothing heavy."""
 
-from nearfar.config.network import BACKBONES, Backbone, BackboneName, ConvNet
+from nearfar.config.network import TIMM, Backbone, ConvNet, check_backbone_name
 from nearfar.config.objective import (
     AugmentationName,
     ContrastiveObjective,
@@ -16,12 +16,11 @@ from nearfar.config.train import KINDS, Recorded, TrainConfig, name_of
 from nearfar.config.weights import Weights, WeightSchedule, check_weights
 
 __all__ = [
-    "BACKBONES",
     "KINDS",
     "RECIPES",
+    "TIMM",
     "AugmentationName",
     "Backbone",
-    "BackboneName",
     "ContrastiveObjective",
     "ConvNet",
     "Denoising",
@@ -40,6 +39,7 @@ __all__ = [
     "TrainConfig",
     "WeightSchedule",
     "Weights",
+    "check_backbone_name",
     "check_weights",
     "configure",
     "flatten",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields, check_ranges
 
-BackboneName = Literal["alexnet", "resnet18", "resnet50", "vit-small"]
-BACKBONES: tuple[BackboneName, ...] = get_args(BackboneName)
+#: Prefix of backbones by timm.
+TIMM = "timm:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,34 +54,61 @@ class Backbone:
 
     Parameters
     ----------
-    name : {"alexnet", "resnet18", "resnet50", "vit-small"}
-        Well-known encoder. AlexNet's decoder is its mirror, as in the paper's Table 2.
-    embedding_size : int
-        Length d of an embedding.
+    name : str
+        "alexnet", whose decoder is its mirror, as in the paper's Table 2; or "timm:NAME", any image
+        model of timm, such as "timm:resnet18".
+    weights : str
+        Initial weights of the encoder: "random"; "kmeans", centers of typical patches, scaled so
+        that each unit has variance 1, for plain convolutions; "pretrained", as published by
+        torchvision for AlexNet, otherwise by timm; or a file, either .safetensors or a state dict
+        of torch.save.
+    freeze_batch_norm : bool
+        Keep the statistics of batch normalization as they are in the initial weights.
+    embedding_size : int, optional
+        Length d of an embedding. Default: of published weights, and of all of timm's models, their
+        own; 128 for another AlexNet. Other lengths add a linear layer and a ReLU to timm's models.
     widths : tuple of int, optional
         Units of AlexNet's FC6, or channels of another backbone's decoder.
-    initialization : {"random", "kmeans"}
-        Initial weights: random, or centers of typical patches for convolutional backbones, scaled
-        so that each unit has variance 1.
 
     Examples
     --------
-    >>> Backbone(name="resnet18", embedding_size=512).initialization
+    >>> Backbone(name="timm:resnet18").weights
     'random'
+    >>> Backbone(name="resnet18")
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: backbone='resnet18': expected alexnet or timm:resnet18
     """
 
     kind: ClassVar[str] = "backbone"
 
-    name: BackboneName = field(metadata={"option": "backbone"})
-    embedding_size: int = 128
+    name: str = field(metadata={"option": "backbone"})
+    weights: str = "random"
+    freeze_batch_norm: bool = False
+    embedding_size: int | None = None
     widths: tuple[int, ...] | None = None
-    initialization: Literal["random", "kmeans"] = "random"
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_backbone_name(self.name)
         check_ranges(self, embedding_size=">= 1", widths=">= 1")
-        if self.initialization == "kmeans" and self.name == "vit-small":
-            raise NearfarError(
-                "initialization='kmeans' with backbone='vit-small': expected a convolutional "
-                "backbone, or initialization='random'"
-            )
+
+    @property
+    def published(self) -> bool:
+        """Whether the initial weights are those of a training elsewhere."""
+        return self.weights not in ("random", "kmeans")
+
+
+def check_backbone_name(name: str, option: str = "backbone") -> None:
+    """Check the form of the name of a backbone; whether timm has it is not known here.
+
+    Raises
+    ------
+    NearfarError
+        If it is neither "alexnet" nor begins with "timm:".
+
+    Examples
+    --------
+    >>> check_backbone_name("timm:resnet18")
+    """
+    if name != "alexnet" and not name.startswith(TIMM):
+        raise NearfarError(f"{option}={name!r}: expected alexnet or {TIMM}{name or 'NAME'}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from nearfar.config.network import BackboneName
+from nearfar.config.network import check_backbone_name
 from nearfar.config.weights import ScheduleName, WeightSchedule, check_weights
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields, check_ranges
@@ -87,11 +87,11 @@ class RelationalObjective:
         How the T samples are combined; Eq. 5 has the sum.
     pixel_weight : float
         Weight of the squared pixel error added to the objective; the paper has none.
-    reference : {"alexnet", "resnet18", "resnet50", "vit-small"} or nn.Module, optional
-        External reference encoder. Default: the encoder of the pre-trained autoencoder.
+    reference : str or nn.Module, optional
+        External reference encoder: "alexnet", "timm:NAME", or your own. Default: the encoder of the
+        pre-trained autoencoder.
     reference_weights : str, optional
-        Weights of a named reference, a safetensors file with torchvision's names. Default:
-        torchvision's published weights, downloaded.
+        Weights of a named reference: a file, as for `Backbone`. Default: as published.
     refresh_reference_every : int
         Every how many epochs the encoder as trained so far becomes the reference; 0 for never.
     search : NeighborSearch
@@ -106,13 +106,15 @@ class RelationalObjective:
     kind: ClassVar[str] = "relational"
     name: ClassVar[str] = "NRE"
 
-    weights: tuple[float, float, float] = (0.5, 0.2, 0.3)
+    weights: tuple[float, float, float] = field(
+        default=(0.5, 0.2, 0.3), metadata={"option": "loss_weights"}
+    )
     end_weights: tuple[float, float, float] | None = None
     weight_schedule: ScheduleName = "constant"
     neighbors: int = 1
     reduction: Literal["sum", "mean"] = "sum"
     pixel_weight: float = 0.0
-    reference: BackboneName | Callable[..., Any] | None = None
+    reference: str | Callable[..., Any] | None = None
     reference_weights: str | None = None
     refresh_reference_every: int = 0
     search: NeighborSearch = NeighborSearch()
@@ -128,7 +130,9 @@ class RelationalObjective:
                 f"refresh_reference_every={self.refresh_reference_every} with an external "
                 "reference, which stays frozen: expected 0"
             )
-        if self.reference_weights is not None and not isinstance(self.reference, str):
+        if isinstance(self.reference, str):
+            check_backbone_name(self.reference, "reference")
+        elif self.reference_weights is not None:
             raise NearfarError("`reference_weights` needs a named `reference`")
 
     def schedule(self) -> WeightSchedule:
@@ -167,7 +171,7 @@ class ContrastiveObjective:
     refresh_neighbors_every : int
         Every how many epochs neighbors and clusters are searched; 0 for never.
     pixel_weight : float
-        Weight of the squared pixel error of the decoder.
+        Weight of the squared pixel error of the decoder; with 0, no decoder is trained.
 
     Examples
     --------

@@ -21,6 +21,19 @@ PLAIN = ("seed", "device", "precision")
 NESTED = (*KINDS, "optim", "search")
 
 
+def _name(field: Field[Any]) -> str:
+    return str(field.metadata.get("option", field.name))
+
+
+#: Names of options that differ from those of their fields, by section and field.
+_RENAMED = {
+    (section, each.name): _name(each)
+    for section, kinds in KINDS.items()
+    for kind in kinds.values()
+    for each in fields(kind)
+}
+
+
 @dataclass(frozen=True)
 class Option:
     """One option of training.
@@ -75,7 +88,7 @@ def train_options() -> Iterator[Option]:
 
 
 def configure(
-    *sources: Mapping[str, Any], recipe: RecipeName = "paper", base: TrainConfig | None = None
+    *sources: Mapping[str, Any], recipe: RecipeName | None = None, base: TrainConfig | None = None
 ) -> TrainConfig:
     """Build a configuration from options.
 
@@ -84,8 +97,9 @@ def configure(
     *sources : mapping
         Options by name, or sections by name with their fields; earlier sources win. ``None``
         values count as not given.
-    recipe : {"paper", "nearfar"}
-        Where the other options come from.
+    recipe : {"paper", "nearfar", "continue"}, optional
+        Where the other options come from. Default: "continue" if a backbone starts from published
+        weights, else "paper".
     base : TrainConfig, optional
         Where they come from instead of a recipe, such as the configuration of a run to resume. A
         section whose kind changes starts from its defaults.
@@ -103,8 +117,6 @@ def configure(
     >>> configure({"optim": {"epochs": 3}}).optim.epochs
     3
     """
-    if base is None and recipe not in RECIPES:
-        raise NearfarError(f"recipe {recipe!r} is unknown: expected {' or '.join(RECIPES)}")
     given: dict[str, Any] = {}
     for source in reversed(sources):
         given |= {k: v for k, v in flatten(source).items() if v is not None}
@@ -114,7 +126,10 @@ def configure(
             raise NearfarError(f"{name}={given[name]!r}: there is no such option of training")
     if given.get("backbone") is not None:
         given.setdefault("network", "backbone")
-    rest = dict(RECIPES[recipe]) if base is None else _kept(base, given)
+    if base is None and recipe is None:
+        published = given.get("weights", "random") not in ("random", "kmeans")
+        recipe = "continue" if published and given.get("network") == "backbone" else "paper"
+    rest = dict(_recipe(recipe)) if base is None else _kept(base, given)
     config, used = _build(given, rest)
     for name, value in given.items():
         if name not in used:
@@ -127,9 +142,9 @@ def recipe(name: RecipeName, **options: Any) -> TrainConfig:
 
     Parameters
     ----------
-    name : {"paper", "nearfar"}
-        The paper's training; or ours, which learns better embeddings: contrastive training of an
-        encoder with batch normalization.
+    name : {"paper", "nearfar", "continue"}
+        The paper's training; ours, which learns better embeddings: contrastive training of an
+        encoder with batch normalization; or ours for a backbone with published weights.
     **options
         See `configure`.
 
@@ -139,6 +154,12 @@ def recipe(name: RecipeName, **options: Any) -> TrainConfig:
     >>> model = NRE(config=recipe("nearfar", epochs=30))
     """
     return configure(options, recipe=name)
+
+
+def _recipe(name: str | None) -> Mapping[str, Any]:
+    if name not in RECIPES:
+        raise NearfarError(f"recipe {name!r} is unknown: expected {' or '.join(RECIPES)}")
+    return RECIPES[name]
 
 
 def flatten(source: Mapping[str, Any] | TrainConfig) -> dict[str, Any]:
@@ -158,10 +179,7 @@ def flatten(source: Mapping[str, Any] | TrainConfig) -> dict[str, Any]:
             kind = value.get("kind")
             flat |= {} if kind is None else {name: kind}
             nested = {k: v for k, v in value.items() if k != "kind"}
-            renamed = {
-                "backbone" if k == "name" and name == "network" else k: v for k, v in nested.items()
-            }
-            flat |= flatten(renamed)
+            flat |= flatten({_RENAMED.get((name, k), k): v for k, v in nested.items()})
         else:
             flat[name] = value
     return flat
@@ -188,10 +206,6 @@ def _flat_section(name: str, section: Any) -> dict[str, Any]:
         nested = isinstance(value, NeighborSearch)
         flat |= _flat_section("search", value) if nested else {_name(each): value}
     return flat
-
-
-def _name(field: Field[Any]) -> str:
-    return str(field.metadata.get("option", field.name))
 
 
 def _build(given: Mapping[str, Any], rest: Mapping[str, Any]) -> tuple[TrainConfig, set[str]]:

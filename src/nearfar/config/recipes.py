@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-RecipeName = Literal["paper", "nearfar"]
+RecipeName = Literal["paper", "nearfar", "continue"]
 
 #: By recipe, the options that differ from the defaults of their sections.
 RECIPES: dict[str, dict[str, Any]] = {
@@ -18,6 +18,24 @@ RECIPES: dict[str, dict[str, Any]] = {
         "epochs": 60,
         "batch_size": 512,
         "lr": 2e-3,
+        "lr_schedule": "one-cycle",
+        "weight_decay": 0.01,
+    },
+    "continue": {
+        "network": "backbone",
+        "weights": "pretrained",
+        "freeze_batch_norm": True,
+        "objective": "contrastive",
+        "identity_prob": 0.0,
+        "clusters": None,
+        "far_share": 1.0,
+        "refresh_neighbors_every": 1,
+        "pixel_weight": 0.0,
+        "pretrain_epochs": 0,
+        "epochs": 6,
+        "batch_size": 128,
+        "lr": 1e-4,
+        "head_lr_scale": 10.0,
         "lr_schedule": "one-cycle",
         "weight_decay": 0.01,
     },

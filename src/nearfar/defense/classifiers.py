@@ -17,6 +17,7 @@ from nearfar.defense.defended import apply_in_batches, device_of
 from nearfar.errors import NearfarError
 from nearfar.models import resolve_device
 from nearfar.progress import Track, silent
+from nearfar.randomness import own_random_numbers
 from nearfar.runs import to_cpu, write_tensors
 from nearfar.training import fit_supervised
 
@@ -155,8 +156,7 @@ def train_classifier(
     if classes is None:
         classes = max(len(images.classes or ()), int(numbers.max()) + 1, 2)
     target = resolve_device(device)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with own_random_numbers(seed):
         classifier = Classifier(architecture, images.shape, classes).to(target)
 
         def loss(rows: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from nearfar.evaluation import scores
 from nearfar.evaluation.linear_svm import LinearSVM
 from nearfar.evaluation.protocol import Features, evaluate
-from nearfar.evaluation.run import evaluate_run, read_scores
+from nearfar.evaluation.run import evaluate_encoder, evaluate_run, read_scores, small_pixels
 from nearfar.evaluation.scores import LabeledEmbeddings, Score
 from nearfar.evaluation.table import BLANK, Evaluation
 
@@ -15,7 +15,9 @@ __all__ = [
     "LinearSVM",
     "Score",
     "evaluate",
+    "evaluate_encoder",
     "evaluate_run",
     "read_scores",
     "scores",
+    "small_pixels",
 ]

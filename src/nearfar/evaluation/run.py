@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from nearfar import runs
 from nearfar.data import Images, hold_out, labels_like, require_labels
+from nearfar.encoders import Encoder
 from nearfar.evaluation.protocol import Features, evaluate
+from nearfar.evaluation.scores import Embeddings
 from nearfar.evaluation.table import Evaluation
 from nearfar.models import apply_to_all
 from nearfar.progress import Track, silent
 from nearfar.runs import Run
+
+#: Most rows and columns of pixels beside an encoder that is no run.
+SMALL_SIDE = 32
+
+#: From a description, images and the progress display to embeddings.
+_Embed = Callable[[str, Images, Track], Embeddings]
 
 
 def evaluate_run(
@@ -22,6 +31,7 @@ def evaluate_run(
     train_images: Images,
     test_images: Images | None = None,
     *,
+    beside: Sequence[Encoder] = (),
     device: torch.device,
     rbf_samples: int | None = None,
     seed: int = 0,
@@ -29,7 +39,8 @@ def evaluate_run(
 ) -> Evaluation:
     """Compare the embeddings of a run with raw pixels and with embeddings of its initial network.
 
-    The initial network is the plain autoencoder or, without pre-training, the untrained network.
+    The initial network is the plain autoencoder or, without pre-training, the untrained or the
+    published network.
 
     Parameters
     ----------
@@ -38,6 +49,8 @@ def evaluate_run(
     train_images, test_images : Images
         Labeled images of the run's shape. Without test images, a fifth of each class of
         `train_images` is held out.
+    beside : sequence of Encoder
+        Encoders for further rows, on the same images.
     device : torch.device
         Device of the networks.
     rbf_samples, seed, track
@@ -62,26 +75,67 @@ def evaluate_run(
     >>> list(table.rows)
     ['pixels', 'autoencoder', 'NRE']
     """
-    labels = require_labels(train_images)
-    if test_images is None:
-        train, test = hold_out(train_images, seed)
-        features = _features(run, train_images, device, track)
-        rows = [
-            Features(name, embeddings[train], embeddings[test])
-            for name, embeddings in features.items()
-        ]
-        train_labels, test_labels = labels[train], labels[test]
-    else:
-        train_labels, test_labels = labels, labels_like(test_images, train_images)
-        train_features, test_features = (
-            _features(run, images, device, track) for images in (train_images, test_images)
+    representations = {
+        "pixels": _network(nn.Flatten(), device),
+        run.initial_method: _network(run.initial.encoder, device),
+        run.method: _network(run.network.encoder, device),
+    } | _embedders(beside, device)
+    return _evaluate(
+        representations, train_images, test_images, rbf_samples=rbf_samples, seed=seed, track=track
+    )
+
+
+def evaluate_encoder(
+    encoder: Encoder,
+    train_images: Images,
+    test_images: Images | None = None,
+    *,
+    beside: Sequence[Encoder] = (),
+    device: torch.device,
+    rbf_samples: int | None = None,
+    seed: int = 0,
+    track: Track = silent,
+) -> Evaluation:
+    """Compare the embeddings of an encoder with raw pixels; of a run, as `evaluate_run` does.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        See `nearfar.encoders.open_encoder`. Without a run, pixels are averaged to at most 32×32.
+    train_images, test_images, beside, device, rbf_samples, seed, track
+        See `evaluate_run`.
+
+    Raises
+    ------
+    NearfarError
+        As `evaluate_run`.
+
+    Examples
+    --------
+    >>> from nearfar.data import images_from_array
+    >>> from nearfar.encoders import open_encoder
+    >>> images = images_from_array(np.random.rand(30, 32, 32), labels=np.arange(30) % 2)
+    >>> encoder = open_encoder("timm:resnet18", weights="random")
+    >>> list(evaluate_encoder(encoder, images, device=torch.device("cpu")).rows)
+    ['pixels', 'timm:resnet18 (random)']
+    """
+    if encoder.run is not None:
+        return evaluate_run(
+            encoder.run,
+            train_images,
+            test_images,
+            beside=beside,
+            device=device,
+            rbf_samples=rbf_samples,
+            seed=seed,
+            track=track,
         )
-        rows = [
-            Features(name, embeddings, test_features[name])
-            for name, embeddings in train_features.items()
-        ]
-    return evaluate(
-        rows, train_labels, test_labels, rbf_samples=rbf_samples, seed=seed, track=track
+    representations = {
+        "pixels": _network(small_pixels, device),
+        **_embedders([encoder, *beside], device),
+    }
+    return _evaluate(
+        representations, train_images, test_images, rbf_samples=rbf_samples, seed=seed, track=track
     )
 
 
@@ -107,18 +161,64 @@ def read_scores(folder: Path) -> Evaluation | None:
         return Evaluation.from_dict(saved)
 
 
-def _features(
-    run: Run, images: Images, device: torch.device, track: Track
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the embeddings of the images, float32[n, d], by name of the representation."""
-    representations = {
-        "pixels": torch.nn.Flatten(),
-        run.initial_method: run.initial.encoder.to(device),
-        run.method: run.network.encoder.to(device),
-    }
-    return {
-        name: apply_to_all(
-            encoder, images, device=device, track=track, description=f"encoding: {name}"
+def small_pixels(images: Tensor) -> Tensor:
+    """Return images float[b, c, h, w] as vectors, averaged to at most 32×32 pixels.
+
+    Examples
+    --------
+    >>> small_pixels(torch.zeros(2, 1, 64, 16)).shape
+    torch.Size([2, 512])
+    """
+    height, width = (min(side, SMALL_SIDE) for side in images.shape[2:])
+    return adaptive_avg_pool2d(images, (height, width)).flatten(1)
+
+
+def _network(network: Callable[[Tensor], Tensor], device: torch.device) -> _Embed:
+    if isinstance(network, nn.Module):
+        network = network.to(device)
+
+    def embed(name: str, images: Images, track: Track) -> Embeddings:
+        return apply_to_all(
+            network, images, device=device, track=track, description=f"encoding: {name}"
         ).numpy()
-        for name, encoder in representations.items()
-    }
+
+    return embed
+
+
+def _embedders(encoders: Iterable[Encoder], device: torch.device) -> dict[str, _Embed]:
+    def embedder(encoder: Encoder) -> _Embed:
+        def embed(name: str, images: Images, track: Track) -> Embeddings:
+            description = f"encoding: {name}"
+            return encoder.embed(images, device=device.type, track=track, description=description)
+
+        return embed
+
+    return {encoder.name: embedder(encoder) for encoder in encoders}
+
+
+def _evaluate(
+    representations: Mapping[str, _Embed],
+    train_images: Images,
+    test_images: Images | None,
+    *,
+    rbf_samples: int | None,
+    seed: int,
+    track: Track,
+) -> Evaluation:
+    """Embed the images by each representation, and score the embeddings."""
+    labels = require_labels(train_images)
+    if test_images is None:
+        train, test = hold_out(train_images, seed)
+        train_labels, test_labels = labels[train], labels[test]
+    else:
+        train_labels, test_labels = labels, labels_like(test_images, train_images)
+    rows = []
+    for name, embed in representations.items():
+        embeddings = embed(name, train_images, track)
+        if test_images is None:
+            rows.append(Features(name, embeddings[train], embeddings[test]))
+        else:
+            rows.append(Features(name, embeddings, embed(name, test_images, track)))
+    return evaluate(
+        rows, train_labels, test_labels, rbf_samples=rbf_samples, seed=seed, track=track
+    )

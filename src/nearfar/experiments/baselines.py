@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nearfar.augmentation import make_augmentation
 from nearfar.config import Backbone, ContrastiveObjective, ConvNet, TrainConfig
 from nearfar.errors import NearfarError, require
-from nearfar.models import Autoencoder
+from nearfar.models import Autoencoder, default_embedding_size
 from nearfar.training import Context, Objective, Step
 
 EXTRA = "baselines"
@@ -189,6 +189,8 @@ def embedding_size(config: TrainConfig) -> int:
     """Return the embedding length of the network of a configuration."""
     if not isinstance(config.network, ConvNet | Backbone):
         raise NearfarError("methods of lightly with your own network: expected ConvNet or Backbone")
+    if isinstance(config.network, Backbone):
+        return config.network.embedding_size or default_embedding_size(config.network)
     return config.network.embedding_size
 
 

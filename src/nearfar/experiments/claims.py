@@ -329,8 +329,8 @@ CLAIMS = ClaimsTable(
     name="claims",
     rows={
         "claims": PairRow(
-            related=recipe("paper", weights=(1 / 3, 1 / 3, 1 / 3)),
-            alone=recipe("paper", weights=(1.0, 0.0, 0.0)),
+            related=recipe("paper", loss_weights=(1 / 3, 1 / 3, 1 / 3)),
+            alone=recipe("paper", loss_weights=(1.0, 0.0, 0.0)),
         )
     },
     epochs=40,

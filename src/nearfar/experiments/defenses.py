@@ -102,12 +102,12 @@ ROWS = {
     "MagNet-whole": DefenseRow(network=MAGNET, detectors=True),
     "MagNet-like-ours": DefenseRow(network=Network("MagNet-like-ours", _like_ours(**GAUSSIAN))),
     "NRE": DefenseRow(
-        network=Network("NRE", recipe("paper", weights=WEIGHTS)),
+        network=Network("NRE", recipe("paper", loss_weights=WEIGHTS)),
         paper={0.01: 0.9802, 0.1: 0.9056, 0.2: 0.8489, 0.3: 0.7166},
     ),
     "NRE-denoising": DefenseRow(
         network=Network(
-            "NRE-denoising", recipe("paper", weights=WEIGHTS, pixel_weight=1000.0, **GAUSSIAN)
+            "NRE-denoising", recipe("paper", loss_weights=WEIGHTS, pixel_weight=1000.0, **GAUSSIAN)
         )
     ),
     "nearfar": DefenseRow(network=OURS),

@@ -76,7 +76,7 @@ def _related(name: str, own: float, near: float, far: float) -> PatchNetwork:
 
     A higher learning rate would soon destroy them.
     """
-    config = recipe("paper", weights=(own, near, far), pretrain_epochs=0, epochs=1, lr=1e-5)
+    config = recipe("paper", loss_weights=(own, near, far), pretrain_epochs=0, epochs=1, lr=1e-5)
     return PatchNetwork(name, replace(config, network=principal_autoencoder))
 
 
@@ -177,7 +177,7 @@ ROWS = {
     ),
     "NRE-0.6-0.4-0-convolutions": DetectorRow(
         detector=_OVERLAPPING,
-        network=PatchNetwork("NRE-convolutions", recipe("paper", weights=(0.6, 0.4, 0.0))),
+        network=PatchNetwork("NRE-convolutions", recipe("paper", loss_weights=(0.6, 0.4, 0.0))),
         paper=_BEST_PAPER,
     ),
     "tempo": DetectorRow(detector=_TEMPO),

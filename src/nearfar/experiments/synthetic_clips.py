@@ -89,7 +89,7 @@ class StagedClip(Clip):
 
     def __iter__(self) -> Iterator[Frame]:
         """See `Clip`."""
-        for number, pixels in self.clip:
+        for number, pixels, *_ in self.clip:
             place, levels, share = self._placed(number, pixels.shape)
             staged = pixels.copy()
             staged[place] = np.rint(share * levels + (1 - share) * staged[place]).astype(np.uint8)

@@ -114,7 +114,7 @@ def _paper(*shares: float) -> Papers:
 
 
 _AUTOENCODER = recipe("paper", epochs=0, pretrain_lr=LR)
-_NRE = recipe("paper", weights=(0.5, 0.25, 0.25), pretrain_lr=LR)
+_NRE = recipe("paper", loss_weights=(0.5, 0.25, 0.25), pretrain_lr=LR)
 _NEARFAR = recipe("nearfar", backbone="alexnet", lr=LR, pixel_weight=100.0, identity_prob=0.0)
 
 ROWS = {
@@ -185,7 +185,7 @@ class TransferTable(Table[TransferRow, TransferData]):
         options = {
             **self.extent.options,
             **(self.extent.relational if related else {}),
-            "initialization": row.initialization,
+            "weights": row.initialization,
         }
         return train_for(row.config, self.epochs, seed=key.seed, **options)
 

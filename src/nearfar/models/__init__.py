@@ -2,7 +2,14 @@
 
 from nearfar.models.architectures import build_network, is_convolutional, resolve_network
 from nearfar.models.autoencoder import Autoencoder, Output
-from nearfar.models.backbones import BackboneEncoder, build_backbone, check_backbone
+from nearfar.models.backbones import (
+    BackboneEncoder,
+    TimmEncoder,
+    check_backbone,
+    default_embedding_size,
+    image_size,
+    published_size,
+)
 from nearfar.models.inference import (
     INFERENCE_BATCH,
     apply,
@@ -13,7 +20,12 @@ from nearfar.models.inference import (
 )
 from nearfar.models.kmeans_init import check_convolutional, draw_kmeans_rows, initialize_by_kmeans
 from nearfar.models.layers import check_batchnorm
-from nearfar.models.pretrained import open_pretrained, pretrained_encoder
+from nearfar.models.pretrained import (
+    load_published,
+    open_pretrained,
+    pretrained_encoder,
+    timm_state_dict,
+)
 from nearfar.models.projection import PROJECTION_SIZE, projection_head
 from nearfar.models.receptive_field import FeatureGrid
 from nearfar.models.split_brain import first_half, second_half
@@ -25,23 +37,28 @@ __all__ = [
     "BackboneEncoder",
     "FeatureGrid",
     "Output",
+    "TimmEncoder",
     "apply",
     "apply_to_all",
-    "build_backbone",
     "build_network",
     "check_backbone",
     "check_batchnorm",
     "check_convolutional",
+    "default_embedding_size",
     "draw_kmeans_rows",
     "embedding_size",
     "first_half",
+    "image_size",
     "initialize_by_kmeans",
     "is_convolutional",
+    "load_published",
     "open_pretrained",
     "pretrained_encoder",
     "projection_head",
+    "published_size",
     "resolve_device",
     "resolve_network",
     "second_half",
     "state_bytes",
+    "timm_state_dict",
 ]

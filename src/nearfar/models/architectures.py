@@ -15,7 +15,12 @@ from nearfar.config import Backbone, ConvNet
 from nearfar.data import MIN_SIDE, Shape
 from nearfar.errors import NearfarError
 from nearfar.models.autoencoder import Autoencoder
-from nearfar.models.backbones import build_backbone, check_backbone, default_widths
+from nearfar.models.backbones import (
+    build_backbone,
+    check_backbone,
+    default_embedding_size,
+    default_widths,
+)
 from nearfar.models.layers import (
     deconvolutions,
     init_embedding_bias,
@@ -31,7 +36,7 @@ NetworkConfig = ConvNet | Backbone
 
 
 def resolve_network(network: NetworkConfig, shape: Shape) -> NetworkConfig:
-    """Fill in the default widths for images of a shape (c, h, w).
+    """Fill in the default embedding size and widths for images of a shape (c, h, w).
 
     Raises
     ------
@@ -45,10 +50,13 @@ def resolve_network(network: NetworkConfig, shape: Shape) -> NetworkConfig:
     """
     if isinstance(network, Backbone):
         check_backbone(network.name, shape)
+        return replace(
+            network,
+            embedding_size=network.embedding_size or default_embedding_size(network),
+            widths=network.widths or default_widths(network.name),
+        )
     if network.widths:
         return network
-    if isinstance(network, Backbone):
-        return replace(network, widths=default_widths(network.name))
     if not is_convolutional(shape):
         return replace(network, widths=(256,))
     halvings = max(2, round(math.log2(min(shape[1:]) / 4)))
@@ -95,8 +103,7 @@ def build_network(
     network = resolve_network(network, shape)
     try:
         if isinstance(network, Backbone):
-            widths = network.widths or ()
-            return build_backbone(network.name, shape, network.embedding_size, widths)
+            return build_backbone(network, shape)
         if split_brain:
             return join_halves(*(_build(half, shape) for half in _halves(network)))
         return _build(network, shape)

@@ -1,16 +1,17 @@
-"""Backbones: AlexNet, ResNets and a vision transformer, each with a decoder."""
+"""Backbones: AlexNet and the models of timm, each with a decoder."""
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from nearfar.config import BackboneName
+from nearfar.config import Backbone
 from nearfar.data import Shape
 from nearfar.errors import NearfarError
 from nearfar.models.autoencoder import Autoencoder
@@ -21,17 +22,24 @@ from nearfar.models.layers import (
     initialize,
 )
 from nearfar.models.receptive_field import FeatureGrid
+from nearfar.models.timm_models import (
+    build_model,
+    describe_model,
+    final_map,
+    grids_of_model,
+    is_timm,
+)
 
-#: Smallest side of an image per backbone, in pixels.
-BACKBONE_MIN_SIDES: dict[BackboneName, int] = {
-    "alexnet": 63,
-    "resnet18": 32,
-    "resnet50": 32,
-    "vit-small": 16,
-}
+#: Smallest side of an image for AlexNet, in pixels.
+ALEXNET_MIN_SIDE = 63
+#: Side of the images of AlexNet's published weights, in pixels.
+ALEXNET_SIDE = 224
 
-#: Default units of AlexNet's first fully connected layer.
-FC6_UNITS = 4096
+#: Units of AlexNet's fully connected layers, as published.
+FC6_UNITS = FC7_UNITS = 4096
+
+#: Layers of a head that pool.
+_POOLING = 2
 
 #: Mean and standard deviation of ImageNet's pixels, per color.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -43,37 +51,50 @@ class BackboneEncoder(nn.Module):
 
     Parameters
     ----------
-    name : {"alexnet", "resnet18", "resnet50", "vit-small"}
-        Name of the architecture.
+    name : str
+        Name of the architecture, such as "alexnet".
     features : nn.Module
         From normalized images, float[b, 3, h, w], to a feature map, float[b, k, h', w'].
-    head : nn.Module
+    head : nn.Sequential
         From a feature map to embeddings, float[b, d].
     channels : int
         k, channels of the feature map.
+    mean, deviation : sequence of float
+        By channel, subtracted from the pixels, and divided by. Default: those of ImageNet.
 
     Attributes
     ----------
     grid : FeatureGrid
         Centers of the cells of the feature map in the image.
+    freeze_batch_norm : bool
+        Whether batch normalization keeps its statistics in training, see `train`.
 
     Examples
     --------
     >>> from torch import nn
     >>> head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    >>> backbone = BackboneEncoder("resnet18", nn.Conv2d(3, 8, 4, stride=4), head, channels=8)
+    >>> backbone = BackboneEncoder("mine", nn.Conv2d(3, 8, 4, stride=4), head, channels=8)
     >>> backbone(torch.rand(2, 3, 32, 32)).shape, backbone.grid.stride
     (torch.Size([2, 8]), 4)
     """
 
+    freeze_batch_norm = False
+
     def __init__(
-        self, name: BackboneName, features: nn.Module, head: nn.Module, channels: int
+        self,
+        name: str,
+        features: nn.Module,
+        head: nn.Sequential,
+        channels: int,
+        *,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        deviation: Sequence[float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
         self.name, self.features, self.head, self.channels = name, features, head, channels
         self.grid = FeatureGrid().behind(features)
-        for buffer, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_STD)):
-            self.register_buffer(buffer, torch.tensor(values).view(3, 1, 1), persistent=False)
+        for buffer, values in (("mean", mean), ("deviation", deviation)):
+            self.register_buffer(buffer, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     @property
     def embedding_size(self) -> int:
@@ -84,7 +105,7 @@ class BackboneEncoder(nn.Module):
     def feature_map(self, images: Tensor) -> Tensor:
         """Compute the feature map, float[b, k, h', w'], of images, float[b, 1 or 3, h, w] in 0…1.
 
-        Images are normalized by ImageNet's mean and deviation, as pre-trained weights expect.
+        Images are normalized by mean and deviation, as published weights expect.
         """
         features: Tensor = self.features(self._normalize(images))
         return features
@@ -98,8 +119,20 @@ class BackboneEncoder(nn.Module):
             maps[grid] = values
         return maps
 
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; with `freeze_batch_norm`, batch normalization stays in evaluation mode."""
+        super().train(mode)
+        if self.freeze_batch_norm:
+            for layer in self.modules():
+                if isinstance(layer, _BatchNorm):
+                    layer.eval()
+        return self
+
     def _normalize(self, images: Tensor) -> Tensor:
-        return (images - self.get_buffer("mean")) / self.get_buffer("deviation")
+        mean, deviation = self.get_buffer("mean"), self.get_buffer("deviation")
+        if len(mean) == 1:
+            images = images.mean(1, keepdim=True)
+        return (images - mean) / deviation
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute embeddings, float[b, d], of images, float[b, 1 or 3, h, w] in 0…1."""
@@ -107,7 +140,63 @@ class BackboneEncoder(nn.Module):
         return embeddings
 
 
-def check_backbone(name: BackboneName, shape: Shape) -> None:
+class TimmEncoder(BackboneEncoder):
+    """Model of timm [1]_ without its classifier, as `features`; embeddings are as it pools them.
+
+    Parameters
+    ----------
+    name : str
+        "timm:" and its name.
+    embedding_size : int, optional
+        Length d of an embedding, after a linear layer and a ReLU if it is not the model's own.
+
+    References
+    ----------
+    .. [1] R. Wightman, "PyTorch image models", github.com/huggingface/pytorch-image-models.
+
+    Examples
+    --------
+    >>> encoder = TimmEncoder("timm:resnet18").eval()
+    >>> encoder(torch.rand(2, 3, 64, 64)).shape, encoder.grid.stride
+    (torch.Size([2, 512]), 32)
+    """
+
+    def __init__(self, name: str, embedding_size: int | None = None) -> None:
+        about = describe_model(name)
+        head = _mean(about.pooled, embedding_size or about.pooled)
+        features = build_model(name).to(memory_format=torch.channels_last)  # faster, on CPUs, too
+        super().__init__(
+            name, features, head, about.channels, mean=about.mean, deviation=about.deviation
+        )
+        self.pooled = about.pooled
+        self.grids = grids_of_model(features)
+        self.grid = self.grids[-1]  # of the last stage
+
+    @property
+    def embedding_size(self) -> int:
+        """Length d of an embedding."""
+        return super().embedding_size if len(self.head) > _POOLING else self.pooled
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """See `BackboneEncoder`; the head takes its mean, where the model may pool otherwise."""
+        return self.feature_maps(images)[self.grid]
+
+    def feature_maps(self, images: Tensor) -> dict[FeatureGrid, Tensor]:
+        """See `BackboneEncoder`."""
+        last, stages = final_map(self.features, self._normalize(images))
+        maps = {
+            grid.stride: (grid, values)
+            for grid, values in zip(self.grids, [*stages[:-1], last], strict=True)
+        }
+        return dict(maps.values())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See `BackboneEncoder`."""
+        embeddings: Tensor = self.head[_POOLING:](self.features(self._normalize(images)))
+        return embeddings
+
+
+def check_backbone(name: str, shape: Shape) -> None:
     """Check that images of a shape (c, h, w) are large enough for a backbone.
 
     Raises
@@ -117,35 +206,69 @@ def check_backbone(name: BackboneName, shape: Shape) -> None:
 
     Examples
     --------
-    >>> check_backbone("resnet18", (3, 64, 64))
+    >>> check_backbone("alexnet", (3, 64, 64))
     """
     _, height, width = shape
-    if min(height, width) < BACKBONE_MIN_SIDES[name]:
+    least = describe_model(name).stride if is_timm(name) else ALEXNET_MIN_SIDE
+    if min(height, width) < least:
         raise NearfarError(
             f"images of {height}x{width} pixels are too small for backbone={name!r}: expected "
-            f"{BACKBONE_MIN_SIDES[name]} or more per side; use a larger size or another backbone"
+            f"{least} or more per side; use a larger size or another backbone"
         )
 
 
-def default_widths(name: BackboneName) -> tuple[int, ...]:
+def image_size(name: str) -> tuple[int, int]:
+    """Return height and width of the images that a backbone was published for.
+
+    Examples
+    --------
+    >>> image_size("alexnet")
+    (224, 224)
+    """
+    return describe_model(name).size if is_timm(name) else (ALEXNET_SIDE, ALEXNET_SIDE)
+
+
+def published_size(network: Backbone) -> int | None:
+    """Return the side of the images that published weights are for, if a backbone starts from them.
+
+    Examples
+    --------
+    >>> published_size(Backbone(name="alexnet", weights="pretrained"))
+    224
+    """
+    return max(image_size(network.name)) if network.published else None
+
+
+def default_embedding_size(network: Backbone) -> int:
+    """Return the length of the embeddings of a backbone unless another one is chosen.
+
+    Examples
+    --------
+    >>> default_embedding_size(Backbone(name="timm:resnet18"))
+    512
+    """
+    if is_timm(network.name):
+        return describe_model(network.name).pooled
+    return FC7_UNITS if network.published else 128
+
+
+def default_widths(name: str) -> tuple[int, ...]:
     """Return the default widths of `build_backbone`."""
-    if name == "alexnet":
+    if not is_timm(name):
         return (FC6_UNITS,)
-    halvings = 4 if name == "vit-small" else 5
+    halvings = max(1, round(math.log2(describe_model(name).stride)))
     return tuple(min(16 * 2**i, 256) for i in range(halvings))
 
 
 def build_encoder(
-    name: BackboneName, shape: Shape, embedding_size: int, widths: Sequence[int]
+    name: str, shape: Shape, embedding_size: int, widths: Sequence[int]
 ) -> BackboneEncoder:
     """Build a backbone with weights drawn from torch's global generator.
 
     Parameters
     ----------
-    name : {"alexnet", "resnet18", "resnet50", "vit-small"}
-        Name of the architecture. Embeddings are layer FC7 of AlexNet; for others, the mean of the
-        feature map, followed by a linear layer and a ReLU unless `embedding_size` is the number
-        of channels.
+    name : str
+        "alexnet", whose embeddings are its layer FC7; or "timm:NAME", see `TimmEncoder`.
     shape : tuple of int
         Channels, height, width of the images, see `check_backbone`.
     embedding_size : int
@@ -156,34 +279,33 @@ def build_encoder(
     check_backbone(name, shape)
     if name == "alexnet":
         return _alexnet(shape, embedding_size, widths)
-    encoder = (
-        _vit_small(shape, embedding_size) if name == "vit-small" else _resnet(name, embedding_size)
-    )
+    encoder = TimmEncoder(name, embedding_size)
     init_embedding_bias(encoder.head)
     return encoder
 
 
-def build_backbone(
-    name: BackboneName, shape: Shape, embedding_size: int, widths: Sequence[int]
-) -> Autoencoder:
-    """Build a backbone with a decoder.
+def build_backbone(network: Backbone, shape: Shape) -> Autoencoder:
+    """Build a backbone with a decoder, with weights drawn from torch's global generator.
 
     Parameters
     ----------
-    name, shape, embedding_size
-        See `build_encoder`.
-    widths : sequence of int
-        Units of AlexNet's FC6, mirrored in the decoder; channels of the decoder for others.
+    network : Backbone
+        The configuration; its initial weights are not loaded, see `load_published`.
+    shape : tuple of int
+        Channels, height, width of the images, see `check_backbone`.
 
     Examples
     --------
-    >>> network = build_backbone("alexnet", (3, 64, 64), embedding_size=8, widths=[16])
-    >>> network(torch.rand(1, 3, 64, 64)).reconstruction.shape
+    >>> backbone = Backbone(name="alexnet", embedding_size=8, widths=(16,))
+    >>> build_backbone(backbone, (3, 64, 64))(torch.rand(1, 3, 64, 64)).reconstruction.shape
     torch.Size([1, 3, 64, 64])
     """
-    encoder = build_encoder(name, shape, embedding_size, widths)
-    mirror = _alexnet_mirror if name == "alexnet" else deconvolutions
-    decoder = mirror(shape, embedding_size, widths)
+    size = network.embedding_size or default_embedding_size(network)
+    widths = network.widths or default_widths(network.name)
+    encoder = build_encoder(network.name, shape, size, widths)
+    encoder.freeze_batch_norm = network.freeze_batch_norm
+    mirror = deconvolutions if is_timm(network.name) else _alexnet_mirror
+    decoder = mirror(shape, size, widths)
     initialize(decoder)
     init_output_layer(decoder)
     return Autoencoder(encoder, decoder)
@@ -261,78 +383,11 @@ def _alexnet_mirror(shape: Shape, embedding_size: int, widths: Sequence[int]) ->
     )
 
 
-def _resnet(name: BackboneName, embedding_size: int) -> BackboneEncoder:
-    """Build a residual network [1]_ up to its last block.
-
-    .. [1] K. He et al., "Deep residual learning for image recognition", CVPR 2016.
-    """
-    from torchvision.models import get_model
-
-    layers = OrderedDict(get_model(name).named_children())
-    channels = layers.pop("fc").in_features
-    del layers["avgpool"]
-    return BackboneEncoder(name, nn.Sequential(layers), _mean(channels, embedding_size), channels)
-
-
-def _vit_small(shape: Shape, embedding_size: int) -> BackboneEncoder:
-    """Build ViT-S/16, the vision transformer [1]_ of the size "small" in [2]_.
-
-    .. [1] A. Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021.
-    .. [2] H. Touvron et al., "Training data-efficient image transformers", ICML 2021.
-    """
-    features = PatchTransformer(max(shape[1:]))
-    return BackboneEncoder("vit-small", features, _mean(384, embedding_size), channels=384)
-
-
 def _mean(channels: int, embedding_size: int) -> nn.Sequential:
     """Build a head: the mean of a feature map, mapped to another length if needed."""
-    pooled = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    pooling = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     if embedding_size == channels:
-        return nn.Sequential(*pooled)
+        return nn.Sequential(*pooling)
     linear = nn.Linear(channels, embedding_size)
     initialize(linear)
-    return nn.Sequential(*pooled, linear, nn.ReLU())
-
-
-class PatchTransformer(nn.Module):
-    """Vision transformer of torchvision that returns a feature map of patches.
-
-    Parameters
-    ----------
-    side : int
-        Side of the images, in pixels; positions are interpolated for others.
-    """
-
-    def __init__(self, side: int) -> None:
-        from torchvision.models import VisionTransformer
-
-        super().__init__()
-        self.patches = side // 16
-        self.transformer = VisionTransformer(
-            image_size=16 * self.patches,
-            patch_size=16,
-            num_layers=12,
-            num_heads=6,
-            hidden_dim=384,
-            mlp_dim=1536,
-        )
-        self.transformer.heads = nn.Identity()
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map normalized images, float[b, 3, h, w], to float[b, 384, h // 16, w // 16]."""
-        grid = self.transformer.conv_proj(images)
-        size = grid.shape[2:]
-        first = self.transformer.class_token.expand(len(images), -1, -1)
-        tokens = torch.cat([first, grid.flatten(2).mT], dim=1) + self._positions(size)
-        encoder = self.transformer.encoder
-        tokens = encoder.ln(encoder.layers(encoder.dropout(tokens)))
-        return tokens[:, 1:].mT.unflatten(2, size)
-
-    def _positions(self, size: torch.Size) -> Tensor:
-        """Return position embeddings of class token and patches, float[1, 1 + h' · w', 384]."""
-        positions: Tensor = self.transformer.encoder.pos_embedding
-        if tuple(size) == (self.patches, self.patches):
-            return positions
-        grid = positions[:, 1:].mT.unflatten(2, (self.patches, self.patches))
-        grid = interpolate(grid, tuple(size), mode="bicubic", align_corners=False)
-        return torch.cat([positions[:, :1], grid.flatten(2).mT], dim=1)
+    return nn.Sequential(*pooling, linear, nn.ReLU())

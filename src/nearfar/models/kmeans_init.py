@@ -56,23 +56,25 @@ def draw_kmeans_rows(count: int, seed: int) -> list[int]:
 
 
 def check_convolutional(backbone: BackboneEncoder) -> None:
-    """Check that a backbone is convolutional, as k-means initialization needs.
+    """Check that the features of a backbone are plain convolutions, as k-means needs.
 
     Raises
     ------
     NearfarError
-        If the backbone is a transformer.
+        If there are linear layers, as in transformers, or grouped convolutions.
 
     Examples
     --------
-    >>> from nearfar.models import build_backbone
-    >>> check_convolutional(build_backbone("alexnet", (3, 64, 64), 8, [16]).encoder)
+    >>> from nearfar.config import Backbone
+    >>> from nearfar.models import build_network
+    >>> check_convolutional(build_network(Backbone(name="alexnet"), (3, 64, 64)).encoder)
     """
-    if any(isinstance(layer, nn.MultiheadAttention) for layer in backbone.modules()):
-        raise NearfarError(
-            "a transformer cannot start from k-means, which is for convolutional backbones: "
-            "expected random weights"
-        )
+    for layer in backbone.features.modules():
+        if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups > 1):
+            raise NearfarError(
+                f"{backbone.name} cannot start from k-means, which is for plain convolutions: "
+                "expected other weights, or another backbone"
+            )
 
 
 @torch.no_grad()

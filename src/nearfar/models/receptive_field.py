@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
-#: torchvision's name for the shortcut of a residual block.
+#: Name of the shortcut of a residual block.
 SHORTCUT = "downsample"
+#: timm's layers that pad as they run, so that sides are divided by the stride.
+_PADDED_TO_SIZE = ("Conv2dSame", "MaxPool2dSame", "AvgPool2dSame")
+_WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.ZeroPad2d)
 
 
 class FeatureGrid(NamedTuple):
@@ -34,13 +37,24 @@ class FeatureGrid(NamedTuple):
 
     def behind(self, module: nn.Module) -> FeatureGrid:
         """Return the grid behind the convolutions and poolings of a module."""
+        return self.behind_each(module)[""]
+
+    def behind_each(self, module: nn.Module) -> dict[str, FeatureGrid]:
+        """Return the grid behind each part of a module, by its name; "" is the whole."""
+        grids = dict[str, FeatureGrid]()
+        grid = self
+        for name, layer in _finished(module):
+            if isinstance(layer, _WINDOWED):
+                grid = grid._behind_layer(layer)
+            grids[name] = grid
+        return grids
+
+    def _behind_layer(self, layer: nn.Module) -> FeatureGrid:
         stride, (down, right) = self
-        for layer in _layers(module):
-            (top, height, step), (left, width, _) = (_window(layer, axis) for axis in (0, 1))
-            down += stride * ((height - 1) / 2 - top)
-            right += stride * ((width - 1) / 2 - left)
-            stride *= step
-        return FeatureGrid(stride, (down, right))
+        (top, height, step), (left, width, _) = (_window(layer, axis) for axis in (0, 1))
+        down += stride * ((height - 1) / 2 - top)
+        right += stride * ((width - 1) / 2 - left)
+        return FeatureGrid(stride * step, (down, right))
 
     def sample(self, values: Tensor, at: FeatureGrid, size: Sequence[int]) -> Tensor:
         """Interpolate a map on this grid, float[b, k, h, w], at another grid, float[b, k, *size].
@@ -58,22 +72,28 @@ class FeatureGrid(NamedTuple):
         return grid_sample(values, grid, padding_mode="border", align_corners=False)
 
 
-def _layers(module: nn.Module) -> Iterator[nn.Conv2d | nn.MaxPool2d | nn.ZeroPad2d]:
-    """Yield the layers that change the grid, in order."""
-    if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.ZeroPad2d):
-        yield module
-    for name, child in module.named_children():
-        if name != SHORTCUT:
-            yield from _layers(child)
+def _finished(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Yield each part of a module behind its own parts, in order, without shortcuts."""
+    for child, layer in module.named_children():
+        if child != SHORTCUT:
+            yield from _finished(layer, f"{name}.{child}" if name else child)
+    yield name, module
 
 
-def _window(layer: nn.Conv2d | nn.MaxPool2d | nn.ZeroPad2d, axis: int) -> tuple[int, int, int]:
+def _window(layer: Any, axis: int) -> tuple[float, int, int]:
     """Return padding, size and stride of the windows of a layer along an axis."""
     if isinstance(layer, nn.ZeroPad2d):
         return layer.padding[2 - 2 * axis], 1, 1
-    assert not isinstance(layer.padding, str)  # noqa: S101 - no backbone has "same"
     padding, size, stride, dilation = (
         each if isinstance(each, int) else each[axis]
-        for each in (layer.padding, layer.kernel_size, layer.stride, layer.dilation)
+        for each in (
+            layer.padding,
+            layer.kernel_size,
+            layer.stride,
+            getattr(layer, "dilation", 1),
+        )
     )
-    return padding, dilation * (size - 1) + 1, stride
+    size = dilation * (size - 1) + 1
+    if type(layer).__name__ in _PADDED_TO_SIZE:
+        padding = max(size - stride, 0) // 2
+    return padding, size, stride

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nearfar.config import flatten
-from nearfar.data import Images, Subset, to_unit
-from nearfar.evaluation import Evaluation
+from nearfar.config import SimilarityName, flatten
+from nearfar.data import Images, Shape, Subset, to_unit
+from nearfar.encoders import Encoder
+from nearfar.evaluation import Evaluation, small_pixels
 from nearfar.models import apply_to_all
 from nearfar.progress import Track, silent
 from nearfar.report.figures import (
@@ -34,7 +36,11 @@ SAMPLES = 5
 #: Most images to encode for map and neighbors.
 MAX_ENCODED = 20_000
 #: Description of each initial network.
-_INITIAL = {"autoencoder": "the plain autoencoder", "untrained": "the untrained network"}
+_INITIAL = {
+    "autoencoder": "the plain autoencoder",
+    "untrained": "the untrained network",
+    "pretrained": "the published network",
+}
 
 
 def report_run(
@@ -95,15 +101,10 @@ def report_run(
         for network in (run.initial, run.network)
     )
     initial, method = _INITIAL[run.initial_method], run.method
+    similarity = run.config.train.similarity
     sections = [
-        Section(
-            "Reconstructions",
-            f"Images, and their reconstructions by {initial} and by {method} (Fig. 4 of the "
-            "paper).",
-            _reconstructions(run, to_unit(shown), device),
-        ),
-        _map(run, some, before, after, seed),
-        _near_and_far(run, some, after),
+        _map(some, before, after, (run.initial_method, method), seed),
+        _near_and_far(method, some, after, similarity),
         Section(
             "Training",
             "Pixel error, terms of the objective, effective rank of the embeddings, and units that "
@@ -111,6 +112,14 @@ def report_run(
             training_curves(run.log),
         ),
     ]
+    if run.reconstructs:
+        reconstructions = Section(
+            "Reconstructions",
+            f"Images, and their reconstructions by {initial} and by {method} (Fig. 4 of the "
+            "paper).",
+            _reconstructions(run, to_unit(shown), device),
+        )
+        sections.insert(0, reconstructions)
     if evaluation is not None:
         sections.insert(
             0,
@@ -126,7 +135,70 @@ def report_run(
         Path(folder),
         title=f"nearfar: {images.name}",
         lead=f"{method}, trained without labels on {run.config.data.images:,} images of "
-        f"{_size(run)}; examples from {len(some):,} images of {images.name}.",
+        f"{_size(run.config.data.shape)}; examples from {len(some):,} images of {images.name}.",
+        sections=sections,
+    )
+
+
+def report_encoder(
+    encoder: Encoder,
+    images: Images,
+    folder: str | os.PathLike[str],
+    *,
+    evaluation: Evaluation | None = None,
+    device: torch.device,
+    seed: int = 0,
+    track: Track = silent,
+) -> Path:
+    """Write a report of an encoder, with examples from a set of images.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        See `nearfar.encoders.open_encoder`; of a run, the report is that of `report_run`.
+    images, folder, evaluation, device, seed, track
+        See `report_run`.
+
+    Returns
+    -------
+    Path
+        Path of the page.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.data import images_from_array
+    >>> from nearfar.encoders import open_encoder
+    >>> images = images_from_array(np.random.rand(4, 32, 32))
+    >>> encoder = open_encoder("timm:resnet18", weights="random")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report_encoder(encoder, images, folder, device=torch.device("cpu")).name
+    'report.html'
+    """
+    if encoder.run is not None:
+        return report_run(
+            encoder.run,
+            images,
+            folder,
+            evaluation=evaluation,
+            device=device,
+            seed=seed,
+            track=track,
+        )
+    some = Subset(images, _choose(images, MAX_ENCODED, seed))
+    before = apply_to_all(small_pixels, some, device=torch.device("cpu"))
+    after = torch.from_numpy(encoder.embed(some, device=device.type, track=track))
+    sections = [
+        _map(some, before, after, ("pixels", encoder.name), seed),
+        _near_and_far(encoder.name, some, after, encoder.similarity),
+    ]
+    if evaluation is not None:
+        text = f"Simple classifiers and k-means on raw pixels and the embeddings of {encoder.name}."
+        sections.insert(0, Section("Scores", text, evaluation))
+    return write_report(
+        Path(folder),
+        title=f"nearfar: {images.name}",
+        lead=f"{encoder.name} on {len(some):,} images of {_size(images.shape)} of {images.name}.",
         sections=sections,
     )
 
@@ -151,7 +223,9 @@ def _reconstructions(run: Run, images: Tensor, device: torch.device) -> Any:
     )
 
 
-def _map(run: Run, images: Images, before: Tensor, after: Tensor, seed: int) -> Section:
+def _map(
+    images: Images, before: Tensor, after: Tensor, names: tuple[str, str], seed: int
+) -> Section:
     title = "Map of the embeddings"
     if len(images) < MIN_MAP_IMAGES:
         return Section(title, f"No map: it needs at least {MIN_MAP_IMAGES} images.")
@@ -164,14 +238,19 @@ def _map(run: Run, images: Images, before: Tensor, after: Tensor, seed: int) -> 
             after.numpy(),
             images.labels,
             images.classes,
-            initial=run.initial_method,
-            method=run.method,
+            initial=names[0],
+            method=names[1],
             seed=seed,
         ),
     )
 
 
-def _near_and_far(run: Run, images: Images, embeddings: Tensor) -> Section:
+def _near_and_far(
+    method: str,
+    images: Images,
+    embeddings: Tensor,
+    similarity: SimilarityName | Callable[..., Any],
+) -> Section:
     title = "Near and far samples"
     if len(images) < 2:
         return Section(title, "No samples: they need at least two images.")
@@ -182,19 +261,19 @@ def _near_and_far(run: Run, images: Images, embeddings: Tensor) -> Section:
         images,
         embeddings,
         count=min(SAMPLES, len(images) - 1),
-        similarity=run.config.train.similarity,
+        similarity=similarity,
     )
     return Section(
         title,
-        f"Images with the most and the least similar ones by the embeddings of {run.method}.",
+        f"Images with the most and the least similar ones by the embeddings of {method}.",
         neighbor_sheet(
             result.queries.pixels.numpy(), result.pixels(result.near), result.pixels(result.far)
         ),
     )
 
 
-def _size(run: Run) -> str:
-    channels, height, width = run.config.data.shape
+def _size(shape: Shape) -> str:
+    channels, height, width = shape
     return f"{width}×{height} pixels in {'gray' if channels == 1 else 'color'}"
 
 

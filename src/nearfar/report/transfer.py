@@ -35,35 +35,37 @@ CLASSES_SHOWN = 20
 SURE = 0.5
 
 
-def write_transfer(folder: Path, result: TransferResult) -> str:
-    """Write ``TASK.json``, ``TASK.md`` and ``TASK.png``; return the table as Markdown.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder to write to, created if needed.
-    result : TransferResult
-        Scores and predictions of a transfer task.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    task, rows, settings = result.task, result.scores, result.settings
+def transfer_table(result: TransferResult) -> str:
+    """Return the scores as a table in Markdown."""
+    rows, settings = result.scores, result.settings
     titles = list(next(iter(rows.values())))
     seed = settings["schedule"]["seed"]
-    text = markdown_table(
+    return markdown_table(
         ["", *titles],
         [[name, *(_percent(row[title]) for title in titles)] for name, row in rows.items()],
         [*result.notes, f"{settings['weights']}, seed {seed}, one run; in %."],
     )
-    scores = {
-        name: {title: None if np.isnan(value) else value for title, value in row.items()}
-        for name, row in rows.items()
-    }
-    write_json(folder / f"{task}.json", {"task": task, "scores": scores, "settings": settings})
-    with atomic_path(folder / f"{task}.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    with atomic_path(folder / f"{task}.png") as temporary:
-        save_figure(draw_transfer(result), temporary)
-    return text
+
+
+def write_transfer(folder: Path, result: TransferResult) -> None:
+    """Write networks, scores as `TASK.json` and `.md`, and a figure as `TASK.png`.
+
+    The figure is drawn after the numbers are written.
+    """
+    task = result.task
+    with result.writing(folder):
+        result.save(folder)
+        scores = {
+            name: {title: None if np.isnan(value) else value for title, value in row.items()}
+            for name, row in result.scores.items()
+        }
+        write_json(
+            folder / f"{task}.json", {"task": task, "scores": scores, "settings": result.settings}
+        )
+        with atomic_path(folder / f"{task}.md") as temporary:
+            temporary.write_text(transfer_table(result), encoding="utf-8")
+        with atomic_path(folder / f"{task}.png") as temporary:
+            save_figure(draw_transfer(result), temporary)
 
 
 def draw_transfer(result: TransferResult) -> Figure:

@@ -8,6 +8,7 @@ Files of a run folder, and what writes them:
   when training finishes.
 - ``bank/``: embeddings during training with ``bank="disk"``, by `nearfar.training`. It is removed
   when training finishes.
+- ``skipped.txt``: a line per file that was not used, by `write_run`.
 - ``snapshots/N.safetensors``: network after N epochs, by `nearfar.training.Snapshots`.
 - ``tensorboard/``: metrics for TensorBoard, by `nearfar.training.TensorBoard`.
 - ``embeddings.npy``: embeddings of the training images, by `write_run` when training finishes.
@@ -38,6 +39,7 @@ from nearfar.runs.layout import (
     LOG,
     MODEL,
     REPORT,
+    SKIPPED,
     TENSORBOARD,
     check_folder,
     claim_folder,
@@ -47,7 +49,7 @@ from nearfar.runs.layout import (
 )
 from nearfar.runs.network import make_network
 from nearfar.runs.records import read_evaluation, read_log, write_evaluation, write_log
-from nearfar.runs.run import Run, read_run, read_trained_network, write_run
+from nearfar.runs.run import Run, check_embeddings, read_run, read_trained_network, write_run
 from nearfar.runs.run_folder import RunFolder, check_resumable, fork_run
 from nearfar.runs.weights import (
     add_prefix,
@@ -66,6 +68,7 @@ __all__ = [
     "LOG",
     "MODEL",
     "REPORT",
+    "SKIPPED",
     "TENSORBOARD",
     "Checkpoint",
     "Cursor",
@@ -75,6 +78,7 @@ __all__ = [
     "RunData",
     "RunFolder",
     "add_prefix",
+    "check_embeddings",
     "check_folder",
     "check_resumable",
     "claim_folder",

@@ -16,18 +16,19 @@ from safetensors import SafetensorError
 from nearfar.errors import NearfarError
 from nearfar.files import (
     ADVICE,
-    check_output,
     check_own,
     claim_output,
     clear_folder,
     remove_leftovers,
+    try_output,
 )
 
 CONFIG, MODEL, LOG, EMBEDDINGS = "config.json", "model.safetensors", "log.jsonl", "embeddings.npy"
+SKIPPED = "skipped.txt"
 CHECKPOINT, BANK, SNAPSHOTS = "checkpoint.safetensors", "bank", "snapshots"
 EVALUATION, REPORT, TENSORBOARD, LOCK = "evaluation.json", "report", "tensorboard", "lock"
 OWN = {
-    *(CONFIG, MODEL, LOG, EMBEDDINGS, CHECKPOINT, BANK, SNAPSHOTS),
+    *(CONFIG, MODEL, LOG, EMBEDDINGS, SKIPPED, CHECKPOINT, BANK, SNAPSHOTS),
     *(EVALUATION, REPORT, TENSORBOARD, LOCK),
 }
 
@@ -67,17 +68,18 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     Raises
     ------
     NearfarError
-        If the folder cannot be used, see `claim_folder`.
+        If the folder cannot be used, see `claim_folder`, or the disk cannot be
+        written.
 
     Examples
     --------
     >>> check_folder(Path("new-run"), overwrite=False)
     """
-    if overwrite and _is_run(folder):
+    replaces = overwrite and _is_run(folder)
+    if replaces:
         check_own(folder, OWN)
-    else:
-        advice = "it is not a run, so choose another" if overwrite else ADVICE
-        check_output(folder, overwrite=False, folder=True, kept={LOCK}, advice=advice)
+    advice = "it is not a run, so choose another" if overwrite else ADVICE
+    try_output(folder, overwrite=replaces, folder=True, kept={LOCK}, advice=advice)
 
 
 def claim_folder(folder: Path, *, overwrite: bool) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, write_json
-from nearfar.runs.layout import EVALUATION, LOG, reading
+from nearfar.runs.layout import EVALUATION, LOG, SKIPPED, reading
 
 
 def write_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
@@ -43,6 +43,22 @@ def read_evaluation(folder: Path) -> dict[str, Any] | None:
     with reading(folder, EVALUATION):
         evaluation: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return evaluation
+
+
+def write_skipped(folder: Path, lines: Sequence[str]) -> None:
+    """Write ``skipped.txt``, a line per file that was not used; nothing if all were."""
+    if not lines:
+        (folder / SKIPPED).unlink(missing_ok=True)
+        return
+    with atomic_path(folder / SKIPPED) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def read_skipped(folder: Path) -> list[str]:
+    """Read ``skipped.txt``; no lines if it is absent."""
+    path = folder / SKIPPED
+    with reading(folder, SKIPPED):
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def append_log(folder: Path, line: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nearfar.config import Backbone, ConvNet
+from nearfar.config import Backbone, ContrastiveObjective, ConvNet
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, sync
 from nearfar.models import Autoencoder
 from nearfar.runs.config import RunConfig, read_config, write_config
 from nearfar.runs.layout import CHECKPOINT, EMBEDDINGS, MODEL, is_finished, reading
 from nearfar.runs.network import read_network
-from nearfar.runs.records import read_log
+from nearfar.runs.records import read_log, read_skipped, write_skipped
 from nearfar.runs.weights import add_prefix, to_cpu, write_tensors
+
+#: Part of the embeddings that is checked for NaN on reading a run, in bytes.
+CHECKED_BYTES = 2**30
 
 TRAINED, INITIAL = "network.", "initial."
 
@@ -42,6 +46,8 @@ class Run:
         Metrics per epoch.
     folder : Path, optional
         Run folder, if there is one.
+    skipped : sequence of str
+        One line per file that was not used.
 
     Examples
     --------
@@ -61,6 +67,7 @@ class Run:
     embeddings: npt.NDArray[np.float32]
     log: list[dict[str, Any]]
     folder: Path | None = None
+    skipped: Sequence[str] = ()
 
     @property
     def method(self) -> str:
@@ -71,13 +78,22 @@ class Run:
     def initial_method(self) -> str:
         """Name of the initial network in tables, "autoencoder" or "untrained".
 
-        Your own network counts as an autoencoder, since it may have been trained before.
+        Published weights without pre-training are "pretrained". Your own network counts as an
+        autoencoder, since it may have been trained before.
         """
         train = self.config.train
-        untrained = (
-            isinstance(train.network, ConvNet | Backbone) and not train.optim.pretrain_epochs
-        )
-        return "untrained" if untrained else "autoencoder"
+        if train.optim.pretrain_epochs or not isinstance(train.network, ConvNet | Backbone):
+            return "autoencoder"
+        published = isinstance(train.network, Backbone) and train.network.published
+        return "pretrained" if published else "untrained"
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the decoder was trained."""
+        train = self.config.train
+        objective = train.objective
+        without = isinstance(objective, ContrastiveObjective) and not objective.pixel_weight
+        return bool(train.optim.pretrain_epochs) or not without
 
 
 def write_run(folder: Path, run: Run, embeddings: Path | None = None) -> None:
@@ -108,6 +124,7 @@ def write_run(folder: Path, run: Run, embeddings: Path | None = None) -> None:
     ['config.json', 'embeddings.npy', 'model.safetensors']
     """
     write_config(folder, run.config)
+    write_skipped(folder, run.skipped)
     if embeddings is not None:
         sync(embeddings)
         embeddings.replace(folder / EMBEDDINGS)
@@ -158,7 +175,34 @@ def read_run(folder: str | os.PathLike[str], network: Autoencoder | None = None)
         shape, images = embeddings.shape, config.data.images
         if embeddings.ndim != 2 or embeddings.dtype != np.float32 or len(embeddings) != images:
             raise NearfarError(f"{embeddings.dtype}{list(shape)} instead of float32[{images}, d]")
-    return Run(config, trained, initial, embeddings, read_log(folder), folder)
+        check_embeddings(embeddings)
+    skipped = read_skipped(folder)
+    return Run(config, trained, initial, embeddings, read_log(folder), folder, skipped)
+
+
+def check_embeddings(embeddings: npt.NDArray[np.float32]) -> None:
+    """Check that embeddings, float32[n, d], are finite.
+
+    Only the first gigabyte is checked, since that reads memory-mapped ones.
+
+    Raises
+    ------
+    NearfarError
+        If they are not; the message names the first such row.
+
+    Examples
+    --------
+    >>> check_embeddings(np.zeros((2, 3), np.float32))
+    """
+    step = max(1, CHECKED_BYTES // 16 // max(1, embeddings[:1].nbytes))
+    for start in range(0, min(len(embeddings), 16 * step), step):
+        finite = np.isfinite(embeddings[start : start + step]).all(axis=1)
+        if not finite.all():
+            row = start + int(finite.argmin())
+            raise NearfarError(
+                f"embeddings hold NaN or infinity, first in row {row}: train again with a lower "
+                "learning rate"
+            )
 
 
 def read_trained_network(folder: str | os.PathLike[str]) -> Autoencoder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -23,12 +23,12 @@ from nearfar.runs.layout import (
     remove_checkpoint,
     remove_unfinished,
 )
-from nearfar.runs.records import append_log, read_log, write_log
+from nearfar.runs.records import append_log, read_log, write_log, write_skipped
 from nearfar.runs.run import Run, write_run
 from nearfar.runs.weights import add_prefix
 
 #: Settings that may change when a run is resumed.
-CHANGEABLE = {"pretrain_epochs", "epochs", "pretrain_lr", "lr", "device"}
+CHANGEABLE = {"pretrain_epochs", "epochs", "pretrain_lr", "lr", "head_lr_scale", "device"}
 
 
 class RunFolder:
@@ -90,6 +90,7 @@ class RunFolder:
         resume: bool = False,
         overwrite: bool = False,
         writes: bool = True,
+        skipped: Sequence[str] = (),
     ) -> Iterator[Self]:
         """Yield the folder of a new run or of a run to resume, and hold its lock meanwhile.
 
@@ -101,6 +102,8 @@ class RunFolder:
             Resume the run in the folder.
         overwrite : bool
             Replace the run in the folder.
+        skipped : sequence of str
+            One line per file that was not used.
 
         Raises
         ------
@@ -123,6 +126,7 @@ class RunFolder:
                 run = cls(path, config)
                 claim_folder(path, overwrite=overwrite)
             write_config(path, config)
+            write_skipped(path, skipped)
             write_log(path, run.log)
             yield run
 

@@ -29,7 +29,7 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) 
     Raises
     ------
     NearfarError
-        If the weights belong to another network.
+        If the weights belong to another network, or are not finite.
 
     Examples
     --------
@@ -38,6 +38,12 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) 
     Traceback (most recent call last):
     nearfar.errors.NearfarError: run 'run' holds the weights of another network ...
     """
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise NearfarError(
+                f"run {str(where)!r} is damaged: its weights {name!r} hold NaN or infinity, so "
+                "train it again"
+            )
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import torch
 from lightning_fabric import Fabric
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
@@ -23,19 +22,23 @@ from nearfar.models import (
     Autoencoder,
     BackboneEncoder,
     apply,
+    check_convolutional,
     draw_kmeans_rows,
     embedding_size,
     initialize_by_kmeans,
+    load_published,
     resolve_network,
 )
 from nearfar.neighbors import allocate_rows
 from nearfar.progress import Track, silent
+from nearfar.randomness import own_random_numbers
 from nearfar.runs import (
     EMBEDDINGS,
     Run,
     RunConfig,
     RunData,
     RunFolder,
+    check_embeddings,
     load_weights,
     make_network,
     strip_prefix,
@@ -59,6 +62,9 @@ def train(
     track: Track = silent,
 ) -> Run:
     """Train a network in two phases: as an autoencoder, then with an objective (§3.2).
+
+    Trainings in several threads take turns, since torch has one random number generator for all;
+    each gives the result of its seed.
 
     Parameters
     ----------
@@ -105,13 +111,22 @@ def train(
     fabric = launch(config)
     record = RunConfig(RunData.of(images), resolve_config(config, images))
     network = make_network(config, images.shape)
+    if not resume:
+        load_initial_weights(network, config)  # before anything is written
     bank = None if path is None else RunFolder(path, record).bank
     context = Context(images, config, fabric, bank, track)
     objective = make_objective(context)
     preflight(context, network, objective, record, path, resume=resume, overwrite=overwrite)
     writes = fabric.is_global_zero  # one process for all
-    opened = RunFolder.open(path, record, resume=resume, overwrite=overwrite, writes=writes)
-    with opened as run, torch.random.fork_rng():
+    opened = RunFolder.open(
+        path,
+        record,
+        resume=resume,
+        overwrite=overwrite,
+        writes=writes,
+        skipped=images.not_used(),
+    )
+    with opened as run, own_random_numbers():
         start(network, config, images, run, track)
         trainer = Trainer(
             fabric, network, images, optim, run, seed=config.seed, callbacks=callbacks, track=track
@@ -120,7 +135,13 @@ def train(
         trainer.fit("pretrain", pretrain, epochs=optim.pretrain_epochs, lr=optim.pretrain_lr)
         initial = trainer.keep_initial()
         if optim.epochs:
-            trainer.fit("train", objective, epochs=optim.epochs, lr=optim.lr)
+            trainer.fit(
+                "train",
+                objective,
+                epochs=optim.epochs,
+                lr=optim.lr,
+                head_lr=optim.lr * optim.head_lr_scale,
+            )
         return finish(context, network, initial, run)
 
 
@@ -142,6 +163,17 @@ def resolve_config(config: TrainConfig, images: Images) -> TrainConfig:
     return config
 
 
+def load_initial_weights(network: Autoencoder, config: TrainConfig) -> None:
+    """Fill a backbone with published weights, or check that it can start from k-means."""
+    if not isinstance(config.network, Backbone):
+        return
+    encoder = cast(BackboneEncoder, network.encoder)
+    if config.network.published:
+        load_published(encoder, config.network.weights)
+    elif config.network.weights == "kmeans":
+        check_convolutional(encoder)
+
+
 def start(
     network: Autoencoder, config: TrainConfig, images: Images, run: RunFolder, track: Track
 ) -> None:
@@ -149,7 +181,9 @@ def start(
     weights = strip_prefix("network.", run.checkpoint.tensors)
     if weights and run.path is not None:
         load_weights(network, weights, run.path)
-    elif isinstance(config.network, Backbone) and config.network.initialization == "kmeans":
+    elif run.resumed:
+        load_initial_weights(network, config)
+    if not weights and isinstance(config.network, Backbone) and config.network.weights == "kmeans":
         sample = Subset(images, draw_kmeans_rows(len(images), config.seed))
         encoder = cast(BackboneEncoder, network.encoder)
         initialize_by_kmeans(encoder, sample, config.seed, track)
@@ -171,7 +205,16 @@ def finish(context: Context, network: Autoencoder, initial: Autoencoder, folder:
         bank = allocate_rows(n, size, fabric.device)
         fill_bank(bank, network.encoder, images, fabric, track)
         embeddings = bank.cpu().numpy()
-    run = Run(folder.config, network.cpu(), initial.cpu(), embeddings, folder.log, folder.path)
+    check_embeddings(embeddings)
+    run = Run(
+        folder.config,
+        network.cpu(),
+        initial.cpu(),
+        embeddings,
+        folder.log,
+        folder.path,
+        images.not_used(),
+    )
     folder.finish(run, file)
     fabric.barrier()
     return run

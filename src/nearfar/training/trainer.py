@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any, cast
 
 import numpy as np
@@ -26,7 +27,7 @@ from nearfar.training.metrics import EpochMetrics
 from nearfar.training.objectives import Objective, PairedObjective
 from nearfar.training.optimizer_state import load_optimizer, optimizer_tensors
 from nearfar.training.sampler import EpochSampler, PairSampler
-from nearfar.training.signals import StopSignal
+from nearfar.training.signals import StopSignal, WaitInterrupted
 
 #: Seeds of the phases differ by these numbers.
 PHASE_NUMBERS: dict[Phase, int] = {"pretrain": 0, "train": 1}
@@ -99,7 +100,15 @@ class Trainer:
         self._initial: Autoencoder | None = None
         fabric.barrier()  # the first process may still be writing to the folder
 
-    def fit(self, phase: Phase, objective: Objective, *, epochs: int, lr: float) -> None:
+    def fit(
+        self,
+        phase: Phase,
+        objective: Objective,
+        *,
+        epochs: int,
+        lr: float,
+        head_lr: float | None = None,
+    ) -> None:
         """Train for an objective.
 
         Parameters
@@ -112,6 +121,8 @@ class Trainer:
             Number of epochs.
         lr : float
             Peak learning rate.
+        head_lr : float, optional
+            Peak learning rate outside the encoder. Default: `lr`.
 
         Raises
         ------
@@ -124,7 +135,8 @@ class Trainer:
         if PHASE_NUMBERS[phase] < PHASE_NUMBERS[checkpoint.phase]:
             return
         start = checkpoint if checkpoint.phase == phase else Checkpoint(phase)
-        self._prepare(phase, objective, epochs, lr, start)
+        self._prepare(phase, objective, epochs, start)
+        self._make_optimizer(lr, head_lr, start)
         self.model.train()
         if start.cursor == Cursor():
             self._write_checkpoint(start.cursor)
@@ -133,9 +145,12 @@ class Trainer:
         total = (epochs - start.cursor.epoch) * self.sampler.steps - start.cursor.step
         steps = self._steps(load(self.images, sampler), start.cursor)
         with self.stop_signal.signals():
-            for at, rows, pixels in self.track(steps, phase, total):
-                self._step(at, rows, to_unit(pixels.to(self.fabric.device)))
-                self._check(at)
+            try:
+                for at, rows, pixels in self.track(steps, phase, total):
+                    self._step(at, rows, to_unit(pixels.to(self.fabric.device)))
+                    self._check(at)
+            except WaitInterrupted:  # outside of an epoch, which the last checkpoint ends
+                self._stop()
         self.model.eval()
 
     def keep_initial(self) -> Autoencoder:
@@ -146,28 +161,35 @@ class Trainer:
         self._initial = initial.to(self.fabric.device).eval()
         return self._initial
 
-    def _prepare(
-        self, phase: Phase, objective: Objective, epochs: int, lr: float, start: Checkpoint
-    ) -> None:
-        """Set up the objective and the optimizer, and load the state of a checkpoint."""
+    def _prepare(self, phase: Phase, objective: Objective, epochs: int, start: Checkpoint) -> None:
+        """Set up the objective, and load its state from a checkpoint."""
         began = time.perf_counter()
         state = start.tensors
-        self.phase, self.objective, self.epochs, self.lr = phase, objective, epochs, lr
+        self.phase, self.objective, self.epochs = phase, objective, epochs
         self.key = (self.seed, PHASE_NUMBERS[phase])
         rank, size = self.fabric.global_rank, self.fabric.world_size
         self.sampler = EpochSampler(len(self.images), self.optim.batch_size, self.key, rank, size)
         self.network.to(self.fabric.device)
         self.model: nn.Module = objective.setup(self.network, strip_prefix("objective.", state))
         self.wrapped = self.fabric.setup_module(self.model)
-        parameters, decay = self.model.parameters(), self.optim.weight_decay
-        self.adam = torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)
-        self.optimizer = cast(torch.optim.Optimizer, self.fabric.setup_optimizers(self.adam))
         self.setup_seconds = time.perf_counter() - began
         self.metrics = EpochMetrics(self.fabric)
         self.stop_signal = StopSignal(self.fabric)
         if metrics := strip_prefix("metrics.", state):
             self.metrics.load_state({k: v.to(self.fabric.device) for k, v in metrics.items()})
-            load_optimizer(self.adam, strip_prefix("adam.", state))
+
+    def _make_optimizer(self, lr: float, head_lr: float | None, start: Checkpoint) -> None:
+        """Set up the optimizer with a group for each learning rate; continue its state, if any."""
+        rates = {id(each): lr for each in self.network.encoder.parameters()}
+        parameters = list(self.model.parameters())
+        groups = [
+            {"params": list(group), "peak": rate}
+            for rate, group in groupby(parameters, lambda each: rates.get(id(each), head_lr or lr))
+        ]
+        self.adam = torch.optim.AdamW(groups, weight_decay=self.optim.weight_decay)
+        self.optimizer = cast(torch.optim.Optimizer, self.fabric.setup_optimizers(self.adam))
+        if saved := strip_prefix("adam.", start.tensors):
+            load_optimizer(self.adam, saved)
 
     def _steps(self, batches: Any, start: Cursor) -> Iterator[tuple[Cursor, Tensor, Tensor]]:
         """Yield every batch from the cursor on; an epoch ends before the next one starts."""
@@ -177,8 +199,15 @@ class Trainer:
             if first == 0:
                 self.metrics = EpochMetrics(self.fabric, 0.0 if epoch else self.setup_seconds)
                 self.objective.start_epoch(epoch)
-            for step, (rows, pixels) in enumerate(batches, start=first):
-                yield Cursor(epoch, step), rows, pixels
+            done = first
+            try:
+                for rows, pixels in batches:
+                    yield Cursor(epoch, done), rows, pixels
+                    done += 1
+            except WaitInterrupted:
+                if first < done < self.sampler.steps:
+                    self._write_checkpoint(Cursor(epoch, done))
+                self._stop()
             self._end_epoch(epoch)
 
     def _step(self, at: Cursor, rows: Tensor, images: Tensor) -> None:
@@ -186,7 +215,7 @@ class Trainer:
         size = self.sampler.batch_size(at.step)
         epoch = at.epoch + at.step / self.sampler.steps
         for group in self.adam.param_groups:
-            group["lr"] = self.lr * lr_factor(self.optim.lr_schedule, epoch / self.epochs)
+            group["lr"] = group["peak"] * lr_factor(self.optim.lr_schedule, epoch / self.epochs)
         self.optimizer.zero_grad()
         # The same number in every process: objectives may wait for each other.
         parts = min(self.optim.accumulate, size // self.fabric.world_size)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nearfar.config import Backbone, BackboneName
+from nearfar.config import Backbone, check_backbone_name
 from nearfar.data import Images, Shape
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields, check_ranges
@@ -22,10 +22,10 @@ from nearfar.models import (
     initialize_by_kmeans,
     open_pretrained,
 )
-from nearfar.models.backbones import PatchTransformer, build_encoder, default_widths
+from nearfar.models.backbones import build_encoder, default_widths
 from nearfar.progress import Track, silent
 from nearfar.runs import read_config, read_trained_network
-from nearfar.transfer.heads import embedding_size, pooling_grid
+from nearfar.transfer.heads import pooling_grid
 
 INITIALIZATIONS = ("random", "kmeans")
 #: torchvision's AlexNet, and the images that it is made for.
@@ -75,8 +75,9 @@ def open_backbone(
     Parameters
     ----------
     weights : str
-        A run folder; a safetensors file with torchvision's names, or torchvision's name of such
-        weights; "random"; or "kmeans", for random weights that `initialize_backbone` replaces.
+        A run folder; "timm:NAME", as published; a file of torchvision's weights of AlexNet,
+        ResNet-18 or ResNet-50, or torchvision's name of such weights; "random"; or "kmeans", for
+        random weights that `initialize_backbone` replaces.
     like : path, optional
         Run whose network "random" and "kmeans" use. Default: torchvision's AlexNet.
     seed : int
@@ -85,8 +86,8 @@ def open_backbone(
     Raises
     ------
     NearfarError
-        If there are no such weights, they do not belong to a backbone, or the backbone is not
-        convolutional and k-means is asked for.
+        If there are no such weights, they do not belong to a backbone, or k-means is asked for and
+        the backbone has other layers than plain convolutions.
 
     Examples
     --------
@@ -96,7 +97,7 @@ def open_backbone(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_file(resnet18().state_dict(), f"{folder}/weights.safetensors")
     ...     open_backbone(f"{folder}/weights.safetensors").name
-    'resnet18'
+    'timm:resnet18'
     """
     (network, shape), path = backbone_of(weights, like), Path(weights)
     if weights in INITIALIZATIONS:
@@ -157,8 +158,8 @@ class BackboneSpec:
 
     Parameters
     ----------
-    name : {"alexnet", "resnet18", "resnet50", "vit-small"}
-        Network.
+    name : str
+        Network, "alexnet" or "timm:NAME".
     embedding_size : int
         Length of an embedding.
     widths : tuple of int
@@ -175,13 +176,14 @@ class BackboneSpec:
     True
     """
 
-    name: BackboneName
+    name: str
     embedding_size: int
     widths: tuple[int, ...]
     image_size: tuple[int, int]
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_backbone_name(self.name)
         check_ranges(self, embedding_size=">= 1", widths=">= 1", image_size=">= 16")
 
     @classmethod
@@ -194,11 +196,9 @@ class BackboneSpec:
             # Sides of the smallest images with this grid before FC6.
             height, width = (63 + 32 * (side - 1) for side in pooling_grid(backbone))
             widths, sides = (fc6.out_features,), (height, width)
-        elif isinstance(backbone.features, PatchTransformer):
-            sides = (16 * backbone.features.patches,) * 2
         return cls(
             name=backbone.name,
-            embedding_size=embedding_size(backbone),
+            embedding_size=backbone.embedding_size,
             widths=widths,
             image_size=sides,
         )

@@ -12,13 +12,13 @@ from nearfar.config import ContrastiveObjective
 from nearfar.models import (
     PROJECTION_SIZE,
     Autoencoder,
-    Output,
     embedding_size,
     projection_head,
     state_bytes,
 )
 from nearfar.neighbors import HELD_KEYS_BYTES, ClusteredFinder, Cosine, allocate_rows
 from nearfar.pretext import make_corruption, pixel_errors
+from nearfar.randomness import own_random_numbers
 from nearfar.runs import strip_prefix
 from nearfar.training.distributed import all_rows, fill_bank, search_all, workers
 from nearfar.training.objectives.base import Context, Footprint, PairedObjective, Step
@@ -33,7 +33,8 @@ class Contrastive(PairedObjective):
     negatives are the views in the batch from clusters that are far from its own; before the first
     search, they are all other views. Clusters and neighbors are searched every few epochs in the
     current projections. With a pretext task, both views are corrupted for the network. The decoder
-    reconstructs the first view, which is the image itself for a share of the images.
+    reconstructs the first view, which is the image itself for a share of the images; with a pixel
+    weight of 0, it is not trained.
 
     Parameters
     ----------
@@ -61,7 +62,8 @@ class Contrastive(PairedObjective):
         assert isinstance(settings, ContrastiveObjective)  # noqa: S101 - for the type
         self.settings = settings
         self.augmentation = make_augmentation(settings.augmentation, context.images.shape)
-        self._new_finder().check(len(context.images))
+        if context.config.optim.epochs:
+            self._new_finder().check(len(context.images))
         self.bank: Tensor | None = None
         self.finder: ClusteredFinder | None = None
 
@@ -88,15 +90,15 @@ class Contrastive(PairedObjective):
         config, device = self.context.config, self.context.fabric.device
         self.network = network
         self.corruption = make_corruption(config.pretext, network)
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
+        with own_random_numbers(config.seed):
             size = embedding_size(network.encoder, self.context.images)
             self.head = projection_head(size).to(device)
         if saved := strip_prefix("head.", state):
             self.head.load_state_dict(saved)
         if "bank" in state:
             self._search(state["bank"].to(device))
-        return _Projected(network, self.head)
+        decoder = network.decoder if self.settings.pixel_weight else None
+        return _Projected(network.encoder, decoder, self.head)
 
     def start_epoch(self, epoch: int) -> None:
         """Search neighbors in the current projections, if due."""
@@ -142,15 +144,18 @@ class Contrastive(PairedObjective):
             first = torch.where(identity.view(-1, 1, 1, 1), images[:, 0], first)
         with self.context.fabric.autocast():
             seen = [self.corruption(view) for view in (first, second)]
-        output: Output
-        output, projections = model(*(corrupted.images for corrupted in seen))
+        embeddings: Tensor
+        reconstruction: Tensor | None
+        embeddings, reconstruction, projections = model(*(each.images for each in seen))
         far = None if self.finder is None else self.finder.are_far(self._gather(*rows.unbind(1)))
         own, near = self._gather(*projections.float().chunk(2)).chunk(2)
-        relation = contrastive_loss(own, near, far, self.settings.temperature)
-        weighted, pixel = pixel_errors(output.reconstruction, first, seen[0])
-        loss = relation + self.settings.pixel_weight * weighted
-        terms = {"contrastive": relation.detach(), "pixel": pixel.detach()}
-        return Step(loss, output.embeddings, terms)
+        loss = relation = contrastive_loss(own, near, far, self.settings.temperature)
+        terms = {"contrastive": relation.detach()}
+        if reconstruction is not None:
+            weighted, pixel = pixel_errors(reconstruction, first, seen[0])
+            loss = relation + self.settings.pixel_weight * weighted
+            terms["pixel"] = pixel.detach()
+        return Step(loss, embeddings, terms)
 
     def _gather(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the rows of the first views in all processes, then those of the second views."""
@@ -164,14 +169,14 @@ class Contrastive(PairedObjective):
 
 
 class _Projected(nn.Module):
-    """Network with a projection head, trained together."""
+    """Encoder with a decoder, if one is trained, and a projection head, trained together."""
 
-    def __init__(self, network: Autoencoder, head: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, decoder: nn.Module | None, head: nn.Module) -> None:
         super().__init__()
-        self.network, self.head = network, head
+        self.encoder, self.decoder, self.head = encoder, decoder, head
 
-    def forward(self, first: Tensor, second: Tensor) -> tuple[Output, Tensor]:
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
         """Return embeddings and reconstruction of the first views, and projections of both."""
-        embeddings = self.network.encoder(torch.cat([first, second]))
+        embeddings = self.encoder(torch.cat([first, second]))
         own = embeddings[: len(first)]
-        return Output(own, self.network.decoder(own)), self.head(embeddings)
+        return own, None if self.decoder is None else self.decoder(own), self.head(embeddings)

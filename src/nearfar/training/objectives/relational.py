@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +61,8 @@ class Relational(Objective):
         self.schedule = settings.schedule()
         self.searching = self.schedule.relational
         finder = make_finder(self.search, settings.neighbors, context.config.seed)
-        finder.check(len(context.images))
+        if context.config.optim.epochs:
+            finder.check(len(context.images))
         self.external = _external_reference(context, settings)
 
     def footprint(self, network: Autoencoder) -> Footprint:
@@ -139,7 +139,7 @@ def _external_reference(context: Context, settings: RelationalObjective) -> nn.M
     if isinstance(reference, str):
         check_backbone(reference, images.shape)
         weights = settings.reference_weights
-        return pretrained_encoder(reference, None if weights is None else Path(weights))
+        return pretrained_encoder(reference, weights or "pretrained")
     if not isinstance(reference, nn.Module):
         raise NearfarError(f"reference={reference}: expected a name or an nn.Module")
     encoder = copy.deepcopy(reference).eval()

@@ -212,7 +212,7 @@ def _histories(clip: Clip, grid: Grid, longest: int) -> Iterator[list[Pixels]]:
     recent: deque[Frame] = deque(maxlen=longest)
     for frame in clip:
         grid.check(frame.pixels.shape, clip.name)
-        if recent and frame.number != recent[-1].number + 1:
+        if recent and not frame.follows(recent[-1]):
             recent.clear()  # things would seem to jump across a gap
         recent.append(frame)
         if len(recent) > 1:

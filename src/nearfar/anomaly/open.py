@@ -1,0 +1,165 @@
+"""Clips of a video, an image or a folder: everything inside is used or counted."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from nearfar.anomaly.clips import MASK_SUFFIX, Clip, FolderClip, image_files, visible
+from nearfar.anomaly.video import AnimationClip, VideoClip, is_animation, is_video
+from nearfar.data import Size, image_endings
+from nearfar.errors import NearfarError, printable
+
+#: Usual endings of videos; files with unknown endings are tried.
+_VIDEO_ENDINGS = frozenset(
+    {
+        *(".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
+        *(".wmv", ".asf", ".flv", ".ogv", ".3gp", ".3g2", ".vob", ".mxf", ".f4v", ".divx", ".m2v"),
+        *(".qt", ".dav", ".y4m", ".h264", ".264", ".h265", ".hevc", ".mjpg", ".mjpeg"),
+    }
+)
+#: Endings of images that are often animated.
+_ANIMATED_ENDINGS = frozenset({".gif", ".webp", ".apng"})
+#: Endings of files that are never tried as videos: they accompany frames, or are photographs.
+_NO_VIDEO_ENDINGS = frozenset(
+    {
+        *(".txt", ".csv", ".json", ".xml", ".yaml", ".yml", ".md", ".mat", ".m", ".npy", ".npz"),
+        *(".zip", ".gz", ".tar", ".html", ".log", ".py", ".srt", ".vtt", ".ini", ".thm", ".pdf"),
+        *(".db", ".parquet", ".heic", ".heif", ".raw", ".dng", ".cr2", ".nef", ".svg"),
+        *(".wav", ".mp3"),
+    }
+)
+#: Frames that a video counts for, beside loose images in one folder.
+_VIDEO_FRAMES = 100
+
+
+class Clips(list[Clip]):
+    """Clips, with one line about everything in their folder that is not used.
+
+    Attributes
+    ----------
+    skipped : list of str
+        One line per kind of entry.
+
+    Examples
+    --------
+    >>> Clips().skipped
+    []
+    """
+
+    def __init__(self, clips: Iterable[Clip] = (), skipped: Iterable[str] = ()) -> None:
+        super().__init__(clips)
+        self.skipped = list(skipped)
+
+
+def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> Clips:
+    """Open a video, an image or a folder as clips.
+
+    Parameters
+    ----------
+    source : str or path
+        A video, also an animated image; an image; a folder of images, which are the frames of one
+        clip; or a folder of such folders and videos, such as ``Train`` and ``Test`` of the UCSD
+        data sets. Files are tried whatever their endings. Folders whose name ends in ``_gt`` hold
+        masks and are left out. Of loose images beside folders and videos, the larger number is
+        used.
+    size : int or (height, width), optional
+        Size that frames are scaled to, without cropping; the aspect may change.
+
+    Returns
+    -------
+    Clips
+        A list; its `skipped` says in one line per kind what the folder also holds.
+
+    Raises
+    ------
+    NearfarError
+        If `source` does not exist or holds no frames.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from PIL import Image
+    >>> with TemporaryDirectory() as folder:
+    ...     for number in range(3):
+    ...         Image.new("L", (48, 32)).save(Path(folder) / f"{number}.png")
+    ...     (clip,) = open_clips(folder)
+    ...     [(frame.number, frame.pixels.shape) for frame in clip]
+    [(0, (32, 48)), (1, (32, 48)), (2, (32, 48))]
+    """
+    path = Path(source)
+    with suppress(RuntimeError):  # unknown user
+        path = path.expanduser()
+    path = Path(os.path.normpath(path.absolute()))  # "." and ".." get names, too
+    if path.is_dir():
+        return _open_folder(path, source, size)
+    if not os.path.lexists(path):
+        raise NearfarError(f"{str(source)!r} does not exist: expected a video or a folder")
+    if path.suffix.lower() in image_endings():
+        return Clips([AnimationClip(path, size) if is_animation(path) else FolderClip(path, size)])
+    if path.suffix.lower() not in _VIDEO_ENDINGS and not is_video(path):
+        raise NearfarError(
+            f"{str(source)!r} is no video that can be read: expected a video, an image, or a folder"
+        )
+    return Clips([VideoClip(path, size)])
+
+
+def _open_folder(path: Path, source: str | os.PathLike[str], size: Size | None) -> Clips:
+    images = image_files(path)
+    animated = {f for f in images if f.suffix.lower() in _ANIMATED_ENDINGS and is_animation(f)}
+    loose = [file for file in images if file not in animated]
+    clips: list[Clip] = []
+    unused: list[Path] = []
+    for inner in visible(path):
+        ending = inner.suffix.lower()
+        if inner.is_dir():
+            if inner.name.endswith(MASK_SUFFIX):
+                continue
+            if image_files(inner):
+                clips.append(FolderClip(inner, size))
+            else:
+                unused.append(inner)
+        elif inner in animated:
+            clips.append(AnimationClip(inner, size))
+        elif ending in image_endings():
+            continue
+        elif ending in _VIDEO_ENDINGS or (ending not in _NO_VIDEO_ENDINGS and is_video(inner)):
+            clips.append(VideoClip(inner, size))
+        else:
+            unused.append(inner)
+    if not clips and not loose:
+        also = f" ({_count(unused)})" if unused else ""
+        raise NearfarError(
+            f"{str(source)!r} holds no frames: expected images, folders of images, or videos{also}"
+        )
+    skipped: list[str] = []
+    if loose and len(loose) > sum(_frames(clip) for clip in clips):
+        if clips:
+            skipped = [f"beside the images of {path.name!r}: {_count_clips(clips)}"]
+        clips = [FolderClip(path, size, loose)]
+    elif loose:
+        skipped = [f"beside the clips of {path.name!r}: {len(loose)} images ({loose[0].name}, …)"]
+    if unused:
+        skipped.append(f"in {path.name!r}, as no image or video: {_count(unused)}")
+    return Clips(clips, map(printable, skipped))
+
+
+def _frames(clip: Clip) -> int:
+    return _VIDEO_FRAMES if isinstance(clip, VideoClip) else clip.nominal_total
+
+
+def _count_clips(clips: Iterable[Clip]) -> str:
+    names = [clip.name for clip in clips]
+    return f"{len(names)} folders or videos ({names[0]}{', …' * (len(names) > 1)})"
+
+
+def _count(paths: Iterable[Path]) -> str:
+    """Return the number of entries by ending, the most frequent first: '.txt (9), folders (1)'."""
+    kinds = Counter(
+        "folders without images" if path.is_dir() else path.suffix or "without ending"
+        for path in paths
+    )
+    return ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())

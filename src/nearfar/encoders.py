@@ -1,0 +1,301 @@
+"""Encoders by name: of a run, of timm with published weights, or their embeddings in a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from nearfar.config import TIMM, SimilarityName
+from nearfar.data import (
+    EMBEDDINGS_ENDINGS,
+    Images,
+    Size,
+    conform_images,
+    images_from_array,
+    read_embeddings,
+)
+from nearfar.errors import NearfarError, reason
+from nearfar.models import (
+    apply_to_all,
+    embedding_size,
+    image_size,
+    pretrained_encoder,
+    resolve_device,
+)
+from nearfar.progress import Track, silent
+from nearfar.runs import Run, read_run
+
+__all__ = ["Encoder", "NetworkEncoder", "StoredEmbeddings", "open_encoder"]
+
+Floats = npt.NDArray[np.float32]
+
+
+class Encoder:
+    """Base class of encoders, wherever they come from; see `open_encoder`.
+
+    Attributes
+    ----------
+    name : str
+        Name in tables.
+    run : Run or None
+        The run, if it is one.
+    size : int or (height, width), optional
+        Size to open images in, in pixels.
+    embedding_size : int or None
+        Length d of an embedding, if it is known before encoding.
+    similarity : {"cosine", "centered-cosine", "gaussian"} or callable
+        Similarity that its embeddings are compared by.
+
+    Examples
+    --------
+    >>> isinstance(open_encoder("timm:resnet18", weights="random"), Encoder)
+    True
+    """
+
+    name: str
+    run: Run | None = None
+    size: Size | None = None
+    embedding_size: int | None = None
+    similarity: SimilarityName | Callable[..., Any] = "cosine"
+
+    def open_array(self, array: npt.ArrayLike) -> Images:
+        """Return images of an array, in the size and channels of the encoder."""
+        return images_from_array(array, size=self.size)
+
+    def embed(
+        self,
+        images: Images | npt.ArrayLike,
+        *,
+        device: str = "auto",
+        track: Track = silent,
+        description: str = "encoding",
+    ) -> Floats:
+        """Return the embeddings of images, float32[n, d].
+
+        Raises
+        ------
+        NearfarError
+            If the images do not fit the encoder.
+        """
+        raise NotImplementedError
+
+    def embed_queries(
+        self, pixels: Tensor, rows: npt.NDArray[np.int64], embeddings: Floats, device: str
+    ) -> Tensor:
+        """Return the embeddings of queries, float32[q, d].
+
+        Parameters
+        ----------
+        pixels : Tensor
+            float[q, c, h, w], where 0…1 is black…white.
+        rows : int64[q]
+            Rows of the queries among the images, −1 for other images.
+        embeddings : float32[n, d]
+            Embeddings of the images.
+        """
+        raise NotImplementedError
+
+
+class NetworkEncoder(Encoder):
+    """A network with its weights, which normalizes images itself.
+
+    Parameters
+    ----------
+    name : str
+        Name in tables.
+    network : nn.Module
+        From float[b, c, h, w], where 0…1 is black…white, to embeddings float[b, d].
+    run : Run, optional
+        The run that it is of.
+    size : int or (height, width), optional
+        Size to open images in. Default: that of the run, if any.
+
+    Examples
+    --------
+    >>> NetworkEncoder("pixels", nn.Flatten()).embed(np.zeros((2, 8, 8))).shape
+    (2, 64)
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        *,
+        run: Run | None = None,
+        size: Size | None = None,
+    ) -> None:
+        self.name, self.network, self.run, self.size = name, network, run, size
+        self.embedding_size = getattr(network, "embedding_size", None)
+        if run is not None:
+            self.embedding_size = run.embeddings.shape[1]
+            self.size = run.config.data.shape[1:]
+            self.similarity = run.config.train.similarity
+
+    def embed(
+        self,
+        images: Images | npt.ArrayLike,
+        *,
+        device: str = "auto",
+        track: Track = silent,
+        description: str = "encoding",
+    ) -> Floats:
+        """See `Encoder`."""
+        images = images if isinstance(images, Images) else self.open_array(images)
+        target = resolve_device(device)
+        network = self.network.to(target).eval()
+        if self.run is None:
+            self._check(images)
+        else:
+            conform_images(images, self.run.config.data.shape)
+        return apply_to_all(
+            network, images, device=target, track=track, description=description
+        ).numpy()
+
+    def open_array(self, array: npt.ArrayLike) -> Images:
+        """See `Encoder`."""
+        if self.run is None:
+            return super().open_array(array)
+        return conform_images(array, self.run.config.data.shape)
+
+    def embed_queries(
+        self, pixels: Tensor, rows: npt.NDArray[np.int64], embeddings: Floats, device: str
+    ) -> Tensor:
+        """See `Encoder`."""
+        target = resolve_device(device)
+        with torch.no_grad():
+            return self.network.to(target)(pixels.to(target)).float().cpu()
+
+    def _check(self, images: Images) -> None:
+        """Check that the network takes the images."""
+        try:
+            embedding_size(self.network, images)
+        except (RuntimeError, AssertionError, ValueError) as error:
+            _, height, width = images.shape
+            raise NearfarError(
+                f"{self.name} does not take images of {height}x{width} pixels ({reason(error)}): "
+                f"expected another size, such as {self.size}"
+            ) from error
+
+
+class StoredEmbeddings(Encoder):
+    """Embeddings that `nearfar encode` has written, found by the names of images.
+
+    Parameters
+    ----------
+    path : str or path
+        The .npz or .parquet file.
+
+    Raises
+    ------
+    NearfarError
+        If the file is not one of embeddings.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.data import write_embeddings
+    >>> images = images_from_array(np.zeros((3, 8, 8)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_embeddings(f"{folder}/e.npz", np.ones((3, 4), np.float32), images)
+    ...     StoredEmbeddings(f"{folder}/e.npz").embed(images).shape
+    (3, 4)
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.name = str(path)
+        self.embeddings, names = read_embeddings(path)
+        self.embedding_size = self.embeddings.shape[1]
+        self.rows = {name: row for row, name in enumerate(names)}
+
+    def embed(
+        self,
+        images: Images | npt.ArrayLike,
+        *,
+        device: str = "auto",
+        track: Track = silent,
+        description: str = "encoding",
+    ) -> Floats:
+        """See `Encoder`."""
+        images = images if isinstance(images, Images) else self.open_array(images)
+        names = images.names()
+        for name in names:
+            if name not in self.rows:
+                raise NearfarError(
+                    f"{self.name!r} has no embedding of {name!r} of {images.name!r}: expected the "
+                    "images that were encoded, opened from the same folder or file"
+                )
+        return self.embeddings[[self.rows[name] for name in names]]
+
+    def embed_queries(
+        self, pixels: Tensor, rows: npt.NDArray[np.int64], embeddings: Floats, device: str
+    ) -> Tensor:
+        """See `Encoder`."""
+        if (rows < 0).any():
+            raise NearfarError(
+                f"{self.name!r} holds embeddings without their encoder: expected queries that are "
+                "among the images"
+            )
+        return torch.from_numpy(embeddings[rows])
+
+
+def open_encoder(
+    encoder: Encoder | Run | str | os.PathLike[str],
+    *,
+    weights: str | None = None,
+    size: Size | None = None,
+) -> Encoder:
+    """Open an encoder.
+
+    Parameters
+    ----------
+    encoder : Encoder, Run, str or path
+        A run or its folder; "timm:NAME"; or an .npz or .parquet file of embeddings, from
+        `nearfar.data.write_embeddings`.
+    weights : str, optional
+        Weights of a model of timm, "pretrained", "random" or a file, see
+        `nearfar.models.load_published`. Default: "pretrained".
+    size : int or (height, width), optional
+        Size to open images in for a model of timm. Default: that of its published weights.
+
+    Raises
+    ------
+    NearfarError
+        If there is no such encoder, or weights or size are given for one that has its own.
+
+    Examples
+    --------
+    >>> open_encoder("timm:resnet18", weights="random", size=64).embed(np.zeros((2, 64, 64))).shape
+    (2, 512)
+    """
+    if isinstance(encoder, Encoder):
+        return encoder
+    text = "the run" if isinstance(encoder, Run) else os.fspath(encoder)
+    if text.startswith(TIMM):
+        weights = weights or "pretrained"
+        if weights == "kmeans":
+            raise NearfarError(
+                f"weights='kmeans' of {text} without a training: expected pretrained, random or a "
+                "file"
+            )
+        name = text if weights == "pretrained" else f"{text} ({weights})"
+        return NetworkEncoder(
+            name, pretrained_encoder(text, weights), size=size or image_size(text)
+        )
+    for option, value in (("weights", weights), ("size", size)):
+        if value is not None:
+            raise NearfarError(
+                f"{option}={value!r} for {text!r}, which has its own: expected it with {TIMM}NAME"
+            )
+    if not isinstance(encoder, Run):
+        path = Path(encoder)
+        if path.suffix in EMBEDDINGS_ENDINGS and path.is_file():
+            return StoredEmbeddings(path)
+        encoder = read_run(path)
+    return NetworkEncoder(encoder.method, encoder.network.encoder, run=encoder)

@@ -1,0 +1,141 @@
+"""Models of timm without their classifiers: built, described, and seen as feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nearfar.config import TIMM
+from nearfar.errors import NearfarError, reason, require
+from nearfar.models.receptive_field import FeatureGrid
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Description of a model of timm.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of its last feature map.
+    pooled : int
+        Length of its embeddings.
+    stride : int
+        Distance of the cells of its last feature map, in pixels.
+    size : tuple of int
+        Height and width of the images of its published weights.
+    mean, deviation : tuple of float
+        By channel of its input.
+    """
+
+    channels: int
+    pooled: int
+    stride: int
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+
+def is_timm(name: str) -> bool:
+    """Whether a backbone is one of timm's."""
+    return name.startswith(TIMM)
+
+
+def build_model(name: str, **options: Any) -> nn.Module:
+    """Build a model without its classifier, with weights drawn from torch's global generator.
+
+    Parameters
+    ----------
+    name : str
+        "timm:" and its name.
+    **options
+        See ``timm.create_model``.
+
+    Raises
+    ------
+    NearfarError
+        If timm is not installed, or has no such model.
+    """
+    timm = require("timm", extra="timm")
+    model = name.removeprefix(TIMM)
+    if not timm.is_model(model.split(".")[0]):
+        raise NearfarError(
+            f"timm has no model {model!r}: expected one of timm.list_models(), such as "
+            f"{TIMM}resnet18"
+        )
+    try:  # transformers that fit images of other sizes
+        return timm.create_model(model, num_classes=0, dynamic_img_size=True, **options)
+    except TypeError:
+        return timm.create_model(model, num_classes=0, **options)
+
+
+@lru_cache(maxsize=32)
+def describe_model(name: str) -> ModelInfo:
+    """Describe a model.
+
+    Raises
+    ------
+    NearfarError
+        As `build_model`.
+    """
+    with torch.random.fork_rng(), torch.device("meta"):
+        model: Any = build_model(name)
+    config = model.pretrained_cfg
+    channels, height, width = config["input_size"]
+    return ModelInfo(
+        channels=model.num_features,
+        pooled=getattr(model, "head_hidden_size", model.num_features),
+        stride=grids_of_model(model)[-1].stride,
+        size=(height, width),
+        mean=tuple(config["mean"])[:channels],
+        deviation=tuple(config["std"])[:channels],
+    )
+
+
+def grids_of_model(model: Any) -> list[FeatureGrid]:
+    """Return the grid of the feature map of each stage of a model.
+
+    Cells of models whose layers do not tell their centers are equal parts of the image.
+    """
+    behind = FeatureGrid().behind_each(model)
+    grids = list[FeatureGrid]()
+    for stage in getattr(model, "feature_info", None) or ():
+        stride = stage["reduction"]
+        grid = behind.get(stage["module"])
+        if grid is None or grid.stride != stride:
+            grid = FeatureGrid(stride, (stride / 2, stride / 2))
+        grids.append(grid)
+    return grids or [behind[""]]
+
+
+def final_map(model: Any, images: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+    """Return the last feature map of images, float[b, k, h', w'], and the maps of all stages.
+
+    Parameters
+    ----------
+    images : Tensor
+        Normalized, float[b, c, h, w].
+
+    Raises
+    ------
+    NearfarError
+        If the model has no feature maps.
+    """
+    try:
+        last, maps = model.forward_intermediates(images)
+        height, width = maps[-1].shape[2:]
+        if last.ndim == 3:  # tokens, behind those that stand for no patch
+            last = last[:, -height * width :].mT.unflatten(2, (height, width))
+        elif getattr(model, "output_fmt", None) == "NHWC":
+            last = last.permute(0, 3, 1, 2)
+    except (AttributeError, RuntimeError, AssertionError) as error:
+        raise NearfarError(
+            f"{type(model).__name__} of timm has no feature map of these images ({reason(error)}): "
+            "use another backbone"
+        ) from error
+    return last, maps

@@ -42,12 +42,21 @@ def check_fields(instance: Any) -> None:
 
 
 def convert(name: str, hint: Any, value: Any) -> Any:
-    """Convert a value to a type, as `check_fields` does.
+    """Return a value converted to a type, as `check_fields` converts it.
+
+    Parameters
+    ----------
+    name : str
+        Name of the value for the message of the error.
+    hint : type
+        Type, such as ``tuple[int, int]``.
+    value : object
+        Value to convert.
 
     Raises
     ------
     NearfarError
-        If it does not fit; the message names the value and the expected type.
+        If the value has another type; the message names the value and the expected type.
 
     Examples
     --------

@@ -24,7 +24,7 @@ _MAX_NAME = 255
 #: Longest extension of a temporary file, in characters; libraries choose formats by extension.
 _MAX_SUFFIX = 20
 
-#: Size of a file that is written to see whether a disk has room.
+#: Bytes of the file that `try_output` writes to test a disk.
 _TRIAL_BYTES = 2**12
 
 #: Remedy in errors about output that exists already.
@@ -53,7 +53,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def remove_abandoned(path: Path) -> None:
-    """Remove unfinished versions of a file, by `atomic_path`, whose processes have ended.
+    """Remove the unfinished versions of a file that ended processes left behind.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def _is_running(process: int) -> bool:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success, the file is renamed to `path`.
 
-    The folder is created if absent.
+    The folder is created if needed.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def _explain(path: Path, error: OSError) -> None:
-    """Raise a one-line error that names the output, if the disk cannot be written."""
+    """Raise a one-line error that names the output, if the disk is full or not writable."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise NearfarError(f"no room on the disk to write {str(path)!r}") from error
     if error.errno == errno.EROFS:
@@ -128,9 +128,9 @@ def _explain(path: Path, error: OSError) -> None:
 
 
 def normal_form(name: str) -> str:
-    r"""Return a name in the Unicode form that names are compared in (NFC).
+    r"""Return a name in the Unicode form NFC, in which names are compared.
 
-    Systems store one name in two forms: é is one character, or e with an accent.
+    File systems may store the same name in different forms: é is one character, or e and an accent.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def normal_form(name: str) -> str:
 
 
 def find_path(path: Path) -> Path:
-    """Return a path as it is on the disk, if its name there has another Unicode form.
+    """Return a path as it is spelled on the disk, which may be in another Unicode form.
 
     Examples
     --------
@@ -265,7 +265,7 @@ def claim_output(
 ) -> Path:
     """Check that output may be written to `path`, create its parent folder, and return `path`.
 
-    Unfinished versions of the file by killed processes are removed.
+    Unfinished versions of the file that killed processes left behind are removed.
 
     Parameters
     ----------
@@ -302,10 +302,10 @@ def try_output(
     kept: Collection[str] = (),
     advice: str = ADVICE,
 ) -> None:
-    """Check that a file or a folder can be written to `path`, by writing something there.
+    """Check that a file or a folder can be written to `path`, by writing a trial file.
 
-    Nothing is left behind: folders that are absent are created, and removed again. Call this before
-    work that may take hours.
+    The trial file, and folders created for it, are removed again. Call this before work that may
+    take hours.
 
     Parameters
     ----------
@@ -315,7 +315,8 @@ def try_output(
     Raises
     ------
     NearfarError
-        See `check_output`; or if the disk is full or read-only, or permission is denied.
+        If the output may not be written, see `check_output`; or if the disk is full or read-only,
+        or permission is denied.
 
     Examples
     --------
@@ -339,7 +340,7 @@ def try_output(
         with suppress(OSError):
             os.unlink(trial)  # noqa: PTH108
         for each in absent:
-            with suppress(OSError):  # not created, or used by another process since
+            with suppress(OSError):  # not created, or in use by another process
                 each.rmdir()
 
 

@@ -150,7 +150,7 @@ def evaluate(
 
 @contextmanager
 def _collect_unsettled(found: list[str], score: str) -> Iterator[None]:
-    """Collect a score whose classifier or clustering warns that it did not converge."""
+    """Add `score` to `found` if its classifier or clustering warns that it did not converge."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         yield
@@ -162,7 +162,7 @@ def _collect_unsettled(found: list[str], score: str) -> Iterator[None]:
 
 
 def _warnings(rows: Sequence[Features], unsettled: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Yield a note per representation whose scores mean little."""
+    """Yield a note for each representation whose scores mean little."""
     for row in rows:
         if (row.train == row.train[0]).all():
             yield f"{row.name}: all embeddings are the same."

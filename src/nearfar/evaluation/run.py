@@ -19,10 +19,10 @@ from nearfar.models import apply_to_all
 from nearfar.progress import Track, silent
 from nearfar.runs import Run
 
-#: Most rows and columns of pixels beside an encoder that is no run.
+#: Largest side of images for the row of pixels, if the encoder is not a run.
 SMALL_SIDE = 32
 
-#: From a description, images and the progress display to embeddings.
+#: Function from the name of a representation, images and a progress display to embeddings.
 _Embed = Callable[[str, Images, Track], Embeddings]
 
 
@@ -39,8 +39,8 @@ def evaluate_run(
 ) -> Evaluation:
     """Compare the embeddings of a run with raw pixels and with embeddings of its initial network.
 
-    The initial network is the plain autoencoder or, without pre-training, the untrained or the
-    published network.
+    The initial network is the plain autoencoder or, without pre-training, the untrained network or
+    the one with published weights.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def evaluate_run(
         Labeled images of the run's shape. Without test images, a fifth of each class of
         `train_images` is held out.
     beside : sequence of Encoder
-        Encoders for further rows, on the same images.
+        Encoders for additional rows, on the same images.
     device : torch.device
         Device of the networks.
     rbf_samples, seed, track
@@ -96,19 +96,22 @@ def evaluate_encoder(
     seed: int = 0,
     track: Track = silent,
 ) -> Evaluation:
-    """Compare the embeddings of an encoder with raw pixels; of a run, as `evaluate_run` does.
+    """Compare the embeddings of an encoder with raw pixels.
+
+    For the encoder of a run, this is `evaluate_run`. For other encoders, the row of pixels has
+    images averaged to at most 32×32 pixels.
 
     Parameters
     ----------
     encoder : Encoder
-        See `nearfar.encoders.open_encoder`. Without a run, pixels are averaged to at most 32×32.
+        Encoder, see `nearfar.encoders.open_encoder`.
     train_images, test_images, beside, device, rbf_samples, seed, track
         See `evaluate_run`.
 
     Raises
     ------
     NearfarError
-        As `evaluate_run`.
+        See `evaluate_run`.
 
     Examples
     --------
@@ -162,7 +165,7 @@ def read_scores(folder: Path) -> Evaluation | None:
 
 
 def small_pixels(images: Tensor) -> Tensor:
-    """Return images float[b, c, h, w] as vectors, averaged to at most 32×32 pixels.
+    """Return images, float[b, c, h, w], averaged to at most 32×32 pixels, as vectors, float[b, d].
 
     Examples
     --------
@@ -205,7 +208,7 @@ def _evaluate(
     seed: int,
     track: Track,
 ) -> Evaluation:
-    """Embed the images by each representation, and score the embeddings."""
+    """Return the scores of the embeddings by each representation."""
     labels = require_labels(train_images)
     if test_images is None:
         train, test = hold_out(train_images, seed)

@@ -150,12 +150,14 @@ def report_encoder(
     seed: int = 0,
     track: Track = silent,
 ) -> Path:
-    """Write a report of an encoder, with examples from a set of images.
+    """Write a report of an encoder, with example images.
+
+    For the encoder of a run, this is `report_run`.
 
     Parameters
     ----------
     encoder : Encoder
-        See `nearfar.encoders.open_encoder`; of a run, the report is that of `report_run`.
+        Encoder, see `nearfar.encoders.open_encoder`.
     images, folder, evaluation, device, seed, track
         See `report_run`.
 

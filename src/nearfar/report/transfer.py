@@ -36,7 +36,7 @@ SURE = 0.5
 
 
 def transfer_table(result: TransferResult) -> str:
-    """Return the scores as a table in Markdown."""
+    """Return the scores of a transfer task as a Markdown table."""
     rows, settings = result.scores, result.settings
     titles = list(next(iter(rows.values())))
     seed = settings["schedule"]["seed"]
@@ -48,9 +48,16 @@ def transfer_table(result: TransferResult) -> str:
 
 
 def write_transfer(folder: Path, result: TransferResult) -> None:
-    """Write networks, scores as `TASK.json` and `.md`, and a figure as `TASK.png`.
+    """Write networks, scores as ``TASK.json`` and ``TASK.md``, and a figure as ``TASK.png``.
 
-    The figure is drawn after the numbers are written.
+    The figure is drawn after the scores are written.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder to write to, created if needed.
+    result : TransferResult
+        Networks, scores and predictions of a transfer task.
     """
     task = result.task
     with result.writing(folder):

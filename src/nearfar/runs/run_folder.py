@@ -239,7 +239,7 @@ def fork_run(source: Path, epochs: int, folder: Path, config: TrainConfig) -> No
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     one, other = Path(folder, "one"), Path(folder, "other")
     ...     run = train(images, config, folder=one, callbacks=[Snapshots([1])])
-    ...     changed = configure({"weights": (0.6, 0.4, 0)}, base=run.config.train)
+    ...     changed = configure({"loss_weights": (0.6, 0.4, 0)}, base=run.config.train)
     ...     fork_run(one, 1, other, changed)
     ...     log = train(images, changed, folder=other, resume=True).log
     >>> [line["phase"] for line in log]

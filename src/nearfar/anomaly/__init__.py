@@ -6,7 +6,7 @@ for streams, scores new frames. Methods are in `nearfar.anomaly.methods`; subcla
 """
 
 from nearfar.anomaly.clips import ArrayClip, Clip, Frame, Pixels, as_frames
-from nearfar.anomaly.config import DEFAULT_TRAINING, DetectorConfig
+from nearfar.anomaly.config import DEFAULT_ENCODER, DEFAULT_TRAINING, DetectorConfig
 from nearfar.anomaly.detector import Detector, ScoredFrame
 from nearfar.anomaly.evaluate import Evaluator
 from nearfar.anomaly.fit import CALIBRATE_EVERY, fit_detector, split_clips
@@ -48,6 +48,7 @@ from nearfar.anomaly.storage import is_unfinished, read_detector
 
 __all__ = [
     "CALIBRATE_EVERY",
+    "DEFAULT_ENCODER",
     "DEFAULT_TRAINING",
     "ROW_QUANTILE",
     "Appearance",

@@ -72,7 +72,7 @@ from nearfar.errors import NearfarError
         (ConvNet, {"hidden": 5}, "hidden=5 without batch_norm"),
         (ConvNet, {"batch_norm": 1}, "batch_norm=1: expected bool"),
         (Backbone, {"name": "resnet18"}, "backbone='resnet18': expected alexnet or timm:resnet18"),
-        (Backbone, {"name": "alexnet", "weights": (1, 0, 0)}, "weights=.*: expected str"),
+        (Backbone, {"name": "alexnet", "weights": (1, 0, 0)}, "weights=.*: expected text"),
         (Backbone, {"name": "alexnet", "freeze_batch_norm": 1}, "freeze_batch_norm=1"),
         (Optim, {"batch_size": 0}, "batch_size=0"),
         (Optim, {"epochs": 2.5}, "epochs=2.5: expected a whole number"),

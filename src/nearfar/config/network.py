@@ -105,6 +105,10 @@ def check_backbone_name(name: str, option: str = "backbone") -> None:
     ------
     NearfarError
         If it is neither "alexnet" nor begins with "timm:".
+
+    Examples
+    --------
+    >>> check_backbone_name("timm:resnet18")
     """
     if name != "alexnet" and not name.startswith(TIMM):
         raise NearfarError(f"{option}={name!r}: expected alexnet or {TIMM}{name or 'NAME'}")

@@ -162,7 +162,13 @@ def read_scores(folder: Path) -> Evaluation | None:
 
 
 def small_pixels(images: Tensor) -> Tensor:
-    """Return images float[b, c, h, w] as vectors, averaged to at most 32×32 pixels."""
+    """Return images float[b, c, h, w] as vectors, averaged to at most 32×32 pixels.
+
+    Examples
+    --------
+    >>> small_pixels(torch.zeros(2, 1, 64, 16)).shape
+    torch.Size([2, 512])
+    """
     height, width = (min(side, SMALL_SIDE) for side in images.shape[2:])
     return adaptive_avg_pool2d(images, (height, width)).flatten(1)
 

@@ -240,7 +240,13 @@ def published_size(network: Backbone) -> int | None:
 
 
 def default_embedding_size(network: Backbone) -> int:
-    """Return the length of the embeddings of a backbone unless another one is chosen."""
+    """Return the length of the embeddings of a backbone unless another one is chosen.
+
+    Examples
+    --------
+    >>> default_embedding_size(Backbone(name="timm:resnet18"))
+    512
+    """
     if is_timm(network.name):
         return describe_model(network.name).pooled
     return FC7_UNITS if network.published else 128

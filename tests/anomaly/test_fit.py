@@ -10,6 +10,7 @@ import pytest
 
 from clips import QUICK, SMALL, Stop, scene, scores_of, stop_at, write_clip
 from nearfar.anomaly import (
+    ArrayClip,
     Clip,
     DetectorConfig,
     Frame,
@@ -22,6 +23,17 @@ from nearfar.anomaly import (
 )
 from nearfar.errors import NearfarError
 
+#: Separate images, scored by an autoencoder of patches.
+BY_ROW = DetectorConfig(
+    methods=("embedding-distance",),
+    patch=16,
+    stride=8,
+    frames=1,
+    smoothing=0.0,
+    independent_frames=True,
+    scale_by_row=True,
+)
+
 
 def test_split_clips_without_overlap(normal):
     learned, kept = split_clips(open_clips(normal))
@@ -32,6 +44,17 @@ def test_split_clips_without_overlap(normal):
     assert [frame.number for frame in last] == list(range(30, 40))
     with pytest.raises(NearfarError, match="no clips"):
         split_clips([])
+
+
+def test_split_clips_holds_out_every_fourth_photograph():
+    clips = [
+        ArrayClip([np.full((8, 8), n, np.uint8) for n in range(10)], name=f"{k}") for k in "ab"
+    ]
+    learned, held_out = split_clips(clips, interleaved=True)
+    for some, numbers in ((learned, [0, 1, 2, 4, 5, 6, 8, 9]), (held_out, [3, 7])):
+        assert [clip.name for clip in some] == ["a", "b"]
+        assert [[frame.number for frame in clip] for clip in some] == [numbers] * 2
+        assert [clip.nominal_total for clip in some] == [len(numbers)] * 2
 
 
 def test_split_clips_counts_readable_frames_of_a_video():
@@ -83,9 +106,9 @@ def test_fit_refuses_unusable_clips_before_overwriting(normal, tmp_path):
         (SMALL, "measuring noise", 1),
         (SMALL, "calibrating", 0),
         (SMALL, "threshold", 0),
-        (DetectorConfig.stills(patch=16, scale_by_row=True), "cutting patches", 1),
-        (DetectorConfig.stills(patch=16, scale_by_row=True), "train", 3),
-        (DetectorConfig.stills(patch=16, scale_by_row=True), "calibrating", 0),
+        (BY_ROW, "cutting patches", 1),
+        (BY_ROW, "train", 3),
+        (BY_ROW, "calibrating", 0),
     ],
 )
 def test_resume_gives_the_same_detector(config, description, number, normal, tmp_path):

@@ -12,7 +12,14 @@ from nearfar.anomaly.evaluate import Evaluator
 from nearfar.anomaly.fit import CALIBRATE_EVERY, fit_detector, split_clips
 from nearfar.anomaly.kind import Continuity, continuity
 from nearfar.anomaly.masks import Mask, Masks, find_masks
-from nearfar.anomaly.methods import Appearance, EmbeddingDistance, Motion, Reconstruction
+from nearfar.anomaly.methods import (
+    Appearance,
+    CutPaste,
+    EmbeddingDistance,
+    Motion,
+    PatchMemory,
+    Reconstruction,
+)
 from nearfar.anomaly.metrics import (
     Macro,
     PixelCurve,
@@ -46,6 +53,7 @@ __all__ = [
     "Clip",
     "Clips",
     "Continuity",
+    "CutPaste",
     "Detector",
     "DetectorConfig",
     "EmbeddingDistance",
@@ -58,6 +66,7 @@ __all__ = [
     "Masks",
     "Method",
     "Motion",
+    "PatchMemory",
     "PixelCurve",
     "Pixels",
     "Reconstruction",

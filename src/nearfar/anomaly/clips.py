@@ -1,12 +1,13 @@
-"""Clips: frames of image folders, arrays and streams; read one at a time, in gray."""
+"""Clips: frames of image folders, arrays and streams; read one at a time, usually in gray."""
 
 from __future__ import annotations
 
 import re
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +31,8 @@ class Frame(NamedTuple):
     ----------
     number : int
         Position in the clip, from 0. Damaged frames leave a gap in the numbers.
-    pixels : uint8[h, w]
-        Gray levels.
+    pixels : uint8[h, w], or uint8[h, w, 3] in photographs
+        Gray levels, or red, green and blue.
     time : float or None
         Seconds since the start of the clip, by its time stamps, if there are any.
     lost : int
@@ -71,6 +72,9 @@ class Clip(Iterable[Frame]):
         `total`, or the number of frames that a video states, which may be wrong.
     rate : float or None
         Frames per second, if known.
+    photographs : bool
+        Whether frames are separate images, which are in color and may differ in size; see
+        `as_photographs`.
     skipped : list of str
         One line with the reason for each unreadable frame of the latest iteration.
     notes : list of str
@@ -90,6 +94,7 @@ class Clip(Iterable[Frame]):
     total: int | None = None
     nominal_total: int = 0
     rate: float | None = None
+    photographs: bool = False
 
     def __init__(self, size: Size | None = None) -> None:
         self.size = check_size(size)
@@ -109,6 +114,15 @@ class Clip(Iterable[Frame]):
     def file_name(self, number: int) -> str:
         """Return the name of a frame's own file, or an empty string."""
         return ""
+
+    def as_photographs(self) -> Self:
+        """Return the clip with images in color, of any size; both share `skipped` and `notes`.
+
+        Videos and animations stay gray.
+        """
+        other = copy(self)
+        other.photographs = True
+        return other
 
 
 class Span(Clip):
@@ -163,11 +177,11 @@ class ArrayClip(Clip):
         super().__init__()
         self.name, self.rate = name, rate
         self.total = self.nominal_total = len(frames)
-        self.frames = list(as_frames(frames))
+        self.frames = list(as_frames(frames, photographs=True))
 
     def __iter__(self) -> Iterator[Frame]:
         """See `Clip`."""
-        return iter(self.frames)
+        return iter(self.frames) if self.photographs else map(as_gray, self.frames)
 
 
 class StoredClip(Clip):
@@ -179,7 +193,8 @@ class StoredClip(Clip):
 
     def __iter__(self) -> Iterator[Frame]:
         """See `Clip`."""
-        self.skipped, self.notes = [], []
+        self.skipped.clear()
+        self.notes.clear()
         size, readable, count = self.size, False, 0
         for number, read in enumerate(self._read()):
             count = number + 1
@@ -187,7 +202,7 @@ class StoredClip(Clip):
                 self.skipped.append(f"frame {number} of {self.name!r}: {read}")
                 continue
             pixels = read.pixels
-            if size is not None and pixels.shape != size:
+            if not self.photographs and size is not None and pixels.shape != size:
                 raise NearfarError(
                     f"frame {number} of {self.name!r} is {pixels.shape[0]}x{pixels.shape[1]} "
                     f"pixels, those before it {size[0]}x{size[1]}: expected frames of one size, or "
@@ -256,20 +271,25 @@ class FolderClip(StoredClip):
             wanted = self.size or size
             # read_image would crop an image of another aspect.
             same_aspect = size[0] * wanted[1] == size[1] * wanted[0]
-            return scale(
-                read_image(file, (1, *(wanted if same_aspect else size)))[0].numpy(), wanted
-            )
+            channels = 3 if self.photographs else 1
+            image = read_image(file, (channels, *(wanted if same_aspect else size)))
+            pixels = image.permute(1, 2, 0).numpy() if self.photographs else image[0].numpy()
+            return scale(np.ascontiguousarray(pixels), wanted)
         except UnreadableError as error:
             raise UnreadableError(f"{printable(file.name)}: {error}") from error
 
 
-def as_frames(stream: Iterable[npt.ArrayLike | None]) -> Iterator[Frame]:
+def as_frames(
+    stream: Iterable[npt.ArrayLike | None], *, photographs: bool = False
+) -> Iterator[Frame]:
     """Check the frames of a stream and convert them to gray.
 
     Parameters
     ----------
     stream : iterable of arrays
         uint8[h, w] or, in color, uint8[h, w, 3]; None for a lost frame.
+    photographs : bool
+        Whether colors stay.
 
     Yields
     ------
@@ -295,14 +315,20 @@ def as_frames(stream: Iterable[npt.ArrayLike | None]) -> Iterator[Frame]:
                 f"frame {number} is {pixels.dtype}{list(pixels.shape)}: expected uint8[h, w], or "
                 "uint8[h, w, 3] in color"
             )
-        if pixels.ndim == 3:
-            pixels = np.rint(pixels @ np.array(_LUMINANCE)).astype(np.uint8)
-        yield Frame(number, pixels)
+        frame = Frame(number, pixels)
+        yield frame if photographs else as_gray(frame)
+
+
+def as_gray(frame: Frame) -> Frame:
+    """Return a frame in gray."""
+    if frame.pixels.ndim == 2:
+        return frame
+    return frame._replace(pixels=np.rint(frame.pixels @ np.array(_LUMINANCE)).astype(np.uint8))
 
 
 def scale(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Scale an image, uint8[h, w], to a size; all of it stays in sight."""
-    if pixels.shape == size:
+    """Scale an image, uint8[h, w] or uint8[h, w, 3], to a size; all of it stays in sight."""
+    if pixels.shape[:2] == size:
         return pixels
     return np.array(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
 

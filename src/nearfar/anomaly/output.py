@@ -94,6 +94,7 @@ def score_with_pixels(detector: Detector, clip: Clip) -> Iterator[FrameResult]:
         See `Detector.score`.
     """
     detector.check_rate(clip)
+    clip = clip.as_photographs() if detector.config.photographs else clip
     waiting: dict[int, Frame] = {}
 
     def frames() -> Iterator[Frame]:
@@ -210,7 +211,7 @@ def overlay(
 
     Parameters
     ----------
-    pixels : uint8[h, w]
+    pixels : uint8[h, w] or uint8[h, w, 3]
         Frame.
     heat : float[h, w]
         Scores; the color is full at twice the threshold.
@@ -228,7 +229,8 @@ def overlay(
     level = np.clip(heat / max(2 * threshold, 1e-12), 0, 1)
     colors = colormaps[_COLORMAP](level)[..., :3]
     opacity = _OPACITY * level[..., None]
-    mixed = (1 - opacity) * pixels[..., None] + opacity * 255 * colors
+    below = pixels[..., None] if pixels.ndim == 2 else pixels
+    mixed = (1 - opacity) * below + opacity * 255 * colors
     above = heat > threshold
     mixed[above & ~binary_erosion(above, border_value=1)] = ALARM_COLOR
     picture = np.rint(mixed).astype(np.uint8)

@@ -141,6 +141,8 @@ class Grid:
         >>> Grid((2, 4), 2, 2).means(np.arange(8.0).reshape(2, 4))
         array([[2.5, 4.5]], dtype=float32)
         """
+        if self.patch == 1:
+            return image.astype(np.float32)
         sums = np.pad(image, ((1, 0), (1, 0))).cumsum(0, dtype=np.float64).cumsum(1)
         top, left, p = self.tops[:, None], self.lefts, self.patch
         total = sums[top + p, left + p] - sums[top, left + p] - sums[top + p, left]
@@ -343,6 +345,56 @@ def score_patches(
     """
     patches = torch.from_numpy(grid.cut(window)).split(batch_size)
     return torch.cat([function(to_unit(each)) for each in patches]).view(grid.shape).numpy()
+
+
+def sample_batches(batches: Iterable[Tensor], most: int, seed: int) -> Tensor:
+    """Return up to `most` rows of all batches, each with the same probability.
+
+    The rows are read once and kept in a reservoir.
+
+    Parameters
+    ----------
+    batches : iterable of Tensor
+        [b, …] each, with rows of one shape and type.
+    most : int
+        Maximum number of rows.
+    seed : int
+        Seed of the sample.
+
+    Returns
+    -------
+    Tensor
+        [n, …].
+
+    Raises
+    ------
+    NearfarError
+        If there are no rows.
+
+    Examples
+    --------
+    >>> sample_batches([torch.arange(3), torch.arange(3, 6)], most=4, seed=0).shape
+    torch.Size([4])
+    """
+    generator = np.random.default_rng(seed)
+    kept: Tensor | None = None
+    seen = 0
+    for batch in batches:
+        places = np.arange(seen, seen + len(batch))
+        late = places >= most
+        places[late] = generator.integers(0, places[late] + 1)
+        seen += len(batch)
+        if kept is None:
+            kept = batch.new_empty((0, *batch.shape[1:]))
+        if len(kept) < min(seen, most):
+            larger = batch.new_empty((min(2 * seen, most), *batch.shape[1:]))
+            larger[: len(kept)] = kept
+            kept = larger
+        chosen = places < most
+        kept[torch.from_numpy(places[chosen])] = batch[torch.from_numpy(chosen)]
+    if kept is None or not seen:
+        raise NearfarError("the normal clips hold no images: expected at least one")
+    return kept[: min(seen, most)]
 
 
 def sample_rows(count: int, most: int, seed: int) -> Indices:

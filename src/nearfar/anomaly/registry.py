@@ -37,7 +37,7 @@ class Scorer(Protocol):
 
         Parameters
         ----------
-        window : uint8[t, h, w]
+        window : uint8[t, h, w], or uint8[1, h, w, 3] of photographs
             Consecutive frames.
         grid : Grid
             Positions of the patches.
@@ -94,6 +94,11 @@ class Method(ABC):
     name : str
         Name in `DetectorConfig.methods` and of the method's folder; lowercase letters, digits and
         hyphens.
+    photographs : bool
+        Whether the method scores color images, uint8[t, h, w, 3], of any size. Others get gray
+        frames of one size.
+    min_patch : int
+        Smallest side of a patch in pixels.
 
     Examples
     --------
@@ -117,6 +122,8 @@ class Method(ABC):
     """
 
     name: ClassVar[str]
+    photographs: ClassVar[bool] = False
+    min_patch: ClassVar[int] = 8
 
     @classmethod  # noqa: B027 (by default every configuration is fine)
     def check(cls, config: DetectorConfig) -> None:

@@ -43,6 +43,9 @@ _OWN = {_WORST, _HEAT, _ALERTS, _QUALITY, *_SCORES.values()}
 
 #: Fewer files than this do not show whether they are photographs.
 _FEW = 12
+#: Name of the folder of normal images among folders of defective ones, as in MVTec AD.
+_NORMAL = "good"
+
 #: Frames per second of heat maps of clips without a rate.
 _DEFAULT_RATE = 10.0
 
@@ -63,7 +66,8 @@ class ScoringSummary:
     notes : list of str
         One line for everything else that is unusual in a clip, as lost frames.
     quality : dict or None
-        Metrics by the masks, if there are any; None stands for an undefined metric.
+        Metrics by the masks, if there are any, or of photographs by the names of their folders,
+        of which "good" is normal; None stands for an undefined metric.
 
     Examples
     --------
@@ -149,12 +153,14 @@ def score_clips(
         require("av", extra="video")
     if not clips:
         raise NearfarError("there are no clips: expected clips to score")
-    ground_truth = find_masks(clips, masks, detector.config.size)
+    same_size = not detector.config.photographs
+    ground_truth = find_masks(clips, masks, detector.config.size, same_size=same_size)
     _check_any_fits(detector, clips)
     notes = _check_kind(detector, clips)
     failed: list[NearfarError] = []
     with _termination_as_interrupt(), claimed_output(out, _OWN):
-        output = _Output(out, detector, format)
+        by_folder = ground_truth.count(None) == len(clips) and _has_normal_folder(clips)
+        output = _Output(out, detector, format, by_folder=by_folder)
 
         def finish() -> ScoringSummary:
             unused = getattr(clips, "skipped", [])
@@ -179,6 +185,11 @@ def score_clips(
             raise
 
 
+def _has_normal_folder(clips: Sequence[Clip]) -> bool:
+    """Return whether folders are normal and abnormal by name, as in MVTec AD."""
+    return len(clips) > 1 and any(clip.name == _NORMAL for clip in clips)
+
+
 @contextmanager
 def _termination_as_interrupt() -> Iterator[None]:
     """Turn a termination signal into `KeyboardInterrupt`."""
@@ -198,7 +209,8 @@ def _check_any_fits(detector: Detector, clips: Sequence[Clip]) -> None:
     for clip in clips:
         try:
             detector.check_rate(clip)
-            detector.grid.check(next(iter(clip)).pixels.shape, clip.name)
+            shape = next(iter(clip)).pixels.shape
+            detector.grid_of(shape).check(shape[:2], clip.name)
         except NearfarError as error:
             errors.append(error)
         else:
@@ -241,7 +253,7 @@ def _score_all(
     for clip, masks in zip(clips, ground_truth, strict=True):
         try:
             for result in score_with_pixels(detector, clip):
-                number, shape = result.scored.number, result.pixels.shape
+                number, shape = result.scored.number, result.pixels.shape[:2]
                 mask = None if masks is None else masks.of(number, clip.name, shape)
                 yield clip, result, mask
             if masks is not None and not clip.skipped and not clip.notes:
@@ -255,9 +267,12 @@ def _score_all(
 class _Output:
     """Writes the output of all frames into a folder."""
 
-    def __init__(self, out: Path, detector: Detector, format: Format) -> None:
+    def __init__(
+        self, out: Path, detector: Detector, format: Format, *, by_folder: bool = False
+    ) -> None:
         self.out, self.detector = out, detector
         self.independent = detector.config.independent_frames
+        self.by_folder = by_folder and self.independent
         (out / _WORST).mkdir(parents=True, exist_ok=True)
         (out / _HEAT).mkdir(exist_ok=True)
         self.scores = ScoreWriter(out / _SCORES[format])
@@ -270,7 +285,7 @@ class _Output:
     def add(self, clip: Clip, result: FrameResult, mask: Mask | None) -> None:
         """Add the next frame."""
         number, score, patches = result.scored
-        heat = self.detector.grid.spread(patches)
+        heat = self.detector.grid_of(result.pixels.shape).spread(patches)
         abnormal = self.alerts.add(result)
         self.scores.add((clip.name, number, result.file, score, abnormal, result.time))
         self.worst.add(result)
@@ -285,6 +300,8 @@ class _Output:
             self.evaluator.add(clip.name, score, heat, mask)
             if self.independent:
                 self.regions.add(heat, mask)
+        elif self.by_folder:
+            self.evaluator.add_image(clip.name, score, abnormal=clip.name != _NORMAL)
 
     def abandon(self) -> None:
         """Close files that will not be complete."""
@@ -300,7 +317,8 @@ class _Output:
         self._open.close()
         self.scores.close()
         for place, result in enumerate(self.worst.frames(), start=1):
-            picture = self._draw(result, self.detector.grid.spread(result.scored.heat))
+            grid = self.detector.grid_of(result.pixels.shape)
+            picture = self._draw(result, grid.spread(result.scored.heat))
             name = f"{place:02}-{self._name(result)}"
             write_picture(self.out / _WORST / fitting_name(name, ".png"), picture)
         skipped = [*skipped, *map(str, failed)]
@@ -315,9 +333,12 @@ class _Output:
         said = {"alerts": alerts, "skipped": skipped, "notes": notes}
         write_json(self.out / _ALERTS, {**calibration, **counts, **said})
         quality = self.evaluator.result() if self.has_masks else None
+        if self.by_folder and count:
+            quality = self.evaluator.images(self.detector.threshold)
         if quality is not None:
-            if self.independent:
-                images = {"images": quality.pop("frames"), "defective": quality.pop("abnormal")}
+            if self.independent and self.has_masks:
+                del quality["frames"], quality["abnormal"]
+                images = self.evaluator.images(self.detector.threshold)
                 quality = {**images, **quality, "pro": self.regions.area()}
             write_json(self.out / _QUALITY, quality)
         return ScoringSummary(count, alerts, skipped, notes, quality)

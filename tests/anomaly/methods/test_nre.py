@@ -20,7 +20,15 @@ from nearfar.anomaly import (
     "config",
     [
         DetectorConfig.paper(patch=16, stride=16),
-        DetectorConfig.stills(patch=16, bank_size=50),
+        DetectorConfig(
+            methods=("embedding-distance",),
+            patch=16,
+            stride=8,
+            frames=1,
+            smoothing=0.0,
+            independent_frames=True,
+            bank_size=50,
+        ),
         DetectorConfig(methods=("embedding-distance", "reconstruction"), patch=16, frames=2),
         DetectorConfig(
             methods=("embedding-distance", "reconstruction"), patch=16, frames=2, scale_by_row=True

@@ -1,7 +1,16 @@
 """Built-in anomaly methods, a folder each; importing this package registers them."""
 
 from nearfar.anomaly.methods.appearance import Appearance
+from nearfar.anomaly.methods.cut_paste import CutPaste
 from nearfar.anomaly.methods.motion import Motion
 from nearfar.anomaly.methods.nre import EmbeddingDistance, Reconstruction
+from nearfar.anomaly.methods.patch_memory import PatchMemory
 
-__all__ = ["Appearance", "EmbeddingDistance", "Motion", "Reconstruction"]
+__all__ = [
+    "Appearance",
+    "CutPaste",
+    "EmbeddingDistance",
+    "Motion",
+    "PatchMemory",
+    "Reconstruction",
+]

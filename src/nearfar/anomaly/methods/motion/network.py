@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
 
-from nearfar import runs
+from nearfar.anomaly.methods.checkpoint import read_checkpoint, write_checkpoint
 from nearfar.anomaly.methods.motion.pseudo_anomalies import MotionSamples
 from nearfar.data import to_unit
 from nearfar.progress import Track, silent
-from nearfar.training import fit_supervised, load_optimizer, optimizer_tensors
+from nearfar.training import fit_supervised
 
 #: Factor that patches are scaled down by.
 DOWNSCALE = 2
@@ -178,7 +178,7 @@ def train_motion_net(
         optimizer = torch.optim.AdamW(
             network.parameters(), training.lr, weight_decay=training.weight_decay
         )
-        first = 0 if folder is None else _read_checkpoint(folder, network, optimizer)
+        first = 0 if folder is None else read_checkpoint(folder, network, optimizer)
 
         def batches() -> Iterator[Tensor]:
             for epoch in range(first, training.epochs):
@@ -186,7 +186,7 @@ def train_motion_net(
                 torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
                 yield from torch.randperm(count).split(training.batch_size)
                 if folder is not None:
-                    _write_checkpoint(folder, network, optimizer, epoch + 1)
+                    write_checkpoint(folder, network, optimizer, epoch + 1)
 
         def loss(rows: Tensor) -> Tensor:
             odds = network(downscale(samples.patches[rows]), samples.positions[rows])
@@ -204,25 +204,3 @@ def train_motion_net(
             description="training the motion classifier",
         )
     return network
-
-
-def _write_checkpoint(
-    folder: Path, network: MotionNet, optimizer: torch.optim.Optimizer, epoch: int
-) -> None:
-    """Write the state after a number of epochs."""
-    tensors = {
-        **runs.add_prefix("network.", network.state_dict()),
-        **runs.add_prefix("adam.", optimizer_tensors(optimizer)),
-    }
-    folder.mkdir(exist_ok=True)
-    runs.write_state(folder / runs.CHECKPOINT, tensors, {"epoch": epoch})
-
-
-def _read_checkpoint(folder: Path, network: MotionNet, optimizer: torch.optim.Optimizer) -> int:
-    """Read the checkpoint, if there is one, and return its number of epochs."""
-    if not (folder / runs.CHECKPOINT).is_file():
-        return 0
-    tensors, position = runs.read_state(folder / runs.CHECKPOINT)
-    runs.load_weights(network, runs.strip_prefix("network.", tensors), folder)
-    load_optimizer(optimizer, runs.strip_prefix("adam.", tensors))
-    return int(position["epoch"])

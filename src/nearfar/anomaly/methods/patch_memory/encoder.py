@@ -1,0 +1,141 @@
+"""Features of patches: several feature maps of an encoder, side by side."""
+
+from __future__ import annotations
+
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate
+
+from nearfar import runs
+from nearfar.anomaly.config import DEFAULT_ENCODER
+from nearfar.anomaly.tiles import CELL, TILE
+from nearfar.config import TIMM
+from nearfar.encoders import NetworkEncoder, open_encoder
+from nearfar.errors import NearfarError
+from nearfar.models import BackboneEncoder, pretrained_encoder
+
+#: Strides of the feature maps in pixels, see §3.1 of Roth et al.
+STRIDES = (8, 16)
+_RUN, _WEIGHTS = "network", "encoder.safetensors"
+
+
+class PatchEncoder(nn.Module):
+    """Features of the cells of tiles: feature maps of strides 8 and 16, side by side [1]_.
+
+    Each is averaged over 3×3 cells; coarse maps are scaled bilinearly to cells of 8 pixels.
+
+    Parameters
+    ----------
+    network : BackboneEncoder
+        Encoder with such feature maps.
+    source : str
+        "timm:NAME", or the run folder it is from.
+
+    References
+    ----------
+    .. [1] K. Roth et al., "Towards total recall in industrial anomaly detection", CVPR 2022.
+
+    Examples
+    --------
+    >>> encoder = PatchEncoder(pretrained_encoder("timm:resnet18", "random"), "timm:resnet18")
+    >>> encoder(torch.rand(2, 3, 224, 224)).shape
+    torch.Size([2, 28, 28, 384])
+    """
+
+    def __init__(self, network: BackboneEncoder, source: str) -> None:
+        super().__init__()
+        self.network, self.source = network.eval(), source
+
+    @classmethod
+    def open(cls, source: str) -> Self:
+        """Open an encoder.
+
+        Parameters
+        ----------
+        source : str
+            "timm:NAME", with published weights; or the folder of a run on a backbone.
+
+        Raises
+        ------
+        NearfarError
+            If there is no such encoder, or it has no feature maps.
+        """
+        encoder = open_encoder(source)
+        network = encoder.network if isinstance(encoder, NetworkEncoder) else None
+        if not isinstance(network, BackboneEncoder):
+            raise NearfarError(
+                f"encoder={source!r} has no feature maps: expected {TIMM}NAME, or a run with "
+                f"--backbone {TIMM}NAME"
+            )
+        return cls(network, source)
+
+    @torch.no_grad()
+    def forward(self, tiles: Tensor) -> Tensor:
+        """Return features, float32[b, 28, 28, d], of tiles, float32[b, 3, 224, 224] in 0…1.
+
+        Raises
+        ------
+        NearfarError
+            If the encoder has no feature map of stride 8 or 16.
+        """
+        side = TILE // CELL
+        maps = [
+            interpolate(
+                avg_pool2d(values, 3, stride=1, padding=1),
+                size=(side, side),
+                mode="bilinear",
+                align_corners=False,
+            )
+            for grid, values in self.network.feature_maps(tiles).items()
+            if grid.stride in STRIDES
+        ]
+        if not maps:
+            raise NearfarError(
+                f"encoder={self.source!r} has no feature map of stride 8 or 16: use another"
+            )
+        return torch.cat(maps, dim=1).permute(0, 2, 3, 1)
+
+    def write(self, folder: Path) -> None:
+        """Write the encoder with its weights; see `read`."""
+        if self.source.startswith(TIMM):
+            runs.write_tensors(folder / _WEIGHTS, runs.to_cpu(self.network.state_dict()))
+        else:
+            ignored = shutil.ignore_patterns(runs.EMBEDDINGS)
+            shutil.copytree(self.source, folder / _RUN, ignore=ignored)
+
+    @classmethod
+    def read(cls, folder: Path, source: str) -> Self:
+        """Read what `write` wrote.
+
+        Raises
+        ------
+        NearfarError
+            If a file is missing or damaged.
+        """
+        if not source.startswith(TIMM):
+            return cls.open(str(folder / _RUN))
+        network = pretrained_encoder(source, "random")
+        tensors, _ = runs.read_tensors(folder / _WEIGHTS)
+        runs.load_weights(network, tensors, folder)
+        return cls(network.eval(), source)
+
+
+@cache
+def has_default_encoder() -> bool:
+    """Return whether the weights of the default encoder are at hand, or can be downloaded.
+
+    Examples
+    --------
+    >>> isinstance(has_default_encoder(), bool)
+    True
+    """
+    try:
+        PatchEncoder.open(DEFAULT_ENCODER)
+    except (NearfarError, ImportError):
+        return False
+    return True

@@ -9,9 +9,9 @@ from typing import Any
 
 from nearfar.config import TrainConfig
 from nearfar.data import ArrayImages
-from nearfar.experiments.configs import AUTOENCODER, NRE
+from nearfar.experiments.configs import AUTOENCODER, PAPER
+from nearfar.experiments.rows import train_for
 from nearfar.experiments.runner import Job, Runner
-from nearfar.experiments.table import train_for
 from nearfar.progress import silent
 
 SMALL = {"batch_size": 64, "embedding_size": 12, "device": "cpu"}
@@ -22,7 +22,7 @@ def plain(epochs: int, **options: Any) -> TrainConfig:
 
 
 def relational(epochs: int, **options: Any) -> TrainConfig:
-    return train_for(NRE, epochs, **SMALL | options)
+    return train_for(PAPER, epochs, **SMALL | options)
 
 
 def begun(

@@ -95,14 +95,18 @@ def test_config_takes_the_place_of_other_parameters(digits):
     config = recipe("nearfar", epochs=1, clusters=5, embedding_size=9, device="cpu")
     assert NRE(config=config).fit_transform(digits[:60]).shape == (60, 9)
     assert NRE(config=config, verbose=True, image_shape=(4, 16))._config() is config
-    for name, value in {"epochs": 3, "weights": (1, 0, 0), "backbone": "resnet18"}.items():
+    for name, value in {
+        "epochs": 3,
+        "loss_weights": (1, 0, 0),
+        "backbone": "timm:resnet18",
+    }.items():
         with pytest.raises(NearfarError, match=f"{name}=.* beside config: expected one of them"):
             NRE(config=config, **{name: value}).fit(digits[:60])
 
 
 def test_parameters_that_do_not_fit_are_refused_by_fit(digits):
     with pytest.raises(NearfarError, match="weights .* sum to 1.5"):
-        NRE(weights=(0.5, 0.5, 0.5)).fit(digits[:60])
+        NRE(loss_weights=(0.5, 0.5, 0.5)).fit(digits[:60])
     with pytest.raises(NearfarError, match="epochs=2.5: expected a whole number"):
         NRE(epochs=2.5).fit(digits[:60])
 
@@ -256,7 +260,11 @@ def test_flat_images_come_back_flat_from_a_saved_model(digits, tmp_path, image_s
 
 
 def test_numpy_parameters_are_saved(digits, tmp_path):
-    numbers = {"epochs": np.int64(1), "lr": np.float32(1e-3), "weights": np.array([0.5, 0.5, 0])}
+    numbers = {
+        "epochs": np.int64(1),
+        "lr": np.float32(1e-3),
+        "loss_weights": np.array([0.5, 0.5, 0]),
+    }
     model = NRE(**QUICK | numbers).fit(digits[:60])
     model.save(tmp_path / "run")
     assert NRE.load(tmp_path / "run").config == model.run_.config.train

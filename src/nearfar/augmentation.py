@@ -1,7 +1,7 @@
-"""Augmentation: random changes of images that keep their content.
+"""Augmentation: random transforms of images that keep their content.
 
-A batch is augmented at once, each image differently, on its device. Random numbers come from
-torch's global generator of that device.
+A batch is transformed at once on its device, each image differently. Random numbers come from
+torch's global generator on that device.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 from nearfar.config import AugmentationName
 from nearfar.data import MIN_SIDE, Shape
 
-#: Side of the grid of random displacements that bend an image.
+#: Side of the grid of random displacements for elastic distortion.
 _BEND_GRID = 5
 
 _AffineRow = tuple[Tensor, Tensor, Tensor]
 
 
 class Augmentation(Protocol):
-    """Random transform of a batch of images, each differently.
+    """Random transform of a batch of images, which treats each image differently.
 
     Examples
     --------
-    An augmentation of your own: random brightness.
+    An augmentation of your own, which changes the brightness:
 
     >>> def brighten(images):
     ...     return (images * torch.empty(len(images), 1, 1, 1).uniform_(0.5, 1.5)).clamp(0, 1)
@@ -38,13 +38,13 @@ class Augmentation(Protocol):
     """
 
     def __call__(self, images: Tensor, /) -> Tensor:
-        """Map float[b, c, h, w], where 0…1 is black…white, to the same."""
+        """Return transformed copies of images, both float[b, c, h, w] with 0…1 as black…white."""
         ...
 
 
 @dataclass(frozen=True)
 class NoAugmentation:
-    """No augmentation.
+    """No augmentation: images stay as they are.
 
     Examples
     --------
@@ -60,23 +60,23 @@ class NoAugmentation:
 
 @dataclass(frozen=True)
 class ShapeAugmentation:
-    """Augmentation for shapes such as digits, letters and symbols on a plain ground.
+    """Augmentation for shapes such as digits, letters and symbols on a plain background.
 
-    Shapes are rotated, scaled, sheared and shifted, and then bent smoothly (elastic distortion
-    [1]_). Pixels from outside the image get the median color of its border.
+    Images are rotated, scaled, sheared, shifted and elastically distorted [1]_. Pixels from outside
+    the image get the median color of its border.
 
     Parameters
     ----------
     turn : float
-        Largest angle, in degrees.
+        Largest rotation in either direction, in degrees.
     scale : float
-        Largest change of a side, as a share of it.
+        Largest relative change of the width and of the height.
     shear : float
         Largest horizontal shear, as a share of the height.
     shift : float
-        Largest shift along a side, as a share of it.
+        Largest shift in each direction, as a share of the side.
     bend : float
-        Standard deviation of displacements on a 5×5 grid, as a share of half a side.
+        Standard deviation of the displacements on a 5×5 grid, as a share of half a side.
 
     Examples
     --------
@@ -117,13 +117,13 @@ class PhotoAugmentation:
     Parameters
     ----------
     min_area : float
-        Smallest area of the crop, as a share of the image.
+        Smallest area of a crop, as a share of the image.
     aspect : float
         Largest change of the aspect ratio, as a factor.
     light : float
-        Largest change of brightness, contrast and saturation, as a share.
+        Largest relative change of brightness, contrast and saturation.
     gray : float
-        Probability that an image loses its color, 0…1.
+        Probability that an image is converted to gray, 0…1.
 
     Examples
     --------
@@ -158,7 +158,7 @@ class PhotoAugmentation:
         return self._jitter(crops).clamp(0, 1)
 
     def _jitter(self, images: Tensor) -> Tensor:
-        """Change brightness, contrast and saturation, and drop color at random."""
+        """Change brightness, contrast and saturation; convert some images to gray."""
         brightness, contrast, saturation = (
             _between(1 - self.light, 1 + self.light, images).view(-1, 1, 1, 1) for _ in range(3)
         )
@@ -173,14 +173,14 @@ class PhotoAugmentation:
 def make_augmentation(
     augmentation: AugmentationName | Callable[[Tensor], Tensor], shape: Shape
 ) -> Augmentation:
-    """Build an augmentation.
+    """Return an augmentation by name.
 
     Parameters
     ----------
     augmentation : {"auto", "shapes", "photos", "none"} or callable
-        Name of the augmentation; "auto" is photos for color images, shapes for gray ones, and none
-        for images below 8×8 pixels, such as feature vectors. Or your own `Augmentation`, used as
-        it is.
+        Name of the augmentation. "auto" is "photos" for color images, "shapes" for gray images, and
+        "none" for images below 8×8 pixels, such as feature vectors. Your own `Augmentation` is
+        returned as it is.
     shape : tuple of int
         Channels, height, width of the images.
 
@@ -202,7 +202,7 @@ def make_augmentation(
 
 
 def augmentation_name(name: AugmentationName, shape: Shape) -> AugmentationName:
-    """Resolve "auto": photos for color images, shapes for gray ones, none for features.
+    """Return the name of an augmentation, with "auto" resolved; see `make_augmentation`.
 
     Examples
     --------
@@ -217,7 +217,7 @@ def augmentation_name(name: AugmentationName, shape: Shape) -> AugmentationName:
 
 
 def _between(low: float, high: float, images: Tensor) -> Tensor:
-    """Draw one number per image, float[b]."""
+    """Return one random number per image, float[b], uniform between `low` and `high`."""
     return images.new_empty(len(images)).uniform_(low, high)
 
 
@@ -228,9 +228,9 @@ def _border(images: Tensor) -> Tensor:
 
 
 def _smooth(coarse: Tensor, height: int, width: int) -> Tensor:
-    """Interpolate displacements float[b, 2, n, n] bicubically, to float[b, height, width, 2].
+    """Return displacements, float[b, 2, n, n], interpolated to float[b, height, width, 2].
 
-    One matrix product per side: torch's own interpolation of a batch is slow on CPUs.
+    Bicubic interpolation is one matrix product per side here; torch's own is slow on CPUs.
     """
     points = coarse.shape[-1]
     single = torch.eye(points, device=coarse.device)[None, None]
@@ -242,11 +242,11 @@ def _smooth(coarse: Tensor, height: int, width: int) -> Tensor:
 
 
 def _places(images: Tensor, horizontal: _AffineRow, vertical: _AffineRow) -> Tensor:
-    """Return the source of each pixel by affine maps of coordinates, float[b, h, w, 2] in −1…1."""
+    """Return the source of each pixel, float[b, h, w, 2] in −1…1, by affine maps."""
     maps = torch.stack([torch.stack(horizontal, 1), torch.stack(vertical, 1)], 1)
     return affine_grid(maps, list(images.shape), align_corners=False)
 
 
 def _blend(images: Tensor, ground: Tensor, share: Tensor) -> Tensor:
-    """Return a weighted mean of images and ground."""
+    """Return images mixed with a background, which gets the weight 1 − `share`."""
     return ground + share * (images - ground)

@@ -48,6 +48,8 @@ class Encoder:
         The run, if it is one.
     size : int or (height, width), optional
         Size to open images in, in pixels.
+    embedding_size : int or None
+        Length d of an embedding, if it is known before encoding.
     similarity : {"cosine", "centered-cosine", "gaussian"} or callable
         Similarity that its embeddings are compared by.
 
@@ -60,6 +62,7 @@ class Encoder:
     name: str
     run: Run | None = None
     size: Size | None = None
+    embedding_size: int | None = None
     similarity: SimilarityName | Callable[..., Any] = "cosine"
 
     def open_array(self, array: npt.ArrayLike) -> Images:
@@ -129,7 +132,9 @@ class NetworkEncoder(Encoder):
         size: Size | None = None,
     ) -> None:
         self.name, self.network, self.run, self.size = name, network, run, size
+        self.embedding_size = getattr(network, "embedding_size", None)
         if run is not None:
+            self.embedding_size = run.embeddings.shape[1]
             self.size = run.config.data.shape[1:]
             self.similarity = run.config.train.similarity
 
@@ -206,6 +211,7 @@ class StoredEmbeddings(Encoder):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.name = str(path)
         self.embeddings, names = read_embeddings(path)
+        self.embedding_size = self.embeddings.shape[1]
         self.rows = {name: row for row, name in enumerate(names)}
 
     def embed(

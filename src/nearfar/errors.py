@@ -1,16 +1,16 @@
-"""Errors about unusable input, and imports of optional packages."""
+"""Errors for unusable input, and imports of optional packages."""
 
 from __future__ import annotations
 
 import importlib
 from types import ModuleType
 
-#: Longest message of another library that is repeated, in characters.
+#: Longest quoted message of another library, in characters.
 MAX_REASON = 200
 
 
 class NearfarError(ValueError):
-    """Unusable input: one line with the culprit, the expectation and the remedy.
+    """Error for unusable input; its message is one line: culprit, expectation, remedy.
 
     Examples
     --------
@@ -22,7 +22,7 @@ class NearfarError(ValueError):
 
 
 class MissingExtraError(NearfarError, ImportError):
-    """Optional package that is not installed; see `require`.
+    """Error for an optional package that is not installed; see `require`.
 
     Examples
     --------
@@ -32,14 +32,14 @@ class MissingExtraError(NearfarError, ImportError):
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Import a module of an optional package.
+    """Import and return a module of an optional package.
 
     Parameters
     ----------
     module : str
         Full name of the module.
     extra : str
-        Extra of nearfar that installs the package.
+        Name of the nearfar extra that installs the package.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def reason(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return a text with escapes in place of unprintable characters.
+    r"""Return a text with unprintable characters replaced by escapes.
 
     Examples
     --------

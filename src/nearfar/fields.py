@@ -1,8 +1,9 @@
-"""Dataclass fields checked against their types and ranges."""
+"""Type and range checks for the fields of dataclasses."""
 
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable
 from numbers import Integral, Real
 from types import UnionType
@@ -12,15 +13,15 @@ from nearfar.errors import NearfarError
 
 
 def check_fields(instance: Any) -> None:
-    """Check each field of a dataclass against its type; call this in ``__post_init__``.
+    """Check each field of a dataclass against its type, for use in ``__post_init__``.
 
-    Equivalent values are converted to the type, so that JSON can hold them: NumPy numbers to
-    Python's, whole numbers to floats, lists to tuples. Class variables are ignored.
+    Equivalent values are converted to the type: NumPy numbers to Python numbers, integers to
+    floats, lists to tuples. Class variables are ignored.
 
     Raises
     ------
     NearfarError
-        If a value does not fit; the message names the field, the value and the expected type.
+        If a value has another type; the message names the field, the value and the expected type.
 
     Examples
     --------
@@ -37,18 +38,35 @@ def check_fields(instance: Any) -> None:
     for name, hint in get_type_hints(type(instance)).items():
         if get_origin(hint) is ClassVar:
             continue
-        value = getattr(instance, name)
-        try:
-            object.__setattr__(instance, name, _as(hint, value))
-        except _ExpectedError as expected:
-            raise NearfarError(f"{name}={value!r}: expected {expected}") from None
+        object.__setattr__(instance, name, convert(name, hint, getattr(instance, name)))
+
+
+def convert(name: str, hint: Any, value: Any) -> Any:
+    """Convert a value to a type, as `check_fields` does.
+
+    Raises
+    ------
+    NearfarError
+        If it does not fit; the message names the value and the expected type.
+
+    Examples
+    --------
+    >>> convert("size", tuple[int, int], [3, 4])
+    (3, 4)
+    """
+    try:
+        return _as(hint, value)
+    except _ExpectedError as expected:
+        raise NearfarError(f"{name}={reprlib.repr(value)}: expected {expected}") from None
 
 
 def check_ranges(instance: Any, **ranges: str) -> None:
-    """Check that fields lie in ranges: numbers, and each number of a tuple; None always does.
+    """Check that numbers in fields, alone or in tuples, are within a range; None always passes.
 
     Parameters
     ----------
+    instance : dataclass instance
+        Object with the fields.
     **ranges : str
         Range of each field: ">= 1", "> 0", or an interval such as "(0, 1]".
 
@@ -96,7 +114,7 @@ class _ExpectedError(Exception):
 
 
 def _as(hint: Any, value: Any) -> Any:
-    """Convert a value to a type."""
+    """Return a value converted to a type."""
     kind, arguments = get_origin(hint) or hint, get_args(hint)
     if hasattr(value, "tolist") and not callable(value):
         value = value.tolist()
@@ -122,11 +140,11 @@ def _as(hint: Any, value: Any) -> Any:
         raise _ExpectedError("a number")
     if isinstance(value, kind):
         return value
-    raise _ExpectedError(f"{kind.__name__}")
+    raise _ExpectedError("text" if kind is str else f"{kind.__name__}")
 
 
 def _as_any(hints: tuple[Any, ...], value: Any) -> Any:
-    """Convert a value to the first type that it fits."""
+    """Return a value converted to the first type that it fits."""
     if value is None and type(None) in hints:
         return None
     expected = []

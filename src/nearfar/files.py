@@ -1,14 +1,16 @@
-"""Files written atomically, checks of output paths, and disk space."""
+"""Atomic writes, checks of output paths, and disk space."""
 
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -19,18 +21,23 @@ from nearfar.errors import NearfarError
 LEFTOVER = ".unfinished-"
 #: Longest file name, in bytes.
 _MAX_NAME = 255
-#: Longest suffix of a temporary file, in characters; libraries choose formats by it.
+#: Longest extension of a temporary file, in characters; libraries choose formats by extension.
 _MAX_SUFFIX = 20
 
-#: Remedy for output that exists already.
+#: Size of a file that is written to see whether a disk has room.
+_TRIAL_BYTES = 2**12
+
+#: Remedy in errors about output that exists already.
 ADVICE = "choose another, or pass --overwrite"
 
-#: List of numbers in indented JSON, where no string contains a line break.
+#: List of numbers in indented JSON; no string contains a line break there.
 _NUMBERS = re.compile(r"\[\n([-+.\deE,\s]+)\]")
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove unfinished files of crashed processes from a folder that no other process writes to.
+    """Remove the unfinished files of crashed processes from a folder.
+
+    No other process may be writing to the folder.
 
     Examples
     --------
@@ -45,9 +52,39 @@ def remove_leftovers(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def remove_abandoned(path: Path) -> None:
+    """Remove unfinished versions of a file, by `atomic_path`, whose processes have ended.
+
+    Examples
+    --------
+    >>> remove_abandoned(Path("no", "such", "file"))
+    """
+    mark = _mark(path)
+    for each in path.parent.glob(f"{LEFTOVER}*-{glob.escape(mark)}"):
+        process = each.name.removeprefix(LEFTOVER).partition("-")[0]
+        if process.isdecimal() and not _is_running(int(process)):
+            each.unlink(missing_ok=True)
+
+
+def _mark(path: Path) -> str:
+    return f"{crc32(os.fsencode(path.name)):08x}{path.suffix[:_MAX_SUFFIX]}"
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; the file is renamed to `path` on success.
+    """Yield a temporary path in the same folder; on success, the file is renamed to `path`.
+
+    The folder is created if absent.
 
     Raises
     ------
@@ -63,9 +100,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     ...     Path(folder, "notes.txt").read_text()
     'done'
     """
-    unique = f"{os.getpid()}-{crc32(os.fsencode(path.name)):08x}"
-    temporary = path.with_name(f"{LEFTOVER}{unique}{path.suffix[:_MAX_SUFFIX]}")
+    temporary = path.with_name(f"{LEFTOVER}{os.getpid()}-{_mark(path)}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
         usual_mode = temporary.stat().st_mode
         yield temporary
@@ -73,17 +110,56 @@ def atomic_path(path: Path) -> Iterator[Path]:
         sync(temporary)
         temporary.replace(path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NearfarError(f"no room on the disk to write {str(path)!r}") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise NearfarError(f"cannot write {str(path)!r}: permission denied") from error
+        _explain(path, error)
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
-def fitting_name(name: str, ending: str) -> str:
-    """Return a file name from a name and an ending, shortened to 255 bytes, unique per name.
+def _explain(path: Path, error: OSError) -> None:
+    """Raise a one-line error that names the output, if the disk cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise NearfarError(f"no room on the disk to write {str(path)!r}") from error
+    if error.errno == errno.EROFS:
+        raise NearfarError(f"cannot write {str(path)!r}: the disk is read-only") from error
+    if error.errno in (errno.EACCES, errno.EPERM):
+        raise NearfarError(f"cannot write {str(path)!r}: permission denied") from error
+
+
+def normal_form(name: str) -> str:
+    r"""Return a name in the Unicode form that names are compared in (NFC).
+
+    Systems store one name in two forms: é is one character, or e with an accent.
+
+    Examples
+    --------
+    >>> len("cafe\N{COMBINING ACUTE ACCENT}"), len(normal_form("cafe\N{COMBINING ACUTE ACCENT}"))
+    (5, 4)
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def find_path(path: Path) -> Path:
+    """Return a path as it is on the disk, if its name there has another Unicode form.
+
+    Examples
+    --------
+    >>> find_path(Path("no", "such", "file"))
+    PosixPath('no/such/file')
+    """
+    if path.exists() or path.parent == path:
+        return path
+    parent = find_path(path.parent)
+    if not path.name.isascii() and parent.is_dir():
+        for each in parent.iterdir():
+            if normal_form(each.name) == normal_form(path.name):
+                return each
+    return parent / path.name
+
+
+def fitting_name(name: str, extension: str) -> str:
+    """Return a file name of at most 255 bytes; a longer one is cut and gets a checksum.
 
     Examples
     --------
@@ -93,14 +169,14 @@ def fitting_name(name: str, ending: str) -> str:
     255
     """
     encoded = os.fsencode(name)
-    if len(encoded) + len(ending) <= _MAX_NAME:
-        return name + ending
-    mark = f"-{crc32(encoded):08x}{ending}"
+    if len(encoded) + len(extension) <= _MAX_NAME:
+        return name + extension
+    mark = f"-{crc32(encoded):08x}{extension}"
     return encoded[: _MAX_NAME - len(mark)].decode(errors="ignore") + mark
 
 
 def sync(path: Path) -> None:
-    """Wait until a file is on the disk, safe from a power failure.
+    """Write a file to the disk, safe from a power failure.
 
     Examples
     --------
@@ -151,14 +227,15 @@ def check_output(
     folder : bool
         Whether the output is a folder.
     kept : collection of str
-        Files of earlier calls that the folder may contain.
+        Names of files that the folder may contain in any case.
     advice : str
-        Remedy to name in the message.
+        Remedy for the message of the error.
 
     Raises
     ------
     NearfarError
-        If `path` exists with anything but leftovers in it, and `overwrite` is false.
+        If `path` is of the other kind; or if it is a file or a folder that is not empty, and
+        `overwrite` is false. Unfinished files of crashed processes do not count.
 
     Examples
     --------
@@ -186,7 +263,9 @@ def claim_output(
     kept: Collection[str] = (),
     advice: str = ADVICE,
 ) -> Path:
-    """Check that a file or a folder may be written to `path`, and create its parent folder.
+    """Check that output may be written to `path`, create its parent folder, and return `path`.
+
+    Unfinished versions of the file by killed processes are removed.
 
     Parameters
     ----------
@@ -196,7 +275,8 @@ def claim_output(
     Raises
     ------
     NearfarError
-        See `check_output`; or if the parent folder cannot be created.
+        If the output may not be written, see `check_output`, or the parent folder cannot be
+        created.
 
     Examples
     --------
@@ -210,18 +290,68 @@ def claim_output(
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NearfarError(f"cannot create {str(path.parent)!r}: {error.strerror}") from error
+    remove_abandoned(path)
     return path
 
 
+def try_output(
+    path: Path,
+    *,
+    overwrite: bool,
+    folder: bool = False,
+    kept: Collection[str] = (),
+    advice: str = ADVICE,
+) -> None:
+    """Check that a file or a folder can be written to `path`, by writing something there.
+
+    Nothing is left behind: folders that are absent are created, and removed again. Call this before
+    work that may take hours.
+
+    Parameters
+    ----------
+    path, overwrite, folder, kept, advice
+        See `check_output`.
+
+    Raises
+    ------
+    NearfarError
+        See `check_output`; or if the disk is full or read-only, or permission is denied.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     try_output(Path(folder, "a", "scores.json"), overwrite=False)
+    ...     list(Path(folder).iterdir())
+    []
+    """
+    check_output(path, overwrite=overwrite, folder=folder, kept=kept, advice=advice)
+    place = path if folder else path.parent
+    absent = [each for each in (place, *place.parents) if not each.exists()]
+    trial = place / f"{LEFTOVER}{os.getpid()}-trial"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        trial.write_bytes(bytes(_TRIAL_BYTES))
+    except OSError as error:
+        _explain(path, error)
+        raise NearfarError(f"cannot write {str(path)!r}: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            os.unlink(trial)  # noqa: PTH108
+        for each in absent:
+            with suppress(OSError):  # not created, or used by another process since
+                each.rmdir()
+
+
 def check_own(folder: Path, own: Collection[str]) -> None:
-    """Check that a folder contains only files that an earlier call wrote.
+    """Check that a folder contains only files of our own.
 
     Parameters
     ----------
     folder : Path
         Folder to check.
     own : collection of str
-        Names that such a folder may contain.
+        Names of our own files.
 
     Raises
     ------
@@ -246,23 +376,24 @@ def check_own(folder: Path, own: Collection[str]) -> None:
 def clear_folder(
     folder: Path, own: Collection[str], *, kept: Collection[str] = (), last: str = ""
 ) -> None:
-    """Remove the files that an earlier call wrote to a folder.
+    """Remove our own files from a folder.
 
     Parameters
     ----------
     folder : Path
         Folder to clear.
     own : collection of str
-        Names that such a folder may contain.
+        Names of our own files.
     kept : collection of str
-        Names among these to keep.
+        Names of the files to keep.
     last : str
-        Name of the file to remove last: it identifies a folder that was only cleared halfway.
+        Name of the file to remove last, so that it still identifies a folder that was only cleared
+        halfway.
 
     Raises
     ------
     NearfarError
-        See `check_own`; nothing is removed then.
+        If the folder contains other files, see `check_own`; nothing is removed then.
 
     Examples
     --------
@@ -283,16 +414,16 @@ def clear_folder(
 
 
 def check_room(path: Path, needed: int, purpose: str) -> None:
-    """Check that the disk has space for a file or a folder.
+    """Check that the disk has enough free space for a file or a folder.
 
     Parameters
     ----------
     path : Path
-        Path of the output; need not exist.
+        Path of the output, which need not exist.
     needed : int
         Required space, in bytes.
     purpose : str
-        Content of the output, in the plural.
+        Name of the content for the message, in the plural.
 
     Raises
     ------
@@ -312,7 +443,7 @@ def check_room(path: Path, needed: int, purpose: str) -> None:
 
 
 def free_space(path: Path) -> int:
-    """Return the free disk space at the path of a file or a folder that may not exist, in bytes.
+    """Return the free disk space for a path, which need not exist, in bytes.
 
     Examples
     --------
@@ -324,7 +455,9 @@ def free_space(path: Path) -> int:
 
 
 def reserve(path: Path) -> None:
-    """Allocate the disk space of a sparse file: writing to a hole on a full disk is fatal.
+    """Allocate the disk space of a sparse file.
+
+    Otherwise, writing to a memory map of it on a full disk would kill the process.
 
     Examples
     --------
@@ -339,7 +472,7 @@ def reserve(path: Path) -> None:
 
 
 def readable_size(size: float) -> str:
-    """Format a number of bytes in MiB or GiB.
+    """Return a number of bytes as text, in MiB or GiB.
 
     Examples
     --------
@@ -350,5 +483,5 @@ def readable_size(size: float) -> str:
 
 
 def _is_leftover(path: Path) -> bool:
-    """Whether a file is an unfinished one of a crashed process."""
+    """Return whether a file is an unfinished file of a crashed process."""
     return path.name.startswith(LEFTOVER)

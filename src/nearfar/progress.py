@@ -1,4 +1,4 @@
-"""Progress bars with rate and remaining time, on terminals only."""
+"""Progress bars with rate and remaining time, shown on terminals only."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from rich.text import Text
 
 Item = TypeVar("Item")
 
-#: Period over which speed is estimated, in seconds: some items take hours.
+#: Period to estimate the speed over, in seconds: some items take hours.
 _SPEED_PERIOD = 86_400.0
 
 
 class Track(Protocol):
-    """Progress display: passes items through, and may show how many are done.
+    """Progress display: a callable that yields items, and may show how many are done.
 
     Examples
     --------
@@ -38,12 +38,12 @@ class Track(Protocol):
     """
 
     def __call__(self, items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
-        """Yield the items, `total` of them."""
+        """Yield the items, `total` in number; `description` names what happens to them."""
         ...
 
 
 def silent(items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
-    """Return the items; a `Track` that shows nothing.
+    """Return the items and show nothing; the default `Track`.
 
     Examples
     --------
@@ -54,12 +54,12 @@ def silent(items: Iterable[Item], description: str, total: int) -> Iterable[Item
 
 
 class Bars:
-    """A `Track` with one bar per running task, shown if `console` is a terminal.
+    """Progress bars, one per running task: a `Track` for terminals.
 
     Parameters
     ----------
     console : rich.console.Console
-        Console to draw on.
+        Console for the bars; nothing is shown if it is not a terminal.
 
     Examples
     --------
@@ -100,7 +100,7 @@ class Bars:
 
 
 class _Rate(ProgressColumn):
-    """Items per second."""
+    """Column of a progress bar with the items per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")

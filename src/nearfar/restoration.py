@@ -1,7 +1,7 @@
 """Restoration of images by a trained network: reconstruction, denoising and inpainting.
 
-`reconstruct`, `denoise` and `inpaint` yield batches, so that memory stays bounded for any number
-of images. `nearfar.report.write_restored` writes such batches as PNG files.
+`reconstruct`, `denoise` and `inpaint` yield batches, so that memory does not grow with the number
+of images. `nearfar.report.write_restored` writes the batches as PNG files.
 """
 
 from __future__ import annotations
@@ -48,14 +48,15 @@ __all__ = [
 
 
 class RestoredBatch(NamedTuple):
-    """Batch of images in the stages of their restoration.
+    """Batch of images at each stage of their restoration.
 
     Attributes
     ----------
     rows : int64[b]
-        Rows of the images.
+        Row numbers of the images in the data set.
     stages : mapping of str to float[b, c, h, w]
-        Images where 0…1 is black…white, on the network's device: "original" first, restored last.
+        Images by name of the stage: "original" first, restored last. Values 0…1 are black…white;
+        the device is that of the network.
 
     Examples
     --------
@@ -80,16 +81,18 @@ def reconstruct(
     device: str = "auto",
     track: Track = silent,
 ) -> Iterator[RestoredBatch]:
-    """Reconstruct images by the network of a run.
+    """Reconstruct images with the network of a run.
 
     Parameters
     ----------
     run : Run
-        See `nearfar.runs.read_run`; its network is moved to `device`.
+        Run, see `nearfar.runs.read_run`; its network is moved to `device`.
     images : Images or array
         Images of the run's shape; arrays are scaled to it.
-    device : {"auto", "cpu", "cuda", "mps"}
+    device : str
         Device of the network.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Yields
     ------
@@ -130,19 +133,21 @@ def denoise(
     device: str = "auto",
     track: Track = silent,
 ) -> Iterator[RestoredBatch]:
-    """Remove noise from images; runs trained with the denoising pretext do best.
+    """Remove noise from images.
+
+    Any run works; runs trained with the denoising pretext task work best.
 
     Parameters
     ----------
-    run, images, device
+    run, images, device, track
         See `reconstruct`.
     add_noise : bool
-        Add the noise of the run's training first, drawn from torch's global generator.
+        Add the noise of the run's training first, with torch's global random generator.
 
     Yields
     ------
     RestoredBatch
-        Stages "original", with `add_noise` "noisy", and "denoised".
+        Stages "original", "noisy" (only with `add_noise`) and "denoised".
 
     Raises
     ------
@@ -192,11 +197,11 @@ def inpaint(
 
     Parameters
     ----------
-    run, images, device
-        See `reconstruct`; the run must be trained with the inpainting pretext.
+    run, images, device, track
+        See `reconstruct`. The run must have been trained with the inpainting pretext task.
     masks : Images or bool[n, h, w], optional
-        True, or any value but zero, where pixels are missing; see `open_masks` for files.
-        Default: the holes of the run's training, drawn from torch's global generator.
+        Masks, true (nonzero) where pixels are missing; see `open_masks` for files. Default: the
+        holes of the run's training, with torch's global random generator.
 
     Yields
     ------
@@ -206,7 +211,8 @@ def inpaint(
     Raises
     ------
     NearfarError
-        If the images or masks have another shape, or the run was trained with another pretext.
+        If the images or masks have another shape, or the run was trained with another pretext
+        task.
 
     Examples
     --------
@@ -240,27 +246,30 @@ def inpaint(
 
 
 def open_masks(path: str | os.PathLike[str], images: Images, *, track: Track = silent) -> Images:
-    """Open the masks of images: one file for all, or a folder with one mask per image.
+    """Open masks of missing pixels: one file for all images, or a folder with a mask per image.
 
-    Masks are white where pixels are missing. Masks in a folder are paired with images by name
-    without the ending. A pixel is missing if the mask touches it at the mask's full size.
+    Masks are white where pixels are missing. Masks in a folder have the name of their image; the
+    extension may differ. When a mask is scaled to the size of the images, a pixel counts as missing
+    if any part of it is white.
 
     Parameters
     ----------
     path : str or path
-        An image file, or a folder.
+        Image file, or folder of image files.
     images : Images
-        Images that the masks are for.
+        Images to mask.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Returns
     -------
     Images
-        uint8[n, 1, h, w], 1 where pixels are missing; row by row those of `images`.
+        Masks in the order of `images`, uint8[n, 1, h, w], 1 where a pixel is missing.
 
     Raises
     ------
     NearfarError
-        If a mask cannot be read or is all black, an image has no mask, or has two.
+        If a mask cannot be read or is all black, or an image has no mask or two masks.
 
     Examples
     --------
@@ -294,17 +303,17 @@ def open_masks(path: str | os.PathLike[str], images: Images, *, track: Track = s
 
 
 def psnr(images: Tensor, clean: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio per image, −10·log₁₀ of the mean squared error.
+    """Return the peak signal-to-noise ratio of each image, −10·log₁₀ of its mean squared error.
 
     Parameters
     ----------
     images, clean : float[b, c, h, w]
-        Images where 0…1 is black…white.
+        Images and their clean versions, where 0…1 is black…white.
 
     Returns
     -------
     float[b]
-        Decibels; infinite for equal images.
+        PSNR in decibels; infinite for equal images.
 
     Examples
     --------
@@ -315,7 +324,7 @@ def psnr(images: Tensor, clean: Tensor) -> Tensor:
 
 
 class MeanPSNR:
-    """Mean PSNR of each stage to the original, measured while batches pass through.
+    """Mean PSNR of each stage relative to the original, accumulated over batches.
 
     Examples
     --------
@@ -332,7 +341,7 @@ class MeanPSNR:
         self._values: dict[str, list[Tensor]] = {}
 
     def measure(self, batches: Iterable[RestoredBatch]) -> Iterator[RestoredBatch]:
-        """Yield the batches, and measure each."""
+        """Yield the batches, and measure each of them in passing."""
         for batch in batches:
             original, *_ = batch.stages.values()
             for stage, images in list(batch.stages.items())[1:]:
@@ -340,19 +349,23 @@ class MeanPSNR:
             yield batch
 
     def result(self) -> dict[str, float]:
-        """Return the mean over all images so far, in decibels by stage."""
+        """Return the mean PSNR over all images so far, in decibels, by name of the stage."""
         return {stage: float(torch.cat(parts).mean()) for stage, parts in self._values.items()}
 
 
 def _network(run: Run, device: str) -> tuple[Autoencoder, torch.device]:
     target = resolve_device(device)
+    if not run.reconstructs:
+        raise NearfarError(
+            "the run has no trained decoder (pixel_weight=0): train one with a higher pixel_weight"
+        )
     return run.network.to(target), target
 
 
 def _corruption(
     run: Run, network: Autoencoder, pretext: str, expected: str, otherwise: str = ""
 ) -> Corruption:
-    """Return the corruption that a run was trained with, which must be of this pretext."""
+    """Return the corruption that a run was trained with, after a check of its pretext task."""
     trained = run.config.train.pretext
     if trained.kind != pretext:
         raise NearfarError(
@@ -370,14 +383,14 @@ def _restore(
     track: Track,
     description: str,
 ) -> Iterator[RestoredBatch]:
-    """Restore images in their order, a batch at a time."""
+    """Yield restored images in their order, a batch at a time."""
     batches = in_order(range(len(images)), INFERENCE_BATCH)
     for rows, pixels in track(load(images, batches), description, len(batches)):
         yield RestoredBatch(rows, restore(rows, to_unit(pixels.to(device, non_blocking=True))))
 
 
 def _check_masks(masks: Images | npt.ArrayLike, images: Images) -> Images:
-    """Masks as images: as many as there are images, and of their size."""
+    """Return masks as `Images`, after a check that they match the images in number and size."""
     if not isinstance(masks, Images):
         values = np.asarray(masks).astype(bool)
         if values.ndim != 3:
@@ -392,7 +405,7 @@ def _check_masks(masks: Images | npt.ArrayLike, images: Images) -> Images:
 
 
 def _mask_rows(images: Images, masks: Images) -> list[int]:
-    """Row of each image's mask in a folder."""
+    """Return the row number of each image's mask in a folder of masks."""
     rows: dict[Path, int] = {}
     names = masks.names()
     for row, name in enumerate(names):
@@ -406,6 +419,6 @@ def _mask_rows(images: Images, masks: Images) -> list[int]:
         if Path(name).with_suffix("") not in rows:
             raise NearfarError(
                 f"{masks.name!r} has no mask for {name!r}: expected one per image, with the same "
-                "name but for the ending, or a single file for all images"
+                "name up to the extension, or a single file for all images"
             )
     return [rows[Path(name).with_suffix("")] for name in images.names()]

@@ -142,7 +142,7 @@ def encode(
         See `nearfar.encoders.open_encoder`; its network is moved to `device`.
     images : Images or array
         For a run, images of its shape; arrays are scaled to it.
-    device : {"auto", "cpu", "cuda", "mps"}
+    device : str
         Device of the network.
 
     Raises

@@ -180,7 +180,7 @@ def test_fit_command_passes_options_on(fits, tmp_path):
     write_clip(tmp_path / "clip", scene(1, 5))
     run(
         *("anomaly", "fit", tmp_path / "clip", "--out", tmp_path / "run", "--setting", "stills"),
-        *("--weights", 0.5, 0.3, 0.2, "--pretrain-epochs", 2, "--epochs", 3, "--seed", 4),
+        *("--loss-weights", 0.5, 0.3, 0.2, "--pretrain-epochs", 2, "--epochs", 3, "--seed", 4),
         *("--size", 16, 24, "--false-alarms", 0.1),
     )
     ((config, training),) = fits

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import resource
-import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
@@ -17,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 from nearfar.cli.options import bars
 from nearfar.data import ArrayImages, open_images
@@ -218,40 +214,6 @@ def test_a_run_with_a_report_can_be_replaced_and_one_with_a_note_not(folder, tmp
     assert run("encode", out, folder, "--out", tmp_path / "embeddings.npz") == 0
 
 
-def test_a_configuration_file_that_options_override(folder, tmp_path):
-    (tmp_path / "run.yaml").write_text(
-        "pretrain-epochs: 1\nepochs: 2\ncode-size: 5\nweights: [0.6, 0.4, 0]\ndevice: cpu\n"
-    )
-    (tmp_path / "run.json").write_text(json.dumps({"pretrain_epochs": 1, "epochs": 1}))
-    out = tmp_path / "run"
-    options = ["--config", tmp_path / "run.yaml", "--epochs", "1"]
-    assert run("train", folder, "--out", out, *options) == 0
-    saved = json.loads((out / "config.json").read_text())["train"]
-    assert (saved["epochs"], saved["embedding_size"], saved["weights"]) == (1, 5, [0.6, 0.4, 0])
-    options = ["--config", tmp_path / "run.json", "--device", "cpu", "--overwrite"]
-    assert run("train", folder, "--out", out, *options) == 0
-    assert json.loads((out / "config.json").read_text())["train"]["epochs"] == 1
-
-
-def test_resuming_takes_the_choices_of_the_run(folder, tmp_path):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    choices = [*QUICK, "--size", "10", "--lr", "0.002"]
-    assert run("train", folder, "--out", whole, *choices) == 0
-    too_high = [*QUICK, "--size", "10", "--lr", "1e30"]
-    assert run("train", folder, "--out", parts, *too_high) == 2
-    assert run("train", folder, "--out", parts, "--resume", "--lr", "0.002") == 0
-    a, b = load_file(whole / "model.safetensors"), load_file(parts / "model.safetensors")
-    assert all((a[name] == b[name]).all() for name in a)
-
-
-def test_a_configuration_file_may_ask_to_resume(folder, tmp_path):
-    out = tmp_path / "run"
-    assert run("train", folder, "--out", out, *QUICK, "--size", "10", "--lr", "1e30") == 2
-    description = {"data": str(folder), "out": str(out), "resume": True, "lr": 0.002}
-    (tmp_path / "run.json").write_text(json.dumps(description))
-    assert run("train", "--config", tmp_path / "run.json") == 0
-
-
 def test_long_names_of_images_are_cut(folder, trained, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
@@ -260,28 +222,6 @@ def test_long_names_of_images_are_cut(folder, trained, tmp_path):
         (images / ("画" * 83 + ending + ".png")).write_bytes(source.read_bytes())
     assert run("reconstruct", trained, images, "--out", tmp_path / "out") == 0
     assert len(list((tmp_path / "out").glob("*.png"))) == 2
-
-
-def test_ctrl_c_leaves_a_run_that_can_be_resumed(folder, tmp_path):
-    out = tmp_path / "my run"
-    endless = [option if option != "2" else "5000" for option in QUICK]
-    command = [sys.executable, "-m", "nearfar", "train", folder, "--out", out, *endless]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not (out / "log.jsonl").exists() or not (out / "log.jsonl").read_text():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "Traceback" not in said
-    advice = said.splitlines()[-1].partition("continue with nearfar ")[2]
-    assert run(*shlex.split(advice), *QUICK) == 0
-
-
-def test_tensorboard(folder, tmp_path):
-    pytest.importorskip("tensorboard")
-    assert run("train", folder, "--out", tmp_path / "run", *QUICK, "--tensorboard") == 0
-    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
 
 
 def test_help_is_quick():
@@ -334,39 +274,9 @@ def test_real_digits(data_root, tmp_path):
 # --- what it says to a mistake -------------------------------------------------------------------
 
 
-@pytest.fixture
-def broken(tmp_path) -> Path:
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "empty.png").touch()
-    return tmp_path / "broken"
-
-
 @pytest.mark.parametrize(
     ("arguments", "culprit"),
     [
-        ("train {nowhere} --out {out}", "nowhere"),
-        ("train {void} --out {out}", "void"),
-        ("train {broken} --out {out}", "broken"),
-        ("train {nan} --out {out}", "NaN"),
-        ("train {pickled} --out {out}", "pickle"),
-        ("train {nowhere} --out {trained}", "--overwrite"),
-        ("train {nowhere} --out {folder} --overwrite", "exists already"),
-        ("train {folder} --out {out} --weights 0.5 0.5 0.5", "sum to 1.5"),
-        ("train {folder} --out {out} --weights=-1 1 1", "not negative"),
-        ("train {folder} --out {out} --neighbors 250", "neighbors=250"),
-        ("train {folder} --out {out} --neighbors 40 --clusters 10", "clusters=10"),
-        ("train {folder} --out {out} --embedding-size 0", "embedding_size=0"),
-        ("train {folder} --out {out} --size 7", "7"),
-        ("train {folder} --out {out} --finder fast", "fast"),
-        ("train {nowhere} --out {out} --device abacus", "abacus"),
-        ("train {folder} --out {out} --resume", "out"),
-        ("train {folder} --out {trained} --resume", "finished"),
-        ("train {folder} --out {out} --config {nowhere}", "nowhere"),
-        ("train {folder} --out {out} --config {list}", "expected options"),
-        ("train {folder} --out {out} --config {unknown}", "epoch"),
-        ("train --config {numbered}", "out=2024: expected text"),
-        ("train {folder} --out {out} --frobnicate", "frobnicate"),
-        ("train mnist:validation --out {out}", "mnist:validation"),
         ("encode {nowhere} {folder} --out {out}.npz", "nowhere"),
         ("encode {folder} {folder} --out {out}.npz", "not a run"),
         ("encode {trained} {folder} --out {out}.txt", ".npz"),
@@ -376,21 +286,9 @@ def broken(tmp_path) -> Path:
         ("neighbors {trained} {folder} --out {out} --query", "query"),
         ("encode {trained} {folder} --out {void}.npz", "is a folder"),
         ("report {trained} --seed -1", "seed"),
-        ("train {folder} --out {out} --seed 4294967296", "seed"),
-        ("train {folder} --out {out} --embedding-size 100000000000", "embedding_size=100000000000"),
         ("neighbors {trained} {folder} --query {nowhere} --out {out}", "nowhere"),
         ("neighbors {trained} {folder} --query {folder} --out {out}", "at most 32"),
         ("neighbors {trained} {folder} --query {unlabeled} --out {out}", "at most 32"),
-        ("train {folder} --out {out} --epochs 2.5", "--epochs: expected a whole number, not 2.5"),
-        (
-            "train {folder} --out {out} --widths 8 16.5",
-            "--widths: expected a whole number, not 16.5",
-        ),
-        (
-            "train {folder} --out {out} --config {fraction}",
-            "[epochs]: expected a whole number, not 2.5",
-        ),
-        ("train {folder} --out {out} --config {nested}", "lr"),
         ("neighbors {trained} {folder} --query 0 --count 250 --out {out}", "250"),
         ("evaluate {trained} --train {unlabeled}", "no labels"),
         ("evaluate {trained} --train {folder} --test {other}", "digit 77"),
@@ -398,35 +296,22 @@ def broken(tmp_path) -> Path:
     ],
 )
 def test_a_mistake_is_told_in_one_line(
-    arguments, culprit, trained, folder, broken, tmp_path, digits, capsys
+    arguments, culprit, trained, folder, tmp_path, digits, capsys
 ):
     places = {
         "nowhere": tmp_path / "nowhere",
         "out": tmp_path / "out",
         "void": tmp_path / "void",
-        "nan": tmp_path / "nan.npy",
-        "pickled": tmp_path / "pickled.npy",
         "unlabeled": tmp_path / "unlabeled.npy",
         "list": tmp_path / "list.yaml",
-        "unknown": tmp_path / "unknown.yaml",
-        "fraction": tmp_path / "fraction.yaml",
-        "nested": tmp_path / "nested.yaml",
-        "numbered": tmp_path / "numbered.yaml",
         "other": tmp_path / "other",
         "trained": trained,
         "folder": folder,
-        "broken": broken,
     }
     places["void"].mkdir()
     (tmp_path / "void.npz").mkdir()
-    np.save(places["nan"], np.full((20, 8, 8), np.nan))
-    np.save(places["pickled"], np.array([{}] * 20), allow_pickle=True)
     np.save(places["unlabeled"], digits[:50])
     places["list"].write_text("- 1\n- 2\n")
-    places["unknown"].write_text("epoch: 3\n")
-    places["fraction"].write_text("epochs: 2.5\n")
-    places["nested"].write_text("lr: {a: 1}\n")
-    places["numbered"].write_text("out: 2024\n")
     (places["other"] / "digit 77").mkdir(parents=True)
     Image.fromarray(digits[0]).save(places["other"] / "digit 77" / "a.png")
 
@@ -470,12 +355,10 @@ def test_of_several_processes_the_first_speaks(folder, tmp_path, monkeypatch, ca
 
 def test_a_damaged_run_is_told_in_one_line_by_every_command(trained, folder, tmp_path, capsys):
     harms = {
-        "config.json": lambda text: text.replace('"lr": ', '"speed": '),
         "log.jsonl": lambda text: text + "3\n",
         "evaluation.json": lambda text: "[]",
     }
     commands = {
-        "config.json": ["train {folder} --out {run} --resume"],
         "log.jsonl": ["report {run}"],
         "evaluation.json": ["report {run}"],
     }
@@ -490,22 +373,3 @@ def test_a_damaged_run_is_told_in_one_line_by_every_command(trained, folder, tmp
             error = capsys.readouterr().err
             assert error.count("nearfar: ") == 1
             assert "Traceback" not in error
-
-
-def test_files_that_cannot_be_read_are_skipped_and_counted(folder, tmp_path, capsys):
-    bad = tmp_path / "bad"
-    bad.mkdir()
-    for row, path in enumerate(sorted(folder.rglob("*.png"))[:40]):
-        (bad / f"{row}.png").write_bytes(path.read_bytes())
-    (bad / "zero.png").touch()
-    (bad / "text.png").write_text("not an image")
-    whole = (bad / "1.png").read_bytes()
-    (bad / "truncated.png").write_bytes(whole[: len(whole) // 2])
-    assert run("train", bad, "--out", tmp_path / "run", *QUICK) == 0
-    said = capsys.readouterr().err
-    for name in ("zero.png", "text.png", "truncated.png"):
-        assert name in said
-    saved = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert (saved["data"]["images"], saved["data"]["skipped"]) == (40, 3)
-    assert run("train", bad, "--out", tmp_path / "strict", *QUICK, "--strict") == 2
-    assert not (tmp_path / "strict").exists()

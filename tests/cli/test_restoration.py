@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from nearfar.data import open_images
+from nearfar.models.split_brain import SplitEncoder
 from nearfar.runs import read_run
 from program import run
 
@@ -30,7 +31,7 @@ def runs(tmp_path_factory, folder):
     for name, pretext in {
         "plain": "1 --pretext plain",
         "denoising": "60 --pretrain-lr 3e-3 --pretext denoising --noise gaussian --noise-level 0.4",
-        "context": "1 --pretext context --holes random",
+        "inpainting": "1 --pretext inpainting --holes random",
         "split-brain": "1 --pretext split-brain",
     }.items():
         assert run("train", folder, "--out", root / name, *choices, *pretext.split()) == 0
@@ -43,10 +44,10 @@ def pixels(path):
 
 
 def test_train_takes_every_pretext(runs):
-    for name in ("plain", "denoising", "context", "split-brain"):
-        config = read_run(runs / name).config
-        assert config.train["pretext"] == name
-        assert config.architecture.split_brain == (name == "split-brain")
+    for name in ("plain", "denoising", "inpainting", "split-brain"):
+        trained = read_run(runs / name)
+        assert trained.config.train.pretext.kind == name
+        assert isinstance(trained.network.encoder, SplitEncoder) == (name == "split-brain")
 
 
 def test_denoise(runs, folder, tmp_path, capsys):
@@ -74,7 +75,7 @@ def test_denoise_shows_what_it_can(runs, folder, tmp_path, capsys):
 
 
 def test_inpaint_with_the_holes_of_training(runs, folder, tmp_path):
-    assert run("inpaint", runs / "context", folder, "--out", tmp_path / "filled") == 0
+    assert run("inpaint", runs / "inpainting", folder, "--out", tmp_path / "filled") == 0
     changed = [
         (pixels(path) != pixels(folder / path.relative_to(tmp_path / "filled").with_suffix("")))
         for path in (tmp_path / "filled").glob("?/*.png.png")
@@ -97,7 +98,7 @@ def test_inpaint_with_masks_leaves_known_pixels_alone(many, runs, folder, tmp_pa
             Image.fromarray(missing).save(path)
     out = tmp_path / "out"
     given = masks if many else tmp_path / "mask.png"
-    assert run("inpaint", runs / "context", folder, "--masks", given, "--out", out) == 0
+    assert run("inpaint", runs / "inpainting", folder, "--masks", given, "--out", out) == 0
     for row in range(40):
         name = f"{'ab'[row % 2]}/{row:02}.png"
         changed = (pixels(out / f"{name}.png") != pixels(folder / name)).any(-1)
@@ -115,7 +116,7 @@ def test_a_scratch_as_thin_as_a_pixel_is_filled(runs, tmp_path):
     scratch[:, 322] = 255
     Image.fromarray(scratch).save(tmp_path / "mask.png")
     given = ("--masks", tmp_path / "mask.png", "--out", tmp_path / "out")
-    assert run("inpaint", runs / "context", photo, *given) == 0
+    assert run("inpaint", runs / "inpainting", photo, *given) == 0
     filled, shrunk = pixels(tmp_path / "out" / "photo.png.png"), open_images(photo, size=8)[0]
     changed = (filled != shrunk.permute(1, 2, 0).numpy()).any(-1)
     assert changed[:, 3:5].all()
@@ -137,7 +138,7 @@ def test_masks_are_all_used_or_refused(trouble, runs, folder, tmp_path, capsys):
     else:
         Image.new("L", (8, 8), 0).save(masks / "a" / "00.png")
     out = tmp_path / "out"
-    assert run("inpaint", runs / "context", folder, "--masks", masks, "--out", out) == 2
+    assert run("inpaint", runs / "inpainting", folder, "--masks", masks, "--out", out) == 2
     said = {
         "unreadable": "not an image",
         "twice": "both 'a/00.bmp' and 'a/00.png'",
@@ -151,7 +152,7 @@ def test_a_folder_with_one_mask_is_not_for_all(runs, folder, tmp_path, capsys):
     (tmp_path / "masks" / "a").mkdir(parents=True)
     Image.new("L", (8, 8), 255).save(tmp_path / "masks" / "a" / "00.png")
     given = ("--masks", tmp_path / "masks", "--out", tmp_path / "out")
-    assert run("inpaint", runs / "context", folder, *given) == 2
+    assert run("inpaint", runs / "inpainting", folder, *given) == 2
     assert "no mask for 'a/02.png'" in capsys.readouterr().err
 
 
@@ -159,18 +160,18 @@ def test_a_folder_with_one_mask_is_not_for_all(runs, folder, tmp_path, capsys):
     ("arguments", "culprit"),
     [
         ("inpaint {runs}/plain {folder} --out {out}", "pretext='plain'"),
-        ("inpaint {runs}/context {folder} --out {folder}", "exists already"),
-        ("inpaint {runs}/context {folder} --out {out} --masks {out}", "out"),
+        ("inpaint {runs}/inpainting {folder} --out {folder}", "exists already"),
+        ("inpaint {runs}/inpainting {folder} --out {out} --masks {out}", "out"),
         (
-            "inpaint {runs}/context {folder} --out {out} --masks {folder}/a",
+            "inpaint {runs}/inpainting {folder} --out {out} --masks {folder}/a",
             "no mask for 'a/00",
         ),
         ("inpaint {out} {folder} --out {out}", "does not exist"),
         ("denoise {runs}/plain {out} --out {out}", "no file or folder"),
         ("denoise {runs}/plain {folder} --out {folder}", "exists already"),
         ("denoise {runs}/plain {folder} --out {out} --add-noise", "pretext='plain'"),
-        ("denoise {runs}/context {folder} --out {out} --add-noise", "pretext='context'"),
-        ("train {folder} --out {out} --holes random", "holes=random with pretext='plain'"),
+        ("denoise {runs}/inpainting {folder} --out {out} --add-noise", "pretext='inpainting'"),
+        ("train {folder} --out {out} --holes random", "holes=random belongs to pretext inpainting"),
         ("train {folder} --out {out} --pretext jigsaw", "jigsaw"),
         ("train {folder} --out {out} --pretext denoising --noise-level 1.5", "noise_level=1.5"),
         ("train {folder} --out {out} --pretext split-brain --embedding-size 1", "embedding_size=1"),

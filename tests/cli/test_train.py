@@ -70,7 +70,7 @@ def test_front_help_page_shows_a_dozen_options_of_training(capsys):
     options = {flag for flag in flags(o.name for o in train_options()) if f"{flag} " in training}
     options |= {flag for flag in flags(KINDS) if f"{flag} " in training}
     assert len(options) == 12
-    assert {"--epochs", "--weights", "--neighbors", "--objective", "--backbone"} <= options
+    assert {"--epochs", "--loss-weights", "--neighbors", "--objective", "--backbone"} <= options
     assert "--temperature" not in text
     assert "nearfar train --help-all" in text
     assert "[default: 20]" in text
@@ -144,7 +144,8 @@ def test_recipe_is_trained_with_options_that_override_it(folder, tmp_path):
 
 def test_configuration_file_is_overridden_by_options(folder, tmp_path):
     (tmp_path / "run.yaml").write_text(
-        "pretrain-epochs: 1\nepochs: 2\nembedding-size: 5\nweights: [0.6, 0.4, 0]\ndevice: cpu\n"
+        "pretrain-epochs: 1\nepochs: 2\nembedding-size: 5\n"
+        "loss_weights: [0.6, 0.4, 0]\ndevice: cpu\n"
     )
     (tmp_path / "run.json").write_text(json.dumps({"pretrain_epochs": 1, "epochs": 1}))
     out = tmp_path / "run"
@@ -179,7 +180,7 @@ def test_configuration_file_in_sections_is_the_same_as_flat(folder, tmp_path):
 @pytest.mark.parametrize("name", ["paper", "nearfar", "backbone"])
 def test_record_of_a_run_is_a_configuration_file(folder, tmp_path, name):
     config = (
-        recipe("paper", backbone="resnet18", epochs=0, pretrain_epochs=1)
+        recipe("paper", backbone="timm:resnet18", epochs=0, pretrain_epochs=1)
         if name == "backbone"
         else recipe(name, epochs=1, clusters=4)
     )
@@ -316,8 +317,8 @@ def test_resume_of_a_damaged_run_takes_one_line(trained, folder, tmp_path, capsy
         ("{pickled} --out {out}", "pickle"),
         ("{nowhere} --out {trained}", "--overwrite"),
         ("{nowhere} --out {folder} --overwrite", "exists already"),
-        ("{folder} --out {out} --weights 0.5 0.5 0.5", "sum to 1.5"),
-        ("{folder} --out {out} --weights=-1 1 1", "not negative"),
+        ("{folder} --out {out} --loss-weights 0.5 0.5 0.5", "sum to 1.5"),
+        ("{folder} --out {out} --loss-weights=-1 1 1", "not negative"),
         ("{folder} --out {out} --neighbors 250", "neighbors=250"),
         ("{folder} --out {out} --neighbors 40 --clusters 10", "clusters=10"),
         ("{folder} --out {out} --embedding-size 0", "embedding_size=0"),
@@ -325,7 +326,7 @@ def test_resume_of_a_damaged_run_takes_one_line(trained, folder, tmp_path, capsy
         ("{folder} --out {out} --finder fast", "fast"),
         ("{folder} --out {out} --temperature 0.1", "belongs to objective contrastive"),
         (
-            "{folder} --out {out} --recipe nearfar --weights 1 0 0",
+            "{folder} --out {out} --recipe nearfar --loss-weights 1 0 0",
             "belongs to objective relational",
         ),
         ("{folder} --out {out} --recipe soup", "soup"),
@@ -343,7 +344,7 @@ def test_resume_of_a_damaged_run_takes_one_line(trained, folder, tmp_path, capsy
         ("{folder} --out {out} --embedding-size 100000000000", "embedding_size=100000000000"),
         ("{folder} --out {out} --epochs 2.5", "--epochs: expected a whole number, not 2.5"),
         ("{folder} --out {out} --widths 8 16.5", "--widths: expected a whole number, not 16.5"),
-        ("{folder} --out {out} --config {fraction}", "[epochs]: expected a whole number, not 2.5"),
+        ("{folder} --out {out} --config {fraction}", "epochs=2.5: expected a whole number"),
         ("{folder} --out {out} --config {nested}", "lr"),
     ],
 )

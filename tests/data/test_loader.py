@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +21,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torch.utils.data import get_worker_info
 
 from nearfar.data import ArrayImages, FolderImages, Images, arrays, in_order, load, open_images
 from nearfar.errors import NearfarError
@@ -122,3 +131,113 @@ def test_signals_to_the_group_do_not_reach_the_workers(kept):
     workers = [child for child in multiprocessing.active_children() if child not in before]
     assert len(workers) == 2
     assert os.getpgrp() not in {os.getpgid(worker.pid) for worker in workers}
+
+
+class Reading(ArrayImages):
+    """Images that workers read, and in a worker something happens at the given image."""
+
+    in_memory = False
+
+    def __init__(self, pixels: torch.Tensor, at: int, act: Callable[[], object]) -> None:
+        super().__init__(pixels)
+        self.at, self.act = at, act
+
+    def batch(self, indices: Sequence[int] | torch.Tensor) -> torch.Tensor:
+        if get_worker_info() is not None and self.at in list(indices):
+            self.act()
+        return super().batch(indices)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("at", [0, 22])
+def test_load_ends_with_one_line_when_a_worker_is_killed(kept: Images, at: int) -> None:
+    loader = load(Reading(kept.batch(range(COUNT)), at, die), in_order(range(COUNT), 2), workers=2)
+    with pytest.raises(
+        NearfarError, match=r"ended early \(signal 9\), .*smaller batches"
+    ) as raised:
+        list(loader)
+    assert "\n" not in str(raised.value)
+
+
+def test_killed_workers_raise_where_batches_are_awaited(kept: Images) -> None:
+    """torch raises in a signal handler: anywhere in the program."""
+    loader = load(Reading(kept.batch(range(COUNT)), 22, die), in_order(range(COUNT), 6), workers=1)
+    batches = iter(loader)
+    next(batches)
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
+        pass
+    with pytest.raises(NearfarError, match="ended early"):
+        list(batches)
+
+
+def test_closed_iteration_leaves_no_worker_behind(kept: Images) -> None:
+    """A stopped worker would not even end at SIGTERM."""
+    before = multiprocessing.active_children()
+    images = Reading(kept.batch(range(COUNT)), 22, lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    batches = iter(load(images, in_order(range(COUNT), 12), workers=2))
+    next(batches)
+    time.sleep(0.2)
+    began = time.monotonic()
+    batches.close()
+    while set(multiprocessing.active_children()) - set(before):
+        assert time.monotonic() < began + 3
+    del batches
+
+
+def test_load_names_shared_memory_that_is_full(
+    kept: Images, on_disk: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(os, "memfd_create", full)
+    pixels = torch.cat([batch for _, batch in load(on_disk, in_order(range(COUNT), 5), workers=1)])
+    torch.testing.assert_close(pixels, kept.batch(range(COUNT)))
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    with pytest.raises(
+        NearfarError, match=r"no room .* in /dev/shm: use smaller batches"
+    ) as raised:
+        list(load(on_disk, in_order(range(COUNT), 5), workers=1))
+    assert "\n" not in str(raised.value)
+
+
+def test_load_raises_one_line_if_memory_runs_out(kept: Images) -> None:
+    images = Reading(kept.batch(range(COUNT)), 0, lambda: torch.empty(2**60))
+    with pytest.raises(NearfarError, match="no memory to read a batch of 5 images") as raised:
+        list(load(images, in_order(range(COUNT), 5), workers=1))
+    assert "\n" not in str(raised.value)
+
+
+LARGE = """
+import sys, numpy as np, torch
+from nearfar.data import arrays, in_order, load, open_images
+arrays.IN_MEMORY_BYTES = 0
+images = open_images(sys.argv[1], size=512, channels=3)
+loader = load(images, in_order(range(len(images)), 4), workers=2)
+for _ in range(2):
+    print(sum(len(rows) for rows, _ in loader), loader.num_workers)
+"""
+
+
+def with_dev_shm(options: str, *command: object) -> subprocess.CompletedProcess[str]:
+    """Run a command with a /dev/shm of its own."""
+    script = f"mount -t tmpfs -o {options} tmpfs /dev/shm && exec {shlex.join(map(str, command))}"
+    unshare = [shutil.which("unshare") or "unshare", "-rm", "sh", "-c", script]
+    return subprocess.run(unshare, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.skipif(
+    not shutil.which("unshare") or with_dev_shm("size=1m", "true").returncode != 0,
+    reason="no permission to mount a /dev/shm",
+)
+@pytest.mark.parametrize(("options", "workers"), [("size=1m", 2), ("nr_inodes=1", 0)])
+def test_load_needs_no_room_in_dev_shm(tmp_path: Path, options: str, workers: int) -> None:
+    """A batch takes 3 MB. Without an inode there are no semaphores, so this process reads."""
+    for number in range(20):
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(tmp_path / f"{number:02}.jpg")
+    done = with_dev_shm(options, sys.executable, "-c", LARGE, tmp_path)
+    assert (done.stdout, done.stderr) == (2 * f"20 {workers}\n", "")

@@ -181,7 +181,7 @@ def test_attack_succeeds_where_all_neighbors_agree():
 
 def test_expected_output_is_mean_probability(trained, classifier, clean):
     pixels = clean[0][:5]
-    defended = Purifier(trained.autoencoder, SHAPE, noise_std=0.3).defend(classifier)
+    defended = Purifier(trained.network, SHAPE, noise_std=0.3).defend(classifier)
     with torch.no_grad():
         many = torch.stack([defended(pixels).softmax(1) for _ in range(400)]).mean(0)
         averaged = ExpectedOutput(defended, 400)(pixels).softmax(1)

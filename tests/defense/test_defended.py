@@ -52,7 +52,7 @@ def test_rejected_noise_counts_as_defended(purifier, classifier, clean):
 def test_jensen_shannon_score_equals_scipy(reformer, classifier, clean):
     from scipy.spatial.distance import jensenshannon
 
-    from nearfar.defense.magnet import JensenShannonScore
+    from nearfar.defense import JensenShannonScore
 
     pixels = clean[0][:30]
     with torch.no_grad():
@@ -65,7 +65,7 @@ def test_jensen_shannon_score_equals_scipy(reformer, classifier, clean):
 
 @pytest.mark.parametrize("scale", [1e3, 1e5])
 def test_jensen_shannon_score_is_finite_for_certain_classifiers(scale):
-    from nearfar.defense.magnet import JensenShannonScore
+    from nearfar.defense import JensenShannonScore
 
     class Sure(nn.Module):
         def forward(self, images):

@@ -11,6 +11,10 @@ from nearfar.defense import NeighborPurifier, error_threshold, purify
 from nearfar.errors import NearfarError
 
 
+def bank_of(run):
+    return torch.from_numpy(run.embeddings)
+
+
 def test_purify_yields_purified_images_errors_and_rejections(purifier, clean):
     pixels, _ = clean
     threshold = error_threshold(purifier, ArrayImages(pixels), 0.1)
@@ -35,4 +39,4 @@ def test_purify_takes_arrays_and_rejects_other_shapes(purifier, clean):
 @pytest.mark.parametrize("votes", [0, 1.5, 1000])
 def test_neighbor_purifier_raises_for_impossible_votes(trained, votes):
     with pytest.raises(NearfarError, match=f"votes={votes} with a bank of 1000"):
-        NeighborPurifier(trained.autoencoder, (1, 8, 8), trained.embeddings, votes=votes)
+        NeighborPurifier(trained.network, (1, 8, 8), bank_of(trained), votes=votes)

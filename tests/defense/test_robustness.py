@@ -67,7 +67,7 @@ def test_assess_checks_masking_only_with_a_hundred_images(classifier, clean, tmp
 
 def test_assess_depends_only_on_seed(trained, classifier, clean):
     images = ArrayImages(clean[0][:200], clean[1][:200].numpy())
-    defended = Purifier(trained.autoencoder, SHAPE, noise_std=0.3).defend(classifier)
+    defended = Purifier(trained.network, SHAPE, noise_std=0.3).defend(classifier)
     found = []
     for other in (1, 2):
         torch.manual_seed(other)

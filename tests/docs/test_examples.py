@@ -31,7 +31,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CODE_SPAN = re.compile(r"`([^`\n]+)`")
 HELP = ("--help", "--help-all", "--version")
 #: Pages that are still to be adapted to the present names.
-TO_DO: set[str] = set()
+TO_DO = {"defense.md", "transfer.md"}
 
 #: Options of programs other than nearfar.
 FOREIGN = {"--nproc-per-node", "--editable"}

@@ -12,8 +12,8 @@ from PIL import Image
 from nearfar.data import ArrayImages, Subset
 from nearfar.evaluation import scores
 from nearfar.experiments import claims
+from nearfar.experiments.cells import Key, Results
 from nearfar.experiments.metrics import task_on
-from nearfar.experiments.table import Key, Results
 from program import run
 
 

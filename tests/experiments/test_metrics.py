@@ -11,8 +11,8 @@ from nearfar.evaluation import scores
 from nearfar.experiments.configs import AUTOENCODER
 from nearfar.experiments.digits import for_testing, for_validation
 from nearfar.experiments.metrics import Classifiers, pixel_error, task_on
+from nearfar.experiments.rows import train_for
 from nearfar.experiments.runner import fingerprint
-from nearfar.experiments.table import train_for
 from nearfar.training import train
 
 SMALL = {"batch_size": 64, "embedding_size": 12, "device": "cpu"}

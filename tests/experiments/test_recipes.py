@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
+from interruption import StopAt
 from nearfar.config import ConvNet, TrainConfig, recipe
 from nearfar.data import ArrayImages, open_images
 from nearfar.errors import MissingExtraError, NearfarError
@@ -18,12 +19,12 @@ from nearfar.evaluation import scores
 from nearfar.experiments import recipes, run
 from nearfar.experiments.baselines import METHODS, MOMENTUM
 from nearfar.experiments.metrics import task_on
+from nearfar.experiments.rows import train_for
 from nearfar.experiments.runner import Runner
-from nearfar.experiments.table import train_for
 from nearfar.models import build_network
 from nearfar.runs import Run
 from nearfar.training import Interrupted, train
-from trainings import StopAt, assert_same_weights
+from trainings import assert_same_weights
 
 SMALL = {"batch_size": 64, "embedding_size": 12, "device": "cpu"}
 
@@ -161,7 +162,10 @@ def test_rows_share_what_the_table_says():
 def test_recipes_report_mistakes_before_writing(choices, culprit, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(NearfarError, match=culprit) as refused:
-        run(**{"table": recipes.RECIPES, "quick": True, "rows": ["nearfar"], **choices}, out=out)
+        run(
+            **{"table": recipes.RECIPE_COMPARISON, "quick": True, "rows": ["nearfar"], **choices},
+            out=out,
+        )
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "out").exists()
 
@@ -170,10 +174,15 @@ def test_recipes_name_the_extra_of_lightly(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lightly", None)
     message = r"^lightly is not installed: run pip install 'nearfar\[baselines\]'$"
     with pytest.raises(MissingExtraError, match=message):
-        run(recipes.RECIPES, tmp_path / "out", quick=True)
+        run(recipes.RECIPE_COMPARISON, tmp_path / "out", quick=True)
     assert not (tmp_path / "out").exists()
     with pytest.raises(NearfarError, match="nowhere"):
-        run(recipes.RECIPES, tmp_path, rows=["paper", "nearfar"], data_root=Path("nowhere"))
+        run(
+            recipes.RECIPE_COMPARISON,
+            tmp_path,
+            rows=["paper", "nearfar"],
+            data_root=Path("nowhere"),
+        )
 
 
 def read(path: Path) -> Any:
@@ -189,11 +198,11 @@ def untrained(learned: Any, tested: Any, row: str) -> float:
 
 @pytest.mark.slow
 def test_recipes_of_digits(tmp_path):
-    text = run(recipes.RECIPES, tmp_path, quick=True, seeds=1)
+    text = run(recipes.RECIPE_COMPARISON, tmp_path, quick=True, seeds=1)
     written = read(tmp_path / "recipes.json")
     assert list(written["summary"]) == [*recipes.ROWS]
     assert {"linear_svm", "rbf_svm", "knn"} <= written["settings"].keys()
-    digits = recipes.RECIPES.splits(Runner(tmp_path, "recipes", quick=True)).of(0)
+    digits = recipes.RECIPE_COMPARISON.splits(Runner(tmp_path, "recipes", quick=True)).of(0)
     for row in ("autoencoder", "paper", "nearfar"):  # others need more epochs: see above
         assert written["summary"][row]["linear_svm"]["mean"] > untrained(*digits, row)
     for row, found in written["summary"].items():
@@ -205,10 +214,10 @@ def test_recipes_of_digits(tmp_path):
     assert (tmp_path / "recipes.md").read_text() == text
     assert (tmp_path / "recipes.png").stat().st_size > 1000
     begun = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
-    run(recipes.RECIPES, tmp_path, quick=True, seeds=1, rows=["SimCLR"])
+    run(recipes.RECIPE_COMPARISON, tmp_path, quick=True, seeds=1, rows=["SimCLR"])
     assert {path: path.stat().st_mtime_ns for path in begun} == begun, "nothing measured again"
     with pytest.raises(NearfarError, match="epochs=2, not 3"):
-        run(recipes.RECIPES, tmp_path, quick=True, seeds=1, epochs=3)
+        run(recipes.RECIPE_COMPARISON, tmp_path, quick=True, seeds=1, epochs=3)
 
 
 def test_each_seed_holds_out_other_photographs(data_root):

@@ -22,7 +22,7 @@ from nearfar.evaluation import scores
 from nearfar.experiments import ablation, defenses, detectors, recipes, table1, table2
 from nearfar.experiments.digits import for_testing
 from nearfar.experiments.metrics import task_on
-from nearfar.experiments.table import train_for
+from nearfar.experiments.rows import train_for
 from nearfar.models import build_network
 from program import run
 
@@ -113,7 +113,7 @@ def test_table1(tmp_path, capsys, monkeypatch):
         ("table1", table1.ROWS),
         ("table2", table2.ROWS),
         ("table3", defenses.ROWS),
-        ("table4", [*detectors.ROWS, *detectors.ABLATION]),
+        ("table4", [*detectors.ROWS, *detectors.ABLATION_ROWS]),
         ("recipes", recipes.ROWS),
     ],
 )

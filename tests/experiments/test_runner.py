@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from interruption import StopAt
 from nearfar import runs
 from nearfar.data import ArrayImages, FolderImages, Subset, read_image
 from nearfar.errors import NearfarError
@@ -20,7 +21,7 @@ from nearfar.experiments.runner import Job, fingerprint
 from nearfar.experiments.synthetic_voc import write_classes
 from nearfar.training import Interrupted, Snapshots, train
 from tables import begun, measure_five, plain, relational, train_beside
-from trainings import StopAt, assert_same_weights, weights
+from trainings import assert_same_weights, weights
 
 SPAWN = multiprocessing.get_context("spawn")
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from interruption import StopAt
 from nearfar import runs
 from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
-from nearfar.experiments.configs import AUTOENCODER, NRE
-from nearfar.experiments.table import train_for
+from nearfar.experiments.configs import AUTOENCODER, PAPER
+from nearfar.experiments.rows import train_for
 from nearfar.training import Interrupted, Snapshots, train
-from trainings import StopAt, assert_same_weights
+from trainings import assert_same_weights
 
 SMALL = {"batch_size": 64, "embedding_size": 12, "device": "cpu"}
 
@@ -51,12 +52,12 @@ def test_snapshot_of_a_network_in_another_memory_layout(tmp_path):
     trained = train(images, config, folder=tmp_path / "run")
     weights = trained.network.to(memory_format=torch.channels_last).state_dict()
     assert not all(tensor.is_contiguous() for tensor in weights.values())
-    runs.checkpoint.write_snapshot(tmp_path / "run", 1, weights)
+    runs.write_snapshot(tmp_path / "run", 1, weights)
     assert_same_weights(snapshot(tmp_path / "run", 1), weights)
 
 
 def test_snapshots_count_the_epochs_of_both_phases(tmp_path, images):
-    config, keep = train_for(NRE, 3, **SMALL), [Snapshots([2, 3])]
+    config, keep = train_for(PAPER, 3, **SMALL), [Snapshots([2, 3])]
     trained = train(images, config, folder=tmp_path / "run", callbacks=keep)
     assert_same_weights(snapshot(tmp_path / "run", 2), trained.initial.state_dict())
     assert_same_weights(snapshot(tmp_path / "run", 3), trained.network.state_dict())

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import maximum_filter
 
-from clips import ClipInMemory
-from nearfar.anomaly.clips import Frame
+from nearfar.anomaly import ArrayClip, Frame
 from nearfar.data import ArrayImages
 from nearfar.experiments.synthetic_clips import (
     BOB,
@@ -29,9 +28,9 @@ RIM = 3
 
 
 @pytest.fixture(scope="module")
-def scene() -> ClipInMemory:
+def scene() -> ArrayClip:
     """A gray scene in which nothing happens."""
-    return ClipInMemory(np.full((FRAMES, *SHAPE), 200, np.uint8))
+    return ArrayClip(np.full((FRAMES, *SHAPE), 200, np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -118,10 +117,10 @@ def test_things_have_the_shades_of_people(scene, pictures):
 
 
 def test_gaps_stay_gaps(pictures):
-    clip = ClipInMemory(np.full((20, *SHAPE), 200, np.uint8))
-    clip.frames = [f._replace(number=f.number + 100) for f in clip.frames if f.number != 15]
+    clip = ArrayClip(np.full((20, *SHAPE), 200, np.uint8))
+    clip.frames = [Frame(number + 100, pixels) for number, pixels in clip.frames if number != 15]
     (staged,) = stage([clip], pictures, 1)
-    numbers = [frame.number for frame in staged]
+    numbers = [number for number, _ in staged]
     assert numbers == [frame.number for frame in clip.frames]
     assert staged.way.start in numbers[4:9]
     steps = [number - staged.way.start for number in numbers]

@@ -11,9 +11,10 @@ import pytest
 from nearfar.config import recipe
 from nearfar.errors import NearfarError
 from nearfar.experiments import Row, read_rows, run
-from nearfar.experiments.configs import AUTOENCODER, NEARFAR, NRE
+from nearfar.experiments.cells import Column, Key, Results
+from nearfar.experiments.configs import AUTOENCODER, NEARFAR, PAPER
 from nearfar.experiments.embedding_table import MINUTES, PIXEL_ERROR
-from nearfar.experiments.table import Column, Key, Results, train_for
+from nearfar.experiments.rows import train_for
 from nearfar.experiments.table1 import TABLE1
 from nearfar.experiments.table3 import TABLE3
 from program import run as program
@@ -27,7 +28,7 @@ DOCUMENT = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
 
 @pytest.mark.parametrize("epochs", [2, 5, 40, 100])
 def test_train_for_divides_epochs_between_the_phases(epochs):
-    both = train_for(NRE, epochs).optim
+    both = train_for(PAPER, epochs).optim
     assert both.pretrain_epochs + both.epochs == epochs
     assert 0 <= both.pretrain_epochs - both.epochs <= 1
     assert train_for(AUTOENCODER, epochs).optim.pretrain_epochs == epochs
@@ -38,15 +39,15 @@ def test_train_for_divides_epochs_between_the_phases(epochs):
 
 def test_train_for_refuses_too_few_epochs():
     with pytest.raises(NearfarError, match="epochs=1: expected at least 2"):
-        train_for(NRE, 1)
+        train_for(PAPER, 1)
     with pytest.raises(NearfarError, match="nothing to train"):
         train_for(NEARFAR, 0)
 
 
 def test_train_for_changes_options():
-    config = train_for(NRE, 4, seed=7, batch_size=32)
+    config = train_for(PAPER, 4, seed=7, batch_size=32)
     assert (config.seed, config.optim.batch_size) == (7, 32)
-    assert config.objective == NRE.objective
+    assert config.objective == PAPER.objective
 
 
 # --- columns -------------------------------------------------------------------------------------
@@ -111,12 +112,12 @@ def test_rows_are_added_to_a_table():
 @pytest.mark.parametrize("label", ["a/b", "..", "", "a\nb"])
 def test_table_refuses_labels_that_name_no_file(label):
     with pytest.raises(NearfarError, match="expected a label that can name a file"):
-        TABLE1 | {label: Row(config=NRE)}
+        TABLE1 | {label: Row(config=PAPER)}
 
 
 def test_table_refuses_rows_of_another_table():
     with pytest.raises(NearfarError, match="'mine' of table3: expected a DefenseRow, not Row"):
-        TABLE3 | {"mine": Row(config=NRE)}
+        TABLE3 | {"mine": Row(config=PAPER)}
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import torchvision
 from nearfar.config import flatten
 from nearfar.errors import NearfarError
 from nearfar.experiments import run, table2
+from nearfar.experiments.cells import Key
 from nearfar.experiments.synthetic_voc import write_classes, write_scenes
-from nearfar.experiments.table import Key
 from nearfar.experiments.transfers import QUICK
 from nearfar.models import build_network
 from selective_search import needs_selective_search

@@ -7,7 +7,7 @@ import json
 import pytest
 from PIL import Image
 
-from nearfar.defense.threats import THREATS
+from nearfar.defense import THREATS
 from nearfar.experiments import table3
 from program import run
 

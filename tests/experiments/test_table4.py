@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from clips import ClipInMemory
-from nearfar.anomaly import open_clips
-from nearfar.anomaly.patches import Grid
+from nearfar.anomaly import ArrayClip, Grid, open_clips
 from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
 from nearfar.experiments import caltech101, run
 from nearfar.experiments.configs import AUTOENCODER
-from nearfar.experiments.detectors import ABLATION, ROWS, SPARSE
+from nearfar.experiments.detectors import ABLATION_ROWS, ROWS, SPARSE
 from nearfar.experiments.principal import principal_autoencoder
-from nearfar.experiments.table import train_for
+from nearfar.experiments.rows import train_for
 from nearfar.experiments.table4 import FOLDER, FOLDS, TABLE4, TABLE4_ABLATION, staged_split
 from nearfar.experiments.two_autoencoders import Agreement
-from nearfar.report.figures.anomaly import clip_scores, roc_curves
+from nearfar.report.figures import clip_scores, roc_curves
 from nearfar.training import train
 
 
@@ -86,7 +85,7 @@ def test_validation_reads_no_test_clips(data_root, tmp_path):
 
 
 def test_each_fold_holds_out_other_clips():
-    normal = [ClipInMemory(np.zeros((20, 240, 360), np.uint8)) for _ in range(3 * FOLDS)]
+    normal = [ArrayClip(np.zeros((20, 240, 360), np.uint8)) for _ in range(3 * FOLDS)]
     # Light and dark bands tell a picture by its number in binary, below a light and a dark one.
     bands = np.array([[1, 0, *map(int, f"{number:05b}")] for number in range(6 * FOLDS)], np.uint8)
     pictures = np.broadcast_to(255 * bands.repeat(8, 1)[:, None, :, None], (len(bands), 1, 56, 56))
@@ -114,13 +113,14 @@ def test_agreement_is_the_least_of_the_scores():
     def second(window, grid):
         return 100 * np.where(window[0, 0, 1], high, low)
 
-    normal = ClipInMemory(np.zeros((3, 16, 16), np.uint8))
-    both = Agreement([first, second], [normal], grid)
+    normal = ArrayClip(np.zeros((3, 16, 16), np.uint8))
+    scorers = [SimpleNamespace(score=first), SimpleNamespace(score=second)]
+    both = Agreement(scorers, [normal], grid)
     scores = {}
     for one, other in ((0, 0), (1, 0), (0, 1), (1, 1)):
         window = np.zeros((1, 16, 16), np.uint8)
         window[0, 0, :2] = one, other
-        scores[one, other] = both(window, grid)[0, 0]
+        scores[one, other] = both.score(window, grid)[0, 0]
     assert scores == {(0, 0): 1, (1, 0): 1, (0, 1): 1, (1, 1): 9}
 
 
@@ -143,8 +143,8 @@ def test_table4_names_missing_data_and_unknown_rows(tmp_path):
 
 
 def test_every_row_of_the_ablation_differs_from_tempo():
-    assert ABLATION["tempo"] is ROWS["tempo"]
-    assert len({repr(row) for row in ABLATION.values()}) == len(ABLATION)
+    assert ABLATION_ROWS["tempo"] is ROWS["tempo"]
+    assert len({repr(row) for row in ABLATION_ROWS.values()}) == len(ABLATION_ROWS)
 
 
 def test_principal_components_leave_out_only_the_noise():

@@ -70,7 +70,7 @@ def test_split_brain_rejects_what_cannot_be_split(images):
     with pytest.raises(NearfarError, match="embedding_size=1: expected at least 2"):
         train(images, recipe("paper", **QUICK, pretext="split-brain", embedding_size=1))
     network = Autoencoder(torch.nn.Flatten(), torch.nn.Unflatten(1, (1, 8, 8)))
-    for other in ({"network": network}, {"backbone": "resnet18"}):
+    for other in ({"network": network}, {"backbone": "timm:resnet18"}):
         with pytest.raises(NearfarError, match="split-brain"):
             recipe("paper", **QUICK, pretext="split-brain", **other)
 

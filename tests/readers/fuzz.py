@@ -9,8 +9,9 @@ A target is registered in a file `readers/targets_*.py`:
     def _(inputs: Path, fixed: Path, output: Path) -> str:
         return outcome(command("anomaly", "score", fixed / "detector", inputs, "--out", output))
 
-`prepare(inputs, fixed)` writes valid files once: `inputs` is copied and damaged each time, `fixed` is
-not. The function returns an outcome, raises NearfarError for a rejection, and anything else is a fault.
+`prepare(inputs, fixed)` writes valid files once: `inputs` is copied and damaged each time, `fixed`
+is not. The function returns an outcome, raises NearfarError for a rejection, and anything else is a
+fault.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -103,11 +104,8 @@ def outcome(said: Said) -> str:
     assert said.code in (0, 2), said
     assert not any(len(line) > 2000 for line in lines), said.err
     if said.code == 0:
-        return (
-            "skipped"
-            if any(line.startswith(("skipped", "not read")) for line in lines)
-            else "success"
-        )
+        partly = any(line.startswith(("skipped", "warning: ")) for line in lines)
+        return "skipped" if partly else "success"
     assert lines, "exit code 2 without a word"
     assert lines[-1].startswith("nearfar: "), said.err
     return "rejected"

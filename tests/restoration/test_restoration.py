@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nearfar import NRE
+from nearfar import NRE, recipe
 from nearfar.data import ArrayImages, open_images
 from nearfar.errors import NearfarError
 from nearfar.report import write_restored
@@ -19,8 +19,9 @@ from nearfar.runs import read_run
 def runs(tmp_path_factory, digits):
     """A run of each pretext."""
     folder, found = tmp_path_factory.mktemp("runs"), {}
-    for pretext in ("plain", "denoising", "context"):
-        model = NRE(epochs=1, clusters=4, batch_size=64, pretext=pretext, device="cpu")
+    for pretext in ("plain", "denoising", "inpainting"):
+        options = {"epochs": 1, "clusters": 4, "batch_size": 64, "device": "cpu"}
+        model = NRE(config=recipe("paper", **options, pretext=pretext))
         model.fit(digits[:200]).save(folder / pretext)
         found[pretext] = read_run(folder / pretext)
     return found
@@ -37,7 +38,7 @@ def test_reconstruct_yields_batches_of_the_networks_output(runs, images):
     assert max(len(batch.rows) for batch in batches) < 600, "memory is bounded"
     with torch.no_grad():
         pixels = images.batch(range(600)) / 255
-        expected = runs["plain"].autoencoder(pixels).reconstruction
+        expected = runs["plain"].network(pixels).reconstruction
     torch.testing.assert_close(torch.cat([batch.images for batch in batches]), expected)
 
 
@@ -57,15 +58,15 @@ def test_inpaint_changes_only_missing_pixels(runs, images, digits):
     masks = np.zeros((600, 8, 8), bool)
     masks[::2, 2:5, 3:6] = True
     masks[1::2, 6:] = True
-    for batch in inpaint(runs["context"], digits[:600], masks=masks, device="cpu"):
+    for batch in inpaint(runs["inpainting"], digits[:600], masks=masks, device="cpu"):
         missing = torch.from_numpy(masks[batch.rows])[:, None]
         original, filled = batch.stages["original"], batch.images
         assert torch.equal(original[~missing], filled[~missing])
         assert (original[missing] != filled[missing]).any()
     with pytest.raises(NearfarError, match=r"\(5, 8, 8\): expected \(600, 8, 8\)"):
-        inpaint(runs["context"], images, masks=masks[:5])
+        inpaint(runs["inpainting"], images, masks=masks[:5])
     with pytest.raises(NearfarError, match="bool"):
-        inpaint(runs["context"], images, masks=masks[0])
+        inpaint(runs["inpainting"], images, masks=masks[0])
 
 
 def test_errors_are_raised_before_the_first_batch(runs, images):

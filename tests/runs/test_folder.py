@@ -12,7 +12,7 @@ from interruption import StopAt
 from nearfar import runs
 from nearfar.errors import NearfarError
 from nearfar.files import LEFTOVER
-from nearfar.runs.folder import BANK, LOCK, SNAPSHOTS, hold
+from nearfar.runs.layout import BANK, LOCK, SNAPSHOTS, hold
 from nearfar.training import Interrupted, Snapshots, train
 from trainings import changed
 

@@ -20,7 +20,7 @@ def test_folder_without_a_path_keeps_its_log_in_memory(images, config):
 
 
 def test_forked_run_is_the_run_that_shares_the_pretraining(tmp_path, images, config):
-    first, second = config, changed(config, weights=(1, 0, 0))
+    first, second = config, changed(config, loss_weights=(1, 0, 0))
     train(images, first, folder=tmp_path / "first", callbacks=[Snapshots([1])])
     whole = train(images, second, folder=tmp_path / "whole")
     fork_run(tmp_path / "first", 1, tmp_path / "forked", whole.config.train)

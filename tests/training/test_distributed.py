@@ -46,7 +46,8 @@ def test_two_processes_train_a_backbone_with_another_reference(tmp_path):
     save_file(resnet18().state_dict(), tmp_path / "resnet18.safetensors")
     options = (
         "--backbone alexnet --widths 32 --embedding-size 16 --pretrain-epochs 1 --epochs 2 "
-        "--batch-size 8 --accumulate 2 --bank disk --clusters 3 --device cpu --reference resnet18"
+        "--batch-size 8 --accumulate 2 --bank disk --clusters 3 --device cpu "
+        "--reference timm:resnet18"
     ).split()
     weights_of_another = ["--reference-weights", tmp_path / "resnet18.safetensors"]
     train_it = ["-m", "nearfar", "train", tmp_path / "images.npy", *options, *weights_of_another]

@@ -34,7 +34,7 @@ def test_neighbors_of_images_need_no_embeddings_of_reconstructions(images):
     assert ["embeddings of reconstructions" in disk for disk in disks] == [True, False]
     most, least = (footprints(images, relative_to=end)[1] for end in ends)
     assert most - least == 4 * 1797 * 16
-    alone = footprints(images, weights=(1.0, 0.0, 0.0), bank="disk")[0]
+    alone = footprints(images, loss_weights=(1.0, 0.0, 0.0), bank="disk")[0]
     assert "bank" in alone
     assert "embeddings of reconstructions" not in alone
 

@@ -85,7 +85,7 @@ def test_missing_disk_space_is_noticed_before_the_work_starts(tmp_path, images, 
 )
 def test_batch_normalization_of_one_small_image_is_refused(n, parts, tmp_path):
     pixels = np.zeros((n, 3, 32, 32), np.uint8)
-    config = quick(**{"batch_size": 4, "clusters": 1, "backbone": "resnet18"} | parts)
+    config = quick(**{"batch_size": 4, "clusters": 1, "backbone": "timm:resnet18"} | parts)
     with pytest.raises(NearfarError, match="single image of 32x32 pixels"):
         train(ArrayImages(pixels), config, folder=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
+from threading import Timer
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from torch.utils.data import get_worker_info
 
 from interruption import StopAt, crash_at
 from nearfar import runs
+from nearfar.data import ArrayImages
 from nearfar.runs import Cursor
 from nearfar.training import Interrupted, train
+from nearfar.training.sampler import EpochSampler
+from nearfar.training.trainer import PHASE_NUMBERS
 from trainings import QUICK, TORCHRUN, assert_same_weights, weights
 
 
@@ -32,6 +39,43 @@ def test_checkpoints_within_an_epoch_survive_a_crash(tmp_path, images, monkeypat
         train(images, QUICK, folder=tmp_path / "parts", track=crash_at(8))
     checkpoint = runs.read_checkpoint(tmp_path / "parts")
     assert (checkpoint.phase, checkpoint.cursor) == ("train", Cursor(1, 2))
+    train(images, QUICK, folder=tmp_path / "parts", resume=True)
+    assert_same_weights(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+class Hanging(ArrayImages):
+    """Images that workers read, until one of them stops at a batch; not even SIGTERM ends it."""
+
+    in_memory = False
+    stop_at: ClassVar[list[int]] = []
+
+    def batch(self, indices):
+        if get_worker_info() is not None and list(indices) == self.stop_at:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return super().batch(indices)
+
+
+@pytest.mark.parametrize("phase", ["pretrain", "train"])
+def test_termination_ends_a_wait_for_images(tmp_path, digits, monkeypatch, phase):
+    """The run continues as if it had not been interrupted."""
+    images = Hanging(digits[:300, None])
+    train(images, QUICK, folder=tmp_path / "whole")
+    order = EpochSampler(300, 64, (QUICK.seed, PHASE_NUMBERS[phase]))
+    order.epoch, order.first_step = 1, 3
+    monkeypatch.setattr(images, "stop_at", next(iter(order)).tolist(), raising=False)
+
+    def track(items, description, total):
+        for number, item in enumerate(items):
+            if description == phase and number == 5:
+                Timer(3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            yield item
+
+    with pytest.raises(Interrupted):
+        train(images, QUICK, folder=tmp_path / "parts", track=track)
+    checkpoint = runs.read_checkpoint(tmp_path / "parts")
+    assert checkpoint.phase == phase
+    assert Cursor(1, 1) <= checkpoint.cursor <= Cursor(1, 3)
+    monkeypatch.undo()
     train(images, QUICK, folder=tmp_path / "parts", resume=True)
     assert_same_weights(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 

@@ -13,8 +13,7 @@ from nearfar.config import TrainConfig
 from nearfar.data import ArrayImages, to_unit
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
-from nearfar.training import Interrupted, train
-from nearfar.training.train import resolve
+from nearfar.training import Interrupted, resolve_config, train
 from trainings import QUICK, assert_same_weights, linear_network, quick, weights
 
 # --- both phases ---------------------------------------------------------------------------------
@@ -68,8 +67,8 @@ def test_record_holds_the_defaults_that_depend_on_the_images(images):
     assert train(images, quick(epochs=1)).config.train.network.widths == (16, 32)
     color = ArrayImages(np.zeros((4, 3, 32, 32), np.uint8))
     for shown, name in ((images, "shapes"), (color, "photos")):
-        assert resolve(quick(objective="contrastive"), shown).objective.augmentation == name
-    assert resolve(quick(backbone="resnet18"), color).network.widths
+        assert resolve_config(quick(objective="contrastive"), shown).objective.augmentation == name
+    assert resolve_config(quick(backbone="timm:resnet18"), color).network.widths
 
 
 def test_mixed_precision_learns_about_the_same(images):

@@ -35,6 +35,20 @@ def test_accumulated_parts_teach_what_a_whole_batch_does(images):
     np.testing.assert_allclose(whole.embeddings, parts.embeddings, rtol=1e-2, atol=1e-2)
 
 
+def test_layers_outside_the_encoder_have_their_own_learning_rate(images):
+    """A rate of almost zero leaves the encoder as it was."""
+    tiny = {"pretrain_epochs": 0, "epochs": 1, "pixel_weight": 1, "lr": 1e-12}
+    for scale, moves in ((1e9, True), (1.0, False)):
+        run = train(images, quick(**tiny, head_lr_scale=scale))
+        for part in ("encoder", "decoder"):
+            before, after = (getattr(each, part) for each in (run.initial, run.network))
+            change = max(
+                float((a - b).abs().max())
+                for a, b in zip(before.parameters(), after.parameters(), strict=True)
+            )
+            assert (change > 1e-4) == (moves and part == "decoder"), (scale, part)
+
+
 @pytest.mark.parametrize("step", [3, 12])
 def test_seconds_of_an_epoch_are_those_of_all_its_parts(tmp_path, images, step):
     class StopLateAt(StopAt):

@@ -82,7 +82,7 @@ def test_frozen_features_keep_batch_statistics(shapes, monkeypatch):
         kept["mean"] = network.backbone.features.bn1.running_mean.clone()
 
     monkeypatch.setattr(module, "finetune_network", watched)
-    backbone = new_backbone(Backbone(name="resnet18", embedding_size=512), (3, 64, 64))
+    backbone = new_backbone(Backbone(name="timm:resnet18", embedding_size=512), (3, 64, 64))
     classify(backbone, train, test, "fc", FinetuneConfig(steps=1, batch_size=4))
     assert torch.equal(kept["mean"], backbone.features.bn1.running_mean)
 
@@ -173,9 +173,9 @@ def test_classifier_raises_for_small_images(shapes):
 
 def test_classifier_raises_for_batches_of_one_small_image(shapes):
     train, test = split_labeled_images(open_images(shapes, size=32))
-    backbone = new_backbone(Backbone(name="resnet18", embedding_size=512), (3, 32, 32))
+    backbone = new_backbone(Backbone(name="timm:resnet18", embedding_size=512), (3, 32, 32))
     alone = FinetuneConfig(steps=1, batch_size=1)
-    with pytest.raises(NearfarError, match="one image of 32x32 pixels alone"):
+    with pytest.raises(NearfarError, match="a single image of 32x32 pixels"):
         classify(backbone, train, test, "all", alone)
     classify(backbone, train, test, "fc", alone)
     train, test = split_labeled_images(open_images(shapes, size=16))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nearfar.errors import NearfarError
-from nearfar.training.supervised import shuffled_batches
+from nearfar.training import shuffled_batches
 from nearfar.transfer import (
     FinetuneConfig,
 )

@@ -11,10 +11,13 @@ from nearfar.data import ArrayImages
 from nearfar.transfer import (
     new_backbone,
 )
-from nearfar.transfer.heads import convolutional_head, embedding_size, region_head
+from nearfar.transfer.heads import convolutional_head, region_head
 
 SMALL = Backbone(name="alexnet", embedding_size=16, widths=(24,)), (3, 64, 64)
 LARGE = Backbone(name="alexnet", embedding_size=16, widths=(24,)), (3, 224, 224)
+
+
+VIT = "timm:vit_tiny_patch16_224"
 
 
 def images(count: int, size: int = 64) -> torch.Tensor:
@@ -25,12 +28,12 @@ def as_images(pixels: torch.Tensor) -> ArrayImages:
     return ArrayImages(pixels.numpy())
 
 
-@pytest.mark.parametrize("name", ["alexnet", "resnet18", "vit-small"])
+@pytest.mark.parametrize("name", ["alexnet", "timm:resnet18", VIT])
 def test_last_feature_map_is_feature_map(name):
     backbone = new_backbone(Backbone(name=name, embedding_size=16), (3, 64, 64)).eval()
     maps = backbone.feature_maps(images(2))
     sides = [each.shape[-1] for each in maps.values()]
-    assert sides == {"alexnet": [15, 7, 3], "resnet18": [32, 16, 8, 4, 2], "vit-small": [4]}[name]
+    assert sides == {"alexnet": [15, 7, 3], "timm:resnet18": [32, 16, 8, 4, 2], VIT: [4]}[name]
     assert torch.equal(maps[backbone.grid], backbone.feature_map(images(2)))
 
 
@@ -64,8 +67,8 @@ def test_region_head_averages_over_smaller_grid(size):
 
 
 def test_heads_without_fully_connected_layers():
-    backbone = new_backbone(Backbone(name="resnet18", embedding_size=512), (3, 64, 64)).eval()
-    assert embedding_size(backbone) == 512
+    backbone = new_backbone(Backbone(name="timm:resnet18", embedding_size=512), (3, 64, 64)).eval()
+    assert backbone.embedding_size == 512
     pooled = torch.rand(2, 512, 6, 6)
     assert torch.allclose(region_head(backbone)(pooled), pooled.mean((2, 3)), atol=1e-6)
     assert torch.equal(convolutional_head(backbone)(pooled), pooled)

@@ -32,7 +32,9 @@ def devkit(tmp_path_factory) -> Devkit:
     return Devkit.open(write_scenes(tmp_path_factory.mktemp("scenes"), 24))
 
 
-@pytest.mark.parametrize(("name", "strides"), [("alexnet", (32, 16, 8)), ("resnet18", (32, 8))])
+@pytest.mark.parametrize(
+    ("name", "strides"), [("alexnet", (32, 16, 8)), ("timm:resnet18", (32, 8))]
+)
 def test_fcn_scores_every_pixel(name, strides):
     backbone = new_backbone(Backbone(name=name, embedding_size=16), (3, 64, 64))
     for stride in strides:
@@ -45,7 +47,7 @@ def test_fcn_scores_every_pixel(name, strides):
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("name", "side", "stride"),
-    [("alexnet", 64, 8), ("alexnet", 64, 32), ("alexnet", 95, 32), ("resnet18", 64, 32)],
+    [("alexnet", 64, 8), ("alexnet", 64, 32), ("alexnet", 95, 32), ("timm:resnet18", 64, 32)],
 )
 def test_fcn_is_aligned_with_pixels(name, side, stride):
     """Averages of an image whose pixels are their own places score each pixel with its place."""
@@ -59,7 +61,7 @@ def test_fcn_is_aligned_with_pixels(name, side, stride):
 
 
 def test_fcn_construction_keeps_batch_statistics():
-    backbone = new_backbone(Backbone(name="resnet18", embedding_size=512), (3, 64, 64)).train()
+    backbone = new_backbone(Backbone(name="timm:resnet18", embedding_size=512), (3, 64, 64)).train()
     network = FCN(backbone, 3, 8)
     assert torch.equal(network.backbone.features.bn1.running_mean, torch.zeros(64))
 
@@ -71,7 +73,7 @@ def test_fcn_skips_have_channels_of_finer_maps():
 
 
 def test_fcn_raises_for_transformer_skips():
-    backbone = new_backbone(Backbone(name="vit-small", embedding_size=384), (3, 64, 64))
+    backbone = new_backbone(Backbone(name="timm:vit_tiny_patch16_224"), (3, 64, 64))
     FCN(backbone, 5, 32)
     with pytest.raises(NearfarError, match="FCN-16s needs 1 finer"):
         FCN(backbone, 5, 16)

@@ -12,13 +12,12 @@ from torch import nn
 from nearfar.config import Backbone, recipe
 from nearfar.data import ArrayImages, images_from_array
 from nearfar.errors import NearfarError
-from nearfar.models import IMAGENET_MEAN, IMAGENET_STD
+from nearfar.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 from nearfar.training import train
 from nearfar.transfer import (
     open_backbone,
 )
-from nearfar.transfer.heads import embedding_size
-from nearfar.transfer.weights import architecture_of
+from nearfar.transfer.weights import backbone_of
 
 SMALL = Backbone(name="alexnet", embedding_size=16, widths=(24,)), (3, 64, 64)
 LARGE = Backbone(name="alexnet", embedding_size=16, widths=(24,)), (3, 224, 224)
@@ -48,13 +47,11 @@ def test_open_backbone_equals_torchvision(name, tmp_path):
         assert torch.allclose(backbone(images(2, 224)), expected, atol=1e-4)
 
 
-def test_open_backbone_of_vision_transformer(tmp_path):
-    network = torchvision.models.VisionTransformer(224, 16, 12, 6, 384, 1536)
-    save_file(network.state_dict(), tmp_path / "weights.safetensors")
-    backbone = open_backbone(str(tmp_path / "weights.safetensors"))
-    assert (backbone.name, embedding_size(backbone), backbone.training) == ("vit-small", 384, False)
-    positions = backbone.features.transformer.encoder.pos_embedding
-    assert torch.equal(positions, network.encoder.pos_embedding)
+def test_open_backbone_of_timm():
+    """Weights of EfficientNet-lite0 come with a package."""
+    backbone = open_backbone("timm:tf_efficientnet_lite0")
+    assert (backbone.embedding_size, backbone.training) == (1280, False)
+    assert backbone.features.bn1.running_var.std() > 0
 
 
 def test_open_backbone_raises_for_bad_weights(tmp_path):
@@ -68,13 +65,13 @@ def test_open_backbone_raises_for_bad_weights(tmp_path):
     for name in ("somewhere", "alexnet.safetensors", "resnet.pth"):
         assert "no run folder, file or name" in refused(name)
     torch.save({}, tmp_path / "weights.pth")
-    assert "safetensors.torch.save_file" in refused(tmp_path / "weights.pth")
+    assert "no weights of torchvision" in refused(tmp_path / "weights.pth")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     assert "no weights of torchvision" in refused(tmp_path / "other.safetensors")
     state = torchvision.models.resnet34().state_dict()
     save_file(state, tmp_path / "resnet34.safetensors")
     line = refused(tmp_path / "resnet34.safetensors")
-    assert "other weights than torchvision's of resnet18" in line
+    assert "are not those of timm:resnet18" in line
     assert len(line) < 500
     assert "does not exist" in refused(tmp_path / "none" / "..") or "not a run" in refused(tmp_path)
 
@@ -95,18 +92,18 @@ def test_open_backbone_of_run(tmp_path):
     backbone = open_backbone(str(tmp_path / "run"))
     expected = trained.network.encoder.eval()
     assert torch.allclose(backbone(images(2)), expected(images(2)))
-    assert architecture_of("kmeans", tmp_path / "run") == SMALL
-    assert embedding_size(open_backbone("random", like=tmp_path / "run")) == 16
+    assert backbone_of("kmeans", tmp_path / "run") == SMALL
+    assert open_backbone("random", like=tmp_path / "run").embedding_size == 16
 
 
-def test_architecture_of_raises_for_run_without_backbone(tmp_path):
+def test_backbone_of_raises_for_run_without_backbone(tmp_path):
     pixels = np.zeros((8, 16, 16), np.uint8)
     config = recipe(
         "paper", pretrain_epochs=1, epochs=0, embedding_size=4, clusters=1, device="cpu"
     )
     train(images_from_array(pixels), config, folder=tmp_path / "run")
     with pytest.raises(NearfarError, match="--backbone"):
-        architecture_of(str(tmp_path / "run"))
+        backbone_of(str(tmp_path / "run"))
 
 
 def test_open_backbone_raises_for_missing_like(tmp_path):

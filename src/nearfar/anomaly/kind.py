@@ -11,10 +11,12 @@ import numpy.typing as npt
 from nearfar.anomaly.clips import Clip, FolderClip
 from nearfar.data import UnreadableError, read_image
 
-#: Share of comparisons in which neighbors must be the nearer. Measured: UCSD Ped2 1.00, at a tenth
-#: of its rate 0.98, CamVid at one frame per second 0.99; photographs of solar cells (ELPV), sorted
-#: by module, 0.86, of faces, sorted by person, 0.72, of flowers 0.57, shuffled ones 0.5.
+#: Share of comparisons with other files in which neighbors must be the nearer. Measured: UCSD Ped2
+#: 1.00, at a tenth of its rate 0.98, CamVid at one frame per second 0.99; photographs of solar
+#: cells (ELPV), sorted by module, 0.86, of faces, sorted by person, 0.72, of flowers 0.57.
 _VIDEO_SHARE = 0.95
+#: The same for files two and three places away, as what moves may come back, e.g. on a conveyor.
+_MOTION_SHARE, _LAGS = 0.85, (2, 3)
 #: Difference up to which frames show the same, in gray levels: nothing may move for a while.
 _SAME = 1.0
 #: Side of the compared pictures, in pixels.
@@ -52,8 +54,8 @@ def continuity(clips: Sequence[Clip]) -> Continuity:
     """Tell a video from photographs by the resemblance of neighboring files.
 
     A folder's files in natural order are frames of a video if a file resembles the next one more
-    than other files of its folder, in 95 % of comparisons. Video files, and clips that are not from
-    a folder, are videos.
+    than it resembles other files of its folder, or those that follow the next one. Video files, and
+    clips that are not from a folder, are videos.
 
     Parameters
     ----------
@@ -75,30 +77,53 @@ def continuity(clips: Sequence[Clip]) -> Continuity:
             return Continuity("video", f"{clip.name!r} is a video")
     chosen = _spread([clip for clip in clips if isinstance(clip, FolderClip)], _CLIPS)
     most = max(2, _PAIRS // max(1, len(chosen)))
-    wins = [win for clip in chosen for win in _comparisons(clip, most)]
-    if len(wins) < _FEWEST:
+    far: list[bool] = []
+    close: list[bool] = []
+    for clip in chosen:
+        pairs = _pairs(clip, most)
+        far += _compare_far(pairs)
+        close += _compare_close(clip, pairs)
+    if len(far) < _FEWEST:
         return Continuity("photographs", "there are too few files to see whether neighbors do")
-    if np.mean(wins) >= _VIDEO_SHARE:
+    if np.mean(far) >= _VIDEO_SHARE or np.mean(close) >= _MOTION_SHARE:
         return Continuity("video", "neighboring files resemble each other")
     return Continuity("photographs", "neighboring files do not resemble each other")
 
 
-def _comparisons(clip: FolderClip, most: int) -> Iterator[bool]:
+class _Pair(NamedTuple):
+    """Number of a file, its picture, and the difference to the next file."""
+
+    number: int
+    picture: Small
+    step: float
+
+
+def _pairs(clip: FolderClip, most: int) -> list[_Pair]:
+    pairs = []
+    for number in _spread(range(len(clip.files) - 1), most):
+        one, following = _small(clip, number), _small(clip, number + 1)
+        if one is not None and following is not None:
+            pairs.append(_Pair(number, one, _difference(one, following)))
+    return pairs
+
+
+def _compare_far(pairs: Sequence[_Pair]) -> Iterator[bool]:
     """Yield whether files are nearer to the next one than to others."""
     generator = np.random.default_rng(0)
-    firsts = _spread(range(len(clip.files) - 1), most)
-    pairs = [(first, _small(clip, first), _small(clip, first + 1)) for first in firsts]
-    for first, small, following in pairs:
-        others = [
-            other
-            for number, other, _ in pairs
-            if number not in (first - 1, first, first + 1) and other is not None
-        ]
-        if small is None or following is None or not others:
-            continue
-        near = _difference(small, following)
+    for number, picture, step in pairs:
+        others = [pair.picture for pair in pairs if abs(pair.number - number) > 1]
         for other in generator.permutation(len(others))[:_OTHERS]:
-            yield near < _SAME or near < _difference(small, others[other])
+            yield step < _SAME or step < _difference(picture, others[other])
+
+
+def _compare_close(clip: FolderClip, pairs: Sequence[_Pair]) -> Iterator[bool]:
+    """Yield whether files are nearer to the next one than to those that follow it."""
+    for number, picture, step in pairs:
+        for lag in _LAGS:
+            if number + lag < len(clip.files):
+                other = _small(clip, number + lag)
+                if other is not None:
+                    yield step < _SAME or step < _difference(picture, other)
 
 
 def _small(clip: FolderClip, number: int) -> Small | None:

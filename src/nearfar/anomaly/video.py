@@ -135,6 +135,8 @@ class _Decoder:
         self._intervals = self._short = self._longest = 0.0
         self._lost, self._first_lost = 0, ""
         self._interlaced = False
+        # One for all frames: making another takes longer than using it.
+        self._reformatter = require("av.video.reformatter", extra="video").VideoReformatter()
 
     def frames(self) -> Iterator[Frame | UnreadableError]:
         """Yield frames, and the reasons for those that are unreadable."""
@@ -202,8 +204,16 @@ class _Decoder:
             skipped += heapq.heappop(self._expected) < time
         return skipped
 
+    def _gray(self, frame: Any) -> Pixels:
+        """Return gray levels, uint8[h, w]; transparent pixels are put on white."""
+        if any(component.is_alpha for component in frame.format.components):
+            colors = self._reformatter.reformat(frame, format="rgba").to_ndarray()
+            return _gray_of_image(Image.fromarray(colors))
+        gray: Pixels = self._reformatter.reformat(frame, format="gray").to_ndarray()
+        return gray
+
     def _pixels(self, frame: Any) -> Pixels:
-        pixels = _gray(frame)
+        pixels = self._gray(frame)
         matrix = next((s for s in frame.side_data if s.type.name == "DISPLAYMATRIX"), None)
         size = self.clip.size
         if size is None and self._aspect != 1:
@@ -242,12 +252,12 @@ class AnimationClip(StoredClip):
 
     def __init__(self, path: Path, size: Size | None = None) -> None:
         super().__init__(path, size)
-        with open_image_file(path) as image:
+        with suppress(UnreadableError), open_image_file(path) as image:
             self.nominal_total = getattr(image, "n_frames", 1)
             image.seek(1)
             image.load()
             duration = _seconds(image)
-        self.rate = 1 / duration if duration else None
+            self.rate = 1 / duration if duration else None
 
     def _read(self) -> Iterator[Frame | UnreadableError]:
         try:
@@ -343,13 +353,6 @@ def _rate(found: tuple[list[float], float | None]) -> float | None:
 def _aspect(stream: Any) -> Fraction:
     """Return the width of a pixel divided by its height."""
     return Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
-
-
-def _gray(frame: Any) -> Pixels:
-    """Return gray levels, uint8[h, w]; transparent pixels are put on white."""
-    if not any(component.is_alpha for component in frame.format.components):
-        return frame.to_ndarray(format="gray")
-    return _gray_of_image(Image.fromarray(frame.to_ndarray(format="rgba")))
 
 
 def _gray_of_image(image: Image.Image) -> Pixels:

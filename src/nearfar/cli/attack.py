@@ -26,12 +26,13 @@ def attack(
     device: str = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Attack a classifier, purified by a run or not, under named threat models.
+    """Attack a classifier, with or without purification, under named threat models.
 
-    The classifier takes images where 0 is black and 1 is white, channels first, and returns logits.
-    It is a file of nearfar, such as nearfar reproduce table3 writes; or a function in a Python
-    module of your own, which is imported, from the current folder first, and called without
-    arguments for a torch.nn.Module. Writes attack.json, attack.md and attack.png.
+    The classifier takes images (channels first, 0 is black and 1 is white) and returns logits. It
+    is a .safetensors file that nearfar wrote, for example by nearfar reproduce table3; or a
+    function of your own as module:function, which is called without arguments and returns a
+    torch.nn.Module. The module is imported, from the current folder first. Writes attack.json,
+    attack.md and attack.png.
 
     **For example**
 
@@ -41,18 +42,19 @@ def attack(
     Parameters
     ----------
     attacks
-        Any of fgsm, pgd, autoattack, which use gradients, and square, hop-skip-jump, which query.
+        Names of attacks: fgsm, pgd and autoattack use gradients; square and hop-skip-jump use
+        queries.
     epsilons
-        Largest changes of a pixel, on the scale of black 0, white 1.
+        Largest changes of a pixel, where 0 is black and 1 is white.
     count
         Number of images to attack; the check for gradient masking needs 100 or more. Up to 150
-        other images train the substitute of transfer attacks.
+        other images train the substitute for transfer attacks.
     """
     from torch import nn
 
     from nearfar import defense
     from nearfar.errors import NearfarError, require
-    from nearfar.files import claim_output
+    from nearfar.files import try_output
     from nearfar.models import resolve_device
     from nearfar.report import write_assessment
     from nearfar.runs import read_config
@@ -61,7 +63,7 @@ def attack(
     defense.check_attacks(attacks)
     if run is None and purification != PurifierOptions():
         raise NearfarError("--passes, --noise-std and --votes are options of --run: give --run")
-    claim_output(out, overwrite=overwrite, folder=True)
+    try_output(out, overwrite=overwrite, folder=True)
     model, target, track = defense.open_classifier(classifier), resolve_device(device), bars()
     if run is not None:
         source = images.open_for(read_config(run), data, track)

@@ -23,10 +23,9 @@ def denoise(
 ) -> None:
     """Remove noise from images; write PNG files of the run's size.
 
-    cat.jpg becomes cat.jpg.png.
+    cat.jpg becomes cat.jpg.png. comparison.png shows some images before and after.
 
-    Any run works; runs trained with --pretext denoising work best. The file comparison.png shows
-    some images before and after.
+    Any run works; runs trained with --pretext denoising work best.
 
     **For example**
 
@@ -36,19 +35,19 @@ def denoise(
     Parameters
     ----------
     add_noise
-        Add the noise of the run's training first, and report the PSNR before and after. Needs a
-        run trained with --pretext denoising.
+        Add the noise of the run's training first, and report the PSNR before and after denoising.
+        Needs a run trained with --pretext denoising.
     seed
         Seed of the noise.
     """
     import torch
 
     from nearfar import restoration
-    from nearfar.files import claim_output
+    from nearfar.files import try_output
     from nearfar.report import write_restored
     from nearfar.runs import read_run
 
-    claim_output(out, overwrite=overwrite, folder=True)
+    try_output(out, overwrite=overwrite, folder=True)
     trained, track, quality = read_run(run), bars(), restoration.MeanPSNR()
     source = images.open_for(trained.config, data, track)
     torch.manual_seed(seed)

@@ -33,12 +33,14 @@ def encode(
     """
     from nearfar import search
     from nearfar.data import check_embeddings_path, write_embeddings
-    from nearfar.files import claim_output
+    from nearfar.files import check_room, try_output
 
     check_embeddings_path(out)
-    claim_output(out, overwrite=overwrite)
+    try_output(out, overwrite=overwrite)
     opened, track = model.open(encoder), bars()
     source = images.open_like(opened, data, track)
+    needed = 4 * len(source) * (opened.embedding_size or 0)
+    check_room(out, needed, f"embeddings of {len(source)} images")
     embeddings = search.encode(opened, source, device=device, track=track)
     write_embeddings(out, embeddings, source)
     print(f"{len(embeddings)} embeddings of length {embeddings.shape[1]} are in {out}")

@@ -57,13 +57,15 @@ def evaluate(
     from rich.console import Console
 
     from nearfar.evaluation import evaluate_encoder
-    from nearfar.files import claim_output, write_json
+    from nearfar.files import try_output, write_json
     from nearfar.models import resolve_device
-    from nearfar.runs import write_evaluation
+    from nearfar.runs import EVALUATION, write_evaluation
 
     if json is not None:
-        claim_output(json, overwrite=overwrite)
+        try_output(json, overwrite=overwrite)
     opened, *others = model.open_all([encoder, *beside])
+    if json is None and opened.run is not None:
+        try_output(Path(encoder) / EVALUATION, overwrite=True)
     track = bars()
     evaluation = evaluate_encoder(
         opened,

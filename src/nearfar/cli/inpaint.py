@@ -23,11 +23,10 @@ def inpaint(
 ) -> None:
     """Fill the missing pixels of images; write PNG files of the run's size.
 
-    cat.jpg becomes cat.jpg.png.
+    cat.jpg becomes cat.jpg.png. comparison.png shows some images before and after.
 
-    The run must be trained with --pretext context, and with --holes random for masks of your own.
-    All other pixels stay as they are. The file comparison.png shows some images with the hole and
-    without.
+    The run must have been trained with --pretext inpainting; for masks of your own, add --holes
+    random. All other pixels stay as they are.
 
     **For example**
 
@@ -37,20 +36,20 @@ def inpaint(
     Parameters
     ----------
     masks
-        Image that is white where pixels are missing, or folder with one per image, of the same
-        name but for the ending. All pixels that a mask touches at its full size are filled.
-        Default: the holes of the run's training.
+        Image that is white where pixels are missing, or folder with one such image per image, of
+        the same name up to the extension. When a mask is scaled to the run's size, every pixel with
+        a white part is filled. Default: the holes of the run's training.
     seed
         Seed of random holes.
     """
     import torch
 
     from nearfar import restoration
-    from nearfar.files import claim_output
+    from nearfar.files import try_output
     from nearfar.report import write_restored
     from nearfar.runs import read_run
 
-    claim_output(out, overwrite=overwrite, folder=True)
+    try_output(out, overwrite=overwrite, folder=True)
     trained, track = read_run(run), bars()
     source = images.open_for(trained.config, data, track)
     opened = None if masks is None else restoration.open_masks(masks, source, track=track)

@@ -25,9 +25,10 @@ def purify(
 ) -> None:
     """Purify images; write PNG files of the run's size, and reconstruction errors.
 
-    cat.jpg becomes cat.jpg.png. suspicion.csv has the mean squared error of each reconstruction
+    cat.jpg becomes cat.jpg.png. suspicion.csv holds the mean squared error of each reconstruction
     and, with --clean, whether the image is rejected. With --votes, the mean of the nearest
-    embeddings is reconstructed; a classifier defended in Python classifies each of them instead.
+    embeddings is reconstructed. (A defended classifier in Python averages its predictions on the
+    reconstructions of these embeddings instead.)
 
     **For example**
 
@@ -37,22 +38,22 @@ def purify(
     Parameters
     ----------
     clean
-        Clean images that the run was not trained on, 100 or more at the default rate. An image is
-        rejected if its error exceeds that of all but --false-positive-rate of these.
+        Clean images that the run was not trained on; at the default rate, 100 or more. They set
+        the threshold: images with a larger reconstruction error are rejected.
     false_positive_rate
-        Share of clean images that may be rejected. Default: 0.01.
+        Largest share of the clean images that may be rejected. Default: 0.01.
     """
     import torch
 
     from nearfar import defense
     from nearfar.errors import NearfarError
-    from nearfar.files import claim_output
+    from nearfar.files import try_output
     from nearfar.models import resolve_device
     from nearfar.runs import read_config
 
     if clean is None and false_positive_rate is not None:
-        raise NearfarError("--false-positive-rate without --clean: give --clean, too")
-    claim_output(out, overwrite=overwrite, folder=True)
+        raise NearfarError("--false-positive-rate needs --clean: give both")
+    try_output(out, overwrite=overwrite, folder=True)
     config, track = read_config(run), bars()
     purifier = purification.load(run).to(resolve_device(device))
     source = images.open_for(config, data, track)
@@ -66,4 +67,4 @@ def purify(
     rejected = defense.write_purified(out, source.names(), batches, with_rejected=clean is not None)
     print(f"{len(source)} purified images are in {out}")
     if clean is not None:
-        print(f"{rejected} of them are rejected, by an error above {threshold:.4g}")
+        print(f"{rejected} of them are rejected: their error is above {threshold:.4g}")

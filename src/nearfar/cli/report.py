@@ -47,7 +47,7 @@ def report(
         Seed of the choice of images.
     """
     from nearfar.evaluation import read_scores
-    from nearfar.files import claim_output
+    from nearfar.files import try_output
     from nearfar.models import resolve_device
     from nearfar.report import report_encoder
     from nearfar.runs import REPORT
@@ -55,7 +55,7 @@ def report(
     opened = model.open(encoder)
     run = None if opened.run is None else Path(encoder)
     folder = (run or Path()) / REPORT if out is None else out
-    claim_output(folder, overwrite=overwrite, folder=True)
+    try_output(folder, overwrite=overwrite, folder=True)
     track = bars()
     page = report_encoder(
         opened,

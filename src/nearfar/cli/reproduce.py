@@ -17,9 +17,9 @@ reproduce = App(
     name="reproduce",
     help=(
         "Reproduce the paper's tables and figures.\n\n"
-        "Each command can be interrupted, and continues when it is run again. In several terminals "
-        "at once with the same --out, it shares the work among them; OMP_NUM_THREADS=1 and one "
-        "terminal per core is fastest."
+        "Each command can be interrupted, and continues when it is run again. Run it in several "
+        "terminals with the same --out to share the work among them; one terminal per core with "
+        "OMP_NUM_THREADS=1 is fastest."
     ),
 )
 
@@ -34,9 +34,9 @@ class Options:
     data_root: Path | None = None
     "Folder of the data sets. Default: NEARFAR_DATA, or ~/.cache/nearfar."
     seeds: int | None = None
-    "Number of trainings of each row. Default: 3, or 2 with --quick."
+    "Number of seeds per row. Default: 3, or 2 with --quick."
     quick: bool = False
-    "Minutes instead of hours: few epochs on few images, which shows that it runs and nothing else."
+    "Train few epochs on few images, in minutes; the numbers mean nothing."
 
 
 @Parameter(name="*")
@@ -45,7 +45,7 @@ class RowOptions(Options):
     """Options of commands with rows."""
 
     rows_from: Path | None = None
-    "Python file with ROWS, a mapping of labels to further rows; it is run."
+    "Python file with ROWS, a mapping of labels to rows of your own. The file is executed."
 
 
 @reproduce.command
@@ -69,10 +69,10 @@ def table1(
     epochs
         Numbers of epochs to measure after. Default: 40 100, or 2 5 with --quick.
     rows
-        Some of the rows: pixels, autoencoder, denoising-masking, denoising-gaussian,
+        Rows to measure: pixels, autoencoder, denoising-masking, denoising-gaussian,
         context-center, context-random, split-brain, NRE. Default: all.
     rbf_samples
-        Number of training images of the RBF SVM, at most. Default: all.
+        Most training images of the RBF SVM. Default: all.
     """
     from nearfar.experiments.table1 import TABLE1
 
@@ -89,8 +89,8 @@ def table2(
 ) -> None:
     """AlexNet, pre-trained without labels and transferred to other tasks (Table 2).
 
-    Classification, detection and segmentation of the data sets that are at hand (detection needs
-    nearfar[detection]).
+    The tasks are classification, detection and segmentation on the data sets in the data root;
+    detection needs nearfar[detection].
 
     **For example**
 
@@ -101,13 +101,13 @@ def table2(
     Parameters
     ----------
     full
-        The whole AlexNet, on imagenet/train instead of tiny-imagenet-200/train, and tasks at their
-        own sizes: days on a GPU.
+        Train the full AlexNet on imagenet/train instead of a smaller one on
+        tiny-imagenet-200/train, and run the tasks at their usual image sizes. Takes days on a GPU.
     epochs
-        Epochs of pre-training in all. Default: 6, 20 with --full, or 2 with --quick.
+        Total epochs of pre-training. Default: 6, 20 with --full, or 2 with --quick.
     rows
-        Some of the rows: random, kmeans, autoencoder, NRE, nearfar, and from the weights of kmeans
-        autoencoder-kmeans, NRE-kmeans, nearfar-kmeans. Default: all.
+        Rows to measure: random, kmeans, autoencoder, NRE, nearfar and, with k-means
+        initialization, autoencoder-kmeans, NRE-kmeans, nearfar-kmeans. Default: all.
     """
     from nearfar.experiments.table2 import TABLE2, TABLE2_FULL
 
@@ -116,7 +116,7 @@ def table2(
 
 @reproduce.command
 def table3(*, options: RowOptions, rows: tuple[str, ...] = ()) -> None:
-    """A classifier of digits behind reconstructions, attacked under four threat models (Table 3).
+    """Purification for a classifier of digits, attacked under four threat models (Table 3).
 
     **For example**
 
@@ -126,7 +126,7 @@ def table3(*, options: RowOptions, rows: tuple[str, ...] = ()) -> None:
     Parameters
     ----------
     rows
-        Some of the rows: no-defense, autoencoder, MagNet-reformer, MagNet-whole, MagNet-like-ours,
+        Rows to measure: no-defense, autoencoder, MagNet-reformer, MagNet-whole, MagNet-like-ours,
         NRE, NRE-denoising, nearfar, nearfar-neighbors, nearfar-neighbors-whole,
         nearfar-unrelated, nearfar-unrelated-neighbors, adversarial-training. Default: all.
     """
@@ -144,7 +144,7 @@ def table4(
     ablation: bool = False,
     validation: bool = False,
 ) -> None:
-    """Abnormal frames of UCSD Ped2 (Table 4).
+    """Detection of abnormal frames in UCSD Ped2 (Table 4).
 
     **For example**
 
@@ -156,20 +156,20 @@ def table4(
     Parameters
     ----------
     epochs
-        Epochs of the convolutional networks in all. Default: 20, or 2 with --quick.
+        Total epochs of the convolutional networks. Default: 20, or 2 with --quick.
     rows
-        Some of the rows: autoencoder, two-autoencoders, NRE-0.6-0.2-0.2, NRE-0.6-0.4-0,
+        Rows to measure: autoencoder, two-autoencoders, NRE-0.6-0.2-0.2, NRE-0.6-0.4-0,
         NRE-0.6-0.4-0-bank, autoencoder-no-overlap, NRE-0.6-0.4-0-no-overlap,
         autoencoder-2-frames, NRE-0.6-0.4-0-2-frames, autoencoder-2-frames-no-overlap,
         NRE-0.6-0.4-0-2-frames-no-overlap, autoencoder-convolutions,
         NRE-0.6-0.4-0-convolutions, tempo, appearance, tempo-appearance. Default: all.
     ablation
-        Change one thing about tempo at a time. Rows: tempo, no-smoothing, longer-smoothing,
-        half-overlap, no-overlap, scores-by-row, place-unknown, no-gliding, no-fast, no-grown,
-        2-frames, 3-frames, 8-frames.
+        Change one setting of tempo, the motion method, at a time. Rows: tempo, no-smoothing,
+        longer-smoothing, half-overlap, no-overlap, scores-by-row, place-unknown, no-gliding,
+        no-fast, no-grown, 2-frames, 3-frames, 8-frames.
     validation
-        Test on held-out normal clips, others for each of four seeds, with photographs of
-        Caltech-101 moving through them, to choose settings; test clips are not read.
+        Score held-out normal clips with photographs of Caltech-101 moving through them, to choose
+        settings. Each of four seeds holds out other clips. Test clips are not read.
     """
     from nearfar.experiments.table4 import TABLE4, TABLE4_ABLATION
 
@@ -179,7 +179,7 @@ def table4(
 
 @reproduce.command
 def figure1(*, options: Options) -> None:
-    """Maps of embeddings of five classes of photographs before and after NRE (Figure 1).
+    """Maps of the embeddings of photographs of five classes, before and after NRE (Figure 1).
 
     **For example**
 
@@ -205,7 +205,7 @@ def figure4(*, options: Options) -> None:
 
 @reproduce.command
 def claims(*, options: Options) -> None:
-    """The four claims of the paper's section 3.2, tested over seeds.
+    """Tests over seeds of the four claims in section 3.2 of the paper.
 
     **For example**
 
@@ -218,7 +218,7 @@ def claims(*, options: Options) -> None:
 
 @reproduce.command
 def ablation(*, options: RowOptions, rows: tuple[str, ...] = ()) -> None:
-    """One setting at a time changed from the paper's, scored on validation digits.
+    """Ablation of the paper's settings, one at a time, scored on validation digits.
 
     **For example**
 
@@ -228,7 +228,7 @@ def ablation(*, options: RowOptions, rows: tuple[str, ...] = ()) -> None:
     Parameters
     ----------
     rows
-        Some of the rows. Default: all. The error for an unknown row lists all of them.
+        Rows to measure. Default: all. The error for an unknown row lists all rows.
     """
     from nearfar.experiments.ablation import ABLATION
 
@@ -243,7 +243,9 @@ def recipes(
     epochs: int | None = None,
     rows: tuple[str, ...] = (),
 ) -> None:
-    """Our recipe beside the paper's, SimCLR, NNCLR, VICReg and BYOL (needs nearfar[baselines]).
+    """Comparison of our recipe with the paper's and with SimCLR, NNCLR, VICReg and BYOL.
+
+    Needs nearfar[baselines].
 
     **For example**
 
@@ -254,22 +256,22 @@ def recipes(
     Parameters
     ----------
     data
-        mnist, or caltech for nine classes of photographs.
+        mnist, or caltech for photographs of nine classes.
     epochs
-        Epochs of every row in all. Default: those of our recipe, or 2 with --quick.
+        Total epochs of every row. Default: those of our recipe, or 2 with --quick.
     rows
-        Some of the rows: pixels, autoencoder, paper, nearfar, SimCLR, NNCLR, VICReg, BYOL.
+        Rows to measure: pixels, autoencoder, paper, nearfar, SimCLR, NNCLR, VICReg, BYOL.
         Default: all.
     """
-    from nearfar.experiments.recipes import PHOTOGRAPHS, RECIPES
+    from nearfar.experiments.recipes import PHOTOGRAPHS, RECIPE_COMPARISON
 
-    _run(PHOTOGRAPHS if data == "caltech" else RECIPES, options, rows, epochs=epochs)
+    _run(PHOTOGRAPHS if data == "caltech" else RECIPE_COMPARISON, options, rows, epochs=epochs)
 
 
 def _run(
     table: Table[Any, Any], options: Options, rows: tuple[str, ...] = (), **fields: Any
 ) -> None:
-    """Measure a table, and print it with the place of its files."""
+    """Measure a table, and print it with the folder of its files."""
     from nearfar.experiments import read_rows, run
     from nearfar.training import Interrupted
 

@@ -61,10 +61,9 @@ class Options:
         self, weights: str, out: Path, default: FinetuneConfig, track: Bars, *kept: str
     ) -> Source:
         """Check the output folder, and return weights and options."""
-        from nearfar.files import claim_output
-        from nearfar.transfer import Source
+        from nearfar.transfer import Source, check_transfer_output
 
-        claim_output(out, overwrite=self.overwrite, folder=True, kept=kept)
+        check_transfer_output(out, overwrite=self.overwrite, kept=kept)
         names = ("steps", "batch_size", "lr", "weight_decay")
         changes = {name: getattr(self, name) for name in names}
         changes = {name: value for name, value in changes.items() if value is not None}
@@ -212,25 +211,32 @@ def predict(
         nearfar transfer predict classified/all photos --out predicted
         nearfar transfer predict segmented street.jpg --out predicted
     """
-    from nearfar.files import claim_output
     from nearfar.models import resolve_device
-    from nearfar.transfer import FinetunedClassifier, load_finetuned, write_predictions
+    from nearfar.transfer import (
+        FinetunedClassifier,
+        check_transfer_output,
+        claim_folder,
+        load_finetuned,
+        write_predictions,
+    )
 
-    claim_output(out, overwrite=overwrite, folder=True)
-    model, track = load_finetuned(folder), bars()
-    model.network.to(resolve_device(device))
-    if isinstance(model, FinetunedClassifier):
-        channels, *size = model.shape
-        source = images.open(data, track, channels=channels, size=tuple(size))
-    else:
-        source = images.open(data, track, channels=3)
-    write_predictions(model, source, out, track=track)
+    check_transfer_output(out, overwrite=overwrite)
+    with claim_folder(out):
+        model, track = load_finetuned(folder), bars()
+        model.network.to(resolve_device(device))
+        if isinstance(model, FinetunedClassifier):
+            channels, *size = model.shape
+            source = images.open(data, track, channels=channels, size=tuple(size))
+        else:
+            source = images.open(data, track, channels=3)
+        write_predictions(model, source, out, track=track)
     print(f"predictions for {len(source)} images are in {out}")
 
 
 def _report(out: Path, result: TransferResult) -> None:
-    """Write and print the table."""
-    from nearfar.report import write_transfer
+    """Print the table, and write it with the figure and the networks."""
+    from nearfar.report import transfer_table, write_transfer
 
-    print(write_transfer(out, result))
+    print(transfer_table(result), flush=True)
+    write_transfer(out, result)
     print(f"this table, its figure, the numbers and the network are in {out}")

@@ -4,7 +4,6 @@ from nearfar.config.network import TIMM, Backbone, ConvNet, check_backbone_name
 from nearfar.config.objective import (
     AugmentationName,
     ContrastiveObjective,
-    FinderName,
     NeighborSearch,
     RelationalObjective,
     SimilarityName,
@@ -13,8 +12,8 @@ from nearfar.config.optim import LRSchedule, Optim
 from nearfar.config.options import Option, configure, flatten, recipe, train_options
 from nearfar.config.pretext import Denoising, Inpainting, Plain, Pretext, SplitBrain
 from nearfar.config.recipes import RECIPES, RecipeName
-from nearfar.config.train import KINDS, Precision, Recorded, TrainConfig, name_of
-from nearfar.config.weights import ScheduleName, Weights, WeightSchedule, check_weights
+from nearfar.config.train import KINDS, Recorded, TrainConfig, name_of
+from nearfar.config.weights import Weights, WeightSchedule, check_weights
 
 __all__ = [
     "KINDS",
@@ -25,19 +24,16 @@ __all__ = [
     "ContrastiveObjective",
     "ConvNet",
     "Denoising",
-    "FinderName",
     "Inpainting",
     "LRSchedule",
     "NeighborSearch",
     "Optim",
     "Option",
     "Plain",
-    "Precision",
     "Pretext",
     "RecipeName",
     "Recorded",
     "RelationalObjective",
-    "ScheduleName",
     "SimilarityName",
     "SplitBrain",
     "TrainConfig",

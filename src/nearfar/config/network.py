@@ -98,13 +98,17 @@ class Backbone:
         return self.weights not in ("random", "kmeans")
 
 
-def check_backbone_name(name: str) -> None:
+def check_backbone_name(name: str, option: str = "backbone") -> None:
     """Check the form of the name of a backbone; whether timm has it is not known here.
 
     Raises
     ------
     NearfarError
         If it is neither "alexnet" nor begins with "timm:".
+
+    Examples
+    --------
+    >>> check_backbone_name("timm:resnet18")
     """
     if name != "alexnet" and not name.startswith(TIMM):
-        raise NearfarError(f"backbone={name!r}: expected alexnet or {TIMM}{name or 'NAME'}")
+        raise NearfarError(f"{option}={name!r}: expected alexnet or {TIMM}{name or 'NAME'}")

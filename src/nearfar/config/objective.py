@@ -131,7 +131,7 @@ class RelationalObjective:
                 "reference, which stays frozen: expected 0"
             )
         if isinstance(self.reference, str):
-            check_backbone_name(self.reference)
+            check_backbone_name(self.reference, "reference")
         elif self.reference_weights is not None:
             raise NearfarError("`reference_weights` needs a named `reference`")
 
@@ -156,7 +156,7 @@ class ContrastiveObjective:
         "auto" takes photos for color images and shapes for gray ones. Or your own transform of a
         batch, float[b, c, h, w] in 0…1.
     identity_prob : float
-        Probability that the decoder's input is the image itself rather than a view, 0…1.
+        Probability that the first view is the image itself, so that the decoder sees it, 0…1.
     temperature : float
         τ of the softmax over near and far samples, in (0, 1].
     neighbors : int

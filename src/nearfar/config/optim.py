@@ -30,9 +30,8 @@ class Optim:
         Learning rate of the first phase.
     lr : float
         Learning rate of the second phase; the paper has 0.0001.
-    head_lr : float, optional
-        Learning rate of the second phase outside the encoder: projection head and decoder.
-        Default: `lr`.
+    head_lr_scale : float
+        Learning rate outside the encoder, of projection head and decoder, as a multiple of `lr`.
     lr_schedule : {"constant", "one-cycle"}
         Constant, or a rise in the first fifth of the phase and a cosine to zero.
     weight_decay : float
@@ -50,7 +49,7 @@ class Optim:
     accumulate: int = 1
     pretrain_lr: float = 1e-3
     lr: float = 1e-4
-    head_lr: float | None = None
+    head_lr_scale: float = 1.0
     lr_schedule: LRSchedule = "constant"
     weight_decay: float = 0.0
 
@@ -64,7 +63,7 @@ class Optim:
             accumulate=">= 1",
             pretrain_lr="> 0",
             lr="> 0",
-            head_lr="> 0",
+            head_lr_scale="> 0",
             weight_decay=">= 0",
         )
         if self.pretrain_epochs + self.epochs == 0:

@@ -35,7 +35,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "epochs": 6,
         "batch_size": 128,
         "lr": 1e-4,
-        "head_lr": 1e-3,
+        "head_lr_scale": 10.0,
         "lr_schedule": "one-cycle",
         "weight_decay": 0.01,
     },

@@ -12,7 +12,13 @@ ScheduleName = Literal["constant", "linear", "cosine"]
 
 
 class Weights(NamedTuple):
-    """λ₁, λ₂, λ₃ of Eq. 1: pull of the sample itself, pull of its near ones, push of far ones."""
+    """λ₁, λ₂, λ₃ of Eq. 1: pull of the sample itself, pull of its near ones, push of far ones.
+
+    Examples
+    --------
+    >>> Weights(own=0.6, near=0.4, far=0.0).relational
+    True
+    """
 
     own: float
     near: float
@@ -31,6 +37,14 @@ def check_weights(values: tuple[float, ...]) -> Weights:
     ------
     NearfarError
         If there are not three, or any is negative or not finite, or they do not sum to 1.
+
+    Examples
+    --------
+    >>> check_weights((0.6, 0.4, 0.0))
+    Weights(own=0.6, near=0.4, far=0.0)
+    >>> check_weights((1, 1, 1))
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: weights 1 1 1: they sum to 3, expected 1
     """
     shown = " ".join(f"{value:g}" for value in values)
     if len(values) != 3:
@@ -54,6 +68,12 @@ class WeightSchedule:
         At the beginning and at the end of training.
     shape : {"constant", "linear", "cosine"}
         "constant" stays at `start`; "cosine" is slow at both ends.
+
+    Examples
+    --------
+    >>> schedule = WeightSchedule(Weights(1, 0, 0), Weights(0.5, 0.5, 0), "linear")
+    >>> schedule.at(0.5)
+    Weights(own=0.75, near=0.25, far=0.0)
     """
 
     start: Weights

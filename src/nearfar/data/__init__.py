@@ -1,7 +1,8 @@
 """Images from folders, arrays and named data sets, behind one small protocol."""
 
-from nearfar.data.arrays import PIXEL_TOLERANCE, ArrayImages, images_from_array
+from nearfar.data.arrays import PIXEL_TOLERANCE, ArrayImages, as_array, images_from_array
 from nearfar.data.conform import conform_images
+from nearfar.data.darkness import warn_if_dark
 from nearfar.data.datasets import default_data_root
 from nearfar.data.decoding import (
     UnreadableError,
@@ -30,7 +31,7 @@ from nearfar.data.layouts import (
     shape_of_rows,
     warn_about_scale,
 )
-from nearfar.data.loader import in_order, load
+from nearfar.data.loader import in_order, is_waiting_for_images, load
 from nearfar.data.open import open_images
 from nearfar.data.sizes import MIN_SIDE, Channels, Size, check_size
 from nearfar.data.subset import Subset
@@ -48,6 +49,7 @@ __all__ = [
     "Size",
     "Subset",
     "UnreadableError",
+    "as_array",
     "check_embeddings_path",
     "check_size",
     "conform_images",
@@ -58,6 +60,7 @@ __all__ = [
     "images_from_rows",
     "images_to_array",
     "in_order",
+    "is_waiting_for_images",
     "labels_like",
     "layout_of",
     "load",
@@ -73,6 +76,7 @@ __all__ = [
     "shape_of_rows",
     "to_unit",
     "warn_about_scale",
+    "warn_if_dark",
     "write_embeddings",
     "write_images",
 ]

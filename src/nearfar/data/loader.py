@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import mmap
+import multiprocessing
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.reduction import DupFd
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from nearfar.data.arrays import as_index
 from nearfar.data.images import Images
@@ -16,6 +23,26 @@ from nearfar.errors import NearfarError
 Batch = tuple[Tensor, Tensor]
 
 MAX_WORKERS = 8
+
+#: What reading raises if memory runs out.
+_NO_MEMORY = "can't allocate memory"
+#: What a worker that died leaves behind: torch's report, or a connection that is refused or broken.
+_SIGNS_OF_DEATH = (RuntimeError, OSError, EOFError, multiprocessing.AuthenticationError)
+#: Seconds for the system to report the end of a worker.
+_END_SECONDS = 1.0
+
+_waiting = False
+
+
+def is_waiting_for_images() -> bool:
+    """Whether the main thread waits for workers to read images; signal handlers may interrupt it.
+
+    Examples
+    --------
+    >>> is_waiting_for_images()
+    False
+    """
+    return _waiting
 
 
 def load(
@@ -42,9 +69,18 @@ def load(
         Pairs (indices, pixels): int64[b] and [b, c, h, w]; or int64[b, 2] and [b, 2, c, h, w],
         where repeated images are read once. Global random numbers of torch are unaffected.
 
+    Raises
+    ------
+    NearfarError
+        While iterating: if an image can no longer be read, memory runs out, or a worker dies.
+
+    Notes
+    -----
+    Workers send pixels in anonymous memory, which the size of ``/dev/shm`` does not limit. Where
+    processes cannot be started, this one reads.
+
     Examples
     --------
-    >>> import numpy as np
     >>> from nearfar.data import images_from_array, in_order
     >>> images = images_from_array(np.zeros((5, 8, 8), np.uint8))
     >>> for indices, pixels in load(images, in_order(range(5), batch_size=3)):
@@ -61,6 +97,7 @@ def load(
         batch_size=None,  # the sampler yields whole batches
         num_workers=workers,
         persistent_workers=workers > 0,
+        collate_fn=_as_is,
         worker_init_fn=_leave_process_group,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),
@@ -84,29 +121,157 @@ class _Batches(Dataset[Batch]):
     def __init__(self, images: Images) -> None:
         self.images = images
 
-    def __getitem__(self, indices: Sequence[int] | Tensor) -> Batch | NearfarError:  # type: ignore[override]
+    def __getitem__(self, indices: Sequence[int] | Tensor) -> Any:
         indices = as_index(indices)
         try:
-            if indices.ndim == 1:
-                return indices, self.images.batch(indices)
-            distinct, places = indices.unique(return_inverse=True)
-            return indices, self.images.batch(distinct)[places]
+            pixels = self._read(indices)
+            if get_worker_info() is None:
+                return indices, pixels
+            return indices.numpy(), _shared(pixels)
         except NearfarError as error:
             return error
+
+    def _read(self, indices: Tensor) -> Tensor:
+        try:
+            if indices.ndim == 1:
+                return self.images.batch(indices)
+            distinct, places = indices.unique(return_inverse=True)
+            return self.images.batch(distinct)[places]
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and _NO_MEMORY not in str(error):
+                raise
+            raise NearfarError(
+                f"no memory to read a batch of {len(indices)} images of shape "
+                f"{list(self.images.shape)}: use smaller batches or images"
+            ) from error
+
+
+@dataclass(frozen=True)
+class _SharedPixels:
+    """Pixels in anonymous memory of a worker."""
+
+    handle: Any
+    shape: torch.Size
+    dtype: torch.dtype
+
+    def tensor(self) -> Tensor:
+        """Map the memory into this process, once."""
+        descriptor = self.handle.detach()
+        try:
+            memory = mmap.mmap(descriptor, 0)
+        finally:
+            os.close(descriptor)
+        return torch.frombuffer(memory, dtype=self.dtype).view(self.shape)
+
+    def pin_memory(self, device: str | None = None) -> Tensor:
+        """Copy to page-locked memory; the loader calls it in a thread."""
+        return self.tensor().pin_memory()
+
+
+def _shared(pixels: Tensor) -> _SharedPixels | Tensor:
+    """Move pixels of a worker to memory that its parent can map.
+
+    Memory is allocated here: torch would allocate it in a thread, whose errors the parent never
+    learns of.
+    """
+    with suppress(OSError, AttributeError):  # a system without memfd_create
+        descriptor = os.memfd_create("batch")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(pixels.contiguous().numpy().data)
+            file.flush()
+            return _SharedPixels(DupFd(descriptor), pixels.shape, pixels.dtype)
+    try:
+        return pixels.share_memory_()
+    except (OSError, RuntimeError) as error:
+        raise NearfarError(
+            f"no room for a batch of {pixels.nbytes:,} bytes in /dev/shm: use smaller batches, or "
+            "a larger /dev/shm (docker run --shm-size)"
+        ) from error
 
 
 class _Loader(DataLoader[Batch]):
     """Data loader whose errors stay one line: torch would add the traceback of the worker."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        for batch in super().__iter__():
-            if isinstance(batch, NearfarError):
-                try:
-                    raise batch
-                finally:
-                    del batch  # its traceback would keep itself, and the workers, alive
-            indices, pixels = batch
-            yield indices, pixels
+        try:
+            for batch in self._batches():
+                if isinstance(batch, NearfarError):
+                    try:
+                        raise batch
+                    finally:
+                        del batch  # its traceback would keep itself, and the workers, alive
+                indices, pixels = batch
+                yield torch.as_tensor(indices), pixels
+        except BaseException:
+            self._end_workers()
+            raise
+
+    def _batches(self) -> Iterator[Any]:
+        """Yield what the workers send; raise one line if one of them dies."""
+        batches = None
+        while True:
+            try:
+                with _wait(self.num_workers > 0):
+                    batches = self._start() if batches is None else batches
+                    batch = next(batches)
+                    if isinstance(batch, Sequence) and isinstance(batch[1], _SharedPixels):
+                        batch = batch[0], batch[1].tensor()
+            except StopIteration:
+                return
+            except _SIGNS_OF_DEATH as error:
+                if (code := self._dead_worker()) is None:
+                    raise
+                cause = f"signal {-code}" if code < 0 else f"exit code {code}"
+                raise NearfarError(
+                    f"a process that reads images ended early ({cause}), probably for lack of "
+                    "memory: use smaller batches or images, or free memory"
+                ) from error
+            yield batch
+
+    def _start(self) -> Iterator[Any]:
+        try:
+            multiprocessing.Lock()  # torch's iterator would fail halfway
+            batches: Any = super().__iter__()
+        except OSError:  # no semaphores, or no more processes
+            self.num_workers = 0
+            batches = super().__iter__()
+        # The handler of a signal would raise errors of dead workers anywhere in the program. They
+        # are also checked while waiting for a batch.
+        if getattr(batches, "_worker_pids_set", False):
+            torch._C._remove_worker_pids(id(batches))
+            batches._worker_pids_set = False
+        return cast(Iterator[Any], batches)
+
+    def _workers(self) -> Sequence[Any]:
+        return getattr(self._iterator, "_workers", ())
+
+    def _dead_worker(self) -> int | None:
+        """Return the exit code of a worker that died, if any."""
+        for worker in self._workers():
+            worker.join(_END_SECONDS / len(self._workers()))
+            if worker.exitcode is not None:
+                return int(worker.exitcode)
+        return None
+
+    def _end_workers(self) -> None:
+        """Kill the workers, of which some may hang: torch would wait for them."""
+        for worker in self._workers():
+            worker.kill()
+        self._iterator = None
+
+
+@contextmanager
+def _wait(for_workers: bool) -> Iterator[None]:
+    global _waiting
+    _waiting = for_workers and threading.current_thread() is threading.main_thread()
+    try:
+        yield
+    finally:
+        _waiting = False
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
 
 
 def _leave_process_group(worker: int) -> None:

@@ -21,10 +21,12 @@ _BATCH_SIZE = 128
 def train_adversarially(
     classifier: Classifier, images: Images, *, epsilon: float, epochs: int, seed: int = 0
 ) -> Classifier:
-    """Return a copy of a trained classifier, trained further on adversarial images [1]_.
+    """Return a copy of a classifier, trained further on adversarial images [1]_.
 
     Parameters
     ----------
+    classifier : Classifier
+        Trained classifier.
     images : Images
         Labeled training images.
     epsilon : float
@@ -32,7 +34,17 @@ def train_adversarially(
     epochs : int
         Passes over the images.
     seed : int
-        Seed of the order and the perturbations.
+        Seed of the order of images and of the perturbations.
+
+    Returns
+    -------
+    Classifier
+        Classifier in evaluation mode, on the CPU.
+
+    Raises
+    ------
+    NearfarError
+        If `epsilon` is out of its range, or the images have no labels.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Assessment of a defended classifier under all threat models."""
+"""Assessment of a defended classifier: attacks under all threat models."""
 
 from __future__ import annotations
 
@@ -31,31 +31,32 @@ from nearfar.defense.robustness import (
 from nearfar.defense.threats import Threat
 from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
+from nearfar.randomness import own_random_numbers
 
 #: Fewest attacked images for the check for gradient masking.
 MIN_IMAGES_FOR_MASKING = 100
 
-#: Most images for the attacker's substitute.
+#: Most images to train the attacker's substitute on.
 _SUBSTITUTE_IMAGES = 150
 _MIN_IMAGES = 20
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """Outcomes of attacks.
+    """Outcomes of attacks on a defended classifier.
 
     Parameters
     ----------
     clean : Outcome
         Outcome without an attack.
     substitute : float
-        Accuracy of the substitute on the same images.
+        Accuracy of the attacker's substitute on the clean images, 0…1.
     epsilons : tuple of float
-        Largest changes of a pixel.
+        Largest changes of a pixel, ε.
     curves : dict
-        `Outcome` for each ε, by threat model and attack.
-    masking : MaskingCheck, optional
-        None for fewer than a hundred images, which are too few.
+        List of an `Outcome` per ε, by threat model and attack.
+    masking : MaskingCheck or None
+        Check for gradient masking; None for fewer than 100 images, which are too few.
 
     Examples
     --------
@@ -72,7 +73,7 @@ class Assessment:
     masking: MaskingCheck | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-compatible values."""
+        """Return the assessment as JSON types."""
         return {
             "clean": asdict(self.clean),
             "substitute": self.substitute,
@@ -99,20 +100,33 @@ def assess(
 
     Parameters
     ----------
+    defended : DefendedClassifier
+        Classifier and its defense.
     images : Images
-        Labeled images of the classifier's shape. 150 of them, or half of fewer than 300, go to the
-        attacker, who trains a substitute on the classifier's predictions for them.
+        Labeled images of the classifier's shape. The attacker gets 150 of them (or half, if there
+        are fewer than 300), and trains a substitute on the undefended classifier's predictions.
     attacks : sequence of str
-        See `attack`. Gradient attacks run under "transfer", "white-box-unaware" and
-        "white-box-aware", the others under "decision-based".
+        Names of attacks, see `attack`. Gradient attacks run under "transfer", "white-box-unaware"
+        and "white-box-aware"; the others run under "decision-based".
+    epsilons : sequence of float
+        Largest changes of a pixel, in (0, 1].
     count : int
-        Number of other images to attack, drawn at random.
+        Number of images to attack, drawn at random from the rest.
+    seed : int
+        Seed of all random draws.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
+
+    Returns
+    -------
+    Assessment
+        Outcomes of the attacks.
 
     Raises
     ------
     NearfarError
-        If the classifier takes other images or does not recognize these, if they are all of one
-        class, or an option is out of range.
+        If the classifier does not accept the images, or is no better than chance on them; if the
+        images are all of one class; or if an option is out of its range.
 
     Examples
     --------
@@ -145,8 +159,7 @@ def assess(
     split = min(_SUBSTITUTE_IMAGES, len(images) // 2)
     held_out, rest = Subset(images, order[:split]), Subset(images, order[split : split + count])
     pixels, truth = load_pixels(rest), torch.from_numpy(labels[order[split : split + count]])
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with own_random_numbers(seed):
         clean = evaluate_defense(defended, pixels, truth)
     check_better_than_chance(clean, truth)
 

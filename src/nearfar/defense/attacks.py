@@ -1,4 +1,4 @@
-"""Attacks of the adversarial-robustness-toolbox (ART) within L∞ balls."""
+"""Attacks within L∞ balls, by the adversarial-robustness-toolbox (ART)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from nearfar.defense.checks import check_epsilons, check_images, count_classes
 from nearfar.defense.defended import DefendedClassifier, apply_in_batches, device_of
 from nearfar.defense.threats import Threat, attacked_module
 from nearfar.errors import NearfarError, require
+from nearfar.randomness import own_random_numbers
 
-#: Steps of PGD, of length 2.5 ε / steps as in A. Madry et al. (ICLR 2018).
+#: Steps of PGD; each has the length 2.5 ε / steps, as in A. Madry et al. (ICLR 2018).
 PGD_STEPS = 40
 #: Iterations of HopSkipJump.
 HOP_SKIP_JUMP_STEPS = 10
@@ -66,9 +67,10 @@ def _hop_skip_jump(art: Any, classifier: Any, epsilon: float) -> Any:
 
 
 def _search_or_stay(hop_skip_jump: Any) -> Callable[..., Any]:
-    """Make HopSkipJump stay at its last adversarial image if the search ends at a clean one.
+    """Return a search that stays at its last adversarial image if ART's search ends at a clean one.
 
-    Rounding can end the search just across the boundary. ART then halves its next step forever.
+    Rounding can end the search just across the decision boundary. ART would then halve its next
+    step forever.
     """
     search, is_adversarial = (
         hop_skip_jump._binary_search,
@@ -85,7 +87,7 @@ def _search_or_stay(hop_skip_jump: Any) -> Callable[..., Any]:
 
 
 GRADIENT_ATTACKS: dict[str, _MakeAttack] = {"fgsm": _fgsm, "pgd": _pgd, "autoattack": _autoattack}
-#: Square queries scores, HopSkipJump labels only.
+#: Square queries scores, HopSkipJump only labels.
 QUERY_ATTACKS: dict[str, _MakeAttack] = {"square": _square, "hop-skip-jump": _hop_skip_jump}
 ATTACKS = GRADIENT_ATTACKS | QUERY_ATTACKS
 #: Attacks that can aim at a class.
@@ -103,31 +105,31 @@ def attack(
     substitute: nn.Module | None = None,
     seed: int = 0,
 ) -> Iterator[Tensor]:
-    """Make adversarial images against a defended classifier.
+    """Yield adversarial images against a defended classifier.
 
     Parameters
     ----------
     name : {"fgsm", "pgd", "autoattack", "square", "hop-skip-jump"}
-        The first three use gradients, the others queries.
+        Attack: the first three use gradients, the others queries.
     threat : {"transfer", "white-box-unaware", "white-box-aware", "decision-based"}
-        Access of the attacker, see `THREATS`.
+        Threat model, the attacker's access; see `THREATS`.
     defended : DefendedClassifier
-        The classifier and its defense.
+        Classifier and its defense.
     images : float[n, c, h, w]
         Clean images, where 0…1 is black…white.
     labels : int64[n]
-        Their classes.
+        Classes of the images.
     epsilons : sequence of float
-        The largest change of a pixel, 0…1.
+        Largest changes of a pixel ε, in (0, 1].
     substitute : nn.Module, optional
-        For "transfer".
+        Attacker's substitute, required for "transfer".
     seed : int
         Seed of the attack.
 
     Yields
     ------
     float32[n, c, h, w]
-        For each ε in turn, images within ε of the clean ones, and in 0…1; on the CPU.
+        Adversarial images for each ε in turn, within ε of the clean images and in 0…1; on the CPU.
 
     Raises
     ------
@@ -154,7 +156,7 @@ def attack(
     shape = (images.shape[1], images.shape[2], images.shape[3])
     check_images(images, shape)
     target = attacked_module(threat, defended, substitute).eval()
-    # An untargeted attack may end in a rejection; one that aims at a class avoids it.
+    # An untargeted attack may end in a rejection; a targeted attack avoids it.
     targeted = bool(defended.detectors) and threat in ("white-box-aware", "decision-based")
     if targeted and name not in _TARGETABLE:
         raise NearfarError(
@@ -178,24 +180,24 @@ def attack(
 
 
 def check_attack(name: str) -> None:
-    """Check that an attack is known.
+    """Check the name of an attack.
 
     Raises
     ------
     NearfarError
-        If not; lists the known attacks.
+        If the name is unknown; the message lists the known attacks.
     """
     if name not in ATTACKS:
         raise NearfarError(f"attack {name!r} is unknown: expected {', '.join(ATTACKS)}")
 
 
 def check_attacks(names: Sequence[str]) -> None:
-    """Check that attacks are known, and that there is one.
+    """Check the names of attacks.
 
     Raises
     ------
     NearfarError
-        If not; lists the known attacks.
+        If a name is unknown, or there is none; the message lists the known attacks.
 
     Examples
     --------
@@ -208,12 +210,12 @@ def check_attacks(names: Sequence[str]) -> None:
 
 
 def check_fits(name: str, classes: int) -> None:
-    """Check that an attack works with this number of classes.
+    """Check that an attack works with a number of classes.
 
     Raises
     ------
     NearfarError
-        If it needs more; names another.
+        If the attack needs more classes; the message names another attack.
     """
     if name == "autoattack" and classes < _MIN_CLASSES_AUTOATTACK:
         raise NearfarError(
@@ -223,7 +225,7 @@ def check_fits(name: str, classes: int) -> None:
 
 
 def _estimator(module: nn.Module, shape: tuple[int, int, int]) -> Any:
-    """Wrap a module as ART's classifier of images in 0…1."""
+    """Return a module wrapped as ART's classifier of images in 0…1."""
     classification = require("art.estimators.classification", extra="defense")
     device = device_of(module)
     return classification.PyTorchClassifier(
@@ -237,7 +239,7 @@ def _estimator(module: nn.Module, shape: tuple[int, int, int]) -> Any:
 
 
 class _Float32(nn.Module):
-    """Casts images to float32: HopSkipJump queries float64."""
+    """Module that casts images to float32: HopSkipJump queries float64."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -260,8 +262,9 @@ def _generate(
 def _hop_from_other_images(
     estimator: Any, clean: _Array, labels: _Array, targeted: bool, seed: int
 ) -> _Array:
-    """Run HopSkipJump from images of other predicted, or else true, classes toward each image.
+    """Return the result of HopSkipJump, started for each image from an image of another class.
 
+    The starting image has another predicted class or, if there is none, another true class.
     Misclassified images stay as they are: without a target, ART would walk away from their
     predicted class, and might correct them.
     """
@@ -300,10 +303,9 @@ def _runner_up(target: nn.Module, images: Tensor, labels: Tensor) -> _Array:
 
 @contextmanager
 def seed_art(seed: int) -> Iterator[None]:
-    """Seed the global generators that ART uses, and restore them."""
+    """Seed the global random generators that ART uses, and restore them afterward."""
     before = np.random.get_state()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with own_random_numbers(seed):
         np.random.seed(seed)
         try:
             yield

@@ -13,12 +13,12 @@ from nearfar.errors import NearfarError, reason
 
 
 def check_images(images: Tensor, shape: Shape) -> None:
-    """Check that images are float[b, c, h, w] of one shape, where 0…1 is black…white.
+    """Check that images are float[b, c, h, w] of a shape (c, h, w), where 0…1 is black…white.
 
     Raises
     ------
     NearfarError
-        If not; names the shape, type or range.
+        If shape, type or range of the images is another one; the message names it.
     """
     if images.ndim != 4 or tuple(images.shape[1:]) != tuple(shape):
         raise NearfarError(
@@ -37,19 +37,19 @@ def check_images(images: Tensor, shape: Shape) -> None:
 
 
 def as_unit_images(images: Tensor | npt.ArrayLike, shape: Shape) -> Tensor:
-    """Return uint8 or float images as float32[n, c, h, w], checked."""
+    """Return uint8 or float images as float32[n, c, h, w], after `check_images`."""
     pixels = to_unit(torch.as_tensor(images))
     check_images(pixels, shape)
     return pixels
 
 
 def check_epsilons(epsilons: Sequence[float]) -> tuple[float, ...]:
-    """Check sizes of perturbations.
+    """Return sizes ε of perturbations as a tuple, after a check.
 
     Raises
     ------
     NearfarError
-        If there are none, or one is not in (0, 1].
+        If there is no ε, or one is outside (0, 1].
     """
     for epsilon in epsilons:
         if not 0 < epsilon <= 1:
@@ -63,12 +63,12 @@ def check_epsilons(epsilons: Sequence[float]) -> tuple[float, ...]:
 
 
 def check_rate(rate: float) -> None:
-    """Check a false-positive rate.
+    """Check that a false-positive rate is in (0, 1).
 
     Raises
     ------
     NearfarError
-        If it is not in (0, 1).
+        If it is outside (0, 1).
     """
     if not 0 < rate < 1:
         raise NearfarError(f"false_positive_rate={rate}: expected more than 0 and less than 1")
@@ -80,18 +80,22 @@ def count_classes(classifier: nn.Module, shape: Shape, like: Tensor) -> int:
 
     Parameters
     ----------
+    classifier : nn.Module
+        Classifier.
+    shape : tuple of int
+        Channels, height, width of its images.
     like : Tensor
-        Tensor of the images' device and type.
+        Tensor with the device and the type of its images.
 
     Raises
     ------
     NearfarError
-        If it takes other images, or returns no logits.
+        If the classifier does not accept such images, or does not return logits.
     """
     images = like.new_full((2, *shape), 0.5)
     try:
         logits = classifier(images)
-    except Exception as error:  # the user's own code may raise anything
+    except Exception as error:  # the user's code may raise anything
         raise NearfarError(
             f"the classifier does not take images {shape}: {reason(error)}"
         ) from error

@@ -1,4 +1,4 @@
-"""Convolutional classifiers to attack: the target, and the attacker's substitute."""
+"""Convolutional classifiers: the target of attacks, and the attacker's substitute."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from nearfar.defense.defended import apply_in_batches, device_of
 from nearfar.errors import NearfarError
 from nearfar.models import resolve_device
 from nearfar.progress import Track, silent
+from nearfar.randomness import own_random_numbers
 from nearfar.runs import to_cpu, write_tensors
-from nearfar.training.supervised import fit_supervised
+from nearfar.training import fit_supervised
 
 #: Epochs of a substitute, which has few images.
 SUBSTITUTE_EPOCHS = 150
 
 _BATCH_SIZE = 128
 _LR = 1e-3
-#: Kind of a file in its metadata.
+#: Kind of the file, in its metadata.
 _KIND = "nearfar-classifier"
 
 
 def _target(shape: Shape, classes: int) -> nn.Sequential:
-    """3×3 convolutions with 32 and 64 channels and max-pooling, and two linear layers."""
+    """Return 3×3 convolutions with 32 and 64 channels, max-pooling, and two linear layers."""
     layers: list[nn.Module] = []
     for inner, outer in pairwise((shape[0], 32, 64)):
         layers += [nn.Conv2d(inner, outer, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
@@ -41,7 +42,7 @@ def _target(shape: Shape, classes: int) -> nn.Sequential:
 
 
 def _substitute(shape: Shape, classes: int) -> nn.Sequential:
-    """5×5 convolutions with 16 and 32 channels and stride 2, and one linear layer."""
+    """Return 5×5 convolutions with 16 and 32 channels, stride 2, and one linear layer."""
     top = 32 * -(-shape[1] // 4) * -(-shape[2] // 4)
     return nn.Sequential(
         nn.Conv2d(shape[0], 16, 5, stride=2, padding=2),
@@ -60,14 +61,14 @@ _ARCHITECTURES: dict[str, Callable[[Shape, int], nn.Sequential]] = {
 
 
 class Classifier(nn.Module):
-    """Small convolutional classifier that can be saved and loaded.
+    """Small convolutional classifier, which `save_classifier` can save.
 
     Parameters
     ----------
     architecture : {"target", "substitute"}
-        Network; the substitute is smaller.
+        Architecture of the network; the substitute is smaller.
     shape : tuple of int
-        Channels, height, width of an image; sides of at least 8 pixels.
+        Channels, height, width of the images, with sides of at least 8 pixels.
     classes : int
         Number of classes k, at least 2.
 
@@ -112,27 +113,32 @@ def train_classifier(
     device: str = "auto",
     track: Track = silent,
 ) -> Classifier:
-    """Train a classifier with Adam on the cross-entropy.
+    """Train a classifier with Adam and the cross-entropy loss.
 
     Parameters
     ----------
+    architecture : {"target", "substitute"}
+        Architecture of the network, see `Classifier`.
     images : Images
         Training images.
     epochs : int
         Passes over the images.
     seed : int
-        Seed of the initial weights and the order.
+        Seed of the initial weights and of the order of images.
     labels : int64[n], optional
-        Classes in place of the images' own, such as predictions of another classifier.
+        Classes to train on, such as predictions of another classifier. Default: the labels of the
+        images.
     classes : int, optional
-        Number of classes, if larger than in the images and labels.
+        Number of classes. Default: that of the images or labels, at least 2.
     device : {"auto", "cpu", "cuda", "mps"}
-        Device of training; the classifier returned is on the CPU.
+        Device for training.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Returns
     -------
     Classifier
-        In evaluation mode.
+        Classifier in evaluation mode, on the CPU.
 
     Raises
     ------
@@ -150,8 +156,7 @@ def train_classifier(
     if classes is None:
         classes = max(len(images.classes or ()), int(numbers.max()) + 1, 2)
     target = resolve_device(device)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with own_random_numbers(seed):
         classifier = Classifier(architecture, images.shape, classes).to(target)
 
         def loss(rows: Tensor) -> Tensor:
@@ -178,7 +183,7 @@ def _epochs_of_batches(n: int, epochs: int) -> Iterator[Tensor]:
 
 
 def save_classifier(path: Path, classifier: Classifier) -> None:
-    """Write a classifier as safetensors, atomically.
+    """Write a classifier to a safetensors file, atomically.
 
     Examples
     --------
@@ -199,12 +204,12 @@ def save_classifier(path: Path, classifier: Classifier) -> None:
 
 
 def load_classifier(path: Path) -> Classifier:
-    """Read a file of `save_classifier`; no code in it is run.
+    """Return the classifier in a file of `save_classifier`, without running code from the file.
 
     Raises
     ------
     NearfarError
-        If the file is missing, damaged, or holds something else.
+        If the file is missing or damaged, or is not a classifier.
 
     Examples
     --------
@@ -223,7 +228,7 @@ def load_classifier(path: Path) -> Classifier:
             )
         channels, height, width = map(int, json.loads(metadata["shape"]))
         shape = (channels, height, width)
-        with torch.device("meta"):  # sizes that a file only claims take no memory
+        with torch.device("meta"):  # sizes in the metadata allocate no memory
             classifier = Classifier(metadata["architecture"], shape, int(metadata["classes"]))
         classifier.load_state_dict(tensors, assign=True)
     except NearfarError:
@@ -235,7 +240,14 @@ def load_classifier(path: Path) -> Classifier:
 
 
 def predict_classes(classifier: nn.Module, images: Tensor) -> Tensor:
-    """Return the classes, int64[n] on the CPU, of images float[n, c, h, w].
+    """Return the predicted class of each image, int64[n] on the CPU.
+
+    Parameters
+    ----------
+    classifier : nn.Module
+        Classifier that returns logits.
+    images : float[n, c, h, w]
+        Images, where 0…1 is black…white.
 
     Examples
     --------
@@ -248,7 +260,7 @@ def predict_classes(classifier: nn.Module, images: Tensor) -> Tensor:
 
 
 def load_pixels(images: Images) -> Tensor:
-    """Return all images at once, float32[n, c, h, w] where 0…1 is black…white.
+    """Return all images as one tensor, float32[n, c, h, w], where 0…1 is black…white.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Classifiers behind a defense: purified images, votes of neighbors, rejection by detectors."""
+"""Defended classifiers, with purification, neighbor voting and rejection by detectors."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ REJECTED = -1
 
 #: Images per batch without gradients.
 _BATCH_SIZE = 512
-#: Added to probabilities before taking their logarithm.
+#: Number added to probabilities before the logarithm.
 _EPSILON = 1e-6
 
 
 class ThresholdDetector(nn.Module):
-    """Detector that rejects images with a score above a threshold.
+    """Detector that rejects images whose score exceeds a threshold.
 
     Parameters
     ----------
     score : nn.Module
-        From float[b, c, h, w] to float[b], higher for more suspicious images; differentiable.
+        Module from images, float[b, c, h, w], to scores, float[b], higher for more suspicious
+        images; differentiable.
     threshold : float
-        Highest score that is accepted.
+        Highest score to accept.
 
     Examples
     --------
@@ -50,23 +51,23 @@ class ThresholdDetector(nn.Module):
         self.register_buffer("threshold", torch.tensor(threshold))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return scores relative to the threshold, float[b]: above 1 means rejection."""
+        """Return scores divided by the threshold, float[b]; above 1 means rejection."""
         return self.score(images) / self.threshold
 
     def calibrate(self, clean: Tensor, false_positive_rate: float) -> ThresholdDetector:
-        """Set the threshold to reject at most this share of clean images.
+        """Set the threshold from clean images, and return the detector.
 
         Parameters
         ----------
         clean : float[n, c, h, w]
             Validation images that were not used in training.
         false_positive_rate : float
-            In (0, 1), at least 1/n.
+            Largest share of clean images to reject, in (0, 1) and at least 1/n.
 
         Raises
         ------
         NearfarError
-            If the rate is out of range, or there are too few images for it.
+            If the rate is out of its range, or there are too few images for it.
         """
         scores = apply_in_batches(self.score, clean)
         self.threshold.fill_(rejection_threshold(scores, false_positive_rate))
@@ -74,19 +75,19 @@ class ThresholdDetector(nn.Module):
 
 
 def rejection_threshold(scores: Tensor, false_positive_rate: float) -> float:
-    """Return the score that at most this share of clean images exceeds.
+    """Return the lowest threshold that rejects at most a given share of clean images.
 
     Parameters
     ----------
     scores : float[n]
         Scores of clean images.
     false_positive_rate : float
-        In (0, 1), at least 1/n.
+        Largest share of clean images to reject, in (0, 1) and at least 1/n.
 
     Raises
     ------
     NearfarError
-        If the rate is out of range, there are too few images for it, or a score is not finite.
+        If the rate is out of its range, there are too few images for it, or a score is not finite.
 
     Examples
     --------
@@ -106,16 +107,17 @@ def rejection_threshold(scores: Tensor, false_positive_rate: float) -> float:
 
 
 class DefendedClassifier(nn.Module):
-    """Classifier of purified images, with optional rejection.
+    """Classifier of purified images, with optional rejection of suspicious images.
 
     Parameters
     ----------
     purifier : nn.Module
-        From images float[b, c, h, w] to images of that shape; `nn.Identity` for no defense.
+        Module from images, float[b, c, h, w], to images of the same shape; `nn.Identity` for no
+        defense.
     classifier : nn.Module
-        From images to logits float[b, k].
+        Module from images to logits, float[b, k].
     detectors : sequence of ThresholdDetector
-        An image is rejected if any of them rejects it.
+        Detectors; an image is rejected if any of them rejects it.
 
     Examples
     --------
@@ -141,15 +143,15 @@ class DefendedClassifier(nn.Module):
         return bool(getattr(self.purifier, "random", False))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits, float[b, k], of the purified images, rejected or not; differentiable."""
+        """Return the logits of the purified images, float[b, k], whether rejected or not."""
         return self.classifier(self.purifier(images))
 
     def without_detectors(self) -> Self:
-        """Return the same classifier and defense without rejection."""
+        """Return a defended classifier with the same parts but no detectors."""
         return type(self)(self.purifier, self.classifier) if self.detectors else self
 
     def rejection_score(self, images: Tensor) -> Tensor:
-        """Return the largest score relative to its threshold, float[b]: above 1 means rejection."""
+        """Return the largest score of all detectors, float[b]; above 1 means rejection."""
         if not self.detectors:
             return images.new_zeros(len(images))
         return torch.stack([detector(images) for detector in self.detectors]).amax(0)
@@ -161,7 +163,7 @@ class DefendedClassifier(nn.Module):
         Parameters
         ----------
         images : float[n, c, h, w]
-            On any device; 0…1 is black…white.
+            Images on any device, where 0…1 is black…white.
         """
         return apply_in_batches(self._predict, images, device_of(self))
 
@@ -170,25 +172,25 @@ class DefendedClassifier(nn.Module):
 
 
 class NeighborVoting(DefendedClassifier):
-    """Classifier that averages its predictions on the nearest clean images.
+    """Defended classifier that averages predictions on the nearest clean images.
 
-    It never sees the image itself, only reconstructions of the clean images nearest to it. Its
-    predictions on the whole bank are computed once, so that classification costs an encoding and a
-    search. The mean of embeddings of different classes may decode to neither class; the mean of
-    predictions does not have this problem.
+    The classifier never sees the image itself, only reconstructions of the clean images nearest to
+    it. Its predictions on the whole bank are computed once, so that classifying an image costs an
+    encoding and a search. Averaging predictions avoids a problem of averaging embeddings: the mean
+    embedding of two classes may decode to neither of them.
 
-    Where the nearest rows agree, their gradient vanishes, and an attack that follows it
-    overestimates the defense. Gradients therefore include the nearest rows of another class, as in
-    attacks on k-nearest neighbors [1]_.
+    Where the nearest rows agree, the gradient vanishes, and a gradient attack would overestimate
+    the defense. Gradients therefore include the nearest rows of other classes, as in attacks on
+    k-nearest neighbors [1]_.
 
     Parameters
     ----------
     purifier : NeighborPurifier
-        Holds the bank, and the number of votes.
+        Purifier with the bank and the number of votes.
     classifier, detectors
-        As for `DefendedClassifier`; on the device of the purifier.
-    track : callable
-        Shows the progress over the bank.
+        See `DefendedClassifier`; on the device of the purifier.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     References
     ----------
@@ -226,7 +228,7 @@ class NeighborVoting(DefendedClassifier):
         self.register_buffer("bank_probs", torch.cat(bank_probs), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logarithms of mean probabilities, float[b, k]; see `NeighborPurifier.nearest`."""
+        """Return the logarithms of the mean class probabilities, float[b, k]."""
         rows, weights = self.purifier.nearest(self.purifier.encode(images), self.bank_probs)
         return (torch.einsum("bk,bkc->bc", weights, self.bank_probs[rows]) + _EPSILON).log()
 
@@ -235,7 +237,16 @@ class NeighborVoting(DefendedClassifier):
 def apply_in_batches(
     call: Callable[[Tensor], Tensor], images: Tensor, device: torch.device | None = None
 ) -> Tensor:
-    """Apply a function to images float[n, …], n ≥ 1, in batches; results are on the CPU.
+    """Return the results of a function of images, computed in batches, on the CPU.
+
+    Parameters
+    ----------
+    call : callable
+        Function or module from a batch of images to a tensor with a row per image.
+    images : float[n, ...]
+        Images, n ≥ 1.
+    device : torch.device, optional
+        Device of the batches. Default: that of the module, or of the images for a function.
 
     Examples
     --------
@@ -248,7 +259,7 @@ def apply_in_batches(
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Return the device of a module; the CPU if it has neither weights nor buffers.
+    """Return the device of a module, or the CPU if it has no weights and no buffers.
 
     Examples
     --------

@@ -16,7 +16,7 @@ from torch.nn.functional import log_softmax
 from nearfar.defense.defended import DefendedClassifier, ThresholdDetector
 from nearfar.defense.purifier import FALSE_POSITIVE_RATE, ReconstructionScore
 
-#: Standard deviation of the noise that its autoencoder removes.
+#: Standard deviation of the noise that MagNet's autoencoder is trained to remove.
 MAGNET_NOISE_STD = 0.1
 
 #: Temperatures of the softmax in the Jensen–Shannon detectors.
@@ -24,16 +24,18 @@ _TEMPERATURES = (10.0, 40.0)
 
 
 class JensenShannonScore(nn.Module):
-    """Change of a classifier's prediction by reconstruction.
+    """Detector score: how much reconstruction changes the prediction of a classifier.
 
-    Jensen–Shannon divergence of softmax(f(x)/T) and softmax(f(x′)/T), in nats.
+    The score is the Jensen–Shannon divergence of softmax(f(x)/T) and softmax(f(r(x))/T), in nats.
 
     Parameters
     ----------
-    purifier, classifier : nn.Module
-        x′ and f.
+    purifier : nn.Module
+        Reconstruction r.
+    classifier : nn.Module
+        Classifier f, which returns logits.
     temperature : float
-        T > 0.
+        Temperature T, > 0.
 
     Examples
     --------
@@ -64,25 +66,26 @@ def magnet(
     *,
     false_positive_rate: float = FALSE_POSITIVE_RATE,
 ) -> DefendedClassifier:
-    """Defend a classifier by MagNet: a reformer and three detectors.
+    """Return a classifier defended by MagNet, with its reformer and three detectors.
 
-    `Purifier.defend` is the reformer alone.
+    For the reformer alone, use `Purifier.defend`.
 
     Parameters
     ----------
     reformer : nn.Module
-        `Purifier` with an autoencoder trained to remove Gaussian noise of standard deviation 0.1.
+        `Purifier` with an autoencoder that is trained to remove Gaussian noise with a standard
+        deviation of 0.1.
     classifier : nn.Module
-        From float[b, c, h, w], where 0…1 is black…white, to logits.
+        Module from images, float[b, c, h, w] where 0…1 is black…white, to logits.
     clean : float[n, c, h, w]
-        Validation images for the thresholds of the detectors.
+        Validation images to set the thresholds of the detectors.
     false_positive_rate : float
-        Share of clean images that all detectors together may reject, split equally among them.
+        Largest share of clean images to reject, divided equally among the detectors.
 
     Raises
     ------
     NearfarError
-        If the rate is out of range, or there are too few images for it.
+        If the rate is out of its range, or there are too few images for it.
 
     Examples
     --------

@@ -23,7 +23,7 @@ from nearfar.runs import read_run
 #: Default number of votes.
 VOTES = 5
 
-#: Number of nearest rows in the softmax-weighted mean that gradients are taken of.
+#: Number of nearest rows in the softmax-weighted mean whose gradients are used.
 _GRADIENT_ROWS = 50
 _TEMPERATURE = 0.02
 _COSINE = Cosine()
@@ -32,19 +32,24 @@ _CHUNK_SIMILARITIES = 2**24
 
 
 class NeighborPurifier(Purifier):
-    """Replaces embeddings by the mean of the nearest embeddings of clean images.
+    """Purifier that replaces an embedding by the mean of the nearest embeddings of clean images.
 
-    The choice of neighbors has no gradient. Gradients are those of a softmax-weighted mean of many
-    more neighbors (BPDA [1]_), which attacks profit from more than from straight-through gradients.
+    The choice of neighbors has no gradient. Gradients are those of a softmax-weighted mean over
+    many more neighbors (BPDA [1]_), which helps attacks more than straight-through gradients do.
 
     Parameters
     ----------
     network, shape, passes, noise_std
-        As for `Purifier`.
+        See `Purifier`.
     bank : float[n, d]
         Embeddings of clean images.
     votes : int
-        Number of nearest embeddings, at least 1.
+        Number of nearest embeddings to average, 1…n − 1.
+
+    Raises
+    ------
+    NearfarError
+        If a parameter is out of its range.
 
     References
     ----------
@@ -92,7 +97,14 @@ class NeighborPurifier(Purifier):
         passes: int = 1,
         noise_std: float = 0.0,
     ) -> Self:
-        """Read a run folder; the bank is that of its training images.
+        """Return the purifier of a run; its bank holds the run's training images.
+
+        Parameters
+        ----------
+        run : str or path
+            Run folder.
+        votes, passes, noise_std
+            See `NeighborPurifier`.
 
         Raises
         ------
@@ -110,29 +122,29 @@ class NeighborPurifier(Purifier):
         )
 
     def project(self, embeddings: Tensor) -> Tensor:
-        """Return the mean of the nearest embeddings of clean images, float[b, d]."""
+        """Return the mean of the nearest clean embeddings, float[b, d], for each embedding."""
         rows, weights = self.nearest(embeddings)
         return torch.einsum("bk,bkd->bd", weights, self.bank[rows])
 
     def nearest(
         self, embeddings: Tensor, bank_probs: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the nearest rows of the bank to each embedding, and their weights.
+        """Return the rows of the bank nearest to each embedding, and their weights in the mean.
 
         Parameters
         ----------
         embeddings : float[b, d]
-            If they need gradients, more than `votes` rows are returned.
+            Embeddings. If they require gradients, more than `votes` rows are returned.
         bank_probs : float[n, c], optional
-            Class probabilities of each row. Gradients then include the nearest rows of classes
-            other than the vote's.
+            Class probabilities of each row of the bank. If given, gradients include the nearest
+            rows of classes other than the one that wins the vote.
 
         Returns
         -------
         rows : int64[b, k]
-            The nearest first.
+            Row numbers, the nearest first.
         weights : float[b, k]
-            1/votes for the first `votes` rows, else 0; gradients are those of a softmax.
+            1/votes for the first `votes` rows, otherwise 0; gradients are those of a softmax.
         """
         queries = _COSINE.queries(embeddings)
         chunk = max(1, _CHUNK_SIMILARITIES // len(self.bank))
@@ -146,7 +158,7 @@ class NeighborPurifier(Purifier):
         return rows, soft + (weights - soft).detach()
 
     def _search(self, queries: Tensor, bank_probs: Tensor | None) -> Tensor:
-        """Return the rows of `nearest`, int64[b, k], from one product with the whole bank."""
+        """Return the rows for `nearest`, int64[b, k], from one product with the whole bank."""
         similarities = queries.detach() @ self.keys.T
         if not queries.requires_grad:
             return similarities.topk(self.votes).indices

@@ -1,4 +1,4 @@
-"""Opening a classifier that the user names."""
+"""Classifiers by file or function."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def open_classifier(source: str) -> nn.Module:
-    """Open a classifier.
+    """Return the classifier in a file, or from a function of your own.
 
     Parameters
     ----------
     source : str
-        A .safetensors file of `save_classifier`, from which no code is run; or module:function,
-        which runs your code: the module is imported, from the current folder first, and the
-        function is called without arguments for an nn.Module.
+        A .safetensors file of `save_classifier`, which runs no code; or module:function, which runs
+        your code. The module is imported, from the current folder first. The function is called
+        without arguments and returns an nn.Module.
+
+    Returns
+    -------
+    nn.Module
+        Classifier in evaluation mode.
 
     Raises
     ------
@@ -48,7 +53,7 @@ def open_classifier(source: str) -> nn.Module:
     try:
         with _current_folder_first():
             classifier = getattr(importlib.import_module(module), function)()
-    except Exception as error:  # the user's own code may raise anything
+    except Exception as error:  # the user's code may raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise NearfarError(f"classifier {source!r} cannot be made ({reason})") from error
     if not isinstance(classifier, nn.Module):
@@ -60,7 +65,7 @@ def open_classifier(source: str) -> nn.Module:
 
 @contextmanager
 def _current_folder_first() -> Iterator[None]:
-    """Import from the current folder, as python -m does."""
+    """Search the current folder first on imports, as python -m does."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:

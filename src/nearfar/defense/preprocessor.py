@@ -1,4 +1,4 @@
-"""Purifier as a preprocessor of ART; needs the extra `defense`."""
+"""ART preprocessor that purifies images; it needs the extra `defense`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _art = require("art.defences.preprocessor.preprocessor", extra="defense")
 
 
 class PurifierPreprocessor(_art.PreprocessorPyTorch):  # type: ignore[name-defined]
-    """Purifies the images of an ART classifier.
+    """ART preprocessor that purifies the images of an ART classifier.
 
     Parameters
     ----------
     purifier : Purifier
-        Moved to the device that ART uses.
+        Purifier, on the device that ART is to use.
 
     Examples
     --------
@@ -49,5 +49,5 @@ class PurifierPreprocessor(_art.PreprocessorPyTorch):  # type: ignore[name-defin
         self.purifier = purifier
 
     def forward(self, x: Tensor, y: Any = None) -> tuple[Tensor, Any]:
-        """Purify images; return labels unchanged."""
+        """Return purified images, float[b, c, h, w], and the labels unchanged."""
         return self.purifier(x), y

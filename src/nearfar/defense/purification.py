@@ -1,4 +1,4 @@
-"""Purification of any number of images, in batches, with rejection by reconstruction error."""
+"""Purification of images in batches, with rejection by reconstruction error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nearfar.files import atomic_path
 from nearfar.models import apply, apply_to_all
 from nearfar.progress import Track, silent
 
-#: Table of `write_purified`.
+#: Name of the file of errors that `write_purified` writes.
 ERRORS_FILE = "suspicion.csv"
 
 
@@ -28,7 +28,7 @@ class PurifiedBatch(NamedTuple):
     Attributes
     ----------
     rows : int64[b]
-        Rows of the images.
+        Row numbers of the images in the data set.
     images : float[b, c, h, w]
         Purified images, where 0…1 is black…white.
     errors : float[b]
@@ -56,21 +56,25 @@ def error_threshold(
     *,
     track: Track = silent,
 ) -> float:
-    """Return the reconstruction error that at most this share of clean images exceeds.
+    """Return the largest reconstruction error to accept, from the errors of clean images.
+
+    At most a given share of the clean images exceeds it.
 
     Parameters
     ----------
     purifier : Purifier
-        On the device to compute on.
+        Purifier, on the device to use.
     clean : Images or array
-        Validation images that the run was not trained on.
+        n validation images that the run was not trained on.
     false_positive_rate : float
-        In (0, 1), at least 1/n.
+        Largest share of clean images to reject, in (0, 1) and at least 1/n.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Raises
     ------
     NearfarError
-        If the rate is out of range, or there are too few images for it.
+        If the rate is out of its range, or there are too few images for it.
 
     Examples
     --------
@@ -97,21 +101,23 @@ def purify(
     threshold: float = float("inf"),
     track: Track = silent,
 ) -> Iterator[PurifiedBatch]:
-    """Purify images in batches, in bounded memory.
+    """Purify images in batches, so that memory does not grow with their number.
 
     Parameters
     ----------
     purifier : Purifier
-        On the device to compute on.
+        Purifier, on the device to use.
     images : Images or array
         Images of the purifier's shape; arrays are scaled to it.
     threshold : float
-        Largest error that is accepted, see `error_threshold`.
+        Largest reconstruction error to accept, see `error_threshold`.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Yields
     ------
     PurifiedBatch
-        On the purifier's device.
+        Batch on the purifier's device.
 
     Raises
     ------
@@ -139,19 +145,23 @@ def purify(
 def write_purified(
     folder: Path, names: Sequence[str], batches: Iterable[PurifiedBatch], *, with_rejected: bool
 ) -> int:
-    """Write purified images as PNG files, and their errors as `suspicion.csv`.
+    """Write purified images as PNG files, and their errors to ``suspicion.csv``.
 
     Parameters
     ----------
+    folder : Path
+        Folder to write to, created if needed.
     names : sequence of str
-        Name of each image; see `nearfar.data.export.write_images`.
+        Name of each image, see `nearfar.data.write_images`.
+    batches : iterable of PurifiedBatch
+        Batches of `purify`.
     with_rejected : bool
-        Write the column "rejected".
+        Write the column "rejected" to ``suspicion.csv``.
 
     Returns
     -------
     int
-        Number of images rejected.
+        Number of rejected images.
 
     Examples
     --------

@@ -25,24 +25,29 @@ from nearfar.models import Autoencoder
 from nearfar.progress import Track, silent
 from nearfar.runs import read_config, read_trained_network
 
-#: Share of clean images that a detector may reject by default.
+#: Largest share of clean images to reject, by default.
 FALSE_POSITIVE_RATE = 0.01
 
 
 class Purifier(nn.Module):
-    """Replaces images by their reconstructions (§4.4); differentiable end to end.
+    """Purifier that replaces images by their reconstructions (§4.4); differentiable end to end.
 
     Parameters
     ----------
     network : Autoencoder
-        Trained network; a copy of it is used.
+        Trained network, of which a copy is used.
     shape : tuple of int
-        Channels, height, width of its images.
+        Channels, height, width of the images.
     passes : int
-        Number of successive reconstructions, at least 1.
+        Number of successive reconstructions, ≥ 1.
     noise_std : float
-        Standard deviation of Gaussian noise added before each encoding, 0…1. Makes the defense
-        random: an attack that knows it averages over draws.
+        Standard deviation of the Gaussian noise that is added before each encoding, 0…1. Noise
+        makes the defense random; white-box-aware attacks average over it.
+
+    Raises
+    ------
+    NearfarError
+        If a parameter is out of its range.
 
     Examples
     --------
@@ -72,7 +77,14 @@ class Purifier(nn.Module):
 
     @classmethod
     def load(cls, run: str | os.PathLike[str], *, passes: int = 1, noise_std: float = 0.0) -> Self:
-        """Read a run folder.
+        """Return the purifier of a run.
+
+        Parameters
+        ----------
+        run : str or path
+            Run folder.
+        passes, noise_std
+            See `Purifier`.
 
         Raises
         ------
@@ -88,47 +100,58 @@ class Purifier(nn.Module):
         return self.noise_std > 0
 
     def forward(self, images: Tensor) -> Tensor:
-        """Purify images, float[b, c, h, w] where 0…1 is black…white.
+        """Return purified images, float[b, c, h, w].
+
+        Parameters
+        ----------
+        images : float[b, c, h, w]
+            Images, where 0…1 is black…white.
 
         Raises
         ------
         NearfarError
-            If they have another shape or range.
+            If the images have another shape or range.
         """
         return self.decode(self.project(self.encode(images)))
 
     def encode(self, images: Tensor) -> Tensor:
-        """Return embeddings, float[b, d], of the last pass; see `forward`."""
+        """Return the embeddings of images in the last pass, float[b, d]; see `forward`."""
         check_images(images, self.shape)
         for _ in range(self.passes - 1):
             images = self.decode(self.project(self._encode(images)))
         return self._encode(images)
 
     def project(self, embeddings: Tensor) -> Tensor:
-        """Return the embeddings to decode, float[b, d]: here, the same."""
+        """Return the embeddings to decode, float[b, d]; subclasses may replace embeddings here."""
         return embeddings
 
     def decode(self, embeddings: Tensor) -> Tensor:
-        """Return images, float[b, c, h, w] in 0…1."""
+        """Return the images that embeddings decode to, float[b, c, h, w] in 0…1."""
         return self.network.decoder(embeddings).clamp(0, 1)
 
     def purify(self, images: Tensor | npt.ArrayLike) -> Tensor:
-        """Purify any number of images without gradients, on the device of this module.
+        """Return purified images, computed in batches without gradients.
 
         Parameters
         ----------
         images : uint8[n, c, h, w] or float[n, c, h, w]
-            In 0…255, or floats where 0…1 is black…white.
+            Images, where 0…255 (uint8) or 0…1 (float) is black…white.
 
         Returns
         -------
         float32[n, c, h, w]
-            On the CPU.
+            Purified images on the CPU, where 0…1 is black…white.
         """
         return apply_in_batches(self, as_unit_images(images, self.shape), device_of(self))
 
     def reconstruction_error(self, images: Tensor | npt.ArrayLike) -> Tensor:
-        """Return the mean squared error per image, float32[n] on the CPU; see `purify`."""
+        """Return the mean squared error of each reconstruction, float32[n] on the CPU.
+
+        Parameters
+        ----------
+        images : uint8[n, c, h, w] or float[n, c, h, w]
+            Images, see `purify`.
+        """
         pixels = as_unit_images(images, self.shape)
         return apply_in_batches(ReconstructionScore(self), pixels, device_of(self))
 
@@ -140,29 +163,30 @@ class Purifier(nn.Module):
         false_positive_rate: float = FALSE_POSITIVE_RATE,
         track: Track = silent,
     ) -> DefendedClassifier:
-        """Put the purifier before a classifier.
+        """Return a classifier defended by this purifier.
 
         Parameters
         ----------
         classifier : nn.Module
-            From float[b, c, h, w], where 0…1 is black…white, to logits float[b, k].
+            Module from images, float[b, c, h, w] where 0…1 is black…white, to logits, float[b, k].
         clean : array, optional
-            Validation images. If given, images are rejected whose reconstruction error exceeds
-            that of all but `false_positive_rate` of these.
+            Validation images to set the threshold for rejection by reconstruction error. Default:
+            no image is rejected.
         false_positive_rate : float
-            Share of clean images that may be rejected, in (0, 1).
-        track : callable
-            Shows progress, where a `NeighborPurifier` classifies its bank.
+            Largest share of clean images to reject, in (0, 1).
+        track : Track
+            Progress display of a `NeighborPurifier` that classifies its bank.
 
         Returns
         -------
         DefendedClassifier
-            Module with the same inputs and outputs; `predict` returns classes and rejections.
+            Module with the inputs and outputs of the classifier; `predict` returns classes and
+            rejections.
 
         Raises
         ------
         NearfarError
-            If the classifier takes other images.
+            If the classifier does not accept the images.
         """
         if isinstance(classifier, nn.Module):
             classifier.eval()
@@ -188,14 +212,14 @@ class Purifier(nn.Module):
 
 
 class ReconstructionScore(nn.Module):
-    """Mean error of reconstructions, per image.
+    """Detector score: the mean reconstruction error of an image.
 
     Parameters
     ----------
     purifier : nn.Module
-        From float[b, c, h, w] to reconstructions.
+        Module from images, float[b, c, h, w], to reconstructions.
     power : {1, 2}
-        Absolute or squared differences.
+        Exponent of the absolute differences.
 
     Examples
     --------

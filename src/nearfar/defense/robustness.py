@@ -13,6 +13,7 @@ from nearfar.defense.attacks import attack
 from nearfar.defense.defended import REJECTED, DefendedClassifier
 from nearfar.defense.threats import Threat
 from nearfar.errors import NearfarError
+from nearfar.randomness import own_random_numbers
 
 #: ε of the check for gradient masking: at 0.5, an attack can make any image gray.
 _LARGE_EPSILONS = (0.3, 0.5, 1.0)
@@ -22,7 +23,7 @@ _STANDARD_ERRORS = 3.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """Accuracy and rejections of a defended classifier.
+    """Accuracy and rejection rate of a defended classifier.
 
     Parameters
     ----------
@@ -45,12 +46,21 @@ class Outcome:
 
     @property
     def defended(self) -> float:
-        """Share of adversarial images that were rejected or classified correctly."""
+        """Share of images that were rejected or classified correctly, for adversarial images."""
         return self.accuracy + self.rejected
 
 
 def evaluate_defense(defended: DefendedClassifier, images: Tensor, labels: Tensor) -> Outcome:
-    """Return accuracy and rejections on images, float[n, c, h, w], with labels, int64[n].
+    """Return the accuracy and the rejection rate of a defended classifier.
+
+    Parameters
+    ----------
+    defended : DefendedClassifier
+        Classifier and its defense.
+    images : float[n, c, h, w]
+        Clean or adversarial images, where 0…1 is black…white.
+    labels : int64[n]
+        Classes of the images.
 
     Examples
     --------
@@ -75,9 +85,26 @@ def security_curve(
     substitute: nn.Module | None = None,
     seed: int = 0,
 ) -> list[Outcome]:
-    """Evaluate a defended classifier under an attack for each ε; see `attack`.
+    """Return the outcome of an attack on a defended classifier for each ε.
 
-    A random defense is drawn anew for each ε.
+    A randomized defense draws new random numbers for each ε.
+
+    Parameters
+    ----------
+    name, threat, defended, images, labels, epsilons, substitute
+        See `attack`.
+    seed : int
+        Seed of the attack and of a randomized defense.
+
+    Returns
+    -------
+    list of Outcome
+        Outcome for each ε, in the order of `epsilons`.
+
+    Raises
+    ------
+    NearfarError
+        If the attack does not fit, see `attack`.
 
     Examples
     --------
@@ -87,8 +114,7 @@ def security_curve(
     >>> [outcome.accuracy for outcome in curve]
     [1.0, 0.0]
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with own_random_numbers(seed):
         return [
             evaluate_defense(defended, adversarial, labels)
             for adversarial in attack(
@@ -99,16 +125,16 @@ def security_curve(
 
 @dataclass(frozen=True)
 class MaskingCheck:
-    """Outcome of the check for gradient masking.
+    """Result of the check for gradient masking.
 
     Parameters
     ----------
     masked : bool
-        Whether accuracy stays above chance at every ε: then white-box numbers prove nothing.
+        Whether accuracy stays above chance at every ε. If it does, white-box results mean nothing.
     accuracy : float
-        Lowest accuracy under PGD over all ε.
+        Lowest accuracy under PGD over all ε, 0…1.
     chance : float
-        Share of the most frequent class plus three standard errors.
+        Share of the most frequent class, plus three standard errors.
 
     Examples
     --------
@@ -129,14 +155,23 @@ def gradient_masking(
     epsilons: Sequence[float] = _LARGE_EPSILONS,
     seed: int = 0,
 ) -> MaskingCheck:
-    """Attack with PGD, end to end, and check whether accuracy falls to chance as ε grows [1]_.
+    """Check whether accuracy under white-box PGD falls to chance for large ε [1]_.
 
-    Detectors are ignored: rejections prove nothing about gradients.
+    Accuracy above chance is a sign of masked gradients. Detectors are removed first, since
+    rejections prove nothing about gradients.
 
     Parameters
     ----------
-    images, labels
-        A hundred or more, of balanced classes, which determine chance.
+    defended : DefendedClassifier
+        Classifier and its defense.
+    images : float[n, c, h, w]
+        Clean images of balanced classes, at least 100.
+    labels : int64[n]
+        Classes of the images.
+    epsilons : sequence of float
+        Largest changes of a pixel, in (0, 1].
+    seed : int
+        Seed of the attack.
 
     References
     ----------
@@ -158,12 +193,15 @@ def gradient_masking(
 
 
 def check_better_than_chance(outcome: Outcome, labels: Tensor) -> None:
-    """Check that a classifier recognizes clean images: if not, its input is something else.
+    """Check that a classifier is better than chance on clean images.
+
+    Otherwise, it probably expects another range of pixels or other class numbers.
 
     Raises
     ------
     NearfarError
-        If its accuracy is not above the share of the most frequent class, or there is only one.
+        If its accuracy does not exceed the share of the most frequent class, or all images are of
+        one class.
     """
     most = float(torch.bincount(labels.cpu()).max() / len(labels))
     if most == 1:

@@ -14,15 +14,15 @@ from nearfar.errors import NearfarError
 Threat = Literal["transfer", "white-box-unaware", "white-box-aware", "decision-based"]
 
 THREATS: dict[Threat, str] = {
-    "transfer": "gradients of a substitute, which learned from labels that the classifier gave",
+    "transfer": "gradients of a substitute, which was trained on predictions of the classifier",
     "white-box-unaware": "gradients of the classifier alone, without its defense",
-    "white-box-aware": "gradients of classifier and defense from end to end, detectors included; "
-    "approximated where there are none (BPDA), averaged over what is random (EOT)",
-    "decision-based": "answers of the defended classifier to queries, and no gradients",
+    "white-box-aware": "gradients of classifier and defense from end to end, including detectors; "
+    "approximated where there are none (BPDA), averaged over random draws (EOT)",
+    "decision-based": "predictions of the defended classifier on queries, and no gradients",
 }
 #: Threat models without access to the defense.
 DEFENSE_UNSEEN: tuple[Threat, ...] = ("transfer", "white-box-unaware")
-#: Draws that an attack on a random defense averages.
+#: Number of draws that an attack on a random defense averages over.
 _DRAWS = 8
 
 
@@ -33,8 +33,12 @@ def attacked_module(
 
     Parameters
     ----------
+    threat : {"transfer", "white-box-unaware", "white-box-aware", "decision-based"}
+        Threat model, see `THREATS`.
+    defended : DefendedClassifier
+        Classifier and its defense.
     substitute : nn.Module, optional
-        Needed for "transfer".
+        Attacker's substitute, required for "transfer".
 
     Raises
     ------
@@ -64,13 +68,13 @@ def attacked_module(
 class WithRejectionClass(nn.Module):
     """Defended classifier with rejection as its last class, for attacks that evade detectors.
 
-    The logit of rejection is the largest if and only if a detector rejects (N. Carlini, D. Wagner,
-    "Adversarial Examples Are Not Easily Detected", AISec 2017, section 7).
+    The logit of rejection is the largest if and only if a detector rejects the image (N. Carlini,
+    D. Wagner, "Adversarial Examples Are Not Easily Detected", AISec 2017, section 7).
 
     Parameters
     ----------
     defended : DefendedClassifier
-        With detectors.
+        Defended classifier with detectors.
 
     Examples
     --------
@@ -95,7 +99,14 @@ class WithRejectionClass(nn.Module):
 
 
 class ExpectedOutput(nn.Module):
-    """Mean output of a random module over draws: expectation over transformation (EOT [1]_).
+    """Mean output of a random classifier over draws: expectation over transformation (EOT [1]_).
+
+    Parameters
+    ----------
+    module : nn.Module
+        Module from images, float[b, c, h, w], to logits, float[b, k].
+    draws : int
+        Number of draws, ≥ 1.
 
     References
     ----------
@@ -112,6 +123,6 @@ class ExpectedOutput(nn.Module):
         self.module, self.draws = module, draws
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return mean probabilities, as log-probabilities up to a constant, float[b, k]."""
+        """Return the logarithms of mean probabilities, up to a constant, float[b, k]."""
         logs = log_softmax(self.module(images.repeat(self.draws, 1, 1, 1)), 1)
         return logs.unflatten(0, (self.draws, -1)).logsumexp(0)

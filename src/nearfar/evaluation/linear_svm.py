@@ -13,11 +13,11 @@ MAX_ITERATIONS = 2000
 
 
 class LinearSVM(ClassifierMixin, BaseEstimator):
-    """Squared-hinge SVM per class against the rest, like `sklearn.svm.LinearSVC`.
+    """One-vs-rest linear SVM with the squared hinge loss, like `sklearn.svm.LinearSVC`.
 
-    Objective and minimum are those of LinearSVC: ½‖w‖² + C Σ max(0, 1 − y wᵀx)², with the intercept
-    in w. The solver is L-BFGS on matrices: on 50,000 standardized MNIST images it is more than ten
-    times as fast as liblinear, which visits one sample at a time.
+    The objective is that of LinearSVC: ½‖w‖² + C Σ max(0, 1 − y wᵀx)², with the intercept in w. The
+    solver is L-BFGS on matrices. On 50,000 standardized MNIST images, it is more than ten times as
+    fast as liblinear, which visits one sample at a time.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         self.C = C
 
     def fit(self, X: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> LinearSVM:
-        """Fit to embeddings, float[n, d], and labels, [n]."""
+        """Fit the weights to embeddings, float[n, d], and labels, [n]."""
         inputs = _with_ones(X)
         self.classes_ = np.unique(y)
         signs = np.where(y[:, None] == self.classes_, np.float32(1), np.float32(-1))
@@ -69,11 +69,11 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         return self
 
     def decision_function(self, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return the margin per class, float32[n, k]."""
+        """Return the score of each class, float32[n, k], for embeddings, float[n, d]."""
         return _with_ones(X) @ self.weights_
 
     def predict(self, X: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-        """Return the class with the largest margin, [n]."""
+        """Return the class with the largest score, [n], for embeddings, float[n, d]."""
         return self.classes_[self.decision_function(X).argmax(1)]
 
 

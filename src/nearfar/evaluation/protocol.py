@@ -1,8 +1,11 @@
-"""Protocol of an evaluation: equal labels, classifiers, draws and test images for all."""
+"""Evaluation protocol: the same labels, classifiers, draws and test images for every row."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -10,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.exceptions import ConvergenceWarning
 
 from nearfar.errors import NearfarError
 from nearfar.evaluation import scores
@@ -23,7 +27,7 @@ PROBE_LABELS = (1, 10, 100)
 
 @dataclass(frozen=True)
 class Features:
-    """Embeddings of training and test images by one representation: a row of the table.
+    """Embeddings of training and test images by one representation, which is a row of the table.
 
     Parameters
     ----------
@@ -74,23 +78,28 @@ def evaluate(
 ) -> Evaluation:
     """Compare representations of the same images by simple classifiers and k-means.
 
-    Test images are used only for the final scores. C of the linear SVM is chosen on a part of the
-    training images; all other hyperparameters are fixed (`nearfar.evaluation.scores`).
+    Test images are used only for the final scores. The linear SVM's C is chosen on a part of the
+    training images; all other hyperparameters are fixed, see `nearfar.evaluation.scores`.
 
     Parameters
     ----------
     rows : sequence of Features
-        Representations. Include raw pixels and the plain autoencoder: scores mean nothing without
-        these baselines.
+        Representations to compare. Include raw pixels and the plain autoencoder: without these
+        baselines, scores mean little.
     train_labels, test_labels : int[n] and int[m]
         Class numbers of the images.
     rbf_samples : int, optional
-        Training images of the RBF SVM, stratified by class; its time and memory are quadratic in
-        them. Default: all.
+        Number of training images for the RBF SVM, whose time and memory are quadratic in it. The
+        images are drawn stratified by class. Default: all.
     seed : int
         Seed of draws and k-means, ≥ 0.
     track : Track
         Progress display, see `nearfar.progress.Track`.
+
+    Returns
+    -------
+    Evaluation
+        Table of scores, with a row per representation.
 
     Raises
     ------
@@ -128,14 +137,40 @@ def evaluate(
     }
     table: dict[str, dict[str, Score | None]] = {row.name: dict.fromkeys(columns) for row in rows}
     steps = list(product(rows, measures.items()))
+    unsettled: dict[str, list[str]] = defaultdict(list)
     for row, (keys, measure) in track(steps, "evaluating", len(steps)):
-        values = measure(LabeledEmbeddings(row.train, train, row.test, test, seed))
+        with _collect_unsettled(unsettled[row.name], columns[keys[0]]):
+            values = measure(LabeledEmbeddings(row.train, train, row.test, test, seed))
         scored = (values,) if isinstance(values, Score) else values
         table[row.name].update(zip(keys, scored, strict=True))
 
-    return Evaluation(
-        columns, table, _settings(train, test, rbf_size, seed), _notes(train, test, rbf_size)
-    )
+    notes = [*_notes(train, test, rbf_size), *_warnings(rows, unsettled)]
+    return Evaluation(columns, table, _settings(train, test, rbf_size, seed), notes)
+
+
+@contextmanager
+def _collect_unsettled(found: list[str], score: str) -> Iterator[None]:
+    """Collect a score whose classifier or clustering warns that it did not converge."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        yield
+    for each in caught:
+        if not issubclass(each.category, ConvergenceWarning):
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    if any(issubclass(each.category, ConvergenceWarning) for each in caught):
+        found.append(score)
+
+
+def _warnings(rows: Sequence[Features], unsettled: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield a note per representation whose scores mean little."""
+    for row in rows:
+        if (row.train == row.train[0]).all():
+            yield f"{row.name}: all embeddings are the same."
+        elif unsettled[row.name]:
+            yield (
+                f"{row.name}: {', '.join(unsettled[row.name])} did not converge, or found fewer "
+                "distinct embeddings than classes."
+            )
 
 
 def _settings(train: Labels, test: Labels, rbf_size: int, seed: int) -> dict[str, Any]:
@@ -172,7 +207,7 @@ def _notes(train: Labels, test: Labels, rbf_size: int) -> list[str]:
 
 
 def _labels(labels: npt.ArrayLike, part: str) -> Labels:
-    """Return class numbers as an array."""
+    """Return class numbers as an array, int64[n], after a check."""
     array = np.asarray(labels)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise NearfarError(
@@ -183,7 +218,7 @@ def _labels(labels: npt.ArrayLike, part: str) -> Labels:
 
 
 def _check(rows: Sequence[Features], train: Labels, test: Labels, rbf_samples: int | None) -> None:
-    """Check that rows and labels can be compared."""
+    """Check that rows and labels match, and that there are enough images."""
     names = [row.name for row in rows]
     if not names or len(set(names)) < len(names):
         raise NearfarError(f"rows named {names}: expected at least one, with distinct names")

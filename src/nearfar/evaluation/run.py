@@ -37,9 +37,9 @@ def evaluate_run(
     seed: int = 0,
     track: Track = silent,
 ) -> Evaluation:
-    """Compare the embeddings of a run with raw pixels and with those of its initial network.
+    """Compare the embeddings of a run with raw pixels and with embeddings of its initial network.
 
-    The initial network is the plain autoencoder or, without a first phase, the untrained or the
+    The initial network is the plain autoencoder or, without pre-training, the untrained or the
     published network.
 
     Parameters
@@ -47,8 +47,8 @@ def evaluate_run(
     run : Run
         Run to evaluate; its networks are moved to `device`.
     train_images, test_images : Images
-        Labeled images of the run's shape. Without test images, a fifth of each class is held out
-        from `train_images`.
+        Labeled images of the run's shape. Without test images, a fifth of each class of
+        `train_images` is held out.
     beside : sequence of Encoder
         Encoders for further rows, on the same images.
     device : torch.device
@@ -59,7 +59,7 @@ def evaluate_run(
     Raises
     ------
     NearfarError
-        If labels are missing, or those of training and test images do not match.
+        If labels are missing, or the classes of training and test images do not match.
 
     Examples
     --------
@@ -140,7 +140,7 @@ def evaluate_encoder(
 
 
 def read_scores(folder: Path) -> Evaluation | None:
-    """Read the scores in a run folder; None if it was not evaluated.
+    """Return the scores in a run folder, or None if the run was not evaluated.
 
     Raises
     ------
@@ -162,7 +162,13 @@ def read_scores(folder: Path) -> Evaluation | None:
 
 
 def small_pixels(images: Tensor) -> Tensor:
-    """Return images float[b, c, h, w] as vectors, averaged to at most 32×32 pixels."""
+    """Return images float[b, c, h, w] as vectors, averaged to at most 32×32 pixels.
+
+    Examples
+    --------
+    >>> small_pixels(torch.zeros(2, 1, 64, 16)).shape
+    torch.Size([2, 512])
+    """
     height, width = (min(side, SMALL_SIDE) for side in images.shape[2:])
     return adaptive_avg_pool2d(images, (height, width)).flatten(1)
 

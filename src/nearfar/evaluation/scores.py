@@ -24,7 +24,7 @@ Labels = npt.NDArray[np.int64]
 
 #: Candidates for C of the linear SVM.
 LINEAR_CS = (0.01, 0.1, 1.0)
-#: Most training rows for the choice among them.
+#: Most training rows for the choice of C.
 CHOICE_ROWS = 20_000
 #: C and γ of the RBF SVM, and its cache.
 RBF_C = 10.0
@@ -39,13 +39,20 @@ PROBE_ITERATIONS = 1000
 #: Restarts of k-means.
 KMEANS_STARTS = 10
 
-#: Total variance of scaled embeddings, for which γ is the usual 1 / variance.
+#: Total variance of scaled embeddings; at this variance, γ is the usual 1 / variance.
 TOTAL_VARIANCE = 1 / RBF_GAMMA
 
 
 @dataclass(frozen=True)
 class Score:
-    """Score from 0 to 1 (ARI: from −0.5), with the standard deviation over draws, if any.
+    """Score from 0 to 1 (ARI: from −0.5).
+
+    Parameters
+    ----------
+    mean : float
+        Score, or its mean over random draws.
+    std : float, optional
+        Standard deviation over random draws, if there are any.
 
     Examples
     --------
@@ -60,14 +67,14 @@ class Score:
         check_fields(self)
 
     def __str__(self) -> str:
-        """Format in percent, with one decimal."""
+        """Return the score in percent, with one decimal."""
         spread = "" if self.std is None else f" ± {100 * self.std:.1f}"
         return f"{100 * self.mean:.1f}{spread}"
 
 
 @dataclass(frozen=True)
 class LabeledEmbeddings:
-    """Embeddings of training and test images with their labels, for all scores.
+    """Embeddings of training and test images with labels: the input of every score.
 
     Parameters
     ----------
@@ -92,14 +99,14 @@ class LabeledEmbeddings:
     seed: int
 
     def scaled(self) -> LabeledEmbeddings:
-        """Center the embeddings, and scale them by one factor to a total variance of 100."""
+        """Return a centered copy, scaled by one factor to a total variance of 100."""
         center = self.train.mean(0)
         total = float(np.maximum(self.train.var(0).sum(), np.finfo(np.float32).tiny))
         scale = np.float32((TOTAL_VARIANCE / total) ** 0.5)
         return replace(self, train=(self.train - center) * scale, test=(self.test - center) * scale)
 
     def only(self, rows: npt.NDArray[np.intp]) -> LabeledEmbeddings:
-        """Select training rows."""
+        """Return a copy with only the given training rows, int64[k]."""
         return replace(self, train=self.train[rows], train_labels=self.train_labels[rows])
 
 
@@ -135,9 +142,10 @@ def settings(rbf_samples: int | None = None) -> dict[str, Any]:
 
 
 def linear_svm(task: LabeledEmbeddings) -> Score:
-    """Return the accuracy of a linear SVM on embeddings with standardized dimensions.
+    """Return the test accuracy of a linear SVM on embeddings with standardized dimensions.
 
-    C is chosen per representation on training rows: short embeddings need another C than pixels.
+    C is chosen on training rows, separately for each representation: short embeddings need a
+    different C than pixels.
     """
     choice = _validation(task)
     models = [make_pipeline(StandardScaler(), LinearSVM(C=c)) for c in LINEAR_CS]
@@ -146,10 +154,10 @@ def linear_svm(task: LabeledEmbeddings) -> Score:
 
 
 def rbf_svm(task: LabeledEmbeddings, samples: int) -> Score:
-    """Return the accuracy of an SVM with RBF kernel, γ = 0.01, on `samples` training rows.
+    """Return the test accuracy of an RBF SVM (γ = 0.01), trained on `samples` training rows.
 
-    The paper states γ without the scale of embeddings. By `LabeledEmbeddings.scaled`, γ is one over
-    the total variance of each representation, so that scale favors none.
+    The paper states γ but not the scale of embeddings. Here, `LabeledEmbeddings.scaled` gives every
+    representation a total variance of 1/γ, so that its scale does not matter.
     """
     rng = np.random.default_rng(task.seed)
     rows = stratified_rows(task.train_labels, samples, rng)
@@ -158,14 +166,17 @@ def rbf_svm(task: LabeledEmbeddings, samples: int) -> Score:
 
 
 def nearest_neighbors(task: LabeledEmbeddings) -> Score:
-    """Return the accuracy of a vote of the 5 nearest training embeddings by cosine."""
+    """Return the test accuracy of a 5-NN classifier with the cosine similarity."""
     # Distance orders unit vectors like the cosine, and is faster in scikit-learn.
     unit = replace(task, train=normalize(task.train), test=normalize(task.test))
     return _accuracy(KNeighborsClassifier(NEIGHBORS, algorithm="brute"), unit)
 
 
 def linear_probe(task: LabeledEmbeddings, labels_per_class: int) -> Score:
-    """Return the accuracy of logistic regression on few labels: mean and deviation of 10 draws."""
+    """Return the test accuracy of logistic regression on `labels_per_class` labels per class.
+
+    The score is the mean over 10 draws of labels, with its standard deviation.
+    """
     scaled = task.scaled()
     accuracies = []
     for draw in range(PROBE_DRAWS):
@@ -182,7 +193,7 @@ def linear_probe(task: LabeledEmbeddings, labels_per_class: int) -> Score:
 
 
 def clustering(task: LabeledEmbeddings) -> tuple[Score, Score]:
-    """Return NMI and ARI of k-means on test embeddings, with one cluster per class."""
+    """Return the NMI and ARI of k-means on the test embeddings, with one cluster per class."""
     classes = len(np.unique(task.train_labels))
     groups = KMeans(classes, n_init=KMEANS_STARTS, random_state=task.seed).fit_predict(task.test)
     return (
@@ -192,7 +203,7 @@ def clustering(task: LabeledEmbeddings) -> tuple[Score, Score]:
 
 
 def _validation(task: LabeledEmbeddings) -> LabeledEmbeddings:
-    """Split at most `CHOICE_ROWS` training rows: four fifths to train, one fifth to test."""
+    """Split at most `CHOICE_ROWS` training rows into four fifths to train and one to test."""
     labels = task.train_labels
     rng = np.random.default_rng(task.seed)
     rows = stratified_rows(labels, min(CHOICE_ROWS, len(labels)), rng)
@@ -205,7 +216,7 @@ def _validation(task: LabeledEmbeddings) -> LabeledEmbeddings:
 
 
 def stratified_rows(labels: Labels, size: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
-    """Draw `size` rows, stratified by class, with at least one per class."""
+    """Return `size` random rows, stratified by class, with at least one per class."""
     # Shuffled rows of each class are spread evenly over 0…1, and the first `size` are drawn.
     position = np.empty(len(labels))
     for label in np.unique(labels):
@@ -215,5 +226,5 @@ def stratified_rows(labels: Labels, size: int, rng: np.random.Generator) -> npt.
 
 
 def _accuracy(model: ClassifierMixin, task: LabeledEmbeddings) -> Score:
-    """Fit on the training rows, and score the test rows."""
+    """Return the test accuracy of a model after fitting it to the training rows."""
     return Score(float(model.fit(task.train, task.train_labels).score(task.test, task.test_labels)))

@@ -1,4 +1,4 @@
-"""Table of an evaluation: representations by scores, with all settings."""
+"""Table of an evaluation: a row per representation, a column per score, and all settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNMEASURED = float("-inf")
 
 
 class ScoreText(NamedTuple):
-    """Formatted score, and whether no other row shows a higher one."""
+    """Score as text, and whether it is the best of its column."""
 
     text: str
     best: bool
@@ -33,9 +33,9 @@ class Evaluation:
     columns : mapping of str to str
         Title of each score, by key.
     rows : mapping of str to mapping of str to (Score or None)
-        Scores of each representation, by key; None if not measurable.
+        Scores of each representation, by key; None for a score that could not be measured.
     settings : mapping
-        Seed, numbers of images and every hyperparameter, as JSON types.
+        Seed, numbers of images and all hyperparameters, as JSON types.
     notes : sequence of str
         Notes for readers of the table.
 
@@ -54,7 +54,7 @@ class Evaluation:
     notes: Sequence[str]
 
     def formatted(self) -> Iterator[tuple[str, list[ScoreText]]]:
-        """Yield the name of each row with its scores as text, one per column."""
+        """Yield the name of each row with its scores as text, one per column in order."""
         best = {
             key: max((_rounded(row[key]) for row in self.rows.values()), default=_UNMEASURED)
             for key in self.columns
@@ -68,12 +68,12 @@ class Evaluation:
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Evaluation:
-        """Restore a table from `to_dict`.
+        """Return the table that `to_dict` saved.
 
         Raises
         ------
         NearfarError
-            If `saved` is anything else.
+            If `saved` does not come from `to_dict`.
         """
         try:
             columns = {str(key): str(title) for key, title in saved["columns"].items()}
@@ -90,13 +90,13 @@ class Evaluation:
             ) from error
 
     def to_rich(self) -> Table:
-        """Format the table for a terminal, with the best score of each column in bold."""
+        """Return the table for a terminal, with the best score of each column in bold."""
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
         def narrow(score: ScoreText) -> Text:
-            """Remove spaces, so that the table fits into 80 columns."""
+            """Return a score without spaces, so that the table fits into 80 columns."""
             return Text(score.text.replace(" ", ""), style="bold" if score.best else "")
 
         table = Table(
@@ -117,12 +117,12 @@ class Evaluation:
 
 
 def _rounded(score: Score | None) -> float:
-    """Round the mean like its text: scores with equal text are equally good."""
+    """Return the mean as rounded in its text: scores with equal text are equally good."""
     return _UNMEASURED if score is None else round(score.mean, 3)
 
 
 def _format(score: Score | None, best: float) -> ScoreText:
-    """Format a score."""
+    """Return a score as text."""
     if score is None:
         return ScoreText(BLANK, False)
     return ScoreText(str(score), _rounded(score) == best)

@@ -1,9 +1,10 @@
-"""Experiments: tables and figures as values, and one runner that measures them.
+"""Experiments: the paper's tables and figures as values, and `run`, which measures them.
 
-Each table is a value in a module of its name, such as `nearfar.experiments.table1.TABLE1`. Your own
-rows are added with ``|``, see `nearfar.experiments.run`.
+Each table is a value in a module of its name, such as `nearfar.experiments.table1.TABLE1`. Add rows
+of your own with ``|``, see `run`.
 """
 
-from nearfar.experiments.table import Network, Row, Table, read_rows, run
+from nearfar.experiments.rows import Network, Row, read_rows
+from nearfar.experiments.table import Table, run
 
 __all__ = ["Network", "Row", "Table", "read_rows", "run"]

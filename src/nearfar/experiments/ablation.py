@@ -1,4 +1,4 @@
-"""Ablation: one setting at a time changed from the paper's, scored on a validation split."""
+"""Ablation of the paper's settings, one at a time, scored on a validation split."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 from nearfar.config import recipe
 from nearfar.evaluation import scores
 from nearfar.experiments import digits
+from nearfar.experiments.cells import Column, Results
 from nearfar.experiments.embedding_table import PIXEL_ERROR, EmbeddingTable
+from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import seeds_note
-from nearfar.experiments.table import Column, Results, Row
 
-#: Options of each row. Autoencoders come first: relations begin from their state at half time.
+#: Options of each row. Autoencoders come first: other rows start from their snapshots at half time.
 OPTIONS: dict[str, dict[str, Any]] = {
     "autoencoder": {"epochs": 0},
     "autoencoder,embedding-size=32": {"epochs": 0, "embedding_size": 32},

@@ -1,6 +1,6 @@
-"""Self-supervised methods that a user would train instead, with the losses and heads of lightly.
+"""Baselines: other self-supervised methods, with the losses and heads of lightly.
 
-Heads are as wide relative to the embedding as those of lightly's examples.
+The widths of heads, relative to the embedding, are those of lightly's examples.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from nearfar.training import Context, Objective, Step
 
 EXTRA = "baselines"
 PROJECTION, BYOL_PROJECTION = 128, 256
-#: NNCLR's bank holds the latest projections, of at most half of the images: no sample twice.
+#: Latest projections in NNCLR's bank, at most half of the images, so that none occurs twice.
 BANK_ROWS = 4096
-#: Share of itself that BYOL's teacher keeps at each step.
+#: Weight of BYOL's teacher in its moving average.
 MOMENTUM = 0.99
-#: Temperature of our recipe; the augmentation is the same, too.
+#: Temperature of our recipe.
 TEMPERATURE = ContrastiveObjective.temperature
 
 
 class Heads(nn.Module, ABC):
-    """An encoder, float[b, c, h, w] to float[b, d], with the heads of a method.
+    """Encoder with the heads of a method.
 
     Parameters
     ----------
     encoder : nn.Module
-        The encoder.
+        Module from images, float[b, c, h, w], to embeddings, float[b, d].
     embedding_size : int
         Length d of an embedding.
     images : int
-        Number of images to learn from.
+        Number of training images.
     """
 
     def __init__(self, encoder: nn.Module, embedding_size: int, images: int) -> None:
@@ -50,20 +50,20 @@ class Heads(nn.Module, ABC):
     @staticmethod
     @abstractmethod
     def settings(d: int) -> dict[str, Any]:
-        """Return the settings of the method for embeddings of length d, such as widths of heads."""
+        """Return the settings of a method, such as widths of heads, for embeddings of length d."""
 
     def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed two views of each image, float[2b, c, h, w], and return the loss."""
+        """Return the embeddings of two views per image, float[2b, c, h, w], and the loss."""
         embeddings = self.encoder(views)
         return embeddings, self.relate(embeddings, views)
 
     @abstractmethod
     def relate(self, embeddings: Tensor, views: Tensor) -> Tensor:
-        """Return the loss, a scalar."""
+        """Return the loss of embeddings, float[2b, d], and views, float[2b, c, h, w]; a scalar."""
 
 
 class SimCLRHeads(Heads):
-    """SimCLR: each view finds the other one of its image among all views of the batch [1]_.
+    """SimCLR [1]_: each view is contrasted with all views of other images in the batch.
 
     References
     ----------
@@ -78,16 +78,16 @@ class SimCLRHeads(Heads):
 
     @staticmethod
     def settings(d: int) -> dict[str, Any]:
-        """See `Heads`."""
+        """See `Heads.settings`."""
         return {"project": (d, d, PROJECTION), "temperature": TEMPERATURE}
 
     def relate(self, embeddings: Tensor, views: Tensor) -> Tensor:
-        """See `Heads`."""
+        """See `Heads.relate`."""
         return self.loss(*self.project(embeddings).chunk(2))
 
 
 class NNCLRHeads(Heads):
-    """NNCLR: a view predicts the nearest neighbor of the other one among the latest [1]_.
+    """NNCLR [1]_: a view predicts the nearest neighbor of the other view in a bank.
 
     References
     ----------
@@ -102,12 +102,12 @@ class NNCLRHeads(Heads):
         bank = require("lightly.models.modules.nn_memory_bank", extra=EXTRA).NNMemoryBankModule
         self.nearest = bank((min(self.own["bank_rows"], images // 2), PROJECTION))
         for name, buffer in list(self.nearest.named_buffers()):
-            self.nearest.register_buffer(name, buffer)  # which makes it a part of checkpoints
+            self.nearest.register_buffer(name, buffer)  # persistent, for checkpoints
         self.loss = _losses().NTXentLoss(self.own["temperature"])
 
     @staticmethod
     def settings(d: int) -> dict[str, Any]:
-        """See `Heads`."""
+        """See `Heads.settings`."""
         return {
             "project": (d, d, PROJECTION),
             "predict": (PROJECTION, d, PROJECTION),
@@ -116,7 +116,7 @@ class NNCLRHeads(Heads):
         }
 
     def relate(self, embeddings: Tensor, views: Tensor) -> Tensor:
-        """See `Heads`."""
+        """See `Heads.relate`."""
         projections = self.project(embeddings)
         first, second = projections.detach().chunk(2)
         from_first, from_second = self.predict(projections).chunk(2)
@@ -125,7 +125,7 @@ class NNCLRHeads(Heads):
 
 
 class VICRegHeads(Heads):
-    """VICReg: views of an image agree, and units of projections vary without correlation [1]_.
+    """VICReg [1]_: projections of two views agree; their units vary and are uncorrelated.
 
     References
     ----------
@@ -140,16 +140,16 @@ class VICRegHeads(Heads):
 
     @staticmethod
     def settings(d: int) -> dict[str, Any]:
-        """See `Heads`."""
+        """See `Heads.settings`."""
         return {"project": (d, 4 * d, 4 * d)}
 
     def relate(self, embeddings: Tensor, views: Tensor) -> Tensor:
-        """See `Heads`."""
+        """See `Heads.relate`."""
         return self.loss(*self.project(embeddings).chunk(2))
 
 
 class BYOLHeads(Heads):
-    """BYOL: a view predicts the projection of the other one by a moving-average teacher [1]_.
+    """BYOL [1]_: a view predicts the projection of the other view by a moving-average teacher.
 
     References
     ----------
@@ -166,7 +166,7 @@ class BYOLHeads(Heads):
 
     @staticmethod
     def settings(d: int) -> dict[str, Any]:
-        """See `Heads`."""
+        """See `Heads.settings`."""
         return {
             "project": (d, 2 * d, BYOL_PROJECTION),
             "predict": (BYOL_PROJECTION, 2 * d, BYOL_PROJECTION),
@@ -174,11 +174,11 @@ class BYOLHeads(Heads):
         }
 
     def student(self) -> nn.Module:
-        """Return the network that the teacher is the moving average of."""
+        """Return the student, whose moving average is the teacher."""
         return nn.Sequential(self.encoder, self.project)
 
     def relate(self, embeddings: Tensor, views: Tensor) -> Tensor:
-        """See `Heads`."""
+        """See `Heads.relate`."""
         self.update(self.student(), self.teacher, self.own["momentum"])
         first, second = self.predict(self.project(embeddings)).chunk(2)
         of_first, of_second = self.teacher(views).detach().chunk(2)
@@ -186,7 +186,7 @@ class BYOLHeads(Heads):
 
 
 def embedding_size(config: TrainConfig) -> int:
-    """Return the length of an embedding of a network that a configuration builds."""
+    """Return the embedding length of the network of a configuration."""
     if not isinstance(config.network, ConvNet | Backbone):
         raise NearfarError("methods of lightly with your own network: expected ConvNet or Backbone")
     if isinstance(config.network, Backbone):
@@ -203,7 +203,7 @@ def _losses() -> ModuleType:
 
 
 class Baseline(Objective):
-    """A method of lightly as an objective, with our augmentation; the decoder is not trained."""
+    """Objective by a method of lightly, with our augmentation; the decoder is not trained."""
 
     heads: ClassVar[type[Heads]]
 
@@ -212,7 +212,7 @@ class Baseline(Objective):
         self.augmentation = make_augmentation("auto", context.images.shape)
 
     def setup(self, network: Autoencoder, state: Mapping[str, Tensor]) -> nn.Module:
-        """See `Objective`."""
+        """See `Objective.setup`."""
         config, images = self.context.config, len(self.context.images)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
@@ -229,7 +229,7 @@ class Baseline(Objective):
         return Step(loss, embeddings[: len(images)], {})
 
     def state(self) -> Mapping[str, Tensor]:
-        """Return all but the encoder, which is kept as a part of the network."""
+        """Return the state of the heads; that of the encoder is part of the network's."""
         kept = self.method.state_dict()
         return {name: value for name, value in kept.items() if not name.startswith("encoder.")}
 

@@ -1,4 +1,4 @@
-"""Photographs of Caltech-101, and how they are split."""
+"""Photographs of Caltech-101, and their splits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLASSES = (
     *("car_side", "chandelier", "ketch", "watch"),
 )
 SIZE, QUICK_SIZE = 64, 32
-#: Every fourth image, if quick.
+#: Step between the images used in the quick form.
 QUICK_EVERY = 4
 
 
@@ -39,7 +39,7 @@ def of_classes(
     channels: Channels = 3,
     track: Track = silent,
 ) -> Images:
-    """Return the images of some classes; few and small ones if `quick`."""
+    """Return the images of some classes; fewer and smaller images if `quick`."""
     images = open_images(
         (data_root or default_data_root()) / FOLDER,
         size=QUICK_SIZE if quick else size,
@@ -57,13 +57,13 @@ def of_classes(
 
 
 def split(images: Images, seed: int) -> tuple[Images, Images]:
-    """Hold out a fifth of each class."""
+    """Return training and test images; a fifth of each class is held out."""
     train, test = hold_out(images, seed)
     return Subset(images, train), Subset(images, test)
 
 
 def splits(runner: Runner, classes: Sequence[str] = CLASSES, *, batch_size: int) -> Splits:
-    """Hold out a fifth of some classes, another one for each seed."""
+    """Return splits of some classes; each seed holds out another fifth."""
     images = of_classes(classes, runner.data_root, quick=runner.quick, track=runner.track)
     settings = {"classes": list(classes), "images": fingerprint(images)}
     options = {"batch_size": batch_size}

@@ -1,4 +1,4 @@
-"""The four claims of §3.2, each measured over seeds and judged by a paired test."""
+"""Tests of the four claims of §3.2, over seeds."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from torch.nn.functional import mse_loss
 
 from nearfar.config import TrainConfig, recipe
 from nearfar.data import ArrayImages, Images, to_unit
-from nearfar.evaluation.scores import PROBE_C, PROBE_ITERATIONS, Embeddings, LabeledEmbeddings
+from nearfar.evaluation import LabeledEmbeddings, scores
 from nearfar.experiments import digits
+from nearfar.experiments.cells import Column, Key, Papers, Results
 from nearfar.experiments.metrics import encode, pixel_error, reconstruct, task_on
+from nearfar.experiments.rows import train_for
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import (
@@ -29,7 +31,7 @@ from nearfar.experiments.statistics import (
     seeds_note,
     summarize,
 )
-from nearfar.experiments.table import Column, Key, Papers, Report, Results, Table, train_for
+from nearfar.experiments.table import Report, Table
 from nearfar.models import Autoencoder
 from nearfar.neighbors import ExactFinder, fit_similarity
 from nearfar.progress import Track
@@ -41,18 +43,21 @@ if TYPE_CHECKING:
 TITLES = {"related": "(1/3, 1/3, 1/3)", "alone": "(1, 0, 0)"}
 #: Standard deviation of the Gaussian noise, where 0…1 is black…white.
 NOISE = 0.25
-#: Errors whose ratio is between 1/1.25 and 1.25 are called about equal.
+#: Errors are about equal if their ratio is between 1/1.25 and 1.25.
 MARGIN = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairRow:
-    """Two trainings that the claims compare.
+    """Pair of trainings that the claims compare.
 
     Parameters
     ----------
     related, alone : TrainConfig
-        With neighbors, and without. Both have two phases, the first one the same.
+        Configurations with near and far samples, and without. Both have two phases, of which the
+        first is the same.
+    paper : mapping
+        Numbers of the paper; there are none.
     """
 
     related: TrainConfig
@@ -62,14 +67,18 @@ class PairRow:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim and the p-value of its test, None for one seed.
+    """Verdict on a claim.
 
     Parameters
     ----------
+    claim : str
+        The claim, as a sentence.
     measure : str
-        What is measured.
+        Name of the measured quantity.
     values : mapping of str to sequence of float
-        Measurements of each seed, by name.
+        Values over seeds, by name.
+    p : float or None
+        p-value of the test; None for one seed.
     """
 
     claim: str
@@ -79,18 +88,18 @@ class Verdict:
 
     @property
     def holds(self) -> str:
-        """Yes or no; undecided for one seed."""
+        """Whether the claim holds: "yes", "no", or "undecided" for one seed."""
         return answer(self.p)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimsTable(Table[PairRow, Splits]):
-    """Claims about pairs of trainings, measured on validation digits.
+    """Table of claims about pairs of trainings, measured on validation digits.
 
     Parameters
     ----------
     epochs : int
-        Number of epochs in all, at least 2.
+        Total number of epochs, ≥ 2.
     """
 
     row_type: ClassVar[type] = PairRow
@@ -98,18 +107,18 @@ class ClaimsTable(Table[PairRow, Splits]):
     epochs: int
 
     def open(self, runner: Runner) -> Splits:
-        """See `Table`."""
+        """See `Table.open`."""
         splits = digits.validating(runner)
-        probe = {"C": PROBE_C, "iterations": PROBE_ITERATIONS}
+        probe = {"C": scores.PROBE_C, "iterations": scores.PROBE_ITERATIONS}
         settings = {"epochs": self.epochs, "noise": NOISE, "probe": probe, **splits.settings}
         return replace(splits, settings=settings)
 
     def columns(self, data: Splits) -> list[Column]:
-        """See `Table`; claims are lines, not columns."""
+        """See `Table.columns`; there are none, since claims are rows of the report."""
         return []
 
     def parts_of(self, data: Splits, row: str) -> list[None]:
-        """See `Table`."""
+        """See `Table.parts_of`."""
         return [None]
 
     def configs(self, data: Splits, key: Key) -> dict[str, TrainConfig]:
@@ -121,12 +130,12 @@ class ClaimsTable(Table[PairRow, Splits]):
         }
 
     def describe(self, runner: Runner, data: Splits, key: Key) -> dict[str, Any]:
-        """See `Table`."""
+        """See `Table.describe`."""
         configs = self.configs(data, key)
         return {"configs": {name: config.to_dict() for name, config in configs.items()}}
 
     def measure(self, runner: Runner, data: Splits, key: Key) -> Mapping[str, Any]:
-        """See `Table`."""
+        """See `Table.measure`."""
         train, validation = data.of(key.seed)
         configs = self.configs(data, key)
         half = configs["related"].optim.pretrain_epochs
@@ -135,12 +144,12 @@ class ClaimsTable(Table[PairRow, Splits]):
             for name, config in configs.items()
         }
         networks = {name: training.network() for name, training in trainings.items()}
-        # Both trainings began from it.
+        # Both trainings started from this network.
         before = trainings["related"].network(half)
         return _measure(networks, before, train, validation, key.seed, runner.track)
 
     def notes(self, runner: Runner, data: Splits, results: Results) -> list[str]:
-        """See `Table`."""
+        """See `Table.notes`."""
         train, validation = data.settings["train"], data.settings["validation"]
         return [
             f"{seeds_note(self.seeds).capitalize()}, {self.epochs} epochs, on "
@@ -153,7 +162,7 @@ class ClaimsTable(Table[PairRow, Splits]):
         ]
 
     def report(self, runner: Runner, data: Splits, results: Results) -> Report:
-        """See `Table`."""
+        """See `Table.report`."""
         verdicts = [verdict for row in self.rows for verdict in judge_claims(results, row)]
         lines = [
             [
@@ -194,7 +203,7 @@ def _measure(
     seed: int,
     track: Track,
 ) -> dict[str, float]:
-    """Measure everything that the claims are about, for one seed."""
+    """Return all measurements for the claims, for one seed."""
     found = _distances(networks["related"], before.encoder, train, validation, track)
     found["pixel_error_before"] = pixel_error(before, validation, track)
     noisy = _with_noise(validation, seed)
@@ -213,7 +222,7 @@ def _measure(
 def _distances(
     network: Autoencoder, reference: nn.Module, train: Images, validation: Images, track: Track
 ) -> dict[str, float]:
-    """Return mean squared pixel errors of reconstructions to X, X₀ and X_∞ (Eq. 2 and 3)."""
+    """Return the mean squared pixel distances of reconstructions to X, X₀ and X_∞ (Eq. 2, 3)."""
     made = reconstruct(network, validation, track)
     bank = encode(reference, train, track)
     queries = encode(reference, ArrayImages(made), track)
@@ -231,24 +240,26 @@ def _distances(
 
 
 def _with_noise(images: Images, seed: int) -> Images:
-    """Add Gaussian noise to every pixel (X + σ), clipped to black and white."""
+    """Return images with Gaussian noise, clipped to black…white."""
     pixels = to_unit(images.batch(range(len(images))))
     noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
     return ArrayImages((pixels + NOISE * noise).clamp(0, 1))
 
 
-def _true_class_probabilities(task: LabeledEmbeddings, tests: Sequence[Embeddings]) -> list[float]:
-    """Return the mean probability of the true class by logistic regression, for each test.
+def _true_class_probabilities(
+    task: LabeledEmbeddings, tests: Sequence[scores.Embeddings]
+) -> list[float]:
+    """Return the mean probability of the true class by logistic regression, for each test set.
 
     Parameters
     ----------
     task : LabeledEmbeddings
-        Its training part is learned from.
-    tests : sequence of array
-        Embeddings of the images of its test part.
+        Embeddings to train on, and labels of the test images.
+    tests : sequence of float32[m, d]
+        Test sets: several embeddings of the test images.
     """
     scaled = replace(task, test=np.concatenate(tests)).scaled()
-    model = LogisticRegression(C=PROBE_C, max_iter=PROBE_ITERATIONS)
+    model = LogisticRegression(C=scores.PROBE_C, max_iter=scores.PROBE_ITERATIONS)
     model.fit(scaled.train, scaled.train_labels)
     columns = np.searchsorted(model.classes_, task.test_labels)
     rows = np.arange(len(columns))
@@ -257,7 +268,7 @@ def _true_class_probabilities(task: LabeledEmbeddings, tests: Sequence[Embedding
 
 
 def judge_claims(results: Results, row: str) -> list[Verdict]:
-    """Test the four claims on a pair of trainings."""
+    """Return the verdicts on the four claims for a pair of trainings."""
 
     def values(key: str) -> list[float]:
         return results.values(row, key)
@@ -300,7 +311,7 @@ def _titled(values: Mapping[str, list[float]]) -> dict[str, list[float]]:
 
 
 def _about_equal(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Return the p-value of the ratio of a to b being outside the margin (two one-sided tests)."""
+    """Return the p-value of a test that the ratio of a to b is within the margin (TOST)."""
     if len(a) < 2:
         return None
     ratios, margin = np.log(a) - np.log(b), np.log(MARGIN)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from nearfar.config import recipe
 
-#: The paper's training, half of it without and half of it with relations.
-NRE = recipe("paper")
-#: The same network, without relations.
+#: Training of the paper: half of the epochs as an autoencoder, half with the relational objective.
+PAPER = recipe("paper")
+#: The same network as a plain autoencoder.
 AUTOENCODER = recipe("paper", epochs=0)
-#: Our training.
+#: Training by our recipe.
 NEARFAR = recipe("nearfar")
-#: The network of our recipe, trained as that is, without its objective.
+#: Network and optimizer of our recipe, as a plain autoencoder.
 NEARFAR_AUTOENCODER = recipe(
     "nearfar",
     objective="relational",

@@ -1,4 +1,4 @@
-"""Rows of Table 3: defenses, their networks, and the classifiers behind them."""
+"""Rows of Table 3: defenses, their networks, and the defended classifiers."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ from nearfar.defense import (
     train_adversarially,
     train_classifier,
 )
+from nearfar.experiments.cells import Key, Papers
 from nearfar.experiments.configs import AUTOENCODER, NEARFAR, NEARFAR_AUTOENCODER
 from nearfar.experiments.metrics import encode
+from nearfar.experiments.rows import Network
 from nearfar.experiments.runner import Runner
-from nearfar.experiments.table import Key, Network, Papers
 from nearfar.models import resolve_device
 
-#: ε that adversarial training is against.
+#: ε of adversarial training.
 ROBUST_EPSILON = 0.3
 NO_DEFENSE = "no-defense"
 
-#: Noise that our network learns to remove, and MagNet's.
+#: Noise that our network and MagNet's are trained to remove.
 ADVERSARIAL: dict[str, Any] = {
     "pretext": "denoising",
     "noise": "adversarial",
@@ -48,7 +49,7 @@ GAUSSIAN: dict[str, Any] = {
     "noise_level": MAGNET_NOISE_STD,
 }
 WEIGHTS = (0.6, 0.2, 0.2)
-#: Reconstructions count here, and a hidden layer before the embeddings makes them worse.
+#: No hidden layer before the embeddings, since it makes reconstructions worse.
 SHALLOW: dict[str, Any] = {"batch_norm": True, "hidden": 0, "precision": "bf16"}
 
 
@@ -68,21 +69,21 @@ UNRELATED = Network("nearfar-unrelated", _like_ours(**ADVERSARIAL))
 
 @dataclass(frozen=True, kw_only=True)
 class DefenseRow:
-    """A defense.
+    """Row of Table 3: a defense.
 
     Parameters
     ----------
     network : Network, optional
-        Network that purifies. Default: none.
+        Network of the purifier. Default: no purification.
     neighbors : int
-        Number of nearest training images that the classifier is asked about instead; 0 for none.
+        Number of votes of neighbor voting, see `nearfar.defense.NeighborVoting`; 0 for none.
     detectors : bool
-        Whether images are rejected: by their reconstruction error with neighbors, otherwise by
-        MagNet's detectors.
+        Whether detectors reject images. With neighbors, the detector is the reconstruction error;
+        otherwise, the detectors are those of MagNet.
     hardened : bool
-        Whether the classifier is trained on adversarial images, too.
+        Whether the classifier is also trained on adversarial images.
     paper : mapping
-        The paper's accuracies under transfer, by ε.
+        Accuracies in the paper under transfer attacks, by ε.
     """
 
     network: Network | None = None
@@ -120,7 +121,7 @@ ROWS = {
 
 @dataclass(frozen=True, kw_only=True)
 class DefenseEpochs:
-    """Epochs of the networks that purify, of the target, and of its adversarial training."""
+    """Epochs of the purifiers' networks, of the target, and of its adversarial training."""
 
     networks: int
     classifier: int
@@ -133,12 +134,17 @@ class Defenses:
     Parameters
     ----------
     runner : Runner
-        Trains networks; classifiers are kept in its folder ``classifiers``.
-    learned, validation, held_out : Images
-        Images that target and networks learn from, that detectors are calibrated on, and that the
-        attacker's substitute learns from.
+        Runner that trains networks; classifiers are kept in the subfolder ``classifiers``.
+    learned : Images
+        Training images of the target and of the purifiers' networks.
+    validation : Images
+        Images to calibrate detectors on.
+    held_out : Images
+        Training images of the attacker's substitute.
+    epochs : DefenseEpochs
+        Epochs of training.
     options : dict
-        Options of training that all networks have in common.
+        Options of training that all networks share.
     """
 
     def __init__(
@@ -158,7 +164,7 @@ class Defenses:
         self.substitute = cache(self._make_substitute)
 
     def make(self, row: DefenseRow, seed: int) -> DefendedClassifier:
-        """Make the defense of a row, trained with this seed, in front of the target."""
+        """Return the target, defended as in a row, trained with a seed."""
         classifier = self.target(row.hardened, seed)
         if row.network is None:
             return DefendedClassifier(nn.Identity(), classifier)
@@ -176,11 +182,11 @@ class Defenses:
         return reformer.defend(classifier)
 
     def config(self, network: Network, seed: int) -> TrainConfig:
-        """Return the configuration that a network is trained with."""
+        """Return the configuration of a network's training."""
         return network.train_for(self.epochs.networks, seed=seed, **self.options)
 
     def _make_target(self, hardened: bool, seed: int) -> Classifier:
-        """Train the attacked classifier."""
+        """Return the classifier to attack."""
         if hardened:
             return self._keep(
                 "hardened",
@@ -206,7 +212,7 @@ class Defenses:
         )
 
     def _make_substitute(self, hardened: bool, seed: int) -> Classifier:
-        """Train the attacker's replica of the target, on the target's answers."""
+        """Return the attacker's substitute, trained on predictions of the target."""
         return self._keep(
             "hardened-substitute" if hardened else "substitute",
             seed,
@@ -221,7 +227,7 @@ class Defenses:
         )
 
     def _keep(self, name: str, seed: int, make: Callable[[], Classifier]) -> Classifier:
-        """Train a classifier, or read it if it was trained before."""
+        """Return a classifier from its file, or make it and write the file."""
         path = self.runner.folder / "classifiers" / f"{Key(name, seed).name}.safetensors"
         with self.runner.lock(path.stem):
             if not path.is_file():

@@ -1,4 +1,7 @@
-"""Rows of Table 4 and of its ablation, and their detectors."""
+"""Rows of Table 4 and of its ablation, and their detectors.
+
+"Tempo" in labels and names is the motion method, see `nearfar.anomaly.Motion`.
+"""
 
 from __future__ import annotations
 
@@ -35,48 +38,52 @@ from nearfar.anomaly.methods.motion import (
 )
 from nearfar.config import TrainConfig, configure, recipe
 from nearfar.data import ArrayImages, Subset
+from nearfar.experiments.cells import Papers
 from nearfar.experiments.configs import AUTOENCODER
 from nearfar.experiments.metrics import encode
 from nearfar.experiments.principal import principal_autoencoder
+from nearfar.experiments.rows import Network
 from nearfar.experiments.runner import Runner
-from nearfar.experiments.table import Network, Papers
 from nearfar.experiments.two_autoencoders import Activity, Agreement, SparseReconstruction
 from nearfar.models import Autoencoder
 
-#: Stride of overlapping patches: hardly anything is cut in two in all of them.
+#: Stride of overlapping patches, so that most objects are entire in some patch.
 OVERLAP = 15
 
 
 @dataclass(frozen=True)
 class PatchNetwork(Network):
-    """An autoencoder of patches.
+    """Autoencoder of patches.
 
-    Its own network is `principal_autoencoder` if it begins from the principal components of the
-    patches: then its epochs stay as they are.
+    With ``config.network`` set to `principal_autoencoder`, training starts from the principal
+    components of the patches, and the number of epochs is that of the configuration.
     """
 
     @property
     def principal(self) -> bool:
-        """Whether it begins from principal components."""
+        """Whether training starts from principal components."""
         return self.config.network is principal_autoencoder
 
     def train_for(self, epochs: int, **options: Any) -> TrainConfig:
-        """Return the configuration that it is trained with."""
+        """See `Network.train_for`; from principal components, `epochs` has no effect."""
         if self.principal:
             return configure(options, base=self.config)
         return super().train_for(epochs, **options)
 
 
 def _related(name: str, own: float, near: float, far: float) -> PatchNetwork:
-    """Train principal components on relations: a higher learning rate soon leaves them."""
+    """Return principal components trained with the relational objective.
+
+    A higher learning rate would soon destroy them.
+    """
     config = recipe("paper", loss_weights=(own, near, far), pretrain_epochs=0, epochs=1, lr=1e-5)
     return PatchNetwork(name, replace(config, network=principal_autoencoder))
 
 
-#: Principal components as they are, without training.
+#: Principal components without training.
 PRINCIPAL = "principal"
-NRE_FAR = _related("NRE-0.6-0.2-0.2", 0.6, 0.2, 0.2)
-NRE = _related("NRE-0.6-0.4-0", 0.6, 0.4, 0.0)
+NRE_WITH_FAR = _related("NRE-0.6-0.2-0.2", 0.6, 0.2, 0.2)
+NRE_WITHOUT_FAR = _related("NRE-0.6-0.4-0", 0.6, 0.4, 0.0)
 SPARSE = PatchNetwork(
     "sparse",
     replace(recipe("paper", pretrain_epochs=0, lr=1e-3), objective=SparseReconstruction),
@@ -85,23 +92,24 @@ SPARSE = PatchNetwork(
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorRow:
-    """A way to score frames.
+    """Row of Table 4: a detector of abnormal frames.
 
     Parameters
     ----------
     detector : DetectorConfig
-        How patches are scored.
+        Configuration of the detector.
     network : PatchNetwork or "principal", optional
-        Autoencoder of patches, or principal components without training. Default: none, where
-        tempo or appearance score.
+        Autoencoder of patches, or principal components without training. Default: none, for
+        tempo and appearance.
     sparse : bool
-        Whether a sparse autoencoder has to agree.
+        Whether the score is the lower one of the reconstruction error and the activity of a sparse
+        autoencoder.
     far : tuple of {"fast", "grown", "gliding"}
-        Abnormal samples that tempo learns from.
+        Kinds of pseudo-anomalies that tempo is trained on.
     placed : bool
-        Whether tempo knows how far down a patch lies.
+        Whether tempo gets the vertical position of a patch.
     paper : mapping
-        The paper's EER, as "eer".
+        EER in the paper, as "eer".
     """
 
     detector: DetectorConfig
@@ -113,22 +121,22 @@ class DetectorRow:
 
     @property
     def networks(self) -> list[PatchNetwork]:
-        """The networks that are trained."""
+        """Networks to train."""
         own = [self.network] if isinstance(self.network, PatchNetwork) else []
         return [*own, SPARSE] if self.sparse else own
 
     @property
     def tempo(self) -> bool:
-        """Whether tempo is a part."""
+        """Whether tempo is one of the methods."""
         return "motion" in self.detector.methods
 
     @property
     def seeded(self) -> bool:
-        """Whether anything about it is random."""
+        """Whether the detector depends on the seed."""
         return bool(self.networks) or self.tempo
 
     def run(self, network: Network, seed: int) -> str:
-        """Return the name of a network's run, which rows of the same patches share."""
+        """Return the name of a network's run, which rows with the same patches share."""
         frames = self.detector.frames
         moving = f"{network.name}-{frames}-frames" if frames > 1 else network.name
         return replace(network, name=moving).run(seed)
@@ -147,17 +155,23 @@ ROWS = {
     "two-autoencoders": DetectorRow(
         detector=_OVERLAPPING, network=PRINCIPAL, sparse=True, paper={"eer": 0.15}
     ),
-    "NRE-0.6-0.2-0.2": DetectorRow(detector=_OVERLAPPING, network=NRE_FAR, paper={"eer": 0.175}),
-    "NRE-0.6-0.4-0": DetectorRow(detector=_OVERLAPPING, network=NRE, paper=_BEST_PAPER),
+    "NRE-0.6-0.2-0.2": DetectorRow(
+        detector=_OVERLAPPING, network=NRE_WITH_FAR, paper={"eer": 0.175}
+    ),
+    "NRE-0.6-0.4-0": DetectorRow(detector=_OVERLAPPING, network=NRE_WITHOUT_FAR, paper=_BEST_PAPER),
     "NRE-0.6-0.4-0-bank": DetectorRow(
-        detector=replace(_OVERLAPPING, methods=("embedding-distance",)), network=NRE
+        detector=replace(_OVERLAPPING, methods=("embedding-distance",)), network=NRE_WITHOUT_FAR
     ),
     "autoencoder-no-overlap": DetectorRow(detector=_PAPER, network=PRINCIPAL),
-    "NRE-0.6-0.4-0-no-overlap": DetectorRow(detector=_PAPER, network=NRE, paper=_BEST_PAPER),
+    "NRE-0.6-0.4-0-no-overlap": DetectorRow(
+        detector=_PAPER, network=NRE_WITHOUT_FAR, paper=_BEST_PAPER
+    ),
     "autoencoder-2-frames": DetectorRow(detector=_MOVING, network=PRINCIPAL),
-    "NRE-0.6-0.4-0-2-frames": DetectorRow(detector=_MOVING, network=NRE),
+    "NRE-0.6-0.4-0-2-frames": DetectorRow(detector=_MOVING, network=NRE_WITHOUT_FAR),
     "autoencoder-2-frames-no-overlap": DetectorRow(detector=_MOVING_PAPER, network=PRINCIPAL),
-    "NRE-0.6-0.4-0-2-frames-no-overlap": DetectorRow(detector=_MOVING_PAPER, network=NRE),
+    "NRE-0.6-0.4-0-2-frames-no-overlap": DetectorRow(
+        detector=_MOVING_PAPER, network=NRE_WITHOUT_FAR
+    ),
     "autoencoder-convolutions": DetectorRow(
         detector=_OVERLAPPING, network=PatchNetwork("convolutions", AUTOENCODER)
     ),
@@ -170,8 +184,8 @@ ROWS = {
     "appearance": DetectorRow(detector=replace(_TEMPO, methods=("appearance",))),
     "tempo-appearance": DetectorRow(detector=DetectorConfig()),
 }
-#: Tempo with one thing changed.
-ABLATION = {
+#: Tempo with one setting changed.
+ABLATION_ROWS = {
     "tempo": ROWS["tempo"],
     "no-smoothing": DetectorRow(detector=replace(_TEMPO, smoothing=0)),
     "longer-smoothing": DetectorRow(detector=replace(_TEMPO, smoothing=8)),
@@ -190,18 +204,18 @@ ABLATION = {
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorTraining:
-    """Epochs of convolutional networks in all; samples and epochs of tempo."""
+    """Total epochs of convolutional networks, and number of samples and epochs for tempo."""
 
     epochs: int
     samples: int
     tempo_epochs: int
 
     def config(self, network: PatchNetwork, seed: int) -> TrainConfig:
-        """Return the configuration that a network is trained with."""
+        """Return the configuration of a network's training."""
         return network.train_for(self.epochs, seed=seed, device="cpu")
 
     def describe(self, row: DetectorRow, seed: int) -> dict[str, Any]:
-        """Return everything that decides a row's scores, beside its clips; JSON only."""
+        """Return the settings that affect a row's scores, except for its clips; JSON only."""
         trained = {each.name: self.config(each, seed).to_dict() for each in row.networks}
         untrained = {row.network: None} if isinstance(row.network, str) else {}
         settings: dict[str, Any] = {
@@ -217,17 +231,17 @@ class DetectorTraining:
 
 
 class Detectors:
-    """Detectors of rows, fitted to the same clips; a network that rows share is trained once.
+    """Detectors of rows, fitted to the same clips; networks that rows share are trained once.
 
     Parameters
     ----------
     runner : Runner
-        Trains autoencoders.
+        Runner that trains the autoencoders.
     normal : sequence of Clip
-        Normal clips. Autoencoders learn from all of them, as in the paper; tempo and appearance
-        leave some to calibrate on, as they do for a user.
+        Normal clips. Autoencoders are trained on all of them, as in the paper. Tempo and
+        appearance hold some out for calibration, as in `nearfar anomaly fit`.
     training : DetectorTraining
-        How much is learned.
+        Epochs and samples of training.
     """
 
     def __init__(self, runner: Runner, normal: Sequence[Clip], training: DetectorTraining) -> None:
@@ -242,7 +256,7 @@ class Detectors:
         self._appearance = cache(partial(fit_appearance, self.learned, track=self.track))
 
     def make(self, row: DetectorRow, seed: int) -> Detector:
-        """Make the detector of a row, trained with this seed."""
+        """Return the detector of a row, trained with a seed."""
         config = row.detector
         grid = Grid(self.size, config.patch, config.stride)
         detector = Detector(config, grid, self._scorers(row, grid, seed))
@@ -281,7 +295,7 @@ class Detectors:
         return trained.network().cpu()
 
     def _bank(self, network: Autoencoder, config: DetectorConfig, seed: int) -> Tensor:
-        """Return embeddings of some normal patches, float[n, d]."""
+        """Return the embeddings of some normal patches, float[n, d]."""
         patches = self._patches(config.frames)
         chosen = sample_rows(len(patches), config.bank_size, seed)
         return encode(network.encoder, Subset(patches, chosen), self.track)
@@ -316,7 +330,7 @@ class Detectors:
 
 
 class Unplaced(nn.Module):
-    """A `MotionNet` for which all patches lie in the middle, as in its training."""
+    """`MotionNet` without positions: every patch counts as in the middle, as in its training."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Digits of MNIST, and how they are split."""
+"""Digits of MNIST, and their splits."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from nearfar.data import Images, Subset, open_images, require_labels
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits, fixed_split
 
-#: The paper learns from 50,000 of the 60,000 training digits; the others choose hyperparameters.
+#: The paper trains on 50,000 of the 60,000 training digits; the others validate hyperparameters.
 TRAINED = 50_000
-#: The paper's attacker has labels of 150 test digits, and attacks the other 9,850.
+#: The paper's attacker gets labels of 150 test digits, and attacks the other 9,850.
 SUBSTITUTE = 150
-#: Every fifth of the quick digits, which are sorted by class, is for validation.
+#: Every fifth digit is for validation in the quick form, where digits are sorted by class.
 QUICK_VALIDATION_EVERY = 5
-#: Few images make few steps per epoch: smaller batches make more.
+#: Few images mean few steps per epoch; smaller batches mean more steps.
 QUICK_BATCH_SIZE = 128
 
 
 def for_testing(data_root: Path | None, *, quick: bool) -> tuple[Images, Images]:
-    """Return training digits and the official test digits; some of 5,000 digits if `quick`."""
+    """Return training digits and the official test digits; fewer digits if `quick`."""
     if quick:
         return open_images("mnist5k:train"), open_images("mnist5k:test")
     learned, _ = for_validation(data_root, quick=False)
@@ -30,7 +30,7 @@ def for_testing(data_root: Path | None, *, quick: bool) -> tuple[Images, Images]
 
 
 def for_validation(data_root: Path | None, *, quick: bool) -> tuple[Images, Images]:
-    """Return training digits and other training digits to validate on, never test digits."""
+    """Return training and validation digits, both from the official training digits."""
     if quick:
         images = open_images("mnist5k:train")
         validation = np.arange(len(images)) % QUICK_VALIDATION_EVERY == 0
@@ -44,9 +44,9 @@ def for_validation(data_root: Path | None, *, quick: bool) -> tuple[Images, Imag
 
 
 def for_attacks(data_root: Path | None, *, quick: bool) -> tuple[Images, Images, Images, Images]:
-    """Return digits to learn from, to validate on, for the substitute, and to attack (§4.4).
+    """Return digits for training, for validation, for the substitute, and to attack (§4.4).
 
-    The last two are official test digits, in a random order that is always the same.
+    The last two are parts of the official test digits, in a fixed random order.
     """
     learned, validation = for_validation(data_root, quick=quick)
     _, test = for_testing(data_root, quick=quick)
@@ -60,19 +60,19 @@ def for_attacks(data_root: Path | None, *, quick: bool) -> tuple[Images, Images,
 
 
 def testing(runner: Runner) -> Splits:
-    """Split as the paper does: 50,000 training digits, and the official test digits."""
+    """Return the split of the paper: 50,000 training digits, and the official test digits."""
     train, test = for_testing(runner.data_root, quick=runner.quick)
     return fixed_split(train, test=test, options=options(quick=runner.quick))
 
 
 def validating(runner: Runner) -> Splits:
-    """Split the training digits alone."""
+    """Return a split of the official training digits into training and validation digits."""
     train, validation = for_validation(runner.data_root, quick=runner.quick)
     return fixed_split(train, validation=validation, options=options(quick=runner.quick))
 
 
 def official(runner: Runner) -> Splits:
-    """Split officially: all training digits, and the test digits."""
+    """Return the official split: all training digits, and the test digits."""
     source = "mnist5k" if runner.quick else "mnist"
     train, test = (
         open_images(f"{source}:{part}", data_root=runner.data_root) for part in ("train", "test")
@@ -87,5 +87,5 @@ def one_of_each_class(images: Images) -> Images:
 
 
 def options(*, quick: bool) -> dict[str, Any]:
-    """Return the options that all trainings on these digits have in common."""
+    """Return the options that all trainings on digits share."""
     return {"batch_size": QUICK_BATCH_SIZE} if quick else {}

@@ -1,4 +1,4 @@
-"""Tables of trained networks: classifiers on embeddings, pixel error and training time."""
+"""Tables of trained networks: accuracy on embeddings, pixel error and training time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from torch import nn
 
 from nearfar.config import TrainConfig
 from nearfar.errors import NearfarError
+from nearfar.experiments.cells import Column, Key, Part, Results
 from nearfar.experiments.metrics import CLASSIFIERS, Classifiers, pixel_error, task_on
+from nearfar.experiments.rows import Row, train_for
 from nearfar.experiments.runner import Runner, Training
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import compare, minutes, number
-from nearfar.experiments.table import Column, Key, Part, Report, Results, Row, Table, train_for
+from nearfar.experiments.table import Report, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,26 +32,26 @@ Figures = Callable[["EmbeddingTable", Runner, Splits, Results], "dict[str, Figur
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingTable(Table[Row, Splits]):
-    """A table whose rows are trained networks, and perhaps raw pixels.
+    """Table whose rows are trained networks, or raw pixels.
 
     Parameters
     ----------
     splits : callable
-        Opens the images.
+        Function from the runner to the images, as `Splits`.
     shown : tuple of Column
-        Columns by key: "linear_svm", "rbf_svm", "knn" (accuracies), "pixel_error" (squared, of
-        test images) and "training_seconds".
+        Columns with any of the keys "linear_svm", "rbf_svm", "knn" (accuracy), "pixel_error" (mean
+        squared error on test images) and "training_seconds".
     epochs : int or tuple of int
-        Number of epochs in all, at least 1; or several numbers, to measure after each: plotted
-        columns stand for each of them, other columns for the last.
+        Total number of epochs, ≥ 1; or several numbers, to measure after each of them. Then,
+        plotted columns are repeated for each number, and other columns are for the last one.
     note : callable
-        Returns the notes.
+        Function that returns the notes.
     draw : callable, optional
-        Draws other figures than dots.
+        Function that returns the figures. Default: dot plots.
     rbf_samples : int, optional
-        Number of training images of the RBF SVM, at most. Default: all.
+        Most training images of the RBF SVM. Default: all.
     compared : tuple of str, optional
-        Two rows to compare by a test below the table, if both are there.
+        Labels of two rows to compare by a test below the table, if both are measured.
     """
 
     row_type: ClassVar[type] = Row
@@ -65,12 +67,12 @@ class EmbeddingTable(Table[Row, Splits]):
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Numbers of epochs, in increasing order."""
+        """Numbers of epochs to measure after, in increasing order."""
         several = self.epochs if isinstance(self.epochs, tuple) else (self.epochs,)
         return tuple(sorted(set(several)))
 
     def open(self, runner: Runner) -> Splits:
-        """See `Table`."""
+        """See `Table.open`."""
         if isinstance(self.epochs, tuple) and self.counts[0] < 1:
             raise NearfarError(f"epochs={self.counts[0]}: expected at least 1")
         splits = self.splits(runner)
@@ -95,7 +97,7 @@ class EmbeddingTable(Table[Row, Splits]):
         return Classifiers(names, samples)
 
     def columns(self, data: Splits) -> list[Column]:
-        """See `Table`."""
+        """See `Table.columns`."""
         if not isinstance(self.epochs, tuple):
             return list(self.shown)
         return [
@@ -111,15 +113,15 @@ class EmbeddingTable(Table[Row, Splits]):
         ] + [replace(each, part=self.counts[-1]) for each in self.shown if not each.plot]
 
     def seeds_of(self, data: Splits, row: str) -> range:
-        """See `Table`."""
+        """See `Table.seeds_of`."""
         return range(1 if self.rows[row].config is None and data.fixed else self.seeds)
 
     def parts_of(self, data: Splits, row: str) -> Sequence[Part]:
-        """See `Table`."""
+        """See `Table.parts_of`."""
         return [None] if self.rows[row].config is None else super().parts_of(data, row)
 
     def config(self, runner: Runner, data: Splits, key: Key) -> TrainConfig | None:
-        """Return the configuration that the network of a cell is trained with."""
+        """Return the configuration of a cell's training; None for raw pixels."""
         row = self.rows[key.row]
         if row.config is None:
             return None
@@ -127,25 +129,25 @@ class EmbeddingTable(Table[Row, Splits]):
         return train_for(row.config, self._length(key), seed=key.seed, **options)
 
     def describe(self, runner: Runner, data: Splits, key: Key) -> dict[str, Any]:
-        """See `Table`."""
+        """See `Table.describe`."""
         config = self.config(runner, data, key)
         trained = {} if config is None else {"config": config.to_dict()}
         return {**trained, **self.rows[key.row].describe()}
 
     def training(self, key: Key) -> str:
-        """See `Table`."""
+        """See `Table.training`."""
         part = self._length(key) if isinstance(self.epochs, tuple) else None
         return Key(key.row, key.seed, part).name
 
     def train(self, runner: Runner, data: Splits, key: Key) -> Training:
-        """Train the network of a cell."""
+        """Train the network of a cell, and return the training."""
         config = self.config(runner, data, key)
         assert config is not None  # noqa: S101 - for the type alone
         snapshots = [count for count in self.counts if count <= self._length(key)]
         return runner.train(self.training(key), data.of(key.seed)[0], config, snapshots)
 
     def measure(self, runner: Runner, data: Splits, key: Key) -> Mapping[str, Any]:
-        """See `Table`."""
+        """See `Table.measure`."""
         train, test = data.of(key.seed)
         classifiers, keys = self.classifiers(data), {column.key for column in self.shown}
         if self.rows[key.row].config is None:
@@ -162,17 +164,17 @@ class EmbeddingTable(Table[Row, Splits]):
         return results
 
     def notes(self, runner: Runner, data: Splits, results: Results) -> Sequence[str]:
-        """See `Table`."""
+        """See `Table.notes`."""
         return self.note(self, runner, data, results)
 
     def figures(self, runner: Runner, data: Splits, results: Results) -> dict[str, Figure]:
-        """See `Table`."""
+        """See `Table.figures`."""
         if self.draw is not None:
             return self.draw(self, runner, data, results)
         return super().figures(runner, data, results)
 
     def report(self, runner: Runner, data: Splits, results: Results) -> Report:
-        """See `Table`."""
+        """See `Table.report`."""
         report = super().report(runner, data, results)
         if self.compared is None or not {*self.compared} <= self.rows.keys():
             return report
@@ -201,8 +203,8 @@ class EmbeddingTable(Table[Row, Splits]):
     def _length(self, key: Key) -> int:
         """Return the number of epochs of the training that a cell is measured in.
 
-        A training of a single phase and constant learning rate begins as a longer one does, which
-        then serves for all numbers of epochs.
+        With a single phase and a constant learning rate, a shorter training is the start of a
+        longer one, so that one training serves all numbers of epochs.
         """
         config = self.rows[key.row].config
         alike = config and not config.optim.epochs and config.optim.lr_schedule == "constant"

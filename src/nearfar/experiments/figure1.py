@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING
 from nearfar.data import require_labels
 from nearfar.evaluation import scores
 from nearfar.experiments import caltech101
-from nearfar.experiments.configs import AUTOENCODER, NRE
+from nearfar.experiments.cells import Column, Key, Results
+from nearfar.experiments.configs import AUTOENCODER, PAPER
 from nearfar.experiments.embedding_table import PIXELS, EmbeddingTable
 from nearfar.experiments.metrics import encode
+from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import percent, seeds_note
-from nearfar.experiments.table import Column, Key, Results, Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: The paper does not name its five classes; these have the most images.
 CLASSES = ("Faces_easy", "Leopards", "Motorbikes", "airplanes", "watch")
-#: There are thirty times fewer photographs than digits: this batch makes as many steps.
+#: There are thirty times fewer photographs than digits; this batch size gives as many steps.
 BATCH_SIZE = 32
 
 
@@ -38,7 +39,7 @@ def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Resul
 def _maps(
     table: EmbeddingTable, runner: Runner, splits: Splits, results: Results
 ) -> dict[str, Figure]:
-    """Map the embeddings of all images, by the first seed."""
+    """Return maps of the embeddings of all images by the first seed."""
     from nearfar.report.figures import embedding_maps
 
     images = caltech101.of_classes(
@@ -56,7 +57,7 @@ FIGURE1 = EmbeddingTable(
     rows={
         PIXELS: Row(),
         "autoencoder": Row(config=AUTOENCODER, paper={"paper": 0.922}),
-        "NRE": Row(config=NRE, paper={"paper": 0.975}),
+        "NRE": Row(config=PAPER, paper={"paper": 0.975}),
     },
     splits=partial(caltech101.splits, classes=CLASSES, batch_size=BATCH_SIZE),
     shown=(

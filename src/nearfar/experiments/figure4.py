@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from nearfar.data import to_unit
 from nearfar.experiments import digits
-from nearfar.experiments.configs import AUTOENCODER, NRE
+from nearfar.experiments.cells import Key, Results
+from nearfar.experiments.configs import AUTOENCODER, PAPER
 from nearfar.experiments.embedding_table import PIXEL_ERROR, EmbeddingTable
 from nearfar.experiments.metrics import reconstruct
+from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import seeds_note
-from nearfar.experiments.table import Key, Results, Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +30,7 @@ def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Resul
 def _pictures(
     table: EmbeddingTable, runner: Runner, splits: Splits, results: Results
 ) -> dict[str, Figure]:
-    """Show a test digit of each class with its reconstructions by the first seed."""
+    """Return a figure of a test digit per class, with its reconstructions by the first seed."""
     from nearfar.report.figures import comparison_sheet
 
     shown = digits.one_of_each_class(splits.of(0)[1])
@@ -42,8 +43,8 @@ def _pictures(
 
 FIGURE4 = EmbeddingTable(
     name="figure4",
-    # The autoencoder comes first: NRE begins from its state at half time.
-    rows={"autoencoder": Row(config=AUTOENCODER), "NRE": Row(config=NRE)},
+    # The autoencoder comes first: NRE starts from its snapshot at half time.
+    rows={"autoencoder": Row(config=AUTOENCODER), "NRE": Row(config=PAPER)},
     splits=digits.testing,
     shown=(PIXEL_ERROR,),
     epochs=100,

@@ -15,7 +15,8 @@ from nearfar.evaluation import LabeledEmbeddings, scores
 from nearfar.models import Autoencoder, apply, apply_to_all, resolve_device
 from nearfar.progress import Track, silent
 
-Network = Callable[[Tensor], Tensor]
+#: Function of a batch of images, such as a network.
+ImageFunction = Callable[[Tensor], Tensor]
 CLASSIFIERS = ("linear_svm", "rbf_svm", "knn")
 
 
@@ -26,9 +27,9 @@ class Classifiers:
     Parameters
     ----------
     names : tuple of {"linear_svm", "rbf_svm", "knn"}
-        Which ones.
+        Names of the classifiers.
     rbf_samples : int, optional
-        Number of training images of the RBF SVM, at most. Default: all.
+        Most training images of the RBF SVM. Default: all.
 
     Examples
     --------
@@ -41,12 +42,12 @@ class Classifiers:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything that decides the scores beside embeddings and labels; JSON only."""
+        """Hyperparameters of the classifiers, by name; JSON only."""
         known = scores.settings(self.rbf_samples)
         return {name: known[name] for name in self.names}
 
     def score(self, task: LabeledEmbeddings) -> dict[str, float]:
-        """Return the accuracy of each, 0…1."""
+        """Return the test accuracy of each classifier by name, 0…1."""
         images = len(task.train)
         measures: dict[str, Callable[[], scores.Score]] = {
             "linear_svm": lambda: scores.linear_svm(task),
@@ -57,15 +58,15 @@ class Classifiers:
 
 
 def task_on(
-    encoder: Network, train: Images, test: Images, seed: int, track: Track = silent
+    encoder: ImageFunction, train: Images, test: Images, seed: int, track: Track = silent
 ) -> LabeledEmbeddings:
-    """Embed labeled images, for classifiers to learn from and to be tested on."""
+    """Return the embeddings of labeled training and test images, for classifiers."""
     learned, tested = (encode(encoder, images, track).numpy() for images in (train, test))
     return LabeledEmbeddings(learned, require_labels(train), tested, require_labels(test), seed)
 
 
-def encode(network: Network, images: Images, track: Track = silent) -> Tensor:
-    """Apply a network to all images, float32[n, …]."""
+def encode(network: ImageFunction, images: Images, track: Track = silent) -> Tensor:
+    """Return the outputs of a network for all images, float32[n, ...]."""
     return apply_to_all(network, images, device=resolve_device("auto"), track=track)
 
 
@@ -75,7 +76,7 @@ def reconstruct(network: Autoencoder, images: Images, track: Track = silent) -> 
 
 
 def pixel_error(network: Autoencoder, images: Images, track: Track = silent) -> float:
-    """Return the mean squared pixel error of the reconstructions."""
+    """Return the mean squared pixel error of the reconstructions of all images."""
 
     def error(batch: Tensor) -> Tensor:
         made = network(batch).reconstruction.float()

@@ -1,4 +1,4 @@
-"""Our recipe beside the paper's, and beside what a user would train instead of it."""
+"""Comparison of our recipe with the paper's and with other self-supervised methods."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from nearfar.errors import require
 from nearfar.evaluation import scores
 from nearfar.experiments import caltech101, digits
 from nearfar.experiments.baselines import EXTRA, METHODS, embedding_size
-from nearfar.experiments.configs import NEARFAR, NEARFAR_AUTOENCODER, NRE
+from nearfar.experiments.cells import Column, Results
+from nearfar.experiments.configs import NEARFAR, NEARFAR_AUTOENCODER, PAPER
 from nearfar.experiments.embedding_table import MINUTES, PIXEL_ERROR, PIXELS, EmbeddingTable
+from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import seeds_note
-from nearfar.experiments.table import Column, Results, Row
 
-#: There are thirty times fewer photographs than digits: smaller batches make more steps.
+#: There are thirty times fewer photographs than digits; smaller batches mean more steps.
 PHOTOGRAPHS_BATCH_SIZE = 128
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineRow(Row):
-    """A method of lightly, which trains no decoder.
+    """Row of a method of lightly, which trains no decoder.
 
     Parameters
     ----------
     method : str
-        One of `METHODS`; `config` has it as the objective.
+        Name of the method in `METHODS`; it is the objective of `config`.
     """
 
     method: str
@@ -37,6 +38,7 @@ class BaselineRow(Row):
 
     def describe(self) -> dict[str, Any]:
         """Return lightly's version, and the settings of the method."""
+        require("lightly", extra=EXTRA)
         assert self.config is not None  # noqa: S101 - for the type alone
         settings = METHODS[self.method].heads.settings(embedding_size(self.config))
         return {"lightly": version("lightly"), "method": settings}
@@ -49,22 +51,11 @@ def _baseline(method: str) -> BaselineRow:
 ROWS: dict[str, Row] = {
     PIXELS: Row(),
     "autoencoder": Row(config=NEARFAR_AUTOENCODER),
-    "paper": Row(config=NRE),
-    # In the quick form, few epochs must not be too few for a search of neighbors.
+    "paper": Row(config=PAPER),
+    # The quick form must have enough epochs for a search of neighbors.
     "nearfar": Row(config=NEARFAR, quick={"refresh_neighbors_every": 1}),
     **{method: _baseline(method) for method in METHODS},
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecipeTable(EmbeddingTable):
-    """A table that checks for lightly before anything is read."""
-
-    def open(self, runner: Runner) -> Splits:
-        """See `Table`."""
-        if any(isinstance(row, BaselineRow) for row in self.rows.values()):
-            require("lightly", extra=EXTRA)
-        return super().open(runner)
 
 
 def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
@@ -95,7 +86,7 @@ def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Resul
     ]
 
 
-RECIPES = RecipeTable(
+RECIPE_COMPARISON = EmbeddingTable(
     name="recipes",
     rows=ROWS,
     always=PIXELS,
@@ -111,5 +102,7 @@ RECIPES = RecipeTable(
     note=_notes,
     quick={"epochs": 2},
 )
-#: The same on nine classes of photographs.
-PHOTOGRAPHS = replace(RECIPES, splits=partial(caltech101.splits, batch_size=PHOTOGRAPHS_BATCH_SIZE))
+#: The same comparison on photographs of nine classes.
+PHOTOGRAPHS = replace(
+    RECIPE_COMPARISON, splits=partial(caltech101.splits, batch_size=PHOTOGRAPHS_BATCH_SIZE)
+)

@@ -1,4 +1,4 @@
-"""An output folder that is filled cell by cell, by one or several processes, and can be resumed."""
+"""Runner of experiments: measures cells into a folder, in one or several processes, resumable."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, claim_output, write_json
 from nearfar.models import Autoencoder, resolve_device
 from nearfar.progress import Track, silent
-from nearfar.runs.checkpoint import write_snapshot
-from nearfar.training import Snapshots, train
-from nearfar.training.train import resolve
+from nearfar.training import Snapshots, resolve_config, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
 SETTINGS, CELLS, RUNS, LOCKS = "settings.json", "cells", "runs", "locks"
 IMAGES_PER_HASH = 4096
 LIBRARIES = ("nearfar", "torch", "torchvision", "numpy", "scipy", "scikit-learn")
-#: Libraries of extras, recorded where they are installed.
+#: Libraries of extras, recorded if they are installed.
 EXTRAS = (
     "faiss-cpu",
     "adversarial-robustness-toolbox",
@@ -43,26 +41,27 @@ EXTRAS = (
     "opencv-contrib-python-headless",
 )
 
-#: A measured cell as JSON holds it. Its seconds include all of its trainings, no matter when and
-#: by which process they were run.
+#: Measured cell as JSON. Its seconds include all trainings that it needs, whichever process ran
+#: them, and whenever.
 Measurement = dict[str, Any]
 FIELDS = {"cell": str, "settings": dict, "result": dict, "seconds": float, "environment": dict}
 
 
 @dataclass(frozen=True)
 class Job:
-    """One cell to measure.
+    """Cell to measure.
 
     Parameters
     ----------
     name : str
-        Name of its file.
+        Name of the cell and of its file.
     settings : mapping
-        Everything that decides the result beyond the settings of the whole folder; JSON only.
+        Settings that affect the result, in addition to those of the folder; JSON only.
     measure : callable
-        Returns the result; JSON only.
+        Function that returns the result; JSON only.
     training : str, optional
-        Name of what is trained for it. Processes never measure cells of the same training at once.
+        Name of the training that the cell needs. Processes do not measure cells of the same
+        training concurrently.
     """
 
     name: str
@@ -73,14 +72,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Training:
-    """A finished training of a `Runner`.
+    """Finished training of a `Runner`.
 
     Parameters
     ----------
     folder : Path
-        Its run folder.
+        Run folder.
     config : TrainConfig
-        Its configuration.
+        Configuration of the training.
     """
 
     folder: Path
@@ -88,40 +87,40 @@ class Training:
 
     @property
     def epochs(self) -> int:
-        """Epochs of both phases."""
+        """Total number of epochs of both phases."""
         return self.config.optim.pretrain_epochs + self.config.optim.epochs
 
     def network(self, epochs: int | None = None) -> Autoencoder:
-        """Read the network after so many epochs, or all, in evaluation mode on the device."""
+        """Return the network after `epochs` epochs (default: all), in evaluation mode."""
         after = self.epochs if epochs is None else epochs
         own = self.config.network
         custom = own if isinstance(own, Autoencoder) else None
         return runs.read_snapshot(self.folder, after, custom).to(resolve_device("auto")).eval()
 
     def seconds(self, epochs: int | None = None) -> float:
-        """Return the duration of the first so many epochs, or all, without interruptions."""
+        """Return the duration of the first `epochs` epochs (default: all), in seconds."""
         return float(sum(line["seconds"] for line in runs.read_log(self.folder)[:epochs]))
 
 
 class Runner:
-    """A folder in which cells are measured, each once, and their networks are trained.
+    """Runner that measures the cells of an experiment, and trains the networks that they need.
 
-    Processes with the same folder share its cells: each measures those that no other has started,
-    and those that another left unfinished.
+    Each cell is measured once. Processes with the same folder share its cells: each process
+    measures cells that no other process has started, or that another one left unfinished.
 
     Parameters
     ----------
     folder : Path
-        Created when the first cell is measured, or continued if it was begun with the same
+        Output folder, created with the first cell, or continued if it was started with the same
         settings.
     name : str
         Name of the experiment and of its files.
     data_root : Path, optional
         Folder of the data sets.
     quick : bool
-        Whether few and small data are used.
-    track : callable
-        Shows progress.
+        Whether the data are reduced for the quick form.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
     scratch : Path, optional
         Folder for temporary files.
     """
@@ -138,32 +137,37 @@ class Runner:
     ) -> None:
         self.folder, self.name, self.track = folder, name, track
         self.data_root, self.quick, self.scratch = data_root, quick, scratch
-        # Seconds that the trainings of the present cell took beyond the time waited for them.
+        # Seconds of the current cell's trainings, minus the time that this process spent on them.
         self._unseen = 0.0
         self.settings: dict[str, Any] = {}
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Check that the folder is new, or was begun with the same settings; JSON only.
+        """Check that the folder is new, or was started with the same settings.
+
+        Parameters
+        ----------
+        settings : mapping
+            Settings that identify the experiment; JSON only.
 
         Raises
         ------
         NearfarError
-            If the folder was begun with other settings, or holds something else.
+            If the folder was started with other settings, or holds other files.
         """
         self.settings = _as_json({"experiment": self.name, **settings})
         begun = self.folder / SETTINGS
         try:
-            advice = f"choose another folder, or one that reproduce {self.name} has begun"
+            advice = f"choose another folder, or one that reproduce {self.name} has started"
             claim_output(self.folder, overwrite=False, folder=True, advice=advice)
         except NearfarError:
-            # Checked afterwards, as another process may begin the folder at the same moment.
+            # Checked afterward, since another process may start the folder at the same moment.
             if not begun.is_file():
                 raise
         if begun.is_file():
             _check_same(_read(begun, {"experiment": str}), self.settings, self.folder)
 
     def measure(self, jobs: Sequence[Job]) -> dict[str, Measurement]:
-        """Measure the cells that have not been measured yet; return all of them by name."""
+        """Measure the cells that have not been measured yet; return all measurements by name."""
         found = {job.name: self._measured(job) for job in jobs}
         missing = [job for job in jobs if found[job.name] is None]
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +179,7 @@ class Runner:
         return {name: measured for name, measured in found.items() if measured is not None}
 
     def lock(self, name: str) -> FileLock:
-        """Return a lock against other processes, by name; this process may hold it repeatedly."""
+        """Return a lock by name, which one process can hold; it is reentrant."""
         (self.folder / LOCKS).mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / LOCKS / f"{name}.lock", is_singleton=True)
 
@@ -186,21 +190,26 @@ class Runner:
         config: TrainConfig,
         snapshots: Collection[int] = (),
     ) -> Training:
-        """Train a run, or the rest of it.
+        """Train a run, or resume it, and return the finished training.
 
-        A finished run keeps the network and its snapshots, not the embeddings. Pre-training is
-        shared by all runs that begin with the same one: the rest is bit for bit the same. A run of
-        a single phase keeps a snapshot at half time, where others start their second phase.
+        A finished run keeps the network and its snapshots, but not the embeddings. Runs with the
+        same pre-training share it; the result is bit-identical to that of a separate one. A run of
+        a single phase also keeps snapshots at half of its epochs, where the second phase of other
+        runs starts.
 
         Parameters
         ----------
         name : str
             Name of the run.
+        images : Images
+            Training images.
+        config : TrainConfig
+            Configuration of the training.
         snapshots : collection of int
-            Numbers of epochs, over both phases, after which the network is kept; the last one is
-            always kept.
+            Numbers of epochs, counted over both phases, after which to keep the network. The final
+            network is always kept.
         """
-        config = resolve(config, images)
+        config = resolve_config(config, images)
         folder, optim = self.folder / RUNS / name, config.optim
         training = Training(folder, config)
         kept = {*snapshots, training.epochs}
@@ -222,7 +231,7 @@ class Runner:
                     runs.fork_run(source.folder, optim.pretrain_epochs, folder, config)
                     if optim.pretrain_epochs in kept:
                         weights = source.network(optim.pretrain_epochs).state_dict()
-                        write_snapshot(folder, optim.pretrain_epochs, weights)
+                        runs.write_snapshot(folder, optim.pretrain_epochs, weights)
                     resume = True
                 train(
                     images,
@@ -237,7 +246,7 @@ class Runner:
         return training
 
     def _pretrain(self, images: Images, config: TrainConfig) -> Training:
-        """Return a run that began as `config` does, and train one if there is none."""
+        """Return a training with the pre-training of `config`, which is run if there is none."""
         plain = _pretraining(config, config.optim.pretrain_epochs)
         for run in sorted((self.folder / RUNS).glob("*")):
             if _begins_with(run, plain, images):
@@ -252,7 +261,7 @@ class Runner:
         text: str,
         figures: Mapping[str, Figure],
     ) -> None:
-        """Write the summary with all cells as JSON, the text as Markdown, and figures as PNG."""
+        """Write summary and cells as JSON, the text as Markdown, and the figures as PNG files."""
         path = self.folder / self.name
         write_json(
             path.with_suffix(".json"),
@@ -264,7 +273,7 @@ class Runner:
             self.draw(name, figure)
 
     def draw(self, name: str, figure: Figure) -> None:
-        """Write a figure as a PNG file of this name."""
+        """Write a figure as a PNG file with this name."""
         from nearfar.report.figures import save_figure
 
         with atomic_path(self.folder / f"{name}.png") as temporary:
@@ -272,7 +281,7 @@ class Runner:
 
     @contextmanager
     def _next(self, jobs: list[Job]) -> Iterator[Job]:
-        """Take a cell that no other process measures out of the list, or wait for the first."""
+        """Remove and yield a cell that no other process measures, or wait for the first one."""
         for job in jobs:
             lock = self.lock(job.training or job.name)
             with suppress(Timeout):
@@ -305,7 +314,7 @@ class Runner:
         return self.folder / CELLS / f"{job.name}.json"
 
     def _measured(self, job: Job) -> Measurement | None:
-        """Return an earlier measurement, if there is one."""
+        """Return the earlier measurement of a cell, or None."""
         path = self._file(job)
         if not path.is_file():
             return None
@@ -315,19 +324,19 @@ class Runner:
 
 
 def _pretraining(config: TrainConfig, epochs: int) -> TrainConfig:
-    """Return the first phase alone, with defaults for what only the second one uses."""
+    """Return the configuration of the first phase alone, with defaults for the second phase."""
     optim = replace(config.optim, pretrain_epochs=epochs, epochs=0, lr=Optim.lr)
     return replace(config, objective=RelationalObjective(), optim=optim)
 
 
 def _begins_with(run: Path, plain: TrainConfig, images: Images) -> bool:
-    """Return whether a run began with this training, and kept the network at its end."""
+    """Return whether a run started with the training `plain`, and has a snapshot at its end."""
     epochs = plain.optim.pretrain_epochs
     if not runs.has_snapshot(run, epochs):
         return False
     recorded = runs.read_config(run)
     trained, data = recorded.train.optim.pretrain_epochs, recorded.data
-    # A longer training begins alike if its learning rates do not depend on its end.
+    # A longer training starts the same way if its learning rate does not depend on its length.
     longer = trained > epochs and plain.optim.lr_schedule == "constant"
     return (
         (longer or trained == epochs)
@@ -337,7 +346,7 @@ def _begins_with(run: Path, plain: TrainConfig, images: Images) -> bool:
 
 
 def fingerprint(images: Images) -> dict[str, Any]:
-    """Return the source and number of images, and a checksum of their content and labels."""
+    """Return the source and the number of images, and a checksum of their content and labels."""
     digest = sha256(repr(images.shape).encode())
     for rows in in_order(range(len(images)), IMAGES_PER_HASH):
         for part in images.content(rows):
@@ -348,7 +357,7 @@ def fingerprint(images: Images) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Return the kind of machine, and the versions that decide the last digits."""
+    """Return the kind of machine and the versions of libraries, which affect the last digits."""
     return {
         "machine": platform.machine(),
         "cores": os.cpu_count(),
@@ -367,12 +376,12 @@ def _is_installed(name: str) -> bool:
 
 
 def _as_json(value: Any) -> Any:
-    """Return a value as JSON returns it: lists for tuples."""
+    """Return a value as JSON would return it, such as lists for tuples."""
     return json.loads(json.dumps(value))
 
 
 def _read(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """Read an object that has at least these members."""
+    """Return the object in a JSON file, after a check that it has these members."""
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
         for name, kind in kinds.items():
@@ -384,7 +393,7 @@ def _read(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
 
 
 def _check_same(before: Any, now: Any, where: Path) -> None:
-    """Raise if something was begun with other settings."""
+    """Check that settings are the same as before."""
     for name, then, here in _differences(before, now):
         raise NearfarError(
             f"{str(where)!r} was made with {name}={then}, not {here}: "
@@ -393,7 +402,7 @@ def _check_same(before: Any, now: Any, where: Path) -> None:
 
 
 def _differences(before: Any, now: Any, name: str = "settings") -> Iterator[tuple[str, Any, Any]]:
-    """Yield the differences, as deep inside as they can be named."""
+    """Yield name and both values of each difference, in the innermost dictionaries."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in {**now, **before}:
             yield from _differences(before.get(key), now.get(key), key)

@@ -1,4 +1,4 @@
-"""Labeled images, split for training and testing."""
+"""Splits of labeled images for training and testing."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from nearfar.experiments.runner import fingerprint
 
 @dataclass(frozen=True)
 class Splits:
-    """Images to learn from and to be tested on.
+    """Training and test images for each seed.
 
     Parameters
     ----------
     settings : mapping
-        What identifies them; JSON only.
+        Settings that identify the images; JSON only.
     of : callable
-        From a seed to images to learn from, and images to be tested on.
+        Function from a seed to training images and test images.
     fixed : bool
         Whether the split is the same for all seeds.
     options : mapping
-        Options that all trainings on them have in common, see `nearfar.config.configure`.
+        Options that all trainings on these images share, see `nearfar.config.configure`.
     """
 
     settings: Mapping[str, Any]
@@ -38,9 +38,11 @@ def fixed_split(train: Images, *, options: Mapping[str, Any], **tested: Images) 
     Parameters
     ----------
     train : Images
-        Images to learn from.
+        Training images.
+    options : mapping
+        Options that all trainings share, see `Splits`.
     **tested : Images
-        Images to be tested on, by the name that settings have for them: one.
+        Test images, as a single argument; its name is their name in the settings.
     """
     ((name, test),) = tested.items()
     settings = {"train": fingerprint(train), name: fingerprint(test)}

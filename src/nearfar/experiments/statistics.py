@@ -1,4 +1,4 @@
-"""Statistics over seeds, and how they are shown."""
+"""Statistics over seeds, and their text in tables."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from nearfar.report import markdown_table
 
 #: Significance level of the tests.
 LEVEL = 0.05
-#: Differences of shares that lie closer together than this are equal.
+#: Differences between shares count as constant if their range is below this.
 SAME = 1e-12
 
 
 def spread(values: Sequence[float]) -> Score:
-    """Return the mean, and the standard deviation of several values."""
+    """Return the mean of values over seeds, with the standard deviation if there are several."""
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Score(float(np.mean(values)), deviation)
 
 
 def p_greater(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Return the p-value of a one-sided paired t-test that a is greater than b.
+    """Return the p-value of a one-sided paired t-test of whether `a` is greater than `b`.
 
-    None where the test is undefined: for one seed, and for constant differences.
+    It is None where the test is undefined: for one seed, and for constant differences.
     """
     if np.ptp(np.subtract(a, b)) < SAME:
         return None
@@ -35,7 +35,7 @@ def p_greater(a: Sequence[float], b: Sequence[float]) -> float | None:
 
 
 def answer(p: float | None) -> str:
-    """Return yes or no by the significance level; undecided without a p-value."""
+    """Return "yes" if a p-value is significant, else "no"; "undecided" without a p-value."""
     if p is None:
         return "undecided"
     return "yes" if p < LEVEL else "no"
@@ -47,12 +47,12 @@ def p_value(p: float | None) -> str:
 
 
 def summarize(values: Sequence[float], paper: float | None = None) -> dict[str, Any]:
-    """Return mean, deviation, values and the paper's number for JSON."""
+    """Return mean, standard deviation, values and the paper's number for JSON."""
     return {**asdict(spread(values)), "seeds": list(values), "paper": paper}
 
 
 def percent(values: Sequence[float], paper: float | None = None) -> str:
-    """Return the mean ± standard deviation of shares in percent, then the paper's number.
+    """Return the mean ± standard deviation of shares in percent, and the paper's number, as text.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def percent(values: Sequence[float], paper: float | None = None) -> str:
 
 
 def number(values: Sequence[float], paper: float | None = None, *, decimals: int = 4) -> str:
-    """Return the mean ± standard deviation.
+    """Return the mean ± standard deviation as text.
 
     Examples
     --------
@@ -77,12 +77,12 @@ def number(values: Sequence[float], paper: float | None = None, *, decimals: int
 
 
 def minutes(seconds: Sequence[float], paper: float | None = None) -> str:
-    """Return the mean of durations, in minutes."""
+    """Return the mean of durations, in minutes, as text."""
     return f"{spread(seconds).mean / 60:.1f}"
 
 
 def seeds_note(count: int) -> str:
-    """Return what the numbers of a table are means of."""
+    """Return a note on the number of seeds of a table."""
     if count == 1:
         return "one seed, so without a standard deviation"
     return f"mean ± standard deviation of {count} seeds"
@@ -91,19 +91,21 @@ def seeds_note(count: int) -> str:
 def compare(
     pair: tuple[str, str], columns: Mapping[str, tuple[Sequence[float], Sequence[float]]]
 ) -> tuple[dict[str, Any], str]:
-    """Test whether one row exceeds another by more than the noise of seeds.
+    """Test whether a row exceeds another row by more than the noise over seeds.
 
     Parameters
     ----------
     pair : tuple of str
-        The row that is expected to be higher, and the other one.
+        Label of the row that is expected to be higher, and label of the other row.
     columns : mapping of str to pair of sequence of float
-        Values of both rows by seed, by column.
+        Values of both rows over seeds, by title of the column.
 
     Returns
     -------
-    tuple
-        The differences for JSON, and a Markdown table.
+    summary : dict
+        Differences and p-values, by title of the column, for JSON.
+    table : str
+        The same as a Markdown table.
     """
     summary: dict[str, Any] = {}
     lines = []

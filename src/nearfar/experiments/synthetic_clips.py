@@ -1,4 +1,4 @@
-"""Normal clips with something in them that does not belong there: to choose by, not to test."""
+"""Synthetic abnormal clips: an object moves through a normal clip; for choosing settings."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from nearfar.data import Images
 
 Shade = npt.NDArray[np.float32]
 
-#: Height and width of a thing, in pixels; of most people here, 24 to 46 and 10 to 25.
+#: Heights and widths of an object, in pixels; most people here are 24 to 46 by 10 to 25 pixels.
 HEIGHTS, WIDTHS = (18, 44), (8, 28)
-#: Pixels from one frame to the next: from a walker's pace to a few times that.
+#: Speeds in pixels per frame, from that of a walker to a few times that.
 PACES = (0.6, 4.0)
-#: By how many pixels what sways goes up and down, its share of width that comes and goes, and how
-#: fast, in radians a frame: as people do who walk.
+#: Sway of an object, as of walking people: vertical amplitude in pixels, relative amplitude of the
+#: width, and angular frequency in radians per frame.
 BOB, SWING, STEP = 1, 0.12, 0.7
-#: Mean gray level of a thing, and the largest standard deviation of its levels.
+#: Mean gray level of an object, and the largest standard deviation of its levels.
 LEVEL, CONTRAST = 85, 35
-#: How steeply a thing fades out at its border, an ellipse.
+#: Steepness of the fading at the border of an object, an ellipse.
 EDGE = 4
-#: Where a thing is more than the scene.
+#: Opacity above which a pixel counts as part of an object.
 MOSTLY = 0.5
-#: What decides how things look and move beside what is drawn.
+#: Fixed settings of appearance and motion of objects.
 STAGING = {
     "bob": BOB,
     "swing": SWING,
@@ -43,20 +43,20 @@ STAGING = {
 
 @dataclass(frozen=True)
 class Way:
-    """How a thing comes in at one side of a scene, and moves to the other, where it leaves.
+    """Path of an object that enters a scene at one side and leaves it at the other.
 
     Parameters
     ----------
     start : int
-        The number of the frame before which it comes in.
+        Number of the frame at which the object is still just outside.
     top : int
-        How far down, in pixels.
+        Distance from the top of the frame, in pixels.
     pace : float
-        Pixels to the right, or if negative to the left, with each frame.
+        Pixels per frame to the right, or to the left if negative.
     sways : bool
-        Whether it bobs and swings, as walkers do, or glides.
+        Whether the object sways like a walker; otherwise it glides.
     phase : float
-        Where in its sway it begins, in radians.
+        Initial phase of the sway, in radians.
     """
 
     start: int
@@ -67,18 +67,18 @@ class Way:
 
 
 class StagedClip(Clip):
-    """A clip through which something moves that its scene does not have.
+    """Clip with an object that moves through its scene, and masks of the object.
 
     Parameters
     ----------
     clip : Clip
-        The scene.
+        Clip of the scene.
     name : str
-        What results call it.
+        Name of the clip with the object.
     thing : Image
-        What moves through it, in gray.
+        Picture of the object, in gray.
     way : Way
-        How.
+        Path of the object.
     """
 
     def __init__(self, clip: Clip, name: str, thing: Image.Image, way: Way) -> None:
@@ -96,14 +96,14 @@ class StagedClip(Clip):
             yield Frame(number, staged)
 
     def of(self, number: int, name: str, shape: tuple[int, ...]) -> Mask:
-        """Mark where the thing is in a frame, as `Masks` does."""
+        """Return the mask of the object in a frame, bool[h, w], as `Masks.of`."""
         mask = np.zeros(shape, bool)
         place, _, share = self._placed(number, shape)
         mask[place] = share > MOSTLY
         return mask
 
     def _placed(self, number: int, shape: tuple[int, ...]) -> tuple[Any, Shade, Shade]:
-        """Where the thing is in a frame, its gray levels there, and how much it hides, 0…1."""
+        """Return the object's place in a frame, with its gray levels and its opacity there, 0…1."""
         way, steps = self.way, number - self.way.start
         sway = np.sin(STEP * steps + way.phase) if way.sways else 0.0
         height, width = self.thing.height, round(self.thing.width * (1 + SWING * sway))
@@ -118,23 +118,23 @@ class StagedClip(Clip):
 
 
 def stage(clips: Sequence[Clip], pictures: Images, rounds: int, seed: int = 0) -> list[StagedClip]:
-    """Put a thing into each clip, another one in each round; in every second one it sways.
+    """Return clips with an object; it differs in each round, and sways in every second round.
 
     Parameters
     ----------
     clips : sequence of Clip
-        Normal ones.
+        Normal clips.
     pictures : Images
-        Of things, uint8, in gray; a picture for each clip of each round.
+        Gray pictures of objects, uint8, one per clip and round.
     rounds : int
-        How often each clip is used.
+        Number of times that each clip is used.
     seed : int
-        Draws how large things are, and how they move.
+        Seed of the sizes and the paths.
 
     Returns
     -------
     list of StagedClip
-        Round after round.
+        All clips of the first round, then of the second, and so on.
     """
     generator = np.random.default_rng(seed)
     scenes = [(clip, [frame.number for frame in clip]) for clip in clips]
@@ -148,7 +148,7 @@ def stage(clips: Sequence[Clip], pictures: Images, rounds: int, seed: int = 0) -
 
 
 def _thing(picture: Pixels, generator: np.random.Generator) -> Image.Image:
-    """Scale a picture, uint8[h, w], to a size and to shades that people may have here."""
+    """Return a picture, uint8[h, w], with size and gray levels like those of people here."""
     levels = picture - picture.mean()
     levels *= min(1, CONTRAST / max(levels.std(), 1))
     height, width = (int(generator.integers(*sides, endpoint=True)) for sides in (HEIGHTS, WIDTHS))
@@ -163,7 +163,7 @@ def _way(
     sways: bool,
     generator: np.random.Generator,
 ) -> Way:
-    """Draw a way through the middle half of a frame for a thing of a height, into these frames."""
+    """Return a random path through the vertical middle half of the frames, for a height."""
     quarter = shape[0] // 4
     slowest, fastest = np.log(PACES)
     return Way(

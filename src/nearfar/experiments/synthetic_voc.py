@@ -1,4 +1,4 @@
-"""Scenes of simple shapes in the layout of a VOC devkit, for where no real one is at hand."""
+"""Synthetic scenes of simple shapes in the layout of a VOC devkit, for runs without real data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from nearfar.transfer import BACKGROUND
 
 SHAPES = ("disc", "square", "triangle")
-#: Of every so many images, one is in val and one in test.
+#: Of this many consecutive images, one is in val, one in test, and the rest in train.
 SPLIT_EVERY = 4
 MOST_OBJECTS = 3
 
@@ -21,21 +21,23 @@ MOST_OBJECTS = 3
 def write_scenes(
     root: Path, count: int, *, size: tuple[int, int] = (96, 128), seed: int = 0
 ) -> Path:
-    """Write a devkit of images of one to three shapes, with boxes, masks and splits.
+    """Write a devkit of images with one to three shapes, with boxes, masks and splits.
 
     Parameters
     ----------
     root : Path
-        The folder to make.
+        Folder to write to, created if needed.
     count : int
-        How many images; half of them are in train, a quarter in each of val and test.
+        Number of images; half are in train, a quarter each in val and test.
     size : tuple of int
-        Their height and width in pixels.
+        Height and width of the images, in pixels.
+    seed : int
+        Seed of the scenes.
 
     Returns
     -------
     Path
-        The same folder.
+        `root`.
     """
     for folder in ("JPEGImages", "Annotations", "SegmentationClass"):
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -60,7 +62,7 @@ def write_scenes(
 def write_classes(
     root: Path, count: int, *, size: tuple[int, int] = (64, 64), seed: int = 0
 ) -> Path:
-    """Write a folder with `count` images of each shape, alone, in a sub-folder of its name."""
+    """Write `count` images of each single shape to a subfolder of its name; return `root`."""
     generator = np.random.default_rng(seed)
     for label, shape in enumerate(SHAPES):
         (root / shape).mkdir(parents=True, exist_ok=True)
@@ -92,7 +94,7 @@ def _write_scene(
 
 
 def _ground(size: tuple[int, int], generator: np.random.Generator) -> tuple[Any, Any]:
-    """A dim, noisy image with an empty mask."""
+    """Return a dim, noisy image and an empty mask."""
     height, width = size
     noise = generator.normal(80, 12, (height, width, 3)) + generator.normal(0, 20, 3)
     pixels: npt.NDArray[np.uint8] = noise.clip(0, 255).astype(np.uint8)

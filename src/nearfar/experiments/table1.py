@@ -7,19 +7,20 @@ from itertools import product
 from nearfar.config import recipe
 from nearfar.evaluation import scores
 from nearfar.experiments import digits
-from nearfar.experiments.configs import AUTOENCODER, NRE
+from nearfar.experiments.cells import Column, Papers, Results
+from nearfar.experiments.configs import AUTOENCODER, PAPER
 from nearfar.experiments.embedding_table import MINUTES, PIXEL_ERROR, PIXELS, EmbeddingTable
+from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import seeds_note
-from nearfar.experiments.table import Column, Papers, Results, Row
 
 EPOCHS = (40, 100)
 COLUMNS = (Column("linear_svm", "L-SVM"), Column("rbf_svm", "R-SVM"))
 
 
 def _paper(*accuracies: float) -> Papers:
-    """Return the accuracies of a row of the paper by column."""
+    """Return the paper's accuracies for a row, by column."""
     return dict(zip(product(("linear_svm", "rbf_svm"), EPOCHS), accuracies, strict=True))
 
 
@@ -45,7 +46,7 @@ ROWS = {
         config=recipe("paper", epochs=0, pretext="split-brain"),
         paper=_paper(0.972, 0.973, 0.975, 0.979),
     ),
-    "NRE": Row(config=NRE, paper=_paper(0.977, 0.978, 0.981, 0.984)),
+    "NRE": Row(config=PAPER, paper=_paper(0.977, 0.978, 0.981, 0.984)),
 }
 
 
@@ -73,7 +74,7 @@ TABLE1 = EmbeddingTable(
     shown=(*COLUMNS, PIXEL_ERROR, MINUTES),
     epochs=EPOCHS,
     note=_notes,
-    # The paper's claim is that the first is above the second.
+    # The paper claims that the first row is better than the second.
     compared=("NRE", "autoencoder"),
     quick={"epochs": (2, 5)},
 )

@@ -10,11 +10,13 @@ from typing import Any, ClassVar, Literal
 from nearfar.config import RelationalObjective, TrainConfig, configure, recipe
 from nearfar.data import Images, Subset, default_data_root, open_images
 from nearfar.errors import NearfarError
+from nearfar.experiments.cells import Column, Key, Papers, Results
 from nearfar.experiments.configs import AUTOENCODER
+from nearfar.experiments.rows import Row, train_for
 from nearfar.experiments.runner import Runner, fingerprint
 from nearfar.experiments.statistics import seeds_note
 from nearfar.experiments.synthetic_voc import write_classes, write_scenes
-from nearfar.experiments.table import Column, Key, Papers, Results, Row, Table, train_for
+from nearfar.experiments.table import Table
 from nearfar.experiments.transfers import (
     FULL,
     QUICK,
@@ -29,19 +31,19 @@ from nearfar.experiments.transfers import (
 from nearfar.models import BackboneEncoder, draw_kmeans_rows, initialize_by_kmeans
 from nearfar.runs import make_network
 
-#: AlexNet has no batch normalization, and learns with smaller steps than our own encoders.
+#: AlexNet has no batch normalization, and needs a lower learning rate than our own encoders.
 LR = 3e-4
 QUICK_IMAGES = 24
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransferRow(Row):
-    """A pre-training of AlexNet, or without `config`, its initial weights.
+    """Row of a pre-trained AlexNet or, without `config`, of its initial weights.
 
     Parameters
     ----------
     initialization : {"random", "kmeans"}
-        Initial weights.
+        Initialization of the weights.
     """
 
     initialization: Literal["random", "kmeans"] = "random"
@@ -49,20 +51,20 @@ class TransferRow(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class Extent:
-    """Pre-training: its images, and its size.
+    """Extent of the experiment: images, network and tasks.
 
     Parameters
     ----------
     options : mapping
-        Options that all pre-trainings have in common.
+        Options that all pre-trainings share.
     sizes : TaskSizes
         Sizes of the tasks.
     relational : mapping
-        Further options of pre-training with the paper's relations.
+        Additional options of pre-training with the relational objective.
     folder : Path, optional
-        Images in the data root. Default: generated scenes.
+        Folder of the images in the data root. Default: synthetic scenes.
     fingerprint : bool
-        Whether the images are identified by a checksum.
+        Whether a checksum identifies the images.
     """
 
     options: Mapping[str, Any]
@@ -72,7 +74,7 @@ class Extent:
     fingerprint: bool = True
 
 
-#: As in the paper, where it says how (K = 400), and as usual elsewhere. A checksum of all of
+#: Settings of the paper where it states them (K = 400), otherwise usual ones. A checksum of
 #: ImageNet would take an hour.
 WHOLE = Extent(
     options={
@@ -88,7 +90,7 @@ WHOLE = Extent(
     folder=Path("imagenet", "train"),
     fingerprint=False,
 )
-#: FC6 and FC7 have a quarter and an eighth of AlexNet's units: there are 10,000 small images.
+#: FC6 and FC7 have a quarter and an eighth of AlexNet's units, for 10,000 small images.
 PART = Extent(
     options={"backbone": "alexnet", "widths": (1024,), "embedding_size": 512, "batch_size": 128},
     sizes=SMALL,
@@ -129,7 +131,7 @@ ROWS = {
 
 @dataclass(frozen=True)
 class TransferData:
-    """Images to pre-train on, and tasks by name."""
+    """Images for pre-training, tasks by name, and settings that identify them."""
 
     images: Images
     tasks: Mapping[str, TransferTask]
@@ -138,14 +140,14 @@ class TransferData:
 
 @dataclass(frozen=True, kw_only=True)
 class TransferTable(Table[TransferRow, TransferData]):
-    """Pre-trainings of AlexNet by the tasks that they are transferred to.
+    """Table of pre-trainings of AlexNet, with a column per result of a transfer task.
 
     Parameters
     ----------
     epochs : int
-        Epochs of pre-training in all, at least 2.
+        Total epochs of pre-training, ≥ 2.
     extent : Extent
-        What is trained, and on what.
+        Images, network and tasks.
     """
 
     row_type: ClassVar[type] = TransferRow
@@ -155,7 +157,7 @@ class TransferTable(Table[TransferRow, TransferData]):
     part: str = "task"
 
     def open(self, runner: Runner) -> TransferData:
-        """See `Table`."""
+        """See `Table.open`."""
         if self.epochs < 2:
             raise NearfarError(f"epochs={self.epochs}: expected at least 2")
         images, tasks = (
@@ -171,11 +173,11 @@ class TransferTable(Table[TransferRow, TransferData]):
         return TransferData(images, tasks, settings)
 
     def columns(self, data: TransferData) -> list[Column]:
-        """See `Table`."""
+        """See `Table.columns`."""
         return [column for task in data.tasks.values() for column in task.columns]
 
     def config(self, key: Key) -> TrainConfig | None:
-        """Return the configuration of the pre-training of a cell."""
+        """Return the configuration of a cell's pre-training; None without pre-training."""
         row = self.rows[key.row]
         if row.config is None:
             return None
@@ -183,28 +185,28 @@ class TransferTable(Table[TransferRow, TransferData]):
         options = {
             **self.extent.options,
             **(self.extent.relational if related else {}),
-            "initialization": row.initialization,
+            "weights": row.initialization,
         }
         return train_for(row.config, self.epochs, seed=key.seed, **options)
 
     def describe(self, runner: Runner, data: TransferData, key: Key) -> dict[str, Any]:
-        """See `Table`."""
+        """See `Table.describe`."""
         config = self.config(key)
         if config is None:
             return {"initialization": self.rows[key.row].initialization}
         return {"config": config.to_dict()}
 
     def training(self, key: Key) -> str | None:
-        """See `Table`."""
+        """See `Table.training`."""
         return None if self.rows[key.row].config is None else Key(key.row, key.seed).name
 
     def measure(self, runner: Runner, data: TransferData, key: Key) -> Mapping[str, Any]:
-        """See `Table`."""
+        """See `Table.measure`."""
         task = data.tasks[str(key.part)]
         return task.measure(self._backbone(runner, data.images, key), key.seed)
 
     def notes(self, runner: Runner, data: TransferData, results: Results) -> list[str]:
-        """See `Table`."""
+        """See `Table.notes`."""
         pretraining = data.settings["pretraining"]
         return [
             f"In %, {seeds_note(self.seeds)}; in parentheses, the paper's, pre-trained on "
@@ -231,7 +233,7 @@ class TransferTable(Table[TransferRow, TransferData]):
         return encoder
 
     def _real(self, runner: Runner) -> tuple[Images, dict[str, TransferTask]]:
-        """Open the data sets that are at hand."""
+        """Return images and tasks from the data sets in the data root."""
         root, sizes = runner.data_root or default_data_root(), self.extent.sizes
         folder = self.extent.folder or Path()
         if not (root / folder).is_dir():
@@ -251,7 +253,7 @@ class TransferTable(Table[TransferRow, TransferData]):
         return images, tasks
 
     def _generated(self, runner: Runner) -> tuple[Images, dict[str, TransferTask]]:
-        """Make small data sets, always the same."""
+        """Return images and tasks from small synthetic data sets, which are always the same."""
         scratch, sizes, track = runner.scratch or runner.folder, self.extent.sizes, runner.track
         devkit = write_scenes(scratch / "scenes", QUICK_IMAGES)
         classes = open_images(write_classes(scratch / "classes", QUICK_IMAGES), size=sizes.images)
@@ -270,5 +272,5 @@ class TransferTable(Table[TransferRow, TransferData]):
 TABLE2 = TransferTable(
     name="table2", rows=ROWS, epochs=6, extent=PART, quick={"epochs": 2, "extent": MOMENT}
 )
-#: The whole AlexNet on ImageNet, and the tasks' own sizes and schedules.
+#: The full AlexNet on ImageNet, and the tasks at their usual sizes and schedules.
 TABLE2_FULL = replace(TABLE2, epochs=20, extent=WHOLE, quick=None)

@@ -1,4 +1,4 @@
-"""Table 3 and Figure 5: a classifier of digits behind reconstructions, under four threat models."""
+"""Table 3 and Figure 5: purification for a classifier of digits, under four threat models."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from nearfar.defense import (
 )
 from nearfar.errors import require
 from nearfar.experiments import digits
+from nearfar.experiments.cells import Column, Key, Results
 from nearfar.experiments.defenses import (
     NO_DEFENSE,
     ROBUST_EPSILON,
@@ -39,14 +40,14 @@ from nearfar.experiments.defenses import (
 )
 from nearfar.experiments.runner import Runner, fingerprint
 from nearfar.experiments.statistics import percent, seeds_note, spread
-from nearfar.experiments.table import Column, Key, Report, Results, Table
+from nearfar.experiments.table import Report, Table
 from nearfar.report import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EPSILONS = (0.01, 0.1, 0.2, 0.3)
-#: The attack under each threat model; the first is the paper's.
+#: Attack under each threat model; the first one is the paper's.
 ATTACKS: dict[Threat, str] = {
     "transfer": "fgsm",
     "white-box-unaware": "pgd",
@@ -54,36 +55,36 @@ ATTACKS: dict[Threat, str] = {
     "decision-based": "hop-skip-jump",
 }
 CLEAN = "clean"
-#: Row and ε of the picture, as in the paper's Figure 5.
+#: Row and ε of Figure 5, as in the paper.
 SHOWN, SHOWN_EPSILON = "NRE", 0.2
 
 
 @dataclass(frozen=True)
 class AttackSizes:
-    """Number of images that are attacked under each threat model; None for all."""
+    """Number of images to attack under each threat model; None for all."""
 
     transfer: int | None = None
     white_box: int = 300
     decision_based: int = 50
 
     def of(self, threat: Threat) -> int | None:
-        """Return the number for a threat model."""
+        """Return the number of images for a threat model; None for all."""
         if threat == "transfer":
             return self.transfer
         return self.decision_based if threat == "decision-based" else self.white_box
 
 
 class DefenseData:
-    """Digits, attacks on them, and defenses.
+    """Digits, defenses, and attacks on the defenses.
 
     Parameters
     ----------
     runner : Runner
-        Trains the defenses.
+        Runner that trains the defenses.
     epochs : DefenseEpochs
         Epochs of training.
     sizes : AttackSizes
-        Numbers of attacked images.
+        Numbers of images to attack.
     """
 
     def __init__(self, runner: Runner, epochs: DefenseEpochs, sizes: AttackSizes) -> None:
@@ -110,9 +111,9 @@ class DefenseData:
         self._unaware = lru_cache(maxsize=len(DEFENSE_UNSEEN))(self._attack_unaware)
 
     def attack(self, threat: Threat, row: DefenseRow, seed: int) -> Iterable[Tensor]:
-        """Return adversarial images for each ε.
+        """Return adversarial images against the defense of a row, for each ε in turn.
 
-        An attack that knows nothing of the defense is the same for all defenses.
+        Attacks without access to the defense are run once for all defenses.
         """
         if threat in DEFENSE_UNSEEN:
             return self._unaware(threat, row.hardened, seed)
@@ -137,14 +138,14 @@ class DefenseData:
 
 @dataclass(frozen=True, kw_only=True)
 class DefenseTable(Table[DefenseRow, DefenseData]):
-    """Defenses under attack.
+    """Table of defenses, with a column per threat model and ε.
 
     Parameters
     ----------
     epochs : DefenseEpochs
         Epochs of training.
     sizes : AttackSizes
-        Numbers of attacked images.
+        Numbers of images to attack.
     """
 
     row_type: ClassVar[type] = DefenseRow
@@ -153,12 +154,12 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
     sizes: AttackSizes
 
     def open(self, runner: Runner) -> DefenseData:
-        """See `Table`."""
+        """See `Table.open`."""
         require("art", extra="defense")
         return DefenseData(runner, self.epochs, self.sizes)
 
     def columns(self, data: DefenseData) -> list[Column]:
-        """See `Table`; these are the columns of all threat models."""
+        """See `Table.columns`; the columns of all threat models."""
         return [
             Column(CLEAN, "no attack"),
             *(column for threat in ATTACKS for column in self._columns(threat)),
@@ -175,19 +176,19 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
         ]
 
     def describe(self, runner: Runner, data: DefenseData, key: Key) -> dict[str, Any]:
-        """See `Table`."""
+        """See `Table.describe`."""
         row = self.rows[key.row]
         names = ("neighbors", "detectors", "hardened")
         config = row.network and data.defenses.config(row.network, key.seed).to_dict()
         return {"defense": {name: getattr(row, name) for name in names}, "config": config}
 
     def training(self, key: Key) -> str | None:
-        """See `Table`."""
+        """See `Table.training`."""
         network = self.rows[key.row].network
         return None if network is None else network.run(key.seed)
 
     def measure(self, runner: Runner, data: DefenseData, key: Key) -> Mapping[str, Any]:
-        """See `Table`."""
+        """See `Table.measure`."""
         row, seed = self.rows[key.row], key.seed
         images, labels, defenses = data.images, data.labels, data.defenses
         defended, substitute = defenses.make(row, seed), defenses.substitute(row.hardened, seed)
@@ -214,7 +215,7 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
         }
 
     def notes(self, runner: Runner, data: DefenseData, results: Results) -> list[str]:
-        """See `Table`."""
+        """See `Table.notes`."""
         learned, attacked = data.settings["learned"], data.settings["attacked"]
         masked = [row for row in self.rows if spread(results.values(row, "masked")).mean > 0]
         substitute = percent(results.values(next(iter(self.rows)), "substitute"))
@@ -231,7 +232,7 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
         ]
 
     def report(self, runner: Runner, data: DefenseData, results: Results) -> Report:
-        """See `Table`."""
+        """See `Table.report`."""
         parts = []
         for threat in ATTACKS:
             columns = [Column(CLEAN, "no attack"), *self._columns(threat)]
@@ -249,7 +250,7 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
         return Report("\n".join([*parts, *notes]) + "\n", summary, figures)
 
     def _curves(self, results: Results) -> Figure:
-        """Draw accuracy over ε under each threat model."""
+        """Return a figure of accuracy over ε under each threat model."""
         from nearfar.report.figures import security_curves
 
         def points(row: str, threat: Threat) -> list[tuple[float, float]]:
@@ -262,7 +263,7 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
 
 
 def _figure5(defended: DefendedClassifier, substitute: Classifier, shown: Images) -> Figure:
-    """Draw images, their adversarial versions, and the purified ones of these (Fig. 5)."""
+    """Return a figure of images, adversarial images and purified adversarial images (Fig. 5)."""
     from nearfar.report.figures import comparison_sheet
 
     images, labels = load_pixels(shown), torch.from_numpy(require_labels(shown))

@@ -1,4 +1,4 @@
-"""Table 4: abnormal frames of UCSD Ped2, after learning from normal clips alone."""
+"""Table 4: detection of abnormal frames in UCSD Ped2, after training on normal clips."""
 
 from __future__ import annotations
 
@@ -23,25 +23,27 @@ from nearfar.anomaly.methods.motion import MotionTraining
 from nearfar.data import Images, Subset, default_data_root
 from nearfar.errors import NearfarError
 from nearfar.experiments import caltech101
+from nearfar.experiments.cells import Column, Key, Results
 from nearfar.experiments.detectors import (
-    ABLATION,
+    ABLATION_ROWS,
     ROWS,
     DetectorRow,
     Detectors,
     DetectorTraining,
     PatchNetwork,
 )
+from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner, fingerprint
 from nearfar.experiments.statistics import seeds_note
 from nearfar.experiments.synthetic_clips import STAGING, StagedClip, stage
-from nearfar.experiments.table import Column, Key, Results, Row, Table
+from nearfar.experiments.table import Table
 from nearfar.progress import Track, silent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOLDER = Path("UCSD_Anomaly_Dataset.v1p2") / "UCSDped2"
-#: Number of seeds until each normal clip was held out for validation once.
+#: Number of seeds after which each normal clip has been held out for validation once.
 FOLDS = CALIBRATE_EVERY
 COLUMNS = (
     Column("eer", "EER"),
@@ -51,9 +53,9 @@ COLUMNS = (
     Column("pixel_auc", "AUC of pixels"),
     Column("overlap_eer", "EER, 40 % overlap"),
 )
-#: Rows whose scores are drawn over time: the first of these that is there, or else the last row.
+#: Rows to draw the scores of over time: the first one that is in the table, or the last row.
 DRAWN = ("tempo-appearance", "tempo")
-#: EERs of others in the paper's table.
+#: EERs of other methods in the paper's table.
 PUBLISHED = {
     "IBC": 0.13,
     "MPCCA": 0.30,
@@ -74,7 +76,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True, eq=False)
 class ClipSplit:
-    """Normal clips to learn from, clips to test on, and settings of these clips alone."""
+    """Normal clips for training, clips for testing, and settings that identify them."""
 
     normal: Sequence[Clip]
     test: Sequence[Clip]
@@ -87,9 +89,9 @@ class DetectorData:
     Parameters
     ----------
     runner : Runner
-        Trains the detectors.
+        Runner that trains the networks.
     training : DetectorTraining
-        How much is learned.
+        Epochs and samples of training.
     splits : mapping of int to ClipSplit
         Clips by seed.
     settings : mapping
@@ -105,7 +107,7 @@ class DetectorData:
     ) -> None:
         self.splits, self.settings = splits, settings
 
-        @lru_cache(maxsize=1)  # patches of one split are of no use to the next
+        @lru_cache(maxsize=1)  # the patches of a split are not used for the next split
         def detectors(split: ClipSplit) -> Detectors:
             return Detectors(runner, split.normal, training)
 
@@ -114,23 +116,25 @@ class DetectorData:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorTable(Table[DetectorRow, DetectorData]):
-    """Detectors of abnormal frames.
+    """Table of detectors of abnormal frames.
+
+    "Tempo" in labels and names is the motion method, see `nearfar.anomaly.Motion`.
 
     Parameters
     ----------
     epochs : int
-        Epochs of convolutional networks in all.
+        Total epochs of convolutional networks.
     samples, tempo_epochs : int
-        Samples and epochs of tempo.
+        Number of samples, and epochs, for tempo.
     clips : int, optional
-        Number of clips of each kind. Default: all.
+        Number of training clips and of test clips. Default: all.
     validation : bool
-        Whether normal clips are held out to test on, others for each seed, with photographs of
-        Caltech-101 moving through them; test clips are not read.
+        Whether to test on held-out normal clips with photographs of Caltech-101 moving through
+        them. Each seed holds out other clips, and test clips are not read.
     rounds : int
-        How many photographs each held-out clip is used with.
+        Number of photographs per held-out clip.
     published : mapping of str to float
-        EERs of others.
+        EERs of other methods, by name.
     """
 
     row_type: ClassVar[type] = DetectorRow
@@ -144,7 +148,7 @@ class DetectorTable(Table[DetectorRow, DetectorData]):
     published: Mapping[str, float] = field(default_factory=dict)
 
     def validated(self) -> Self:
-        """Return the table on held-out normal clips, which the paper does not have."""
+        """Return the table for held-out normal clips, without the paper's numbers."""
         return replace(
             self,
             name=f"{self.name}-validation",
@@ -161,7 +165,7 @@ class DetectorTable(Table[DetectorRow, DetectorData]):
         )
 
     def open(self, runner: Runner) -> DetectorData:
-        """See `Table`."""
+        """See `Table.open`."""
         root = runner.data_root or default_data_root()
         normal = self._clips(root, "Train")
         if self.validation:
@@ -181,31 +185,31 @@ class DetectorTable(Table[DetectorRow, DetectorData]):
         return DetectorData(runner, self._training, splits, settings)
 
     def columns(self, data: DetectorData) -> Sequence[Column]:
-        """See `Table`."""
+        """See `Table.columns`."""
         return COLUMNS
 
     def seeds_of(self, data: DetectorData, row: str) -> range:
-        """See `Table`."""
+        """See `Table.seeds_of`."""
         return range(self.seeds if self.rows[row].seeded or self.validation else 1)
 
     def describe(self, runner: Runner, data: DetectorData, key: Key) -> dict[str, Any]:
-        """See `Table`."""
+        """See `Table.describe`."""
         described = self._training.describe(self.rows[key.row], key.seed)
         return {**described, **data.splits[key.seed].settings}
 
     def training(self, key: Key) -> str | None:
-        """See `Table`."""
+        """See `Table.training`."""
         row = self.rows[key.row]
         return row.run(row.network, key.seed) if isinstance(row.network, PatchNetwork) else None
 
     def measure(self, runner: Runner, data: DetectorData, key: Key) -> Mapping[str, Any]:
-        """See `Table`."""
+        """See `Table.measure`."""
         split = data.splits[key.seed]
         detector = data.detectors(split).make(self.rows[key.row], key.seed)
         return score_clips(detector, split.test, runner.track)
 
     def notes(self, runner: Runner, data: DetectorData, results: Results) -> list[str]:
-        """See `Table`."""
+        """See `Table.notes`."""
         first = next(iter(self.rows))
         # The same clips for all seeds, other than for validation.
         frames, abnormal = (
@@ -231,14 +235,14 @@ class DetectorTable(Table[DetectorRow, DetectorData]):
     def lines(
         self, columns: Sequence[Column], results: Results, extra: Mapping[str, Any] | None = None
     ) -> list[list[str]]:
-        """See `Table`; published rows come last."""
+        """See `Table.lines`; published results come last."""
         published = {
             f"{name}, published": Row(paper={"eer": eer}) for name, eer in self.published.items()
         }
         return super().lines(columns, results, published)
 
     def figures(self, runner: Runner, data: DetectorData, results: Results) -> dict[str, Figure]:
-        """Draw ROC curves of frames, and scores of the clips over time; of the first seed."""
+        """Return ROC curves of frames, and scores of clips over time, for the first seed."""
         from sklearn.metrics import roc_curve
 
         from nearfar.report.figures import clip_scores, roc_curves
@@ -252,7 +256,7 @@ class DetectorTable(Table[DetectorRow, DetectorData]):
         return {self.name: roc_curves(curves), f"clips-{drawn}": clip_scores(clips[drawn])}
 
     def _clips(self, root: Path, part: str) -> list[Clip]:
-        """Open the clips of "Train", which are normal, or of "Test"."""
+        """Return the clips of a part, "Train" (normal clips) or "Test"."""
         folder = root / FOLDER
         if not folder.is_dir():
             raise NearfarError(
@@ -262,7 +266,7 @@ class DetectorTable(Table[DetectorRow, DetectorData]):
 
 
 def score_clips(detector: Detector, clips: Sequence[Clip], track: Track = silent) -> dict[str, Any]:
-    """Score clips with known masks; return all measures, and the scores themselves."""
+    """Return the metrics of a detector on clips with masks, and its scores of all frames."""
     judged = Evaluator()
     known = find_masks(clips)
     for clip, found in zip(track(clips, "scoring", len(clips)), known, strict=True):
@@ -287,7 +291,10 @@ def _totals(clips: Sequence[Clip]) -> list[Any]:
 
 
 def staged_split(normal: Sequence[Clip], things: Images, rounds: int, fold: int) -> ClipSplit:
-    """Hold out every fourth clip, others in each fold, with photographs moving through them."""
+    """Return a split that holds out every fourth clip, with photographs moving through it.
+
+    Each fold holds out other clips.
+    """
     learned, held_out = split_clips([*normal[fold:], *normal[:fold]])
     count = rounds * len(held_out)
     drawn = np.random.default_rng(0).permutation(len(things))[fold * count :][:count]
@@ -311,5 +318,5 @@ TABLE4 = DetectorTable(
     published=PUBLISHED,
     quick={"epochs": 2, "samples": 2000, "tempo_epochs": 1, "clips": 2, "rounds": 1},
 )
-#: What changes if one thing about tempo is different.
-TABLE4_ABLATION = replace(TABLE4, name="table4-ablation", rows=ABLATION, published={})
+#: Ablation of tempo: one setting is changed at a time.
+TABLE4_ABLATION = replace(TABLE4, name="table4-ablation", rows=ABLATION_ROWS, published={})

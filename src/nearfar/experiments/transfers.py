@@ -1,4 +1,4 @@
-"""The tasks that Table 2 transfers to, for whichever data sets are at hand."""
+"""Transfer tasks of Table 2, for the data sets in the data root."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 from nearfar.data import Images, hold_out, require_labels
 from nearfar.errors import require
 from nearfar.experiments import caltech101
+from nearfar.experiments.cells import Column
 from nearfar.experiments.runner import fingerprint
-from nearfar.experiments.table import Column
 from nearfar.models import BackboneEncoder, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.transfer import (
@@ -42,13 +42,13 @@ from nearfar.transfer import (
     subsample_per_class,
 )
 
-#: The cheapest protocol and the whole.
+#: The cheapest protocol, and full fine-tuning.
 TWO_PROTOCOLS: dict[Protocol, str] = {"linear": "linear", "all": "fine-tuned"}
-#: Labels per class to learn from; None for all.
+#: Labels per class to train on; None for all.
 LABELS = (5, 20, None)
 FCN_STRIDE: Stride = 8
 VOC_2007, VOC_2012 = Path("VOCdevkit", "VOC2007"), Path("VOCdevkit", "VOC2012")
-#: Titles of the protocols, and names of the paper's columns.
+#: Title of each protocol, and key of its column in the paper's numbers.
 PAPER_PROTOCOLS: dict[str, tuple[str, str]] = {
     "linear": ("FC8", "fc8"),
     "fc": ("FC6-8", "fc6_8"),
@@ -58,7 +58,7 @@ PAPER_PROTOCOLS: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class TaskSizes:
-    """Sides of images in pixels, and how long each task is learned."""
+    """Sides of images in pixels, and fine-tuning schedule, for each kind of task."""
 
     images: int
     classification: FinetuneConfig
@@ -68,7 +68,7 @@ class TaskSizes:
     segmentation: FinetuneConfig
 
 
-#: Usual sizes, which need a GPU.
+#: Usual sizes, for a GPU.
 FULL = TaskSizes(
     images=224,
     classification=CLASSIFICATION_CONFIG,
@@ -77,7 +77,7 @@ FULL = TaskSizes(
     segmented=SEGMENTATION_SIZE,
     segmentation=SEGMENTATION_CONFIG,
 )
-#: A night on two cores.
+#: Sizes for a night on two cores.
 SMALL = TaskSizes(
     images=64,
     classification=FinetuneConfig(steps=200, batch_size=64, lr=1e-3),
@@ -86,7 +86,7 @@ SMALL = TaskSizes(
     segmented=180,
     segmentation=FinetuneConfig(steps=400, batch_size=8, lr=5e-4),
 )
-#: A minute.
+#: Sizes for a minute.
 QUICK = TaskSizes(
     images=64,
     classification=FinetuneConfig(steps=2, batch_size=8),
@@ -99,18 +99,18 @@ QUICK = TaskSizes(
 
 @dataclass(frozen=True)
 class TransferTask:
-    """A task to transfer to.
+    """Transfer task.
 
     Parameters
     ----------
     columns : sequence of Column
-        Its results, 0…1; their part is its name.
+        Columns of its results, 0…1; their part is the name of the task.
     note : str
         Note for readers of the table.
     settings : mapping
-        Everything that decides a result beside the weights; JSON only.
+        Settings that affect the results, except for the weights; JSON only.
     measure : callable
-        From a backbone and a seed to the results.
+        Function from a backbone and a seed to the results by key.
     """
 
     columns: Sequence[Column]
@@ -122,12 +122,18 @@ class TransferTask:
 def find_tasks(
     root: Path, proposals: Path, sizes: TaskSizes, track: Track = silent
 ) -> Iterator[tuple[str, TransferTask]]:
-    """Yield names and tasks whose data are in a folder, in their owners' layout.
+    """Yield the name and the task of each data set that is in the data root.
 
     Parameters
     ----------
+    root : Path
+        Data root; data sets have their original layout.
     proposals : Path
-        Folder to keep boxes for detection in.
+        Folder for region proposals of detection.
+    sizes : TaskSizes
+        Sizes of the tasks.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
     """
     if (root / caltech101.FOLDER).is_dir():
         images = caltech101.of_classes(
@@ -155,7 +161,10 @@ def find_tasks(
 def few_labels(
     name: str, title: str, images: Images, sizes: TaskSizes, track: Track = silent
 ) -> TransferTask:
-    """Classify images of one label each, from few labels and from all; a fifth is held out."""
+    """Return a task: classification of single-label images, from few labels and from all.
+
+    Each seed holds out a fifth of the images.
+    """
     labels = require_labels(images)
 
     def measure(backbone: BackboneEncoder, seed: int) -> dict[str, float]:
@@ -191,7 +200,7 @@ def few_labels(
 def classification(
     name: str, root: Path, splits: Sequence[str], *, sizes: TaskSizes, track: Track = silent
 ) -> TransferTask:
-    """Classify images of several labels, by three protocols."""
+    """Return a task: multi-label classification by three protocols."""
     devkit = Devkit.open(root)
     train, test = (open_classification_set(devkit, split, sizes.images, track) for split in splits)
 
@@ -225,7 +234,7 @@ def detection(
     proposals: Path,
     track: Track = silent,
 ) -> TransferTask:
-    """Detect objects by Fast R-CNN."""
+    """Return a task: object detection by Fast R-CNN."""
     require("cv2.ximgproc", extra="detection")
     devkit = Devkit.open(root)
 
@@ -260,7 +269,7 @@ def detection(
 def segmentation(
     name: str, root: Path, splits: Sequence[str], *, sizes: TaskSizes, track: Track = silent
 ) -> TransferTask:
-    """Segment images by an FCN-8s."""
+    """Return a task: semantic segmentation by an FCN-8s."""
     devkit = Devkit.open(root)
     train, test = (open_segmentation_set(devkit, split, sizes.segmented, track) for split in splits)
 
@@ -291,7 +300,7 @@ def segmentation(
 
 
 def _column(key: str, title: str, part: str, *, comparable: bool) -> Column:
-    """Return a column, with the paper's numbers if they are of the same data."""
+    """Return a column, with the paper's numbers if they are for the same data."""
     return Column(key, title, part=part, paper=None if comparable else "")
 
 
@@ -311,7 +320,7 @@ def _classify(
     seed: int,
     track: Track,
 ) -> Mapping[str, float]:
-    """Learn and test a classifier; return its measures."""
+    """Return the test metrics of a classifier after fine-tuning."""
     schedule = replace(sizes.classification, seed=seed)
     device = resolve_device("auto")
     model = finetune_classifier(backbone, train, protocol, schedule, device=device, track=track)

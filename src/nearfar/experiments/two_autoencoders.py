@@ -1,4 +1,4 @@
-"""Row [46] of Table 4: one autoencoder's reconstruction error and another one's sparsity.
+"""Baseline [46] of Table 4: reconstruction error of one autoencoder, sparsity of another one.
 
 [46] M. Sabokrou, M. Fathy, M. Hoseini, "Video anomaly detection and localisation based on the
 sparsity and reconstruction error of auto-encoder", Electronics Letters 52(13), 2016.
@@ -23,12 +23,12 @@ from nearfar.anomaly import (
 )
 from nearfar.training import Reconstruction, Step
 
-#: Weight of the mean activity of embedding units beside the squared pixel error.
+#: Weight of the mean activity of embedding units, relative to the squared pixel error.
 SPARSITY = 1e-3
 
 
 class SparseReconstruction(Reconstruction):
-    """Objective of the second autoencoder: mostly silent embeddings, by an L1 penalty."""
+    """Objective of the second autoencoder: pixel error with an L1 penalty on embeddings."""
 
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
         """See `Objective`."""
@@ -39,20 +39,20 @@ class SparseReconstruction(Reconstruction):
 
 
 class Activity:
-    """Mean activity of the units of a patch's embedding, which is high where it is not sparse."""
+    """Scorer by the mean activity of a patch's embedding, which is high if it is not sparse."""
 
     def __init__(self, encoder: nn.Module) -> None:
         self.encoder = encoder.eval()
 
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
-        """See `Scorer`."""
+        """See `Scorer.score`."""
         return score_patches(lambda patches: self.encoder(patches).abs().mean(1), window, grid)
 
 
 class Agreement:
-    """Agreement of scorers: the least of their scores.
+    """Scorer by the lowest score of several scorers.
 
-    Each score is relative to a level that few normal patches exceed.
+    Each score is divided by a level that few patches of normal clips exceed.
     """
 
     def __init__(self, scorers: Sequence[Scorer], clips: Iterable[Clip], grid: Grid) -> None:
@@ -65,6 +65,6 @@ class Agreement:
         self.usual = np.quantile(np.array(maps), ROW_QUANTILE, axis=(0, 2, 3))
 
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
-        """See `Scorer`."""
+        """See `Scorer.score`."""
         scores = np.stack([scorer.score(window, grid) for scorer in self.scorers])
         return (scores / self.usual[:, None, None]).min(0).astype(np.float32)

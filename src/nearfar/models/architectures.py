@@ -64,7 +64,13 @@ def resolve_network(network: NetworkConfig, shape: Shape) -> NetworkConfig:
 
 
 def is_convolutional(shape: Shape) -> bool:
-    """Whether images of a shape (c, h, w) are large enough for convolutions."""
+    """Whether images of a shape (c, h, w) are large enough for convolutions.
+
+    Examples
+    --------
+    >>> is_convolutional((1, 28, 28)), is_convolutional((1, 1, 64))
+    (True, False)
+    """
     return min(shape[1:]) >= MIN_SIDE
 
 

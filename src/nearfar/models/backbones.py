@@ -164,7 +164,7 @@ class TimmEncoder(BackboneEncoder):
     def __init__(self, name: str, embedding_size: int | None = None) -> None:
         about = describe_model(name)
         head = _mean(about.pooled, embedding_size or about.pooled)
-        features = build_model(name)
+        features = build_model(name).to(memory_format=torch.channels_last)  # faster, on CPUs, too
         super().__init__(
             name, features, head, about.channels, mean=about.mean, deviation=about.deviation
         )
@@ -240,7 +240,13 @@ def published_size(network: Backbone) -> int | None:
 
 
 def default_embedding_size(network: Backbone) -> int:
-    """Return the length of the embeddings of a backbone unless another one is chosen."""
+    """Return the length of the embeddings of a backbone unless another one is chosen.
+
+    Examples
+    --------
+    >>> default_embedding_size(Backbone(name="timm:resnet18"))
+    512
+    """
     if is_timm(network.name):
         return describe_model(network.name).pooled
     return FC7_UNITS if network.published else 128

@@ -17,13 +17,13 @@ from torch import Tensor
 from nearfar.errors import NearfarError
 from nearfar.files import LEFTOVER, check_room, readable_size, reserve
 
-#: Size of a shard of a bank on disk, unless that makes more than `MAX_SHARDS`: each stays open, and
-#: a process may open about a thousand files.
+#: Bytes per shard of a bank on disk, unless this makes more than `MAX_SHARDS` shards: each stays
+#: open, and a process may open about a thousand files.
 SHARD_BYTES = 2**28
 MAX_SHARDS = 128
 
-#: Most rows and most numbers that are read from a bank at once: the allocator reuses up to 32 MiB,
-#: which need not be claimed page by page again.
+#: Most rows and most numbers to read from a bank at once: the allocator reuses blocks of up to
+#: 32 MiB, so that their pages need not be claimed again.
 CHUNK = 65_536
 CHUNK_NUMBERS = 2**22
 
@@ -34,18 +34,18 @@ MAX_HALF = 65504.0
 class DiskBank:
     """Bank of half-precision embeddings in memory-mapped files; only rows in use are in memory.
 
-    Rows are read as float32 on `device`, and written with numbers clipped to ±65504. Several
-    processes may share a bank, each with its own `DiskBank`. The shards are .npy files,
+    Indexing returns rows as float32 on `device`. Assignment clips numbers to ±65504. Several
+    processes may share the files, each with its own `DiskBank`. The files are shards, .npy with
     float16[m, d], in the order of their names.
 
     Parameters
     ----------
     folder : str or path
-        Folder of the shards and nothing else, see `create`.
+        Folder of shards, see `create`.
     n, d : int
-        Number of embeddings, and their length.
+        Number of embeddings, and numbers per embedding.
     device : torch.device
-        Device of the rows that are read.
+        Device of the rows returned by indexing.
 
     Raises
     ------
@@ -76,7 +76,14 @@ class DiskBank:
 
     @staticmethod
     def create(folder: str | os.PathLike[str], n: int, d: int) -> None:
-        """Allocate n embeddings of d zeros in a new folder.
+        """Create a bank of zeros, float16[n, d], in a new folder.
+
+        Parameters
+        ----------
+        folder : str or path
+            Folder to create.
+        n, d : int
+            Number of embeddings, and numbers per embedding.
 
         Raises
         ------
@@ -109,7 +116,7 @@ class DiskBank:
         return 4 * self.shape[0] * self.shape[1]
 
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
-        """Return consecutive rows, float32[m, d], or any rows, int64[...], as float32[..., d]."""
+        """Return rows, float32[m, d] for a slice or float32[..., d] for row numbers int64[...]."""
         if isinstance(rows, slice):
             return self._read_consecutive(*rows.indices(len(self))[:2]).to(self.device)
         embeddings = torch.empty(rows.numel(), self.shape[1])
@@ -127,7 +134,7 @@ class DiskBank:
             shard[within] = halves[places]
 
     def flush(self) -> None:
-        """Wait until written rows are on the disk, safe from a power failure."""
+        """Write all changes to the disk, safe from a power failure."""
         for shard in self._shards:
             shard.flush()
 
@@ -141,7 +148,10 @@ class DiskBank:
         return embeddings
 
     def _each(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield each shard of some rows, int64[m]; which of them it holds; their places in it."""
+        """Yield each shard that holds some of the rows, int64[m], with positions of these rows.
+
+        The positions are those in `rows` and those in the shard.
+        """
         shard_of = rows // self._rows_per_shard
         for i in shard_of.unique().tolist():
             places = (shard_of == i).nonzero().squeeze(1)
@@ -150,9 +160,9 @@ class DiskBank:
 
     @contextmanager
     def _shard(self, number: int) -> Iterator[Tensor]:
-        """Yield a shard, float16[m, d], and release its pages afterwards.
+        """Yield a shard, float16[m, d], and release its pages afterward.
 
-        Otherwise all rows ever read would count as memory of the process.
+        Otherwise, every row ever read would count as memory of the process.
         """
         shard = self._shards[number]
         yield torch.from_numpy(shard)
@@ -160,12 +170,12 @@ class DiskBank:
             shard.base.madvise(mmap.MADV_DONTNEED)  # type: ignore[union-attr]
 
 
-#: float[n, d], whose rows can be read by a slice or by int64[...], as float32, and written.
+#: Embeddings, float[n, d], in memory or on disk; rows are indexed by a slice or by int64[...].
 Bank = Tensor | DiskBank
 
 
 def allocate_rows(n: int, d: int, device: torch.device | str = "cpu") -> Tensor:
-    """Allocate n embeddings of d zeros in memory, float32[n, d].
+    """Return a bank of zeros in memory, float32[n, d].
 
     Raises
     ------
@@ -187,12 +197,12 @@ def allocate_rows(n: int, d: int, device: torch.device | str = "cpu") -> Tensor:
 
 
 def rows_at_once(width: int) -> int:
-    """Return how many rows of `width` numbers are read at once, a positive multiple of 1024."""
+    """Return the number of rows of `width` numbers to read at once, a multiple of 1024."""
     return min(CHUNK, max(1024, CHUNK_NUMBERS // width // 1024 * 1024))
 
 
 def bank_chunks(bank: Bank) -> Iterator[slice]:
-    """Return slices that cover all rows of a bank, each small enough to read at once.
+    """Return consecutive slices of a bank that cover all rows, each small enough to read at once.
 
     Examples
     --------
@@ -204,7 +214,7 @@ def bank_chunks(bank: Bank) -> Iterator[slice]:
 
 
 def disk_bytes(n: int, d: int) -> int:
-    """Return the size of a `DiskBank` without headers, in bytes.
+    """Return the size of a `DiskBank` with n rows of d numbers, in bytes without file headers.
 
     Examples
     --------
@@ -219,7 +229,7 @@ def _shard_path(folder: Path, number: int) -> Path:
 
 
 def _shard_bounds(n: int, d: int) -> list[tuple[int, int]]:
-    """Return the first row of each shard, and the row after its last."""
+    """Return the first row of each shard, and the row after its last one."""
     rows = max(1, SHARD_BYTES // (2 * d), -(-n // MAX_SHARDS))
     return [(start, min(start + rows, n)) for start in range(0, n, rows)]
 

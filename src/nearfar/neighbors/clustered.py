@@ -15,11 +15,11 @@ from nearfar.neighbors.keys import Keys
 from nearfar.neighbors.kmeans import kmeans, nearest
 from nearfar.neighbors.similarity import Similarity
 
-#: Rows per center that k-means is fitted to, as in faiss, and the most numbers in them.
+#: Sample of k-means: rows per cluster, as in faiss, and the most numbers in it.
 KMEANS_SAMPLE_PER_CLUSTER = 256
 KMEANS_SAMPLE_NUMBERS = 2**28
 
-#: Queries that are searched for at once, and the most similarities of them.
+#: Queries per batch of the search, and the most similarities per batch.
 QUERIES = 1024
 SIMILARITIES = 2**26
 
@@ -28,10 +28,10 @@ class ClusteredFinder:
     """Finder of near rows within a cluster, and of random far rows in distant clusters (§3.1).
 
     The bank is partitioned by k-means. Near rows are the T most similar rows in the cluster of the
-    query's own row or, without one, in the cluster with the nearest center. Far rows are drawn
-    uniformly from the `far_share` of the other clusters with the farthest centers. A draw depends
-    only on the seed, `draw` and the own row (without one, the place among the queries), so it is
-    the same in any batch and for any number of processes.
+    query's own row or, without an own row, in the cluster with the nearest center. Far rows are
+    drawn at random from the `far_share` of the other clusters with the farthest centers. The draw
+    depends only on the seed, `draw` and the own row (without one, the position of the query), so
+    that it is the same in any batch and for any number of processes.
 
     A cluster of at most T rows is dissolved into the clusters with the nearest centers. With one
     cluster, near rows are exact, and far rows are drawn from all other rows.
@@ -39,13 +39,13 @@ class ClusteredFinder:
     Parameters
     ----------
     count : int
-        T, number of near and of far rows, ≥ 1.
+        T, the number of near rows and of far rows, ≥ 1.
     clusters : int, optional
-        K, number of clusters before any is dissolved, ≥ 1. Default: about √n.
+        K, the number of clusters before small ones are dissolved, ≥ 1. Default: about √n.
     far_share : float
-        Share of the other clusters that far rows are drawn from, in (0, 1]; at least one cluster.
+        Share of the other clusters to draw far rows from, in (0, 1]; at least one cluster is used.
     seed : int
-        Seed of the first centers and the far rows, ≥ 0.
+        Seed of the initial centers and the far rows, ≥ 0.
 
     Raises
     ------
@@ -76,7 +76,7 @@ class ClusteredFinder:
         self.seed = seed
 
     def check(self, rows: int) -> None:
-        """See `Finder`; clusters must have T + 1 rows on average."""
+        """See `Finder.check`; clusters need at least T + 1 rows on average."""
         check_enough_rows(self.count, rows)
         most = rows // (self.count + 1)
         if self.clusters is not None and self.clusters > most:
@@ -86,12 +86,12 @@ class ClusteredFinder:
             )
 
     def clusters_of(self, rows: int) -> int:
-        """Return K for a bank of `rows` rows."""
+        """Return K, the number of clusters before any is dissolved, for a bank of `rows` rows."""
         return self.clusters or min(round(rows**0.5), rows // (self.count + 1))
 
     @torch.no_grad()
     def fit(self, bank: Bank, similarity: Similarity, workers: Workers = ALONE) -> Self:
-        """See `Finder`."""
+        """See `Finder.fit`."""
         self.check(len(bank))
         self._similarity = similarity
         with torch.autocast(bank.device.type, enabled=False):
@@ -103,12 +103,12 @@ class ClusteredFinder:
         return self
 
     def order(self) -> Tensor:
-        """See `Finder`; by cluster."""
+        """See `Finder.order`; rows are sorted by cluster."""
         return self._order
 
     @torch.no_grad()
     def search(self, queries: Tensor, own: Tensor, draw: int = 0) -> Neighbors:
-        """See `Finder`."""
+        """See `Finder.search`."""
         device = self._keys.device
         own = own.to(device)
         with torch.autocast(device.type, enabled=False):
@@ -121,12 +121,12 @@ class ClusteredFinder:
         return Neighbors(near.to(queries.device), far.to(queries.device))
 
     def are_far(self, rows: Tensor) -> Tensor:
-        """Return whether each row could be drawn as far from each other one, bool[b, b].
+        """Return whether `rows[j]` may be drawn as a far row of `rows[i]`, at [i, j] of bool[b, b].
 
         Parameters
         ----------
         rows : int64[b]
-            Rows of the bank.
+            Row numbers in the bank.
         """
         clusters = self._cluster_of[rows]
         # A single cluster is far from itself; a row never is.
@@ -149,7 +149,7 @@ class ClusteredFinder:
             self._cluster_of[dissolved] = self._assign(bank, dissolved, self._centers)
 
     def _learn_centers(self, bank: Bank, clusters: int, workers: Workers) -> Tensor:
-        """Compute centers of a sample by one of the processes, float[K, d]."""
+        """Return the centers of a sample, float[K, d], which one of the processes computes."""
         width = self._similarity.queries(bank[:1].float()).shape[1]
         if not workers.share(1):
             return workers.total(torch.zeros(clusters, width, device=bank.device))
@@ -166,7 +166,7 @@ class ClusteredFinder:
         return workers.total(kmeans(points, clusters, generator))
 
     def _assign(self, bank: Bank, rows: Tensor, centers: Tensor) -> Tensor:
-        """Return the cluster, int64[m], of some rows, int64[m], of the bank."""
+        """Return the cluster, int64[m], of each of some rows of the bank, int64[m]."""
         cluster_of = torch.empty_like(rows)
         at_once = rows_at_once(bank.shape[1])
         for some, out in zip(rows.split(at_once), cluster_of.split(at_once), strict=True):
@@ -174,7 +174,7 @@ class ClusteredFinder:
         return cluster_of
 
     def _rank_clusters(self) -> None:
-        """Concatenate the clusters far from each cluster, as its pool of far rows."""
+        """Find the clusters farthest from each cluster: together they are its pool of far rows."""
         sizes = torch.bincount(self._cluster_of)
         starts = sizes.cumsum(0) - sizes
         self._starts = starts
@@ -188,7 +188,7 @@ class ClusteredFinder:
         self._pool_shifts = starts[far] - (self._pool_ends - sizes[far])
 
     def _near(self, queries: Tensor, own: Tensor, clusters: Tensor) -> Tensor:
-        """Return the most similar rows in each query's cluster, int64[b, T]."""
+        """Return the T most similar rows in each query's cluster, int64[b, T]."""
         order = clusters.argsort(stable=True)
         at_once = min(QUERIES, len(order), max(1, SIMILARITIES // self._widest))
         room = queries.new_empty(at_once, self._widest)
@@ -200,7 +200,7 @@ class ClusteredFinder:
     def _near_of_sorted(
         self, queries: Tensor, own: Tensor, clusters: Tensor, room: Tensor
     ) -> Tensor:
-        """Like `_near`, for queries sorted by cluster, with a buffer for similarities."""
+        """Return `_near` of queries sorted by cluster; `room` is a buffer for similarities."""
         present, counts = torch.unique_consecutive(clusters, return_counts=True)
         slabs = [(self._bounds[i], self._bounds[i + 1]) for i in present.tolist()]
         width = max(end - start for start, end in slabs)
@@ -218,7 +218,7 @@ class ClusteredFinder:
     def _far(self, own: Tensor, clusters: Tensor, draw: int) -> Tensor:
         """Draw rows from the pools of the clusters, int64[b, T]."""
         counters = torch.where(own >= 0, own, torch.arange(len(own), device=own.device))
-        # Only the pool of a single cluster contains the own row, which is skipped.
+        # Only the pool of a single cluster contains the own row, which the draw skips.
         within = (own >= 0) & (len(self._centers) == 1)
         totals = self._pool_ends[clusters, -1] - within.long()
         draws = stratified_draws(counters, totals, self.count, seed=self.seed, draw=draw)

@@ -1,4 +1,4 @@
-"""Counter-based random numbers: they depend on a counter, not on time or place of the draw."""
+"""Counter-based random numbers, which depend on a counter and not on the order of draws."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from torch import Tensor
 def stratified_draws(
     counters: Tensor, totals: Tensor, count: int, *, seed: int, draw: int
 ) -> Tensor:
-    """Draw distinct whole numbers below a total: the t-th from [t·total/T, (t + 1)·total/T).
+    """Draw T distinct integers per row below a bound, the t-th from [t·bound/T, (t + 1)·bound/T).
 
     Parameters
     ----------
     counters : int64[b]
-        Counter of each row of draws; equal counters get equal numbers, in any batch.
+        Counter of each row. Rows with the same counter and bound get the same integers.
     totals : int64[b]
         Bound of each row, ≥ T.
     count : int
-        T, numbers per row.
+        T, integers per row.
     seed, draw : int
         Seed, and number of the draw, ≥ 0.
 
     Returns
     -------
     int64[b, T]
-        Numbers in ascending order.
+        Integers in ascending order along each row.
     """
     steps = torch.arange(count + 1, device=totals.device)
     bounds = totals[:, None] * steps // count
@@ -36,15 +36,15 @@ def stratified_draws(
 
 
 def _start(seed: int, draw: int) -> int:
-    """Return the start of the generator in its sequence, as a signed 64-bit integer."""
+    """Return the initial state of the generator, a signed 64-bit integer."""
     return int(np.random.SeedSequence([seed, draw]).generate_state(1, np.uint64).view(np.int64)[0])
 
 
 def _splitmix64(index: Tensor, start: int) -> Tensor:
-    """Return numbers of the SplitMix64 generator at some indices, without their sign bits.
+    """Return the SplitMix64 numbers at some indices, without their sign bits.
 
-    Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014; its
-    unsigned constants are written as signed ones, like torch's 64-bit integers.
+    Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014. Its
+    unsigned constants are written as signed ones, since torch's 64-bit integers are signed.
     """
     x = index * -0x61C8864680B583EB + start
     x = (x ^ ((x >> 30) & (2**34 - 1))) * -0x40A7B892E31B1A47

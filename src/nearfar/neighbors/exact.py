@@ -12,32 +12,34 @@ from nearfar.neighbors.finder import ALONE, Neighbors, Workers, check_count, che
 from nearfar.neighbors.keys import Keys, factor, inner_products
 from nearfar.neighbors.similarity import Similarity
 
-#: Rows that are first compared as a group, by their extremes; a divisor of the rows read at once.
+#: Rows per group; groups are compared first, by their extremes. Divides the rows read at once.
 GROUP = 16
 
-#: Queries and keys that are multiplied at once: on a CPU, products stay in its cache.
+#: Queries and keys to multiply at once: on a CPU, their products fit into its cache.
 QUERIES = 512
 CPU_KEYS = 1024
 
-#: Most numbers in candidates that are compared in full at once.
+#: Most numbers in the candidate rows to compare in full at once.
 CANDIDATES = 2**20
 
 
 class ExactFinder:
     """Finder of the T most and the T least similar rows of the bank (Eq. 2 and 3).
 
-    Both come from one product with the bank, reduced to the largest and the smallest entry per
-    group of 16 rows. The T best rows lie in the T groups with the best extremes (T + 1, since the
+    One product with the bank is reduced to the largest and the smallest entry per group of 16
+    rows. The T best rows lie in the T groups with the best extremes (T + 1 groups, since the
     query's own row may be an extreme), so that only rows of these groups are compared in full. The
     result is exact up to the rounding of products.
 
-    Memory does not grow with n beyond the keys, which are held only below 1 GiB. Each search reads
-    the bank once: search a bank on disk for many queries at once.
+    Memory does not grow with n, except for the keys, which are held if they are at most 1 GiB. Each
+    search reads the whole bank: search a bank on disk for many queries at once.
 
     Parameters
     ----------
     count : int
-        T, number of near and of far rows, ≥ 1.
+        T, the number of near rows and of far rows, ≥ 1.
+    includes_queries : bool
+        Whether the bank includes the queries, so that T is at most n − 1; otherwise T is at most n.
 
     Raises
     ------
@@ -54,17 +56,17 @@ class ExactFinder:
     ([1, 0, 1, 2], [3, 3, 3, 0])
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, includes_queries: bool = True) -> None:
         check_count(count)
-        self.count = count
+        self.count, self.includes_queries = count, includes_queries
 
     def check(self, rows: int) -> None:
-        """See `Finder`."""
-        check_enough_rows(self.count, rows)
+        """See `Finder.check`."""
+        check_enough_rows(self.count, rows + (not self.includes_queries))
 
     @torch.no_grad()
     def fit(self, bank: Bank, similarity: Similarity, workers: Workers = ALONE) -> Self:
-        """See `Finder`."""
+        """See `Finder.fit`."""
         self.check(len(bank))
         self._similarity = similarity
         self._keys = Keys(bank, similarity)
@@ -73,16 +75,16 @@ class ExactFinder:
 
     @property
     def rows(self) -> int:
-        """n, number of rows of the bank."""
+        """Number of rows of the bank, n."""
         return len(self._keys)
 
     def order(self) -> Tensor:
-        """See `Finder`; the order of the bank."""
+        """See `Finder.order`; the order is that of the bank."""
         return torch.arange(self.rows, device=self._keys.device)
 
     @torch.no_grad()
     def search(self, queries: Tensor, own: Tensor, draw: int = 0) -> Neighbors:
-        """See `Finder`; `draw` has no effect."""
+        """See `Finder.search`; `draw` has no effect."""
         device = self._keys.device
         with torch.autocast(device.type, enabled=False):
             points = self._similarity.queries(queries.to(device, torch.float32))
@@ -91,7 +93,7 @@ class ExactFinder:
         return Neighbors(near, far)
 
     def _best_groups(self, queries: Tensor) -> Tensor:
-        """Return groups with the largest, and with the smallest products, int64[2, T + 1, b]."""
+        """Return the groups with the largest and the smallest products, int64[2, T + 1, b]."""
         blocks = queries.split(QUERIES)
         factors = [factor(block) for block in blocks]
         extremes = [block.new_empty(2, 0, len(block)) for block in blocks]
@@ -109,7 +111,7 @@ class ExactFinder:
         return torch.cat(groups, dim=2)
 
     def _best_rows(self, groups: Tensor, queries: Tensor, own: Tensor) -> Tensor:
-        """Return near and far rows, int64[2, b, T], among some groups, int64[2, g, b]."""
+        """Return the near and far rows, int64[2, b, T], within some groups, int64[2, g, b]."""
         at_once = max(1, CANDIDATES // (groups.shape[1] * GROUP * queries.shape[1]))
         members = torch.arange(GROUP, device=groups.device)
         parts = []
@@ -130,7 +132,7 @@ class ExactFinder:
 
 
 def _complete(keys: Tensor) -> Tensor:
-    """Repeat the last key until groups are full."""
+    """Pad keys to full groups with copies of the last key."""
     missing = -len(keys) % GROUP
     return torch.cat([keys, keys[-1:].expand(missing, -1)]) if missing else keys
 
@@ -138,7 +140,7 @@ def _complete(keys: Tensor) -> Tensor:
 def _extremes(keys: list[Tensor], queries: Tensor) -> Tensor:
     """Return the largest product per group and the negative of the smallest, float[2, groups, b].
 
-    Padded with −∞ to a multiple of `GROUP` groups.
+    The groups are padded with −∞ to a multiple of `GROUP`.
     """
     width = len(queries)
     groups = sum(len(block) for block in keys) // GROUP
@@ -154,7 +156,7 @@ def _extremes(keys: list[Tensor], queries: Tensor) -> Tensor:
 
 
 def _best(values: Tensor, count: int) -> Tensor:
-    """Return places of the `count` largest values per column of float[2, m, b], int64[2, count, b].
+    """Return the positions, int64[2, count, b], of the largest values of float[2, m, b] over m.
 
     As with rows, the best values lie in the groups with the best extremes.
     """

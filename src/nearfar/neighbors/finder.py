@@ -1,4 +1,4 @@
-"""Protocol of finders of near and far rows."""
+"""Protocol of finders, which search a bank for near and far rows."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from nearfar.neighbors.similarity import Similarity
 
 
 class Neighbors(NamedTuple):
-    """Near and far rows of the bank for b queries: T distinct rows each, never the query's own.
+    """Near and far rows of the bank for b queries, T distinct rows of each kind per query.
+
+    The query's own row is neither.
 
     Attributes
     ----------
     near : int64[b, T]
-        N of Eq. 2, most similar first.
+        N of Eq. 2, the most similar first.
     far : int64[b, T]
-        F of Eq. 3, least similar first for exact finders, otherwise in no order.
+        F of Eq. 3, the least similar first for exact finders, otherwise in no particular order.
 
     Examples
     --------
@@ -42,9 +44,9 @@ class Workers(NamedTuple):
     Attributes
     ----------
     share : callable
-        From n to the part of 0…n−1 of this process; parts are consecutive.
+        From n to this process's part of 0…n−1; parts are consecutive.
     total : callable
-        From a tensor to its sum over all processes, which call it at the same time.
+        From a tensor to its sum over all processes, all of which must call it.
 
     Examples
     --------
@@ -62,7 +64,7 @@ ALONE = Workers(range, lambda values: values)
 
 
 class Finder(Protocol):
-    """Search for near and far rows in a bank of embeddings, on the device of the bank.
+    """Finder of near and far rows in a bank of embeddings, on the device of the bank.
 
     Examples
     --------
@@ -88,10 +90,10 @@ class Finder(Protocol):
     """
 
     count: int
-    """T, number of near and of far rows per query."""
+    """T, the number of near rows and of far rows per query."""
 
     def check(self, rows: int) -> None:
-        """Check that a bank of so many rows is large enough, before it is computed.
+        """Check that `rows` rows are enough; called before the bank is computed.
 
         Raises
         ------
@@ -103,42 +105,45 @@ class Finder(Protocol):
     def fit(self, bank: Bank, similarity: Similarity, workers: Workers = ALONE) -> Self:
         """Prepare the search in `bank`, float[n, d], in memory or on disk.
 
-        Searches read the bank, so it must not change until the next `fit`. Several processes fit
-        together, each to the same bank.
+        The bank must not change until the next `fit`, because searches read it. With several
+        processes, all of them fit at the same time to the same bank.
 
         Raises
         ------
         NearfarError
-            See `check`.
+            If the bank is too small, see `check`.
         """
         ...
 
     def order(self) -> Tensor:
-        """Return all rows of the bank, int64[n], in the order that is fastest to search for."""
+        """Return the row numbers of the bank, int64[n], in the order that is fastest to query."""
         ...
 
     def search(self, queries: Tensor, own: Tensor, draw: int = 0) -> Neighbors:
-        """Find the neighbors of some embeddings; each result depends on its query alone.
+        """Return the near and far rows of each query.
+
+        The result for a query does not depend on the other queries. Without an own row, random far
+        rows may depend on the position of the query.
 
         Parameters
         ----------
         queries : float[b, d]
             Embeddings, on any device; b ≥ 1.
         own : int64[b]
-            Row of each query in the bank, which is excluded; −1 to exclude none.
+            Own row of each query in the bank, which is excluded; −1 to exclude none.
         draw : int
             Number of the random draw, ≥ 0, for finders that draw far rows at random.
 
         Returns
         -------
         Neighbors
-            On the device of `queries`.
+            Row numbers on the device of `queries`.
         """
         ...
 
 
 def check_count(count: int) -> None:
-    """Check a number of neighbors: a whole number, at least 1.
+    """Check that a number of neighbors is a whole number, at least 1.
 
     Examples
     --------
@@ -153,12 +158,16 @@ def check_count(count: int) -> None:
 
 
 def check_enough_rows(count: int, rows: int) -> None:
-    """Check that a bank has `count` rows besides the query's own.
+    """Check that a bank of `rows` rows has `count` rows in addition to the query's own.
 
     Examples
     --------
     >>> check_enough_rows(count=1, rows=2)
     """
+    if rows < 2:
+        raise NearfarError(
+            f"the data has only {rows} image: neighbors need 2 images or more, so add images"
+        )
     if count > rows - 1:
         raise NearfarError(
             f"neighbors={count} is too many: the data has only {rows} images, so at most"

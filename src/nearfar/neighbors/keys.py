@@ -1,4 +1,4 @@
-"""Keys: the rows that finders search in, and their inner products with queries."""
+"""Keys of a bank, which finders search, and their inner products with queries."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch.nn.functional import embedding, linear, pad
 from nearfar.neighbors.bank import Bank, bank_chunks, rows_at_once
 from nearfar.neighbors.similarity import Similarity
 
-#: Most numbers in consecutive keys that are computed at once.
+#: Most numbers in consecutive keys to compute at once.
 PIECE_NUMBERS = 2**26
 
-#: Keys that are multiplied at once if not held in memory: products stay in the cache.
+#: Keys to multiply at once if they are not held in memory: products stay in the cache.
 BLOCK = 256
 
-#: Queries and keys are padded to multiples of this. oneDNN keeps memory per shape it has seen: it
-#: would fragment the memory of freed tensors, and usage would grow with the rows read.
+#: Queries and keys are padded to a multiple of this number of rows. oneDNN keeps memory for each
+#: shape it has seen, which would fragment memory and let its use grow with the rows read.
 MULTIPLE = 32
 
 #: Largest bank, in bytes, whose keys are computed once and held in memory.
@@ -33,7 +33,7 @@ class Keys:
     similarity : Similarity
         Similarity that defines the keys.
     order : int64[n], optional
-        Row of the bank at each place. Default: the order of the bank.
+        Row number of each key in the bank. Default: 0…n−1.
     """
 
     def __init__(self, bank: Bank, similarity: Similarity, order: Tensor | None = None) -> None:
@@ -59,7 +59,17 @@ class Keys:
         return self._bank.device
 
     def multiply(self, queries: Tensor, places: slice, out: Tensor) -> None:
-        """Write inner products of queries, float[b, k], and consecutive keys to float[b, m]."""
+        """Write inner products of queries and consecutive keys to a tensor.
+
+        Parameters
+        ----------
+        queries : float[b, k]
+            Queries.
+        places : slice
+            Positions of m keys.
+        out : float[b, m]
+            Tensor for the products.
+        """
         if self._held is not None:
             torch.mm(queries, self._held[places].T, out=out)
             return
@@ -73,7 +83,7 @@ class Keys:
                 products.copy_(found[: len(queries), : len(block)])
 
     def __getitem__(self, places: slice | Tensor) -> Tensor:
-        """Return consecutive keys, float[m, k], or any keys, int64[...], as float[..., k]."""
+        """Return keys, float[m, k] for a slice or float[..., k] for positions int64[...]."""
         if self._held is not None:
             return (
                 self._held[places] if isinstance(places, slice) else embedding(places, self._held)
@@ -85,7 +95,7 @@ class Keys:
         return self._similarity.keys(rows.float())
 
     def _consecutive(self, places: slice) -> Tensor:
-        """Return consecutive keys, cached until the next call: batches share a cluster."""
+        """Return consecutive keys, cached until the next call: many batches use one cluster."""
         start, stop, _ = places.indices(len(self))
         if places != self._last:
             step = rows_at_once(self._bank.shape[1])
@@ -105,9 +115,9 @@ def _padded(rows: Tensor) -> Tensor:
 
 
 def factor(rows: Tensor) -> Tensor:
-    """Convert rows to the fastest layout for `inner_products`.
+    """Return rows in the fastest layout for `inner_products`.
 
-    On a CPU this is the layout of oneDNN, up to twice as fast as MKL, torch's default.
+    On a CPU, this is the layout of oneDNN, which is up to twice as fast as MKL, torch's default.
     """
     if rows.device.type == "cpu" and torch.backends.mkldnn.is_available():
         return rows.to_mkldnn()
@@ -115,5 +125,11 @@ def factor(rows: Tensor) -> Tensor:
 
 
 def inner_products(keys: Tensor, queries: Tensor) -> Tensor:
-    """Return inner products of all keys and queries from `factor`, float32[m, b]."""
+    """Return the inner product of each key with each query, float32[m, b].
+
+    Parameters
+    ----------
+    keys, queries : float32[m, k] and float32[b, k]
+        Rows in the layout of `factor`.
+    """
     return linear(keys, queries).to_dense()

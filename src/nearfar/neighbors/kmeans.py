@@ -13,24 +13,24 @@ from nearfar.neighbors.keys import factor, inner_products
 #: Most iterations of Lloyd's algorithm.
 KMEANS_ITERATIONS = 25
 
-#: Points whose distances to all centers are computed at once, on CPUs and on other devices.
+#: Points to compare with all centers at once, on CPUs and on other devices.
 CPU_POINTS = 1024
 POINTS = 65_536
 
 
 def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """Compute cluster centers by Lloyd's algorithm, from points drawn at random.
+    """Return cluster centers by Lloyd's algorithm, which starts from random points.
 
-    An empty cluster restarts at the point farthest from its center, as in scikit-learn.
+    An empty cluster restarts at the point that is farthest from its center, as in scikit-learn.
 
     Parameters
     ----------
     points : float[n, d]
         Points to cluster.
     clusters : int
-        K, in 1…n.
+        Number of clusters K, 1…n.
     generator : torch.Generator
-        Generator of the first centers.
+        Random generator for the initial centers, on the CPU.
 
     Returns
     -------
@@ -58,9 +58,16 @@ def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
 
 
 def nearest(points: Tensor, centers: Tensor) -> Tensor:
-    """Return the nearest of the centers, float[K, d], to each point, float[b, d], as int64[b].
+    """Return the index of the nearest center for each point, int64[b].
 
-    Computed by faiss on CPUs if installed, otherwise by torch; results differ only for ties.
+    faiss is used on CPUs if it is installed, otherwise torch; results differ only for ties.
+
+    Parameters
+    ----------
+    points : float[b, d]
+        Points.
+    centers : float[K, d]
+        Centers.
     """
     if points.device.type == "cpu" and find_spec("faiss"):
         return _nearest_by_faiss(points, centers)

@@ -14,16 +14,17 @@ from nearfar.neighbors.kmeans import KMEANS_ITERATIONS
 
 
 def make_finder(search: NeighborSearch, neighbors: int, seed: int = 0) -> Finder:
-    """Build the finder of a configuration.
+    """Return the finder of a configuration.
 
     Parameters
     ----------
     search : NeighborSearch
-        Names a finder, or holds your own: a callable from the number of neighbors to a `Finder`.
+        Settings of the search. `search.finder` is the name of a finder, or your own: a callable
+        from the number of neighbors to a `Finder`.
     neighbors : int
-        T, the number of near and of far rows per query, ≥ 1.
+        T, the number of near rows and of far rows per query, ≥ 1.
     seed : int
-        Seed of the first centers and the far rows, ≥ 0.
+        Seed of the initial centers and the far rows, ≥ 0.
 
     Raises
     ------
@@ -47,7 +48,9 @@ def make_finder(search: NeighborSearch, neighbors: int, seed: int = 0) -> Finder
 
 
 def clustering_cost(n: int, d: int, clusters: int) -> int:
-    """Return the multiplications of k-means on a sample of n×d rows and of assigning all rows.
+    """Return the number of multiplications to cluster embeddings, float[n, d].
+
+    k-means runs on a sample; then each embedding is assigned to its nearest center.
 
     Examples
     --------
@@ -59,7 +62,9 @@ def clustering_cost(n: int, d: int, clusters: int) -> int:
 
 
 def search_cost(n: int, d: int, clusters: int) -> int:
-    """Return the multiplications of searching the own cluster of each of n×d rows.
+    """Return the number of multiplications to compare each embedding with its cluster.
+
+    The embeddings, float[n, d], are assumed to be spread evenly over the clusters.
 
     Examples
     --------

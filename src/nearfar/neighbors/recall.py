@@ -1,4 +1,4 @@
-"""Quality of a finder, measured against the exact one."""
+"""Quality of a finder relative to exact search."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from torch import Tensor
 from nearfar.neighbors.exact import ExactFinder
 from nearfar.neighbors.finder import Finder
 
-#: Share of the rows that count as hubs: those drawn most often.
+#: Share of the rows that count as hubs, which are the rows drawn most often.
 HUB_SHARE = 0.01
 
 
 class FinderQuality(NamedTuple):
-    """Quality of a finder.
+    """Recall of a finder, and the share of its far rows that are hubs.
 
     Attributes
     ----------
     recall : float
-        Recall@T, share of the exact near rows that the finder found, in [0, 1]. Duplicates lower
-        it, since either of two equally similar rows may be the exact one.
+        Recall@T, the share of the exact near rows that the finder found, 0…1. Duplicate images
+        lower it, since either of two equally similar rows may be the exact one.
     far_hubs : float
-        Share of all far rows that fall on hubs, the 1 % of the rows drawn most often (1 % of the
-        draws, if these are fewer). It is 1 if all queries get one row, 0.01 if draws are spread
-        evenly, and about 0.04 by chance at one draw per row.
+        Share of all far rows that are hubs, 0…1. Hubs are the 1 % of rows drawn most often; with
+        fewer draws than rows, their number is 1 % of the draws. The share is 1 if all queries get
+        the same row, 0.01 if draws are spread evenly, and about 0.04 for uniformly random draws,
+        one per row.
     exact_far_hubs : float
         `far_hubs` of the exact finder.
 
@@ -43,16 +44,18 @@ class FinderQuality(NamedTuple):
 def compare_finders(
     finder: Finder, exact: ExactFinder, queries: Tensor, own: Tensor
 ) -> FinderQuality:
-    """Measure a finder against the exact one.
+    """Return the quality of a finder relative to exact search.
 
     Parameters
     ----------
-    finder, exact : Finder
-        Finder to measure, and exact finder, fitted to the same bank with the same T.
+    finder : Finder
+        Finder to measure, fitted to a bank.
+    exact : ExactFinder
+        Exact finder with the same T, fitted to the same bank.
     queries : float[b, d]
-        Embeddings to search with; a few thousand suffice for the recall.
+        Embeddings to search for; a few thousand suffice for the recall.
     own : int64[b]
-        Row of each query in the bank, which is excluded; −1 to exclude none.
+        Own row of each query in the bank, which is excluded; −1 to exclude none.
 
     Examples
     --------
@@ -73,7 +76,7 @@ def compare_finders(
 
 
 def _hubs(picks: Tensor, rows: int) -> float:
-    """Return the share of draws that fall on hubs."""
+    """Return the share of draws that are hubs."""
     count = max(1, round(HUB_SHARE * min(rows, picks.numel())))
     hubs = torch.bincount(picks.flatten(), minlength=rows).topk(count).values
     return hubs.sum().item() / picks.numel()

@@ -1,4 +1,4 @@
-"""Similarities of embeddings (Eq. 4), in a form for search by inner products."""
+"""Similarities of embeddings (Eq. 4), which finders search by inner products."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nearfar.config import SimilarityName
 from nearfar.errors import NearfarError
 from nearfar.neighbors.bank import Bank, bank_chunks
 
-#: Norm below which an embedding counts as zero, and has cosine (nearly) zero to all others.
+#: Norm below which an embedding counts as zero; its cosine to all others is (nearly) zero.
 ZERO_NORM = 1e-6
 
 
@@ -39,19 +39,25 @@ class Similarity(Protocol):
     """
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return 𝕊 of rows of `a` and `b`, float[..., d], broadcast to float[...]."""
+        """Return the similarity 𝕊, float[...], of rows `a` and `b`, float[..., d], broadcast."""
         ...
 
     def keys(self, embeddings: Tensor) -> Tensor:
-        """Return rows to search in, float[n, k]: `queries(a) @ keys(b).T` orders b like 𝕊(a, b)."""
+        """Return the keys, float[n, k], of embeddings, float[n, d].
+
+        Sorting b by `queries(a) @ keys(b).T` gives the same order as sorting b by 𝕊(a, b).
+        """
         ...
 
     def queries(self, embeddings: Tensor) -> Tensor:
-        """Return rows to search with, float[n, k]: their distance falls with the similarity."""
+        """Return the queries, float[n, k], of embeddings, float[n, d].
+
+        The more similar two embeddings are, the smaller the Euclidean distance of their queries.
+        """
         ...
 
     def state(self) -> Mapping[str, Tensor]:
-        """Return statistics of the bank, by name."""
+        """Return the statistics of the bank that the similarity uses, by name."""
         ...
 
 
@@ -59,12 +65,12 @@ class Similarity(Protocol):
 class Cosine:
     """Cosine similarity ⟨a − c, b − c⟩ / (‖a − c‖ ‖b − c‖), Eq. 4.
 
-    Rows with a norm below `ZERO_NORM` have similarity (nearly) zero to all rows.
+    Embeddings with a norm below `ZERO_NORM` have a similarity of (nearly) zero to all others.
 
     Parameters
     ----------
     center : float[d], optional
-        c; the origin if None.
+        Center c. Default: the origin.
 
     Examples
     --------
@@ -75,11 +81,11 @@ class Cosine:
     center: Tensor | None = None
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """See `Similarity`; in [−1, 1], and in [0, 1] for uncentered ReLU embeddings."""
+        """See `Similarity`; −1…1, and 0…1 for uncentered ReLU embeddings."""
         return (self.keys(a) * self.keys(b)).sum(-1)
 
     def keys(self, embeddings: Tensor) -> Tensor:
-        """Return unit vectors, float[n, d]."""
+        """Return the unit vectors of embeddings, float[n, d]."""
         if self.center is not None:
             embeddings = embeddings - self.center
         return normalize(embeddings, dim=-1, eps=ZERO_NORM)
@@ -87,7 +93,7 @@ class Cosine:
     queries = keys
 
     def state(self) -> dict[str, Tensor]:
-        """See `Similarity`."""
+        """See `Similarity.state`."""
         return {} if self.center is None else {"center": self.center}
 
 
@@ -98,7 +104,7 @@ class Gaussian:
     Parameters
     ----------
     variance : float[]
-        σ²; `fit_similarity` uses the mean squared distance of the bank to its center.
+        σ²; `fit_similarity` sets it to the mean squared distance of the bank from its center.
 
     Examples
     --------
@@ -109,11 +115,11 @@ class Gaussian:
     variance: Tensor
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """See `Similarity`; in (0, 1]."""
+        """See `Similarity`; in the range (0, 1]."""
         return torch.exp((a - b).square().sum(-1) / (-2 * self.variance))
 
     def keys(self, embeddings: Tensor) -> Tensor:
-        """Return [b, −‖b‖²/2], float[n, d + 1]: times [a, 1] it is (‖a‖² − ‖a − b‖²)/2."""
+        """Return [b, −‖b‖²/2], float[n, d + 1]; its product with [a, 1] is (‖a‖² − ‖a − b‖²)/2."""
         return torch.cat([embeddings, embeddings.square().sum(-1, keepdim=True) / -2], dim=-1)
 
     def queries(self, embeddings: Tensor) -> Tensor:
@@ -121,19 +127,19 @@ class Gaussian:
         return torch.cat([embeddings, torch.ones_like(embeddings[..., :1])], dim=-1)
 
     def state(self) -> dict[str, Tensor]:
-        """See `Similarity`."""
+        """See `Similarity.state`."""
         return {"variance": self.variance}
 
 
 def fit_similarity(
     similarity: SimilarityName | Callable[[Bank], Similarity], bank: Bank
 ) -> Similarity:
-    """Fit a similarity to a bank.
+    """Return a similarity, fitted to a bank.
 
     Parameters
     ----------
     similarity : {"cosine", "centered-cosine", "gaussian"} or callable
-        Name of the similarity; or your own, from the bank to a `Similarity`.
+        Name of a similarity; or your own, a callable from the bank to a `Similarity`.
     bank : Bank
         Embeddings, float[n, d].
 
@@ -166,5 +172,5 @@ def fit_similarity(
 
 
 def _mean(bank: Bank, of: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return the mean of a function over all rows, in parts: the bank may exceed the memory."""
+    """Return the mean of a function over all rows, in chunks: the bank may exceed the memory."""
     return torch.stack([of(bank[rows]).sum(0) for rows in bank_chunks(bank)]).sum(0) / len(bank)

@@ -1,4 +1,4 @@
-"""Corruptions of images, for the network to undo."""
+"""Pretext tasks: corruptions of images that a network learns to undo."""
 
 from nearfar.pretext.corruptions import (
     AdversarialNoise,

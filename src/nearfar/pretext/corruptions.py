@@ -1,6 +1,6 @@
-"""Corruptions of images: noise [1]_ [3]_ and holes [2]_, for the network to undo.
+"""Corruptions of images, noise [1]_ [3]_ and holes [2]_, that a network learns to undo.
 
-Random numbers come from torch's global generator of the images' device.
+Random numbers come from torch's global generator on the device of the images.
 
 References
 ----------
@@ -25,26 +25,27 @@ from nearfar.config import Denoising, Inpainting, Pretext
 
 #: Blocks per image in random holes.
 BLOCKS = 4
-#: Side of a block, as a share of the side of the image: four blocks cover at most a quarter.
+#: Side of a block, as a share of the image's side: four blocks cover at most a quarter of it.
 BLOCK_SHARE = 0.25
 
 
 class _Output(Protocol):
-    """What adversarial noise needs of a network's output."""
+    """Output of a network, as far as adversarial noise uses it."""
 
     @property
     def reconstruction(self) -> Tensor: ...
 
 
 class CorruptedImages(NamedTuple):
-    """Corrupted images, with the changed pixels.
+    """Corrupted images, and which of their pixels were changed.
 
     Attributes
     ----------
     images : Tensor
-        float[b, c, h, w], where 0…1 is black…white.
+        Corrupted images, float[b, c, h, w], where 0…1 is black…white.
     changed : Tensor
-        Changed pixels, bool[b, c, h, w], or bool[b, 1, h, w] if equal in all channels.
+        True where a pixel was changed, bool[b, c, h, w], or bool[b, 1, h, w] if all channels are
+        the same.
     weights : Tensor or None
         Weight of each pixel's squared error, float[b, 1, h, w] with mean 1 per image; None for
         equal weights.
@@ -63,11 +64,11 @@ class CorruptedImages(NamedTuple):
 
 
 class Corruption(Protocol):
-    """Corruption of images: a callable from float[b, c, h, w], where 0…1 is black…white.
+    """Corruption of images: a callable from float[b, c, h, w], 0…1, to `CorruptedImages`.
 
     Examples
     --------
-    A corruption of your own: no upper half.
+    A corruption of your own, which hides the upper half:
 
     >>> import torch
     >>> from nearfar.pretext import CorruptedImages
@@ -86,7 +87,7 @@ class Corruption(Protocol):
 
 @dataclass(frozen=True)
 class Identity:
-    """No corruption: plain autoencoding.
+    """No corruption, for a plain autoencoder.
 
     Examples
     --------
@@ -101,12 +102,12 @@ class Identity:
 
 @dataclass(frozen=True)
 class MaskingNoise:
-    """Masking noise: each value becomes zero with a probability.
+    """Masking noise, which sets random values to zero.
 
     Parameters
     ----------
     level : float
-        The probability, 0…1.
+        Probability that a value becomes zero, 0…1.
 
     Examples
     --------
@@ -124,7 +125,7 @@ class MaskingNoise:
 
 @dataclass(frozen=True)
 class GaussianNoise:
-    """Gaussian noise, clipped to 0…1 like an image file.
+    """Additive Gaussian noise, clipped to 0…1.
 
     Parameters
     ----------
@@ -147,17 +148,18 @@ class GaussianNoise:
 
 @dataclass(frozen=True)
 class AdversarialNoise:
-    """Uniform noise, then the change that most increases the reconstruction error (N-FGSM [3]_).
+    """Adversarial noise, N-FGSM [3]_: uniform noise, then a step that raises the pixel error.
 
-    Their size is drawn per image, from zero to `level`, so that the network also sees nearly clean
+    The step has the sign of the gradient of the reconstruction error. The size of noise and step
+    is drawn per image, uniformly from 0 to `level`, so that the network also sees nearly clean
     images.
 
     Parameters
     ----------
     level : float
-        Largest noise, and largest change after it, on the scale of 0…1.
+        Largest size of the noise, and of the step, on the scale of 0…1.
     network : callable
-        Network in training, in its present state.
+        Network in training; its current weights are used.
 
     Examples
     --------
@@ -186,7 +188,7 @@ class AdversarialNoise:
 
 @dataclass(frozen=True)
 class CentralHole:
-    """Hole in the middle of each image: about half of both sides, a quarter of the area.
+    """Hole in the center of each image: about half of each side, a quarter of the area.
 
     Examples
     --------
@@ -195,7 +197,7 @@ class CentralHole:
     """
 
     def __call__(self, images: Tensor) -> CorruptedImages:
-        """See `Corruption`; hole and surroundings have equal total weight."""
+        """See `Corruption`; the hole and the other pixels have equal total weight."""
         height, width = images.shape[-2:]
         hole = torch.zeros(len(images), 1, height, width, dtype=torch.bool, device=images.device)
         top, left = round(height / 4), round(width / 4)
@@ -205,7 +207,7 @@ class CentralHole:
 
 @dataclass(frozen=True)
 class RandomHoles:
-    """Four blocks at random places, which may overlap: at most about a quarter of the area.
+    """Holes of four blocks at random positions; they may overlap and cover at most a quarter.
 
     Examples
     --------
@@ -214,7 +216,7 @@ class RandomHoles:
     """
 
     def __call__(self, images: Tensor) -> CorruptedImages:
-        """See `Corruption`; holes and surroundings have equal total weight."""
+        """See `Corruption`; the holes and the other pixels have equal total weight."""
         height, width = images.shape[-2:]
         size = (len(images), BLOCKS, 1)
         down, across = (_intervals(side, size, images.device) for side in (height, width))
@@ -223,16 +225,16 @@ class RandomHoles:
 
 
 def fill_missing(images: Tensor, missing: Tensor) -> Tensor:
-    """Fill missing pixels with the mean color of the image's other pixels.
+    """Return images with missing pixels filled with the mean color of the image's other pixels.
 
-    [2]_ fills holes with the mean of all images.
+    Context encoders [2]_ use the mean color of all images instead.
 
     Parameters
     ----------
     images : Tensor
-        float[b, c, h, w].
+        Images, float[b, c, h, w].
     missing : Tensor
-        bool[b, 1, h, w].
+        True where a pixel is missing, bool[b, 1, h, w].
 
     Examples
     --------
@@ -247,14 +249,14 @@ def fill_missing(images: Tensor, missing: Tensor) -> Tensor:
 
 
 def make_corruption(pretext: Pretext, network: Callable[[Tensor], _Output]) -> Corruption:
-    """Build the corruption of a pretext task.
+    """Return the corruption of a pretext task.
 
     Parameters
     ----------
     pretext : Plain, Denoising, Inpainting or SplitBrain
-        The task, see `nearfar.config`. `Plain` and `SplitBrain` leave images as they are.
+        Pretext task, see `nearfar.config`. `Plain` and `SplitBrain` do not corrupt images.
     network : callable
-        The network in training, which adversarial noise is directed against.
+        Network in training, which adversarial noise attacks.
 
     Examples
     --------
@@ -276,19 +278,19 @@ def make_corruption(pretext: Pretext, network: Callable[[Tensor], _Output]) -> C
 def pixel_errors(
     reconstruction: Tensor, images: Tensor, corrupted: CorruptedImages
 ) -> tuple[Tensor, Tensor]:
-    """Compute the mean squared pixel error, weighted by the corruption and plain.
+    """Return the mean squared pixel error, with the weights of a corruption and without.
 
     Parameters
     ----------
     reconstruction, images : Tensor
-        float[b, c, h, w], where 0…1 is black…white.
+        Reconstructions and clean images, float[b, c, h, w], where 0…1 is black…white.
     corrupted : CorruptedImages
-        Holds the weights.
+        Corrupted images with the weights of their pixels.
 
     Returns
     -------
     weighted, plain : Tensor
-        Scalars, float32; the former is the loss of training.
+        Scalars, float32. The weighted error is the training loss.
 
     Examples
     --------
@@ -305,7 +307,7 @@ def pixel_errors(
 
 
 def _intervals(side: int, size: tuple[int, ...], device: torch.device) -> Tensor:
-    """Draw intervals of a block's length on a side, bool[b, blocks, side]."""
+    """Return random intervals of a block's length, bool[b, blocks, side]."""
     length = max(1, round(side * BLOCK_SHARE))
     start = torch.randint(side - length + 1, size, device=device)
     place = torch.arange(side, device=device)

@@ -1,11 +1,11 @@
-"""Reports: pages, tables and figures of what was learned."""
+"""Reports: HTML pages, tables and figures of results."""
 
 from nearfar.report.attacks import write_assessment
 from nearfar.report.html import Section, write_report
 from nearfar.report.restoration import write_restored
 from nearfar.report.run import report_encoder, report_run
 from nearfar.report.tables import evaluation_markdown, markdown_table
-from nearfar.report.transfer import write_transfer
+from nearfar.report.transfer import transfer_table, write_transfer
 
 __all__ = [
     "Section",
@@ -13,6 +13,7 @@ __all__ = [
     "markdown_table",
     "report_encoder",
     "report_run",
+    "transfer_table",
     "write_assessment",
     "write_report",
     "write_restored",

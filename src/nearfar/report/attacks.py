@@ -1,4 +1,4 @@
-"""What attacks did, as a table and a figure."""
+"""Outcomes of attacks as a table and a figure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ from nearfar.report.tables import markdown_table
 
 
 def write_assessment(folder: Path, assessment: Assessment, settings: Mapping[str, Any]) -> str:
-    """Write `attack.json`, `attack.md` and `attack.png`; return the table as Markdown.
+    """Write ``attack.json``, ``attack.md`` and ``attack.png``; return the table as Markdown.
 
     Parameters
     ----------
-    settings : mapping of str
-        What was attacked: `classifier`, on which `data`, purified by which `run` or None, and how.
+    folder : Path
+        Folder to write to, created if needed.
+    assessment : Assessment
+        Outcomes of the attacks.
+    settings : mapping of str to object
+        Settings by name: "classifier", "data", "run" (the purifier's run folder, or None),
+        "passes", "noise_std" and "votes".
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = _table(assessment, settings)
@@ -52,10 +57,10 @@ def _table(assessment: Assessment, settings: Mapping[str, Any]) -> str:
         ],
         [
             f"{settings['classifier']} on {settings['data']}, {purified}.",
-            f"The share of {clean.images} images that are classified correctly or, where an attack "
-            "changed them, rejected.",
+            f"The share of {clean.images} images that are classified correctly or, under attack, "
+            "rejected.",
             *seen,
-            f"The substitute is right in {assessment.substitute:.1%}.",
+            f"The substitute has an accuracy of {assessment.substitute:.1%}.",
             _verdict(assessment),
         ],
     )
@@ -66,13 +71,13 @@ def _verdict(assessment: Assessment) -> str:
     if masking is None:
         return (
             f"{assessment.clean.images} images are too few to tell whether gradients are masked: "
-            f"{MIN_IMAGES_FOR_MASKING} or more would."
+            f"attack {MIN_IMAGES_FOR_MASKING} or more."
         )
     chance = f"(chance here: up to {masking.chance:.1%})"
     if masking.masked:
         return (
             f"With ε up to 1, accuracy under PGD is still {masking.accuracy:.1%} {chance}: "
-            "gradients are masked, and lead attacks astray. Do not believe the white-box rows."
+            "gradients are masked and mislead attacks. Do not trust the white-box rows."
         )
     return (
         f"With ε up to 1, accuracy under PGD falls to {masking.accuracy:.1%}: no sign of masking "

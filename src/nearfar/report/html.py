@@ -1,4 +1,4 @@
-"""Reports: a self-contained HTML page, and its figures as files beside it."""
+"""Reports as self-contained HTML pages, with each figure also as a PNG file."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Section:
     Parameters
     ----------
     title : str
-        Heading, and file name of the figure.
+        Heading; the file name of a figure is derived from it.
     text : str
-        One or two sentences on how to read the content.
+        Explanation of the content, in one or two sentences.
     content : Figure, Evaluation, or mapping of str to object, optional
         Figure, table of scores, or settings by name.
     alt : str
@@ -51,18 +51,18 @@ class Section:
 def write_report(
     folder: str | os.PathLike[str], *, title: str, lead: str, sections: Sequence[Section]
 ) -> Path:
-    """Write `report.html`, and each figure as a PNG file.
+    """Write ``report.html``, and each figure as a PNG file.
 
-    The page contains its figures and style, runs no scripts and loads nothing.
+    The page contains its figures and its style. It runs no scripts and loads no other files.
 
     Parameters
     ----------
     folder : str or path
-        Folder of the report, created as needed.
+        Folder of the report, created if needed.
     title, lead : str
         Heading of the page, and the paragraph below it.
     sections : sequence of Section
-        Content of the page.
+        Sections of the page, in order.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def write_report(
 
 
 def _section(section: Section, folder: Path) -> str:
-    """Format a section as HTML, and write its figure."""
+    """Return a section as HTML, and write its figure to a file."""
     content = section.content
     if isinstance(content, Figure):
         shown = _picture(content, folder / f"{_slug(section.title)}.png", section)
@@ -107,7 +107,7 @@ def _section(section: Section, folder: Path) -> str:
 
 
 def _picture(figure: Figure, path: Path, section: Section) -> str:
-    """Write a figure to a file, and return it as an embedded image."""
+    """Write a figure to a file, and return it as an embedded image in HTML."""
     with atomic_path(path) as temporary:
         save_figure(figure, temporary)
         data = b64encode(temporary.read_bytes()).decode()
@@ -119,7 +119,7 @@ def _picture(figure: Figure, path: Path, section: Section) -> str:
 
 
 def _table(evaluation: Evaluation, title: str) -> str:
-    """Format scores as a table that scrolls on narrow screens."""
+    """Return scores as an HTML table that scrolls on narrow screens."""
     heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in evaluation.columns.values())
     rows = "\n".join(
         f'<tr><th scope="row">{escape(name)}</th>'
@@ -141,7 +141,7 @@ def _table(evaluation: Evaluation, title: str) -> str:
 
 
 def _settings(settings: Mapping[str, object]) -> str:
-    """Format names and values as a description list."""
+    """Return settings as an HTML description list."""
     pairs = "\n".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>"
         for name, value in settings.items()
@@ -150,5 +150,5 @@ def _settings(settings: Mapping[str, object]) -> str:
 
 
 def _slug(title: str) -> str:
-    """Return a file name for a title: lowercase ASCII words joined by hyphens."""
+    """Return a file name for a title: its ASCII words in lowercase, joined by hyphens."""
     return "-".join(re.findall(r"[a-z0-9]+", title.lower())) or "figure"

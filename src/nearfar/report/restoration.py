@@ -1,4 +1,4 @@
-"""Files of restored images, and a sheet that compares some of them with their originals."""
+"""Restored images as PNG files, and a sheet that compares some of them with their originals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nearfar.data import write_images
 from nearfar.files import atomic_path
 from nearfar.report.figures import comparison_sheet, save_figure
 
-#: How many images the picture shows, evenly spread over all.
+#: Number of images on the sheet, evenly spread over all images.
 SHOWN = 12
 PICTURE = "comparison.png"
 
@@ -24,16 +24,18 @@ def write_restored(
     *,
     sheet: bool = True,
 ) -> None:
-    """Write restored images as PNG files, and a sheet that compares all stages of some of them.
+    """Write restored images as PNG files, and a sheet that compares the stages of some of them.
 
     Parameters
     ----------
+    folder : Path
+        Folder to write to, created if needed.
     names : sequence of str
-        Name of each image; see `nearfar.data.export.write_images`.
+        Name of each image, see `nearfar.data.write_images`.
     batches : iterable of RestoredBatch
-        See `nearfar.restoration`.
+        Restored images, see `nearfar.restoration`.
     sheet : bool
-        Write `comparison.png`.
+        Write the sheet, ``comparison.png``.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Report of a run: reconstructions, maps, neighbors, curves and settings."""
+"""Report of a run: reconstructions, map, neighbors, training curves, scores and settings."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from nearfar.report.html import Section, write_report
 from nearfar.runs import Run
 from nearfar.search import open_queries, search_embeddings
 
-#: Reconstructed images in the report.
+#: Number of reconstructed images.
 RECONSTRUCTIONS = 12
-#: Queries for near and far samples, and samples per query.
+#: Number of queries for near and far samples, and of samples per query.
 QUERIES = 6
 SAMPLES = 5
-#: Most images that are encoded for maps and neighbors.
+#: Most images to encode for map and neighbors.
 MAX_ENCODED = 20_000
-#: Initial networks in words.
+#: Description of each initial network.
 _INITIAL = {
     "autoencoder": "the plain autoencoder",
     "untrained": "the untrained network",
@@ -53,22 +53,22 @@ def report_run(
     seed: int = 0,
     track: Track = silent,
 ) -> Path:
-    """Write a report of a run, with examples from a set of images.
+    """Write a report of a run, with example images.
 
     Parameters
     ----------
     run : Run
-        Run to report; its networks are moved to `device`.
+        Run to report on; its networks are moved to `device`.
     images : Images
-        Images of the run's shape; labels color the map.
+        Example images of the run's shape; labels, if there are any, color the map.
     folder : str or path
-        Folder of `report.html` and its figures.
+        Folder of ``report.html`` and its figures.
     evaluation : Evaluation, optional
-        Scores of the run.
+        Scores of the run. Default: the report has no scores.
     device : torch.device
         Device of the networks.
     seed : int
-        Seed of the choice of images.
+        Seed of the choice of images and of the map.
     track : Track
         Progress display, see `nearfar.progress.Track`.
 
@@ -204,7 +204,7 @@ def report_encoder(
 
 
 def _choose(images: Images, most: int, seed: int) -> Tensor:
-    """Choose at most `most` rows in random order, starting with one row per class."""
+    """Return at most `most` rows in random order, starting with one row per class."""
     rows = np.random.default_rng(seed).permutation(len(images))
     if images.labels is not None:
         _, firsts = np.unique(images.labels[rows], return_index=True)

@@ -10,7 +10,16 @@ from nearfar.evaluation import Evaluation
 def markdown_table(
     header: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str] = ()
 ) -> str:
-    """Format a table: first column aligned left, others right, notes as a list below.
+    """Return a table as Markdown.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Titles of the columns.
+    rows : iterable of sequence of str
+        Cells of each row. The first column is aligned left, the others right.
+    notes : iterable of str
+        Notes for a list below the table.
 
     Examples
     --------
@@ -27,7 +36,7 @@ def markdown_table(
 
 
 def evaluation_markdown(evaluation: Evaluation) -> str:
-    """Format an evaluation, with the best score of each column in bold.
+    """Return an evaluation as a Markdown table, with the best score of each column in bold.
 
     Examples
     --------

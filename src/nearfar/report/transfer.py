@@ -31,38 +31,45 @@ SIDE = 300
 SHOWN = 4
 #: Most classes to draw.
 CLASSES_SHOWN = 20
-#: Smallest score of detections to draw.
+#: Lowest score of a detection to draw.
 SURE = 0.5
 
 
-def write_transfer(folder: Path, result: TransferResult) -> str:
-    """Write scores as `TASK.json`, `.md` and `.png`; return the table as Markdown.
-
-    The figure is drawn after the numbers are written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    task, rows, settings = result.task, result.scores, result.settings
+def transfer_table(result: TransferResult) -> str:
+    """Return the scores as a table in Markdown."""
+    rows, settings = result.scores, result.settings
     titles = list(next(iter(rows.values())))
     seed = settings["schedule"]["seed"]
-    text = markdown_table(
+    return markdown_table(
         ["", *titles],
         [[name, *(_percent(row[title]) for title in titles)] for name, row in rows.items()],
         [*result.notes, f"{settings['weights']}, seed {seed}, one run; in %."],
     )
-    scores = {
-        name: {title: None if np.isnan(value) else value for title, value in row.items()}
-        for name, row in rows.items()
-    }
-    write_json(folder / f"{task}.json", {"task": task, "scores": scores, "settings": settings})
-    with atomic_path(folder / f"{task}.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    with atomic_path(folder / f"{task}.png") as temporary:
-        save_figure(draw_transfer(result), temporary)
-    return text
+
+
+def write_transfer(folder: Path, result: TransferResult) -> None:
+    """Write networks, scores as `TASK.json` and `.md`, and a figure as `TASK.png`.
+
+    The figure is drawn after the numbers are written.
+    """
+    task = result.task
+    with result.writing(folder):
+        result.save(folder)
+        scores = {
+            name: {title: None if np.isnan(value) else value for title, value in row.items()}
+            for name, row in result.scores.items()
+        }
+        write_json(
+            folder / f"{task}.json", {"task": task, "scores": scores, "settings": result.settings}
+        )
+        with atomic_path(folder / f"{task}.md") as temporary:
+            temporary.write_text(transfer_table(result), encoding="utf-8")
+        with atomic_path(folder / f"{task}.png") as temporary:
+            save_figure(draw_transfer(result), temporary)
 
 
 def draw_transfer(result: TransferResult) -> Figure:
-    """Draw some test images with their predictions."""
+    """Return a figure of some test images with their predictions."""
     if isinstance(result.test, ClassificationSet):
         return _draw_most_confident(result.test, result.predictions)
     if isinstance(result.test, DetectionSet):
@@ -74,12 +81,12 @@ def draw_transfer(result: TransferResult) -> Figure:
 
 
 def spread(count: int, shown: int = SHOWN) -> list[int]:
-    """Return at most `shown` of `count` rows, evenly spread."""
+    """Return at most `shown` row numbers, evenly spread over 0…`count` − 1."""
     return sorted({int(row) for row in np.linspace(0, count - 1, shown)})
 
 
 def _draw_detections(test: DetectionSet, predictions: Sequence[Detections]) -> Figure:
-    """Draw some images with their objects and the confident detections."""
+    """Return a figure of some images with their objects and the confident detections."""
     images, real, found = [], [], []
     for row in spread(len(test.names)):
         objects, each = test.objects[row], predictions[row]
@@ -92,7 +99,7 @@ def _draw_detections(test: DetectionSet, predictions: Sequence[Detections]) -> F
 
 
 def _draw_label_maps(test: SegmentationSet, model: FinetunedSegmenter) -> Figure:
-    """Draw some images with their true and predicted label maps."""
+    """Return a figure of some images with their true and predicted label maps."""
     names = [test.names[row] for row in spread(len(test.names))]
     pictures = [test.devkit.image(name) for name in names]
     images = [_pixels(picture)[0] for picture in pictures]
@@ -101,7 +108,7 @@ def _draw_label_maps(test: SegmentationSet, model: FinetunedSegmenter) -> Figure
 
 
 def _draw_most_confident(test: ClassificationSet, scores: Any) -> Figure:
-    """Draw, for some classes, the test images with the highest scores."""
+    """Return a figure of the test images with the highest scores, for some of the classes."""
     rows = {}
     for column in spread(len(test.classes), CLASSES_SHOWN):
         best = np.argsort(-scores[:, column], kind="stable")[: 2 * SHOWN]
@@ -114,7 +121,7 @@ def _unit(images: Images, rows: list[int]) -> Any:
 
 
 def _pixels(picture: Picture) -> tuple[Any, float]:
-    """Return an image for a figure, uint8[h, w, 3], and its ratio to the original size."""
+    """Return an image for a figure, uint8[h, w, 3], and its scale relative to the original."""
     image, scale = read_scaled(picture, SIDE)
     return (image * 255).byte().permute(1, 2, 0).numpy(), scale
 

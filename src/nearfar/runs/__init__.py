@@ -1,9 +1,22 @@
-"""The run folder: the only place that writes or reads a trained network.
+"""Runs: the folder of a training, with its settings, its log and the trained network.
 
-A run folder holds ``config.json`` (images and settings), ``log.jsonl`` (a line per epoch), and when
-training is over ``model.safetensors`` (the trained network, and the one that the second phase
-started from) and ``embeddings.npy`` (of the training images). Until then ``checkpoint.safetensors``
-stands for the last two. ``snapshots`` holds the network after some of the epochs, if asked for.
+Files of a run folder, and what writes them:
+
+- ``config.json``: images and settings, by `RunFolder.open` when training starts or resumes.
+- ``log.jsonl``: a line of metrics per epoch, by `RunFolder.append_log`.
+- ``checkpoint.safetensors``: state of the training, by `RunFolder.write_checkpoint`. It is removed
+  when training finishes.
+- ``bank/``: embeddings during training with ``bank="disk"``, by `nearfar.training`. It is removed
+  when training finishes.
+- ``skipped.txt``: a line per file that was not used, by `write_run`.
+- ``snapshots/N.safetensors``: network after N epochs, by `nearfar.training.Snapshots`.
+- ``tensorboard/``: metrics for TensorBoard, by `nearfar.training.TensorBoard`.
+- ``embeddings.npy``: embeddings of the training images, by `write_run` when training finishes.
+- ``model.safetensors``: trained network, and the network that the second phase started from, by
+  `write_run`. A folder with this file holds a finished run.
+- ``evaluation.json``: scores, by ``nearfar evaluate`` (`write_evaluation`).
+- ``report/``: report, by ``nearfar report``.
+- ``lock``: lock of the process that trains, by `RunFolder.open`. It is removed when training ends.
 """
 
 from nearfar.runs.checkpoint import (
@@ -14,10 +27,11 @@ from nearfar.runs.checkpoint import (
     read_checkpoint,
     read_snapshot,
     read_state,
+    write_snapshot,
     write_state,
 )
 from nearfar.runs.config import RunConfig, RunData, read_config
-from nearfar.runs.folder import (
+from nearfar.runs.layout import (
     CHECKPOINT,
     CONFIG,
     EMBEDDINGS,
@@ -25,6 +39,7 @@ from nearfar.runs.folder import (
     LOG,
     MODEL,
     REPORT,
+    SKIPPED,
     TENSORBOARD,
     check_folder,
     claim_folder,
@@ -34,7 +49,7 @@ from nearfar.runs.folder import (
 )
 from nearfar.runs.network import make_network
 from nearfar.runs.records import read_evaluation, read_log, write_evaluation, write_log
-from nearfar.runs.run import Run, read_run, read_trained_network, write_run
+from nearfar.runs.run import Run, check_embeddings, read_run, read_trained_network, write_run
 from nearfar.runs.run_folder import RunFolder, check_resumable, fork_run
 from nearfar.runs.weights import (
     add_prefix,
@@ -53,6 +68,7 @@ __all__ = [
     "LOG",
     "MODEL",
     "REPORT",
+    "SKIPPED",
     "TENSORBOARD",
     "Checkpoint",
     "Cursor",
@@ -62,6 +78,7 @@ __all__ = [
     "RunData",
     "RunFolder",
     "add_prefix",
+    "check_embeddings",
     "check_folder",
     "check_resumable",
     "claim_folder",
@@ -86,6 +103,7 @@ __all__ = [
     "write_evaluation",
     "write_log",
     "write_run",
+    "write_snapshot",
     "write_state",
     "write_tensors",
 ]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
-from nearfar.runs.folder import CHECKPOINT, SNAPSHOTS, reading
+from nearfar.runs.layout import CHECKPOINT, SNAPSHOTS, reading
 from nearfar.runs.network import read_network
 from nearfar.runs.weights import read_tensors, to_cpu, write_tensors
 
@@ -22,7 +22,13 @@ Phase = Literal["pretrain", "train"]
 
 
 class Cursor(NamedTuple):
-    """The next step of a phase: its epoch, and its number within the epoch, from 0."""
+    """Position in a phase of training: the next epoch and step, both numbered from 0.
+
+    Examples
+    --------
+    >>> Cursor(epoch=2)
+    Cursor(epoch=2, step=0)
+    """
 
     epoch: int = 0
     step: int = 0
@@ -30,16 +36,21 @@ class Cursor(NamedTuple):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a training was stopped, and what it needs to continue.
+    """State of a training that can be continued.
 
     Parameters
     ----------
     phase : {"pretrain", "train"}
-        The phase.
+        Phase of the training.
     cursor : Cursor
-        Its next step.
+        Next step of the phase.
     tensors : mapping of str to Tensor
-        State of the phase; empty before its first step.
+        State of network, optimizer and objective by name; empty before training.
+
+    Examples
+    --------
+    >>> Checkpoint("train", Cursor(2)).includes({"phase": "train", "epoch": 3})
+    False
     """
 
     phase: Phase = "pretrain"
@@ -47,25 +58,49 @@ class Checkpoint:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
     def includes(self, line: Mapping[str, Any]) -> bool:
-        """Whether the epoch of a log line is done at this checkpoint."""
+        """Return whether the epoch of a log line was complete at this checkpoint."""
         if line["phase"] != self.phase:
             return bool(self.phase == "train")
         return bool(line["epoch"] <= self.cursor.epoch)
 
 
 def write_state(path: Path, tensors: Mapping[str, Tensor], position: dict[str, Any]) -> None:
-    """Write tensors, and a position in training, with a checksum of both."""
+    """Write tensors and a position in training as safetensors, with a checksum of both.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    tensors : mapping of str to Tensor
+        Tensors by name, on any device.
+    position : dict
+        Position in training, as JSON types.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_state(Path(folder, "state.safetensors"), {"a": torch.ones(2)}, {"epoch": 3})
+    ...     read_state(Path(folder, "state.safetensors"))
+    ({'a': tensor([1., 1.])}, {'epoch': 3})
+    """
     kept, text = to_cpu(tensors), json.dumps(position)
     write_tensors(path, kept, {"position": text, "checksum": _checksum(kept, text)})
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `write_state` wrote.
+    """Return the tensors and the position from a file of `write_state`.
 
     Raises
     ------
     NearfarError
-        If there is no such file, or it was changed since.
+        If there is no such file, or it is damaged.
+
+    Examples
+    --------
+    >>> read_state(Path("run", "state.safetensors"))
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: run 'run' cannot be continued: it has no state.safetensors
     """
     folder = path.parent
     if not path.is_file():
@@ -84,12 +119,20 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Read the checkpoint of a run.
+    """Return the checkpoint of a run.
 
     Raises
     ------
     NearfarError
-        If there is none, or it is damaged.
+        If the run has no checkpoint, or it is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_checkpoint(Path(folder), Checkpoint("train", Cursor(2, 5)))
+    ...     read_checkpoint(Path(folder)).cursor
+    Cursor(epoch=2, step=5)
     """
     tensors, position = read_state(folder / CHECKPOINT)
     with reading(folder, CHECKPOINT):
@@ -98,7 +141,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def _checksum(tensors: Mapping[str, Tensor], position: str) -> str:
-    """Checksum of all that a checkpoint holds: training would continue from damaged numbers."""
+    """Return a checksum of tensors and position: resumed from damaged numbers, training runs on."""
     total = zlib.crc32(position.encode())
     for name, tensor in sorted(tensors.items()):
         total = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), total)
@@ -107,28 +150,57 @@ def _checksum(tensors: Mapping[str, Tensor], position: str) -> str:
 
 
 def write_snapshot(folder: Path, epochs: int, weights: Mapping[str, Tensor]) -> None:
-    """Keep the weights of the network after so many epochs over both phases."""
+    """Write the weights of the network after `epochs` epochs, counted over both phases."""
     (folder / SNAPSHOTS).mkdir(exist_ok=True)
     write_tensors(_snapshot(folder, epochs), to_cpu(weights), {})
 
 
 def has_snapshot(folder: Path, epochs: int) -> bool:
-    """Whether a run kept its network after so many epochs."""
+    """Return whether a run has a snapshot after `epochs` epochs, counted over both phases.
+
+    Examples
+    --------
+    >>> has_snapshot(Path("run"), 10)
+    False
+    """
     return _snapshot(folder, epochs).is_file()
 
 
 def read_snapshot(folder: Path, epochs: int, network: Autoencoder | None = None) -> Autoencoder:
-    """Read a network as it was after so many epochs, see `nearfar.training.Snapshots`.
+    """Return the network of a run after `epochs` epochs, see `nearfar.training.Snapshots`.
 
     Parameters
     ----------
+    folder : Path
+        Run folder.
+    epochs : int
+        Number of epochs, counted over both phases.
     network : Autoencoder, optional
-        Your own, if the run was trained with it; a copy is filled with the weights.
+        Your own network, if the run was trained with one; the weights are loaded into a copy.
+
+    Returns
+    -------
+    Autoencoder
+        Network in evaluation mode, on the CPU.
 
     Raises
     ------
     NearfarError
-        If there is no such snapshot, it is damaged, or holds the weights of another network.
+        If there is no such snapshot, it is damaged, or it holds the weights of another network.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from nearfar import recipe, train
+    >>> from nearfar.training import Snapshots
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> config = recipe("paper", pretrain_epochs=1, epochs=1, clusters=3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = train(images, config, folder=folder + "/run", callbacks=[Snapshots([1])])
+    ...     network = read_snapshot(Path(folder, "run"), 1)
+    >>> network(torch.rand(1, 1, 8, 8)).embeddings.shape
+    torch.Size([1, 128])
     """
     if not has_snapshot(folder, epochs):
         raise NearfarError(f"run {str(folder)!r} has no snapshot after {epochs} epochs")

@@ -1,4 +1,4 @@
-"""Record of a run, ``config.json``: the images, and every setting of the training."""
+"""Record of a run, ``config.json``: its images, and all settings of its training."""
 
 from __future__ import annotations
 
@@ -15,33 +15,46 @@ from nearfar.data import Images, Layout
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields
 from nearfar.files import write_json
-from nearfar.runs.folder import CONFIG, reading
+from nearfar.runs.layout import CONFIG, reading
 
-#: Raised by one whenever an older nearfar could not read what is written.
+#: Version of the format, raised whenever an older nearfar could not read the file.
 FORMAT = 2
-#: Images that tell a set of images from another.
+#: Number of images in the checksum of a data set.
 CHECKED_IMAGES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """Images that a run was trained on.
+    """Record of the images that a run was trained on.
 
     Parameters
     ----------
     source : str
-        Where they come from, as the user wrote it.
+        Source of the images, as the user wrote it.
     images, skipped : int
         Number of images, and of files that could not be read.
     shape : tuple of int
         Channels, height, width.
     checksum : str
-        Of some of the images.
+        Checksum of some of the images.
     data_root, size, channels, strict
-        How they were opened, see `nearfar.data.open_images`.
+        Options of opening the images, see `nearfar.data.open_images`.
     layout, image_shape, pixel_range
-        How they were laid out in the caller's array, see `nearfar.NRE`; `pixel_range` holds the
-        values of black and white.
+        Layout of the user's array, see `nearfar.NRE`; `pixel_range` holds the values of black and
+        white.
+
+    Raises
+    ------
+    NearfarError
+        If a value has another type, or a number is below 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nearfar.data import ArrayImages
+    >>> data = RunData.of(ArrayImages(torch.rand(20, 1, 8, 8), name="noise"))
+    >>> data.source, data.images, data.shape
+    ('noise', 20, (1, 8, 8))
     """
 
     source: str
@@ -64,7 +77,7 @@ class RunData:
 
     @classmethod
     def of(cls, images: Images) -> RunData:
-        """Describe images."""
+        """Return the record of a set of images."""
         some = np.linspace(0, len(images) - 1, CHECKED_IMAGES).astype(np.int64).tolist()
         total = 0
         for part in images.content(some):
@@ -81,14 +94,22 @@ class RunData:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Images and settings of a run.
+    """Images and settings of a run, the content of ``config.json``.
 
     Parameters
     ----------
     data : RunData
-        The images.
+        Record of the images.
     train : TrainConfig
-        The settings as they were used: defaults that depend on the images are filled in.
+        Settings of the training; defaults that depend on the images are filled in.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nearfar.data import ArrayImages
+    >>> config = RunConfig(RunData.of(ArrayImages(torch.rand(20, 1, 8, 8))), TrainConfig())
+    >>> config.train.objective.neighbors
+    1
     """
 
     data: RunData
@@ -99,7 +120,7 @@ class RunConfig:
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
-    """Write ``config.json``."""
+    """Write ``config.json`` to a run folder."""
     write_json(
         folder / CONFIG,
         {
@@ -112,12 +133,18 @@ def write_config(folder: Path, config: RunConfig) -> None:
 
 
 def read_config(folder: Path) -> RunConfig:
-    """Read ``config.json``.
+    """Return the images and settings of a run folder from its ``config.json``.
 
     Raises
     ------
     NearfarError
-        If the folder is not a run, is damaged, or has another format.
+        If the folder is not a run folder, or the file is damaged or has another format.
+
+    Examples
+    --------
+    >>> read_config(Path("nowhere"))
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: run 'nowhere' does not exist: expected a folder from train
     """
     if not folder.is_dir():
         raise NearfarError(f"run {str(folder)!r} does not exist: expected a folder from train")

@@ -1,27 +1,35 @@
-"""Networks of a run, built from its record and filled with its weights."""
+"""Networks of a run, built from its record, with its weights."""
 
 from __future__ import annotations
 
 from copy import deepcopy
 from pathlib import Path
 
-import torch
-
 from nearfar.config import Backbone, ConvNet, SplitBrain, TrainConfig, name_of
 from nearfar.data import Shape
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder, build_network
+from nearfar.randomness import own_random_numbers
 from nearfar.runs.config import read_config
 from nearfar.runs.weights import load_weights, read_tensors, strip_prefix
 
 
 def make_network(config: TrainConfig, shape: Shape, where: Path | None = None) -> Autoencoder:
-    """Build the network of a configuration for images of a shape (c, h, w), or copy your own.
+    """Return the initial network of a configuration, or a copy of your own network.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Settings; `config.network` describes the network, or is your own.
+    shape : tuple of int
+        Channels, height, width of the images.
+    where : Path, optional
+        Run folder for the message of the error.
 
     Raises
     ------
     NearfarError
-        If only the name of your own network was recorded.
+        If `config` holds only the recorded name of your own network.
 
     Examples
     --------
@@ -30,8 +38,7 @@ def make_network(config: TrainConfig, shape: Shape, where: Path | None = None) -
     """
     network = config.network
     if isinstance(network, ConvNet | Backbone):
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
+        with own_random_numbers(config.seed):
             split = isinstance(config.pretext, SplitBrain)
             return build_network(network, shape, split_brain=split)
     if not isinstance(network, Autoencoder):
@@ -45,16 +52,18 @@ def make_network(config: TrainConfig, shape: Shape, where: Path | None = None) -
 def read_network(
     folder: Path, path: Path, prefix: str, network: Autoencoder | None = None
 ) -> Autoencoder:
-    """Read a network of a run from a file of its folder, in evaluation mode.
+    """Return a network of a run from a file of its folder, in evaluation mode.
 
     Parameters
     ----------
+    folder : Path
+        Run folder.
     path : Path
-        The safetensors file.
+        Safetensors file with the weights.
     prefix : str
-        Of the names of its weights in the file.
+        Prefix of the names of the weights in the file.
     network : Autoencoder, optional
-        Your own, if the run was trained with it; a copy is filled with the weights.
+        Your own network, if the run was trained with one; the weights are loaded into a copy.
     """
     config = read_config(folder)
     built = make_network(config.train, config.data.shape, folder) if network is None else network

@@ -1,24 +1,42 @@
-"""Measurements of a run: a log line per epoch, and evaluation scores."""
+"""Records of a run: metrics per epoch, and evaluation scores."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, write_json
-from nearfar.runs.folder import EVALUATION, LOG, reading
+from nearfar.runs.layout import EVALUATION, LOG, SKIPPED, reading
 
 
 def write_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
-    """Write the scores of a run to its folder."""
+    """Write the scores of a run to its folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_evaluation(Path(folder), {"columns": {}, "rows": {}})
+    ...     read_evaluation(Path(folder))
+    {'columns': {}, 'rows': {}}
+    """
     write_json(folder / EVALUATION, evaluation)
 
 
 def read_evaluation(folder: Path) -> dict[str, Any] | None:
-    """Read the scores of a run; None if it was not evaluated."""
+    """Return the scores of a run as JSON types, or None if it was not evaluated.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_evaluation(Path(folder), {"columns": {}, "rows": {}})
+    ...     read_evaluation(Path(folder))
+    {'columns': {}, 'rows': {}}
+    """
     path = folder / EVALUATION
     if not path.is_file():
         return None
@@ -27,20 +45,56 @@ def read_evaluation(folder: Path) -> dict[str, Any] | None:
         return evaluation
 
 
+def write_skipped(folder: Path, lines: Sequence[str]) -> None:
+    """Write ``skipped.txt``, a line per file that was not used; nothing if all were."""
+    if not lines:
+        (folder / SKIPPED).unlink(missing_ok=True)
+        return
+    with atomic_path(folder / SKIPPED) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def read_skipped(folder: Path) -> list[str]:
+    """Read ``skipped.txt``; no lines if it is absent."""
+    path = folder / SKIPPED
+    with reading(folder, SKIPPED):
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
 def append_log(folder: Path, line: Mapping[str, Any]) -> None:
-    """Append an epoch to ``log.jsonl``."""
+    """Append the metrics of an epoch to ``log.jsonl``."""
     with (folder / LOG).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 
 def write_log(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Write ``log.jsonl``."""
+    """Write the metrics of all epochs to ``log.jsonl``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_log(Path(folder), [{"phase": "train", "epoch": 1, "loss": 0.5}])
+    ...     read_log(Path(folder))
+    [{'phase': 'train', 'epoch': 1, 'loss': 0.5}]
+    """
     with atomic_path(folder / LOG) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Read ``log.jsonl``, without a last line that a crash cut short."""
+    """Return the metrics of each epoch from ``log.jsonl``.
+
+    A last line that a crash cut short is left out.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_log(Path(folder), [{"phase": "train", "epoch": 1, "loss": 0.5}])
+    ...     read_log(Path(folder))
+    [{'phase': 'train', 'epoch': 1, 'loss': 0.5}]
+    """
     path = folder / LOG
     with reading(folder, LOG):
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
@@ -48,7 +102,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def _record(line: Any) -> dict[str, Any]:
-    """Check that a log line has a phase, an epoch, and numbers."""
+    """Return a log line, after a check that it has a phase, an epoch, and numbers."""
     numbers = {name: value for name, value in line.items() if name != "phase"}
     if not isinstance(line["phase"], str) or not isinstance(line["epoch"], int):
         raise NearfarError(f"epoch {line['epoch']!r} of phase {line['phase']!r}")

@@ -1,8 +1,9 @@
-"""A finished run: its networks, and the embeddings of its images."""
+"""Finished runs: `Run`, and reading and writing it."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,33 +16,38 @@ from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, sync
 from nearfar.models import Autoencoder
 from nearfar.runs.config import RunConfig, read_config, write_config
-from nearfar.runs.folder import CHECKPOINT, EMBEDDINGS, MODEL, is_finished, reading
+from nearfar.runs.layout import CHECKPOINT, EMBEDDINGS, MODEL, is_finished, reading
 from nearfar.runs.network import read_network
-from nearfar.runs.records import read_log
+from nearfar.runs.records import read_log, read_skipped, write_skipped
 from nearfar.runs.weights import add_prefix, to_cpu, write_tensors
+
+#: Part of the embeddings that is checked for NaN on reading a run, in bytes.
+CHECKED_BYTES = 2**30
 
 TRAINED, INITIAL = "network.", "initial."
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished training, on the CPU.
+    """Result of a training, on the CPU.
 
     Parameters
     ----------
     config : RunConfig
-        The images, and every setting as it was used.
+        Images and settings.
     network : Autoencoder
-        The trained network.
+        Trained network.
     initial : Autoencoder
-        The network that the second phase started from: the plain autoencoder, or an untrained
+        Network that the second phase started from: the plain autoencoder, or the untrained
         network, see `initial_method`.
     embeddings : float32[n, d]
-        Embeddings of the training images, memory-mapped if they were read from a folder.
+        Embeddings of the training images, memory-mapped if they come from a folder.
     log : list of dict
         Metrics per epoch.
     folder : Path, optional
-        The run folder.
+        Run folder, if there is one.
+    skipped : sequence of str
+        One line per file that was not used.
 
     Examples
     --------
@@ -61,6 +67,7 @@ class Run:
     embeddings: npt.NDArray[np.float32]
     log: list[dict[str, Any]]
     folder: Path | None = None
+    skipped: Sequence[str] = ()
 
     @property
     def method(self) -> str:
@@ -69,10 +76,10 @@ class Run:
 
     @property
     def initial_method(self) -> str:
-        """Name of `initial` in tables: "autoencoder", or "untrained" without pre-training.
+        """Name of the initial network in tables, "autoencoder" or "untrained".
 
-        Published weights without pre-training are "pretrained". Your own network may have been
-        trained before, and counts as an autoencoder.
+        Published weights without pre-training are "pretrained". Your own network counts as an
+        autoencoder, since it may have been trained before.
         """
         train = self.config.train
         if train.optim.pretrain_epochs or not isinstance(train.network, ConvNet | Backbone):
@@ -90,16 +97,34 @@ class Run:
 
 
 def write_run(folder: Path, run: Run, embeddings: Path | None = None) -> None:
-    """Write a finished run.
+    """Write a finished run to a folder.
 
-    The model comes last, so that a run with a model is complete.
+    The model is written last, so that a folder with a model is complete.
 
     Parameters
     ----------
+    folder : Path
+        Run folder, which exists.
+    run : Run
+        Run to write.
     embeddings : Path, optional
-        An .npy file that holds the embeddings already; it is moved.
+        An .npy file with the embeddings, which is moved into the folder.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from nearfar import recipe, train
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> config = recipe("paper", pretrain_epochs=1, epochs=1, clusters=3)
+    >>> run = train(images, config)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_run(Path(folder), run)
+    ...     sorted(path.name for path in Path(folder).iterdir())
+    ['config.json', 'embeddings.npy', 'model.safetensors']
     """
     write_config(folder, run.config)
+    write_skipped(folder, run.skipped)
     if embeddings is not None:
         sync(embeddings)
         embeddings.replace(folder / EMBEDDINGS)
@@ -114,19 +139,32 @@ def write_run(folder: Path, run: Run, embeddings: Path | None = None) -> None:
 
 
 def read_run(folder: str | os.PathLike[str], network: Autoencoder | None = None) -> Run:
-    """Read a finished run.
+    """Return the finished run in a folder.
 
     Parameters
     ----------
     folder : str or path
-        The run folder.
+        Run folder.
     network : Autoencoder, optional
-        Your own, if the run was trained with it; copies are filled with the weights.
+        Your own network, if the run was trained with one; the weights are loaded into copies.
 
     Raises
     ------
     NearfarError
-        If the run is missing, unfinished, damaged, of another format or of another network.
+        If the run is missing, unfinished or damaged, or if its format or network is another one.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from nearfar import recipe, train
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> config = recipe("paper", pretrain_epochs=1, epochs=1, clusters=3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = train(images, config, folder=folder + "/run")
+    ...     run = read_run(folder + "/run")
+    >>> run.method, run.embeddings.shape
+    ('NRE', (20, 128))
     """
     folder = Path(folder)
     config = _read_finished(folder)
@@ -137,16 +175,52 @@ def read_run(folder: str | os.PathLike[str], network: Autoencoder | None = None)
         shape, images = embeddings.shape, config.data.images
         if embeddings.ndim != 2 or embeddings.dtype != np.float32 or len(embeddings) != images:
             raise NearfarError(f"{embeddings.dtype}{list(shape)} instead of float32[{images}, d]")
-    return Run(config, trained, initial, embeddings, read_log(folder), folder)
+        check_embeddings(embeddings)
+    skipped = read_skipped(folder)
+    return Run(config, trained, initial, embeddings, read_log(folder), folder, skipped)
 
 
-def read_trained_network(folder: str | os.PathLike[str]) -> Autoencoder:
-    """Read the trained network of a finished run, whose embeddings need not be there.
+def check_embeddings(embeddings: npt.NDArray[np.float32]) -> None:
+    """Check that embeddings, float32[n, d], are finite.
+
+    Only the first gigabyte is checked, since that reads memory-mapped ones.
 
     Raises
     ------
     NearfarError
-        As `read_run`.
+        If they are not; the message names the first such row.
+    """
+    step = max(1, CHECKED_BYTES // 16 // max(1, embeddings[:1].nbytes))
+    for start in range(0, min(len(embeddings), 16 * step), step):
+        finite = np.isfinite(embeddings[start : start + step]).all(axis=1)
+        if not finite.all():
+            row = start + int(finite.argmin())
+            raise NearfarError(
+                f"embeddings hold NaN or infinity, first in row {row}: train again with a lower "
+                "learning rate"
+            )
+
+
+def read_trained_network(folder: str | os.PathLike[str]) -> Autoencoder:
+    """Return the trained network of a finished run, without reading its embeddings.
+
+    Raises
+    ------
+    NearfarError
+        See `read_run`.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from nearfar import recipe, train
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> config = recipe("paper", pretrain_epochs=1, epochs=1, clusters=3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = train(images, config, folder=folder + "/run")
+    ...     network = read_trained_network(folder + "/run")
+    >>> network(torch.rand(1, 1, 8, 8)).reconstruction.shape
+    torch.Size([1, 1, 8, 8])
     """
     folder = Path(folder)
     _read_finished(folder)
@@ -154,7 +228,7 @@ def read_trained_network(folder: str | os.PathLike[str]) -> Autoencoder:
 
 
 def _read_finished(folder: Path) -> RunConfig:
-    """Read ``config.json`` of a run that holds a trained model."""
+    """Return the configuration of a run, after a check that it is finished."""
     config = read_config(folder)
     if not is_finished(folder):
         hint = "continue it with --resume" if (folder / CHECKPOINT).is_file() else "train it again"

@@ -1,8 +1,8 @@
-"""A run folder while a training writes to it."""
+"""Run folder of a training in progress."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +15,7 @@ from nearfar.models import Autoencoder
 from nearfar.runs.checkpoint import Checkpoint, read_checkpoint, read_snapshot, write_checkpoint
 from nearfar.runs.checkpoint import write_snapshot as _write_snapshot
 from nearfar.runs.config import RunConfig, read_config, write_config
-from nearfar.runs.folder import (
+from nearfar.runs.layout import (
     bank_folder,
     claim_folder,
     hold,
@@ -23,34 +23,47 @@ from nearfar.runs.folder import (
     remove_checkpoint,
     remove_unfinished,
 )
-from nearfar.runs.records import append_log, read_log, write_log
+from nearfar.runs.records import append_log, read_log, write_log, write_skipped
 from nearfar.runs.run import Run, write_run
 from nearfar.runs.weights import add_prefix
 
-#: Settings that may change between the start of a run and its continuation.
-CHANGEABLE = {"pretrain_epochs", "epochs", "pretrain_lr", "lr", "head_lr", "device"}
+#: Settings that may change when a run is resumed.
+CHANGEABLE = {"pretrain_epochs", "epochs", "pretrain_lr", "lr", "head_lr_scale", "device"}
 
 
 class RunFolder:
-    """Where a training keeps its log, checkpoints and result; without a path, in memory only.
+    """Run folder that a training writes its log, checkpoints and result to.
+
+    Without a path, nothing is written, and the log is kept in memory.
 
     Parameters
     ----------
     path : Path, optional
-        The folder.
+        Path of the folder.
     config : RunConfig
         Images and settings.
-    checkpoint : Checkpoint
-        Where to continue.
-    log : list of dict
-        Metrics of the epochs before.
+    checkpoint : Checkpoint, optional
+        Checkpoint to resume from. Default: the training starts.
+    log : list of dict, optional
+        Metrics of the epochs before the checkpoint.
     writes : bool
-        Whether this process is the one that writes.
+        Whether this process writes the files; one of several processes does.
 
     Attributes
     ----------
     resumed : bool
-        Whether an earlier training is continued.
+        Whether the training resumes from a checkpoint.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nearfar.data import ArrayImages
+    >>> from nearfar.runs import RunData
+    >>> config = RunConfig(RunData.of(ArrayImages(torch.rand(20, 1, 8, 8))), TrainConfig())
+    >>> with RunFolder.open(None, config) as folder:
+    ...     folder.append_log({"phase": "pretrain", "epoch": 1})
+    >>> folder.log, folder.resumed
+    ([{'phase': 'pretrain', 'epoch': 1}], False)
     """
 
     def __init__(
@@ -77,13 +90,25 @@ class RunFolder:
         resume: bool = False,
         overwrite: bool = False,
         writes: bool = True,
+        skipped: Sequence[str] = (),
     ) -> Iterator[Self]:
-        """Hold the folder of a new run, or of one to resume.
+        """Yield the folder of a new run or of a run to resume, and hold its lock meanwhile.
+
+        Parameters
+        ----------
+        path, config, writes
+            See `RunFolder`.
+        resume : bool
+            Resume the run in the folder.
+        overwrite : bool
+            Replace the run in the folder.
+        skipped : sequence of str
+            One line per file that was not used.
 
         Raises
         ------
         NearfarError
-            If the folder is taken, or its run cannot be resumed with this configuration.
+            If the folder is in use, or its run cannot be resumed with this configuration.
         """
         if path is None:
             yield cls(None, config, writes=writes)
@@ -101,12 +126,13 @@ class RunFolder:
                 run = cls(path, config)
                 claim_folder(path, overwrite=overwrite)
             write_config(path, config)
+            write_skipped(path, skipped)
             write_log(path, run.log)
             yield run
 
     @property
     def bank(self) -> Path | None:
-        """Folder for embeddings on disk."""
+        """Folder for embeddings on disk during training; None without a path."""
         return None if self.path is None else bank_folder(self.path)
 
     def append_log(self, line: dict[str, Any]) -> None:
@@ -116,29 +142,39 @@ class RunFolder:
             append_log(self.path, line)
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write what the training needs to continue."""
+        """Write a checkpoint to resume from."""
         if self.path is not None and self.writes:
             write_checkpoint(self.path, checkpoint)
 
     def write_snapshot(self, epochs: int, weights: Mapping[str, Tensor]) -> None:
-        """Keep the weights of the network after so many epochs over both phases."""
+        """Write the weights of the network after `epochs` epochs, counted over both phases."""
         if self.path is not None and self.writes:
             _write_snapshot(self.path, epochs, weights)
 
     def finish(self, run: Run, embeddings: Path | None = None) -> None:
-        """Write the result, and remove what only a resumed training needs."""
+        """Write the result, and remove the files that only a resumed training needs."""
         if self.path is not None and self.writes:
             write_run(self.path, run, embeddings)
             remove_checkpoint(self.path)
 
 
 def check_resumable(folder: Path, config: RunConfig) -> None:
-    """Check that a run can be resumed with a configuration.
+    """Check that the run in a folder can be resumed with a configuration.
 
     Raises
     ------
     NearfarError
-        If it is finished, or was started with other settings or other images.
+        If the run is finished, or was started with other settings or other images.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nearfar.data import ArrayImages
+    >>> from nearfar.runs import RunData
+    >>> config = RunConfig(RunData.of(ArrayImages(torch.rand(20, 1, 8, 8))), TrainConfig())
+    >>> check_resumable(Path("nowhere"), config)
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: run 'nowhere' does not exist: expected a folder from train
     """
     before = read_config(folder)
     if is_finished(folder):
@@ -165,32 +201,49 @@ def check_resumable(folder: Path, config: RunConfig) -> None:
 
 
 def _recorded(config: TrainConfig) -> dict[str, Any]:
-    """Return options by name, with names for objects of the user's own."""
+    """Return options by name; objects of the user's own are replaced by their names."""
     options = flatten(config)
     return {name: name_of(each) if callable(each) else each for name, each in options.items()}
 
 
 def fork_run(source: Path, epochs: int, folder: Path, config: TrainConfig) -> None:
-    """Make a folder a run that starts its second phase from a snapshot of another run.
+    """Create a run that starts its second phase from a snapshot of another run.
 
-    Resume it with `nearfar.training.train`. The other run had the same pre-training, and kept a
-    snapshot after it.
+    The other run must have the same pre-training, and a snapshot after it. Resume the new run with
+    `nearfar.training.train`.
 
     Parameters
     ----------
     source : Path
-        The other run.
+        Folder of the other run.
     epochs : int
         Epochs of pre-training.
     folder : Path
-        The new run folder; must not exist.
+        New run folder, which must not exist or must be empty.
     config : TrainConfig
         Settings of the new run.
 
     Raises
     ------
     NearfarError
-        If the other run has no such snapshot, or something is in the folder.
+        If the other run has no such snapshot, or the folder is not empty.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from nearfar import configure, recipe, train
+    >>> from nearfar.training import Snapshots
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> config = recipe("paper", pretrain_epochs=1, epochs=1, clusters=3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     one, other = Path(folder, "one"), Path(folder, "other")
+    ...     run = train(images, config, folder=one, callbacks=[Snapshots([1])])
+    ...     changed = configure({"weights": (0.6, 0.4, 0)}, base=run.config.train)
+    ...     fork_run(one, 1, other, changed)
+    ...     log = train(images, changed, folder=other, resume=True).log
+    >>> [line["phase"] for line in log]
+    ['pretrain', 'train']
     """
     network = read_snapshot(source, epochs)
     claim_folder(folder, overwrite=False)
@@ -205,7 +258,7 @@ def start_of_second_phase(network: Autoencoder) -> Checkpoint:
 
 
 def _resumable(folder: Path, config: RunConfig) -> dict[str, Any]:
-    """Read checkpoint and log of a run, as `RunFolder` takes them."""
+    """Return checkpoint and log of a run to resume, as arguments of `RunFolder`."""
     check_resumable(folder, config)
     checkpoint, log = read_checkpoint(folder), read_log(folder)
     _check_epochs(folder, checkpoint, log, config.train)
@@ -215,7 +268,7 @@ def _resumable(folder: Path, config: RunConfig) -> dict[str, Any]:
 def _check_epochs(
     folder: Path, checkpoint: Checkpoint, log: list[dict[str, Any]], config: TrainConfig
 ) -> None:
-    """Check that no fewer epochs are asked for than are trained."""
+    """Check that the configuration has no fewer epochs than the run has started."""
     started = checkpoint.cursor.epoch + (checkpoint.cursor.step > 0)
     second = checkpoint.phase == "train"
     if second:

@@ -1,4 +1,4 @@
-"""Weights of networks as safetensors."""
+"""Weights of networks in safetensors files."""
 
 from __future__ import annotations
 
@@ -11,17 +11,39 @@ from torch import Tensor, nn
 
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path
-from nearfar.runs.folder import reading
+from nearfar.runs.layout import reading
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
-    """Fill a module with weights that were read from a run.
+    """Load weights of a run into a module.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Module to load the weights into.
+    tensors : mapping of str to Tensor
+        Weights by name.
+    where : Path
+        Run folder for the message of the error.
 
     Raises
     ------
     NearfarError
-        If they are the weights of another network.
+        If the weights belong to another network, or are not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> load_weights(nn.Linear(1, 1), {"weight": torch.ones(1, 1)}, Path("run"))
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: run 'run' holds the weights of another network ...
     """
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise NearfarError(
+                f"run {str(where)!r} is damaged: its weights {name!r} hold NaN or infinity, so "
+                "train it again"
+            )
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
@@ -32,7 +54,7 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) 
 
 
 def strip_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors whose names start with a prefix, without it.
+    """Return the tensors whose names start with a prefix, with the prefix removed.
 
     Examples
     --------
@@ -43,7 +65,7 @@ def strip_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors with a prefix before their names.
+    """Return tensors with a prefix added to their names.
 
     Examples
     --------
@@ -54,14 +76,31 @@ def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies on the CPU, none of which shares memory with another."""
+    """Return copies of tensors on the CPU that share no memory.
+
+    Examples
+    --------
+    >>> import torch
+    >>> to_cpu({"bias": torch.ones(2, requires_grad=True)})
+    {'bias': tensor([1., 1.])}
+    """
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write tensors on the CPU and a few words as safetensors, atomically."""
+    """Write CPU tensors and text metadata to a safetensors file, atomically.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_tensors(Path(folder, "a.safetensors"), {"a": torch.ones(2)}, {"epoch": "3"})
+    ...     tensors, metadata = read_tensors(Path(folder, "a.safetensors"))
+    >>> tensors, metadata["epoch"]
+    ({'a': tensor([1., 1.])}, '3')
+    """
     with atomic_path(path) as temporary:
         try:
             save_file(dict(tensors), temporary, metadata={"format": "pt", **(metadata or {})})
@@ -70,6 +109,21 @@ def write_tensors(
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read what `write_tensors` wrote."""
+    """Return the tensors and the metadata of a safetensors file.
+
+    Raises
+    ------
+    NearfarError
+        If the file is missing or damaged.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_tensors(Path(folder, "a.safetensors"), {"a": torch.ones(2)}, {"epoch": "3"})
+    ...     tensors, metadata = read_tensors(Path(folder, "a.safetensors"))
+    >>> tensors, metadata["epoch"]
+    ({'a': tensor([1., 1.])}, '3')
+    """
     with reading(path.parent, path.name), safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

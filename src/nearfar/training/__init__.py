@@ -1,4 +1,4 @@
-"""Training: one loop for every objective; device, precision, processes, resume, metrics."""
+"""Training: one loop for all objectives, on any device, in one or several processes, resumable."""
 
 from nearfar.training.callbacks import Callback, EpochFunction, Snapshots, TensorBoard
 from nearfar.training.estimate import Estimate, estimate
@@ -19,7 +19,7 @@ from nearfar.training.objectives import (
 )
 from nearfar.training.optimizer_state import load_optimizer, optimizer_tensors
 from nearfar.training.supervised import fit_supervised, shuffled_batches
-from nearfar.training.train import train
+from nearfar.training.train import resolve_config, train
 from nearfar.training.trainer import Interrupted, Trainer
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "optimizer_tensors",
     "relational_loss",
     "relational_terms",
+    "resolve_config",
     "shuffled_batches",
     "train",
 ]

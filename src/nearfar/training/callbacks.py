@@ -1,4 +1,4 @@
-"""Callbacks: what else happens while a network is trained."""
+"""Callbacks, which training calls after each epoch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """Base class of callbacks, which the first process calls.
+    """Base class of callbacks; only the first process calls them.
 
     Examples
     --------
@@ -23,16 +23,16 @@ class Callback:
     """
 
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
-        """Called with the log line of each epoch: its phase, its number from 1, its metrics."""
+        """Handle the end of an epoch; `metrics` holds "phase", "epoch" (from 1) and numbers."""
 
 
 class EpochFunction(Callback):
-    """Calls a function with the log line of each epoch.
+    """Callback that calls a function after each epoch.
 
     Parameters
     ----------
     function : callable
-        From a dictionary of the phase, the epoch and its metrics.
+        Function of the metrics, see `Callback.on_epoch_end`.
 
     Examples
     --------
@@ -44,17 +44,19 @@ class EpochFunction(Callback):
         self.function = function
 
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
-        """See `Callback`."""
+        """See `Callback.on_epoch_end`."""
         self.function(metrics)
 
 
 class Snapshots(Callback):
-    """Keeps the network in the run folder after some of the epochs.
+    """Callback that writes the network to the run folder after some of the epochs.
+
+    Read a snapshot with `nearfar.runs.read_snapshot`.
 
     Parameters
     ----------
     epochs : collection of int
-        Numbers of epochs over both phases; see `nearfar.runs.read_snapshot`.
+        Numbers of epochs, from 1 and counted over both phases.
 
     Examples
     --------
@@ -65,19 +67,19 @@ class Snapshots(Callback):
         self.epochs = frozenset(epochs)
 
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
-        """See `Callback`."""
+        """See `Callback.on_epoch_end`."""
         done = len(trainer.run.log)
         if done in self.epochs:
             trainer.run.write_snapshot(done, trainer.network.state_dict())
 
 
 class TensorBoard(Callback):
-    """Writes the metrics for TensorBoard.
+    """Callback that writes the metrics of each epoch for TensorBoard.
 
     Parameters
     ----------
     folder : Path
-        Made at the first epoch.
+        Folder to write to, created after the first epoch.
 
     Raises
     ------
@@ -95,10 +97,10 @@ class TensorBoard(Callback):
         self._writer: Any = None
 
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
-        """See `Callback`."""
+        """See `Callback.on_epoch_end`."""
         from torch.utils.tensorboard import SummaryWriter
 
-        if self._writer is None:  # not before, as training makes the run folder
+        if self._writer is None:  # not earlier, since training creates the run folder
             self._writer = SummaryWriter(str(self.folder))
         for name, value in metrics.items():
             if name not in ("phase", "epoch"):

@@ -1,4 +1,4 @@
-"""Collective operations of training processes; each is trivial with one process."""
+"""Collective operations of the training processes; with one process, they are trivial."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from torch import Tensor, nn
 
 from nearfar.config import TrainConfig
 from nearfar.data import Images
+from nearfar.errors import NearfarError
 from nearfar.models import apply, resolve_device
 from nearfar.neighbors import Bank, Finder, Neighbors, Workers
 from nearfar.progress import Track, silent
 
-#: Numbers in the queries that are searched at a time; many rows make a search efficient.
+#: Numbers in the queries to search at once; many queries make a search efficient.
 SEARCH_SIZE = 2**24
 
 _PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
 def launch(config: TrainConfig) -> Fabric:
-    """Join the processes that torchrun or `fabric run` started; otherwise run alone."""
+    """Return a Fabric with the processes that torchrun or `fabric run` started, or with one."""
     fabric = _launched(config)
     if fabric.world_size > 1:
         atexit.register(_leave)
@@ -39,26 +40,32 @@ def _launched(config: TrainConfig) -> Fabric:
         return Fabric(precision=precision)  # launched already
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
-    kind = resolve_device(config.device).type
-    fabric = Fabric(accelerator=kind, devices=local, num_nodes=nodes, precision=precision)
+    device = resolve_device(config.device)
+    if device.index is not None and local * nodes > 1:
+        raise NearfarError(
+            f"device={config.device!r} for {local * nodes} processes: expected {device.type!r}, of "
+            "which each takes one"
+        )
+    devices = local if device.index is None or device.type == "cpu" else [device.index]
+    fabric = Fabric(accelerator=device.type, devices=devices, num_nodes=nodes, precision=precision)
     fabric.launch()
     return fabric
 
 
 def _leave() -> None:
-    """Leave the process group: gloo's threads may abort a process that ends while they run."""
+    """Destroy the process group: gloo's threads may abort a process that exits while they run."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def share(fabric: Fabric, n: int) -> range:
-    """Return this process's share of the rows 0…n−1."""
+    """Return this process's share of the row numbers 0…n−1."""
     rank, size = fabric.global_rank, fabric.world_size
     return range(n * rank // size, n * (rank + 1) // size)
 
 
 def all_sum(fabric: Fabric, values: Tensor) -> Tensor:
-    """Sum a tensor over the processes."""
+    """Return the sum of a tensor over the processes."""
     if fabric.world_size == 1:
         return values
     total = cast(Tensor, fabric.all_reduce(values.clone(), reduce_op="sum"))  # works in place
@@ -77,9 +84,15 @@ def fill_bank(
     Parameters
     ----------
     bank : Bank
-        float[n, d] of zeros; one on disk is the same for all processes.
+        Zeros, float[n, d]. A bank on disk is shared by all processes.
     function : callable
-        From images float[b, c, h, w] to embeddings float[b, d].
+        From images, float[b, c, h, w], to embeddings, float[b, d].
+    images : Images
+        Images to embed.
+    fabric : Fabric
+        Device and processes.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
     """
     rows = share(fabric, len(images))
     for indices, embeddings in apply(
@@ -94,12 +107,22 @@ def fill_bank(
 def search_all(
     finder: Finder, queries: Bank, count: int, draw: int, fabric: Fabric, track: Track = silent
 ) -> Neighbors:
-    """Search `count` neighbors of every image; each process searches its share.
+    """Return the near and far rows of every image; each process searches its share.
 
     Parameters
     ----------
+    finder : Finder
+        Finder, fitted to a bank.
     queries : Bank
-        An embedding for each row of the finder's bank, float[n, d].
+        Query for each row of the finder's bank, float[n, d].
+    count : int
+        T, the number of near rows and of far rows per query.
+    draw : int
+        Number of the random draw, see `Finder.search`.
+    fabric : Fabric
+        Processes.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
     """
     mine = share(fabric, len(queries))
     table = torch.zeros(2, len(queries), count, dtype=torch.int64, device=queries.device)
@@ -114,7 +137,7 @@ def search_all(
 
 
 def all_rows(fabric: Fabric, values: Tensor) -> Tensor:
-    """Concatenate the rows of all processes; gradients flow back to each process."""
+    """Return the concatenated rows of all processes; gradients flow back to each process."""
     if fabric.world_size == 1:
         return values
     counts = cast(Tensor, fabric.all_gather(torch.tensor(len(values)))).tolist()
@@ -124,14 +147,14 @@ def all_rows(fabric: Fabric, values: Tensor) -> Tensor:
 
 
 def workers(fabric: Fabric) -> Workers:
-    """Return how finders divide their work among the processes."""
+    """Return the division of a finder's work among the processes."""
     return Workers(partial(share, fabric), partial(all_sum, fabric))
 
 
 def share_buffers(fabric: Fabric, module: nn.Module) -> None:
-    """Copy the first process's buffers, such as batch normalization statistics, to all.
+    """Copy the first process's buffers, such as batch normalization statistics, to all processes.
 
-    Training does so before every forward pass, but each pass changes them again.
+    Training does this before every forward pass, but each pass changes the buffers again.
     """
     if fabric.world_size > 1:
         for buffer in module.buffers():

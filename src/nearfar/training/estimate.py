@@ -1,4 +1,4 @@
-"""Time, memory and disk of a training, estimated from a few steps of it."""
+"""Estimates of the time, memory and disk space of a training, from a few of its steps."""
 
 from __future__ import annotations
 
@@ -37,29 +37,34 @@ from nearfar.training.distributed import launch
 from nearfar.training.footprint import checkpoint_footprint, disk_footprint, memory_footprint
 from nearfar.training.objectives import Context, Objective, make_objective
 from nearfar.training.objectives.relational import Relational
-from nearfar.training.train import resolve, train
+from nearfar.training.train import resolve_config, train
 
-#: Steps that are timed, after as many slower ones.
+#: Steps to time, after as many steps to warm up.
 STEPS = 4
 
-#: Rows and columns of the matrix product whose time is measured.
+#: Side of the matrices in the product to time.
 SIDE = 2048
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Time, memory and disk that a training will take.
+    """Estimated time, memory and disk space of a training.
 
     Parameters
     ----------
     seconds : dict of float
-        By activity, for one process.
+        Time of each activity by name, in seconds for one process.
     memory : int
-        Bytes of main memory, or of GPU memory if the training is on one.
+        Peak memory in bytes: GPU memory if the training runs on a GPU, otherwise main memory.
     disk : dict of int
-        Bytes in the run folder, by purpose.
+        Disk space in the run folder by purpose, in bytes.
     free_disk : int
-        Bytes that are free there.
+        Free disk space, in bytes.
+
+    Examples
+    --------
+    >>> Estimate({"training": 60.0}, 2**30, {"embeddings": 2**20}, 2**40).disk
+    {'embeddings': 1048576}
     """
 
     seconds: dict[str, float]
@@ -77,26 +82,37 @@ def estimate(
     overwrite: bool = False,
     track: Track = silent,
 ) -> Estimate:
-    """Train on a few of the images, and estimate from that what all of them will take.
+    """Estimate the time, memory and disk space of a training from a short training on few images.
 
     Search time is estimated from measured matmul throughput; reading a bank from a slow disk takes
     longer.
 
     Parameters
     ----------
-    images, config, resume, overwrite
-        As for `train`; the estimate of a run to resume is that of the whole.
+    images, config, overwrite, track
+        See `train`.
     folder : str or path
-        The run folder; nothing is written to it.
+        Run folder; nothing is written to it.
+    resume : bool
+        Check that the run in `folder` can be resumed. The estimate is for the whole training, not
+        for the rest.
 
     Raises
     ------
     NearfarError
-        As `train`.
+        If the settings do not fit the images or the folder cannot be used, see `train`.
+
+    Examples
+    --------
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(40, 1, 8, 8))
+    >>> estimated = estimate(images, TrainConfig(), "no-such-run")
+    >>> list(estimated.seconds)
+    ['pre-training', 'training', 'bank', 'clusters and neighbors', 'embeddings']
     """
     folder = Path(folder)
     if resume:
-        check_resumable(folder, RunConfig(RunData.of(images), resolve(config, images)))
+        check_resumable(folder, RunConfig(RunData.of(images), resolve_config(config, images)))
     else:
         check_folder(folder, overwrite=overwrite)
     n, optim, device = len(images), config.optim, resolve_device(config.device)
@@ -123,7 +139,7 @@ def estimate(
 
 
 def _try(images: Images, config: TrainConfig, track: Track) -> tuple[Images, Run]:
-    """Train two epochs per phase on a few images; return these and the run."""
+    """Train two epochs per phase on a few images; return these images and the run."""
     objective, optim = config.objective, config.optim
     neighbors = 1
     if isinstance(objective, RelationalObjective):
@@ -154,7 +170,7 @@ def _search_seconds(
     encoding: float,
     device: torch.device,
 ) -> dict[str, float]:
-    """Estimate the time of banks, clusters and searches."""
+    """Return the estimated time of banks, clusters and searches, in seconds by activity."""
     settings, epochs, n = config.objective, config.optim.epochs, len(images)
     finder: Finder
     if isinstance(settings, ContrastiveObjective):
@@ -177,7 +193,7 @@ def _search_seconds(
 
 
 def _seconds_per_multiplication(device: torch.device) -> float:
-    """Measure the time of a multiplication in a large matrix product."""
+    """Return the measured time per multiplication in a large matrix product, in seconds."""
     one, other = torch.rand(2, SIDE, SIDE, device=device)
     seconds = []
     for _ in range(STEPS):
@@ -188,7 +204,7 @@ def _seconds_per_multiplication(device: torch.device) -> float:
 
 
 def _encoding_seconds(encoder: nn.Module, images: Images, device: torch.device) -> float:
-    """Measure the time of encoding an image."""
+    """Return the measured time of encoding an image, in seconds."""
     encoder.eval()
     began = time.perf_counter()
     seen = 0
@@ -196,7 +212,7 @@ def _encoding_seconds(encoder: nn.Module, images: Images, device: torch.device) 
     for number, (rows, embeddings) in enumerate(apply(encoder, images, device=device)):
         embeddings.sum().item()  # waits for the GPU
         if number == 0 and len(rows) < len(images):
-            began = time.perf_counter()  # without the start of the workers
+            began = time.perf_counter()  # excludes the start of the workers
         else:
             seen += len(rows)
     return (time.perf_counter() - began) / seen

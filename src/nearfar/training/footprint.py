@@ -1,4 +1,4 @@
-"""Memory and disk of a training."""
+"""Memory and disk space of a training."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from nearfar.training.objectives import Context, Objective
 
 
 def disk_footprint(context: Context, network: Autoencoder, objective: Objective) -> dict[str, int]:
-    """Estimate the peak disk space of a run folder, in bytes by purpose."""
+    """Return the estimated peak disk space of a run folder, in bytes by purpose."""
     embeddings = 4 * len(context.images) * embedding_size(network.encoder, context.images)
     needs = {
         "model": 2 * state_bytes(network),
-        # One replaces the other only when it is complete.
+        # A new checkpoint replaces the previous one only when it is complete.
         "checkpoints": 2 * checkpoint_footprint(context, network, objective),
         "embeddings": embeddings,
     }
@@ -21,9 +21,10 @@ def disk_footprint(context: Context, network: Autoencoder, objective: Objective)
 
 
 def checkpoint_footprint(context: Context, network: Autoencoder, objective: Objective) -> int:
-    """Estimate the size of a checkpoint, on disk and in memory before it is written, in bytes.
+    """Return the estimated size of a checkpoint, on disk or in memory, in bytes.
 
-    It holds the network, its initial copy, two moments per weight, and the objective's state.
+    A checkpoint holds the network, its initial copy, two moments per weight, and the objective's
+    state.
     """
     needed = 4 * state_bytes(network)
     if context.config.optim.epochs:
@@ -32,7 +33,7 @@ def checkpoint_footprint(context: Context, network: Autoencoder, objective: Obje
 
 
 def memory_footprint(context: Context, network: Autoencoder, objective: Objective) -> int:
-    """Estimate the peak memory of embeddings, in bytes."""
+    """Return the estimated peak memory of embeddings and their search, in bytes."""
     embeddings = 4 * len(context.images) * embedding_size(network.encoder, context.images)
     if not context.config.optim.epochs:
         return embeddings

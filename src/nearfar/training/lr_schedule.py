@@ -6,7 +6,7 @@ import math
 
 from nearfar.config import LRSchedule
 
-#: Fraction of a cycle in which the rate rises, and fraction of its peak that it starts from.
+#: Fraction of a cycle in which the rate rises, and initial rate as a fraction of the peak.
 RISE = 0.2
 START = 1 / 25
 
@@ -14,15 +14,15 @@ START = 1 / 25
 def lr_factor(schedule: LRSchedule, done: float) -> float:
     """Return the learning rate as a fraction of its peak.
 
-    One cycle [1]_ rises from 1/25 of the peak in the first fifth, then falls to zero, both by a
-    cosine.
+    The one-cycle schedule [1]_ rises from 1/25 of the peak to the peak in the first fifth, then
+    falls to zero, both along a cosine.
 
     Parameters
     ----------
     schedule : {"constant", "one-cycle"}
-        The schedule.
+        Name of the schedule.
     done : float
-        Fraction of the phase that is done, 0…1.
+        Completed fraction of the phase, 0…1.
 
     References
     ----------

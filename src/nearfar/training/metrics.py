@@ -13,19 +13,21 @@ from torch import Tensor
 from nearfar.training.distributed import all_sum
 from nearfar.training.objectives import Step
 
-#: Embeddings kept for the effective rank.
+#: Number of latest embeddings to compute the effective rank of.
 RANK_ROWS = 2048
 
 
 class EpochMetrics:
-    """Running means of an objective's terms, the time, and the health of the embeddings.
+    """Metrics of an epoch: means of the objective's terms, duration, and use of the embeddings.
 
-    Means and time continue over a resume within an epoch, see `state`.
+    After a resume within an epoch, means and duration continue, see `state`.
 
     Parameters
     ----------
+    fabric : Fabric
+        Device and processes.
     seconds : float
-        Seconds that the epoch has taken before.
+        Duration of the epoch before it was interrupted.
     """
 
     def __init__(self, fabric: Fabric, seconds: float = 0.0) -> None:
@@ -38,7 +40,7 @@ class EpochMetrics:
         self.latest: deque[Tensor] = deque()
 
     def add(self, step: Step) -> None:
-        """Add a batch of this process."""
+        """Add the result of a step of this process."""
         embeddings = step.embeddings.detach().flatten(1).float()
         terms = {"loss": step.loss.detach(), **step.terms}
         self.names = list(terms)
@@ -51,19 +53,19 @@ class EpochMetrics:
             self.latest.popleft()
 
     def seconds(self) -> float:
-        """Return the seconds of the epoch so far, without interruptions."""
+        """Return the duration of the epoch so far, in seconds without interruptions."""
         return time.perf_counter() - self.began
 
     def _continue(self, seconds: float) -> None:
         self.began = time.perf_counter() - seconds
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each term over the images of all processes so far."""
+        """Return the mean of each term over the images of the epoch so far, in all processes."""
         *totals, images = all_sum(self.fabric, self.sums).tolist()
         return {name: total / images for name, total in zip(self.names, totals, strict=True)}
 
     def dead_units(self) -> int:
-        """Return the number of units with the same value for every image of the epoch."""
+        """Return the number of embedding units with the same value for all images of the epoch."""
         alive = all_sum(self.fabric, (self.largest > self.smallest).long())
         return int((alive == 0).sum())
 
@@ -72,7 +74,7 @@ class EpochMetrics:
         return effective_rank(torch.cat(list(self.latest)))
 
     def state(self) -> dict[str, Tensor]:
-        """Return the time, the sums over all processes, and the range of each embedding unit."""
+        """Return the duration, the sums over all processes, and the range of each unit."""
         return {
             "seconds": torch.tensor(self.seconds()),
             "sums": all_sum(self.fabric, self.sums),
@@ -81,25 +83,27 @@ class EpochMetrics:
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from `state`; the first process takes all sums."""
+        """Continue from `state`; the sums go to the first process."""
         self._continue(float(state.get("seconds", 0.0)))
         self.sums = state["sums"] * self.fabric.is_global_zero
         self.largest, self.smallest = state["largest"], state["smallest"]
 
 
 def effective_rank(embeddings: Tensor) -> float:
-    """Exponential of the entropy of the normalized singular values of centered embeddings [1]_.
+    """Return the effective rank of embeddings [1]_.
+
+    It is the exponential of the entropy of the normalized singular values, after centering.
 
     Parameters
     ----------
     embeddings : Tensor
-        float[n, d].
+        Embeddings, float[n, d].
 
     Returns
     -------
     float
-        From 1 (all embeddings on a line) to d (all directions alike); 0 if all embeddings are the
-        same.
+        From 1 (all embeddings on a line) to d (equal variance in all directions); 0 if all
+        embeddings are the same.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""State of an optimizer as tensors, for checkpoints."""
+"""State of an optimizer as named tensors, for checkpoints."""
 
 from __future__ import annotations
 
@@ -9,13 +9,34 @@ from torch import Tensor
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the state of each parameter, by "number.name"."""
+    """Return the state of an optimizer, by the number of the parameter and the name of the value.
+
+    Examples
+    --------
+    >>> model = torch.nn.Linear(1, 1, bias=False)
+    >>> optimizer = torch.optim.Adam(model.parameters())
+    >>> model(torch.ones(1, 1)).sum().backward()
+    >>> optimizer.step()
+    >>> sorted(optimizer_tensors(optimizer))
+    ['0.exp_avg', '0.exp_avg_sq', '0.step']
+    """
     kept = optimizer.state_dict()["state"]
     return {f"{i}.{name}": value for i, values in kept.items() for name, value in values.items()}
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Continue from `optimizer_tensors`; learning rate and other settings stay."""
+    """Load the state from `optimizer_tensors`; the settings of the optimizer do not change.
+
+    Examples
+    --------
+    >>> model = torch.nn.Linear(1, 1, bias=False)
+    >>> one, other = (torch.optim.Adam(model.parameters()) for _ in range(2))
+    >>> model(torch.ones(1, 1)).sum().backward()
+    >>> one.step()
+    >>> load_optimizer(other, optimizer_tensors(one))
+    >>> optimizer_tensors(other)["0.step"]
+    tensor(1.)
+    """
     kept: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, _, name = key.partition(".")

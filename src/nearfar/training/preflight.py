@@ -1,4 +1,4 @@
-"""Checks before a training starts."""
+"""Preflight: checks before a training starts."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def preflight(
     resume: bool,
     overwrite: bool,
 ) -> None:
-    """Check everything that would fail later.
+    """Check everything that would otherwise fail during training.
 
     Raises
     ------
     NearfarError
-        Naming the first setting that does not fit the images, the processes or the folder.
+        If a setting does not fit the images, the processes or the folder; the message names it.
     """
     if folder is None and (resume or keeps_on_disk(context.config)):
         what = "resume=True" if resume else "bank='disk'"
@@ -51,7 +51,7 @@ def preflight(
 
 
 def _check_side(context: Context) -> None:
-    """Check that images are large enough to be cut, cropped or bent."""
+    """Check that images are large enough for inpainting and augmentation."""
     config, shape = context.config, context.images.shape
     if min(shape[1:]) >= MIN_SIDE:
         return
@@ -69,7 +69,7 @@ def _check_side(context: Context) -> None:
 
 
 def _check_network(context: Context, network: Autoencoder) -> None:
-    """Check that the network takes the images and gives images of the same shape."""
+    """Check that the network accepts the images and returns images of the same shape."""
     shape, image = context.images.shape, to_unit(context.images[0]).unsqueeze(0)
     try:
         with torch.no_grad():
@@ -87,7 +87,7 @@ def _check_network(context: Context, network: Autoencoder) -> None:
 
 
 def _check_batches(context: Context, network: Autoencoder, objective: Objective) -> None:
-    """Check that batches are large enough for all processes, parts and batch normalization."""
+    """Check that batches are large enough for processes, accumulation and batch normalization."""
     optim, n, processes = context.config.optim, len(context.images), context.fabric.world_size
     smallest = n // -(-n // optim.batch_size)
     if smallest < processes:

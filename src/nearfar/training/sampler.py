@@ -1,4 +1,4 @@
-"""EpochSampler of the images in an epoch."""
+"""Samplers: the batches of an epoch."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from torch import Tensor
 
 
 class EpochSampler:
-    """Batches of rows in a random order that depends on the seed and the epoch alone.
+    """Sampler of batches in a random order that depends only on the seed and the epoch.
 
-    The batches of an epoch have nearly the same size: every image is seen once, and there is no
+    An epoch contains every image once. Its batches have nearly the same size, so that there is no
     small, noisy last batch. Each process gets its part of every batch, so that batches do not
     depend on the number of processes.
+
+    Set the attributes `epoch` and `first_step`, both from 0, before iterating.
 
     Parameters
     ----------
     n : int
         Number of images.
     batch_size : int
-        The largest batch, over all processes together.
+        Largest size of a batch over all processes together.
     seed : tuple of int
-        Decides the order, with the epoch.
+        Seed of the order.
     rank, processes : int
-        Number of this process, and of all.
+        Rank of this process, and number of processes.
 
     Examples
     --------
@@ -43,29 +45,29 @@ class EpochSampler:
         self.first_step = 0
 
     def __len__(self) -> int:
-        """Return the number of batches left in the epoch."""
+        """Return the number of batches from `first_step` on."""
         return self.steps - self.first_step
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield this process's rows of each batch, from `first_step` of `epoch` on."""
+        """Yield this process's row numbers of each batch, int64[b], from `first_step` on."""
         order = np.random.default_rng((*self.seed, self.epoch)).permutation(self.n)
         for batch in np.array_split(order, self.steps)[self.first_step :]:
             yield torch.from_numpy(np.array_split(batch, self.processes)[self.rank])
 
     def batch_size(self, step: int) -> int:
-        """Return the size of a batch over all processes."""
+        """Return the size of the batch of a step, over all processes."""
         return self.n // self.steps + (step < self.n % self.steps)
 
 
 class PairSampler:
-    """Batches of a sampler, with a partner for each row.
+    """Sampler of batches of pairs, int64[b, 2]: each row with a partner.
 
     Parameters
     ----------
     sampler : EpochSampler
-        Its batches are int64[b]; these are int64[b, 2].
+        Sampler of the first rows, int64[b].
     partners : callable
-        From the rows of a batch, int64[b], and its step to their partners, int64[b].
+        From the first rows, int64[b], and the step to their partners, int64[b].
     """
 
     def __init__(self, sampler: EpochSampler, partners: Callable[[Tensor, int], Tensor]) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from lightning_fabric import Fabric
 
+from nearfar.data import is_waiting_for_images
 from nearfar.training.distributed import all_sum
 
 #: Seconds between checkpoints within an epoch.
@@ -21,6 +22,10 @@ CHECKPOINT_SECONDS = 600.0
 #: processes 30 seconds after SIGTERM.
 CHECK_EVERY = 50
 MAX_SECONDS = 5.0
+
+
+class WaitInterrupted(KeyboardInterrupt):
+    """Training was asked to stop while it waited for images, which may never come."""
 
 
 class Decision(NamedTuple):
@@ -45,16 +50,24 @@ class StopSignal:
     def signals(self) -> Iterator[None]:
         """Handle the first interrupt or termination signal as a request to stop.
 
-        A second one interrupts at once, unless other processes would wait for this one.
+        A wait for images ends at once, and so does anything on a second signal, unless other
+        processes would wait for this one.
+
+        Raises
+        ------
+        WaitInterrupted, KeyboardInterrupt
+            Within the context.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def ask(number: int, frame: FrameType | None) -> None:
-            if self.asked and self.alone:
+            again, self.asked = self.asked, True
+            if self.alone and is_waiting_for_images():
+                raise WaitInterrupted
+            if self.alone and again:
                 raise KeyboardInterrupt
-            self.asked = True
 
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -1,4 +1,4 @@
-"""Small supervised training loop, for heads, classifiers and detectors."""
+"""Supervised training loop for heads, classifiers and detectors."""
 
 from __future__ import annotations
 
@@ -31,21 +31,23 @@ def fit_supervised(
     Parameters
     ----------
     network : nn.Module
-        Set to training mode, and to evaluation mode at the end.
+        Network, in training mode during training and in evaluation mode afterward.
     loss : callable
-        From the rows of a batch, int64[b], to a scalar loss.
+        From the row numbers of a batch, int64[b], to a scalar loss.
     batches : iterable of int64[b]
-        Rows of each batch, see `shuffled_batches`.
+        Row numbers of each batch, see `shuffled_batches`.
     optimizer : torch.optim.Optimizer
-        Its learning rates are the peaks of the schedule.
+        Optimizer; its learning rates are the peaks of the schedule.
     steps : int
         Number of steps of the whole training, for the schedule.
     first_step : int
-        Step to start from; what comes before was done earlier.
+        Step to start from; earlier steps have been made before.
     lr_schedule : {"constant", "one-cycle"}
-        See `nearfar.config.Optim`.
+        Learning rate schedule, see `nearfar.config.Optim`.
     max_grad_norm : float, optional
-        Norm that gradients are clipped to.
+        Norm to clip gradients to. Default: no clipping.
+    track, description
+        Progress display, and its description; see `nearfar.progress.Track`.
 
     Raises
     ------
@@ -89,16 +91,18 @@ def fit_supervised(
 def shuffled_batches(
     n: int, batch_size: int, *, steps: int, generator: torch.Generator | None = None
 ) -> Iterator[Tensor]:
-    """Yield the rows of `steps` batches: all rows in random order, again and again.
+    """Yield the row numbers of `steps` batches, from random permutations of all rows.
 
     Parameters
     ----------
     n : int
         Number of rows.
     batch_size : int
-        Rows per batch; a batch may start in one round and end in the next.
+        Rows per batch; a batch may span two permutations.
+    steps : int
+        Number of batches.
     generator : torch.Generator, optional
-        Default: torch's global generator.
+        Random generator. Default: torch's global generator.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A whole training: the autoencoder first, then the objective on top of it."""
+"""Training of a network: pre-training of an autoencoder, then training with an objective."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import torch
 from lightning_fabric import Fabric
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from nearfar.models import (
     Autoencoder,
     BackboneEncoder,
     apply,
+    check_convolutional,
     draw_kmeans_rows,
     embedding_size,
     initialize_by_kmeans,
@@ -31,12 +31,14 @@ from nearfar.models import (
 )
 from nearfar.neighbors import allocate_rows
 from nearfar.progress import Track, silent
+from nearfar.randomness import own_random_numbers
 from nearfar.runs import (
     EMBEDDINGS,
     Run,
     RunConfig,
     RunData,
     RunFolder,
+    check_embeddings,
     load_weights,
     make_network,
     strip_prefix,
@@ -59,38 +61,42 @@ def train(
     callbacks: Sequence[Callback] = (),
     track: Track = silent,
 ) -> Run:
-    """Train an autoencoder, then relate neighbors on top of it (§3.2 of the paper).
+    """Train a network in two phases: as an autoencoder, then with an objective (§3.2).
+
+    Trainings in several threads take turns, since torch has one random number generator for all;
+    each gives the result of its seed.
 
     Parameters
     ----------
     images : Images
-        The training images; labels are ignored.
+        Training images; labels are ignored.
     config : TrainConfig
-        Every setting.
+        Settings.
     folder : str or path, optional
-        Run folder to write, with checkpoints. Default: nothing is written.
+        Run folder for checkpoints and the result. Default: nothing is written.
     resume : bool
-        Continue the run in `folder`. On one machine, with the same number of threads, the result
-        is bit for bit that of an uninterrupted run.
+        Continue the run in `folder`. On one machine, on a CPU with the same number of threads, the
+        result is bit-identical to that of an uninterrupted run; on a GPU, it is so up to
+        nondeterministic kernels.
     overwrite : bool
-        Replace a run in `folder`.
+        Replace the run in `folder`, if there is one.
     callbacks : sequence of Callback
-        Called after each epoch.
+        Callbacks, called after each epoch.
     track : Track
-        Shows progress, see `nearfar.progress`.
+        Progress display, see `nearfar.progress.Track`.
 
     Returns
     -------
     Run
-        The trained network, and the embeddings of the images.
+        Trained network, and embeddings of the images.
 
     Raises
     ------
     NearfarError
-        If settings do not fit the images, the folder cannot be used, or the loss is no longer
-        finite.
+        If the settings do not fit the images, the folder cannot be used, or the loss becomes NaN or
+        infinite.
     Interrupted
-        After an interrupt; with a folder, the run can be resumed.
+        After an interrupt. A run with a folder can be resumed.
 
     Examples
     --------
@@ -103,7 +109,7 @@ def train(
     """
     path, optim = None if folder is None else Path(folder), config.optim
     fabric = launch(config)
-    record = RunConfig(RunData.of(images), resolve(config, images))
+    record = RunConfig(RunData.of(images), resolve_config(config, images))
     network = make_network(config, images.shape)
     if not resume:
         load_initial_weights(network, config)  # before anything is written
@@ -112,8 +118,15 @@ def train(
     objective = make_objective(context)
     preflight(context, network, objective, record, path, resume=resume, overwrite=overwrite)
     writes = fabric.is_global_zero  # one process for all
-    opened = RunFolder.open(path, record, resume=resume, overwrite=overwrite, writes=writes)
-    with opened as run, torch.random.fork_rng():
+    opened = RunFolder.open(
+        path,
+        record,
+        resume=resume,
+        overwrite=overwrite,
+        writes=writes,
+        skipped=images.not_used(),
+    )
+    with opened as run, own_random_numbers():
         start(network, config, images, run, track)
         trainer = Trainer(
             fabric, network, images, optim, run, seed=config.seed, callbacks=callbacks, track=track
@@ -122,17 +135,23 @@ def train(
         trainer.fit("pretrain", pretrain, epochs=optim.pretrain_epochs, lr=optim.pretrain_lr)
         initial = trainer.keep_initial()
         if optim.epochs:
-            trainer.fit("train", objective, epochs=optim.epochs, lr=optim.lr, head_lr=optim.head_lr)
+            trainer.fit(
+                "train",
+                objective,
+                epochs=optim.epochs,
+                lr=optim.lr,
+                head_lr=optim.lr * optim.head_lr_scale,
+            )
         return finish(context, network, initial, run)
 
 
-def resolve(config: TrainConfig, images: Images) -> TrainConfig:
-    """Fill in the defaults that depend on the images, for the record.
+def resolve_config(config: TrainConfig, images: Images) -> TrainConfig:
+    """Return a configuration with the defaults that depend on the images filled in.
 
     Examples
     --------
     >>> from nearfar.data import ArrayImages
-    >>> resolve(TrainConfig(), ArrayImages(torch.rand(2, 1, 28, 28))).network.widths
+    >>> resolve_config(TrainConfig(), ArrayImages(torch.rand(2, 1, 28, 28))).network.widths
     (16, 32, 64)
     """
     if isinstance(config.network, ConvNet | Backbone):
@@ -145,15 +164,20 @@ def resolve(config: TrainConfig, images: Images) -> TrainConfig:
 
 
 def load_initial_weights(network: Autoencoder, config: TrainConfig) -> None:
-    """Fill the encoder with published weights, if it is to start from them."""
-    if isinstance(config.network, Backbone) and config.network.published:
-        load_published(cast(BackboneEncoder, network.encoder), config.network.weights)
+    """Fill a backbone with published weights, or check that it can start from k-means."""
+    if not isinstance(config.network, Backbone):
+        return
+    encoder = cast(BackboneEncoder, network.encoder)
+    if config.network.published:
+        load_published(encoder, config.network.weights)
+    elif config.network.weights == "kmeans":
+        check_convolutional(encoder)
 
 
 def start(
     network: Autoencoder, config: TrainConfig, images: Images, run: RunFolder, track: Track
 ) -> None:
-    """Give the network the weights that the training starts from, or continues with."""
+    """Load the weights of the checkpoint, or initialize a backbone by k-means if configured."""
     weights = strip_prefix("network.", run.checkpoint.tensors)
     if weights and run.path is not None:
         load_weights(network, weights, run.path)
@@ -166,7 +190,7 @@ def start(
 
 
 def finish(context: Context, network: Autoencoder, initial: Autoencoder, folder: RunFolder) -> Run:
-    """Embed all images, and write the result."""
+    """Embed all images, write the result, and return it."""
     _check_finite(network)
     images, fabric, track = context.images, context.fabric, context.track
     n, size = len(images), embedding_size(network.encoder.eval(), images)
@@ -181,14 +205,23 @@ def finish(context: Context, network: Autoencoder, initial: Autoencoder, folder:
         bank = allocate_rows(n, size, fabric.device)
         fill_bank(bank, network.encoder, images, fabric, track)
         embeddings = bank.cpu().numpy()
-    run = Run(folder.config, network.cpu(), initial.cpu(), embeddings, folder.log, folder.path)
+    check_embeddings(embeddings)
+    run = Run(
+        folder.config,
+        network.cpu(),
+        initial.cpu(),
+        embeddings,
+        folder.log,
+        folder.path,
+        images.not_used(),
+    )
     folder.finish(run, file)
     fabric.barrier()
     return run
 
 
 def _check_finite(network: nn.Module) -> None:
-    """Check the weights after the last step, whose loss nothing else checks."""
+    """Check that the weights are finite after the last step, since no later loss shows it."""
     if not all(weights.isfinite().all() for weights in network.parameters()):
         raise NearfarError(
             "weights are no longer finite after the last step: try again with a lower learning rate"
@@ -198,7 +231,7 @@ def _check_finite(network: nn.Module) -> None:
 def _to_disk(
     encoded: Iterable[tuple[Tensor, Tensor]], folder: Path, shape: tuple[int, int], fabric: Fabric
 ) -> Path:
-    """Write the embeddings of all processes to one .npy file."""
+    """Write the embeddings of all processes to one .npy file, and return its path."""
     path = folder / EMBEDDINGS
     if fabric.is_global_zero:
         folder.mkdir(exist_ok=True)
@@ -206,7 +239,7 @@ def _to_disk(
         reserve(path)
     fabric.barrier()
     for rows, values in encoded:
-        # Opened each time: what stays open would count as this process's memory.
+        # Opened for each batch: pages of an open map would count as memory of this process.
         open_memmap(path, mode="r+")[rows.numpy()] = values.cpu().numpy()
     fabric.barrier()
     return path

@@ -27,14 +27,20 @@ from nearfar.training.metrics import EpochMetrics
 from nearfar.training.objectives import Objective, PairedObjective
 from nearfar.training.optimizer_state import load_optimizer, optimizer_tensors
 from nearfar.training.sampler import EpochSampler, PairSampler
-from nearfar.training.signals import StopSignal
+from nearfar.training.signals import StopSignal, WaitInterrupted
 
 #: Seeds of the phases differ by these numbers.
 PHASE_NUMBERS: dict[Phase, int] = {"pretrain": 0, "train": 1}
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was stopped from outside, after a checkpoint was written."""
+    """Training was stopped from outside, after a checkpoint was written.
+
+    Examples
+    --------
+    >>> issubclass(Interrupted, KeyboardInterrupt)
+    True
+    """
 
 
 class Trainer:
@@ -61,6 +67,20 @@ class Trainer:
         Called by the first process.
     track : Track
         Shows progress.
+
+    Examples
+    --------
+    >>> from nearfar.config import TrainConfig
+    >>> from nearfar.data import ArrayImages
+    >>> from nearfar.runs import RunConfig, RunData, make_network
+    >>> from nearfar.training import Context, Reconstruction
+    >>> images, config = ArrayImages(torch.rand(20, 1, 8, 8)), TrainConfig()
+    >>> fabric = Fabric(accelerator="cpu", devices=1)
+    >>> network, run = make_network(config, images.shape), RunConfig(RunData.of(images), config)
+    >>> trainer = Trainer(fabric, network, images, config.optim, RunFolder(None, run))
+    >>> trainer.fit("pretrain", Reconstruction(Context(images, config, fabric)), epochs=2, lr=0.01)
+    >>> len(trainer.run.log)
+    2
     """
 
     def __init__(
@@ -125,9 +145,12 @@ class Trainer:
         total = (epochs - start.cursor.epoch) * self.sampler.steps - start.cursor.step
         steps = self._steps(load(self.images, sampler), start.cursor)
         with self.stop_signal.signals():
-            for at, rows, pixels in self.track(steps, phase, total):
-                self._step(at, rows, to_unit(pixels.to(self.fabric.device)))
-                self._check(at)
+            try:
+                for at, rows, pixels in self.track(steps, phase, total):
+                    self._step(at, rows, to_unit(pixels.to(self.fabric.device)))
+                    self._check(at)
+            except WaitInterrupted:  # outside of an epoch, which the last checkpoint ends
+                self._stop()
         self.model.eval()
 
     def keep_initial(self) -> Autoencoder:
@@ -176,8 +199,15 @@ class Trainer:
             if first == 0:
                 self.metrics = EpochMetrics(self.fabric, 0.0 if epoch else self.setup_seconds)
                 self.objective.start_epoch(epoch)
-            for step, (rows, pixels) in enumerate(batches, start=first):
-                yield Cursor(epoch, step), rows, pixels
+            done = first
+            try:
+                for rows, pixels in batches:
+                    yield Cursor(epoch, done), rows, pixels
+                    done += 1
+            except WaitInterrupted:
+                if first < done < self.sampler.steps:
+                    self._write_checkpoint(Cursor(epoch, done))
+                self._stop()
             self._end_epoch(epoch)
 
     def _step(self, at: Cursor, rows: Tensor, images: Tensor) -> None:

@@ -54,6 +54,7 @@ from nearfar.transfer.segmentation import (
     finetune_segmenter,
     open_segmentation_set,
 )
+from nearfar.transfer.storage import check_transfer_output, claim_folder
 from nearfar.transfer.tasks import (
     PROPOSALS_FOLDER,
     Source,
@@ -96,6 +97,8 @@ __all__ = [
     "TransferResult",
     "average_precision",
     "check_image_shape",
+    "check_transfer_output",
+    "claim_folder",
     "classification_ap",
     "classification_metrics",
     "detection_ap",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +17,14 @@ from xml.etree.ElementTree import (
 import numpy as np
 import numpy.typing as npt
 
-from nearfar.errors import NearfarError, reason
-from nearfar.transfer.devkit import Devkit, read_lines
-from nearfar.transfer.pictures import picture_size
+from nearfar.errors import NearfarError, printable, reason
+from nearfar.transfer.devkit import Devkit, one_form, read_lines, split_flag
+from nearfar.transfer.grids import Grid, read_grid
 
 #: Largest file in bytes; those of VOC have a few thousand.
 _MAX_BYTES = 8 * 2**20
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
+_DIFFICULT = {"": False, "0": False, "false": False, "1": True, "true": True}
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class Objects:
     Parameters
     ----------
     boxes : float32[m, 4]
-        Left, top, right, bottom in pixels from the upper left corner of the image: right − left
-        is the width. (VOC counts pixels from 1, and includes the last.)
+        Left, top, right, bottom in pixels from the upper left corner of the image, as it is read
+        (upright): right − left is the width. (VOC counts pixels from 1, and includes the last.)
     labels : int64[m]
         Classes.
     difficult : bool[m]
@@ -64,8 +67,9 @@ def read_objects(devkit: Devkit, name: str) -> Objects:
     Raises
     ------
     NearfarError
-        If the file is missing or damaged, a class is not in the devkit, or a box has no area or is
-        not inside the image.
+        If the file is missing, damaged or of another image; ``<size>`` is not that of the image, or
+        leaves open whether boxes were drawn before or after EXIF turned it; a class is not in the
+        devkit; or a box has no area or is not inside the image.
 
     Examples
     --------
@@ -76,35 +80,7 @@ def read_objects(devkit: Devkit, name: str) -> Objects:
     ...     read_objects(devkit, "scene_0000").size
     (96, 128)
     """
-    path = devkit.annotation(name)
-    height, width = picture_size(devkit.image(name))
-    corners, labels, difficult = [], [], []
-    for item in _parse(path).findall("object"):
-        kind = (item.findtext("name") or "").strip()
-        if kind not in devkit.classes:
-            raise NearfarError(
-                f"{str(path)!r}: class {kind!r} is not in the devkit's list of "
-                f"{len(devkit.classes)} classes"
-            )
-        box = _box(item, path)
-        left, top, right, bottom = box
-        if left < -1 or top < -1 or right > width or bottom > height:
-            raise NearfarError(
-                f"{str(path)!r}: the box {_text(box)} of {kind!r} is not inside the image of "
-                f"{width}x{height} pixels"
-            )
-        left, top = max(left, 0), max(top, 0)  # some tools count from 0
-        if not (left < right and top < bottom):
-            raise NearfarError(f"{str(path)!r}: the box {_text(box)} of {kind!r} has no area")
-        corners.append((left, top, right, bottom))
-        labels.append(devkit.classes.index(kind))
-        difficult.append((item.findtext("difficult") or "0").strip() == "1")
-    return Objects(
-        np.array(corners, np.float32).reshape(-1, 4),
-        np.array(labels, np.int64),
-        np.array(difficult, bool),
-        (height, width),
-    )
+    return _read_objects(devkit, name, placed=True)
 
 
 def read_presence(devkit: Devkit, split: str, names: Sequence[str]) -> npt.NDArray[np.int8]:
@@ -138,26 +114,113 @@ def read_presence(devkit: Devkit, split: str, names: Sequence[str]) -> npt.NDArr
         )
     presence = np.full((len(names), len(devkit.classes)), -1, np.int8)
     for row, name in enumerate(names):
-        objects = read_objects(devkit, name)
+        objects = _read_objects(devkit, name, placed=False)
         presence[row, objects.labels] = 0
         presence[row, objects.labels[~objects.difficult]] = 1
     return presence
 
 
+def _read_objects(devkit: Devkit, name: str, *, placed: bool) -> Objects:
+    """Read objects, and turn their boxes upright; not `placed`, boxes may be of another grid."""
+    path, image = devkit.annotation(name), devkit.image(name)
+    grid = read_grid(image)
+    root = _parse(path)
+    _check_name(root, name, path)
+    items = root.findall("object")
+    if len(items) < sum(1 for _ in root.iter("object")):
+        raise NearfarError(
+            f"{str(path)!r} has objects inside of others: expected them side by side"
+        )
+    stored = _is_stored(root, grid, path)
+    height, width = grid.stored if stored else grid.upright
+    if stored is None:
+        if placed and items:
+            raise NearfarError(
+                f"{str(path)!r}: its boxes were drawn on {str(image)!r} before or after the EXIF "
+                f"orientation {grid.orientation} turns it, and <size> does not tell: remove "
+                "the orientation if before, turn the pixels instead if after"
+            )
+        height = width = max(grid.stored)
+    corners, labels, difficult = [], [], []
+    for item in items:
+        kind = one_form(_text_of(item, "name", path))
+        if kind not in devkit.classes:
+            raise NearfarError(
+                f"{str(path)!r}: class {kind!r} is not in the devkit's list of "
+                f"{len(devkit.classes)} classes"
+            )
+        box = _box(item, path)
+        left, top, right, bottom = box
+        if left < -1 or top < -1 or right > width or bottom > height:
+            raise NearfarError(
+                f"{str(path)!r}: the box {_text(box)} of {kind!r} is not inside the image of "
+                f"{width}x{height} pixels"
+            )
+        left, top = max(left, 0), max(top, 0)  # some tools count from 0
+        if not (left < right and top < bottom):
+            raise NearfarError(f"{str(path)!r}: the box {_text(box)} of {kind!r} has no area")
+        corners.append((left, top, right, bottom))
+        labels.append(devkit.classes.index(kind))
+        flag = _text_of(item, "difficult", path).lower()
+        if flag not in _DIFFICULT:
+            raise NearfarError(f"{str(path)!r}: <difficult> is {flag[:80]!r}: expected 0 or 1")
+        difficult.append(_DIFFICULT[flag])
+    boxes = np.array(corners, np.float64).reshape(-1, 4)
+    if stored:
+        boxes = grid.turn_boxes(boxes)
+    return Objects(
+        boxes.astype(np.float32),
+        np.array(labels, np.int64),
+        np.array(difficult, bool),
+        grid.upright,
+    )
+
+
+def _check_name(root: Element, name: str, path: Path) -> None:
+    """Check that an annotation is of this image, if it says of which one."""
+    file = re.split(r"[/\\]", one_form(_text_of(root, "filename", path)))[-1].lower()
+    if file and one_form(name).lower() not in (file, file.rpartition(".")[0]):
+        raise NearfarError(
+            f"{str(path)!r} is of the image {file!r}, by its <filename>: expected "
+            f"{name + '.jpg'!r}; correct the one that is wrong"
+        )
+
+
+def _is_stored(root: Element, grid: Grid, path: Path) -> bool | None:
+    """Whether boxes lie on the stored grid of the image, by the size of theirs; None if unknown."""
+    texts = [_text_of(root, f"size/{side}", path) or "0" for side in ("height", "width")]
+    try:
+        height, width = (float(text) for text in texts)
+    except ValueError as error:
+        raise NearfarError(
+            f"{str(path)!r}: expected numbers for <height> and <width>, not {texts}"
+        ) from error
+    if height == 0 or width == 0:
+        return grid.is_stored(None)
+    if not (math.isfinite(height) and math.isfinite(width) and grid.fits((height, width))):  # type: ignore[arg-type]
+        raise NearfarError(
+            f"{str(path)!r}: its boxes were drawn on {width:g}x{height:g} pixels, by its <size>, "
+            f"and its image has {grid}: expected the same"
+        )
+    return grid.is_stored((int(height), int(width)))
+
+
 def _read_list(path: Path, names: Sequence[str]) -> npt.NDArray[np.int8]:
     """Return the flag of each image in a list."""
-    flags = {}
+    flags: dict[str, int] = {}
     for line in read_lines(path):
-        name, _, flag = line.strip().partition(" ")
-        if flag.strip() not in ("1", "0", "-1"):
+        flagged = split_flag(line)
+        if flagged is None:
             raise NearfarError(
                 f"{str(path)!r}: expected a name and 1, 0 or -1 per line, not {line[:80]!r}"
             )
-        flags[name] = int(flag)
+        name, flag = one_form(flagged[0]), flagged[1]
+        if flags.setdefault(name, flag) != flag:
+            raise NearfarError(f"{str(path)!r} names {name!r} twice, with different flags")
     for name in names:
-        if name not in flags:
+        if one_form(name) not in flags:
             raise NearfarError(f"{str(path)!r} lacks the image {name!r} of its split")
-    return np.array([flags[name] for name in names], np.int8)
+    return np.array([flags[one_form(name)] for name in names], np.int8)
 
 
 class _NoDoctype(TreeBuilder):
@@ -178,18 +241,32 @@ def _parse(path: Path) -> Element:
             raise ValueError(f"it has more than {_MAX_BYTES:,} bytes")
         parser = XMLParser(target=_NoDoctype())  # noqa: S314
         parser.feed(text)
-        return parser.close()
+        root = parser.close()
     except (OSError, ParseError, ValueError, LookupError) as error:
         raise NearfarError(
             f"{str(path)!r} cannot be read as a VOC annotation ({reason(error)})"
         ) from error
+    if root.tag != "annotation":
+        raise NearfarError(
+            f"{str(path)!r} is no VOC annotation: its root is <{printable(root.tag)[:80]}>, "
+            "expected <annotation>"
+        )
+    return root
+
+
+def _text_of(parent: Element, name: str, path: Path) -> str:
+    """Return the text of an element, which may be there once, without spaces at its ends."""
+    found = parent.findall(name)
+    if len(found) > 1:
+        raise NearfarError(f"{str(path)!r} has {len(found)} of {name!r} in one: expected one")
+    return (found[0].text or "").strip() if found else ""
 
 
 def _box(item: Element, path: Path) -> tuple[float, float, float, float]:
     """Return left, top, right, bottom of an object, from 0."""
-    texts = [item.findtext(f"bndbox/{side}") for side in _SIDES]
+    texts = [_text_of(item, f"bndbox/{side}", path) for side in _SIDES]
     try:
-        left, top, right, bottom = (float(text or "") for text in texts)
+        left, top, right, bottom = (float(text) for text in texts)
     except ValueError as error:
         raise NearfarError(
             f"{str(path)!r}: expected numbers for {', '.join(_SIDES)} of each object, not {texts}"

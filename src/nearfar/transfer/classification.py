@@ -25,7 +25,6 @@ from nearfar.models import (
 from nearfar.progress import Track, silent
 from nearfar.transfer.classification_data import ClassificationSet
 from nearfar.transfer.finetuning import FinetuneConfig, finetune_network
-from nearfar.transfer.heads import embedding_size
 from nearfar.transfer.metrics import classification_ap
 from nearfar.transfer.storage import write_finetuned
 from nearfar.transfer.weights import BackboneSpec
@@ -317,7 +316,7 @@ class ClassifierNetwork(nn.Module):
 
     def __init__(self, backbone: BackboneEncoder, classes: int, protocol: Protocol) -> None:
         super().__init__()
-        size = embedding_size(backbone)
+        size = backbone.embedding_size
         self.backbone, self.frozen = backbone, protocol != "all"
         self.standardize = Standardize(size) if protocol == "linear" else nn.Identity()
         self.drop = nn.Dropout(_DROPOUT)

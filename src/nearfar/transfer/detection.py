@@ -28,7 +28,7 @@ from nearfar.progress import Track, silent
 from nearfar.transfer.annotations import Objects, read_objects
 from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.finetuning import FinetuneConfig, finetune_network
-from nearfar.transfer.heads import REGION_GRID, embedding_size, region_head
+from nearfar.transfer.heads import REGION_GRID, region_head
 from nearfar.transfer.metrics import Detections, detection_ap
 from nearfar.transfer.pictures import PADDING, Picture, pad_and_stack, read_each, read_scaled
 from nearfar.transfer.proposals import Boxes, propose, selective_search
@@ -184,7 +184,7 @@ class FastRCNN(nn.Module):
         self.regions = RoIHeads(
             box_roi_pool=RegionPooling(backbone.grid),
             box_head=region_head(backbone),
-            box_predictor=FastRCNNPredictor(embedding_size(backbone), classes + 1),
+            box_predictor=FastRCNNPredictor(backbone.embedding_size, classes + 1),
             **_ROI_OPTIONS,
         )
         self.backbone.head = nn.Sequential()

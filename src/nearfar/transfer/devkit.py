@@ -4,11 +4,17 @@ A devkit holds ``JPEGImages/NAME.jpg``, and for its tasks ``Annotations/NAME.xml
 ``SegmentationClass/NAME.png`` (masks), and the names of each split, one per line, in
 ``ImageSets/Main/SPLIT.txt`` and ``ImageSets/Segmentation/SPLIT.txt``. A file ``classes.txt`` beside
 them lists the classes, one per line; without it, they are VOC's own.
+
+Names may hold spaces, and are compared in one Unicode form. Lists are UTF-8, or UTF-16 with a byte
+order mark.
 """
 
 from __future__ import annotations
 
+import codecs
 import os
+import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +35,8 @@ ImageSet = Literal["Main", "Segmentation"]
 
 #: Bytes of the longest list of names.
 _MAX_LIST_BYTES = 256 * 2**20
+#: Line with a flag behind the name, as in the lists of classes.
+_FLAGGED = re.compile(r"(.*\S)\s+(-1|0|1)")
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class Devkit:
             )
         if not (root / CLASS_FILE).is_file():
             return cls(root, (BACKGROUND, *VOC_CLASSES))
-        classes = tuple(line.strip() for line in read_lines(root / CLASS_FILE))
+        classes = tuple(one_form(line) for line in read_lines(root / CLASS_FILE))
         if not classes or len(set(classes)) < len(classes):
             raise NearfarError(
                 f"{str(root / CLASS_FILE)!r}: expected one class per line, each once, "
@@ -109,19 +117,31 @@ class Devkit:
                 f"{str(path)!r} does not exist: expected one of the splits "
                 f"{', '.join(here) or '(none is there)'}"
             )
-        # Some official lists have a flag behind each name.
-        names = [line.split()[0] for line in read_lines(path)]
+        names = [self._name(line, path) for line in read_lines(path)]
         if not names:
             raise NearfarError(f"{str(path)!r} is empty: expected the name of an image per line")
         counts = Counter(names)
         for name in counts:
             if counts[name] > 1:
                 raise NearfarError(f"{str(path)!r} names {name!r} {counts[name]} times")
-            if Path(name).name != name:
-                raise NearfarError(f"{str(path)!r}: {name!r} is not the name of an image")
-            if not self.image(name).is_file():
-                raise NearfarError(f"{str(self.image(name))!r} is missing: {str(path)!r} names it")
         return names
+
+    def _name(self, line: str, path: Path) -> str:
+        """Return the image that a line names, with or without a flag behind the name."""
+        flagged = split_flag(line)
+        names = [line] if flagged is None else [line, flagged[0]]
+        present = [name for name in names if Path(name).name == name and _is_file(self.image(name))]
+        if len(present) > 1:
+            raise NearfarError(
+                f"{str(path)!r}: the line {line!r} names the image {line!r}, or {present[1]!r} "
+                "with a flag, and both are there: rename one"
+            )
+        if present:
+            return present[0]
+        name = names[-1]
+        if Path(name).name != name:
+            raise NearfarError(f"{str(path)!r}: {name!r} is not the name of an image")
+        raise NearfarError(f"{str(self.image(name))!r} is missing: {str(path)!r} names it")
 
     def check_apart(self, image_set: ImageSet, train: str, test: str) -> None:
         """Check that the training and test splits are disjoint.
@@ -140,23 +160,23 @@ class Devkit:
 
     def image(self, name: str) -> Path:
         """Return the path of an image."""
-        return self.root / IMAGE_FOLDER / f"{name}.jpg"
+        return _present(self.root / IMAGE_FOLDER, name, ".jpg")
 
     def annotation(self, name: str) -> Path:
         """Return the path of the objects of an image."""
-        return self.root / "Annotations" / f"{name}.xml"
+        return _present(self.root / "Annotations", name, ".xml")
 
     def mask(self, name: str) -> Path:
         """Return the path of the mask of an image."""
-        return self.root / "SegmentationClass" / f"{name}.png"
+        return _present(self.root / "SegmentationClass", name, ".png")
 
     def class_list(self, name: str, split: str) -> Path:
         """Return the path of the list of a class: presence in each image of a split."""
-        return self.root / "ImageSets" / "Main" / f"{name}_{split}.txt"
+        return _present(self.root / "ImageSets" / "Main", name, f"_{split}.txt")
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the non-empty lines of a list.
+    """Return the non-empty lines of a list, without spaces at their ends.
 
     Raises
     ------
@@ -164,12 +184,53 @@ def read_lines(path: Path) -> list[str]:
         If the file cannot be read as one.
     """
     try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(_MAX_LIST_BYTES + 1)
+        with path.open("rb") as file:
+            content = file.read(_MAX_LIST_BYTES + 1)
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if wide else "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise NearfarError(f"{str(path)!r} cannot be read ({reason(error)})") from error
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for each in re.split(r"[\r\n]+", text) if (line := each.strip())]
     for line in lines:
-        if len(text) > _MAX_LIST_BYTES or "\0" in line:
+        if len(content) > _MAX_LIST_BYTES or "\0" in line:
             raise NearfarError(f"{printable(str(path))!r} is not a list of names, one per line")
     return lines
+
+
+def split_flag(line: str) -> tuple[str, int] | None:
+    """Split a line into a name and its flag, 1, 0 or −1, behind the last space; None without one.
+
+    Examples
+    --------
+    >>> split_flag("scene 7  -1"), split_flag("scene 7")
+    (('scene 7', -1), None)
+    """
+    match = _FLAGGED.fullmatch(line)
+    return None if match is None else (match[1], int(match[2]))
+
+
+def one_form(name: str) -> str:
+    r"""Return a name without spaces at its ends, in composed form: é may be one letter or two.
+
+    Examples
+    --------
+    >>> one_form("cafe\u0301 ") == "caf\u00e9"
+    True
+    """
+    return unicodedata.normalize("NFC", name.strip())
+
+
+def _present(folder: Path, name: str, ending: str) -> Path:
+    """Return the path of a file whose name may be in another Unicode form."""
+    path = folder / f"{name}{ending}"
+    if name.isascii() or _is_file(path):
+        return path
+    others = (folder / f"{unicodedata.normalize(form, name)}{ending}" for form in ("NFC", "NFD"))
+    return next((other for other in others if _is_file(other)), path)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # too long a name
+        return False

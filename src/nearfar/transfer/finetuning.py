@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nearfar.fields import check_fields, check_ranges
 from nearfar.progress import Track, silent
-from nearfar.training.supervised import fit_supervised, shuffled_batches
+from nearfar.training import fit_supervised, shuffled_batches
 
 _MAX_GRAD_NORM = 10.0
 

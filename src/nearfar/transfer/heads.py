@@ -14,20 +14,6 @@ from nearfar.models import BackboneEncoder
 REGION_GRID = 6
 
 
-def embedding_size(backbone: BackboneEncoder) -> int:
-    """Return the length of the embeddings of a backbone.
-
-    Examples
-    --------
-    >>> from nearfar.transfer import BackboneSpec
-    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(63, 63))
-    >>> embedding_size(spec.build())
-    16
-    """
-    layers = _linear(backbone)
-    return layers[-1].out_features if layers else backbone.channels
-
-
 def pooling_grid(backbone: BackboneEncoder) -> tuple[int, int]:
     """Return height and width of the grid that the head pools to; 1×1 without pooling.
 

@@ -12,9 +12,11 @@ from nearfar.data import UnreadableError, open_image_file
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path
 from nearfar.transfer.devkit import Devkit
-from nearfar.transfer.pictures import picture_size
+from nearfar.transfer.grids import orientation_of, read_grid
 
 LabelMap = npt.NDArray[np.uint8]
+#: Colors of the values of a label map in its palette, if it has one.
+Colors = dict[int, tuple[int, int, int]]
 
 #: Value of pixels that are not evaluated.
 IGNORE_INDEX = 255
@@ -26,8 +28,9 @@ def read_label_map(devkit: Devkit, name: str) -> LabelMap:
     Raises
     ------
     NearfarError
-        If the file is missing or damaged, has another size than the image, or values that are not
-        classes of the devkit.
+        If the file is missing or damaged, is no single image of 8 bits, has another size than the
+        image, a size that leaves open whether it was drawn before or after EXIF turned the image,
+        or values that are not classes of the devkit.
 
     Examples
     --------
@@ -42,20 +45,46 @@ def read_label_map(devkit: Devkit, name: str) -> LabelMap:
     array([[1, 0, 0],
            [0, 1, 0]], dtype=uint8)
     """
+    label_map, _ = read_label_map_colors(devkit, name)
+    return label_map
+
+
+def read_label_map_colors(devkit: Devkit, name: str) -> tuple[LabelMap, Colors]:
+    """Read the class of each pixel, and the color of each value in the palette.
+
+    Palettes of grays name no classes, and have no colors.
+
+    Raises
+    ------
+    NearfarError
+        See `read_label_map`.
+
+    Examples
+    --------
+    See `read_label_map`.
+    """
     path = devkit.mask(name)
     if not path.is_file():
         raise NearfarError(f"{str(path)!r} is missing: expected the mask of an image of the split")
+    grid = read_grid(devkit.image(name))
     try:
         with open_image_file(path) as image:
-            label_map = _indices(image)
+            _check_mask(image)
+            palette = image.getpalette("RGB") or []
+            size = (image.height, image.width)
+            upright = grid.turn_image(image) if grid.is_stored(size) else image
+            label_map = np.array(upright)
     except UnreadableError as error:
         raise NearfarError(f"{str(path)!r} cannot be read ({error})") from error
-    size = picture_size(devkit.image(name))
-    if label_map.shape != size:
-        height, width = label_map.shape
+    if not grid.fits(size):
         raise NearfarError(
-            f"{str(path)!r} has {width}x{height} pixels: expected {size[1]}x{size[0]}, the size of "
-            "its image"
+            f"{str(path)!r} has {size[1]}x{size[0]} pixels: expected {grid}, as its image has"
+        )
+    if grid.is_stored(size) is None:
+        raise NearfarError(
+            f"{str(path)!r} was drawn before or after the EXIF orientation {grid.orientation} "
+            "turns its image, and its size does not tell: remove the orientation if before, turn "
+            "the pixels instead if after"
         )
     values = np.unique(label_map)
     unknown = values[(values >= len(devkit.mask_classes)) & (values != IGNORE_INDEX)]
@@ -64,7 +93,12 @@ def read_label_map(devkit: Devkit, name: str) -> LabelMap:
             f"{str(path)!r} has the value {unknown[0]}: expected 0…{len(devkit.mask_classes) - 1}, "
             f"or {IGNORE_INDEX} for pixels to ignore"
         )
-    return label_map
+    colors = {
+        value: (palette[3 * value], palette[3 * value + 1], palette[3 * value + 2])
+        for value in values.tolist()
+        if 3 * value + 2 < len(palette)
+    }
+    return label_map, {} if all(len(set(each)) == 1 for each in colors.values()) else colors
 
 
 def write_label_map(path: Path, label_map: LabelMap) -> None:
@@ -95,10 +129,18 @@ def voc_color(label: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _indices(image: Image.Image) -> LabelMap:
-    """Return pixel values, not the colors of a palette."""
+def _check_mask(image: Image.Image) -> None:
+    """Check that pixel values are classes, not colors or shades."""
     if image.mode not in ("P", "L"):
         raise UnreadableError(
             f"pixels of mode {image.mode}: expected 8 bits, with or without a palette"
         )
-    return np.array(image)
+    tiles = getattr(image, "tile", ())  # how pixels are packed, as L;4
+    if image.mode == "L" and any(";" in str(tile[3]) for tile in tiles):
+        raise UnreadableError(
+            "shades of less than 8 bits, which are no classes: expected 8 bits, or a palette"
+        )
+    if getattr(image, "n_frames", 1) > 1:
+        raise UnreadableError(f"{image.n_frames} images in one file: expected one")  # type: ignore[attr-defined]
+    if (orientation := orientation_of(image)) != 1:
+        raise UnreadableError(f"EXIF orientation {orientation}: expected an upright mask")

@@ -18,7 +18,10 @@ from nearfar.transfer.loading import Finetuned
 from nearfar.transfer.metrics import Detections
 from nearfar.transfer.pictures import Picture, read_full_size
 from nearfar.transfer.segmentation import FinetunedSegmenter
+from nearfar.transfer.storage import writing
 
+#: Names of all output.
+_OWN = ("predictions.csv", "detections.json", "drawn", "classes.json", "masks")
 #: Smallest score of a detection that is drawn.
 _MIN_DRAWN_SCORE = 0.5
 
@@ -45,7 +48,8 @@ def write_predictions(
     Raises
     ------
     NearfarError
-        If an image cannot be read, or has another shape than the classifier's.
+        If an image cannot be read, or has another shape than the classifier's, or if the folder
+        cannot be written.
 
     Examples
     --------
@@ -62,14 +66,14 @@ def write_predictions(
     ...     Path(folder, "predictions.csv").read_text().splitlines()[0]
     'name,class,0,1'
     """
-    folder.mkdir(parents=True, exist_ok=True)
     names = images.names()
-    if isinstance(model, FinetunedClassifier):
-        _write_probabilities(model, images, folder, track)
-    elif isinstance(model, FinetunedDetector):
-        _write_detections(model, names, _pictures(images), folder, track)
-    else:
-        _write_label_maps(model, names, _pictures(images), folder, track)
+    with writing(folder, _OWN):
+        if isinstance(model, FinetunedClassifier):
+            _write_probabilities(model, images, folder, track)
+        elif isinstance(model, FinetunedDetector):
+            _write_detections(model, names, _pictures(images), folder, track)
+        else:
+            _write_label_maps(model, names, _pictures(images), folder, track)
 
 
 def _write_probabilities(

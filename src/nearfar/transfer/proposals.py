@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nearfar.errors import NearfarError, require
-from nearfar.files import atomic_path
+from nearfar.files import atomic_path, remove_abandoned
 from nearfar.progress import Track, silent
 from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.pictures import Picture, picture_size, read_scaled
@@ -115,6 +115,7 @@ def _cached(devkit: Devkit, name: str, folder: Path | None) -> Boxes:
         return selective_search(devkit.image(name))
     path = folder / f"{name}.npy"
     if not path.is_file():
+        remove_abandoned(path)
         boxes = selective_search(devkit.image(name))
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.save(file, boxes, allow_pickle=False)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
@@ -22,10 +23,16 @@ from torch.nn.functional import cross_entropy, interpolate
 from nearfar.errors import NearfarError
 from nearfar.models import BackboneEncoder, FeatureGrid, resolve_device
 from nearfar.progress import Track, silent
-from nearfar.transfer.devkit import Devkit
+from nearfar.transfer.devkit import BACKGROUND, Devkit
 from nearfar.transfer.finetuning import FinetuneConfig, finetune_network
-from nearfar.transfer.heads import convolutional_head, embedding_size
-from nearfar.transfer.label_maps import IGNORE_INDEX, LabelMap, read_label_map
+from nearfar.transfer.heads import convolutional_head
+from nearfar.transfer.label_maps import (
+    IGNORE_INDEX,
+    Colors,
+    LabelMap,
+    read_label_map,
+    read_label_map_colors,
+)
 from nearfar.transfer.metrics import ConfusionMatrix
 from nearfar.transfer.pictures import (
     MIN_PADDED_SIDE,
@@ -62,6 +69,8 @@ class SegmentationSet:
         n images.
     size : int
         Shorter side that images are scaled to.
+    colors : mapping of int to (red, green, blue)
+        Color of each value in the palettes of the label maps.
 
     Examples
     --------
@@ -72,6 +81,7 @@ class SegmentationSet:
     devkit: Devkit
     names: Sequence[str]
     size: int
+    colors: Colors = field(default_factory=dict)
 
     def pictures(self) -> list[Path]:
         """Return the paths of the images."""
@@ -79,7 +89,12 @@ class SegmentationSet:
 
 
 def open_segmentation_set(
-    devkit: Devkit, split: str, size: int, track: Track = silent
+    devkit: Devkit,
+    split: str,
+    size: int,
+    track: Track = silent,
+    *,
+    colors: Mapping[int, tuple[int, int, int]] | None = None,
 ) -> SegmentationSet:
     """Read all images and label maps of a split once.
 
@@ -87,11 +102,14 @@ def open_segmentation_set(
     ----------
     size : int
         Shorter side that images are scaled to.
+    colors : mapping of int to (red, green, blue), optional
+        Colors of another split, which are to be the same.
 
     Raises
     ------
     NearfarError
-        If a file of the devkit cannot be used, or all pixels of the split are ignored.
+        If a file of the devkit cannot be used, a value has several colors in the palettes, all
+        pixels of the split are ignored, or all but the background.
 
     Examples
     --------
@@ -103,14 +121,29 @@ def open_segmentation_set(
     ['scene_0000', 'scene_0001']
     """
     names = devkit.split("Segmentation", split)
-    label_maps = read_each(devkit, names, read_label_map, track)
-    valid = [(label_map != IGNORE_INDEX).any() for label_map in label_maps]
-    if not any(valid):
+    seen: Colors = dict(colors or {})
+    values: set[int] = set()
+    label_maps = read_each(devkit, names, read_label_map_colors, track)
+    for name, (label_map, shown) in zip(names, label_maps, strict=True):
+        values.update(np.unique(label_map).tolist())
+        for value, color in shown.items():
+            if seen.setdefault(value, color) != color:
+                raise NearfarError(
+                    f"{str(devkit.mask(name))!r} shows the value {value} in the color {color}, "
+                    f"other masks in {seen[value]}: expected the same palette in all, as their "
+                    "values are the classes"
+                )
+    if values == {IGNORE_INDEX}:
         raise NearfarError(
             f"all pixels of the split {split!r} of {str(devkit.root)!r} are to be ignored: "
             "expected some of a class"
         )
-    return SegmentationSet(devkit, names, size)
+    if values == {0, IGNORE_INDEX} and devkit.mask_classes[0] == BACKGROUND:
+        raise NearfarError(
+            f"the masks of the split {split!r} of {str(devkit.root)!r} have only the values 0 and "
+            f"{IGNORE_INDEX}, background and pixels to ignore: expected the numbers of classes"
+        )
+    return SegmentationSet(devkit, names, size, seen)
 
 
 class FCN(nn.Module):
@@ -146,7 +179,7 @@ class FCN(nn.Module):
         self.head = convolutional_head(backbone)
         self.backbone.head = nn.Sequential()
         self.drop = nn.Dropout(_DROPOUT)
-        self.score = nn.Conv2d(embedding_size(backbone), classes, 1)
+        self.score = nn.Conv2d(backbone.embedding_size, classes, 1)
         self.cells = backbone.grid.behind(self.head)
         channels = skip_channels(backbone, stride)
         self.skips = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in channels)

@@ -1,10 +1,12 @@
-"""Files of fine-tuned networks: weights as safetensors, and a configuration as JSON."""
+"""Output folders, and files of fine-tuned networks: weights as safetensors, the rest as JSON."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from nearfar.errors import NearfarError, reason
-from nearfar.files import write_json
+from nearfar.files import LEFTOVER, check_output, write_json
 from nearfar.runs import read_tensors, to_cpu, write_tensors
 
 CONFIG, WEIGHTS = "finetuned.json", "finetuned.safetensors"
+
+#: File in a folder whose output is still being written.
+_MARK = f"{LEFTOVER}output"
 
 #: Incremented whenever an older nearfar could not read the files.
 _FORMAT = 1
@@ -56,6 +61,85 @@ def read_finetuned(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return config, tensors
 
 
+def check_transfer_output(folder: Path, *, overwrite: bool, kept: Collection[str] = ()) -> None:
+    """Check that output may be written to a folder, like that of a call that was killed.
+
+    Raises
+    ------
+    NearfarError
+        See `nearfar.files.check_output`.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     check_transfer_output(Path(folder), overwrite=False)  # empty: fine
+    """
+    check_output(folder, overwrite=overwrite or (folder / _MARK).is_file(), folder=True, kept=kept)
+
+
+@contextmanager
+def claim_folder(folder: Path | None) -> Iterator[None]:
+    """Create a folder that files can be written to; remove it if the context fails before that.
+
+    Raises
+    ------
+    NearfarError
+        If it cannot be created or written.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     with suppress(ZeroDivisionError), claim_folder(Path(root, "a", "b")):
+    ...         1 / 0
+    ...     list(Path(root).iterdir())
+    []
+    """
+    if folder is None:
+        yield
+        return
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        make_folder(folder)
+        yield
+    except BaseException:
+        for each in missing:
+            with suppress(OSError):  # it is not empty
+                each.rmdir()
+        raise
+
+
+@contextmanager
+def writing(folder: Path, own: Collection[str]) -> Iterator[None]:
+    """Mark a folder while output is written to it; remove what a killed call has written.
+
+    Parameters
+    ----------
+    folder : Path
+        Created if missing.
+    own : collection of str
+        Names of all files and folders that may be written.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     with writing(Path(root), {"scores.json"}):
+    ...         Path(root, "scores.json").touch()
+    ...     [path.name for path in Path(root).iterdir()]
+    ['scores.json']
+    """
+    make_folder(folder)
+    mark = folder / _MARK
+    if mark.is_file():
+        for path in [folder / name for name in own]:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    mark.touch()
+    yield
+    mark.unlink(missing_ok=True)
+
+
 def make_folder(folder: Path) -> None:
     """Create a folder, and check that files can be written to it.
 
@@ -66,8 +150,8 @@ def make_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b" ")
     except OSError as error:
         raise NearfarError(
             f"{str(folder)!r} cannot be written ({reason(error)}): choose another folder"

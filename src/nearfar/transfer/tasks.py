@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -49,13 +51,14 @@ from nearfar.transfer.segmentation import (
     open_segmentation_set,
     skip_channels,
 )
-from nearfar.transfer.storage import make_folder
+from nearfar.transfer.storage import CONFIG, WEIGHTS, claim_folder, writing
 from nearfar.transfer.weights import backbone_of, initialize_backbone, open_backbone
 
 #: Sub-folder of the proposals of `transfer_detection`.
 PROPOSALS_FOLDER = "proposals"
 
 PathLike = str | os.PathLike[str]
+F = TypeVar("F", bound=Callable[..., "TransferResult"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +77,8 @@ class Source:
     config : FinetuneConfig, optional
         Options of the training. Default: by task.
     folder : path, optional
-        Folder to save networks in; created, or an error raised, before training.
+        Folder to save results in, see `TransferResult.save`; created, or an error raised, before
+        anything is read.
     device : {"auto", "cpu", "cuda", "mps"}
         Device of the training.
     track : callable
@@ -133,7 +137,42 @@ class TransferResult:
     test: ClassificationSet | DetectionSet | SegmentationSet | None
     predictions: Any = None
 
+    def writing(self, folder: PathLike) -> AbstractContextManager[None]:
+        """Mark a folder while results are written to it, for the next call if this one is killed.
 
+        Raises
+        ------
+        NearfarError
+            If the folder cannot be written.
+        """
+        endings = ("json", "md", "png")
+        own = (*PROTOCOLS, CONFIG, WEIGHTS, *(f"{self.task}.{ending}" for ending in endings))
+        return writing(Path(folder), own)
+
+    def save(self, folder: PathLike) -> None:
+        """Save the networks: classifiers in sub-folders with the names of their protocols.
+
+        Raises
+        ------
+        NearfarError
+            If the folder cannot be written.
+        """
+        for name, model in self.models.items():
+            model.save(Path(folder, name if self.task == "classify" else ""))
+
+
+def _claims_folder(transfer: F) -> F:
+    """Create the output folder first, and remove it if nothing is written to it."""
+
+    @functools.wraps(transfer)
+    def claiming(source: Source, *arguments: Any, **options: Any) -> TransferResult:
+        with claim_folder(None if source.folder is None else Path(source.folder)):
+            return transfer(source, *arguments, **options)
+
+    return cast(F, claiming)
+
+
+@_claims_folder
 def transfer_classification(
     source: Source,
     data: PathLike,
@@ -153,7 +192,7 @@ def transfer_classification(
     data : path
         VOC devkit, where several classes may be present per image, or labeled images.
     protocols : sequence of {"linear", "fc", "all"}
-        See `finetune_classifier`; networks are saved in sub-folders of these names.
+        See `finetune_classifier`.
     splits : tuple of str, optional
         Training and test split of a devkit. Default: trainval, test.
     test : path, optional
@@ -207,7 +246,6 @@ def transfer_classification(
             labels_per_class=labels_per_class,
             seed=config.seed,
         )
-    _prepare(source)
     _initialize(
         source, backbone, config, len(train_set.images), lambda rows: Subset(train_set.images, rows)
     )
@@ -218,7 +256,6 @@ def transfer_classification(
             backbone, train_set, protocol, config, device=device, track=source.track
         )
         models[protocol] = model
-        _save(source, model, protocol)
         predictions = model.scores(test_set.images)
         scores[protocol] = classification_metrics(predictions, test_set)
     return TransferResult(
@@ -244,6 +281,7 @@ def transfer_classification(
     )
 
 
+@_claims_folder
 def transfer_detection(
     source: Source,
     data: PathLike,
@@ -294,10 +332,8 @@ def transfer_detection(
     train_set, test_set = (
         open_detection_set(devkit, split, size, cache, source.track) for split in splits
     )
-    _prepare(source)
     _initialize_on_devkit(source, backbone, config, train_set)
     model = finetune_detector(backbone, train_set, config, device=device, track=source.track)
-    _save(source, model)
     detections = model.predict_set(test_set, track=source.track)
     return TransferResult(
         task="detect",
@@ -316,6 +352,7 @@ def transfer_detection(
     )
 
 
+@_claims_folder
 def transfer_segmentation(
     source: Source,
     data: PathLike,
@@ -360,15 +397,12 @@ def transfer_segmentation(
     skip_channels(backbone, stride)
     devkit, size = Devkit.open(data), source.size or SEGMENTATION_SIZE
     devkit.check_apart("Segmentation", *splits)
-    train_set, test_set = (
-        open_segmentation_set(devkit, split, size, source.track) for split in splits
-    )
-    _prepare(source)
+    train_set = open_segmentation_set(devkit, splits[0], size, source.track)
+    test_set = open_segmentation_set(devkit, splits[1], size, source.track, colors=train_set.colors)
     _initialize_on_devkit(source, backbone, config, train_set)
     model = finetune_segmenter(
         backbone, train_set, stride, config, device=device, track=source.track
     )
-    _save(source, model)
     matrix = model.evaluate(test_set, track=source.track)
     return TransferResult(
         task="segment",
@@ -396,17 +430,6 @@ def _open(
     device = resolve_device(source.device)
     config = source.config or default
     return open_backbone(source.weights, like=source.like, seed=config.seed), config, device
-
-
-def _prepare(source: Source) -> None:
-    """Create the output folder, once the data are known to be usable."""
-    if source.folder is not None:
-        make_folder(Path(source.folder))
-
-
-def _save(source: Source, model: Finetuned, name: str = "") -> None:
-    if source.folder is not None:
-        model.save(Path(source.folder) / name)
 
 
 def _initialize(

@@ -10,8 +10,10 @@ from torch import nn
 from nearfar import NRE
 from nearfar.config import ConvNet, recipe
 from nearfar.data import ArrayImages, Subset, open_images, to_unit
+from nearfar.errors import NearfarError
 from nearfar.models import PROJECTION_SIZE, build_network
 from nearfar.neighbors import ClusteredFinder, Cosine
+from nearfar.restoration import reconstruct
 from nearfar.training import Context, Contrastive, train
 from nearfar.training.distributed import launch
 from trainings import changed
@@ -69,7 +71,7 @@ def test_with_denoising_the_encoder_sees_noise_and_the_decoder_removes_it(images
         assert 0.1 < (view - clean).abs().mean() < 0.4
     assert not torch.equal(first, second)
     with torch.no_grad():
-        reconstruction = model(first, second)[0].reconstruction
+        reconstruction = model(first, second)[1]
     assert step.terms["pixel"] == pytest.approx(float((reconstruction - clean).square().mean()))
 
 
@@ -86,7 +88,7 @@ def test_some_images_are_decoded_from_themselves(images, probability):
     assert _same(first, clean) == pytest.approx(probability, abs=0.06)
     assert _same(second, clean) == 0
     with torch.no_grad():
-        reconstruction = model(first, second)[0].reconstruction
+        reconstruction = model(first, second)[1]
     assert step.terms["pixel"] == pytest.approx(float((reconstruction - first).square().mean()))
 
 
@@ -228,6 +230,22 @@ def test_recipes_train_the_estimator(digits, name):
     model = NRE(config=config)
     size = config.network.embedding_size
     assert model.fit(digits[:100]).transform(digits[:7]).shape == (7, size)
+
+
+def test_without_a_pixel_weight_no_decoder_runs(images, tmp_path):
+    network = small_network(images)
+    network.decoder.forward = None
+    _, _, step = evaluate_step(network, images, torch.arange(8), pixel_weight=0)
+    assert step.terms.keys() == {"contrastive"}
+    run = train(images, changed(QUICK, epochs=1, pixel_weight=0), folder=tmp_path / "run")
+    for before, after in zip(
+        run.initial.decoder.parameters(), run.network.decoder.parameters(), strict=True
+    ):
+        assert torch.equal(before, after)
+    assert not run.reconstructs
+    with pytest.raises(NearfarError, match="no trained decoder"):
+        reconstruct(run, images, device="cpu")
+    assert train(images, changed(QUICK, epochs=1)).reconstructs
 
 
 def test_own_augmentation_makes_both_views(images):

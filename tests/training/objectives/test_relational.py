@@ -26,7 +26,7 @@ def test_weights_1_0_0_do_not_search(images, monkeypatch):
         raise AssertionError("searched")
 
     monkeypatch.setattr("nearfar.neighbors.ClusteredFinder.search", no_search)
-    line = train(images, quick(weights=(1, 0, 0))).log[-1]
+    line = train(images, quick(loss_weights=(1, 0, 0))).log[-1]
     assert "near" not in line
     assert line["loss"] == pytest.approx(line["own"])
 
@@ -42,7 +42,7 @@ def test_scheduled_weights_move_evenly_from_start_to_end(images, monkeypatch):
     progress = []
     at = WeightSchedule.at
     monkeypatch.setattr(WeightSchedule, "at", lambda s, p: progress.append(p) or at(s, p))
-    moving = {"weights": (1, 0, 0), "end_weights": (0, 1, 0), "weight_schedule": "linear"}
+    moving = {"loss_weights": (1, 0, 0), "end_weights": (0, 1, 0), "weight_schedule": "linear"}
     log = train(images, quick(**moving)).log
     assert progress == pytest.approx(np.arange(15) / 15)
     first, last = log[2], log[-1]
@@ -86,16 +86,16 @@ def test_bank_holds_the_embeddings_of_the_reference(photos, resnet, monkeypatch,
     monkeypatch.setattr(
         ReferenceBank, "_make_bank", lambda self: banks.append(make_bank(self)) or banks[-1]
     )
-    config = changed(SMALL, reference="resnet18", reference_weights=str(resnet))
+    config = changed(SMALL, reference="timm:resnet18", reference_weights=str(resnet))
     run = train(photos, config, folder=tmp_path / "run")
     with torch.no_grad():
         pixels = photos.batch(range(24)).float() / 255
-        right = pretrained_encoder("resnet18", resnet)(pixels)
+        right = pretrained_encoder("timm:resnet18", str(resnet))(pixels)
     torch.testing.assert_close(banks[0], right)
     assert run.embeddings.shape == (24, 12)
     read = runs.read_run(tmp_path / "run")
     assert read.embeddings.shape == (24, 12)
-    assert read.config.train.objective.reference == "resnet18"
+    assert read.config.train.objective.reference == "timm:resnet18"
 
 
 def test_own_reference_stays_frozen_and_is_resumed(photos, tmp_path):

@@ -22,12 +22,12 @@ Rates = npt.NDArray[np.float64]
 
 
 def roc_curves(curves: Mapping[str, tuple[Rates, Rates]]) -> Figure:
-    """Draw ROC curves, with equal error rates on the falling diagonal.
+    """Return a figure of ROC curves; equal error rates lie on the falling diagonal.
 
     Parameters
     ----------
     curves : mapping of str to (float[m], float[m])
-        False and true positive rates, 0…1, by name.
+        False-positive and true-positive rates, 0…1, by name of the curve.
 
     Examples
     --------
@@ -52,14 +52,14 @@ def roc_curves(curves: Mapping[str, tuple[Rates, Rates]]) -> Figure:
 
 
 def clip_scores(clips: Mapping[str, Mapping[str, Any]], columns: int = 3) -> Figure:
-    """Draw the scores of clips over their frames, with abnormal frames shaded.
+    """Return a figure of the scores of clips over their frames, with abnormal frames shaded.
 
     Parameters
     ----------
     clips : mapping of str to mapping
-        "scores", float[n], and "abnormal", bool[n], by name of the clip.
+        Clips by name, each with "scores", float[n], and "abnormal", bool[n].
     columns : int
-        Clips per row.
+        Clips per row of the figure.
 
     Examples
     --------

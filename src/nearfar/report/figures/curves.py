@@ -14,27 +14,27 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from nearfar.errors import NearfarError
-from nearfar.report.figures.style import BLUE, GREEN, MUTED, ORANGE, SHADE, WIDTH, plain
+from nearfar.report.figures.style import BLUE, GREEN, MUTED, ORANGE, SHADE, WIDTH, style_axes
 
 Curve = npt.NDArray[np.float64]
 
-#: Most epochs with a marker each.
+#: Most epochs to draw with markers.
 MARKED_EPOCHS = 40
 
 
 def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw pixel error, terms of the objective, and use of the embeddings over all epochs.
+    """Return a figure of pixel error, terms of the objective and use of the embeddings per epoch.
 
     Parameters
     ----------
     log : sequence of mapping
-        One record per epoch, with "phase" ("pretrain", or the second phase), "pixel", "own",
-        "near", "far", "relation", "effective_rank" and "dead_units"; numbers may be None.
+        Metrics per epoch: "phase" ("pretrain" or "train") and any of "pixel", "own", "near", "far",
+        "relation", "effective_rank" and "dead_units"; numbers may be None.
 
     Raises
     ------
     NearfarError
-        If the log holds no finite numbers.
+        If the log is empty or holds no finite numbers.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
             axes.plot(epochs, curve, color=colors[key], linewidth=1.8, marker=marker, markersize=4)
         if "pixel" in colors:
             _logarithmic(axes)
-        plain(axes, title, grid="y")
+        style_axes(axes, title, grid="y")
         _label_ends(axes, drawn, colors)
     _shade_phases(all_axes, [record["phase"] for record in log])
     all_axes[-1].set_xlabel("epoch", color=MUTED, fontsize=10)
@@ -79,7 +79,7 @@ def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _logarithmic(axes: Axes) -> None:
-    """Set a logarithmic y axis with plain numbers at 1, 2 and 5 of each decade."""
+    """Set a logarithmic y axis with labels at 1, 2 and 5 of each decade."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -89,7 +89,10 @@ def _logarithmic(axes: Axes) -> None:
 def _label_ends(
     axes: Axes, curves: Mapping[str, Curve], colors: Mapping[str, str], *, apart: float = 0.16
 ) -> None:
-    """Write name and last value at the end of each curve, at least `apart` of the height apart."""
+    """Label the end of each curve with name and last value.
+
+    Labels are at least `apart` from each other, as a share of the height.
+    """
     axes.autoscale_view()
     last = {key: curve[np.isfinite(curve)][-1] for key, curve in curves.items()}
     to_height = axes.transScale + axes.transLimits
@@ -114,7 +117,7 @@ def _label_ends(
 
 
 def _shade_phases(all_axes: Sequence[Axes], phases: Sequence[str]) -> None:
-    """Shade the second phase, and write the names of both above the first axes."""
+    """Shade the second phase, and write the names of both phases above the first axes."""
     start = 0.5
     for phase, records in groupby(phases):
         end = start + len(list(records))

@@ -1,4 +1,4 @@
-"""Dot plots: values over seeds, beside reported ones."""
+"""Dot plots of values over seeds, with the paper's values for comparison."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from nearfar.errors import NearfarError
-from nearfar.report.figures.style import BLUE, INK, ORANGE, WIDTH, plain
+from nearfar.report.figures.style import BLUE, INK, ORANGE, WIDTH, style_axes
 
 #: Height of a line, and of the margins of a panel, in inches.
 LINE = 0.3
@@ -29,16 +29,16 @@ HOLLOW: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Dot:
-    """Line of a panel.
+    """Line of a dot plot: the values of one row of a table.
 
     Parameters
     ----------
     name : str
         Label of the line.
     values : sequence of float
-        Measured value per seed.
+        Measured value of each seed.
     paper : float, optional
-        Value in the paper.
+        Value in the paper, if there is one.
 
     Examples
     --------
@@ -54,16 +54,16 @@ class Dot:
 def dot_plot(
     panels: Mapping[str, Sequence[Dot]], *, columns: int = 2, percent: bool = False
 ) -> Figure:
-    """Draw panels of dots: mean over seeds with standard deviation, and each seed faintly.
+    """Return a figure of dot plots: means over seeds with standard deviations, and single seeds.
 
     Parameters
     ----------
     panels : mapping of str to sequence of Dot
-        Lines from above, by title of the panel.
+        Lines of each panel from top to bottom, by title of the panel.
     columns : int
-        Panels per row.
+        Panels per row of the figure.
     percent : bool
-        Whether values 0…1 are shown in percent.
+        Show values 0…1 in percent.
 
     Raises
     ------
@@ -113,6 +113,6 @@ def _panel(axes: Axes, title: str, dots: Sequence[Dot]) -> None:
             axes.scatter(dot.paper, line, zorder=2, **HOLLOW)
     axes.set_yticks(lines, [dot.name for dot in dots])
     axes.set_ylim(len(dots) - 0.5, -0.5)
-    plain(axes, title)
+    style_axes(axes, title)
     axes.tick_params(axis="y", labelcolor=INK)
     axes.xaxis.set_major_locator(MaxNLocator(4))

@@ -1,4 +1,4 @@
-"""Maps: embeddings in two dimensions."""
+"""Maps: embeddings, reduced to two dimensions by t-SNE."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ CLASS_COLORS = (
     "#e76300", "#b9ac70", "#717581", "#92dadd", "#1f2328", "#e377c2",
 )  # fmt: skip
 
-#: Fewest images of a map, and most of them.
+#: Fewest and most images on a map.
 MIN_MAP_IMAGES = 5
 MAX_MAP_IMAGES = 2000
 #: Perplexity of t-SNE.
 PERPLEXITY = 30.0
-#: Clusters that color a map without labels.
+#: Number of clusters to color a map without labels.
 GROUPS = 8
-#: Longest class name on a map, in characters; longer ones are only in the legend.
+#: Longest class name on a map, in characters; longer names are only in the legend.
 MAX_NAME_ON_MAP = 3
 #: Characters per line of the legend.
 LEGEND_CHARACTERS = 130
@@ -46,15 +46,16 @@ def embedding_maps(
     method: str = "NRE",
     seed: int = 0,
 ) -> Figure:
-    """Draw maps of embeddings before and after training (Fig. 1 of the paper).
+    """Return a figure with maps of embeddings before and after training (Fig. 1 of the paper).
 
-    Maps are t-SNE with cosine distance, of at most 2,000 random images. Without labels, colors are
-    k-means clusters of the initial embeddings.
+    A map is a t-SNE with cosine distance of at most 2,000 random images. Without labels, colors
+    show k-means clusters of the initial embeddings.
 
     Parameters
     ----------
     before, after : float[n, d]
-        Embeddings of the same images by the initial and the trained network, n ≥ 5.
+        Embeddings of the same n ≥ 5 images by the initial and by the trained network; their
+        lengths d may differ.
     labels : int[n], optional
         Class numbers.
     classes : sequence of str, optional
@@ -62,7 +63,7 @@ def embedding_maps(
     initial, method : str
         Titles of the two maps.
     seed : int
-        Seed of the choice of images, of t-SNE and of k-means.
+        Seed of the choice of images, t-SNE and k-means.
 
     Raises
     ------
@@ -131,7 +132,7 @@ def embedding_maps(
 
 
 def _in_two_dimensions(embeddings: Embeddings, seed: int) -> Embeddings:
-    """Return t-SNE of unit vectors, whose squared distances are twice the cosine distances."""
+    """Return the t-SNE of unit vectors; their squared distances are twice the cosine distances."""
     from sklearn.manifold import TSNE
     from sklearn.preprocessing import normalize
 

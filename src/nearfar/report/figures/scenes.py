@@ -1,4 +1,4 @@
-"""Photographs with detected objects or predicted masks."""
+"""Sheets of photographs with detected objects or predicted masks."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ Pixels = npt.NDArray[np.uint8]
 
 #: Color of pixels without a label.
 UNLABELED = (1.0, 1.0, 1.0)
-#: Heights of title and legend, in inches.
+#: Heights of the titles and of the legend, in inches.
 TITLE = 0.3
 LEGEND = 0.5
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes in an image.
+    """Bounding boxes in an image, with their classes.
 
     Parameters
     ----------
     boxes : float[m, 4]
-        Left, top, right, bottom, in pixels.
+        Left, top, right and bottom of each box, in pixels.
     labels : int[m]
-        Class numbers.
+        Class number of each box.
 
     Examples
     --------
@@ -51,14 +51,14 @@ def detection_sheet(
     detections: Sequence[Boxes],
     classes: Sequence[str],
 ) -> Figure:
-    """Draw images with true boxes above detected ones.
+    """Return a figure of images with true boxes, above the same images with detected boxes.
 
     Parameters
     ----------
     images : sequence of uint8[h, w, 3]
         Images.
     truth, detections : sequence of Boxes
-        Boxes of each image.
+        True and detected boxes of each image.
     classes : sequence of str
         Name of each class number.
 
@@ -86,14 +86,14 @@ def mask_sheet(
     predictions: Sequence[Pixels],
     classes: Sequence[str],
 ) -> Figure:
-    """Draw images with their true masks above predicted ones.
+    """Return a figure of images, above their true masks and their predicted masks.
 
     Parameters
     ----------
     images : sequence of uint8[h, w, 3]
         Images.
     truth, predictions : sequence of uint8[h, w]
-        Class number of each pixel.
+        True and predicted masks, with the class number of each pixel.
     classes : sequence of str
         Name of each class number.
 
@@ -126,7 +126,7 @@ def _color(label: int) -> Any:
 
 
 def _grid(rows: Mapping[str, Sequence[npt.NDArray[Any]]]) -> tuple[Figure, list[list[Axes]]]:
-    """Draw named rows of images."""
+    """Return a figure with named rows of images, and its axes by row and column."""
     columns = max(map(len, rows.values()))
     height, width = next(iter(rows.values()))[0].shape[:2]
     tile = WIDTH / columns

@@ -1,4 +1,4 @@
-"""Security curves: accuracy under attacks of growing strength."""
+"""Security curves: accuracy under attacks of increasing strength."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from nearfar.errors import NearfarError
-from nearfar.report.figures.style import INK, MUTED, SERIES, WIDTH, plain
+from nearfar.report.figures.style import INK, MUTED, SERIES, WIDTH, style_axes
 
 #: Heights of a panel and of a line of the legend, in inches.
 HEIGHT = 3.0
@@ -26,19 +26,19 @@ STROKES: tuple[dict[str, Any], ...] = (
 )
 STYLES = [stroke | {"color": color} for stroke, color in product(STROKES, SERIES)]
 
-#: (ε, accuracy), by ε.
+#: Points (ε, accuracy), sorted by ε.
 Curve = Sequence[tuple[float, float]]
 
 
 def security_curves(panels: Mapping[str, Mapping[str, Curve]], *, columns: int = 2) -> Figure:
-    """Draw accuracy over the size ε of the perturbation: a panel per threat, a line per defense.
+    """Return a figure of accuracy over the size ε of the perturbation, with several panels.
 
     Parameters
     ----------
     panels : mapping of str to mapping of str to sequence of (float, float)
-        Curves of (ε, accuracy), by title of the panel and name of the defense.
+        Points (ε, accuracy) of each curve, by title of the panel and name of the curve.
     columns : int
-        Panels per row.
+        Panels per row of the figure.
 
     Raises
     ------
@@ -87,4 +87,4 @@ def _panel(
     axes.set_xlim(left=0)
     axes.set_xlabel("ε", color=MUTED, fontsize=10)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    plain(axes, title)
+    style_axes(axes, title)

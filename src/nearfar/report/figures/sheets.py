@@ -1,4 +1,4 @@
-"""Sheets of images side by side."""
+"""Sheets: figures of images in a grid."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Pixels = npt.NDArray[np.floating[Any]]
 MAX_TILE = 1.1
 #: Longest name of a row, in characters.
 MAX_ROW_NAME = 14
-#: Space between images, as a share of their side.
+#: Space between images, as a share of the image's side.
 GAP = 0.06
 
 
@@ -31,13 +31,13 @@ def reconstruction_sheet(
     initial: str = "autoencoder",
     method: str = "NRE",
 ) -> Figure:
-    """Draw originals above the reconstructions of two networks (Fig. 4 of the paper).
+    """Return a figure of originals above the reconstructions of two networks (Fig. 4).
 
     Parameters
     ----------
     originals, before, after : float[n, c, h, w]
-        Images and their reconstructions by the initial and the trained network, where 0…1 is
-        black…white; gray (c = 1) or RGB (c = 3). About 12 images read well.
+        Images and their reconstructions by the initial and by the trained network, where 0…1 is
+        black…white; gray (c = 1) or RGB (c = 3). About 12 images fit well.
     initial, method : str
         Names of the two networks.
 
@@ -51,18 +51,18 @@ def reconstruction_sheet(
 
 
 def comparison_sheet(rows: Mapping[str, Pixels]) -> Figure:
-    """Draw named rows of images.
+    """Return a figure with named rows of images.
 
     Parameters
     ----------
     rows : mapping of str to float[n, c, h, w]
-        Images of one shape, where 0…1 is black…white; gray (c = 1) or RGB (c = 3). About 12 images
-        per row read well.
+        Images of each row, where 0…1 is black…white; gray (c = 1) or RGB (c = 3). All rows have the
+        same shape. About 12 images per row fit well.
 
     Raises
     ------
     NearfarError
-        If shapes differ, or are not those of images.
+        If shapes differ, or the images are neither gray nor RGB.
 
     Examples
     --------
@@ -84,14 +84,14 @@ def comparison_sheet(rows: Mapping[str, Pixels]) -> Figure:
 
 
 def neighbor_sheet(queries: Pixels, near: Pixels, far: Pixels) -> Figure:
-    """Draw images with their near and far samples.
+    """Return a figure of images with their near and far samples.
 
     Parameters
     ----------
     queries : float[n, c, h, w]
-        Images, where 0…1 is black…white.
+        Images, where 0…1 is black…white; gray (c = 1) or RGB (c = 3).
     near, far : float[n, T, c, h, w]
-        Samples of each image, nearest first and farthest first.
+        Near samples of each image, nearest first, and far samples, farthest first.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def neighbor_sheet(queries: Pixels, near: Pixels, far: Pixels) -> Figure:
 
 
 class _Sheet:
-    """Figure of images in a grid, with columns and rows from 0 and margins in inches."""
+    """Figure of images in a grid; columns and rows count from 0, margins are in inches."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class _Sheet:
         self.columns, self.rows = columns, rows
 
     def images(self, images: Pixels, column: float, row: float) -> None:
-        """Draw images, float[n, c, h, w], in one row, starting at a column."""
+        """Draw images, float[n, c, h, w], side by side in a row, from a column on."""
         for i, image in enumerate(np.clip(images, 0, 1)):
             left, right = column + i + GAP / 2, column + i + 1 - GAP / 2
             top, bottom = row + GAP / 2, row + 1 - GAP / 2
@@ -168,7 +168,7 @@ class _Sheet:
     def text(
         self, text: str, column: float, row: float, *, offset: tuple[float, float], **align: Any
     ) -> None:
-        """Write text at a place of the grid, shifted by `offset` points."""
+        """Write text at a position in the grid, shifted by `offset` points."""
         self.axes.annotate(
             text,
             (column, row),

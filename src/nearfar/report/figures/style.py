@@ -1,4 +1,4 @@
-"""Style of all figures."""
+"""Style of all figures: colors, sizes and axes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-#: Text, secondary text, lines and background.
+#: Colors of text, secondary text, lines, background and curves.
 INK = "#1f2328"
 MUTED = "#656d76"
 FAINT = "#d0d7de"
@@ -23,12 +23,12 @@ SERIES = (INK, BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9", MUTED)
 WIDTH = 10.0
 #: Longest name in a figure, in characters.
 MAX_NAME = 24
-#: Sharp on screens with two dots per pixel.
+#: Dots per inch, for screens with two dots per pixel.
 DPI = 200
 
 
-def plain(axes: Axes, title: str, *, grid: Literal["both", "y"] = "both") -> None:
-    """Set the title of axes, and hide all but grid and tick labels."""
+def style_axes(axes: Axes, title: str, *, grid: Literal["both", "y"] = "both") -> None:
+    """Set the title of axes; keep only grid, tick labels and the bottom line."""
     axes.set_title(title, color=INK, fontsize=11, loc="left")
     axes.tick_params(which="both", colors=MUTED, labelsize=9, length=0)
     axes.grid(axis=grid, color=FAINT, linewidth=0.6)
@@ -38,7 +38,7 @@ def plain(axes: Axes, title: str, *, grid: Literal["both", "y"] = "both") -> Non
 
 
 def literal(name: str, longest: int = MAX_NAME) -> str:
-    """Return a name on one short line, without mathematical markup."""
+    """Return a name as one line of at most `longest` characters, with dollar signs escaped."""
     text = " ".join(name.split())
     text = text if len(text) <= longest else f"{text[: longest - 1]}…"
     return text.replace("$", r"\$")

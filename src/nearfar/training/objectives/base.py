@@ -1,4 +1,4 @@
-"""Objective: the interface of everything that a network can be trained for."""
+"""Objectives: their base classes, and what they exchange with the training loop."""
 
 from __future__ import annotations
 
@@ -20,20 +20,29 @@ from nearfar.progress import Track, silent
 
 @dataclass(frozen=True)
 class Context:
-    """Surroundings of a training, as objectives see them.
+    """Images, settings and hardware of a training, for its objective.
 
     Parameters
     ----------
     images : Images
-        The training images.
+        Training images.
     config : TrainConfig
-        All settings.
+        Settings of the training.
     fabric : Fabric
         Device, precision and processes.
     folder : Path, optional
-        Where embeddings on disk belong; all processes see it.
+        Folder for embeddings on disk, the same for all processes.
     track : Track
-        Shows progress.
+        Progress display, see `nearfar.progress.Track`.
+
+    Examples
+    --------
+    >>> from lightning_fabric import Fabric
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> context = Context(images, TrainConfig(), Fabric(accelerator="cpu", devices=1))
+    >>> context.config.method
+    'NRE'
     """
 
     images: Images
@@ -44,7 +53,7 @@ class Context:
 
 
 class Step(NamedTuple):
-    """One evaluation of an objective on a batch.
+    """Result of an objective on a batch.
 
     Attributes
     ----------
@@ -53,8 +62,14 @@ class Step(NamedTuple):
     embeddings : Tensor
         Embeddings of the batch, float[b, d].
     terms : dict of Tensor
-        Scalars for the log, means over the batch; `pixel` is the squared pixel error, where a
-        decoder is trained.
+        Scalars to log, means over the batch. The name `pixel` is for the squared pixel error of
+        objectives that train a decoder.
+
+    Examples
+    --------
+    >>> loss = torch.tensor(0.5)
+    >>> Step(loss, torch.zeros(8, 2), {"pixel": loss}).terms
+    {'pixel': tensor(0.5000)}
     """
 
     loss: Tensor
@@ -64,16 +79,21 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Footprint:
-    """Memory and disk that an objective needs beside the network, in bytes.
+    """Memory and disk space that an objective needs in addition to the network, in bytes.
 
     Parameters
     ----------
     memory : int
-        Peak memory of embeddings, on the device of the bank.
+        Peak memory of embeddings and their search, on the training device.
     disk : dict of int
         Disk space in the run folder during training, by purpose.
     checkpoint : int
-        Its part of a checkpoint.
+        Bytes it adds to a checkpoint.
+
+    Examples
+    --------
+    >>> Footprint(memory=4 * 1000 * 128).disk
+    {}
     """
 
     memory: int = 0
@@ -82,10 +102,16 @@ class Footprint:
 
 
 class Objective:
-    """Base class of objectives: a loss, with its state.
+    """Base class of objectives: a loss with its state.
 
-    An objective of your own needs `__call__`; the rest has defaults. Its constructor takes a
-    `Context`, must be cheap, and raises `NearfarError` if the context does not fit.
+    An objective of your own must define `__call__`; the other methods have defaults. The
+    constructor takes a `Context`, must be fast, and raises `NearfarError` if the context does not
+    fit.
+
+    Parameters
+    ----------
+    context : Context
+        Images, settings and hardware of the training.
 
     Examples
     --------
@@ -101,7 +127,7 @@ class Objective:
         self.context = context
 
     def footprint(self, network: Autoencoder) -> Footprint:
-        """Estimate memory and disk for training a network."""
+        """Return the estimated memory and disk space for training a network."""
         return Footprint()
 
     def setup(self, network: Autoencoder, state: Mapping[str, Tensor]) -> nn.Module:
@@ -110,14 +136,14 @@ class Objective:
         Parameters
         ----------
         network : Autoencoder
-            The network, on its device.
+            Network, on the training device.
         state : mapping of str to Tensor
-            What `state` returned when the training was stopped; empty at the start.
+            Saved result of `state`, to resume from; empty at the start.
 
         Returns
         -------
         nn.Module
-            What is trained: the network, or a module that holds it beside further layers.
+            Module to train: the network, or a module that contains it and further layers.
         """
         return network
 
@@ -126,31 +152,42 @@ class Objective:
 
     @abstractmethod
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
-        """Evaluate the objective on a batch.
+        """Return the loss on a batch.
 
         Parameters
         ----------
         model : nn.Module
-            What `setup` returned, wrapped by Fabric.
+            Module from `setup`, wrapped by Fabric.
         rows : Tensor
-            Rows of the images in the data set, int64[b].
+            Row numbers of the images in the data set, int64[b].
         images : Tensor
-            float[b, c, h, w], where 0…1 is black…white.
+            Images, float[b, c, h, w], where 0…1 is black…white.
         epoch : float
-            Epochs of this phase that are done, with the fraction of the current one.
+            Number of completed epochs of this phase, including the fraction of the current one.
         """
 
     def state(self) -> Mapping[str, Tensor]:
-        """Return what is needed to continue in the middle of an epoch."""
+        """Return the state to save in a checkpoint, so that training can resume at any step."""
         return {}
 
 
 class PairedObjective(Objective):
-    """Objective on pairs: each image beside another one of the data set.
+    """Base class of objectives on pairs of images.
 
-    It is called with rows int64[b, 2] and images float[b, 2, c, h, w].
+    `__call__` gets the row numbers of pairs, int64[b, 2], and their images, float[b, 2, c, h, w].
+
+    Examples
+    --------
+    >>> class Slowness(PairedObjective):
+    ...     def partners(self, rows, generator):
+    ...         return (rows + 1) % len(self.context.images)
+    ...     def __call__(self, model, rows, images, epoch):
+    ...         first, second = (model(each) for each in images.unbind(1))
+    ...         loss = (first.embeddings - second.embeddings).square().mean()
+    ...         return Step(loss, first.embeddings, {"slow": loss.detach()})
+    >>> config = TrainConfig(objective=Slowness)
     """
 
     @abstractmethod
     def partners(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw the other image of each pair, int64[b]; it may be the image itself."""
+        """Return the second row of each pair, int64[b], given the first; they may be the same."""

@@ -1,4 +1,4 @@
-"""Contrastive training between augmented views, with near and far samples from the data."""
+"""Contrastive objective on augmented views, with near and far samples."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from nearfar.models import (
 )
 from nearfar.neighbors import HELD_KEYS_BYTES, ClusteredFinder, Cosine, allocate_rows
 from nearfar.pretext import make_corruption, pixel_errors
+from nearfar.randomness import own_random_numbers
 from nearfar.runs import strip_prefix
 from nearfar.training.distributed import all_rows, fill_bank, search_all, workers
 from nearfar.training.objectives.base import Context, Footprint, PairedObjective, Step
@@ -25,18 +26,34 @@ from nearfar.training.objectives.losses import contrastive_loss
 
 
 class Contrastive(PairedObjective):
-    """Contrastive loss on projections, with positives from the nearest neighbors of the data.
+    """Contrastive objective, with nearest neighbors as positives and far images as negatives.
 
-    The positive of an image is another view of it or, once neighbors have been searched, a view of
-    one of its T nearest neighbors. Its negatives are the images of the batch from clusters that are
-    far from its own. Clusters and neighbors are searched every few epochs in the projections of
-    that time. With a pretext task, the network sees both views corrupted. The decoder reconstructs
-    the first view, or for some images the image itself; with a pixel weight of 0 it is not trained.
+    The loss compares projections of two views per image. The positive of an image is another view
+    of it or, after the first search of neighbors, a view of one of its T nearest neighbors. Its
+    negatives are the views in the batch from clusters that are far from its own; before the first
+    search, they are all other views. Clusters and neighbors are searched every few epochs in the
+    current projections. With a pretext task, both views are corrupted for the network. The decoder
+    reconstructs the first view, which is the image itself for a share of the images; with a pixel
+    weight of 0, it is not trained.
+
+    Parameters
+    ----------
+    context : Context
+        Context with a `ContrastiveObjective` as its objective.
 
     Raises
     ------
     NearfarError
         If there are too few images.
+
+    Examples
+    --------
+    >>> from nearfar import recipe, train
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> run = train(images, recipe("nearfar", epochs=1, clusters=2))
+    >>> sorted({"contrastive", "pixel"} & run.log[0].keys())
+    ['contrastive', 'pixel']
     """
 
     def __init__(self, context: Context) -> None:
@@ -45,7 +62,8 @@ class Contrastive(PairedObjective):
         assert isinstance(settings, ContrastiveObjective)  # noqa: S101 - for the type
         self.settings = settings
         self.augmentation = make_augmentation(settings.augmentation, context.images.shape)
-        self._new_finder().check(len(context.images))
+        if context.config.optim.epochs:
+            self._new_finder().check(len(context.images))
         self.bank: Tensor | None = None
         self.finder: ClusteredFinder | None = None
 
@@ -59,21 +77,20 @@ class Contrastive(PairedObjective):
         )
 
     def footprint(self, network: Autoencoder) -> Footprint:
-        """See `Objective`."""
+        """See `Objective.footprint`."""
         if not self.settings.refresh_neighbors_every:
             return Footprint()
         bank = 4 * len(self.context.images) * PROJECTION_SIZE
         keys = bank if bank <= HELD_KEYS_BYTES else 0
-        # The bank, its keys if they are held, and the directions that are searched for.
+        # The bank, its keys if they are held, and the queries.
         return Footprint(bank + keys + bank, {}, bank + state_bytes(network.encoder))
 
     def setup(self, network: Autoencoder, state: Mapping[str, Tensor]) -> nn.Module:
-        """See `Objective`."""
+        """See `Objective.setup`."""
         config, device = self.context.config, self.context.fabric.device
         self.network = network
         self.corruption = make_corruption(config.pretext, network)
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
+        with own_random_numbers(config.seed):
             size = embedding_size(network.encoder, self.context.images)
             self.head = projection_head(size).to(device)
         if saved := strip_prefix("head.", state):
@@ -84,7 +101,7 @@ class Contrastive(PairedObjective):
         return _Projected(network.encoder, decoder, self.head)
 
     def start_epoch(self, epoch: int) -> None:
-        """Search for neighbors in the projections as they are now, if due."""
+        """Search neighbors in the current projections, if due."""
         every = self.settings.refresh_neighbors_every
         if every > 0 and epoch > 0 and epoch % every == 0:
             self.bank = self.finder = None  # free them first, so that two never coexist
@@ -92,7 +109,7 @@ class Contrastive(PairedObjective):
 
     @torch.no_grad()
     def _make_bank(self) -> Tensor:
-        """Compute projections of all images, float[n, p]."""
+        """Return the projections of all images, float[n, p]."""
         encoder, images, fabric = self.network.encoder, self.context.images, self.context.fabric
         projected = nn.Sequential(encoder, self.head)
         training = encoder.training
@@ -112,7 +129,7 @@ class Contrastive(PairedObjective):
         self.near = found.near.cpu()
 
     def partners(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """See `PairedObjective`: the image itself, or one of its neighbors."""
+        """See `PairedObjective.partners`; the image itself, or one of its neighbors."""
         if self.bank is None:
             return rows
         chosen = torch.rand(len(rows), generator=generator) < self.settings.neighbor_prob
@@ -141,18 +158,18 @@ class Contrastive(PairedObjective):
         return Step(loss, embeddings, terms)
 
     def _gather(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return the rows of the first views in all processes, then those of the second ones."""
+        """Return the rows of the first views in all processes, then those of the second views."""
         fabric = self.context.fabric
         return torch.cat([all_rows(fabric, each.to(fabric.device)) for each in (first, second)])
 
     def state(self) -> Mapping[str, Tensor]:
-        """See `Objective`."""
+        """See `Objective.state`."""
         state = {f"head.{name}": value for name, value in self.head.state_dict().items()}
         return state if self.bank is None else {**state, "bank": self.bank}
 
 
 class _Projected(nn.Module):
-    """An encoder with a decoder, if one is trained, and the projection head."""
+    """Encoder with a decoder, if one is trained, and a projection head, trained together."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module | None, head: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Losses on embeddings, as pure functions: Eq. 1 and 5, and the contrastive loss."""
+"""Loss functions on embeddings: Eq. 1 and 5, and the contrastive loss."""
 
 from __future__ import annotations
 
@@ -15,7 +15,21 @@ Reduction = Literal["sum", "mean"]
 
 
 class RelationalTerms(NamedTuple):
-    """The three terms of Eq. 5 before weighting, averaged over the batch; scalars."""
+    """Terms of Eq. 5 before weighting, averaged over the batch.
+
+    Attributes
+    ----------
+    own, near : Tensor
+        Distance to the image and to its near samples, scalars.
+    far : Tensor
+        Similarity to its far samples, a scalar.
+
+    Examples
+    --------
+    >>> terms = RelationalTerms(*torch.tensor([0.1, 0.2, 0.3]))
+    >>> terms.far
+    tensor(0.3000)
+    """
 
     own: Tensor
     near: Tensor
@@ -30,7 +44,7 @@ def relational_terms(
     similarity: Similarity,
     reduction: Reduction = "sum",
 ) -> RelationalTerms:
-    """Distance to the image and its near samples, similarity to its far samples (Eq. 5).
+    """Return the terms of Eq. 5 for a batch of reconstructions.
 
     Parameters
     ----------
@@ -39,12 +53,12 @@ def relational_terms(
     own : Tensor
         Embeddings R_𝒜(X) of the images, float[b, d].
     near, far : Tensor
-        Embeddings of the T near samples X₀ and far samples X_∞ of each, float[b, T, d].
+        Embeddings of the T near samples X₀ and the T far samples X_∞ of each image, float[b, T, d].
     similarity : Similarity
-        𝕊; the distance is 𝔻 = 1 − 𝕊.
+        Similarity 𝕊; the distance is 𝔻 = 1 − 𝕊.
     reduction : {"sum", "mean"}
-        Sum over the T samples as in Eq. 5, or their mean, which keeps the balance of the weights
-        for any T. With T = 1 both are Eq. 1.
+        Sum over the T samples, as in Eq. 5, or mean, which keeps the balance of the weights for any
+        T. For T = 1, both are Eq. 1.
 
     Examples
     --------
@@ -64,9 +78,9 @@ def relational_terms(
 
 
 def relational_loss(terms: RelationalTerms, weights: Weights) -> Tensor:
-    """λ₁·own + λ₂·near + λ₃·far (Eq. 5), a scalar.
+    """Return the loss of Eq. 5, the scalar λ₁·own + λ₂·near + λ₃·far.
 
-    A term of weight zero is ignored, even if it is not finite.
+    A term with weight zero is ignored, even if it is not finite.
 
     Examples
     --------
@@ -81,26 +95,26 @@ def relational_loss(terms: RelationalTerms, weights: Weights) -> Tensor:
 def contrastive_loss(
     first: Tensor, second: Tensor, far: Tensor | None = None, temperature: float = 0.2
 ) -> Tensor:
-    """Normalized temperature-scaled cross entropy (NT-Xent [1]_) with far samples as negatives.
+    """Return the normalized temperature-scaled cross entropy (NT-Xent [1]_) with far negatives.
 
-    Row i of `first` and row i of `second` are positives of each other. With the cosine 𝕊 of Eq. 4,
-    each of the 2b rows r contributes −log of exp(𝕊(r, near)/τ) over its sum with exp(𝕊(r, far)/τ)
-    of all far rows, divided by 2b.
+    Row i of `first` and row i of `second` are each other's positive. The loss is the mean over the
+    2b rows r of −log(exp(𝕊(r, p)/τ) / (exp(𝕊(r, p)/τ) + Σ exp(𝕊(r, f)/τ))), with the cosine 𝕊 of
+    Eq. 4, the positive p of r, and the sum over the far rows f of r.
 
     Parameters
     ----------
     first, second : Tensor
         Embeddings, float[b, d].
     far : Tensor, optional
-        Whether two rows are far from each other, bool[2b, 2b], rows of `first` before those of
-        `second`. Default: all pairs of other rows.
+        Whether row j is a negative of row i, at [i, j] of bool[2b, 2b]; rows of `first` come before
+        rows of `second`. Default: all other rows are.
     temperature : float
-        τ > 0. The smaller, the more the most similar far samples matter.
+        Temperature τ, > 0. A lower temperature gives more weight to the most similar negatives.
 
     Returns
     -------
     Tensor
-        A scalar.
+        Loss, a scalar.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""From a configuration to its objective."""
+"""Objectives by configuration."""
 
 from __future__ import annotations
 
@@ -10,13 +10,24 @@ from nearfar.training.objectives.relational import Relational
 
 
 def make_objective(context: Context) -> Objective:
-    """Make the objective of the second phase.
+    """Return the objective of the second phase.
 
     Raises
     ------
     NearfarError
-        If it does not fit the images, is not an `Objective`, or anything of the user's own is known
-        by its recorded name alone.
+        If the objective does not fit the images or is not an `Objective`; or if the configuration
+        holds only the recorded name of an object of your own.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lightning_fabric import Fabric
+    >>> from nearfar.config import TrainConfig
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> context = Context(images, TrainConfig(), Fabric(accelerator="cpu", devices=1))
+    >>> type(make_objective(context)).__name__
+    'Relational'
     """
     for name, value in flatten(context.config).items():
         if isinstance(value, Recorded):

@@ -1,4 +1,4 @@
-"""Autoencoding: the first phase, and the second one without near and far samples."""
+"""Reconstruction objective: the pixel error of an autoencoder, used in the first phase."""
 
 from __future__ import annotations
 
@@ -12,10 +12,26 @@ from nearfar.training.objectives.base import Objective, Step
 
 
 class Reconstruction(Objective):
-    """Mean squared pixel error of the reconstruction, with the pretext task of the context."""
+    """Objective of an autoencoder: the mean squared pixel error, with the configured pretext task.
+
+    Parameters
+    ----------
+    context : Context
+        Images, settings and hardware of the training.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nearfar import recipe, train
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> config = recipe("paper", objective=Reconstruction, pretrain_epochs=0, epochs=1)
+    >>> train(images, config).method
+    'Reconstruction'
+    """
 
     def setup(self, network: Autoencoder, state: Mapping[str, Tensor]) -> nn.Module:
-        """See `Objective`."""
+        """See `Objective.setup`."""
         self.corruption = make_corruption(self.context.config.pretext, network)
         return network
 

@@ -1,4 +1,4 @@
-"""Reference bank: embeddings of all images by a frozen encoder, and their near and far samples."""
+"""Reference bank: embeddings of all images by a frozen encoder, and near and far samples."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ from nearfar.training.objectives.base import Context
 
 
 class ReferenceBank:
-    """Embeddings by the reference encoder 𝒜, in which near and far samples are searched.
+    """Bank of embeddings by the reference encoder 𝒜, searched for near and far samples.
 
-    Samples are searched at every step, from R_𝒜(X′) as it is now; or once per epoch, from R_𝒜(X′)
-    as it was when the image was last seen, which costs no forward pass, and from R_𝒜(X) before
-    that; or once per epoch relative to the image X.
+    There are three ways to search, see `NeighborSearch`:
+
+    - at every step, for the current reconstruction, R_𝒜(X′);
+    - once per epoch, for the reconstruction when the image was last seen, which costs no forward
+      pass; in the first epoch, and in the first one after a refresh, for the image, R_𝒜(X);
+    - once per epoch, for the image.
 
     Parameters
     ----------
     context : Context
-        With a `RelationalObjective` as its objective.
+        Context with a `RelationalObjective` as its objective.
     reference : nn.Module
-        The encoder; a frozen copy is kept.
+        Reference encoder, of which a frozen copy is used.
     searching : bool
         Whether near and far samples are needed.
     state : mapping of str to Tensor
-        What `state` returned, to continue; or empty.
+        Saved result of `state`, to resume from; empty at the start.
     """
 
     def __init__(
@@ -53,8 +56,8 @@ class ReferenceBank:
         if saved := strip_prefix("reference.", state):
             reference.load_state_dict(saved)
         self._set_reference(reference)
-        # R_𝒜(X′) as last seen, written in odd and in even epochs. On disk these are two banks, so
-        # that after a crash the one that the epoch started from is still there.
+        # Latest R_𝒜(X′), written in even and in odd epochs. On disk, these are two banks, so that
+        # the one that the epoch started from survives a crash.
         self.recent: tuple[Bank, ...] = ()
         if searching and keeps_reconstructions(self.search):
             size = self.bank.shape[1]
@@ -86,7 +89,7 @@ class ReferenceBank:
         return bank
 
     def _allocate(self, name: str, size: int) -> Bank:
-        """A row for each image, on this process's device or in files that all processes share."""
+        """Return a bank of zeros, on this process's device or in files shared by all processes."""
         n, device = len(self.context.images), self.fabric.device
         if self.folder is None:
             return allocate_rows(n, size, device)
@@ -96,17 +99,17 @@ class ReferenceBank:
         return DiskBank(self.folder / name, n, size, device)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Embed images float[b, c, h, w] by the reference, float[b, d]."""
+        """Return reference embeddings, float[b, d], of images, float[b, c, h, w]."""
         with self.fabric.autocast():
             embeddings: Tensor = self.reference(images)
         return embeddings.float()
 
     def embeddings(self, rows: Tensor) -> Tensor:
-        """Return rows of the bank, int64[...], as float[..., d] on the training device."""
+        """Return the embeddings, float[..., d] on the training device, of rows int64[...]."""
         return self.bank[rows.to(self.bank.device)].to(self.fabric.device)
 
     def start_epoch(self, epoch: int, encoder: nn.Module) -> None:
-        """Refresh the reference if due; search for all images if that is done per epoch."""
+        """Refresh the reference if due; search for all images if the search is per epoch."""
         every = self.settings.refresh_reference_every
         fresh = epoch == 0 or (every > 0 and epoch % every == 0)
         if fresh and epoch > 0:
@@ -125,7 +128,7 @@ class ReferenceBank:
             )
 
     def _share_recent(self) -> None:
-        """Exchange the embeddings that each process has seen."""
+        """Exchange the latest embeddings of reconstructions among the processes."""
         if not self.recent:
             return
         recent = self.recent[0]
@@ -138,14 +141,16 @@ class ReferenceBank:
         self.visited.zero_()
 
     def neighbors(self, rows: Tensor, reconstructions: Tensor, epoch: int) -> Neighbors:
-        """Return rows of near and far samples, int64[b, T] each.
+        """Return the rows of near and far samples, int64[b, T] each; T = 0 without a search.
 
         Parameters
         ----------
         rows : Tensor
-            Rows of the images, int64[b].
+            Row numbers of the images, int64[b].
         reconstructions : Tensor
             Embeddings of their reconstructions, float[b, d].
+        epoch : int
+            Number of the epoch, from 0.
         """
         rows = rows.to(self.bank.device)
         if not self.searching:
@@ -159,7 +164,7 @@ class ReferenceBank:
         return Neighbors(near[rows], far[rows])
 
     def state(self) -> dict[str, Tensor]:
-        """Return the reference and, when searching per epoch, what was found and seen."""
+        """Return the state to save in a checkpoint, see `Objective.state`."""
         state = {f"reference.{k}": v for k, v in self.reference.state_dict().items()}
         if self.neighbors_of_epoch is not None:
             for bank in self.recent:
@@ -181,12 +186,12 @@ class ReferenceBank:
 
 
 def keeps_reconstructions(search: NeighborSearch) -> bool:
-    """Whether the embeddings of reconstructions are kept for the search of the next epoch."""
+    """Return whether embeddings of reconstructions are kept for the search of the next epoch."""
     return search.search_every == "epoch" and search.relative_to == "reconstruction"
 
 
 def keeps_on_disk(config: TrainConfig) -> bool:
-    """Whether embeddings of all images are kept on disk during training."""
+    """Return whether embeddings of all images are kept on disk during training."""
     return isinstance(config.objective, RelationalObjective) and (
         config.objective.search.bank == "disk"
     )

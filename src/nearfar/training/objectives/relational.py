@@ -1,4 +1,4 @@
-"""Neighborhood-relational encoding as in the paper (Eq. 5)."""
+"""Relational objective: neighborhood-relational encoding as in the paper (Eq. 5)."""
 
 from __future__ import annotations
 
@@ -27,15 +27,30 @@ from nearfar.training.objectives.reference_bank import ReferenceBank, keeps_reco
 
 
 class Relational(Objective):
-    """Relations of reconstructions to images, near and far samples, in the reference's space.
+    """Relational objective of the paper (Eq. 5), in the embedding space of the reference encoder.
 
-    With a pretext task, the network sees the corrupted image, and its reconstruction is compared
-    with the clean one.
+    The loss relates the reconstruction of an image to the image, its near samples and its far
+    samples. With a pretext task, the network sees the corrupted image, and its reconstruction is
+    related to the clean image.
+
+    Parameters
+    ----------
+    context : Context
+        Context with a `RelationalObjective` as its objective.
 
     Raises
     ------
     NearfarError
-        If there are too few images, or the reference does not fit them.
+        If there are too few images, or the reference encoder does not accept them.
+
+    Examples
+    --------
+    >>> from nearfar import recipe, train
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
+    >>> run = train(images, recipe("paper", pretrain_epochs=1, epochs=1))
+    >>> sorted({"own", "near", "far"} & run.log[-1].keys())
+    ['far', 'near', 'own']
     """
 
     def __init__(self, context: Context) -> None:
@@ -46,11 +61,12 @@ class Relational(Objective):
         self.schedule = settings.schedule()
         self.searching = self.schedule.relational
         finder = make_finder(self.search, settings.neighbors, context.config.seed)
-        finder.check(len(context.images))
+        if context.config.optim.epochs:
+            finder.check(len(context.images))
         self.external = _external_reference(context, settings)
 
     def footprint(self, network: Autoencoder) -> Footprint:
-        """See `Objective`."""
+        """See `Objective.footprint`."""
         n = len(self.context.images)
         reference = self.external or network.encoder
         size = embedding_size(reference, self.context.images)
@@ -68,7 +84,7 @@ class Relational(Objective):
         return Footprint(bank + keys + bank * recent, {}, checkpoint + bank * recent)
 
     def setup(self, network: Autoencoder, state: Mapping[str, Tensor]) -> nn.Module:
-        """See `Objective`."""
+        """See `Objective.setup`."""
         self.network = network
         self.corruption = make_corruption(self.context.config.pretext, network)
         self.bank = ReferenceBank(
@@ -80,7 +96,7 @@ class Relational(Objective):
         return network
 
     def start_epoch(self, epoch: int) -> None:
-        """See `Objective`."""
+        """See `Objective.start_epoch`."""
         self.bank.start_epoch(epoch, self.network.encoder)
 
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
@@ -111,7 +127,7 @@ class Relational(Objective):
         )
 
     def state(self) -> Mapping[str, Tensor]:
-        """See `Objective`."""
+        """See `Objective.state`."""
         return self.bank.state()
 
 

@@ -1,4 +1,4 @@
-"""Files of a run folder, and who may write to it."""
+"""Layout of a run folder: the names of its files, and its lock."""
 
 from __future__ import annotations
 
@@ -16,28 +16,37 @@ from safetensors import SafetensorError
 from nearfar.errors import NearfarError
 from nearfar.files import (
     ADVICE,
-    check_output,
     check_own,
     claim_output,
     clear_folder,
     remove_leftovers,
+    try_output,
 )
 
 CONFIG, MODEL, LOG, EMBEDDINGS = "config.json", "model.safetensors", "log.jsonl", "embeddings.npy"
+SKIPPED = "skipped.txt"
 CHECKPOINT, BANK, SNAPSHOTS = "checkpoint.safetensors", "bank", "snapshots"
 EVALUATION, REPORT, TENSORBOARD, LOCK = "evaluation.json", "report", "tensorboard", "lock"
 OWN = {
-    *(CONFIG, MODEL, LOG, EMBEDDINGS, CHECKPOINT, BANK, SNAPSHOTS),
+    *(CONFIG, MODEL, LOG, EMBEDDINGS, SKIPPED, CHECKPOINT, BANK, SNAPSHOTS),
     *(EVALUATION, REPORT, TENSORBOARD, LOCK),
 }
 
-#: Errors of a disk without locks.
+#: Codes of errors on disks that do not support locks.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
 def reading(folder: Path, name: str) -> Iterator[None]:
-    """Raise a one-line error for anything that goes wrong with a file of a run."""
+    """Raise a one-line error if reading the file `name` of a run fails for any reason.
+
+    Examples
+    --------
+    >>> with reading(Path("run"), "log.jsonl"):
+    ...     json.loads("{")
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: run 'run' is damaged: log.jsonl cannot be read (...)
+    """
     try:
         yield
     except DAMAGED as error:
@@ -54,27 +63,40 @@ DAMAGED = (
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Check that `claim_folder` would make an empty run folder.
+    """Check that `claim_folder` would succeed.
 
     Raises
     ------
     NearfarError
-        If it would not.
+        If the folder cannot be used, see `claim_folder`, or the disk cannot be
+        written.
+
+    Examples
+    --------
+    >>> check_folder(Path("new-run"), overwrite=False)
     """
-    if overwrite and _is_run(folder):
+    replaces = overwrite and _is_run(folder)
+    if replaces:
         check_own(folder, OWN)
-    else:
-        advice = "it is not a run, so choose another" if overwrite else ADVICE
-        check_output(folder, overwrite=False, folder=True, kept={LOCK}, advice=advice)
+    advice = "it is not a run, so choose another" if overwrite else ADVICE
+    try_output(folder, overwrite=replaces, folder=True, kept={LOCK}, advice=advice)
 
 
 def claim_folder(folder: Path, *, overwrite: bool) -> None:
-    """Make an empty run folder, replacing an earlier run with `overwrite`.
+    """Create an empty run folder; with `overwrite`, an earlier run is removed first.
 
     Raises
     ------
     NearfarError
-        If something is there already; only runs are replaced.
+        If the folder exists and is not empty, and is not a run to overwrite.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     claim_folder(Path(folder, "run"), overwrite=False)
+    ...     Path(folder, "run").is_dir()
+    True
     """
     if overwrite and _is_run(folder):
         clear_folder(folder, OWN, kept={LOCK}, last=CONFIG)
@@ -83,7 +105,7 @@ def claim_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether ``config.json`` is ours; other programs use the same name."""
+    """Return whether ``config.json`` is ours; other programs use the same name."""
     with suppress(*DAMAGED):
         return "nearfar" in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     return False
@@ -91,17 +113,17 @@ def _is_run(folder: Path) -> bool:
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run folder, which is made if absent.
+    """Hold the lock of a run folder, which is created if it does not exist.
 
     Raises
     ------
     NearfarError
-        If another process trains in it, or it cannot be written.
+        If another process holds the lock, or the folder is not writable.
 
     Warns
     -----
     UserWarning
-        If its disk has no locks.
+        If the disk does not support locks.
     """
     lock = FileLock(claim_output(folder / LOCK, overwrite=True))
     try:
@@ -124,24 +146,40 @@ def hold(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if lock.is_locked:  # otherwise the file is another's
-            with suppress(OSError):  # Windows keeps what is open
+        if lock.is_locked:  # otherwise the file belongs to another process
+            with suppress(OSError):  # Windows does not remove open files
                 (folder / LOCK).unlink()
             lock.release()
 
 
 def bank_folder(folder: Path) -> Path:
-    """Return the folder of the bank during training."""
+    """Return the folder for embeddings on disk during training."""
     return folder / BANK
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run has a trained model."""
+    """Return whether the run in a folder is finished: it has a trained model.
+
+    Examples
+    --------
+    >>> is_finished(Path("nowhere"))
+    False
+    """
     return (folder / MODEL).is_file()
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Remove what only a resumed training needs."""
+    """Remove the files that only a resumed training needs.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Path(folder, CHECKPOINT).touch()
+    ...     remove_checkpoint(Path(folder))
+    ...     list(Path(folder).iterdir())
+    []
+    """
     (folder / CHECKPOINT).unlink(missing_ok=True)
     shutil.rmtree(folder / BANK, ignore_errors=True)
     remove_unfinished(folder)

@@ -1,0 +1,163 @@
+"""Cells of a table: their keys, their results, and their text in a column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from nearfar.evaluation import BLANK
+from nearfar.experiments.runner import Measurement
+from nearfar.experiments.statistics import percent, spread
+
+#: Numbers of the paper for a row, by `Column.paper`.
+Papers = Mapping[Any, float]
+Part = int | str | None
+
+
+class AnyRow(Protocol):
+    """Protocol of the rows of all tables."""
+
+    @property
+    def paper(self) -> Papers:
+        """Numbers of the paper, by `Column.paper`."""
+        ...
+
+
+class Key(NamedTuple):
+    """Key of a cell: its row, its seed, and its part of the row if there are several."""
+
+    row: str
+    seed: int
+    part: Part = None
+
+    @property
+    def name(self) -> str:
+        """Name of the cell, for files."""
+        part = [] if self.part is None else [str(self.part)]
+        return "-".join([self.row, *part, "seed", str(self.seed)])
+
+
+@dataclass(frozen=True)
+class Results:
+    """Measurements of a table.
+
+    Parameters
+    ----------
+    cells : mapping of Key to Measurement
+        Measurements by key: all rows of a seed, then those of the next seed.
+    """
+
+    cells: Mapping[Key, Measurement]
+
+    def values(self, row: str, key: str, part: Part = None) -> list[Any]:
+        """Return a result of a row for each seed; empty if it is missing for any seed."""
+        found = [
+            cell["result"].get(key)
+            for place, cell in self.cells.items()
+            if place.row == row and place.part in (part, None)
+        ]
+        return [] if None in found else found
+
+    @property
+    def seeds(self) -> int:
+        """Largest number of seeds per row."""
+        return 1 + max(place.seed for place in self.cells)
+
+    @property
+    def machines(self) -> str:
+        """Description of the machines that the cells were measured on."""
+        kinds = {
+            "{machine}, {cores} cores, {threads} threads, ".format(**cell["environment"])
+            + (cell["environment"]["gpu"] or "no GPU")
+            for cell in self.cells.values()
+        }
+        return " and ".join(sorted(kinds))
+
+
+@dataclass(frozen=True)
+class Column:
+    """Column of a table.
+
+    Parameters
+    ----------
+    key : str
+        Name of the result to show. A column without results shows only the paper's numbers.
+    title : str
+        Heading.
+    show : callable
+        Function from the values over seeds, and the paper's number or None, to the text of a cell.
+    part : int or str, optional
+        Part of a row that the column belongs to, see `Table.part`.
+    paper : hashable, optional
+        Key of the column in the paper's numbers of a row. Default: `key`.
+    best : {min, max}, optional
+        Function that selects the best mean. The best mean, and means within a standard deviation
+        of it, are in bold.
+    plot : bool
+        Whether the figure has a panel for the column.
+
+    Examples
+    --------
+    >>> column = Column("auc", "AUC", best=max)
+    >>> column.texts({"a": [0.9, 0.92], "b": [0.7]})
+    {'a': '**91.00 ± 1.41**', 'b': '70.00'}
+    """
+
+    key: str
+    title: str
+    show: Callable[[Sequence[float], float | None], str] = percent
+    part: Part = None
+    paper: Hashable = None
+    best: Callable[..., str] | None = None
+    plot: bool = True
+
+    @property
+    def name(self) -> str:
+        """Name of the column in JSON."""
+        return self.key if self.part is None else self.title
+
+    def paper_of(self, row: AnyRow) -> float | None:
+        """Return the paper's number for a row, or None."""
+        return row.paper.get(self.key if self.paper is None else self.paper)
+
+    def texts(
+        self,
+        values: Mapping[str, Sequence[float]],
+        papers: Mapping[str, float | None] | None = None,
+    ) -> dict[str, str]:
+        """Return the text of each cell by row, with the best ones in bold.
+
+        Parameters
+        ----------
+        values : mapping of str to sequence of float
+            Values over seeds, by row.
+        papers : mapping of str to (float or None), optional
+            Numbers of the paper, by row.
+        """
+        papers = papers or {}
+        best = self._best({row: found for row, found in values.items() if found})
+        texts = {}
+        for row, found in values.items():
+            paper = papers.get(row)
+            text = self.show(found, paper) if found or paper is not None else BLANK
+            texts[row] = f"**{text}**" if row in best else text
+        return texts
+
+    def _best(self, values: Mapping[str, Sequence[float]]) -> set[str]:
+        """Return the best row, the rows with the same text, and the rows within the noise of it.
+
+        The noise is the larger standard deviation of the two rows.
+        """
+        if self.best is None or not values:
+            return set()
+        spreads = {row: spread(found) for row, found in values.items()}
+        looks = {row: self.show([found.mean], None) for row, found in spreads.items()}
+        first = self.best(spreads, key=lambda row: spreads[row].mean)
+        best = spreads[first]
+        return {
+            row
+            for row, found in spreads.items()
+            if looks[row] == looks[first]
+            or abs(found.mean - best.mean) <= max(found.std or 0.0, best.std or 0.0)
+        }

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,12 +26,24 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from nearfar.anomaly import DetectorConfig, area_under_curve, fit_detector, open_clips
-from nearfar.data import default_data_root
+from nearfar.anomaly import (
+    DEFAULT_ENCODER,
+    DetectorConfig,
+    area_under_curve,
+    average_precision,
+    fit_detector,
+    open_clips,
+)
+from nearfar.config import recipe
+from nearfar.data import default_data_root, open_images
+from nearfar.models import pretrained_encoder
+from nearfar.training import train
 
 Scores = npt.NDArray[np.float64]
 #: Share of normal patches that anomalib's PatchCore keeps by default.
 CORESET = 0.1
+#: Side of the images that the encoder is continued on, in pixels.
+CONTINUED_SIDE = 112
 COLUMNS = ("image AUROC", "AP", "fit (CPU s)", "score (CPU ms/image)", "peak memory (GB)")
 
 
@@ -58,8 +71,6 @@ def main() -> None:
 
 def measure(row: str, count: int) -> dict[str, float]:
     """Return the figures of a row."""
-    from sklearn.metrics import average_precision_score
-
     root = default_data_root() / "elpv"
     every = sorted((root / "train" / "good").iterdir())
     normal = [every[place] for place in np.linspace(0, len(every) - 1, count).astype(int)]
@@ -74,7 +85,7 @@ def measure(row: str, count: int) -> dict[str, float]:
     values = np.concatenate(scores)
     return {
         "image AUROC": area_under_curve(labels, values) or 0.0,
-        "AP": float(average_precision_score(labels, values)),
+        "AP": average_precision(labels, values) or 0.0,
         "fit (CPU s)": fitted - start,
         "score (CPU ms/image)": 1000 * (scored - fitted) / len(values),
         "peak memory (GB)": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
@@ -105,14 +116,18 @@ def _linked(files: list[Path], folder: Path) -> Path:
     return folder
 
 
+def _continued(normal: list[Path], folder: Path) -> Callable[[list[Path]], Scores]:
+    """Patch memory of the default encoder, continued with near and far relations on the images."""
+    images = open_images(_linked(normal, folder / "images"), size=CONTINUED_SIDE)
+    train(images, recipe("continue", backbone=DEFAULT_ENCODER), folder=folder / "encoder")
+    return _nearfar(methods=("patch-memory",), encoder=str(folder / "encoder"))(normal, folder)
+
+
 def _patchcore(normal: list[Path], folder: Path) -> Callable[[list[Path]], Scores]:
-    from anomalib.models.image.patchcore.torch_model import PatchcoreModel
-
-    from nearfar.models import pretrained_encoder
-
-    name = "tf_efficientnet_lite0"
-    model = PatchcoreModel(layers=["blocks.2", "blocks.4"], backbone=name, pre_trained=False)
-    weights = pretrained_encoder(f"timm:{name}").features.state_dict()
+    anomalib = import_module("anomalib.models.image.patchcore.torch_model")
+    name = DEFAULT_ENCODER.removeprefix("timm:")
+    model = anomalib.PatchcoreModel(["blocks.2", "blocks.4"], backbone=name, pre_trained=False)
+    weights = pretrained_encoder(DEFAULT_ENCODER).features.state_dict()
     own = model.feature_extractor.feature_extractor
     missing = own.load_state_dict(weights, strict=False).missing_keys
     if missing:
@@ -143,6 +158,7 @@ def _batch(files: list[Path]) -> torch.Tensor:
 
 ROWS = {
     "patch-memory": _nearfar(methods=("patch-memory",)),
+    "patch-memory-continued": _continued,
     "cut-paste": _nearfar(methods=("cut-paste",)),
     "patchcore": _patchcore,
 }

@@ -171,8 +171,8 @@ def test_fit_command_has_the_defaults_of_python(fits, tmp_path, capsys):
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     optim, weights = DEFAULT_TRAINING.optim, DEFAULT_TRAINING.objective.weights
     assert "Default: " + " ".join(f"{weight:g}" for weight in weights) in text
-    assert f"plain autoencoder, for paper and stills. Default: {optim.pretrain_epochs}." in text
-    assert f"relational objective, for paper and stills. Default: {optim.epochs}." in text
+    assert f"plain autoencoder, for paper. Default: {optim.pretrain_epochs}." in text
+    assert f"relational objective, for paper. Default: {optim.epochs}." in text
     assert f"above the threshold. Default: {DetectorConfig().false_alarms}" in text
 
 

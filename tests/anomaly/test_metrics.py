@@ -14,7 +14,9 @@ from nearfar.anomaly import (
     PixelCurve,
     RegionCurve,
     area_under_curve,
+    average_precision,
     equal_error_rate,
+    f1_score,
     macro,
     overlap_score,
 )
@@ -145,3 +147,16 @@ def test_region_curve_equals_every_threshold():
         allowed = [t for t in range(-1, 50) if (heat[~mask] > t).mean() <= rate]
         found.append(np.mean([(region > min(allowed)).mean() for region in regions]))
     assert region_area(heat, mask) == pytest.approx(np.trapezoid(found, rates) / 0.3)
+
+
+def test_average_precision_and_f1_equal_those_of_sklearn():
+    from sklearn import metrics
+
+    generator = np.random.default_rng(0)
+    labels, scores = generator.random(200) < 0.3, generator.random(200).round(2)
+    assert average_precision(labels, scores) == metrics.average_precision_score(labels, scores)
+    for threshold in (0.0, 0.5, 0.9, 2.0):
+        expected = metrics.f1_score(labels, scores > threshold)
+        assert f1_score(labels, scores, threshold) == pytest.approx(expected)
+    assert average_precision(~labels & False, scores) is None
+    assert f1_score(~labels & False, scores, 0.5) is None

@@ -10,9 +10,22 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from clips import scene, write_clip
-from nearfar.anomaly import Clip, as_frames, open_clips, read_detector, score_clips
+from nearfar.anomaly import (
+    Clip,
+    Detector,
+    DetectorConfig,
+    Grid,
+    Method,
+    as_frames,
+    open_clips,
+    read_detector,
+    register_method,
+    score_clips,
+)
+from nearfar.anomaly.registry import METHODS
 from nearfar.errors import NearfarError
 
 
@@ -143,3 +156,45 @@ def test_score_refuses_another_rate(fitted, tmp_path):
     summary = score_clips(detector, [*open_clips(tmp_path / "cam"), clip], tmp_path / "out")
     assert summary.frames == 5
     assert "25 frames per second" in summary.skipped[0]
+
+
+def test_photographs_of_any_size_are_evaluated_by_masks_or_by_folders(tmp_path, monkeypatch):
+    monkeypatch.setattr("nearfar.anomaly.registry.METHODS", dict(METHODS))
+
+    class Bright(Method):
+        name = "test-bright"
+        photographs = True
+        min_patch = 1
+
+        def score(self, window, grid):
+            assert window.shape == (1, *grid.size, 3)
+            return window[-1].mean(2).astype(np.float32)
+
+        fit = write = read = classmethod(lambda cls: None)
+
+    register_method(Bright)
+    config = DetectorConfig.stills(methods=("test-bright",))
+    detector = Detector(config, Grid((40, 50), 1, 1), [Bright()], threshold=150.0)
+    for number, size in enumerate([(40, 50), (30, 90), (64, 40)]):
+        for kind, level in (("good", 90), ("scratch", 250)):
+            image = np.full((*size, 3), 60, np.uint8)
+            image[5:20, 10:30] = level
+            for folder in (tmp_path / "test" / kind, tmp_path / "masks" / "scratch"):
+                folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(tmp_path / "test" / kind / f"{number:03}.png")
+        mask = np.zeros(size, np.uint8)
+        mask[5:20, 10:30] = 255
+        Image.fromarray(mask).save(tmp_path / "masks" / "scratch" / f"{number:03}_mask.png")
+    clips = open_clips(tmp_path / "test")
+    by_folder = score_clips(detector, clips, tmp_path / "one").quality
+    assert by_folder == {"images": 6, "defective": 3, "auc": 1.0, "ap": 1.0, "f1": 1.0}
+    by_mask = score_clips(detector, clips, tmp_path / "two", masks=tmp_path / "masks").quality
+    assert by_folder.items() <= by_mask.items()
+    assert by_mask["pixel_auc"] == 1.0
+    assert by_mask["pro"] == pytest.approx(1.0, abs=0.01)
+    pictures = {Image.open(path).size for path in (tmp_path / "two" / "heat").iterdir()}
+    assert pictures == {(50, 40), (90, 30), (40, 64)}
+    wrong = tmp_path / "masks" / "scratch" / "001_mask.png"
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(wrong)
+    with pytest.raises(NearfarError, match="is 9x9 pixels, its image 30x90"):
+        score_clips(detector, clips, tmp_path / "three", masks=tmp_path / "masks")

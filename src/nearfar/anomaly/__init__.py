@@ -6,7 +6,7 @@ for streams, scores new frames. Methods are in `nearfar.anomaly.methods`; subcla
 """
 
 from nearfar.anomaly.clips import ArrayClip, Clip, Frame, Pixels, as_frames
-from nearfar.anomaly.config import DEFAULT_TRAINING, DetectorConfig
+from nearfar.anomaly.config import DEFAULT_ENCODER, DEFAULT_TRAINING, DetectorConfig
 from nearfar.anomaly.detector import Detector, ScoredFrame
 from nearfar.anomaly.evaluate import Evaluator
 from nearfar.anomaly.fit import CALIBRATE_EVERY, fit_detector, split_clips
@@ -25,7 +25,9 @@ from nearfar.anomaly.metrics import (
     PixelCurve,
     RegionCurve,
     area_under_curve,
+    average_precision,
     equal_error_rate,
+    f1_score,
     macro,
     overlap_score,
 )
@@ -46,6 +48,7 @@ from nearfar.anomaly.storage import is_unfinished, read_detector
 
 __all__ = [
     "CALIBRATE_EVERY",
+    "DEFAULT_ENCODER",
     "DEFAULT_TRAINING",
     "ROW_QUANTILE",
     "Appearance",
@@ -77,8 +80,10 @@ __all__ = [
     "ScoringSummary",
     "area_under_curve",
     "as_frames",
+    "average_precision",
     "continuity",
     "equal_error_rate",
+    "f1_score",
     "find_masks",
     "fit_detector",
     "gather_patches",

@@ -146,8 +146,8 @@ def split_clips(clips: Sequence[Clip], interleaved: bool = False) -> tuple[list[
         raise NearfarError("there are no clips: expected normal clips to learn from")
     kept = list(clips[CALIBRATE_EVERY - 1 :: CALIBRATE_EVERY])
     if interleaved:
-        return [Interleaved(c, held=False) for c in clips], [
-            Interleaved(c, held=True) for c in clips
+        return [_Interleaved(c, held=False) for c in clips], [
+            _Interleaved(c, held=True) for c in clips
         ]
     if kept:
         return [clip for clip in clips if clip not in kept], kept
@@ -155,7 +155,7 @@ def split_clips(clips: Sequence[Clip], interleaved: bool = False) -> tuple[list[
     return [first for first, _ in parts], [second for _, second in parts]
 
 
-class Interleaved(Clip):
+class _Interleaved(Clip):
     """Every fourth frame of a clip, or all others."""
 
     def __init__(self, clip: Clip, *, held: bool) -> None:

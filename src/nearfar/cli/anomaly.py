@@ -39,8 +39,8 @@ def fit(
 ) -> None:
     """Fit a detector to normal frames.
 
-    Every fourth clip is held out to calibrate the threshold; of fewer than four clips, the last
-    quarter of each.
+    Every fourth clip, or every fourth photograph, is held out to calibrate the threshold; of fewer
+    than four clips, the last quarter of each.
 
     **Examples**
 
@@ -57,18 +57,18 @@ def fit(
         "auto" is video for videos and for folders whose neighboring files resemble each other,
         and stills for other folders. "video" finds what moves too fast, is too large, glides, or
         looks odd; "paper" finds 30×30 patches of single frames that are badly reconstructed;
-        "stills" finds patches of separate images that are unlike normal ones.
+        "stills" finds parts of separate images that are unlike normal ones.
     size
         HEIGHT WIDTH that all of each of these and all later frames is scaled to; nothing is
         cropped, and the aspect may change. Default: no scaling.
     false_alarms
         Share of held-out normal frames above the threshold. Default: 0.01.
     loss_weights
-        OWN NEAR FAR weights of the objective, for paper and stills. Default: 0.6 0.4 0.
+        OWN NEAR FAR weights of the objective, for paper. Default: 0.6 0.4 0.
     pretrain_epochs
-        Epochs of the plain autoencoder, for paper and stills. Default: 5.
+        Epochs of the plain autoencoder, for paper. Default: 5.
     epochs
-        Epochs of the relational objective, for paper and stills. Default: 5.
+        Epochs of the relational objective, for paper. Default: 5.
     resume
         Continue an interrupted fit in --out, with the same frames and options.
     """
@@ -98,6 +98,9 @@ def fit(
     config = presets[setting](
         size=size, **({} if false_alarms is None else {"false_alarms": false_alarms})
     )
+    if config.photographs:
+        encoder = f", with {config.encoder}" if "patch-memory" in config.methods else ""
+        print(f"photographs are scored by {' and '.join(config.methods)}{encoder}")
     options = {
         "loss_weights": loss_weights,
         "pretrain_epochs": pretrain_epochs,

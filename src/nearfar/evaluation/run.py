@@ -64,6 +64,7 @@ def evaluate_run(
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
     >>> from nearfar import NRE
     >>> from nearfar.data import images_from_array
     >>> from nearfar.runs import read_run
@@ -112,6 +113,7 @@ def evaluate_encoder(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from nearfar.data import images_from_array
     >>> from nearfar.encoders import open_encoder
     >>> images = images_from_array(np.random.rand(30, 32, 32), labels=np.arange(30) % 2)

@@ -33,6 +33,7 @@ def make_network(config: TrainConfig, shape: Shape, where: Path | None = None) -
 
     Examples
     --------
+    >>> import torch
     >>> make_network(TrainConfig(), (1, 28, 28))(torch.rand(1, 1, 28, 28)).embeddings.shape
     torch.Size([1, 128])
     """

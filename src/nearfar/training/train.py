@@ -100,6 +100,7 @@ def train(
 
     Examples
     --------
+    >>> import torch
     >>> from nearfar.config import Optim
     >>> from nearfar.data import ArrayImages
     >>> images = ArrayImages(torch.rand(20, 1, 8, 8))
@@ -150,6 +151,7 @@ def resolve_config(config: TrainConfig, images: Images) -> TrainConfig:
 
     Examples
     --------
+    >>> import torch
     >>> from nearfar.data import ArrayImages
     >>> resolve_config(TrainConfig(), ArrayImages(torch.rand(2, 1, 28, 28))).network.widths
     (16, 32, 64)

@@ -19,7 +19,7 @@ from nearfar.config import KINDS, Option, TrainConfig, flatten, train_options
 #: Options on the front help page, in their order.
 COMMON = (
     *("epochs", "pretrain_epochs", "batch_size", "lr", "objective", "loss_weights", "neighbors"),
-    *("embedding_size", "backbone", "weights", "pretext", "seed", "device"),
+    *("embedding_size", "backbone", "weights", "pretext", "device"),
 )
 #: Sections that are chosen by an option; the network follows from ``--backbone``.
 CHOICES = {

@@ -89,6 +89,19 @@ def write_annotation(path: Path, *parts: str) -> None:
     path.write_text(f"<annotation>{''.join(parts)}</annotation>", encoding="utf-8")
 
 
+def write_list(devkit: Devkit, *lines: str, name: str = "some", end: str = "\n") -> None:
+    """Write a list of images."""
+    path = devkit.root / "ImageSets" / "Main" / f"{name}.txt"
+    path.write_bytes("".join(line + end for line in lines).encode())
+
+
+def repaint_mask(path: Path, *colors: tuple[int, int, int]) -> None:
+    """Give a mask a palette, from value 0 on."""
+    mask = Image.fromarray(np.asarray(Image.open(path)), mode="P")
+    mask.putpalette([value for color in colors for value in color])
+    mask.save(path)
+
+
 def boxes_lie_on_objects(devkit: Devkit) -> bool:
     """Whether boxes enclose the bright pixels of their color, in images as they are read."""
     for name in devkit.split("Main", "trainval") + devkit.split("Main", "test"):

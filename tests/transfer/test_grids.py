@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from devkits import boxes_lie_on_objects, masks_lie_on_objects, write_devkit
+from devkits import boxes_lie_on_objects, masks_lie_on_objects, repaint_mask, write_devkit
 from nearfar.errors import NearfarError
 from nearfar.transfer import open_segmentation_set, read_label_map, read_objects, read_presence
 from nearfar.transfer.grids import Grid
@@ -142,13 +142,6 @@ def test_turned_masks_raise(tmp_path):
         read_label_map(devkit, "0")
 
 
-def repaint(path, *colors):
-    """Give a mask a palette, from value 0 on."""
-    mask = Image.fromarray(np.asarray(Image.open(path)), mode="P")
-    mask.putpalette([value for color in colors for value in color])
-    mask.save(path)
-
-
 BLACK, RED, GREEN = (0, 0, 0), (128, 0, 0), (0, 128, 0)
 
 
@@ -156,10 +149,10 @@ def test_palettes_that_number_classes_otherwise_raise(tmp_path):
     """Programs that write the colors in use alone: green is 2 in one mask, and 1 in another."""
     devkit = write_devkit(tmp_path / "VOC")
     for name in "0123":
-        repaint(devkit.mask(name), BLACK, RED, GREEN)
+        repaint_mask(devkit.mask(name), BLACK, RED, GREEN)
     train = open_segmentation_set(devkit, "trainval", 64)
     assert train.colors == {0: BLACK, 1: RED, 2: GREEN}
-    repaint(devkit.mask("2"), BLACK, GREEN)
+    repaint_mask(devkit.mask("2"), BLACK, GREEN)
     assert open_segmentation_set(devkit, "test", 64).colors[1] == GREEN
     with pytest.raises(NearfarError, match=r"2\.png' shows the value 1 in the color \(0, 128, 0\)"):
         open_segmentation_set(devkit, "test", 64, colors=train.colors)

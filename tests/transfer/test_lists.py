@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from devkits import boxes_lie_on_objects, item, write_annotation, write_devkit
+from devkits import boxes_lie_on_objects, item, write_annotation, write_devkit, write_list
 from nearfar.errors import NearfarError
 from nearfar.transfer import Devkit, read_objects, read_presence
 
@@ -40,11 +40,6 @@ def test_names_in_lists(tmp_path, names, encoding):
 @pytest.fixture
 def devkit(tmp_path) -> Devkit:
     return write_devkit(tmp_path / "VOC", names=["a 0", "b", "c", "d"])
-
-
-def write_list(devkit: Devkit, *lines: str, name: str = "some", end: str = "\n") -> None:
-    path = devkit.root / "ImageSets" / "Main" / f"{name}.txt"
-    path.write_bytes("".join(line + end for line in lines).encode())
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -179,7 +179,7 @@ def order(folder: Path) -> None:
 @cell(
     "devkit",
     "pairing",
-    "rejected: an image without its labels, with those of another, or with several; unknown classes",
+    "rejected: missing labels, labels of another image, images listed twice, unknown classes",
 )
 def pairing(folder: Path) -> None:
     devkit = write_devkit(folder / "voc")

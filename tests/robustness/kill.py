@@ -28,6 +28,9 @@ from PIL import Image
 #: Longest time of a call, in seconds.
 TIME = 120.0
 
+#: What a call that was killed after its last write says when it is repeated or resumed.
+DONE = ("exists already", "is finished: there is nothing to resume")
+
 Call = tuple[object, ...]
 
 
@@ -192,7 +195,7 @@ def try_once(
         how = "resumed" if resume else how
         code = _wait(_call_in_child(scenario, (*call, *resume), log))
         said = log.read_text()
-        done = code == 2 and "exists already" in said.splitlines()[-1]
+        done = code == 2 and any(text in said.splitlines()[-1] for text in DONE)
         assert code == 0 or done, f"exit code {code}: {said}"
         how = "written before" if done else how
     assert "Traceback" not in log.read_text(), log.read_text()
@@ -202,7 +205,7 @@ def try_once(
 
 def _resume(scenario: Scenario, place: Path) -> Sequence[object]:
     """Return the option to resume what has begun."""
-    begun = (place / "result" / scenario.output / "checkpoint.safetensors").is_file()
+    begun = (place / "result" / scenario.output / "config.json").is_file()
     return ("--resume",) if scenario.resumable and begun else ()
 
 

@@ -81,6 +81,7 @@ def load(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from nearfar.data import images_from_array, in_order
     >>> images = images_from_array(np.zeros((5, 8, 8), np.uint8))
     >>> for indices, pixels in load(images, in_order(range(5), batch_size=3)):

@@ -83,6 +83,11 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     write_state(folder / CHECKPOINT, checkpoint.tensors, position)
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run has a checkpoint."""
+    return (folder / CHECKPOINT).is_file()
+
+
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Read the checkpoint of a run.
 

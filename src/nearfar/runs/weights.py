@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from nearfar.errors import NearfarError
@@ -62,11 +62,9 @@ def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write tensors on the CPU and a few words as safetensors, atomically."""
-    with atomic_path(path) as temporary:
-        try:
-            save_file(dict(tensors), temporary, metadata={"format": "pt", **(metadata or {})})
-        except SafetensorError as error:
-            raise NearfarError(f"{str(path)!r} cannot be written: {error}") from error
+    content = save(dict(tensors), metadata={"format": "pt", **(metadata or {})})
+    with atomic_path(path) as temporary:  # save_file has a temporary file of its own
+        temporary.write_bytes(content)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -183,3 +183,8 @@ def test_annotations_may_have_no_object(devkit):
     assert read_objects(devkit, "b").boxes.shape == (0, 4)
     devkit.annotation("b").write_bytes(b"")
     assert "no element found" in refused(read_objects, devkit, "b")
+
+
+def test_names_of_splits_stay_on_one_line(devkit):
+    write_list(devkit, "b", name="a\nb")
+    assert r"a\nb, test, trainval" in refused(devkit.split, "Main", "some")

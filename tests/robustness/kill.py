@@ -182,6 +182,7 @@ def try_once(
     rng = random.Random(seed)  # noqa: S311
     log, call = place / "log.txt", (*scenario.call, "--out", place / "result" / scenario.output)
     (place / "result").mkdir()
+    log.touch()
     how = "repeated"
     for _ in range(rng.choice((1, 1, 2))):
         child = _call_in_child(scenario, (*call, *_resume(scenario, place)), log)

@@ -28,6 +28,9 @@ from PIL import Image
 #: Longest time of a call, in seconds.
 TIME = 120.0
 
+#: What a call that was killed after its last write says when it is repeated or resumed.
+DONE = ("exists already", "is finished: there is nothing to resume")
+
 Call = tuple[object, ...]
 
 
@@ -179,6 +182,7 @@ def try_once(
     rng = random.Random(seed)  # noqa: S311
     log, call = place / "log.txt", (*scenario.call, "--out", place / "result" / scenario.output)
     (place / "result").mkdir()
+    log.touch()
     how = "repeated"
     for _ in range(rng.choice((1, 1, 2))):
         child = _call_in_child(scenario, (*call, *_resume(scenario, place)), log)
@@ -192,7 +196,7 @@ def try_once(
         how = "resumed" if resume else how
         code = _wait(_call_in_child(scenario, (*call, *resume), log))
         said = log.read_text()
-        done = code == 2 and "exists already" in said.splitlines()[-1]
+        done = code == 2 and any(text in said.splitlines()[-1] for text in DONE)
         assert code == 0 or done, f"exit code {code}: {said}"
         how = "written before" if done else how
     assert "Traceback" not in log.read_text(), log.read_text()
@@ -202,7 +206,7 @@ def try_once(
 
 def _resume(scenario: Scenario, place: Path) -> Sequence[object]:
     """Return the option to resume what has begun."""
-    begun = (place / "result" / scenario.output / "checkpoint.safetensors").is_file()
+    begun = (place / "result" / scenario.output / "config.json").is_file()
     return ("--resume",) if scenario.resumable and begun else ()
 
 

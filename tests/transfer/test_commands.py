@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -255,3 +257,55 @@ def _few(devkit: Path, root: Path) -> Path:
         names = (devkit / "ImageSets" / "Main" / f"{split}.txt").read_text().split()[:3]
         (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names))
     return root
+
+
+@pytest.mark.parametrize("task", ["classify", "detect", "segment", "predict"])
+def test_output_folder_is_claimed_before_anything_is_read(tmp_path, capsys, task):
+    """Neither the weights nor the data exist."""
+    (tmp_path / "file").touch()
+    call = ("transfer", task, tmp_path / "no weights", tmp_path / "no data")
+    line = refused(capsys, *call, "--out", tmp_path / "file" / "out")
+    assert "out' cannot be written (Not a directory): choose another folder" in line
+    refused(capsys, *call, "--out", tmp_path / "new" / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def _full_disk(tmp_path: Path, size: str, *command: object) -> subprocess.CompletedProcess[str]:
+    """Run a command where tmp_path/small is a disk of a given size."""
+    (tmp_path / "small").mkdir(exist_ok=True)
+    mount = shlex.join(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", "small"])
+    script = f"{mount} && {shlex.join(map(str, command))}; code=$?; ls -A small/*; exit $code"
+    unshare = [shutil.which("unshare") or "unshare", "-rm", "sh", "-c", script]
+    return subprocess.run(unshare, cwd=tmp_path, capture_output=True, text=True)
+
+
+def test_table_is_printed_before_the_disk_is_full(trained, tmp_path):
+    if not shutil.which("unshare") or _full_disk(tmp_path, "1m", "true").returncode:
+        pytest.skip("no permission to mount a disk")
+    write_classes(tmp_path / "shapes", 5)
+    call = ("transfer", "classify", trained, "shapes", "--out", "small/out", *FAST)
+    done = _full_disk(tmp_path, "3m", sys.executable, "-m", "nearfar", *call)
+    assert done.returncode == 2
+    assert "| linear |" in done.stdout, "the table"
+    assert "| all |" in done.stdout
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("nearfar: ")]
+    assert "small/out" in line
+    assert "No space left" in line or "no room on the disk" in line
+
+
+def test_outputs_of_killed_calls_are_replaced(trained, tmp_path, monkeypatch, capsys):
+    shapes, out = write_classes(tmp_path / "shapes", 5), tmp_path / "o"
+    call = ("transfer", "classify", trained, shapes, "--out", out, *FAST)
+
+    def die(*_):
+        raise SystemExit(9)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nearfar.report.transfer.save_figure", die)
+        assert run(*call) == 9
+    assert (out / "fc" / "finetuned.json").is_file()
+    (out / "notes.txt").write_text("mine")
+    assert run(*call, "--protocols", "linear") == 0
+    names = {path.name for path in out.iterdir()}
+    assert names == {"linear", "classify.json", "classify.md", "classify.png", "notes.txt"}
+    assert "exists already" in refused(capsys, *call)

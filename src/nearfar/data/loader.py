@@ -81,6 +81,7 @@ def load(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from nearfar.data import images_from_array, in_order
     >>> images = images_from_array(np.zeros((5, 8, 8), np.uint8))
     >>> for indices, pixels in load(images, in_order(range(5), batch_size=3)):
@@ -93,7 +94,7 @@ def load(
         workers = 0 if images.in_memory else max(1, min(processors, MAX_WORKERS))
     return _Loader(
         _Batches(images),
-        sampler=batches,
+        sampler=_Rows(batches),
         batch_size=None,  # the sampler yields whole batches
         num_workers=workers,
         persistent_workers=workers > 0,
@@ -115,19 +116,29 @@ def in_order(rows: range, batch_size: int) -> list[range]:
     return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
 
 
+class _Rows:
+    """Batches as arrays, which reach workers by pipe: torch sends tensors through ``/dev/shm``."""
+
+    def __init__(self, batches: Iterable[Sequence[int]] | Iterable[Tensor]) -> None:
+        self.batches: Any = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        return (as_index(batch).numpy() for batch in self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
 class _Batches(Dataset[Batch]):
     """Batches of images with their numbers."""
 
     def __init__(self, images: Images) -> None:
         self.images = images
 
-    def __getitem__(self, indices: Sequence[int] | Tensor) -> Any:
-        indices = as_index(indices)
+    def __getitem__(self, rows: Any) -> Any:
         try:
-            pixels = self._read(indices)
-            if get_worker_info() is None:
-                return indices, pixels
-            return indices.numpy(), _shared(pixels)
+            pixels = self._read(torch.as_tensor(rows))
+            return rows, pixels if get_worker_info() is None else _shared(pixels)
         except NearfarError as error:
             return error
 

@@ -118,6 +118,11 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     write_state(folder / CHECKPOINT, checkpoint.tensors, position)
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run has a checkpoint."""
+    return (folder / CHECKPOINT).is_file()
+
+
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Return the checkpoint of a run.
 

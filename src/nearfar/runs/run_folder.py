@@ -12,7 +12,13 @@ from torch import Tensor
 from nearfar.config import TrainConfig, flatten, name_of
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
-from nearfar.runs.checkpoint import Checkpoint, read_checkpoint, read_snapshot, write_checkpoint
+from nearfar.runs.checkpoint import (
+    Checkpoint,
+    has_checkpoint,
+    read_checkpoint,
+    read_snapshot,
+    write_checkpoint,
+)
 from nearfar.runs.checkpoint import write_snapshot as _write_snapshot
 from nearfar.runs.config import RunConfig, read_config, write_config
 from nearfar.runs.layout import (
@@ -120,6 +126,8 @@ class RunFolder:
             read_config(path)
         with hold(path):
             if resume:
+                if is_finished(path):  # killed between its last two acts
+                    remove_checkpoint(path)
                 run = cls(path, config, **_resumable(path, config))
                 remove_unfinished(path)
             else:
@@ -260,7 +268,10 @@ def start_of_second_phase(network: Autoencoder) -> Checkpoint:
 def _resumable(folder: Path, config: RunConfig) -> dict[str, Any]:
     """Return checkpoint and log of a run to resume, as arguments of `RunFolder`."""
     check_resumable(folder, config)
-    checkpoint, log = read_checkpoint(folder), read_log(folder)
+    log = read_log(folder)
+    if not log and not has_checkpoint(folder):  # killed before its first step
+        return {"checkpoint": Checkpoint(), "log": []}
+    checkpoint = read_checkpoint(folder)
     _check_epochs(folder, checkpoint, log, config.train)
     return {"checkpoint": checkpoint, "log": [line for line in log if checkpoint.includes(line)]}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from nearfar.errors import NearfarError
@@ -101,11 +101,9 @@ def write_tensors(
     >>> tensors, metadata["epoch"]
     ({'a': tensor([1., 1.])}, '3')
     """
-    with atomic_path(path) as temporary:
-        try:
-            save_file(dict(tensors), temporary, metadata={"format": "pt", **(metadata or {})})
-        except SafetensorError as error:
-            raise NearfarError(f"{str(path)!r} cannot be written: {error}") from error
+    content = save(dict(tensors), metadata={"format": "pt", **(metadata or {})})
+    with atomic_path(path) as temporary:  # save_file has a temporary file of its own
+        temporary.write_bytes(content)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

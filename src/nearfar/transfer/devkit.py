@@ -115,7 +115,7 @@ class Devkit:
             here = sorted(file.stem for file in path.parent.glob("*.txt") if "_" not in file.stem)
             raise NearfarError(
                 f"{str(path)!r} does not exist: expected one of the splits "
-                f"{', '.join(here) or '(none is there)'}"
+                f"{printable(', '.join(here)) or '(none is there)'}"
             )
         names = [self._name(line, path) for line in read_lines(path)]
         if not names:

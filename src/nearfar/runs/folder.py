@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -54,7 +55,7 @@ DAMAGED = (
 )
 
 
-def check_folder(folder: Path, *, overwrite: bool) -> None:
+def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
     """Check that `claim_folder` would make an empty run folder.
 
     Raises
@@ -62,6 +63,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     NearfarError
         If it would not, or the disk cannot be written.
     """
+    folder = Path(folder)
     replaces = overwrite and _is_run(folder)
     if replaces:
         check_own(folder, OWN)
@@ -69,7 +71,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     try_output(folder, overwrite=replaces, folder=True, kept={LOCK}, advice=advice)
 
 
-def claim_folder(folder: Path, *, overwrite: bool) -> None:
+def claim_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
     """Make an empty run folder, replacing an earlier run with `overwrite`.
 
     Raises
@@ -77,6 +79,7 @@ def claim_folder(folder: Path, *, overwrite: bool) -> None:
     NearfarError
         If something is there already; only runs are replaced.
     """
+    folder = Path(folder)
     if overwrite and _is_run(folder):
         clear_folder(folder, OWN, kept={LOCK}, last=CONFIG)
     check_folder(folder, overwrite=overwrite)
@@ -86,7 +89,7 @@ def claim_folder(folder: Path, *, overwrite: bool) -> None:
 def _is_run(folder: Path) -> bool:
     """Whether ``config.json`` is ours; other programs use the same name."""
     with suppress(*DAMAGED):
-        return "nearfar" in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return "nearfar" in json.loads((folder / CONFIG).read_text(encoding="utf-8-sig"))
     return False
 
 
@@ -136,13 +139,15 @@ def bank_folder(folder: Path) -> Path:
     return folder / BANK
 
 
-def is_finished(folder: Path) -> bool:
+def is_finished(folder: str | os.PathLike[str]) -> bool:
     """Whether a run has a trained model."""
+    folder = Path(folder)
     return (folder / MODEL).is_file()
 
 
-def remove_checkpoint(folder: Path) -> None:
+def remove_checkpoint(folder: str | os.PathLike[str]) -> None:
     """Remove what only a resumed training needs."""
+    folder = Path(folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     shutil.rmtree(folder / BANK, ignore_errors=True)
     remove_unfinished(folder)

@@ -87,7 +87,7 @@ class Run:
         return "untrained" if untrained else "autoencoder"
 
 
-def write_run(folder: Path, run: Run, embeddings: Path | None = None) -> None:
+def write_run(folder: str | os.PathLike[str], run: Run, embeddings: Path | None = None) -> None:
     """Write a finished run.
 
     The model comes last, so that a run with a model is complete.
@@ -97,6 +97,7 @@ def write_run(folder: Path, run: Run, embeddings: Path | None = None) -> None:
     embeddings : Path, optional
         An .npy file that holds the embeddings already; it is moved.
     """
+    folder = Path(folder)
     write_config(folder, run.config)
     write_skipped(folder, run.skipped)
     if embeddings is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
-from nearfar.data import open_images, read_header
+from nearfar.data import open_images, read_header, require_labels
 from readers.support import bright_corner, command, noise, pattern, rejected, rejection, warned
 from readers.support import write_tiff as tiff
 from readers.table import cell
@@ -142,7 +142,7 @@ def channels(folder: Path) -> None:
     assert "five.tif" in error_of(folder / "five.tif")
 
 
-@cell("image", "transparency", "obeyed: on white; alpha, palettes, one color, premultiplied")
+@cell("image", "transparency", "obeyed: on white; alpha, palettes, one color")
 def transparency(folder: Path) -> None:
     clear = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
     for mode, ending in (("RGBA", "png"), ("LA", "png"), ("RGBA", "webp"), ("RGBA", "tif")):
@@ -233,6 +233,8 @@ def order(folder: Path) -> None:
 def pairing(folder: Path) -> None:
     Image.fromarray(pattern()).save(folder / "a.png")
     assert open_images(folder / "a.png").labels is None
+    with rejection("has no labels"):
+        require_labels(open_images(folder / "a.png"))
 
 
 @cell(
@@ -286,7 +288,7 @@ def nan(folder: Path) -> None:
     assert not (folder / "run").exists()
 
 
-@cell("image", "unused", "ignored: further images of MPO, layers of PSD, comments, thumbnails")
+@cell("image", "unused", "ignored: further images of MPO, comments")
 def unused(folder: Path) -> None:
     first, second = (Image.fromarray(pixels) for pixels in noise(2, 16))
     first.save(folder / "a.mpo", save_all=True, append_images=[second], quality=100)

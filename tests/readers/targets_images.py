@@ -118,8 +118,7 @@ def _(inputs: Path, fixed: Path, output: Path) -> str:
                 embeddings = images.batch([0])
             else:
                 embeddings = torch.as_tensor(np.asarray(model.transform(array)))
-        except (TypeError, ValueError) as error:  # scikit-learn's own checks raise these
-            assert str(error)
+        except (TypeError, ValueError):  # scikit-learn's own checks raise these
             return "rejected"
     assert embeddings.isfinite().all()
     return "skipped" if caught else "success"

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tokenize import TokenError
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -51,7 +52,8 @@ def reading(folder: Path, name: str) -> Iterator[None]:
 
 DAMAGED = (
     *(OSError, EOFError, SafetensorError, ValueError, TypeError),
-    *(LookupError, AttributeError, ArithmeticError, RecursionError),
+    *(LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError),
+    *(SyntaxError, TokenError),  # headers of .npy files are Python
 )
 
 

@@ -393,6 +393,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             array = as_array(X, "X")
             layout, shape = layout_of(array)
             X = array.reshape(len(array), math.prod(shape))
+        if isinstance(X, np.ndarray) and X.dtype.kind in "mMV":  # sklearn would count seconds
+            raise NearfarError(f"X is an array of {X.dtype}: expected numbers")
         rows = validate_data(
             self, X, reset=fitting, dtype="numeric", ensure_min_samples=2 if fitting else 1
         )

@@ -183,7 +183,8 @@ def find_neighbors(
     queries : Queries or sequence of str, path or int
         See `open_queries`.
     count : int
-        Number of nearest and of farthest images per query, less than n.
+        Number of nearest and of farthest images per query: less than n, or n if no query is one of
+        the images.
 
     Raises
     ------
@@ -234,7 +235,8 @@ def search_embeddings(
     query_embeddings, embeddings : float[q, d], float[n, d]
         Embeddings of the queries and of the images.
     count : int
-        Number of nearest and of farthest images per query, less than n.
+        Number of nearest and of farthest images per query: less than n, or n if no query is one of
+        the images.
     similarity : {"cosine", "centered-cosine", "gaussian"}
         See `nearfar.neighbors.fit_similarity`.
 
@@ -253,7 +255,8 @@ def search_embeddings(
     array([[1]])
     """
     measure = fit_similarity(similarity, embeddings)
-    finder = ExactFinder(count).fit(embeddings, measure)
+    includes_queries = bool((queries.rows >= 0).any())
+    finder = ExactFinder(count, includes_queries=includes_queries).fit(embeddings, measure)
     neighbors = finder.search(query_embeddings, torch.as_tensor(queries.rows))
     near, far = (
         measure(query_embeddings.unsqueeze(1), embeddings[rows])

@@ -60,6 +60,7 @@ class Target:
     prepare: Prepare
     use: Use
     rename: bool
+    one: bool
 
 
 @dataclass
@@ -75,11 +76,23 @@ class Result:
 _TARGETS: dict[str, Target] = {}
 
 
-def target(reader: str, prepare: Prepare, *, rename: bool = True) -> Callable[[Use], Use]:
-    """Register what a reader does with damaged inputs."""
+def target(
+    reader: str, prepare: Prepare, *, rename: bool = True, one: bool = False
+) -> Callable[[Use], Use]:
+    """Register what a reader does with damaged inputs.
+
+    Parameters
+    ----------
+    prepare : callable
+        Writes valid files, of inputs and of what stays as it is.
+    rename : bool
+        Whether files may also be renamed, removed, copied, or replaced by folders and links.
+    one : bool
+        Whether each input is one of the files, instead of all.
+    """
 
     def register(use: Use) -> Use:
-        _TARGETS[reader] = Target(prepare, use, rename)
+        _TARGETS[reader] = Target(prepare, use, rename, one)
         return use
 
     return register
@@ -188,7 +201,11 @@ def _try(one: Target, rng: random.Random, here: Path) -> tuple[str, str, float, 
     inputs, output = here / "inputs", here / "output"
     for folder in (inputs, output):
         shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(original, inputs, symlinks=True)
+    if one.one:
+        inputs.mkdir()
+        shutil.copy(rng.choice(sorted(original.iterdir())), inputs)
+    else:
+        shutil.copytree(original, inputs, symlinks=True)
     mutate(inputs, rng, rename=one.rename)
     before = _digest(inputs), _digest(fixed)
     output.mkdir()

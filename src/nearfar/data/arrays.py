@@ -222,9 +222,10 @@ def open_array_file(
     )
     if content.classes is not None:
         images.classes = _class_names(content.classes, images, name)
-    images.unread = [f"array {printable(key)!r}" for key in content.unread]
-    if images.unread:
-        warnings.warn(f"{name!r}: not read: {', '.join(images.unread)}", stacklevel=3)
+    images.unread = [f"array {printable(key)!r}: not read" for key in content.unread]
+    if content.unread:
+        keys = ", ".join(repr(printable(key)) for key in content.unread)
+        warnings.warn(f"{name!r}: not read: array {keys}", stacklevel=3)
     return images
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import stat
 import struct
 from collections.abc import Iterator
@@ -93,7 +94,7 @@ def image_endings() -> frozenset[str]:
     return frozenset(ending for ending, name in registered.items() if name in known)
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: str | os.PathLike[str]) -> Header:
     """Read the size and kind of an image without decoding it.
 
     Raises
@@ -109,6 +110,7 @@ def read_header(path: Path) -> Header:
     ...     read_header(Path(file.name))
     Header(size=(20, 30), gray=True, animated=False)
     """
+    path = Path(path)
     with open_image_file(path) as image:
         width, height = image.size
         # PIL turns TIFF images itself, and returns the size after that.
@@ -118,7 +120,7 @@ def read_header(path: Path) -> Header:
         return Header((height, width), Image.getmodebase(image.mode) == "L", bool(animated))
 
 
-def read_image(path: Path, shape: Shape) -> Tensor:
+def read_image(path: str | os.PathLike[str], shape: Shape) -> Tensor:
     """Read the pixels of an image: turned upright, scaled to cover `shape`, center cropped.
 
     Transparent pixels are put on white; 16-bit pixels are reduced to their high byte; colors of an
@@ -126,7 +128,7 @@ def read_image(path: Path, shape: Shape) -> Tensor:
 
     Parameters
     ----------
-    path : Path
+    path : str or path
         Path of the file.
     shape : tuple of int
         Channels, height, width of the result.
@@ -150,6 +152,7 @@ def read_image(path: Path, shape: Shape) -> Tensor:
     >>> pixels.shape, pixels.min().item()
     (torch.Size([3, 8, 8]), 255)
     """
+    path = Path(path)
     channels, height, width = shape
     mode = "L" if channels == 1 else "RGB"
     with open_image_file(path) as file:
@@ -168,7 +171,7 @@ def read_image(path: Path, shape: Shape) -> Tensor:
     return pixels.permute(2, 0, 1).contiguous()
 
 
-def read_binary_mask(path: Path, shape: Shape) -> Tensor:
+def read_binary_mask(path: str | os.PathLike[str], shape: Shape) -> Tensor:
     """Read a mask of marked pixels from an image of any mode.
 
     A pixel is marked if it is opaque and at least half as bright as the brightest, whatever its
@@ -177,7 +180,7 @@ def read_binary_mask(path: Path, shape: Shape) -> Tensor:
 
     Parameters
     ----------
-    path : Path
+    path : str or path
         Path of the file.
     shape : tuple of int
         Channels (unused), height, width of the result.
@@ -200,6 +203,7 @@ def read_binary_mask(path: Path, shape: Shape) -> Tensor:
     ...     read_binary_mask(Path(file.name), (3, 8, 8)).sum().item()
     64
     """
+    path = Path(path)
     _, height, width = shape
     with open_image_file(path) as file:
         file.load()
@@ -212,7 +216,7 @@ def read_binary_mask(path: Path, shape: Shape) -> Tensor:
 
 
 @contextmanager
-def open_image_file(path: Path) -> Iterator[Image.Image]:
+def open_image_file(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     """Open an image with PIL if it is safe to decode.
 
     Yields
@@ -234,6 +238,7 @@ def open_image_file(path: Path) -> Iterator[Image.Image]:
     ...         image.size
     (30, 20)
     """
+    path = Path(path)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):

@@ -125,7 +125,7 @@ class FolderImages(Images):
         self._strict = strict
         self._decoder = read
 
-        self.unread: list[str] = []
+        self._others: list[str] = []
         readable, sizes, gray, animations = [], set(), True, 0
         files = self._find() if files is None else files
         for file, header in self._each(files, read_header, "scanning", progress):
@@ -134,8 +134,8 @@ class FolderImages(Images):
             gray = gray and header.gray
             animations += header.animated
         self._require(readable)
-        if self.unread:
-            warnings.warn(f"{self.name!r}: {_describe_unread(self.unread)}", stacklevel=2)
+        if self._others:
+            warnings.warn(f"{self.name!r}: {_describe_others(self._others)}", stacklevel=2)
         if animations:
             warnings.warn(
                 f"{self.name!r}: {animations} of {len(readable)} files are animations, of which "
@@ -157,6 +157,11 @@ class FolderImages(Images):
         if self.in_memory:
             self._warn_if_dark(kept[: len(self.files)].split(CHECKED_IMAGES))
         self.labels, self.classes = _classes_of(self.files)
+
+    @property
+    def unread(self) -> list[str]:  # type: ignore[override]
+        """See `Images`."""
+        return [f"{file!r}: not named like an image" for file in self._others]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -238,9 +243,9 @@ class FolderImages(Images):
         for file in sorted(files):
             path, named = str(file.relative_to(self.root)), _is_named_like_an_image(file)
             if _is_visible(file.name):
-                (found if named else self.unread).append(path)
+                (found if named else self._others).append(path)
             elif named:
-                self.unread.append(path)
+                self._others.append(path)
         return found
 
     def _each(
@@ -271,7 +276,7 @@ class FolderImages(Images):
                 f"{self.name!r} has no readable image among {len(self.skipped)}: {self.skipped[0]}"
             )
         if not files:
-            others = f"; {_describe_unread(self.unread)}" if self.unread else ""
+            others = f"; {_describe_others(self._others)}" if self._others else ""
             raise NearfarError(
                 f"{self.name!r} contains no images: expected .jpg, .png or such files at any depth"
                 f"{others}"
@@ -306,7 +311,7 @@ def _is_named_like_an_image(path: Path) -> bool:
     return path.suffix.lower() in image_endings()
 
 
-def _describe_unread(files: Sequence[str]) -> str:
+def _describe_others(files: Sequence[str]) -> str:
     """Count files that are not read, by ending."""
     endings = Counter(
         printable(Path(file).suffix.lower()) or "no ending"

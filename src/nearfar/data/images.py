@@ -38,7 +38,8 @@ class Images(Dataset[Tensor]):
     skipped : list of str
         One line per unreadable file, with the reason.
     unread : list of str
-        Files of a folder that are not named like images, and arrays of a file that are not read.
+        One line per file of a folder that is not named like an image, and per array of a file that
+        is not read.
     origin : mapping
         How they were opened, for the record of a run; see `nearfar.runs.RunData`.
 
@@ -78,8 +79,8 @@ class Images(Dataset[Tensor]):
         return [f"{row:0{digits}}" for row in range(len(self))]
 
     def not_used(self) -> list[str]:
-        """Return one line per file that is not among the images, with the reason."""
-        return [*self.skipped, *(f"{file!r}: not named like an image" for file in self.unread)]
+        """Return one line per file or array that was not used, with the reason."""
+        return [*self.skipped, *self.unread]
 
     def content(self, indices: Sequence[int] | Tensor) -> Iterator[bytes]:
         """Yield the bytes that identify some images on any machine: their pixels, in pieces.

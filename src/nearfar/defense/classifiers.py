@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -182,7 +183,7 @@ def _epochs_of_batches(n: int, epochs: int) -> Iterator[Tensor]:
         yield from torch.randperm(n).split(_BATCH_SIZE)
 
 
-def save_classifier(path: Path, classifier: Classifier) -> None:
+def save_classifier(path: str | os.PathLike[str], classifier: Classifier) -> None:
     """Write a classifier to a safetensors file, atomically.
 
     Examples
@@ -194,6 +195,7 @@ def save_classifier(path: Path, classifier: Classifier) -> None:
     ...     load_classifier(path).classes
     10
     """
+    path = Path(path)
     metadata = {
         "kind": _KIND,
         "architecture": classifier.architecture,
@@ -203,7 +205,7 @@ def save_classifier(path: Path, classifier: Classifier) -> None:
     write_tensors(path, to_cpu(classifier.state_dict()), metadata)
 
 
-def load_classifier(path: Path) -> Classifier:
+def load_classifier(path: str | os.PathLike[str]) -> Classifier:
     """Return the classifier in a file of `save_classifier`, without running code from the file.
 
     Raises
@@ -220,6 +222,7 @@ def load_classifier(path: Path) -> Classifier:
     ...     load_classifier(path).architecture
     'target'
     """
+    path = Path(path)
     if not path.is_file():
         raise NearfarError(f"classifier {str(path)!r} does not exist")
     try:

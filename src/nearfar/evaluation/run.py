@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -144,7 +145,7 @@ def evaluate_encoder(
     )
 
 
-def read_scores(folder: Path) -> Evaluation | None:
+def read_scores(folder: str | os.PathLike[str]) -> Evaluation | None:
     """Return the scores in a run folder, or None if the run was not evaluated.
 
     Raises
@@ -159,6 +160,7 @@ def read_scores(folder: Path) -> Evaluation | None:
     ...     read_scores(Path(folder)) is None
     True
     """
+    folder = Path(folder)
     saved = runs.read_evaluation(folder)
     if saved is None:
         return None

@@ -54,7 +54,7 @@ def write_transfer(folder: Path, result: TransferResult) -> None:
 
     Parameters
     ----------
-    folder : Path
+    folder : str or path
         Folder to write to, created if needed.
     result : TransferResult
         Networks, scores and predictions of a transfer task.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -64,12 +65,14 @@ class Checkpoint:
         return bool(line["epoch"] <= self.cursor.epoch)
 
 
-def write_state(path: Path, tensors: Mapping[str, Tensor], position: dict[str, Any]) -> None:
+def write_state(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], position: dict[str, Any]
+) -> None:
     """Write tensors and a position in training as safetensors, with a checksum of both.
 
     Parameters
     ----------
-    path : Path
+    path : str or path
         File to write.
     tensors : mapping of str to Tensor
         Tensors by name, on any device.
@@ -84,11 +87,12 @@ def write_state(path: Path, tensors: Mapping[str, Tensor], position: dict[str, A
     ...     read_state(Path(folder, "state.safetensors"))
     ({'a': tensor([1., 1.])}, {'epoch': 3})
     """
+    path = Path(path)
     kept, text = to_cpu(tensors), json.dumps(position)
     write_tensors(path, kept, {"position": text, "checksum": _checksum(kept, text)})
 
 
-def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors and the position from a file of `write_state`.
 
     Raises
@@ -102,6 +106,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Traceback (most recent call last):
     nearfar.errors.NearfarError: run 'run' cannot be continued: it has no state.safetensors
     """
+    path = Path(path)
     folder = path.parent
     if not path.is_file():
         raise NearfarError(f"run {str(folder)!r} cannot be continued: it has no {path.name}")
@@ -123,7 +128,7 @@ def has_checkpoint(folder: Path) -> bool:
     return (folder / CHECKPOINT).is_file()
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
+def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
     """Return the checkpoint of a run.
 
     Raises
@@ -139,6 +144,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     ...     read_checkpoint(Path(folder)).cursor
     Cursor(epoch=2, step=5)
     """
+    folder = Path(folder)
     tensors, position = read_state(folder / CHECKPOINT)
     with reading(folder, CHECKPOINT):
         cursor = Cursor(position["epoch"], position["step"])
@@ -169,7 +175,7 @@ def write_snapshot(folder: Path, epochs: int, weights: Mapping[str, Tensor]) -> 
     write_tensors(_snapshot(folder, epochs), to_cpu(weights), {})
 
 
-def has_snapshot(folder: Path, epochs: int) -> bool:
+def has_snapshot(folder: str | os.PathLike[str], epochs: int) -> bool:
     """Return whether a run has a snapshot after `epochs` epochs, counted over both phases.
 
     Examples
@@ -177,15 +183,18 @@ def has_snapshot(folder: Path, epochs: int) -> bool:
     >>> has_snapshot(Path("run"), 10)
     False
     """
+    folder = Path(folder)
     return _snapshot(folder, epochs).is_file()
 
 
-def read_snapshot(folder: Path, epochs: int, network: Autoencoder | None = None) -> Autoencoder:
+def read_snapshot(
+    folder: str | os.PathLike[str], epochs: int, network: Autoencoder | None = None
+) -> Autoencoder:
     """Return the network of a run after `epochs` epochs, see `nearfar.training.Snapshots`.
 
     Parameters
     ----------
-    folder : Path
+    folder : str or path
         Run folder.
     epochs : int
         Number of epochs, counted over both phases.
@@ -216,6 +225,7 @@ def read_snapshot(folder: Path, epochs: int, network: Autoencoder | None = None)
     >>> network(torch.rand(1, 1, 8, 8)).embeddings.shape
     torch.Size([1, 128])
     """
+    folder = Path(folder)
     if not has_snapshot(folder, epochs):
         raise NearfarError(f"run {str(folder)!r} has no snapshot after {epochs} epochs")
     return read_network(folder, _snapshot(folder, epochs), "", network)

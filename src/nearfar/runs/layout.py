@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tokenize import TokenError
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -58,11 +60,12 @@ def reading(folder: Path, name: str) -> Iterator[None]:
 
 DAMAGED = (
     *(OSError, EOFError, SafetensorError, ValueError, TypeError),
-    *(LookupError, AttributeError, ArithmeticError, RecursionError),
+    *(LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError),
+    *(SyntaxError, TokenError),  # headers of .npy files are Python
 )
 
 
-def check_folder(folder: Path, *, overwrite: bool) -> None:
+def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
     """Check that `claim_folder` would succeed.
 
     Raises
@@ -75,6 +78,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     --------
     >>> check_folder(Path("new-run"), overwrite=False)
     """
+    folder = Path(folder)
     replaces = overwrite and _is_run(folder)
     if replaces:
         check_own(folder, OWN)
@@ -82,7 +86,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     try_output(folder, overwrite=replaces, folder=True, kept={LOCK}, advice=advice)
 
 
-def claim_folder(folder: Path, *, overwrite: bool) -> None:
+def claim_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
     """Create an empty run folder; with `overwrite`, an earlier run is removed first.
 
     Raises
@@ -98,6 +102,7 @@ def claim_folder(folder: Path, *, overwrite: bool) -> None:
     ...     Path(folder, "run").is_dir()
     True
     """
+    folder = Path(folder)
     if overwrite and _is_run(folder):
         clear_folder(folder, OWN, kept={LOCK}, last=CONFIG)
     check_folder(folder, overwrite=overwrite)
@@ -107,7 +112,7 @@ def claim_folder(folder: Path, *, overwrite: bool) -> None:
 def _is_run(folder: Path) -> bool:
     """Return whether ``config.json`` is ours; other programs use the same name."""
     with suppress(*DAMAGED):
-        return "nearfar" in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return "nearfar" in json.loads((folder / CONFIG).read_text(encoding="utf-8-sig"))
     return False
 
 
@@ -157,7 +162,7 @@ def bank_folder(folder: Path) -> Path:
     return folder / BANK
 
 
-def is_finished(folder: Path) -> bool:
+def is_finished(folder: str | os.PathLike[str]) -> bool:
     """Return whether the run in a folder is finished: it has a trained model.
 
     Examples
@@ -165,10 +170,11 @@ def is_finished(folder: Path) -> bool:
     >>> is_finished(Path("nowhere"))
     False
     """
+    folder = Path(folder)
     return (folder / MODEL).is_file()
 
 
-def remove_checkpoint(folder: Path) -> None:
+def remove_checkpoint(folder: str | os.PathLike[str]) -> None:
     """Remove the files that only a resumed training needs.
 
     Examples
@@ -180,6 +186,7 @@ def remove_checkpoint(folder: Path) -> None:
     ...     list(Path(folder).iterdir())
     []
     """
+    folder = Path(folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     shutil.rmtree(folder / BANK, ignore_errors=True)
     remove_unfinished(folder)

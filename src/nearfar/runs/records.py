@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from nearfar.files import atomic_path, write_json
 from nearfar.runs.layout import EVALUATION, LOG, SKIPPED, reading
 
 
-def write_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
+def write_evaluation(folder: str | os.PathLike[str], evaluation: Mapping[str, Any]) -> None:
     """Write the scores of a run to its folder.
 
     Examples
@@ -23,10 +24,11 @@ def write_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
     ...     read_evaluation(Path(folder))
     {'columns': {}, 'rows': {}}
     """
+    folder = Path(folder)
     write_json(folder / EVALUATION, evaluation)
 
 
-def read_evaluation(folder: Path) -> dict[str, Any] | None:
+def read_evaluation(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     """Return the scores of a run as JSON types, or None if it was not evaluated.
 
     Examples
@@ -37,6 +39,7 @@ def read_evaluation(folder: Path) -> dict[str, Any] | None:
     ...     read_evaluation(Path(folder))
     {'columns': {}, 'rows': {}}
     """
+    folder = Path(folder)
     path = folder / EVALUATION
     if not path.is_file():
         return None
@@ -67,7 +70,7 @@ def append_log(folder: Path, line: Mapping[str, Any]) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def write_log(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+def write_log(folder: str | os.PathLike[str], lines: Iterable[Mapping[str, Any]]) -> None:
     """Write the metrics of all epochs to ``log.jsonl``.
 
     Examples
@@ -78,11 +81,12 @@ def write_log(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     ...     read_log(Path(folder))
     [{'phase': 'train', 'epoch': 1, 'loss': 0.5}]
     """
+    folder = Path(folder)
     with atomic_path(folder / LOG) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
-def read_log(folder: Path) -> list[dict[str, Any]]:
+def read_log(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Return the metrics of each epoch from ``log.jsonl``.
 
     A last line that a crash cut short is left out.
@@ -95,6 +99,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     ...     read_log(Path(folder))
     [{'phase': 'train', 'epoch': 1, 'loss': 0.5}]
     """
+    folder = Path(folder)
     path = folder / LOG
     with reading(folder, LOG):
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []

@@ -96,14 +96,14 @@ class Run:
         return bool(train.optim.pretrain_epochs) or not without
 
 
-def write_run(folder: Path, run: Run, embeddings: Path | None = None) -> None:
+def write_run(folder: str | os.PathLike[str], run: Run, embeddings: Path | None = None) -> None:
     """Write a finished run to a folder.
 
     The model is written last, so that a folder with a model is complete.
 
     Parameters
     ----------
-    folder : Path
+    folder : str or path
         Run folder, which exists.
     run : Run
         Run to write.
@@ -123,6 +123,7 @@ def write_run(folder: Path, run: Run, embeddings: Path | None = None) -> None:
     ...     sorted(path.name for path in Path(folder).iterdir())
     ['config.json', 'embeddings.npy', 'model.safetensors']
     """
+    folder = Path(folder)
     write_config(folder, run.config)
     write_skipped(folder, run.skipped)
     if embeddings is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,7 +91,7 @@ class RunFolder:
     @contextmanager
     def open(
         cls,
-        path: Path | None,
+        path: str | os.PathLike[str] | None,
         config: RunConfig,
         *,
         resume: bool = False,
@@ -119,6 +120,7 @@ class RunFolder:
         if path is None:
             yield cls(None, config, writes=writes)
             return
+        path = Path(path)
         if not writes:
             yield cls(path, config, writes=False, **(_resumable(path, config) if resume else {}))
             return
@@ -166,7 +168,7 @@ class RunFolder:
             remove_checkpoint(self.path)
 
 
-def check_resumable(folder: Path, config: RunConfig) -> None:
+def check_resumable(folder: str | os.PathLike[str], config: RunConfig) -> None:
     """Check that the run in a folder can be resumed with a configuration.
 
     Raises
@@ -184,6 +186,7 @@ def check_resumable(folder: Path, config: RunConfig) -> None:
     Traceback (most recent call last):
     nearfar.errors.NearfarError: run 'nowhere' does not exist: expected a folder from train
     """
+    folder = Path(folder)
     before = read_config(folder)
     if is_finished(folder):
         raise NearfarError(f"run {str(folder)!r} is finished: there is nothing to resume")
@@ -214,7 +217,9 @@ def _recorded(config: TrainConfig) -> dict[str, Any]:
     return {name: name_of(each) if callable(each) else each for name, each in options.items()}
 
 
-def fork_run(source: Path, epochs: int, folder: Path, config: TrainConfig) -> None:
+def fork_run(
+    source: str | os.PathLike[str], epochs: int, folder: str | os.PathLike[str], config: TrainConfig
+) -> None:
     """Create a run that starts its second phase from a snapshot of another run.
 
     The other run must have the same pre-training, and a snapshot after it. Resume the new run with
@@ -222,11 +227,11 @@ def fork_run(source: Path, epochs: int, folder: Path, config: TrainConfig) -> No
 
     Parameters
     ----------
-    source : Path
+    source : str or path
         Folder of the other run.
     epochs : int
         Epochs of pre-training.
-    folder : Path
+    folder : str or path
         New run folder, which must not exist or must be empty.
     config : TrainConfig
         Settings of the new run.
@@ -253,6 +258,8 @@ def fork_run(source: Path, epochs: int, folder: Path, config: TrainConfig) -> No
     >>> [line["phase"] for line in log]
     ['pretrain', 'train']
     """
+    source = Path(source)
+    folder = Path(folder)
     network = read_snapshot(source, epochs)
     claim_folder(folder, overwrite=False)
     write_config(folder, RunConfig(read_config(source).data, config))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -88,7 +89,9 @@ def to_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write CPU tensors and text metadata to a safetensors file, atomically.
 
@@ -102,11 +105,11 @@ def write_tensors(
     ({'a': tensor([1., 1.])}, '3')
     """
     content = save(dict(tensors), metadata={"format": "pt", **(metadata or {})})
-    with atomic_path(path) as temporary:  # save_file has a temporary file of its own
+    with atomic_path(Path(path)) as temporary:  # save_file has a temporary file of its own
         temporary.write_bytes(content)
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors and the metadata of a safetensors file.
 
     Raises
@@ -123,5 +126,6 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     >>> tensors, metadata["epoch"]
     ({'a': tensor([1., 1.])}, '3')
     """
+    path = Path(path)
     with reading(path.parent, path.name), safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

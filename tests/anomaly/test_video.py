@@ -44,6 +44,8 @@ def write(
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:], pix_fmt
         stream.options = {"crf": "4"} if codec == "libx264" else {}
         stream.options |= options
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
         prepare(stream)
         for number, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.repeat(pixels[..., None], 3, 2), format="rgb24")
@@ -193,7 +195,8 @@ def test_frames_that_cannot_be_decoded_leave_a_gap_in_the_numbers(tmp_path):
     whole = write(tmp_path / "whole.avi", moving(), codec="mjpeg", pix_fmt="yuvj420p")
     data = whole.read_bytes()
     at = [i for i in range(len(data)) if data.startswith(b"\xff\xd8\xff", i)][12]
-    whole.write_bytes(data[:at] + bytes(64) + data[at + 64 :])
+    end = data.index(b"00dc", at)
+    whole.write_bytes(data[:at] + bytes(end - at) + data[end:])
     clip, frames, pixels = read(whole)
     numbers = [frame.number for frame in frames]
     assert numbers == [*range(12), *range(13, 30)]
@@ -212,7 +215,6 @@ def test_frames_that_cannot_be_decoded_leave_a_gap_in_the_numbers(tmp_path):
         ("ffv1", "gray10le"),
         ("ffv1", "yuv422p16le"),
         ("mjpeg", "yuvj420p"),
-        ("png", "rgb48be"),
     ],
 )
 def test_levels_do_not_depend_on_depth_and_range(tmp_path, codec, pix_fmt):

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from clips import scene, write_clip
-from nearfar.anomaly import is_unfinished, read_detector
+from nearfar.anomaly import is_unfinished, open_clips, read_detector
 from nearfar.cli import main
 
 #: Training of the smallest detector that has a network, an autoencoder and a bank.
@@ -66,14 +66,19 @@ def kill(after: float, *arguments: object) -> bool:
 def content(folder: Path) -> dict[str, bytes]:
     """Return all files of a folder, hidden ones included, and its folders.
 
-    Logs hold seconds, which differ.
+    Logs hold seconds, which differ; encoded videos differ by a gray level in a few pixels, as sums
+    depend on where arrays lie in memory, so that their frames are counted.
     """
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        if path.is_file() and path.name != "log.jsonl"
-        else b""
-        for path in folder.rglob("*")
-    }
+    return {str(path.relative_to(folder)): _content(path) for path in folder.rglob("*")}
+
+
+def _content(path: Path) -> bytes:
+    if path.is_dir() or path.name == "log.jsonl":
+        return b""
+    if path.suffix == ".mp4":
+        (clip,) = open_clips(path)
+        return f"{len(list(clip))} frames, {clip.skipped}".encode()
+    return path.read_bytes()
 
 
 def fit_again(folder: Path, command: tuple[object, ...]) -> str:

@@ -32,7 +32,7 @@ from nearfar.anomaly.output import (
 from nearfar.anomaly.patches import ScoreMap
 from nearfar.anomaly.storage import claimed_output, is_unfinished_output, try_folder
 from nearfar.errors import NearfarError, require
-from nearfar.files import claim_output, fitting_name, write_json
+from nearfar.files import check_output, fitting_name, write_json
 from nearfar.progress import Track, silent
 
 Format = Literal["csv", "parquet"]
@@ -141,7 +141,7 @@ def score_clips(
     out = Path(out)
     unfinished = is_unfinished_output(out)
     if not unfinished:
-        claim_output(out, overwrite=overwrite, folder=True)
+        check_output(out, overwrite=overwrite, folder=True)
     try_folder(out)
     if format == "parquet":
         require("pyarrow.parquet", extra="parquet")

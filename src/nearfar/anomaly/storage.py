@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -54,7 +54,7 @@ def try_folder(folder: Path) -> None:
     NearfarError
         If it cannot be created or written to, or the disk is full.
     """
-    made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    made = _absent(folder)
     probe = folder / f"{LEFTOVER}trial-{os.getpid()}"
     try:
         with _writing(folder):
@@ -63,9 +63,7 @@ def try_folder(folder: Path) -> None:
             sync(probe)
     finally:
         probe.unlink(missing_ok=True) if probe.parent.is_dir() else None
-        for path in made:
-            with suppress(OSError):
-                path.rmdir()
+        _remove_empty(made)
 
 
 def is_unfinished_output(out: Path) -> bool:
@@ -104,7 +102,7 @@ def claimed_output(out: Path, own: Collection[str]) -> Iterator[None]:
     NearfarError
         If it contains anything else, or cannot be written to.
     """
-    made = [path for path in (out, *out.parents) if not os.path.lexists(path)]
+    made = _absent(out)
     if out.is_dir():
         check_own(out, own)
     with _writing(out):
@@ -117,12 +115,21 @@ def claimed_output(out: Path, own: Collection[str]) -> Iterator[None]:
             except BaseException as error:
                 if not isinstance(error, KeyboardInterrupt) or not _has_rows(out):
                     clear_folder(out, own, last=_SCORING)
-                    for path in made:
-                        with suppress(OSError):
-                            path.rmdir()
+                    _remove_empty(made)
                 raise
             finally:
                 (out / _SCORING).unlink(missing_ok=True)
+
+
+def _absent(folder: Path) -> list[Path]:
+    """Return a folder and those around it that do not exist, inner ones first."""
+    return [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for path in folders:
+        with suppress(OSError):
+            path.rmdir()
 
 
 def _has_rows(out: Path) -> bool:
@@ -177,7 +184,7 @@ def open_for_fitting(
         If there is nothing to resume, settings differ, or the folder holds something else.
     """
     settings = json.loads(json.dumps(settings))
-    is_new = not folder.exists()
+    made = _absent(folder)
     if resume:
         _check_same(folder, settings)
         remove_leftovers(folder)
@@ -195,8 +202,7 @@ def open_for_fitting(
     except NearfarError as error:
         if not resume and not isinstance(error.__cause__, OSError):
             clear_folder(folder, _OWN)
-            if is_new:
-                folder.rmdir()
+            _remove_empty(made)
         raise
     shutil.rmtree(folder / _SCRATCH)
     (folder / _UNFINISHED).unlink()

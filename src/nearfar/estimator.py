@@ -6,12 +6,14 @@ import inspect
 import math
 import os
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL.Image import Image
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
@@ -21,12 +23,14 @@ from nearfar.data import (
     Images,
     Layout,
     Shape,
+    as_array,
     images_from_rows,
     images_to_array,
     layout_of,
     pixel_range_of,
     shape_of_rows,
     warn_about_scale,
+    warn_if_dark,
 )
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder, apply_to_all, resolve_device
@@ -38,6 +42,8 @@ from nearfar.training import train
 #: Parameters that are not options of training.
 OTHER_PARAMETERS = {"config", "image_shape", "verbose"}
 
+#: Neighbors that are found without a number.
+DEFAULT_NEIGHBORS = 5
 #: Embeddings that are decoded at once.
 DECODED_ROWS = 512
 
@@ -49,7 +55,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     image and its nearest neighbors in the data, and pushed from its farthest ones, all in the
     embedding space of the first autoencoder [1]_.
 
-    Images are arrays n×h×w, n×h×w×c (c = 1 or 3), or flattened to n×features; or any
+    Images are arrays or tensors n×h×w, n×h×w×c (c = 1 or 3), or flattened to n×features; or any
     `nearfar.data.Images`. Values are uint8, or floats on any scale: floats within 0…1 count as
     black…white, others are scaled by their smallest and largest value in `fit`.
 
@@ -73,7 +79,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         A well-known encoder. Default: our own convolutional network.
     seed : int
         Decides initial weights, the order of images and every random draw.
-    device : {"auto", "cpu", "cuda", "mps"}
+    device : str
         Where to train. "auto" uses a GPU if available.
     image_shape : tuple of int, optional
         (h, w) or (h, w, c) of flattened images. Default: rows whose length is a square of at least
@@ -150,6 +156,11 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         ------
         NearfarError
             If the parameters do not fit together, or not to the images.
+
+        Warns
+        -----
+        UserWarning
+            If the brightest pixel is below 1/16 of white.
         """
         if isinstance(X, Images):
             images = X
@@ -157,6 +168,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             rows, given, layout = self._rows(X, fitting=True)
             shape = given or shape_of_rows(rows.shape[1], self.image_shape)
             pixel_range = pixel_range_of(rows)
+            if pixel_range in ((0, 1), (0, 255)) and shape[1] > 1:
+                warn_if_dark([rows], pixel_range[1], "X", stacklevel=2)
             images = images_from_rows(rows, shape, pixel_range)
             images.origin = {
                 "layout": layout,
@@ -174,7 +187,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def inverse_transform(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
         """Decode embeddings, float[n, d], to images in the layout and on the scale of `fit`."""
         check_is_fitted(self)
-        embeddings = np.asarray(X, dtype=np.float32)
+        embeddings = as_array(X, "X").astype(np.float32)
         if embeddings.ndim != 2 or embeddings.shape[1] != self._n_features_out:
             raise NearfarError(
                 f"embeddings of shape {embeddings.shape}: expected (n, {self._n_features_out})"
@@ -196,7 +209,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def kneighbors(
         self,
         X: npt.ArrayLike | Images | None = None,
-        n_neighbors: int = 5,
+        n_neighbors: int | None = None,
         return_distance: bool = True,
         *,
         far: bool = False,
@@ -207,8 +220,9 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         ----------
         X : array or Images, optional
             Queries. Default: the training images, each without itself.
-        n_neighbors : int
-            Number of neighbors, T.
+        n_neighbors : int, optional
+            Number of neighbors, T: at most the number n of training images, or n − 1 without
+            queries. Default: 5.
         return_distance : bool
             Whether to return distances, 𝔻 = 1 − 𝕊, beside the rows.
         far : bool
@@ -220,13 +234,20 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             Only with `return_distance`.
         rows : int64[n, T]
             Rows of the training images, most similar first (least similar first if `far`).
+
+        Raises
+        ------
+        NearfarError
+            If `n_neighbors` is no such number, or the images do not fit.
         """
         check_is_fitted(self)
+        count = _count(n_neighbors, len(self.embeddings_) - (X is None))
         bank = torch.from_numpy(np.array(self.embeddings_))
         queries = bank if X is None else torch.from_numpy(self._encode(X))
         own = torch.arange(len(bank)) if X is None else torch.full((len(queries),), -1)
         similarity = fit_similarity(self._config().similarity, bank)
-        found = ExactFinder(n_neighbors).fit(bank, similarity).search(queries, own)
+        finder = ExactFinder(count, includes_queries=X is None).fit(bank, similarity)
+        found = finder.search(queries, own)
         rows = found.far if far else found.near
         if not return_distance:
             return rows.numpy()
@@ -366,15 +387,30 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Flatten images: the rows, (c, h, w) where the array has it, and its layout."""
         shape = None
         layout: Layout = "flat"
-        if isinstance(X, list | tuple):
-            X = np.asarray(X)
+        if isinstance(X, list | tuple | Tensor | Image | np.ma.MaskedArray):
+            X = as_array(X, "X")
         if getattr(X, "ndim", 2) in (3, 4):
-            array = np.asarray(X)
+            array = as_array(X, "X")
             layout, shape = layout_of(array)
             X = array.reshape(len(array), math.prod(shape))
+        if isinstance(X, np.ndarray) and X.dtype.kind in "mMV":  # sklearn would count seconds
+            raise NearfarError(f"X is an array of {X.dtype}: expected numbers")
         rows = validate_data(
             self, X, reset=fitting, dtype="numeric", ensure_min_samples=2 if fitting else 1
         )
         if rows.dtype != np.uint8:
             rows = rows.astype(np.float32, copy=False)
         return rows, shape, layout
+
+
+def _count(n_neighbors: Any, most: int) -> int:
+    """Return a number of neighbors, of any integer type; None is the default."""
+    if n_neighbors is None:
+        return min(DEFAULT_NEIGHBORS, most)
+    whole = isinstance(n_neighbors, Integral) and not isinstance(n_neighbors, bool)
+    if not whole or not 1 <= int(n_neighbors) <= most:
+        raise NearfarError(
+            f"n_neighbors={n_neighbors!r}: expected a whole number from 1 to {most}, as many as "
+            "there are training images to find"
+        )
+    return int(n_neighbors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable
 from numbers import Integral, Real
 from types import UnionType
@@ -37,11 +38,26 @@ def check_fields(instance: Any) -> None:
     for name, hint in get_type_hints(type(instance)).items():
         if get_origin(hint) is ClassVar:
             continue
-        value = getattr(instance, name)
-        try:
-            object.__setattr__(instance, name, _as(hint, value))
-        except _ExpectedError as expected:
-            raise NearfarError(f"{name}={value!r}: expected {expected}") from None
+        object.__setattr__(instance, name, convert(name, hint, getattr(instance, name)))
+
+
+def convert(name: str, hint: Any, value: Any) -> Any:
+    """Convert a value to a type, as `check_fields` does.
+
+    Raises
+    ------
+    NearfarError
+        If it does not fit; the message names the value and the expected type.
+
+    Examples
+    --------
+    >>> convert("size", tuple[int, int], [3, 4])
+    (3, 4)
+    """
+    try:
+        return _as(hint, value)
+    except _ExpectedError as expected:
+        raise NearfarError(f"{name}={reprlib.repr(value)}: expected {expected}") from None
 
 
 def check_ranges(instance: Any, **ranges: str) -> None:
@@ -122,7 +138,7 @@ def _as(hint: Any, value: Any) -> Any:
         raise _ExpectedError("a number")
     if isinstance(value, kind):
         return value
-    raise _ExpectedError(f"{kind.__name__}")
+    raise _ExpectedError("text" if kind is str else f"{kind.__name__}")
 
 
 def _as_any(hints: tuple[Any, ...], value: Any) -> Any:

@@ -7,8 +7,9 @@ import json
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -21,6 +22,9 @@ LEFTOVER = ".unfinished-"
 _MAX_NAME = 255
 #: Longest suffix of a temporary file, in characters; libraries choose formats by it.
 _MAX_SUFFIX = 20
+
+#: Size of a file that is written to see whether a disk has room.
+_TRIAL_BYTES = 2**12
 
 #: Remedy for output that exists already.
 ADVICE = "choose another, or pass --overwrite"
@@ -49,6 +53,8 @@ def remove_leftovers(folder: Path) -> None:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; the file is renamed to `path` on success.
 
+    The folder is created if absent.
+
     Raises
     ------
     NearfarError
@@ -66,6 +72,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     unique = f"{os.getpid()}-{crc32(os.fsencode(path.name)):08x}"
     temporary = path.with_name(f"{LEFTOVER}{unique}{path.suffix[:_MAX_SUFFIX]}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
         usual_mode = temporary.stat().st_mode
         yield temporary
@@ -73,13 +80,52 @@ def atomic_path(path: Path) -> Iterator[Path]:
         sync(temporary)
         temporary.replace(path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NearfarError(f"no room on the disk to write {str(path)!r}") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise NearfarError(f"cannot write {str(path)!r}: permission denied") from error
+        _explain(path, error)
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _explain(path: Path, error: OSError) -> None:
+    """Raise a one-line error that names the output, if the disk cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise NearfarError(f"no room on the disk to write {str(path)!r}") from error
+    if error.errno == errno.EROFS:
+        raise NearfarError(f"cannot write {str(path)!r}: the disk is read-only") from error
+    if error.errno in (errno.EACCES, errno.EPERM):
+        raise NearfarError(f"cannot write {str(path)!r}: permission denied") from error
+
+
+def normal_form(name: str) -> str:
+    r"""Return a name in the Unicode form that names are compared in (NFC).
+
+    Systems store one name in two forms: é is one character, or e with an accent.
+
+    Examples
+    --------
+    >>> len("cafe\N{COMBINING ACUTE ACCENT}"), len(normal_form("cafe\N{COMBINING ACUTE ACCENT}"))
+    (5, 4)
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def find_path(path: Path) -> Path:
+    """Return a path as it is on the disk, if its name there has another Unicode form.
+
+    Examples
+    --------
+    >>> find_path(Path("no", "such", "file"))
+    PosixPath('no/such/file')
+    """
+    if path.exists() or path.parent == path:
+        return path
+    parent = find_path(path.parent)
+    if not path.name.isascii() and parent.is_dir():
+        for each in parent.iterdir():
+            if normal_form(each.name) == normal_form(path.name):
+                return each
+    return parent / path.name
 
 
 def fitting_name(name: str, ending: str) -> str:
@@ -211,6 +257,55 @@ def claim_output(
     except OSError as error:
         raise NearfarError(f"cannot create {str(path.parent)!r}: {error.strerror}") from error
     return path
+
+
+def try_output(
+    path: Path,
+    *,
+    overwrite: bool,
+    folder: bool = False,
+    kept: Collection[str] = (),
+    advice: str = ADVICE,
+) -> None:
+    """Check that a file or a folder can be written to `path`, by writing something there.
+
+    Nothing is left behind: folders that are absent are created, and removed again. Call this before
+    work that may take hours.
+
+    Parameters
+    ----------
+    path, overwrite, folder, kept, advice
+        See `check_output`.
+
+    Raises
+    ------
+    NearfarError
+        See `check_output`; or if the disk is full or read-only, or permission is denied.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     try_output(Path(folder, "a", "scores.json"), overwrite=False)
+    ...     list(Path(folder).iterdir())
+    []
+    """
+    check_output(path, overwrite=overwrite, folder=folder, kept=kept, advice=advice)
+    place = path if folder else path.parent
+    absent = [each for each in (place, *place.parents) if not each.exists()]
+    trial = place / f"{LEFTOVER}{os.getpid()}-trial"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        trial.write_bytes(bytes(_TRIAL_BYTES))
+    except OSError as error:
+        _explain(path, error)
+        raise NearfarError(f"cannot write {str(path)!r}: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            os.unlink(trial)  # noqa: PTH108
+        for each in absent:
+            with suppress(OSError):  # not created, or used by another process since
+                each.rmdir()
 
 
 def check_own(folder: Path, own: Collection[str]) -> None:

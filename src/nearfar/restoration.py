@@ -88,7 +88,7 @@ def reconstruct(
         See `nearfar.runs.read_run`; its network is moved to `device`.
     images : Images or array
         Images of the run's shape; arrays are scaled to it.
-    device : {"auto", "cpu", "cuda", "mps"}
+    device : str
         Device of the network.
 
     Yields

@@ -388,7 +388,7 @@ def broken(tmp_path) -> Path:
         ),
         (
             "train {folder} --out {out} --config {fraction}",
-            "[epochs]: expected a whole number, not 2.5",
+            "epochs=2.5: expected a whole number",
         ),
         ("train {folder} --out {out} --config {nested}", "lr"),
         ("neighbors {trained} {folder} --query 0 --count 250 --out {out}", "250"),

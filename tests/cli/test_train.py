@@ -343,7 +343,7 @@ def test_resume_of_a_damaged_run_takes_one_line(trained, folder, tmp_path, capsy
         ("{folder} --out {out} --embedding-size 100000000000", "embedding_size=100000000000"),
         ("{folder} --out {out} --epochs 2.5", "--epochs: expected a whole number, not 2.5"),
         ("{folder} --out {out} --widths 8 16.5", "--widths: expected a whole number, not 16.5"),
-        ("{folder} --out {out} --config {fraction}", "[epochs]: expected a whole number, not 2.5"),
+        ("{folder} --out {out} --config {fraction}", "epochs=2.5: expected a whole number"),
         ("{folder} --out {out} --config {nested}", "lr"),
     ],
 )

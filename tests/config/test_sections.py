@@ -86,7 +86,7 @@ from nearfar.errors import NearfarError
         (Optim, {"lr": float("nan")}, "lr=nan"),
         (Optim, {"weight_decay": -1.0}, "weight_decay=-1"),
         (Optim, {"lr_schedule": "step"}, "lr_schedule='step': expected constant or one-cycle"),
-        (TrainConfig, {"device": 3}, "device=3: expected str"),
+        (TrainConfig, {"device": 3}, "device=3: expected text"),
         (TrainConfig, {"precision": "16"}, "precision='16': expected 32 or bf16"),
         (TrainConfig, {"seed": 2**32}, "seed=4294967296"),
         (TrainConfig, {"seed": -1}, "seed=-1"),

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
+from PIL import ExifTags
+from torch import Tensor
 
 from nearfar.cli import main
 from nearfar.errors import NearfarError
@@ -57,3 +62,68 @@ def rejection(*words: str) -> Iterator[None]:
 def listing(folder: Path) -> dict[str, bytes]:
     """Return the content of all files below a folder, to check that nothing changes."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def pattern(height: int = 24, width: int = 16, channels: int = 3) -> np.ndarray:
+    """Return an image whose top left quarter is white: uint8[h, w, 3], or [h, w] if gray."""
+    pixels = np.zeros((height, width, channels), np.uint8)
+    pixels[: height // 2, : width // 2] = 255
+    return pixels[..., 0] if channels == 1 else pixels
+
+
+def noise(count: int = 6, side: int = 12) -> np.ndarray:
+    """Return random color images, uint8[n, side, side, 3]."""
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def bright_corner(image: Tensor) -> tuple[str, str]:
+    """Return where an image, [c, h, w], is brightest: ("top" or "bottom", "left" or "right")."""
+    gray = image.float().mean(0)
+    down, right = (gray.mean(1 - axis) for axis in (0, 1))
+    top = down[: len(down) // 2].sum() > down[len(down) // 2 :].sum()
+    left = right[: len(right) // 2].sum() > right[len(right) // 2 :].sum()
+    return "top" if top else "bottom", "left" if left else "right"
+
+
+@contextlib.contextmanager
+def warned(*words: str) -> Iterator[None]:
+    """Check that the context warns with these words."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    texts = [str(each.message) for each in caught]
+    assert any(all(word in text for word in words) for text in texts), texts
+
+
+def write_tiff(path: Path, pixels: np.ndarray, **tags: int) -> None:
+    """Write an uncompressed gray TIFF file with tags of our choice.
+
+    Parameters
+    ----------
+    pixels : ndarray
+        [h, w] of any number type.
+    **tags : int
+        Values by name of the tag, in place of the usual ones.
+    """
+    kind = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
+    values = {
+        "ImageWidth": pixels.shape[1],
+        "ImageLength": pixels.shape[0],
+        "BitsPerSample": 8 * pixels.itemsize,
+        "Compression": 1,
+        "PhotometricInterpretation": 1,
+        "StripOffsets": 0,
+        "SamplesPerPixel": 1,
+        "RowsPerStrip": pixels.shape[0],
+        "StripByteCounts": pixels.nbytes,
+        "SampleFormat": kind,
+    } | tags
+    numbers = {name: getattr(ExifTags.Base, name).value for name in values}
+    values["StripOffsets"] = 8 + 2 + 12 * len(values) + 4
+    entries = b"".join(
+        struct.pack("<HHII", numbers[name], 4, 1, values[name])
+        for name in sorted(values, key=numbers.__getitem__)
+    )
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(values)) + entries + bytes(4)
+    data = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<")).tobytes()
+    path.write_bytes(head + data)

@@ -81,7 +81,7 @@ def cell(
     """Register a case for a cell: a function of an empty folder that asserts the answer."""
     assert reader in READERS, reader
     assert prop in PROPERTIES, prop
-    assert answer.split()[0].rstrip(":,") in VERDICTS, answer
+    assert answer.split()[0].rstrip(":,;") in VERDICTS, answer
     assert (reader, prop) not in _CELLS, f"two cells for {reader}, {prop}"
 
     def register(case: Callable[[Path], None]) -> Callable[[Path], None]:

@@ -80,7 +80,7 @@ def test_files_have_the_usual_permissions(run, tmp_path):
         (lambda run: change_section(run, "data", shape=[1, 16, 16]), "of another network"),
         (lambda run: change_section(run, "data", images=0), "expected 1 or more"),
         (lambda run: change_section(run, "data", images=99), "instead of float32"),
-        (lambda run: change_section(run, "data", source=3), "source=3: expected str"),
+        (lambda run: change_section(run, "data", source=3), "source=3: expected text"),
         (lambda run: change_section(run, "data", layout="round"), "layout='round'"),
         (lambda run: change_section(run, "data", wings=2), "wings"),
         (lambda run: change_section(run, "data", pixel_range=[0, "1"]), "pixel_range"),

@@ -52,7 +52,7 @@ def attack(
 
     from nearfar import defense
     from nearfar.errors import NearfarError, require
-    from nearfar.files import claim_output
+    from nearfar.files import try_output
     from nearfar.models import resolve_device
     from nearfar.report import write_assessment
     from nearfar.runs import read_config
@@ -61,7 +61,7 @@ def attack(
     defense.check_attacks(attacks)
     if run is None and purification != PurifierOptions():
         raise NearfarError("--passes, --noise-std and --votes are options of --run: give --run")
-    claim_output(out, overwrite=overwrite, folder=True)
+    try_output(out, overwrite=overwrite, folder=True)
     model, target, track = defense.open_classifier(classifier), resolve_device(device), bars()
     if run is not None:
         source = images.open_for(read_config(run), data, track)

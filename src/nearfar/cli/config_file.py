@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
+import operator
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from cyclopts import App, ArgumentCollection
 from cyclopts.config import Dict
 
-from nearfar.config import flatten
-from nearfar.errors import NearfarError
+from nearfar.cli.options import TrainDataOptions
+from nearfar.cli.train_options import without_callables
+from nearfar.config import KINDS, flatten, train_options
+from nearfar.errors import NearfarError, reason
+from nearfar.fields import convert
+
+if TYPE_CHECKING:
+    from yaml import MappingNode, SafeLoader
 
 
 def read_config_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -24,6 +46,10 @@ def read_config_file(app: App, commands: tuple[str, ...], arguments: ArgumentCol
     options = flatten(_read(Path(path)))
     if options.get("network") == "convnet" or "backbone" in options:
         options.pop("network", None)  # follows from `backbone`
+    try:
+        options = _checked(options)
+    except NearfarError as error:
+        raise NearfarError(f"configuration {path!r}: {error}") from error
     Dict({"train": options}, source=path)(app, commands, arguments)
 
 
@@ -32,20 +58,111 @@ def _read(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise NearfarError(f"configuration {str(path)!r} cannot be read: {error}") from error
+        raise NearfarError(
+            f"configuration {str(path)!r} cannot be read ({reason(error)}): expected UTF-8 text"
+        ) from error
     try:
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, RecursionError) as error:
-        raise NearfarError(f"configuration {str(path)!r} cannot be parsed: {error}") from error
+        if path.suffix.lower() == ".json":
+            values = json.loads(text, object_pairs_hook=_without_repetition)
+        else:
+            values = yaml.load(text, _yaml_loader())  # noqa: S506 - a SafeLoader
+    except NearfarError as error:
+        raise NearfarError(f"configuration {str(path)!r}: {error}") from error
+    except (ValueError, RecursionError, TypeError) as error:
+        raise NearfarError(
+            f"configuration {str(path)!r} cannot be parsed: {reason(error)}"
+        ) from error
     except yaml.YAMLError as error:
         raise NearfarError(f"configuration {str(path)!r} is not YAML: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise NearfarError(f"configuration {str(path)!r}: expected options with their values")
-    for name in ("out", "recipe"):
-        if not isinstance(values.get(name, ""), str):
-            raise NearfarError(
-                f"configuration {str(path)!r} has {name}={values[name]!r}: expected text, in quotes"
-            )
     return values
+
+
+def _without_repetition(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Return a mapping; the last of two equal keys would win without a word."""
+    found: dict[Any, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise NearfarError(f"{key} is there twice: expected each option once")
+        found[key] = value
+    return found
+
+
+def _yaml_loader() -> type[SafeLoader]:
+    """Return a loader that rejects repeated keys."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """SafeLoader without repeated keys."""
+
+    def construct(loader: SafeLoader, node: MappingNode) -> dict[Any, Any]:
+        loader.flatten_mapping(node)
+        return _without_repetition(loader.construct_pairs(node, deep=True))
+
+    Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, construct)
+    return Loader
+
+
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Check each option against its type; leave out those that are null."""
+    hints = _hints()
+    checked: dict[str, Any] = {}
+    for given, value in options.items():
+        name = given.replace("-", "_")
+        if name not in hints:
+            raise NearfarError(f"{given}: there is no such option of training")
+        if value is not None:
+            converted = _from_text(hints[name], value)
+            checked[name] = convert(name, hints[name], converted)
+    return checked
+
+
+def _hints() -> dict[str, Any]:
+    """Return the type of each option of ``nearfar train``."""
+    from nearfar.cli.train import train
+
+    hints: dict[str, Any] = {name: Literal[tuple(kinds)] for name, kinds in KINDS.items()}
+    for option in train_options():
+        hint = without_callables(option.hint)
+        hints[option.name] = hints[option.name] | hint if option.name in hints else hint
+    own = get_type_hints(train, include_extras=True)
+    for name in inspect.signature(train).parameters:
+        if name not in ("options", "images", "config"):
+            hints[name] = _text_for_path(own[name])
+    image_hints = get_type_hints(TrainDataOptions, include_extras=True)
+    for each in fields(TrainDataOptions):
+        hints[each.name] = _text_for_path(image_hints[each.name])
+    return hints
+
+
+def _text_for_path(hint: Any) -> Any:
+    """Return the type that a file has for a type of the command line."""
+    if get_origin(hint) is Annotated:
+        return _text_for_path(get_args(hint)[0])
+    if get_origin(hint) in (Union, UnionType):
+        return functools.reduce(operator.or_, map(_text_for_path, get_args(hint)))
+    return str if hint is Path else hint
+
+
+def _from_text(hint: Any, value: Any) -> Any:
+    """Convert numbers in text, such as 1e-3, which YAML takes for text."""
+    if isinstance(value, str) and not _accepts(hint, value):
+        for kind in (int, float):
+            with suppress(ValueError):
+                return kind(value)
+    if isinstance(value, int) and not _accepts(hint, value) and _accepts(hint, str(value)):
+        return str(value) if get_origin(hint) is not None else value  # --precision 32
+    if isinstance(value, list):
+        return [_from_text(float, each) if isinstance(each, str) else each for each in value]
+    return value
+
+
+def _accepts(hint: Any, value: Any) -> bool:
+    try:
+        convert("", hint, value)
+    except NearfarError:
+        return False
+    return True

@@ -44,11 +44,11 @@ def denoise(
     import torch
 
     from nearfar import restoration
-    from nearfar.files import claim_output
+    from nearfar.files import try_output
     from nearfar.report import write_restored
     from nearfar.runs import read_run
 
-    claim_output(out, overwrite=overwrite, folder=True)
+    try_output(out, overwrite=overwrite, folder=True)
     trained, track, quality = read_run(run), bars(), restoration.MeanPSNR()
     source = images.open_for(trained.config, data, track)
     torch.manual_seed(seed)

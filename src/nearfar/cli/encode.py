@@ -31,13 +31,15 @@ def encode(
     """
     from nearfar import search
     from nearfar.data import check_embeddings_path, write_embeddings
-    from nearfar.files import claim_output
+    from nearfar.files import check_room, try_output
     from nearfar.runs import read_run
 
     check_embeddings_path(out)
-    claim_output(out, overwrite=overwrite)
+    try_output(out, overwrite=overwrite)
     trained, track = read_run(run), bars()
     source = images.open_for(trained.config, data, track)
+    needed = 4 * len(source) * trained.embeddings.shape[1]
+    check_room(out, needed, f"embeddings of {len(source)} images")
     embeddings = search.encode(trained, source, device=device, track=track)
     write_embeddings(out, embeddings, source)
     print(f"{len(embeddings)} embeddings of length {embeddings.shape[1]} are in {out}")

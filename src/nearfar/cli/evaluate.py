@@ -43,12 +43,14 @@ def evaluate(
     from rich.console import Console
 
     from nearfar.evaluation import evaluate_run
-    from nearfar.files import claim_output, write_json
+    from nearfar.files import try_output, write_json
     from nearfar.models import resolve_device
-    from nearfar.runs import read_run, write_evaluation
+    from nearfar.runs import EVALUATION, read_run, write_evaluation
 
     if json is not None:
-        claim_output(json, overwrite=overwrite)
+        try_output(json, overwrite=overwrite)
+    else:
+        try_output(run / EVALUATION, overwrite=True)
     trained = read_run(run)
     track = bars()
     evaluation = evaluate_run(

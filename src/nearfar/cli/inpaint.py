@@ -46,11 +46,11 @@ def inpaint(
     import torch
 
     from nearfar import restoration
-    from nearfar.files import claim_output
+    from nearfar.files import try_output
     from nearfar.report import write_restored
     from nearfar.runs import read_run
 
-    claim_output(out, overwrite=overwrite, folder=True)
+    try_output(out, overwrite=overwrite, folder=True)
     trained, track = read_run(run), bars()
     source = images.open_for(trained.config, data, track)
     opened = None if masks is None else restoration.open_masks(masks, source, track=track)

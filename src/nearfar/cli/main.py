@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from typing import Any, NoReturn
@@ -41,6 +42,11 @@ def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
     return converted
 
 
+def _one_line(message: Warning | str, *_: object, **__: object) -> str:
+    """Format a warning without the place in the source."""
+    return f"warning: {' '.join(str(message).split())}\n"
+
+
 HELP = {"--help", "-h", "--help-all"}
 
 
@@ -69,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, TextIOWrapper):  # it may lack letters of a table
         sys.stdout.reconfigure(errors="backslashreplace")
+    usual_format, warnings.formatwarning = warnings.formatwarning, _one_line
     try:
         if not _train_help(tokens):
             make_app()(tokens, exit_on_error=False, print_error=False)
@@ -81,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 2)
+    finally:
+        warnings.formatwarning = usual_format
 
 
 def _fail(message: str, code: int) -> NoReturn:

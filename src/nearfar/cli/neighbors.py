@@ -39,11 +39,11 @@ def neighbors(
         Number of nearest and of farthest images per query.
     """
     from nearfar import search
-    from nearfar.files import atomic_path, claim_output, write_json
+    from nearfar.files import atomic_path, try_output, write_json
     from nearfar.report.figures import neighbor_sheet, save_figure
     from nearfar.runs import read_run
 
-    claim_output(out, overwrite=overwrite, folder=True)
+    try_output(out, overwrite=overwrite, folder=True)
     trained, track = read_run(run), bars()
     source = images.open_for(trained.config, data, track)
     queries = search.open_queries(
@@ -55,7 +55,6 @@ def neighbors(
     sheet = neighbor_sheet(
         queries.pixels.numpy(), result.pixels(result.near), result.pixels(result.far)
     )
-    out.mkdir(exist_ok=True)
     with atomic_path(out / "neighbors.png") as path:
         save_figure(sheet, path)
     write_json(out / "neighbors.json", {"run": str(run), **result.to_dict()})

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from nearfar.progress import Bars
     from nearfar.runs import RunConfig, RunData
 
+#: Most skipped files that a command names, and most if a run folder lists all of them.
+MAX_SHOWN, MAX_SHOWN_IF_LISTED = 100, 5
+
 DATA_HELP = (
     "A folder of images, an .npy or .npz file, mnist:train, mnist:test, fashion-mnist:train, "
     "fashion-mnist:test, mnist5k, mnist5k:train or mnist5k:test."
@@ -64,8 +67,10 @@ class DataOptions:
     strict: bool = False
     "Stop at the first unreadable file instead of skipping it."
 
-    def open(self, source: str, track: Bars, **wanted: Any) -> Images:
-        """Open images, and report skipped files."""
+    def open(
+        self, source: str, track: Bars, listed_in: Path | None = None, **wanted: Any
+    ) -> Images:
+        """Open images, and report skipped files, which a file may list."""
         from PIL import Image
 
         from nearfar.data import open_images
@@ -75,7 +80,7 @@ class DataOptions:
         images = open_images(
             source, data_root=self.data_root, strict=self.strict, progress=track, **wanted
         )
-        report_skipped(images.skipped, track.progress.console)
+        report_skipped(images.skipped, track.progress.console, listed_in)
         return images
 
     def open_for(self, run: RunConfig, source: str | None, track: Bars) -> Images:
@@ -114,15 +119,18 @@ class TrainDataOptions(DataOptions):
         )
 
 
-def report_skipped(skipped: Sequence[str], console: Console) -> None:
-    """Report skipped files and the reasons: the first few, and their number."""
-    shown = 5
+def report_skipped(skipped: Sequence[str], console: Console, listed_in: Path | None = None) -> None:
+    """Report skipped files with the reasons: the first ones, their number, and where all are."""
+    shown = MAX_SHOWN if listed_in is None else MAX_SHOWN_IF_LISTED
+
+    def say(line: str) -> None:
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
     for line in skipped[:shown]:
-        console.print(
-            f"skipped {line}", style="yellow", markup=False, highlight=False, soft_wrap=True
-        )
+        say(f"skipped {line}")
     if len(skipped) > shown:
-        console.print(f"skipped {len(skipped)} in all", style="yellow")
+        place = "" if listed_in is None else f": {listed_in} lists them"
+        say(f"skipped {len(skipped)} in all{place}")
 
 
 def bars() -> Bars:

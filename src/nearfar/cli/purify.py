@@ -46,13 +46,13 @@ def purify(
 
     from nearfar import defense
     from nearfar.errors import NearfarError
-    from nearfar.files import claim_output
+    from nearfar.files import try_output
     from nearfar.models import resolve_device
     from nearfar.runs import read_config
 
     if clean is None and false_positive_rate is not None:
         raise NearfarError("--false-positive-rate without --clean: give --clean, too")
-    claim_output(out, overwrite=overwrite, folder=True)
+    try_output(out, overwrite=overwrite, folder=True)
     config, track = read_config(run), bars()
     purifier = purification.load(run).to(resolve_device(device))
     source = images.open_for(config, data, track)

@@ -37,14 +37,14 @@ def report(
         Seed of the choice of images.
     """
     from nearfar.evaluation import read_scores
-    from nearfar.files import claim_output
+    from nearfar.files import try_output
     from nearfar.models import resolve_device
     from nearfar.report import report_run
     from nearfar.runs import REPORT, read_run
 
     trained = read_run(run)
     folder = run / REPORT if out is None else out
-    claim_output(folder, overwrite=overwrite, folder=True)
+    try_output(folder, overwrite=overwrite, folder=True)
     track = bars()
     page = report_run(
         trained,

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from nearfar.cli.options import Data, Overwrite, TrainDataOptions, bars
 from nearfar.cli.train_options import NOT_GIVEN, TrainOptions, given
 from nearfar.config import RecipeName, configure
+from nearfar.errors import NearfarError
 
 if TYPE_CHECKING:
     from nearfar.training import Estimate
@@ -57,18 +58,28 @@ def train(
         YAML or JSON file with options by name, or in sections as in config.json of a run. Options
         on the command line override it.
     """
+    from nearfar.files import try_output
     from nearfar.models import resolve_device
-    from nearfar.runs import TENSORBOARD, check_folder, read_config
+    from nearfar.runs import SKIPPED, TENSORBOARD, check_folder, read_config
     from nearfar.training import EpochFunction, Interrupted, TensorBoard, estimate
     from nearfar.training import train as run_training
 
     saved = read_config(out) if resume else None
-    settings = configure(given(options), recipe=recipe, base=None if saved is None else saved.train)
+    try:
+        settings = configure(
+            given(options), recipe=recipe, base=None if saved is None else saved.train
+        )
+    except NearfarError as error:
+        if config is None:
+            raise
+        raise NearfarError(f"{error} (options are from {str(config)!r}, too)") from error
     if saved is not None:
         images = images.or_those_of(saved.data)
     # Before the images, of which there may be millions to read.
     resolve_device(settings.device)
-    if not resume:
+    if resume:
+        try_output(out, overwrite=True, folder=True)
+    else:
         check_folder(out, overwrite=overwrite)
     track = bars()
     console = track.progress.console
@@ -79,7 +90,10 @@ def train(
     callbacks: list[Any] = [EpochFunction(lambda line: say(describe_epoch(line)))]
     if tensorboard:
         callbacks.append(TensorBoard(out / TENSORBOARD))
-    source = images.open(data, track, size=images.size, channels=images.channels)
+    listed_in = None if dry_run else out / SKIPPED
+    source = images.open(
+        data, track, listed_in=listed_in, size=images.size, channels=images.channels
+    )
     source.origin = images.to_dict()
     if dry_run:
         for line in describe_estimate(

@@ -93,7 +93,7 @@ def _entries(shown: TrainConfig | None, everything: bool) -> Iterator[tuple[str,
     used = () if shown is None else (type(shown.objective), type(shown.network))
     for option in sorted(train_options(), key=lambda option: option.section not in used):
         text = _parameter_texts(option.section)[option.field]
-        yield option.name, _without_callables(option.hint) | None, text, _group(option, everything)
+        yield option.name, without_callables(option.hint) | None, text, _group(option, everything)
 
 
 def _group(option: Option, everything: bool) -> Group:
@@ -110,7 +110,7 @@ def _group(option: Option, everything: bool) -> Group:
     return Group(title, sort_key=3 + order.index(option.section))
 
 
-def _without_callables(hint: Any) -> Any:
+def without_callables(hint: Any) -> Any:
     """Return the part of a type that a command line can hold."""
     if get_origin(hint) not in (Union, UnionType):
         return hint

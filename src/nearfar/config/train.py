@@ -51,7 +51,7 @@ class TrainConfig:
     seed : int
         Decides initial weights, the order of images and every random draw; 0 to 2³² − 1.
     device : str
-        "auto", "cpu", "cuda" or "mps".
+        "auto", "cpu", "cuda" or "mps", or one of several, such as "cuda:1".
     precision : {"32", "bf16"}
         Arithmetic of the networks: float32, or bfloat16 mixed precision.
 

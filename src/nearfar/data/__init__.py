@@ -1,7 +1,8 @@
 """Images from folders, arrays and named data sets, behind one small protocol."""
 
-from nearfar.data.arrays import PIXEL_TOLERANCE, ArrayImages, images_from_array
+from nearfar.data.arrays import PIXEL_TOLERANCE, ArrayImages, as_array, images_from_array
 from nearfar.data.conform import conform_images
+from nearfar.data.darkness import warn_if_dark
 from nearfar.data.datasets import default_data_root
 from nearfar.data.decoding import (
     UnreadableError,
@@ -41,6 +42,7 @@ __all__ = [
     "Size",
     "Subset",
     "UnreadableError",
+    "as_array",
     "check_embeddings_path",
     "check_size",
     "conform_images",
@@ -65,6 +67,7 @@ __all__ = [
     "shape_of_rows",
     "to_unit",
     "warn_about_scale",
+    "warn_if_dark",
     "write_embeddings",
     "write_images",
 ]

@@ -6,17 +6,20 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from nearfar.data.darkness import warn_if_dark
 from nearfar.data.images import Images, Shape
 from nearfar.data.sizes import MIN_SIDE, Channels, Size, check_channels, check_size
 from nearfar.errors import NearfarError, printable, reason
+from nearfar.files import normal_form
 
 #: Decoded or converted images up to this size are kept in memory; larger sets are read per batch.
 IN_MEMORY_BYTES = 2**30
@@ -29,6 +32,7 @@ PIXEL_TOLERANCE = 1e-3
 
 IMAGE_KEYS = ("images", "x", "X", "data", "arr_0")
 LABEL_KEYS = ("labels", "y", "Y")
+CLASS_KEY = "classes"
 
 Array = npt.NDArray[Any]
 
@@ -51,8 +55,8 @@ class ArrayImages(Images):
     Raises
     ------
     NearfarError
-        If the number of labels differs from the number of images, or if labels are neither
-        integers nor strings.
+        If the images have another shape or type, if the number of labels differs from the number
+        of images, or if labels are neither integers nor strings.
 
     Examples
     --------
@@ -72,7 +76,13 @@ class ArrayImages(Images):
         with warnings.catch_warnings():
             # Memory-mapped arrays are read-only, and never written to.
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            self._pixels = torch.as_tensor(images)
+            self._pixels = torch.as_tensor(images).detach()
+        if self._pixels.ndim != 4 or not _is_pixel_type(self._pixels.dtype):
+            raise NearfarError(
+                f"{name!r} is a tensor of {self._pixels.dtype} and shape "
+                f"{tuple(self._pixels.shape)}: expected uint8 or floats of shape (n, channels, "
+                "height, width)"
+            )
         _, channels, height, width = self._pixels.shape
         self.shape = (channels, height, width)
         self.name = name
@@ -121,10 +131,10 @@ def images_from_array(
 
     Parameters
     ----------
-    array : array
-        [n, h, w], [n, h, w, c] or [n, c, h, w] with c in {1, 3}; bool, integers in 0…255, or floats
-        where 0…1 is black…white. Arrays of at most 1 GiB are copied; each batch of a larger one is
-        converted on demand.
+    array : array or Tensor
+        [n, h, w] with w of at least 8, [n, h, w, c] or [n, c, h, w] with c in {1, 3}; bool,
+        integers in 0…255, or floats where 0…1 is black…white. Arrays of at most 1 GiB are copied;
+        each batch of a larger one is converted on demand.
     labels : array of n integers or strings, optional
         Strings are numbered in sorted order.
     classes : sequence of str, optional
@@ -141,6 +151,11 @@ def images_from_array(
     NearfarError
         If the array does not hold images, or the labels do not fit.
 
+    Warns
+    -----
+    UserWarning
+        If the brightest pixel is below 1/16 of white.
+
     Examples
     --------
     >>> import numpy as np
@@ -150,7 +165,7 @@ def images_from_array(
     """
     cover = check_size(size)
     check_channels(channels)
-    pixels = _channels_first(np.asarray(array), name)
+    pixels = _channels_first(as_array(array, name), name, channels)
     _, depth, height, width = pixels.shape
     height, width = cover or (height, width)
     if min(height, width) < MIN_SIDE:
@@ -164,6 +179,9 @@ def images_from_array(
         )
     numbers, own_classes = _number_labels(labels, len(pixels), name)
     _check_values(pixels, name)
+    white = 1 if pixels.dtype.kind in "bf" else 255
+    chunks = (pixels[rows.start : rows.stop] for rows in _chunks(pixels))
+    warn_if_dark(chunks, white, name, stacklevel=2)
 
     images: Images = ConvertedImages(pixels, (channels or depth, height, width), name)
     pixel_type = _pixel_type(pixels)
@@ -190,7 +208,7 @@ def open_array_file(
         See `images_from_array`.
     """
     try:
-        array, labels = _read_array_file(path)
+        content = _read_array_file(path)
     except NearfarError:
         raise
     except Exception as error:  # a damaged file makes numpy and zipfile raise nearly anything
@@ -199,7 +217,52 @@ def open_array_file(
         raise NearfarError(
             f"{name!r} cannot be read ({why}): expected numbers saved by numpy.save or numpy.savez"
         ) from error
-    return images_from_array(array, labels, name=name, size=size, channels=channels)
+    images = images_from_array(
+        content.images, content.labels, name=name, size=size, channels=channels
+    )
+    if content.classes is not None:
+        images.classes = _class_names(content.classes, images, name)
+    images.unread = [f"array {printable(key)!r}: not read" for key in content.unread]
+    if content.unread:
+        keys = ", ".join(repr(printable(key)) for key in content.unread)
+        warnings.warn(f"{name!r}: not read: array {keys}", stacklevel=3)
+    return images
+
+
+def as_array(array: npt.ArrayLike, name: str = "array") -> Array:
+    """Convert what holds numbers to a NumPy array: lists, tensors on any device, data frames.
+
+    Raises
+    ------
+    NearfarError
+        If it is no array of one shape, has masked values, or holds PIL images.
+
+    Examples
+    --------
+    >>> as_array(torch.zeros(2, requires_grad=True))
+    array([0., 0.], dtype=float32)
+    """
+    if isinstance(array, Image) or (
+        isinstance(array, list | tuple) and any(isinstance(each, Image) for each in array)
+    ):
+        raise NearfarError(
+            f"{name!r} holds PIL images: expected an array, such as numpy.stack of "
+            "numpy.asarray(image.convert('RGB'))"
+        )
+    if np.ma.is_masked(array):
+        raise NearfarError(f"{name!r} has masked values: fill them first")
+    try:
+        if isinstance(array, list | tuple) and any(isinstance(each, Tensor) for each in array):
+            array = torch.stack([torch.as_tensor(each) for each in array])
+        if isinstance(array, Tensor):
+            array = array.detach().cpu()
+            array = array.float() if array.dtype == torch.bfloat16 else array
+            return array.resolve_conj().resolve_neg().numpy()
+        return np.asarray(array)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise NearfarError(
+            f"{name!r} is no array of one shape ({reason(error)}): expected images of one size"
+        ) from error
 
 
 def as_index(indices: Sequence[int] | Tensor) -> Tensor:
@@ -214,11 +277,20 @@ def fits_in_memory(count: int, shape: Shape, pixel_type: npt.DTypeLike) -> bool:
     return count * math.prod(shape) * np.dtype(pixel_type).itemsize <= IN_MEMORY_BYTES
 
 
-def _read_array_file(path: Path) -> tuple[Array, Array | None]:
-    """Read the array of images in a file, and the labels if present."""
+class _Content(NamedTuple):
+    """Arrays of a file, and the names of those that are not read."""
+
+    images: Array
+    labels: Array | None = None
+    classes: Array | None = None
+    unread: Sequence[str] = ()
+
+
+def _read_array_file(path: Path) -> _Content:
+    """Read the array of images in a file, and labels and class names if present."""
     content = np.load(path, mmap_mode="r", allow_pickle=False)
     if isinstance(content, np.ndarray):
-        return content, None
+        return _Content(content)
     with content as archive:
         unpacked = sum(entry.file_size for entry in archive.zip.infolist())
         if unpacked > UNPACKED_BYTES:
@@ -226,22 +298,44 @@ def _read_array_file(path: Path) -> tuple[Array, Array | None]:
                 f"{str(path)!r} unpacks to {unpacked / 2**30:.1f} GiB, and at most "
                 f"{UNPACKED_BYTES / 2**30:g} GiB are loaded: use numpy.save instead"
             )
-        labels = next((archive[key] for key in LABEL_KEYS if key in archive), None)
-        for key in IMAGE_KEYS:
-            if key in archive:
-                return archive[key], labels
-        candidates = [
-            key for key in archive if key not in LABEL_KEYS and np.ndim(archive[key]) in (3, 4)
-        ]
-        if len(candidates) != 1:
-            raise NearfarError(
-                f"{str(path)!r} holds arrays named {printable(', '.join(archive)) or 'nothing'}: "
-                "expected the images under the name images"
-            )
-        return archive[candidates[0]], labels
+        label_key = next((key for key in LABEL_KEYS if key in archive), None)
+        class_key = CLASS_KEY if CLASS_KEY in archive and label_key else None
+        image_key = next((key for key in IMAGE_KEYS if key in archive), None)
+        if image_key is None:
+            candidates = [
+                key for key in archive if key not in LABEL_KEYS and np.ndim(archive[key]) in (3, 4)
+            ]
+            if len(candidates) != 1:
+                raise NearfarError(
+                    f"{str(path)!r} holds arrays named "
+                    f"{printable(', '.join(archive)) or 'nothing'}: expected the images under the "
+                    "name images"
+                )
+            image_key = candidates[0]
+        used = (image_key, label_key, class_key)
+        labels, classes = (None if key is None else archive[key] for key in used[1:])
+        unread = [key for key in archive if key not in used]
+        return _Content(archive[image_key], labels, classes, unread)
 
 
-def _channels_first(array: Array, name: str) -> Array:
+def _class_names(classes: Array, images: Images, name: str) -> list[str]:
+    """Check the names of classes in a file."""
+    labels = images.labels
+    names = [normal_form(str(each)) for each in classes.ravel()]
+    fits = classes.ndim == 1 and classes.dtype.kind == "U" and len(set(names)) == len(names)
+    if images.classes is not None or not fits:
+        raise NearfarError(
+            f"the classes of {name!r} have type {classes.dtype} and shape {classes.shape}: "
+            "expected one name per class, for labels that are numbers"
+        )
+    if labels is not None and not 0 <= labels.min() <= labels.max() < len(names):
+        raise NearfarError(
+            f"the labels of {name!r} are {labels.min()}…{labels.max()}, for {len(names)} classes"
+        )
+    return names
+
+
+def _channels_first(array: Array, name: str, channels: int | None = None) -> Array:
     """Return a view [n, c, h, w] of an array."""
     if array.dtype.kind not in "buif":
         raise NearfarError(
@@ -249,6 +343,15 @@ def _channels_first(array: Array, name: str) -> Array:
             "in 0…1"
         )
     if array.ndim == 3:
+        width = array.shape[2]
+        if 0 < width < MIN_SIDE or (len(array) == 3 == channels and width > 3):
+            order = "[height, width, channels]" if width < MIN_SIDE else "[channels, height, width]"
+            remedy = "array[None]" if width in (1, 3) or width >= MIN_SIDE else "wider images"
+            gray = "" if width < MIN_SIDE else ", or array[..., None] for three gray images"
+            raise NearfarError(
+                f"{name!r} is an array of shape {array.shape}, which looks like one picture "
+                f"{order}: expected a set of images, {remedy} for one{gray}"
+            )
         array = array[:, None]
     elif array.ndim == 4 and array.shape[3] in (1, 3):
         array = array.transpose(0, 3, 1, 2)
@@ -294,13 +397,21 @@ def _number_labels(
             f"the labels of {name!r} have shape {labels.shape}: expected ({count},), one per image"
         )
     if labels.dtype.kind in "ui":
+        if labels.dtype == np.uint64 and labels.size and labels.max() > np.iinfo(np.int64).max:
+            raise NearfarError(f"the labels of {name!r} are too large: {labels.max()}")
         return labels.astype(np.int64), None
     if labels.dtype.kind != "U":
         raise NearfarError(
             f"the labels of {name!r} are {labels.dtype}: expected integers or strings"
         )
-    classes, numbers = np.unique(labels, return_inverse=True)
+    normal = np.array([normal_form(label) for label in labels.tolist()])
+    classes, numbers = np.unique(normal, return_inverse=True)
     return numbers.astype(np.int64), classes.tolist()
+
+
+def _is_pixel_type(kind: torch.dtype) -> bool:
+    """Whether `to_unit` converts pixels of a type."""
+    return kind == torch.uint8 or kind.is_floating_point
 
 
 def _chunks(array: Array) -> Iterator[range]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import io
+import os
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
 from nearfar.data.images import Shape
@@ -21,8 +24,34 @@ from nearfar.errors import reason
 #: Formats that PIL passes to other programs (EPS would run Ghostscript).
 NOT_DECODED_BY_PIL = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
+#: Formats without an opener of their own, whose files the opener of another format reads.
+OPENED_AS_OTHERS = {"MPO"}
+
 #: EXIF orientations that swap height and width.
 SIDES_SWAPPED = {5, 6, 7, 8}
+#: What turns an image of each EXIF orientation upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+#: Formats that PIL reads with 16-bit numbers scaled to 0…65535, by PIL's mode. Others store counts.
+SIXTEEN_BITS = {"I": {"PNG", "PPM"}, "I;16": {"JPEG2000", "PNG", "PPM", "TIFF"}}
+#: Formats whose further images belong to the first: other views of it, or its layers.
+ONE_PICTURE = {"MPO", "PSD"}
+#: Formats of animations, whose first image stands for all.
+ANIMATIONS = {"AVIF", "FLI", "GIF", "PNG", "WEBP"}
+#: Subfile types of TIFF that are a smaller copy of another page, or its mask.
+REDUCED_PAGE, MASK_PAGE = 1, 4
+SIGNED = 2
+
+#: Largest change of a color, of 255, by a profile that counts as sRGB.
+PROFILE_TOLERANCE = 3
 
 
 class UnreadableError(Exception):
@@ -41,6 +70,7 @@ class Header(NamedTuple):
 
     size: tuple[int, int]  # height, width, as seen
     gray: bool
+    animated: bool = False  # only the first image is read
 
 
 @functools.cache
@@ -60,10 +90,11 @@ def image_endings() -> frozenset[str]:
     True
     """
     registered = Image.registered_extensions()
-    return frozenset(ending for ending, name in registered.items() if name in formats())
+    known = {*formats(), *OPENED_AS_OTHERS}
+    return frozenset(ending for ending, name in registered.items() if name in known)
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: str | os.PathLike[str]) -> Header:
     """Read the size and kind of an image without decoding it.
 
     Raises
@@ -77,24 +108,27 @@ def read_header(path: Path) -> Header:
     >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
     ...     Image.new("L", (30, 20)).save(file.name)
     ...     read_header(Path(file.name))
-    Header(size=(20, 30), gray=True)
+    Header(size=(20, 30), gray=True, animated=False)
     """
+    path = Path(path)
     with open_image_file(path) as image:
         width, height = image.size
         # PIL turns TIFF images itself, and returns the size after that.
-        if image.format != "TIFF" and _orientation(image) in SIDES_SWAPPED:
+        if image.format != "TIFF" and _orientation(image, path) in SIDES_SWAPPED:
             width, height = height, width
-        return Header((height, width), Image.getmodebase(image.mode) == "L")
+        animated = image.format in ANIMATIONS and getattr(image, "is_animated", False)
+        return Header((height, width), Image.getmodebase(image.mode) == "L", bool(animated))
 
 
-def read_image(path: Path, shape: Shape) -> Tensor:
+def read_image(path: str | os.PathLike[str], shape: Shape) -> Tensor:
     """Read the pixels of an image: turned upright, scaled to cover `shape`, center cropped.
 
-    Transparent pixels are put on white; 16-bit pixels are reduced to their high byte.
+    Transparent pixels are put on white; 16-bit pixels are reduced to their high byte; colors of an
+    embedded profile are converted to sRGB.
 
     Parameters
     ----------
-    path : Path
+    path : str or path
         Path of the file.
     shape : tuple of int
         Channels, height, width of the result.
@@ -118,13 +152,16 @@ def read_image(path: Path, shape: Shape) -> Tensor:
     >>> pixels.shape, pixels.min().item()
     (torch.Size([3, 8, 8]), 255)
     """
+    path = Path(path)
     channels, height, width = shape
     mode = "L" if channels == 1 else "RGB"
     with open_image_file(path) as file:
+        profile = file.info.get("icc_profile")
         # A JPEG decodes fastest at a fraction of its size; twice the target keeps it sharp.
-        file.draft(mode, (2 * max(height, width),) * 2)
+        file.draft(file.mode if profile else mode, (2 * max(height, width),) * 2)
         file.load()
-        image = _as_mode(_upright(file), mode)
+        image = _upright(_to_eight_bits(file), _orientation(file))
+        image = _as_mode(_in_srgb(image, profile), mode)
         image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
         if image.mode == "RGBA":
             background = Image.new("RGB", image.size, "white")
@@ -134,7 +171,7 @@ def read_image(path: Path, shape: Shape) -> Tensor:
     return pixels.permute(2, 0, 1).contiguous()
 
 
-def read_binary_mask(path: Path, shape: Shape) -> Tensor:
+def read_binary_mask(path: str | os.PathLike[str], shape: Shape) -> Tensor:
     """Read a mask of marked pixels from an image of any mode.
 
     A pixel is marked if it is opaque and at least half as bright as the brightest, whatever its
@@ -143,7 +180,7 @@ def read_binary_mask(path: Path, shape: Shape) -> Tensor:
 
     Parameters
     ----------
-    path : Path
+    path : str or path
         Path of the file.
     shape : tuple of int
         Channels (unused), height, width of the result.
@@ -166,9 +203,11 @@ def read_binary_mask(path: Path, shape: Shape) -> Tensor:
     ...     read_binary_mask(Path(file.name), (3, 8, 8)).sum().item()
     64
     """
+    path = Path(path)
     _, height, width = shape
     with open_image_file(path) as file:
-        values = _brightness(_upright(file))
+        file.load()
+        values = _brightness(_upright(file, _orientation(file)))
         marked = (values > 0) & (values >= values.max() / 2)
         shares = ImageOps.fit(
             Image.fromarray(marked.astype(np.float32)), (width, height), Image.Resampling.BILINEAR
@@ -177,7 +216,7 @@ def read_binary_mask(path: Path, shape: Shape) -> Tensor:
 
 
 @contextmanager
-def open_image_file(path: Path) -> Iterator[Image.Image]:
+def open_image_file(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     """Open an image with PIL if it is safe to decode.
 
     Yields
@@ -199,6 +238,7 @@ def open_image_file(path: Path) -> Iterator[Image.Image]:
     ...         image.size
     (30, 20)
     """
+    path = Path(path)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -212,27 +252,97 @@ def open_image_file(path: Path) -> Iterator[Image.Image]:
                     f"{width}x{height} pixels could be a decompression bomb: "
                     f"PIL.Image.MAX_IMAGE_PIXELS is {Image.MAX_IMAGE_PIXELS}"
                 )
+            _check_pages(image)
             yield image
     except UnreadableError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableError("not an image") from error
+        raise UnreadableError(_kind_of(path)) from error
     except Exception as error:  # a damaged file makes PIL raise nearly anything
         raise UnreadableError(reason(error)) from error
 
 
-def _orientation(image: Image.Image) -> int:
+def _check_pages(image: Image.Image) -> None:
+    """Check that a file holds one image, apart from thumbnails, masks, layers and animations."""
+    if image.format in ONE_PICTURE | ANIMATIONS or not getattr(image, "is_animated", False):
+        return
+    pages = total = getattr(image, "n_frames", 1)
+    if image.format == "TIFF":
+        pages = 0
+        for page in range(total):
+            image.seek(page)
+            tags = getattr(image, "tag_v2", {})
+            pages += not tags.get(ExifTags.Base.NewSubfileType, 0) & (REDUCED_PAGE | MASK_PAGE)
+        image.seek(0)
+    if pages > 1:
+        raise UnreadableError(f"{pages} images in one file: expected a file for each")
+
+
+def _kind_of(path: Path) -> str:
+    """Say what a file is that is no known image."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"mif1"):
+        return "a HEIC image, which Pillow does not read: convert it to JPEG"
+    return "not an image"
+
+
+def _orientation(image: Image.Image, path: Path | None = None) -> int:
     """Return the EXIF orientation, 1…8, as known without decoding."""
     try:
         # PngImageFile.getexif would decode the pixels.
-        return Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+        exif = Image.Image.getexif(image)
+        if path is not None and image.format == "PNG" and not exif:
+            exif = _late_exif(path)
+        return int(exif.get(ExifTags.Base.Orientation, 1))
     except Exception:  # pixels may be fine where the EXIF block is damaged
         return 1
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _late_exif(path: Path) -> Image.Exif:
+    """Read the EXIF block of a PNG file that follows its pixels."""
+    exif = Image.Exif()
+    with path.open("rb") as file:
+        file.seek(8)  # signature
+        while len(head := file.read(8)) == 8:
+            length, name = struct.unpack(">I4s", head)
+            if name == b"eXIf":
+                exif.load(b"Exif\0\0" + file.read(length))
+                break
+            file.seek(length + 4, io.SEEK_CUR)
+    return exif
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
     """Turn an image by its EXIF orientation."""
-    return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
+    turn = TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Reduce 16-bit pixels to their high byte; reject pixels whose black or white is unknown."""
+    if image.mode == "F":
+        raise UnreadableError("float pixels, whose white is unknown: expected 8 or 16 bits")
+    integers = image.mode.startswith("I")
+    if integers and image.format not in SIXTEEN_BITS[image.mode.rstrip("BLN")]:
+        bits = "32-bit" if image.mode == "I" else f"16-bit {image.format}"
+        raise UnreadableError(f"{bits} pixels, whose white is unknown: expected 8 or 16 bits")
+    tags = getattr(image, "tag_v2", {})
+    if SIGNED in np.atleast_1d(tags.get(ExifTags.Base.SampleFormat, 1)):
+        raise UnreadableError("signed pixels, whose black is unknown: expected unsigned ones")
+    if not integers:
+        return image
+    pixels = np.asarray(image).astype(np.uint16)
+    transparent = image.info.get("transparency")
+    opacity = (pixels != transparent) * np.uint8(255) if isinstance(transparent, int) else None
+    if 12 in np.atleast_1d(tags.get(ExifTags.Base.BitsPerSample, 16)):
+        pixels = np.left_shift(pixels, 4, dtype=np.uint16)
+    if tags.get(ExifTags.Base.PhotometricInterpretation, 1) == 0:  # white is zero
+        pixels = ~pixels
+    reduced = Image.fromarray((pixels >> 8).astype(np.uint8))
+    if opacity is not None:
+        reduced.putalpha(Image.fromarray(opacity))
+    return reduced
 
 
 def _brightness(image: Image.Image) -> npt.NDArray[Any]:
@@ -245,11 +355,53 @@ def _brightness(image: Image.Image) -> npt.NDArray[Any]:
 
 def _as_mode(image: Image.Image, mode: str) -> Image.Image:
     """Convert an image to a mode, or to RGBA if it is partly transparent."""
-    if image.mode == "F":
-        raise UnreadableError("float pixels, whose white is unknown: expected 8 or 16 bits")
-    if image.mode.startswith("I"):
-        pixels = np.asarray(image)
-        if pixels.min() < 0 or pixels.max() > 0xFFFF:
-            raise UnreadableError("32-bit pixels: expected 8 or 16 bits")
-        image = Image.fromarray((pixels >> 8).astype(np.uint8))
     return image.convert("RGBA" if image.has_transparency_data else mode)
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Convert the colors of an embedded profile to sRGB; damaged profiles are ignored."""
+    if not profile or not features.check("littlecms2"):
+        return image
+    if image.mode not in ("L", "RGB", "RGBA", "CMYK"):  # palettes, gray with opacity, one bit
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    transform = _transform(profile, image.mode)
+    if transform is None:
+        return image
+    if isinstance(transform, list):
+        return image.point(transform)
+    from PIL import ImageCms
+
+    return ImageCms.applyTransform(image, transform) or image
+
+
+@functools.lru_cache(64)
+def _transform(profile: bytes, mode: str) -> Any:
+    """Return the conversion from a profile to sRGB; None if there is none, or it changes nothing.
+
+    Of gray images, it is a table of 256 values.
+    """
+    from PIL import ImageCms
+
+    try:
+        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = {"GRAY": "L", "RGB ": "RGB", "CMYK": "CMYK"}.get(given.profile.xcolor_space)
+        if space != mode.removesuffix("A"):
+            return None
+        target = "RGBA" if mode == "RGBA" else "RGB"
+        srgb = ImageCms.createProfile("sRGB")
+        transform = ImageCms.buildTransform(given, srgb, mode, target)
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+        return None
+    if mode == "CMYK":
+        return transform
+    steps = np.arange(256) if mode == "L" else np.linspace(0, 255, 6)
+    colors = np.stack(np.meshgrid(*[steps.astype(np.uint8)] * len(space)), -1)
+    palette = Image.fromarray(colors.reshape(1, -1, len(space)).squeeze(-1 if mode == "L" else ()))
+    palette = palette.convert(mode)
+    made = ImageCms.applyTransform(palette, transform) or palette
+    changes = np.abs(
+        np.asarray(made.convert("RGB")).astype(int) - np.asarray(palette.convert("RGB"))
+    )
+    if changes.max() <= PROFILE_TOLERANCE:
+        return None
+    return list(made.getchannel(0).tobytes()) if mode == "L" else transform

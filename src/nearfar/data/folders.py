@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -18,10 +18,12 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from nearfar.data.arrays import ArrayImages, as_index, fits_in_memory
+from nearfar.data.darkness import warn_if_dark
 from nearfar.data.decoding import UnreadableError, image_endings, read_header, read_image
 from nearfar.data.images import Images, Shape
 from nearfar.data.sizes import MIN_SIDE, Channels, Size, check_channels, check_size
 from nearfar.errors import NearfarError, printable, reason
+from nearfar.files import normal_form
 from nearfar.progress import Track, silent
 
 #: Largest side at which images of one common size keep it, in pixels.
@@ -32,6 +34,10 @@ DEFAULT_SIDE = 64
 THREADS = min(os.cpu_count() or 1, 8)
 #: Part of a file that is read at once, in bytes.
 FILE_CHUNK = 2**20
+#: Fewest images that show whether a set is dark.
+CHECKED_IMAGES = 16
+#: Most endings that are named.
+SHOWN_ENDINGS = 8
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -71,13 +77,20 @@ class FolderImages(Images):
     files : list of str
         Path of each image in the folder.
     labels : int64[n] or None
-        Number of the first-level sub-folder, if every image lies in one.
+        Number of the first-level sub-folder, if every image lies in one. Names of sub-folders that
+        differ only in their Unicode form are one class.
 
     Raises
     ------
     NearfarError
         If no image is readable, if images are smaller than 8 pixels and no size is given, or if a
         file is unreadable and `strict` is true. Later, if a file has become unreadable.
+
+    Warns
+    -----
+    UserWarning
+        If files are not named like images, if files are animations, of which the first picture is
+        used, or if the brightest pixel of all images is below 1/16 of white.
 
     Examples
     --------
@@ -112,13 +125,23 @@ class FolderImages(Images):
         self._strict = strict
         self._decoder = read
 
-        readable, sizes, gray = [], set(), True
+        self._others: list[str] = []
+        readable, sizes, gray, animations = [], set(), True, 0
         files = self._find() if files is None else files
         for file, header in self._each(files, read_header, "scanning", progress):
             readable.append(file)
             sizes.add(header.size)
             gray = gray and header.gray
+            animations += header.animated
         self._require(readable)
+        if self._others:
+            warnings.warn(f"{self.name!r}: {_describe_others(self._others)}", stacklevel=2)
+        if animations:
+            warnings.warn(
+                f"{self.name!r}: {animations} of {len(readable)} files are animations, of which "
+                "the first picture is used",
+                stacklevel=2,
+            )
         self.shape = (channels or (1 if gray else 3), *(cover or self._default_size(sizes)))
 
         self.in_memory = fits_in_memory(len(readable), self.shape, np.uint8)
@@ -130,7 +153,15 @@ class FolderImages(Images):
                 self.files.append(file)
             self._require(self.files)
         self._kept = ArrayImages(kept[: len(self.files)])
+        self._unseen = read is read_image
+        if self.in_memory:
+            self._warn_if_dark(kept[: len(self.files)].split(CHECKED_IMAGES))
         self.labels, self.classes = _classes_of(self.files)
+
+    @property
+    def unread(self) -> list[str]:  # type: ignore[override]
+        """See `Images`."""
+        return [f"{file!r}: not named like an image" for file in self._others]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -140,8 +171,12 @@ class FolderImages(Images):
         if self.in_memory:
             return self._kept.batch(indices)
         files = [self.files[index] for index in as_index(indices).tolist()]
-        in_worker = get_worker_info() is not None  # then other workers use the other processors
-        return torch.stack(list((map if in_worker else map_in_threads)(self._read, files)))
+        worker = get_worker_info()
+        in_threads = worker is None  # otherwise other workers use the other processors
+        pixels = torch.stack(list((map_in_threads if in_threads else map)(self._read, files)))
+        if len(pixels) >= CHECKED_IMAGES and (worker is None or worker.id == 0):
+            self._warn_if_dark([pixels])
+        return pixels
 
     def content(self, indices: Sequence[int] | Tensor) -> Iterator[bytes]:
         """See `Images`."""
@@ -156,6 +191,12 @@ class FolderImages(Images):
     def names(self) -> list[str]:
         """See `Images`; unprintable characters are escaped."""
         return [printable(file) for file in self.files]
+
+    def _warn_if_dark(self, batches: Iterable[Tensor]) -> None:
+        """Look at the first images, or at all in memory, once."""
+        if self._unseen:
+            warn_if_dark(batches, 255, self.name, stacklevel=3)
+            self._unseen = False
 
     def _read(self, file: str) -> Tensor:
         path = self.root / file
@@ -197,12 +238,15 @@ class FolderImages(Images):
                 visited.add(folder.resolve())
                 subfolders[:] = sorted(filter(_is_visible, subfolders))
                 waiting += filter(Path.is_symlink, (folder / name for name in subfolders))
-                files += (folder / name for name in filter(_is_visible, names))
-        return [
-            str(file.relative_to(self.root))
-            for file in sorted(files)
-            if file.suffix.lower() in image_endings()
-        ]
+                files += (folder / name for name in names)
+        found: list[str] = []
+        for file in sorted(files):
+            path, named = str(file.relative_to(self.root)), _is_named_like_an_image(file)
+            if _is_visible(file.name):
+                (found if named else self._others).append(path)
+            elif named:
+                self._others.append(path)
+        return found
 
     def _each(
         self,
@@ -232,8 +276,10 @@ class FolderImages(Images):
                 f"{self.name!r} has no readable image among {len(self.skipped)}: {self.skipped[0]}"
             )
         if not files:
+            others = f"; {_describe_others(self._others)}" if self._others else ""
             raise NearfarError(
                 f"{self.name!r} contains no images: expected .jpg, .png or such files at any depth"
+                f"{others}"
             )
 
     def _default_size(self, sizes: set[tuple[int, int]]) -> tuple[int, int]:
@@ -261,9 +307,27 @@ def _is_visible(name: str) -> bool:
     return not name.startswith(".")
 
 
+def _is_named_like_an_image(path: Path) -> bool:
+    return path.suffix.lower() in image_endings()
+
+
+def _describe_others(files: Sequence[str]) -> str:
+    """Count files that are not read, by ending."""
+    endings = Counter(
+        printable(Path(file).suffix.lower()) or "no ending"
+        if _is_visible(Path(file).name)
+        else "hidden"
+        for file in files
+    )
+    listed = [f"{ending} ({count})" for ending, count in endings.most_common(SHOWN_ENDINGS)]
+    more = ", …" if len(endings) > SHOWN_ENDINGS else ""
+    what = "1 file is" if len(files) == 1 else f"{len(files)} files are"
+    return f"{what} not named like images: {', '.join(listed)}{more}"
+
+
 def _classes_of(files: Sequence[str]) -> tuple[npt.NDArray[np.int64] | None, list[str] | None]:
     """Return labels and class names by first-level sub-folder, if every file lies in one."""
-    folders = [file.partition(os.sep)[0] for file in files if os.sep in file]
+    folders = [normal_form(file.partition(os.sep)[0]) for file in files if os.sep in file]
     if len(folders) < len(files):
         return None, None
     classes = sorted(set(folders))

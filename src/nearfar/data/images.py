@@ -37,6 +37,9 @@ class Images(Dataset[Tensor]):
         Whether images need no reading or decoding; otherwise loaders use worker processes.
     skipped : list of str
         One line per unreadable file, with the reason.
+    unread : list of str
+        One line per file of a folder that is not named like an image, and per array of a file that
+        is not read.
     origin : mapping
         How they were opened, for the record of a run; see `nearfar.runs.RunData`.
 
@@ -60,6 +63,7 @@ class Images(Dataset[Tensor]):
     classes: list[str] | None = None
     in_memory: bool = True
     skipped: Sequence[str] = ()
+    unread: Sequence[str] = ()
     origin: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
@@ -73,6 +77,10 @@ class Images(Dataset[Tensor]):
         """Return the name of each image: its path in the folder, or its number."""
         digits = len(str(max(len(self) - 1, 0)))
         return [f"{row:0{digits}}" for row in range(len(self))]
+
+    def not_used(self) -> list[str]:
+        """Return one line per file or array that was not used, with the reason."""
+        return [*self.skipped, *self.unread]
 
     def content(self, indices: Sequence[int] | Tensor) -> Iterator[bytes]:
         """Yield the bytes that identify some images on any machine: their pixels, in pieces.

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from nearfar.data.images import Images
 from nearfar.errors import NearfarError
+from nearfar.files import normal_form
 
 #: Share of each class that is held out for testing.
 HOLDOUT = 0.2
@@ -113,14 +114,14 @@ def labels_like(images: Images, like: Images) -> Rows:
         named, numbered = (images, like) if like.classes is None else (like, images)
         _check_numbers(named, numbered)
         return labels
-    numbers = {name: number for number, name in enumerate(like.classes)}
-    unknown = [name for name in images.classes if name not in numbers]
+    numbers = {normal_form(name): number for number, name in enumerate(like.classes)}
+    unknown = [name for name in images.classes if normal_form(name) not in numbers]
     if unknown:
         raise NearfarError(
             f"{images.name!r} has the class {unknown[0]!r}, which {like.name!r} has not: "
             "expected the same classes"
         )
-    return np.array([numbers[name] for name in images.classes])[labels]
+    return np.array([numbers[normal_form(name)] for name in images.classes])[labels]
 
 
 def _check_numbers(named: Images, numbered: Images) -> None:

@@ -26,7 +26,8 @@ def layout_of(array: Array) -> tuple[Layout, Shape]:
     Raises
     ------
     NearfarError
-        If c is neither 1 nor 3.
+        If c is neither 1 nor 3, or if images n×h×w are narrower than 8 pixels, as the colors of one
+        picture h×w×c are.
 
     Examples
     --------
@@ -34,6 +35,11 @@ def layout_of(array: Array) -> tuple[Layout, Shape]:
     ('gray', (1, 28, 28))
     """
     height, width, channels = (*array.shape[1:], 1)[:3]
+    if array.ndim == 3 and width < MIN_SIDE:
+        raise NearfarError(
+            f"an array of shape {array.shape} looks like one picture h×w×c: expected images n×h×w, "
+            "n×h×w×c, or array[None] for one"
+        )
     if channels not in (1, 3):
         raise NearfarError(
             f"images of shape {array.shape}: expected n×h×w or n×h×w×c with 1 or 3 channels"

@@ -11,7 +11,8 @@ from nearfar.data.datasets import NAMED, open_named
 from nearfar.data.folders import FolderImages
 from nearfar.data.images import Images
 from nearfar.data.sizes import Channels, Size
-from nearfar.errors import NearfarError
+from nearfar.errors import NearfarError, reason
+from nearfar.files import find_path
 from nearfar.progress import Track, silent
 
 ARRAY_ENDINGS = (".npy", ".npz")
@@ -58,6 +59,11 @@ def open_images(
     NearfarError
         If the source is unknown, or its content is unusable.
 
+    Warns
+    -----
+    UserWarning
+        See `FolderImages` and `images_from_array`.
+
     Examples
     --------
     >>> import tempfile
@@ -74,6 +80,10 @@ def open_images(
     name, path = os.fspath(source), Path(source)
     with suppress(RuntimeError):  # home of an unknown user
         path = path.expanduser()
+    try:
+        path = find_path(path)
+    except (OSError, ValueError) as error:  # names that are too long, or no names
+        raise NearfarError(f"{name!r} cannot be opened ({reason(error)})") from error
     if path.is_dir():
         folder, files = path, None
     elif path.suffix.lower() in ARRAY_ENDINGS and path.exists():

@@ -31,6 +31,7 @@ from nearfar.defense.robustness import (
 from nearfar.defense.threats import Threat
 from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
+from nearfar.randomness import own_random_numbers
 
 #: Fewest attacked images for the check for gradient masking.
 MIN_IMAGES_FOR_MASKING = 100
@@ -145,8 +146,7 @@ def assess(
     split = min(_SUBSTITUTE_IMAGES, len(images) // 2)
     held_out, rest = Subset(images, order[:split]), Subset(images, order[split : split + count])
     pixels, truth = load_pixels(rest), torch.from_numpy(labels[order[split : split + count]])
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with own_random_numbers(seed):
         clean = evaluate_defense(defended, pixels, truth)
     check_better_than_chance(clean, truth)
 

@@ -16,6 +16,7 @@ from nearfar.defense.checks import check_epsilons, check_images, count_classes
 from nearfar.defense.defended import DefendedClassifier, apply_in_batches, device_of
 from nearfar.defense.threats import Threat, attacked_module
 from nearfar.errors import NearfarError, require
+from nearfar.randomness import own_random_numbers
 
 #: Steps of PGD, of length 2.5 ε / steps as in A. Madry et al. (ICLR 2018).
 PGD_STEPS = 40
@@ -302,8 +303,7 @@ def _runner_up(target: nn.Module, images: Tensor, labels: Tensor) -> _Array:
 def seed_art(seed: int) -> Iterator[None]:
     """Seed the global generators that ART uses, and restore them."""
     before = np.random.get_state()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with own_random_numbers(seed):
         np.random.seed(seed)
         try:
             yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,7 @@ from nearfar.defense.defended import apply_in_batches, device_of
 from nearfar.errors import NearfarError
 from nearfar.models import resolve_device
 from nearfar.progress import Track, silent
+from nearfar.randomness import own_random_numbers
 from nearfar.runs import to_cpu, write_tensors
 from nearfar.training.supervised import fit_supervised
 
@@ -150,8 +152,7 @@ def train_classifier(
     if classes is None:
         classes = max(len(images.classes or ()), int(numbers.max()) + 1, 2)
     target = resolve_device(device)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with own_random_numbers(seed):
         classifier = Classifier(architecture, images.shape, classes).to(target)
 
         def loss(rows: Tensor) -> Tensor:
@@ -177,7 +178,7 @@ def _epochs_of_batches(n: int, epochs: int) -> Iterator[Tensor]:
         yield from torch.randperm(n).split(_BATCH_SIZE)
 
 
-def save_classifier(path: Path, classifier: Classifier) -> None:
+def save_classifier(path: str | os.PathLike[str], classifier: Classifier) -> None:
     """Write a classifier as safetensors, atomically.
 
     Examples
@@ -189,6 +190,7 @@ def save_classifier(path: Path, classifier: Classifier) -> None:
     ...     load_classifier(path).classes
     10
     """
+    path = Path(path)
     metadata = {
         "kind": _KIND,
         "architecture": classifier.architecture,
@@ -198,7 +200,7 @@ def save_classifier(path: Path, classifier: Classifier) -> None:
     write_tensors(path, to_cpu(classifier.state_dict()), metadata)
 
 
-def load_classifier(path: Path) -> Classifier:
+def load_classifier(path: str | os.PathLike[str]) -> Classifier:
     """Read a file of `save_classifier`; no code in it is run.
 
     Raises
@@ -210,6 +212,7 @@ def load_classifier(path: Path) -> Classifier:
     --------
     See `save_classifier`.
     """
+    path = Path(path)
     if not path.is_file():
         raise NearfarError(f"classifier {str(path)!r} does not exist")
     try:

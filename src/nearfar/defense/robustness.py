@@ -13,6 +13,7 @@ from nearfar.defense.attacks import attack
 from nearfar.defense.defended import REJECTED, DefendedClassifier
 from nearfar.defense.threats import Threat
 from nearfar.errors import NearfarError
+from nearfar.randomness import own_random_numbers
 
 #: ε of the check for gradient masking: at 0.5, an attack can make any image gray.
 _LARGE_EPSILONS = (0.3, 0.5, 1.0)
@@ -87,8 +88,7 @@ def security_curve(
     >>> [outcome.accuracy for outcome in curve]
     [1.0, 0.0]
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with own_random_numbers(seed):
         return [
             evaluate_defense(defended, adversarial, labels)
             for adversarial in attack(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -10,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.exceptions import ConvergenceWarning
 
 from nearfar.errors import NearfarError
 from nearfar.evaluation import scores
@@ -128,14 +132,40 @@ def evaluate(
     }
     table: dict[str, dict[str, Score | None]] = {row.name: dict.fromkeys(columns) for row in rows}
     steps = list(product(rows, measures.items()))
+    unsettled: dict[str, list[str]] = defaultdict(list)
     for row, (keys, measure) in track(steps, "evaluating", len(steps)):
-        values = measure(LabeledEmbeddings(row.train, train, row.test, test, seed))
+        with _collect_unsettled(unsettled[row.name], columns[keys[0]]):
+            values = measure(LabeledEmbeddings(row.train, train, row.test, test, seed))
         scored = (values,) if isinstance(values, Score) else values
         table[row.name].update(zip(keys, scored, strict=True))
 
-    return Evaluation(
-        columns, table, _settings(train, test, rbf_size, seed), _notes(train, test, rbf_size)
-    )
+    notes = [*_notes(train, test, rbf_size), *_warnings(rows, unsettled)]
+    return Evaluation(columns, table, _settings(train, test, rbf_size, seed), notes)
+
+
+@contextmanager
+def _collect_unsettled(found: list[str], score: str) -> Iterator[None]:
+    """Collect a score whose classifier or clustering warns that it did not converge."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        yield
+    for each in caught:
+        if not issubclass(each.category, ConvergenceWarning):
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    if any(issubclass(each.category, ConvergenceWarning) for each in caught):
+        found.append(score)
+
+
+def _warnings(rows: Sequence[Features], unsettled: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield a note per representation whose scores mean little."""
+    for row in rows:
+        if (row.train == row.train[0]).all():
+            yield f"{row.name}: all embeddings are the same."
+        elif unsettled[row.name]:
+            yield (
+                f"{row.name}: {', '.join(unsettled[row.name])} did not converge, or found fewer "
+                "distinct embeddings than classes."
+            )
 
 
 def _settings(train: Labels, test: Labels, rbf_size: int, seed: int) -> dict[str, Any]:

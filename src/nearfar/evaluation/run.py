@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ def evaluate_run(
     )
 
 
-def read_scores(folder: Path) -> Evaluation | None:
+def read_scores(folder: str | os.PathLike[str]) -> Evaluation | None:
     """Read the scores in a run folder; None if it was not evaluated.
 
     Raises
@@ -100,6 +101,7 @@ def read_scores(folder: Path) -> Evaluation | None:
     ...     read_scores(Path(folder)) is None
     True
     """
+    folder = Path(folder)
     saved = runs.read_evaluation(folder)
     if saved is None:
         return None

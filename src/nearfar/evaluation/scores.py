@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.svm import SVC
 
 from nearfar.evaluation.linear_svm import LinearSVM
-from nearfar.fields import check_fields
+from nearfar.fields import check_fields, check_ranges
 
 Embeddings = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -58,6 +58,7 @@ class Score:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_ranges(self, mean="[-1, 1]", std=">= 0")
 
     def __str__(self) -> str:
         """Format in percent, with one decimal."""

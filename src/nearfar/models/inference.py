@@ -22,8 +22,9 @@ def resolve_device(name: str) -> torch.device:
 
     Parameters
     ----------
-    name : {"auto", "cpu", "cuda", "mps"}
-        "auto" is the first available of cuda, mps and cpu.
+    name : str
+        "cpu", "cuda" or "mps", or one of several, such as "cuda:1"; "auto" is the first available
+        of cuda, mps and cpu.
 
     Raises
     ------
@@ -42,10 +43,16 @@ def resolve_device(name: str) -> torch.device:
     }
     if name == "auto":
         return torch.device(next(kind for kind, here in present.items() if here))
-    if not present.get(name):
+    kind, colon, number = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    numbered = number.isascii() and number.isdecimal() and int(number) < count
+    if not present.get(kind) or (colon and not numbered):
         here = ", ".join(kind for kind, found in present.items() if found)
-        raise NearfarError(f"device {name!r} is not on this machine: expected auto, {here}")
-    return torch.device(name)
+        numbers = f", cuda:0 to cuda:{count - 1}" if present["cuda"] and kind == "cuda" else ""
+        raise NearfarError(
+            f"device {name!r} is not on this machine: expected auto, {here}{numbers}"
+        )
+    return torch.device(kind, int(number)) if colon else torch.device(kind)
 
 
 @torch.no_grad()
@@ -121,7 +128,7 @@ def apply_to_all(
     Raises
     ------
     NearfarError
-        If memory is too small for the results.
+        If memory is too small for the results, or they are not finite.
 
     Examples
     --------
@@ -136,7 +143,9 @@ def apply_to_all(
     for _, values in apply(network, images, device=device, track=track, description=description):
         if done == 0:
             results = _allocate(len(images), *values.shape[1:])
-        results[done : done + len(values)] = values.cpu()
+        part = results[done : done + len(values)]
+        part[:] = values.cpu()
+        _check_finite(part, images, done)
         done += len(values)
     return results
 
@@ -162,6 +171,17 @@ def embedding_size(encoder: nn.Module, images: Images) -> int:
     """
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
     return int(encoder(to_unit(images[0]).unsqueeze(0).to(device)).shape[1])
+
+
+def _check_finite(values: Tensor, images: Images, start: int) -> None:
+    """Check the results of some images in order, from a row on."""
+    finite = values.reshape(len(values), -1).isfinite().all(1)
+    if not finite.all():
+        row = start + int(finite.logical_not().nonzero()[0])
+        raise NearfarError(
+            f"the network returns NaN or infinity for {images.names()[row]!r} of {images.name!r}: "
+            "check its weights and the images"
+        )
 
 
 def _allocate(*shape: int) -> Tensor:

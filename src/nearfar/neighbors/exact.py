@@ -38,6 +38,8 @@ class ExactFinder:
     ----------
     count : int
         T, number of near and of far rows, ≥ 1.
+    includes_queries : bool
+        Whether the bank includes the queries, so that T is at most n − 1; otherwise T is at most n.
 
     Raises
     ------
@@ -54,13 +56,13 @@ class ExactFinder:
     ([1, 0, 1, 2], [3, 3, 3, 0])
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, includes_queries: bool = True) -> None:
         check_count(count)
-        self.count = count
+        self.count, self.includes_queries = count, includes_queries
 
     def check(self, rows: int) -> None:
         """See `Finder`."""
-        check_enough_rows(self.count, rows)
+        check_enough_rows(self.count, rows + (not self.includes_queries))
 
     @torch.no_grad()
     def fit(self, bank: Bank, similarity: Similarity, workers: Workers = ALONE) -> Self:

@@ -159,6 +159,10 @@ def check_enough_rows(count: int, rows: int) -> None:
     --------
     >>> check_enough_rows(count=1, rows=2)
     """
+    if rows < 2:
+        raise NearfarError(
+            f"the data has only {rows} image: neighbors need 2 images or more, so add images"
+        )
     if count > rows - 1:
         raise NearfarError(
             f"neighbors={count} is too many: the data has only {rows} images, so at most"

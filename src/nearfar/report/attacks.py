@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from nearfar.report.figures import save_figure, security_curves
 from nearfar.report.tables import markdown_table
 
 
-def write_assessment(folder: Path, assessment: Assessment, settings: Mapping[str, Any]) -> str:
+def write_assessment(
+    folder: str | os.PathLike[str], assessment: Assessment, settings: Mapping[str, Any]
+) -> str:
     """Write `attack.json`, `attack.md` and `attack.png`; return the table as Markdown.
 
     Parameters
@@ -20,6 +23,7 @@ def write_assessment(folder: Path, assessment: Assessment, settings: Mapping[str
     settings : mapping of str
         What was attacked: `classifier`, on which `data`, purified by which `run` or None, and how.
     """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     text = _table(assessment, settings)
     write_json(folder / "attack.json", {"settings": settings, **assessment.to_dict()})

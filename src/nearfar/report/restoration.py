@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ PICTURE = "comparison.png"
 
 
 def write_restored(
-    folder: Path,
+    folder: str | os.PathLike[str],
     names: Sequence[str],
     batches: Iterable[tuple[Tensor, Mapping[str, Tensor]]],
     *,
@@ -45,6 +46,7 @@ def write_restored(
     ...     sorted(path.name for path in Path(folder).iterdir())
     ['a.png', 'b.png']
     """
+    folder = Path(folder)
     picked = torch.linspace(0, len(names) - 1, min(len(names), SHOWN)).long()
     shown: dict[str, list[Tensor]] = {}
     for rows, stages in batches:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,12 @@ CLASSES_SHOWN = 20
 SURE = 0.5
 
 
-def write_transfer(folder: Path, result: TransferResult) -> str:
+def write_transfer(folder: str | os.PathLike[str], result: TransferResult) -> str:
     """Write scores as `TASK.json`, `.md` and `.png`; return the table as Markdown.
 
     The figure is drawn after the numbers are written.
     """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     task, rows, settings = result.task, result.scores, result.settings
     titles = list(next(iter(rows.values())))

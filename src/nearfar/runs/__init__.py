@@ -3,7 +3,8 @@
 A run folder holds ``config.json`` (images and settings), ``log.jsonl`` (a line per epoch), and when
 training is over ``model.safetensors`` (the trained network, and the one that the second phase
 started from) and ``embeddings.npy`` (of the training images). Until then ``checkpoint.safetensors``
-stands for the last two. ``snapshots`` holds the network after some of the epochs, if asked for.
+stands for the last two. ``skipped.txt`` lists the files that were not used, if any. ``snapshots``
+holds the network after some of the epochs, if asked for.
 """
 
 from nearfar.runs.checkpoint import (
@@ -25,6 +26,7 @@ from nearfar.runs.folder import (
     LOG,
     MODEL,
     REPORT,
+    SKIPPED,
     TENSORBOARD,
     check_folder,
     claim_folder,
@@ -34,7 +36,7 @@ from nearfar.runs.folder import (
 )
 from nearfar.runs.network import make_network
 from nearfar.runs.records import read_evaluation, read_log, write_evaluation, write_log
-from nearfar.runs.run import Run, read_run, read_trained_network, write_run
+from nearfar.runs.run import Run, check_embeddings, read_run, read_trained_network, write_run
 from nearfar.runs.run_folder import RunFolder, check_resumable, fork_run
 from nearfar.runs.weights import (
     add_prefix,
@@ -53,6 +55,7 @@ __all__ = [
     "LOG",
     "MODEL",
     "REPORT",
+    "SKIPPED",
     "TENSORBOARD",
     "Checkpoint",
     "Cursor",
@@ -62,6 +65,7 @@ __all__ = [
     "RunData",
     "RunFolder",
     "add_prefix",
+    "check_embeddings",
     "check_folder",
     "check_resumable",
     "claim_folder",

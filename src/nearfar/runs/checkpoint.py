@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -53,13 +54,16 @@ class Checkpoint:
         return bool(line["epoch"] <= self.cursor.epoch)
 
 
-def write_state(path: Path, tensors: Mapping[str, Tensor], position: dict[str, Any]) -> None:
+def write_state(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], position: dict[str, Any]
+) -> None:
     """Write tensors, and a position in training, with a checksum of both."""
+    path = Path(path)
     kept, text = to_cpu(tensors), json.dumps(position)
     write_tensors(path, kept, {"position": text, "checksum": _checksum(kept, text)})
 
 
-def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `write_state` wrote.
 
     Raises
@@ -67,6 +71,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     NearfarError
         If there is no such file, or it was changed since.
     """
+    path = Path(path)
     folder = path.parent
     if not path.is_file():
         raise NearfarError(f"run {str(folder)!r} cannot be continued: it has no {path.name}")
@@ -83,7 +88,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     write_state(folder / CHECKPOINT, checkpoint.tensors, position)
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
+def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
     """Read the checkpoint of a run.
 
     Raises
@@ -91,6 +96,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     NearfarError
         If there is none, or it is damaged.
     """
+    folder = Path(folder)
     tensors, position = read_state(folder / CHECKPOINT)
     with reading(folder, CHECKPOINT):
         cursor = Cursor(position["epoch"], position["step"])
@@ -112,12 +118,15 @@ def write_snapshot(folder: Path, epochs: int, weights: Mapping[str, Tensor]) -> 
     write_tensors(_snapshot(folder, epochs), to_cpu(weights), {})
 
 
-def has_snapshot(folder: Path, epochs: int) -> bool:
+def has_snapshot(folder: str | os.PathLike[str], epochs: int) -> bool:
     """Whether a run kept its network after so many epochs."""
+    folder = Path(folder)
     return _snapshot(folder, epochs).is_file()
 
 
-def read_snapshot(folder: Path, epochs: int, network: Autoencoder | None = None) -> Autoencoder:
+def read_snapshot(
+    folder: str | os.PathLike[str], epochs: int, network: Autoencoder | None = None
+) -> Autoencoder:
     """Read a network as it was after so many epochs, see `nearfar.training.Snapshots`.
 
     Parameters
@@ -130,6 +139,7 @@ def read_snapshot(folder: Path, epochs: int, network: Autoencoder | None = None)
     NearfarError
         If there is no such snapshot, it is damaged, or holds the weights of another network.
     """
+    folder = Path(folder)
     if not has_snapshot(folder, epochs):
         raise NearfarError(f"run {str(folder)!r} has no snapshot after {epochs} epochs")
     return read_network(folder, _snapshot(folder, epochs), "", network)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import zlib
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -61,6 +63,9 @@ class RunData:
         check_fields(self)
         if min(self.images, *self.shape) < 1:
             raise NearfarError(f"{self.images} images of shape {self.shape}: expected 1 or more")
+        black, white = self.pixel_range
+        if not -math.inf < black < white < math.inf:
+            raise NearfarError(f"pixel_range={self.pixel_range}: expected black below white")
 
     @classmethod
     def of(cls, images: Images) -> RunData:
@@ -98,8 +103,9 @@ class RunConfig:
         check_fields(self)
 
 
-def write_config(folder: Path, config: RunConfig) -> None:
+def write_config(folder: str | os.PathLike[str], config: RunConfig) -> None:
     """Write ``config.json``."""
+    folder = Path(folder)
     write_json(
         folder / CONFIG,
         {
@@ -111,7 +117,7 @@ def write_config(folder: Path, config: RunConfig) -> None:
     )
 
 
-def read_config(folder: Path) -> RunConfig:
+def read_config(folder: str | os.PathLike[str]) -> RunConfig:
     """Read ``config.json``.
 
     Raises
@@ -119,14 +125,17 @@ def read_config(folder: Path) -> RunConfig:
     NearfarError
         If the folder is not a run, is damaged, or has another format.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise NearfarError(f"run {str(folder)!r} does not exist: expected a folder from train")
     path = folder / CONFIG
     if not path.is_file():
         raise NearfarError(f"{str(folder)!r} is not a run: it has no {CONFIG}")
     with reading(folder, CONFIG):
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        written = int(saved["format"])
+        saved = json.loads(path.read_text(encoding="utf-8-sig"))
+        written = saved["format"]
+        if type(written) is not int:
+            raise NearfarError(f"format {written!r}: expected a whole number")
     if written != FORMAT:
         remedy = "install a newer one" if written > FORMAT else "train it again"
         raise NearfarError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -16,18 +17,19 @@ from safetensors import SafetensorError
 from nearfar.errors import NearfarError
 from nearfar.files import (
     ADVICE,
-    check_output,
     check_own,
     claim_output,
     clear_folder,
     remove_leftovers,
+    try_output,
 )
 
 CONFIG, MODEL, LOG, EMBEDDINGS = "config.json", "model.safetensors", "log.jsonl", "embeddings.npy"
+SKIPPED = "skipped.txt"
 CHECKPOINT, BANK, SNAPSHOTS = "checkpoint.safetensors", "bank", "snapshots"
 EVALUATION, REPORT, TENSORBOARD, LOCK = "evaluation.json", "report", "tensorboard", "lock"
 OWN = {
-    *(CONFIG, MODEL, LOG, EMBEDDINGS, CHECKPOINT, BANK, SNAPSHOTS),
+    *(CONFIG, MODEL, LOG, EMBEDDINGS, SKIPPED, CHECKPOINT, BANK, SNAPSHOTS),
     *(EVALUATION, REPORT, TENSORBOARD, LOCK),
 }
 
@@ -53,22 +55,23 @@ DAMAGED = (
 )
 
 
-def check_folder(folder: Path, *, overwrite: bool) -> None:
+def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
     """Check that `claim_folder` would make an empty run folder.
 
     Raises
     ------
     NearfarError
-        If it would not.
+        If it would not, or the disk cannot be written.
     """
-    if overwrite and _is_run(folder):
+    folder = Path(folder)
+    replaces = overwrite and _is_run(folder)
+    if replaces:
         check_own(folder, OWN)
-    else:
-        advice = "it is not a run, so choose another" if overwrite else ADVICE
-        check_output(folder, overwrite=False, folder=True, kept={LOCK}, advice=advice)
+    advice = "it is not a run, so choose another" if overwrite else ADVICE
+    try_output(folder, overwrite=replaces, folder=True, kept={LOCK}, advice=advice)
 
 
-def claim_folder(folder: Path, *, overwrite: bool) -> None:
+def claim_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
     """Make an empty run folder, replacing an earlier run with `overwrite`.
 
     Raises
@@ -76,6 +79,7 @@ def claim_folder(folder: Path, *, overwrite: bool) -> None:
     NearfarError
         If something is there already; only runs are replaced.
     """
+    folder = Path(folder)
     if overwrite and _is_run(folder):
         clear_folder(folder, OWN, kept={LOCK}, last=CONFIG)
     check_folder(folder, overwrite=overwrite)
@@ -85,7 +89,7 @@ def claim_folder(folder: Path, *, overwrite: bool) -> None:
 def _is_run(folder: Path) -> bool:
     """Whether ``config.json`` is ours; other programs use the same name."""
     with suppress(*DAMAGED):
-        return "nearfar" in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return "nearfar" in json.loads((folder / CONFIG).read_text(encoding="utf-8-sig"))
     return False
 
 
@@ -135,13 +139,15 @@ def bank_folder(folder: Path) -> Path:
     return folder / BANK
 
 
-def is_finished(folder: Path) -> bool:
+def is_finished(folder: str | os.PathLike[str]) -> bool:
     """Whether a run has a trained model."""
+    folder = Path(folder)
     return (folder / MODEL).is_file()
 
 
-def remove_checkpoint(folder: Path) -> None:
+def remove_checkpoint(folder: str | os.PathLike[str]) -> None:
     """Remove what only a resumed training needs."""
+    folder = Path(folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     shutil.rmtree(folder / BANK, ignore_errors=True)
     remove_unfinished(folder)

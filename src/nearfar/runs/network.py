@@ -5,12 +5,11 @@ from __future__ import annotations
 from copy import deepcopy
 from pathlib import Path
 
-import torch
-
 from nearfar.config import Backbone, ConvNet, SplitBrain, TrainConfig, name_of
 from nearfar.data import Shape
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder, build_network
+from nearfar.randomness import own_random_numbers
 from nearfar.runs.config import read_config
 from nearfar.runs.weights import load_weights, read_tensors, strip_prefix
 
@@ -30,8 +29,7 @@ def make_network(config: TrainConfig, shape: Shape, where: Path | None = None) -
     """
     network = config.network
     if isinstance(network, ConvNet | Backbone):
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
+        with own_random_numbers(config.seed):
             split = isinstance(config.pretext, SplitBrain)
             return build_network(network, shape, split_brain=split)
     if not isinstance(network, Autoencoder):

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, write_json
-from nearfar.runs.folder import EVALUATION, LOG, reading
+from nearfar.runs.folder import EVALUATION, LOG, SKIPPED, reading
 
 
-def write_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
+def write_evaluation(folder: str | os.PathLike[str], evaluation: Mapping[str, Any]) -> None:
     """Write the scores of a run to its folder."""
+    folder = Path(folder)
     write_json(folder / EVALUATION, evaluation)
 
 
-def read_evaluation(folder: Path) -> dict[str, Any] | None:
+def read_evaluation(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     """Read the scores of a run; None if it was not evaluated."""
+    folder = Path(folder)
     path = folder / EVALUATION
     if not path.is_file():
         return None
@@ -27,20 +30,38 @@ def read_evaluation(folder: Path) -> dict[str, Any] | None:
         return evaluation
 
 
+def write_skipped(folder: Path, lines: Sequence[str]) -> None:
+    """Write ``skipped.txt``, a line per file that was not used; nothing if all were."""
+    if not lines:
+        (folder / SKIPPED).unlink(missing_ok=True)
+        return
+    with atomic_path(folder / SKIPPED) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def read_skipped(folder: Path) -> list[str]:
+    """Read ``skipped.txt``; no lines if it is absent."""
+    path = folder / SKIPPED
+    with reading(folder, SKIPPED):
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
 def append_log(folder: Path, line: Mapping[str, Any]) -> None:
     """Append an epoch to ``log.jsonl``."""
     with (folder / LOG).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 
-def write_log(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+def write_log(folder: str | os.PathLike[str], lines: Iterable[Mapping[str, Any]]) -> None:
     """Write ``log.jsonl``."""
+    folder = Path(folder)
     with atomic_path(folder / LOG) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
-def read_log(folder: Path) -> list[dict[str, Any]]:
+def read_log(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Read ``log.jsonl``, without a last line that a crash cut short."""
+    folder = Path(folder)
     path = folder / LOG
     with reading(folder, LOG):
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []

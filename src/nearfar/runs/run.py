@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from nearfar.models import Autoencoder
 from nearfar.runs.config import RunConfig, read_config, write_config
 from nearfar.runs.folder import CHECKPOINT, EMBEDDINGS, MODEL, is_finished, reading
 from nearfar.runs.network import read_network
-from nearfar.runs.records import read_log
+from nearfar.runs.records import read_log, read_skipped, write_skipped
 from nearfar.runs.weights import add_prefix, to_cpu, write_tensors
+
+#: Part of the embeddings that is checked for NaN on reading a run, in bytes.
+CHECKED_BYTES = 2**30
 
 TRAINED, INITIAL = "network.", "initial."
 
@@ -42,6 +46,8 @@ class Run:
         Metrics per epoch.
     folder : Path, optional
         The run folder.
+    skipped : sequence of str
+        One line per file that was not used.
 
     Examples
     --------
@@ -61,6 +67,7 @@ class Run:
     embeddings: npt.NDArray[np.float32]
     log: list[dict[str, Any]]
     folder: Path | None = None
+    skipped: Sequence[str] = ()
 
     @property
     def method(self) -> str:
@@ -80,7 +87,7 @@ class Run:
         return "untrained" if untrained else "autoencoder"
 
 
-def write_run(folder: Path, run: Run, embeddings: Path | None = None) -> None:
+def write_run(folder: str | os.PathLike[str], run: Run, embeddings: Path | None = None) -> None:
     """Write a finished run.
 
     The model comes last, so that a run with a model is complete.
@@ -90,7 +97,9 @@ def write_run(folder: Path, run: Run, embeddings: Path | None = None) -> None:
     embeddings : Path, optional
         An .npy file that holds the embeddings already; it is moved.
     """
+    folder = Path(folder)
     write_config(folder, run.config)
+    write_skipped(folder, run.skipped)
     if embeddings is not None:
         sync(embeddings)
         embeddings.replace(folder / EMBEDDINGS)
@@ -128,7 +137,30 @@ def read_run(folder: str | os.PathLike[str], network: Autoencoder | None = None)
         shape, images = embeddings.shape, config.data.images
         if embeddings.ndim != 2 or embeddings.dtype != np.float32 or len(embeddings) != images:
             raise NearfarError(f"{embeddings.dtype}{list(shape)} instead of float32[{images}, d]")
-    return Run(config, trained, initial, embeddings, read_log(folder), folder)
+        check_embeddings(embeddings)
+    skipped = read_skipped(folder)
+    return Run(config, trained, initial, embeddings, read_log(folder), folder, skipped)
+
+
+def check_embeddings(embeddings: npt.NDArray[np.float32]) -> None:
+    """Check that embeddings, float32[n, d], are finite.
+
+    Only the first gigabyte is checked, since that reads memory-mapped ones.
+
+    Raises
+    ------
+    NearfarError
+        If they are not; the message names the first such row.
+    """
+    step = max(1, CHECKED_BYTES // 16 // max(1, embeddings[:1].nbytes))
+    for start in range(0, min(len(embeddings), 16 * step), step):
+        finite = np.isfinite(embeddings[start : start + step]).all(axis=1)
+        if not finite.all():
+            row = start + int(finite.argmin())
+            raise NearfarError(
+                f"embeddings hold NaN or infinity, first in row {row}: train again with a lower "
+                "learning rate"
+            )
 
 
 def read_trained_network(folder: str | os.PathLike[str]) -> Autoencoder:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +24,7 @@ from nearfar.runs.folder import (
     remove_checkpoint,
     remove_unfinished,
 )
-from nearfar.runs.records import append_log, read_log, write_log
+from nearfar.runs.records import append_log, read_log, write_log, write_skipped
 from nearfar.runs.run import Run, write_run
 from nearfar.runs.weights import add_prefix
 
@@ -71,14 +72,15 @@ class RunFolder:
     @contextmanager
     def open(
         cls,
-        path: Path | None,
+        path: str | os.PathLike[str] | None,
         config: RunConfig,
         *,
         resume: bool = False,
         overwrite: bool = False,
         writes: bool = True,
+        skipped: Sequence[str] = (),
     ) -> Iterator[Self]:
-        """Hold the folder of a new run, or of one to resume.
+        """Hold the folder of a new run, or of one to resume; `skipped` is a line per unused file.
 
         Raises
         ------
@@ -88,6 +90,7 @@ class RunFolder:
         if path is None:
             yield cls(None, config, writes=writes)
             return
+        path = Path(path)
         if not writes:
             yield cls(path, config, writes=False, **(_resumable(path, config) if resume else {}))
             return
@@ -101,6 +104,7 @@ class RunFolder:
                 run = cls(path, config)
                 claim_folder(path, overwrite=overwrite)
             write_config(path, config)
+            write_skipped(path, skipped)
             write_log(path, run.log)
             yield run
 
@@ -132,7 +136,7 @@ class RunFolder:
             remove_checkpoint(self.path)
 
 
-def check_resumable(folder: Path, config: RunConfig) -> None:
+def check_resumable(folder: str | os.PathLike[str], config: RunConfig) -> None:
     """Check that a run can be resumed with a configuration.
 
     Raises
@@ -140,6 +144,7 @@ def check_resumable(folder: Path, config: RunConfig) -> None:
     NearfarError
         If it is finished, or was started with other settings or other images.
     """
+    folder = Path(folder)
     before = read_config(folder)
     if is_finished(folder):
         raise NearfarError(f"run {str(folder)!r} is finished: there is nothing to resume")
@@ -170,7 +175,9 @@ def _recorded(config: TrainConfig) -> dict[str, Any]:
     return {name: name_of(each) if callable(each) else each for name, each in options.items()}
 
 
-def fork_run(source: Path, epochs: int, folder: Path, config: TrainConfig) -> None:
+def fork_run(
+    source: str | os.PathLike[str], epochs: int, folder: str | os.PathLike[str], config: TrainConfig
+) -> None:
     """Make a folder a run that starts its second phase from a snapshot of another run.
 
     Resume it with `nearfar.training.train`. The other run had the same pre-training, and kept a
@@ -178,11 +185,11 @@ def fork_run(source: Path, epochs: int, folder: Path, config: TrainConfig) -> No
 
     Parameters
     ----------
-    source : Path
+    source : str or path
         The other run.
     epochs : int
         Epochs of pre-training.
-    folder : Path
+    folder : str or path
         The new run folder; must not exist.
     config : TrainConfig
         Settings of the new run.
@@ -192,6 +199,8 @@ def fork_run(source: Path, epochs: int, folder: Path, config: TrainConfig) -> No
     NearfarError
         If the other run has no such snapshot, or something is in the folder.
     """
+    source = Path(source)
+    folder = Path(folder)
     network = read_snapshot(source, epochs)
     claim_folder(folder, overwrite=False)
     write_config(folder, RunConfig(read_config(source).data, config))

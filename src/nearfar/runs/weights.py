@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,8 +21,14 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) 
     Raises
     ------
     NearfarError
-        If they are the weights of another network.
+        If they are the weights of another network, or not finite.
     """
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise NearfarError(
+                f"run {str(where)!r} is damaged: its weights {name!r} hold NaN or infinity, so "
+                "train it again"
+            )
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
@@ -59,9 +66,12 @@ def to_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write tensors on the CPU and a few words as safetensors, atomically."""
+    path = Path(path)
     with atomic_path(path) as temporary:
         try:
             save_file(dict(tensors), temporary, metadata={"format": "pt", **(metadata or {})})
@@ -69,7 +79,8 @@ def write_tensors(
             raise NearfarError(f"{str(path)!r} cannot be written: {error}") from error
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read what `write_tensors` wrote."""
+    path = Path(path)
     with reading(path.parent, path.name), safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nearfar.config import TrainConfig
 from nearfar.data import Images
+from nearfar.errors import NearfarError
 from nearfar.models import apply, resolve_device
 from nearfar.neighbors import Bank, Finder, Neighbors, Workers
 from nearfar.progress import Track, silent
@@ -39,8 +40,14 @@ def _launched(config: TrainConfig) -> Fabric:
         return Fabric(precision=precision)  # launched already
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
-    kind = resolve_device(config.device).type
-    fabric = Fabric(accelerator=kind, devices=local, num_nodes=nodes, precision=precision)
+    device = resolve_device(config.device)
+    if device.index is not None and local * nodes > 1:
+        raise NearfarError(
+            f"device={config.device!r} for {local * nodes} processes: expected {device.type!r}, of "
+            "which each takes one"
+        )
+    devices = local if device.index is None or device.type == "cpu" else [device.index]
+    fabric = Fabric(accelerator=device.type, devices=devices, num_nodes=nodes, precision=precision)
     fabric.launch()
     return fabric
 

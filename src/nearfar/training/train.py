@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import torch
 from lightning_fabric import Fabric
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
@@ -30,12 +29,14 @@ from nearfar.models import (
 )
 from nearfar.neighbors import allocate_rows
 from nearfar.progress import Track, silent
+from nearfar.randomness import own_random_numbers
 from nearfar.runs import (
     EMBEDDINGS,
     Run,
     RunConfig,
     RunData,
     RunFolder,
+    check_embeddings,
     load_weights,
     make_network,
     strip_prefix,
@@ -59,6 +60,9 @@ def train(
     track: Track = silent,
 ) -> Run:
     """Train an autoencoder, then relate neighbors on top of it (§3.2 of the paper).
+
+    Trainings in several threads take turns, since torch has one random number generator for all;
+    each gives the result of its seed.
 
     Parameters
     ----------
@@ -109,8 +113,15 @@ def train(
     objective = make_objective(context)
     preflight(context, network, objective, record, path, resume=resume, overwrite=overwrite)
     writes = fabric.is_global_zero  # one process for all
-    opened = RunFolder.open(path, record, resume=resume, overwrite=overwrite, writes=writes)
-    with opened as run, torch.random.fork_rng():
+    opened = RunFolder.open(
+        path,
+        record,
+        resume=resume,
+        overwrite=overwrite,
+        writes=writes,
+        skipped=images.not_used(),
+    )
+    with opened as run, own_random_numbers():
         start(network, config, images, run, track)
         trainer = Trainer(
             fabric, network, images, optim, run, seed=config.seed, callbacks=callbacks, track=track
@@ -170,7 +181,16 @@ def finish(context: Context, network: Autoencoder, initial: Autoencoder, folder:
         bank = allocate_rows(n, size, fabric.device)
         fill_bank(bank, network.encoder, images, fabric, track)
         embeddings = bank.cpu().numpy()
-    run = Run(folder.config, network.cpu(), initial.cpu(), embeddings, folder.log, folder.path)
+    check_embeddings(embeddings)
+    run = Run(
+        folder.config,
+        network.cpu(),
+        initial.cpu(),
+        embeddings,
+        folder.log,
+        folder.path,
+        images.not_used(),
+    )
     folder.finish(run, file)
     fabric.barrier()
     return run

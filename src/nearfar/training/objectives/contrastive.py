@@ -19,6 +19,7 @@ from nearfar.models import (
 )
 from nearfar.neighbors import HELD_KEYS_BYTES, ClusteredFinder, Cosine, allocate_rows
 from nearfar.pretext import make_corruption, pixel_errors
+from nearfar.randomness import own_random_numbers
 from nearfar.runs import strip_prefix
 from nearfar.training.distributed import all_rows, fill_bank, search_all, workers
 from nearfar.training.objectives.base import Context, Footprint, PairedObjective, Step
@@ -46,7 +47,8 @@ class Contrastive(PairedObjective):
         assert isinstance(settings, ContrastiveObjective)  # noqa: S101 - for the type
         self.settings = settings
         self.augmentation = make_augmentation(settings.augmentation, context.images.shape)
-        self._new_finder().check(len(context.images))
+        if context.config.optim.epochs:
+            self._new_finder().check(len(context.images))
         self.bank: Tensor | None = None
         self.finder: ClusteredFinder | None = None
 
@@ -73,8 +75,7 @@ class Contrastive(PairedObjective):
         config, device = self.context.config, self.context.fabric.device
         self.network = network
         self.corruption = make_corruption(config.pretext, network)
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
+        with own_random_numbers(config.seed):
             size = embedding_size(network.encoder, self.context.images)
             self.head = projection_head(size).to(device)
         if saved := strip_prefix("head.", state):

@@ -47,7 +47,8 @@ class Relational(Objective):
         self.schedule = settings.schedule()
         self.searching = self.schedule.relational
         finder = make_finder(self.search, settings.neighbors, context.config.seed)
-        finder.check(len(context.images))
+        if context.config.optim.epochs:
+            finder.check(len(context.images))
         self.external = _external_reference(context, settings)
 
     def footprint(self, network: Autoencoder) -> Footprint:

@@ -1,0 +1,294 @@
+"""Cells of image files."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms
+
+from nearfar.data import open_images, read_header
+from readers.support import bright_corner, command, noise, pattern, rejected, rejection, warned
+from readers.support import write_tiff as tiff
+from readers.table import cell
+
+
+def only(path: Path, **options):
+    """Return the image of a file, uint8[c, h, w]."""
+    return open_images(path, **options)[0]
+
+
+def exif(orientation: int) -> Image.Exif:
+    block = Image.Exif()
+    block[ExifTags.Base.Orientation] = orientation
+    return block
+
+
+@cell("image", "orientation", "obeyed: EXIF and XMP, also after the pixels of a PNG file")
+def orientation(folder: Path) -> None:
+    upright = Image.fromarray(pattern())
+    stored = {  # what a camera stores for this image
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    for number, turn in stored.items():
+        for ending in (".jpg", ".png", ".tif", ".webp"):
+            path = folder / f"{number}{ending}"
+            upright.transpose(turn).save(path, exif=exif(number))
+            image = only(path)
+            assert image.shape == (3, 24, 16), path
+            assert bright_corner(image) == ("top", "left"), path
+    late = folder / "late.png"
+    upright.transpose(Image.Transpose.ROTATE_90).save(late)
+    data, block = late.read_bytes(), exif(6).tobytes().removeprefix(b"Exif\0\0")
+    chunk = b"eXIf" + block
+    extra = struct.pack(">I", len(block)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    late.write_bytes(data[:-12] + extra + data[-12:])
+    assert read_header(late).size == (24, 16)
+    assert bright_corner(only(late)) == ("top", "left")
+    upright.save(folder / "bad.jpg", exif=exif(99))
+    assert bright_corner(only(folder / "bad.jpg")) == ("top", "left")
+
+
+@cell("image", "size", "obeyed; resolution in dpi is ignored; bombs are skipped")
+def size(folder: Path) -> None:
+    Image.fromarray(pattern(30, 20)).save(folder / "a.jpg", dpi=(300, 72))
+    assert only(folder / "a.jpg").shape == (3, 30, 20)
+    header = b"P5 40000 40000 255\n"
+    (folder / "bomb.pgm").write_bytes(header + bytes(100))
+    with rejection("bomb.pgm", "decompression bomb"):
+        open_images(folder / "bomb.pgm")
+
+
+@cell("image", "range", "obeyed: the largest value of PGM and PPM files")
+def value_range(folder: Path) -> None:
+    (folder / "a.pgm").write_bytes(b"P5 16 16 15\n" + bytes([15] * 256))
+    assert int(only(folder / "a.pgm").min()) == 255
+    (folder / "b.pgm").write_bytes(b"P5 16 16 4095\n" + struct.pack(">H", 4095) * 256)
+    assert int(only(folder / "b.pgm").min()) == 255
+
+
+@cell("image", "depth", "obeyed: 1 to 16 bits, 12 too; 32-bit, signed and float pixels are skipped")
+def depth(folder: Path) -> None:
+    values = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    expected = values >> 8
+    Image.fromarray(values).save(folder / "16.png")
+    tiff(folder / "16.tif", values)
+    twelve = np.arange(0, 4096, 16, dtype=np.uint16)
+    pairs = twelve.reshape(-1, 2).astype(np.uint32)
+    packed = np.stack(
+        [pairs[:, 0] >> 4, (pairs[:, 0] & 15) << 4 | pairs[:, 1] >> 8, pairs[:, 1] & 255], 1
+    ).astype(np.uint8)
+    tiff(folder / "12.tif", packed.reshape(16, 24), ImageWidth=16, BitsPerSample=12)
+    Image.fromarray(values > 30000).save(folder / "1.png")
+    assert (only(folder / "16.png")[0].numpy() == expected).all()
+    assert (only(folder / "16.tif")[0].numpy() == expected).all()
+    assert (only(folder / "12.tif")[0].numpy() == np.arange(256).reshape(16, 16)).all()
+    assert set(only(folder / "1.png").unique().tolist()) == {0, 255}
+    for kind, why in (
+        ("u4", "32-bit"),
+        ("i4", "32-bit"),
+        ("i2", "32-bit"),
+        ("f4", "float"),
+        ("i1", "signed"),
+    ):
+        path = folder / f"{kind}.tif"
+        tiff(path, (values >> 9).astype(kind))
+        with rejection(path.name):
+            open_images(path)
+        assert why in str(error_of(path)), (kind, error_of(path))
+
+
+def error_of(path: Path) -> str:
+    try:
+        open_images(path)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@cell("image", "white point", "obeyed: TIFF files where zero is white; dark images are warned of")
+def white_point(folder: Path) -> None:
+    for kind in (np.uint8, np.uint16):
+        pixels = np.full((16, 16), np.iinfo(kind).max, kind)
+        pixels[:8] = 0
+        path = folder / f"{np.dtype(kind).name}.tif"
+        tiff(path, pixels, PhotometricInterpretation=0)
+        assert only(path)[0, 0, 0] == 255
+        assert only(path)[0, -1, 0] == 0
+    Image.fromarray(noise(1, 16)[0, ..., 0].astype(np.uint16) * 16).save(folder / "12 of 16.png")
+    with warned("12 of 16.png", "brightest pixel is 15"):
+        open_images(folder / "12 of 16.png")
+
+
+@cell("image", "channels", "obeyed: gray, palette, RGB, YCbCr, CMYK, LAB; others are skipped")
+def channels(folder: Path) -> None:
+    color = Image.fromarray(np.full((16, 16, 3), (200, 30, 30), np.uint8))
+    for mode, ending in (("P", "png"), ("CMYK", "tif"), ("YCbCr", "tif"), ("LAB", "tif")):
+        converted = color.quantize() if mode == "P" else color.convert(mode)
+        converted.save(folder / f"{mode}.{ending}")
+        found = only(folder / f"{mode}.{ending}")[:, 8, 8].tolist()
+        assert np.abs(np.subtract(found, (200, 30, 30))).max() < 12, (mode, found)
+    tiff(folder / "five.tif", np.zeros((16, 80), np.uint8), ImageWidth=16, SamplesPerPixel=5)
+    assert "five.tif" in error_of(folder / "five.tif")
+
+
+@cell("image", "transparency", "obeyed: on white; alpha, palettes, one color, premultiplied")
+def transparency(folder: Path) -> None:
+    clear = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    for mode, ending in (("RGBA", "png"), ("LA", "png"), ("RGBA", "webp"), ("RGBA", "tif")):
+        path = folder / f"{mode}.{ending}"
+        clear.convert(mode).save(path)
+        assert int(only(path).min()) == 255, path
+    Image.new("RGB", (16, 16), "red").save(folder / "key.png", transparency=(255, 0, 0))
+    assert int(only(folder / "key.png").min()) == 255
+    Image.fromarray(np.full((16, 16), 513, np.uint16)).save(folder / "16.png")
+    chunk = b"tRNS" + struct.pack(">H", 513)
+    data = (folder / "16.png").read_bytes()
+    extra = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (folder / "16.png").write_bytes(data[:33] + extra + data[33:])
+    assert int(only(folder / "16.png").min()) == 255
+
+
+@cell("image", "profile", "obeyed: converted to sRGB; damaged profiles are ignored")
+def profile(folder: Path) -> None:
+    image = Image.fromarray(np.full((16, 16, 3), (120, 200, 40), np.uint8))
+    linear = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image.save(folder / "srgb.png", icc_profile=linear)
+    image.save(folder / "bad.png", icc_profile=b"no profile")
+    for name in ("srgb", "bad"):
+        assert only(folder / f"{name}.png")[:, 0, 0].tolist() == [120, 200, 40]
+    swapped = swap_primaries(linear)
+    image.save(folder / "swapped.png", icc_profile=swapped)
+    found = only(folder / "swapped.png")[:, 0, 0].tolist()
+    assert found[0] > found[1] + 50, found
+    image.convert("RGBA").save(folder / "alpha.png", icc_profile=swapped)
+    assert only(folder / "alpha.png")[:, 0, 0].tolist() == found
+
+
+def swap_primaries(profile: bytes) -> bytes:
+    """Return an sRGB profile whose red and green primaries are exchanged."""
+    count = struct.unpack(">I", profile[128:132])[0]
+    entries = [profile[132 + 12 * i : 144 + 12 * i] for i in range(count)]
+    names = {b"rXYZ": b"gXYZ", b"gXYZ": b"rXYZ"}
+    changed = [names.get(each[:4], each[:4]) + each[4:] for each in entries]
+    return profile[:132] + b"".join(changed) + profile[132 + 12 * count :]
+
+
+@cell(
+    "image", "count", "obeyed: first of MPO; skipped: pages of TIFF; warned: animations, first used"
+)
+def count(folder: Path) -> None:
+    first, second = (Image.fromarray(pixels) for pixels in noise(2, 16))
+    first.copy().save(folder / "a.mpo", save_all=True, append_images=[second.copy()])
+    assert len(open_images(folder / "a.mpo")) == 1
+    first.save(folder / "a.tif", save_all=True, append_images=[second])
+    with rejection("a.tif", "2 images in one file"):
+        open_images(folder / "a.tif")
+    for ending in (".gif", ".png"):
+        path = folder / f"a{ending}"
+        first.save(path, save_all=True, append_images=[second])
+        with warned("animations", "first picture"):
+            open_images(path)
+
+
+@cell("image", "time", "ignored: EXIF dates and file times")
+def time(folder: Path) -> None:
+    for number, year in enumerate((2020, 1999)):
+        block = Image.Exif()
+        block[ExifTags.Base.DateTime] = f"{year}:01:01 00:00:00"
+        Image.fromarray(noise(2, 16)[number]).save(folder / f"{number}.jpg", exif=block)
+    os.utime(folder / "0.jpg", (0, 10**9))
+    assert open_images(folder).files == ["0.jpg", "1.jpg"]
+
+
+@cell("image", "rate", "ignored: frame times of animations, of which the first picture is used")
+def rate(folder: Path) -> None:
+    first, second = (Image.fromarray(pixels) for pixels in noise(2, 16))
+    for name, duration in (("a", 10), ("b", 5000)):
+        first.save(folder / f"{name}.gif", save_all=True, append_images=[second], duration=duration)
+    assert (only(folder / "a.gif") == only(folder / "b.gif")).all()
+
+
+@cell("image", "order", "obeyed: rows of BMP files from the bottom or the top")
+def order(folder: Path) -> None:
+    Image.fromarray(pattern()).save(folder / "up.bmp")
+    data = bytearray((folder / "up.bmp").read_bytes())
+    data[22:26] = struct.pack("<i", -24)
+    (folder / "down.bmp").write_bytes(data)
+    assert bright_corner(only(folder / "up.bmp")) == ("top", "left")
+    assert bright_corner(only(folder / "down.bmp")) == ("bottom", "left")
+
+
+@cell("image", "pairing", "none: one image has no labels, so evaluation rejects it")
+def pairing(folder: Path) -> None:
+    Image.fromarray(pattern()).save(folder / "a.png")
+    assert open_images(folder / "a.png").labels is None
+
+
+@cell(
+    "image", "names", "obeyed: in either Unicode form, with spaces; unprintable letters are escaped"
+)
+def names(folder: Path) -> None:
+    for name in ("cafe\u0301.png", "a b.png", "line\nbreak.png"):
+        Image.fromarray(pattern()).save(folder / name)
+    assert len(open_images(folder / "caf\u00e9.png")) == 1
+    assert open_images(folder / "a b.png").names() == ["a b.png"]
+    assert open_images(folder / "line\nbreak.png").names() == [r"line\nbreak.png"]
+
+
+@cell("image", "encoding", "obeyed: byte order of TIFF files and 16-bit pixels")
+def encoding(folder: Path) -> None:
+    values = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    tiff(folder / "little.tif", values)
+    (folder / "big.pgm").write_bytes(b"P5 16 16 65535\n" + values.astype(">u2").tobytes())
+    for name in ("little.tif", "big.pgm"):
+        assert (only(folder / name)[0].numpy() == values >> 8).all(), name
+
+
+@cell("image", "root", "obeyed: content decides, not the name; what is no image is skipped")
+def root(folder: Path) -> None:
+    data = io.BytesIO()
+    Image.fromarray(pattern()).save(data, "PNG")
+    (folder / "a.jpg").write_bytes(data.getvalue())
+    assert bright_corner(only(folder / "a.jpg")) == ("top", "left")
+    (folder / "page.png").write_text("<html></html>")
+    (folder / "photo.png").write_bytes(b"\0\0\0\x18ftypheic" + bytes(200))
+    assert "not an image" in error_of(folder / "page.png")
+    assert "HEIC" in error_of(folder / "photo.png")
+
+
+@cell("image", "length", "skipped: empty or truncated files; data after the image is ignored")
+def length(folder: Path) -> None:
+    Image.fromarray(noise(1, 64)[0]).save(folder / "a.jpg")
+    whole = (folder / "a.jpg").read_bytes()
+    (folder / "long.jpg").write_bytes(whole + b"a video of the same moment")
+    assert (only(folder / "long.jpg") == only(folder / "a.jpg")).all()
+    (folder / "short.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "none.jpg").write_bytes(b"")
+    for name, why in (("short.jpg", "truncated"), ("none.jpg", "empty file")):
+        assert why in error_of(folder / name)
+
+
+@cell("image", "nan", "skipped: float pixels, whose white is unknown")
+def nan(folder: Path) -> None:
+    tiff(folder / "a.tif", np.full((16, 16), np.nan, np.float32))
+    rejected(command("train", folder / "a.tif", "--out", folder / "run"), "float pixels")
+    assert not (folder / "run").exists()
+
+
+@cell("image", "unused", "ignored: further images of MPO, layers of PSD, comments, thumbnails")
+def unused(folder: Path) -> None:
+    first, second = (Image.fromarray(pixels) for pixels in noise(2, 16))
+    first.save(folder / "a.mpo", save_all=True, append_images=[second], quality=100)
+    first.save(folder / "a.jpg", comment="a comment", quality=100)
+    assert (only(folder / "a.mpo") == only(folder / "a.jpg")).all()

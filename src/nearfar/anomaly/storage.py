@@ -32,7 +32,6 @@ from nearfar.files import (
     claim_output,
     clear_folder,
     remove_leftovers,
-    sync,
     write_json,
 )
 
@@ -41,29 +40,7 @@ FORMAT = 3
 _CONFIG, _UNFINISHED, _METHODS, _SCRATCH = "detector.json", "unfinished.json", "methods", "scratch"
 #: Mark of a folder that is being written to; earlier marks are no obstacle.
 _SCORING = f"{LEFTOVER}scoring"
-#: Size of a file that tries whether a disk has room, in bytes.
-_TRIAL = 2**16
 _OWN = {_CONFIG, _UNFINISHED, _METHODS, _SCRATCH}
-
-
-def try_folder(folder: Path) -> None:
-    """Check that files can be written to a folder, which need not exist; it is not changed.
-
-    Raises
-    ------
-    NearfarError
-        If it cannot be created or written to, or the disk is full.
-    """
-    made = _absent(folder)
-    probe = folder / f"{LEFTOVER}trial-{os.getpid()}"
-    try:
-        with _writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(bytes(_TRIAL))
-            sync(probe)
-    finally:
-        probe.unlink(missing_ok=True) if probe.parent.is_dir() else None
-        _remove_empty(made)
 
 
 def is_unfinished_output(out: Path) -> bool:
@@ -194,6 +171,7 @@ def open_for_fitting(
             clear_folder(folder, _OWN, last=known[0])
         advice = "it is no detector, so choose another" if overwrite else ADVICE
         claim_output(folder, overwrite=False, folder=True, advice=advice).mkdir(exist_ok=True)
+        remove_leftovers(folder)
         write_json(folder / _UNFINISHED, settings)
     for name in (_METHODS, _SCRATCH):
         (folder / name).mkdir(exist_ok=True)

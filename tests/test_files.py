@@ -9,7 +9,7 @@ import os
 import pytest
 
 from nearfar.errors import NearfarError
-from nearfar.files import atomic_path, claim_output, write_json
+from nearfar.files import atomic_path, claim_output, remove_leftovers, write_json
 
 
 def test_write_json_puts_a_list_of_numbers_on_one_line(tmp_path):
@@ -63,3 +63,11 @@ def test_claim_output_refuses_existing_files(tmp_path):
     claim_output(tmp_path / "file", overwrite=True)
     with pytest.raises(NearfarError, match="cannot create"):
         claim_output(tmp_path / "file" / "under", overwrite=False)
+
+
+def test_unfinished_files_of_safetensors_are_leftovers(tmp_path):
+    (tmp_path / ".tmpuUejSD").touch()
+    (tmp_path / ".tmp").touch()
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".tmp"]
+    remove_leftovers(tmp_path / "missing")

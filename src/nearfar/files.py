@@ -19,6 +19,8 @@ from nearfar.errors import NearfarError
 
 #: Prefix of unfinished files.
 LEFTOVER = ".unfinished-"
+#: Unfinished files of safetensors, which writes beside the file that it is given.
+_SAFETENSORS_LEFTOVER = re.compile(r"\.tmp[A-Za-z0-9]{6}")
 #: Longest file name, in bytes.
 _MAX_NAME = 255
 #: Longest extension of a temporary file, in characters; libraries choose formats by extension.
@@ -48,7 +50,7 @@ def remove_leftovers(folder: Path) -> None:
     ...     list(Path(folder).iterdir())
     []
     """
-    for path in folder.glob(f"{LEFTOVER}*"):
+    for path in filter(_is_leftover, list(folder.glob(".*"))):
         path.unlink(missing_ok=True)
 
 
@@ -485,4 +487,4 @@ def readable_size(size: float) -> str:
 
 def _is_leftover(path: Path) -> bool:
     """Return whether a file is an unfinished file of a crashed process."""
-    return path.name.startswith(LEFTOVER)
+    return path.name.startswith(LEFTOVER) or bool(_SAFETENSORS_LEFTOVER.fullmatch(path.name))

@@ -176,13 +176,14 @@ def test_fit_command_has_the_defaults_of_python(fits, tmp_path, capsys):
     assert f"above the threshold. Default: {DetectorConfig().false_alarms}" in text
 
 
-def test_fit_command_passes_options_on(fits, tmp_path):
+def test_fit_command_passes_options_on(fits, tmp_path, capsys):
     write_clip(tmp_path / "clip", scene(1, 5))
     run(
         *("anomaly", "fit", tmp_path / "clip", "--out", tmp_path / "run", "--setting", "stills"),
         *("--loss-weights", 0.5, 0.3, 0.2, "--pretrain-epochs", 2, "--epochs", 3, "--seed", 4),
         *("--size", 16, 24, "--false-alarms", 0.1),
     )
+    assert "stretched or shrunk to 16x24, none cropped" in capsys.readouterr().out
     ((config, training),) = fits
     assert config == DetectorConfig.stills(size=(16, 24), false_alarms=0.1)
     assert training.objective.weights == (0.5, 0.3, 0.2)

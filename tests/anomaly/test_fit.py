@@ -161,5 +161,5 @@ def test_fit_refuses_a_scene_without_motion(tmp_path):
     still = np.full((30, 48, 64), 80, np.uint8)
     clips = open_clips(write_clip(tmp_path / "still", still))
     with pytest.raises(NearfarError, match="nothing moves"):
-        fit_detector(clips, tmp_path / "run", SMALL, QUICK)
-    assert not (tmp_path / "run").exists(), "a refused fit leaves no folder"
+        fit_detector(clips, tmp_path / "new" / "run", SMALL, QUICK)
+    assert not (tmp_path / "new").exists(), "a refused fit leaves no folder"

@@ -17,12 +17,12 @@ from nearfar.anomaly.storage import (
     has_method,
     open_for_fitting,
     read_methods,
-    try_folder,
     write_detector,
     write_method,
 )
 from nearfar.config import TrainConfig
 from nearfar.errors import NearfarError
+from nearfar.files import try_output
 from nearfar.progress import Track, silent
 
 #: One of so many clips, or frames, is held out for calibration.
@@ -87,7 +87,7 @@ def fit_detector(
     [True, True, True, True, True]
     """
     folder, config = Path(folder), config or DetectorConfig()
-    try_folder(folder)
+    try_output(folder, overwrite=True, folder=True)
     if config.photographs:
         clips = [clip.as_photographs() for clip in clips]
     learned, held_out = split_clips(clips, config.photographs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from nearfar.anomaly.clips import MASK_SUFFIX, Clip, FolderClip, StoredClip, ima
 from nearfar.anomaly.video import VideoClip
 from nearfar.data import Size, UnreadableError, check_size, open_image_file, read_header
 from nearfar.errors import NearfarError, printable
+from nearfar.files import normal_form
 
 Mask = npt.NDArray[np.bool_]
 
@@ -203,8 +203,8 @@ def _folder_of(clip: Clip, folder: Path) -> Path:
     if not isinstance(clip, StoredClip):
         return folder / clip.name
     names = [clip.path.name, clip.path.stem] if isinstance(clip, VideoClip) else [clip.path.name]
-    present = {_normal(path.name): path for path in folder.iterdir() if path.is_dir()}
-    found = (present[_normal(name)] for name in names if _normal(name) in present)
+    present = {normal_form(path.name): path for path in folder.iterdir() if path.is_dir()}
+    found = (present[normal_form(name)] for name in names if normal_form(name) in present)
     return next(found, folder / names[0])
 
 
@@ -275,9 +275,9 @@ def _match(
     by_name: dict[str, tuple[list[Path], list[Path]]] = defaultdict(lambda: ([], []))
     for image in images:
         if image not in found:
-            by_name[_normal(name_of_image(image))][0].append(image)
+            by_name[normal_form(name_of_image(image))][0].append(image)
     for mask in masks:
-        by_name[_normal(name_of_mask(mask))][1].append(mask)
+        by_name[normal_form(name_of_mask(mask))][1].append(mask)
     for name, (some, others) in by_name.items():
         if name and len(some) == len(others) == 1:
             found[some[0]] = others[0]
@@ -316,10 +316,6 @@ def _without_suffix(stem: str) -> str:
     for suffix in _SUFFIXES:
         stem = stem.removesuffix(suffix)
     return stem
-
-
-def _normal(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
 
 
 def _names(files: Iterable[Path]) -> str:

@@ -30,9 +30,9 @@ from nearfar.anomaly.output import (
     write_picture,
 )
 from nearfar.anomaly.patches import ScoreMap
-from nearfar.anomaly.storage import claimed_output, is_unfinished_output, try_folder
+from nearfar.anomaly.storage import claimed_output, is_unfinished_output
 from nearfar.errors import NearfarError, require
-from nearfar.files import claim_output, fitting_name, write_json
+from nearfar.files import fitting_name, try_output, write_json
 from nearfar.progress import Track, silent
 
 Format = Literal["csv", "parquet"]
@@ -143,10 +143,7 @@ def score_clips(
     [1]
     """
     out = Path(out)
-    unfinished = is_unfinished_output(out)
-    if not unfinished:
-        claim_output(out, overwrite=overwrite, folder=True)
-    try_folder(out)
+    try_output(out, overwrite=overwrite or is_unfinished_output(out), folder=True)
     if format == "parquet":
         require("pyarrow.parquet", extra="parquet")
     if not detector.config.independent_frames:

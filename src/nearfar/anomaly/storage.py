@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -32,7 +32,6 @@ from nearfar.files import (
     claim_output,
     clear_folder,
     remove_leftovers,
-    sync,
     write_json,
 )
 
@@ -41,31 +40,7 @@ FORMAT = 3
 _CONFIG, _UNFINISHED, _METHODS, _SCRATCH = "detector.json", "unfinished.json", "methods", "scratch"
 #: Mark of a folder that is being written to; earlier marks are no obstacle.
 _SCORING = f"{LEFTOVER}scoring"
-#: Size of a file that tries whether a disk has room, in bytes.
-_TRIAL = 2**16
 _OWN = {_CONFIG, _UNFINISHED, _METHODS, _SCRATCH}
-
-
-def try_folder(folder: Path) -> None:
-    """Check that files can be written to a folder, which need not exist; it is not changed.
-
-    Raises
-    ------
-    NearfarError
-        If it cannot be created or written to, or the disk is full.
-    """
-    made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
-    probe = folder / f"{LEFTOVER}trial-{os.getpid()}"
-    try:
-        with _writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(bytes(_TRIAL))
-            sync(probe)
-    finally:
-        probe.unlink(missing_ok=True) if probe.parent.is_dir() else None
-        for path in made:
-            with suppress(OSError):
-                path.rmdir()
 
 
 def is_unfinished_output(out: Path) -> bool:
@@ -104,7 +79,7 @@ def claimed_output(out: Path, own: Collection[str]) -> Iterator[None]:
     NearfarError
         If it contains anything else, or cannot be written to.
     """
-    made = [path for path in (out, *out.parents) if not os.path.lexists(path)]
+    made = _absent(out)
     if out.is_dir():
         check_own(out, own)
     with _writing(out):
@@ -117,12 +92,21 @@ def claimed_output(out: Path, own: Collection[str]) -> Iterator[None]:
             except BaseException as error:
                 if not isinstance(error, KeyboardInterrupt) or not _has_rows(out):
                     clear_folder(out, own, last=_SCORING)
-                    for path in made:
-                        with suppress(OSError):
-                            path.rmdir()
+                    _remove_empty(made)
                 raise
             finally:
                 (out / _SCORING).unlink(missing_ok=True)
+
+
+def _absent(folder: Path) -> list[Path]:
+    """Return a folder and those around it that do not exist, inner ones first."""
+    return [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for path in folders:
+        with suppress(OSError):
+            path.rmdir()
 
 
 def _has_rows(out: Path) -> bool:
@@ -177,7 +161,7 @@ def open_for_fitting(
         If there is nothing to resume, settings differ, or the folder holds something else.
     """
     settings = json.loads(json.dumps(settings))
-    is_new = not folder.exists()
+    made = _absent(folder)
     if resume:
         _check_same(folder, settings)
         remove_leftovers(folder)
@@ -187,6 +171,7 @@ def open_for_fitting(
             clear_folder(folder, _OWN, last=known[0])
         advice = "it is no detector, so choose another" if overwrite else ADVICE
         claim_output(folder, overwrite=False, folder=True, advice=advice).mkdir(exist_ok=True)
+        remove_leftovers(folder)
         write_json(folder / _UNFINISHED, settings)
     for name in (_METHODS, _SCRATCH):
         (folder / name).mkdir(exist_ok=True)
@@ -195,8 +180,7 @@ def open_for_fitting(
     except NearfarError as error:
         if not resume and not isinstance(error.__cause__, OSError):
             clear_folder(folder, _OWN)
-            if is_new:
-                folder.rmdir()
+            _remove_empty(made)
         raise
     shutil.rmtree(folder / _SCRATCH)
     (folder / _UNFINISHED).unlink()

@@ -95,6 +95,9 @@ def fit(
         print(f"setting: {setting}, as {found.why}")
     elif setting != "paper" and setting != fitting:
         warn(f"--setting {setting}, but {found.why}: expected --setting {fitting}", track)
+    if size is not None:
+        height, width = size
+        print(f"size: all of each frame is stretched or shrunk to {height}x{width}, none cropped")
     config = presets[setting](
         size=size, **({} if false_alarms is None else {"false_alarms": false_alarms})
     )

@@ -135,4 +135,4 @@ def _copy_run(run: Path | None, target: Path) -> None:
     """Copy a run folder without the embeddings of all its patches."""
     if run is None:
         raise NearfarError("the network was not trained in a run folder: pass `run` to write it")
-    shutil.copytree(run, target, ignore=shutil.ignore_patterns(runs.EMBEDDINGS))
+    shutil.copytree(run, target, ignore=shutil.ignore_patterns(runs.EMBEDDINGS, runs.LOCK, ".*"))

@@ -13,6 +13,13 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave modules without tests to the tests that import them; doctest would import a copy."""
+    helper = collection_path.suffix == ".py" and not collection_path.stem.startswith("test_")
+    return True if helper else None
+
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

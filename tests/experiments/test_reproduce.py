@@ -145,7 +145,7 @@ def test_killed_table_is_continued(tmp_path):
 def test_figure4(tmp_path):
     assert run("reproduce", "figure4", "--out", tmp_path, "--quick", "--seeds", 1) == 0
     summary = read(tmp_path / "figure4.json")["summary"]
-    assert 0 < summary["autoencoder"]["pixel error"]["mean"] < 0.1
+    assert 0 < summary["autoencoder"]["pixel_error"]["mean"] < 0.1
     assert is_picture(tmp_path / "figure4.png")
 
 

@@ -62,7 +62,7 @@ def value_range(folder: Path) -> None:
     for text, words in (
         ("epochs: -1", ("epochs=-1", "run.yaml")),
         ("batch_size: 0", ("batch_size=0", "run.yaml")),
-        ("weights: [1, 1, 1]", ("weights", "run.yaml")),
+        ("loss_weights: [1, 1, 1]", ("loss_weights", "run.yaml")),
         ("seed: -1", ("seed=-1", "run.yaml")),
     ):
         refuses(folder, text, *words)
@@ -71,8 +71,8 @@ def value_range(folder: Path) -> None:
 @cell("configuration", "depth", "rejected: a value of another type, with the option and the file")
 def depth(folder: Path) -> None:
     for text, words in (
-        ("weights: 0.5,0.2,0.3", ("weights='0.5,0.2,0.3'", "expected 3 values")),
-        ("weights: [0.5, 0.5]", ("weights=[0.5, 0.5]", "expected 3 values")),
+        ("loss_weights: 0.5,0.2,0.3", ("loss_weights='0.5,0.2,0.3'", "expected 3 values")),
+        ("loss_weights: [0.5, 0.5]", ("loss_weights=[0.5, 0.5]", "expected 3 values")),
         ("epochs: 2.5", ("epochs=2.5", "whole number")),
         ("epochs: true", ("epochs=True", "whole number")),
         ("epochs: many", ("epochs='many'", "whole number")),
@@ -185,7 +185,7 @@ def length(folder: Path) -> None:
 
 @cell("configuration", "nan", "rejected: NaN and infinity")
 def nan(folder: Path) -> None:
-    for text in ("lr: .nan\n", "lr: .inf\n", "weights: [.nan, 0.5, 0.5]\n"):
+    for text in ("lr: .nan\n", "lr: .inf\n", "loss_weights: [.nan, 0.5, 0.5]\n"):
         refuses(folder, text, "run.yaml")
     refuses(folder, '{"lr": NaN}', "lr", name="run.json")
 

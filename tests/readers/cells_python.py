@@ -136,7 +136,7 @@ def count(folder: Path) -> None:
 
 @cell("python", "time", "obeyed: fits in several threads at once give the result of each seed")
 def time(folder: Path) -> None:
-    options = QUICK | {"epochs": 1, "clusters": 2, "weights": (0.5, 0.2, 0.3)}
+    options = QUICK | {"epochs": 1, "clusters": 2, "loss_weights": (0.5, 0.2, 0.3)}
     alone = {seed: NRE(**options, seed=seed).fit(gray()).embeddings_ for seed in range(3)}
     together: dict[int, np.ndarray] = {}
 

@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.torch import save_file
-from torchvision.models import VisionTransformer
 
 from nearfar.experiments.synthetic_voc import write_classes, write_scenes
 from nearfar.transfer import (
@@ -199,10 +197,10 @@ def test_weights_are_opened_before_data(trained, scenes, tmp_path, capsys):
     for task in ("detect", "segment"):
         assert "'nothing'" in refused(capsys, "transfer", task, "nothing", broken, *splits)
     assert not (tmp_path / "o").exists()
-    save_file(
-        VisionTransformer(224, 16, 12, 6, 384, 1536).state_dict(), tmp_path / "vit.safetensors"
-    )
-    call = ("transfer", "segment", tmp_path / "vit.safetensors", broken, "--fcn", 8, *splits)
+    vit = tmp_path / "vit"
+    options = "--recipe paper --backbone timm:vit_tiny_patch16_224 --pretrain-epochs 1 --epochs 0"
+    assert run("train", scenes / "JPEGImages", "--out", vit, "--size", 32, *options.split()) == 0
+    call = ("transfer", "segment", vit, broken, "--fcn", 8, *splits)
     assert "FCN-8s needs 2 finer" in refused(capsys, *call)
     shutil.copytree(trained, tmp_path / "run")
     (tmp_path / "run" / "model.safetensors").rename(tmp_path / "run" / "checkpoint.safetensors")

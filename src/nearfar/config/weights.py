@@ -44,15 +44,15 @@ def check_weights(values: tuple[float, ...]) -> Weights:
     Weights(own=0.6, near=0.4, far=0.0)
     >>> check_weights((1, 1, 1))
     Traceback (most recent call last):
-    nearfar.errors.NearfarError: weights 1 1 1: they sum to 3, expected 1
+    nearfar.errors.NearfarError: loss_weights=1,1,1: they sum to 3, expected 1
     """
-    shown = " ".join(f"{value:g}" for value in values)
+    shown = "loss_weights=" + ",".join(f"{value:g}" for value in values)
     if len(values) != 3:
-        raise NearfarError(f"weights {shown}: expected three, OWN NEAR FAR")
+        raise NearfarError(f"{shown}: expected three, of own, near and far")
     if not all(math.isfinite(value) and value >= 0 for value in values):
-        raise NearfarError(f"weights {shown}: expected numbers that are not negative")
+        raise NearfarError(f"{shown}: expected numbers that are not negative")
     if not math.isclose(sum(values), 1, abs_tol=1e-6):
-        raise NearfarError(f"weights {shown}: they sum to {sum(values):g}, expected 1")
+        raise NearfarError(f"{shown}: they sum to {sum(values):g}, expected 1")
     return Weights(*values)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from scipy.stats import ttest_rel
 
-from nearfar.evaluation import BLANK, Score
+from nearfar.evaluation import BLANK
 from nearfar.report import markdown_table
 
 #: Significance level of the tests.
@@ -18,10 +18,18 @@ LEVEL = 0.05
 SAME = 1e-12
 
 
-def spread(values: Sequence[float]) -> Score:
+@dataclass(frozen=True)
+class Spread:
+    """Mean of a number over seeds, and its standard deviation if there are several seeds."""
+
+    mean: float
+    std: float | None
+
+
+def spread(values: Sequence[float]) -> Spread:
     """Return the mean of values over seeds, with the standard deviation if there are several."""
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Score(float(np.mean(values)), deviation)
+    return Spread(float(np.mean(values)), deviation)
 
 
 def p_greater(a: Sequence[float], b: Sequence[float]) -> float | None:
@@ -71,9 +79,9 @@ def number(values: Sequence[float], paper: float | None = None, *, decimals: int
     >>> number([0.0025, 0.0026])
     '0.0026 ± 0.0001'
     """
-    score = spread(values)
-    deviation = "" if score.std is None else f" ± {score.std:.{decimals}f}"
-    return f"{score.mean:.{decimals}f}{deviation}"
+    over = spread(values)
+    deviation = "" if over.std is None else f" ± {over.std:.{decimals}f}"
+    return f"{over.mean:.{decimals}f}{deviation}"
 
 
 def minutes(seconds: Sequence[float], paper: float | None = None) -> str:

@@ -39,6 +39,8 @@ CLASSIFICATION_CONFIG = FinetuneConfig(steps=3000, batch_size=64)
 _LINEAR_C = 0.01
 _LINEAR_ITERATIONS = 1000
 _DROPOUT = 0.5
+#: Logit of a class that no training image has; finite, as scores must be.
+_NEVER = -1e30
 #: Largest shift of an image as a share of its side.
 _SHIFT = 1 / 8
 
@@ -385,7 +387,7 @@ def _fit_linear(
         weight, bias = _regress(embeddings, labels, scaler)
         if len(weight) == 1:  # two classes
             weight, bias = torch.cat([-weight, weight]), torch.cat([-bias, bias])
-        biases[:] = -torch.inf  # of classes without images
+        biases[:] = _NEVER  # of classes without images
         weights[present], biases[present] = weight, bias
     else:
         for column, truth in enumerate(train.presence.T):

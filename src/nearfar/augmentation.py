@@ -16,10 +16,18 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from nearfar.config import AugmentationName
-from nearfar.data import MIN_SIDE, Shape
+from nearfar.data import ImageKind, Images, kind_of
 
 #: Side of the grid of random displacements for elastic distortion.
 _BEND_GRID = 5
+
+#: What "auto" takes, by kind of images.
+_OF_KIND: dict[ImageKind, AugmentationName] = {
+    "photographs": "photos",
+    "gray photographs": "photos",
+    "shapes": "shapes",
+    "features": "none",
+}
 
 _AffineRow = tuple[Tensor, Tensor, Tensor]
 
@@ -171,24 +179,26 @@ class PhotoAugmentation:
 
 
 def make_augmentation(
-    augmentation: AugmentationName | Callable[[Tensor], Tensor], shape: Shape
+    augmentation: AugmentationName | Callable[[Tensor], Tensor], images: Images
 ) -> Augmentation:
     """Return an augmentation by name.
 
     Parameters
     ----------
     augmentation : {"auto", "shapes", "photos", "none"} or callable
-        Name of the augmentation. "auto" is "photos" for color images, "shapes" for gray images, and
-        "none" for images below 8×8 pixels, such as feature vectors. Your own `Augmentation` is
-        returned as it is.
-    shape : tuple of int
-        Channels, height, width of the images.
+        Name of the augmentation. "auto" is "photos" for photographs, in color or gray, "shapes"
+        for shapes on a plain background, and "none" for images below 8×8 pixels, such as feature
+        vectors; see `nearfar.data.kind_of`. Your own `Augmentation` is returned as it is.
+    images : Images
+        Images to augment.
 
     Examples
     --------
-    >>> make_augmentation("auto", (1, 28, 28))
+    >>> from nearfar.data import ArrayImages
+    >>> images = ArrayImages(torch.zeros(5, 1, 28, 28))
+    >>> make_augmentation("auto", images)
     ShapeAugmentation(turn=15.0, scale=0.15, shear=0.2, shift=0.12, bend=0.06)
-    >>> make_augmentation(torch.relu, (1, 28, 28)) is torch.relu
+    >>> make_augmentation(torch.relu, images) is torch.relu
     True
     """
     if callable(augmentation):
@@ -198,22 +208,19 @@ def make_augmentation(
         "shapes": ShapeAugmentation,
         "photos": PhotoAugmentation,
     }
-    return kinds[augmentation_name(augmentation, shape)]()
+    return kinds[augmentation_name(augmentation, images)]()
 
 
-def augmentation_name(name: AugmentationName, shape: Shape) -> AugmentationName:
+def augmentation_name(name: AugmentationName, images: Images) -> AugmentationName:
     """Return the name of an augmentation, with "auto" resolved; see `make_augmentation`.
 
     Examples
     --------
-    >>> augmentation_name("auto", (1, 28, 28))
+    >>> from nearfar.data import ArrayImages
+    >>> augmentation_name("auto", ArrayImages(torch.zeros(5, 1, 28, 28)))
     'shapes'
     """
-    if name != "auto":
-        return name
-    if min(shape[1:]) < MIN_SIDE:
-        return "none"
-    return "shapes" if shape[0] == 1 else "photos"
+    return _OF_KIND[kind_of(images)] if name == "auto" else name
 
 
 def _between(low: float, high: float, images: Tensor) -> Tensor:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import sys
+import warnings
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +20,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from nearfar.config import TrainConfig, configure
+from nearfar.config import RecipeName, TrainConfig, configure
 from nearfar.data import (
     Images,
     Layout,
@@ -37,10 +39,10 @@ from nearfar.models import Autoencoder, apply_to_all, resolve_device
 from nearfar.neighbors import ExactFinder, fit_similarity
 from nearfar.progress import Track, silent
 from nearfar.runs import claim_folder, read_run, write_log, write_run
-from nearfar.training import train
+from nearfar.training import choose_defaults, train
 
 #: Parameters that are not options of training.
-OTHER_PARAMETERS = {"config", "image_shape", "verbose"}
+OTHER_PARAMETERS = {"config", "image_shape", "recipe", "verbose"}
 
 #: Neighbors that are found without a number.
 DEFAULT_NEIGHBORS = 5
@@ -51,9 +53,10 @@ DECODED_ROWS = 512
 class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Neighborhood-relational encoding of images, learned without labels.
 
-    An autoencoder is trained to reconstruct the images. Then its reconstructions are pulled to the
-    image and its nearest neighbors in the data, and pushed from its farthest ones, all in the
-    embedding space of the first autoencoder [1]_.
+    How depends on the images, as for ``nearfar train``: photographs continue a published encoder
+    where one is installed; other images train a network from scratch, so that near images in the
+    data get near embeddings and far ones get far embeddings. ``recipe="paper"`` is the training of
+    [1]_.
 
     Images are arrays or tensors n×h×w, n×h×w×c (c = 1 or 3), or flattened to n×features; or any
     `nearfar.data.Images`. Values are uint8, or floats on any scale: floats within 0…1 count as
@@ -61,22 +64,29 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    embedding_size : int
+    recipe : {"auto", "paper", "nearfar", "continue"}
+        Defaults of the parameters that are None; "auto" chooses by the images, see
+        `nearfar.training.choose_defaults`.
+    embedding_size : int, optional
         Length d of an embedding.
-    loss_weights : tuple of float
-        λ₁, λ₂, λ₃ of Eq. 1: image, near samples, far samples; not negative, sum 1.
-    neighbors : int
+    loss_weights : tuple of float, optional
+        λ₁, λ₂, λ₃ of Eq. 1: image, near samples, far samples; not negative, sum 1. Only for the
+        paper's training.
+    neighbors : int, optional
         Number of near and of far samples per image, T of Eq. 5.
     clusters : int, optional
-        Number of k-means clusters for the search. Default: the square root of the number of images.
-    pretrain_epochs, epochs : int
-        Epochs of plain autoencoder training, and of the relations.
-    batch_size : int
+        Number of k-means clusters for the search.
+    pretrain_epochs, epochs : int, optional
+        Epochs of plain autoencoder training, of which only the paper's training has any by default,
+        and of the relations.
+    batch_size : int, optional
         Images per step.
-    pretrain_lr, lr : float
-        Adam's learning rates in the two phases.
+    lr : float, optional
+        Adam's learning rate in the second phase.
     backbone : str, optional
-        A well-known encoder, "alexnet" or "timm:NAME". Default: our own convolutional network.
+        A well-known encoder, "alexnet" or "timm:NAME".
+    weights : str, optional
+        Initial weights of the backbone: "random", "pretrained", "kmeans" or a file.
     seed : int
         Decides initial weights, the order of images and every random draw.
     device : str
@@ -117,22 +127,24 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        embedding_size: int = 128,
-        loss_weights: tuple[float, float, float] = (0.5, 0.2, 0.3),
-        neighbors: int = 1,
+        recipe: Literal["auto"] | RecipeName = "auto",
+        embedding_size: int | None = None,
+        loss_weights: tuple[float, float, float] | None = None,
+        neighbors: int | None = None,
         clusters: int | None = None,
-        pretrain_epochs: int = 20,
-        epochs: int = 20,
-        batch_size: int = 256,
-        pretrain_lr: float = 1e-3,
-        lr: float = 1e-4,
+        pretrain_epochs: int | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        lr: float | None = None,
         backbone: str | None = None,
+        weights: str | None = None,
         seed: int = 0,
         device: str = "auto",
         image_shape: tuple[int, ...] | None = None,
         config: TrainConfig | None = None,
         verbose: bool = False,
     ) -> None:
+        self.recipe = recipe
         self.embedding_size = embedding_size
         self.loss_weights = loss_weights
         self.neighbors = neighbors
@@ -140,9 +152,9 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.pretrain_epochs = pretrain_epochs
         self.epochs = epochs
         self.batch_size = batch_size
-        self.pretrain_lr = pretrain_lr
         self.lr = lr
         self.backbone = backbone
+        self.weights = weights
         self.seed = seed
         self.device = device
         self.image_shape = image_shape
@@ -176,7 +188,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 "image_shape": self.image_shape,
                 "pixel_range": pixel_range,
             }
-        self.run_ = train(images, self._config(), track=self._track())
+        self.run_ = train(images, self._config(images), track=self._track())
         self.n_features_in_ = math.prod(images.shape)
         return self
 
@@ -245,7 +257,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         bank = torch.from_numpy(np.array(self.embeddings_))
         queries = bank if X is None else torch.from_numpy(self._encode(X))
         own = torch.arange(len(bank)) if X is None else torch.full((len(queries),), -1)
-        similarity = fit_similarity(self._config().similarity, bank)
+        similarity = fit_similarity(self._fitted_config.similarity, bank)
         finder = ExactFinder(count, includes_queries=X is None).fit(bank, similarity)
         found = finder.search(queries, own)
         rows = found.far if far else found.near
@@ -325,24 +337,34 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.three_d_array = True
         return tags
 
-    def _config(self) -> TrainConfig:
-        options = {
-            name: value
-            for name, value in self.get_params(deep=False).items()
-            if name not in OTHER_PARAMETERS
-        }
+    def _config(self, images: Images) -> TrainConfig:
+        """Return the configuration for training on images."""
+        parameters = self.get_params(deep=False)
+        options = {name: parameters[name] for name in parameters.keys() - OTHER_PARAMETERS}
         if self.config is None:
-            return configure(options)
+            named = None if self.recipe == "auto" else self.recipe
+            chosen = choose_defaults(images, options, named)
+            if chosen.caution:
+                warnings.warn(chosen.caution, stacklevel=3)
+            if self.verbose:
+                print(chosen.description, file=sys.stderr)
+            return configure(options, chosen.options, recipe=chosen.recipe)
         for name, parameter in inspect.signature(type(self)).parameters.items():
-            if name in options and options[name] != parameter.default:
+            given = parameters[name]
+            if name not in OTHER_PARAMETERS - {"recipe"} and given != parameter.default:
                 raise NearfarError(
-                    f"{name}={options[name]} beside config: expected one of them; "
+                    f"{name}={given} beside config: expected one of them; "
                     f"configure({{{name!r}: …}}, base=config) changes a setting"
                 )
         return self.config
 
+    @property
+    def _fitted_config(self) -> TrainConfig:
+        """The parameter config, which may hold objects of the user's own, or what was chosen."""
+        return self.config or self.run_.config.train
+
     def _device(self) -> torch.device:
-        return resolve_device(self._config().device)
+        return resolve_device(self.device if self.config is None else self.config.device)
 
     def _track(self) -> Track:
         if not self.verbose:

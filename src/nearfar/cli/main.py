@@ -25,7 +25,7 @@ from nearfar.cli.purify import purify
 from nearfar.cli.reconstruct import reconstruct
 from nearfar.cli.report import report
 from nearfar.cli.reproduce import reproduce
-from nearfar.cli.train import train
+from nearfar.cli.train import RecipeChoice, train
 from nearfar.cli.train_options import with_shown_defaults
 from nearfar.cli.transfer import transfer
 from nearfar.config import RecipeName, TrainConfig, configure
@@ -104,7 +104,8 @@ def _train_help(tokens: list[str]) -> bool:
         return False
     rest = [token for token in tokens[1:] if token not in asked]
     _, bound, _, _ = recipe_app.parse_known_args(rest)
-    shown = _shown_defaults(bound.arguments.get("recipe"))
+    recipe = bound.arguments.get("recipe", "auto")
+    shown = None if recipe == "auto" else _shown_defaults(recipe)
     everything = "--help-all" in asked
     page = with_shown_defaults(train, shown, everything=everything)
     app = make_app(page)
@@ -112,7 +113,7 @@ def _train_help(tokens: list[str]) -> bool:
     return True
 
 
-def _shown_defaults(recipe: RecipeName | None) -> TrainConfig:
+def _shown_defaults(recipe: RecipeName) -> TrainConfig:
     """Return a configuration of a recipe; one for backbones has some backbone."""
     return configure({"backbone": "alexnet"} if recipe == "continue" else {}, recipe=recipe)
 
@@ -121,5 +122,5 @@ recipe_app = App(help_flags=(), version_flags=())
 
 
 @recipe_app.default
-def _recipe(*, recipe: RecipeName | None = None) -> None:
+def _recipe(*, recipe: RecipeChoice = "auto") -> None:
     """Parse the recipe alone."""

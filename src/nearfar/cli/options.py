@@ -144,6 +144,19 @@ class TrainDataOptions(DataOptions):
     channels: Literal[1, 3] | None = None
     "1 for gray, 3 for color. Default: as in the files."
 
+    def reopen(self, source: str, track: Bars) -> Images:
+        """Open images again, at another size; files that are skipped were reported before."""
+        from nearfar.data import open_images
+
+        return open_images(
+            source,
+            data_root=self.data_root,
+            strict=self.strict,
+            progress=track,
+            size=self.size,
+            channels=self.channels,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the options as the record of a run holds them."""
         root = None if self.data_root is None else str(self.data_root)

@@ -4,43 +4,50 @@ from __future__ import annotations
 
 import shlex
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from nearfar.cli.options import Data, Overwrite, TrainDataOptions, bars
 from nearfar.cli.train_options import NOT_GIVEN, TrainOptions, given
-from nearfar.config import Backbone, RecipeName, configure
+from nearfar.config import Backbone, configure, implied_recipe
 from nearfar.errors import NearfarError
 
 if TYPE_CHECKING:
     from nearfar.training import Estimate
+
+RecipeChoice = Literal["auto", "paper", "nearfar", "continue"]
 
 
 def train(
     data: Data,
     *,
     out: Annotated[Path, Parameter(help="Run folder to write.")],
-    recipe: RecipeName | None = None,
+    recipe: RecipeChoice = "auto",
     options: TrainOptions = NOT_GIVEN,
     images: TrainDataOptions = TrainDataOptions(),
     resume: bool = False,
     overwrite: Overwrite = False,
+    validate: str | None = None,
     tensorboard: bool = False,
     dry_run: bool = False,
     config: Path | None = None,
 ) -> None:
-    """Train on images without labels: an autoencoder first, then relations between neighbors.
+    """Learn embeddings of images without labels.
+
+    Recipe, batch and epochs follow from the images unless they are given. Photographs continue a
+    published encoder; other images train a network from scratch.
 
     All options: nearfar train --help-all
 
     **For example**
 
         nearfar train photos --out run
-        nearfar train photos --out run --recipe nearfar
-        nearfar train photos --out run --backbone timm:tf_efficientnet_lite0 --weights pretrained
+        nearfar train photos --out run --backbone timm:resnet50 --weights pretrained
+        nearfar train digits --out run --recipe paper
         nearfar train mnist:train --data-root data --out run --loss-weights 0.6 0.4 0
         nearfar train photos --out run --resume
         nearfar train imagenet --out run --backbone alexnet --size 224 --bank disk --dry-run
@@ -49,10 +56,14 @@ def train(
     Parameters
     ----------
     recipe
-        Defaults of all options: the paper's training; nearfar's own, for better embeddings; or
-        continue, for a backbone with published weights, for which it is the default.
+        Defaults of all options: paper, the paper's training; nearfar, our own from scratch;
+        continue, for an encoder with published weights; or auto, whichever suits the images and
+        the other options.
     resume
         Continue the run in --out with its settings.
+    validate
+        Labeled images, such as a folder with a sub-folder per class: adds the accuracy of five
+        nearest neighbors to the line of each epoch. Training does not see them.
     tensorboard
         Write the metrics for TensorBoard, too, to the folder tensorboard in the run.
     dry_run
@@ -61,17 +72,28 @@ def train(
         YAML or JSON file with options by name, or in sections as in config.json of a run. Options
         on the command line override it.
     """
+    from nearfar.evaluation import Validation
     from nearfar.files import try_output
     from nearfar.models import published_size, resolve_device
     from nearfar.runs import SKIPPED, TENSORBOARD, check_folder, read_config
-    from nearfar.training import EpochFunction, Interrupted, TensorBoard, estimate
+    from nearfar.training import (
+        ENCODER,
+        ENCODER_SIDE,
+        EpochFunction,
+        Interrupted,
+        TensorBoard,
+        choose_defaults,
+        estimate,
+    )
     from nearfar.training import train as run_training
 
     saved = read_config(out) if resume else None
+    wanted, named = given(options), None if recipe == "auto" else recipe
+    base = None if saved is None else saved.train
+    first = named or implied_recipe(wanted) or "nearfar"
+    defaults = {"backbone": ENCODER} if first == "continue" and base is None else {}
     try:
-        settings = configure(
-            given(options), recipe=recipe, base=None if saved is None else saved.train
-        )
+        settings = configure(wanted, defaults, recipe=first, base=base)
     except NearfarError as error:
         if config is None:
             raise
@@ -99,7 +121,24 @@ def train(
     source = images.open(
         data, track, listed_in=listed_in, size=images.size, channels=images.channels
     )
+    if base is None:
+        chosen = choose_defaults(source, wanted, named)
+        settings = configure(wanted, chosen.options, recipe=chosen.recipe)
+        say(chosen.description)
+        if chosen.caution:
+            warnings.warn(chosen.caution, stacklevel=2)
+        if images.size is None and isinstance(settings.network, Backbone):
+            images = replace(images, size=ENCODER_SIDE)
+            source = images.reopen(data, track)
     source.origin = images.to_dict()
+    validation = None
+    if validate is not None:
+        channels, height, width = source.shape
+        size = (height, width)
+        validation = Validation(images.open(validate, track, size=size, channels=channels))
+        callbacks.insert(0, validation)
+    elif source.labels is not None and len(set(source.labels)) > 1:
+        validation = Validation(source)
     if dry_run:
         for line in describe_estimate(
             estimate(source, settings, out, resume=resume, overwrite=overwrite, track=track)
@@ -107,7 +146,7 @@ def train(
             say(line)
         return
     try:
-        run_training(
+        run = run_training(
             source,
             settings,
             folder=out,
@@ -120,6 +159,8 @@ def train(
         command = shlex.join(["nearfar", "train", data, "--out", str(out), "--resume"])
         say(f"nearfar: stopped: continue with {command}")
         sys.exit(130)
+    if validation is not None:
+        say(validation.verdict(run, resolve_device(settings.device), track=track))
     say(f"the run is in {out}")
 
 
@@ -153,7 +194,7 @@ def _duration(seconds: float) -> str:
 
 #: Metrics beside the objective's terms.
 OTHER_METRICS = {
-    *("phase", "epoch", "loss", "dead_units", "effective_rank", "seconds"),
+    *("phase", "epoch", "loss", "dead_units", "effective_rank", "knn_accuracy", "seconds"),
     *("images_per_second", "zero_embeddings"),
 }
 
@@ -161,6 +202,8 @@ OTHER_METRICS = {
 def describe_epoch(line: dict[str, Any]) -> str:
     """Format the log line of an epoch for the terminal."""
     terms = [f"{name} {value:.4f}" for name, value in line.items() if name not in OTHER_METRICS]
+    if "knn_accuracy" in line:
+        terms.append(f"5-NN {line['knn_accuracy']:.1%}")
     return (
         f"{line['phase']:>8} {line['epoch']:>3}  {'  '.join(terms)}  "
         f"rank {line['effective_rank']:.1f}  {line['images_per_second']:.0f} images/s"

@@ -68,9 +68,9 @@ def given(options: Any) -> dict[str, Any]:
 
 
 def with_shown_defaults(
-    command: Callable[..., None], shown: TrainConfig, *, everything: bool
+    command: Callable[..., None], shown: TrainConfig | None, *, everything: bool
 ) -> Callable[..., None]:
-    """Return a command whose help page shows the values of a configuration."""
+    """Return a command whose help page shows the values of a configuration, if any."""
 
     def page(*args: Any, **kwargs: Any) -> None:
         command(*args, **kwargs)

@@ -9,7 +9,7 @@ from nearfar.config.objective import (
     SimilarityName,
 )
 from nearfar.config.optim import LRSchedule, Optim
-from nearfar.config.options import Option, configure, flatten, recipe, train_options
+from nearfar.config.options import Option, configure, flatten, implied_recipe, recipe, train_options
 from nearfar.config.pretext import Denoising, Inpainting, Plain, Pretext, SplitBrain
 from nearfar.config.recipes import RECIPES, RecipeName
 from nearfar.config.train import KINDS, Recorded, TrainConfig, name_of
@@ -43,6 +43,7 @@ __all__ = [
     "check_weights",
     "configure",
     "flatten",
+    "implied_recipe",
     "name_of",
     "recipe",
     "train_options",

@@ -153,8 +153,8 @@ class ContrastiveObjective:
     ----------
     augmentation : {"auto", "shapes", "photos", "none"} or callable
         Random rotation, scaling, shift and bending; crops, flips and color jitter; or none.
-        "auto" takes photos for color images and shapes for gray ones. Or your own transform of a
-        batch, float[b, c, h, w] in 0…1.
+        "auto" takes photos for photographs, in color or gray, and shapes for shapes on a plain
+        background. Or your own transform of a batch, float[b, c, h, w] in 0…1.
     identity_prob : float
         Probability that the first view is the image itself, so that the decoder sees it, 0…1.
     temperature : float

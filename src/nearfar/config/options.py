@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, get_type_hints
 
-from nearfar.config.objective import NeighborSearch, RelationalObjective
+from nearfar.config.network import ConvNet
+from nearfar.config.objective import ContrastiveObjective, NeighborSearch, RelationalObjective
 from nearfar.config.optim import Optim
 from nearfar.config.recipes import RECIPES, RecipeName
 from nearfar.config.train import CUSTOM, KINDS, SECTIONS, TrainConfig
@@ -127,14 +128,56 @@ def configure(
     if given.get("backbone") is not None:
         given.setdefault("network", "backbone")
     if base is None and recipe is None:
-        published = given.get("weights", "random") not in ("random", "kmeans")
-        recipe = "continue" if published and given.get("network") == "backbone" else "paper"
+        recipe = "continue" if _starts_published(given) else "paper"
     rest = dict(_recipe(recipe)) if base is None else _kept(base, given)
     config, used = _build(given, rest)
     for name, value in given.items():
         if name not in used:
             raise NearfarError(_belongs_elsewhere(name, value, config))
     return config
+
+
+def implied_recipe(options: Mapping[str, Any]) -> RecipeName | None:
+    """Return the recipe that options belong to, or None if they fit any.
+
+    Parameters
+    ----------
+    options : mapping
+        As for `configure`.
+
+    Examples
+    --------
+    >>> implied_recipe({"loss_weights": (0.6, 0.4, 0.0), "epochs": 3})
+    'paper'
+    >>> implied_recipe({"epochs": 3}) is None
+    True
+    """
+    given = {name: value for name, value in flatten(options).items() if value is not None}
+    if _starts_published(given):
+        return "continue"
+    names = {kind: _names(kind) for kinds in KINDS.values() for kind in kinds.values()}
+    names[RelationalObjective] |= _names(NeighborSearch)
+    pretexts = set[str]().union(*(names[kind] for kind in KINDS["pretext"].values()))
+    contrastive, relational = names[ContrastiveObjective], names[RelationalObjective]
+    paper = (relational - contrastive) | pretexts | {"pretrain_epochs", "pretrain_lr"}
+    scratch = (contrastive - relational) | names[ConvNet] | {"backbone", "weights"}
+    if given.get("objective") == "contrastive":
+        return "nearfar"
+    chosen = {name: given.get(name, next(iter(kinds))) for name, kinds in KINDS.items()}
+    if "objective" in given or chosen["pretext"] != "plain" or paper & given.keys():
+        return "paper"
+    return "nearfar" if "network" in given or scratch & given.keys() else None
+
+
+def _starts_published(given: Mapping[str, Any]) -> bool:
+    """Whether options name a backbone with published weights."""
+    published = given.get("weights", "random") not in ("random", "kmeans")
+    return published and (given.get("backbone") is not None or given.get("network") == "backbone")
+
+
+def _names(section: type) -> set[str]:
+    """Return the names of the options of a section."""
+    return {_name(each) for each in fields(section)}
 
 
 def recipe(name: RecipeName, **options: Any) -> TrainConfig:

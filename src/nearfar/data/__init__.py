@@ -21,6 +21,7 @@ from nearfar.data.export import (
 )
 from nearfar.data.folders import FolderImages, map_in_threads
 from nearfar.data.images import Images, Shape, to_unit
+from nearfar.data.kind import ImageKind, kind_of
 from nearfar.data.labels import hold_out, labels_like, require_labels
 from nearfar.data.layouts import (
     Layout,
@@ -43,6 +44,7 @@ __all__ = [
     "ArrayImages",
     "Channels",
     "FolderImages",
+    "ImageKind",
     "Images",
     "Layout",
     "Shape",
@@ -61,6 +63,7 @@ __all__ = [
     "images_to_array",
     "in_order",
     "is_waiting_for_images",
+    "kind_of",
     "labels_like",
     "layout_of",
     "load",

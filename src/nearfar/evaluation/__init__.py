@@ -6,6 +6,7 @@ from nearfar.evaluation.protocol import Features, evaluate
 from nearfar.evaluation.run import evaluate_encoder, evaluate_run, read_scores, small_pixels
 from nearfar.evaluation.scores import LabeledEmbeddings, Score
 from nearfar.evaluation.table import BLANK, Evaluation
+from nearfar.evaluation.validation import Validation, knn_accuracy
 
 __all__ = [
     "BLANK",
@@ -14,9 +15,11 @@ __all__ = [
     "LabeledEmbeddings",
     "LinearSVM",
     "Score",
+    "Validation",
     "evaluate",
     "evaluate_encoder",
     "evaluate_run",
+    "knn_accuracy",
     "read_scores",
     "scores",
     "small_pixels",

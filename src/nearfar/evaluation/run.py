@@ -20,7 +20,7 @@ from nearfar.models import apply_to_all
 from nearfar.progress import Track, silent
 from nearfar.runs import Run
 
-#: Largest side of images for the row of pixels, if the encoder is not a run.
+#: Largest side of images for the row of pixels.
 SMALL_SIDE = 32
 
 #: Function from the name of a representation, images and a progress display to embeddings.
@@ -39,6 +39,8 @@ def evaluate_run(
     track: Track = silent,
 ) -> Evaluation:
     """Compare the embeddings of a run with raw pixels and with embeddings of its initial network.
+
+    The row of pixels has images averaged to at most 32×32 pixels: more are slower, not better.
 
     The initial network is the plain autoencoder or, without pre-training, the untrained network or
     the one with published weights.
@@ -78,7 +80,7 @@ def evaluate_run(
     ['pixels', 'autoencoder', 'NRE']
     """
     representations = {
-        "pixels": _network(nn.Flatten(), device),
+        "pixels": _network(small_pixels, device),
         run.initial_method: _network(run.initial.encoder, device),
         run.method: _network(run.network.encoder, device),
     } | _embedders(beside, device)
@@ -100,8 +102,7 @@ def evaluate_encoder(
 ) -> Evaluation:
     """Compare the embeddings of an encoder with raw pixels.
 
-    For the encoder of a run, this is `evaluate_run`. For other encoders, the row of pixels has
-    images averaged to at most 32×32 pixels.
+    For the encoder of a run, this is `evaluate_run`.
 
     Parameters
     ----------

@@ -209,7 +209,7 @@ class Baseline(Objective):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.augmentation = make_augmentation("auto", context.images.shape)
+        self.augmentation = make_augmentation("auto", context.images)
 
     def setup(self, network: Autoencoder, state: Mapping[str, Tensor]) -> nn.Module:
         """See `Objective.setup`."""

@@ -21,6 +21,7 @@ from nearfar.models.inference import (
 from nearfar.models.kmeans_init import check_convolutional, draw_kmeans_rows, initialize_by_kmeans
 from nearfar.models.layers import check_batchnorm
 from nearfar.models.pretrained import (
+    has_packaged_weights,
     load_published,
     open_pretrained,
     pretrained_encoder,
@@ -48,6 +49,7 @@ __all__ = [
     "draw_kmeans_rows",
     "embedding_size",
     "first_half",
+    "has_packaged_weights",
     "image_size",
     "initialize_by_kmeans",
     "is_convolutional",

@@ -144,6 +144,18 @@ def load_published(encoder: BackboneEncoder, weights: str) -> None:
         ) from error
 
 
+def has_packaged_weights(name: str) -> bool:
+    """Whether a model of timm has published weights in an installed package.
+
+    Examples
+    --------
+    >>> has_packaged_weights("timm:resnet18")
+    False
+    """
+    module, _, _ = PACKAGED_WEIGHTS.get(name, ("", "", ""))
+    return bool(module) and all(find_spec(each) is not None for each in ("timm", module))
+
+
 def timm_state_dict(encoder: BackboneEncoder) -> dict[str, Tensor]:
     """Return the weights of a model of timm, for it to load.
 

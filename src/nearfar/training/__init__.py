@@ -1,6 +1,7 @@
 """Training: one loop for all objectives, on any device, in one or several processes, resumable."""
 
 from nearfar.training.callbacks import Callback, EpochFunction, Snapshots, TensorBoard
+from nearfar.training.defaults import ENCODER, ENCODER_SIDE, Defaults, choose_defaults
 from nearfar.training.estimate import Estimate, estimate
 from nearfar.training.lr_schedule import lr_factor
 from nearfar.training.objectives import (
@@ -23,9 +24,12 @@ from nearfar.training.train import resolve_config, train
 from nearfar.training.trainer import Interrupted, Trainer
 
 __all__ = [
+    "ENCODER",
+    "ENCODER_SIDE",
     "Callback",
     "Context",
     "Contrastive",
+    "Defaults",
     "EpochFunction",
     "Estimate",
     "Footprint",
@@ -38,6 +42,7 @@ __all__ = [
     "Step",
     "TensorBoard",
     "Trainer",
+    "choose_defaults",
     "contrastive_loss",
     "estimate",
     "fit_supervised",

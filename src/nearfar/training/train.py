@@ -160,7 +160,7 @@ def resolve_config(config: TrainConfig, images: Images) -> TrainConfig:
         config = replace(config, network=resolve_network(config.network, images.shape))
     objective = config.objective
     if isinstance(objective, ContrastiveObjective) and objective.augmentation == "auto":
-        name = augmentation_name(objective.augmentation, images.shape)
+        name = augmentation_name(objective.augmentation, images)
         config = replace(config, objective=replace(objective, augmentation=name))
     return config
 

@@ -61,7 +61,7 @@ class Contrastive(PairedObjective):
         settings = context.config.objective
         assert isinstance(settings, ContrastiveObjective)  # noqa: S101 - for the type
         self.settings = settings
-        self.augmentation = make_augmentation(settings.augmentation, context.images.shape)
+        self.augmentation = make_augmentation(settings.augmentation, context.images)
         if context.config.optim.epochs:
             self._new_finder().check(len(context.images))
         self.bank: Tensor | None = None

@@ -1,0 +1,63 @@
+"""Kinds of images, told by their pixels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nearfar.data.images import Images, to_unit
+from nearfar.data.sizes import MIN_SIDE
+
+#: Photographs in color; photographs without color, such as X-rays, surfaces and microscopy; shapes
+#: on a plain background, such as digits and letters; or features, which are no images.
+ImageKind = Literal["photographs", "gray photographs", "shapes", "features"]
+
+#: Most images that are looked at.
+_SAMPLE = 256
+#: Least mean difference between the color channels of a photograph, in 0…1.
+_COLOR = 0.01
+#: Gray levels that count as one level.
+_LEVELS = 64
+#: Least share of the pixels of a drawn shape that have the most common level.
+_BACKGROUND = 0.35
+
+
+def kind_of(images: Images) -> ImageKind:
+    """Tell the kind of images, without labels, by color and background.
+
+    Shapes have one level in more than a third of their pixels, the background. Photographs in gray
+    that are stored in color count as gray.
+
+    Parameters
+    ----------
+    images : Images
+        At most 256 of them, evenly spread, are read.
+
+    Examples
+    --------
+    >>> from nearfar.data import images_from_array
+    >>> random = np.random.default_rng(0)
+    >>> kind_of(images_from_array(random.random((9, 32, 32, 3))))
+    'photographs'
+    >>> drawn = np.zeros((9, 28, 28))
+    >>> drawn[:, 8:20, 12:16] = 1
+    >>> kind_of(images_from_array(drawn))
+    'shapes'
+    """
+    if min(images.shape[1:]) < MIN_SIDE:
+        return "features"
+    rows = np.unique(np.linspace(0, len(images) - 1, _SAMPLE).astype(int))
+    pixels = to_unit(images.batch(rows.tolist()))
+    if pixels.shape[1] == 3 and float((pixels.amax(1) - pixels.amin(1)).mean()) > _COLOR:
+        return "photographs"
+    plain = torch.stack([_background(image) for image in pixels.mean(1)])
+    return "shapes" if float(plain.median()) > _BACKGROUND else "gray photographs"
+
+
+def _background(image: Tensor) -> Tensor:
+    """Return the share of the most common level of a gray image, float[h, w] in 0…1."""
+    levels = (image * (_LEVELS - 1)).round().long().flatten()
+    return torch.bincount(levels, minlength=_LEVELS).max() / levels.numel()

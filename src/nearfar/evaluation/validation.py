@@ -1,0 +1,110 @@
+"""Quick check of embeddings during training, against pixels and the initial encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from nearfar.data import Images, Subset, require_labels
+from nearfar.evaluation.run import small_pixels
+from nearfar.models import apply_to_all
+from nearfar.progress import Track, silent
+from nearfar.runs import Run
+from nearfar.training import Callback, Trainer
+
+#: Most labeled images that are used.
+_MOST = 2_000
+_K = 5
+
+
+class Validation(Callback):
+    """Callback that adds the 5-NN accuracy on labeled images to the metrics, "knn_accuracy".
+
+    Training does not see the labels. An image is classified by the five others with the most
+    similar embeddings.
+
+    Parameters
+    ----------
+    images : Images
+        Labeled images of the shape that the network takes; at most 2,000, drawn at random, are
+        used.
+
+    Raises
+    ------
+    NearfarError
+        If the images have no labels.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from nearfar import recipe, train
+    >>> from nearfar.data import images_from_array
+    >>> digits = load_digits()
+    >>> images = images_from_array(digits.images / 16, labels=digits.target)
+    >>> config = recipe("nearfar", epochs=1, clusters=4, batch_size=64)
+    >>> run = train(images, config, callbacks=[Validation(images)])
+    """
+
+    def __init__(self, images: Images) -> None:
+        labels = require_labels(images)
+        rows = np.sort(np.random.default_rng(0).permutation(len(images))[:_MOST])
+        self.images, self.labels = Subset(images, rows), torch.from_numpy(labels[rows])
+
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
+        """See `Callback.on_epoch_end`."""
+        training = trainer.network.training
+        metrics["knn_accuracy"] = self.accuracy(
+            trainer.network.encoder.eval(), trainer.fabric.device
+        )
+        trainer.network.train(training)
+
+    def accuracy(self, encoder: nn.Module, device: torch.device, *, track: Track = silent) -> float:
+        """Return the 5-NN accuracy of the embeddings by an encoder, 0…1."""
+        return knn_accuracy(
+            apply_to_all(encoder, self.images, device=device, track=track), self.labels
+        )
+
+    def verdict(self, run: Run, device: torch.device, *, track: Track = silent) -> str:
+        """Say in one line whether training was worth it: against pixels, and the start."""
+        start = {"pretrained": "published", "autoencoder": "of the autoencoder"}
+        pixels = knn_accuracy(apply_to_all(small_pixels, self.images, device=device), self.labels)
+        before, after = (
+            self.accuracy(each.encoder.to(device).eval(), device, track=track)
+            for each in (run.initial, run.network)
+        )
+        error = (after * (1 - after) / len(self.labels)) ** 0.5
+        name = start.get(run.initial_method, "untrained")
+        worse = [
+            title
+            for title, value in (("pixels", pixels), (f"the {name} encoder", before))
+            if after < value + error
+        ]
+        return (
+            f"5-NN accuracy on {len(self.labels):,} labeled images: {after:.1%} (±{error:.1%}); "
+            f"{name} encoder {before:.1%}, pixels {pixels:.1%}: "
+            + (f"not better than {' and '.join(worse)}" if worse else "better than both")
+        )
+
+
+def knn_accuracy(embeddings: Tensor, labels: Tensor) -> float:
+    """Return the share of embeddings, float[n, d], whose five nearest vote for their label, int[n].
+
+    Nearest is by the cosine; ties go to the nearest.
+
+    Examples
+    --------
+    >>> knn_accuracy(torch.eye(2).repeat_interleave(6, dim=0), torch.arange(12) // 6)
+    1.0
+    """
+    rows = normalize(embeddings.float().flatten(1), dim=1)
+    near = (rows @ rows.T).fill_diagonal_(-2).topk(min(_K, len(rows) - 1)).indices
+    classes = int(labels.max()) + 1
+    weights = 1 - 0.01 * torch.arange(near.shape[1])
+    votes = torch.zeros(len(rows), classes).scatter_add_(
+        1, labels[near], weights.expand(len(rows), -1)
+    )
+    return float((votes.argmax(1) == labels).double().mean())

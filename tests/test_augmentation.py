@@ -15,6 +15,7 @@ from nearfar.augmentation import (
     _smooth,
     make_augmentation,
 )
+from nearfar.data import ArrayImages
 
 
 @pytest.mark.parametrize("views", [NoAugmentation(), ShapeAugmentation(), PhotoAugmentation()])
@@ -109,15 +110,17 @@ def test_gray_views_have_no_color() -> None:
     torch.testing.assert_close(seen, seen.mean(1, keepdim=True).expand_as(seen))
 
 
-def test_automatic_views_go_by_color() -> None:
-    assert make_augmentation("auto", (1, 28, 28)) == ShapeAugmentation()
-    assert make_augmentation("auto", (3, 28, 28)) == PhotoAugmentation()
-    assert make_augmentation("none", (3, 28, 28)) == NoAugmentation()
-    assert make_augmentation("auto", (1, 1, 30)) == NoAugmentation()
+def test_automatic_views_go_by_the_kind_of_images(digits) -> None:
+    noise = ArrayImages(torch.rand(9, 1, 28, 28))
+    assert make_augmentation("auto", ArrayImages(digits[:, None])) == ShapeAugmentation()
+    assert make_augmentation("auto", noise) == PhotoAugmentation(), "gray surfaces are no shapes"
+    assert make_augmentation("auto", ArrayImages(torch.rand(9, 3, 28, 28))) == PhotoAugmentation()
+    assert make_augmentation("none", noise) == NoAugmentation()
+    assert make_augmentation("auto", ArrayImages(torch.rand(9, 1, 1, 30))) == NoAugmentation()
 
 
 def test_make_augmentation_returns_a_callable_as_it_is() -> None:
     def invert(images: torch.Tensor) -> torch.Tensor:
         return 1 - images
 
-    assert make_augmentation(invert, (1, 28, 28)) is invert
+    assert make_augmentation(invert, ArrayImages(torch.rand(9, 1, 28, 28))) is invert

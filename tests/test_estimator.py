@@ -6,7 +6,7 @@ import inspect
 import pydoc
 import re
 import warnings
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -19,10 +19,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from nearfar import NRE
-from nearfar.config import TrainConfig, configure, flatten, recipe
-from nearfar.data import ArrayImages
+from nearfar.config import TrainConfig, configure, recipe, train_options
+from nearfar.data import ArrayImages, images_from_array
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
+from nearfar.training import choose_defaults
 from trainings import linear_network
 
 QUICK = {"pretrain_epochs": 2, "epochs": 2, "embedding_size": 12, "clusters": 4, "device": "cpu"}
@@ -46,15 +47,20 @@ def test_scikit_learn_contract(estimator, check):
 # --- parameters ----------------------------------------------------------------------------------
 
 
-def test_parameters_are_options_of_training_with_the_same_defaults():
-    defaults = flatten(TrainConfig()) | {"backbone": None}
-    others = {"image_shape", "config", "verbose"}
+def test_parameters_are_options_of_training_that_the_images_decide(digits):
+    """The command line has the same defaults, by the same function."""
+    names = {option.name for option in train_options()}
+    others = {"image_shape", "config", "recipe", "verbose"}
     parameters = inspect.signature(NRE).parameters
     assert len(parameters) <= 15
     for name, parameter in parameters.items():
         if name not in others:
-            assert parameter.default == defaults[name], name
-    assert NRE()._config() == TrainConfig()
+            assert name in names
+            assert parameter.default == {"seed": 0, "device": "auto"}.get(name)
+    images = images_from_array(digits)
+    chosen = choose_defaults(images, {})
+    assert NRE()._config(images) == configure({}, chosen.options, recipe=chosen.recipe)
+    assert NRE(recipe="paper")._config(images) == TrainConfig()
 
 
 def test_help_lists_every_parameter_with_its_type_and_default():
@@ -74,6 +80,7 @@ def test_help_lists_every_parameter_with_its_type_and_default():
         TrainConfig: r"TrainConfig",
         str: r"str|\{.*\}",
         Literal: r"\{.*\}",
+        Union: r"\{.*\}",
     }
     for name in parameters:
         entry, hint = documented[name], hints[name]
@@ -94,7 +101,7 @@ def test_help_lists_every_parameter_with_its_type_and_default():
 def test_config_takes_the_place_of_other_parameters(digits):
     config = recipe("nearfar", epochs=1, clusters=5, embedding_size=9, device="cpu")
     assert NRE(config=config).fit_transform(digits[:60]).shape == (60, 9)
-    assert NRE(config=config, verbose=True, image_shape=(4, 16))._config() is config
+    assert NRE(config=config, verbose=True, image_shape=(4, 16))._config(None) is config
     for name, value in {
         "epochs": 3,
         "loss_weights": (1, 0, 0),
@@ -105,7 +112,7 @@ def test_config_takes_the_place_of_other_parameters(digits):
 
 
 def test_parameters_that_do_not_fit_are_refused_by_fit(digits):
-    with pytest.raises(NearfarError, match="weights .* sum to 1.5"):
+    with pytest.raises(NearfarError, match="loss_weights=.* sum to 1.5"):
         NRE(loss_weights=(0.5, 0.5, 0.5)).fit(digits[:60])
     with pytest.raises(NearfarError, match="epochs=2.5: expected a whole number"):
         NRE(epochs=2.5).fit(digits[:60])
@@ -288,7 +295,7 @@ def test_transform_warns_of_another_scale_than_in_fit(digits, fitted, given):
 def test_failed_fit_leaves_the_model_as_it_was(digits):
     model = NRE(**QUICK).fit(digits[:60])
     before = model.transform(digits[:9])
-    model.set_params(pretrain_lr=1e30)
+    model.set_params(lr=1e30)
     with pytest.raises(NearfarError):
         model.fit(digits[:60] / 16)
     assert (model.transform(digits[:9]) == before).all()

@@ -84,9 +84,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     lr : float, optional
         Adam's learning rate in the second phase.
     backbone : str, optional
-        A well-known encoder, "alexnet" or "timm:NAME".
-    weights : str, optional
-        Initial weights of the backbone: "random", "pretrained", "kmeans" or a file.
+        A well-known encoder, "alexnet" or "timm:NAME"; with published weights for the recipe
+        "continue", otherwise random.
     seed : int
         Decides initial weights, the order of images and every random draw.
     device : str
@@ -137,7 +136,6 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         batch_size: int | None = None,
         lr: float | None = None,
         backbone: str | None = None,
-        weights: str | None = None,
         seed: int = 0,
         device: str = "auto",
         image_shape: tuple[int, ...] | None = None,
@@ -154,7 +152,6 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.batch_size = batch_size
         self.lr = lr
         self.backbone = backbone
-        self.weights = weights
         self.seed = seed
         self.device = device
         self.image_shape = image_shape

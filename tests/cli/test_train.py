@@ -69,11 +69,11 @@ def test_front_help_page_shows_a_dozen_options_of_training(capsys):
     training = text.partition(" Training ")[2] or text[text.index("Training --epochs") :]
     options = {flag for flag in flags(o.name for o in train_options()) if f"{flag} " in training}
     options |= {flag for flag in flags(KINDS) if f"{flag} " in training}
-    assert len(options) == 13
+    assert len(options) == 12
     assert {"--epochs", "--loss-weights", "--neighbors", "--objective", "--backbone"} <= options
     assert "--temperature" not in text
     assert "nearfar train --help-all" in text
-    assert "[default: 20]" in text
+    assert "[default: auto]" in text
 
 
 def test_full_help_page_shows_every_option_in_groups(capsys):
@@ -324,7 +324,10 @@ def test_resume_of_a_damaged_run_takes_one_line(trained, folder, tmp_path, capsy
         ("{folder} --out {out} --embedding-size 0", "embedding_size=0"),
         ("{folder} --out {out} --size 7", "7"),
         ("{folder} --out {out} --finder fast", "fast"),
-        ("{folder} --out {out} --temperature 0.1", "belongs to objective contrastive"),
+        (
+            "{folder} --out {out} --recipe paper --temperature 0.1",
+            "belongs to objective contrastive",
+        ),
         (
             "{folder} --out {out} --recipe nearfar --loss-weights 1 0 0",
             "belongs to objective relational",

@@ -25,7 +25,7 @@ def test_photographs_continue_a_published_encoder():
     chosen = choose_defaults(photographs(621), {})
     assert chosen.description == (
         "photographs; 621 images: continues EfficientNet-lite0 with published weights, batch 32, "
-        "19 steps per epoch, 32 epochs"
+        "20 steps per epoch, 32 epochs"
     )
     config = configure({}, chosen.options, recipe=chosen.recipe)
     assert config.network.name == ENCODER

@@ -65,7 +65,7 @@ def test_train_builds_the_network_of_its_configuration(digits, batch_norm, hidde
 
 def test_record_holds_the_defaults_that_depend_on_the_images(images):
     assert train(images, quick(epochs=1)).config.train.network.widths == (16, 32)
-    color = ArrayImages(np.zeros((4, 3, 32, 32), np.uint8))
+    color = ArrayImages(torch.rand(4, 3, 32, 32))
     for shown, name in ((images, "shapes"), (color, "photos")):
         assert resolve_config(quick(objective="contrastive"), shown).objective.augmentation == name
     assert resolve_config(quick(backbone="timm:resnet18"), color).network.widths

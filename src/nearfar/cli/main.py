@@ -71,7 +71,17 @@ def make_app(train: Callable[..., None] = train) -> App:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command line; a user's mistake ends it with one line and exit code 2."""
+    """Run a command line; a user's mistake ends it with one line and exit code 2.
+
+    Examples
+    --------
+    >>> try:
+    ...     main(["--version"])
+    ... except SystemExit as end:
+    ...     print("exit code", end.code)
+    0...
+    exit code 0
+    """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, TextIOWrapper):  # it may lack letters of a table
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -127,7 +127,7 @@ def train(
         say(chosen.description)
         if chosen.caution:
             warnings.warn(chosen.caution, stacklevel=2)
-        if images.size is None and isinstance(settings.network, Backbone):
+        if images.size is None and "backbone" in chosen.options.keys() - wanted.keys():
             images = replace(images, size=ENCODER_SIDE)
             source = images.reopen(data, track)
     source.origin = images.to_dict()

@@ -253,7 +253,13 @@ def default_embedding_size(network: Backbone) -> int:
 
 
 def default_widths(name: str) -> tuple[int, ...]:
-    """Return the default widths of `build_backbone`."""
+    """Return the default of `Backbone.widths`, by the name of a backbone.
+
+    Examples
+    --------
+    >>> default_widths("alexnet")
+    (4096,)
+    """
     if not is_timm(name):
         return (FC6_UNITS,)
     halvings = max(1, round(math.log2(describe_model(name).stride)))
@@ -275,6 +281,11 @@ def build_encoder(
         Length d of an embedding.
     widths : sequence of int
         Units of AlexNet's FC6; unused for others.
+
+    Examples
+    --------
+    >>> build_encoder("alexnet", (3, 64, 64), 16, (24,))(torch.rand(2, 3, 64, 64)).shape
+    torch.Size([2, 16])
     """
     check_backbone(name, shape)
     if name == "alexnet":

@@ -36,7 +36,18 @@ SURE = 0.5
 
 
 def transfer_table(result: TransferResult) -> str:
-    """Return the scores of a transfer task as a Markdown table."""
+    """Return the scores of a transfer task as a Markdown table.
+
+    Examples
+    --------
+    >>> settings = {"weights": "random", "schedule": {"seed": 0}}
+    >>> result = TransferResult(
+    ...     task="classify", scores={"all": {"accuracy": 0.5}}, settings=settings, notes=[],
+    ...     models={}, test=None,
+    ... )
+    >>> print(transfer_table(result).splitlines()[2])
+    | all | 50.0 |
+    """
     rows, settings = result.scores, result.settings
     titles = list(next(iter(rows.values())))
     seed = settings["schedule"]["seed"]
@@ -58,6 +69,22 @@ def write_transfer(folder: Path, result: TransferResult) -> None:
         Folder to write to, created if needed.
     result : TransferResult
         Networks, scores and predictions of a transfer task.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.experiments.synthetic_voc import write_classes
+    >>> from nearfar.transfer import Source, transfer_classification
+    >>> from safetensors.torch import save_file
+    >>> from torchvision.models import resnet18
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     weights, out = f"{folder}/weights.safetensors", Path(folder, "out")
+    ...     save_file(resnet18().state_dict(), weights)
+    ...     data = write_classes(Path(folder, "shapes"), 10)
+    ...     source = Source(weights=weights, size=32, device="cpu")
+    ...     write_transfer(out, transfer_classification(source, data, protocols=["linear"]))
+    ...     sorted(path.name for path in out.iterdir() if path.is_file())
+    ['classify.json', 'classify.md', 'classify.png']
     """
     task = result.task
     with result.writing(folder):

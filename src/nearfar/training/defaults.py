@@ -46,6 +46,11 @@ class Defaults:
         One line for the user: what the images are, and how training follows from it.
     caution : str
         Why the result cannot be good, or nothing.
+
+    Examples
+    --------
+    >>> Defaults("paper", {}, "shapes; 600 images: the paper's training", "").recipe
+    'paper'
     """
 
     recipe: RecipeName
@@ -96,8 +101,8 @@ def choose_defaults(
     options: dict[str, Any] = {}
     if named != "paper":
         options = _length(n, named, given)
-    if named == "continue":
-        options |= {"backbone": ENCODER}
+    if named == "continue" and given.get("backbone") is None:
+        options["backbone"] = ENCODER
     merged = options | {k: v for k, v in given.items() if v is not None}
     return Defaults(
         named, options, _describe(kind, n, named, merged), _caution(n, usable, named, given)
@@ -121,7 +126,7 @@ def _describe(kind: ImageKind, n: int, recipe: RecipeName, options: Mapping[str,
     """Return what a user is told before training."""
     if recipe == "paper":
         return f"{kind}; {n:,} images: the paper's training"
-    steps = max(n // options["batch_size"], 1)
+    steps = math.ceil(n / options["batch_size"])
     chosen = options.get("backbone")
     start = ENCODER_TITLE if chosen == ENCODER else chosen
     return (

@@ -68,7 +68,16 @@ class FinetunedClassifier:
 
     Examples
     --------
-    See `finetune_classifier`.
+    From weights as they are; `finetune_classifier` trains them.
+
+    >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(64, 64))
+    >>> network = ClassifierNetwork(spec.build(), 2, "all").eval()
+    >>> classifier = FinetunedClassifier(
+    ...     network=network, backbone=spec, classes=("a", "b"), shape=(3, 64, 64),
+    ...     single_label=True, protocol="all",
+    ... )
+    >>> classifier.predict(np.zeros((5, 64, 64, 3), np.uint8)).shape
+    (5, 2)
     """
 
     task: ClassVar[str] = "classification"

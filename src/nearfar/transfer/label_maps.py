@@ -106,7 +106,12 @@ def write_label_map(path: Path, label_map: LabelMap) -> None:
 
     Examples
     --------
-    See `read_label_map`.
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_label_map(Path(folder, "a.png"), np.eye(2, 3, dtype=np.uint8))
+    ...     np.asarray(Image.open(Path(folder, "a.png")))
+    array([[1, 0, 0],
+           [0, 1, 0]], dtype=uint8)
     """
     image = Image.fromarray(label_map, mode="L")
     image.putpalette([value for label in range(256) for value in voc_color(label)])

@@ -16,13 +16,14 @@ from nearfar.errors import NearfarError
 from nearfar.fields import check_fields, check_ranges
 from nearfar.models import (
     BackboneEncoder,
+    build_encoder,
     build_network,
     check_convolutional,
+    default_widths,
     draw_kmeans_rows,
     initialize_by_kmeans,
     open_pretrained,
 )
-from nearfar.models.backbones import build_encoder, default_widths
 from nearfar.progress import Track, silent
 from nearfar.runs import read_config, read_trained_network
 from nearfar.transfer.heads import pooling_grid

@@ -30,19 +30,13 @@ PAGES = {
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CODE_SPAN = re.compile(r"`([^`\n]+)`")
 HELP = ("--help", "--help-all", "--version")
-#: Pages that are still to be adapted to the present names.
-TO_DO = {"defense.md", "transfer.md"}
-
 #: Options of programs other than nearfar.
 FOREIGN = {"--nproc-per-node", "--editable"}
 
 
 def pages(has: Callable[[str], object]) -> list[Any]:
     """Return the pages that have something to test."""
-    to_do = pytest.mark.xfail(reason="to be adapted", strict=False)
-    return [
-        pytest.param(page, marks=to_do) if page in TO_DO else page for page in PAGES if has(page)
-    ]
+    return [page for page in PAGES if has(page)]
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -127,13 +121,49 @@ def a_run() -> None:
     train(open_images("photos", size=32), configure({"epochs": 1, "batch_size": 4}), folder="run")
 
 
+def write_photographs(folder: str, count: int) -> None:
+    Path(folder).mkdir(parents=True)
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(256, size=(40, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(f"{folder}/{number}.png")
+
+
 def defense_names() -> dict[str, Any]:
     a_run()
+    write_photographs("validation", 100)
+    write_photographs("uploads", 3)
     return {
         "classifier": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 2)),
         "validation": torch.rand(100, 3, 32, 32),
         "images": torch.rand(2, 3, 32, 32),
     }
+
+
+def transfer_names() -> dict[str, Any]:
+    from nearfar.experiments.synthetic_voc import write_scenes
+    from nearfar.models import build_encoder
+    from nearfar.transfer import (
+        Devkit,
+        FinetuneConfig,
+        finetune_classifier,
+        finetune_detector,
+        finetune_segmenter,
+        open_classification_set,
+        open_detection_set,
+        open_segmentation_set,
+    )
+
+    devkit = Devkit.open(write_scenes(Path("scenes"), 8))
+    config = FinetuneConfig(steps=1, batch_size=2)
+    encoder = build_encoder("alexnet", (3, 224, 224), 16, (24,))
+    labeled = open_classification_set(devkit, "train", 224)
+    finetune_classifier(encoder, labeled, "all", config, device="cpu").save("classes/all")
+    boxes = open_detection_set(devkit, "train", 96)
+    finetune_detector(encoder, boxes, config, device="cpu").save("boxes")
+    masks = open_segmentation_set(devkit, "train", 96)
+    finetune_segmenter(encoder, masks, 32, config, device="cpu").save("masks")
+    Image.new("RGB", (96, 64)).save("street.jpg")
+    return {}
 
 
 def anomaly_names() -> dict[str, Any]:
@@ -154,6 +184,7 @@ def anomaly_names() -> dict[str, Any]:
 PREPARED: dict[str, Callable[[], dict[str, Any]]] = {
     "anomaly.md": anomaly_names,
     "defense.md": defense_names,
+    "transfer.md": transfer_names,
 }
 
 

@@ -70,22 +70,20 @@ class Validation(Callback):
 
     def verdict(self, run: Run, device: torch.device, *, track: Track = silent) -> str:
         """Say in one line whether training was worth it: against pixels, and the start."""
-        start = {"pretrained": "published", "autoencoder": "of the autoencoder"}
         pixels = knn_accuracy(apply_to_all(small_pixels, self.images, device=device), self.labels)
         before, after = (
             self.accuracy(each.encoder.to(device).eval(), device, track=track)
             for each in (run.initial, run.network)
         )
         error = (after * (1 - after) / len(self.labels)) ** 0.5
-        name = start.get(run.initial_method, "untrained")
+        start = {"pretrained": "the published encoder", "autoencoder": "the autoencoder"}
+        name = start.get(run.initial_method, "the untrained encoder")
         worse = [
-            title
-            for title, value in (("pixels", pixels), (f"the {name} encoder", before))
-            if after < value + error
+            title for title, value in (("pixels", pixels), (name, before)) if after < value + error
         ]
         return (
             f"5-NN accuracy on {len(self.labels):,} labeled images: {after:.1%} (±{error:.1%}); "
-            f"{name} encoder {before:.1%}, pixels {pixels:.1%}: "
+            f"{name} {before:.1%}, pixels {pixels:.1%}: "
             + (f"not better than {' and '.join(worse)}" if worse else "better than both")
         )
 

@@ -8,15 +8,17 @@ from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 #: Largest remaining gradient of the mean loss, which starts at about 1.
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
 MAX_ITERATIONS = 2000
+#: Smallest mean square along a kept axis, as a share of the largest; the rest is rounding.
+_RANK_TOLERANCE = 1e-9
 
 
 class LinearSVM(ClassifierMixin, BaseEstimator):
     """One-vs-rest linear SVM with the squared hinge loss, like `sklearn.svm.LinearSVC`.
 
     The objective is that of LinearSVC: ½‖w‖² + C Σ max(0, 1 − y wᵀx)², with the intercept in w. The
-    solver is L-BFGS on matrices. On 50,000 standardized MNIST images, it is more than ten times as
+    solver is L-BFGS on matrices, rotated to the principal axes of the embeddings. On 50,000 standardized MNIST images, it is more than ten times as
     fast as liblinear, which visits one sample at a time.
 
     Parameters
@@ -43,19 +45,24 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> LinearSVM:
         """Fit the weights to embeddings, float[n, d], and labels, [n]."""
-        inputs = _with_ones(X)
+        raw = _with_ones(X)
         self.classes_ = np.unique(y)
         signs = np.where(y[:, None] == self.classes_, np.float32(1), np.float32(-1))
-        shape = (inputs.shape[1], len(self.classes_))
-        regularization = 1 / (self.C * len(inputs))
+        regularization = 1 / (self.C * len(raw))
+        axes, variances = _principal_axes(raw)
+        # Along the axes, scaled by the curvature of the loss, few iterations are enough.
+        scale = 1 / np.sqrt(2 * variances + regularization)
+        inputs = (raw @ axes) * scale.astype(np.float32)
+        penalty = (regularization * np.square(scale))[:, None]
+        shape = (len(scale), len(self.classes_))
 
         def objective(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
             weights = flat.reshape(shape)
             hinge = np.maximum(1 - signs * (inputs @ weights.astype(np.float32)), 0)
-            loss = regularization / 2 * flat @ flat + (
+            loss = (penalty * np.square(weights)).sum() / 2 + (
                 np.square(hinge).sum(dtype=np.float64) / len(inputs)
             )
-            gradient = regularization * weights - 2 / len(inputs) * (inputs.T @ (signs * hinge))
+            gradient = penalty * weights - 2 / len(inputs) * (inputs.T @ (signs * hinge))
             return loss, gradient.ravel()
 
         result = minimize(
@@ -65,7 +72,8 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
             method="L-BFGS-B",
             options={"gtol": TOLERANCE, "maxiter": MAX_ITERATIONS, "maxcor": 20},
         )
-        self.weights_ = result.x.reshape(shape).astype(np.float32)
+        weights = scale[:, None] * result.x.reshape(shape)
+        self.weights_ = (axes @ weights).astype(np.float32)
         return self
 
     def decision_function(self, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -75,6 +83,21 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
     def predict(self, X: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
         """Return the class with the largest score, [n], for embeddings, float[n, d]."""
         return self.classes_[self.decision_function(X).argmax(1)]
+
+
+def _principal_axes(
+    inputs: npt.NDArray[np.float32],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """Return an orthonormal basis of the span of rows, float[d, r], and mean squares along it."""
+    n, d = inputs.shape
+    wide = n < d
+    gram = (inputs @ inputs.T if wide else inputs.T @ inputs).astype(np.float64) / n
+    values, vectors = np.linalg.eigh(gram)
+    kept = values > values[-1] * _RANK_TOLERANCE
+    values, vectors = values[kept], vectors[:, kept]
+    if wide:
+        vectors = inputs.T @ (vectors / np.sqrt(n * values))
+    return vectors.astype(np.float32), values
 
 
 def _with_ones(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

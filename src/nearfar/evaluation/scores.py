@@ -12,7 +12,6 @@ from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.svm import SVC
 
@@ -148,10 +147,9 @@ def linear_svm(task: LabeledEmbeddings) -> Score:
     C is chosen on training rows, separately for each representation: short embeddings need a
     different C than pixels.
     """
-    choice = _validation(task)
-    models = [make_pipeline(StandardScaler(), LinearSVM(C=c)) for c in LINEAR_CS]
-    best = max(models, key=lambda model: _accuracy(model, choice).mean)
-    return _accuracy(best, task)
+    choice = _standardized(_validation(task))
+    best = max(map(LinearSVM, LINEAR_CS), key=lambda model: _accuracy(model, choice).mean)
+    return _accuracy(best, _standardized(task))
 
 
 def rbf_svm(task: LabeledEmbeddings, samples: int) -> Score:
@@ -224,6 +222,12 @@ def stratified_rows(labels: Labels, size: int, rng: np.random.Generator) -> npt.
         rows = rng.permutation(np.flatnonzero(labels == label))
         position[rows] = np.arange(len(rows)) / len(rows)
     return np.sort(np.argsort(position, kind="stable")[:size])
+
+
+def _standardized(task: LabeledEmbeddings) -> LabeledEmbeddings:
+    """Scale each dimension to variance 1 over the training rows."""
+    scaler = StandardScaler().fit(task.train)
+    return replace(task, train=scaler.transform(task.train), test=scaler.transform(task.test))
 
 
 def _accuracy(model: ClassifierMixin, task: LabeledEmbeddings) -> Score:

@@ -19,12 +19,14 @@ from nearfar.cli.demo import demo
 from nearfar.cli.denoise import denoise
 from nearfar.cli.encode import encode
 from nearfar.cli.evaluate import evaluate
+from nearfar.cli.index import index
 from nearfar.cli.inpaint import inpaint
 from nearfar.cli.neighbors import neighbors
 from nearfar.cli.purify import purify
 from nearfar.cli.reconstruct import reconstruct
 from nearfar.cli.report import report
 from nearfar.cli.reproduce import reproduce
+from nearfar.cli.search import search
 from nearfar.cli.train import RecipeChoice, train
 from nearfar.cli.train_options import with_shown_defaults
 from nearfar.cli.transfer import transfer
@@ -65,7 +67,7 @@ def make_app(train: Callable[..., None] = train) -> App:
         config=read_config_file,
     )
     commands = demo, train, encode, reconstruct, denoise, inpaint, purify, attack, neighbors
-    for command in (*commands, evaluate, report, anomaly, transfer, reproduce):
+    for command in (*commands, search, index, evaluate, report, anomaly, transfer, reproduce):
         app.command(command)
     return app
 

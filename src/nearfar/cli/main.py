@@ -15,6 +15,7 @@ import nearfar
 from nearfar.cli.anomaly import anomaly
 from nearfar.cli.attack import attack
 from nearfar.cli.config_file import read_config_file
+from nearfar.cli.curate import curate
 from nearfar.cli.demo import demo
 from nearfar.cli.denoise import denoise
 from nearfar.cli.encode import encode
@@ -66,8 +67,9 @@ def make_app(train: Callable[..., None] = train) -> App:
         help_format="markdown",
         config=read_config_file,
     )
-    commands = demo, train, encode, reconstruct, denoise, inpaint, purify, attack, neighbors
-    for command in (*commands, search, index, evaluate, report, anomaly, transfer, reproduce):
+    networks = demo, train, encode, reconstruct, denoise, inpaint, purify, attack
+    embeddings = neighbors, search, index, curate, evaluate, report
+    for command in (*networks, *embeddings, anomaly, transfer, reproduce):
         app.command(command)
     return app
 

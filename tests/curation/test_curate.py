@@ -150,7 +150,7 @@ def test_label_errors_are_those_planted():
     given[wrong] = (labels[wrong] + 1) % 4
     errors = find_label_errors(points, given)
     assert not isinstance(errors, str)
-    assert set(np.argsort(errors.margins)[:10]) == set(wrong)
+    assert set(np.argsort(errors.confidence)[:10]) == set(wrong)
     np.testing.assert_array_equal(errors.suggested[wrong], labels[wrong])
 
 

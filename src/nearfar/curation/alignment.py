@@ -29,11 +29,11 @@ def verify_pairs(thumbnails: Tensor, pairs: Tensor, mirrored: Tensor) -> Tensor:
     """Return how well the pixels of pairs of images agree, float32[m].
 
     The second image of a pair is aligned with the first by the affine map that minimizes a robust
-    difference of their normalized pixels (Gauss–Newton with Cauchy's weights). Then the local contrast of both
-    is correlated in each of 4×4 tiles. The score is the smaller of two numbers: the lower quartile
-    over all tiles, which a watermark does not lower, and the median over the four inner tiles,
-    which a common frame does not raise. It is about 1 for copies, near 0 for other images, and
-    NaN if too few tiles show anything.
+    difference of their normalized pixels (Gauss–Newton with Cauchy's weights). Then the local
+    contrast of both is correlated in each of 4×4 tiles. The score is the smaller of two numbers:
+    the lower quartile over all tiles, which a watermark does not lower, and the median over the
+    four inner tiles, which a common frame does not raise. It is about 1 for copies, near 0 for
+    other images, and NaN if too few tiles show anything.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ NEAR_DUPLICATE = 0.6
 #: Descriptors: gray pixels of these central parts, at this side.
 _PARTS, _DESCRIPTOR = (1.0, 0.9, 0.8), 8
 #: Candidates per image, and their least cosine similarity.
-_CANDIDATES, _LEAST_SIMILARITY = 10, 0.7
+_CANDIDATES, _LEAST_SIMILARITY = 10, 0.6
 #: Pairs per step of the progress display.
 _PAIRS = 1024
 

@@ -140,14 +140,15 @@ def _label_errors(curation: Curation) -> Section:
         label, other = labels[row], errors.suggested[place]
         return (
             f"{class_name(images, label)} → {class_name(images, other)}, "
-            f"{errors.margins[place]:.2f}"
+            f"{errors.confidence[place]:.2f}"
         )
 
     shown = curation.kept[rows[:_IMAGES]]
     return Section(
         title,
-        f"{len(rows)} images that another label fits better{_of(len(shown), len(rows))}. The "
-        "number is the score of the label minus that of the other one: the lower, the clearer. "
+        f"{len(rows)} images of which another label is more probable"
+        f"{_of(len(shown), len(rows))}. The number is the probability of the given label, by "
+        "classifiers that have not seen the image: the lower, the clearer. "
         f"The embeddings give {errors.accuracy:.1%} of the labels.",
         [_strip("", images, shown, caption)],
     )

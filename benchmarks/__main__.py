@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import anomaly, defense, finders, scale, training
+from benchmarks import anomaly, curate, defense, finders, scale, training
 from nearfar.files import write_json
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -28,6 +28,7 @@ def main(chosen: list[str]) -> None:
         "training": training.epochs,
         "encoding": training.encoding,
         "anomaly": anomaly.streaming,
+        "curate": curate.all_of_curation,
         "purification": defense.purification,
         "exact": finders.exact_against_faiss_and_sklearn,
         "clustered-60k": lambda: finders.clustered(60_000, 128, 245),

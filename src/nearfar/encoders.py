@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from nearfar.config import TIMM, SimilarityName
 from nearfar.data import (
     EMBEDDINGS_ENDINGS,
+    Channels,
     Images,
     Size,
     conform_images,
@@ -48,6 +50,8 @@ class Encoder:
         The run, if it is one.
     size : int or (height, width), optional
         Size to open images in, in pixels.
+    channels : {1, 3}, optional
+        Channels to open images in.
     embedding_size : int or None
         Length d of an embedding, if it is known before encoding.
     similarity : {"cosine", "centered-cosine", "gaussian"} or callable
@@ -62,12 +66,23 @@ class Encoder:
     name: str
     run: Run | None = None
     size: Size | None = None
+    channels: Channels | None = None
     embedding_size: int | None = None
     similarity: SimilarityName | Callable[..., Any] = "cosine"
 
     def open_array(self, array: npt.ArrayLike) -> Images:
         """Return images of an array, in the size and channels of the encoder."""
         return images_from_array(array, size=self.size)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what identifies the encoder, for the metadata of its embeddings.
+
+        JSON-compatible: `encoder`, by which `open_encoder` opens it again, if it can; `weights`,
+        SHA-256 of its weights; `size`, `channels` and `similarity`.
+        """
+        size = list(self.size) if isinstance(self.size, tuple) else self.size
+        similarity = "custom" if callable(self.similarity) else self.similarity
+        return {"size": size, "channels": self.channels, "similarity": similarity}
 
     def embed(
         self,
@@ -116,6 +131,8 @@ class NetworkEncoder(Encoder):
         The run that it is of.
     size : int or (height, width), optional
         Size to open images in. Default: that of the run, if any.
+    reference : mapping, optional
+        `encoder` and `weights` for `open_encoder` to open it again. Default: the folder of the run.
 
     Examples
     --------
@@ -130,13 +147,25 @@ class NetworkEncoder(Encoder):
         *,
         run: Run | None = None,
         size: Size | None = None,
+        reference: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self.network, self.run, self.size = name, network, run, size
+        self.reference = dict(reference or {})
         self.embedding_size = getattr(network, "embedding_size", None)
         if run is not None:
+            if run.folder is not None:
+                self.reference = {"encoder": str(run.folder)}
             self.embedding_size = run.embeddings.shape[1]
+            self.channels = 3 if run.config.data.shape[0] == 3 else 1
             self.size = run.config.data.shape[1:]
             self.similarity = run.config.train.similarity
+
+    def settings(self) -> dict[str, Any]:
+        """See `Encoder`."""
+        weights = sha256()
+        for name, tensor in self.network.state_dict().items():
+            weights.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        return {**self.reference, "weights_sha256": weights.hexdigest(), **super().settings()}
 
     def embed(
         self,
@@ -187,10 +216,12 @@ class NetworkEncoder(Encoder):
 class StoredEmbeddings(Encoder):
     """Embeddings that `nearfar encode` has written, found by the names of images.
 
+    Other images, as queries, are embedded by the encoder that a .parquet file names.
+
     Parameters
     ----------
     path : str or path
-        The .npz or .parquet file.
+        The .npz or .parquet file, or a folder of .parquet files.
 
     Raises
     ------
@@ -210,9 +241,47 @@ class StoredEmbeddings(Encoder):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.name = str(path)
-        self.embeddings, names = read_embeddings(path)
+        self.table = read_embeddings(path)
+        self.embeddings = self.table.embeddings
         self.embedding_size = self.embeddings.shape[1]
-        self.rows = {name: row for row, name in enumerate(names)}
+        self.rows = {name: row for row, name in enumerate(self.table.names)}
+        stored = self.table.settings
+        size = stored.get("size")
+        self.size = tuple(size) if isinstance(size, list) else size
+        self.channels = stored.get("channels")
+        if stored.get("similarity") in get_args(SimilarityName):
+            self.similarity = stored["similarity"]
+
+    def settings(self) -> dict[str, Any]:
+        """See `Encoder`."""
+        return dict(self.table.settings)
+
+    def open_encoder(self) -> Encoder:
+        """Open the encoder of the embeddings.
+
+        Raises
+        ------
+        NearfarError
+            If the file does not name it, it cannot be opened, or it has other weights now.
+        """
+        stored = self.table.settings
+        if not stored.get("encoder"):
+            raise NearfarError(
+                f"{self.name!r} holds embeddings without their encoder: expected queries that are "
+                "among the images"
+            )
+        timm = stored["encoder"].startswith(TIMM)
+        encoder = open_encoder(
+            stored["encoder"],
+            weights=stored.get("weights") if timm else None,
+            size=self.size if timm else None,
+        )
+        if encoder.settings().get("weights_sha256") != stored.get("weights_sha256"):
+            raise NearfarError(
+                f"{stored['encoder']!r} has other weights than when it wrote {self.name!r}: encode "
+                "the images again"
+            )
+        return encoder
 
     def embed(
         self,
@@ -237,12 +306,11 @@ class StoredEmbeddings(Encoder):
         self, pixels: Tensor, rows: npt.NDArray[np.int64], embeddings: Floats, device: str
     ) -> Tensor:
         """See `Encoder`."""
-        if (rows < 0).any():
-            raise NearfarError(
-                f"{self.name!r} holds embeddings without their encoder: expected queries that are "
-                "among the images"
-            )
-        return torch.from_numpy(embeddings[rows])
+        found = torch.from_numpy(embeddings[rows])
+        if len(others := np.flatnonzero(rows < 0)):
+            encoder = self.open_encoder()
+            found[others] = encoder.embed_queries(pixels[others], rows[others], embeddings, device)
+        return found
 
 
 def open_encoder(
@@ -286,7 +354,10 @@ def open_encoder(
             )
         name = text if weights == "pretrained" else f"{text} ({weights})"
         return NetworkEncoder(
-            name, pretrained_encoder(text, weights), size=size or image_size(text)
+            name,
+            pretrained_encoder(text, weights),
+            size=size or image_size(text),
+            reference={"encoder": text, "weights": weights},
         )
     for option, value in (("weights", weights), ("size", size)):
         if value is not None:
@@ -295,7 +366,7 @@ def open_encoder(
             )
     if not isinstance(encoder, Run):
         path = Path(encoder)
-        if path.suffix in EMBEDDINGS_ENDINGS and path.is_file():
+        if path.suffix in EMBEDDINGS_ENDINGS and (path.is_file() or path.suffix == ".parquet"):
             return StoredEmbeddings(path)
         encoder = read_run(path)
     return NetworkEncoder(encoder.method, encoder.network.encoder, run=encoder)

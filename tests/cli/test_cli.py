@@ -73,7 +73,7 @@ def test_encode_to_parquet(trained, folder, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     assert run("encode", trained, folder, "--out", tmp_path / "embeddings.parquet") == 0
     table = parquet.read_table(tmp_path / "embeddings.parquet").to_pydict()
-    assert table["name"][0] == "digit 0/000.png"
+    assert table["file"][0] == "digit 0/000.png"
     assert table["label"][0] == "digit 0"
     np.testing.assert_allclose(table["embedding"], np.load(trained / "embeddings.npy"), rtol=1e-4)
 

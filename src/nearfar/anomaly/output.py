@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow
 from PIL import Image, ImageDraw
+from pyarrow import parquet
 from scipy.ndimage import binary_erosion
 
 from nearfar.anomaly.clips import Clip, Frame, Pixels
@@ -270,10 +272,8 @@ class ScoreWriter:
             self._csv = csv.writer(self._file)
             self._csv.writerow(_COLUMNS)
             return
-        self._arrow = require("pyarrow", extra="parquet")
-        parquet = require("pyarrow.parquet", extra="parquet")
-        fields = [(name, getattr(self._arrow, kind)()) for name, kind in _COLUMNS.items()]
-        self._parquet = parquet.ParquetWriter(path, self._arrow.schema(fields))
+        fields = [(name, getattr(pyarrow, kind)()) for name, kind in _COLUMNS.items()]
+        self._parquet = parquet.ParquetWriter(path, pyarrow.schema(fields))
 
     def add(self, row: ScoreRow) -> None:
         """Add a frame."""
@@ -298,7 +298,7 @@ class ScoreWriter:
     def _write_rows(self) -> None:
         rows, self._rows = self._rows, []
         columns = [list(values) for values in zip(*rows, strict=True)] or [[]] * len(_COLUMNS)
-        self._parquet.write_table(self._arrow.table(columns, schema=self._parquet.schema))
+        self._parquet.write_table(pyarrow.table(columns, schema=self._parquet.schema))
 
 
 class VideoWriter:

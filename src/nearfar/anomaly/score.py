@@ -144,8 +144,6 @@ def score_clips(
     """
     out = Path(out)
     try_output(out, overwrite=overwrite or is_unfinished_output(out), folder=True)
-    if format == "parquet":
-        require("pyarrow.parquet", extra="parquet")
     if not detector.config.independent_frames:
         require("av", extra="video")
     if not clips:

@@ -15,16 +15,19 @@ import nearfar
 from nearfar.cli.anomaly import anomaly
 from nearfar.cli.attack import attack
 from nearfar.cli.config_file import read_config_file
+from nearfar.cli.curate import curate
 from nearfar.cli.demo import demo
 from nearfar.cli.denoise import denoise
 from nearfar.cli.encode import encode
 from nearfar.cli.evaluate import evaluate
+from nearfar.cli.index import index
 from nearfar.cli.inpaint import inpaint
 from nearfar.cli.neighbors import neighbors
 from nearfar.cli.purify import purify
 from nearfar.cli.reconstruct import reconstruct
 from nearfar.cli.report import report
 from nearfar.cli.reproduce import reproduce
+from nearfar.cli.search import search
 from nearfar.cli.train import RecipeChoice, train
 from nearfar.cli.train_options import with_shown_defaults
 from nearfar.cli.transfer import transfer
@@ -64,8 +67,9 @@ def make_app(train: Callable[..., None] = train) -> App:
         help_format="markdown",
         config=read_config_file,
     )
-    commands = demo, train, encode, reconstruct, denoise, inpaint, purify, attack, neighbors
-    for command in (*commands, evaluate, report, anomaly, transfer, reproduce):
+    networks = demo, train, encode, reconstruct, denoise, inpaint, purify, attack
+    embeddings = neighbors, search, index, curate, evaluate, report
+    for command in (*networks, *embeddings, anomaly, transfer, reproduce):
         app.command(command)
     return app
 

@@ -34,8 +34,8 @@ DATA_HELP = (
 Data = Annotated[str, Parameter(help=DATA_HELP)]
 Run = Annotated[Path, Parameter(help="A run folder, from nearfar train.")]
 ENCODER_HELP = (
-    "A run folder, from nearfar train; timm:NAME, a model of timm with published weights; or an "
-    ".npz or .parquet file of embeddings, from nearfar encode."
+    "A run folder, from nearfar train; timm:NAME, a model of timm with published weights; or a "
+    ".parquet or .npz of embeddings, from nearfar encode."
 )
 EncoderName = Annotated[str, Parameter(help=ENCODER_HELP)]
 Seed = Annotated[int, Parameter(validator=Number(gte=0, lt=2**32))]
@@ -107,7 +107,7 @@ class DataOptions:
             return self.open_for(encoder.run.config, source, track)
         if source is None:
             raise NearfarError(f"{encoder.name} has no images of its own: expected --data")
-        return self.open(source, track, size=encoder.size)
+        return self.open(source, track, size=encoder.size, channels=encoder.channels)
 
 
 @Parameter(name="*", group=Group("Models of timm", sort_key=2))

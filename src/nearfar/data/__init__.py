@@ -12,13 +12,16 @@ from nearfar.data.decoding import (
     read_header,
     read_image,
 )
-from nearfar.data.export import (
+from nearfar.data.embeddings import (
     EMBEDDINGS_ENDINGS,
+    EmbeddingParts,
+    EmbeddingTable,
     check_embeddings_path,
     read_embeddings,
+    write_embedding_table,
     write_embeddings,
-    write_images,
 )
+from nearfar.data.export import write_images
 from nearfar.data.folders import FolderImages, map_in_threads
 from nearfar.data.images import Images, Shape, to_unit
 from nearfar.data.kind import ImageKind, kind_of
@@ -43,6 +46,8 @@ __all__ = [
     "PIXEL_TOLERANCE",
     "ArrayImages",
     "Channels",
+    "EmbeddingParts",
+    "EmbeddingTable",
     "FolderImages",
     "ImageKind",
     "Images",
@@ -80,6 +85,7 @@ __all__ = [
     "to_unit",
     "warn_about_scale",
     "warn_if_dark",
+    "write_embedding_table",
     "write_embeddings",
     "write_images",
 ]

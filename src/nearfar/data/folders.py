@@ -126,11 +126,11 @@ class FolderImages(Images):
         self._decoder = read
 
         self._others: list[str] = []
-        readable, sizes, gray, animations = [], set(), True, 0
+        readable, sizes, gray, animations = [], [], True, 0
         files = self._find() if files is None else files
         for file, header in self._each(files, read_header, "scanning", progress):
             readable.append(file)
-            sizes.add(header.size)
+            sizes.append(header.size)
             gray = gray and header.gray
             animations += header.animated
         self._require(readable)
@@ -142,7 +142,7 @@ class FolderImages(Images):
                 "the first picture is used",
                 stacklevel=2,
             )
-        self.shape = (channels or (1 if gray else 3), *(cover or self._default_size(sizes)))
+        self.shape = (channels or (1 if gray else 3), *(cover or self._default_size(set(sizes))))
 
         self.in_memory = fits_in_memory(len(readable), self.shape, np.uint8)
         kept = torch.empty((len(readable) if self.in_memory else 0, *self.shape), dtype=torch.uint8)
@@ -152,6 +152,8 @@ class FolderImages(Images):
                 kept[len(self.files)] = pixels
                 self.files.append(file)
             self._require(self.files)
+        present = set(self.files)
+        self._sizes = np.array(sizes, np.int32)[[file in present for file in readable]]
         self._kept = ArrayImages(kept[: len(self.files)])
         self._unseen = read is read_image
         if self.in_memory:
@@ -187,6 +189,10 @@ class FolderImages(Images):
                     yield from iter(partial(file.read, FILE_CHUNK), b"")
             except OSError as error:
                 raise NearfarError(_gone(path, reason(error))) from error
+
+    def sizes(self, indices: Sequence[int] | Tensor) -> npt.NDArray[np.int32]:
+        """See `Images`."""
+        return self._sizes[as_index(indices).numpy()]
 
     def names(self) -> list[str]:
         """See `Images`; unprintable characters are escaped."""

@@ -78,6 +78,10 @@ class Images(Dataset[Tensor]):
         digits = len(str(max(len(self) - 1, 0)))
         return [f"{row:0{digits}}" for row in range(len(self))]
 
+    def sizes(self, indices: Sequence[int] | Tensor) -> npt.NDArray[np.int32]:
+        """Return height and width of some images as they are stored, in pixels, int32[b, 2]."""
+        return np.tile(np.array(self.shape[1:], np.int32), (len(indices), 1))
+
     def not_used(self) -> list[str]:
         """Return one line per file or array that was not used, with the reason."""
         return [*self.skipped, *self.unread]

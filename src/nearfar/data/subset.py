@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -47,6 +48,10 @@ class Subset(Images):
     def content(self, indices: Sequence[int] | Tensor) -> Iterator[bytes]:
         """See `Images`."""
         return self.images.content(self.rows[as_index(indices)])
+
+    def sizes(self, indices: Sequence[int] | Tensor) -> npt.NDArray[np.int32]:
+        """See `Images`."""
+        return self.images.sizes(self.rows[as_index(indices)])
 
     def names(self) -> list[str]:
         """See `Images`; the names of the full set."""

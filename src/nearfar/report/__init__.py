@@ -1,20 +1,24 @@
 """Reports: HTML pages, tables and figures of results."""
 
 from nearfar.report.attacks import write_assessment
-from nearfar.report.html import Section, write_report
+from nearfar.report.curation import CURATION_PAGE, write_curation_page
+from nearfar.report.html import Section, Strip, write_report
 from nearfar.report.restoration import write_restored
 from nearfar.report.run import report_encoder, report_run
 from nearfar.report.tables import evaluation_markdown, markdown_table
 from nearfar.report.transfer import transfer_table, write_transfer
 
 __all__ = [
+    "CURATION_PAGE",
     "Section",
+    "Strip",
     "evaluation_markdown",
     "markdown_table",
     "report_encoder",
     "report_run",
     "transfer_table",
     "write_assessment",
+    "write_curation_page",
     "write_report",
     "write_restored",
     "write_transfer",

@@ -9,16 +9,47 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 from string import Template
 
 from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
 
+from nearfar.data import to_unit
 from nearfar.evaluation import Evaluation
 from nearfar.files import atomic_path
 from nearfar.report.figures import save_figure
 
 REPORT = "report.html"
+#: Largest side of an image in a row, in pixels.
+_THUMBNAIL = 96
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Row of images with captions.
+
+    Parameters
+    ----------
+    title : str
+        Title of the row; may be empty.
+    pixels : Tensor
+        Images, [m, c, h, w]: uint8, or floats in 0…1.
+    captions : sequence of str
+        Caption of each image; line breaks stay.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Strip("Group 1", torch.zeros(1, 3, 8, 8), ["cat.jpg"]).captions
+    ['cat.jpg']
+    """
+
+    title: str
+    pixels: Tensor
+    captions: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -31,8 +62,8 @@ class Section:
         Heading; the file name of a figure is derived from it.
     text : str
         Explanation of the content, in one or two sentences.
-    content : Figure, Evaluation, or mapping of str to object, optional
-        Figure, table of scores, or settings by name.
+    content : Figure, Evaluation, mapping of str to object, or sequence of Strip, optional
+        Figure, table of scores, settings by name, or rows of images.
     alt : str
         Alternative text of a figure. Default: the title.
 
@@ -44,14 +75,19 @@ class Section:
 
     title: str
     text: str
-    content: Figure | Evaluation | Mapping[str, object] | None = None
+    content: Figure | Evaluation | Mapping[str, object] | Sequence[Strip] | None = None
     alt: str = ""
 
 
 def write_report(
-    folder: str | os.PathLike[str], *, title: str, lead: str, sections: Sequence[Section]
+    folder: str | os.PathLike[str],
+    *,
+    title: str,
+    lead: str,
+    sections: Sequence[Section],
+    name: str = REPORT,
 ) -> Path:
-    """Write ``report.html``, and each figure as a PNG file.
+    """Write a page, and each figure as a PNG file.
 
     The page contains its figures and its style. It runs no scripts and loads no other files.
 
@@ -63,6 +99,8 @@ def write_report(
         Heading of the page, and the paragraph below it.
     sections : sequence of Section
         Sections of the page, in order.
+    name : str
+        File name of the page.
 
     Returns
     -------
@@ -86,9 +124,9 @@ def write_report(
         lead=escape(lead),
         sections="\n".join(_section(section, folder) for section in sections),
     )
-    with atomic_path(folder / REPORT) as path:
+    with atomic_path(folder / name) as path:
         path.write_text(page, encoding="utf-8")
-    return folder / REPORT
+    return folder / name
 
 
 def _section(section: Section, folder: Path) -> str:
@@ -98,8 +136,10 @@ def _section(section: Section, folder: Path) -> str:
         shown = _picture(content, folder / f"{_slug(section.title)}.png", section)
     elif isinstance(content, Evaluation):
         shown = _table(content, section.title)
+    elif isinstance(content, Mapping):
+        shown = _settings(content)
     else:
-        shown = "" if content is None else _settings(content)
+        shown = "\n".join(map(_strip, content or ()))
     return (
         f"<section>\n<h2>{escape(section.title)}</h2>\n<p>{escape(section.text)}</p>\n"
         f"{shown}\n</section>"
@@ -138,6 +178,27 @@ def _table(evaluation: Evaluation, title: str) -> str:
         f"<thead><tr><td></td>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>\n"
         f'<ul class="notes">{notes}</ul>'
     )
+
+
+def _strip(strip: Strip) -> str:
+    """Return a row of images as HTML figures, embedded as JPEG."""
+    title = f"<h3>{escape(strip.title)}</h3>\n" if strip.title else ""
+    figures = "\n".join(
+        f'<figure><img alt="" src="data:image/jpeg;base64,{b64encode(_jpeg(pixels)).decode()}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        for pixels, caption in zip(strip.pixels, strip.captions, strict=True)
+    )
+    return f'{title}<div class="strip">\n{figures}\n</div>'
+
+
+def _jpeg(pixels: Tensor) -> bytes:
+    """Return an image, [c, h, w], as a JPEG file with sides of at most 96 pixels."""
+    array = (255 * to_unit(pixels)).round().byte().permute(1, 2, 0).numpy()
+    picture = Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array)
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    file = BytesIO()
+    picture.save(file, "JPEG", quality=80)
+    return file.getvalue()
 
 
 def _settings(settings: Mapping[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""Search for the nearest and farthest images of queries, by the embeddings of a run."""
+"""Nearest and farthest images of queries."""
 
 from __future__ import annotations
 
@@ -18,21 +18,12 @@ from nearfar.config import SimilarityName
 from nearfar.data import FolderImages, Images, open_images, to_unit
 from nearfar.encoders import Encoder, open_encoder
 from nearfar.errors import NearfarError
-from nearfar.neighbors import ExactFinder, Similarity, fit_similarity
+from nearfar.neighbors import Similarity, fit_similarity
 from nearfar.progress import Track, silent
+from nearfar.search.index import search_bank
 
 if TYPE_CHECKING:
     from nearfar.runs import Run
-
-__all__ = [
-    "MAX_QUERIES",
-    "Queries",
-    "SearchResult",
-    "encode",
-    "find_neighbors",
-    "open_queries",
-    "search_embeddings",
-]
 
 #: Most queries per search.
 MAX_QUERIES = 32
@@ -127,44 +118,6 @@ class SearchResult:
         }
 
 
-def encode(
-    encoder: Encoder | Run | str | os.PathLike[str],
-    images: Images | npt.ArrayLike,
-    *,
-    device: str = "auto",
-    track: Track = silent,
-) -> Floats:
-    """Return the embeddings of images by an encoder, float32[n, d].
-
-    Parameters
-    ----------
-    encoder : Encoder, Run, str or path
-        See `nearfar.encoders.open_encoder`; its network is moved to `device`.
-    images : Images or array
-        For a run, images of its shape; arrays are scaled to it.
-    device : str
-        Device of the network.
-
-    Raises
-    ------
-    NearfarError
-        If the images have another shape, or memory has no room for the embeddings.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from nearfar import NRE
-    >>> from nearfar.runs import read_run
-    >>> photos = np.random.default_rng(0).random((20, 8, 8))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     model = NRE(epochs=1, clusters=2, embedding_size=4, device="cpu")
-    ...     model.fit(photos).save(f"{folder}/run")
-    ...     encode(read_run(Path(folder, "run")), photos, device="cpu").shape
-    (20, 4)
-    """
-    return open_encoder(encoder).embed(images, device=device, track=track)
-
-
 def find_neighbors(
     encoder: Encoder | Run | str | os.PathLike[str],
     queries: Queries | Sequence[str | os.PathLike[str] | int],
@@ -254,17 +207,14 @@ def search_embeddings(
     >>> search_embeddings(queries, embeddings[2:], images, embeddings, count=1).near
     array([[1]])
     """
-    measure = fit_similarity(similarity, embeddings)
-    includes_queries = bool((queries.rows >= 0).any())
-    finder = ExactFinder(count, includes_queries=includes_queries).fit(embeddings, measure)
-    neighbors = finder.search(query_embeddings, torch.as_tensor(queries.rows))
-    near, far = (
-        measure(query_embeddings.unsqueeze(1), embeddings[rows])
-        for rows in (neighbors.near, neighbors.far)
+    hits = search_bank(
+        query_embeddings,
+        torch.as_tensor(queries.rows),
+        embeddings,
+        fit_similarity(similarity, embeddings),
+        count,
     )
-    return SearchResult(
-        queries, images, neighbors.near.numpy(), neighbors.far.numpy(), near.numpy(), far.numpy()
-    )
+    return SearchResult(queries, images, *hits)
 
 
 def open_queries(

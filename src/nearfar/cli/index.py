@@ -1,0 +1,40 @@
+"""``nearfar index``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from nearfar.cli.options import Overwrite
+from nearfar.cli.search import EMBEDDINGS_HELP
+
+
+def index(
+    embeddings: Annotated[str, Parameter(help=EMBEDDINGS_HELP)],
+    *,
+    out: Annotated[Path, Parameter(help="The file to write: .faiss or .usearch.")],
+    factory: str = "Flat",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write embeddings as an index of faiss or usearch, whose keys are the rows of the embeddings.
+
+    **For example**
+
+        nearfar index photos.parquet --out photos.faiss
+        nearfar index photos.parquet --out photos.faiss --factory IVF1024,Flat
+        nearfar index photos.parquet --out photos.usearch
+
+    Parameters
+    ----------
+    factory
+        Kind of a faiss index, as faiss.index_factory names it.
+    """
+    from nearfar.files import try_output
+    from nearfar.search import Index, write_index
+
+    try_output(out, overwrite=overwrite)
+    made = Index.load(embeddings)
+    write_index(out, made, factory=factory)
+    print(f"{len(made)} embeddings are in {out}")

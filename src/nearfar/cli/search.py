@@ -1,0 +1,67 @@
+"""``nearfar search``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from nearfar.cli.options import DataOptions, Overwrite, bars
+
+EMBEDDINGS_HELP = "A .parquet of embeddings, from nearfar encode."
+
+
+def search(
+    embeddings: Annotated[str, Parameter(help=EMBEDDINGS_HELP)],
+    *,
+    query: Annotated[list[str], Parameter(consume_multiple=True)],
+    out: Path | None = None,
+    count: int = 10,
+    images: DataOptions = DataOptions(),
+    device: str = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Find the nearest and farthest of encoded images, without encoding them again.
+
+    **For example**
+
+        nearfar search photos.parquet --query cats/1.jpg cats/2.jpg
+        nearfar search photos.parquet --query new_photo.jpg --count 20
+        nearfar search photos.parquet --query others.parquet --out near.parquet
+
+    Parameters
+    ----------
+    query
+        Names in the file, as results hold them, or their row numbers; a .parquet of embeddings by
+        the same encoder, of which all are queries; image files or folders, which are encoded.
+    out
+        File of the results, .parquet: query, side (near or far), rank, file, row and similarity.
+        Default: near images are printed.
+    count
+        Number of nearest and of farthest images per query.
+    """
+    from nearfar.files import try_output
+    from nearfar.search import search_stored
+
+    if out is not None:
+        try_output(out, overwrite=overwrite)
+    track = bars()
+    result = search_stored(
+        embeddings,
+        query,
+        count=count,
+        open_source=lambda encoder, source: images.open_like(encoder, source, track),
+        device=device,
+        track=track,
+    )
+    if out is not None:
+        result.write(out)
+        print(f"near and far images of {len(result.queries)} queries are in {out}")
+        return
+    for row, name in enumerate(result.queries):
+        print(name)
+        for near, similarity in zip(
+            result.hits.near[row], result.hits.near_similarity[row], strict=True
+        ):
+            print(f"  {similarity:6.3f}  {result.names[near]}")

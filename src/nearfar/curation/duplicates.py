@@ -1,0 +1,214 @@
+"""Exact and near duplicates: candidates by pixels at a few crops, each verified by alignment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+from torch.nn.functional import interpolate, normalize
+
+from nearfar.curation.alignment import verify_pairs
+from nearfar.data import FolderImages, Images, read_header, read_image
+from nearfar.neighbors import ExactFinder, fit_similarity
+from nearfar.progress import Track, silent
+
+#: Score from which a pair counts as near duplicates, see `verify_pairs`.
+NEAR_DUPLICATE = 0.6
+
+#: Descriptors: gray pixels of these central parts, at this side.
+_PARTS, _DESCRIPTOR = (1.0, 0.9, 0.8), 8
+#: Candidates per image, and their least cosine similarity.
+_CANDIDATES, _LEAST_SIMILARITY = 10, 0.6
+#: Pairs per step of the progress display.
+_PAIRS = 1024
+
+
+class Duplicates(NamedTuple):
+    """Pairs of duplicates.
+
+    Attributes
+    ----------
+    pairs : int64[m, 2]
+        Rows of each pair, the smaller first.
+    scores : float32[m]
+        Agreement of the pixels, see `verify_pairs`; 1 for exact duplicates.
+    exact : bool[m]
+        Whether all pixels of both image files are equal.
+    mirrored : bool[m]
+        Whether one is the mirror image of the other.
+
+    Examples
+    --------
+    >>> none = np.empty(0, bool)
+    >>> len(Duplicates(np.empty((0, 2), int), np.empty(0), none, none).pairs)
+    0
+    """
+
+    pairs: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    exact: npt.NDArray[np.bool_]
+    mirrored: npt.NDArray[np.bool_]
+
+
+def find_duplicates(
+    thumbnails: Tensor,
+    sources: Sequence[tuple[Images, int]],
+    *,
+    embeddings: npt.NDArray[np.float32] | None = None,
+    mirrored: bool = False,
+    track: Track = silent,
+) -> Duplicates:
+    """Find exact and near duplicates: resized, recompressed, cropped, framed or marked copies.
+
+    Candidates are the nearest images by pixels at three central crops and, if given, by
+    embeddings. Each candidate is verified on pixels, so that similar photographs are no
+    duplicates.
+
+    Parameters
+    ----------
+    thumbnails : uint8[n, 64, 64]
+        See `thumbnails`.
+    sources : sequence of (Images, int)
+        Images and row of each thumbnail, to compare all pixels of equal thumbnails.
+    embeddings : float32[n, d], optional
+        Embeddings for further candidates.
+    mirrored : bool
+        Whether mirror images count.
+
+    Examples
+    --------
+    >>> from nearfar.curation import thumbnails
+    >>> from nearfar.data import images_from_array
+    >>> pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8)
+    >>> pixels[7] = pixels[3]
+    >>> images = images_from_array(pixels)
+    >>> find_duplicates(thumbnails(images), [(images, row) for row in range(20)]).pairs
+    array([[3, 7]])
+    """
+    first_of, equal = _equal_thumbnails(thumbnails)
+    own = torch.from_numpy(np.unique(first_of))
+    some = thumbnails[own]
+    candidates = _candidates(some, None if embeddings is None else embeddings[own.numpy()])
+    flipped = torch.zeros(len(candidates), dtype=torch.bool)
+    if mirrored:
+        mirror = _candidates(some, None, mirrored=True)
+        candidates = torch.cat([candidates, mirror])
+        flipped = torch.cat([flipped, torch.ones(len(mirror), dtype=torch.bool)])
+    pieces = torch.arange(len(candidates)).split(_PAIRS)
+    verified = [
+        verify_pairs(some, candidates[piece], flipped[piece])
+        for piece in track(pieces, "verifying duplicates", len(pieces))
+    ]
+    scores = torch.cat([torch.empty(0), *verified])
+    near = scores >= NEAR_DUPLICATE
+    pairs = np.concatenate([equal, own[candidates[near]].numpy()])
+    exact = np.zeros(len(pairs), bool)
+    exact[: len(equal)] = _equal_pixels(equal, sources)
+    return Duplicates(
+        pairs,
+        np.concatenate([np.ones(len(equal), np.float32), scores[near].numpy()]),
+        exact,
+        np.concatenate([np.zeros(len(equal), bool), flipped[near].numpy()]),
+    )
+
+
+def group_duplicates(duplicates: Duplicates, n: int) -> npt.NDArray[np.int64]:
+    """Return the group of each image, int64[n]: connected by pairs; −1 for images without any.
+
+    Examples
+    --------
+    >>> none = np.zeros(2, bool)
+    >>> pairs = Duplicates(np.array([[1, 4], [2, 4]]), np.ones(2, np.float32), none, none)
+    >>> group_duplicates(pairs, 5)
+    array([-1,  0,  0, -1,  0])
+    """
+    first, second = duplicates.pairs.T
+    graph = coo_matrix((np.ones(len(first)), (first, second)), shape=(n, n))
+    component = connected_components(graph, directed=False)[1]
+    sizes = np.bincount(component, minlength=1)
+    group = np.full(n, -1, np.int64)
+    members = sizes[component] > 1
+    group[members] = np.unique(component[members], return_inverse=True)[1]
+    return group
+
+
+def _equal_thumbnails(
+    thumbnails: Tensor,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the first row with the thumbnail of each row, and the pairs of such rows."""
+    seen: dict[bytes, int] = {}
+    first_of = np.array(
+        [
+            seen.setdefault(sha256(pixels.tobytes()).digest(), row)
+            for row, pixels in enumerate(thumbnails.numpy())
+        ],
+        np.int64,
+    )
+    rows = np.flatnonzero(first_of != np.arange(len(first_of)))
+    return first_of, np.stack([first_of[rows], rows], 1)
+
+
+def _equal_pixels(
+    pairs: npt.NDArray[np.int64], sources: Sequence[tuple[Images, int]]
+) -> npt.NDArray[np.bool_]:
+    """Return whether all pixels of pairs are equal, bool[m]."""
+    checksums = {row: _checksum(*sources[row]) for row in np.unique(pairs).tolist()}
+    return np.array([checksums[a] == checksums[b] for a, b in pairs.tolist()], bool)
+
+
+def _checksum(images: Images, row: int) -> bytes:
+    """Return a checksum of the pixels of an image, of the whole file if there is one."""
+    if isinstance(images, FolderImages):
+        path = images.root / images.files[row]
+        pixels = read_image(path, (3, *read_header(path).size))
+    else:
+        pixels = images[row]
+    return sha256(repr(pixels.shape).encode() + pixels.numpy().tobytes()).digest()
+
+
+def _candidates(
+    thumbnails: Tensor, embeddings: npt.NDArray[np.float32] | None, *, mirrored: bool = False
+) -> Tensor:
+    """Return pairs of rows that may be duplicates, int64[m, 2]."""
+    n = len(thumbnails)
+    count = min(_CANDIDATES, n - 1)
+    if count < 1:
+        return torch.empty(0, 2, dtype=torch.int64)
+    queries = _descriptors(thumbnails, 1.0)
+    views = thumbnails.flip(2) if mirrored else thumbnails
+    pairs = [_nearest(queries, _descriptors(views, part), count) for part in _PARTS]
+    if embeddings is not None and not mirrored:
+        points = normalize(torch.from_numpy(embeddings))
+        pairs.append(_nearest(points, points, count))
+    return torch.cat(pairs).sort(1).values.unique(dim=0)
+
+
+def _descriptors(thumbnails: Tensor, part: float) -> Tensor:
+    """Return unit vectors of the central part of images, float[n, 64]."""
+    margin = round(thumbnails.shape[1] * (1 - part) / 2)
+    inner = thumbnails[:, margin : thumbnails.shape[1] - margin]
+    inner = inner[:, :, margin : thumbnails.shape[2] - margin]
+    small = torch.cat(
+        [
+            interpolate(some.float().unsqueeze(1), size=(_DESCRIPTOR, _DESCRIPTOR), mode="area")
+            for some in inner.split(4096)
+        ]
+    ).flatten(1)
+    return normalize(small - small.mean(1, keepdim=True))
+
+
+def _nearest(queries: Tensor, bank: Tensor, count: int) -> Tensor:
+    """Return pairs of similar rows, of which the second is among the nearest of the first."""
+    similarity = fit_similarity("cosine", bank)
+    own = torch.arange(len(bank))
+    near = ExactFinder(count).fit(bank, similarity).search(queries, own).near
+    pairs = torch.stack([own[:, None].expand_as(near), near], 2).flatten(0, 1)
+    similar = similarity(queries[pairs[:, 0]], bank[pairs[:, 1]]) >= _LEAST_SIMILARITY
+    return pairs[similar]

@@ -1,0 +1,80 @@
+"""Images that are like few others."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn.functional import normalize
+
+from nearfar.neighbors import ExactFinder, fit_similarity
+
+#: Nearest images that an image is compared with.
+NEIGHBORS = 5
+#: Robust standard deviations above the median from which an image is an outlier.
+DEVIATIONS = 3.5
+#: Fewest images among which outliers can be told.
+MIN_IMAGES = 30
+#: Median distance below which all images are alike.
+_ALIKE = 1e-4
+#: Standard deviation of a normal distribution, in median absolute deviations.
+_NORMAL = 1.4826
+
+
+class Outliers(NamedTuple):
+    """Distances to similar images.
+
+    Attributes
+    ----------
+    distances : float32[n]
+        Mean cosine distance to the five nearest images, 0…2.
+    deviations : float32[n]
+        Logarithm of the distance, in robust standard deviations from the median. An image is an
+        outlier from 3.5 on.
+
+    Examples
+    --------
+    >>> Outliers(np.array([0.1, 0.9]), np.array([0.0, 7.0])).rows()
+    array([1])
+    """
+
+    distances: npt.NDArray[np.float32]
+    deviations: npt.NDArray[np.float32]
+
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Return the outliers, the farthest first."""
+        rows = np.flatnonzero(self.deviations >= DEVIATIONS)
+        return rows[np.argsort(-self.deviations[rows], kind="stable")]
+
+
+def find_outliers(embeddings: npt.NDArray[np.float32]) -> Outliers | str:
+    """Find images that are far from all others, or say why none can be told.
+
+    Parameters
+    ----------
+    embeddings : float32[n, d]
+        Embeddings without duplicates, which would be near each other.
+
+    Examples
+    --------
+    >>> points = np.random.default_rng(0).normal([9, 0, 0], 1, (100, 3)).astype(np.float32)
+    >>> points[7] = [0, 0, 9]
+    >>> find_outliers(points).rows()[:1]
+    array([7])
+    >>> find_outliers(points[:9])
+    'only 9 images: expected at least 30 to tell outliers'
+    """
+    if len(embeddings) < MIN_IMAGES:
+        return f"only {len(embeddings)} images: expected at least {MIN_IMAGES} to tell outliers"
+    points = normalize(torch.from_numpy(embeddings))
+    finder = ExactFinder(NEIGHBORS).fit(points, fit_similarity("cosine", points))
+    near = finder.search(points, torch.arange(len(points))).near
+    similarity = torch.stack([(points * points[row]).sum(1) for row in near.unbind(1)])
+    distances = (1 - similarity.mean(0)).clamp(min=0).numpy()
+    if np.median(distances) < _ALIKE:
+        return "most images have the same embedding: outliers cannot be told"
+    logs = np.log(distances.clip(_ALIKE))
+    spread = _NORMAL * np.median(np.abs(logs - np.median(logs)))
+    return Outliers(distances, ((logs - np.median(logs)) / max(spread, _ALIKE)).astype(np.float32))

@@ -1,0 +1,205 @@
+"""Findings as files for programs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+from pyarrow import parquet
+
+from nearfar.curation.curate import Curation
+from nearfar.curation.duplicates import Duplicates
+from nearfar.curation.labels import LabelErrors
+from nearfar.curation.outliers import Outliers
+from nearfar.data import Images
+from nearfar.files import atomic_path, write_json
+
+#: Files of the findings.
+CURATED, DUPLICATES, LEAKS, SUMMARY = (
+    "images.parquet",
+    "duplicates.parquet",
+    "leaks.parquet",
+    "curation.json",
+)
+
+
+def write_curation(folder: str | os.PathLike[str], curation: Curation) -> dict[str, Any]:
+    """Write what was found to a folder, and return the summary.
+
+    ``images.parquet`` has a row per image: `file`; `keep`, false for images to leave out, with
+    `reason`; `group` of duplicates; `outlier_distance` and `outlier_deviations`, see `Outliers`;
+    `label`, `suggested_label` and `label_confidence`, see `LabelErrors`; `cluster`, and whether it
+    is `typical` of it; `selected`, the rank in the selection from 1. Null means that nothing can
+    be told.
+    ``duplicates.parquet`` and ``leaks.parquet`` have a row per pair: `file`, `other`, `score`,
+    `exact` and `mirrored`. ``curation.json`` has the numbers of all findings, or why there are
+    none.
+
+    Parameters
+    ----------
+    folder : str or path
+        Folder, created if needed; files are replaced.
+    curation : Curation
+        Findings.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.curation import curate
+    >>> from nearfar.data import images_from_array
+    >>> images = images_from_array(np.random.default_rng(0).random((40, 32, 32)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     summary = write_curation(folder, curate(images, device="cpu"))
+    ...     sorted(path.name for path in Path(folder).iterdir())
+    ['curation.json', 'duplicates.parquet', 'images.parquet']
+    >>> summary["images"], summary["duplicates"]["groups"]
+    (40, 0)
+    """
+    folder, images = Path(folder), curation.images
+    names = images.names()
+    _write(folder / CURATED, _image_table(curation))
+    _write(folder / DUPLICATES, _pair_table(curation.duplicates, names, names))
+    if curation.leaks is not None and curation.against is not None:
+        _write(folder / LEAKS, _pair_table(curation.leaks, names, curation.against.names()))
+    summary = summarize(curation)
+    write_json(folder / SUMMARY, summary)
+    return summary
+
+
+def summarize(curation: Curation) -> dict[str, Any]:
+    """Return the numbers of all findings, JSON-compatible."""
+    outliers, errors, leaks = curation.outliers, curation.label_errors, curation.leaks
+    exact = curation.duplicates.exact
+    return {
+        "data": curation.images.name,
+        "images": len(curation.images),
+        "encoder": curation.encoder,
+        "duplicates": {
+            "groups": int(curation.group.max(initial=-1)) + 1,
+            "images_to_leave_out": int((~curation.keep).sum()),
+            "exact_pairs": int(exact.sum()),
+            "near_pairs": int((~exact).sum()),
+        },
+        "outliers": outliers if isinstance(outliers, str) else len(outliers.rows()),
+        "label_errors": errors
+        if isinstance(errors, str)
+        else {"images": len(errors.rows()), "accuracy": round(errors.accuracy, 4)},
+        "leaks": None
+        if leaks is None or curation.against is None
+        else {"against": curation.against.name, "pairs": len(leaks.pairs)},
+        "clusters": len(curation.typical),
+        "selected": None if curation.selected is None else len(curation.selected),
+    }
+
+
+def describe(curation: Curation) -> list[str]:
+    r"""Return the summary of all findings as lines of text.
+
+    Examples
+    --------
+    >>> from nearfar.curation import curate
+    >>> from nearfar.data import images_from_array
+    >>> images = images_from_array(np.random.default_rng(0).random((9, 32, 32)))
+    >>> print(*describe(curate(images)), sep="\n")
+    9 images, encoder timm:tf_efficientnet_lite0
+    duplicates: 0 groups, 0 images to leave out
+    label errors: nothing can be said: the images have no labels: expected a folder for each class
+    outliers: nothing can be said: only 9 images: expected at least 30 to tell outliers
+    clusters: 2
+    """
+    found = summarize(curation)
+    nothing = "nothing can be said: "
+    duplicates, errors, outliers = (
+        found[kind] for kind in ("duplicates", "label_errors", "outliers")
+    )
+    lines = [
+        f"{found['images']} images, encoder {found['encoder']}",
+        f"duplicates: {duplicates['groups']} groups, {duplicates['images_to_leave_out']} images "
+        "to leave out",
+    ]
+    if found["leaks"] is not None:
+        leaks = found["leaks"]
+        lines.append(f"leaks: {leaks['pairs']} pairs with images of {leaks['against']}")
+    lines += [
+        f"label errors: {nothing + errors if isinstance(errors, str) else errors['images']}",
+        f"outliers: {nothing + outliers if isinstance(outliers, str) else outliers}",
+        f"clusters: {found['clusters']}",
+    ]
+    return lines if found["selected"] is None else [*lines, f"selected: {found['selected']}"]
+
+
+def _write(path: Path, table: pyarrow.Table) -> None:
+    with atomic_path(path) as temporary:
+        parquet.write_table(table, temporary)
+
+
+def _pair_table(found: Duplicates, names: list[str], others: list[str]) -> pyarrow.Table:
+    return pyarrow.table(
+        {
+            "file": pyarrow.array([names[row] for row in found.pairs[:, 0]], pyarrow.string()),
+            "other": pyarrow.array([others[row] for row in found.pairs[:, 1]], pyarrow.string()),
+            "score": found.scores.astype(np.float32),
+            "exact": found.exact,
+            "mirrored": found.mirrored,
+        }
+    )
+
+
+def _image_table(curation: Curation) -> pyarrow.Table:
+    images, kept, n = curation.images, curation.kept, len(curation.images)
+    names, group = images.names(), curation.group
+    keeper = {group[row]: names[row] for row in kept if group[row] >= 0}
+    columns: dict[str, Any] = {
+        "file": names,
+        "keep": curation.keep,
+        "reason": pyarrow.array(
+            [
+                None if keep else f"duplicate of {keeper[each]}"
+                for keep, each in zip(curation.keep, group.tolist(), strict=True)
+            ],
+            pyarrow.string(),
+        ),
+        "group": pyarrow.array(group, mask=group < 0),
+    }
+    outliers = curation.outliers
+    if isinstance(outliers, Outliers):
+        columns["outlier_distance"] = _of_kept(outliers.distances, kept, n)
+        columns["outlier_deviations"] = _of_kept(outliers.deviations, kept, n)
+    if images.labels is not None:
+        columns["label"] = [class_name(images, label) for label in images.labels]
+    errors = curation.label_errors
+    if isinstance(errors, LabelErrors):
+        suggested = np.array([class_name(images, label) for label in errors.suggested], object)
+        columns["suggested_label"] = _of_kept(suggested, kept, n)
+        columns["label_confidence"] = _of_kept(errors.confidence, kept, n)
+    columns["cluster"] = curation.cluster_of
+    columns["typical"] = np.isin(np.arange(n), curation.typical)
+    if curation.selected is not None:
+        rank = np.zeros(n, np.int64)
+        rank[curation.selected] = np.arange(1, len(curation.selected) + 1)
+        columns["selected"] = pyarrow.array(rank, mask=rank == 0)
+    return pyarrow.table(columns)
+
+
+def class_name(images: Images, label: int) -> str:
+    """Return the name of a class, or its number if it has none.
+
+    Examples
+    --------
+    >>> from nearfar.data import images_from_array
+    >>> class_name(images_from_array(np.random.rand(2, 8, 8), labels=["cat", "dog"]), 1)
+    'dog'
+    """
+    return str(label) if images.classes is None else images.classes[label]
+
+
+def _of_kept(values: Any, kept: Any, n: int) -> pyarrow.Array:
+    """Return values of the kept images as a column of all, null for the others."""
+    column = np.empty(n, values.dtype)
+    column[kept] = values
+    mask = np.ones(n, bool)
+    mask[kept] = False
+    return pyarrow.array(column, mask=mask)

@@ -1,0 +1,90 @@
+"""Clusters with a typical image each, and a selection of images that represents the others."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.preprocessing import normalize
+
+from nearfar.errors import NearfarError
+
+#: Most images that k-means sees at once.
+_ALL_AT_ONCE = 20_000
+#: Most clusters that are named by default.
+_MOST_CLUSTERS = 30
+
+
+def cluster(
+    embeddings: npt.NDArray[np.float32], clusters: int | None = None, *, seed: int = 0
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Cluster images by k-means of their unit embeddings.
+
+    Parameters
+    ----------
+    embeddings : float32[n, d]
+        Embeddings.
+    clusters : int, optional
+        Number of clusters. Default: √(n/2), at most 30.
+
+    Returns
+    -------
+    cluster_of : int64[n]
+        Cluster of each image, the largest first.
+    typical : int64[K]
+        Row of the image of each cluster that is nearest to its center.
+
+    Examples
+    --------
+    >>> cluster(np.float32([[1, 0], [1, 0.1], [1, 0.2], [0, 1]]), 2)
+    (array([0, 0, 0, 1]), array([1, 3]))
+    """
+    count = clusters or max(1, min(round((len(embeddings) / 2) ** 0.5), _MOST_CLUSTERS))
+    points = normalize(embeddings)
+    kind = KMeans if len(points) <= _ALL_AT_ONCE else MiniBatchKMeans
+    model = kind(min(count, len(points)), n_init=1, random_state=seed).fit(points)
+    order = np.argsort(-np.bincount(model.labels_), kind="stable")
+    distances = np.linalg.norm(points - model.cluster_centers_[model.labels_], axis=1)
+    typical = [
+        rows[distances[rows].argmin()]
+        for each in order
+        if len(rows := np.flatnonzero(model.labels_ == each))
+    ]
+    return order.argsort()[model.labels_].astype(np.int64), np.array(typical, np.int64)
+
+
+def select(
+    embeddings: npt.NDArray[np.float32], count: int, *, seed: int = 0
+) -> npt.NDArray[np.int64]:
+    """Select images that represent the others: the one nearest to the center of each cluster.
+
+    k-means has as many clusters as images are to be selected: dense regions get more of them, and
+    outliers are hardly selected.
+
+    Parameters
+    ----------
+    embeddings : float32[n, d]
+        Embeddings.
+    count : int
+        Number of images, 1…n.
+
+    Returns
+    -------
+    int64[count]
+        Rows, those of the largest clusters first, so that the first few represent most images.
+
+    Raises
+    ------
+    NearfarError
+        If there are fewer images.
+
+    Examples
+    --------
+    >>> select(np.float32([[1, 0], [1, 0.1], [1, 0.2], [0, 1]]), 2)
+    array([1, 3])
+    """
+    if not 1 <= count <= len(embeddings):
+        raise NearfarError(
+            f"select={count} of {len(embeddings)} images: expected 1 to {len(embeddings)}"
+        )
+    return cluster(embeddings, count, seed=seed)[1]

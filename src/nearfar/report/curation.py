@@ -1,0 +1,204 @@
+"""Page of the findings on a set of images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nearfar.curation import (
+    DEVIATIONS,
+    NEAR_DUPLICATE,
+    Curation,
+    Duplicates,
+    LabelErrors,
+    Outliers,
+    class_name,
+)
+from nearfar.data import Images, to_unit
+from nearfar.report.html import Section, Strip, write_report
+
+CURATION_PAGE = "curation.html"
+
+#: Most groups and images per section; the Parquet files list all.
+_GROUPS, _PER_GROUP, _IMAGES, _PER_CLUSTER = 60, 12, 96, 8
+
+
+def write_curation_page(folder: str | os.PathLike[str], curation: Curation) -> Path:
+    """Write findings as a page with thumbnails and file names.
+
+    Parameters
+    ----------
+    folder : str or path
+        Folder of the page, created if needed.
+    curation : Curation
+        Findings.
+
+    Returns
+    -------
+    Path
+        Path of the page.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.curation import curate
+    >>> from nearfar.data import images_from_array
+    >>> curation = curate(images_from_array(np.random.default_rng(0).random((40, 32, 32))))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_curation_page(folder, curation).name
+    'curation.html'
+    """
+    images = curation.images
+    return write_report(
+        folder,
+        title=f"Curation of {images.name}",
+        lead=f"{len(images)} images, with embeddings by {curation.encoder}. Nothing was changed.",
+        sections=list(_sections(curation)),
+        name=CURATION_PAGE,
+    )
+
+
+def _sections(curation: Curation) -> Iterator[Section]:
+    yield _duplicates(curation)
+    if curation.leaks is not None and curation.against is not None:
+        yield _leaks(curation.leaks, curation.images, curation.against)
+    yield _label_errors(curation)
+    yield _outliers(curation)
+    yield _clusters(curation)
+    if curation.selected is not None:
+        rows = curation.selected[:_IMAGES]
+        yield Section(
+            "Selected images",
+            f"{len(curation.selected)} images that represent the others: each is nearest to the "
+            "center of a cluster of its own. Those of the largest clusters come first"
+            f"{_of(len(rows), len(curation.selected))}.",
+            [_strip("", curation.images, rows, lambda row: "")],
+        )
+
+
+def _duplicates(curation: Curation) -> Section:
+    images, group, found = curation.images, curation.group, curation.duplicates
+    total = int(group.max(initial=-1)) + 1
+    if not total:
+        return Section("Duplicates", "There are no exact or near duplicates.")
+    best = np.zeros(len(images))
+    for pair, score in zip(found.pairs, found.scores, strict=True):
+        best[pair] = np.maximum(best[pair], score)
+    exact = np.isin(np.arange(len(images)), found.pairs[found.exact])
+
+    def caption(row: int) -> str:
+        kind = "exact" if exact[row] else f"near {best[row]:.2f}"
+        return f"{'keep' if curation.keep[row] else 'leave out'}, {kind}"
+
+    strips = []
+    for number in range(min(total, _GROUPS)):
+        rows = np.flatnonzero(group == number)
+        rows = rows[np.argsort(~curation.keep[rows], kind="stable")]
+        title = f"Group {number}: {len(rows)} images"
+        strips.append(_strip(title, images, rows[:_PER_GROUP], caption))
+    return Section(
+        "Duplicates",
+        f"{total} groups, of which {int((~curation.keep).sum())} images can be left out"
+        f"{_of(len(strips), total)}. The pixels of exact duplicates are equal. Near "
+        "duplicates agree tile by tile after alignment: 1 for copies, about 0 for other images, "
+        f"counted from {NEAR_DUPLICATE} on. The image with the most pixels is kept.",
+        strips,
+    )
+
+
+def _leaks(leaks: Duplicates, images: Images, against: Images) -> Section:
+    text = f"images that are duplicates of images of {against.name}, which should not be here"
+    if not len(leaks.pairs):
+        return Section("Leaks", f"There are no {text}.")
+    names, others = images.names(), against.names()
+    order = np.argsort(-leaks.scores, kind="stable")[: _IMAGES // 2]
+    strips = [
+        Strip(
+            f"{leaks.scores[k]:.2f}{' (exact)' if leaks.exact[k] else ''}",
+            torch.stack([to_unit(images[a]), to_unit(against[b])]),
+            [names[a], f"{against.name}:\n{others[b]}"],
+        )
+        for k, (a, b) in zip(order, leaks.pairs[order].tolist(), strict=True)
+    ]
+    shown = _of(len(strips), len(leaks.pairs))
+    return Section("Leaks", f"{len(leaks.pairs)} pairs: {text}{shown}.", strips)
+
+
+def _label_errors(curation: Curation) -> Section:
+    title, errors, images = "Likely label errors", curation.label_errors, curation.images
+    if not isinstance(errors, LabelErrors) or images.labels is None:
+        return Section(title, f"Nothing can be said: {errors}.")
+    labels, rows = images.labels, errors.rows()
+    position = {int(row): place for place, row in enumerate(curation.kept)}
+
+    def caption(row: int) -> str:
+        place = position[row]
+        label, other = labels[row], errors.suggested[place]
+        return (
+            f"{class_name(images, label)} → {class_name(images, other)}, "
+            f"{errors.confidence[place]:.2f}"
+        )
+
+    shown = curation.kept[rows[:_IMAGES]]
+    return Section(
+        title,
+        f"{len(rows)} images of which another label is more probable"
+        f"{_of(len(shown), len(rows))}. The number is the probability of the given label, by "
+        "classifiers that have not seen the image: the lower, the clearer. "
+        f"The embeddings give {errors.accuracy:.1%} of the labels.",
+        [_strip("", images, shown, caption)],
+    )
+
+
+def _outliers(curation: Curation) -> Section:
+    outliers = curation.outliers
+    if not isinstance(outliers, Outliers):
+        return Section("Outliers", f"Nothing can be said: {outliers}.")
+    rows = outliers.rows()
+    if not len(rows):
+        return Section("Outliers", f"No image is {DEVIATIONS} deviations farther than usual.")
+    captions = {
+        int(curation.kept[row]): f"{outliers.deviations[row]:.1f} deviations" for row in rows
+    }
+    shown = curation.kept[rows[:_IMAGES]]
+    return Section(
+        "Outliers",
+        f"{len(rows)} images whose five nearest images are far{_of(len(shown), len(rows))}: in "
+        f"robust standard deviations of the logarithm of the distance, from {DEVIATIONS} on.",
+        [_strip("", curation.images, shown, captions.__getitem__)],
+    )
+
+
+def _clusters(curation: Curation) -> Section:
+    strips = []
+    for number, typical in enumerate(curation.typical):
+        members = np.flatnonzero(curation.cluster_of == number)
+        others = members[members != typical]
+        some = others[np.linspace(0, len(others) - 1, _PER_CLUSTER - 1).astype(int)]
+        rows = np.concatenate([[typical], np.unique(some)]) if len(others) else members
+        title = f"Cluster {number}: {len(members)} images"
+        strips.append(
+            _strip(
+                title,
+                curation.images,
+                rows,
+                {int(typical): "typical"}.get,
+            )
+        )
+    return Section("Clusters", "Each with its typical image, and others of it.", strips)
+
+
+def _strip(
+    title: str, images: Images, rows: Iterable[int], caption: Callable[[int], str | None]
+) -> Strip:
+    names, rows = images.names(), [int(row) for row in rows]
+    captions = [f"{names[row]}\n{caption(row) or ''}".rstrip() for row in rows]
+    return Strip(title, images.batch(rows), captions)
+
+
+def _of(shown: int, total: int) -> str:
+    return "" if shown == total else f" (the first {shown} are shown)"

@@ -1,0 +1,161 @@
+"""Embeddings of images, in memory or as a file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from nearfar.data import (
+    EmbeddingParts,
+    Images,
+    Subset,
+    check_embeddings_path,
+    write_embeddings,
+)
+from nearfar.encoders import Encoder, open_encoder
+from nearfar.errors import NearfarError
+from nearfar.files import claim_output
+from nearfar.progress import Track, silent
+
+if TYPE_CHECKING:
+    from nearfar.runs import Run
+
+Floats = npt.NDArray[np.float32]
+
+
+def encode(
+    encoder: Encoder | Run | str | os.PathLike[str],
+    images: Images | npt.ArrayLike,
+    *,
+    device: str = "auto",
+    track: Track = silent,
+) -> Floats:
+    """Return the embeddings of images by an encoder, float32[n, d].
+
+    Parameters
+    ----------
+    encoder : Encoder, Run, str or path
+        See `nearfar.encoders.open_encoder`; its network is moved to `device`.
+    images : Images or array
+        For a run, images of its shape; arrays are scaled to it.
+    device : str
+        Device of the network.
+
+    Raises
+    ------
+    NearfarError
+        If the images have another shape, or memory has no room for the embeddings.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar import NRE
+    >>> from nearfar.runs import read_run
+    >>> photos = np.random.default_rng(0).random((20, 8, 8))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model = NRE(epochs=1, clusters=2, embedding_size=4, device="cpu")
+    ...     model.fit(photos).save(f"{folder}/run")
+    ...     encode(read_run(Path(folder, "run")), photos, device="cpu").shape
+    (20, 4)
+    """
+    return open_encoder(encoder).embed(images, device=device, track=track)
+
+
+def encode_to(
+    path: str | os.PathLike[str],
+    encoder: Encoder | Run | str | os.PathLike[str],
+    images: Images | npt.ArrayLike,
+    *,
+    share: tuple[int, int] = (0, 1),
+    overwrite: bool = False,
+    device: str = "auto",
+    track: Track = silent,
+) -> bool:
+    """Write the embeddings of images to a file.
+
+    A path that ends in .parquet becomes a folder of parts, which programs read as one table; see
+    `nearfar.data.write_embeddings` for its columns. Parts are the same for any number of
+    processes. Parts that are there already stay, so that a call after an interruption continues.
+
+    Parameters
+    ----------
+    path : str or path
+        Ends in .parquet or .npz.
+    encoder, images, device
+        See `encode`.
+    share : (int, int)
+        Number of this process and number of processes: each writes its share of the parts.
+    overwrite : bool
+        Whether to replace an existing file; parts are then written again.
+
+    Returns
+    -------
+    bool
+        Whether all parts are written, by this process and the others.
+
+    Raises
+    ------
+    NearfarError
+        If the embeddings exist already, some of its parts are by another encoder or of other
+        images, or several processes are to write an .npz file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.data import read_embeddings
+    >>> photos = np.random.default_rng(0).random((300, 32, 32, 3))
+    >>> encoder = open_encoder("timm:resnet18", weights="random", size=32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "photos.parquet")
+    ...     done = encode_to(path, encoder, photos, device="cpu")
+    ...     table = read_embeddings(path)
+    ...     done, sorted(part.name for part in path.iterdir()), table.embeddings.shape
+    (True, ['part-00000-of-00002.parquet', 'part-00001-of-00002.parquet'], (300, 512))
+    """
+    path, (process, processes) = Path(path), share
+    check_embeddings_path(path)
+    encoder = open_encoder(encoder)
+    if not isinstance(images, Images):
+        images = encoder.open_array(images)
+    if path.suffix == ".npz":
+        if processes > 1:
+            raise NearfarError(f"{str(path)!r} by {processes} processes: expected a .parquet file")
+        claim_output(path, overwrite=overwrite)
+        write_embeddings(path, encoder.embed(images, device=device, track=track), images)
+        return True
+    parts = EmbeddingParts(path, len(images))
+    _claim_parts(parts, overwrite=overwrite, alone=processes == 1)
+    settings, names, bounds = encoder.settings(), images.names(), parts.bounds()
+    mine = range(len(bounds) * process // processes, len(bounds) * (process + 1) // processes)
+    # Check all before hours of encoding.
+    missing = [
+        part
+        for part in mine
+        if overwrite
+        or not parts.is_written(part, names[bounds[part].start : bounds[part].stop], settings)
+    ]
+    for part in track(missing, "encoding parts", len(missing)):
+        some = Subset(images, np.array(bounds[part]))
+        write_embeddings(parts.path(part), encoder.embed(some, device=device), some, settings)
+    return parts.is_complete()
+
+
+def _claim_parts(parts: EmbeddingParts, *, overwrite: bool, alone: bool) -> None:
+    """Check that the parts may be written, and create their folder."""
+    path = parts.folder
+    if not overwrite and parts.others():
+        raise NearfarError(
+            f"{str(path)!r} holds embeddings of another number of images: choose another, or pass "
+            "--overwrite"
+        )
+    if not overwrite and (path.is_file() or (alone and parts.is_complete())):
+        raise NearfarError(f"{str(path)!r} exists already: choose another, or pass --overwrite")
+    if path.is_file():
+        path.unlink()
+    path.mkdir(parents=True, exist_ok=True)
+    for other in parts.others():
+        other.unlink(missing_ok=True)

@@ -1,0 +1,257 @@
+"""Embeddings to search in memory, and as files of other libraries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from nearfar.config import SimilarityName
+from nearfar.data import EmbeddingTable, read_embeddings, write_embedding_table
+from nearfar.errors import NearfarError, require
+from nearfar.files import atomic_path
+from nearfar.neighbors import ExactFinder, Similarity, fit_similarity
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+#: Queries whose similarities are computed at once.
+_QUERIES = 1024
+
+
+class IndexHits(NamedTuple):
+    """Nearest and farthest rows of queries.
+
+    Attributes
+    ----------
+    near, far : int64[q, count]
+        Rows of the index: the nearest first, and the farthest first.
+    near_similarity, far_similarity : float32[q, count]
+        Their similarity to the query.
+
+    Examples
+    --------
+    >>> index = Index().add([[1.0, 0.0], [0.0, 1.0]])
+    >>> index.search([[2.0, 0.1]], count=1).near
+    array([[0]])
+    """
+
+    near: Rows
+    far: Rows
+    near_similarity: Floats
+    far_similarity: Floats
+
+
+class Index:
+    """Embeddings by name, searched exactly.
+
+    Parameters
+    ----------
+    similarity : {"cosine", "centered-cosine", "gaussian"}
+        See `nearfar.neighbors.fit_similarity`.
+
+    Attributes
+    ----------
+    embeddings : float32[n, d]
+        The embeddings.
+    names : list of str
+        Name of each.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> index = Index().add([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]], ["cat", "lynx", "car"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     index.save(f"{folder}/index.parquet")
+    ...     index = Index.load(f"{folder}/index.parquet")
+    >>> hits = index.search(["cat"], count=1)
+    >>> index.names[hits.near[0, 0]], index.names[hits.far[0, 0]]
+    ('lynx', 'car')
+    """
+
+    def __init__(self, similarity: SimilarityName = "cosine") -> None:
+        if similarity not in get_args(SimilarityName):
+            raise NearfarError(
+                f"similarity {similarity!r} is unknown: expected one of "
+                f"{', '.join(get_args(SimilarityName))}"
+            )
+        self.similarity = similarity
+        self.embeddings: Floats = np.empty((0, 0), np.float32)
+        self.names: list[str] = []
+        self._measure: Similarity | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def add(self, embeddings: npt.ArrayLike, names: Sequence[str] | None = None) -> Self:
+        """Add embeddings, float[m, d], with their names; by default, these are their row numbers.
+
+        Raises
+        ------
+        NearfarError
+            If they have another length, there is not a name for each, or a name is taken.
+        """
+        added = np.asarray(embeddings, np.float32)
+        if added.ndim != 2 or (len(self) and added.shape[1] != self.embeddings.shape[1]):
+            expected = f"[m, {self.embeddings.shape[1]}]" if len(self) else "[m, d]"
+            raise NearfarError(f"embeddings of shape {list(added.shape)}: expected {expected}")
+        fresh = list(names) if names is not None else _numbers(len(self), len(added))
+        if len(fresh) != len(added):
+            raise NearfarError(f"{len(fresh)} names of {len(added)} embeddings: expected as many")
+        combined = [*self.names, *fresh]
+        if len(set(combined)) < len(combined):
+            taken = next(name for name in fresh if combined.count(name) > 1)
+            raise NearfarError(f"name {taken!r} of two embeddings: expected a name of its own")
+        self.embeddings = np.concatenate([self.embeddings, added]) if len(self) else added
+        self.names, self._measure = combined, None
+        return self
+
+    def search(self, queries: Sequence[str] | npt.ArrayLike, count: int = 10) -> IndexHits:
+        """Find the nearest and farthest embeddings of queries.
+
+        Parameters
+        ----------
+        queries : float[q, d] or sequence of str
+            Embeddings; or names in the index, which are then not among their own neighbors.
+        count : int
+            Number of nearest and of farthest per query.
+
+        Raises
+        ------
+        NearfarError
+            If a name is unknown, or the index has too few embeddings.
+        """
+        bank = torch.from_numpy(self.embeddings)
+        self._measure = self._measure or fit_similarity(self.similarity, bank)
+        names = np.asarray(queries)
+        if names.dtype.kind == "U":
+            rows = torch.tensor([self._row(name) for name in names.tolist()])
+            points = bank[rows]
+        else:
+            points = torch.from_numpy(names.astype(np.float32))
+            rows = torch.full((len(points),), -1)
+        return search_bank(points, rows, bank, self._measure, count)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the index to a .parquet file, which `nearfar search` reads, too."""
+        settings = {"similarity": self.similarity}
+        table = EmbeddingTable(self.embeddings, self.names, settings=settings)
+        write_embedding_table(path, table)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Index:
+        """Read an index, or embeddings that `nearfar encode` has written.
+
+        Raises
+        ------
+        NearfarError
+            If the file holds no embeddings.
+        """
+        table = read_embeddings(path)
+        stored = table.settings.get("similarity")
+        index = cls(cast(Any, stored) if stored in get_args(SimilarityName) else "cosine")
+        index.embeddings, index.names = table.embeddings, table.names
+        return index
+
+    def _row(self, name: str) -> int:
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise NearfarError(f"query {name!r} is not in the index: expected a name") from None
+
+
+def _numbers(start: int, count: int) -> list[str]:
+    return [str(row) for row in range(start, start + count)]
+
+
+def search_bank(
+    points: Tensor, rows: Tensor, bank: Tensor, measure: Similarity, count: int
+) -> IndexHits:
+    """Find the nearest and farthest rows of a bank, float[n, d], for queries, float[q, d].
+
+    Parameters
+    ----------
+    rows : int64[q]
+        Own row of each query, which is excluded; −1 to exclude none.
+    """
+    finder = ExactFinder(count, includes_queries=bool((rows >= 0).any())).fit(bank, measure)
+    near, far = finder.search(points, rows)
+    similarities = [
+        torch.cat(
+            [
+                measure(some.unsqueeze(1), bank[these])
+                for some, these in zip(points.split(_QUERIES), each.split(_QUERIES), strict=True)
+            ]
+        ).numpy()
+        for each in (near, far)
+    ]
+    return IndexHits(near.numpy(), far.numpy(), *similarities)
+
+
+def write_index(path: str | os.PathLike[str], index: Index, *, factory: str = "Flat") -> None:
+    """Write an index as a file of faiss or usearch; its keys are the rows of the index.
+
+    Cosine similarity becomes the inner product of unit vectors (queries have to be normalized for
+    faiss), and the Gaussian one the Euclidean distance.
+
+    Parameters
+    ----------
+    path : str or path
+        Ends in .faiss or .usearch.
+    index : Index
+        The embeddings.
+    factory : str
+        Kind of a faiss index, see ``faiss.index_factory``.
+
+    Raises
+    ------
+    NearfarError
+        If the ending is another, the library is not installed, or the similarity is centered,
+        which neither library has.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import faiss
+    >>> index = Index().add([[3.0, 0.0], [0.0, 2.0]], ["cat", "car"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_index(f"{folder}/index.faiss", index)
+    ...     faiss.read_index(f"{folder}/index.faiss").search(np.float32([[0, 1]]), 1)[1]
+    array([[1]])
+    """
+    path = Path(path)
+    if index.similarity == "centered-cosine":
+        raise NearfarError(
+            f"{str(path)!r}: centered-cosine is no metric of faiss or usearch; expected cosine or "
+            "gaussian"
+        )
+    cosine = index.similarity == "cosine"
+    keys = index.embeddings
+    if cosine:
+        keys = fit_similarity("cosine", torch.from_numpy(keys)).keys(torch.from_numpy(keys)).numpy()
+    if path.suffix == ".faiss":
+        faiss = require("faiss", extra="faiss")
+        metric = faiss.METRIC_INNER_PRODUCT if cosine else faiss.METRIC_L2
+        try:
+            made = faiss.index_factory(keys.shape[1], factory, metric)
+            made.train(keys)
+            made.add(keys)
+        except RuntimeError as error:
+            line = str(error).strip().splitlines()[-1]
+            raise NearfarError(f"faiss builds no index {factory!r} of these ({line})") from error
+        with atomic_path(path) as temporary:
+            faiss.write_index(made, str(temporary))
+    elif path.suffix == ".usearch":
+        usearch = require("usearch.index", extra="usearch")
+        made = usearch.Index(ndim=keys.shape[1], metric="cos" if cosine else "l2sq", dtype="f32")
+        made.add(np.arange(len(keys)), keys)
+        with atomic_path(path) as temporary:
+            made.save(str(temporary))
+    else:
+        raise NearfarError(f"{str(path)!r}: expected a name that ends in .faiss or .usearch")

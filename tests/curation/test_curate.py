@@ -1,0 +1,206 @@
+"""Findings on photographs with planted copies, wrong labels and leaks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
+from pyarrow import parquet
+
+from nearfar.curation import (
+    curate,
+    default_encoder,
+    find_duplicates,
+    find_label_errors,
+    find_outliers,
+    group_duplicates,
+    select,
+    thumbnails,
+    verify_pairs,
+)
+from nearfar.data import ArrayImages, FolderImages
+from nearfar.errors import NearfarError
+from program import run
+
+
+def marked(image: Image.Image) -> Image.Image:
+    image = image.copy()
+    ImageDraw.Draw(image).rectangle((4, 80, 50, 92), fill="white")
+    return image
+
+
+ALTERATIONS = {
+    "resized": lambda image: image.resize((60, 50)),
+    "cropped": lambda image: image.crop((6, 2, 114, 92)),
+    "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.3),
+    "padded": lambda image: ImageOps.expand(image, 10, "black"),
+    "rotated": lambda image: image.rotate(2, resample=Image.Resampling.BICUBIC),
+    "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(1.5)),
+    "gray": lambda image: image.convert("L"),
+    "marked": marked,
+}
+
+
+def scene(rng: np.random.Generator) -> Image.Image:
+    """Return a picture of random shapes on a slope of gray, 120×100."""
+    slope = np.linspace(*rng.integers(40, 200, 2), 120)
+    image = Image.fromarray(np.tile(slope, (100, 1)).astype(np.uint8)).convert("RGB")
+    draw = ImageDraw.Draw(image)
+    for _ in range(40):
+        x, y, width, height = rng.integers(0, 120), rng.integers(0, 100), *rng.integers(4, 40, 2)
+        color = tuple(rng.integers(0, 256, 3).tolist())
+        kind = draw.ellipse if rng.random() < 0.5 else draw.rectangle
+        kind((x, y, x + width, y + height), fill=color)
+    return image
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """40 scenes; of the first four, there are altered copies; of the fifth, the same again."""
+    root, rng = tmp_path_factory.mktemp("data") / "photos", np.random.default_rng(0)
+    root.mkdir()
+    for number in range(40):
+        image = scene(rng)
+        image.save(root / f"{number:02}.png")
+        if number < 4:
+            for name, alter in ALTERATIONS.items():
+                alter(image).save(root / f"{number:02}-{name}.jpg", quality=30)
+        if number == 4:
+            image.save(root / "04-again.png", optimize=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def photos(folder) -> FolderImages:
+    return FolderImages(folder, size=64)
+
+
+@pytest.fixture(scope="module")
+def curation(photos, folder):
+    return curate(photos, default_encoder(network=False), count=5, device="cpu")
+
+
+def test_copies_are_found_and_others_are_not(curation, photos):
+    origin = np.array([name[:2] for name in photos.files])
+    group = curation.group
+    for number in range(5):
+        members = origin == f"{number:02}"
+        assert len(set(group[members])) == 1, photos.files
+        assert group[members][0] >= 0
+    assert (group[origin >= "05"] == -1).all()
+    assert len(set(group)) == 6
+
+
+def test_exact_means_equal_pixels_and_the_largest_is_kept(curation, photos):
+    exact = curation.duplicates.pairs[curation.duplicates.exact]
+    assert [[photos.files[row] for row in pair] for pair in exact] == [["04-again.png", "04.png"]]
+    kept = {photos.files[row] for row in curation.kept}
+    assert "00-padded.jpg" in kept  # has more pixels
+    assert "04-again.png" in kept
+    assert len(kept) == 40
+
+
+def test_mirror_images_count_if_asked_for(photos):
+    pixels = photos.batch([photos.files.index(f"{number}.png") for number in (10, 20)])
+    images = ArrayImages(torch.cat([pixels, pixels[1:].flip(3)]).numpy())
+    sources = [(images, row) for row in range(3)]
+    small = thumbnails(images)
+    assert not len(find_duplicates(small, sources).pairs)
+    found = find_duplicates(small, sources, mirrored=True)
+    assert found.pairs.tolist() == [[1, 2]]
+    assert found.mirrored.all()
+
+
+def test_blank_images_are_no_near_duplicates():
+    noise = np.random.default_rng(0).integers(0, 2, (4, 1, 64, 64))
+    images = ArrayImages((200 + noise).astype(np.uint8))
+    found = find_duplicates(thumbnails(images), [(images, row) for row in range(4)])
+    assert not len(found.pairs)
+    pairs, none = torch.tensor([[0, 1]]), torch.tensor([False])
+    assert verify_pairs(thumbnails(images), pairs, none).isnan().all()
+
+
+def test_groups_are_connected_pairs(curation):
+    group = group_duplicates(curation.duplicates, len(curation.images))
+    first, second = curation.duplicates.pairs.T
+    np.testing.assert_array_equal(group[first], group[second])
+
+
+def test_leaks_are_pairs_with_the_others(photos, folder, tmp_path):
+    (tmp_path / "test").mkdir()
+    Image.open(folder / "07.png").resize((90, 75)).save(tmp_path / "test" / "x.png")
+    scene(np.random.default_rng(9)).save(tmp_path / "test" / "y.png")
+    against = FolderImages(tmp_path / "test", size=64)
+    found = curate(photos, default_encoder(network=False), against=against, device="cpu")
+    assert found.leaks is not None
+    assert found.leaks.pairs.tolist() == [[photos.files.index("07.png"), 0]]
+    assert len(found.duplicates.pairs)
+
+
+def test_label_errors_are_those_planted():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 50)
+    points = (rng.normal(0, 1, (200, 8)) + 4 * np.eye(4, 8)[labels]).astype(np.float32)
+    wrong = rng.choice(200, 10, replace=False)
+    given = labels.copy()
+    given[wrong] = (labels[wrong] + 1) % 4
+    errors = find_label_errors(points, given)
+    assert not isinstance(errors, str)
+    assert set(np.argsort(errors.confidence)[:10]) == set(wrong)
+    np.testing.assert_array_equal(errors.suggested[wrong], labels[wrong])
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (np.zeros(60, int), "all images have one label"),
+        (np.arange(60) == 3, "has 1 images"),
+        (np.arange(60) % 2, "too weak"),
+    ],
+)
+def test_label_errors_say_why_there_are_none(labels, says):
+    points = np.random.default_rng(0).normal(0, 1, (60, 4)).astype(np.float32)
+    assert says in find_label_errors(points, labels.astype(np.int64))
+
+
+def test_outliers_of_equal_images_cannot_be_told():
+    assert "same embedding" in find_outliers(np.ones((50, 3), np.float32))
+
+
+def test_selection_covers_the_clusters():
+    rng = np.random.default_rng(0)
+    points = np.concatenate([np.eye(5, 9)[[k]] + rng.normal(0, 0.01, (20, 9)) for k in range(5)])
+    rows = select(points.astype(np.float32), 5)
+    assert sorted(rows // 20) == [0, 1, 2, 3, 4]
+    with pytest.raises(NearfarError, match="select=101 of 100 images"):
+        select(points.astype(np.float32), 101)
+
+
+def test_command_writes_lists_and_a_page(folder, tmp_path, capsys):
+    out = tmp_path / "curation"
+    assert run("curate", folder, "--out", out, "--select", 7, "--size", 32) == 2
+    assert "--size needs --encoder" in capsys.readouterr().err
+    command = ("curate", folder, "--out", out, "--select", 7, "--device", "cpu")
+    model = ("--encoder", "timm:resnet18", "--weights", "random", "--size", 64)
+    assert run(*command, *model, "--against", folder) == 0
+    said = capsys.readouterr().out
+    assert "duplicates: 5 groups" in said
+    assert "label errors: nothing can be said: the images have no labels" in said
+    rows = parquet.read_table(out / "images.parquet").to_pylist()
+    assert len(rows) == len(list(folder.iterdir()))
+    assert sum(row["keep"] for row in rows) == 40
+    assert {row["reason"] for row in rows if row["file"] == "04.png"} == {
+        "duplicate of 04-again.png"
+    }
+    assert sorted(row["selected"] for row in rows if row["selected"]) == list(range(1, 8))
+    summary = json.loads((out / "curation.json").read_text())
+    assert summary["leaks"]["pairs"] >= len(rows)
+    page = (out / "curation.html").read_text()
+    assert "02-rotated.jpg" in page
+    assert 'src="http' not in page
+    assert run(*command, *model) == 2
+    assert "exists already" in capsys.readouterr().err

@@ -1,0 +1,102 @@
+"""Embeddings as Parquet, in parts: interrupted, by several processes, and read again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from nearfar.data import FolderImages, images_from_array, read_embeddings
+from nearfar.encoders import open_encoder
+from nearfar.errors import NearfarError
+from nearfar.search import encode, encode_to
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return open_encoder("timm:resnet18", weights="random", size=32)
+
+
+@pytest.fixture(scope="module")
+def photos():
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 8, 8, 3), np.uint8)
+    return images_from_array(pixels, labels=[f"class {row % 3}" for row in range(600)])
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_parts_hold_the_embeddings_in_order(encoder, photos, tmp_path):
+    path = tmp_path / "photos.parquet"
+    assert encode_to(path, encoder, photos, device="cpu")
+    assert len(list(path.iterdir())) == 3
+    table = read_embeddings(path)
+    np.testing.assert_allclose(table.embeddings, encode(encoder, photos, device="cpu"), atol=1e-5)
+    assert table.names == photos.names()
+    assert table.labels[:4] == ["class 0", "class 1", "class 2", "class 0"]
+    assert table.settings["encoder"] == "timm:resnet18"
+    assert table.settings["weights"] == "random"
+    columns = parquet.read_table(path)
+    assert str(columns.schema.field("embedding").type).startswith("fixed_size_list<element: float")
+
+
+def test_file_has_sizes_and_checksums_of_the_files(encoder, tmp_path):
+    (tmp_path / "photos").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    for name in ("a", "b"):
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{name}.png")
+    Image.fromarray(pixels[:30]).save(tmp_path / "photos" / "c.png")
+    encode_to(
+        tmp_path / "p.parquet", encoder, FolderImages(tmp_path / "photos", size=32), device="cpu"
+    )
+    table = parquet.read_table(tmp_path / "p.parquet").to_pydict()
+    assert table["file"] == ["a.png", "b.png", "c.png"]
+    assert list(zip(table["width"], table["height"], strict=True)) == [(50, 40), (50, 40), (50, 30)]
+    assert table["checksum"][0] == table["checksum"][1] != table["checksum"][2]
+
+
+def test_two_processes_write_the_files_of_one(encoder, photos, tmp_path):
+    encode_to(tmp_path / "one.parquet", encoder, photos, device="cpu")
+    two = tmp_path / "two.parquet"
+    assert not encode_to(two, encoder, photos, share=(1, 2), device="cpu")
+    with pytest.raises(NearfarError, match="incomplete, with 2 of 3 parts: run the same"):
+        read_embeddings(two)
+    assert encode_to(two, encoder, photos, share=(0, 2), device="cpu")
+    assert contents(two) == contents(tmp_path / "one.parquet")
+
+
+def test_interrupted_encoding_continues(encoder, photos, tmp_path):
+    def stop_after_first(items, description, total):
+        for number, item in enumerate(items):
+            if description == "encoding parts" and number == 1:
+                raise KeyboardInterrupt
+            yield item
+
+    path = tmp_path / "photos.parquet"
+    with pytest.raises(KeyboardInterrupt):
+        encode_to(path, encoder, photos, device="cpu", track=stop_after_first)
+    (first,) = path.iterdir()
+    before = first.stat().st_mtime_ns
+    assert encode_to(path, encoder, photos, device="cpu")
+    assert first.stat().st_mtime_ns == before
+    encode_to(tmp_path / "whole.parquet", encoder, photos, device="cpu")
+    assert contents(path) == contents(tmp_path / "whole.parquet")
+
+
+def test_parts_of_others_are_refused_or_replaced(encoder, photos, tmp_path):
+    path = tmp_path / "photos.parquet"
+    encode_to(path, encoder, photos, share=(0, 2), device="cpu")
+    other = open_encoder("timm:resnet18", weights="random", size=64)
+    with pytest.raises(NearfarError, match="or by another encoder"):
+        encode_to(path, other, photos, device="cpu")
+    few = images_from_array(np.zeros((9, 8, 8, 3)) + np.random.default_rng(0).random((9, 8, 8, 3)))
+    with pytest.raises(NearfarError, match="another number of images"):
+        encode_to(path, encoder, few, device="cpu")
+    assert encode_to(path, encoder, few, device="cpu", overwrite=True)
+    assert read_embeddings(path).names == few.names()
+    with pytest.raises(NearfarError, match="exists already"):
+        encode_to(path, encoder, few, device="cpu")
+    with pytest.raises(NearfarError, match=r"by 2 processes: expected a \.parquet"):
+        encode_to(tmp_path / "photos.npz", encoder, few, share=(0, 2), device="cpu")

@@ -228,9 +228,7 @@ def test_animation_among_the_frames_of_a_folder_is_told(tmp_path):
         page.save(tmp_path / f"{number}.png", save_all=not number, append_images=pages[1:])
     clip, frames, _ = read(tmp_path)
     assert len(frames) == 3
-    assert clip.notes == [
-        f"{tmp_path.name!r} holds animations, of which the first picture is used"
-    ]
+    assert clip.notes == [f"{tmp_path.name!r} holds animations, of which the first picture is used"]
 
 
 def test_frames_that_cannot_be_decoded_leave_a_gap_in_the_numbers(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,8 @@ def read_embeddings(path: str | os.PathLike[str]) -> tuple[npt.NDArray[np.float3
     Raises
     ------
     NearfarError
-        If the file is not one of embeddings, or pyarrow is not installed for a .parquet file.
+        If the file is not one of embeddings, holds NaN or a name twice, or pyarrow is not installed
+        for a .parquet file.
 
     Examples
     --------
@@ -147,6 +149,11 @@ def read_embeddings(path: str | os.PathLike[str]) -> tuple[npt.NDArray[np.float3
             f"{str(path)!r} has embeddings of shape {embeddings.shape} and {len(names)} names: "
             "expected a name for each"
         )
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise NearfarError(f"{str(path)!r} has {twice!r} more than once: expected each name once")
+    if embeddings.dtype.kind != "f" or not np.isfinite(embeddings).all():
+        raise NearfarError(f"{str(path)!r} holds NaN or infinity, or no floats: encode again")
     return embeddings.astype(np.float32, copy=False), names
 
 

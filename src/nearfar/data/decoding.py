@@ -73,6 +73,7 @@ class Header(NamedTuple):
     size: tuple[int, int]  # height, width, as seen
     gray: bool
     animated: bool = False  # only the first image is read
+    orientation: int = 1  # of the stored pixels, by EXIF
 
 
 @functools.cache
@@ -110,16 +111,20 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
     ...     Image.new("L", (30, 20)).save(file.name)
     ...     read_header(Path(file.name))
-    Header(size=(20, 30), gray=True, animated=False)
+    Header(size=(20, 30), gray=True, animated=False, orientation=1)
     """
     path = Path(path)
     with open_image_file(path) as image:
         width, height = image.size
         # PIL turns TIFF images itself, and returns the size after that.
-        if image.format != "TIFF" and _orientation(image, path) in SIDES_SWAPPED:
+        orientation = 1 if image.format == "TIFF" else _orientation(image, path)
+        if orientation in SIDES_SWAPPED:
             width, height = height, width
         animated = image.format in ANIMATIONS and getattr(image, "is_animated", False)
-        return Header((height, width), Image.getmodebase(image.mode) == "L", bool(animated))
+        gray = Image.getmodebase(image.mode) == "L"
+        return Header(
+            (height, width), gray, bool(animated), orientation if orientation in TURNS else 1
+        )
 
 
 def read_image(path: str | os.PathLike[str], shape: Shape) -> Tensor:

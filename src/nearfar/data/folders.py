@@ -90,7 +90,8 @@ class FolderImages(Images):
     -----
     UserWarning
         If files are not named like images, if links lead to folders that are read anyway, if files
-        are animations, of which the first picture is used, or if the brightest pixel of all images is below 1/16 of white.
+        are animations, of which the first picture is used, or if the brightest pixel of all images
+        is below 1/16 of white.
 
     Examples
     --------

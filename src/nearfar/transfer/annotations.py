@@ -282,7 +282,7 @@ def _box(item: Element, path: Path) -> tuple[float, float, float, float]:
         raise NearfarError(
             f"{str(path)!r}: expected numbers for {', '.join(_SIDES)} of each object, not {texts}"
         ) from error
-    if 0 <= min(left, top) and max(right, bottom) <= 1 and min(left, top, right, bottom) < 1:
+    if min(left, top) >= 0 and max(right, bottom) <= 1 and min(left, top, right, bottom) < 1:
         raise NearfarError(
             f"{str(path)!r}: the box ({left:g}, {top:g}, {right:g}, {bottom:g}) seems to be in "
             "shares of the image: expected pixels, from 1"

@@ -2,8 +2,8 @@
 
 A devkit holds ``JPEGImages/NAME.jpg`` (or .JPG, .jpeg, .png), and for its tasks
 ``Annotations/NAME.xml`` (objects), ``SegmentationClass/NAME.png`` (masks), and the names of each
-split, one per line, in ``ImageSets/Main/SPLIT.txt`` and ``ImageSets/Segmentation/SPLIT.txt``. A file ``classes.txt`` beside
-them lists the classes, one per line; without it, they are VOC's own.
+split, one per line, in ``ImageSets/Main/SPLIT.txt`` and ``ImageSets/Segmentation/SPLIT.txt``. A
+file ``classes.txt`` beside them lists the classes, one per line; without it, they are VOC's own.
 
 Names may hold spaces, and are compared in one Unicode form. Lists are UTF-8, or UTF-16 with a byte
 order mark.

@@ -109,6 +109,18 @@ def test_file_of_something_else_is_refused(tmp_path):
             open_encoder(tmp_path / name)
 
 
+def test_embeddings_that_are_nan_or_ambiguous_are_refused(photos, tmp_path):
+    good = {"embeddings": np.ones((2, 4), np.float32), "names": np.array(["a", "b"])}
+    bad = np.array([[1, 2], [np.nan, 4]], np.float32)
+    for change in ({"embeddings": bad}, {"embeddings": np.ones((2, 4), int)}):
+        np.savez(tmp_path / "bad.npz", **good | change)
+        with pytest.raises(NearfarError, match=r"bad.npz' holds NaN or infinity, or no floats"):
+            open_encoder(tmp_path / "bad.npz")
+    np.savez(tmp_path / "twice.npz", **good | {"names": np.array(["a", "a"])})
+    with pytest.raises(NearfarError, match="has 'a' more than once"):
+        open_encoder(tmp_path / "twice.npz")
+
+
 def test_model_that_does_not_take_images_of_a_size_says_so(photos):
     encoder = open_encoder("timm:swin_tiny_patch4_window7_224", weights="random")
     small = ArrayImages(np.zeros((2, 3, 30, 30), np.uint8))

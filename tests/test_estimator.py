@@ -377,3 +377,11 @@ def test_kneighbors_of_new_images_with_pandas_output(model, digits, pandas):
 def test_estimator_refuses(model, digits, call, culprit):
     with pytest.raises(ValueError, match=culprit):
         call(model, digits[:50])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_fit_does_not_depend_on_the_gradient_mode(mode):
+    images = np.random.default_rng(0).random((24, 12, 12), np.float32)
+    expected = NRE(**QUICK).fit(images).embeddings_
+    with mode():
+        assert np.array_equal(NRE(**QUICK).fit(images).embeddings_, expected)

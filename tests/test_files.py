@@ -9,7 +9,7 @@ import os
 import pytest
 
 from nearfar.errors import NearfarError
-from nearfar.files import atomic_path, claim_output, remove_leftovers, write_json
+from nearfar.files import atomic_path, claim_output, remove_leftovers, try_output, write_json
 
 
 def test_write_json_puts_a_list_of_numbers_on_one_line(tmp_path):
@@ -71,3 +71,17 @@ def test_unfinished_files_of_safetensors_are_leftovers(tmp_path):
     remove_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".tmp"]
     remove_leftovers(tmp_path / "missing")
+
+
+def test_try_output_removes_what_killed_processes_left(tmp_path):
+    (tmp_path / "out").mkdir()
+    for name in ("codes.npz", "out/figure.png"):
+        child = os.fork()
+        if not child:
+            with atomic_path(tmp_path / name):
+                os._exit(0)
+        os.waitpid(child, 0)
+    assert len([*tmp_path.rglob(".unfinished-*")]) == 2
+    try_output(tmp_path / "codes.npz", overwrite=False)
+    try_output(tmp_path / "out", overwrite=False, folder=True)
+    assert not [*tmp_path.rglob(".unfinished-*")]

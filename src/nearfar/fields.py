@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Callable
+from dataclasses import fields
 from numbers import Integral, Real
 from types import UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
@@ -35,10 +36,11 @@ def check_fields(instance: Any) -> None:
     Traceback (most recent call last):
     nearfar.errors.NearfarError: height='tall': expected a whole number
     """
+    options = {each.name: each.metadata.get("option", each.name) for each in fields(instance)}
     for name, hint in get_type_hints(type(instance)).items():
         if get_origin(hint) is ClassVar:
             continue
-        object.__setattr__(instance, name, convert(name, hint, getattr(instance, name)))
+        object.__setattr__(instance, name, convert(options[name], hint, getattr(instance, name)))
 
 
 def convert(name: str, hint: Any, value: Any) -> Any:

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,12 @@ def remove_abandoned(path: Path) -> None:
     >>> remove_abandoned(Path("no", "such", "file"))
     """
     mark = _mark(path)
-    for each in path.parent.glob(f"{LEFTOVER}*-{glob.escape(mark)}"):
+    _remove_of_ended(path.parent.glob(f"{LEFTOVER}*-{glob.escape(mark)}"))
+
+
+def _remove_of_ended(leftovers: Iterable[Path]) -> None:
+    """Remove unfinished files whose processes have ended."""
+    for each in leftovers:
         process = each.name.removeprefix(LEFTOVER).partition("-")[0]
         if process.isdecimal() and not _is_running(int(process)):
             each.unlink(missing_ok=True)
@@ -306,8 +311,8 @@ def try_output(
 ) -> None:
     """Check that a file or a folder can be written to `path`, by writing a trial file.
 
-    The trial file, and folders created for it, are removed again. Call this before work that may
-    take hours.
+    The trial file, and folders created for it, are removed again; so are unfinished files that
+    killed processes left behind. Call this before work that may take hours.
 
     Parameters
     ----------
@@ -335,6 +340,10 @@ def try_output(
     try:
         place.mkdir(parents=True, exist_ok=True)
         trial.write_bytes(bytes(_TRIAL_BYTES))
+        if folder:
+            _remove_of_ended(list(path.rglob(f"{LEFTOVER}*")))
+        else:
+            remove_abandoned(path)
     except OSError as error:
         _explain(path, error)
         raise NearfarError(f"cannot write {str(path)!r}: {error.strerror}") from error

@@ -191,6 +191,46 @@ def test_jittering_time_stamps_lose_no_frame(tmp_path):
     assert clip.notes == []
 
 
+def test_times_go_on_in_a_video_that_was_put_together(tmp_path):
+    part = write(tmp_path / "part.ts", moving(20), codec="mpeg2video")
+    whole = tmp_path / "whole.ts"
+    whole.write_bytes(2 * part.read_bytes())
+    clip, frames, _ = read(whole)
+    assert [frame.time for frame in frames] == pytest.approx(np.arange(40) / 25, abs=0.002)
+    assert {frame.number: frame.lost for frame in frames if frame.lost} == {20: 1}
+    assert clip.rate == pytest.approx(25)
+    (note,) = clip.notes
+    assert "time stamps jump back, first at 0.80 s" in note
+
+
+def test_avi_with_reordered_frames_loses_none(tmp_path):
+    clip, frames, pixels = read(write(tmp_path / "a.avi", moving(), bf="3"))
+    assert [frame.time for frame in frames] == pytest.approx(np.arange(30) / 25, abs=0.002)
+    assert not any(frame.lost for frame in frames)
+    assert clip.skipped == clip.notes == []
+    assert np.abs(pixels - moving()).mean() < 3
+
+
+@pytest.mark.parametrize("ending", ["gif", "png", "webp", "avif"])
+def test_all_frames_of_an_animated_image_are_used(tmp_path, ending):
+    pages = [Image.fromarray(pixels) for pixels in moving(5)]
+    path = tmp_path / f"a.{ending}"
+    pages[0].save(path, save_all=True, append_images=pages[1:], duration=40)
+    clip, frames, pixels = read(path)
+    assert [frame.time for frame in frames] == pytest.approx([0, 0.04, 0.08, 0.12, 0.16])
+    assert clip.rate == pytest.approx(25)
+    assert np.abs(pixels - moving(5)).mean() < 6
+
+
+def test_animation_among_the_frames_of_a_folder_is_told(tmp_path):
+    pages = [Image.fromarray(pixels) for pixels in moving(3)]
+    for number, page in enumerate(pages):
+        page.save(tmp_path / f"{number}.png", save_all=not number, append_images=pages[1:])
+    clip, frames, _ = read(tmp_path)
+    assert len(frames) == 3
+    assert clip.notes == [f"{tmp_path.name!r} holds animations, of which the first picture is used"]
+
+
 def test_frames_that_cannot_be_decoded_leave_a_gap_in_the_numbers(tmp_path):
     whole = write(tmp_path / "whole.avi", moving(), codec="mjpeg", pix_fmt="yuvj420p")
     data = whole.read_bytes()

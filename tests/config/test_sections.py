@@ -27,6 +27,7 @@ from nearfar.errors import NearfarError
     ("section", "options", "culprit"),
     [
         (RelationalObjective, {"neighbors": 0}, "neighbors=0: expected at least 1"),
+        (RelationalObjective, {"weights": "0.5,0.5"}, "loss_weights='0.5,0.5': expected 3 values"),
         (RelationalObjective, {"pixel_weight": None}, "pixel_weight=None: expected a number"),
         (RelationalObjective, {"pixel_weight": -1}, "pixel_weight=-1.0: expected at least 0"),
         (RelationalObjective, {"weights": 1}, "weights=1: expected 3 values"),

@@ -83,6 +83,11 @@ def value_range(folder: Path) -> None:
         read_label_map(devkit, "0")
     with rejection("has no area"):
         read_objects(edited(folder, item("red", (20, 1, 1, 20))), "0")
+    with rejection("shares of the image: expected pixels"):
+        read_objects(edited(folder, item("red", (0.2, 0.25, 0.5, 0.75))), "0")
+    assert read_objects(edited(folder, item("red", (1, 1, 1, 1))), "0").boxes.tolist() == [
+        [0, 0, 1, 1]
+    ]
 
 
 @cell("devkit", "depth", "rejected: masks of other than 8 bits, but for palettes")
@@ -96,6 +101,9 @@ def depth(folder: Path) -> None:
     mask.putpalette([0, 0, 0, 128, 0, 0])
     mask.save(devkit.mask("0"), bits=2)
     assert (read_label_map(devkit, "0") == pixels).all()
+    Image.fromarray(pixels).save(devkit.mask("0"), format="JPEG")
+    with rejection("a JPEG, which changes the values"):
+        read_label_map(devkit, "0")
 
 
 @cell("devkit", "white point", "ignored: grays of a palette, as values are classes")
@@ -201,13 +209,22 @@ def pairing(folder: Path) -> None:
         read_presence(devkit, "some", ["0"])
 
 
-@cell("devkit", "names", "obeyed: with spaces, in either Unicode form, before flags, in CRLF lines")
+@cell(
+    "devkit", "names", "obeyed: with spaces, in either Unicode form, before flags, .JPG, .png too"
+)
 def names(folder: Path) -> None:
     written = ["a b 1", unicodedata.normalize("NFD", "é"), "c", "d.e"]
     devkit = write_devkit(folder / "voc", names=written)
     write_list(devkit, "a b 1", "\u00e9 -1", "c  1", "d.e", end="\r\n")
     assert devkit.split("Main", "some") == ["a b 1", "\u00e9", "c", "d.e"]
     assert [len(read_objects(devkit, name).boxes) for name in devkit.split("Main", "some")]
+    for ending in (".JPG", ".jpeg", ".png"):
+        devkit.image("c").rename(devkit.root / "JPEGImages" / f"c{ending}")
+        assert devkit.split("Main", "some")[2] == "c"
+        assert len(read_objects(devkit, "c").boxes) == 1
+    for background in ("Background", "_background_", "\ufeffbackground"):
+        (devkit.root / "classes.txt").write_text(f"{background}\r\nred\r\n", encoding="utf-8")
+        assert Devkit.open(devkit.root).classes == ("red",)
     write_list(devkit, r"JPEGImages\c")
     with rejection("is missing"):
         devkit.split("Main", "some")
@@ -271,3 +288,6 @@ def unused(folder: Path) -> None:
     assert len(open_classification_set(devkit, "trainval", 32).images) == 2
     with rejection("inside of others"):
         read_objects(edited(folder, f"<objects>{item('red', BOX)}</objects>"), "0")
+    for tag in ("Object", "OBJECT"):
+        with rejection(f"elements <{tag}>: expected <object>"):
+            read_objects(edited(folder, item("red", BOX).replace("object", tag)), "0")

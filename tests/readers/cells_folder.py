@@ -214,5 +214,9 @@ def unused(folder: Path) -> None:
     assert "skipped 8 in all" in said.err
     assert "skipped.txt" in said.err
     assert len((folder / "run" / "skipped.txt").read_text().splitlines()) == 14
+    (folder / "in" / "again").symlink_to(folder / "in" / "sub")
+    with warned("1 links to folders that are read anyway", "'again'"):
+        images = open_images(folder / "in")
+    assert images.unread[0] == "'again': a link to a folder that is read anyway"
     rejected(command("train", folder / "in", "--out", folder / "r", "--strict", *QUICK), "bad0.png")
     assert not (folder / "r").exists()

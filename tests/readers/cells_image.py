@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from nearfar.data import open_images, read_header, require_labels
 from readers.support import bright_corner, command, noise, pattern, rejected, rejection, warned
@@ -159,7 +159,9 @@ def transparency(folder: Path) -> None:
     assert int(only(folder / "16.png").min()) == 255
 
 
-@cell("image", "profile", "obeyed: converted to sRGB; damaged profiles are ignored")
+@cell(
+    "image", "profile", "obeyed: converted to sRGB, also by a PNG's gamma; damaged ones are ignored"
+)
 def profile(folder: Path) -> None:
     image = Image.fromarray(np.full((16, 16, 3), (120, 200, 40), np.uint8))
     linear = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -173,6 +175,13 @@ def profile(folder: Path) -> None:
     assert found[0] > found[1] + 50, found
     image.convert("RGBA").save(folder / "alpha.png", icc_profile=swapped)
     assert only(folder / "alpha.png")[:, 0, 0].tolist() == found
+    for gamma, expected in ((1.0, [181, 228, 110]), (1 / 2.2, [120, 200, 40]), (0, [120, 200, 40])):
+        chunks = PngImagePlugin.PngInfo()
+        chunks.add(b"gAMA", struct.pack(">I", round(1e5 * gamma)))
+        image.save(folder / "gamma.png", pnginfo=chunks)
+        assert only(folder / "gamma.png")[:, 0, 0].tolist() == expected
+    image.convert("P").save(folder / "palette.png", pnginfo=chunks)
+    assert len(only(folder / "palette.png")) == 3
 
 
 def swap_primaries(profile: bytes) -> bytes:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import unicodedata
+import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from nearfar.anomaly import Masks, find_masks, open_clips
-from readers.support import rejection
+from readers.support import rejection, warned
 from readers.table import cell
 from readers.targets_anomaly import SHAPE, some_frames, write_frames, write_video
 
@@ -29,13 +31,25 @@ def read(path: Path) -> np.ndarray:
     return masks.of(0, "clip", masks.shape)
 
 
-@cell("masks", "orientation", "obeyed: EXIF")
+@cell(
+    "masks", "orientation", "obeyed: EXIF; rejected if only the frame has it and sizes do not tell"
+)
 def _(folder: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     mask = Image.fromarray(KNOWN.astype(np.uint8) * 255)
     turned = save(folder / "a.png", mask.transpose(Image.Transpose.ROTATE_90), exif=exif)
     np.testing.assert_array_equal(read(turned), KNOWN)
+    for number, marked in ((3, False), (6, False), (6, True)):
+        exif[0x0112] = number
+        place = folder / f"{number} {marked}"
+        frame = np.full((32, 32) if number == 6 else SHAPE, 90, np.uint8)
+        save(place / "new" / "0.jpg", frame, exif=exif)
+        save(place / "masks" / "0.png", frame, **({"exif": exif} if marked else {}))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # all is abnormal
+            with nullcontext() if marked else rejection("before or after the EXIF orientation"):
+                find_masks(open_clips(place / "new"), place / "masks")
 
 
 @cell("masks", "size", "obeyed: scaled with the frames; rejected if not that of the frames")
@@ -68,13 +82,22 @@ def _(folder: Path) -> None:
         np.testing.assert_array_equal(read(save(folder / "a.tif", KNOWN.astype(kind))), KNOWN)
 
 
-@cell("masks", "white point", "obeyed: values and not colors of palettes; half of white in a JPEG")
+@cell(
+    "masks", "white point", "obeyed: values of palettes; half of white in a JPEG; warned if most is"
+)
 def _(folder: Path) -> None:
     image = Image.fromarray(KNOWN.astype(np.uint8)).convert("P")
     image.putpalette([255, 255, 255, 0, 0, 0])
     np.testing.assert_array_equal(read(save(folder / "a.png", image)), KNOWN)
     jpeg = read(save(folder / "a.jpg", KNOWN.astype(np.uint8) * 255, quality=60))
     assert (jpeg != KNOWN).mean() < 0.05
+    webp = read(save(folder / "a.webp", KNOWN.astype(np.uint8) * 255, quality=60))
+    assert (webp != KNOWN).mean() < 0.05
+    for ending in ("jpg", "webp"):
+        with rejection("in a lossy format"):
+            read(save(folder / f"b.{ending}", np.ones(SHAPE, np.uint8)))
+    with warned("of the pixels of all masks are abnormal", "invert the masks"):
+        read(save(folder / "inverted.png", ~KNOWN))
 
 
 @cell("masks", "channels", "obeyed: abnormal in any channel")
@@ -84,13 +107,17 @@ def _(folder: Path) -> None:
     np.testing.assert_array_equal(read(save(folder / "a.png", colors)), KNOWN)
 
 
-@cell("masks", "transparency", "ignored: the colors count")
+@cell("masks", "transparency", "ignored: the colors count; rejected if only it varies")
 def _(folder: Path) -> None:
     colors = np.zeros((*SHAPE, 4), np.uint8)
     colors[..., 0] = KNOWN * 255
     for opacity in (0, 255):
         colors[..., 3] = opacity
         np.testing.assert_array_equal(read(save(folder / "a.png", colors)), KNOWN)
+    with rejection("only its transparency varies"):
+        read(
+            save(folder / "b.png", np.dstack([np.full((*SHAPE, 3), 255), 255 * KNOWN]).astype("u1"))
+        )
 
 
 @cell("masks", "profile", "ignored: zero stays zero")

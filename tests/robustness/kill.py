@@ -193,6 +193,7 @@ def try_once(
             break
     else:
         resume = _resume(scenario, place)
+        log.write_text("")  # orphaned workers may have complained
         how = "resumed" if resume else how
         code = _wait(_call_in_child(scenario, (*call, *resume), log))
         said = log.read_text()
@@ -224,7 +225,10 @@ def kill(
     only: int | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Result:
-    """Kill a command at seeded random moments of the time that it takes."""
+    """Kill a command at seeded random moments of the time that it takes.
+
+    Calls that ended before they were killed are not counted.
+    """
     result = Result()
     with tempfile.TemporaryDirectory(prefix="kill-") as name:
         fixed = Path(name, "fixed")
@@ -232,7 +236,7 @@ def kill(
         with Path(name, "log.txt").open("w") as log, redirect_stdout(log), redirect_stderr(log):
             ways = scenarios(command, fixed)
         whole = [_whole(way, Path(name, f"whole {number}")) for number, way in enumerate(ways)]
-        for number in range(count) if only is None else [only]:
+        for number in range(3 * count) if only is None else [only]:
             way = number % len(ways)
             place = Path(name, str(number))
             place.mkdir()
@@ -242,9 +246,14 @@ def kill(
                 how = "fault"
                 result.faults.append((number, f"{ways[way].name}: {error}"))
                 progress(f"fault {result.faults[-1]}")
+            if how == "done before":
+                continue
             result.counts[how] += 1
-            if (number + 1) % 20 == 0:
-                progress(f"{number + 1}: {dict(result.counts)}")
+            killed = result.counts.total()
+            if killed % 20 == 0:
+                progress(f"{killed}: {dict(result.counts)}")
+            if killed == count:
+                break
     return result
 
 

@@ -267,7 +267,11 @@ class FolderClip(StoredClip):
         """
         file = self.files[number]
         try:
-            size = read_header(file).size
+            header = read_header(file)
+            note = f"{self.name!r} holds animations, of which the first picture is used"
+            if header.animated and note not in self.notes:
+                self.notes.append(note)
+            size = header.size
             wanted = self.size or size
             # read_image would crop an image of another aspect.
             same_aspect = size[0] * wanted[1] == size[1] * wanted[0]

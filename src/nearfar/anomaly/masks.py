@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -24,8 +25,10 @@ Mask = npt.NDArray[np.bool_]
 _SUFFIXES = ("_mask", MASK_SUFFIX)
 #: Most names in a message.
 _SHOWN = 3
-#: Lowest white value in a JPEG, which blurs the border of black and white.
-_JPEG_WHITE = 128
+#: Formats that may blur the border of black and white, and the lowest value of white then.
+_LOSSY, _LOSSY_WHITE = {"AVIF", "JPEG", "JPEG2000", "MPO", "WEBP"}, 128
+#: Share of abnormal pixels in all masks from which on they may be inverted.
+_MANY_ABNORMAL = 0.5
 
 
 class MaskError(NearfarError):
@@ -38,8 +41,8 @@ class Masks:
     Parameters
     ----------
     files : sequence of Path, optional
-        One image per frame. Pixels that are not black are abnormal; in a JPEG, those at least half
-        as bright as white. None if no frame is abnormal.
+        One image per frame. Pixels that are not black are abnormal; in a JPEG or another lossy
+        format, those at least half as bright as white. None if no frame is abnormal.
     size : int or (height, width), optional
         Size that masks are scaled to, without cropping.
     frames : sequence of (height, width) or None
@@ -51,6 +54,11 @@ class Masks:
     ------
     NearfarError
         If a file is unreadable, or masks differ in size.
+
+    Warns
+    -----
+    UserWarning
+        If more than half of all pixels are abnormal, as in inverted masks.
 
     Examples
     --------
@@ -68,9 +76,11 @@ class Masks:
     ) -> None:
         self._files, self._size = files, check_size(size)
         self.shape = self._size
+        shares = []
         for number, file in enumerate(files or ()):
             frame = frames[number] if frames else None
             mask = _read_abnormal(file, self._size, frame)
+            shares.append(mask.mean())
             if not same_size:
                 continue
             if self.shape not in (None, mask.shape):
@@ -79,6 +89,12 @@ class Masks:
                     f"{self.shape[0]}x{self.shape[1]}: expected masks of one size"
                 )
             self.shape = mask.shape[0], mask.shape[1]
+        if files and np.mean(shares) > _MANY_ABNORMAL:
+            warnings.warn(
+                f"{str(files[0].parent)!r}: {np.mean(shares):.0%} of the pixels of all masks are "
+                "abnormal: expected black for normal pixels; invert the masks if it is white",
+                stacklevel=2,
+            )
 
     def of(self, number: int, name: str, shape: tuple[int, ...]) -> Mask:
         """Return the mask of a frame.
@@ -229,7 +245,10 @@ def _pair(clip: Clip, folder: Path, size: Size | None, *, same_size: bool) -> Ma
         raise NearfarError(f"{str(folder)!r} holds no images: expected the masks of {clip.name!r}")
     if isinstance(clip, FolderClip):
         sizes = [_own_size(file) for file in clip.files] if size is not None else None
-        return Masks(_by_name(clip, files, folder), size, sizes, same_size=same_size)
+        paired = _by_name(clip, files, folder)
+        for image, mask in zip(clip.files, paired, strict=True):
+            _check_turned_alike(image, mask)
+        return Masks(paired, size, sizes, same_size=same_size)
     files = _by_number(clip, files, folder)
     sizes = None
     if size is not None and isinstance(clip, VideoClip):
@@ -325,6 +344,23 @@ def _names(files: Iterable[Path]) -> str:
     )
 
 
+def _check_turned_alike(image: Path, mask: Path) -> None:
+    """Check that a mask was drawn on its image as EXIF turns it, as far as its size tells."""
+    try:
+        header, own = read_header(image), read_header(mask)
+    except UnreadableError:  # told where they are read
+        return
+    height, width = header.size
+    if header.orientation == 1 or own.orientation != 1:
+        return
+    if height == width or header.orientation not in (5, 6, 7, 8):
+        raise MaskError(
+            f"mask {str(mask)!r} was drawn before or after the EXIF orientation "
+            f"{header.orientation} turns its image, and its size does not tell: remove the "
+            "orientation if before, turn the pixels instead if after"
+        )
+
+
 def _own_size(file: Path) -> tuple[int, int] | None:
     try:
         return read_header(file).size
@@ -363,13 +399,21 @@ def _abnormal(image: Image.Image) -> Mask:
     if pages > 1 and image.format != "MPO":
         raise UnreadableError(f"{pages} images in one file")
     image.load()
-    least: float = _JPEG_WHITE if image.format in ("JPEG", "MPO") else 1
+    least: float = _LOSSY_WHITE if image.format in _LOSSY else 1
     tags = getattr(image, "tag_v2", {})
     if image.mode.startswith("I") and tags.get(ExifTags.Base.PhotometricInterpretation) == 0:
         raise UnreadableError("white is zero in 16 bits: expected zero for normal pixels")
     bands = [band for band in image.getbands() if band != "A"]
     upright = ImageOps.exif_transpose(image)
-    values = np.asarray(upright).reshape(upright.height, upright.width, -1)[..., : len(bands)]
+    values = np.asarray(upright).reshape(upright.height, upright.width, -1)
+    values, alpha = values[..., : len(bands)], values[..., len(bands) :]
+    if len(np.unique(alpha)) > 1 and (values == values[0, 0]).all():
+        raise UnreadableError("only its transparency varies: expected black for normal pixels")
+    if image.format in _LOSSY and 0 < values.max() < _LOSSY_WHITE:
+        raise UnreadableError(
+            f"values up to {values.max()} in a lossy format: expected a PNG, or white for abnormal "
+            "pixels"
+        )
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():
             raise UnreadableError("NaN or infinite values")

@@ -22,7 +22,7 @@ _VIDEO_ENDINGS = frozenset(
     }
 )
 #: Endings of images that are often animated.
-_ANIMATED_ENDINGS = frozenset({".gif", ".webp", ".apng"})
+_ANIMATED_ENDINGS = frozenset({".gif", ".webp", ".apng", ".avif", ".avifs"})
 #: Endings of files that are never tried as videos: they accompany frames, or are photographs.
 _NO_VIDEO_ENDINGS = frozenset(
     {

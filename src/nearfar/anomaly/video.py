@@ -27,7 +27,7 @@ _FORMATS = (
 )
 _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
 #: Image formats that may be animated.
-_ANIMATIONS = {"GIF", "WEBP", "PNG"}
+_ANIMATIONS = {"AVIF", "GIF", "PNG", "WEBP"}
 #: Formats whose header states how long the video is.
 _STATING_DURATION = {"matroska,webm", "asf", "flv", "ogg"}
 #: Number of packets that the rate is estimated from.
@@ -59,7 +59,7 @@ class VideoClip(StoredClip):
             self.rate = _rate(self._times(container, stream)) or self.rate
 
     def _times(self, container: Any, stream: Any) -> tuple[list[float], float | None]:
-        packets = islice(_shown(container.demux(stream)), _RATE_PACKETS)
+        packets = _until_restart(islice(_shown(container.demux(stream)), _RATE_PACKETS))
         stamps = sorted({packet.pts for packet in packets if packet.pts is not None})
         return [float(stamp * stream.time_base) for stamp in stamps], self.rate
 
@@ -118,7 +118,8 @@ class _Decoder:
     """Decodes a stream packet by packet: a damaged packet costs only its own frames.
 
     Frames are counted as the file holds them, those that cannot be decoded included. A frame is
-    missing where the time stamps leave room for it.
+    missing where the time stamps leave room for it. Where they start again, as in files that were
+    put together, the times of frames go on.
     """
 
     def __init__(self, clip: VideoClip, container: Any, stream: Any) -> None:
@@ -128,10 +129,14 @@ class _Decoder:
         start = container.start_time
         self._start = None if start is None else start / self._av.time_base
         self._period = 1 / clip.rate if clip.rate else None
+        #: Whether time stamps give the order of decoding, instead of that of frames.
+        self._unordered = container.format.name == "avi" and stream.codec_context.has_b_frames
         #: Time stamps of packets whose frames have not come yet.
         self._expected: list[float] = []
         self._errors: list[UnreadableError] = []
         self._last: float | None = None
+        self._since = 0.0
+        self._first_restart = ""
         self._intervals = self._short = self._longest = 0.0
         self._lost, self._first_lost = 0, ""
         self._interlaced = False
@@ -155,29 +160,34 @@ class _Decoder:
                 return
             if packet is None:
                 return
-            if packet.pts is not None and not packet.is_discard:
-                heapq.heappush(self._expected, float(packet.pts * self.stream.time_base))
+            stamp = packet.dts if self._unordered else packet.pts
+            if stamp is not None and not packet.is_discard:
+                heapq.heappush(self._expected, float(stamp * self.stream.time_base))
             try:
                 decoded = packet.decode()
             except self._av.FFmpegError as error:
                 self._errors.append(UnreadableError(_reason(error)))
+                if self._unordered and self._expected:
+                    heapq.heappop(self._expected)
                 continue
             yield from decoded
 
     def _placed(self, frame: Any) -> Iterator[Frame | UnreadableError]:
         """Yield a frame after the unreadable ones before it."""
-        time = None if frame.pts is None else float(frame.pts * frame.time_base)
+        time = self._time(frame)
+        restarted = self._restart(time)
         gap = self._gap(time)
         skipped = self._skip_expected(time)
         damaged = max(len(self._errors), min(skipped, gap))
         fill = [UnreadableError("damaged")] * (damaged - len(self._errors))
         yield from (*self._errors, *fill)
         self._errors.clear()
-        lost = max(0, gap - damaged)
+        lost = max(restarted, gap - damaged)
         if time is not None and self._start is None:
             self._start = time
         since = None if time is None or self._start is None else time - self._start
-        if lost:
+        self._since = self._since if since is None else since
+        if lost and not restarted:
             self._lost += lost
             self._first_lost = self._first_lost or f"{since:.2f} s"
         if frame.is_corrupt:
@@ -185,6 +195,20 @@ class _Decoder:
             return
         self._interlaced |= bool(frame.interlaced_frame)
         yield Frame(0, self._pixels(frame), since, lost)
+
+    def _time(self, frame: Any) -> float | None:
+        """Return the time stamp of a frame, in seconds."""
+        if self._unordered:
+            return heapq.heappop(self._expected) if self._expected else None
+        return None if frame.pts is None else float(frame.pts * frame.time_base)
+
+    def _restart(self, time: float | None) -> bool:
+        """Return whether time stamps jump back, and let the times of frames go on then."""
+        if time is None or self._last is None or time >= self._last:
+            return False
+        self._start, self._last = time - self._since - (self._period or 0), None
+        self._first_restart = self._first_restart or f"{time - self._start:.2f} s"
+        return True
 
     def _gap(self, time: float | None) -> int:
         """Return how many frames would have room since the last one."""
@@ -232,6 +256,11 @@ class _Decoder:
                 f"{name!r}: {self._lost} frames are missing by the time stamps, the first before "
                 f"{self._first_lost}; motion is not followed across such gaps"
             )
+        if self._first_restart:
+            notes.append(
+                f"{name!r}: time stamps jump back, first at {self._first_restart}; times go on "
+                "there, and motion is not followed across"
+            )
         if self._short > _MANY_SHORT * max(self._intervals, 1):
             notes.append(
                 f"{name!r}: frames come at different rates, some much faster than "
@@ -248,7 +277,7 @@ class _Decoder:
 
 
 class AnimationClip(StoredClip):
-    """Animated GIF, WebP or PNG; see `FolderClip` for the size."""
+    """Animated GIF, WebP, PNG or AVIF; see `FolderClip` for the size."""
 
     def __init__(self, path: Path, size: Size | None = None) -> None:
         super().__init__(path, size)
@@ -309,6 +338,17 @@ def _streams(container: Any) -> list[Any]:
 
 def _shown(packets: Iterable[Any]) -> Iterator[Any]:
     return (packet for packet in packets if not packet.is_discard)
+
+
+def _until_restart(packets: Iterable[Any]) -> Iterator[Any]:
+    """Yield packets up to where their time stamps jump back."""
+    last = None
+    for packet in packets:
+        if packet.dts is not None:
+            if last is not None and packet.dts < last:
+                return
+            last = packet.dts
+        yield packet
 
 
 def _stated_frames(stream: Any) -> int:

@@ -50,6 +50,8 @@ ANIMATIONS = {"AVIF", "FLI", "GIF", "PNG", "WEBP"}
 REDUCED_PAGE, MASK_PAGE = 1, 4
 SIGNED = 2
 
+#: Exponent of sRGB's encoding of light, as PNG files state it.
+SRGB_GAMMA = 1 / 2.2
 #: Largest change of a color, of 255, by a profile that counts as sRGB.
 PROFILE_TOLERANCE = 3
 
@@ -71,6 +73,7 @@ class Header(NamedTuple):
     size: tuple[int, int]  # height, width, as seen
     gray: bool
     animated: bool = False  # only the first image is read
+    orientation: int = 1  # of the stored pixels, by EXIF
 
 
 @functools.cache
@@ -108,23 +111,27 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
     ...     Image.new("L", (30, 20)).save(file.name)
     ...     read_header(Path(file.name))
-    Header(size=(20, 30), gray=True, animated=False)
+    Header(size=(20, 30), gray=True, animated=False, orientation=1)
     """
     path = Path(path)
     with open_image_file(path) as image:
         width, height = image.size
         # PIL turns TIFF images itself, and returns the size after that.
-        if image.format != "TIFF" and _orientation(image, path) in SIDES_SWAPPED:
+        orientation = 1 if image.format == "TIFF" else _orientation(image, path)
+        if orientation in SIDES_SWAPPED:
             width, height = height, width
         animated = image.format in ANIMATIONS and getattr(image, "is_animated", False)
-        return Header((height, width), Image.getmodebase(image.mode) == "L", bool(animated))
+        gray = Image.getmodebase(image.mode) == "L"
+        return Header(
+            (height, width), gray, bool(animated), orientation if orientation in TURNS else 1
+        )
 
 
 def read_image(path: str | os.PathLike[str], shape: Shape) -> Tensor:
     """Read the pixels of an image: turned upright, scaled to cover `shape`, center cropped.
 
     Transparent pixels are put on white; 16-bit pixels are reduced to their high byte; colors of an
-    embedded profile are converted to sRGB.
+    embedded profile, or of a PNG file that states its gamma, are converted to sRGB.
 
     Parameters
     ----------
@@ -161,7 +168,7 @@ def read_image(path: str | os.PathLike[str], shape: Shape) -> Tensor:
         file.draft(file.mode if profile else mode, (2 * max(height, width),) * 2)
         file.load()
         image = _upright(_to_eight_bits(file), _orientation(file))
-        image = _as_mode(_in_srgb(image, profile), mode)
+        image = _as_mode(_with_gamma(_in_srgb(image, profile), file.info), mode)
         image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
         if image.mode == "RGBA":
             background = Image.new("RGB", image.size, "white")
@@ -372,6 +379,20 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     from PIL import ImageCms
 
     return ImageCms.applyTransform(image, transform) or image
+
+
+def _with_gamma(image: Image.Image, info: dict[Any, Any]) -> Image.Image:
+    """Convert the levels of a PNG file that states its gamma, and no other profile, to sRGB's."""
+    gamma = info.get("gamma", SRGB_GAMMA)
+    if "srgb" in info or info.get("icc_profile") or not 0.1 < gamma / SRGB_GAMMA < 10:
+        return image
+    table = 255 * (np.arange(256) / 255) ** (SRGB_GAMMA / gamma)
+    levels = np.rint(table).astype(int).tolist()
+    if np.abs(table - np.arange(256)).max() <= PROFILE_TOLERANCE:
+        return image
+    image = image.convert("RGBA" if image.has_transparency_data else image.mode.replace("P", "RGB"))
+    alpha = image.mode in ("LA", "RGBA")
+    return image.point(levels * (len(image.getbands()) - alpha) + list(range(256)) * alpha)
 
 
 @functools.lru_cache(64)

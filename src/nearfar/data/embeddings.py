@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -269,7 +270,7 @@ def read_embeddings(path: str | os.PathLike[str]) -> EmbeddingTable:
     Raises
     ------
     NearfarError
-        If it holds no embeddings, or parts are missing.
+        If it holds no embeddings, NaN or a name twice, or parts are missing.
 
     Examples
     --------
@@ -299,6 +300,11 @@ def read_embeddings(path: str | os.PathLike[str]) -> EmbeddingTable:
             f"{str(path)!r} has embeddings of shape {table.embeddings.shape} and "
             f"{len(table.names)} names: expected a name for each"
         )
+    if len(set(table.names)) < len(table.names):
+        twice = next(name for name, count in Counter(table.names).items() if count > 1)
+        raise NearfarError(f"{str(path)!r} has {twice!r} more than once: expected each name once")
+    if not np.isfinite(table.embeddings).all():
+        raise NearfarError(f"{str(path)!r} holds NaN or infinity: encode again")
     return table
 
 

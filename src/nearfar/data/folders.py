@@ -89,8 +89,9 @@ class FolderImages(Images):
     Warns
     -----
     UserWarning
-        If files are not named like images, if files are animations, of which the first picture is
-        used, or if the brightest pixel of all images is below 1/16 of white.
+        If files are not named like images, if links lead to folders that are read anyway, if files
+        are animations, of which the first picture is used, or if the brightest pixel of all images
+        is below 1/16 of white.
 
     Examples
     --------
@@ -126,6 +127,7 @@ class FolderImages(Images):
         self._decoder = read
 
         self._others: list[str] = []
+        self._links: list[str] = []
         readable, sizes, gray, animations = [], [], True, 0
         files = self._find() if files is None else files
         for file, header in self._each(files, read_header, "scanning", progress):
@@ -136,6 +138,12 @@ class FolderImages(Images):
         self._require(readable)
         if self._others:
             warnings.warn(f"{self.name!r}: {_describe_others(self._others)}", stacklevel=2)
+        if self._links:
+            warnings.warn(
+                f"{self.name!r}: {len(self._links)} links to folders that are read anyway are not "
+                f"followed ({printable(self._links[0])!r}{', …' * (len(self._links) > 1)})",
+                stacklevel=2,
+            )
         if animations:
             warnings.warn(
                 f"{self.name!r}: {animations} of {len(readable)} files are animations, of which "
@@ -163,7 +171,8 @@ class FolderImages(Images):
     @property
     def unread(self) -> list[str]:  # type: ignore[override]
         """See `Images`."""
-        return [f"{file!r}: not named like an image" for file in self._others]
+        links = [f"{link!r}: a link to a folder that is read anyway" for link in self._links]
+        return [*links, *(f"{file!r}: not named like an image" for file in self._others)]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -239,6 +248,7 @@ class FolderImages(Images):
             for place, subfolders, names in os.walk(waiting.popleft(), onerror=skip_folder):
                 folder = Path(place)
                 if folder.resolve() in visited:
+                    self._links.append(str(folder.relative_to(self.root)))
                     subfolders.clear()
                     continue
                 visited.add(folder.resolve())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import torch
 from lightning_fabric import Fabric
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
@@ -51,6 +52,8 @@ from nearfar.training.preflight import preflight
 from nearfar.training.trainer import Trainer
 
 
+@torch.inference_mode(False)  # training needs gradients, whatever the caller's mode
+@torch.enable_grad()
 def train(
     images: Images,
     config: TrainConfig,

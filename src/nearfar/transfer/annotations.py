@@ -126,6 +126,7 @@ def _read_objects(devkit: Devkit, name: str, *, placed: bool) -> Objects:
     grid = read_grid(image)
     root = _parse(path)
     _check_name(root, name, path)
+    _check_tags(root, path)
     items = root.findall("object")
     if len(items) < sum(1 for _ in root.iter("object")):
         raise NearfarError(
@@ -174,6 +175,16 @@ def _read_objects(devkit: Devkit, name: str, *, placed: bool) -> Objects:
         np.array(difficult, bool),
         grid.upright,
     )
+
+
+def _check_tags(root: Element, path: Path) -> None:
+    """Check that no objects are missed because of the spelling of their tag."""
+    for element in root.iter():
+        tag = str(element.tag)
+        if tag != "object" and tag.rpartition("}")[2].lower() == "object":
+            raise NearfarError(
+                f"{str(path)!r} has elements <{printable(tag)[:80]}>: expected <object>"
+            )
 
 
 def _check_name(root: Element, name: str, path: Path) -> None:
@@ -271,6 +282,11 @@ def _box(item: Element, path: Path) -> tuple[float, float, float, float]:
         raise NearfarError(
             f"{str(path)!r}: expected numbers for {', '.join(_SIDES)} of each object, not {texts}"
         ) from error
+    if min(left, top) >= 0 and max(right, bottom) <= 1 and min(left, top, right, bottom) < 1:
+        raise NearfarError(
+            f"{str(path)!r}: the box ({left:g}, {top:g}, {right:g}, {bottom:g}) seems to be in "
+            "shares of the image: expected pixels, from 1"
+        )
     return left - 1, top - 1, right, bottom
 
 

@@ -1,9 +1,9 @@
 """PASCAL VOC devkits: the images of a split, and the classes.
 
-A devkit holds ``JPEGImages/NAME.jpg``, and for its tasks ``Annotations/NAME.xml`` (objects),
-``SegmentationClass/NAME.png`` (masks), and the names of each split, one per line, in
-``ImageSets/Main/SPLIT.txt`` and ``ImageSets/Segmentation/SPLIT.txt``. A file ``classes.txt`` beside
-them lists the classes, one per line; without it, they are VOC's own.
+A devkit holds ``JPEGImages/NAME.jpg`` (or .JPG, .jpeg, .png), and for its tasks
+``Annotations/NAME.xml`` (objects), ``SegmentationClass/NAME.png`` (masks), and the names of each
+split, one per line, in ``ImageSets/Main/SPLIT.txt`` and ``ImageSets/Segmentation/SPLIT.txt``. A
+file ``classes.txt`` beside them lists the classes, one per line; without it, they are VOC's own.
 
 Names may hold spaces, and are compared in one Unicode form. Lists are UTF-8, or UTF-16 with a byte
 order mark.
@@ -28,6 +28,8 @@ VOC_CLASSES = (
     *("train", "tvmonitor"),
 )
 BACKGROUND = "background"
+#: Endings of images; VOC's comes first.
+_IMAGE_ENDINGS = (".jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG")
 
 IMAGE_FOLDER, CLASS_FILE = "JPEGImages", "classes.txt"
 #: Lists of splits, for classification and detection, or for segmentation.
@@ -80,7 +82,7 @@ class Devkit:
             )
         if not (root / CLASS_FILE).is_file():
             return cls(root, (BACKGROUND, *VOC_CLASSES))
-        classes = tuple(one_form(line) for line in read_lines(root / CLASS_FILE))
+        classes = tuple(_class_name(line) for line in read_lines(root / CLASS_FILE))
         if not classes or len(set(classes)) < len(classes):
             raise NearfarError(
                 f"{str(root / CLASS_FILE)!r}: expected one class per line, each once, "
@@ -159,8 +161,9 @@ class Devkit:
             )
 
     def image(self, name: str) -> Path:
-        """Return the path of an image."""
-        return _present(self.root / IMAGE_FOLDER, name, ".jpg")
+        """Return the path of an image: a JPEG file, however its ending is spelled, or PNG."""
+        paths = [_present(self.root / IMAGE_FOLDER, name, ending) for ending in _IMAGE_ENDINGS]
+        return next((path for path in paths if _is_file(path)), paths[0])
 
     def annotation(self, name: str) -> Path:
         """Return the path of the objects of an image."""
@@ -218,6 +221,12 @@ def one_form(name: str) -> str:
     True
     """
     return unicodedata.normalize("NFC", name.strip())
+
+
+def _class_name(line: str) -> str:
+    """Return the class of a line; tools spell the background in several ways."""
+    name = one_form(line)
+    return BACKGROUND if name.strip("_").lower() == BACKGROUND else name
 
 
 def _present(folder: Path, name: str, ending: str) -> Path:

@@ -136,6 +136,8 @@ def voc_color(label: int) -> tuple[int, int, int]:
 
 def _check_mask(image: Image.Image) -> None:
     """Check that pixel values are classes, not colors or shades."""
+    if image.format == "JPEG":
+        raise UnreadableError("a JPEG, which changes the values of pixels: expected a PNG")
     if image.mode not in ("P", "L"):
         raise UnreadableError(
             f"pixels of mode {image.mode}: expected 8 bits, with or without a palette"

@@ -268,6 +268,6 @@ def unused(folder: Path) -> None:
     run = a_run(folder)
     (run / "notes.txt").write_text("mine")
     assert read_run(run).embeddings.shape == (12, 4)
-    said = command("train", original() / "data.npy", "--out", run, "--overwrite", "--epochs", 0)
+    said = command("train", original() / "data.npy", "--out", run, "--overwrite", "--epochs", 1)
     rejected(said, "notes.txt")
     assert (run / MODEL).exists()

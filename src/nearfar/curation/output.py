@@ -31,9 +31,9 @@ def write_curation(folder: str | os.PathLike[str], curation: Curation) -> dict[s
 
     ``images.parquet`` has a row per image: `file`; `keep`, false for images to leave out, with
     `reason`; `group` of duplicates; `outlier_distance` and `outlier_deviations`, see `Outliers`;
-    `label`, `suggested_label` and `label_confidence`, see `LabelErrors`; `cluster`, and whether it
-    is `typical` of it; `selected`, the rank in the selection from 1. Null means that nothing can
-    be told.
+    `label`, `suggested_label`, `label_likely_wrong` and `label_confidence`, see `LabelErrors`;
+    `cluster`, and whether it is `typical` of it; `selected`, the rank in the selection from 1.
+    Null means that nothing can be told.
     ``duplicates.parquet`` and ``leaks.parquet`` have a row per pair: `file`, `other`, `score`,
     `exact` and `mirrored`. ``curation.json`` has the numbers of all findings, or why there are
     none.
@@ -174,6 +174,7 @@ def _image_table(curation: Curation) -> pyarrow.Table:
     if isinstance(errors, LabelErrors):
         suggested = np.array([class_name(images, label) for label in errors.suggested], object)
         columns["suggested_label"] = _of_kept(suggested, kept, n)
+        columns["label_likely_wrong"] = _of_kept(errors.likely, kept, n)
         columns["label_confidence"] = _of_kept(errors.confidence, kept, n)
     columns["cluster"] = curation.cluster_of
     columns["typical"] = np.isin(np.arange(n), curation.typical)

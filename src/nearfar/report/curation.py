@@ -146,7 +146,7 @@ def _label_errors(curation: Curation) -> Section:
     shown = curation.kept[rows[:_IMAGES]]
     return Section(
         title,
-        f"{len(rows)} images of which another label is more probable"
+        f"{len(rows)} images of which another label is as probable as usual for it"
         f"{_of(len(shown), len(rows))}. The number is the probability of the given label, by "
         "classifiers that have not seen the image: the lower, the clearer. "
         f"The embeddings give {errors.accuracy:.1%} of the labels.",

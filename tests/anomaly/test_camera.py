@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from clips import write_clip
 from nearfar.anomaly import (
     ArrayClip,
     Camera,
@@ -19,6 +20,7 @@ from nearfar.anomaly import (
 )
 from nearfar.anomaly.camera import views
 from nearfar.errors import NearfarError
+from program import run
 
 
 def walk(height: int, size: tuple[int, int] = (96, 160), frames: int = 24) -> np.ndarray:
@@ -87,6 +89,17 @@ def test_the_same_scene_gives_the_same_scores_at_twice_its_size_and_rate():
         scores.append(np.array([scored.score for scored in detector.score(ArrayClip(clip))]))
     slow, quick = scores
     assert slow[::2] == pytest.approx(quick[::4], rel=0.05)
+
+
+@pytest.mark.parametrize(("seconds", "warned"), [(4, True), (61, False)])
+def test_fit_command_warns_of_little_footage(seconds, warned, tmp_path, capsys, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nearfar.anomaly.fit_detector", stop)
+    write_clip(tmp_path / "clip", walk(24, (48, 64), 10 * seconds))
+    run("anomaly", "fit", tmp_path / "clip", "--out", tmp_path / "run")
+    assert ("seconds of normal video" in capsys.readouterr().err) == warned
 
 
 def test_windows_with_a_step():

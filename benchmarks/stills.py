@@ -4,8 +4,8 @@
     python -m benchmarks.stills --images 200 patch-memory patchcore
 
 Each row runs in a process of its own. Times are those of the processor, over all cores.
-"patchcore" is that of anomalib, with the same encoder, weights, feature maps and images; it needs
-anomalib. Data are in elpv of the folder in NEARFAR_DATA.
+"patchcore" and "padim" are those of anomalib, which they need, with the same encoder, weights,
+feature maps, images and size. Data are in elpv of the folder in NEARFAR_DATA.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,8 +41,11 @@ from nearfar.models import pretrained_encoder
 from nearfar.training import train
 
 Scores = npt.NDArray[np.float64]
-#: Share of normal patches that anomalib's PatchCore keeps by default.
-CORESET = 0.1
+#: Share of normal patches that anomalib's PatchCore keeps by default, and number of features that
+#: its PaDiM keeps of a ResNet-18.
+CORESET, PADIM_FEATURES = 0.1, 100
+#: Layers of the default encoder of strides 8 and 16, and images per batch of anomalib's models.
+LAYERS, BATCH = ["blocks.2", "blocks.4"], 32
 #: Side of the images that the encoder is continued on, in pixels.
 CONTINUED_SIDE = 112
 COLUMNS = ("image AUROC", "AP", "fit (CPU s)", "score (CPU ms/image)", "peak memory (GB)")
@@ -126,7 +130,22 @@ def _continued(normal: list[Path], folder: Path) -> Callable[[list[Path]], Score
 def _patchcore(normal: list[Path], folder: Path) -> Callable[[list[Path]], Scores]:
     anomalib = import_module("anomalib.models.image.patchcore.torch_model")
     name = DEFAULT_ENCODER.removeprefix("timm:")
-    model = anomalib.PatchcoreModel(["blocks.2", "blocks.4"], backbone=name, pre_trained=False)
+    model = anomalib.PatchcoreModel(LAYERS, backbone=name, pre_trained=False)
+    return _anomalib(model, normal, lambda: model.subsample_embedding(CORESET))
+
+
+def _padim(normal: list[Path], folder: Path) -> Callable[[list[Path]], Scores]:
+    anomalib = import_module("anomalib.models.image.padim.torch_model")
+    torch.manual_seed(0)
+    name = DEFAULT_ENCODER.removeprefix("timm:")
+    model = anomalib.PadimModel(name, LAYERS, pre_trained=False, n_features=PADIM_FEATURES)
+    return _anomalib(model, normal, model.fit)
+
+
+def _anomalib(
+    model: Any, normal: list[Path], finish: Callable[[], object]
+) -> Callable[[list[Path]], Scores]:
+    """Fit a model of anomalib that collects embeddings, then call `finish`."""
     weights = pretrained_encoder(DEFAULT_ENCODER).features.state_dict()
     own = model.feature_extractor.feature_extractor
     missing = own.load_state_dict(weights, strict=False).missing_keys
@@ -135,15 +154,15 @@ def _patchcore(normal: list[Path], folder: Path) -> Callable[[list[Path]], Score
     model.train()
     model.feature_extractor.eval()
     with torch.no_grad():
-        for start in range(0, len(normal), 32):
-            model(_batch(normal[start : start + 32]))
-        model.subsample_embedding(CORESET)
+        for start in range(0, len(normal), BATCH):
+            model(_batch(normal[start : start + BATCH]))
+        finish()
     model.eval()
 
     @torch.no_grad()
     def score(files: list[Path]) -> Scores:
-        batches = (_batch(files[start : start + 32]) for start in range(0, len(files), 32))
-        return torch.cat([model(batch).pred_score for batch in batches]).double().numpy()
+        batches = (_batch(files[start : start + BATCH]) for start in range(0, len(files), BATCH))
+        return torch.cat([model(batch).pred_score.flatten() for batch in batches]).double().numpy()
 
     return score
 
@@ -161,6 +180,7 @@ ROWS = {
     "patch-memory-continued": _continued,
     "cut-paste": _nearfar(methods=("cut-paste",)),
     "patchcore": _patchcore,
+    "padim": _padim,
 }
 
 if __name__ == "__main__":

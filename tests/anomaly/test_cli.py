@@ -162,9 +162,10 @@ def test_fit_command_has_the_defaults_of_python(fits, tmp_path, capsys):
     write_clip(tmp_path / "clip", scene(1, 5))
     for setting in ("video", "paper", "stills"):
         run("anomaly", "fit", tmp_path / "clip", "--out", tmp_path / "run", "--setting", setting)
+    video = DetectorConfig.video(open_clips(tmp_path / "clip"))
     assert fits == [
         (config, DEFAULT_TRAINING)
-        for config in (DetectorConfig(), DetectorConfig.paper(), DetectorConfig.stills())
+        for config in (video, DetectorConfig.paper(), DetectorConfig.stills())
     ]
     capsys.readouterr()
     run("anomaly", "fit", "--help")

@@ -136,7 +136,9 @@ def order(folder: Path) -> None:
 
 @cell("configuration", "pairing", "rejected: an option of another objective, pretext or network")
 def pairing(folder: Path) -> None:
-    refuses(folder, "recipe: paper\ntemperature: 0.1\n", "temperature=0.1", "objective", "contrastive")
+    refuses(
+        folder, "recipe: paper\ntemperature: 0.1\n", "temperature=0.1", "objective", "contrastive"
+    )
 
 
 @cell("configuration", "names", "obeyed: with hyphens or underscores; unknown names are rejected")

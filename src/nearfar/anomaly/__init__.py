@@ -5,8 +5,14 @@ for streams, scores new frames. Methods are in `nearfar.anomaly.methods`; subcla
 `register_method` for your own.
 """
 
+from nearfar.anomaly.camera import Camera, measure_camera
 from nearfar.anomaly.clips import ArrayClip, Clip, Frame, Pixels, as_frames
-from nearfar.anomaly.config import DEFAULT_ENCODER, DEFAULT_TRAINING, DetectorConfig
+from nearfar.anomaly.config import (
+    ASSUMED_RATE,
+    DEFAULT_ENCODER,
+    DEFAULT_TRAINING,
+    DetectorConfig,
+)
 from nearfar.anomaly.detector import Detector, ScoredFrame
 from nearfar.anomaly.evaluate import Evaluator
 from nearfar.anomaly.fit import CALIBRATE_EVERY, fit_detector, split_clips
@@ -29,6 +35,7 @@ from nearfar.anomaly.metrics import (
     equal_error_rate,
     f1_score,
     macro,
+    min_max,
     overlap_score,
 )
 from nearfar.anomaly.open import Clips, open_clips
@@ -47,12 +54,14 @@ from nearfar.anomaly.score import ScoringSummary, score_clips
 from nearfar.anomaly.storage import is_unfinished, read_detector
 
 __all__ = [
+    "ASSUMED_RATE",
     "CALIBRATE_EVERY",
     "DEFAULT_ENCODER",
     "DEFAULT_TRAINING",
     "ROW_QUANTILE",
     "Appearance",
     "ArrayClip",
+    "Camera",
     "Clip",
     "Clips",
     "Continuity",
@@ -89,6 +98,8 @@ __all__ = [
     "gather_patches",
     "is_unfinished",
     "macro",
+    "measure_camera",
+    "min_max",
     "open_clips",
     "open_video",
     "overlap_score",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from nearfar.anomaly.camera import measure_camera
+from nearfar.anomaly.clips import Clip
 from nearfar.anomaly.registry import find_method
 from nearfar.config import Optim, RelationalObjective, TrainConfig
 from nearfar.errors import NearfarError
@@ -13,6 +16,11 @@ from nearfar.fields import check_fields, check_ranges
 
 #: Encoder with published weights that are small, and in a package.
 DEFAULT_ENCODER = "timm:tf_efficientnet_lite0"
+
+#: Frames per second that windows are made for, and of clips that state none; those of UCSD Ped2.
+ASSUMED_RATE = 10.0
+#: Height of what moves, as a share of a patch, in UCSD Ped2.
+_HEIGHT = 0.9
 
 #: Default training of the autoencoder behind "reconstruction" and "embedding-distance".
 DEFAULT_TRAINING = TrainConfig(
@@ -23,7 +31,7 @@ DEFAULT_TRAINING = TrainConfig(
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig:
-    """Settings of a detector; by default for video from a fixed camera.
+    """Settings of a detector; by default for video from a camera like UCSD Ped2's, see `video`.
 
     Parameters
     ----------
@@ -37,7 +45,11 @@ class DetectorConfig:
     stride : int
         Distance between patches in pixels, 1 to `patch`; patches overlap if it is less.
     frames : int
-        Number of consecutive frames in a window, at least 1; "motion" needs 2.
+        Number of frames in a window, at least 1; "motion" needs 2.
+    step : int
+        Number of frames from one frame of a window to the next, at least 1.
+    zoom : float
+        Factor that frames are reduced by before patches are cut, in [0.1, 100].
     scale_by_row : bool
         Divide scores by their usual level in the same row of patches.
     smoothing : float
@@ -74,6 +86,8 @@ class DetectorConfig:
     patch: int = 48
     stride: int = 12
     frames: int = 5
+    step: int = 1
+    zoom: float = 1.0
     scale_by_row: bool = False
     smoothing: float = 4.0
     false_alarms: float = 0.01
@@ -91,6 +105,8 @@ class DetectorConfig:
             patch=f">= {max(find_method(name).min_patch for name in self.methods)}",
             stride=f"[1, {self.patch}]",
             frames=">= 1",
+            step=">= 1",
+            zoom="[0.1, 100]",
             smoothing="[0, 1000]",
             false_alarms="(0, 1)",
             bank_size=">= 1",
@@ -102,9 +118,10 @@ class DetectorConfig:
             )
         for name in self.methods:
             find_method(name).check(self)
-        if self.photographs and self.scale_by_row:
+        if self.photographs and (self.scale_by_row or self.zoom != 1):
             raise NearfarError(
-                "scale_by_row with photographs, which may differ in size: expected it for video"
+                "scale_by_row or zoom with photographs, which may differ in size: expected them "
+                "for video"
             )
 
     @property
@@ -114,9 +131,50 @@ class DetectorConfig:
         return self.independent_frames and every
 
     @property
+    def span(self) -> int:
+        """Number of frames from the first to the last one of a window."""
+        return (self.frames - 1) * self.step + 1
+
+    def reduced(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size, (height, width), that frames are reduced to before patches are cut."""
+        return round(size[0] / self.zoom), round(size[1] / self.zoom)
+
+    @property
     def needs_scale(self) -> bool:
         """Whether scores are divided by their usual level."""
         return self.scale_by_row or len(self.methods) > 1
+
+    @classmethod
+    def video(cls, clips: Sequence[Clip], **settings: Any) -> DetectorConfig:
+        """Return settings for the video of one camera, from the size and rate of its clips.
+
+        Frames are reduced until the median height of what moves is nine tenths of a patch, as in
+        UCSD Ped2; windows and averages extend over the same times as at its 10 frames per second.
+
+        Parameters
+        ----------
+        clips : sequence of Clip
+            Normal clips.
+        **settings
+            Fields that differ.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from nearfar.anomaly import ArrayClip
+        >>> still = ArrayClip(np.zeros((9, 64, 96), np.uint8), rate=25)
+        >>> config = DetectorConfig.video([still])
+        >>> config.zoom, config.step, config.smoothing
+        (1.0, 2, 8.0)
+        """
+        config, camera = cls(**settings), measure_camera(clips)
+        step = camera.step(ASSUMED_RATE)
+        derived: dict[str, Any] = {
+            "zoom": camera.zoom(_HEIGHT * config.patch, least=config.patch),
+            "step": step,
+            "smoothing": step * config.smoothing,
+        }
+        return replace(config, **(derived | settings))
 
     @classmethod
     def stills(cls, **settings: Any) -> DetectorConfig:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nearfar.anomaly.clips import Clip, Frame
+from nearfar.anomaly.clips import Clip, Frame, scale
 from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.patches import Grid, ScoreMap, windows
 from nearfar.anomaly.registry import Scorer
@@ -26,7 +26,7 @@ class ScoredFrame(NamedTuple):
     score : float
         Highest score of its patches, at least 0.
     heat : float32[rows, columns]
-        Scores of its patches; see `Grid.spread` for pixels.
+        Scores of its patches; see `Detector.spread` for pixels.
 
     Examples
     --------
@@ -47,7 +47,7 @@ class Detector:
     config : DetectorConfig
         Settings.
     grid : Grid
-        Positions of the patches.
+        Positions of the patches in reduced frames.
     methods : sequence of Scorer
         Fitted methods.
     scale : Scale, optional
@@ -58,6 +58,8 @@ class Detector:
         Number of normal frames behind the threshold.
     rate : float, optional
         Frames per second of the normal clips, if known.
+    size : (height, width), optional
+        Size of frames. Default: that of the grid.
     continuous : bool
         Whether neighboring normal frames resemble each other, as in a video.
 
@@ -83,11 +85,12 @@ class Detector:
         calibrated_on: int = 0,
         rate: float | None = None,
         *,
+        size: tuple[int, int] | None = None,
         continuous: bool = False,
     ) -> None:
         self.config, self.grid, self.methods = config, grid, methods
         self.scale, self.threshold, self.calibrated_on = scale, threshold, calibrated_on
-        self.rate, self.continuous = rate, continuous
+        self.rate, self.size, self.continuous = rate, size or grid.size, continuous
 
     def score(self, frames: Iterable[Frame], name: str = "the stream") -> Iterator[ScoredFrame]:
         """Score frames as they come, in constant memory.
@@ -129,11 +132,40 @@ class Detector:
         if self.config.frames > 1:
             check_same_rate(clip, self.rate)
 
-    def grid_of(self, shape: tuple[int, ...]) -> Grid:
-        """Return the patches of frames of a shape (height, width, …); photographs may differ."""
-        if not self.config.photographs:
-            return self.grid
-        return Grid((shape[0], shape[1]), self.grid.patch, self.grid.stride)
+    def check_size(self, size: tuple[int, int], name: str) -> None:
+        """Check the size of frames; photographs may differ.
+
+        Raises
+        ------
+        NearfarError
+            If it is not that of the normal clips.
+        """
+        if not self.config.photographs and size != self.size:
+            raise NearfarError(
+                f"{name!r} has frames of {size[0]}x{size[1]} pixels, expected "
+                f"{self.size[0]}x{self.size[1]}: use clips of one camera, or a size to scale to"
+            )
+
+    def spread(self, heat: ScoreMap, size: tuple[int, int] | None = None) -> ScoreMap:
+        """Return a map of pixels from scores of patches.
+
+        Parameters
+        ----------
+        heat : float32[rows, columns]
+            Scores of the patches of a frame.
+        size : (height, width), optional
+            Size of a photograph. Default: that of frames.
+
+        Returns
+        -------
+        float32[h, w]
+        """
+        if self.config.photographs and size is not None:
+            return self._grid_of(size).spread(heat)
+        return self.grid.spread(heat, self.size)
+
+    def _grid_of(self, size: tuple[int, int]) -> Grid:
+        return Grid(size, self.grid.patch, self.grid.stride)
 
     def calibrate(self, clips: Sequence[Clip], track: Track = silent) -> None:
         """Estimate scale and threshold from normal clips that no method was fitted to.
@@ -165,17 +197,22 @@ class Detector:
     def _score_patches(self, frames: Iterable[Frame], name: str) -> Iterator[FrameScores]:
         if self.config.photographs:
             for frame in frames:
-                grid = self.grid_of(frame.pixels.shape)
+                grid = self._grid_of((frame.pixels.shape[0], frame.pixels.shape[1]))
                 maps = [method.score(frame.pixels[None], grid) for method in self.methods]
                 yield FrameScores(frame.number, np.stack(maps))
             return
         last, scores = None, None
-        for frame, window in windows(frames, self.config.frames, name):
-            self.grid.check(window.shape[1:], name)
+        reduced = (self._reduce(frame, name) for frame in frames)
+        for frame, window in windows(reduced, self.config.frames, name, step=self.config.step):
             if window is not last or scores is None:
                 scores = np.stack([method.score(window, self.grid) for method in self.methods])
                 last = window
             yield FrameScores(frame.number, scores, frame.lost)
+
+    def _reduce(self, frame: Frame, name: str) -> Frame:
+        height, width = frame.pixels.shape
+        self.check_size((height, width), name)
+        return frame._replace(pixels=scale(frame.pixels, self.grid.size))
 
     def _score_normal(self, clips: Sequence[Clip], track: Track) -> Iterator[ScoreMap]:
         for clip in track(clips, "threshold", len(clips)):

@@ -16,6 +16,7 @@ from nearfar.anomaly.metrics import (
     equal_error_rate,
     f1_score,
     macro,
+    min_max,
     overlap_score,
 )
 from nearfar.errors import NearfarError
@@ -120,12 +121,14 @@ class Evaluator:
         """
         (labels, scores), clips = self._pooled(), self.clips
         macro_auc = macro(area_under_curve, clips)
+        scaled = np.concatenate([min_max(scores) for _, scores in clips.values()])
         return {
             "frames": len(labels),
             "abnormal": int(labels.sum()),
             "eer": equal_error_rate(labels, scores),
             "auc": area_under_curve(labels, scores),
             "macro_auc": macro_auc.mean,
+            "minmax_auc": area_under_curve(labels, scaled),
             "macro_eer": macro(equal_error_rate, clips).mean,
             "macro_undefined": macro_auc.undefined,
             "pixel_auc": self._pixels.area(),

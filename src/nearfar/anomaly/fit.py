@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from nearfar.anomaly.camera import views
 from nearfar.anomaly.clips import Clip, Frame, Span
 from nearfar.anomaly.config import DEFAULT_TRAINING, DetectorConfig
 from nearfar.anomaly.detector import Detector, check_same_rate
@@ -51,7 +52,7 @@ def fit_detector(
     folder : str or path
         Folder of the detector. A refused fit leaves no folder behind.
     config : DetectorConfig, optional
-        Settings. Default: `DetectorConfig()`, for video.
+        Settings. Default: `DetectorConfig.video` of the clips.
     training : TrainConfig
         Training of the autoencoder for "reconstruction" and "embedding-distance"; its seed is for
         all methods. Default: 5 epochs of autoencoding and 5 with weights 0.6, 0.4, 0.
@@ -86,18 +87,22 @@ def fit_detector(
     >>> [frame.score > detector.threshold for frame in detector.score(as_frames(abnormal))]
     [True, True, True, True, True]
     """
-    folder, config = Path(folder), config or DetectorConfig()
+    folder = Path(folder)
     try_output(folder, overwrite=True, folder=True)
+    config = config or DetectorConfig.video(clips)
     if config.photographs:
         clips = [clip.as_photographs() for clip in clips]
     learned, held_out = split_clips(clips, config.photographs)
-    grid = Grid(_frame_size(learned[0]), config.patch, config.stride)
+    size = _frame_size(learned[0])
+    grid = Grid(config.reduced(size), config.patch, config.stride)
     rate = next((clip.rate for clip in clips if clip.rate), None)
-    _check(clips, [*learned, *held_out], grid, config, rate)
+    _check(clips, [*learned, *held_out], size, config, rate)
+    if not config.photographs:
+        learned = views(learned, grid.size, config.step)
     settings = {
         "config": asdict(config),
         "training": training.to_dict(),
-        "clips": [[clip.name, clip.nominal_total, clip.rate, grid.size] for clip in clips],
+        "clips": [[clip.name, clip.nominal_total, clip.rate, size] for clip in clips],
     }
     with open_for_fitting(folder, settings, resume=resume, overwrite=overwrite) as scratch:
         context = FitContext(config, grid, training, scratch, track)
@@ -106,7 +111,7 @@ def fit_detector(
                 write_method(folder, find_method(name).fit(learned, context))
         continuous = not config.independent_frames and continuity(clips).kind == "video"
         methods = read_methods(folder, config)
-        detector = Detector(config, grid, methods, rate=rate, continuous=continuous)
+        detector = Detector(config, grid, methods, rate=rate, size=size, continuous=continuous)
         detector.calibrate(held_out, track)
         write_detector(folder, detector)
     return detector
@@ -197,7 +202,7 @@ def _frame_size(clip: Clip) -> tuple[int, int]:
 def _check(
     clips: Sequence[Clip],
     parts: Sequence[Clip],
-    grid: Grid,
+    expected: tuple[int, int],
     config: DetectorConfig,
     rate: float | None,
 ) -> None:
@@ -205,13 +210,13 @@ def _check(
     for clip in clips:
         size = _frame_size(clip)
         if not config.photographs:
-            grid.check(size, clip.name)
+            Grid(expected, 1, 1).check(size, clip.name)
         if config.frames > 1:
             check_same_rate(clip, rate)
     for part in parts:
-        if part.total is not None and part.total < config.frames:
+        if part.total is not None and part.total < config.span:
             raise NearfarError(
-                f"a part of {part.name!r} has {part.total} frames, fewer than the {config.frames} "
+                f"a part of {part.name!r} has {part.total} frames, fewer than the {config.span} "
                 "of a window: expected longer clips, of which every fourth, or of fewer than four "
                 "the last quarter of each, is for the threshold"
             )

@@ -214,6 +214,17 @@ def macro(
     return Macro(float(np.mean(known)) if known else None, values)
 
 
+def min_max(scores: Scores) -> Scores:
+    """Scale the scores of a clip to 0…1, as some publications do before they pool clips.
+
+    Examples
+    --------
+    >>> min_max(np.array([2.0, 3.0, 6.0]))
+    array([0.  , 0.25, 1.  ])
+    """
+    return (scores - scores.min()) / (np.ptp(scores) or 1.0)
+
+
 class PixelCurve:
     """ROC curve of pixels in constant memory.
 

@@ -103,7 +103,7 @@ def score_with_pixels(detector: Detector, clip: Clip) -> Iterator[FrameResult]:
         row = range(0)  # the latest frames, without a gap
         for frame in clip:
             if frame.number != row.stop or frame.lost:
-                if len(row) < detector.config.frames:
+                if len(row) < detector.config.span:
                     for unscored in row:
                         del waiting[unscored]
                 row = range(frame.number, frame.number)

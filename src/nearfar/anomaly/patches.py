@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -148,13 +149,15 @@ class Grid:
         total = sums[top + p, left + p] - sums[top, left + p] - sums[top + p, left]
         return ((total + sums[top, left]) / p**2).astype(np.float32)
 
-    def spread(self, scores: ScoreMap) -> ScoreMap:
+    def spread(self, scores: ScoreMap, size: tuple[int, int] | None = None) -> ScoreMap:
         """Return a pixel map: each pixel has the score of the nearest patch.
 
         Parameters
         ----------
         scores : float[rows, columns]
             Scores of patches.
+        size : (height, width), optional
+            Size of the map. Default: that of the grid.
 
         Returns
         -------
@@ -166,13 +169,15 @@ class Grid:
         array([[1., 1., 9., 9.],
                [1., 1., 9., 9.]], dtype=float32)
         """
-        rows = _nearest(self.tops + (self.patch - 1) / 2, self.size[0])
-        columns = _nearest(self.lefts + (self.patch - 1) / 2, self.size[1])
+        height, width = size or self.size
+        zooms = height / self.size[0], width / self.size[1]
+        rows = _nearest((self.tops + self.patch / 2) * zooms[0] - 0.5, height)
+        columns = _nearest((self.lefts + self.patch / 2) * zooms[1] - 0.5, width)
         return scores[rows[:, None], columns]
 
 
 def windows(
-    frames: Iterable[Frame], length: int, name: str = "the stream"
+    frames: Iterable[Frame], length: int, name: str = "the stream", *, step: int = 1
 ) -> Iterator[tuple[Frame, Pixels]]:
     """Group each frame with those before it.
 
@@ -187,6 +192,8 @@ def windows(
         Number of frames per window.
     name : str
         Name of the clip, for messages.
+    step : int
+        Number of frames from one frame of a window to the next.
 
     Yields
     ------
@@ -206,7 +213,8 @@ def windows(
     >>> [(frame.number, window[:, 0, 0].tolist()) for frame, window in windows(frames, 2)]
     [(0, [0, 1]), (1, [0, 1]), (2, [1, 2]), (3, [2, 3])]
     """
-    recent: deque[Frame] = deque(maxlen=length)
+    span = (length - 1) * step + 1
+    recent: deque[Frame] = deque(maxlen=span)
     waiting: list[Frame] = []
     longest = 0
     for frame in frames:
@@ -221,16 +229,16 @@ def windows(
             waiting.clear()
         recent.append(frame)
         longest = max(longest, len(recent))
-        if len(recent) < length:
+        if len(recent) < span:
             waiting.append(frame)
             continue
-        window = np.stack([each.pixels for each in recent])
+        window = np.stack([each.pixels for each in islice(recent, 0, None, step)])
         for each in (*waiting, frame):
             yield each, window
         waiting.clear()
-    if longest < length:
+    if longest < span:
         raise NearfarError(
-            f"{name!r} has {longest} frames in a row, fewer than the {length} of a window: "
+            f"{name!r} has {longest} frames in a row, fewer than the {span} of a window: "
             "expected a longer clip"
         )
 

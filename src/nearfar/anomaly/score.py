@@ -205,7 +205,7 @@ def _check_any_fits(detector: Detector, clips: Sequence[Clip]) -> None:
         try:
             detector.check_rate(clip)
             shape = next(iter(clip)).pixels.shape
-            detector.grid_of(shape).check(shape[:2], clip.name)
+            detector.check_size((shape[0], shape[1]), clip.name)
         except NearfarError as error:
             errors.append(error)
         else:
@@ -279,8 +279,8 @@ class _Output:
 
     def add(self, clip: Clip, result: FrameResult, mask: Mask | None) -> None:
         """Add the next frame."""
-        number, score, patches = result.scored
-        heat = self.detector.grid_of(result.pixels.shape).spread(patches)
+        number, score, _ = result.scored
+        heat = self._spread(result)
         abnormal = self.alerts.add(result)
         self.scores.add((clip.name, number, result.file, score, abnormal, result.time))
         self.worst.add(result)
@@ -312,8 +312,7 @@ class _Output:
         self._open.close()
         self.scores.close()
         for place, result in enumerate(self.worst.frames(), start=1):
-            grid = self.detector.grid_of(result.pixels.shape)
-            picture = self._draw(result, grid.spread(result.scored.heat))
+            picture = self._draw(result, self._spread(result))
             name = f"{place:02}-{self._name(result)}"
             write_picture(self.out / _WORST / fitting_name(name, ".png"), picture)
         skipped = [*skipped, *map(str, failed)]
@@ -345,6 +344,10 @@ class _Output:
             writer = self._open.enter_context(open_video(path, clip.rate or _DEFAULT_RATE))
             self._video = clip, writer
         return self._video[1]
+
+    def _spread(self, result: FrameResult) -> ScoreMap:
+        height, width = result.pixels.shape[:2]
+        return self.detector.spread(result.scored.heat, (height, width))
 
     def _draw(self, result: FrameResult, heat: ScoreMap) -> Any:
         number, score, _ = result.scored

@@ -223,7 +223,7 @@ def write_detector(folder: Path, detector: Detector) -> None:
         {
             "format": FORMAT,
             "config": asdict(detector.config),
-            "size": detector.grid.size,
+            "size": detector.size,
             "scale": None if detector.scale is None else detector.scale.levels.tolist(),
             "threshold": detector.threshold,
             "calibrated_on": detector.calibrated_on,
@@ -269,8 +269,8 @@ def read_detector(folder: str | os.PathLike[str]) -> Detector:
         find_method(name)
     with runs.reading(folder, _CONFIG):
         config = DetectorConfig(**saved["config"])
-        height, width = saved["size"]
-        grid = Grid((int(height), int(width)), config.patch, config.stride)
+        size = int(saved["size"][0]), int(saved["size"][1])
+        grid = Grid(config.reduced(size), config.patch, config.stride)
         threshold, calibrated_on = float(saved["threshold"]), int(saved["calibrated_on"])
         continuous = bool(saved.get("continuous", False))
         rate = None if saved["rate"] is None else float(saved["rate"])
@@ -282,7 +282,15 @@ def read_detector(folder: str | os.PathLike[str]) -> Detector:
                 raise NearfarError(f"a scale of shape {scale.levels.shape}")
     methods = read_methods(folder, config)
     return Detector(
-        config, grid, methods, scale, threshold, calibrated_on, rate, continuous=continuous
+        config,
+        grid,
+        methods,
+        scale,
+        threshold,
+        calibrated_on,
+        rate,
+        size=size,
+        continuous=continuous,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +13,9 @@ from nearfar.cli.options import Overwrite, Seed, bars, report_skipped
 
 if TYPE_CHECKING:
     from nearfar.progress import Bars
+
+#: Normal video below which `fit` warns, in seconds.
+MIN_SECONDS = 60
 
 anomaly = App(
     name="anomaly",
@@ -73,6 +77,7 @@ def fit(
         Continue an interrupted fit in --out, with the same frames and options.
     """
     from nearfar.anomaly import (
+        ASSUMED_RATE,
         DEFAULT_TRAINING,
         DetectorConfig,
         continuity,
@@ -82,12 +87,12 @@ def fit(
     )
     from nearfar.config import configure
 
+    clips, track = open_clips(frames, size=size), bars()
     presets: dict[str, Callable[..., DetectorConfig]] = {
-        "video": DetectorConfig,
+        "video": partial(DetectorConfig.video, clips),
         "paper": DetectorConfig.paper,
         "stills": DetectorConfig.stills,
     }
-    clips, track = open_clips(frames, size=size), bars()
     found = continuity(clips)
     fitting: Literal["video", "stills"] = "video" if found.kind == "video" else "stills"
     if setting == "auto":
@@ -104,6 +109,18 @@ def fit(
     if config.photographs:
         encoder = f", with {config.encoder}" if "patch-memory" in config.methods else ""
         print(f"photographs are scored by {' and '.join(config.methods)}{encoder}")
+    if setting == "video":
+        print(
+            f"frames are reduced by {config.zoom:g}, and those of a window {config.step} apart, by "
+            "the size of what moves and the frame rate"
+        )
+        seconds = sum(clip.nominal_total for clip in clips) / (clips[0].rate or ASSUMED_RATE)
+        if seconds < MIN_SECONDS:
+            warn(
+                f"{seconds:.0f} seconds of normal video: what they do not show will look abnormal; "
+                f"expected at least {MIN_SECONDS}",
+                track,
+            )
     options = {
         "loss_weights": loss_weights,
         "pretrain_epochs": pretrain_epochs,

@@ -49,6 +49,7 @@ COLUMNS = (
     Column("eer", "EER"),
     Column("auc", "AUC"),
     Column("macro_auc", "AUC a clip"),
+    Column("minmax_auc", "AUC, min–max"),
     Column("macro_eer", "EER a clip"),
     Column("pixel_auc", "AUC of pixels"),
     Column("overlap_eer", "EER, 40 % overlap"),
@@ -228,6 +229,7 @@ class DetectorTable(Table[DetectorRow, DetectorData]):
             f"In %, {seeds_note(results.seeds)}{tested}; all frames are judged together.",
             "AUC and EER a clip: mean over the clips where they are defined; undefined, as all "
             f"frames are of one kind: {', '.join(undefined) or 'nowhere'}.",
+            "AUC, min–max: all frames together, after the scores of each clip are scaled to 0…1.",
             *(["Published: as the paper's table has it."] if self.published else []),
             f"Convolutional networks: {self.epochs} epochs in all. On {results.machines}.",
         ]
@@ -274,7 +276,7 @@ def score_clips(detector: Detector, clips: Sequence[Clip], track: Track = silent
         if masks is None:
             raise NearfarError(f"{clip.name!r} has no masks: expected a folder {clip.name}_gt")
         for number, score, patches in detector.score(clip, clip.name):
-            heat = detector.grid.spread(patches)
+            heat = detector.spread(patches)
             judged.add(clip.name, score, heat, masks.of(number, clip.name, heat.shape))
     scores = {
         name: {

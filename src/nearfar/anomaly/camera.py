@@ -1,0 +1,188 @@
+"""Camera: size of what moves and frames per second, and clips as patches should see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import find_objects, label, uniform_filter
+
+from nearfar.anomaly.clips import Clip, Frame, Pixels, scale
+from nearfar.errors import NearfarError
+
+#: Gray levels between what moves and the background.
+_MIN_CONTRAST = 12
+#: Most frames in which things are measured, and most clips that these are from.
+_FRAMES, _CLIPS = 32, 8
+#: Longest side of frames that things are measured in, in pixels.
+_MAX_SIDE = 640
+#: Least factor that frames are reduced by; below 1, they are enlarged.
+_MIN_ZOOM = 0.5
+#: Largest factor between the zooms of a patch that may be left as it is.
+_TOLERANCE = 1.3
+
+
+class Camera(NamedTuple):
+    """Size of what moves in clips, and their rate.
+
+    Attributes
+    ----------
+    size : (height, width)
+        Size of frames in pixels.
+    height : float or None
+        Median height of moving things in pixels, weighted by their areas; None if nothing moves.
+    rate : float or None
+        Frames per second, if known.
+
+    Examples
+    --------
+    >>> Camera(size=(360, 640), height=109.0, rate=25.0).zoom(43, least=48)
+    2.5
+    """
+
+    size: tuple[int, int]
+    height: float | None
+    rate: float | None
+
+    def zoom(self, wanted: float, least: int) -> float:
+        """Return the factor that frames are reduced by, for things to have a wanted height.
+
+        It is 1 where they about have it, as scaling blurs.
+
+        Parameters
+        ----------
+        wanted : float
+            Height in pixels.
+        least : int
+            Shortest side that frames keep, in pixels.
+        """
+        factor = round(max((self.height or wanted) / wanted, _MIN_ZOOM), 1)
+        most = max(1.0, min(self.size) / least)
+        return 1.0 if 1 / _TOLERANCE < factor < _TOLERANCE else min(factor, most)
+
+    def step(self, wanted: float) -> int:
+        """Return every how many frames about `wanted` are left per second; 1 if unknown."""
+        return max(1, round((self.rate or wanted) / wanted))
+
+
+def measure_camera(clips: Sequence[Clip]) -> Camera:
+    """Measure moving things in clips of one fixed camera.
+
+    Things are the connected regions where frames differ from their median over time.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        Normal clips.
+
+    Returns
+    -------
+    Camera
+
+    Raises
+    ------
+    NearfarError
+        If there are no clips, or one has no readable frame.
+
+    Examples
+    --------
+    >>> from nearfar.anomaly import ArrayClip
+    >>> video = np.zeros((20, 64, 96), np.uint8)
+    >>> for number, frame in enumerate(video):
+    ...     frame[8:40, 4 * number : 4 * number + 8] = 200
+    >>> measure_camera([ArrayClip(video, rate=25)])
+    Camera(size=(64, 96), height=34.0, rate=25)
+    """
+    if not clips:
+        raise NearfarError("there are no clips: expected normal clips to learn from")
+    size = next(iter(clips[0])).pixels.shape
+    heights: list[float] = []
+    areas: list[int] = []
+    for clip in clips[:: -(-len(clips) // _CLIPS)]:
+        frames, factor = _spread(clip)
+        background = np.median(frames, axis=0)
+        for frame in frames:
+            front = np.abs(uniform_filter(frame - background, 3)) > _MIN_CONTRAST
+            numbered, _ = label(front, np.ones((3, 3)))
+            tall = [place[0].stop - place[0].start for place in find_objects(numbered)]
+            heights += [factor * pixels for pixels in tall]
+            areas += np.bincount(numbered.ravel())[1:].tolist()
+    rate = next((clip.rate for clip in clips if clip.rate), None)
+    return Camera(size, _weighted_median(heights, areas), rate)
+
+
+def _spread(clip: Clip) -> tuple[npt.NDArray[np.float32], float]:
+    """Return frames spread over a clip, and the factor that they are reduced by."""
+    kept: list[Pixels] = []
+    every, factor = 1, 1.0
+    for place, frame in enumerate(clip):
+        height, width = frame.pixels.shape
+        factor = max(1.0, max(height, width) / _MAX_SIDE)
+        if place % every == 0:
+            kept.append(scale(frame.pixels, (round(height / factor), round(width / factor))))
+        if len(kept) > _FRAMES:
+            kept, every = kept[::2], 2 * every
+    return np.stack(kept).astype(np.float32), factor
+
+
+def _weighted_median(values: Sequence[float], weights: Sequence[float]) -> float | None:
+    if not values:
+        return None
+    order = np.argsort(values)
+    total = np.cumsum(np.asarray(weights, float)[order])
+    return float(np.asarray(values)[order][np.searchsorted(total, total[-1] / 2)])
+
+
+class View(Clip):
+    """Every `step`-th frame of a clip from the `first`, scaled to a size.
+
+    Parameters
+    ----------
+    clip : Clip
+        Clip whose frames are used.
+    size : (height, width)
+        Size to scale to.
+    first, step : int
+        Frames to use.
+    """
+
+    def __init__(self, clip: Clip, size: tuple[int, int], first: int, step: int) -> None:
+        super().__init__(clip.size)
+        self.clip, self.first, self.step, self.to = clip, first, step, size
+        self.name, self.rate = clip.name, clip.rate and clip.rate / step
+        self.nominal_total = clip.nominal_total // step
+        self.total = None if clip.total is None else len(range(first, clip.total, step))
+
+    def __iter__(self) -> Iterator[Frame]:
+        """See `Clip`."""
+        lost = 0
+        for frame in self.clip:
+            lost += frame.lost
+            if frame.number % self.step == self.first:
+                number, pixels = frame.number // self.step, scale(frame.pixels, self.to)
+                yield frame._replace(number=number, pixels=pixels, lost=-(-lost // self.step))
+                lost = 0
+
+
+def views(clips: Sequence[Clip], size: tuple[int, int], step: int) -> list[Clip]:
+    """Return clips as a method sees them: scaled, and one for each of `step` phases.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        Clips of one frame size.
+    size : (height, width)
+        Size to scale to.
+    step : int
+        Number of frames from one moment of a window to the next.
+
+    Examples
+    --------
+    >>> from nearfar.anomaly import ArrayClip
+    >>> clip = ArrayClip(np.zeros((5, 64, 96), np.uint8))
+    >>> [[frame.pixels.shape for frame in view] for view in views([clip], (32, 48), 2)]
+    [[(32, 48), (32, 48), (32, 48)], [(32, 48), (32, 48)]]
+    """
+    return [View(clip, size, first, step) for clip in clips for first in range(step)]

@@ -20,7 +20,6 @@ from nearfar.curation import (
     group_duplicates,
     select,
     thumbnails,
-    verify_pairs,
 )
 from nearfar.data import ArrayImages, FolderImages
 from nearfar.errors import NearfarError
@@ -29,29 +28,29 @@ from program import run
 
 def marked(image: Image.Image) -> Image.Image:
     image = image.copy()
-    ImageDraw.Draw(image).rectangle((4, 80, 50, 92), fill="white")
+    ImageDraw.Draw(image).rectangle((8, 160, 100, 184), fill="white")
     return image
 
 
 ALTERATIONS = {
-    "resized": lambda image: image.resize((60, 50)),
-    "cropped": lambda image: image.crop((6, 2, 114, 92)),
+    "resized": lambda image: image.resize((160, 133)),
+    "cropped": lambda image: image.crop((12, 4, 228, 184)),
     "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.3),
-    "padded": lambda image: ImageOps.expand(image, 10, "black"),
+    "padded": lambda image: ImageOps.expand(image, 20, "black"),
     "rotated": lambda image: image.rotate(2, resample=Image.Resampling.BICUBIC),
-    "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(1.5)),
+    "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(2)),
     "gray": lambda image: image.convert("L"),
     "marked": marked,
 }
 
 
 def scene(rng: np.random.Generator) -> Image.Image:
-    """Return a picture of random shapes on a slope of gray, 120×100."""
-    slope = np.linspace(*rng.integers(40, 200, 2), 120)
-    image = Image.fromarray(np.tile(slope, (100, 1)).astype(np.uint8)).convert("RGB")
+    """Return a picture of random shapes on a slope of gray, 240×200."""
+    slope = np.linspace(*rng.integers(40, 200, 2), 240)
+    image = Image.fromarray(np.tile(slope, (200, 1)).astype(np.uint8)).convert("RGB")
     draw = ImageDraw.Draw(image)
-    for _ in range(40):
-        x, y, width, height = rng.integers(0, 120), rng.integers(0, 100), *rng.integers(4, 40, 2)
+    for _ in range(150):
+        x, y, width, height = rng.integers(0, 240), rng.integers(0, 200), *rng.integers(8, 60, 2)
         color = tuple(rng.integers(0, 256, 3).tolist())
         kind = draw.ellipse if rng.random() < 0.5 else draw.rectangle
         kind((x, y, x + width, y + height), fill=color)
@@ -68,7 +67,7 @@ def folder(tmp_path_factory) -> Path:
         image.save(root / f"{number:02}.png")
         if number < 4:
             for name, alter in ALTERATIONS.items():
-                alter(image).save(root / f"{number:02}-{name}.jpg", quality=30)
+                alter(image).save(root / f"{number:02}-{name}.jpg", quality=50)
         if number == 4:
             image.save(root / "04-again.png", optimize=True)
     return root
@@ -120,8 +119,6 @@ def test_blank_images_are_no_near_duplicates():
     images = ArrayImages((200 + noise).astype(np.uint8))
     found = find_duplicates(thumbnails(images), [(images, row) for row in range(4)])
     assert not len(found.pairs)
-    pairs, none = torch.tensor([[0, 1]]), torch.tensor([False])
-    assert verify_pairs(thumbnails(images), pairs, none).isnan().all()
 
 
 def test_groups_are_connected_pairs(curation):
@@ -132,7 +129,7 @@ def test_groups_are_connected_pairs(curation):
 
 def test_leaks_are_pairs_with_the_others(photos, folder, tmp_path):
     (tmp_path / "test").mkdir()
-    Image.open(folder / "07.png").resize((90, 75)).save(tmp_path / "test" / "x.png")
+    Image.open(folder / "07.png").resize((180, 150)).save(tmp_path / "test" / "x.png")
     scene(np.random.default_rng(9)).save(tmp_path / "test" / "y.png")
     against = FolderImages(tmp_path / "test", size=64)
     found = curate(photos, default_encoder(network=False), against=against, device="cpu")

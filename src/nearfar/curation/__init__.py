@@ -12,7 +12,7 @@ from nearfar.curation.labels import LabelErrors, find_label_errors
 from nearfar.curation.outliers import DEVIATIONS, Outliers, find_outliers
 from nearfar.curation.output import CURATED, SUMMARY, class_name, describe, write_curation
 from nearfar.curation.selection import cluster, select
-from nearfar.curation.thumbnails import thumbnails
+from nearfar.curation.thumbnails import Thumbnails, thumbnails
 
 __all__ = [
     "CURATED",
@@ -23,6 +23,7 @@ __all__ = [
     "Duplicates",
     "LabelErrors",
     "Outliers",
+    "Thumbnails",
     "class_name",
     "cluster",
     "curate",

@@ -8,7 +8,7 @@ from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolat
 
 #: Scales that an alignment starts from: one image may be cropped or padded.
 _SCALES = (1.0, 0.9, 0.8, 1 / 0.9, 1 / 0.8)
-_COARSE, _COARSE_STEPS, _FINE_STEPS = 32, 10, 6
+_COARSE, _FIRST_STEPS, _COARSE_STEPS, _FINE_STEPS = 32, 4, 6, 6
 #: Largest change of a parameter per step, in half sides of the image.
 _MAX_STEP = 0.1
 #: Scale of residuals, in median absolute residuals, beyond which pixels count little.
@@ -17,10 +17,11 @@ _CAUCHY = 3.0
 _LOCAL = 9 / 64
 #: Tiles per side, and the variance below which a tile shows nothing.
 _TILES, _FLAT = 4, 4e-4
-#: Least share of the tiles that must show something.
-_LEAST_TILES = 0.25
-#: Coarse score below which a pair is not aligned further.
-_HOPELESS = 0.2
+#: Tiles per side to measure how much of an image shows anything, and the least share of them: an
+#: object before a plain sky agrees with too many others.
+_FINE_TILES, _LEAST_SHOWN = 8, 0.35
+#: Correlation after the first steps, and coarse score, below which a pair is given up.
+_UNRELATED, _HOPELESS = 0.7, 0.2
 #: Pairs that are aligned at once.
 _PAIRS = 256
 
@@ -33,7 +34,7 @@ def verify_pairs(thumbnails: Tensor, pairs: Tensor, mirrored: Tensor) -> Tensor:
     contrast of both is correlated in each of 4×4 tiles. The score is the smaller of two numbers:
     the lower quartile over all tiles, which a watermark does not lower, and the median over the
     four inner tiles, which a common frame does not raise. It is about 1 for copies, near 0 for
-    other images, and NaN if too few tiles show anything.
+    other images, and NaN if only a third of them or less shows anything.
 
     Parameters
     ----------
@@ -55,17 +56,35 @@ def verify_pairs(thumbnails: Tensor, pairs: Tensor, mirrored: Tensor) -> Tensor:
     scores = torch.empty(len(pairs))
     for start in range(0, len(pairs), _PAIRS):
         some = torch.arange(start, min(start + _PAIRS, len(pairs)))
-        first, second = (thumbnails[pairs[some, side]].float() / 255 for side in (0, 1))
-        second = torch.where(mirrored[some, None, None], second.flip(2), second)
-        small, other = _shrink(first, _COARSE), _shrink(second, _COARSE)
-        maps = _align(small, other, _start(small, other), _COARSE_STEPS)
-        scores[some] = _compare(small, other, maps)
-        close = ~(scores[some] < _HOPELESS)
-        if close.any():
-            first, second = first[close], second[close]
-            maps = _align(first, second, maps[close], _FINE_STEPS)
-            scores[some[close]] = _compare(first, second, maps)
+        first, second = thumbnails[pairs[some, 0]], thumbnails[pairs[some, 1]]
+        scores[some] = _verify(first, second, mirrored[some])
     return scores
+
+
+def _verify(first: Tensor, second: Tensor, mirrored: Tensor) -> Tensor:
+    """Return the scores of a batch, float32[b]; most pairs are given up early."""
+    scores = torch.zeros(len(first))
+    second = torch.where(mirrored[:, None, None], second.flip(2), second)
+    first, second = first.float() / 255, second.float() / 255
+    small, other = _shrink(first, _COARSE), _shrink(second, _COARSE)
+    maps = _align(small, other, _start(small, other), _FIRST_STEPS)
+    left = (_agreement(small, other, maps) >= _UNRELATED).nonzero().squeeze(1)
+    if len(left):
+        small, other = small[left], other[left]
+        maps = _align(small, other, maps[left], _COARSE_STEPS)
+        scores[left] = _compare(small, other, maps)
+        close = ~(scores[left] < _HOPELESS)
+        left, maps = left[close], maps[close]
+    if len(left):
+        first, second = first[left], second[left]
+        scores[left] = _compare(first, second, _align(first, second, maps, _FINE_STEPS))
+    return scores
+
+
+def _agreement(first: Tensor, second: Tensor, maps: Tensor) -> Tensor:
+    """Return the correlation of aligned images, float[m]."""
+    warped, inside = _warp(second, maps)
+    return (_unit(first, inside) * _unit(warped, inside)).sum((1, 2))
 
 
 def _shrink(images: Tensor, side: int) -> Tensor:
@@ -75,10 +94,7 @@ def _shrink(images: Tensor, side: int) -> Tensor:
 def _start(first: Tensor, second: Tensor) -> Tensor:
     """Return the best of the scales, float[m, 2, 3]."""
     maps = torch.stack([torch.eye(2, 3) * scale for scale in _SCALES])
-    agreement = []
-    for each in maps:
-        warped, inside = _warp(second, each.expand(len(second), -1, -1))
-        agreement.append((_unit(first, inside) * _unit(warped, inside)).sum((1, 2)))
+    agreement = [_agreement(first, second, each.expand(len(second), -1, -1)) for each in maps]
     return maps[torch.stack(agreement).argmax(0)]
 
 
@@ -124,8 +140,8 @@ def _compare(first: Tensor, second: Tensor, maps: Tensor) -> Tensor:
     side = first.shape[1]
     a, b = _contrast(first), _contrast(warped)
 
-    def per_tile(values: Tensor) -> Tensor:
-        return avg_pool2d((values * inside).unsqueeze(1), side // _TILES).squeeze(1)
+    def per_tile(values: Tensor, tiles: int = _TILES) -> Tensor:
+        return avg_pool2d((values * inside).unsqueeze(1), side // tiles).squeeze(1)
 
     area = per_tile(inside)
     variances = per_tile(a * a), per_tile(b * b)
@@ -136,7 +152,9 @@ def _compare(first: Tensor, second: Tensor, maps: Tensor) -> Tensor:
     inner = correlations[:, middle, middle].flatten(1)
     quartile = torch.nanquantile(correlations.flatten(1), 0.25, dim=1)
     score = torch.fmin(quartile, torch.nanquantile(inner, 0.5, dim=1))
-    return score.where(shown.flatten(1).float().mean(1) >= _LEAST_TILES, torch.nan)
+    contrast = torch.maximum(per_tile(a * a, _FINE_TILES), per_tile(b * b, _FINE_TILES))
+    content = contrast > _FLAT * per_tile(inside, _FINE_TILES)
+    return score.where(content.flatten(1).float().mean(1) >= _LEAST_SHOWN, torch.nan)
 
 
 def _contrast(images: Tensor) -> Tensor:

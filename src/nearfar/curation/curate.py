@@ -17,7 +17,7 @@ from nearfar.curation.duplicates import Duplicates, find_duplicates, group_dupli
 from nearfar.curation.labels import LabelErrors, find_label_errors
 from nearfar.curation.outliers import Outliers, find_outliers
 from nearfar.curation.selection import cluster, select
-from nearfar.curation.thumbnails import thumbnails
+from nearfar.curation.thumbnails import Thumbnails, thumbnails
 from nearfar.data import Images
 from nearfar.encoders import Encoder, NetworkEncoder, open_encoder
 from nearfar.errors import NearfarError
@@ -163,7 +163,7 @@ def curate(
         within, leaks = found, None
     else:
         found = find_duplicates(
-            torch.cat([small, thumbnails(against, track=track)]),
+            Thumbnails(*map(torch.cat, zip(small, thumbnails(against, track=track), strict=True))),
             sources + [(against, row) for row in range(len(against))],
             mirrored=mirrored,
             track=track,

@@ -12,15 +12,19 @@ import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import cosine_similarity, interpolate, normalize
 
 from nearfar.curation.alignment import verify_pairs
+from nearfar.curation.thumbnails import Thumbnails
 from nearfar.data import FolderImages, Images, read_header, read_image
 from nearfar.neighbors import ExactFinder, fit_similarity
 from nearfar.progress import Track, silent
 
 #: Score from which a pair counts as near duplicates, see `verify_pairs`.
-NEAR_DUPLICATE = 0.6
+NEAR_DUPLICATE = 0.85
+#: Root mean square of the colors below which an image counts as gray, and the least cosine
+#: similarity of the colors of duplicates of which neither is gray.
+_GRAY, _SAME_COLORS = 0.04, 0.5
 
 #: Descriptors: gray pixels of these central parts, at this side.
 _PARTS, _DESCRIPTOR = (1.0, 0.9, 0.8), 8
@@ -58,7 +62,7 @@ class Duplicates(NamedTuple):
 
 
 def find_duplicates(
-    thumbnails: Tensor,
+    thumbnails: Thumbnails,
     sources: Sequence[tuple[Images, int]],
     *,
     embeddings: npt.NDArray[np.float32] | None = None,
@@ -73,7 +77,7 @@ def find_duplicates(
 
     Parameters
     ----------
-    thumbnails : uint8[n, 64, 64]
+    thumbnails : Thumbnails
         See `thumbnails`.
     sources : sequence of (Images, int)
         Images and row of each thumbnail, to compare all pixels of equal thumbnails.
@@ -92,9 +96,9 @@ def find_duplicates(
     >>> find_duplicates(thumbnails(images), [(images, row) for row in range(20)]).pairs
     array([[3, 7]])
     """
-    first_of, equal = _equal_thumbnails(thumbnails)
+    first_of, equal = _equal_thumbnails(thumbnails.gray)
     own = torch.from_numpy(np.unique(first_of))
-    some = thumbnails[own]
+    some = thumbnails.gray[own]
     candidates = _candidates(some, None if embeddings is None else embeddings[own.numpy()])
     flipped = torch.zeros(len(candidates), dtype=torch.bool)
     if mirrored:
@@ -108,6 +112,7 @@ def find_duplicates(
     ]
     scores = torch.cat([torch.empty(0), *verified])
     near = scores >= NEAR_DUPLICATE
+    near[near.clone()] = _same_colors(thumbnails.colors[own], candidates[near], flipped[near])
     pairs = np.concatenate([equal, own[candidates[near]].numpy()])
     exact = np.zeros(len(pairs), bool)
     exact[: len(equal)] = _equal_pixels(equal, sources)
@@ -153,6 +158,15 @@ def _equal_thumbnails(
     )
     rows = np.flatnonzero(first_of != np.arange(len(first_of)))
     return first_of, np.stack([first_of[rows], rows], 1)
+
+
+def _same_colors(colors: Tensor, pairs: Tensor, mirrored: Tensor) -> Tensor:
+    """Return whether pairs have the same colors, or one of them is gray, bool[m]."""
+    first, second = (colors[pairs[:, side]].float() for side in (0, 1))
+    second = torch.where(mirrored[:, None, None, None], second.flip(3), second)
+    a, b = first.flatten(1), second.flatten(1)
+    gray = torch.minimum(a.square().mean(1), b.square().mean(1)).sqrt() < _GRAY
+    return gray | (cosine_similarity(a, b) >= _SAME_COLORS)
 
 
 def _equal_pixels(

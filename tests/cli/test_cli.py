@@ -373,3 +373,20 @@ def test_a_damaged_run_is_told_in_one_line_by_every_command(trained, folder, tmp
             error = capsys.readouterr().err
             assert error.count("nearfar: ") == 1
             assert "Traceback" not in error
+
+
+def test_run_used_in_another_folder_says_that_data_helps(tmp_path, monkeypatch, capsys):
+    (tmp_path / "photos").mkdir()
+    for number in range(12):
+        Image.new("RGB", (16, 16), (20 * number, 200, 90)).save(tmp_path / f"photos/{number}.png")
+    monkeypatch.chdir(tmp_path)
+    options = "--pretrain-epochs 1 --epochs 0 --device cpu"
+    assert run("train", "photos", "--out", "run", *options.split()) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert run("report", "../run", "--out", "report") == 2
+    said = capsys.readouterr().err
+    assert "'photos'" in said
+    assert "--data" in said
+    assert run("report", "../run", "--data", "../photos", "--out", "report") == 0

@@ -97,8 +97,16 @@ class DataOptions:
         channels, height, width = run.data.shape
         if source is None:
             source, root = run.data.source, run.data.data_root
-            if self.data_root is None and root is not None:
-                return replace(self, data_root=Path(root)).open_for(run, source, track)
+            options = (
+                replace(self, data_root=Path(root)) if self.data_root is None and root else self
+            )
+            try:
+                return options.open_for(run, source, track)
+            except NearfarError as error:
+                raise NearfarError(
+                    f"the run was trained on {source!r}, which cannot be opened in "
+                    f"{str(Path.cwd())!r}: name its images by --data ({error})"
+                ) from error
         return self.open(source, track, channels=channels, size=(height, width))
 
     def open_like(self, encoder: Encoder, source: str | None, track: Bars) -> Images:

@@ -331,3 +331,11 @@ def test_terminal_table_fits_in_80_columns(evaluation: Evaluation) -> None:
     for cells in dict(full.formatted()).values():
         for cell in cells:
             assert cell.text.replace(" ", "") in text
+
+
+def test_note_has_the_standard_error_of_the_accuracies_measured(evaluation: Evaluation) -> None:
+    share = min(round(score(evaluation, "linear_svm").mean, 2), 0.99)
+    error = 100 * (share * (1 - share) / len(TEST)) ** 0.5
+    assert f"an accuracy of {100 * share:.0f} has a standard error of {error:.1f}" in str(
+        evaluation.notes
+    )

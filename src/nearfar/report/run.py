@@ -115,8 +115,7 @@ def report_run(
     if run.reconstructs:
         reconstructions = Section(
             "Reconstructions",
-            f"Images, and their reconstructions by {initial} and by {method} (Fig. 4 of the "
-            "paper).",
+            f"Images, and their reconstructions by {initial} and by {method}.",
             _reconstructions(run, to_unit(shown), device),
         )
         sections.insert(0, reconstructions)
@@ -233,8 +232,8 @@ def _map(
         return Section(title, f"No map: it needs at least {MIN_MAP_IMAGES} images.")
     return Section(
         title,
-        "Each point is an image; images with similar embeddings lie together (Fig. 1 of the "
-        "paper). Distances between groups mean little; separation of classes means much.",
+        "Each point is an image; images with similar embeddings lie together. "
+        "Distances between groups mean little; separation of classes means much.",
         embedding_maps(
             before.numpy(),
             after.numpy(),

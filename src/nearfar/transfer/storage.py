@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nearfar.errors import NearfarError, reason
-from nearfar.files import LEFTOVER, check_output, write_json
+from nearfar.files import LEFTOVER, check_output, remove_leftovers, write_json
 from nearfar.runs import read_tensors, to_cpu, write_tensors
 
 CONFIG, WEIGHTS = "finetuned.json", "finetuned.safetensors"
@@ -135,6 +135,7 @@ def writing(folder: Path, own: Collection[str]) -> Iterator[None]:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+    remove_leftovers(folder)
     mark.touch()
     yield
     mark.unlink(missing_ok=True)

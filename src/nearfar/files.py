@@ -344,6 +344,7 @@ def try_output(
             _remove_of_ended(list(path.rglob(f"{LEFTOVER}*")))
         else:
             remove_abandoned(path)
+            _remove_of_ended(list(place.glob(f"{LEFTOVER}*-trial")))
     except OSError as error:
         _explain(path, error)
         raise NearfarError(f"cannot write {str(path)!r}: {error.strerror}") from error

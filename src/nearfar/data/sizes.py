@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Literal
 
 from nearfar.errors import NearfarError
 
 #: Smallest side of an image, in pixels; convolutional autoencoders start at it, too.
 MIN_SIDE = 8
+#: Most pixels of an image.
+MAX_PIXELS = 2**26
 
 #: Pixels of a square, or height and width.
 Size = int | tuple[int, int]
@@ -21,7 +24,7 @@ def check_size(size: Size | None) -> tuple[int, int] | None:
     Raises
     ------
     NearfarError
-        If a side is below `MIN_SIDE`.
+        If it is no size, if a side is below `MIN_SIDE`, or if an image has more than `MAX_PIXELS`.
 
     Examples
     --------
@@ -30,12 +33,18 @@ def check_size(size: Size | None) -> tuple[int, int] | None:
     """
     if size is None:
         return None
-    height, width = (size, size) if isinstance(size, int) else size
+    sides = (size, size) if isinstance(size, Integral) else size
+    whole = isinstance(sides, tuple | list) and all(isinstance(side, Integral) for side in sides)
+    if not whole or len(sides) != 2:
+        raise NearfarError(f"size={size!r}: expected a side, or a height and a width, in pixels")
+    height, width = map(int, sides)
     if min(height, width) < MIN_SIDE:
         raise NearfarError(
             f"size {size!r} is too small: expected a side, or a height and a width, "
             f"of at least {MIN_SIDE} pixels"
         )
+    if height * width > MAX_PIXELS:
+        raise NearfarError(f"size {size!r} is too large: expected at most {MAX_PIXELS:,} pixels")
     return height, width
 
 

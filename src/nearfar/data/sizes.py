@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Literal
+from typing import Any, Literal
 
 from nearfar.errors import NearfarError
 
@@ -33,7 +33,8 @@ def check_size(size: Size | None) -> tuple[int, int] | None:
     """
     if size is None:
         return None
-    sides = (size, size) if isinstance(size, Integral) else size
+    given: Any = size  # of callers without types
+    sides = (given, given) if isinstance(given, Integral) else given
     whole = isinstance(sides, tuple | list) and all(isinstance(side, Integral) for side in sides)
     if not whole or len(sides) != 2:
         raise NearfarError(f"size={size!r}: expected a side, or a height and a width, in pixels")
@@ -50,5 +51,5 @@ def check_size(size: Size | None) -> tuple[int, int] | None:
 
 def check_channels(channels: Channels | None) -> None:
     """Raise an error for a channel count other than 1 (gray), 3 (RGB) or None."""
-    if channels not in (None, 1, 3):
+    if channels not in (None, 1, 3) or isinstance(channels, bool | float):
         raise NearfarError(f"channels={channels!r}: expected 1 (gray) or 3 (RGB)")

@@ -54,6 +54,7 @@ def size(folder: Path) -> None:
     assert read_config(folder / "run").data.shape == (3, 16, 16)
     (folder / "2").mkdir()
     rejected(train(folder / "2", "size: 3\nepochs: 1\n"), "size 3 is too small")
+    rejected(train(folder / "2", "size: 100000\nepochs: 1\n"), "size 100000 is too large")
     refuses(folder / "2", "size: [3, 4]\n", "size=[3, 4]")
 
 
@@ -64,6 +65,8 @@ def value_range(folder: Path) -> None:
         ("batch_size: 0", ("batch_size=0", "run.yaml")),
         ("loss_weights: [1, 1, 1]", ("loss_weights", "run.yaml")),
         ("seed: -1", ("seed=-1", "run.yaml")),
+        ("seed: 010", ("010 is no decimal number", "run.yaml")),
+        ("seed: 1:30", ("1:30 is no decimal number", "run.yaml")),
     ):
         refuses(folder, text, *words)
 
@@ -114,6 +117,7 @@ def count(folder: Path) -> None:
     refuses(folder, "epochs: 1\nepochs: 2\n", "epochs is there twice")
     refuses(folder, '{"epochs": 1, "epochs": 2}', "epochs is there twice", name="run.json")
     refuses(folder, "epochs: 1\n---\nepochs: 2\n", "not YAML")
+    refuses(folder, "pretrain-lr: 1e-3\npretrain_lr: 1e-2\n", "pretrain_lr is there twice")
 
 
 @cell("configuration", "time", "rejected: dates where a number is expected")

@@ -6,6 +6,7 @@ import functools
 import inspect
 import json
 import operator
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import fields
@@ -32,7 +33,10 @@ from nearfar.errors import NearfarError, reason
 from nearfar.fields import convert
 
 if TYPE_CHECKING:
-    from yaml import MappingNode, SafeLoader
+    from yaml import MappingNode, SafeLoader, ScalarNode
+
+#: Numbers of YAML 1.1 that are read in another base than 10.
+_NOT_DECIMAL = re.compile(r"[-+]?0[0-7_]+|.*:.*")
 
 
 def read_config_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -92,16 +96,26 @@ def _without_repetition(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
 
 
 def _yaml_loader() -> type[SafeLoader]:
-    """Return a loader that rejects repeated keys."""
+    """Return a loader that rejects repeated keys, and numbers that are not decimal."""
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """SafeLoader without repeated keys."""
+        """SafeLoader without repeated keys and numbers that are not decimal."""
 
     def construct(loader: SafeLoader, node: MappingNode) -> dict[Any, Any]:
         loader.flatten_mapping(node)
         return _without_repetition(loader.construct_pairs(node, deep=True))
 
+    def construct_number(loader: SafeLoader, node: ScalarNode) -> int | float:
+        if _NOT_DECIMAL.fullmatch(node.value):  # 010 would be 8, and 1:30 be 90
+            raise NearfarError(
+                f"{node.value} is no decimal number: expected one, or text in quotes"
+            )
+        whole = node.tag == "tag:yaml.org,2002:int"
+        return (loader.construct_yaml_int if whole else loader.construct_yaml_float)(node)
+
+    for kind in ("int", "float"):
+        Loader.add_constructor(f"tag:yaml.org,2002:{kind}", construct_number)
     Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, construct)
     return Loader
 
@@ -114,6 +128,8 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
         name = given.replace("-", "_")
         if name not in hints:
             raise NearfarError(f"{given}: there is no such option of training")
+        if name in checked:
+            raise NearfarError(f"{name} is there twice, also as {given}: expected it once")
         if value is not None:
             converted = _from_text(hints[name], value)
             checked[name] = convert(name, hints[name], converted)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from numbers import Integral
+from typing import Any, Literal
 
 from nearfar.errors import NearfarError
 
 #: Smallest side of an image, in pixels; convolutional autoencoders start at it, too.
 MIN_SIDE = 8
+#: Most pixels of an image.
+MAX_PIXELS = 2**26
 
 #: Pixels of a square, or height and width.
 Size = int | tuple[int, int]
@@ -21,7 +24,7 @@ def check_size(size: Size | None) -> tuple[int, int] | None:
     Raises
     ------
     NearfarError
-        If a side is below `MIN_SIDE`.
+        If it is no size, if a side is below `MIN_SIDE`, or if an image has more than `MAX_PIXELS`.
 
     Examples
     --------
@@ -30,16 +33,23 @@ def check_size(size: Size | None) -> tuple[int, int] | None:
     """
     if size is None:
         return None
-    height, width = (size, size) if isinstance(size, int) else size
+    given: Any = size  # of callers without types
+    sides = (given, given) if isinstance(given, Integral) else given
+    whole = isinstance(sides, tuple | list) and all(isinstance(side, Integral) for side in sides)
+    if not whole or len(sides) != 2:
+        raise NearfarError(f"size={size!r}: expected a side, or a height and a width, in pixels")
+    height, width = map(int, sides)
     if min(height, width) < MIN_SIDE:
         raise NearfarError(
             f"size {size!r} is too small: expected a side, or a height and a width, "
             f"of at least {MIN_SIDE} pixels"
         )
+    if height * width > MAX_PIXELS:
+        raise NearfarError(f"size {size!r} is too large: expected at most {MAX_PIXELS:,} pixels")
     return height, width
 
 
 def check_channels(channels: Channels | None) -> None:
     """Raise an error for a channel count other than 1 (gray), 3 (RGB) or None."""
-    if channels not in (None, 1, 3):
+    if channels not in (None, 1, 3) or isinstance(channels, bool | float):
         raise NearfarError(f"channels={channels!r}: expected 1 (gray) or 3 (RGB)")

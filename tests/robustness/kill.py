@@ -193,7 +193,7 @@ def try_once(
             break
     else:
         resume = _resume(scenario, place)
-        log.write_text("")  # orphaned workers may have complained
+        log = place / "last.txt"  # orphaned workers complain in the other one
         how = "resumed" if resume else how
         code = _wait(_call_in_child(scenario, (*call, *resume), log))
         said = log.read_text()

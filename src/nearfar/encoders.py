@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -39,7 +40,7 @@ __all__ = ["Encoder", "NetworkEncoder", "StoredEmbeddings", "open_encoder"]
 Floats = npt.NDArray[np.float32]
 
 
-class Encoder:
+class Encoder(ABC):
     """Base class of encoders, wherever they come from; see `open_encoder`.
 
     Attributes
@@ -84,6 +85,7 @@ class Encoder:
         similarity = "custom" if callable(self.similarity) else self.similarity
         return {"size": size, "channels": self.channels, "similarity": similarity}
 
+    @abstractmethod
     def embed(
         self,
         images: Images | npt.ArrayLike,
@@ -99,8 +101,8 @@ class Encoder:
         NearfarError
             If the images do not fit the encoder.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def embed_queries(
         self, pixels: Tensor, rows: npt.NDArray[np.int64], embeddings: Floats, device: str
     ) -> Tensor:
@@ -115,7 +117,6 @@ class Encoder:
         embeddings : float32[n, d]
             Embeddings of the images.
         """
-        raise NotImplementedError
 
 
 class NetworkEncoder(Encoder):

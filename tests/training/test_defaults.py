@@ -84,6 +84,11 @@ def test_description_has_the_options_of_the_user():
     assert chosen.description.endswith("batch 64, 10 steps per epoch, 2 epochs")
 
 
+def test_options_in_sections_count_like_flat_ones():
+    chosen = choose_defaults(photographs(640), {"optim": {"batch_size": 64, "epochs": 2}})
+    assert chosen.description.endswith("batch 64, 10 steps per epoch, 2 epochs")
+
+
 def test_photographs_from_scratch_are_warned_of(monkeypatch):
     """Without the extra; find_spec is what the check asks."""
     monkeypatch.setattr("nearfar.models.pretrained.find_spec", lambda name: None)

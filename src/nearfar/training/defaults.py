@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nearfar.config import RecipeName, implied_recipe
+from nearfar.config import RecipeName, flatten, implied_recipe
 from nearfar.data import ImageKind, Images, kind_of
 from nearfar.models import has_packaged_weights
 
@@ -90,7 +90,7 @@ def choose_defaults(
     >>> chosen.options["clusters"]
     25
     """
-    kind, n = kind_of(images), len(images)
+    kind, n, given = kind_of(images), len(images), flatten(given)
     named = recipe or implied_recipe(given)
     photographs = kind in ("photographs", "gray photographs")
     usable = photographs and min(images.shape[1:]) >= _MIN_ENCODER_SIDE

@@ -26,6 +26,8 @@ def write(path: Path, frames: np.ndarray, pix_fmt: str = "yuv420p", **more: Any)
     """Write gray frames losslessly; `prepare` is called with the stream."""
     import av
 
+    # One thread: several write different pixels from run to run (libswscale 9.5).
+    convert = av.video.reformatter.VideoReformatter().reformat
     with av.open(str(path), "w", **more.get("container", {})) as out:
         stream = out.add_stream(more.get("codec", "ffv1"), rate=more.get("rate", 25))
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:], pix_fmt
@@ -34,6 +36,7 @@ def write(path: Path, frames: np.ndarray, pix_fmt: str = "yuv420p", **more: Any)
         more.get("prepare", lambda stream: None)(stream)
         for number, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.repeat(pixels[..., None], 3, 2), format="rgb24")
+            frame = convert(frame, format=pix_fmt, threads=1)
             if "times" in more:
                 frame.pts, frame.time_base = more["times"][number], Fraction(1, 1000)
             out.mux(stream.encode(frame))

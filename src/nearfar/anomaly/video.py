@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import re
 from collections.abc import Iterable, Iterator
@@ -140,8 +141,10 @@ class _Decoder:
         self._intervals = self._short = self._longest = 0.0
         self._lost, self._first_lost = 0, ""
         self._interlaced = False
-        # One for all frames: making another takes longer than using it.
-        self._reformatter = require("av.video.reformatter", extra="video").VideoReformatter()
+        # One for all frames: making another takes longer than using it. One thread, because
+        # several write different pixels from run to run in some formats (libswscale 9.5).
+        reformatter = require("av.video.reformatter", extra="video").VideoReformatter()
+        self._reformat = functools.partial(reformatter.reformat, threads=1)
 
     def frames(self) -> Iterator[Frame | UnreadableError]:
         """Yield frames, and the reasons for those that are unreadable."""
@@ -231,9 +234,9 @@ class _Decoder:
     def _gray(self, frame: Any) -> Pixels:
         """Return gray levels, uint8[h, w]; transparent pixels are put on white."""
         if any(component.is_alpha for component in frame.format.components):
-            colors = self._reformatter.reformat(frame, format="rgba").to_ndarray()
+            colors = self._reformat(frame, format="rgba").to_ndarray()
             return _gray_of_image(Image.fromarray(colors))
-        gray: Pixels = self._reformatter.reformat(frame, format="gray").to_ndarray()
+        gray: Pixels = self._reformat(frame, format="gray").to_ndarray()
         return gray
 
     def _pixels(self, frame: Any) -> Pixels:

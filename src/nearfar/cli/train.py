@@ -136,7 +136,7 @@ def train(
         channels, height, width = source.shape
         size = (height, width)
         validation = Validation(images.open(validate, track, size=size, channels=channels))
-        callbacks.insert(0, validation)
+        callbacks.append(validation)
     elif source.labels is not None and len(set(source.labels)) > 1:
         validation = Validation(source)
     if dry_run:

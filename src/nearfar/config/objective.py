@@ -172,6 +172,9 @@ class ContrastiveObjective:
         Every how many epochs neighbors and clusters are searched; 0 for never.
     pixel_weight : float
         Weight of the squared pixel error of the decoder; with 0, no decoder is trained.
+    distill_weight : float
+        Weight of the cosine distance of embeddings to those of the published encoder that training
+        starts from, which sees the whole image at the size of its weights; 0 for none.
 
     Examples
     --------
@@ -191,6 +194,7 @@ class ContrastiveObjective:
     far_share: float = 0.8
     refresh_neighbors_every: int = 5
     pixel_weight: float = 60.0
+    distill_weight: float = 0.0
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -204,4 +208,5 @@ class ContrastiveObjective:
             far_share="(0, 1]",
             refresh_neighbors_every=">= 0",
             pixel_weight=">= 0",
+            distill_weight=">= 0",
         )

@@ -31,6 +31,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "far_share": 1.0,
         "refresh_neighbors_every": 1,
         "pixel_weight": 0.0,
+        "distill_weight": 1.0,
         "pretrain_epochs": 0,
         "epochs": 6,
         "batch_size": 128,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,10 @@ class Callback:
     ...     def on_epoch_end(self, trainer, metrics):
     ...         print(metrics["phase"], metrics["epoch"], metrics["loss"])
     """
+
+    def measure(self, trainer: Trainer) -> Mapping[str, float]:
+        """Return further metrics of an epoch, by name; they are logged with the others."""
+        return {}
 
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
         """Handle the end of an epoch; `metrics` holds "phase", "epoch" (from 1) and numbers."""

@@ -273,10 +273,12 @@ class Trainer:
             "seconds": seconds,
             "images_per_second": len(self.images) / seconds,
         }
+        callbacks = self.callbacks if self.fabric.is_global_zero else ()
+        for callback in callbacks:
+            line |= callback.measure(self)
         self.run.append_log(line)
-        if self.fabric.is_global_zero:
-            for callback in self.callbacks:
-                callback.on_epoch_end(self, line)
+        for callback in callbacks:
+            callback.on_epoch_end(self, line)
         self._write_checkpoint(Cursor(epoch + 1))
         if self.stop_signal.check().stop:
             self._stop()

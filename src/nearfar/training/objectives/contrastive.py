@@ -22,6 +22,7 @@ from nearfar.randomness import own_random_numbers
 from nearfar.runs import strip_prefix
 from nearfar.training.distributed import all_rows, fill_bank, search_all, workers
 from nearfar.training.objectives.base import Context, Footprint, PairedObjective, Step
+from nearfar.training.objectives.distillation import Distillation
 from nearfar.training.objectives.losses import contrastive_loss
 
 
@@ -32,9 +33,11 @@ class Contrastive(PairedObjective):
     of it or, after the first search of neighbors, a view of one of its T nearest neighbors. Its
     negatives are the views in the batch from clusters that are far from its own; before the first
     search, they are all other views. Clusters and neighbors are searched every few epochs in the
-    current projections. With a pretext task, both views are corrupted for the network. The decoder
-    reconstructs the first view, which is the image itself for a share of the images; with a pixel
-    weight of 0, it is not trained.
+    current projections. With a pretext task, both views are corrupted for the network.
+
+    The decoder reconstructs the first view, which is the image itself for a share of the images;
+    with a pixel weight of 0, it is not trained. With a distillation weight, embeddings stay close
+    to those of the published encoder that training starts from, see `Distillation`.
 
     Parameters
     ----------
@@ -64,6 +67,7 @@ class Contrastive(PairedObjective):
         self.augmentation = make_augmentation(settings.augmentation, context.images)
         if context.config.optim.epochs:
             self._new_finder().check(len(context.images))
+        self.distillation = Distillation(context) if settings.distill_weight else None
         self.bank: Tensor | None = None
         self.finder: ClusteredFinder | None = None
 
@@ -78,12 +82,13 @@ class Contrastive(PairedObjective):
 
     def footprint(self, network: Autoencoder) -> Footprint:
         """See `Objective.footprint`."""
+        taught = self.distillation.footprint(network.encoder).memory if self.distillation else 0
         if not self.settings.refresh_neighbors_every:
-            return Footprint()
+            return Footprint(taught)
         bank = 4 * len(self.context.images) * PROJECTION_SIZE
         keys = bank if bank <= HELD_KEYS_BYTES else 0
         # The bank, its keys if they are held, and the queries.
-        return Footprint(bank + keys + bank, {}, bank + state_bytes(network.encoder))
+        return Footprint(taught + bank + keys + bank, {}, bank + state_bytes(network.encoder))
 
     def setup(self, network: Autoencoder, state: Mapping[str, Tensor]) -> nn.Module:
         """See `Objective.setup`."""
@@ -95,6 +100,8 @@ class Contrastive(PairedObjective):
             self.head = projection_head(size).to(device)
         if saved := strip_prefix("head.", state):
             self.head.load_state_dict(saved)
+        if self.distillation is not None:
+            self.distillation.setup()
         if "bank" in state:
             self._search(state["bank"].to(device))
         decoder = network.decoder if self.settings.pixel_weight else None
@@ -147,7 +154,12 @@ class Contrastive(PairedObjective):
         embeddings: Tensor
         reconstruction: Tensor | None
         embeddings, reconstruction, projections = model(*(each.images for each in seen))
-        far = None if self.finder is None else self.finder.are_far(self._gather(*rows.unbind(1)))
+        first_rows, second_rows = rows.unbind(1)
+        far = (
+            None
+            if self.finder is None
+            else self.finder.are_far(self._gather(first_rows, second_rows))
+        )
         own, near = self._gather(*projections.float().chunk(2)).chunk(2)
         loss = relation = contrastive_loss(own, near, far, self.settings.temperature)
         terms = {"contrastive": relation.detach()}
@@ -155,7 +167,11 @@ class Contrastive(PairedObjective):
             weighted, pixel = pixel_errors(reconstruction, first, seen[0])
             loss = relation + self.settings.pixel_weight * weighted
             terms["pixel"] = pixel.detach()
-        return Step(loss, embeddings, terms)
+        if self.distillation is not None:
+            distance = self.distillation(embeddings, torch.cat([first_rows, second_rows]))
+            loss = loss + self.settings.distill_weight * distance
+            terms["distillation"] = distance.detach()
+        return Step(loss, embeddings[: len(first)], terms)
 
     def _gather(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the rows of the first views in all processes, then those of the second views."""
@@ -176,7 +192,8 @@ class _Projected(nn.Module):
         self.encoder, self.decoder, self.head = encoder, decoder, head
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return embeddings and reconstruction of the first views, and projections of both."""
+        """Return embeddings and projections of both views, and reconstructions of the first."""
         embeddings = self.encoder(torch.cat([first, second]))
         own = embeddings[: len(first)]
-        return own, None if self.decoder is None else self.decoder(own), self.head(embeddings)
+        reconstruction = None if self.decoder is None else self.decoder(own)
+        return embeddings, reconstruction, self.head(embeddings)

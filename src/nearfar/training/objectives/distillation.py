@@ -1,0 +1,92 @@
+"""Distillation of the encoder that training starts from, at the size of its published weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, interpolate
+
+from nearfar.config import Backbone
+from nearfar.errors import NearfarError
+from nearfar.models import TimmEncoder, embedding_size, published_size
+from nearfar.neighbors import allocate_rows
+from nearfar.runs import make_network
+from nearfar.training.distributed import fill_bank
+from nearfar.training.objectives.base import Context, Footprint
+
+
+class Distillation:
+    """Teacher of a training that starts from published weights: the same encoder, frozen.
+
+    It sees each whole image once, enlarged to the size that its weights were trained at, where
+    small images get better embeddings. Embeddings of augmented views stay close to these, so that
+    training loses little of what the encoder knew.
+
+    Parameters
+    ----------
+    context : Context
+        Context whose network starts from published weights.
+
+    Raises
+    ------
+    NearfarError
+        If the network does not start from published weights.
+    """
+
+    def __init__(self, context: Context) -> None:
+        network = context.config.network
+        if not (isinstance(network, Backbone) and network.published):
+            raise NearfarError(
+                "distill_weight needs an encoder to learn from: expected a backbone with published "
+                "weights, or distill_weight=0"
+            )
+        self.context = context
+        self.size = published_size(network) or 0
+
+    def footprint(self, encoder: nn.Module) -> Footprint:
+        """Return the memory of the teacher's embeddings."""
+        images = self.context.images
+        return Footprint(memory=4 * len(images) * embedding_size(encoder, images))
+
+    @torch.no_grad()
+    def setup(self) -> None:
+        """Embed all images by the teacher."""
+        images, fabric = self.context.images, self.context.fabric
+        network = make_network(self.context.config, images.shape)
+        teacher = _Enlarging(network.encoder, self.size).to(fabric.device).eval()
+        self.bank = allocate_rows(
+            len(images), embedding_size(network.encoder, images), fabric.device
+        )
+        fill_bank(self.bank, teacher, images, fabric, self.context.track)
+        self.center = self.bank.mean(0)
+
+    def __call__(self, embeddings: Tensor, rows: Tensor) -> Tensor:
+        """Return the mean cosine distance to the teacher's embeddings, a scalar.
+
+        Parameters
+        ----------
+        embeddings : Tensor
+            Embeddings of views, float[b, d].
+        rows : Tensor
+            Row numbers of their images, int64[b].
+        """
+        wanted = self.bank[rows.to(self.bank.device)].to(embeddings.device)
+        # Centered, since the common part of all embeddings tells no images apart.
+        similarity = cosine_similarity(embeddings.float() - self.center, wanted - self.center)
+        return 1 - similarity.mean()
+
+
+class _Enlarging(nn.Module):
+    """Encoder that enlarges images whose shorter side is below a size, if it takes any size."""
+
+    def __init__(self, encoder: nn.Module, size: int) -> None:
+        super().__init__()
+        self.encoder, self.size = encoder, size
+
+    def forward(self, images: Tensor) -> Tensor:
+        factor = self.size / min(images.shape[2:])
+        if factor > 1 and isinstance(self.encoder, TimmEncoder):
+            sides = [round(factor * side) for side in images.shape[2:]]
+            images = interpolate(images, sides, mode="bicubic", antialias=True).clamp(0, 1)
+        embeddings: Tensor = self.encoder(images)
+        return embeddings

@@ -239,7 +239,7 @@ def ablation(*, options: RowOptions, rows: tuple[str, ...] = ()) -> None:
 def recipes(
     *,
     options: RowOptions,
-    data: Literal["mnist", "caltech"] = "mnist",
+    data: Literal["mnist", "caltech", "elpv", "flowers", "imagenette", "tiny-imagenet"] = "mnist",
     epochs: int | None = None,
     rows: tuple[str, ...] = (),
 ) -> None:
@@ -256,16 +256,50 @@ def recipes(
     Parameters
     ----------
     data
-        mnist, or caltech for photographs of nine classes.
+        Digits, or photographs: nine classes of Caltech-101, ELPV solar cells, flowers, Imagenette,
+        or a quarter of the classes of Tiny-ImageNet.
     epochs
         Total epochs of every row. Default: those of our recipe, or 2 with --quick.
     rows
         Rows to measure: pixels, autoencoder, paper, nearfar, SimCLR, NNCLR, VICReg, BYOL.
         Default: all.
     """
-    from nearfar.experiments.recipes import PHOTOGRAPHS, RECIPE_COMPARISON
+    from nearfar.experiments.recipes import PHOTOGRAPHS_COMPARISON, RECIPE_COMPARISON
 
-    _run(PHOTOGRAPHS if data == "caltech" else RECIPE_COMPARISON, options, rows, epochs=epochs)
+    _run(PHOTOGRAPHS_COMPARISON.get(data, RECIPE_COMPARISON), options, rows, epochs=epochs)
+
+
+@reproduce.command
+def continued(
+    *,
+    options: RowOptions,
+    data: Literal["caltech", "elpv", "flowers", "imagenette", "tiny-imagenet"] = "flowers",
+    epochs: int | None = None,
+    rows: tuple[str, ...] = (),
+) -> None:
+    """Training that continues EfficientNet-lite0, beside the encoder as published.
+
+    Needs nearfar[photos], and nearfar[baselines] for the methods of lightly.
+
+    **For example**
+
+        nearfar reproduce continued --data flowers --data-root data --out continued-flowers
+        nearfar reproduce continued --out quick --quick --rows published continued
+
+    Parameters
+    ----------
+    data
+        Nine classes of Caltech-101, ELPV solar cells, flowers, Imagenette, or a quarter of the
+        classes of Tiny-ImageNet; at 96 pixels.
+    epochs
+        Total epochs of every row that is trained. Default: 8, or 2 with --quick.
+    rows
+        Rows to measure: pixels, random, published, continued, without-near, without-far,
+        without-distillation, SimCLR, NNCLR, VICReg, BYOL. Default: all.
+    """
+    from nearfar.experiments.continued import CONTINUED
+
+    _run(CONTINUED[data], options, rows, epochs=epochs)
 
 
 def _run(

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import nn
-
 from nearfar.config import TrainConfig
 from nearfar.errors import NearfarError
 from nearfar.experiments.cells import Column, Key, Part, Results
@@ -17,6 +15,7 @@ from nearfar.experiments.runner import Runner, Training
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import compare, minutes, number
 from nearfar.experiments.table import Report, Table
+from nearfar.models import resolve_device
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +31,7 @@ Figures = Callable[["EmbeddingTable", Runner, Splits, Results], "dict[str, Figur
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingTable(Table[Row, Splits]):
-    """Table whose rows are trained networks, or raw pixels.
+    """Table whose rows are trained networks, and encoders or raw pixels without training.
 
     Parameters
     ----------
@@ -121,7 +120,7 @@ class EmbeddingTable(Table[Row, Splits]):
         return [None] if self.rows[row].config is None else super().parts_of(data, row)
 
     def config(self, runner: Runner, data: Splits, key: Key) -> TrainConfig | None:
-        """Return the configuration of a cell's training; None for raw pixels."""
+        """Return the configuration of a cell's training; None for a row without one."""
         row = self.rows[key.row]
         if row.config is None:
             return None
@@ -151,7 +150,8 @@ class EmbeddingTable(Table[Row, Splits]):
         train, test = data.of(key.seed)
         classifiers, keys = self.classifiers(data), {column.key for column in self.shown}
         if self.rows[key.row].config is None:
-            return classifiers.score(task_on(nn.Flatten(), train, test, key.seed, runner.track))
+            encoder = self.rows[key.row].encoder().to(resolve_device("auto")).eval()
+            return classifiers.score(task_on(encoder, train, test, key.seed, runner.track))
         training, epochs = self.train(runner, data, key), self._after(key)
         network, results = training.network(epochs), {}
         if classifiers.names:

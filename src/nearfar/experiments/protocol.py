@@ -63,17 +63,17 @@ class OpenTable(EmbeddingTable):
 
 
 ROWS = {
-    "128 units, 3×3, pixels 0…1, rate 0.001": OpenRow(),
-    "64 units": OpenRow(options={"embedding_size": 64}),
-    "256 units": OpenRow(options={"embedding_size": 256}),
-    "512 units": OpenRow(options={"embedding_size": 512}),
-    "5×5": OpenRow(options={"kernel": 5}),
-    "max pooling": OpenRow(options={"pooling": True}),
-    "hidden layer of 512": OpenRow(options={"hidden": 512}),
-    "pixels −1…1": OpenRow(options={"signed": True}),
-    "embeddings × 4": OpenRow(options={"embedding_scale": 4.0}),
-    "embeddings ÷ 4": OpenRow(options={"embedding_scale": 0.25}),
-    "rate 0.0001": OpenRow(config=recipe("paper", epochs=0, pretrain_lr=1e-4)),
+    "default": OpenRow(),
+    "embedding-size=64": OpenRow(options={"embedding_size": 64}),
+    "embedding-size=256": OpenRow(options={"embedding_size": 256}),
+    "embedding-size=512": OpenRow(options={"embedding_size": 512}),
+    "kernel=5": OpenRow(options={"kernel": 5}),
+    "pooling": OpenRow(options={"pooling": True}),
+    "hidden=512": OpenRow(options={"hidden": 512}),
+    "signed-pixels": OpenRow(options={"signed": True}),
+    "embedding-scale=4": OpenRow(options={"embedding_scale": 4.0}),
+    "embedding-scale=0.25": OpenRow(options={"embedding_scale": 0.25}),
+    "pretrain-lr=0.0001": OpenRow(config=recipe("paper", epochs=0, pretrain_lr=1e-4)),
 }
 
 

@@ -215,16 +215,21 @@ def figure4(*, options: Options) -> None:
 
 
 @reproduce.command
-def scale(*, options: Options) -> None:
+def scale(*, options: Options, epochs: int | None = None) -> None:
     """Accuracy of an RBF SVM over γ times the variance of embeddings, by autoencoder and NRE.
 
     **For example**
 
         nearfar reproduce scale --data-root data --out scale
+
+    Parameters
+    ----------
+    epochs
+        Total epochs. Default: 100, or 4 with --quick.
     """
     from nearfar.experiments.scale import SCALE
 
-    _run(SCALE, options)
+    _run(SCALE, options, epochs=epochs)
 
 
 @reproduce.command

@@ -112,7 +112,7 @@ def evaluate(
     >>> train, test = rng.random((30, 4), np.float32), rng.random((20, 4), np.float32)
     >>> table = evaluate([Features("pixels", train, test)], np.arange(30) % 2, np.arange(20) % 2)
     >>> sorted(table.columns)
-    ['ari', 'knn', 'linear_svm', 'nmi', 'probe_1', 'probe_10', 'probe_100', 'rbf_svm']
+    ['acc', 'ari', 'knn', 'linear_svm', 'nmi', 'probe_1', 'probe_10', 'probe_100', 'rbf_svm']
     """
     train, test = _labels(train_labels, "training"), _labels(test_labels, "test")
     _check(rows, train, test, rbf_samples)
@@ -125,13 +125,14 @@ def evaluate(
         ("rbf_svm",): partial(scores.rbf_svm, samples=rbf_size),
         ("knn",): scores.nearest_neighbors,
         **{(f"probe_{k}",): partial(scores.linear_probe, labels_per_class=k) for k in probes},
-        ("nmi", "ari"): scores.clustering,
+        ("acc", "nmi", "ari"): scores.clustering,
     }
     columns = {
         "linear_svm": "linear SVM",
         "rbf_svm": f"RBF SVM ({rbf_size:,})",
         "knn": f"{scores.NEIGHBORS}-NN",
         **{f"probe_{k}": f"{k} label{'s' * (k > 1)}" for k in PROBE_LABELS},
+        "acc": "ACC",
         "nmi": "NMI",
         "ari": "ARI",
     }
@@ -193,7 +194,7 @@ def _notes(train: Labels, test: Labels, rbf_size: int, best: float) -> list[str]
     share = min(round(best, 2), 0.99)
     error = 100 * (share * (1 - share) / len(test)) ** 0.5
     notes = [
-        "Accuracy in %; NMI and ARI of k-means \N{MULTIPLICATION SIGN} 100. "
+        "Accuracy in %; ACC, NMI and ARI of k-means \N{MULTIPLICATION SIGN} 100. "
         f"{len(train):,} training and {len(test):,} test images of {len(classes)} classes: an "
         f"accuracy of {100 * share:.0f} has a standard error of {error:.1f}.",
         f"1, 10, 100 labels: logistic regression on so many labels per class, mean ± standard "

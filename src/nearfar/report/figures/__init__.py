@@ -1,7 +1,7 @@
 """Figures of reports, as matplotlib figures without pyplot's global state."""
 
 from nearfar.report.figures.anomaly import clip_scores, roc_curves
-from nearfar.report.figures.curves import training_curves
+from nearfar.report.figures.curves import sweep_curves, training_curves
 from nearfar.report.figures.dots import Dot, dot_plot
 from nearfar.report.figures.maps import MIN_MAP_IMAGES, embedding_maps
 from nearfar.report.figures.scenes import Boxes, detection_sheet, mask_sheet
@@ -24,5 +24,6 @@ __all__ = [
     "roc_curves",
     "save_figure",
     "security_curves",
+    "sweep_curves",
     "training_curves",
 ]

@@ -30,7 +30,7 @@ _MAX_SUFFIX = 20
 _TRIAL_BYTES = 2**12
 
 #: Remedy in errors about output that exists already.
-ADVICE = "choose another, or pass --overwrite"
+ADVICE = "choose another, or pass --overwrite (overwrite=True in Python)"
 
 #: List of numbers in indented JSON; no string contains a line break there.
 _NUMBERS = re.compile(r"\[\n([-+.\deE,\s]+)\]")

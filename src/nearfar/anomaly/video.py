@@ -31,6 +31,8 @@ _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
 _ANIMATIONS = {"AVIF", "GIF", "PNG", "WEBP"}
 #: Formats whose header states how long the video is.
 _STATING_DURATION = {"matroska,webm", "asf", "flv", "ogg"}
+#: Transfer functions of HDR video by their number in ITU-T H.273, Table 3.
+_HDR = {16: "PQ", 18: "HLG"}
 #: Number of packets that the rate is estimated from.
 _RATE_PACKETS = 200
 #: Intervals between frames, in usual intervals, from which on frames are lost or come too fast.
@@ -70,6 +72,12 @@ class VideoClip(StoredClip):
             if others:
                 self.notes.append(
                     f"{self.name!r} holds {others + 1} videos: only stream {stream.index} is used"
+                )
+            hdr = _HDR.get(stream.codec_context.color_trc)
+            if hdr:
+                self.notes.append(
+                    f"{self.name!r} is HDR video ({hdr}): its levels are used as coded, so score "
+                    "it only with a detector of such video"
                 )
             yield from _Decoder(self, container, stream).frames()
 

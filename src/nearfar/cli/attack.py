@@ -8,7 +8,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import DATA_HELP, DataOptions, OverwriteFiles, PurifierOptions, Seed, bars
+from nearfar.cli.options import (
+    DATA_HELP,
+    DataOptions,
+    OverwriteFiles,
+    PurifierOptions,
+    Seed,
+    bars,
+    shown,
+)
 
 
 def attack(
@@ -90,4 +98,4 @@ def attack(
         "seed": seed,
     }
     print(write_assessment(out, assessment, settings))
-    print(f"this table, its figure and the numbers are in {out}")
+    print(f"this table, its figure and the numbers are in {shown(out)}")

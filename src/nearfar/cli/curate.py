@@ -15,6 +15,7 @@ from nearfar.cli.options import (
     OverwriteFiles,
     Seed,
     bars,
+    shown,
 )
 
 
@@ -84,4 +85,4 @@ def curate(
     page = write_curation_page(out, found)
     for line in curation.describe(found):
         print(line)
-    print(f"thumbnails are in {page}")
+    print(f"thumbnails are in {shown(page)}")

@@ -8,7 +8,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, EncoderName, EncoderOptions, Overwrite, bars
+from nearfar.cli.options import (
+    Data,
+    DataOptions,
+    EncoderName,
+    EncoderOptions,
+    Overwrite,
+    bars,
+    shown,
+)
 
 
 def encode(
@@ -52,4 +60,4 @@ def encode(
         out, opened, source, share=share, device=device, overwrite=overwrite, track=track
     )
     if complete:
-        print(f"{len(source)} embeddings of length {length} are in {out}")
+        print(f"{len(source)} embeddings of length {length} are in {shown(out)}")

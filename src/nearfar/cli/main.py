@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import Any, NoReturn
 
@@ -89,10 +90,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, TextIOWrapper):  # it may lack letters of a table
         sys.stdout.reconfigure(errors="backslashreplace")
-    usual_format, warnings.formatwarning = warnings.formatwarning, _one_line
-    try:
+    with ending_in_one_line():
         if not _train_help(tokens):
             make_app()(tokens, exit_on_error=False, print_error=False)
+
+
+@contextmanager
+def ending_in_one_line() -> Iterator[None]:
+    """End the program with one line where it cannot go on, and show warnings as lines."""
+    usual_format, warnings.formatwarning = warnings.formatwarning, _one_line
+    try:
+        yield
     except (NearfarError, CycloptsError) as error:
         _fail(str(error), 2)
     except KeyboardInterrupt as interrupt:

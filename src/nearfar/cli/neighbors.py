@@ -14,6 +14,7 @@ from nearfar.cli.options import (
     EncoderOptions,
     OverwriteFiles,
     bars,
+    shown,
 )
 
 
@@ -64,4 +65,4 @@ def neighbors(
     with atomic_path(out / "neighbors.png") as path:
         save_figure(sheet, path)
     write_json(out / "neighbors.json", {"encoder": encoder, **result.to_dict()})
-    print(f"near and far images are in {out / 'neighbors.png'} and {out / 'neighbors.json'}")
+    print(f"near and far images are in {shown(path)} and {shown(path.with_suffix('.json'))}")

@@ -13,7 +13,7 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
 from nearfar.config import TIMM
-from nearfar.errors import NearfarError
+from nearfar.errors import NearfarError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -194,6 +194,11 @@ def report_skipped(skipped: Sequence[str], console: Console, listed_in: Path | N
     if len(skipped) > shown:
         place = "" if listed_in is None else f": {listed_in} lists them"
         say(f"skipped {len(skipped)} in all{place}")
+
+
+def shown(path: Path) -> str:
+    """Return a path as it is printed, on one line."""
+    return printable(str(path))
 
 
 def bars() -> Bars:

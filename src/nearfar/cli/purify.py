@@ -7,7 +7,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, OverwriteFiles, PurifierOptions, Run, Seed, bars
+from nearfar.cli.options import (
+    Data,
+    DataOptions,
+    OverwriteFiles,
+    PurifierOptions,
+    Run,
+    Seed,
+    bars,
+    shown,
+)
 
 
 def purify(
@@ -65,6 +74,6 @@ def purify(
         threshold = defense.error_threshold(purifier, clean_images, rate, track=track)
     batches = defense.purify(purifier, source, threshold=threshold, track=track)
     rejected = defense.write_purified(out, source.names(), batches, with_rejected=clean is not None)
-    print(f"{len(source)} purified images are in {out}")
+    print(f"{len(source)} purified images are in {shown(out)}")
     if clean is not None:
         print(f"{rejected} of them are rejected: their error is above {threshold:.4g}")

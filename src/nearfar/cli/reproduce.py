@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import App, Parameter
 
-from nearfar.cli.options import bars
+from nearfar.cli.options import bars, shown
 
 if TYPE_CHECKING:
     from nearfar.experiments import Table
@@ -376,4 +376,4 @@ def _run(
     except Interrupted as stop:
         raise KeyboardInterrupt("stopped: run the same command again to continue") from stop
     print(text)
-    print(f"this table, its figure and every cell are in {options.out}")
+    print(f"this table, its figure and every cell are in {shown(options.out)}")

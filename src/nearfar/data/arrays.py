@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -313,9 +314,30 @@ def _read_array_file(path: Path) -> _Content:
                 )
             image_key = candidates[0]
         used = (image_key, label_key, class_key)
-        labels, classes = (None if key is None else archive[key] for key in used[1:])
+        labels, classes = (None if key is None else check_text(archive[key]) for key in used[1:])
         unread = [key for key in archive if key not in used]
         return _Content(archive[image_key], labels, classes, unread)
+
+
+def check_text(array: Array) -> Array:
+    """Return an array of a file; its text must be characters, as NumPy cannot convert others.
+
+    Raises
+    ------
+    ValueError
+        If text holds numbers that are no characters.
+
+    Examples
+    --------
+    >>> check_text(np.array([2**31], np.uint32).view("U1"))
+    Traceback (most recent call last):
+    ValueError: damaged text
+    """
+    if array.dtype.kind == "U" and array.dtype.itemsize:
+        codes = np.ascontiguousarray(array).reshape(-1).view(f"{array.dtype.byteorder}u4")
+        if (codes > sys.maxunicode).any():
+            raise ValueError("damaged text")
+    return array
 
 
 def _class_names(classes: Array, images: Images, name: str) -> list[str]:

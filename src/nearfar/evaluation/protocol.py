@@ -23,6 +23,8 @@ from nearfar.progress import Track, silent
 
 #: Labels per class of the linear probes.
 PROBE_LABELS = (1, 10, 100)
+#: Share of test images that are also training images, from which on a note says so.
+LEAK_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def evaluate(
         table[row.name].update(zip(keys, scored, strict=True))
 
     best = max(score.mean for each in table.values() if (score := each["linear_svm"]))
-    notes = [*_notes(train, test, rbf_size, best), *_warnings(rows, unsettled)]
+    notes = [*_notes(train, test, rbf_size, best), *_leak(rows), *_warnings(rows, unsettled)]
     return Evaluation(columns, table, _settings(train, test, rbf_size, seed), notes)
 
 
@@ -161,6 +163,21 @@ def _collect_unsettled(found: list[str], score: str) -> Iterator[None]:
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
     if any(issubclass(each.category, ConvergenceWarning) for each in caught):
         found.append(score)
+
+
+def _leak(rows: Sequence[Features]) -> Iterator[str]:
+    """Yield a note if test images are among the training images, for every representation."""
+    shared = len(rows[0].test)
+    for row in rows:
+        known = {each.tobytes() for each in row.train}
+        shared = min(shared, sum(each.tobytes() in known for each in row.test))
+        if len(known) == 1:
+            return
+    if shared >= LEAK_SHARE * len(rows[0].test):
+        yield (
+            f"{shared:,} of the {len(rows[0].test):,} test images are among the training images, "
+            "or equal to one: the accuracies are too high."
+        )
 
 
 def _warnings(rows: Sequence[Features], unsettled: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from nearfar.config import SimilarityName, flatten
 from nearfar.data import Images, Shape, Subset, to_unit
 from nearfar.encoders import Encoder
 from nearfar.evaluation import Evaluation, small_pixels
-from nearfar.models import apply_to_all
+from nearfar.models import apply_to_all, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.report.figures import (
     MIN_MAP_IMAGES,
@@ -49,7 +49,7 @@ def report_run(
     folder: str | os.PathLike[str],
     *,
     evaluation: Evaluation | None = None,
-    device: torch.device,
+    device: str | torch.device,
     seed: int = 0,
     track: Track = silent,
 ) -> Path:
@@ -65,7 +65,7 @@ def report_run(
         Folder of ``report.html`` and its figures.
     evaluation : Evaluation, optional
         Scores of the run. Default: the report has no scores.
-    device : torch.device
+    device : str or torch.device
         Device of the networks.
     seed : int
         Seed of the choice of images and of the map.
@@ -88,11 +88,12 @@ def report_run(
     ...     folder = Path(parent, "run")
     ...     NRE(pretrain_epochs=1, epochs=1, device="cpu").fit(images).save(folder)
     ...     page = report_run(
-    ...         read_run(folder), images, folder / "report", device=torch.device("cpu")
+    ...         read_run(folder), images, folder / "report", device="cpu"
     ...     )
     >>> page.name
     'report.html'
     """
+    device = resolve_device(device)
     chosen = _choose(images, MAX_ENCODED, seed)
     shown = images.batch(chosen[:RECONSTRUCTIONS])
     some = Subset(images, chosen)
@@ -145,7 +146,7 @@ def report_encoder(
     folder: str | os.PathLike[str],
     *,
     evaluation: Evaluation | None = None,
-    device: torch.device,
+    device: str | torch.device,
     seed: int = 0,
     track: Track = silent,
 ) -> Path:
@@ -173,7 +174,7 @@ def report_encoder(
     >>> images = images_from_array(np.random.rand(4, 32, 32))
     >>> encoder = open_encoder("timm:resnet18", weights="random")
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     report_encoder(encoder, images, folder, device=torch.device("cpu")).name
+    ...     report_encoder(encoder, images, folder, device="cpu").name
     'report.html'
     """
     if encoder.run is not None:
@@ -187,8 +188,8 @@ def report_encoder(
             track=track,
         )
     some = Subset(images, _choose(images, MAX_ENCODED, seed))
-    before = apply_to_all(small_pixels, some, device=torch.device("cpu"))
-    after = torch.from_numpy(encoder.embed(some, device=device.type, track=track))
+    before = apply_to_all(small_pixels, some, device="cpu")
+    after = torch.from_numpy(encoder.embed(some, device=device, track=track))
     sections = [
         _map(some, before, after, ("pixels", encoder.name), seed),
         _near_and_far(encoder.name, some, after, encoder.similarity),

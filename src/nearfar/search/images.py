@@ -124,7 +124,7 @@ def find_neighbors(
     images: Images | npt.ArrayLike,
     *,
     count: int = 6,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     track: Track = silent,
 ) -> SearchResult:
     """Find the nearest and farthest images of queries, by the similarity of an encoder.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +28,7 @@ _MIN_DRAWN_SCORE = 0.5
 
 
 def write_predictions(
-    model: Finetuned, images: Images, folder: Path, *, track: Track = silent
+    model: Finetuned, images: Images, folder: str | os.PathLike[str], *, track: Track = silent
 ) -> None:
     """Predict images, and write the results to a folder.
 
@@ -66,6 +67,7 @@ def write_predictions(
     ...     Path(folder, "predictions.csv").read_text().splitlines()[0]
     'name,class,0,1'
     """
+    folder = Path(folder)
     names = images.names()
     with writing(folder, _OWN):
         if isinstance(model, FinetunedClassifier):

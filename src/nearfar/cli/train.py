@@ -130,7 +130,7 @@ def train(
         if images.size is None and "backbone" in chosen.options.keys() - wanted.keys():
             images = replace(images, size=ENCODER_SIDE)
             source = images.reopen(data, track)
-    source.origin = images.to_dict()
+    source.origin = images.to_dict(source)
     validation = None
     if validate is not None:
         channels, height, width = source.shape

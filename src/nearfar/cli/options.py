@@ -176,12 +176,14 @@ class TrainDataOptions(DataOptions):
             source, progress=track, size=self.size, channels=self.channels, **self.of_files
         )
 
-    def to_dict(self, images: Images) -> dict[str, Any]:
-        """Return the options as the record of a run holds them; with a window that was derived."""
+    def with_window_of(self, images: Images) -> TrainDataOptions:
+        """Return the options with the window that was derived from images, if any."""
+        return replace(self, window=images.origin.get("window", self.window))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as the record of a run holds them."""
         root = None if self.data_root is None else str(self.data_root)
-        decoding = getattr(images, "decoding", None)
-        window = self.window if decoding is None else decoding.window
-        return {**asdict(self), "data_root": root, "window": window}
+        return {**asdict(self), "data_root": root}
 
     def or_those_of(self, data: RunData) -> TrainDataOptions:
         """Return the options of a run for those that were not given."""

@@ -62,7 +62,8 @@ def read_dicom(file: BinaryIO, window: Window | None = None) -> Numbers:
     values = pixels.apply_modality_lut(stored, data).astype(np.float32)
     stated = _range(data, pixels)
     if window is None and _is_curved(data):
-        values = pixels.apply_voi_lut(values.astype(np.int64), data).astype(np.float32)
+        with np.errstate(over="ignore"):
+            values = pixels.apply_voi_lut(values.astype(np.int64), data).astype(np.float32)
         stated = _range_of_curve(data, pixels)
     elif (center := _first(data, "WindowCenter")) is not None:
         width = _first(data, "WindowWidth") or 0.0
@@ -125,5 +126,6 @@ def _range_of_curve(data: Any, pixels: Any) -> Window:
     """Return black and white of what a table or a sigmoid returns."""
     if data.get("VOILUTSequence"):
         return 0.0, float(2 ** int(data.VOILUTSequence[0].LUTDescriptor[2]) - 1)
-    low, high = pixels.apply_voi_lut(np.array([-1e9, 1e9]), data)
+    with np.errstate(over="ignore"):
+        low, high = pixels.apply_voi_lut(np.array([-1e9, 1e9]), data)
     return float(low), float(high)

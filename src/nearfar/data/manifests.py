@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ def read_csv_manifest(path: Path, name: str) -> Found:
         return [row[number].strip() if number < len(row) else "" for row in body]
 
     found = _found(path.parent, column(files), name)
+    found.unread = columns_not_read(titles, (files, labels))
     return _with_labels(found, None if labels is None else column(labels), labels, name, text=True)
 
 
@@ -98,6 +99,11 @@ def manifest_of(
     """Return the images of columns that were read from Parquet."""
     paths = ["" if file is None else str(file).strip() for file in files]
     return _with_labels(_found(root, paths, name), labels, title, name, text=False)
+
+
+def columns_not_read(titles: Sequence[str], used: Collection[str | None]) -> list[str]:
+    """Return a line per column that is not used."""
+    return [f"column {printable(title)!r}: not read" for title in titles if title not in used]
 
 
 def number_of(labels: Sequence[Any], title: str, name: str, *, text: bool) -> list[Any] | None:

@@ -121,7 +121,7 @@ def open_images(
         open_stored = partial(StoredImages, found)
     else:
         open_stored = partial(FolderImages, path.parent, [path.name])
-    return open_stored(
+    images = open_stored(
         name=name,
         size=size,
         channels=channels,
@@ -129,6 +129,12 @@ def open_images(
         progress=progress,
         decoding=decoding,
     )
+    images.origin = {
+        "window": images.decoding.window,
+        "bands": images.decoding.bands,
+        "frame_rate": frame_rate,
+    }
+    return images
 
 
 def _path(name: str) -> Path:

@@ -10,13 +10,20 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow
 from pyarrow import parquet
 
 from nearfar.data.encoded import Encoded, UnreadableError
 from nearfar.data.found import Found, Item
-from nearfar.data.manifests import LABEL_COLUMNS, choose_columns, manifest_of, number_of
+from nearfar.data.manifests import (
+    LABEL_COLUMNS,
+    choose_columns,
+    columns_not_read,
+    manifest_of,
+    number_of,
+)
 from nearfar.errors import NearfarError, printable, reason
 
 PARQUET_ENDING = ".parquet"
@@ -51,12 +58,16 @@ class ImageColumn:
 
     def __init__(self, path: Path, name: str, starts: list[int]) -> None:
         self.path, self.name, self.starts = path, name, starts
+        #: Tells this file from a later one at the same path.
+        self._key = uuid4().hex
 
     def read(self, row: int) -> Encoded:
         """Return the bytes of an image, or the path that stands for them."""
         group = bisect.bisect_right(self.starts, row) - 1
         with _lock:
-            values = _read_group(str(self.path), group, self.name)
+            values = _read_group(str(self.path), group, self.name, self._key)
+        if row - self.starts[group] >= len(values):
+            raise UnreadableError(f"row group {group} has {len(values)} rows")
         value = values[row - self.starts[group]].as_py()
         content = value.get("bytes") if isinstance(value, dict) else value
         if content is not None:
@@ -87,7 +98,9 @@ def read_parquet(path: Path, name: str) -> Found:
     except (pyarrow.ArrowException, OSError) as error:
         raise NearfarError(f"{name!r} cannot be read ({reason(error)})") from error
     values = None if labels is None else table[labels].to_pylist()
-    return manifest_of(path.parent, table[files].to_pylist(), values, labels, name)
+    found = manifest_of(path.parent, table[files].to_pylist(), values, labels, name)
+    found.unread += columns_not_read(schema.names, (files, labels))
+    return found
 
 
 def find_rows(path: Path, name: str, prefix: str) -> Found | None:
@@ -128,15 +141,13 @@ def find_rows(path: Path, name: str, prefix: str) -> Found | None:
     found = Found([RowItem(column, row, prefix + names[row]) for row in range(total)])
     if values is not None and label_title is not None:
         _add_labels(found, values, classes, label_title, name)
-    used = (title, label_title)
-    found.unread = [
-        f"{prefix}column {printable(each)!r}: not read" for each in schema.names if each not in used
-    ]
+    unread = columns_not_read(schema.names, (title, label_title))
+    found.unread = [f"{prefix.removesuffix('/')} {line}".strip() for line in unread]
     return found
 
 
 @lru_cache(KEPT_GROUPS)
-def _read_group(path: str, group: int, column: str) -> Any:
+def _read_group(path: str, group: int, column: str, key: str) -> Any:
     try:
         with parquet.ParquetFile(path) as file:
             table = file.read_row_group(group, [column], use_threads=False)

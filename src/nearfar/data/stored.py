@@ -263,6 +263,8 @@ class StoredImages(Images):
         if not ranges:
             return False
         low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+        if low == high:
+            return False
         warnings.warn(
             f"{self.name!r}: the numbers in {len(full)} of {len(items)} files are {low:.10g}…"
             f"{high:.10g}, less than 1/16 of what their type holds: state black and white by "

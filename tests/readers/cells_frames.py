@@ -191,5 +191,5 @@ def nan(folder: Path) -> None:
 @cell("frames", "unused", "counted: videos in a folder without a rate; further streams")
 def unused(folder: Path) -> None:
     write(folder / "a.mkv", fading(50), "gray")
-    with rejection("contains no images", "1 videos are not used", "--frame-rate"):
+    with rejection("contains no images", "frames of videos (1) are not used", "--frame-rate"):
         open_images(folder)

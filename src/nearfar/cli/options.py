@@ -78,7 +78,7 @@ class DataOptions:
     "Stop at the first unreadable file instead of skipping it."
     window: tuple[float, float] | None = None
     "Numbers that are black and white in files of more than 8 bits. Default: as files state."
-    bands: tuple[int, ...] | None = None
+    bands: Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)] = None
     "Bands of TIFF files with more than three, from 1: one, or those of red, green and blue."
     frame_rate: float | None = None
     "Images per second of videos. Default: videos are not used."

@@ -390,8 +390,10 @@ def _unknown(source: Encoded) -> UnreadableError:
     """Say what a file is that is no known image."""
     with open_bytes(source) as file:
         head = file.read(12)
-    if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS and "HEIF" not in formats():
-        return MissingReaderError("a HEIC image", "heic")
+    if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS:
+        if "HEIF" not in formats():
+            return MissingReaderError("a HEIC image", "heic")
+        return UnreadableError("a damaged HEIC image")
     return UnreadableError("not an image")
 
 

@@ -152,7 +152,7 @@ def find_images(root: Path, frame_rate: float | None = None) -> Found:
         found.notes.append(_describe_others(others))
     videos = sum(Path(file).suffix.lower() in VIDEO_ENDINGS for file in others)
     if videos and frame_rate is None:
-        found.notes.append(f"{videos} videos are not used: choose images from them by --frame-rate")
+        found.notes.append(f"frames of videos ({videos}) are not used: choose some by --frame-rate")
     if links:
         found.notes.append(
             f"{len(links)} links to folders that are read anyway are not followed "

@@ -26,7 +26,7 @@ from nearfar.data.encoded import (
     require_reader,
 )
 from nearfar.data.images import Shape
-from nearfar.data.tiff import MAGICS, TiffTags, choose_bands, read_tiff, read_tiff_tags
+from nearfar.data.tiff import MAGICS, TiffTags, choose_bands, read_tiff, read_tiff_tags, tiff_reader
 from nearfar.errors import MissingExtraError, require
 
 #: Formats that PIL passes to other programs (EPS would run Ghostscript).
@@ -141,6 +141,7 @@ def read_header(source: Encoded, decoding: Decoding = AS_STATED) -> Header:
     if other is not None:
         with open_bytes(source) as file:
             if isinstance(other, TiffTags):
+                tiff_reader()
                 gray = len(choose_bands(other, decoding)) == 1
                 height, width = other.size
                 if other.orientation in SIDES_SWAPPED:
@@ -155,6 +156,8 @@ def read_header(source: Encoded, decoding: Decoding = AS_STATED) -> Header:
         if orientation in SIDES_SWAPPED:
             width, height = height, width
         tags = getattr(image, "tag_v2", {})
+        if decoding.window is not None and _is_deep_color(image):
+            _png_codec()
         return Header(
             (height, width),
             gray=Image.getmodebase(image.mode) == "L",
@@ -458,11 +461,14 @@ def _is_deep_color(image: Image.Image) -> bool:
     return image.format == "TIFF" and image.mode == "RGB" and bool(np.max(bits) > 8)
 
 
+def _png_codec() -> Any:
+    return require_reader("imagecodecs", kind="a PNG file of 16-bit colors", extra="tiff")
+
+
 def _deep_png(source: Encoded) -> Numbers:
     """Return colors of a PNG file of 16 bits, which PIL would reduce to their high bytes."""
-    codecs = require_reader("imagecodecs", kind="a PNG file of 16-bit colors", extra="tiff")
     with open_bytes(source) as file:
-        values = codecs.png_decode(file.read())
+        values = _png_codec().png_decode(file.read())
     colors = values.shape[-1] - (values.shape[-1] in (2, 4))
     opacity = None if colors == values.shape[-1] else (values[..., -1] >> 8).astype(np.uint8)
     values = np.ascontiguousarray(values[..., 0] if colors == 1 else values[..., :colors])

@@ -170,13 +170,14 @@ def _found(path: Path, name: str, frame_rate: float | None) -> Found | None:
 
 def _shards(name: str) -> Found:
     """Return the images of a pattern such as ``shard-{000000..000009}.tar``."""
-    paths = [_path(each) for each in shards_of(name)]
-    absent = [path for path in paths if not path.is_file()]
-    if len(paths) == 1 or len(absent) == len(paths):
+    names = shards_of(name)
+    if names == [name]:
         raise NearfarError(
             f"{name!r} is no file or folder, nor a known name: expected a path or one of "
             f"{', '.join(NAMED)}"
         )
+    paths = [_path(each) for each in names]
+    absent = [path for path in paths if not path.is_file()]
     if absent:
         raise NearfarError(
             f"{name!r} stands for {len(paths)} files, of which {len(absent)} are missing, first "

@@ -103,6 +103,11 @@ def choose_bands(tags: TiffTags, decoding: Decoding) -> list[int]:
     return [band - 1 for band in decoding.bands]
 
 
+def tiff_reader() -> Any:
+    """Return tifffile; raise `MissingReaderError` if it is not installed."""
+    return require_reader("tifffile", kind="a TIFF file of deep colors or bands", extra="tiff")
+
+
 def read_tiff(file: BinaryIO, tags: TiffTags, decoding: Decoding) -> Numbers:
     """Read some bands at full depth.
 
@@ -112,7 +117,7 @@ def read_tiff(file: BinaryIO, tags: TiffTags, decoding: Decoding) -> Numbers:
         See `choose_bands`; or if the file holds several images.
     """
     bands = choose_bands(tags, decoding)
-    tifffile = require_reader("tifffile", kind="a TIFF file of deep colors or bands", extra="tiff")
+    tifffile = tiff_reader()
     with tifffile.TiffFile(file) as content:
         page = content.pages[0]
         whole = [each for each in content.pages if not each.is_reduced and not each.is_mask]

@@ -16,14 +16,18 @@ from PIL import ExifTags, Image, ImageCms
 
 from nearfar import NRE
 from nearfar.cli import encode as commands
-from nearfar.cli.options import EncoderOptions
+from nearfar.cli.options import DataOptions, EncoderOptions
 from nearfar.config import recipe
 from nearfar.data import images_from_array
 from nearfar.encoders import Encoder, open_encoder
 from nearfar.evaluation import read_scores
 from nearfar.runs import read_run
+from readers.cells_dicom import RAMP, write_dicom
+from readers.cells_dicom import color as write_color_dicom
 from readers.fuzz import outcome, target
+from readers.stores import pictures, store_manifest, store_parquet, write_tar
 from readers.support import call, command, noise
+from readers.targets_anomaly import some_frames, write_video
 
 TRAIN = (
     *("--pretrain-epochs", 1, "--epochs", 1, "--batch-size", 4, "--embedding-size", 4),
@@ -47,10 +51,18 @@ class OpenEncoder(EncoderOptions):
         return self.opened(encoder)
 
 
-def encode(fixed: Path, source: Path, output: Path) -> str:
+def encode(fixed: Path, source: Path, output: Path, **options: object) -> str:
     """Encode a source by the run."""
     out, run = output.with_suffix(".npz"), str(fixed / "run")
-    said = call(commands.encode, run, str(source), out=out, model=OpenEncoder(), device="cpu")
+    said = call(
+        commands.encode,
+        run,
+        str(source),
+        out=out,
+        images=DataOptions(**options),
+        model=OpenEncoder(),
+        device="cpu",
+    )
     assert said.code == 2 or np.isfinite(np.load(out)["embeddings"]).all()
     return outcome(said)
 
@@ -96,6 +108,68 @@ def prepare_image(inputs: Path, fixed: Path) -> None:
 def _(inputs: Path, fixed: Path, output: Path) -> str:
     file = next((path for path in sorted(inputs.iterdir())), inputs / "absent")
     return encode(fixed, file, output)
+
+
+def only_file(inputs: Path, ending: str) -> Path:
+    """Return the file with an ending, by which readers are chosen; it may be absent."""
+    return next(iter(sorted(inputs.glob(f"*{ending}"))), inputs / f"absent{ending}")
+
+
+def prepare_dicom(inputs: Path, fixed: Path) -> None:
+    train_run(fixed)
+    write_dicom(inputs / "plain.dcm", RAMP)
+    write_dicom(inputs / "window.dcm", RAMP, WindowCenter=[100, 50], WindowWidth=[200, 20])
+    curve = {"VOILUTFunction": "SIGMOID", "WindowCenter": 128, "WindowWidth": 64}
+    write_dicom(inputs / "curve.dcm", RAMP, RescaleSlope=2, RescaleIntercept=-9, **curve)
+    write_color_dicom(inputs / "color.dcm", noise(1, 16)[0])
+
+
+@target("dicom", prepare_dicom)
+def _(inputs: Path, fixed: Path, output: Path) -> str:
+    return encode(fixed, inputs, output)
+
+
+def prepare_frames(inputs: Path, fixed: Path) -> None:
+    train_run(fixed)
+    write_video(inputs / "a.mkv", some_frames(), "ffv1")
+    write_video(inputs / "b.mp4", some_frames(), "libx264")
+    write_video(inputs / "c.avi", some_frames(), "mpeg4")
+
+
+@target("frames", prepare_frames)
+def _(inputs: Path, fixed: Path, output: Path) -> str:
+    return encode(fixed, inputs, output, frame_rate=5)
+
+
+def prepare_manifest(inputs: Path, fixed: Path) -> None:
+    train_run(fixed)
+    store_manifest(inputs, pictures(), ["cat", "dog", "cat", "dog"])
+
+
+@target("manifest", prepare_manifest)
+def _(inputs: Path, fixed: Path, output: Path) -> str:
+    return encode(fixed, only_file(inputs, ".csv"), output)
+
+
+def prepare_tar(inputs: Path, fixed: Path) -> None:
+    train_run(fixed)
+    files = [*pictures().items(), ("0.json", b'{"label": 3}'), ("1.cls", b"2"), ("2.txt", b"cat")]
+    write_tar(inputs / "a.tar", [*files, ("x" * 150 + ".png", pictures()["0.png"])])
+
+
+@target("tar", prepare_tar)
+def _(inputs: Path, fixed: Path, output: Path) -> str:
+    return encode(fixed, only_file(inputs, ".tar"), output)
+
+
+def prepare_parquet(inputs: Path, fixed: Path) -> None:
+    train_run(fixed)
+    store_parquet(inputs, pictures(8), [0, 1] * 4, classes=["cat", "dog"])
+
+
+@target("parquet", prepare_parquet)
+def _(inputs: Path, fixed: Path, output: Path) -> str:
+    return encode(fixed, only_file(inputs, ".parquet"), output)
 
 
 def prepare_array(inputs: Path, fixed: Path) -> None:

@@ -130,6 +130,7 @@ def train(
         if images.size is None and "backbone" in chosen.options.keys() - wanted.keys():
             images = replace(images, size=ENCODER_SIDE)
             source = images.reopen(data, track)
+    images = images.with_window_of(source)
     source.origin = images.to_dict()
     validation = None
     if validate is not None:

@@ -87,7 +87,7 @@ class ArrayImages(Images):
         _, channels, height, width = self._pixels.shape
         self.shape = (channels, height, width)
         self.name = name
-        self.labels, own_classes = _number_labels(labels, len(self._pixels), name)
+        self.labels, own_classes = number_labels(labels, len(self._pixels), name)
         self.classes = own_classes if classes is None else list(classes)
 
     def __len__(self) -> int:
@@ -178,7 +178,7 @@ def images_from_array(
         raise NearfarError(
             f"{name!r} holds RGB images, but channels=1 (gray): convert the array first"
         )
-    numbers, own_classes = _number_labels(labels, len(pixels), name)
+    numbers, own_classes = number_labels(labels, len(pixels), name)
     _check_values(pixels, name)
     white = 1 if pixels.dtype.kind in "bf" else 255
     chunks = (pixels[rows.start : rows.stop] for rows in _chunks(pixels))
@@ -407,7 +407,7 @@ def _check_values(pixels: Array, name: str) -> None:
             )
 
 
-def _number_labels(
+def number_labels(
     labels: npt.ArrayLike | None, count: int, name: str
 ) -> tuple[npt.NDArray[np.int64] | None, list[str] | None]:
     """Return class numbers, and class names if the labels are strings."""

@@ -14,6 +14,7 @@ from cyclopts import App, CoercionError, CycloptsError, Parameter, Token, conver
 import nearfar
 from nearfar.cli.anomaly import anomaly
 from nearfar.cli.attack import attack
+from nearfar.cli.browse import browse
 from nearfar.cli.config_file import read_config_file
 from nearfar.cli.curate import curate
 from nearfar.cli.demo import demo
@@ -68,7 +69,7 @@ def make_app(train: Callable[..., None] = train) -> App:
         config=read_config_file,
     )
     networks = demo, train, encode, reconstruct, denoise, inpaint, purify, attack
-    embeddings = neighbors, search, index, curate, evaluate, report
+    embeddings = neighbors, search, browse, index, curate, evaluate, report
     for command in (*networks, *embeddings, anomaly, transfer, reproduce):
         app.command(command)
     return app

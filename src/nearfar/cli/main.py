@@ -21,6 +21,7 @@ from nearfar.cli.demo import demo
 from nearfar.cli.denoise import denoise
 from nearfar.cli.encode import encode
 from nearfar.cli.evaluate import evaluate
+from nearfar.cli.export import export
 from nearfar.cli.index import index
 from nearfar.cli.inpaint import inpaint
 from nearfar.cli.neighbors import neighbors
@@ -68,7 +69,7 @@ def make_app(train: Callable[..., None] = train) -> App:
         help_format="markdown",
         config=read_config_file,
     )
-    networks = demo, train, encode, reconstruct, denoise, inpaint, purify, attack
+    networks = demo, train, encode, export, reconstruct, denoise, inpaint, purify, attack
     embeddings = neighbors, search, browse, index, curate, evaluate, report
     for command in (*networks, *embeddings, anomaly, transfer, reproduce):
         app.command(command)

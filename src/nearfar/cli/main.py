@@ -15,12 +15,14 @@ from cyclopts import App, CoercionError, CycloptsError, Parameter, Token, conver
 import nearfar
 from nearfar.cli.anomaly import anomaly
 from nearfar.cli.attack import attack
+from nearfar.cli.browse import browse
 from nearfar.cli.config_file import read_config_file
 from nearfar.cli.curate import curate
 from nearfar.cli.demo import demo
 from nearfar.cli.denoise import denoise
 from nearfar.cli.encode import encode
 from nearfar.cli.evaluate import evaluate
+from nearfar.cli.export import export
 from nearfar.cli.index import index
 from nearfar.cli.inpaint import inpaint
 from nearfar.cli.neighbors import neighbors
@@ -68,8 +70,8 @@ def make_app(train: Callable[..., None] = train) -> App:
         help_format="markdown",
         config=read_config_file,
     )
-    networks = demo, train, encode, reconstruct, denoise, inpaint, purify, attack
-    embeddings = neighbors, search, index, curate, evaluate, report
+    networks = demo, train, encode, export, reconstruct, denoise, inpaint, purify, attack
+    embeddings = neighbors, search, browse, index, curate, evaluate, report
     for command in (*networks, *embeddings, anomaly, transfer, reproduce):
         app.command(command)
     return app

@@ -81,10 +81,11 @@ class PlainNetwork(Autoencoder):
 
     @torch.no_grad()
     def _scale(self, factor: float) -> None:
-        last = [layer for layer in self.encoder if isinstance(layer, nn.Linear)][-1]
+        *_, last = (layer for layer in self.encoder.modules() if isinstance(layer, nn.Linear))
+        first = next(layer for layer in self.decoder.modules() if isinstance(layer, nn.Linear))
         last.weight *= factor
         last.bias *= factor
-        self.decoder[0].weight /= factor
+        first.weight /= factor
 
 
 class Affine(nn.Module):

@@ -83,9 +83,9 @@ class PlainNetwork(Autoencoder):
     def _scale(self, factor: float) -> None:
         *_, last = (layer for layer in self.encoder.modules() if isinstance(layer, nn.Linear))
         first = next(layer for layer in self.decoder.modules() if isinstance(layer, nn.Linear))
-        last.weight *= factor
-        last.bias *= factor
-        first.weight /= factor
+        last.weight.mul_(factor)
+        last.bias.mul_(factor)
+        first.weight.div_(factor)
 
 
 class Affine(nn.Module):

@@ -180,7 +180,7 @@ def test_selection_covers_the_clusters():
 def test_command_writes_lists_and_a_page(folder, tmp_path, capsys):
     out = tmp_path / "curation"
     assert run("curate", folder, "--out", out, "--select", 7, "--size", 32) == 2
-    assert "--size needs --encoder" in capsys.readouterr().err
+    assert "--size need --encoder" in capsys.readouterr().err
     command = ("curate", folder, "--out", out, "--select", 7, "--device", "cpu")
     model = ("--encoder", "timm:resnet18", "--weights", "random", "--size", 64)
     assert run(*command, *model, "--against", folder) == 0

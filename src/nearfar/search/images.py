@@ -91,7 +91,7 @@ class SearchResult:
     far_similarity: Floats
 
     def pixels(self, rows: Rows) -> Floats:
-        """Return images by row, such as `near`: int64[q, count] to float32[q, count, c, h, w]."""
+        """Return images, float32[q, count, c, h, w], at rows int64[q, count], such as `near`."""
         pixels = to_unit(self.images.batch(rows.flatten().tolist()))
         return pixels.unflatten(0, rows.shape).numpy()
 

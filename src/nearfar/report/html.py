@@ -38,7 +38,7 @@ class Strip:
     pixels : Tensor
         Images, [m, c, h, w]: uint8, or floats in 0…1.
     captions : sequence of str
-        Caption of each image; line breaks stay.
+        Caption of each image; line breaks are kept.
 
     Examples
     --------
@@ -59,7 +59,7 @@ class Section:
     Parameters
     ----------
     title : str
-        Heading; the file name of a figure is derived from it.
+        Heading; a figure's file name is derived from it.
     text : str
         Explanation of the content, in one or two sentences.
     content : Figure, Evaluation, mapping of str to object, or sequence of Strip, optional
@@ -89,14 +89,14 @@ def write_report(
 ) -> Path:
     """Write a page, and each figure as a PNG file.
 
-    The page contains its figures and its style. It runs no scripts and loads no other files.
+    The page embeds its figures and style. It runs no scripts and loads no other files.
 
     Parameters
     ----------
     folder : str or path
-        Folder of the report, created if needed.
+        Folder to write the report to, created if needed.
     title, lead : str
-        Heading of the page, and the paragraph below it.
+        Heading of the page and the paragraph below it.
     sections : sequence of Section
         Sections of the page, in order.
     name : str

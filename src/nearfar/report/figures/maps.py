@@ -1,4 +1,4 @@
-"""Maps: embeddings, reduced to two dimensions by t-SNE."""
+"""Maps: embeddings reduced to two dimensions by t-SNE."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nearfar.report.figures.style import FAINT, INK, WIDTH, literal
 Embeddings = npt.NDArray[np.floating[Any]]
 Rows = npt.NDArray[np.bool_]
 
-#: Petroff's ten colors, safe for any color vision, and two more.
+#: Petroff's ten colors, accessible with color vision deficiency, and two more.
 CLASS_COLORS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59",
     "#e76300", "#b9ac70", "#717581", "#92dadd", "#1f2328", "#e377c2",
@@ -48,7 +48,7 @@ def embedding_maps(
 ) -> Figure:
     """Return a figure with maps of embeddings before and after training (Fig. 1 of the paper).
 
-    A map is a t-SNE with cosine distance of at most 2,000 random images. Without labels, colors
+    A map is a t-SNE of at most 2,000 random images with cosine distance. Without labels, colors
     show k-means clusters of the initial embeddings.
 
     Parameters
@@ -63,7 +63,7 @@ def embedding_maps(
     initial, method : str
         Titles of the two maps.
     seed : int
-        Seed of the choice of images, t-SNE and k-means.
+        Seed of image selection, t-SNE and k-means.
 
     Raises
     ------
@@ -82,7 +82,8 @@ def embedding_maps(
 
     if len(before) != len(after) or len(before) < MIN_MAP_IMAGES:
         raise NearfarError(
-            f"embeddings to map are of {len(before)} and {len(after)} images: expected the same, "
+            f"embeddings to map are of {len(before)} and {len(after)} images: expected the same "
+            f"number, "
             f"at least {MIN_MAP_IMAGES}"
         )
     if labels is not None and len(labels) != len(before):
@@ -137,7 +138,7 @@ def _in_two_dimensions(embeddings: Embeddings, seed: int) -> Embeddings:
     from sklearn.preprocessing import normalize
 
     unit = normalize(embeddings)
-    # Principal components of equal embeddings are NaN, and t-SNE would crash the process.
+    # Principal components of identical embeddings are NaN, and t-SNE would crash the process.
     differ = unit.shape[1] > 1 and np.ptp(unit, axis=0).max() > 1e-6
     return TSNE(
         init="pca" if differ else "random",

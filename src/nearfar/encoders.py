@@ -90,7 +90,7 @@ class Encoder(ABC):
         self,
         images: Images | npt.ArrayLike,
         *,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         track: Track = silent,
         description: str = "encoding",
     ) -> Floats:
@@ -104,7 +104,11 @@ class Encoder(ABC):
 
     @abstractmethod
     def embed_queries(
-        self, pixels: Tensor, rows: npt.NDArray[np.int64], embeddings: Floats, device: str
+        self,
+        pixels: Tensor,
+        rows: npt.NDArray[np.int64],
+        embeddings: Floats,
+        device: str | torch.device,
     ) -> Tensor:
         """Return the embeddings of queries, float32[q, d].
 
@@ -172,7 +176,7 @@ class NetworkEncoder(Encoder):
         self,
         images: Images | npt.ArrayLike,
         *,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         track: Track = silent,
         description: str = "encoding",
     ) -> Floats:
@@ -195,7 +199,11 @@ class NetworkEncoder(Encoder):
         return conform_images(array, self.run.config.data.shape)
 
     def embed_queries(
-        self, pixels: Tensor, rows: npt.NDArray[np.int64], embeddings: Floats, device: str
+        self,
+        pixels: Tensor,
+        rows: npt.NDArray[np.int64],
+        embeddings: Floats,
+        device: str | torch.device,
     ) -> Tensor:
         """See `Encoder`."""
         target = resolve_device(device)
@@ -289,7 +297,7 @@ class StoredEmbeddings(Encoder):
         self,
         images: Images | npt.ArrayLike,
         *,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         track: Track = silent,
         description: str = "encoding",
     ) -> Floats:
@@ -305,7 +313,11 @@ class StoredEmbeddings(Encoder):
         return self.embeddings[[self.rows[name] for name in names]]
 
     def embed_queries(
-        self, pixels: Tensor, rows: npt.NDArray[np.int64], embeddings: Floats, device: str
+        self,
+        pixels: Tensor,
+        rows: npt.NDArray[np.int64],
+        embeddings: Floats,
+        device: str | torch.device,
     ) -> Tensor:
         """See `Encoder`."""
         found = torch.from_numpy(embeddings[rows])

@@ -30,7 +30,7 @@ _MAX_SUFFIX = 20
 _TRIAL_BYTES = 2**12
 
 #: Remedy in errors about existing output.
-ADVICE = "choose another, or pass --overwrite"
+ADVICE = "choose another, or pass --overwrite (overwrite=True in Python)"
 
 #: List of numbers in indented JSON, where no string contains a line break.
 _NUMBERS = re.compile(r"\[\n([-+.\deE,\s]+)\]")

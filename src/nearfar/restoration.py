@@ -78,7 +78,7 @@ def reconstruct(
     run: Run,
     images: Images | npt.ArrayLike,
     *,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     track: Track = silent,
 ) -> Iterator[RestoredBatch]:
     """Reconstruct images with a run's network.
@@ -89,7 +89,7 @@ def reconstruct(
         Run, see `nearfar.runs.read_run`; its network is moved to `device`.
     images : Images or array
         Images of the run's shape; arrays are resized to it.
-    device : str
+    device : str or torch.device
         Device of the network.
     track : Track
         Progress display, see `nearfar.progress.Track`.
@@ -130,7 +130,7 @@ def denoise(
     images: Images | npt.ArrayLike,
     *,
     add_noise: bool = False,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     track: Track = silent,
 ) -> Iterator[RestoredBatch]:
     """Remove noise from images.
@@ -191,7 +191,7 @@ def inpaint(
     images: Images | npt.ArrayLike,
     *,
     masks: Images | npt.ArrayLike | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     track: Track = silent,
 ) -> Iterator[RestoredBatch]:
     """Fill the missing pixels of images; all other pixels stay as they are.
@@ -354,7 +354,7 @@ class MeanPSNR:
         return {stage: float(torch.cat(parts).mean()) for stage, parts in self._values.items()}
 
 
-def _network(run: Run, device: str) -> tuple[Autoencoder, torch.device]:
+def _network(run: Run, device: str | torch.device) -> tuple[Autoencoder, torch.device]:
     target = resolve_device(device)
     if not run.reconstructs:
         raise NearfarError(

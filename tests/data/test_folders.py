@@ -300,7 +300,7 @@ def bad_files(folder: Path) -> dict[str, str]:
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-    Image.new("F", (20, 20)).save(folder / "a" / "float.tif")
+    Image.new("F", (20, 20), float("nan")).save(folder / "a" / "float.tif")
     (folder / "a" / "gone.png").symlink_to("nowhere")
     os.mkfifo(folder / "a" / "pipe.png")
     return {
@@ -312,7 +312,7 @@ def bad_files(folder: Path) -> dict[str, str]:
         "a/half.png": "truncated",
         "a/text.gif": "not an image",
         "a/program.png": "not an image",
-        "a/float.tif": "float pixels",
+        "a/float.tif": "NaN",
         "a/pipe.png": "not a regular file",
     }
 

@@ -24,6 +24,7 @@ PAGES = {
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
         *sorted((ROOT / "docs").glob("*.md")),
+        *sorted((ROOT / "docs" / "results").glob("*.md")),
     )
 }
 
@@ -180,10 +181,24 @@ def anomaly_names() -> dict[str, Any]:
     return {"camera": [ground] * 12, "clips": open_clips("UCSDped2/Train")}
 
 
+def elsewhere_names() -> dict[str, Any]:
+    from nearfar import configure, open_images, train
+    from nearfar.export import EXPORTED, export_encoder
+
+    pytest.importorskip("onnxruntime")
+    photos = open_images("photos", size=64)
+    options = {"backbone": "timm:test_efficientnet", "epochs": 1, "batch_size": 4}
+    run = train(photos, configure(options), folder="run")
+    for to in EXPORTED:
+        export_encoder(run, f"exported/{to}", to, photos)
+    return {}
+
+
 #: By page, what prepares its examples and returns the names that they do not define.
 PREPARED: dict[str, Callable[[], dict[str, Any]]] = {
     "anomaly.md": anomaly_names,
     "defense.md": defense_names,
+    "elsewhere.md": elsewhere_names,
     "transfer.md": transfer_names,
 }
 

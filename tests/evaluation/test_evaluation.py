@@ -23,7 +23,15 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from nearfar.errors import NearfarError
-from nearfar.evaluation import Evaluation, Features, LinearSVM, Score, evaluate
+from nearfar.evaluation import (
+    Evaluation,
+    Features,
+    LabeledEmbeddings,
+    LinearSVM,
+    Score,
+    evaluate,
+    scores,
+)
 from nearfar.evaluation.scores import stratified_rows
 from nearfar.report import evaluation_markdown
 
@@ -111,6 +119,15 @@ def test_clustering_is_that_of_scikit_learn(evaluation: Evaluation) -> None:
     assert score(evaluation, "nmi").mean == pytest.approx(nmi)
     ari = adjusted_rand_score(TEST_LABELS, groups)
     assert score(evaluation, "ari").mean == pytest.approx(ari)
+
+
+def test_clustering_accuracy_is_that_of_the_best_assignment() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    points = np.float32(10 * np.eye(3)[labels] + rng.normal(size=(60, 3)))
+    mistaken = np.where(np.arange(60) < 6, (labels + 1) % 3, labels)
+    accuracy, *_ = scores.clustering(LabeledEmbeddings(points, mistaken, points, mistaken, seed=0))
+    assert accuracy.mean == pytest.approx(0.9)
 
 
 def test_probe_is_logistic_regression_on_few_labels(evaluation: Evaluation) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from sklearn.svm import SVC
 
 from nearfar.data import ArrayImages, Subset
 from nearfar.evaluation import scores
+from nearfar.experiments import unscaled
 from nearfar.experiments.configs import AUTOENCODER
 from nearfar.experiments.digits import for_testing, for_validation
 from nearfar.experiments.metrics import Classifiers, pixel_error, task_on
@@ -77,3 +81,25 @@ def test_classifiers_are_those_of_the_evaluation(images):
     every = Classifiers(("rbf_svm", "knn"))
     assert list(every.score(task)) == list(every.settings) == ["rbf_svm", "knn"]
     assert every.score(task)["rbf_svm"] == scores.rbf_svm(task, 300).mean
+
+
+def test_unscaled_svms_are_those_of_scikit_learn_by_default(images):
+    task = task_on(torch.nn.Flatten(), images, Subset(images, range(100)), seed=0)
+    data, tested = (task.train, task.train_labels), (task.test, task.test_labels)
+    some = Classifiers(("linear_svc", "rbf_svc", "rbf_svc_0.3"))
+    variance = unscaled.total_variance(task)
+    assert variance == pytest.approx(task.train.astype(np.float64).var(0).sum(), rel=1e-4)
+    assert some.score(task) == {
+        "linear_svc": SVC(kernel="linear").fit(*data).score(*tested),
+        "rbf_svc": SVC(gamma=0.01).fit(*data).score(*tested),
+        "rbf_svc_0.3": SVC(gamma=0.3 / variance).fit(*data).score(*tested),
+    }
+    assert list(some.settings) == ["linear_svc", "rbf_svc", "rbf_svc_0.3"]
+    assert unscaled.rbf_svc(task, 50) < some.score(task)["rbf_svc"]
+
+
+def test_sweep_of_scale_does_not_depend_on_the_scale(images):
+    task = task_on(torch.nn.Flatten(), images, Subset(images, range(100)), seed=0)
+    larger = replace(task, train=4 * task.train, test=4 * task.test)
+    assert unscaled.rbf_svc(larger, 200, 1.0) == unscaled.rbf_svc(task, 200, 1.0)
+    assert unscaled.rbf_svc(larger, 200) != unscaled.rbf_svc(task, 200)

@@ -156,7 +156,10 @@ def test_rows_share_what_the_table_says():
         ({"seeds": 0}, "seeds=0"),
         ({"epochs": 0}, "nothing to train"),
         ({"epochs": -1}, "epochs=-1"),
-        ({"table": recipes.PHOTOGRAPHS, "data_root": Path("nowhere")}, "nowhere"),
+        (
+            {"table": recipes.PHOTOGRAPHS_COMPARISON["caltech"], "data_root": Path("nowhere")},
+            "nowhere",
+        ),
     ],
 )
 def test_recipes_report_mistakes_before_writing(choices, culprit, tmp_path):
@@ -222,7 +225,7 @@ def test_recipes_of_digits(tmp_path):
 
 def test_each_seed_holds_out_other_photographs(data_root):
     runner = Runner(Path("photographs"), "recipes", data_root=data_root, quick=True)
-    opened = recipes.PHOTOGRAPHS.splits(runner)
+    opened = recipes.PHOTOGRAPHS_COMPARISON["caltech"].splits(runner)
     (train, test), (_, other) = (opened.of(seed) for seed in range(2))
     assert not opened.fixed
     assert len(set(train.labels)) == len(set(test.labels)) == 9
@@ -233,10 +236,10 @@ def test_each_seed_holds_out_other_photographs(data_root):
 @pytest.mark.slow
 def test_recipes_of_photographs(data_root, tmp_path):
     options = {"data_root": data_root, "quick": True, "rows": ["nearfar"], "seeds": 1, "epochs": 20}
-    run(recipes.PHOTOGRAPHS, tmp_path, **options)
+    run(recipes.PHOTOGRAPHS_COMPARISON["caltech"], tmp_path, **options)
     written = read(tmp_path / "recipes.json")
     assert len(written["settings"]["classes"]) == 9
     runner = Runner(tmp_path, "recipes", data_root=data_root, quick=True)
-    photographs = recipes.PHOTOGRAPHS.splits(runner).of(0)
+    photographs = recipes.PHOTOGRAPHS_COMPARISON["caltech"].splits(runner).of(0)
     reached = written["summary"]["nearfar"]["linear_svm"]["mean"]
     assert reached > untrained(*photographs, "nearfar") + 0.01

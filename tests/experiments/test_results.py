@@ -14,7 +14,8 @@ from program import run
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
-DOCUMENT = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
+PAGES = sorted((ROOT / "docs" / "results").glob("*.md"))
+DOCUMENT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
 def commands() -> Iterator[list[str]]:

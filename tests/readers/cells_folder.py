@@ -9,6 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from nearfar.data import labels_like, open_images
+from readers.stores import pictures, store_parquet, store_tar
 from readers.support import bright_corner, command, noise, pattern, rejected, rejection, warned
 from readers.support import write_tiff as tiff
 from readers.table import cell
@@ -52,7 +53,7 @@ def value_range(folder: Path) -> None:
     open_images(folder)
 
 
-@cell("folder", "depth", "obeyed: per file; 32-bit files are skipped")
+@cell("folder", "depth", "obeyed: per file; 32-bit files beside 16-bit ones need --window")
 def depth(folder: Path) -> None:
     gray = noise(1, 16)[0, ..., 0]
     Image.fromarray(gray).save(folder / "08.png")
@@ -61,6 +62,10 @@ def depth(folder: Path) -> None:
     images = open_images(folder)
     assert (images[0] == images[1]).all()
     assert [line.partition(":")[0] for line in images.skipped] == ["'32.tif'"]
+    assert "--window LOW HIGH" in images.skipped[0]
+    (folder / "16.png").unlink()
+    with warned("1 of 2 files do not state black and white"):
+        assert len(open_images(folder)) == 2
 
 
 @cell("folder", "white point", "obeyed: per file")
@@ -103,7 +108,7 @@ def profile(folder: Path) -> None:
     assert swapped[0, 0, 0] > swapped[1, 0, 0]
 
 
-@cell("folder", "count", "obeyed: one image per file; files of several pages are skipped")
+@cell("folder", "count", "obeyed: an image per file, all of .tar and .parquet; pages are skipped")
 def count(folder: Path) -> None:
     fill(folder)
     first, second = (Image.fromarray(pixels) for pixels in noise(2, 16))
@@ -111,6 +116,18 @@ def count(folder: Path) -> None:
     images = open_images(folder)
     assert len(images) == 4
     assert "2 images in one file" in images.skipped[0]
+    inside = (folder / "inside") / "a"
+    inside.mkdir(parents=True)
+    store_tar(inside, pictures(3))
+    store_parquet(inside, pictures(2))
+    (inside / "cut.tar").write_bytes(b"text" * 200)
+    images = open_images(folder)
+    assert len(images) == 9
+    assert images.names()[4:7] == [
+        *(f"inside/a/images.parquet/{number}.png" for number in range(2)),
+        "inside/a/images.tar/0.png",
+    ]
+    assert any("inside/a/cut.tar" in line for line in images.skipped)
 
 
 @cell("folder", "time", "ignored: file times")
@@ -184,29 +201,29 @@ def length(folder: Path) -> None:
     with rejection("contains no images"):
         open_images(folder)
     for number in range(3):
-        (folder / f"{number}.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
-    with rejection("contains no images", ".heic (3)"):
+        (folder / f"{number}.XCF").write_bytes(b"gimp xcf")
+    with rejection("contains no images", ".xcf (3)"):
         open_images(folder)
 
 
-@cell("folder", "nan", "skipped: float files")
+@cell("folder", "nan", "skipped: float files that are not finite")
 def nan(folder: Path) -> None:
     fill(folder)
     tiff(folder / "a.tif", np.full((16, 16), np.nan, np.float32))
     images = open_images(folder)
     assert len(images) == 4
-    assert "float pixels" in images.skipped[0]
+    assert "NaN" in images.skipped[0]
 
 
 @cell("folder", "unused", "counted: by ending; the run lists them. Hidden folders are ignored")
 def unused(folder: Path) -> None:
     fill(folder / "in")
-    for name in ("a.heic", "b.HEIC", "notes.txt", "none", ".hidden.png", "sub/c.heic"):
+    for name in ("a.xcf", "b.XCF", "notes.txt", "none", ".hidden.png", "sub/c.xcf"):
         (folder / "in" / name).parent.mkdir(exist_ok=True)
         (folder / "in" / name).write_bytes(b"text")
     for number in range(8):
         (folder / "in" / f"bad{number}.png").write_bytes(b"text")
-    with warned("6 files are not named like images", ".heic (3)", "no ending (1)", "hidden (1)"):
+    with warned("6 files are not named like images", ".xcf (3)", "no ending (1)", "hidden (1)"):
         images = open_images(folder / "in")
     assert len(images) == 4
     said = command("train", folder / "in", "--out", folder / "run", *QUICK)

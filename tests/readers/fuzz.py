@@ -2,6 +2,7 @@
 
     PYTHONPATH=tests python -m readers.fuzz --reader folder --count 10000
     PYTHONPATH=tests python -m readers.fuzz --reader folder --only 4711    # one of them again
+    PYTHONPATH=tests python -m readers.fuzz --json counts.json    # a later call continues
 
 A target is registered in a file `readers/targets_*.py`:
 
@@ -32,9 +33,10 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from nearfar.errors import NearfarError
 from readers.mutation import mutate
@@ -71,6 +73,15 @@ class Result:
     faults: list[tuple[int, str]] = field(default_factory=list)
     slowest: float = 0.0
     memory: int = 0
+
+    @property
+    def done(self) -> int:
+        return self.counts.total()
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> Result:
+        """Make a result from the values of a file."""
+        return cls(**{**values, "counts": Counter(values["counts"])})
 
 
 _TARGETS: dict[str, Target] = {}
@@ -129,10 +140,20 @@ def fuzz(
     *,
     seed: int = 0,
     only: int | None = None,
-    progress: Callable[[str], None] = lambda line: None,
+    before: Result | None = None,
+    progress: Callable[[str, Result], None] = lambda line, result: None,
 ) -> Result:
-    """Try damaged inputs of a reader in a process of its own, which is replaced if it dies."""
-    result, waiting = Result(), [only] if only is not None else list(range(count))
+    """Try damaged inputs of a reader in a process of its own, which is replaced if it dies.
+
+    Parameters
+    ----------
+    before : Result, optional
+        Outcomes of the first inputs, which are not tried again.
+    progress : callable
+        Called at each fault and after 500 inputs.
+    """
+    result = before or Result()
+    waiting = [only] if only is not None else list(range(result.done, count))
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
         while waiting:
@@ -148,7 +169,10 @@ def fuzz(
 
 
 def _collect(
-    pipe: Connection, waiting: Sequence[int], result: Result, progress: Callable[[str], None]
+    pipe: Connection,
+    waiting: Sequence[int],
+    result: Result,
+    progress: Callable[[str, Result], None],
 ) -> int:
     """Collect results until all are there, or the worker hangs or dies; return their number."""
     started = False
@@ -168,15 +192,15 @@ def _collect(
             _fault(result, index, why, progress)
         else:
             result.counts[what] += 1
-        if (done + 1) % 1000 == 0:
-            progress(f"{done + 1}: {dict(result.counts)}")
+        if result.done % 500 == 0:
+            progress(f"{result.done}: {dict(result.counts)}", result)
     return len(waiting)
 
 
-def _fault(result: Result, index: int, why: str, progress: Callable[[str], None]) -> None:
+def _fault(result: Result, index: int, why: str, progress: Callable[[str, Result], None]) -> None:
     result.counts["fault"] += 1
     result.faults.append((index, why))
-    progress(f"fault {index}: {why}")
+    progress(f"fault {index}: {why}", result)
 
 
 def _work(reader: str, seed: int, indices: Sequence[int], place: str, pipe: Connection) -> None:
@@ -256,25 +280,38 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="number of one input, to try it again")
-    parser.add_argument("--json", type=Path, help="file for the counts")
+    parser.add_argument("--json", type=Path, help="file for the counts, to continue from")
     options = parser.parse_args()
-    counts = {}
+    kept: dict[str, Any] = {}
+    if options.json is not None and options.json.exists():
+        kept = json.loads(options.json.read_text())
+    faults = 0
     for reader in options.reader or sorted(targets()):
 
-        def say(line: str, reader: str = reader) -> None:
+        def keep(line: str, result: Result, reader: str = reader) -> None:
             print(f"{reader}: {line}", file=sys.stderr, flush=True)
+            kept[reader] = asdict(result)
+            if options.json is not None:
+                options.json.write_text(json.dumps(kept, indent=1) + "\n")
 
-        result = fuzz(reader, options.count, seed=options.seed, only=options.only, progress=say)
+        before = Result.read(kept[reader]) if reader in kept else None
+        result = fuzz(
+            reader,
+            options.count,
+            seed=options.seed,
+            only=options.only,
+            before=before,
+            progress=keep,
+        )
+        keep("done", result)
         shown = ", ".join(f"{each} {result.counts[each]}" for each in OUTCOMES)
         print(
             f"{reader:>14}: {shown}; slowest {result.slowest:.2f} s, "
             f"memory {result.memory / 2**20:.0f} MiB",
             flush=True,
         )
-        counts[reader] = {each: result.counts[each] for each in OUTCOMES}
-    if options.json is not None:
-        options.json.write_text(json.dumps(counts, indent=2) + "\n")
-    sys.exit(any(each["fault"] for each in counts.values()))
+        faults += result.counts["fault"]
+    sys.exit(faults > 0)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
+from readers.structure import mutate_content
+
 #: Numbers that programs get wrong, for places where text has a number.
 TEXT_NUMBERS = (
     *(b"0", b"-1", b"1", b"2", b"7", b"255", b"256", b"65535", b"65536", b"2147483648"),
@@ -106,6 +108,11 @@ MUTATORS: tuple[Mutator, ...] = (
     *(_append, _empty, _text_number, _text_number, _encoding),
 )
 
+
+def _damage(data: bytearray, rng: random.Random) -> bytes:
+    return rng.choice(MUTATORS)(data, rng)
+
+
 #: New names for files.
 NAMES = (
     *("a b", " a", "a ", "-a", "--out", "\u00e9", "e\u0301", "a\nb", "a\tb", "\ufeffa", "*", "%s"),
@@ -163,5 +170,7 @@ def mutate(folder: Path, rng: random.Random, *, rename: bool = True) -> None:
         elif rng.random() < 0.05:
             path.write_bytes(rng.choice(files).read_bytes())
         else:
-            data = bytearray(path.read_bytes())
-            path.write_bytes(rng.choice(MUTATORS)(data, rng))
+            data = path.read_bytes()
+            whole = rng.random() < 0.5
+            changed = mutate_content(data, path.suffix, rng, _damage) if whole else None
+            path.write_bytes(_damage(bytearray(data), rng) if changed is None else changed)

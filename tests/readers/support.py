@@ -6,7 +6,7 @@ import contextlib
 import io
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from PIL import ExifTags
 from torch import Tensor
 
 from nearfar.cli import main
+from nearfar.cli.main import ending_in_one_line
 from nearfar.errors import NearfarError
 
 
@@ -29,10 +30,24 @@ class Said(NamedTuple):
 
 def command(*arguments: object) -> Said:
     """Run a command line in this process."""
+    return _said(lambda: main([str(argument) for argument in arguments]))
+
+
+def call(function: Callable[..., None], *arguments: object, **options: object) -> Said:
+    """Run the function of a command without its command line, which takes most of the time."""
+
+    def run() -> None:
+        with ending_in_one_line():
+            function(*arguments, **options)
+
+    return _said(run)
+
+
+def _said(run: Callable[[], None]) -> Said:
     out, err, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            main([str(argument) for argument in arguments])
+            run()
         except SystemExit as stop:
             code = int(stop.code or 0)
     return Said(code, out.getvalue(), err.getvalue())

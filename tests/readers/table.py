@@ -21,6 +21,11 @@ from pathlib import Path
 READERS = {
     "folder": "Folder",
     "image": "Image file",
+    "dicom": "DICOM",
+    "frames": "Video frames",
+    "manifest": "Manifest",
+    "tar": "Tar shards",
+    "parquet": "Parquet",
     "array": "Array file",
     "python": "Array in Python",
     "video": "Video",

@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 
 from nearfar.anomaly import find_masks, open_clips
+from nearfar.cli import anomaly as commands
 from nearfar.errors import NearfarError
 from readers.fuzz import outcome, target
-from readers.support import command
+from readers.support import call, command
 
 SHAPE = (32, 40)
 #: Formats that the damaged videos are in, and their codecs.
@@ -63,7 +64,7 @@ def fit(fixed: Path, setting: str) -> None:
 def score(inputs: Path, fixed: Path, output: Path) -> str:
     # Waiting for the disk would take most of the time.
     with patch("os.fsync"):
-        said = command("anomaly", "score", fixed / "detector", inputs, "--out", output)
+        said = call(commands.score, fixed / "detector", str(inputs), out=output)
     return outcome(said)
 
 
@@ -93,10 +94,10 @@ def _(inputs: Path, fixed: Path, output: Path) -> str:
 def prepare_clips(inputs: Path, fixed: Path) -> None:
     fit(fixed, "paper")
     for name in ("one", "two"):
-        write_frames(inputs / name, some_frames())
-    write_frames(inputs / "one_gt", some_frames() // 220 * 255)
+        write_frames(inputs / name, some_frames(4))
+    write_frames(inputs / "one_gt", some_frames(4) // 220 * 255)
     Image.fromarray(some_frames()[0]).save(
-        inputs / "three.gif", save_all=True, append_images=map(Image.fromarray, some_frames()[1:])
+        inputs / "three.gif", save_all=True, append_images=map(Image.fromarray, some_frames(3)[1:])
     )
     write_video(inputs / "four.mp4", some_frames(3), "mpeg4")
 

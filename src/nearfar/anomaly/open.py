@@ -9,18 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from nearfar.anomaly.clips import MASK_SUFFIX, Clip, FolderClip, image_files, visible
-from nearfar.anomaly.video import AnimationClip, VideoClip, is_animation, is_video
-from nearfar.data import Size, image_endings
+from nearfar.anomaly.video import AnimationClip, VideoClip, is_animation
+from nearfar.data import VIDEO_ENDINGS, Size, image_endings, is_video
 from nearfar.errors import NearfarError, printable
 
-#: Usual endings of videos; files with unknown endings are tried.
-_VIDEO_ENDINGS = frozenset(
-    {
-        *(".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
-        *(".wmv", ".asf", ".flv", ".ogv", ".3gp", ".3g2", ".vob", ".mxf", ".f4v", ".divx", ".m2v"),
-        *(".qt", ".dav", ".y4m", ".h264", ".264", ".h265", ".hevc", ".mjpg", ".mjpeg"),
-    }
-)
 #: Endings of images that are often animated.
 _ANIMATED_ENDINGS = frozenset({".gif", ".webp", ".apng", ".avif", ".avifs"})
 #: Endings of files that are never tried as videos: they accompany frames, or are photographs.
@@ -100,7 +92,7 @@ def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> C
         raise NearfarError(f"{str(source)!r} does not exist: expected a video or a folder")
     if path.suffix.lower() in image_endings():
         return Clips([AnimationClip(path, size) if is_animation(path) else FolderClip(path, size)])
-    if path.suffix.lower() not in _VIDEO_ENDINGS and not is_video(path):
+    if path.suffix.lower() not in VIDEO_ENDINGS and not is_video(path):
         raise NearfarError(
             f"{str(source)!r} is no video that can be read: expected a video, an image, or a folder"
         )
@@ -126,7 +118,7 @@ def _open_folder(path: Path, source: str | os.PathLike[str], size: Size | None) 
             clips.append(AnimationClip(inner, size))
         elif ending in image_endings():
             continue
-        elif ending in _VIDEO_ENDINGS or (ending not in _NO_VIDEO_ENDINGS and is_video(inner)):
+        elif ending in VIDEO_ENDINGS or (ending not in _NO_VIDEO_ENDINGS and is_video(inner)):
             clips.append(VideoClip(inner, size))
         else:
             unused.append(inner)

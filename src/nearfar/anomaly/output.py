@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -330,12 +331,12 @@ class VideoWriter:
 
 
 @contextmanager
-def open_video(path: Path, rate: float) -> Iterator[VideoWriter]:
+def open_video(path: str | os.PathLike[str], rate: float) -> Iterator[VideoWriter]:
     """Open an MP4 file for writing; it appears when it is complete.
 
     Parameters
     ----------
-    path : Path
+    path : str or path
         File.
     rate : float
         Frames per second.
@@ -359,7 +360,7 @@ def open_video(path: Path, rate: float) -> Iterator[VideoWriter]:
     """
     av = require("av", extra="video")
     with (
-        atomic_path(path) as temporary,
+        atomic_path(Path(path)) as temporary,
         av.open(str(temporary), "w", format="mp4") as container,
     ):
         writer = VideoWriter(container, rate)

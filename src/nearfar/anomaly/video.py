@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import heapq
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from fractions import Fraction
+from contextlib import suppress
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -16,32 +14,32 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from nearfar.anomaly.clips import Frame, Pixels, StoredClip, scale
-from nearfar.data import Size, UnreadableError, open_image_file
-from nearfar.errors import NearfarError, reason, require
-
-#: Formats that hold video by themselves. Playlists, which name other files and addresses, and
-#: formats that take any text for a picture are not among them.
-_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,asf,asf_o,flv,"
-    "live_flv,ogg,mxf,mxf_opatom,gxf,nut,rm,ivf,nsv,wtv,dv,h264,hevc,vvc,av1,obu,m4v,mjpeg,"
-    "mjpeg_2000,vc1,vc1test,cavsvideo,yuv4mpegpipe,dhav,ifv,kux,xmv,roq,smk,bink,swf,avs,apng,gif"
+from nearfar.data import (
+    Size,
+    UnreadableError,
+    frame_reformatter,
+    open_image_file,
+    open_video,
+    pixel_aspect,
+    shown_packets,
+    turn_frame,
+    video_reason,
+    video_streams,
 )
-_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+from nearfar.errors import NearfarError, require
+
 #: Image formats that may be animated.
 _ANIMATIONS = {"AVIF", "GIF", "PNG", "WEBP"}
 #: Formats whose header states how long the video is.
 _STATING_DURATION = {"matroska,webm", "asf", "flv", "ogg"}
+#: Transfer functions of HDR video by their number in ITU-T H.273, Table 3.
+_HDR = {16: "PQ", 18: "HLG"}
 #: Number of packets that the rate is estimated from.
 _RATE_PACKETS = 200
 #: Intervals between frames, in usual intervals, from which on frames are lost or come too fast.
 _LONG, _SHORT = 1.6, 0.5
 #: Share of short intervals from which on a note says so.
 _MANY_SHORT = 0.1
-#: Largest aspect of a pixel, or one divided by it.
-_MAX_ASPECT = 8
-#: Angles in the display matrix: cosines of right angles, with some tolerance.
-_TOLERANCE = 0.01
-_ONE = 2.0**16
 
 
 class VideoClip(StoredClip):
@@ -54,65 +52,30 @@ class VideoClip(StoredClip):
     def __init__(self, path: Path, size: Size | None = None) -> None:
         super().__init__(path, size)
         self._av = require("av", extra="video")
-        with suppress(NearfarError, self._av.FFmpegError), self._open() as (container, stream):
+        with suppress(NearfarError, self._av.FFmpegError), open_video(path) as (container, stream):
             self.nominal_total = _stated_frames(stream)
             self.rate = _average_rate(stream)
             self.rate = _rate(self._times(container, stream)) or self.rate
 
     def _times(self, container: Any, stream: Any) -> tuple[list[float], float | None]:
-        packets = _until_restart(islice(_shown(container.demux(stream)), _RATE_PACKETS))
+        packets = _until_restart(islice(shown_packets(container.demux(stream)), _RATE_PACKETS))
         stamps = sorted({packet.pts for packet in packets if packet.pts is not None})
         return [float(stamp * stream.time_base) for stamp in stamps], self.rate
 
     def _read(self) -> Iterator[Frame | UnreadableError]:
-        with self._open() as (container, stream):
-            others = len(_streams(container)) - 1
+        with open_video(self.path) as (container, stream):
+            others = len(video_streams(container)) - 1
             if others:
                 self.notes.append(
                     f"{self.name!r} holds {others + 1} videos: only stream {stream.index} is used"
                 )
-            yield from _Decoder(self, container, stream).frames()
-
-    @contextmanager
-    def _open(self) -> Iterator[tuple[Any, Any]]:
-        try:
-            if not self.path.is_file() and self.path.exists():
-                raise NearfarError(f"{str(self.path)!r} is no regular file: expected a video")
-            if self.path.stat().st_size == 0:
-                raise NearfarError(
-                    f"{str(self.path)!r} is an empty file, 0 bytes: expected a video"
+            hdr = _HDR.get(stream.codec_context.color_trc)
+            if hdr:
+                self.notes.append(
+                    f"{self.name!r} is HDR video ({hdr}): its levels are used as coded, so score "
+                    "it only with a detector of such video"
                 )
-            container = self._av.open(
-                f"file:{self.path}", options=dict(_OPTIONS), metadata_errors="replace"
-            )
-        except (self._av.FFmpegError, OSError, ValueError) as error:
-            raise NearfarError(
-                f"{str(self.path)!r} cannot be read as a video ({_reason(error)})"
-            ) from error
-        with container:
-            streams = _streams(container)
-            if not streams:
-                raise NearfarError(f"{str(self.path)!r} holds no video")
-            best = container.streams.best("video")
-            stream = best if best in streams else streams[0]
-            self._check(stream)
-            yield container, stream
-
-    def _check(self, stream: Any) -> None:
-        if stream.codec_context is None:
-            raise NearfarError(f"{str(self.path)!r} is encoded in a way that PyAV cannot decode")
-        most = Image.MAX_IMAGE_PIXELS or float("inf")
-        aspect = _aspect(stream)
-        if not 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
-            raise NearfarError(
-                f"{str(self.path)!r} states pixels {float(aspect):g} times as wide as high: "
-                f"expected at most {_MAX_ASPECT} times"
-            )
-        if stream.width * aspect * stream.height > most:
-            raise NearfarError(
-                f"{str(self.path)!r} has frames of {stream.width}x{stream.height} pixels: "
-                f"expected at most {Image.MAX_IMAGE_PIXELS} in all"
-            )
+            yield from _Decoder(self, container, stream).frames()
 
 
 class _Decoder:
@@ -126,7 +89,7 @@ class _Decoder:
     def __init__(self, clip: VideoClip, container: Any, stream: Any) -> None:
         self.clip, self.container, self.stream = clip, container, stream
         self._av = require("av", extra="video")
-        self._aspect = _aspect(stream)
+        self._aspect = pixel_aspect(stream)
         start = container.start_time
         self._start = None if start is None else start / self._av.time_base
         self._period = 1 / clip.rate if clip.rate else None
@@ -141,10 +104,7 @@ class _Decoder:
         self._intervals = self._short = self._longest = 0.0
         self._lost, self._first_lost = 0, ""
         self._interlaced = False
-        # One for all frames: making another takes longer than using it. One thread, because
-        # several write different pixels from run to run in some formats (libswscale 9.5).
-        reformatter = require("av.video.reformatter", extra="video").VideoReformatter()
-        self._reformat = functools.partial(reformatter.reformat, threads=1)
+        self._reformat = frame_reformatter()
 
     def frames(self) -> Iterator[Frame | UnreadableError]:
         """Yield frames, and the reasons for those that are unreadable."""
@@ -159,7 +119,7 @@ class _Decoder:
             try:
                 packet = next(packets, None)
             except self._av.FFmpegError as error:
-                self._errors.append(UnreadableError(_reason(error)))
+                self._errors.append(UnreadableError(video_reason(error)))
                 return
             if packet is None:
                 return
@@ -169,7 +129,7 @@ class _Decoder:
             try:
                 decoded = packet.decode()
             except self._av.FFmpegError as error:
-                self._errors.append(UnreadableError(_reason(error)))
+                self._errors.append(UnreadableError(video_reason(error)))
                 if self._unordered and self._expected:
                     heapq.heappop(self._expected)
                 continue
@@ -241,13 +201,11 @@ class _Decoder:
 
     def _pixels(self, frame: Any) -> Pixels:
         pixels = self._gray(frame)
-        matrix = next((s for s in frame.side_data if s.type.name == "DISPLAYMATRIX"), None)
         size = self.clip.size
         if size is None and self._aspect != 1:
             height, width = pixels.shape
             pixels = scale(pixels, (height, max(1, round(width * self._aspect))))
-        if matrix is not None:
-            pixels = _turn(pixels, bytes(matrix), self.clip.name)
+        pixels = turn_frame(pixels, frame, self.clip.name)
         return pixels if size is None else scale(pixels, size)
 
     def _report(self) -> None:
@@ -315,32 +273,9 @@ def is_animation(path: Path) -> bool:
         return False
 
 
-def is_video(path: Path) -> bool:
-    """Return whether a file whose name does not tell holds video."""
-    try:
-        with VideoClip(path)._open() as (_, stream):
-            return bool(stream.width and stream.height)
-    except NearfarError:
-        return False
-
-
-def _reason(error: BaseException) -> str:
-    """Return the message of PyAV without number and function."""
-    return getattr(error, "strerror", None) or reason(error)
-
-
 def _seconds(image: Image.Image) -> float:
     """Return how long a frame of an animation is shown; 0 if that is not stated."""
     return max(0.0, float(image.info.get("duration", 0) or 0)) / 1000
-
-
-def _streams(container: Any) -> list[Any]:
-    """Return the video streams without cover pictures."""
-    return [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
-
-
-def _shown(packets: Iterable[Any]) -> Iterator[Any]:
-    return (packet for packet in packets if not packet.is_discard)
 
 
 def _until_restart(packets: Iterable[Any]) -> Iterator[Any]:
@@ -393,11 +328,6 @@ def _rate(found: tuple[list[float], float | None]) -> float | None:
     return measured
 
 
-def _aspect(stream: Any) -> Fraction:
-    """Return the width of a pixel divided by its height."""
-    return Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
-
-
 def _gray_of_image(image: Image.Image) -> Pixels:
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -405,29 +335,3 @@ def _gray_of_image(image: Image.Image) -> Pixels:
     if image.mode.startswith("I") or image.mode == "F":
         raise UnreadableError(f"frames of mode {image.mode}: expected 8 bits")
     return np.array(image.convert("L"))
-
-
-def _turn(pixels: Pixels, matrix: bytes, name: str) -> Pixels:
-    """Turn and flip a frame by its display matrix.
-
-    Raises
-    ------
-    NearfarError
-        If it is turned by anything but right angles.
-    """
-    values = np.frombuffer(matrix, np.int32)[:9].astype(float)
-    a, b, c, d = values[[0, 1, 3, 4]] / _ONE
-    small = _TOLERANCE * max(abs(a), abs(b), abs(c), abs(d))
-    # A pixel at column x and row y is shown at column a·x + c·y and row b·x + d·y.
-    if max(abs(b), abs(c)) <= small < min(abs(a), abs(d)):
-        return np.ascontiguousarray(pixels[:: _sign(d), :: _sign(a)])
-    if max(abs(a), abs(d)) <= small < min(abs(b), abs(c)):
-        return np.ascontiguousarray(pixels.T[:: _sign(b), :: _sign(c)])
-    raise NearfarError(
-        f"{name!r} is to be turned by an angle that is no multiple of 90 degrees: expected an "
-        "upright video"
-    )
-
-
-def _sign(value: float) -> int:
-    return 1 if value > 0 else -1

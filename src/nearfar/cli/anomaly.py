@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from nearfar.cli.options import Overwrite, Seed, bars, report_skipped
+from nearfar.cli.options import Overwrite, Seed, bars, report_skipped, shown
 
 if TYPE_CHECKING:
     from nearfar.progress import Bars
@@ -141,7 +141,7 @@ def fit(
         warn(line, track)
     stills = config.independent_frames
     one, what = ("an image", "defective") if stills else ("a frame", "abnormal")
-    print(f"the detector is in {out}; {one} is {what} above {detector.threshold:.4g}")
+    print(f"the detector is in {shown(out)}; {one} is {what} above {detector.threshold:.4g}")
     normal, share = detector.calibrated_on, config.false_alarms
     if normal <= 1 / share:
         print(
@@ -195,7 +195,7 @@ def score(
         )
     except KeyboardInterrupt as interrupt:
         scored = out.is_dir() and any(out.iterdir())
-        kept = f"the scores so far are in {out}" if scored else "nothing is scored yet"
+        kept = f"scores so far are in {shown(out)}" if scored else "nothing is scored yet"
         raise KeyboardInterrupt(f"stopped: {kept}") from interrupt
     report_skipped(summary.skipped, track.progress.console)
     for line in summary.notes:
@@ -205,7 +205,7 @@ def score(
         counts = f"{summary.frames} images, {found} defective"
     else:
         counts = f"{summary.frames} frames, {found} abnormal spans"
-    print(f"{counts}; output is in {out}")
+    print(f"{counts}; output is in {shown(out)}")
     for name, value in (summary.quality or {}).items():
         print(f"{name}: {'undefined' if value is None else value}")
 

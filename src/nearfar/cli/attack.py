@@ -16,6 +16,7 @@ from nearfar.cli.options import (
     PurifierOptions,
     Seed,
     bars,
+    shown,
 )
 
 
@@ -97,4 +98,4 @@ def attack(
         "seed": seed,
     }
     print(write_assessment(out, assessment, settings))
-    print(f"the table, figure and numbers are in {out}")
+    print(f"this table, its figure and the numbers are in {shown(out)}")

@@ -16,6 +16,7 @@ from nearfar.cli.options import (
     OverwriteFiles,
     Seed,
     bars,
+    shown,
 )
 
 
@@ -82,7 +83,7 @@ def curate(
         track=track,
     )
     curation.write_curation(out, found)
-    page = write_curation_page(out, found)
+    page = write_curation_page(out, found, track=track)
     for line in curation.describe(found):
         print(line)
-    print(f"thumbnails are in {page}")
+    print(f"a map to browse, and thumbnails, are in {shown(page)}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, Device, OverwriteFiles, Run, Seed, bars
+from nearfar.cli.options import Data, DataOptions, Device, OverwriteFiles, Run, Seed, bars, shown
 
 
 def denoise(
@@ -51,7 +51,7 @@ def denoise(
     torch.manual_seed(seed)
     batches = restoration.denoise(trained, source, add_noise=add_noise, device=device, track=track)
     write_restored(out, source.names(), quality.measure(batches))
-    print(f"{len(source)} denoised images are in {out}")
+    print(f"{len(source)} denoised images are in {shown(out)}")
     if add_noise:
         mean = quality.result()
         print(

@@ -16,6 +16,7 @@ from nearfar.cli.options import (
     EncoderOptions,
     Overwrite,
     bars,
+    shown,
 )
 
 
@@ -60,4 +61,4 @@ def encode(
         out, opened, source, share=share, device=device, overwrite=overwrite, track=track
     )
     if complete:
-        print(f"{len(source)} embeddings of length {length} are in {out}")
+        print(f"{len(source)} embeddings of length {length} are in {shown(out)}")

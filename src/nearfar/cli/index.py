@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Overwrite
+from nearfar.cli.options import Overwrite, shown
 from nearfar.cli.search import EMBEDDINGS_HELP
 
 
@@ -37,4 +37,4 @@ def index(
     try_output(out, overwrite=overwrite)
     made = Index.load(embeddings)
     write_index(out, made, factory=factory)
-    print(f"{len(made)} embeddings are in {out}")
+    print(f"{len(made)} embeddings are in {shown(out)}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, Device, OverwriteFiles, Run, Seed, bars
+from nearfar.cli.options import Data, DataOptions, Device, OverwriteFiles, Run, Seed, bars, shown
 
 
 def inpaint(
@@ -54,4 +54,4 @@ def inpaint(
     torch.manual_seed(seed)
     batches = restoration.inpaint(trained, source, masks=opened, device=device, track=track)
     write_restored(out, source.names(), batches)
-    print(f"{len(source)} filled images are in {out}")
+    print(f"{len(source)} filled images are in {shown(out)}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import Any, NoReturn
 
@@ -14,12 +15,14 @@ from cyclopts import App, CoercionError, CycloptsError, Parameter, Token, conver
 import nearfar
 from nearfar.cli.anomaly import anomaly
 from nearfar.cli.attack import attack
+from nearfar.cli.browse import browse
 from nearfar.cli.config_file import read_config_file
 from nearfar.cli.curate import curate
 from nearfar.cli.demo import demo
 from nearfar.cli.denoise import denoise
 from nearfar.cli.encode import encode
 from nearfar.cli.evaluate import evaluate
+from nearfar.cli.export import export
 from nearfar.cli.index import index
 from nearfar.cli.inpaint import inpaint
 from nearfar.cli.neighbors import neighbors
@@ -67,8 +70,8 @@ def make_app(train: Callable[..., None] = train) -> App:
         help_format="markdown",
         config=read_config_file,
     )
-    networks = demo, train, encode, reconstruct, denoise, inpaint, purify, attack
-    embeddings = neighbors, search, index, curate, evaluate, report
+    networks = demo, train, encode, export, reconstruct, denoise, inpaint, purify, attack
+    embeddings = neighbors, search, browse, index, curate, evaluate, report
     for command in (*networks, *embeddings, anomaly, transfer, reproduce):
         app.command(command)
     return app
@@ -89,10 +92,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, TextIOWrapper):  # it may lack characters of a table
         sys.stdout.reconfigure(errors="backslashreplace")
-    usual_format, warnings.formatwarning = warnings.formatwarning, _one_line
-    try:
+    with ending_in_one_line():
         if not _train_help(tokens):
             make_app()(tokens, exit_on_error=False, print_error=False)
+
+
+@contextmanager
+def ending_in_one_line() -> Iterator[None]:
+    """End the program with one line where it cannot go on, and show warnings as lines."""
+    usual_format, warnings.formatwarning = warnings.formatwarning, _one_line
+    try:
+        yield
     except (NearfarError, CycloptsError) as error:
         _fail(str(error), 2)
     except KeyboardInterrupt as interrupt:

@@ -15,6 +15,7 @@ from nearfar.cli.options import (
     EncoderOptions,
     OverwriteFiles,
     bars,
+    shown,
 )
 
 
@@ -65,4 +66,4 @@ def neighbors(
     with atomic_path(out / "neighbors.png") as path:
         save_figure(sheet, path)
     write_json(out / "neighbors.json", {"encoder": encoder, **result.to_dict()})
-    print(f"near and far images are in {out / 'neighbors.png'} and {out / 'neighbors.json'}")
+    print(f"near and far images are in {shown(path)} and {shown(path.with_suffix('.json'))}")

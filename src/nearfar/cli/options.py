@@ -13,7 +13,7 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
 from nearfar.config import TIMM
-from nearfar.errors import NearfarError
+from nearfar.errors import NearfarError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 MAX_SHOWN, MAX_SHOWN_IF_LISTED = 100, 5
 
 DATA_HELP = (
-    "A folder of images, an .npy or .npz file, mnist:train, mnist:test, fashion-mnist:train, "
+    "A folder of images; a .csv or .parquet with paths, or with images; .tar shards; a video; "
+    "an .npy or .npz file; mnist:train, mnist:test, fashion-mnist:train, "
     "fashion-mnist:test, mnist5k, mnist5k:train or mnist5k:test."
 )
 Data = Annotated[str, Parameter(help=DATA_HELP)]
@@ -80,6 +81,18 @@ class DataOptions:
     "Folder of the named data sets. Default: $NEARFAR_DATA, or ~/.cache/nearfar."
     strict: bool = False
     "Stop at the first unreadable file instead of skipping it."
+    window: tuple[float, float] | None = None
+    "Numbers that are black and white in files of more than 8 bits. Default: as files state."
+    bands: Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)] = None
+    "Bands of TIFF files with more than three, from 1: one, or those of red, green and blue."
+    frame_rate: float | None = None
+    "Images per second of videos. Default: videos are not used."
+
+    @property
+    def of_files(self) -> dict[str, Any]:
+        """Options of `nearfar.data.open_images` about what is in files."""
+        names = ("data_root", "strict", "window", "bands", "frame_rate")
+        return {name: getattr(self, name) for name in names}
 
     def open(
         self, source: str, track: Bars, listed_in: Path | None = None, **wanted: Any
@@ -91,20 +104,23 @@ class DataOptions:
 
         # Such images are skipped, and reported by us.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        images = open_images(
-            source, data_root=self.data_root, strict=self.strict, progress=track, **wanted
-        )
+        images = open_images(source, progress=track, **self.of_files, **wanted)
         report_skipped(images.skipped, track.progress.console, listed_in)
         return images
 
     def open_for(self, run: RunConfig, source: str | None, track: Bars) -> Images:
         """Open images, by default those of a run, in the shape of that run."""
         channels, height, width = run.data.shape
+        options = replace(
+            self,
+            window=self.window or run.data.window,
+            bands=self.bands or run.data.bands,
+            frame_rate=self.frame_rate or run.data.frame_rate,
+        )
         if source is None:
             source, root = run.data.source, run.data.data_root
-            options = (
-                replace(self, data_root=Path(root)) if self.data_root is None and root else self
-            )
+            if self.data_root is None and root:
+                options = replace(options, data_root=Path(root))
             try:
                 return options.open_for(run, source, track)
             except NearfarError as error:
@@ -112,7 +128,7 @@ class DataOptions:
                     f"the run was trained on {source!r}, which cannot be opened in "
                     f"{str(Path.cwd())!r}: name its images with --data ({error})"
                 ) from error
-        return self.open(source, track, channels=channels, size=(height, width))
+        return options.open(source, track, channels=channels, size=(height, width))
 
     def open_like(self, encoder: Encoder, source: str | None, track: Bars) -> Images:
         """Open images for an encoder, by default those of its run."""
@@ -162,13 +178,12 @@ class TrainDataOptions(DataOptions):
         from nearfar.data import open_images
 
         return open_images(
-            source,
-            data_root=self.data_root,
-            strict=self.strict,
-            progress=track,
-            size=self.size,
-            channels=self.channels,
+            source, progress=track, size=self.size, channels=self.channels, **self.of_files
         )
+
+    def with_window_of(self, images: Images) -> TrainDataOptions:
+        """Return the options with the window that was derived from images, if any."""
+        return replace(self, window=images.origin.get("window", self.window))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as a run records them."""
@@ -184,6 +199,9 @@ class TrainDataOptions(DataOptions):
             strict=self.strict or data.strict,
             size=self.size or data.size,
             channels=self.channels or cast(Any, data.channels),
+            window=self.window or data.window,
+            bands=self.bands or data.bands,
+            frame_rate=self.frame_rate or data.frame_rate,
         )
 
 
@@ -199,6 +217,11 @@ def report_skipped(skipped: Sequence[str], console: Console, listed_in: Path | N
     if len(skipped) > shown:
         place = "" if listed_in is None else f": {listed_in} lists them"
         say(f"skipped {len(skipped)} in all{place}")
+
+
+def shown(path: Path) -> str:
+    """Return a path as it is printed, on one line."""
+    return printable(str(path))
 
 
 def bars() -> Bars:

@@ -16,6 +16,7 @@ from nearfar.cli.options import (
     Run,
     Seed,
     bars,
+    shown,
 )
 
 
@@ -74,6 +75,6 @@ def purify(
         threshold = defense.error_threshold(purifier, clean_images, rate, track=track)
     batches = defense.purify(purifier, source, threshold=threshold, track=track)
     rejected = defense.write_purified(out, source.names(), batches, with_rejected=clean is not None)
-    print(f"{len(source)} purified images are in {out}")
+    print(f"{len(source)} purified images are in {shown(out)}")
     if clean is not None:
         print(f"{rejected} of them are rejected, with an error above {threshold:.4g}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, Device, OverwriteFiles, Run, bars
+from nearfar.cli.options import Data, DataOptions, Device, OverwriteFiles, Run, bars, shown
 
 
 def reconstruct(
@@ -37,4 +37,4 @@ def reconstruct(
     source = images.open_for(trained.config, data, track)
     batches = restoration.reconstruct(trained, source, device=device, track=track)
     write_restored(out, source.names(), batches, sheet=False)
-    print(f"{len(source)} reconstructions are in {out}")
+    print(f"{len(source)} reconstructions are in {shown(out)}")

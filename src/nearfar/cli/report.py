@@ -16,6 +16,7 @@ from nearfar.cli.options import (
     OverwriteFiles,
     Seed,
     bars,
+    shown,
 )
 
 
@@ -66,4 +67,4 @@ def report(
         seed=seed,
         track=track,
     )
-    print(f"the report is in {page}")
+    print(f"the report is {shown(page)}")

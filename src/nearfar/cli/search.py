@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import DataOptions, Device, Overwrite, bars
+from nearfar.cli.options import DataOptions, Device, Overwrite, bars, shown
 
 EMBEDDINGS_HELP = "A .parquet of embeddings, from nearfar encode."
 
@@ -57,7 +57,7 @@ def search(
     )
     if out is not None:
         result.write(out)
-        print(f"near and far images of {len(result.queries)} queries are in {out}")
+        print(f"near and far images of {len(result.queries)} queries are in {shown(out)}")
         return
     for row, name in enumerate(result.queries):
         print(name)

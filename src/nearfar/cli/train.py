@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, Overwrite, TrainDataOptions, bars
+from nearfar.cli.options import Data, Overwrite, TrainDataOptions, bars, shown
 from nearfar.cli.train_options import NOT_GIVEN, TrainOptions, given
 from nearfar.config import Backbone, configure, implied_recipe
 from nearfar.errors import NearfarError
@@ -130,6 +130,7 @@ def train(
         if images.size is None and "backbone" in chosen.options.keys() - wanted.keys():
             images = replace(images, size=ENCODER_SIDE)
             source = images.reopen(data, track)
+    images = images.with_window_of(source)
     source.origin = images.to_dict()
     validation = None
     if validate is not None:
@@ -161,7 +162,7 @@ def train(
         sys.exit(130)
     if validation is not None:
         say(validation.verdict(run, resolve_device(settings.device), track=track))
-    say(f"the run is in {out}")
+    say(f"the run is in {shown(out)}")
 
 
 def describe_estimate(estimate: Estimate) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
-from nearfar.cli.options import DATA_HELP, DataOptions, Device, OverwriteFiles, Seed, bars
+from nearfar.cli.options import DATA_HELP, DataOptions, Device, OverwriteFiles, Seed, bars, shown
 
 if TYPE_CHECKING:
     from nearfar.progress import Bars
@@ -231,7 +231,7 @@ def predict(
         else:
             source = images.open(data, track, channels=3)
         write_predictions(model, source, out, track=track)
-    print(f"predictions for {len(source)} images are in {out}")
+    print(f"predictions for {len(source)} images are in {shown(out)}")
 
 
 def _report(out: Path, result: TransferResult) -> None:
@@ -240,4 +240,4 @@ def _report(out: Path, result: TransferResult) -> None:
 
     print(transfer_table(result), flush=True)
     write_transfer(out, result)
-    print(f"the table, figure, numbers and network are in {out}")
+    print(f"this table, its figure, the numbers and the network are in {shown(out)}")

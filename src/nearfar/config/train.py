@@ -79,6 +79,8 @@ class TrainConfig:
     precision: Precision = "32"
 
     def __post_init__(self) -> None:
+        if name_of(self.device) == "torch.device":  # torch is not imported here
+            object.__setattr__(self, "device", str(self.device))
         check_fields(self)
         check_ranges(self, seed="[0, 4294967295]")
         if isinstance(self.pretext, SplitBrain) and not isinstance(self.network, ConvNet):

@@ -109,7 +109,7 @@ def curate(
     clusters: int | None = None,
     mirrored: bool = False,
     seed: int = 0,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     track: Track = silent,
 ) -> Curation:
     """Find duplicates, outliers, label errors and leaks, and select images.
@@ -133,7 +133,7 @@ def curate(
         Whether mirror images count as duplicates.
     seed : int
         Seed of clustering.
-    device : str
+    device : str or torch.device
         Device of the encoder.
 
     Raises

@@ -16,7 +16,7 @@ from torch.nn.functional import cosine_similarity, interpolate, normalize
 
 from nearfar.curation.alignment import verify_pairs
 from nearfar.curation.thumbnails import Thumbnails
-from nearfar.data import FolderImages, Images, read_header, read_image
+from nearfar.data import Images, StoredImages
 from nearfar.neighbors import ExactFinder, fit_similarity
 from nearfar.progress import Track, silent
 
@@ -179,11 +179,7 @@ def _equal_pixels(
 
 def _checksum(images: Images, row: int) -> bytes:
     """Return a checksum of an image's pixels, at full size if it has a file."""
-    if isinstance(images, FolderImages):
-        path = images.root / images.files[row]
-        pixels = read_image(path, (3, *read_header(path).size))
-    else:
-        pixels = images[row]
+    pixels = images.whole(row) if isinstance(images, StoredImages) else images[row]
     return sha256(repr(pixels.shape).encode() + pixels.numpy().tobytes()).digest()
 
 

@@ -5,13 +5,13 @@ from nearfar.data.conform import conform_images
 from nearfar.data.darkness import warn_if_dark
 from nearfar.data.datasets import default_data_root
 from nearfar.data.decoding import (
-    UnreadableError,
     image_endings,
     open_image_file,
     read_binary_mask,
     read_header,
     read_image,
 )
+from nearfar.data.depth import Decoding, Window
 from nearfar.data.embeddings import (
     EMBEDDINGS_ENDINGS,
     EmbeddingParts,
@@ -21,8 +21,9 @@ from nearfar.data.embeddings import (
     write_embedding_table,
     write_embeddings,
 )
+from nearfar.data.encoded import Encoded, UnreadableError
 from nearfar.data.export import write_images
-from nearfar.data.folders import FolderImages, map_in_threads
+from nearfar.data.folders import FolderImages
 from nearfar.data.images import Images, Shape, to_unit
 from nearfar.data.kind import ImageKind, kind_of
 from nearfar.data.labels import hold_out, labels_like, require_labels
@@ -38,35 +39,54 @@ from nearfar.data.layouts import (
 from nearfar.data.loader import in_order, is_waiting_for_images, load
 from nearfar.data.open import open_images
 from nearfar.data.sizes import MIN_SIDE, Channels, Size, check_size
+from nearfar.data.stored import StoredImages, map_in_threads
 from nearfar.data.subset import Subset
+from nearfar.data.video import (
+    VIDEO_ENDINGS,
+    frame_reformatter,
+    is_video,
+    open_video,
+    pixel_aspect,
+    shown_packets,
+    turn_frame,
+    video_reason,
+    video_streams,
+)
 
 __all__ = [
     "EMBEDDINGS_ENDINGS",
     "MIN_SIDE",
     "PIXEL_TOLERANCE",
+    "VIDEO_ENDINGS",
     "ArrayImages",
     "Channels",
+    "Decoding",
     "EmbeddingParts",
     "EmbeddingTable",
+    "Encoded",
     "FolderImages",
     "ImageKind",
     "Images",
     "Layout",
     "Shape",
     "Size",
+    "StoredImages",
     "Subset",
     "UnreadableError",
+    "Window",
     "as_array",
     "check_embeddings_path",
     "check_size",
     "conform_images",
     "default_data_root",
+    "frame_reformatter",
     "hold_out",
     "image_endings",
     "images_from_array",
     "images_from_rows",
     "images_to_array",
     "in_order",
+    "is_video",
     "is_waiting_for_images",
     "kind_of",
     "labels_like",
@@ -75,6 +95,8 @@ __all__ = [
     "map_in_threads",
     "open_image_file",
     "open_images",
+    "open_video",
+    "pixel_aspect",
     "pixel_range_of",
     "read_binary_mask",
     "read_embeddings",
@@ -82,7 +104,11 @@ __all__ = [
     "read_image",
     "require_labels",
     "shape_of_rows",
+    "shown_packets",
     "to_unit",
+    "turn_frame",
+    "video_reason",
+    "video_streams",
     "warn_about_scale",
     "warn_if_dark",
     "write_embedding_table",

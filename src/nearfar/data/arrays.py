@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -86,7 +87,7 @@ class ArrayImages(Images):
         _, channels, height, width = self._pixels.shape
         self.shape = (channels, height, width)
         self.name = name
-        self.labels, own_classes = _number_labels(labels, len(self._pixels), name)
+        self.labels, own_classes = number_labels(labels, len(self._pixels), name)
         self.classes = own_classes if classes is None else list(classes)
 
     def __len__(self) -> int:
@@ -177,7 +178,7 @@ def images_from_array(
         raise NearfarError(
             f"{name!r} holds RGB images, but channels=1 (gray): convert the array first"
         )
-    numbers, own_classes = _number_labels(labels, len(pixels), name)
+    numbers, own_classes = number_labels(labels, len(pixels), name)
     _check_values(pixels, name)
     white = 1 if pixels.dtype.kind in "bf" else 255
     chunks = (pixels[rows.start : rows.stop] for rows in _chunks(pixels))
@@ -313,9 +314,30 @@ def _read_array_file(path: Path) -> _Content:
                 )
             image_key = candidates[0]
         used = (image_key, label_key, class_key)
-        labels, classes = (None if key is None else archive[key] for key in used[1:])
+        labels, classes = (None if key is None else check_text(archive[key]) for key in used[1:])
         unread = [key for key in archive if key not in used]
         return _Content(archive[image_key], labels, classes, unread)
+
+
+def check_text(array: Array) -> Array:
+    """Return an array of a file; its text must be characters, as NumPy cannot convert others.
+
+    Raises
+    ------
+    ValueError
+        If text holds numbers that are no characters.
+
+    Examples
+    --------
+    >>> check_text(np.array([2**31], np.uint32).view("U1"))
+    Traceback (most recent call last):
+    ValueError: damaged text
+    """
+    if array.dtype.kind == "U" and array.dtype.itemsize:
+        codes = np.ascontiguousarray(array).reshape(-1).view(f"{array.dtype.byteorder}u4")
+        if (codes > sys.maxunicode).any():
+            raise ValueError("damaged text")
+    return array
 
 
 def _class_names(classes: Array, images: Images, name: str) -> list[str]:
@@ -385,7 +407,7 @@ def _check_values(pixels: Array, name: str) -> None:
             )
 
 
-def _number_labels(
+def number_labels(
     labels: npt.ArrayLike | None, count: int, name: str
 ) -> tuple[npt.NDArray[np.int64] | None, list[str] | None]:
     """Return class numbers, and class names if the labels are strings."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 import io
-import os
-import stat
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +16,28 @@ import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
+from nearfar.data.depth import AS_STATED, Decoding, Depth, Numbers, Window
+from nearfar.data.dicom import MAGIC, PREAMBLE, read_dicom, read_dicom_header
+from nearfar.data.encoded import (
+    Encoded,
+    MissingReaderError,
+    UnreadableError,
+    open_bytes,
+    require_reader,
+)
 from nearfar.data.images import Shape
-from nearfar.errors import reason
+from nearfar.data.tiff import MAGICS, TiffTags, choose_bands, read_tiff, read_tiff_tags, tiff_reader
+from nearfar.errors import MissingExtraError, require
 
 #: Formats that PIL passes to other programs (EPS would run Ghostscript).
 NOT_DECODED_BY_PIL = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
 #: Formats without an opener of their own, whose files the opener of another format reads.
 OPENED_AS_OTHERS = {"MPO"}
+
+#: Endings of images that extras read.
+OTHER_ENDINGS = frozenset({".heic", ".heif", ".hif", ".dcm", ".dicom"})
+HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")
 
 #: EXIF orientations that swap height and width.
 SIDES_SWAPPED = {5, 6, 7, 8}
@@ -56,89 +68,121 @@ SRGB_GAMMA = 1 / 2.2
 PROFILE_TOLERANCE = 3
 
 
-class UnreadableError(Exception):
-    """Reason why a file is no usable image.
-
-    Examples
-    --------
-    >>> raise UnreadableError("empty file, 0 bytes")
-    Traceback (most recent call last):
-    nearfar.data.decoding.UnreadableError: empty file, 0 bytes
-    """
-
-
 class Header(NamedTuple):
-    """Size and kind of an image file, from its header."""
+    """Size and kind of an encoded image, from its header."""
 
     size: tuple[int, int]  # height, width, as seen
     gray: bool
     animated: bool = False  # only the first image is read
     orientation: int = 1  # of the stored pixels, by EXIF
+    depth: Depth = Depth.LEVELS
+    unused_bands: int = 0
 
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """Return the formats that PIL decodes itself."""
+    """Return the formats that PIL decodes itself, and HEIF with its plugin."""
     Image.init()
+    with suppress(MissingExtraError):
+        require("pillow_heif", extra="heic").register_heif_opener(thumbnails=False)
     return tuple(name for name in Image.ID if name not in NOT_DECODED_BY_PIL)
 
 
 @functools.cache
 def image_endings() -> frozenset[str]:
-    """Return the file name endings of readable images, in lower case with the dot.
+    """Return the file name endings of images, in lower case with the dot.
+
+    Those of HEIC and DICOM are among them even if the extras that read them are missing.
 
     Examples
     --------
     >>> ".png" in image_endings()
     True
     """
-    registered = Image.registered_extensions()
     known = {*formats(), *OPENED_AS_OTHERS}
-    return frozenset(ending for ending, name in registered.items() if name in known)
+    registered = Image.registered_extensions()
+    return OTHER_ENDINGS | {ending for ending, name in registered.items() if name in known}
 
 
-def read_header(path: str | os.PathLike[str]) -> Header:
+def is_dicom(source: Encoded) -> bool:
+    """Whether an encoded image begins like a DICOM file, whatever its name."""
+    try:
+        with open_bytes(source) as file:
+            return file.read(PREAMBLE + len(MAGIC))[PREAMBLE:] == MAGIC
+    except UnreadableError:
+        return False
+
+
+def read_header(source: Encoded, decoding: Decoding = AS_STATED) -> Header:
     """Read the size and kind of an image without decoding it.
+
+    Parameters
+    ----------
+    source : path or bytes
+        The encoded image.
+    decoding : Decoding
+        How numbers become levels.
 
     Raises
     ------
     UnreadableError
-        If the file is empty, no image, or large enough for a decompression bomb.
+        If the file is empty, no image, or large enough for a decompression bomb; or if its kind
+        needs an extra that is not installed.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
     ...     Image.new("L", (30, 20)).save(file.name)
-    ...     read_header(Path(file.name))
-    Header(size=(20, 30), gray=True, animated=False, orientation=1)
+    ...     read_header(file.name).size
+    (20, 30)
     """
-    path = Path(path)
-    with open_image_file(path) as image:
+    other = _other_kind(source, decoding)
+    if other is not None:
+        with open_bytes(source) as file:
+            if isinstance(other, TiffTags):
+                tiff_reader()
+                gray = len(choose_bands(other, decoding)) == 1
+                height, width = other.size
+                if other.orientation in SIDES_SWAPPED:
+                    height, width = width, height
+                return Header((height, width), gray, depth=other.depth)
+            dicom = read_dicom_header(file)
+            return Header(dicom.size, dicom.gray, depth=dicom.depth)
+    with open_image_file(source) as image:
         width, height = image.size
         # PIL turns TIFF images itself, and returns the size after that.
-        orientation = 1 if image.format == "TIFF" else _orientation(image, path)
+        orientation = 1 if image.format == "TIFF" else _orientation(image, source)
         if orientation in SIDES_SWAPPED:
             width, height = height, width
-        animated = image.format in ANIMATIONS and getattr(image, "is_animated", False)
-        gray = Image.getmodebase(image.mode) == "L"
+        tags = getattr(image, "tag_v2", {})
+        if decoding.window is not None and _is_deep_color(image):
+            _png_codec()
         return Header(
-            (height, width), gray, bool(animated), orientation if orientation in TURNS else 1
+            (height, width),
+            gray=Image.getmodebase(image.mode) == "L",
+            animated=image.format in ANIMATIONS and bool(getattr(image, "is_animated", False)),
+            orientation=orientation if orientation in TURNS else 1,
+            depth=_depth(image),
+            unused_bands=max(0, tags.get(ExifTags.Base.SamplesPerPixel, 0) - _samples(image)),
         )
 
 
-def read_image(path: str | os.PathLike[str], shape: Shape) -> Tensor:
+def read_image(source: Encoded, shape: Shape, decoding: Decoding = AS_STATED) -> Tensor:
     """Read the pixels of an image: turned upright, scaled to cover `shape`, center cropped.
 
-    Transparent pixels are put on white; 16-bit pixels are reduced to their high byte; colors of an
-    embedded profile, or of a PNG file that states its gamma, are converted to sRGB.
+    Transparent pixels are put on white; colors of an embedded profile, or of a PNG file that states
+    its gamma, are converted to sRGB. Pixels of more than 8 bits become levels by their window; 0
+    and 65535 are black and white of 16 bits if there is none.
 
     Parameters
     ----------
-    path : str or path
-        Path of the file.
+    source : path or bytes
+        The encoded image.
     shape : tuple of int
         Channels, height, width of the result.
+    decoding : Decoding
+        How numbers become levels.
 
     Returns
     -------
@@ -148,37 +192,54 @@ def read_image(path: str | os.PathLike[str], shape: Shape) -> Tensor:
     Raises
     ------
     UnreadableError
-        See `read_header`; or if pixels are damaged or incomplete.
+        See `read_header`; or if pixels are damaged or incomplete, or black and white are unknown.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
     ...     Image.new("L", (30, 20), "white").save(file.name)
-    ...     pixels = read_image(Path(file.name), (3, 8, 8))
+    ...     pixels = read_image(file.name, (3, 8, 8))
     >>> pixels.shape, pixels.min().item()
     (torch.Size([3, 8, 8]), 255)
     """
-    path = Path(path)
     channels, height, width = shape
     mode = "L" if channels == 1 else "RGB"
-    with open_image_file(path) as file:
-        profile = file.info.get("icc_profile")
-        # A JPEG decodes fastest at a fraction of its size; twice the target keeps it sharp.
-        file.draft(file.mode if profile else mode, (2 * max(height, width),) * 2)
-        file.load()
-        image = _upright(_to_eight_bits(file), _orientation(file))
-        image = _as_mode(_with_gamma(_in_srgb(image, profile), file.info), mode)
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+    with _decoded(source, decoding, mode, 2 * max(height, width)) as (file, pixels, orientation):
+        image = pixels.image(decoding.window) if isinstance(pixels, Numbers) else pixels
+        image = _upright(image, orientation)
+        image = _with_gamma(_in_srgb(image, file.get("icc_profile")), file)
+        image = ImageOps.fit(_as_mode(image, mode), (width, height), Image.Resampling.BILINEAR)
         if image.mode == "RGBA":
             background = Image.new("RGB", image.size, "white")
             background.paste(image, mask=image)
             image = background.convert(mode)
-        pixels = torch.from_numpy(np.array(image).reshape(height, width, channels))
-    return pixels.permute(2, 0, 1).contiguous()
+        levels = torch.from_numpy(np.array(image).reshape(height, width, channels))
+    return levels.permute(2, 0, 1).contiguous()
 
 
-def read_binary_mask(path: str | os.PathLike[str], shape: Shape) -> Tensor:
+def read_range(source: Encoded, decoding: Decoding = AS_STATED) -> Window:
+    """Return the smallest and largest number of an image, before they become levels.
+
+    Raises
+    ------
+    UnreadableError
+        See `read_image`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".tif") as file:
+    ...     Image.fromarray(np.array([[0.5, 2.0]], np.float32)).save(file.name)
+    ...     read_range(file.name)
+    (0.5, 2.0)
+    """
+    any_window = replace(decoding, window=decoding.window or (0, 1))
+    with _decoded(source, any_window, "RGB") as (_, pixels, _):
+        return pixels.range() if isinstance(pixels, Numbers) else (0.0, 255.0)
+
+
+def read_binary_mask(source: Encoded, shape: Shape) -> Tensor:
     """Read a mask of marked pixels from an image of any mode.
 
     A pixel is marked if it is opaque and at least half as bright as the brightest, whatever its
@@ -187,8 +248,8 @@ def read_binary_mask(path: str | os.PathLike[str], shape: Shape) -> Tensor:
 
     Parameters
     ----------
-    path : str or path
-        Path of the file.
+    source : path or bytes
+        The encoded image.
     shape : tuple of int
         Channels (unused), height, width of the result.
 
@@ -210,9 +271,8 @@ def read_binary_mask(path: str | os.PathLike[str], shape: Shape) -> Tensor:
     ...     read_binary_mask(Path(file.name), (3, 8, 8)).sum().item()
     64
     """
-    path = Path(path)
     _, height, width = shape
-    with open_image_file(path) as file:
+    with open_image_file(source) as file:
         file.load()
         values = _brightness(_upright(file, _orientation(file)))
         marked = (values > 0) & (values >= values.max() / 2)
@@ -223,8 +283,13 @@ def read_binary_mask(path: str | os.PathLike[str], shape: Shape) -> Tensor:
 
 
 @contextmanager
-def open_image_file(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+def open_image_file(source: Encoded) -> Iterator[Image.Image]:
     """Open an image with PIL if it is safe to decode.
+
+    Parameters
+    ----------
+    source : path, bytes or PIL.Image.Image
+        The encoded image; a decoded one is yielded as it is.
 
     Yields
     ------
@@ -245,14 +310,11 @@ def open_image_file(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     ...         image.size
     (30, 20)
     """
-    path = Path(path)
+    if isinstance(source, Image.Image):
+        yield source
+        return
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableError("not a regular file")
-        if status.st_size == 0:
-            raise UnreadableError("empty file, 0 bytes")
-        with Image.open(path, formats=formats()) as image:
+        with open_bytes(source) as file, Image.open(file, formats=formats()) as image:
             width, height = image.size
             if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
                 raise UnreadableError(
@@ -261,12 +323,54 @@ def open_image_file(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
                 )
             _check_pages(image)
             yield image
-    except UnreadableError:
+    except UnreadableError as error:
+        if isinstance(error.__cause__, UnidentifiedImageError):
+            raise _unknown(source) from error
         raise
-    except UnidentifiedImageError as error:
-        raise UnreadableError(_kind_of(path)) from error
-    except Exception as error:  # a damaged file makes PIL raise nearly anything
-        raise UnreadableError(reason(error)) from error
+
+
+@contextmanager
+def _decoded(
+    source: Encoded, decoding: Decoding, mode: str, side: int | None = None
+) -> Iterator[tuple[dict[Any, Any], Image.Image | Numbers, int]]:
+    """Yield what a file states about colors, its pixels, and the orientation they are stored in.
+
+    JPEG files are decoded at a fraction of their size if a side is enough.
+    """
+    other = _other_kind(source, decoding)
+    if other is not None:
+        with open_bytes(source) as file:
+            if isinstance(other, TiffTags):
+                numbers = read_tiff(file, other, decoding)
+                yield {"icc_profile": other.profile}, numbers, other.orientation
+            else:
+                yield {}, read_dicom(file, decoding.window), 1
+        return
+    with open_image_file(source) as image:
+        if side is not None:
+            profile = image.info.get("icc_profile")
+            image.draft(image.mode if profile else mode, (side, side))
+        if decoding.window is not None and _is_deep_color(image):
+            yield image.info, _deep_png(source), _orientation(image)
+        else:
+            image.load()
+            yield image.info, _numbers(image, decoding), _orientation(image)
+
+
+def _other_kind(source: Encoded, decoding: Decoding) -> TiffTags | Literal["dicom"] | None:
+    """Return the kind of a file that Pillow does not read, or not at full depth."""
+    if isinstance(source, Image.Image):
+        return None
+    with open_bytes(source) as file:
+        head = file.read(PREAMBLE + len(MAGIC))
+        if head[PREAMBLE:] == MAGIC:
+            return "dicom"
+        if head[:4] in MAGICS:
+            with suppress(Exception):  # PIL says what is wrong
+                file.seek(0)
+                tags = read_tiff_tags(file)
+                return tags if tags.is_beyond_pillow(decoding) else None
+    return None
 
 
 def _check_pages(image: Image.Image) -> None:
@@ -285,31 +389,33 @@ def _check_pages(image: Image.Image) -> None:
         raise UnreadableError(f"{pages} images in one file: expected a file for each")
 
 
-def _kind_of(path: Path) -> str:
+def _unknown(source: Encoded) -> UnreadableError:
     """Say what a file is that is no known image."""
-    with path.open("rb") as file:
+    with open_bytes(source) as file:
         head = file.read(12)
-    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"mif1"):
-        return "a HEIC image, which Pillow does not read: convert it to JPEG"
-    return "not an image"
+    if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS:
+        if "HEIF" not in formats():
+            return MissingReaderError("a HEIC image", "heic")
+        return UnreadableError("a damaged HEIC image")
+    return UnreadableError("not an image")
 
 
-def _orientation(image: Image.Image, path: Path | None = None) -> int:
+def _orientation(image: Image.Image, source: Encoded | None = None) -> int:
     """Return the EXIF orientation, 1…8, as known without decoding."""
     try:
         # PngImageFile.getexif would decode the pixels.
         exif = Image.Image.getexif(image)
-        if path is not None and image.format == "PNG" and not exif:
-            exif = _late_exif(path)
+        if source is not None and image.format == "PNG" and not exif:
+            exif = _late_exif(source)
         return int(exif.get(ExifTags.Base.Orientation, 1))
     except Exception:  # pixels may be fine where the EXIF block is damaged
         return 1
 
 
-def _late_exif(path: Path) -> Image.Exif:
+def _late_exif(source: Encoded) -> Image.Exif:
     """Read the EXIF block of a PNG file that follows its pixels."""
     exif = Image.Exif()
-    with path.open("rb") as file:
+    with open_bytes(source) as file:
         file.seek(8)  # signature
         while len(head := file.read(8)) == 8:
             length, name = struct.unpack(">I4s", head)
@@ -326,30 +432,69 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Reduce 16-bit pixels to their high byte; reject pixels whose black or white is unknown."""
-    if image.mode == "F":
-        raise UnreadableError("float pixels, whose white is unknown: expected 8 or 16 bits")
-    integers = image.mode.startswith("I")
-    if integers and image.format not in SIXTEEN_BITS[image.mode.rstrip("BLN")]:
-        bits = "32-bit" if image.mode == "I" else f"16-bit {image.format}"
-        raise UnreadableError(f"{bits} pixels, whose white is unknown: expected 8 or 16 bits")
+def _samples(image: Image.Image) -> int:
+    """Number of samples per pixel that PIL reads."""
+    return len(image.getbands())
+
+
+def _depth(image: Image.Image) -> Depth:
+    """Return whether the numbers of an image that PIL opened need a window."""
+    if image.mode == "F" or _is_signed(image):
+        return Depth.UNKNOWN
+    if image.mode.startswith("I"):
+        known = image.format in SIXTEEN_BITS[image.mode.rstrip("BLN")]
+        return Depth.FULL if known else Depth.UNKNOWN
+    return Depth.FULL if _is_deep_color(image) else Depth.LEVELS
+
+
+def _is_signed(image: Image.Image) -> bool:
     tags = getattr(image, "tag_v2", {})
-    if SIGNED in np.atleast_1d(tags.get(ExifTags.Base.SampleFormat, 1)):
-        raise UnreadableError("signed pixels, whose black is unknown: expected unsigned ones")
-    if not integers:
+    return SIGNED in np.atleast_1d(tags.get(ExifTags.Base.SampleFormat, 1))
+
+
+def _is_deep_color(image: Image.Image) -> bool:
+    """Whether PIL reads the high bytes of 16-bit samples only."""
+    if image.format == "PNG":
+        tile = next(iter(getattr(image, "tile", ())), None)
+        return tile is not None and ";16" in str(tile[3]) and not image.mode.startswith("I")
+    bits = getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample, 8)
+    return image.format == "TIFF" and image.mode == "RGB" and bool(np.max(bits) > 8)
+
+
+def _png_codec() -> Any:
+    return require_reader("imagecodecs", kind="a PNG file of 16-bit colors", extra="tiff")
+
+
+def _deep_png(source: Encoded) -> Numbers:
+    """Return colors of a PNG file of 16 bits, which PIL would reduce to their high bytes."""
+    with open_bytes(source) as file:
+        values = _png_codec().png_decode(file.read())
+    colors = values.shape[-1] - (values.shape[-1] in (2, 4))
+    opacity = None if colors == values.shape[-1] else (values[..., -1] >> 8).astype(np.uint8)
+    values = np.ascontiguousarray(values[..., 0] if colors == 1 else values[..., :colors])
+    return Numbers(values, (0, 65535), opacity=opacity)
+
+
+def _numbers(image: Image.Image, decoding: Decoding) -> Image.Image | Numbers:
+    """Return the numbers of a decoded image of more than 8 bits, and other images as they are."""
+    depth = _depth(image)
+    if depth is Depth.LEVELS or not (image.mode in "FL" or image.mode.startswith("I")):
         return image
-    pixels = np.asarray(image).astype(np.uint16)
+    values = np.asarray(image)
+    tags = getattr(image, "tag_v2", {})
+    inverted = tags.get(ExifTags.Base.PhotometricInterpretation, 1) == 0
+    if depth is Depth.UNKNOWN:
+        if image.mode == "L":
+            values = values.view(np.int8)
+        elif image.mode == "I" and not _is_signed(image):
+            values = values.view(np.uint32)
+        return Numbers(values, None, inverted)
+    values = values.astype(np.uint16)
     transparent = image.info.get("transparency")
-    opacity = (pixels != transparent) * np.uint8(255) if isinstance(transparent, int) else None
-    if 12 in np.atleast_1d(tags.get(ExifTags.Base.BitsPerSample, 16)):
-        pixels = np.left_shift(pixels, 4, dtype=np.uint16)
-    if tags.get(ExifTags.Base.PhotometricInterpretation, 1) == 0:  # white is zero
-        pixels = ~pixels
-    reduced = Image.fromarray((pixels >> 8).astype(np.uint8))
-    if opacity is not None:
-        reduced.putalpha(Image.fromarray(opacity))
-    return reduced
+    opacity = (values != transparent) * np.uint8(255) if isinstance(transparent, int) else None
+    if 12 in np.atleast_1d(tags.get(ExifTags.Base.BitsPerSample, 16)) and decoding.window is None:
+        values = np.left_shift(values, 4, dtype=np.uint16)
+    return Numbers(values, (0, 65535), inverted, opacity)
 
 
 def _brightness(image: Image.Image) -> npt.NDArray[Any]:

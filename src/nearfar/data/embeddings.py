@@ -19,7 +19,7 @@ from pyarrow import parquet
 
 from nearfar.data.images import Images
 from nearfar.errors import NearfarError, reason
-from nearfar.files import atomic_path
+from nearfar.files import ADVICE, atomic_path
 
 EMBEDDINGS_ENDINGS = (".npz", ".parquet")
 
@@ -119,8 +119,7 @@ class EmbeddingParts:
         if same and parquet.read_table(path, columns=["file"])["file"].to_pylist() == list(names):
             return True
         raise NearfarError(
-            f"{str(path)!r} holds embeddings of other images, or by another encoder: choose "
-            "another folder, or pass --overwrite"
+            f"{str(path)!r} holds embeddings of other images, or by another encoder: {ADVICE}"
         )
 
     def others(self) -> list[Path]:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from nearfar.data.arrays import open_array_file
 from nearfar.data.datasets import NAMED, open_named
+from nearfar.data.depth import Decoding, Window
 from nearfar.data.folders import FolderImages
+from nearfar.data.found import Found, merge
 from nearfar.data.images import Images
+from nearfar.data.manifests import MANIFEST_ENDINGS, read_csv_manifest
+from nearfar.data.parquet_files import PARQUET_ENDING, read_parquet
+from nearfar.data.shards import COMPRESSED_ENDINGS, TAR_ENDING, find_members, shards_of
 from nearfar.data.sizes import Channels, Size
+from nearfar.data.stored import StoredImages
+from nearfar.data.video import VIDEO_ENDINGS, find_frames
 from nearfar.errors import NearfarError, reason
 from nearfar.files import find_path
 from nearfar.progress import Track, silent
@@ -25,6 +35,9 @@ def open_images(
     size: Size | None = None,
     channels: Channels | None = None,
     strict: bool = False,
+    window: Window | None = None,
+    bands: tuple[int, ...] | None = None,
+    frame_rate: float | None = None,
     progress: Track = silent,
 ) -> Images:
     """Open the images of a folder, a file or a named data set.
@@ -35,6 +48,11 @@ def open_images(
         One of
 
         - a folder of image files at any depth, see `FolderImages`, or one image file;
+        - a manifest: a .csv, .tsv or .parquet file with a column of paths, named path, file,
+          filename or image, and optionally one of labels, named label, class, category or target;
+        - a .parquet file with image bytes, as Hugging Face's datasets writes it;
+        - a .tar file in WebDataset's layout, or several such as ``shard-{000000..000009}.tar``;
+        - a video, with `frame_rate`;
         - an .npy file, or an .npz file with arrays named images and, optionally, labels, see
           `images_from_array`;
         - mnist:train, mnist:test, fashion-mnist:train or fashion-mnist:test, downloaded if absent;
@@ -51,6 +69,16 @@ def open_images(
         Gray or RGB.
     strict : bool
         Whether an unreadable image file raises an error; otherwise it is listed in `skipped`.
+    window : (low, high), optional
+        Numbers that mean black and white in image files of more than 8 bits; of DICOM files, after
+        their rescaling. Default: those that a file states, or 0 and 65535 of 16 bits. Floats,
+        signed and 32-bit integers have none: their smallest and largest number are used, with a
+        warning, unless they lie within 0…1.
+    bands : tuple of 1 or 3 int, optional
+        Bands of TIFF files with more than three, from 1: one for gray, or those of red, green and
+        blue.
+    frame_rate : float, optional
+        Images per second of videos: the frames shown at 0, 1/rate, 2/rate, … seconds.
     progress : Track
         Progress display while a folder is read, see `nearfar.progress.Track`.
 
@@ -77,24 +105,82 @@ def open_images(
     if source in NAMED:
         root = None if data_root is None else Path(data_root)
         return open_named(str(source), data_root=root, size=size, channels=channels)
-    name, path = os.fspath(source), Path(source)
+    decoding = Decoding(window, bands)
+    if frame_rate is not None and not 0 < frame_rate < math.inf:
+        raise NearfarError(f"frame_rate={frame_rate}: expected more than 0 frames per second")
+    name = os.fspath(source)
+    path = _path(name)
+    if path.suffix.lower() in ARRAY_ENDINGS and path.is_file():
+        return open_array_file(path, name=name, size=size, channels=channels)
+    open_stored: Callable[..., StoredImages]
+    if path.is_dir():
+        open_stored = partial(FolderImages, path, frame_rate=frame_rate)
+    elif not path.exists():
+        open_stored = partial(StoredImages, _shards(name))
+    elif found := _found(path, name, frame_rate):
+        open_stored = partial(StoredImages, found)
+    else:
+        open_stored = partial(FolderImages, path.parent, [path.name])
+    images = open_stored(
+        name=name,
+        size=size,
+        channels=channels,
+        strict=strict,
+        progress=progress,
+        decoding=decoding,
+    )
+    images.origin = {
+        "window": images.decoding.window,
+        "bands": images.decoding.bands,
+        "frame_rate": frame_rate,
+    }
+    return images
+
+
+def _path(name: str) -> Path:
+    """Return the path of a name as it is spelled on the disk."""
+    path = Path(name)
     with suppress(RuntimeError):  # home of an unknown user
         path = path.expanduser()
     try:
-        path = find_path(path)
+        return find_path(path)
     except (OSError, ValueError) as error:  # names that are too long, or no names
         raise NearfarError(f"{name!r} cannot be opened ({reason(error)})") from error
-    if path.is_dir():
-        folder, files = path, None
-    elif path.suffix.lower() in ARRAY_ENDINGS and path.exists():
-        return open_array_file(path, name=name, size=size, channels=channels)
-    elif path.exists():
-        folder, files = path.parent, [path.name]
-    else:
+
+
+def _found(path: Path, name: str, frame_rate: float | None) -> Found | None:
+    """Return the images in a file that holds or lists several; None for other files."""
+    ending = path.suffix.lower()
+    if ending in MANIFEST_ENDINGS:
+        return read_csv_manifest(path, name)
+    if ending == PARQUET_ENDING:
+        return read_parquet(path, name)
+    if ending == TAR_ENDING:
+        return find_members(path, "")
+    if path.name.lower().endswith(COMPRESSED_ENDINGS):
+        raise NearfarError(f"{name!r} is a compressed archive: expected an uncompressed .tar file")
+    if ending in VIDEO_ENDINGS:
+        if frame_rate is None:
+            raise NearfarError(
+                f"{name!r} is a video: expected the number of images per second as --frame-rate"
+            )
+        return find_frames(path, frame_rate, path.name)
+    return None
+
+
+def _shards(name: str) -> Found:
+    """Return the images of a pattern such as ``shard-{000000..000009}.tar``."""
+    names = shards_of(name)
+    if names == [name]:
         raise NearfarError(
             f"{name!r} is no file or folder, nor a known name: expected a path or one of "
             f"{', '.join(NAMED)}"
         )
-    return FolderImages(
-        folder, files, name=name, size=size, channels=channels, strict=strict, progress=progress
-    )
+    paths = [_path(each) for each in names]
+    absent = [path for path in paths if not path.is_file()]
+    if absent:
+        raise NearfarError(
+            f"{name!r} stands for {len(paths)} files, of which {len(absent)} are missing, first "
+            f"{str(absent[0])!r}"
+        )
+    return merge([find_members(path, f"{path.name}/") for path in paths])

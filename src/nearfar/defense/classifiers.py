@@ -111,7 +111,7 @@ def train_classifier(
     seed: int = 0,
     labels: Tensor | None = None,
     classes: int | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     track: Track = silent,
 ) -> Classifier:
     """Train a classifier with Adam and the cross-entropy loss.

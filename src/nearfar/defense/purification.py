@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -143,7 +144,11 @@ def purify(
 
 
 def write_purified(
-    folder: Path, names: Sequence[str], batches: Iterable[PurifiedBatch], *, with_rejected: bool
+    folder: str | os.PathLike[str],
+    names: Sequence[str],
+    batches: Iterable[PurifiedBatch],
+    *,
+    with_rejected: bool,
 ) -> int:
     """Write purified images as PNG files, and their errors to ``suspicion.csv``.
 
@@ -174,6 +179,7 @@ def write_purified(
     0
     ['name,error,rejected', 'a,0,0']
     """
+    folder = Path(folder)
     count = 0
     folder.mkdir(parents=True, exist_ok=True)
     with (

@@ -23,6 +23,8 @@ from nearfar.progress import Track, silent
 
 #: Labels per class of the linear probes.
 PROBE_LABELS = (1, 10, 100)
+#: Share of test images that are also training images, from which on a note says so.
+LEAK_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def evaluate(
     >>> train, test = rng.random((30, 4), np.float32), rng.random((20, 4), np.float32)
     >>> table = evaluate([Features("pixels", train, test)], np.arange(30) % 2, np.arange(20) % 2)
     >>> sorted(table.columns)
-    ['ari', 'knn', 'linear_svm', 'nmi', 'probe_1', 'probe_10', 'probe_100', 'rbf_svm']
+    ['acc', 'ari', 'knn', 'linear_svm', 'nmi', 'probe_1', 'probe_10', 'probe_100', 'rbf_svm']
     """
     train, test = _labels(train_labels, "training"), _labels(test_labels, "test")
     _check(rows, train, test, rbf_samples)
@@ -125,13 +127,14 @@ def evaluate(
         ("rbf_svm",): partial(scores.rbf_svm, samples=rbf_size),
         ("knn",): scores.nearest_neighbors,
         **{(f"probe_{k}",): partial(scores.linear_probe, labels_per_class=k) for k in probes},
-        ("nmi", "ari"): scores.clustering,
+        ("acc", "nmi", "ari"): scores.clustering,
     }
     columns = {
         "linear_svm": "linear SVM",
         "rbf_svm": f"RBF SVM ({rbf_size:,})",
         "knn": f"{scores.NEIGHBORS}-NN",
         **{f"probe_{k}": f"{k} label{'s' * (k > 1)}" for k in PROBE_LABELS},
+        "acc": "ACC",
         "nmi": "NMI",
         "ari": "ARI",
     }
@@ -145,7 +148,7 @@ def evaluate(
         table[row.name].update(zip(keys, scored, strict=True))
 
     best = max(score.mean for each in table.values() if (score := each["linear_svm"]))
-    notes = [*_notes(train, test, rbf_size, best), *_warnings(rows, unsettled)]
+    notes = [*_notes(train, test, rbf_size, best), *_leak(rows), *_warnings(rows, unsettled)]
     return Evaluation(columns, table, _settings(train, test, rbf_size, seed), notes)
 
 
@@ -160,6 +163,21 @@ def _collect_unsettled(found: list[str], score: str) -> Iterator[None]:
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
     if any(issubclass(each.category, ConvergenceWarning) for each in caught):
         found.append(score)
+
+
+def _leak(rows: Sequence[Features]) -> Iterator[str]:
+    """Yield a note if test images are among the training images, for every representation."""
+    shared = len(rows[0].test)
+    for row in rows:
+        known = {each.tobytes() for each in row.train}
+        shared = min(shared, sum(each.tobytes() in known for each in row.test))
+        if len(known) == 1:
+            return
+    if shared >= LEAK_SHARE * len(rows[0].test):
+        yield (
+            f"{shared:,} of the {len(rows[0].test):,} test images are among the training images, "
+            "or equal to one: the accuracies are too high."
+        )
 
 
 def _warnings(rows: Sequence[Features], unsettled: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -193,7 +211,7 @@ def _notes(train: Labels, test: Labels, rbf_size: int, best: float) -> list[str]
     share = min(round(best, 2), 0.99)
     error = 100 * (share * (1 - share) / len(test)) ** 0.5
     notes = [
-        "Accuracy in %; NMI and ARI of k-means \N{MULTIPLICATION SIGN} 100. "
+        "Accuracy in %; ACC, NMI and ARI of k-means \N{MULTIPLICATION SIGN} 100. "
         f"{len(train):,} training and {len(test):,} test images of {len(classes)} classes: an "
         f"accuracy of {100 * share:.0f} has a standard error of {error:.1f}.",
         f"1, 10, 100 labels: logistic regression on that many labels per class, mean ± standard "

@@ -16,7 +16,7 @@ from nearfar.encoders import Encoder
 from nearfar.evaluation.protocol import Features, evaluate
 from nearfar.evaluation.scores import Embeddings
 from nearfar.evaluation.table import Evaluation
-from nearfar.models import apply_to_all
+from nearfar.models import apply_to_all, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.runs import Run
 
@@ -33,7 +33,7 @@ def evaluate_run(
     test_images: Images | None = None,
     *,
     beside: Sequence[Encoder] = (),
-    device: torch.device,
+    device: str | torch.device,
     rbf_samples: int | None = None,
     seed: int = 0,
     track: Track = silent,
@@ -55,7 +55,7 @@ def evaluate_run(
         `train_images` is held out.
     beside : sequence of Encoder
         Additional encoders to compare, each on the same images.
-    device : torch.device
+    device : str or torch.device
         Device of the networks.
     rbf_samples, seed, track
         See `evaluate`.
@@ -76,7 +76,7 @@ def evaluate_run(
     >>> with tempfile.TemporaryDirectory() as parent:
     ...     folder = Path(parent, "run")
     ...     NRE(pretrain_epochs=1, epochs=1, device="cpu").fit(images).save(folder)
-    ...     table = evaluate_run(read_run(folder), images, device=torch.device("cpu"))
+    ...     table = evaluate_run(read_run(folder), images, device="cpu")
     >>> list(table.rows)
     ['pixels', 'autoencoder', 'NRE']
     """
@@ -96,7 +96,7 @@ def evaluate_encoder(
     test_images: Images | None = None,
     *,
     beside: Sequence[Encoder] = (),
-    device: torch.device,
+    device: str | torch.device,
     rbf_samples: int | None = None,
     seed: int = 0,
     track: Track = silent,
@@ -124,7 +124,7 @@ def evaluate_encoder(
     >>> from nearfar.encoders import open_encoder
     >>> images = images_from_array(np.random.rand(30, 32, 32), labels=np.arange(30) % 2)
     >>> encoder = open_encoder("timm:resnet18", weights="random")
-    >>> list(evaluate_encoder(encoder, images, device=torch.device("cpu")).rows)
+    >>> list(evaluate_encoder(encoder, images, device="cpu").rows)
     ['pixels', 'timm:resnet18 (random)']
     """
     if encoder.run is not None:
@@ -182,9 +182,9 @@ def small_pixels(images: Tensor) -> Tensor:
     return adaptive_avg_pool2d(images, (height, width)).flatten(1)
 
 
-def _network(network: Callable[[Tensor], Tensor], device: torch.device) -> _Embed:
+def _network(network: Callable[[Tensor], Tensor], device: str | torch.device) -> _Embed:
     if isinstance(network, nn.Module):
-        network = network.to(device)
+        network = network.to(resolve_device(device))
 
     def embed(name: str, images: Images, track: Track) -> Embeddings:
         return apply_to_all(
@@ -194,11 +194,11 @@ def _network(network: Callable[[Tensor], Tensor], device: torch.device) -> _Embe
     return embed
 
 
-def _embedders(encoders: Iterable[Encoder], device: torch.device) -> dict[str, _Embed]:
+def _embedders(encoders: Iterable[Encoder], device: str | torch.device) -> dict[str, _Embed]:
     def embedder(encoder: Encoder) -> _Embed:
         def embed(name: str, images: Images, track: Track) -> Embeddings:
             description = f"encoding: {name}"
-            return encoder.embed(images, device=device.type, track=track, description=description)
+            return encoder.embed(images, device=device, track=track, description=description)
 
         return embed
 

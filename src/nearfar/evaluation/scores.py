@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
 from sklearn.base import ClassifierMixin
 from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.svm import SVC
@@ -192,11 +194,16 @@ def linear_probe(task: LabeledEmbeddings, labels_per_class: int) -> Score:
     return Score(float(np.mean(accuracies)), float(np.std(accuracies, ddof=1)))
 
 
-def clustering(task: LabeledEmbeddings) -> tuple[Score, Score]:
-    """Return the NMI and ARI of k-means on the test embeddings, with one cluster per class."""
+def clustering(task: LabeledEmbeddings) -> tuple[Score, Score, Score]:
+    """Return the accuracy, NMI and ARI of k-means on the test embeddings, a cluster per class.
+
+    The accuracy is that of the best assignment of clusters to classes.
+    """
     classes = len(np.unique(task.train_labels))
     groups = KMeans(classes, n_init=KMEANS_STARTS, random_state=task.seed).fit_predict(task.test)
+    shared = contingency_matrix(task.test_labels, groups)
     return (
+        Score(float(shared[linear_sum_assignment(shared, maximize=True)].sum() / len(groups))),
         Score(float(normalized_mutual_info_score(task.test_labels, groups))),
         Score(float(adjusted_rand_score(task.test_labels, groups))),
     )

@@ -96,6 +96,8 @@ class Column:
         of it, are in bold.
     plot : bool
         Whether the figure has a panel for the column.
+    last : bool
+        Whether the column is for the last part of a row alone, if there are several.
 
     Examples
     --------
@@ -111,6 +113,7 @@ class Column:
     paper: Hashable = None
     best: Callable[..., str] | None = None
     plot: bool = True
+    last: bool = False
 
     @property
     def name(self) -> str:

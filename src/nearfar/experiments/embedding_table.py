@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
-
-from torch import nn
 
 from nearfar.config import TrainConfig
 from nearfar.errors import NearfarError
+from nearfar.evaluation import LabeledEmbeddings
 from nearfar.experiments.cells import Column, Key, Part, Results
 from nearfar.experiments.metrics import CLASSIFIERS, Classifiers, pixel_error, task_on
 from nearfar.experiments.rows import Row, train_for
@@ -17,14 +17,17 @@ from nearfar.experiments.runner import Runner, Training
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import compare, minutes, number
 from nearfar.experiments.table import Report, Table
+from nearfar.experiments.unscaled import total_variance
+from nearfar.models import resolve_device
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Label of the row without a network.
 PIXELS = "pixels"
-PIXEL_ERROR = Column("pixel_error", "pixel error", number, plot=False)
-MINUTES = Column("training_seconds", "minutes", minutes, plot=False)
+PIXEL_ERROR = Column("pixel_error", "pixel error", number, plot=False, last=True)
+MINUTES = Column("training_seconds", "minutes", minutes, plot=False, last=True)
+TOTAL_VARIANCE = Column("total_variance", "variance", partial(number, decimals=1), plot=False)
 
 Notes = Callable[["EmbeddingTable", Runner, Splits, Results], Sequence[str]]
 Figures = Callable[["EmbeddingTable", Runner, Splits, Results], "dict[str, Figure]"]
@@ -32,24 +35,25 @@ Figures = Callable[["EmbeddingTable", Runner, Splits, Results], "dict[str, Figur
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingTable(Table[Row, Splits]):
-    """Table whose rows are trained networks, or raw pixels.
+    """Table whose rows are trained networks, and encoders or raw pixels without training.
 
     Parameters
     ----------
     splits : callable
         Function from the runner to the images, as `Splits`.
     shown : tuple of Column
-        Columns with any of the keys "linear_svm", "rbf_svm", "knn" (accuracy), "pixel_error" (mean
-        squared error on test images) and "training_seconds".
+        Columns whose keys are names of classifiers, see `Classifiers` (accuracy), or
+        "total_variance" (of embeddings of training images), "pixel_error" (mean squared error on
+        test images) and "training_seconds".
     epochs : int or tuple of int
         Total number of epochs, ≥ 1; or several numbers, to measure after each of them. Then,
-        plotted columns are repeated for each number, and other columns are for the last one.
+        columns are repeated for each number, except those for the last one, see `Column.last`.
     note : callable
         Function that returns the notes.
     draw : callable, optional
         Function that returns the figures. Default: dot plots.
     rbf_samples : int, optional
-        Most training images of the RBF SVM. Default: all.
+        Most training images of the RBF SVM and of SVMs on unscaled embeddings. Default: all.
     compared : tuple of str, optional
         Labels of two rows to compare by a test below the table, if both are measured.
     """
@@ -86,7 +90,7 @@ class EmbeddingTable(Table[Row, Splits]):
         """Return the classifiers of the columns."""
         names = tuple(column.key for column in self.shown if column.key in CLASSIFIERS)
         samples = self.rbf_samples
-        if "rbf_svm" in names and splits.fixed:
+        if splits.fixed and not {"linear_svm", "knn"}.issuperset(names):
             train, _ = splits.of(0)
             if samples is not None and samples < len(train.classes or ()):
                 raise NearfarError(
@@ -108,9 +112,9 @@ class EmbeddingTable(Table[Row, Splits]):
                 paper=(column.key, count),
             )
             for column in self.shown
-            if column.plot
+            if not column.last
             for count in self.counts
-        ] + [replace(each, part=self.counts[-1]) for each in self.shown if not each.plot]
+        ] + [replace(each, part=self.counts[-1]) for each in self.shown if each.last]
 
     def seeds_of(self, data: Splits, row: str) -> range:
         """See `Table.seeds_of`."""
@@ -121,7 +125,7 @@ class EmbeddingTable(Table[Row, Splits]):
         return [None] if self.rows[row].config is None else super().parts_of(data, row)
 
     def config(self, runner: Runner, data: Splits, key: Key) -> TrainConfig | None:
-        """Return the configuration of a cell's training; None for raw pixels."""
+        """Return the configuration of a cell's training; None for a row without one."""
         row = self.rows[key.row]
         if row.config is None:
             return None
@@ -149,14 +153,15 @@ class EmbeddingTable(Table[Row, Splits]):
     def measure(self, runner: Runner, data: Splits, key: Key) -> Mapping[str, Any]:
         """See `Table.measure`."""
         train, test = data.of(key.seed)
-        classifiers, keys = self.classifiers(data), {column.key for column in self.shown}
+        keys = {column.key for column in self.shown}
         if self.rows[key.row].config is None:
-            return classifiers.score(task_on(nn.Flatten(), train, test, key.seed, runner.track))
+            encoder = self.rows[key.row].encoder().to(resolve_device("auto")).eval()
+            return self._scores(data, task_on(encoder, train, test, key.seed, runner.track))
         training, epochs = self.train(runner, data, key), self._after(key)
         network, results = training.network(epochs), {}
-        if classifiers.names:
+        if not keys <= {PIXEL_ERROR.key, MINUTES.key}:
             task = task_on(network.encoder, train, test, key.seed, runner.track)
-            results = classifiers.score(task)
+            results = self._scores(data, task)
         if PIXEL_ERROR.key in keys and self.rows[key.row].decoder:
             results[PIXEL_ERROR.key] = pixel_error(network, test, runner.track)
         if MINUTES.key in keys:
@@ -195,6 +200,13 @@ class EmbeddingTable(Table[Row, Splits]):
             text=f"{report.text}\n{text}",
             summary=report.summary | {f"{above} − {below}": summary},
         )
+
+    def _scores(self, data: Splits, task: LabeledEmbeddings) -> dict[str, float]:
+        """Return the scores of embeddings, by `Column.key`."""
+        scores = self.classifiers(data).score(task)
+        if TOTAL_VARIANCE in self.shown:
+            scores[TOTAL_VARIANCE.key] = total_variance(task)
+        return scores
 
     def _after(self, key: Key) -> int:
         """Return the number of epochs after which a cell is measured."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,12 +13,13 @@ from torch.nn.functional import mse_loss
 
 from nearfar.data import Images, require_labels
 from nearfar.evaluation import LabeledEmbeddings, scores
+from nearfar.experiments import unscaled
 from nearfar.models import Autoencoder, apply, apply_to_all, resolve_device
 from nearfar.progress import Track, silent
 
 #: Function of a batch of images, such as a network.
 ImageFunction = Callable[[Tensor], Tensor]
-CLASSIFIERS = ("linear_svm", "rbf_svm", "knn")
+CLASSIFIERS = ("linear_svm", "rbf_svm", "knn", *unscaled.settings())
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,10 @@ class Classifiers:
 
     Parameters
     ----------
-    names : tuple of {"linear_svm", "rbf_svm", "knn"}
-        Names of the classifiers.
+    names : tuple of {"linear_svm", "rbf_svm", "knn", "linear_svc", "rbf_svc", ...}
+        Names of the classifiers; "…_svc" are those of `nearfar.experiments.unscaled`.
     rbf_samples : int, optional
-        Most training images of the RBF SVM. Default: all.
+        Most training images of the RBF SVM and of "…_svc". Default: all.
 
     Examples
     --------
@@ -43,18 +45,24 @@ class Classifiers:
     @property
     def settings(self) -> dict[str, Any]:
         """Hyperparameters of the classifiers, by name; JSON only."""
-        known = scores.settings(self.rbf_samples)
+        known = scores.settings(self.rbf_samples) | unscaled.settings(self.rbf_samples)
         return {name: known[name] for name in self.names}
 
     def score(self, task: LabeledEmbeddings) -> dict[str, float]:
         """Return the test accuracy of each classifier by name, 0…1."""
-        images = len(task.train)
-        measures: dict[str, Callable[[], scores.Score]] = {
-            "linear_svm": lambda: scores.linear_svm(task),
-            "rbf_svm": lambda: scores.rbf_svm(task, min(self.rbf_samples or images, images)),
-            "knn": lambda: scores.nearest_neighbors(task),
+        samples = min(self.rbf_samples or len(task.train), len(task.train))
+        measures: dict[str, Callable[[], float]] = {
+            "linear_svm": lambda: scores.linear_svm(task).mean,
+            "rbf_svm": lambda: scores.rbf_svm(task, samples).mean,
+            "knn": lambda: scores.nearest_neighbors(task).mean,
+            "linear_svc": partial(unscaled.linear_svc, task, samples),
+            "rbf_svc": partial(unscaled.rbf_svc, task, samples),
+            **{
+                unscaled.sweep_name(product): partial(unscaled.rbf_svc, task, samples, product)
+                for product in unscaled.PRODUCTS
+            },
         }
-        return {name: measures[name]().mean for name in self.names}
+        return {name: measures[name]() for name in self.names}
 
 
 def task_on(

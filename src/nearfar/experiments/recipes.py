@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 from nearfar.errors import require
 from nearfar.evaluation import scores
-from nearfar.experiments import caltech101, digits
+from nearfar.experiments import digits
 from nearfar.experiments.baselines import EXTRA, METHODS, embedding_size
 from nearfar.experiments.cells import Column, Results
 from nearfar.experiments.configs import NEARFAR, NEARFAR_AUTOENCODER, PAPER
 from nearfar.experiments.embedding_table import MINUTES, PIXEL_ERROR, PIXELS, EmbeddingTable
+from nearfar.experiments.photographs import PHOTOGRAPHS, opener
 from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
@@ -102,7 +102,10 @@ RECIPE_COMPARISON = EmbeddingTable(
     note=_notes,
     quick={"epochs": 2},
 )
-#: The same comparison on photographs of nine classes.
-PHOTOGRAPHS = replace(
-    RECIPE_COMPARISON, splits=partial(caltech101.splits, batch_size=PHOTOGRAPHS_BATCH_SIZE)
-)
+#: The same comparison on photographs, by the name of the data set.
+PHOTOGRAPHS_COMPARISON = {
+    name: replace(
+        RECIPE_COMPARISON, splits=opener(name, size=64, batch_size=PHOTOGRAPHS_BATCH_SIZE)
+    )
+    for name in PHOTOGRAPHS
+}

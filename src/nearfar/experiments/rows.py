@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from nearfar.config import TrainConfig, configure
 from nearfar.errors import NearfarError, reason
 from nearfar.experiments.cells import Key, Papers
@@ -22,8 +24,8 @@ class Row:
     ----------
     config : TrainConfig, optional
         Configuration of the training. The table sets the seed and the total number of epochs, and
-        divides the epochs between the phases in the same proportion. Default: raw pixels without a
-        network.
+        divides the epochs between the phases in the same proportion. Default: nothing is trained,
+        and embeddings are those of `encoder`.
     paper : mapping
         Numbers of the paper, by `Column.paper`.
     decoder : bool
@@ -42,6 +44,10 @@ class Row:
     paper: Papers = field(default_factory=dict)
     decoder: bool = True
     quick: Mapping[str, Any] = field(default_factory=dict)
+
+    def encoder(self) -> nn.Module:
+        """Return the encoder of a row without training; raw pixels unless a row has its own."""
+        return nn.Flatten()
 
     def describe(self) -> dict[str, Any]:
         """Return settings that affect the results in addition to the configuration; JSON only."""

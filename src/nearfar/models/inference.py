@@ -17,25 +17,31 @@ from nearfar.progress import Track, silent
 INFERENCE_BATCH = 256
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str | torch.device) -> torch.device:
     """Return one of this machine's devices by name.
 
     Parameters
     ----------
-    name : str
+    name : str or torch.device
         "cpu", "cuda" or "mps", or a specific device, such as "cuda:1"; "auto" is the first
         available of cuda, mps and cpu.
 
     Raises
     ------
     NearfarError
-        If the machine has no such device.
+        If the machine has no such device, or numbers of networks are not float32 by default.
 
     Examples
     --------
     >>> resolve_device("cpu")
     device(type='cpu')
     """
+    if torch.get_default_dtype() != torch.float32:
+        raise NearfarError(
+            f"torch's default type is {str(torch.get_default_dtype()).removeprefix('torch.')}: "
+            "expected float32, so call torch.set_default_dtype(torch.float32)"
+        )
+    name = str(name)
     present = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -60,7 +66,7 @@ def apply(
     network: Callable[[Tensor], Tensor],
     images: Images,
     *,
-    device: torch.device,
+    device: str | torch.device,
     rows: range | None = None,
     track: Track = silent,
     description: str = "encoding",
@@ -74,7 +80,7 @@ def apply(
         and on `device`.
     images : Images
         Input of the network.
-    device : torch.device
+    device : str or torch.device
         Device of the network.
     rows : range, optional
         Rows of the images. Default: all.
@@ -95,11 +101,12 @@ def apply(
     >>> import numpy as np
     >>> from nearfar.data import images_from_array
     >>> images = images_from_array(np.zeros((300, 8, 8)))
-    >>> for rows, means in apply(lambda x: x.mean((1, 2, 3)), images, device=torch.device("cpu")):
+    >>> for rows, means in apply(lambda x: x.mean((1, 2, 3)), images, device="cpu"):
     ...     print(len(rows), means.shape)
     256 torch.Size([256])
     44 torch.Size([44])
     """
+    device = resolve_device(device)
     rows = range(len(images)) if rows is None else rows
     batches = in_order(rows, INFERENCE_BATCH)
     for indices, pixels in track(load(images, batches), description, len(batches)):
@@ -110,7 +117,7 @@ def apply_to_all(
     network: Callable[[Tensor], Tensor],
     images: Images,
     *,
-    device: torch.device,
+    device: str | torch.device,
     track: Track = silent,
     description: str = "encoding",
 ) -> Tensor:
@@ -136,7 +143,7 @@ def apply_to_all(
     >>> import numpy as np
     >>> from nearfar.data import images_from_array
     >>> images = images_from_array(np.zeros((300, 8, 8)))
-    >>> apply_to_all(nn.Flatten(), images, device=torch.device("cpu")).shape
+    >>> apply_to_all(nn.Flatten(), images, device="cpu").shape
     torch.Size([300, 64])
     """
     results = torch.empty(0)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from nearfar.curation import (
@@ -18,17 +20,23 @@ from nearfar.curation import (
     Outliers,
     class_name,
 )
-from nearfar.data import Images, to_unit
+from nearfar.data import Images, Subset, to_unit
+from nearfar.progress import Track, silent
+from nearfar.report.browse import MAX_BROWSED, MIN_MAP_IMAGES, map_images
 from nearfar.report.html import Section, Strip, write_report
 
 CURATION_PAGE = "curation.html"
 
 #: Most groups and images per section; the Parquet files list all of them.
 _GROUPS, _PER_GROUP, _IMAGES, _PER_CLUSTER = 60, 12, 96, 8
+#: Finding of images of which nothing was found.
+_FINE = "nothing"
 
 
-def write_curation_page(folder: str | os.PathLike[str], curation: Curation) -> Path:
-    """Write findings as an HTML page with thumbnails and file names.
+def write_curation_page(
+    folder: str | os.PathLike[str], curation: Curation, *, track: Track = silent
+) -> Path:
+    """Write findings as a page with a map to browse, thumbnails and file names.
 
     Parameters
     ----------
@@ -36,6 +44,8 @@ def write_curation_page(folder: str | os.PathLike[str], curation: Curation) -> P
         Folder to write the page to, created if needed.
     curation : Curation
         Findings.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Returns
     -------
@@ -59,10 +69,12 @@ def write_curation_page(folder: str | os.PathLike[str], curation: Curation) -> P
         lead=f"{len(images)} images, with embeddings by {curation.encoder}. No file was changed.",
         sections=list(_sections(curation)),
         name=CURATION_PAGE,
+        track=track,
     )
 
 
 def _sections(curation: Curation) -> Iterator[Section]:
+    yield _map(curation)
     yield _duplicates(curation)
     if curation.leaks is not None and curation.against is not None:
         yield _leaks(curation.leaks, curation.images, curation.against)
@@ -78,6 +90,52 @@ def _sections(curation: Curation) -> Iterator[Section]:
             f"{_of(len(rows), len(curation.selected))}.",
             [_strip("", curation.images, rows, lambda row: "")],
         )
+
+
+def _map(curation: Curation) -> Section:
+    images, n = curation.images, len(curation.images)
+    if n < MIN_MAP_IMAGES:
+        return Section("Images", f"No map: it needs at least {MIN_MAP_IMAGES} images.")
+    columns = _columns(curation)
+    first = np.random.default_rng(0).permutation(n)
+    first = first[np.argsort(columns["finding"][first] == _FINE, kind="stable")]
+    rows = np.sort(first[:MAX_BROWSED])
+    return Section(
+        "Images",
+        f"Similar images lie together{_some(len(rows), n)}. Clusters are by k-means of the "
+        "embeddings. Images below are found on the map by a click.",
+        map_images(
+            Subset(images, rows),
+            curation.embeddings[rows],
+            columns={name: values[rows] for name, values in columns.items()},
+        ),
+    )
+
+
+def _columns(curation: Curation) -> dict[str, npt.NDArray[Any]]:
+    """Return what was found of each image, by name; see `ImageMap`."""
+    n, kept = len(curation.images), curation.kept
+    finding = np.full(n, _FINE, object)
+    scores: dict[str, npt.NDArray[Any]] = {}
+    if isinstance(curation.outliers, Outliers):
+        finding[kept[curation.outliers.rows()]] = "outlier"
+        scores["outlier deviations"] = _of_kept(curation.outliers.deviations, kept, n)
+    if isinstance(curation.label_errors, LabelErrors):
+        finding[kept[curation.label_errors.rows()]] = "likely label error"
+        scores["confidence of the label"] = _of_kept(curation.label_errors.confidence, kept, n)
+    if curation.leaks is not None:
+        finding[curation.leaks.pairs[:, 0]] = "leak"
+    finding[~curation.keep] = "duplicate to leave out"
+    clusters = [f"cluster {number}" for number in curation.cluster_of]
+    return {"finding": finding, "cluster": np.array(clusters, object), **scores}
+
+
+def _of_kept(
+    values: npt.NDArray[np.float32], kept: npt.NDArray[np.int64], n: int
+) -> npt.NDArray[np.float32]:
+    column = np.full(n, np.nan, np.float32)
+    column[kept] = values
+    return column
 
 
 def _duplicates(curation: Curation) -> Section:
@@ -105,8 +163,7 @@ def _duplicates(curation: Curation) -> Section:
         f"{total} groups, of which {int((~curation.keep).sum())} images can be left out"
         f"{_of(len(strips), total)}. The pixels of exact duplicates are equal. Near "
         "duplicates agree tile by tile after alignment: 1 for copies, about 0 for different "
-        "images, "
-        f"threshold {NEAR_DUPLICATE}. The image with the most pixels is kept.",
+        f"images, threshold {NEAR_DUPLICATE}. The image with the most pixels is kept.",
         strips,
     )
 
@@ -199,6 +256,10 @@ def _strip(
     names, rows = images.names(), [int(row) for row in rows]
     captions = [f"{names[row]}\n{caption(row) or ''}".rstrip() for row in rows]
     return Strip(title, images.batch(rows), captions)
+
+
+def _some(shown: int, total: int) -> str:
+    return "" if shown == total else f" ({shown} of {total}: all findings, and others at random)"
 
 
 def _of(shown: int, total: int) -> str:

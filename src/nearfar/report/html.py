@@ -7,6 +7,7 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from html import escape
 from importlib.resources import files
 from io import BytesIO
@@ -20,6 +21,8 @@ from torch import Tensor
 from nearfar.data import to_unit
 from nearfar.evaluation import Evaluation
 from nearfar.files import atomic_path
+from nearfar.progress import Track, silent
+from nearfar.report.browse import ImageMap, browser
 from nearfar.report.figures import save_figure
 
 REPORT = "report.html"
@@ -62,8 +65,8 @@ class Section:
         Heading; a figure's file name is derived from it.
     text : str
         Explanation of the content, in one or two sentences.
-    content : Figure, Evaluation, mapping of str to object, or sequence of Strip, optional
-        Figure, table of scores, settings by name, or rows of images.
+    content : Figure, Evaluation, ImageMap, mapping of str to object, or sequence of Strip, optional
+        Figure, table of scores, map to browse, settings by name, or rows of images.
     alt : str
         Alternative text of a figure. Default: the title.
 
@@ -75,7 +78,7 @@ class Section:
 
     title: str
     text: str
-    content: Figure | Evaluation | Mapping[str, object] | Sequence[Strip] | None = None
+    content: Figure | Evaluation | ImageMap | Mapping[str, object] | Sequence[Strip] | None = None
     alt: str = ""
 
 
@@ -86,10 +89,12 @@ def write_report(
     lead: str,
     sections: Sequence[Section],
     name: str = REPORT,
+    track: Track = silent,
 ) -> Path:
     """Write a page, and each figure as a PNG file.
 
-    The page embeds its figures and style. It runs no scripts and loads no other files.
+    The page contains its figures and its style, and loads no other files. It runs no scripts,
+    except that of a map.
 
     Parameters
     ----------
@@ -101,6 +106,8 @@ def write_report(
         Sections of the page, in order.
     name : str
         File name of the page.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Returns
     -------
@@ -118,24 +125,37 @@ def write_report(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    template = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
-    page = template.substitute(
+    policy = style = script = ""
+    if any(isinstance(section.content, ImageMap) for section in sections):
+        style, code = _resource("browse/browse.css"), _resource("browse/browse.js")
+        allowed = b64encode(sha256(code.encode()).digest()).decode()
+        policy, script = f"; script-src 'sha256-{allowed}'", f"<script>{code}</script>\n"
+    page = Template(_resource("page.html")).substitute(
         title=escape(title),
         lead=escape(lead),
-        sections="\n".join(_section(section, folder) for section in sections),
+        sections="\n".join(_section(section, folder, track) for section in sections),
+        policy=policy,
+        style=style,
+        script=script,
     )
     with atomic_path(folder / name) as path:
         path.write_text(page, encoding="utf-8")
     return folder / name
 
 
-def _section(section: Section, folder: Path) -> str:
+def _resource(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _section(section: Section, folder: Path, track: Track) -> str:
     """Return a section as HTML, and write its figure to a file."""
     content = section.content
     if isinstance(content, Figure):
         shown = _picture(content, folder / f"{_slug(section.title)}.png", section)
     elif isinstance(content, Evaluation):
         shown = _table(content, section.title)
+    elif isinstance(content, ImageMap):
+        shown = browser(content, track=track)
     elif isinstance(content, Mapping):
         shown = _settings(content)
     else:

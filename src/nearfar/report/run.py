@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,10 +14,10 @@ from nearfar.config import SimilarityName, flatten
 from nearfar.data import Images, Shape, Subset, to_unit
 from nearfar.encoders import Encoder
 from nearfar.evaluation import Evaluation, small_pixels
-from nearfar.models import apply_to_all
+from nearfar.models import apply_to_all, resolve_device
 from nearfar.progress import Track, silent
+from nearfar.report.browse import MIN_MAP_IMAGES, choose_rows, map_images
 from nearfar.report.figures import (
-    MIN_MAP_IMAGES,
     embedding_maps,
     neighbor_sheet,
     reconstruction_sheet,
@@ -33,8 +32,6 @@ RECONSTRUCTIONS = 12
 #: Number of queries for near and far samples, and number of samples per query.
 QUERIES = 6
 SAMPLES = 5
-#: Most images to encode for the map and the neighbors.
-MAX_ENCODED = 20_000
 #: Description of each initial network.
 _INITIAL = {
     "autoencoder": "the plain autoencoder",
@@ -49,7 +46,7 @@ def report_run(
     folder: str | os.PathLike[str],
     *,
     evaluation: Evaluation | None = None,
-    device: torch.device,
+    device: str | torch.device,
     seed: int = 0,
     track: Track = silent,
 ) -> Path:
@@ -65,7 +62,7 @@ def report_run(
         Folder to write ``report.html`` and its figures to.
     evaluation : Evaluation, optional
         Scores of the run. Default: a report without scores.
-    device : torch.device
+    device : str or torch.device
         Device of the networks.
     seed : int
         Seed of image selection and of the map.
@@ -80,6 +77,7 @@ def report_run(
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
     >>> from nearfar import NRE
     >>> from nearfar.data import images_from_array
     >>> from nearfar.runs import read_run
@@ -88,12 +86,13 @@ def report_run(
     ...     folder = Path(parent, "run")
     ...     NRE(pretrain_epochs=1, epochs=1, device="cpu").fit(images).save(folder)
     ...     page = report_run(
-    ...         read_run(folder), images, folder / "report", device=torch.device("cpu")
+    ...         read_run(folder), images, folder / "report", device="cpu"
     ...     )
     >>> page.name
     'report.html'
     """
-    chosen = _choose(images, MAX_ENCODED, seed)
+    device = resolve_device(device)
+    chosen = choose_rows(images, seed=seed)
     shown = images.batch(chosen[:RECONSTRUCTIONS])
     some = Subset(images, chosen)
     before, after = (
@@ -103,6 +102,7 @@ def report_run(
     initial, method = _INITIAL[run.initial_method], run.method
     similarity = run.config.train.similarity
     sections = [
+        _browse(method, some, after, similarity, seed),
         _map(some, before, after, (run.initial_method, method), seed),
         _near_and_far(method, some, after, similarity),
         Section(
@@ -136,6 +136,7 @@ def report_run(
         lead=f"{method}, trained without labels on {run.config.data.images:,} images of "
         f"{_size(run.config.data.shape)}; examples from {len(some):,} images of {images.name}.",
         sections=sections,
+        track=track,
     )
 
 
@@ -145,7 +146,7 @@ def report_encoder(
     folder: str | os.PathLike[str],
     *,
     evaluation: Evaluation | None = None,
-    device: torch.device,
+    device: str | torch.device,
     seed: int = 0,
     track: Track = silent,
 ) -> Path:
@@ -168,12 +169,13 @@ def report_encoder(
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
     >>> from nearfar.data import images_from_array
     >>> from nearfar.encoders import open_encoder
     >>> images = images_from_array(np.random.rand(4, 32, 32))
     >>> encoder = open_encoder("timm:resnet18", weights="random")
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     report_encoder(encoder, images, folder, device=torch.device("cpu")).name
+    ...     report_encoder(encoder, images, folder, device="cpu").name
     'report.html'
     """
     if encoder.run is not None:
@@ -186,10 +188,11 @@ def report_encoder(
             seed=seed,
             track=track,
         )
-    some = Subset(images, _choose(images, MAX_ENCODED, seed))
-    before = apply_to_all(small_pixels, some, device=torch.device("cpu"))
-    after = torch.from_numpy(encoder.embed(some, device=device.type, track=track))
+    some = Subset(images, choose_rows(images, seed=seed))
+    before = apply_to_all(small_pixels, some, device="cpu")
+    after = torch.from_numpy(encoder.embed(some, device=device, track=track))
     sections = [
+        _browse(encoder.name, some, after, encoder.similarity, seed),
         _map(some, before, after, ("pixels", encoder.name), seed),
         _near_and_far(encoder.name, some, after, encoder.similarity),
     ]
@@ -201,16 +204,8 @@ def report_encoder(
         title=f"nearfar: {images.name}",
         lead=f"{encoder.name} on {len(some):,} images of {_size(images.shape)} of {images.name}.",
         sections=sections,
+        track=track,
     )
-
-
-def _choose(images: Images, most: int, seed: int) -> Tensor:
-    """Return at most `most` rows in random order, starting with one row per class."""
-    rows = np.random.default_rng(seed).permutation(len(images))
-    if images.labels is not None:
-        _, firsts = np.unique(images.labels[rows], return_index=True)
-        rows = np.concatenate([rows[firsts], np.delete(rows, firsts)])
-    return torch.from_numpy(rows[:most])
 
 
 @torch.no_grad()
@@ -224,16 +219,36 @@ def _reconstructions(run: Run, images: Tensor, device: torch.device) -> Any:
     )
 
 
-def _map(
-    images: Images, before: Tensor, after: Tensor, names: tuple[str, str], seed: int
+def _browse(
+    method: str,
+    images: Images,
+    embeddings: Tensor,
+    similarity: SimilarityName | Callable[..., Any],
+    seed: int,
 ) -> Section:
-    title = "Map of the embeddings"
+    title = "Images"
     if len(images) < MIN_MAP_IMAGES:
         return Section(title, f"No map: at least {MIN_MAP_IMAGES} images are needed.")
     return Section(
         title,
+        f"{len(images):,} images by the embeddings of {method}: similar ones lie together. "
+        "Clusters are by k-means of these embeddings.",
+        map_images(images, embeddings.numpy(), similarity=similarity, seed=seed),
+    )
+
+
+def _map(
+    images: Images, before: Tensor, after: Tensor, names: tuple[str, str], seed: int
+) -> Section:
+    title = "Maps before and after"
+    if len(images) < MIN_MAP_IMAGES:
+        return Section(title, f"No map: at least {MIN_MAP_IMAGES} images are needed.")
+    colors = "classes" if images.labels is not None else f"clusters of the embeddings of {names[1]}"
+    return Section(
+        title,
         "Each point is an image; images with similar embeddings lie close together. "
-        "Distances between groups are not meaningful; separation of classes is.",
+        "Distances between groups mean little; separation of classes means much. "
+        f"Colors show {colors}.",
         embedding_maps(
             before.numpy(),
             after.numpy(),

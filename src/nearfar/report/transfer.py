@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def transfer_table(result: TransferResult) -> str:
     )
 
 
-def write_transfer(folder: Path, result: TransferResult) -> None:
+def write_transfer(folder: str | os.PathLike[str], result: TransferResult) -> None:
     """Write networks, scores as ``TASK.json`` and ``TASK.md``, and a figure as ``TASK.png``.
 
     The figure is drawn after the scores are written.
@@ -86,6 +87,7 @@ def write_transfer(folder: Path, result: TransferResult) -> None:
     ...     sorted(path.name for path in out.iterdir() if path.is_file())
     ['classify.json', 'classify.md', 'classify.png']
     """
+    folder = Path(folder)
     task = result.task
     with result.writing(folder):
         result.save(folder)

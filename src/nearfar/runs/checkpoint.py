@@ -160,7 +160,9 @@ def _checksum(tensors: Mapping[str, Tensor], position: str) -> str:
     return f"{total:08x}"
 
 
-def write_snapshot(folder: Path, epochs: int, weights: Mapping[str, Tensor]) -> None:
+def write_snapshot(
+    folder: str | os.PathLike[str], epochs: int, weights: Mapping[str, Tensor]
+) -> None:
     """Write the weights of the network after `epochs` epochs, counted over both phases.
 
     Examples
@@ -171,6 +173,7 @@ def write_snapshot(folder: Path, epochs: int, weights: Mapping[str, Tensor]) -> 
     ...     has_snapshot(Path(folder), 10)
     True
     """
+    folder = Path(folder)
     (folder / SNAPSHOTS).mkdir(exist_ok=True)
     write_tensors(_snapshot(folder, epochs), to_cpu(weights), {})
 

@@ -39,7 +39,7 @@ class RunData:
         Channels, height, width.
     checksum : str
         Checksum of some of the images.
-    data_root, size, channels, strict
+    data_root, size, channels, strict, window, bands, frame_rate
         Options for opening the images, see `nearfar.data.open_images`.
     layout, image_shape, pixel_range
         Layout of the user's array, see `nearfar.NRE`; `pixel_range` holds the values of black and
@@ -68,6 +68,9 @@ class RunData:
     size: int | None = None
     channels: int | None = None
     strict: bool = False
+    window: tuple[float, float] | None = None
+    bands: tuple[int, ...] | None = None
+    frame_rate: float | None = None
     layout: Layout | None = None
     image_shape: tuple[int, ...] | None = None
     pixel_range: tuple[float, float] = (0.0, 1.0)

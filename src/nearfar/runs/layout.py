@@ -39,7 +39,7 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
-def reading(folder: Path, name: str) -> Iterator[None]:
+def reading(folder: str | os.PathLike[str], name: str) -> Iterator[None]:
     """Raise a one-line error if reading the file `name` of a run fails for any reason.
 
     Examples
@@ -49,6 +49,7 @@ def reading(folder: Path, name: str) -> Iterator[None]:
     Traceback (most recent call last):
     nearfar.errors.NearfarError: run 'run' is damaged: log.jsonl cannot be read (...)
     """
+    folder = Path(folder)
     try:
         yield
     except DAMAGED as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from copy import deepcopy
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from nearfar.runs.config import read_config
 from nearfar.runs.weights import load_weights, read_tensors, strip_prefix
 
 
-def make_network(config: TrainConfig, shape: Shape, where: Path | None = None) -> Autoencoder:
+def make_network(
+    config: TrainConfig, shape: Shape, where: str | os.PathLike[str] | None = None
+) -> Autoencoder:
     """Return a configuration's initial network, or a copy of your own network.
 
     Parameters
@@ -37,6 +40,7 @@ def make_network(config: TrainConfig, shape: Shape, where: Path | None = None) -
     >>> make_network(TrainConfig(), (1, 28, 28))(torch.rand(1, 1, 28, 28)).embeddings.shape
     torch.Size([1, 128])
     """
+    where = None if where is None else Path(where)
     network = config.network
     if isinstance(network, ConvNet | Backbone):
         with own_random_numbers(config.seed):

@@ -96,7 +96,9 @@ class Run:
         return bool(train.optim.pretrain_epochs) or not without
 
 
-def write_run(folder: str | os.PathLike[str], run: Run, embeddings: Path | None = None) -> None:
+def write_run(
+    folder: str | os.PathLike[str], run: Run, embeddings: str | os.PathLike[str] | None = None
+) -> None:
     """Write a finished run to a folder.
 
     The model is written last, so that a folder with a model is complete.
@@ -123,6 +125,7 @@ def write_run(folder: str | os.PathLike[str], run: Run, embeddings: Path | None 
     ...     sorted(path.name for path in Path(folder).iterdir())
     ['config.json', 'embeddings.npy', 'model.safetensors']
     """
+    embeddings = None if embeddings is None else Path(embeddings)
     folder = Path(folder)
     write_config(folder, run.config)
     write_skipped(folder, run.skipped)

@@ -161,8 +161,9 @@ class RunFolder:
         if self.path is not None and self.writes:
             _write_snapshot(self.path, epochs, weights)
 
-    def finish(self, run: Run, embeddings: Path | None = None) -> None:
+    def finish(self, run: Run, embeddings: str | os.PathLike[str] | None = None) -> None:
         """Write the result, and remove the files that are needed only for resuming."""
+        embeddings = None if embeddings is None else Path(embeddings)
         if self.path is not None and self.writes:
             write_run(self.path, run, embeddings)
             remove_checkpoint(self.path)

@@ -15,7 +15,9 @@ from nearfar.files import atomic_path
 from nearfar.runs.layout import reading
 
 
-def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
+def load_weights(
+    module: nn.Module, tensors: Mapping[str, Tensor], where: str | os.PathLike[str]
+) -> None:
     """Load a run's weights into a module.
 
     Parameters
@@ -39,6 +41,7 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) 
     Traceback (most recent call last):
     nearfar.errors.NearfarError: run 'run' holds the weights of another network ...
     """
+    where = Path(where)
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise NearfarError(

@@ -9,7 +9,7 @@ from nearfar.search.images import (
     open_queries,
     search_embeddings,
 )
-from nearfar.search.index import Index, IndexHits, write_index
+from nearfar.search.index import Index, IndexHits, search_bank, write_index
 from nearfar.search.stored import StoredSearch, search_stored
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "encode_to",
     "find_neighbors",
     "open_queries",
+    "search_bank",
     "search_embeddings",
     "search_stored",
     "write_index",

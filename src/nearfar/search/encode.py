@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from nearfar.data import (
     EmbeddingParts,
@@ -18,7 +19,7 @@ from nearfar.data import (
 )
 from nearfar.encoders import Encoder, open_encoder
 from nearfar.errors import NearfarError
-from nearfar.files import claim_output
+from nearfar.files import ADVICE, claim_output
 from nearfar.progress import Track, silent
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def encode(
     encoder: Encoder | Run | str | os.PathLike[str],
     images: Images | npt.ArrayLike,
     *,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     track: Track = silent,
 ) -> Floats:
     """Return an encoder's embeddings of images, float32[n, d].
@@ -42,7 +43,7 @@ def encode(
         See `nearfar.encoders.open_encoder`; its network is moved to `device`.
     images : Images or array
         For a run, images of its shape; arrays are resized to it.
-    device : str
+    device : str or torch.device
         Device of the network.
 
     Raises
@@ -72,7 +73,7 @@ def encode_to(
     *,
     share: tuple[int, int] = (0, 1),
     overwrite: bool = False,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     track: Track = silent,
 ) -> bool:
     """Write the embeddings of images to a file.
@@ -148,13 +149,9 @@ def _claim_parts(parts: EmbeddingParts, *, overwrite: bool, alone: bool) -> None
     """Check that the parts may be written, and create their folder."""
     path = parts.folder
     if not overwrite and parts.others():
-        raise NearfarError(
-            f"{str(path)!r} holds embeddings of a different number of images: choose another, or "
-            f"pass "
-            "--overwrite"
-        )
+        raise NearfarError(f"{str(path)!r} holds embeddings of another number of images: {ADVICE}")
     if not overwrite and (path.is_file() or (alone and parts.is_complete())):
-        raise NearfarError(f"{str(path)!r} exists already: choose another, or pass --overwrite")
+        raise NearfarError(f"{str(path)!r} exists already: {ADVICE}")
     if path.is_file():
         path.unlink()
     path.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nearfar.config import SimilarityName
-from nearfar.data import FolderImages, Images, open_images, to_unit
+from nearfar.data import Images, StoredImages, open_images, to_unit
 from nearfar.encoders import Encoder, open_encoder
 from nearfar.errors import NearfarError
 from nearfar.neighbors import Similarity, fit_similarity
@@ -124,7 +124,7 @@ def find_neighbors(
     images: Images | npt.ArrayLike,
     *,
     count: int = 6,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     track: Track = silent,
 ) -> SearchResult:
     """Find the nearest and farthest images of queries, by an encoder's similarity.
@@ -260,7 +260,7 @@ def open_queries(
             progress=track,
         )
     files = None
-    if isinstance(images, FolderImages):
+    if isinstance(images, StoredImages):
         files = cache(partial(_files, images))  # following links is slow
     opened: list[tuple[str, int, Tensor]] = []
     for query in queries:
@@ -282,7 +282,7 @@ def _row(row: int, images: Images) -> Tensor:
 
 
 def _among(
-    path: Path, images: Images, files: Callable[[Callable[[Path], Path]], list[Path]] | None
+    path: Path, images: Images, files: Callable[[Callable[[Path], Path]], dict[int, Path]] | None
 ) -> list[tuple[str, int, Tensor]]:
     """Return names, rows and pixels of the images at or below a path."""
     if files is None:
@@ -290,17 +290,17 @@ def _among(
     rows: list[int] = []
     for form in (Path.absolute, Path.resolve):  # by its name, or else by resolving links
         whole = form(path)
-        rows = [row for row, file in enumerate(files(form)) if file.is_relative_to(whole)]
+        rows = [row for row, file in files(form).items() if file.is_relative_to(whole)]
         if rows:
             break
     names = images.names()
     return [(names[row], row, images[row]) for row in rows[: MAX_QUERIES + 1]]
 
 
-def _files(images: FolderImages, form: Callable[[Path], Path]) -> list[Path]:
-    """Return the path of each image in this form."""
-    root = form(images.root)
-    return [form(root / file) for file in images.files]
+def _files(images: StoredImages, form: Callable[[Path], Path]) -> dict[int, Path]:
+    """Path of each image that has a file of its own, in this form."""
+    files = {row: path for row, item in enumerate(images.items) if (path := item.path)}
+    return {row: form(path) for row, path in files.items()}
 
 
 def _elsewhere(images: Images) -> list[tuple[str, int, Tensor]]:

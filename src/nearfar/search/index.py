@@ -179,6 +179,12 @@ def search_bank(
     ----------
     rows : int64[q]
         Own row of each query, which is excluded; −1 to exclude none.
+
+    Examples
+    --------
+    >>> bank = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    >>> search_bank(bank, torch.arange(3), bank, fit_similarity("cosine", bank), 1).near[0]
+    array([1])
     """
     finder = ExactFinder(count, includes_queries=bool((rows >= 0).any())).fit(bank, measure)
     near, far = finder.search(points, rows)

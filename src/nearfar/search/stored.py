@@ -79,7 +79,7 @@ def search_stored(
     *,
     count: int = 10,
     open_source: Callable[[Encoder, str], Images] | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     track: Track = silent,
 ) -> StoredSearch:
     """Find the nearest and farthest stored embeddings of queries.
@@ -95,7 +95,7 @@ def search_stored(
         Number of nearest and farthest images per query.
     open_source : callable, optional
         Function that opens images for an encoder. Default: `nearfar.data.open_images`.
-    device : str
+    device : str or torch.device
         Device of the encoder, if any images are encoded.
 
     Raises

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,8 @@ class TensorBoard(Callback):
     >>> callback = TensorBoard(Path("run/tensorboard"))
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        folder = Path(folder)
         require("tensorboard", extra="tensorboard")
         self.folder = folder
         self._writer: Any = None

@@ -209,7 +209,7 @@ def finetune_classifier(
     array([1., 1., 1., 1.], dtype=float32)
     """
     check_image_shape(backbone, train.images.shape, protocol, config)
-    target = resolve_device(device) if isinstance(device, str) else device
+    target = resolve_device(device)
     spec = BackboneSpec.of(backbone)
     backbone = copy.deepcopy(backbone).to(target).eval()
     network = ClassifierNetwork(backbone, len(train.classes), protocol).to(target)

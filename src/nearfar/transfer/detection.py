@@ -88,7 +88,11 @@ class DetectionSet:
 
 
 def open_detection_set(
-    devkit: Devkit, split: str, size: int, proposals: Path | None = None, track: Track = silent
+    devkit: Devkit,
+    split: str,
+    size: int,
+    proposals: str | os.PathLike[str] | None = None,
+    track: Track = silent,
 ) -> DetectionSet:
     """Read all images and objects of a split into memory, and find or read their proposals.
 
@@ -115,6 +119,7 @@ def open_detection_set(
     >>> len(train.proposals)
     2
     """
+    proposals = None if proposals is None else Path(proposals)
     names = devkit.split("Main", split)
     objects = list(read_each(devkit, names, read_objects, track))
     if all(each.difficult.all() for each in objects):
@@ -382,7 +387,7 @@ def finetune_detector(
         for row, (objects, proposals) in enumerate(boxes_of)
         if len(proposals) or not objects.difficult.all()
     ]
-    target = resolve_device(device) if isinstance(device, str) else device
+    target = resolve_device(device)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         network = FastRCNN(backbone, len(train.devkit.classes)).to(target)

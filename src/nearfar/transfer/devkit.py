@@ -65,6 +65,9 @@ class Devkit:
     root: Path
     mask_classes: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
+
     @classmethod
     def open(cls, root: str | os.PathLike[str]) -> Devkit:
         """Open a devkit.

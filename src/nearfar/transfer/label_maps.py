@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,7 @@ def read_label_map_colors(devkit: Devkit, name: str) -> tuple[LabelMap, Colors]:
     return label_map, {} if all(len(set(each)) == 1 for each in colors.values()) else colors
 
 
-def write_label_map(path: Path, label_map: LabelMap) -> None:
+def write_label_map(path: str | os.PathLike[str], label_map: LabelMap) -> None:
     """Write a label map, uint8[h, w], as a PNG file with VOC's palette, atomically.
 
     Examples
@@ -113,6 +114,7 @@ def write_label_map(path: Path, label_map: LabelMap) -> None:
     array([[1, 0, 0],
            [0, 1, 0]], dtype=uint8)
     """
+    path = Path(path)
     image = Image.fromarray(label_map, mode="L")
     image.putpalette([value for label in range(256) for value in voc_color(label)])
     with atomic_path(path) as temporary:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 
-from nearfar.data import FolderImages, Images, to_unit
+from nearfar.data import Images, StoredImages, UnreadableError, to_unit
+from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, fitting_name, write_json
 from nearfar.progress import Track, silent
 from nearfar.transfer.classification import FinetunedClassifier
@@ -27,7 +30,7 @@ _MIN_DRAWN_SCORE = 0.5
 
 
 def write_predictions(
-    model: Finetuned, images: Images, folder: Path, *, track: Track = silent
+    model: Finetuned, images: Images, folder: str | os.PathLike[str], *, track: Track = silent
 ) -> None:
     """Make predictions for images, and write them to a folder.
 
@@ -66,6 +69,7 @@ def write_predictions(
     ...     Path(folder, "predictions.csv").read_text().splitlines()[0]
     'name,class,0,1'
     """
+    folder = Path(folder)
     names = images.names()
     with writing(folder, _OWN):
         if isinstance(model, FinetunedClassifier):
@@ -150,10 +154,27 @@ def _draw(picture: Picture, detections: Detections, classes: Sequence[str]) -> I
 
 def _pictures(images: Images) -> Sequence[Picture]:
     """Return the files of images, or their pixels if there are no files."""
-    if isinstance(images, FolderImages):
-        return [images.root / file for file in images.files]
+    if isinstance(images, StoredImages):
+        return _StoredPictures(images)
     pixels = to_unit(images.batch(range(len(images)))).clamp(0, 1).mul(255).round().byte()
     return list(pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy())
+
+
+class _StoredPictures(Sequence[Picture]):
+    """Stored images at their own size, one at a time."""
+
+    def __init__(self, images: StoredImages) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: Any) -> Any:
+        try:
+            return self.images.whole(range(len(self))[row]).permute(1, 2, 0).contiguous().numpy()
+        except UnreadableError as error:
+            place = self.images.items[row].place
+            raise NearfarError(f"{place!r} cannot be read ({error})") from error
 
 
 def _path_in(folder: Path, name: str) -> Path:

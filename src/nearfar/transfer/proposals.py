@@ -7,6 +7,7 @@ References
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +31,10 @@ Boxes = npt.NDArray[np.float32]
 
 
 def propose(
-    devkit: Devkit, names: Sequence[str], folder: Path | None = None, track: Track = silent
+    devkit: Devkit,
+    names: Sequence[str],
+    folder: str | os.PathLike[str] | None = None,
+    track: Track = silent,
 ) -> list[Boxes]:
     """Return the proposals for each image of a devkit.
 
@@ -61,6 +65,7 @@ def propose(
     >>> boxes.dtype, boxes.shape[1]
     (dtype('float32'), 4)
     """
+    folder = None if folder is None else Path(folder)
     if folder is not None:
         make_folder(folder)
     return [_cached(devkit, name, folder) for name in track(names, "proposing", len(names))]

@@ -380,7 +380,7 @@ def finetune_segmenter(
     ...     finetune_segmenter(spec.build(), train, 32, config, device="cpu").classes
     ('background', 'disc', 'square', 'triangle')
     """
-    target = resolve_device(device) if isinstance(device, str) else device
+    target = resolve_device(device)
     network = FCN(backbone, len(train.devkit.mask_classes), stride).to(target)
 
     def loss(rows: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
@@ -61,7 +62,9 @@ def read_finetuned(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return config, tensors
 
 
-def check_transfer_output(folder: Path, *, overwrite: bool, kept: Collection[str] = ()) -> None:
+def check_transfer_output(
+    folder: str | os.PathLike[str], *, overwrite: bool, kept: Collection[str] = ()
+) -> None:
     """Check that output may be written to a folder; unfinished output may be replaced.
 
     Raises
@@ -74,11 +77,12 @@ def check_transfer_output(folder: Path, *, overwrite: bool, kept: Collection[str
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     check_transfer_output(Path(folder), overwrite=False)  # empty: fine
     """
+    folder = Path(folder)
     check_output(folder, overwrite=overwrite or (folder / _MARK).is_file(), folder=True, kept=kept)
 
 
 @contextmanager
-def claim_folder(folder: Path | None) -> Iterator[None]:
+def claim_folder(folder: str | os.PathLike[str] | None) -> Iterator[None]:
     """Create a writable folder; remove it if the context fails before anything is written.
 
     Raises
@@ -94,6 +98,7 @@ def claim_folder(folder: Path | None) -> Iterator[None]:
     ...     list(Path(root).iterdir())
     []
     """
+    folder = None if folder is None else Path(folder)
     if folder is None:
         yield
         return

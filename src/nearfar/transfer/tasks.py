@@ -95,7 +95,7 @@ class Source:
     size: int | None = None
     config: FinetuneConfig | None = None
     folder: PathLike | None = None
-    device: str = "auto"
+    device: str | torch.device = "auto"
     track: Track = silent
 
 

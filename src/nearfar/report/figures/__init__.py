@@ -1,16 +1,15 @@
 """Figures for reports, as matplotlib figures without pyplot's global state."""
 
 from nearfar.report.figures.anomaly import clip_scores, roc_curves
-from nearfar.report.figures.curves import training_curves
+from nearfar.report.figures.curves import sweep_curves, training_curves
 from nearfar.report.figures.dots import Dot, dot_plot
-from nearfar.report.figures.maps import MIN_MAP_IMAGES, embedding_maps
+from nearfar.report.figures.maps import embedding_maps
 from nearfar.report.figures.scenes import Boxes, detection_sheet, mask_sheet
 from nearfar.report.figures.security import security_curves
 from nearfar.report.figures.sheets import comparison_sheet, neighbor_sheet, reconstruction_sheet
 from nearfar.report.figures.style import save_figure
 
 __all__ = [
-    "MIN_MAP_IMAGES",
     "Boxes",
     "Dot",
     "clip_scores",
@@ -24,5 +23,6 @@ __all__ = [
     "roc_curves",
     "save_figure",
     "security_curves",
+    "sweep_curves",
     "training_curves",
 ]

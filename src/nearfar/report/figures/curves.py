@@ -1,9 +1,9 @@
-"""Training curves."""
+"""Curves over epochs, and over a parameter."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import cycle, groupby
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,32 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import (
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+    StrMethodFormatter,
+)
 
 from nearfar.errors import NearfarError
-from nearfar.report.figures.style import BLUE, GREEN, MUTED, ORANGE, SHADE, WIDTH, style_axes
+from nearfar.report.figures.style import (
+    BLUE,
+    GREEN,
+    MUTED,
+    ORANGE,
+    SERIES,
+    SHADE,
+    WIDTH,
+    style_axes,
+)
 
 Curve = npt.NDArray[np.float64]
 
 #: Most epochs to draw with markers.
 MARKED_EPOCHS = 40
+#: Height of a sweep, in inches.
+SWEEP_HEIGHT = 3.5
 
 
 def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
@@ -75,6 +92,45 @@ def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
     _shade_phases(all_axes, [record["phase"] for record in log])
     all_axes[-1].set_xlabel("epoch", color=MUTED, fontsize=10)
     all_axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    return figure
+
+
+def sweep_curves(
+    title: str, parameter: str, curves: Mapping[str, Sequence[tuple[float, float]]]
+) -> Figure:
+    """Return a figure of accuracy over a parameter, on a logarithmic axis.
+
+    Parameters
+    ----------
+    title : str
+        Title of the figure.
+    parameter : str
+        Label of the horizontal axis.
+    curves : mapping of str to sequence of (float, float)
+        Points (parameter > 0, accuracy from 0 to 1) of each curve, by name.
+
+    Examples
+    --------
+    >>> figure = sweep_curves("accuracy", "γ", {"pixels": [(0.1, 0.92), (1.0, 0.98)]})
+    >>> figure.axes[0].get_xlabel()
+    'γ'
+    """
+    figure = Figure((WIDTH, SWEEP_HEIGHT), layout="constrained")
+    axes = figure.subplots()
+    for (name, points), color in zip(curves.items(), cycle(SERIES), strict=False):
+        axes.plot(
+            *zip(*points, strict=True),
+            label=name,
+            color=color,
+            marker="o",
+            markersize=4,
+            linewidth=1.8,
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel(parameter, color=MUTED, fontsize=10)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.legend(frameon=False, fontsize=10)
+    style_axes(axes, title, grid="y")
     return figure
 
 

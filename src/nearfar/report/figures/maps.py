@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from nearfar.errors import NearfarError
+from nearfar.report.browse import MIN_MAP_IMAGES, project
 from nearfar.report.figures.style import FAINT, INK, WIDTH, literal
 
 Embeddings = npt.NDArray[np.floating[Any]]
@@ -23,11 +24,8 @@ CLASS_COLORS = (
     "#e76300", "#b9ac70", "#717581", "#92dadd", "#1f2328", "#e377c2",
 )  # fmt: skip
 
-#: Fewest and most images on a map.
-MIN_MAP_IMAGES = 5
+#: Most images on a map.
 MAX_MAP_IMAGES = 2000
-#: Perplexity of t-SNE.
-PERPLEXITY = 30.0
 #: Number of clusters to color a map without labels.
 GROUPS = 8
 #: Longest class name on a map, in characters; longer names are only in the legend.
@@ -48,8 +46,8 @@ def embedding_maps(
 ) -> Figure:
     """Return a figure with maps of embeddings before and after training (Fig. 1 of the paper).
 
-    A map is a t-SNE of at most 2,000 random images with cosine distance. Without labels, colors
-    show k-means clusters of the initial embeddings.
+    A map is a t-SNE with cosine distance of at most 2,000 random images. Without labels, colors
+    show k-means clusters of the embeddings after training, in both maps.
 
     Parameters
     ----------
@@ -83,7 +81,7 @@ def embedding_maps(
     if len(before) != len(after) or len(before) < MIN_MAP_IMAGES:
         raise NearfarError(
             f"embeddings to map are of {len(before)} and {len(after)} images: expected the same "
-            f"number, "
+            "number, "
             f"at least {MIN_MAP_IMAGES}"
         )
     if labels is not None and len(labels) != len(before):
@@ -94,7 +92,7 @@ def embedding_maps(
     rows = np.sort(rng.permutation(len(before))[:MAX_MAP_IMAGES])
     before, after = before[rows], after[rows]
     if labels is None:
-        groups = KMeans(min(GROUPS, len(rows)), random_state=seed).fit_predict(normalize(before))
+        groups = KMeans(min(GROUPS, len(rows)), random_state=seed).fit_predict(normalize(after))
         colors = np.array(CLASS_COLORS)[groups]
         members: list[tuple[str, Rows]] = []
     else:
@@ -107,7 +105,7 @@ def embedding_maps(
     for axes, name, embeddings in zip(
         figure.subplots(1, 2), (initial, method), (before, after), strict=True
     ):
-        places = _in_two_dimensions(embeddings, seed)
+        places = project(embeddings, seed=seed)
         x, y = places[shuffled].T
         axes.scatter(x, y, s=size, c=colors[shuffled], linewidths=0, alpha=0.85)
         for text, member in members:
@@ -130,21 +128,6 @@ def embedding_maps(
             handletextpad=0.2,
         )
     return figure
-
-
-def _in_two_dimensions(embeddings: Embeddings, seed: int) -> Embeddings:
-    """Return the t-SNE of unit vectors; their squared distances are twice the cosine distances."""
-    from sklearn.manifold import TSNE
-    from sklearn.preprocessing import normalize
-
-    unit = normalize(embeddings)
-    # Principal components of identical embeddings are NaN, and t-SNE would crash the process.
-    differ = unit.shape[1] > 1 and np.ptp(unit, axis=0).max() > 1e-6
-    return TSNE(
-        init="pca" if differ else "random",
-        perplexity=min(PERPLEXITY, (len(unit) - 1) / 3),
-        random_state=seed,
-    ).fit_transform(unit)
 
 
 def _class_colors(

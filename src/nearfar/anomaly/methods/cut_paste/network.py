@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,7 @@ def train_cut_paste_net(
     training: CutPasteTraining | None = None,
     *,
     seed: int = 0,
-    folder: Path | None = None,
+    folder: str | os.PathLike[str] | None = None,
     track: Track = silent,
 ) -> CutPasteNet:
     """Train the network to find changes.
@@ -146,6 +147,7 @@ def train_cut_paste_net(
     >>> train_cut_paste_net(tiles, training).training
     False
     """
+    folder = None if folder is None else Path(folder)
     training = training or CutPasteTraining()
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +134,7 @@ def train_motion_net(
     training: MotionTraining | None = None,
     *,
     seed: int = 0,
-    folder: Path | None = None,
+    folder: str | os.PathLike[str] | None = None,
     track: Track = silent,
 ) -> MotionNet:
     """Train a classifier of normal patches and pseudo-anomalies.
@@ -169,6 +170,7 @@ def train_motion_net(
     >>> network.training
     False
     """
+    folder = None if folder is None else Path(folder)
     training = training or MotionTraining()
     count, frames, side, _ = samples.patches.shape
     steps = -(-count // training.batch_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +47,8 @@ class Reconstruction(Method):
 
     name = "reconstruction"
 
-    def __init__(self, network: Autoencoder, run: Path | None = None) -> None:
+    def __init__(self, network: Autoencoder, run: str | os.PathLike[str] | None = None) -> None:
+        run = None if run is None else Path(run)
         self.network, self.run = network.eval(), run
 
     @classmethod
@@ -97,7 +99,10 @@ class EmbeddingDistance(Method):
 
     name = "embedding-distance"
 
-    def __init__(self, encoder: nn.Module, bank: Tensor, run: Path | None = None) -> None:
+    def __init__(
+        self, encoder: nn.Module, bank: Tensor, run: str | os.PathLike[str] | None = None
+    ) -> None:
+        run = None if run is None else Path(run)
         self.encoder, self.bank, self.run = encoder.eval(), bank, run
 
     @classmethod

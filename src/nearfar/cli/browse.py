@@ -1,0 +1,60 @@
+"""``nearfar browse``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from nearfar.cli.options import (
+    DATA_HELP,
+    DataOptions,
+    EncoderName,
+    EncoderOptions,
+    Overwrite,
+    Seed,
+    bars,
+)
+
+
+def browse(
+    encoder: EncoderName,
+    *,
+    out: Annotated[Path, Parameter(help="What to write: .html or .parquet.")],
+    data: Annotated[str | None, Parameter(help=DATA_HELP)] = None,
+    images: DataOptions = DataOptions(),
+    model: EncoderOptions = EncoderOptions(),
+    seed: Seed = 0,
+    device: str = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a map of images to browse: click one to see its near and far images.
+
+    A page works offline and holds up to 20,000 images. A .parquet has no such limit, and columns
+    for embedding-atlas: file, label, cluster, projection_x, projection_y and neighbors.
+
+    **For example**
+
+        nearfar browse run --out images.html
+        nearfar browse photos.parquet --data photos --out photos.html
+        nearfar browse photos.parquet --data photos --out map.parquet
+
+    Parameters
+    ----------
+    data
+        Images to show. Default: the training images of the run.
+    seed
+        Seed of the choice of images, the map and its clusters.
+    """
+    from nearfar.errors import NearfarError
+    from nearfar.files import try_output
+    from nearfar.report import write_map
+
+    if out.suffix not in {".html", ".parquet"}:
+        raise NearfarError(f"{str(out)!r}: expected a name that ends in .html or .parquet")
+    try_output(out, overwrite=overwrite)
+    opened, track = model.open(encoder), bars()
+    source = images.open_like(opened, data, track)
+    shown = write_map(out, opened, source, seed=seed, device=device, track=track)
+    print(f"{shown} of {len(source)} images are in {out}")

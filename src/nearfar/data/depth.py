@@ -1,0 +1,146 @@
+"""Pixels of more than eight bits or three bands: which numbers are black, white and colors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from nearfar.data.encoded import UnreadableError
+from nearfar.errors import NearfarError
+
+#: Numbers that mean black and white.
+Window = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How numbers of image files become levels.
+
+    Parameters
+    ----------
+    window : (low, high), optional
+        Numbers that mean black and white in files of more than 8 bits; of DICOM files, after their
+        rescaling. Default: as the files state them.
+    bands : tuple of 1 or 3 int, optional
+        Bands of files with more than three, from 1: one for gray, or those of red, green and blue.
+
+    Raises
+    ------
+    NearfarError
+        If the window is empty or not finite, or the number of bands is neither 1 nor 3.
+
+    Examples
+    --------
+    >>> Decoding(window=(4095, 0))
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: window=(4095, 0): expected two numbers, the first below the second
+    """
+
+    window: Window | None = None
+    bands: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.window is not None:
+            low, high = (*self.window, math.nan, math.nan)[:2]
+            if len(self.window) != 2 or not -math.inf < low < high < math.inf:
+                raise NearfarError(
+                    f"window={self.window}: expected two numbers, the first below the second"
+                )
+        if self.bands is not None and (len(self.bands) not in (1, 3) or min(self.bands) < 1):
+            raise NearfarError(f"bands={self.bands}: expected one or three numbers, from 1")
+
+
+#: Files state everything.
+AS_STATED = Decoding()
+
+
+class Depth(Enum):
+    """Whether the numbers of a file need a window.
+
+    Examples
+    --------
+    >>> Depth.UNKNOWN.name
+    'UNKNOWN'
+    """
+
+    LEVELS = 0  # 8 bits or fewer
+    STATED = 1  # more, and the file states black and white
+    FULL = 2  # more, and white is the largest number that they hold
+    UNKNOWN = 3  # floats, signed and 32-bit integers
+
+
+class Numbers(NamedTuple):
+    """Pixels of a file before they become levels.
+
+    Attributes
+    ----------
+    values : array [h, w] or [h, w, 3]
+        Numbers as the file means them.
+    stated : (low, high) or None
+        Numbers that the file or its type states to be black and white.
+    inverted : bool
+        Whether low numbers are white.
+    opacity : uint8[h, w] or None
+        255 where the image is opaque.
+
+    Examples
+    --------
+    >>> numbers = Numbers(np.array([[0, 2048], [4095, 4095]], np.uint16), (0, 65535))
+    >>> np.asarray(numbers.image((0, 4095))).tolist()
+    [[0, 128], [255, 255]]
+    """
+
+    values: npt.NDArray[Any]
+    stated: Window | None = None
+    inverted: bool = False
+    opacity: npt.NDArray[np.uint8] | None = None
+
+    def image(self, window: Window | None = None) -> Image.Image:
+        """Return an image of 8 bits: gray or RGB, also with opacity.
+
+        Parameters
+        ----------
+        window : (low, high), optional
+            Numbers that mean black and white. Pixels of 8 bits, and None, use those stated.
+
+        Raises
+        ------
+        UnreadableError
+            If there is no window, or a pixel is not finite.
+        """
+        window = self.stated if window is None or self.values.dtype == np.uint8 else window
+        if self.values.dtype.kind == "f" and not np.isfinite(self.values).all():
+            raise UnreadableError("NaN or infinite pixels")
+        if window is None:
+            raise UnreadableError(
+                f"pixels of {self.values.dtype}, whose black and white are unknown: state them by "
+                "--window LOW HIGH"
+            )
+        if self.values.dtype == np.uint16 and window == (0, 65535):
+            levels = (self.values >> 8).astype(np.uint8)
+        else:
+            low, high = window
+            wide = self.values.dtype.itemsize > 2 and self.values.dtype != np.float32
+            scaled: npt.NDArray[Any] = np.array(self.values, np.float64 if wide else np.float32)
+            np.subtract(scaled, low, out=scaled)
+            np.multiply(scaled, 255 / (high - low), out=scaled)
+            levels = np.rint(scaled.clip(0, 255, out=scaled), out=scaled).astype(np.uint8)
+        image = Image.fromarray(~levels if self.inverted else levels)
+        if self.opacity is not None:
+            image.putalpha(Image.fromarray(self.opacity))
+        return image
+
+    def range(self) -> Window:
+        """Return the smallest and the largest number, without NaN and infinity."""
+        values = self.values
+        if values.dtype.kind == "f":
+            values = values[np.isfinite(values)]
+            if not values.size:
+                raise UnreadableError("NaN or infinite pixels")
+        return float(values.min()), float(values.max())

@@ -1,0 +1,131 @@
+"""DICOM images: rescaled and windowed as they state."""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from nearfar.data.depth import Depth, Numbers, Window
+from nearfar.data.encoded import UnreadableError, require_reader
+
+#: What follows the preamble of 128 bytes.
+MAGIC = b"DICM"
+PREAMBLE = 128
+
+
+class DicomHeader(NamedTuple):
+    """What a DICOM file states about its image."""
+
+    size: tuple[int, int]
+    gray: bool
+    depth: Depth
+
+
+def read_dicom_header(file: BinaryIO) -> DicomHeader:
+    """Read the header of a DICOM file.
+
+    Raises
+    ------
+    UnreadableError
+        If the file holds no image, several ones, or more pixels than PIL allows.
+    """
+    return _check(_pydicom().dcmread(file, stop_before_pixels=True))
+
+
+def read_dicom(file: BinaryIO, window: Window | None = None) -> Numbers:
+    """Return the numbers of an image after its rescaling, and its window.
+
+    Parameters
+    ----------
+    file : binary file
+        The file.
+    window : (low, high), optional
+        Window to use instead of the one that is stated, in numbers after the rescaling.
+
+    Raises
+    ------
+    UnreadableError
+        See `read_dicom_header`.
+    """
+    data = _pydicom().dcmread(file)
+    header = _check(data)
+    pixels = require_reader("pydicom.pixels", kind="a DICOM image", extra="dicom")
+    stored: npt.NDArray[Any] = data.pixel_array
+    if not header.gray:
+        if data.PhotometricInterpretation == "PALETTE COLOR":
+            stored = pixels.apply_color_lut(stored, data)
+            return Numbers(stored, (0, np.iinfo(stored.dtype).max))
+        return Numbers(stored, (0, 2 ** int(data.BitsStored) - 1))
+    values = pixels.apply_modality_lut(stored, data).astype(np.float32)
+    stated = _range(data, pixels)
+    if window is None and _is_curved(data):
+        with np.errstate(over="ignore"):
+            values = pixels.apply_voi_lut(values.astype(np.int64), data).astype(np.float32)
+        stated = _range_of_curve(data, pixels)
+    elif (center := _first(data, "WindowCenter")) is not None:
+        width = _first(data, "WindowWidth") or 0.0
+        # PS3.3 C.11.2.1.2: from the center of the lowest number to that of the highest.
+        exact = data.get("VOILUTFunction", "LINEAR") == "LINEAR_EXACT"
+        center, width = (center, width) if exact else (center - 0.5, width - 1)
+        if width <= 0:
+            raise UnreadableError(f"a window of width {width:g}: expected a positive width")
+        stated = (center - width / 2, center + width / 2)
+    return Numbers(values, stated, inverted=data.PhotometricInterpretation == "MONOCHROME1")
+
+
+def _pydicom() -> Any:
+    return require_reader("pydicom", kind="a DICOM image", extra="dicom")
+
+
+def _check(data: Any) -> DicomHeader:
+    """Check that a data set holds one image, and return its header."""
+    height, width = int(data.get("Rows") or 0), int(data.get("Columns") or 0)
+    if not height or not width:
+        raise UnreadableError("a DICOM file without an image")
+    frames = int(data.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise UnreadableError(f"a DICOM file of {frames} frames: expected a file for each")
+    if Image.MAX_IMAGE_PIXELS and height * width > Image.MAX_IMAGE_PIXELS:
+        raise UnreadableError(
+            f"{width}x{height} pixels could be a decompression bomb: PIL.Image.MAX_IMAGE_PIXELS "
+            f"is {Image.MAX_IMAGE_PIXELS}"
+        )
+    if not str(data.PhotometricInterpretation).startswith("MONOCHROME"):
+        return DicomHeader((height, width), False, Depth.LEVELS)
+    stated = _is_curved(data) or _first(data, "WindowCenter") is not None
+    return DicomHeader((height, width), True, Depth.STATED if stated else Depth.FULL)
+
+
+def _first(data: Any, name: str) -> float | None:
+    """Return the first of several alternative values."""
+    value = data.get(name)
+    if value is None or value == "":
+        return None
+    return float(value[0] if isinstance(value, list | tuple) or hasattr(value, "insert") else value)
+
+
+def _is_curved(data: Any) -> bool:
+    """Whether levels follow from a table or a sigmoid instead of a window."""
+    return bool(data.get("VOILUTSequence")) or data.get("VOILUTFunction") == "SIGMOID"
+
+
+def _range(data: Any, pixels: Any) -> Window:
+    """Return the smallest and largest number that the bits can hold, after the rescaling."""
+    bits, signed = int(data.BitsStored), bool(data.PixelRepresentation)
+    ends = np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1])
+    low, high = sorted(map(float, pixels.apply_modality_lut(ends, data)))
+    if low == high:
+        raise UnreadableError("a rescale slope of 0")
+    return low, high
+
+
+def _range_of_curve(data: Any, pixels: Any) -> Window:
+    """Return black and white of what a table or a sigmoid returns."""
+    if data.get("VOILUTSequence"):
+        return 0.0, float(2 ** int(data.VOILUTSequence[0].LUTDescriptor[2]) - 1)
+    with np.errstate(over="ignore"):
+        low, high = pixels.apply_voi_lut(np.array([-1e9, 1e9]), data)
+    return float(low), float(high)

@@ -1,0 +1,103 @@
+"""Encoded images: in a file, in bytes of a larger file, or already decoded by a library."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import BinaryIO
+
+from PIL import Image
+
+from nearfar.errors import MissingExtraError, reason, require
+
+#: A path, the content of a file, or a frame of a video.
+Encoded = str | os.PathLike[str] | bytes | Image.Image
+
+
+class UnreadableError(Exception):
+    """Reason why a file is no usable image.
+
+    Examples
+    --------
+    >>> raise UnreadableError("empty file, 0 bytes")
+    Traceback (most recent call last):
+    nearfar.data.encoded.UnreadableError: empty file, 0 bytes
+    """
+
+
+class MissingReaderError(UnreadableError):
+    """Reason why a file is unreadable here: its kind needs an extra that is not installed.
+
+    Attributes
+    ----------
+    kind, extra : str
+        Kind of the file, and the extra of nearfar that reads it.
+
+    Examples
+    --------
+    >>> str(MissingReaderError("a HEIC image", "heic"))
+    "a HEIC image, which needs pip install 'nearfar[heic]'"
+    """
+
+    def __init__(self, kind: str, extra: str) -> None:
+        super().__init__(f"{kind}, which needs pip install 'nearfar[{extra}]'")
+        self.kind, self.extra = kind, extra
+
+
+def require_reader(module: str, *, kind: str, extra: str) -> ModuleType:
+    """Import a module that reads a kind of file.
+
+    Raises
+    ------
+    MissingReaderError
+        If it is not installed.
+
+    Examples
+    --------
+    >>> require_reader("json", kind="a JSON file", extra="demo").loads("[1]")
+    [1]
+    """
+    try:
+        return require(module, extra=extra)
+    except MissingExtraError as error:
+        raise MissingReaderError(kind, extra) from error
+
+
+@contextmanager
+def open_bytes(source: Encoded) -> Iterator[BinaryIO]:
+    """Open an encoded image as a binary file.
+
+    Raises
+    ------
+    UnreadableError
+        If it is empty, no regular file, or cannot be opened; or for any error within the context.
+
+    Examples
+    --------
+    >>> with open_bytes(b"P5 1 1 255") as file:
+    ...     file.read(2)
+    b'P5'
+    """
+    if isinstance(source, Image.Image):
+        raise UnreadableError("a decoded image, which has no bytes of its own")
+    try:
+        if isinstance(source, bytes):
+            size = len(source)
+        else:
+            status = Path(source).stat()
+            size = status.st_size
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableError("not a regular file")
+        if not size:
+            raise UnreadableError("empty file, 0 bytes")
+        with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
+            yield file
+    except UnreadableError:
+        raise
+    except Exception as error:  # a damaged file makes libraries raise nearly anything
+        raise UnreadableError(reason(error)) from error

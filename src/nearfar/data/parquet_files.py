@@ -1,0 +1,249 @@
+"""Parquet files: image bytes as Hugging Face writes them, or paths of images."""
+
+from __future__ import annotations
+
+import bisect
+import json
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow
+from pyarrow import parquet
+
+from nearfar.data.encoded import Encoded, UnreadableError
+from nearfar.data.found import Found, Item
+from nearfar.data.manifests import (
+    LABEL_COLUMNS,
+    choose_columns,
+    columns_not_read,
+    manifest_of,
+    number_of,
+)
+from nearfar.errors import NearfarError, printable, reason
+
+PARQUET_ENDING = ".parquet"
+#: Names of columns of image bytes, the likeliest first.
+IMAGE_COLUMNS = ("image", "img", "picture", "photo", "bytes", "imagebytes", "jpg", "png")
+#: Row groups that are kept in memory.
+KEPT_GROUPS = 2
+
+_lock = threading.Lock()
+
+
+class RowItem(Item):
+    """Image in a row of a Parquet file."""
+
+    __slots__ = ("column", "row")
+
+    def __init__(self, column: ImageColumn, row: int, name: str) -> None:
+        self.column, self.row, self.name = column, row, name
+
+    @property
+    def place(self) -> str:
+        """See `Item`."""
+        return f"{self.column.path}, row {self.row}"
+
+    def load(self) -> Encoded:
+        """See `Item`."""
+        return self.column.read(self.row)
+
+
+class ImageColumn:
+    """Column of encoded images; whole row groups are read, and the latest ones are kept."""
+
+    def __init__(self, path: Path, name: str, starts: list[int]) -> None:
+        self.path, self.name, self.starts = path, name, starts
+        #: Tells this file from a later one at the same path.
+        self._key = uuid4().hex
+
+    def read(self, row: int) -> Encoded:
+        """Return the bytes of an image, or the path that stands for them."""
+        group = bisect.bisect_right(self.starts, row) - 1
+        with _lock:
+            values = _read_group(str(self.path), group, self.name, self._key)
+        if row - self.starts[group] >= len(values):
+            raise UnreadableError(f"row group {group} has {len(values)} rows")
+        value = values[row - self.starts[group]].as_py()
+        content = value.get("bytes") if isinstance(value, dict) else value
+        if content is not None:
+            return bytes(content)
+        if isinstance(value, dict) and value.get("path"):
+            return self.path.parent / str(value["path"])
+        raise UnreadableError("no image in this row")
+
+
+def read_parquet(path: Path, name: str) -> Found:
+    """Return the images in, or listed by, a Parquet file.
+
+    Raises
+    ------
+    NearfarError
+        If it is damaged, or holds neither image bytes nor paths.
+    """
+    schema = _schema(path, name)
+    if "embedding" in schema.names:
+        raise NearfarError(f"{name!r} holds embeddings: expected images, or paths of images")
+    found = find_rows(path, name, "")
+    if found is not None:
+        return found
+    files, labels = choose_columns(schema.names, name)
+    columns = [files] if labels is None else [files, labels]
+    try:
+        table = parquet.read_table(path, columns=columns)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise NearfarError(f"{name!r} cannot be read ({reason(error)})") from error
+    values = None if labels is None else table[labels].to_pylist()
+    found = manifest_of(path.parent, table[files].to_pylist(), values, labels, name)
+    found.unread += columns_not_read(schema.names, (files, labels))
+    return found
+
+
+def find_rows(path: Path, name: str, prefix: str) -> Found | None:
+    """Return the images in a Parquet file, or None if it has no column of image bytes.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    name : str
+        The file as the user wrote it.
+    prefix : str
+        What the names of images begin with.
+
+    Raises
+    ------
+    NearfarError
+        If it is damaged, or labels are not numbers or names.
+    """
+    schema = _schema(path, name)
+    features = _features(schema)
+    title = _image_column(schema, features)
+    if title is None:
+        return None
+    try:
+        with parquet.ParquetFile(path) as file:
+            counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            starts = [sum(counts[:i]) for i in range(len(counts))]
+            total = sum(counts)
+            names = _names(file, schema, title, total)
+            label_title, classes = _label_column(schema, features)
+            values = None
+            if label_title is not None:
+                values = file.read([label_title], use_threads=False)[label_title].to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise NearfarError(f"{name!r} cannot be read ({reason(error)})") from error
+    column = ImageColumn(path, title, starts)
+    found = Found([RowItem(column, row, prefix + names[row]) for row in range(total)])
+    if values is not None and label_title is not None:
+        _add_labels(found, values, classes, label_title, name)
+    unread = columns_not_read(schema.names, (title, label_title))
+    found.unread = [f"{prefix.removesuffix('/')} {line}".strip() for line in unread]
+    return found
+
+
+@lru_cache(KEPT_GROUPS)
+def _read_group(path: str, group: int, column: str, key: str) -> Any:
+    try:
+        with parquet.ParquetFile(path) as file:
+            table = file.read_row_group(group, [column], use_threads=False)
+            return table.column(0).combine_chunks()
+    except (pyarrow.ArrowException, OSError, IndexError) as error:
+        raise UnreadableError(f"row group {group} is damaged: {reason(error)}") from error
+
+
+def _schema(path: Path, name: str) -> Any:
+    try:
+        return parquet.read_schema(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise NearfarError(
+            f"{name!r} cannot be read as Parquet ({reason(error)}): expected a complete file"
+        ) from error
+
+
+def _features(schema: Any) -> Mapping[str, Any]:
+    """Return the features that Hugging Face's datasets wrote into the metadata."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+def _kind(feature: Any) -> Any:
+    return feature.get("_type") if isinstance(feature, dict) else None
+
+
+def _image_column(schema: Any, features: Mapping[str, Any]) -> str | None:
+    """Return the column of image bytes: as stated, by its usual name, or the only one."""
+    fitting = [field.name for field in schema if _holds_bytes(field.type)]
+    stated = [name for name in fitting if _kind(features.get(name)) == "Image"]
+    if stated:
+        return stated[0]
+    plain = {"".join(filter(str.isalnum, name.lower())): name for name in reversed(fitting)}
+    usual = next((plain[each] for each in IMAGE_COLUMNS if each in plain), None)
+    return usual or (fitting[0] if len(fitting) == 1 else None)
+
+
+def _holds_bytes(kind: Any) -> bool:
+    if pyarrow.types.is_struct(kind):
+        names = [kind.field(number).name for number in range(kind.num_fields)]
+        return "bytes" in names and _holds_bytes(kind.field("bytes").type)
+    return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
+
+
+def _label_column(schema: Any, features: Mapping[str, Any]) -> tuple[str | None, list[str] | None]:
+    """Return the column of labels, and the names of its classes."""
+    stated = [name for name in schema.names if _kind(features.get(name)) == "ClassLabel"]
+    plain = {"".join(filter(str.isalnum, name.lower())): name for name in reversed(schema.names)}
+    usual = [plain[each] for each in LABEL_COLUMNS if each in plain]
+    title = next((name for name in usual if name in stated), None)
+    title = title or next(iter([*stated, *usual]), None)
+    if title is None:
+        return None, None
+    names = features[title].get("names") if title in stated else None
+    if isinstance(names, list) and all(isinstance(each, str) for each in names):
+        return title, list(names)
+    return title, None
+
+
+def _names(file: Any, schema: Any, title: str, total: int) -> list[str]:
+    """Return the paths that rows state, if all differ, or their numbers."""
+    if pyarrow.types.is_struct(schema.field(title).type):
+        with_path = any(
+            schema.field(title).type.field(i).name == "path"
+            for i in range(schema.field(title).type.num_fields)
+        )
+        if with_path:
+            column = file.read([f"{title}.path"], use_threads=False).column(0).combine_chunks()
+            paths = column.field("path").to_pylist()
+            if len(paths) == total and all(paths) and len(set(paths)) == total:
+                return [str(path) for path in paths]
+    digits = len(str(max(total - 1, 0)))
+    return [f"{row:0{digits}}" for row in range(total)]
+
+
+def _add_labels(
+    found: Found, values: list[Any], classes: list[str] | None, title: str, name: str
+) -> None:
+    """Set the labels of rows, unless some are missing: test sets have -1 for all."""
+    if classes is None:
+        found.labels = number_of(values, title, name, text=False)
+        return
+    counts = Counter(value is None or value == -1 for value in values)
+    if counts[True]:
+        if counts[False]:
+            found.notes.append(
+                f"{counts[True]} of {len(values)} rows have no class in the column {title!r}: "
+                "labels are not used"
+            )
+        return
+    if not all(isinstance(value, int) and 0 <= value < len(classes) for value in values):
+        raise NearfarError(
+            f"the column {title!r} of {name!r} holds numbers beyond its {len(classes)} classes"
+        )
+    found.labels, found.classes = values, [printable(each) for each in classes]

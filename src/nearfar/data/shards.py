@@ -1,0 +1,224 @@
+"""Tar shards in WebDataset's layout: key.jpg with key.cls, key.json or key.txt; never extracted."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nearfar.data.decoding import image_endings
+from nearfar.data.encoded import UnreadableError
+from nearfar.data.found import Found, Item
+from nearfar.data.manifests import LABEL_COLUMNS, number_of
+from nearfar.errors import NearfarError, printable, reason
+
+TAR_ENDING = ".tar"
+#: Endings of compressed archives, in which no image can be reached without those before it.
+COMPRESSED_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+#: Parts of a sample that may state its class, the most certain first.
+LABEL_PARTS = ("cls", "json", "txt")
+#: Largest part that may state a class, in bytes.
+MAX_LABEL_BYTES = 2**16
+#: Longest text that may be the name of a class; longer ones are captions.
+MAX_NAME = 100
+#: Most shards of one pattern.
+MAX_SHARDS = 100_000
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+class MemberItem(Item):
+    """Image in a tar file, at an offset."""
+
+    __slots__ = ("offset", "shard", "size")
+
+    def __init__(self, shard: Path, name: str, offset: int, size: int) -> None:
+        self.shard, self.name, self.offset, self.size = shard, name, offset, size
+
+    @property
+    def place(self) -> str:
+        """See `Item`."""
+        return f"{self.shard}, {self.name}"
+
+    def load(self) -> bytes:
+        """See `Item`."""
+        return self.read()
+
+    def read(self) -> bytes:
+        """Return the content of the member."""
+        try:
+            with self.shard.open("rb") as file:
+                file.seek(self.offset)
+                content = file.read(self.size)
+        except OSError as error:
+            raise UnreadableError(reason(error)) from error
+        if len(content) < self.size:
+            raise UnreadableError(f"{len(content)} of {self.size} bytes: the tar file is truncated")
+        return content
+
+
+@dataclass
+class _Sample:
+    """Members of one key."""
+
+    images: list[MemberItem] = field(default_factory=list)
+    parts: dict[str, MemberItem] = field(default_factory=dict)
+
+
+def shards_of(pattern: str) -> list[str]:
+    """Return the paths of a pattern such as ``shard-{000000..000009}.tar``; itself if it is none.
+
+    Raises
+    ------
+    NearfarError
+        If it stands for more than 100,000 paths.
+
+    Examples
+    --------
+    >>> shards_of("photos-{08..10}.tar")
+    ['photos-08.tar', 'photos-09.tar', 'photos-10.tar']
+    """
+    match = _RANGE.search(pattern)
+    if match is None:
+        return [pattern]
+    first, last = match[1], match[2]
+    if int(last) - int(first) >= MAX_SHARDS:
+        raise NearfarError(f"{pattern!r} stands for more than {MAX_SHARDS:,} files")
+    filled = (
+        f"{pattern[: match.start()]}{number:0{len(first)}}{pattern[match.end() :]}"
+        for number in range(int(first), int(last) + 1)
+    )
+    return [path for each in filled for path in shards_of(each)]
+
+
+def find_members(path: Path, prefix: str) -> Found:
+    """Return the images in a tar file, by their offsets.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    prefix : str
+        What the names of images begin with.
+    """
+    found = Found()
+    samples: dict[str, _Sample] = {}
+    for name, offset, size in _members(path, prefix, found):
+        folder, _, base = name.rpartition("/")
+        stem, _, ending = base.partition(".")
+        if not stem:
+            found.unread.append(f"{prefix + name!r}: hidden")
+            continue
+        item = MemberItem(path, prefix + name, offset, size)
+        sample = samples.setdefault(f"{folder}/{stem}", _Sample())
+        if f".{base.rpartition('.')[2].lower()}" in image_endings() and ending:
+            sample.images.append(item)
+        else:
+            sample.parts[ending.lower()] = item
+    labels: list[Any] = []
+    kinds = [_choose(sample, found) for sample in samples.values()]
+    texts = [part for sample in samples.values() if (part := sample.parts.get("txt"))]
+    captions = _are_captions(texts)
+    for sample, images in zip(samples.values(), kinds, strict=True):
+        label, used = _label(sample.parts, captions) if images else (None, "")
+        found.items += images
+        labels += [label] * len(images)
+        found.unread += [
+            f"{part.name!r}: not read" for kind, part in sample.parts.items() if kind != used
+        ]
+    if not found.items and not found.skipped:
+        found.skipped.append(f"{prefix or path.name!r}: a tar file without images")
+    _add_labels(found, labels, str(path))
+    return found
+
+
+def _members(path: Path, prefix: str, found: Found) -> Iterator[tuple[str, int, int]]:
+    """Yield name, offset and size of each regular file, without reading its content."""
+    place = prefix.removesuffix("/") or path.name
+    try:
+        end = path.stat().st_size
+        with tarfile.open(path, "r:") as tar:
+            last = -1
+            while (member := tar.next()) is not None:
+                if tar.offset <= last or member.size < 0:
+                    raise tarfile.ReadError("damaged header")
+                last = tar.offset
+                tar.members = []  # type: ignore[attr-defined]  # kept otherwise
+                if member.isreg() and member.sparse is None:
+                    if member.offset_data + member.size > end:
+                        raise tarfile.ReadError(f"truncated in {member.name!r}")
+                    yield printable(member.name), member.offset_data, member.size
+            with path.open("rb") as file:
+                file.seek(max(0, min(last, end)) if last > 0 else 0)
+                if last > 0 and file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                    raise tarfile.ReadError("no end mark: damaged or truncated")
+    except (tarfile.TarError, OSError, ValueError, UnicodeError, OverflowError) as error:
+        found.skipped.append(f"{place!r}: the rest of the tar file ({reason(error)})")
+
+
+def _choose(sample: _Sample, found: Found) -> list[MemberItem]:
+    """Return the images of a sample: key.jpg before key.mask.png."""
+    plain = [item for item in sample.images if item.name.rpartition("/")[2].count(".") == 1]
+    if not plain:
+        return sample.images
+    found.unread += [
+        f"{item.name!r}: another part of an image" for item in sample.images if item not in plain
+    ]
+    return plain
+
+
+def _text(item: MemberItem) -> str:
+    if item.size > MAX_LABEL_BYTES:
+        return ""
+    with suppress(UnreadableError, UnicodeDecodeError):
+        return item.read().decode("utf-8-sig").strip()
+    return ""
+
+
+def _are_captions(texts: Sequence[MemberItem]) -> bool:
+    """Whether texts describe single images instead of naming classes."""
+    some = [_text(each) for each in texts[:1000]]
+    return len(set(some)) > max(1, len(some) // 2) or any(len(each) > MAX_NAME for each in some)
+
+
+def _label(parts: Mapping[str, MemberItem], captions: bool) -> tuple[str | None, str]:
+    """Return the class of a sample, and the part that states it."""
+    for kind in LABEL_PARTS:
+        if kind not in parts or (kind == "txt" and captions):
+            continue
+        label = _text(parts[kind])
+        if kind == "json":
+            label = _label_in_json(label)
+        if label:
+            return label, kind
+    return None, ""
+
+
+def _label_in_json(text: str) -> str:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(content, dict):
+        return ""
+    plain = {"".join(filter(str.isalnum, key.lower())): key for key in reversed(content)}
+    for each in LABEL_COLUMNS:
+        value = content.get(plain.get(each))
+        if isinstance(value, str | int) and str(value):
+            return str(value)
+    return ""
+
+
+def _add_labels(found: Found, labels: list[str | None], name: str) -> None:
+    """Set labels, unless some are missing."""
+    missing = labels.count(None)
+    if missing == len(labels):
+        return
+    if missing:
+        found.notes.append(f"{missing} of {len(labels)} images in {name!r} have no label")
+        return
+    found.labels = number_of(labels, "cls", name, text=True)

@@ -1,0 +1,142 @@
+"""TIFF files that Pillow reads in part or not at all: deep colors, floats, many bands."""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from PIL import ExifTags, TiffImagePlugin
+
+from nearfar.data.depth import Decoding, Depth, Numbers
+from nearfar.data.encoded import UnreadableError, require_reader
+
+MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+#: Kinds of numbers, by the tag SampleFormat.
+UNSIGNED, SIGNED, FLOAT = 1, 2, 3
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
+#: Values of the tag ExtraSamples that mean opacity.
+ALPHA = (1, 2)
+
+
+class TiffTags(NamedTuple):
+    """What the first page of a TIFF file states about its pixels."""
+
+    size: tuple[int, int]
+    bits: int
+    samples: int
+    kind: int
+    photometric: int
+    alpha: bool
+    orientation: int
+    profile: bytes | None
+
+    @property
+    def bands(self) -> int:
+        """Number of samples per pixel without opacity."""
+        return self.samples - self.alpha
+
+    @property
+    def depth(self) -> Depth:
+        """Whether the numbers need a window."""
+        if self.kind == UNSIGNED and self.bits <= 16:
+            return Depth.LEVELS if self.bits <= 8 else Depth.FULL
+        return Depth.UNKNOWN
+
+    @property
+    def has_choice(self) -> bool:
+        """Whether the file holds bands that it does not call colors."""
+        return self.bands > 3 or (self.photometric == BLACK_IS_ZERO and self.bands > 1)
+
+    def is_beyond_pillow(self, decoding: Decoding) -> bool:
+        """Whether Pillow reads not all of the pixels, or none."""
+        if self.photometric == RGB:
+            deep = self.bits > 8 and decoding.window is not None
+            return deep or self.kind != UNSIGNED or (self.has_choice and decoding.bands is not None)
+        wide = self.bits > 32 or (self.kind == FLOAT and self.bits != 32)
+        several = self.bands > 1 or (self.samples > 1 and self.bits > 8)
+        return self.photometric <= BLACK_IS_ZERO and (several or wide)
+
+
+def read_tiff_tags(file: BinaryIO) -> TiffTags:
+    """Read what the first page states; tags with their usual values may be absent."""
+    head = file.read(8)
+    if head[2:3] == b"+" or head[3:4] == b"+":
+        head += file.read(8)
+    tags: Any = TiffImagePlugin.ImageFileDirectory_v2(head)
+    file.seek(tags.next)
+    tags.load(file)
+
+    def first(tag: ExifTags.Base, usual: int) -> int:
+        value = tags.get(tag, usual)
+        return int(value[0] if isinstance(value, tuple) else value)
+
+    extra = tags.get(ExifTags.Base.ExtraSamples, ())
+    return TiffTags(
+        (first(ExifTags.Base.ImageLength, 0), first(ExifTags.Base.ImageWidth, 0)),
+        first(ExifTags.Base.BitsPerSample, 1),
+        first(ExifTags.Base.SamplesPerPixel, 1),
+        first(ExifTags.Base.SampleFormat, UNSIGNED),
+        first(ExifTags.Base.PhotometricInterpretation, BLACK_IS_ZERO),
+        bool(extra) and (extra[0] if isinstance(extra, tuple) else extra) in ALPHA,
+        first(ExifTags.Base.Orientation, 1),
+        tags.get(ExifTags.Base.InterColorProfile),
+    )
+
+
+def choose_bands(tags: TiffTags, decoding: Decoding) -> list[int]:
+    """Return the numbers of the bands to use, from 0.
+
+    Raises
+    ------
+    UnreadableError
+        If it is not known which bands are colors, or a band does not exist.
+    """
+    if not tags.has_choice or (tags.photometric == RGB and decoding.bands is None):
+        return [0, 1, 2] if tags.photometric == RGB else [0]
+    if decoding.bands is None:
+        raise UnreadableError(
+            f"{tags.bands} bands, of which none is said to be a color: name one or three, such as "
+            "--bands 3 2 1"
+        )
+    if max(decoding.bands) > tags.bands:
+        raise UnreadableError(f"{tags.bands} bands: there is no band {max(decoding.bands)}")
+    return [band - 1 for band in decoding.bands]
+
+
+def tiff_reader() -> Any:
+    """Return tifffile; raise `MissingReaderError` if it is not installed."""
+    return require_reader("tifffile", kind="a TIFF file of deep colors or bands", extra="tiff")
+
+
+def read_tiff(file: BinaryIO, tags: TiffTags, decoding: Decoding) -> Numbers:
+    """Read some bands at full depth.
+
+    Raises
+    ------
+    UnreadableError
+        See `choose_bands`; or if the file holds several images.
+    """
+    bands = choose_bands(tags, decoding)
+    tifffile = tiff_reader()
+    with tifffile.TiffFile(file) as content:
+        page = content.pages[0]
+        whole = [each for each in content.pages if not each.is_reduced and not each.is_mask]
+        if len(whole) > 1:
+            raise UnreadableError(f"{len(whole)} images in one file: expected a file for each")
+        pixels = page.asarray()
+        if page.axes.startswith("S"):
+            pixels = np.moveaxis(pixels, 0, -1)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[:2] != tags.size:
+        raise UnreadableError(f"pixels of shape {pixels.shape}: expected an image")
+    values = pixels[..., bands]
+    opacity = None
+    if tags.alpha and tags.kind == UNSIGNED:
+        opacity = (pixels[..., tags.bands] >> max(0, tags.bits - 8)).astype(np.uint8)
+    return Numbers(
+        np.ascontiguousarray(values.squeeze(-1) if len(bands) == 1 else values),
+        None if tags.depth is Depth.UNKNOWN else (0, 2**tags.bits - 1),
+        tags.photometric == WHITE_IS_ZERO,
+        opacity,
+    )

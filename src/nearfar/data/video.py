@@ -1,0 +1,390 @@
+"""Video files: opened safely, upright frames with square pixels, and frames at a rate as images."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from nearfar.data.decoding import Header
+from nearfar.data.depth import Decoding
+from nearfar.data.encoded import UnreadableError
+from nearfar.data.found import Found, Item
+from nearfar.errors import NearfarError, reason, require
+
+Pixels = npt.NDArray[np.uint8]
+
+#: Usual endings of videos.
+VIDEO_ENDINGS = frozenset(
+    {
+        *(".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
+        *(".wmv", ".asf", ".flv", ".ogv", ".3gp", ".3g2", ".vob", ".mxf", ".f4v", ".divx", ".m2v"),
+        *(".qt", ".dav", ".y4m", ".h264", ".264", ".h265", ".hevc", ".mjpg", ".mjpeg"),
+    }
+)
+#: Formats that hold video by themselves. Playlists, which name other files and addresses, and
+#: formats that take any text for a picture are not among them.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,asf,asf_o,flv,"
+    "live_flv,ogg,mxf,mxf_opatom,gxf,nut,rm,ivf,nsv,wtv,dv,h264,hevc,vvc,av1,obu,m4v,mjpeg,"
+    "mjpeg_2000,vc1,vc1test,cavsvideo,yuv4mpegpipe,dhav,ifv,kux,xmv,roq,smk,bink,swf,avs,apng,gif"
+)
+_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+#: Largest aspect of a pixel, or one divided by it.
+_MAX_ASPECT = 8
+#: Angles in the display matrix: cosines of right angles, with some tolerance.
+_TOLERANCE = 0.01
+_ONE = 2.0**16
+#: Videos that are kept open.
+_OPEN_VIDEOS = 4
+#: Frames that were passed on the way to others and are kept, in bytes.
+_KEPT_BYTES = 2**27
+
+
+@contextmanager
+def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Open the best video stream of a file with PyAV.
+
+    Yields
+    ------
+    container, stream
+        Of PyAV.
+
+    Raises
+    ------
+    NearfarError
+        If it is no video that can be decoded, or frames have too many pixels.
+    """
+    av = require("av", extra="video")
+    try:
+        if not path.is_file() and path.exists():
+            raise NearfarError(f"{str(path)!r} is no regular file: expected a video")
+        if path.stat().st_size == 0:
+            raise NearfarError(f"{str(path)!r} is an empty file, 0 bytes: expected a video")
+        container = av.open(f"file:{path}", options=dict(_OPTIONS), metadata_errors="replace")
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise NearfarError(
+            f"{str(path)!r} cannot be read as a video ({video_reason(error)})"
+        ) from error
+    with container:
+        streams = video_streams(container)
+        if not streams:
+            raise NearfarError(f"{str(path)!r} holds no video")
+        best = container.streams.best("video")
+        stream = best if best in streams else streams[0]
+        _check(stream, path)
+        yield container, stream
+
+
+def is_video(path: Path) -> bool:
+    """Return whether a file whose name does not tell holds video."""
+    try:
+        with open_video(path) as (_, stream):
+            return bool(stream.width and stream.height)
+    except NearfarError:
+        return False
+
+
+def video_streams(container: Any) -> list[Any]:
+    """Return the video streams without cover pictures."""
+    return [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+
+
+def shown_packets(packets: Iterable[Any]) -> Iterator[Any]:
+    """Yield packets whose frames are shown, without those that an edit list hides."""
+    return (packet for packet in packets if not packet.is_discard)
+
+
+def pixel_aspect(stream: Any) -> Fraction:
+    """Return the width of a pixel divided by its height."""
+    return Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
+
+
+def video_reason(error: BaseException) -> str:
+    """Return the message of PyAV without number and function."""
+    return getattr(error, "strerror", None) or reason(error)
+
+
+def frame_reformatter() -> Any:
+    """Return a conversion of frames to another pixel format, by one thread.
+
+    It is for all frames: making another takes longer than using it. Several threads write
+    different pixels from run to run in some formats (libswscale 9.5).
+    """
+    reformatter = require("av.video.reformatter", extra="video").VideoReformatter()
+    return functools.partial(reformatter.reformat, threads=1)
+
+
+def turn_frame(pixels: Pixels, frame: Any, name: str) -> Pixels:
+    """Turn and flip pixels, [h, w] or [h, w, 3], by the display matrix of their frame.
+
+    Raises
+    ------
+    NearfarError
+        If it is turned by anything but right angles.
+    """
+    matrix = next((s for s in frame.side_data if s.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return pixels
+    values = np.frombuffer(bytes(matrix), np.int32)[:9].astype(float)
+    a, b, c, d = values[[0, 1, 3, 4]] / _ONE
+    small = _TOLERANCE * max(abs(a), abs(b), abs(c), abs(d))
+    # A pixel at column x and row y is shown at column a·x + c·y and row b·x + d·y.
+    if max(abs(b), abs(c)) <= small < min(abs(a), abs(d)):
+        return np.ascontiguousarray(pixels[:: _sign(d), :: _sign(a)])
+    if max(abs(a), abs(d)) <= small < min(abs(b), abs(c)):
+        return np.ascontiguousarray(pixels.swapaxes(0, 1)[:: _sign(b), :: _sign(c)])
+    raise NearfarError(
+        f"{name!r} is to be turned by an angle that is no multiple of 90 degrees: expected an "
+        "upright video"
+    )
+
+
+class FrameItem(Item):
+    """Frame of a video."""
+
+    __slots__ = ("stamp", "video")
+
+    def __init__(self, video: _Video, stamp: int, name: str) -> None:
+        self.video, self.stamp, self.name = video, stamp, name
+
+    @property
+    def place(self) -> str:
+        """See `Item`."""
+        return f"{self.video.path}, {self.name}"
+
+    def load(self) -> Image.Image:
+        """See `Item`."""
+        return self.video.frame(self.stamp)
+
+    def header(self, decoding: Decoding) -> Header:
+        """See `Item`."""
+        return self.video.header
+
+    def content(self) -> Iterator[bytes]:
+        """Yield the pixels: a frame has no bytes of its own."""
+        yield self.load().tobytes()
+
+
+def find_frames(path: Path, rate: float, prefix: str) -> Found:
+    """Return frames of a video at a rate: those shown at 0, 1/rate, 2/rate, … seconds.
+
+    Parameters
+    ----------
+    path : Path
+        The video.
+    rate : float
+        Frames per second; each frame is used at most once.
+    prefix : str
+        Name of the video, before ``#t=SECONDS``.
+
+    Raises
+    ------
+    NearfarError
+        If it cannot be read, or its frames have no time stamps.
+    """
+    av = require("av", extra="video")
+    found, stamps = Found(), []
+    with open_video(path) as (container, stream):
+        if container.format.name == "avi" and stream.codec_context.has_b_frames:
+            raise NearfarError(
+                f"{str(path)!r} has no times of its frames as shown: convert it to MP4"
+            )
+        last = None
+        try:
+            for packet in shown_packets(container.demux(stream)):
+                if last is not None and packet.dts is not None and packet.dts < last:
+                    found.skipped.append(f"{prefix!r}: frames after time stamps that jump back")
+                    break
+                last = packet.dts if packet.dts is not None else last
+                stamp = packet.dts if packet.pts is None else packet.pts
+                if stamp is not None:
+                    stamps.append(stamp)
+        except av.FFmpegError as error:
+            found.skipped.append(f"{prefix!r}: the rest of the video ({video_reason(error)})")
+        others = len(video_streams(container)) - 1
+        base, gray = stream.time_base, stream.codec_context.pix_fmt or ""
+    if others:
+        found.notes.append(f"{prefix!r} holds {others + 1} videos: only one is used")
+    if not stamps:
+        raise NearfarError(f"{str(path)!r} has no frames with time stamps")
+    chosen = _at_rate(sorted(stamps), base, rate)
+    video = _Video(path, chosen, gray.startswith("gray"))
+    for stamp in chosen:
+        seconds = float((stamp - chosen[0]) * base)
+        found.items.append(FrameItem(video, stamp, f"{prefix}#t={seconds:.3f}"))
+    return found
+
+
+def _at_rate(stamps: list[int], base: Fraction, rate: float) -> list[int]:
+    """Return the stamps of the frames that are shown at multiples of 1/rate seconds."""
+    step = 1 / (Fraction(rate) * base)
+    chosen = [stamps[0]]
+    count = int((stamps[-1] - stamps[0]) / step)
+    if count >= len(stamps):
+        return list(dict.fromkeys(stamps))
+    for number in range(1, count + 1):
+        shown = stamps[bisect_right(stamps, stamps[0] + number * step) - 1]
+        if shown != chosen[-1]:
+            chosen.append(shown)
+    return chosen
+
+
+class _Video:
+    """Frames of a video by time stamp; decoded in order as far as possible."""
+
+    def __init__(self, path: Path, stamps: list[int], gray: bool) -> None:
+        self.path, self.stamps, self.gray = path, frozenset(stamps), gray
+        self.header = Header(self._size(stamps), gray)
+
+    def _size(self, stamps: list[int]) -> tuple[int, int]:
+        """Return height and width of the first readable frame, as seen."""
+        for stamp in stamps:
+            with suppress(UnreadableError):
+                first = self.frame(stamp)
+                return first.height, first.width
+        raise NearfarError(f"{str(self.path)!r} has no readable frame")
+
+    def frame(self, stamp: int) -> Image.Image:
+        """Return the frame with a time stamp; raise `UnreadableError` if it is damaged."""
+        with _lock:
+            try:
+                return _reader(self).frame(stamp)
+            except NearfarError as error:
+                raise UnreadableError(str(error)) from error
+
+
+class _Reader:
+    """Open video with a position, and frames that were passed but not asked for yet."""
+
+    def __init__(self, video: _Video) -> None:
+        self.video = video
+        self._context = open_video(video.path)
+        self._container, self._stream = self._context.__enter__()
+        self._aspect = pixel_aspect(self._stream)
+        self._reformat = frame_reformatter()
+        self._av = require("av", extra="video")
+        self._passed: OrderedDict[int, Image.Image] = OrderedDict()
+        self._position: int | None = None
+        self._frames: Iterator[Any] = iter(())
+        #: Frames in the longest way that going on is better than looking for a key frame.
+        self._near = round(2 / self._stream.time_base)
+
+    def close(self) -> None:
+        self._context.__exit__(None, None, None)
+
+    def frame(self, stamp: int) -> Image.Image:
+        if stamp in self._passed:
+            return self._passed.pop(stamp)
+        if self._position is None or not self._position < stamp <= self._position + self._near:
+            self._seek(stamp)
+        for frame in self._frames:
+            self._position = frame.pts
+            if frame.pts is None or frame.pts not in self.video.stamps:
+                continue
+            image = None if frame.is_corrupt else self._image(frame)
+            if frame.pts == stamp:
+                if image is None:
+                    break
+                return image
+            if image is not None and frame.pts < stamp:
+                self._keep(frame.pts, image)
+            if frame.pts > stamp:
+                self._keep(frame.pts, image)
+                break
+        raise UnreadableError("a damaged frame")
+
+    def _seek(self, stamp: int) -> None:
+        try:
+            self._container.seek(stamp, stream=self._stream, backward=True)
+        except self._av.FFmpegError as error:
+            raise UnreadableError(video_reason(error)) from error
+        self._frames, self._position = self._decoded(), None
+
+    def _decoded(self) -> Iterator[Any]:
+        """Yield frames packet by packet: a damaged packet costs only its own frames."""
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except self._av.FFmpegError:
+                return
+            if packet is None:
+                return
+            try:
+                yield from packet.decode()
+            except self._av.FFmpegError:
+                continue
+
+    def _image(self, frame: Any) -> Image.Image:
+        if any(component.is_alpha for component in frame.format.components):
+            colors = self._reformat(frame, format="rgba").to_ndarray()
+            image = Image.fromarray(colors)
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            pixels = np.array(image.convert("RGB"))
+        else:
+            mode = "gray" if self.video.gray else "rgb24"
+            pixels = self._reformat(frame, format=mode).to_ndarray()
+        if self._aspect != 1:
+            height, width = pixels.shape[:2]
+            wide = Image.fromarray(pixels).resize(
+                (max(1, round(width * self._aspect)), height), Image.Resampling.BILINEAR
+            )
+            pixels = np.array(wide)
+        return Image.fromarray(turn_frame(pixels, frame, str(self.video.path)))
+
+    def _keep(self, stamp: int, image: Image.Image | None) -> None:
+        if image is None:
+            return
+        self._passed[stamp] = image
+        size = image.width * image.height * len(image.getbands())
+        while len(self._passed) > 1 and len(self._passed) * size > _KEPT_BYTES:
+            self._passed.popitem(last=False)
+
+
+_lock = threading.Lock()
+_readers: OrderedDict[tuple[int, int], _Reader] = OrderedDict()
+
+
+def _reader(video: _Video) -> _Reader:
+    """Return the open video; a forked process opens its own."""
+    key = (os.getpid(), id(video))
+    reader = _readers.pop(key, None)
+    if reader is None or reader.video is not video:
+        reader = _Reader(video)
+    _readers[key] = reader
+    while len(_readers) > _OPEN_VIDEOS:
+        _readers.popitem(last=False)[1].close()
+    return reader
+
+
+def _check(stream: Any, path: Path) -> None:
+    if stream.codec_context is None:
+        raise NearfarError(f"{str(path)!r} is encoded in a way that PyAV cannot decode")
+    most = Image.MAX_IMAGE_PIXELS or float("inf")
+    aspect = pixel_aspect(stream)
+    if not 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
+        raise NearfarError(
+            f"{str(path)!r} states pixels {float(aspect):g} times as wide as high: "
+            f"expected at most {_MAX_ASPECT} times"
+        )
+    if stream.width * aspect * stream.height > most:
+        raise NearfarError(
+            f"{str(path)!r} has frames of {stream.width}x{stream.height} pixels: "
+            f"expected at most {Image.MAX_IMAGE_PIXELS} in all"
+        )
+
+
+def _sign(value: float) -> int:
+    return 1 if value > 0 else -1

@@ -1,0 +1,99 @@
+"""Encoders that continue from published weights, beside the weights as published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from nearfar.config import recipe
+from nearfar.evaluation import scores
+from nearfar.experiments.baselines import METHODS
+from nearfar.experiments.cells import Column, Results
+from nearfar.experiments.embedding_table import MINUTES, PIXELS, EmbeddingTable
+from nearfar.experiments.photographs import PHOTOGRAPHS, opener
+from nearfar.experiments.recipes import BaselineRow
+from nearfar.experiments.rows import Row
+from nearfar.experiments.runner import Runner
+from nearfar.experiments.splits import Splits
+from nearfar.experiments.statistics import seeds_note
+from nearfar.models import pretrained_encoder
+from nearfar.training import ENCODER
+
+BATCH_SIZE = 64
+SIZE = 96
+
+CONTINUE = recipe("continue", backbone=ENCODER)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenRow(Row):
+    """Row of a published encoder that is not trained.
+
+    Parameters
+    ----------
+    weights : {"pretrained", "random"}
+        Weights as published, or drawn at random.
+    """
+
+    weights: str = "pretrained"
+
+    def encoder(self) -> nn.Module:
+        """See `Row.encoder`."""
+        return pretrained_encoder(ENCODER, self.weights)
+
+    def describe(self) -> dict[str, Any]:
+        """See `Row.describe`."""
+        return {"encoder": ENCODER, "weights": self.weights}
+
+
+def _own(**options: Any) -> Row:
+    # The quick form has too few images for clusters.
+    changed = recipe("continue", backbone=ENCODER, **options)
+    return Row(config=changed, decoder=False, quick={"clusters": 2})
+
+
+ROWS: dict[str, Row] = {
+    PIXELS: Row(),
+    "random": FrozenRow(weights="random"),
+    "published": FrozenRow(),
+    "continued": _own(),
+    "without-near": _own(neighbor_prob=0.0),
+    "without-far": _own(clusters=1),
+    "without-distillation": _own(distill_weight=0.0),
+    **{
+        method: BaselineRow(config=replace(CONTINUE, objective=objective), method=method)
+        for method, objective in METHODS.items()
+    },
+}
+
+
+def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
+    return [
+        f"Accuracy in %, {seeds_note(table.seeds)}. L-SVM: the best C of {scores.LINEAR_CS} on a "
+        f"fifth of the training images. {scores.NEIGHBORS}-NN: by cosine.",
+        f"published: {ENCODER}. The rows below continue it for {table.epochs} epochs without "
+        f"labels, with the same optimizer; {', '.join(METHODS)} with losses and heads of lightly, "
+        "and nearfar's augmentation.",
+        f"Minutes of training are on {results.machines}.",
+    ]
+
+
+CONTINUED = {
+    name: EmbeddingTable(
+        name="continued",
+        rows=ROWS,
+        always="published",
+        splits=opener(name, size=SIZE, batch_size=BATCH_SIZE),
+        shown=(
+            Column("linear_svm", "L-SVM", best=max),
+            Column("knn", f"{scores.NEIGHBORS}-NN", best=max),
+            replace(MINUTES, best=min),
+        ),
+        epochs=8,
+        note=_notes,
+        quick={"epochs": 2},
+    )
+    for name in PHOTOGRAPHS
+}

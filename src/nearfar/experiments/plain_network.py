@@ -1,0 +1,106 @@
+"""Convolutional autoencoder with what the paper leaves open as parameters."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from nearfar.models import Autoencoder
+from nearfar.models.layers import (
+    init_embedding_bias,
+    init_output_layer,
+    initialize,
+    stride_two_sizes,
+)
+
+SIDE = 28
+WIDTHS = (1, 16, 32, 64)
+
+
+class PlainNetwork(Autoencoder):
+    """Autoencoder of digits: "convolutional, sub-sampling, and fully connected layers" (§3.1).
+
+    Parameters
+    ----------
+    embedding_size : int
+        Length d of an embedding.
+    kernel : int
+        Side of the kernels, odd.
+    pooling : bool
+        Max pooling instead of convolutions of stride 2.
+    hidden : int
+        Units of a layer between convolutions and embeddings, mirrored in the decoder; 0 for none.
+    signed : bool
+        Whether pixels are −1…1 inside the network.
+    embedding_scale : float
+        Factor on the initial embeddings, which the decoder divides by.
+
+    Examples
+    --------
+    >>> PlainNetwork(hidden=64)(torch.rand(2, 1, 28, 28)).embeddings.shape
+    torch.Size([2, 128])
+    """
+
+    def __init__(
+        self,
+        *,
+        embedding_size: int = 128,
+        kernel: int = 3,
+        pooling: bool = False,
+        hidden: int = 0,
+        signed: bool = False,
+        embedding_scale: float = 1.0,
+    ) -> None:
+        sides = [side for side, _ in stride_two_sizes(SIDE, SIDE, len(WIDTHS) - 1)]
+        padding, top = kernel // 2, (WIDTHS[-1], sides[-1], sides[-1])
+        units = [top[0] * top[1] * top[2], *([hidden] if hidden else []), embedding_size]
+        encoder: list[nn.Module] = [Affine(2.0, -1.0)] if signed else []
+        for inner, outer in pairwise(WIDTHS):
+            encoder.append(nn.Conv2d(inner, outer, kernel, 1 if pooling else 2, padding))
+            encoder += [nn.ReLU(), *([nn.MaxPool2d(2, ceil_mode=True)] if pooling else [])]
+        encoder.append(nn.Flatten())
+        for inner, outer in pairwise(units):
+            encoder += [nn.Linear(inner, outer), nn.ReLU()]
+        decoder: list[nn.Module] = []
+        for inner, outer in pairwise(reversed(units)):
+            decoder += [nn.Linear(inner, outer), nn.ReLU()]
+        decoder.append(nn.Unflatten(1, top))
+        for (inner, outer), side in zip(
+            pairwise(reversed(WIDTHS)), reversed(sides[:-1]), strict=True
+        ):
+            added = (side + 1) % 2
+            decoder += [nn.ConvTranspose2d(inner, outer, kernel, 2, padding, added), nn.ReLU()]
+        decoder[-1:] = [nn.Tanh(), Affine(0.5, 0.5)] if signed else [nn.Sigmoid()]
+        super().__init__(nn.Sequential(*encoder), nn.Sequential(*decoder))
+        initialize(self)
+        init_embedding_bias(self.encoder)
+        init_output_layer(self.decoder)
+        self._scale(embedding_scale)
+
+    @torch.no_grad()
+    def _scale(self, factor: float) -> None:
+        *_, last = (layer for layer in self.encoder.modules() if isinstance(layer, nn.Linear))
+        first = next(layer for layer in self.decoder.modules() if isinstance(layer, nn.Linear))
+        last.weight.mul_(factor)
+        last.bias.mul_(factor)
+        first.weight.div_(factor)
+
+
+class Affine(nn.Module):
+    """Multiplication and addition of constants.
+
+    Examples
+    --------
+    >>> Affine(2.0, -1.0)(torch.tensor([0.0, 1.0]))
+    tensor([-1.,  1.])
+    """
+
+    def __init__(self, factor: float, shift: float) -> None:
+        super().__init__()
+        self.factor, self.shift = factor, shift
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return factor · values + shift."""
+        return self.factor * values + self.shift

@@ -1,0 +1,83 @@
+"""SVMs on embeddings as they are, by the defaults of scikit-learn: the likely protocol of Table 1.
+
+The paper gives γ = 0.01 and nothing else. `sklearn.svm.SVC` then takes C = 1, trains a classifier
+for each pair of classes, and scales nothing, so that γ counts relative to the variance of the
+embeddings.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.svm import SVC
+
+from nearfar.evaluation.scores import RBF_CACHE_MB, RBF_GAMMA, LabeledEmbeddings, stratified_rows
+
+C = 1.0
+#: Products of γ and the total variance to sweep; 1 is the usual γ = 1 / variance.
+PRODUCTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+def settings(samples: int | None = None) -> dict[str, Any]:
+    """Return the hyperparameters of all scores, as JSON types.
+
+    Parameters
+    ----------
+    samples : int, optional
+        Training rows. Default: all.
+
+    Examples
+    --------
+    >>> settings()["linear_svc"]["C"]
+    1.0
+    """
+    common = {"C": C, "classes": "one-vs-one", "scaling": "none", "train_images": samples}
+    swept = {
+        sweep_name(product): {**common, "gamma": f"{product:g} / variance"} for product in PRODUCTS
+    }
+    return {"linear_svc": common, "rbf_svc": {**common, "gamma": RBF_GAMMA}, **swept}
+
+
+def sweep_name(product: float) -> str:
+    """Return the name of the score of an RBF SVM by the product of γ and the total variance.
+
+    Examples
+    --------
+    >>> sweep_name(0.3)
+    'rbf_svc_0.3'
+    """
+    return f"rbf_svc_{product:g}"
+
+
+def linear_svc(task: LabeledEmbeddings, samples: int) -> float:
+    """Return the test accuracy of a linear one-vs-one SVM with C = 1, trained on `samples` rows."""
+    return _accuracy(SVC(kernel="linear", C=C, cache_size=RBF_CACHE_MB), task, samples)
+
+
+def rbf_svc(task: LabeledEmbeddings, samples: int, product: float | None = None) -> float:
+    """Return the test accuracy of an RBF SVM with C = 1, trained on `samples` rows.
+
+    Parameters
+    ----------
+    task : LabeledEmbeddings
+        Embeddings, which are not scaled.
+    samples : int
+        Training rows.
+    product : float, optional
+        γ times the total variance. Default: γ = 0.01 at any variance.
+    """
+    gamma = RBF_GAMMA if product is None else product / total_variance(task)
+    return _accuracy(SVC(C=C, gamma=gamma, cache_size=RBF_CACHE_MB), task, samples)
+
+
+def total_variance(task: LabeledEmbeddings) -> float:
+    """Return the sum of the variances of all dimensions over the training rows."""
+    return float(np.maximum(task.train.var(0).sum(), np.finfo(np.float32).tiny))
+
+
+def _accuracy(model: SVC, task: LabeledEmbeddings, samples: int) -> float:
+    rng = np.random.default_rng(task.seed)
+    rows = stratified_rows(task.train_labels, samples, rng)
+    model.fit(task.train[rows], task.train_labels[rows])
+    return float(model.score(task.test, task.test_labels))

@@ -1,0 +1,83 @@
+"""Map of the images of an encoder, as a page or a table."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nearfar.data import Images, Subset
+from nearfar.encoders import Encoder
+from nearfar.errors import NearfarError
+from nearfar.progress import Track, silent
+from nearfar.report.browse import choose_rows, map_images, write_map_table
+from nearfar.report.html import Section, write_report
+
+
+def write_map(
+    path: str | os.PathLike[str],
+    encoder: Encoder,
+    images: Images,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    track: Track = silent,
+) -> int:
+    """Write a map of images to browse, and return the number of images on it.
+
+    Parameters
+    ----------
+    path : str or path
+        An .html page of at most 20,000 images, chosen at random, which works offline; or a
+        .parquet file of all, see `write_map_table`.
+    encoder : Encoder
+        Encoder, see `nearfar.encoders.open_encoder`.
+    images : Images
+        Images, opened in the size of the encoder.
+    seed : int
+        Seed of the choice, the projection and the clusters.
+    device : str
+        Device of the encoder.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
+
+    Raises
+    ------
+    NearfarError
+        If the path has another ending, or there are fewer than 5 images.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from nearfar.data import images_from_array
+    >>> from nearfar.encoders import open_encoder
+    >>> images = images_from_array(np.random.default_rng(0).random((9, 32, 32)))
+    >>> encoder = open_encoder("timm:resnet18", weights="random")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_map(f"{folder}/map.html", encoder, images, device="cpu")
+    9
+    """
+    path = Path(path)
+    if path.suffix not in {".html", ".parquet"}:
+        raise NearfarError(f"{str(path)!r}: expected a name that ends in .html or .parquet")
+    shown = Subset(images, choose_rows(images, seed=seed)) if path.suffix == ".html" else images
+    embeddings = encoder.embed(shown, device=device, track=track)
+    image_map = map_images(shown, embeddings, similarity=encoder.similarity, seed=seed)
+    if path.suffix == ".parquet":
+        write_map_table(path, image_map)
+    else:
+        section = Section(
+            "Map",
+            "Similar images lie together. Clusters are by k-means of the embeddings.",
+            image_map,
+        )
+        lead = f"{len(shown):,} of {len(images):,} images by the embeddings of {encoder.name}."
+        write_report(
+            path.parent,
+            title=images.name,
+            lead=lead,
+            sections=[section],
+            name=path.name,
+            track=track,
+        )
+    return len(shown)

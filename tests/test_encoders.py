@@ -124,5 +124,7 @@ def test_embeddings_that_are_nan_or_ambiguous_are_refused(photos, tmp_path):
 def test_model_that_does_not_take_images_of_a_size_says_so(photos):
     encoder = open_encoder("timm:swin_tiny_patch4_window7_224", weights="random")
     small = ArrayImages(np.zeros((2, 3, 30, 30), np.uint8))
-    with pytest.raises(NearfarError, match=r"does not take images of 30x30 pixels .*\(224, 224\)"):
+    with pytest.raises(
+        NearfarError, match=r"does not accept images of 30x30 pixels .*\(224, 224\)"
+    ):
         encoder.embed(small, device="cpu")

@@ -107,7 +107,9 @@ def test_config_takes_the_place_of_other_parameters(digits):
         "loss_weights": (1, 0, 0),
         "backbone": "timm:resnet18",
     }.items():
-        with pytest.raises(NearfarError, match=f"{name}=.* beside config: expected one of them"):
+        with pytest.raises(
+            NearfarError, match=f"{name}=.* together with config: expected one of them"
+        ):
             NRE(config=config, **{name: value}).fit(digits[:60])
 
 

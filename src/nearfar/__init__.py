@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nearfar.runs import read_run as read_run
     from nearfar.training import train as train
 
-#: Where each public name is defined. They are imported on first use: torch takes seconds.
+#: Module that defines each public name. Names are imported on first use, since torch takes seconds.
 _HOMES = {
     "NRE": "nearfar.estimator",
     "NearfarError": "nearfar.errors",

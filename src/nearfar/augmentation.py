@@ -1,7 +1,7 @@
-"""Augmentation: random transforms of images that keep their content.
+"""Augmentation: random transforms that preserve the content of images.
 
-A batch is transformed at once on its device, each image differently. Random numbers come from
-torch's global generator on that device.
+A whole batch is transformed on its device, each image differently. Random numbers come from torch's
+global generator for that device.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 from nearfar.config import AugmentationName
 from nearfar.data import ImageKind, Images, kind_of
 
-#: Side of the grid of random displacements for elastic distortion.
+#: Size of the grid of random displacements for elastic distortion.
 _BEND_GRID = 5
 
-#: What "auto" takes, by kind of images.
+#: Augmentation chosen by "auto", by kind of images.
 _OF_KIND: dict[ImageKind, AugmentationName] = {
     "photographs": "photos",
     "gray photographs": "photos",
@@ -33,11 +33,11 @@ _AffineRow = tuple[Tensor, Tensor, Tensor]
 
 
 class Augmentation(Protocol):
-    """Random transform of a batch of images, which treats each image differently.
+    """Random transform of a batch of images, different for each image.
 
     Examples
     --------
-    An augmentation of your own, which changes the brightness:
+    Your own augmentation, which changes the brightness:
 
     >>> def brighten(images):
     ...     return (images * torch.empty(len(images), 1, 1, 1).uniform_(0.5, 1.5)).clamp(0, 1)
@@ -70,8 +70,8 @@ class NoAugmentation:
 class ShapeAugmentation:
     """Augmentation for shapes such as digits, letters and symbols on a plain background.
 
-    Images are rotated, scaled, sheared, shifted and elastically distorted [1]_. Pixels from outside
-    the image get the median color of its border.
+    Images are rotated, scaled, sheared, shifted and elastically distorted [1]_. Areas outside the
+    image are filled with the median color of its border.
 
     Parameters
     ----------
@@ -82,9 +82,9 @@ class ShapeAugmentation:
     shear : float
         Largest horizontal shear, as a share of the height.
     shift : float
-        Largest shift in each direction, as a share of the side.
+        Largest shift in each direction, as a share of the image side.
     bend : float
-        Standard deviation of the displacements on a 5×5 grid, as a share of half a side.
+        Standard deviation of the displacements on a 5×5 grid, as a share of half the image side.
 
     Examples
     --------
@@ -131,7 +131,7 @@ class PhotoAugmentation:
     light : float
         Largest relative change of brightness, contrast and saturation.
     gray : float
-        Probability that an image is converted to gray, 0…1.
+        Probability, 0…1, that an image is converted to grayscale.
 
     Examples
     --------
@@ -166,7 +166,7 @@ class PhotoAugmentation:
         return self._jitter(crops).clamp(0, 1)
 
     def _jitter(self, images: Tensor) -> Tensor:
-        """Change brightness, contrast and saturation; convert some images to gray."""
+        """Change brightness, contrast and saturation; convert some images to grayscale."""
         brightness, contrast, saturation = (
             _between(1 - self.light, 1 + self.light, images).view(-1, 1, 1, 1) for _ in range(3)
         )
@@ -186,9 +186,9 @@ def make_augmentation(
     Parameters
     ----------
     augmentation : {"auto", "shapes", "photos", "none"} or callable
-        Name of the augmentation. "auto" is "photos" for photographs, in color or gray, "shapes"
-        for shapes on a plain background, and "none" for images below 8×8 pixels, such as feature
-        vectors; see `nearfar.data.kind_of`. Your own `Augmentation` is returned as it is.
+        Name of the augmentation. "auto" is "photos" for photographs, in color or grayscale,
+        "shapes" for shapes on a plain background, and "none" for images below 8×8 pixels, such as
+        feature vectors; see `nearfar.data.kind_of`. Your own `Augmentation` is returned unchanged.
     images : Images
         Images to augment.
 
@@ -249,11 +249,11 @@ def _smooth(coarse: Tensor, height: int, width: int) -> Tensor:
 
 
 def _places(images: Tensor, horizontal: _AffineRow, vertical: _AffineRow) -> Tensor:
-    """Return the source of each pixel, float[b, h, w, 2] in −1…1, by affine maps."""
+    """Return the source position of each pixel, float[b, h, w, 2] in −1…1, by affine maps."""
     maps = torch.stack([torch.stack(horizontal, 1), torch.stack(vertical, 1)], 1)
     return affine_grid(maps, list(images.shape), align_corners=False)
 
 
 def _blend(images: Tensor, ground: Tensor, share: Tensor) -> Tensor:
-    """Return images mixed with a background, which gets the weight 1 − `share`."""
+    """Return images blended with a background of weight 1 − `share`."""
     return ground + share * (images - ground)

@@ -1,4 +1,4 @@
-"""Encoders by name: of a run, of timm with published weights, or their embeddings in a file."""
+"""Encoders by name: a run, a pretrained timm model, or a file of embeddings."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ Floats = npt.NDArray[np.float32]
 
 
 class Encoder(ABC):
-    """Base class of encoders, wherever they come from; see `open_encoder`.
+    """Base class of encoders from any source; see `open_encoder`.
 
     Attributes
     ----------
     name : str
         Name in tables.
     run : Run or None
-        The run, if it is one.
+        The run that the encoder comes from, if any.
     size : int or (height, width), optional
-        Size to open images in, in pixels.
+        Size at which to open images, in pixels.
     channels : {1, 3}, optional
-        Channels to open images in.
+        Number of channels with which to open images.
     embedding_size : int or None
         Length d of an embedding, if it is known before encoding.
     similarity : {"cosine", "centered-cosine", "gaussian"} or callable
-        Similarity that its embeddings are compared by.
+        Similarity by which its embeddings are compared.
 
     Examples
     --------
@@ -72,14 +72,14 @@ class Encoder(ABC):
     similarity: SimilarityName | Callable[..., Any] = "cosine"
 
     def open_array(self, array: npt.ArrayLike) -> Images:
-        """Return images of an array, in the size and channels of the encoder."""
+        """Return the images in an array, with the encoder's size and channels."""
         return images_from_array(array, size=self.size)
 
     def settings(self) -> dict[str, Any]:
-        """Return what identifies the encoder, for the metadata of its embeddings.
+        """Return settings that identify the encoder, for the metadata of its embeddings.
 
-        JSON-compatible: `encoder`, by which `open_encoder` opens it again, if it can; `weights`,
-        SHA-256 of its weights; `size`, `channels` and `similarity`.
+        They are JSON-compatible: `encoder`, with which `open_encoder` can reopen it, if possible;
+        `weights`, the SHA-256 of its weights; `size`, `channels` and `similarity`.
         """
         size = list(self.size) if isinstance(self.size, tuple) else self.size
         similarity = "custom" if callable(self.similarity) else self.similarity
@@ -124,20 +124,20 @@ class Encoder(ABC):
 
 
 class NetworkEncoder(Encoder):
-    """A network with its weights, which normalizes images itself.
+    """Network with its weights, which normalizes images itself.
 
     Parameters
     ----------
     name : str
         Name in tables.
     network : nn.Module
-        From float[b, c, h, w], where 0…1 is black…white, to embeddings float[b, d].
+        Module from images float[b, c, h, w], where 0…1 is black…white, to embeddings float[b, d].
     run : Run, optional
-        The run that it is of.
+        The run that the network comes from.
     size : int or (height, width), optional
-        Size to open images in. Default: that of the run, if any.
+        Size at which to open images. Default: that of the run, if any.
     reference : mapping, optional
-        `encoder` and `weights` for `open_encoder` to open it again. Default: the folder of the run.
+        `encoder` and `weights` with which `open_encoder` can reopen it. Default: the run folder.
 
     Examples
     --------
@@ -211,21 +211,21 @@ class NetworkEncoder(Encoder):
             return self.network.to(target)(pixels.to(target)).float().cpu()
 
     def _check(self, images: Images) -> None:
-        """Check that the network takes the images."""
+        """Check that the network accepts the images."""
         try:
             embedding_size(self.network, images)
         except (RuntimeError, AssertionError, ValueError) as error:
             _, height, width = images.shape
             raise NearfarError(
-                f"{self.name} does not take images of {height}x{width} pixels ({reason(error)}): "
+                f"{self.name} does not accept images of {height}x{width} pixels ({reason(error)}): "
                 f"expected another size, such as {self.size}"
             ) from error
 
 
 class StoredEmbeddings(Encoder):
-    """Embeddings that `nearfar encode` has written, found by the names of images.
+    """Embeddings written by `nearfar encode`, looked up by image name.
 
-    Other images, as queries, are embedded by the encoder that a .parquet file names.
+    Other images, such as queries, are embedded by the encoder that a .parquet file names.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ class StoredEmbeddings(Encoder):
     Raises
     ------
     NearfarError
-        If the file is not one of embeddings.
+        If the file does not contain embeddings.
 
     Examples
     --------
@@ -266,12 +266,12 @@ class StoredEmbeddings(Encoder):
         return dict(self.table.settings)
 
     def open_encoder(self) -> Encoder:
-        """Open the encoder of the embeddings.
+        """Open the encoder that computed the embeddings.
 
         Raises
         ------
         NearfarError
-            If the file does not name it, it cannot be opened, or it has other weights now.
+            If the file does not name it, it cannot be opened, or its weights have changed.
         """
         stored = self.table.settings
         if not stored.get("encoder"):
@@ -287,7 +287,8 @@ class StoredEmbeddings(Encoder):
         )
         if encoder.settings().get("weights_sha256") != stored.get("weights_sha256"):
             raise NearfarError(
-                f"{stored['encoder']!r} has other weights than when it wrote {self.name!r}: encode "
+                f"{stored['encoder']!r} has different weights than when it wrote {self.name!r}: "
+                f"encode "
                 "the images again"
             )
         return encoder
@@ -340,10 +341,10 @@ def open_encoder(
         A run or its folder; "timm:NAME"; or an .npz or .parquet file of embeddings, from
         `nearfar.data.write_embeddings`.
     weights : str, optional
-        Weights of a model of timm, "pretrained", "random" or a file, see
+        Weights of a timm model: "pretrained", "random" or a file, see
         `nearfar.models.load_published`. Default: "pretrained".
     size : int or (height, width), optional
-        Size to open images in for a model of timm. Default: that of its published weights.
+        Size at which to open images, for a timm model. Default: that of its pretrained weights.
 
     Raises
     ------
@@ -362,7 +363,7 @@ def open_encoder(
         weights = weights or "pretrained"
         if weights == "kmeans":
             raise NearfarError(
-                f"weights='kmeans' of {text} without a training: expected pretrained, random or a "
+                f"weights='kmeans' for {text} without training: expected pretrained, random or a "
                 "file"
             )
         name = text if weights == "pretrained" else f"{text} ({weights})"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-#: Longest quoted message of another library, in characters.
+#: Longest message quoted from another library, in characters.
 MAX_REASON = 200
 
 
 class NearfarError(ValueError):
-    """Error for unusable input; its message is one line: culprit, expectation, remedy.
+    """Error for unusable input, with a one-line message: culprit, expectation, remedy.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def require(module: str, *, extra: str) -> ModuleType:
 
 
 def reason(error: BaseException) -> str:
-    r"""Return the message of an error on one printable line of at most about 200 characters.
+    r"""Return an error's message as one printable line of at most about 200 characters.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def reason(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return a text with unprintable characters replaced by escapes.
+    r"""Return text with unprintable characters escaped.
 
     Examples
     --------

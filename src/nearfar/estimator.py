@@ -44,65 +44,65 @@ from nearfar.training import choose_defaults, train
 #: Parameters that are not options of training.
 OTHER_PARAMETERS = {"config", "image_shape", "recipe", "verbose"}
 
-#: Neighbors that are found without a number.
+#: Default number of neighbors.
 DEFAULT_NEIGHBORS = 5
-#: Embeddings that are decoded at once.
+#: Number of embeddings to decode at once.
 DECODED_ROWS = 512
 
 
 class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Neighborhood-relational encoding of images, learned without labels.
 
-    How depends on the images, as for ``nearfar train``: photographs continue a published encoder
-    where one is installed; other images train a network from scratch, so that near images in the
-    data get near embeddings and far ones get far embeddings. ``recipe="paper"`` is the training of
+    By default, training depends on the images, as for ``nearfar train``: on photographs, it starts
+    from a pretrained encoder if one is installed; on other images, from scratch. Similar images get
+    nearby embeddings, and dissimilar images distant ones. ``recipe="paper"`` is the training of
     [1]_.
 
     Images are arrays or tensors n×h×w, n×h×w×c (c = 1 or 3), or flattened to n×features; or any
     `nearfar.data.Images`. Values are uint8, or floats on any scale: floats within 0…1 count as
-    black…white, others are scaled by their smallest and largest value in `fit`.
+    black…white; others are scaled by their smallest and largest values in `fit`.
 
     Parameters
     ----------
     recipe : {"auto", "paper", "nearfar", "continue"}
-        Defaults of the parameters that are None; "auto" chooses by the images, see
+        Defaults for parameters that are None; "auto" chooses by the images, see
         `nearfar.training.choose_defaults`.
     embedding_size : int, optional
         Length d of an embedding.
     loss_weights : tuple of float, optional
-        λ₁, λ₂, λ₃ of Eq. 1: image, near samples, far samples; not negative, sum 1. Only for the
-        paper's training.
+        λ₁, λ₂, λ₃ of Eq. 1 (image, near samples, far samples); nonnegative, summing to 1. Only for
+        the paper's training.
     neighbors : int, optional
-        Number of near and of far samples per image, T of Eq. 5.
+        Number T of near and of far samples per image (Eq. 5).
     clusters : int, optional
-        Number of k-means clusters for the search.
+        Number of k-means clusters for the neighbor search.
     pretrain_epochs, epochs : int, optional
-        Epochs of plain autoencoder training, of which only the paper's training has any by default,
-        and of the relations.
+        Epochs of plain autoencoder training (by default, only in the paper's training), and of
+        training with the objective.
     batch_size : int, optional
         Images per step.
     lr : float, optional
         Adam's learning rate in the second phase.
     backbone : str, optional
-        A well-known encoder, "alexnet" or "timm:NAME"; with published weights for the recipe
-        "continue", otherwise random.
+        A well-known encoder, "alexnet" or "timm:NAME"; pretrained with the recipe "continue",
+        otherwise with random weights.
     seed : int
-        Decides initial weights, the order of images and every random draw.
+        Seed of initial weights, the image order and every random draw.
     device : str
-        Where to train. "auto" uses a GPU if available.
+        Device to train on. "auto" uses a GPU if available.
     image_shape : tuple of int, optional
-        (h, w) or (h, w, c) of flattened images. Default: rows whose length is a square of at least
-        8 are square gray images; others are features, for a fully connected network.
+        (h, w) or (h, w, c) of flattened images. Default: rows of h² values with h ≥ 8 are square
+        grayscale images; others are feature vectors, for a fully connected network.
     config : TrainConfig, optional
-        Every setting of training, in place of all parameters above but `image_shape`: other
+        All training settings, in place of all parameters above except `image_shape`: other
         objectives, pretext tasks, finders, or a network of your own. See `nearfar.recipe`.
     verbose : bool
-        Show progress bars.
+        Whether to show progress bars.
 
     Attributes
     ----------
     run_ : Run
-        The trained network, the network that it started from, embeddings, settings and metrics.
+        Trained network, initial network, embeddings, settings and metrics.
     embeddings_ : float32[n, d]
         Embeddings of the training images.
     n_features_in_ : int
@@ -164,7 +164,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         NearfarError
-            If the parameters do not fit together, or not to the images.
+            If the parameters conflict, or do not fit the images.
 
         Warns
         -----
@@ -223,19 +223,19 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         *,
         far: bool = False,
     ) -> npt.NDArray[np.int64] | tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Find the training images with the most, or least, similar embeddings.
+        """Find the training images with the most (or least) similar embeddings.
 
         Parameters
         ----------
         X : array or Images, optional
-            Queries. Default: the training images, each without itself.
+            Queries. Default: the training images, each excluding itself.
         n_neighbors : int, optional
-            Number of neighbors, T: at most the number n of training images, or n − 1 without
+            Number T of neighbors: at most the number n of training images, or n − 1 without
             queries. Default: 5.
         return_distance : bool
-            Whether to return distances, 𝔻 = 1 − 𝕊, beside the rows.
+            Whether to also return the distances, 𝔻 = 1 − 𝕊.
         far : bool
-            Find the least similar ones.
+            Whether to find the least similar images instead.
 
         Returns
         -------
@@ -247,7 +247,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         NearfarError
-            If `n_neighbors` is no such number, or the images do not fit.
+            If `n_neighbors` is out of range, or the images do not fit.
         """
         check_is_fitted(self)
         count = _count(n_neighbors, len(self.embeddings_) - (X is None))
@@ -269,7 +269,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         NearfarError
-            If something is there and `overwrite` is false.
+            If the folder exists and is not empty, and `overwrite` is false.
         """
         check_is_fitted(self)
         path = Path(folder)
@@ -284,15 +284,15 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         folder : str or path
-            From `save`, `nearfar.train` or ``nearfar train``.
+            Run folder from `save`, `nearfar.train` or ``nearfar train``.
         network : Autoencoder, optional
-            Your own, if the run was trained with it. If `kneighbors` needs a similarity of your
-            own, set it in the parameter `config`.
+            Your own network, if the run was trained with one. If `kneighbors` needs your own
+            similarity, set it in the parameter `config`.
 
         Raises
         ------
         NearfarError
-            If the run is missing, unfinished, damaged, of another format or of another network.
+            If the run is missing, unfinished or damaged, or its format or network is different.
         """
         run = read_run(folder, network)
         config = run.config.train
@@ -300,7 +300,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             config = replace(config, network=network)
         try:
             resolve_device(config.device)
-        except NearfarError:  # of another machine
+        except NearfarError:  # from another machine
             config = replace(config, device="auto")
         model = cls(config=config, image_shape=run.config.data.image_shape)
         model.run_ = run
@@ -350,14 +350,14 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             given = parameters[name]
             if name not in OTHER_PARAMETERS - {"recipe"} and given != parameter.default:
                 raise NearfarError(
-                    f"{name}={given} beside config: expected one of them; "
+                    f"{name}={given} together with config: expected one of them; "
                     f"configure({{{name!r}: …}}, base=config) changes a setting"
                 )
         return self.config
 
     @property
     def _fitted_config(self) -> TrainConfig:
-        """The parameter config, which may hold objects of the user's own, or what was chosen."""
+        """Return the parameter config, which may hold the user's own objects, or the chosen one."""
         return self.config or self.run_.config.train
 
     def _device(self) -> torch.device:
@@ -383,7 +383,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return apply_to_all(function, images, device=device, track=self._track())
 
     def _read(self, X: npt.ArrayLike | Images) -> tuple[Images, Layout]:
-        """Images to encode, checked against those of `fit`."""
+        """Return images to encode, after checking them against those of `fit`."""
         if isinstance(X, Images):
             if X.shape != self._shape:
                 raise NearfarError(
@@ -403,7 +403,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _rows(
         self, X: npt.ArrayLike, *, fitting: bool
     ) -> tuple[npt.NDArray[Any], Shape | None, Layout]:
-        """Flatten images: the rows, (c, h, w) where the array has it, and its layout."""
+        """Flatten images; return rows, the shape (c, h, w) if known, and the layout."""
         shape = None
         layout: Layout = "flat"
         if isinstance(X, list | tuple | Tensor | Image | np.ma.MaskedArray):
@@ -412,7 +412,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             array = as_array(X, "X")
             layout, shape = layout_of(array)
             X = array.reshape(len(array), math.prod(shape))
-        if isinstance(X, np.ndarray) and X.dtype.kind in "mMV":  # sklearn would count seconds
+        if isinstance(X, np.ndarray) and X.dtype.kind in "mMV":  # sklearn would convert to seconds
             raise NearfarError(f"X is an array of {X.dtype}: expected numbers")
         rows = validate_data(
             self, X, reset=fitting, dtype="numeric", ensure_min_samples=2 if fitting else 1
@@ -423,13 +423,13 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
 
 def _count(n_neighbors: Any, most: int) -> int:
-    """Return a number of neighbors, of any integer type; None is the default."""
+    """Check a number of neighbors, of any integer type; None stands for the default."""
     if n_neighbors is None:
         return min(DEFAULT_NEIGHBORS, most)
     whole = isinstance(n_neighbors, Integral) and not isinstance(n_neighbors, bool)
     if not whole or not 1 <= int(n_neighbors) <= most:
         raise NearfarError(
-            f"n_neighbors={n_neighbors!r}: expected a whole number from 1 to {most}, as many as "
-            "there are training images to find"
+            f"n_neighbors={n_neighbors!r}: expected a whole number from 1 to {most}, since "
+            "there are no more training images to find"
         )
     return int(n_neighbors)

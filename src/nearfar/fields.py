@@ -22,7 +22,8 @@ def check_fields(instance: Any) -> None:
     Raises
     ------
     NearfarError
-        If a value has another type; the message names the field, the value and the expected type.
+        If a value has a different type; the message names the field, the value and the expected
+        type.
 
     Examples
     --------
@@ -49,7 +50,7 @@ def convert(name: str, hint: Any, value: Any) -> Any:
     Parameters
     ----------
     name : str
-        Name of the value for the message of the error.
+        Name of the value, for the error message.
     hint : type
         Type, such as ``tuple[int, int]``.
     value : object
@@ -58,7 +59,7 @@ def convert(name: str, hint: Any, value: Any) -> Any:
     Raises
     ------
     NearfarError
-        If the value has another type; the message names the value and the expected type.
+        If the value has a different type; the message names the value and the expected type.
 
     Examples
     --------
@@ -77,7 +78,7 @@ def check_ranges(instance: Any, **ranges: str) -> None:
     Parameters
     ----------
     instance : dataclass instance
-        Object with the fields.
+        Object whose fields are checked.
     **ranges : str
         Range of each field: ">= 1", "> 0", or an interval such as "(0, 1]".
 
@@ -121,7 +122,7 @@ def _parse_range(text: str) -> tuple[Callable[[float], bool], str]:
 
 
 class _ExpectedError(Exception):
-    """Mismatch of a value, with a description of the expected type."""
+    """Raised for a mismatched value, with a description of the expected type."""
 
 
 def _as(hint: Any, value: Any) -> Any:

@@ -19,20 +19,20 @@ from nearfar.errors import NearfarError
 
 #: Prefix of unfinished files.
 LEFTOVER = ".unfinished-"
-#: Unfinished files of safetensors, which writes beside the file that it is given.
+#: Unfinished files of safetensors, which writes next to the given file.
 _SAFETENSORS_LEFTOVER = re.compile(r"\.tmp[A-Za-z0-9]{6}")
 #: Longest file name, in bytes.
 _MAX_NAME = 255
-#: Longest extension of a temporary file, in characters; libraries choose formats by extension.
+#: Longest extension of a temporary file, in characters; libraries choose the format by extension.
 _MAX_SUFFIX = 20
 
-#: Bytes of the file that `try_output` writes to test a disk.
+#: Size of the file that `try_output` writes to test a disk, in bytes.
 _TRIAL_BYTES = 2**12
 
-#: Remedy in errors about output that exists already.
+#: Remedy in errors about existing output.
 ADVICE = "choose another, or pass --overwrite (overwrite=True in Python)"
 
-#: List of numbers in indented JSON; no string contains a line break there.
+#: List of numbers in indented JSON, where no string contains a line break.
 _NUMBERS = re.compile(r"\[\n([-+.\deE,\s]+)\]")
 
 
@@ -55,7 +55,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def remove_abandoned(path: Path) -> None:
-    """Remove the unfinished versions of a file that ended processes left behind.
+    """Remove the unfinished versions of a file that dead processes left behind.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def _explain(path: Path, error: OSError) -> None:
 
 
 def normal_form(name: str) -> str:
-    r"""Return a name in the Unicode form NFC, in which names are compared.
+    r"""Return a name in Unicode form NFC, used to compare names.
 
     File systems may store the same name in different forms: é is one character, or e and an accent.
 
@@ -148,7 +148,7 @@ def normal_form(name: str) -> str:
 
 
 def find_path(path: Path) -> Path:
-    """Return a path as it is spelled on the disk, which may be in another Unicode form.
+    """Return a path as spelled on the disk, possibly in a different Unicode form.
 
     Examples
     --------
@@ -166,7 +166,7 @@ def find_path(path: Path) -> Path:
 
 
 def fitting_name(name: str, extension: str) -> str:
-    """Return a file name of at most 255 bytes; a longer one is cut and gets a checksum.
+    """Return a file name of at most 255 bytes; longer names are truncated and get a checksum.
 
     Examples
     --------
@@ -183,7 +183,7 @@ def fitting_name(name: str, extension: str) -> str:
 
 
 def sync(path: Path) -> None:
-    """Write a file to the disk, safe from a power failure.
+    """Flush a file to the disk, safe from power failure.
 
     Examples
     --------
@@ -196,7 +196,7 @@ def sync(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, each list of numbers on one line, atomically.
+    """Write a value atomically as indented JSON, with each list of numbers on one line.
 
     Examples
     --------
@@ -234,15 +234,15 @@ def check_output(
     folder : bool
         Whether the output is a folder.
     kept : collection of str
-        Names of files that the folder may contain in any case.
+        Names of files that the folder may always contain.
     advice : str
-        Remedy for the message of the error.
+        Remedy for the error message.
 
     Raises
     ------
     NearfarError
-        If `path` is of the other kind; or if it is a file or a folder that is not empty, and
-        `overwrite` is false. Unfinished files of crashed processes do not count.
+        If `path` is a folder instead of a file or vice versa; or if it is a file or a nonempty
+        folder, and `overwrite` is false. Unfinished files of crashed processes do not count.
 
     Examples
     --------
@@ -282,7 +282,7 @@ def claim_output(
     Raises
     ------
     NearfarError
-        If the output may not be written, see `check_output`, or the parent folder cannot be
+        If the output must not be written, see `check_output`, or the parent folder cannot be
         created.
 
     Examples
@@ -311,7 +311,7 @@ def try_output(
 ) -> None:
     """Check that a file or a folder can be written to `path`, by writing a trial file.
 
-    The trial file, and folders created for it, are removed again; so are unfinished files that
+    The trial file, and folders created for it, are removed afterward, as are unfinished files that
     killed processes left behind. Call this before work that may take hours.
 
     Parameters
@@ -322,7 +322,7 @@ def try_output(
     Raises
     ------
     NearfarError
-        If the output may not be written, see `check_output`; or if the disk is full or read-only,
+        If the output must not be written, see `check_output`; or if the disk is full or read-only,
         or permission is denied.
 
     Examples
@@ -352,12 +352,12 @@ def try_output(
         with suppress(OSError):
             os.unlink(trial)  # noqa: PTH108
         for each in absent:
-            with suppress(OSError):  # not created, or in use by another process
+            with suppress(OSError):  # not created, or used by another process
                 each.rmdir()
 
 
 def check_own(folder: Path, own: Collection[str]) -> None:
-    """Check that a folder contains only files of our own.
+    """Check that a folder contains only our own files.
 
     Parameters
     ----------
@@ -406,7 +406,7 @@ def clear_folder(
     Raises
     ------
     NearfarError
-        If the folder contains other files, see `check_own`; nothing is removed then.
+        If the folder contains other files, see `check_own`; in that case, nothing is removed.
 
     Examples
     --------
@@ -436,12 +436,12 @@ def check_room(path: Path, needed: int, purpose: str) -> None:
     needed : int
         Required space, in bytes.
     purpose : str
-        Name of the content for the message, in the plural.
+        Name of the content, in the plural, for the message.
 
     Raises
     ------
     NearfarError
-        If less space is free.
+        If there is less free space.
 
     Examples
     --------
@@ -470,7 +470,7 @@ def free_space(path: Path) -> int:
 def reserve(path: Path) -> None:
     """Allocate the disk space of a sparse file.
 
-    Otherwise, writing to a memory map of it on a full disk would kill the process.
+    Otherwise, writing to its memory map on a full disk would kill the process.
 
     Examples
     --------

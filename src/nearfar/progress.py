@@ -1,4 +1,4 @@
-"""Progress bars with rate and remaining time, shown on terminals only."""
+"""Progress bars with rate and remaining time, shown only on terminals."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from rich.text import Text
 
 Item = TypeVar("Item")
 
-#: Period to estimate the speed over, in seconds: some items take hours.
+#: Period over which to estimate the speed, in seconds: some items take hours.
 _SPEED_PERIOD = 86_400.0
 
 
 class Track(Protocol):
-    """Progress display: a callable that yields items, and may show how many are done.
+    """Progress display: a callable that yields items and may show how many are done.
 
     Examples
     --------
@@ -38,12 +38,12 @@ class Track(Protocol):
     """
 
     def __call__(self, items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
-        """Yield the items, `total` in number; `description` names what happens to them."""
+        """Yield the `total` items; `description` names what is done with them."""
         ...
 
 
 def silent(items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
-    """Return the items and show nothing; the default `Track`.
+    """Return the items without showing anything; the default `Track`.
 
     Examples
     --------
@@ -100,7 +100,7 @@ class Bars:
 
 
 class _Rate(ProgressColumn):
-    """Column of a progress bar with the items per second."""
+    """Progress bar column with the number of items per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")

@@ -1,4 +1,4 @@
-"""Sections of code with random numbers of their own."""
+"""Code sections with their own random numbers."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from contextlib import contextmanager
 
 import torch
 
-#: Held by the thread that draws: torch has one generator per device for all threads.
+#: Held by the drawing thread: all threads share torch's generator for each device.
 _LOCK = threading.RLock()
 
 
 @contextmanager
 def own_random_numbers(seed: int | None = None) -> Iterator[None]:
-    """Keep torch's global random numbers to one thread, and restore their state afterwards.
+    """Reserve torch's global random generators for one thread, and restore them afterward.
 
-    Threads take turns, so that each gets the numbers of its seed.
+    Threads take turns, so that each gets the random numbers of its seed.
 
     Parameters
     ----------
     seed : int, optional
-        Seed to start from. Default: the present state.
+        Seed to start from. Default: the current state.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Restoration of images by a trained network: reconstruction, denoising and inpainting.
+"""Image restoration with a trained network: reconstruction, denoising and inpainting.
 
-`reconstruct`, `denoise` and `inpaint` yield batches, so that memory does not grow with the number
-of images. `nearfar.report.write_restored` writes the batches as PNG files.
+`reconstruct`, `denoise` and `inpaint` yield batches, so that memory use does not grow with the
+number of images. `nearfar.report.write_restored` writes the batches as PNG files.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class RestoredBatch(NamedTuple):
     rows : int64[b]
         Row numbers of the images in the data set.
     stages : mapping of str to float[b, c, h, w]
-        Images by name of the stage: "original" first, restored last. Values 0…1 are black…white;
-        the device is that of the network.
+        Images by stage name: "original" first, restored last. 0…1 is black…white; the images are on
+        the network's device.
 
     Examples
     --------
@@ -81,14 +81,14 @@ def reconstruct(
     device: str | torch.device = "auto",
     track: Track = silent,
 ) -> Iterator[RestoredBatch]:
-    """Reconstruct images with the network of a run.
+    """Reconstruct images with a run's network.
 
     Parameters
     ----------
     run : Run
         Run, see `nearfar.runs.read_run`; its network is moved to `device`.
     images : Images or array
-        Images of the run's shape; arrays are scaled to it.
+        Images of the run's shape; arrays are resized to it.
     device : str or torch.device
         Device of the network.
     track : Track
@@ -102,7 +102,7 @@ def reconstruct(
     Raises
     ------
     NearfarError
-        If the images have another shape.
+        If the images have a different shape.
 
     Examples
     --------
@@ -135,14 +135,15 @@ def denoise(
 ) -> Iterator[RestoredBatch]:
     """Remove noise from images.
 
-    Any run works; runs trained with the denoising pretext task work best.
+    Works with any run, best with one trained with the denoising pretext task.
 
     Parameters
     ----------
     run, images, device, track
         See `reconstruct`.
     add_noise : bool
-        Add the noise of the run's training first, with torch's global random generator.
+        Whether to first add the noise that the run was trained with, using torch's global random
+        generator.
 
     Yields
     ------
@@ -152,7 +153,7 @@ def denoise(
     Raises
     ------
     NearfarError
-        If the images have another shape, or `add_noise` is set and the run was trained without
+        If the images have a different shape, or `add_noise` is set and the run was trained without
         noise.
 
     Examples
@@ -201,7 +202,7 @@ def inpaint(
         See `reconstruct`. The run must have been trained with the inpainting pretext task.
     masks : Images or bool[n, h, w], optional
         Masks, true (nonzero) where pixels are missing; see `open_masks` for files. Default: the
-        holes of the run's training, with torch's global random generator.
+        holes that the run was trained with, drawn with torch's global random generator.
 
     Yields
     ------
@@ -211,7 +212,7 @@ def inpaint(
     Raises
     ------
     NearfarError
-        If the images or masks have another shape, or the run was trained with another pretext
+        If the images or masks have a different shape, or the run was trained with another pretext
         task.
 
     Examples
@@ -246,10 +247,10 @@ def inpaint(
 
 
 def open_masks(path: str | os.PathLike[str], images: Images, *, track: Track = silent) -> Images:
-    """Open masks of missing pixels: one file for all images, or a folder with a mask per image.
+    """Open masks of missing pixels: one file for all images, or a folder with one mask per image.
 
-    Masks are white where pixels are missing. Masks in a folder have the name of their image; the
-    extension may differ. When a mask is scaled to the size of the images, a pixel counts as missing
+    Masks are white where pixels are missing. Masks in a folder have the same name as their image;
+    the extension may differ. When a mask is resized to the images' size, a pixel counts as missing
     if any part of it is white.
 
     Parameters
@@ -269,7 +270,7 @@ def open_masks(path: str | os.PathLike[str], images: Images, *, track: Track = s
     Raises
     ------
     NearfarError
-        If a mask cannot be read or is all black, or an image has no mask or two masks.
+        If a mask cannot be read or is all black, or an image has no mask or several.
 
     Examples
     --------
@@ -296,14 +297,14 @@ def open_masks(path: str | os.PathLike[str], images: Images, *, track: Track = s
     for row, name in enumerate(masks.names()):
         if not masks[row].any():
             raise NearfarError(
-                f"mask {name!r} of {masks.name!r} is black wherever the image is seen: expected "
+                f"mask {name!r} of {masks.name!r} is black over the whole image: expected "
                 "white where pixels are missing"
             )
     return Subset(masks, [0] * len(images) if for_all else _mask_rows(images, masks))
 
 
 def psnr(images: Tensor, clean: Tensor) -> Tensor:
-    """Return the peak signal-to-noise ratio of each image, −10·log₁₀ of its mean squared error.
+    """Return each image's peak signal-to-noise ratio, −10·log₁₀ of its mean squared error.
 
     Parameters
     ----------
@@ -313,7 +314,7 @@ def psnr(images: Tensor, clean: Tensor) -> Tensor:
     Returns
     -------
     float[b]
-        PSNR in decibels; infinite for equal images.
+        PSNR in decibels; infinite for identical images.
 
     Examples
     --------
@@ -341,7 +342,7 @@ class MeanPSNR:
         self._values: dict[str, list[Tensor]] = {}
 
     def measure(self, batches: Iterable[RestoredBatch]) -> Iterator[RestoredBatch]:
-        """Yield the batches, and measure each of them in passing."""
+        """Yield the batches, measuring each of them in passing."""
         for batch in batches:
             original, *_ = batch.stages.values()
             for stage, images in list(batch.stages.items())[1:]:
@@ -349,7 +350,7 @@ class MeanPSNR:
             yield batch
 
     def result(self) -> dict[str, float]:
-        """Return the mean PSNR over all images so far, in decibels, by name of the stage."""
+        """Return the mean PSNR over all images so far, in decibels, by stage name."""
         return {stage: float(torch.cat(parts).mean()) for stage, parts in self._values.items()}
 
 
@@ -365,7 +366,7 @@ def _network(run: Run, device: str | torch.device) -> tuple[Autoencoder, torch.d
 def _corruption(
     run: Run, network: Autoencoder, pretext: str, expected: str, otherwise: str = ""
 ) -> Corruption:
-    """Return the corruption that a run was trained with, after a check of its pretext task."""
+    """Return the corruption that a run was trained with, after checking its pretext task."""
     trained = run.config.train.pretext
     if trained.kind != pretext:
         raise NearfarError(
@@ -383,14 +384,14 @@ def _restore(
     track: Track,
     description: str,
 ) -> Iterator[RestoredBatch]:
-    """Yield restored images in their order, a batch at a time."""
+    """Yield restored images in order, one batch at a time."""
     batches = in_order(range(len(images)), INFERENCE_BATCH)
     for rows, pixels in track(load(images, batches), description, len(batches)):
         yield RestoredBatch(rows, restore(rows, to_unit(pixels.to(device, non_blocking=True))))
 
 
 def _check_masks(masks: Images | npt.ArrayLike, images: Images) -> Images:
-    """Return masks as `Images`, after a check that they match the images in number and size."""
+    """Return masks as `Images`, after checking that their number and size match the images."""
     if not isinstance(masks, Images):
         values = np.asarray(masks).astype(bool)
         if values.ndim != 3:
@@ -405,7 +406,7 @@ def _check_masks(masks: Images | npt.ArrayLike, images: Images) -> Images:
 
 
 def _mask_rows(images: Images, masks: Images) -> list[int]:
-    """Return the row number of each image's mask in a folder of masks."""
+    """Return the row of each image's mask in a folder of masks."""
     rows: dict[Path, int] = {}
     names = masks.names()
     for row, name in enumerate(names):

@@ -91,7 +91,7 @@ def test_commands_on_still_images(tmp_path):
 
 @pytest.mark.parametrize(
     ("stage", "advice"),
-    [("split_clips", "give the same command again"), ("find_method", "with --resume")],
+    [("split_clips", "run the same command again"), ("find_method", "with --resume")],
 )
 def test_stopped_fit_command_says_how_to_continue(
     normal, tmp_path, monkeypatch, capsys, stage, advice
@@ -172,8 +172,9 @@ def test_fit_command_has_the_defaults_of_python(fits, tmp_path, capsys):
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     optim, weights = DEFAULT_TRAINING.optim, DEFAULT_TRAINING.objective.weights
     assert "Default: " + " ".join(f"{weight:g}" for weight in weights) in text
-    assert f"plain autoencoder, for paper. Default: {optim.pretrain_epochs}." in text
-    assert f"relational objective, for paper. Default: {optim.epochs}." in text
+    paper = "(only with --setting paper)"
+    assert f"plain autoencoder training {paper}. Default: {optim.pretrain_epochs}." in text
+    assert f"relational objective {paper}. Default: {optim.epochs}." in text
     assert f"above the threshold. Default: {DetectorConfig().false_alarms}" in text
 
 
@@ -184,7 +185,7 @@ def test_fit_command_passes_options_on(fits, tmp_path, capsys):
         *("--loss-weights", 0.5, 0.3, 0.2, "--pretrain-epochs", 2, "--epochs", 3, "--seed", 4),
         *("--size", 16, 24, "--false-alarms", 0.1),
     )
-    assert "stretched or shrunk to 16x24, none cropped" in capsys.readouterr().out
+    assert "resized to 16x24 without cropping" in capsys.readouterr().out
     ((config, training),) = fits
     assert config == DetectorConfig.stills(size=(16, 24), false_alarms=0.1)
     assert training.objective.weights == (0.5, 0.3, 0.2)

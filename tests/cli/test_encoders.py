@@ -67,7 +67,7 @@ def test_train_continues_and_evaluate_shows_whether_it_was_worth_it(folder, tmp_
     assert rows["pretrained"] == rows[LITE0]
     assert run("report", out) == 0
     page = (out / "report" / "report.html").read_text()
-    assert "the published network" in page
+    assert "the pretrained network" in page
     assert "Reconstructions" not in page
     assert run("reconstruct", out, folder, "--out", tmp_path / "images") == 2
     assert "no trained decoder" in capsys.readouterr().err

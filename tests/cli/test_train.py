@@ -81,7 +81,7 @@ def test_full_help_page_shows_every_option_in_groups(capsys):
     for flag in flags(option.name for option in train_options()) | {"--objective", "--pretext"}:
         assert f"{flag} " in text, flag
     for title in (
-        *("--objective relational", "--objective contrastive", "Search of near and far samples"),
+        *("--objective relational", "--objective contrastive", "Search for near and far samples"),
         *("--pretext denoising", "Network: convnet", "Network: backbone", "Training"),
     ):
         assert title in text, title
@@ -318,7 +318,7 @@ def test_resume_of_a_damaged_run_takes_one_line(trained, folder, tmp_path, capsy
         ("{nowhere} --out {trained}", "--overwrite"),
         ("{nowhere} --out {folder} --overwrite", "exists already"),
         ("{folder} --out {out} --loss-weights 0.5 0.5 0.5", "sum to 1.5"),
-        ("{folder} --out {out} --loss-weights=-1 1 1", "not negative"),
+        ("{folder} --out {out} --loss-weights=-1 1 1", "nonnegative"),
         ("{folder} --out {out} --neighbors 250", "neighbors=250"),
         ("{folder} --out {out} --neighbors 40 --clusters 10", "clusters=10"),
         ("{folder} --out {out} --embedding-size 0", "embedding_size=0"),

@@ -93,7 +93,7 @@ from nearfar.errors import NearfarError
         (
             TrainConfig,
             {"pretext": SplitBrain(), "network": Backbone(name="timm:resnet18")},
-            "pretext='split-brain' with another network than ConvNet",
+            "pretext='split-brain' needs a ConvNet",
         ),
     ],
 )

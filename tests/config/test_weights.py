@@ -16,9 +16,9 @@ from nearfar.errors import NearfarError
     ("weights", "culprit"),
     [
         ((0.5, 0.5), "expected three"),
-        ((-0.1, 0.6, 0.5), "not negative"),
+        ((-0.1, 0.6, 0.5), "nonnegative"),
         ((0.5, 0.2, 0.2), "sum to 0.9"),
-        ((math.nan, 0.5, 0.5), "not negative"),
+        ((math.nan, 0.5, 0.5), "nonnegative"),
     ],
 )
 def test_check_weights_refuses(weights, culprit):

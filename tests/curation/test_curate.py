@@ -154,7 +154,7 @@ def test_label_errors_are_those_planted():
 @pytest.mark.parametrize(
     ("labels", "says"),
     [
-        (np.zeros(60, int), "all images have one label"),
+        (np.zeros(60, int), "all images have the same label"),
         (np.arange(60) == 3, "has 1 images"),
         (np.arange(60) % 2, "too weak"),
     ],
@@ -180,13 +180,13 @@ def test_selection_covers_the_clusters():
 def test_command_writes_lists_and_a_page(folder, tmp_path, capsys):
     out = tmp_path / "curation"
     assert run("curate", folder, "--out", out, "--select", 7, "--size", 32) == 2
-    assert "--size needs --encoder" in capsys.readouterr().err
+    assert "--size need --encoder" in capsys.readouterr().err
     command = ("curate", folder, "--out", out, "--select", 7, "--device", "cpu")
     model = ("--encoder", "timm:resnet18", "--weights", "random", "--size", 64)
     assert run(*command, *model, "--against", folder) == 0
     said = capsys.readouterr().out
     assert "duplicates: 5 groups" in said
-    assert "label errors: nothing can be said: the images have no labels" in said
+    assert "label errors: unknown: the images have no labels" in said
     rows = parquet.read_table(out / "images.parquet").to_pylist()
     assert len(rows) == len(list(folder.iterdir()))
     assert sum(row["keep"] for row in rows) == 40

@@ -127,7 +127,7 @@ def test_attack_command(files, tmp_path, capsys):
         ("attack classifier.safetensors digits.npz --count 0", "0 of 797"),
         ("attack classifier.safetensors digits.npz --count 1", "all of class"),
         ("attack missing.safetensors digits.npz --attacks", "no attacks"),
-        ("attack classifier.safetensors digits.npz --votes 5", "give --run"),
+        ("attack classifier.safetensors digits.npz --votes 5", "add --run"),
         ("purify run digits.npz --false-positive-rate 0.1", "needs --clean"),
         ("purify run digits.npz --noise-std 3", "noise_std=3"),
         ("purify run digits.npz --passes 0", "passes=0"),

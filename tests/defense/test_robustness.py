@@ -61,7 +61,7 @@ def test_assess_checks_masking_only_with_a_hundred_images(classifier, clean, tmp
     assert "gradients are masked" in told
     assert json.loads((tmp_path / "attack.json").read_text())["masking"]["masked"]
     few = assess(masked, images, **chosen, count=99)
-    assert "99 images are too few to tell whether gradients are masked" in verdict(tmp_path, few)
+    assert "99 images are too few to detect gradient masking" in verdict(tmp_path, few)
     assert json.loads((tmp_path / "attack.json").read_text())["masking"] is None
 
 

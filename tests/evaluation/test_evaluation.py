@@ -252,7 +252,7 @@ PIXELS = Features("pixels", TRAIN, TEST)
         ({"train_labels": 0 * TRAIN_LABELS}, "at least 2 classes"),
         (
             {"test_labels": np.where(TEST_LABELS == 7, 12, TEST_LABELS)},
-            r"without a training image.*\[12\]",
+            r"without training images.*\[12\]",
         ),
         ({"train_labels": TRAIN_LABELS / 2}, "float64"),
         ({"train_labels": TRAIN_LABELS[:, None]}, r"\(1200, 1\)"),

@@ -65,8 +65,8 @@ def value_range(folder: Path) -> None:
         ("batch_size: 0", ("batch_size=0", "run.yaml")),
         ("loss_weights: [1, 1, 1]", ("loss_weights", "run.yaml")),
         ("seed: -1", ("seed=-1", "run.yaml")),
-        ("seed: 010", ("010 is no decimal number", "run.yaml")),
-        ("seed: 1:30", ("1:30 is no decimal number", "run.yaml")),
+        ("seed: 010", ("010: expected a decimal number", "run.yaml")),
+        ("seed: 1:30", ("1:30: expected a decimal number", "run.yaml")),
     ):
         refuses(folder, text, *words)
 
@@ -114,10 +114,10 @@ def profile(folder: Path) -> None:
 
 @cell("configuration", "count", "rejected: an option twice, and several documents in one file")
 def count(folder: Path) -> None:
-    refuses(folder, "epochs: 1\nepochs: 2\n", "epochs is there twice")
-    refuses(folder, '{"epochs": 1, "epochs": 2}', "epochs is there twice", name="run.json")
+    refuses(folder, "epochs: 1\nepochs: 2\n", "epochs is given twice")
+    refuses(folder, '{"epochs": 1, "epochs": 2}', "epochs is given twice", name="run.json")
     refuses(folder, "epochs: 1\n---\nepochs: 2\n", "not YAML")
-    refuses(folder, "pretrain-lr: 1e-3\npretrain_lr: 1e-2\n", "pretrain_lr is there twice")
+    refuses(folder, "pretrain-lr: 1e-3\npretrain_lr: 1e-2\n", "pretrain_lr is given twice")
 
 
 @cell("configuration", "time", "rejected: dates where a number is expected")

@@ -246,7 +246,7 @@ def encoding(folder: Path) -> None:
 
 @cell("devkit", "root", "rejected: folders without JPEGImages; other roots than `<annotation>`")
 def root(folder: Path) -> None:
-    with rejection("no VOC devkit"):
+    with rejection("not a VOC devkit"):
         Devkit.open(folder)
     devkit = write_devkit(folder / "voc")
     for text in ("<annotations/>", '<annotation xmlns="urn:voc"/>', "<html/>"):
@@ -286,7 +286,7 @@ def unused(folder: Path) -> None:
     devkit = write_devkit(folder / "voc")
     devkit.annotation("3").write_text("damaged")
     assert len(open_classification_set(devkit, "trainval", 32).images) == 2
-    with rejection("inside of others"):
+    with rejection("nested in others"):
         read_objects(edited(folder, f"<objects>{item('red', BOX)}</objects>"), "0")
     for tag in ("Object", "OBJECT"):
         with rejection(f"elements <{tag}>: expected <object>"):

@@ -99,8 +99,8 @@ TWO = images(2, 1, 8, 8)
         (lambda: embedding_maps(images(9, 2), images(8, 2)), "9 and 8"),
         (lambda: embedding_maps(images(9, 2), images(9, 2), np.zeros(8, int)), "8 labels for 9"),
         (lambda: training_curves([]), "log is empty"),
-        (lambda: dot_plot({}), "nothing measured"),
-        (lambda: dot_plot({"5-NN": []}), "nothing measured"),
+        (lambda: dot_plot({}), "nothing has been measured"),
+        (lambda: dot_plot({"5-NN": []}), "nothing has been measured"),
     ],
 )
 def test_figures_refuse_unusable_input(make: Any, message: str) -> None:

@@ -92,7 +92,7 @@ def test_parts_of_others_are_refused_or_replaced(encoder, photos, tmp_path):
     with pytest.raises(NearfarError, match="or by another encoder"):
         encode_to(path, other, photos, device="cpu")
     few = images_from_array(np.zeros((9, 8, 8, 3)) + np.random.default_rng(0).random((9, 8, 8, 3)))
-    with pytest.raises(NearfarError, match="another number of images"):
+    with pytest.raises(NearfarError, match="a different number of images"):
         encode_to(path, encoder, few, device="cpu")
     assert encode_to(path, encoder, few, device="cpu", overwrite=True)
     assert read_embeddings(path).names == few.names()

@@ -1,4 +1,4 @@
-"""Training that continues from published weights."""
+"""Training that starts from pretrained weights."""
 
 from __future__ import annotations
 

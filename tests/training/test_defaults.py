@@ -24,7 +24,7 @@ def shapes(count: int):
 def test_photographs_continue_a_published_encoder():
     chosen = choose_defaults(photographs(621), {})
     assert chosen.description == (
-        "photographs; 621 images: continues EfficientNet-lite0 with published weights, batch 32, "
+        "photographs; 621 images: from a pretrained EfficientNet-lite0, batch 32, "
         "20 steps per epoch, 32 epochs"
     )
     config = configure({}, chosen.options, recipe=chosen.recipe)

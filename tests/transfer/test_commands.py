@@ -168,18 +168,18 @@ def test_scores_depend_only_on_seed(trained, scenes, tmp_path):
 
 def test_commands_report_invalid_input_in_one_line(trained, scenes, tmp_path, capsys):
     out = ("--out", tmp_path / "o", *FAST)
-    assert "no VOC devkit" in refused(capsys, "transfer", "segment", trained, tmp_path, *out)
+    assert "not a VOC devkit" in refused(capsys, "transfer", "segment", trained, tmp_path, *out)
     line = refused(capsys, "transfer", "detect", trained, scenes, *out)
     assert "trainval.txt' does not exist" in line
     splits = ("--splits", "train", "val")
     line = refused(capsys, "transfer", "classify", "nothing", scenes, *splits, *out)
     assert "'nothing'" in line
     call = ("transfer", "classify", trained, scenes, *splits)
-    assert "not for a devkit" in refused(capsys, *call, "--labels-per-class", 5, *out)
-    assert "not for a devkit" in refused(capsys, *call, "--test", scenes, *out)
+    assert "do not apply to a devkit" in refused(capsys, *call, "--labels-per-class", 5, *out)
+    assert "do not apply to a devkit" in refused(capsys, *call, "--test", scenes, *out)
     assert "no protocols" in refused(capsys, *call, *out, "--protocols")
     call = ("transfer", "classify", trained, scenes / "JPEGImages")
-    assert "is none" in refused(capsys, *call, *splits, *out)
+    assert "is not" in refused(capsys, *call, *splits, *out)
     assert "random or kmeans" in refused(capsys, *call, "--like", trained, *out)
     call = ("transfer", "classify", trained, scenes, *splits, "--size", 16)
     assert "too small" in refused(capsys, *call, *out)

@@ -150,7 +150,7 @@ def test_read_objects_clips_boxes_counted_from_zero(scenes):
 
 
 def test_devkit_open_raises_for_other_folders(tmp_path):
-    assert "no VOC devkit" in refused(Devkit.open, tmp_path)
+    assert "not a VOC devkit" in refused(Devkit.open, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_open_sets_raise_for_empty_splits(scenes, tmp_path):
         text = scenes.annotation(name).read_text()
         scenes.annotation(name).write_text(text.replace("<difficult>0", "<difficult>1"))
         Image.fromarray(np.full((96, 128), IGNORE_INDEX, np.uint8)).save(scenes.mask(name))
-    assert "to be ignored" in refused(open_segmentation_set, scenes, "val", 64)
+    assert "ignored" in refused(open_segmentation_set, scenes, "val", 64)
     assert "only difficult" in refused(
         open_detection_set, scenes, "val", 64, tmp_path / "proposals"
     )

@@ -111,7 +111,7 @@ def test_masks_of_few_bits_hold_classes_only_with_a_palette(tmp_path):
     assert (read_label_map(devkit, "0") == pixels).all()
     for bits in (2, 4):
         save_png(devkit.mask("0"), pixels, bits)  # PIL reads shades: 17 for 1
-        with pytest.raises(NearfarError, match="shades of less than 8 bits"):
+        with pytest.raises(NearfarError, match="gray levels of less than 8 bits"):
             read_label_map(devkit, "0")
 
 

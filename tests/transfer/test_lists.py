@@ -102,7 +102,7 @@ def test_annotations_with_another_root_raise(devkit, root):
 
 def test_nested_objects_raise(devkit):
     write_annotation(devkit.annotation("b"), f"<objects>{item('red', BOX)}</objects>")
-    assert "inside of others" in refused(read_objects, devkit, "b")
+    assert "nested in others" in refused(read_objects, devkit, "b")
 
 
 def test_repeated_elements_raise(devkit):

@@ -61,9 +61,9 @@ def test_open_backbone_raises_for_bad_weights(tmp_path):
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert "no run folder, file or name" in refused("AlexNet_Weights.NONE")
+    assert "not a run folder, file or name" in refused("AlexNet_Weights.NONE")
     for name in ("somewhere", "alexnet.safetensors", "resnet.pth"):
-        assert "no run folder, file or name" in refused(name)
+        assert "not a run folder, file or name" in refused(name)
     torch.save({}, tmp_path / "weights.pth")
     assert "no weights of torchvision" in refused(tmp_path / "weights.pth")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")

@@ -14,14 +14,14 @@ from nearfar.cli.options import Overwrite, Seed, bars, report_skipped, shown
 if TYPE_CHECKING:
     from nearfar.progress import Bars
 
-#: Normal video below which `fit` warns, in seconds.
+#: Duration of normal video, in seconds, below which `fit` warns.
 MIN_SECONDS = 60
 
 anomaly = App(
     name="anomaly",
     help=(
         "Detect anomalies in video and still images.\n\n"
-        "A detector learns from normal frames alone and scores new ones."
+        "A detector is trained on normal frames only, and scores new ones."
     ),
 )
 
@@ -30,7 +30,7 @@ anomaly = App(
 def fit(
     frames: str,
     *,
-    out: Annotated[Path, Parameter(help="Folder of the detector.")],
+    out: Annotated[Path, Parameter(help="Folder to write the detector to.")],
     setting: Literal["auto", "video", "paper", "stills"] = "auto",
     size: tuple[int, int] | None = None,
     false_alarms: float | None = None,
@@ -43,8 +43,8 @@ def fit(
 ) -> None:
     """Fit a detector to normal frames.
 
-    Every fourth clip, or every fourth photograph, is held out to calibrate the threshold; of fewer
-    than four clips, the last quarter of each.
+    Every fourth clip, or every fourth photograph, is held out to calibrate the threshold; with
+    fewer than four clips, the last quarter of each.
 
     **Examples**
 
@@ -55,24 +55,24 @@ def fit(
     Parameters
     ----------
     frames
-        A video; a folder of images, which are photographs, or frames in natural order of their
-        names; or a folder of such folders and videos.
+        A video; a folder of photographs, or of frames sorted by name; or a folder of such folders
+        and videos.
     setting
-        "auto" is video for videos and for folders whose neighboring files resemble each other,
-        and stills for other folders. "video" finds what moves too fast, is too large, glides, or
-        looks odd; "paper" finds 30×30 patches of single frames that are badly reconstructed;
-        "stills" finds parts of separate images that are unlike normal ones.
+        "auto" chooses "video" for videos and for folders whose consecutive files look alike, and
+        "stills" for other folders. "video" finds objects that move too fast, are too large, glide,
+        or look unusual; "paper" finds 30×30 patches of single frames that are poorly
+        reconstructed; "stills" finds regions of unrelated images that differ from normal ones.
     size
-        HEIGHT WIDTH that all of each of these and all later frames is scaled to; nothing is
-        cropped, and the aspect may change. Default: no scaling.
+        Height and width to which every frame is resized, now and when scoring; nothing is cropped,
+        so the aspect ratio may change. Default: no resizing.
     false_alarms
         Share of held-out normal frames above the threshold. Default: 0.01.
     loss_weights
-        OWN NEAR FAR weights of the objective, for paper. Default: 0.6 0.4 0.
+        OWN NEAR FAR weights of the objective (only with --setting paper). Default: 0.6 0.4 0.
     pretrain_epochs
-        Epochs of the plain autoencoder, for paper. Default: 5.
+        Epochs of plain autoencoder training (only with --setting paper). Default: 5.
     epochs
-        Epochs of the relational objective, for paper. Default: 5.
+        Epochs on the relational objective (only with --setting paper). Default: 5.
     resume
         Continue an interrupted fit in --out, with the same frames and options.
     """
@@ -97,12 +97,12 @@ def fit(
     fitting: Literal["video", "stills"] = "video" if found.kind == "video" else "stills"
     if setting == "auto":
         setting = fitting
-        print(f"setting: {setting}, as {found.why}")
+        print(f"setting: {setting}, because {found.why}")
     elif setting != "paper" and setting != fitting:
         warn(f"--setting {setting}, but {found.why}: expected --setting {fitting}", track)
     if size is not None:
         height, width = size
-        print(f"size: all of each frame is stretched or shrunk to {height}x{width}, none cropped")
+        print(f"size: every frame is resized to {height}x{width} without cropping")
     config = presets[setting](
         size=size, **({} if false_alarms is None else {"false_alarms": false_alarms})
     )
@@ -117,7 +117,7 @@ def fit(
         seconds = sum(clip.nominal_total for clip in clips) / (clips[0].rate or ASSUMED_RATE)
         if seconds < MIN_SECONDS:
             warn(
-                f"{seconds:.0f} seconds of normal video: what they do not show will look abnormal; "
+                f"{seconds:.0f} seconds of normal video: anything not shown will look abnormal; "
                 f"expected at least {MIN_SECONDS}",
                 track,
             )
@@ -133,8 +133,8 @@ def fit(
             clips, out, config, training, resume=resume, overwrite=overwrite, track=track
         )
     except KeyboardInterrupt as interrupt:
-        again = "with --resume" if is_unfinished(out) else "again, as nothing is kept yet"
-        raise KeyboardInterrupt(f"stopped: give the same command {again}") from interrupt
+        again = "with --resume" if is_unfinished(out) else "again, since nothing is saved yet"
+        raise KeyboardInterrupt(f"stopped: run the same command {again}") from interrupt
     skipped = [*clips.skipped, *(line for clip in clips for line in clip.skipped)]
     report_skipped(skipped, track.progress.console)
     for line in (line for clip in clips for line in clip.notes):
@@ -153,7 +153,7 @@ def fit(
 
 @anomaly.command
 def score(
-    run: Annotated[Path, Parameter(help="Folder of a detector from nearfar anomaly fit.")],
+    run: Annotated[Path, Parameter(help="Folder of a detector, from nearfar anomaly fit.")],
     frames: str,
     *,
     out: Annotated[Path, Parameter(help="Folder to write to.")],
@@ -163,8 +163,8 @@ def score(
 ) -> None:
     """Score frames or photographs, and show where and when they are abnormal.
 
-    Writes a score per frame, alerts.json with the start and end of each abnormal span, or the
-    defective images, the worst frames, and heat maps: a video per clip, or a picture per
+    Writes a score per frame; alerts.json with the start and end of each abnormal span, or with the
+    defective images; the most abnormal frames; and heat maps, one video per clip or one picture per
     photograph. With masks, also writes detection metrics.
 
     **Examples**
@@ -176,14 +176,14 @@ def score(
     Parameters
     ----------
     frames
-        As for fit; or a single image.
+        As for fit, or a single image.
     masks
-        Images that are not black where a frame is abnormal: a folder with one per frame, named
-        like it (NAME or NAME_mask), or for a video numbered from 0 or 1; for several clips, a
-        folder of such folders named like the clips, where clips without one are normal. Default:
-        folders beside the clips with the suffix _gt, if there are any.
+        Ground-truth masks, black where a frame is normal. A folder with one mask per frame, named
+        like the frame (NAME or NAME_mask) or, for a video, numbered from 0 or 1. For several clips,
+        a folder of such folders named like the clips; clips without masks are normal. Default:
+        folders next to the clips with the suffix _gt, if any.
     format
-        Format of the scores.
+        File format of the scores.
     """
     from nearfar.anomaly import open_clips, read_detector, score_clips
 
@@ -211,7 +211,7 @@ def score(
 
 
 def warn(line: str, track: Bars) -> None:
-    """Print a warning beside the progress bars."""
+    """Print a warning above the progress bars."""
     track.progress.console.print(
         f"warning: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True
     )

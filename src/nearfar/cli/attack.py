@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from nearfar.cli.options import (
     DATA_HELP,
     DataOptions,
+    Device,
     OverwriteFiles,
     PurifierOptions,
     Seed,
@@ -21,9 +22,9 @@ from nearfar.cli.options import (
 
 def attack(
     classifier: Annotated[str, Parameter(help="A .safetensors file, or module:function.")],
-    data: Annotated[str, Parameter(help=f"Labeled images. {DATA_HELP}")],
+    data: Annotated[str, Parameter(help=f"Labeled images to attack. {DATA_HELP}")],
     *,
-    out: Annotated[Path, Parameter(help="The folder to write to.")],
+    out: Annotated[Path, Parameter(help="Folder to write to.")],
     run: Annotated[Path | None, Parameter(help="Run folder of the purifier.")] = None,
     attacks: tuple[str, ...] = ("fgsm", "pgd"),
     epsilons: tuple[float, ...] = (0.01, 0.1, 0.2, 0.3),
@@ -31,16 +32,15 @@ def attack(
     purification: PurifierOptions = PurifierOptions(),
     images: DataOptions = DataOptions(),
     seed: Seed = 0,
-    device: str = "auto",
+    device: Device = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
     """Attack a classifier, with or without purification, under named threat models.
 
-    The classifier takes images (channels first, 0 is black and 1 is white) and returns logits. It
-    is a .safetensors file that nearfar wrote, for example by nearfar reproduce table3; or a
-    function of your own as module:function, which is called without arguments and returns a
-    torch.nn.Module. The module is imported, from the current folder first. Writes attack.json,
-    attack.md and attack.png.
+    The classifier maps images (channels first, 0 is black and 1 is white) to logits. It is a
+    .safetensors file written by nearfar, for example by nearfar reproduce table3, or a function of
+    your own, given as module:function, that takes no arguments and returns a torch.nn.Module. The
+    current folder is searched first for the module. Writes attack.json, attack.md and attack.png.
 
     **For example**
 
@@ -53,10 +53,10 @@ def attack(
         Names of attacks: fgsm, pgd and autoattack use gradients; square and hop-skip-jump use
         queries.
     epsilons
-        Largest changes of a pixel, where 0 is black and 1 is white.
+        Largest changes per pixel, where 0 is black and 1 is white.
     count
-        Number of images to attack; the check for gradient masking needs 100 or more. Up to 150
-        other images train the substitute for transfer attacks.
+        Number of images to attack; the check for gradient masking needs at least 100. Up to 150 of
+        the other images train the substitute model for transfer attacks.
     """
     from torch import nn
 
@@ -70,7 +70,7 @@ def attack(
     require("art", extra="defense")
     defense.check_attacks(attacks)
     if run is None and purification != PurifierOptions():
-        raise NearfarError("--passes, --noise-std and --votes are options of --run: give --run")
+        raise NearfarError("--passes, --noise-std and --votes need --run: add --run")
     try_output(out, overwrite=overwrite, folder=True)
     model, target, track = defense.open_classifier(classifier), resolve_device(device), bars()
     if run is not None:

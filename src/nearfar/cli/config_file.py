@@ -35,12 +35,12 @@ from nearfar.fields import convert
 if TYPE_CHECKING:
     from yaml import MappingNode, SafeLoader, ScalarNode
 
-#: Numbers of YAML 1.1 that are read in another base than 10.
+#: Numbers that YAML 1.1 reads in a base other than 10.
 _NOT_DECIMAL = re.compile(r"[-+]?0[0-7_]+|.*:.*")
 
 
 def read_config_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Fill options that the command line has not given from the file of ``--config``."""
+    """Take options missing from the command line from the file of ``--config``."""
     if commands != ("train",):
         return
     argument = arguments.get("--config", default=None)
@@ -58,7 +58,7 @@ def read_config_file(app: App, commands: tuple[str, ...], arguments: ArgumentCol
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read options, or sections of options, from YAML or JSON."""
+    """Read options, flat or in sections, from YAML or JSON."""
     import yaml
 
     try:
@@ -81,36 +81,34 @@ def _read(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise NearfarError(f"configuration {str(path)!r} is not YAML: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise NearfarError(f"configuration {str(path)!r}: expected options with their values")
+        raise NearfarError(f"configuration {str(path)!r}: expected options and their values")
     return values
 
 
 def _without_repetition(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """Return a mapping; the last of two equal keys would win without a word."""
+    """Return a mapping without repeated keys, of which the last would win silently."""
     found: dict[Any, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise NearfarError(f"{key} is there twice: expected each option once")
+            raise NearfarError(f"{key} is given twice: expected each option once")
         found[key] = value
     return found
 
 
 def _yaml_loader() -> type[SafeLoader]:
-    """Return a loader that rejects repeated keys, and numbers that are not decimal."""
+    """Return a loader that rejects repeated keys and nondecimal numbers."""
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """SafeLoader without repeated keys and numbers that are not decimal."""
+        """SafeLoader that rejects repeated keys and nondecimal numbers."""
 
     def construct(loader: SafeLoader, node: MappingNode) -> dict[Any, Any]:
         loader.flatten_mapping(node)
         return _without_repetition(loader.construct_pairs(node, deep=True))
 
     def construct_number(loader: SafeLoader, node: ScalarNode) -> int | float:
-        if _NOT_DECIMAL.fullmatch(node.value):  # 010 would be 8, and 1:30 be 90
-            raise NearfarError(
-                f"{node.value} is no decimal number: expected one, or text in quotes"
-            )
+        if _NOT_DECIMAL.fullmatch(node.value):  # 010 would be 8, and 1:30 would be 90
+            raise NearfarError(f"{node.value}: expected a decimal number, or text in quotes")
         whole = node.tag == "tag:yaml.org,2002:int"
         return (loader.construct_yaml_int if whole else loader.construct_yaml_float)(node)
 
@@ -121,15 +119,15 @@ def _yaml_loader() -> type[SafeLoader]:
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Check each option against its type; leave out those that are null."""
+    """Check each option against its type; omit null values."""
     hints = _hints()
     checked: dict[str, Any] = {}
     for given, value in options.items():
         name = given.replace("-", "_")
         if name not in hints:
-            raise NearfarError(f"{given}: there is no such option of training")
+            raise NearfarError(f"{given}: there is no such option for training")
         if name in checked:
-            raise NearfarError(f"{name} is there twice, also as {given}: expected it once")
+            raise NearfarError(f"{name} is given twice, also as {given}: expected it once")
         if value is not None:
             converted = _from_text(hints[name], value)
             checked[name] = convert(name, hints[name], converted)
@@ -155,7 +153,7 @@ def _hints() -> dict[str, Any]:
 
 
 def _text_for_path(hint: Any) -> Any:
-    """Return the type that a file has for a type of the command line."""
+    """Return the type in a file that corresponds to a type on the command line."""
     if get_origin(hint) is Annotated:
         return _text_for_path(get_args(hint)[0])
     if get_origin(hint) in (Union, UnionType):
@@ -164,7 +162,7 @@ def _text_for_path(hint: Any) -> Any:
 
 
 def _from_text(hint: Any, value: Any) -> Any:
-    """Convert numbers in text, such as 1e-3, which YAML takes for text."""
+    """Convert strings to numbers: YAML reads 1e-3 as a string."""
     if isinstance(value, str) and not _accepts(hint, value):
         for kind in (int, float):
             with suppress(ValueError):

@@ -11,6 +11,7 @@ from nearfar.cli.options import (
     DATA_HELP,
     ENCODER_HELP,
     DataOptions,
+    Device,
     EncoderOptions,
     OverwriteFiles,
     Seed,
@@ -31,10 +32,10 @@ def curate(
     images: DataOptions = DataOptions(),
     model: EncoderOptions = EncoderOptions(),
     seed: Seed = 0,
-    device: str = "auto",
+    device: Device = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Find duplicates, outliers, likely label errors and leaks, and select images; change nothing.
+    """Find duplicates, outliers, label errors and leaks, and select images; no file is changed.
 
     **For example**
 
@@ -45,15 +46,15 @@ def curate(
     Parameters
     ----------
     out
-        The folder to write curation.html, curation.json, images.parquet and duplicates.parquet to,
-        and leaks.parquet with --against.
+        Folder for curation.html, curation.json, images.parquet, duplicates.parquet and, with
+        --against, leaks.parquet.
     encoder
         Default: EfficientNet-lite0 with published weights, if the extra
         photos is installed; otherwise pixels.
     against
-        Images that should not be among the others, such as those of a test.
+        Images that must not occur among the others, such as a test set; finds leaks.
     select
-        Number of images to select that represent the others. Default: none.
+        Number of representative images to select. Default: none.
     clusters
         Number of clusters. Default: √(n/2), at most 30.
     mirrored
@@ -65,7 +66,7 @@ def curate(
     from nearfar.report import write_curation_page
 
     if encoder is None and model != EncoderOptions():
-        raise NearfarError("--weights or --size needs --encoder: expected it with timm:NAME")
+        raise NearfarError("--weights and --size need --encoder timm:NAME")
     try_output(out, overwrite=overwrite, folder=True)
     opened = curation.default_encoder() if encoder is None else model.open(encoder)
     track = bars()

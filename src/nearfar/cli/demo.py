@@ -10,7 +10,7 @@ from nearfar.cli.report import report
 from nearfar.cli.train import train
 from nearfar.cli.train_options import TrainOptions
 
-#: Shorter than usual, to end within five minutes with the installation.
+#: Shorter than usual: installation and demo together take at most five minutes.
 PAPER = TrainOptions(pretrain_epochs=15, epochs=15, batch_size=64, lr=1e-3)
 OURS = TrainOptions(epochs=30)
 
@@ -20,10 +20,10 @@ def demo(
     out: Path = Path("demo"),
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Train on 4,000 handwritten digits as in the paper and our way, and compare on 1,000 others.
+    """Train on 4,000 digits with the paper's recipe and with ours, and compare on 1,000 others.
 
-    Takes a few minutes on two processor cores; no network is needed. Scores differ in the last
-    digits between machines and numbers of threads.
+    Takes a few minutes on two CPU cores, without Internet access. Scores vary slightly with the
+    machine and the number of threads.
 
     **For example**
 
@@ -33,7 +33,7 @@ def demo(
     Parameters
     ----------
     out
-        Folder of the two runs, paper and nearfar; the report is in the latter.
+        Folder for the two runs, paper and nearfar; the report is in nearfar.
     """
     from nearfar.runs import read_evaluation, write_evaluation
 

@@ -7,25 +7,25 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, OverwriteFiles, Run, Seed, bars, shown
+from nearfar.cli.options import Data, DataOptions, Device, OverwriteFiles, Run, Seed, bars, shown
 
 
 def denoise(
     run: Run,
     data: Data,
     *,
-    out: Annotated[Path, Parameter(help="The folder to write PNG files to.")],
+    out: Annotated[Path, Parameter(help="Folder to write PNG files to.")],
     add_noise: bool = False,
     images: DataOptions = DataOptions(),
     seed: Seed = 0,
-    device: str = "auto",
+    device: Device = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Remove noise from images; write PNG files of the run's size.
+    """Remove noise from images; write PNG files at the run's image size.
 
     cat.jpg becomes cat.jpg.png. comparison.png shows some images before and after.
 
-    Any run works; runs trained with --pretext denoising work best.
+    Works with any run, best with one trained with --pretext denoising.
 
     **For example**
 
@@ -35,10 +35,8 @@ def denoise(
     Parameters
     ----------
     add_noise
-        Add the noise of the run's training first, and report the PSNR before and after denoising.
-        Needs a run trained with --pretext denoising.
-    seed
-        Seed of the noise.
+        First add the noise that the run was trained with, and report the PSNR before and after
+        denoising. Needs a run trained with --pretext denoising.
     """
     import torch
 

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from nearfar.cli.options import (
     Data,
     DataOptions,
+    Device,
     EncoderName,
     EncoderOptions,
     Overwrite,
@@ -23,18 +24,18 @@ def encode(
     encoder: EncoderName,
     data: Data,
     *,
-    out: Annotated[Path, Parameter(help="What to write: .parquet or .npz.")],
+    out: Annotated[Path, Parameter(help="Output, a .parquet or .npz.")],
     images: DataOptions = DataOptions(),
     model: EncoderOptions = EncoderOptions(),
-    device: str = "auto",
+    device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Encode images; write their embeddings with file names, and labels if any.
+    """Encode images; write their embeddings, file names and any labels.
 
-    A .parquet is a folder of parts, which programs read as one table: file, embedding, label,
-    width, height and checksum. The same command continues after an interruption, and each process
-    of torchrun writes its share. An .npz file has arrays embeddings, names, and labels and classes
-    if any.
+    A .parquet is a folder of parts that programs read as one table, with the columns file,
+    embedding, label, width, height and checksum. After an interruption, run the same command again
+    to continue. With torchrun, each process writes its share. An .npz file holds the arrays
+    embeddings and names, and labels and classes if available.
 
     **For example**
 

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from nearfar.cli.options import (
     DATA_HELP,
     DataOptions,
+    Device,
     EncoderName,
     EncoderOptions,
     Overwrite,
@@ -29,12 +30,12 @@ def evaluate(
     model: EncoderOptions = EncoderOptions(),
     rbf_samples: int = 10_000,
     seed: Seed = 0,
-    device: str = "auto",
+    device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Compare an encoder with raw pixels on labeled images; a run with what it started from, too.
+    """Compare an encoder with raw pixels on labeled images, and a run also with its starting point.
 
-    A run starts from a plain autoencoder, from published weights, or from an untrained network.
+    The starting point is a plain autoencoder, a pretrained encoder, or an untrained network.
 
     **For example**
 
@@ -46,13 +47,13 @@ def evaluate(
     Parameters
     ----------
     test
-        Labeled test images. Default: a fifth of each class of --train, which is held out.
+        Labeled test images. Default: a fifth of each class of --train is held out.
     beside
-        Further encoders, for the same images at the same size.
+        Further encoders to compare, on the same images at the same size.
     json
-        File of the scores. A run folder keeps them, too, for its report.
+        File to write the scores to. A run folder also keeps them for its report.
     rbf_samples
-        Most training images of the RBF SVM, whose time grows with their square.
+        Maximum number of training images for the RBF SVM, whose time grows quadratically.
     """
     from rich.console import Console
 

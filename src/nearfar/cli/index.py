@@ -14,11 +14,11 @@ from nearfar.cli.search import EMBEDDINGS_HELP
 def index(
     embeddings: Annotated[str, Parameter(help=EMBEDDINGS_HELP)],
     *,
-    out: Annotated[Path, Parameter(help="The file to write: .faiss or .usearch.")],
+    out: Annotated[Path, Parameter(help="File to write, .faiss or .usearch.")],
     factory: str = "Flat",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write embeddings as an index of faiss or usearch, whose keys are the rows of the embeddings.
+    """Write a faiss or usearch index of embeddings, whose keys are their row numbers.
 
     **For example**
 
@@ -29,7 +29,7 @@ def index(
     Parameters
     ----------
     factory
-        Kind of a faiss index, as faiss.index_factory names it.
+        Type of the faiss index, as a string for faiss.index_factory.
     """
     from nearfar.files import try_output
     from nearfar.search import Index, write_index

@@ -7,25 +7,25 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, OverwriteFiles, Run, Seed, bars, shown
+from nearfar.cli.options import Data, DataOptions, Device, OverwriteFiles, Run, Seed, bars, shown
 
 
 def inpaint(
     run: Run,
     data: Data,
     *,
-    out: Annotated[Path, Parameter(help="The folder to write PNG files to.")],
+    out: Annotated[Path, Parameter(help="Folder to write PNG files to.")],
     masks: Path | None = None,
     images: DataOptions = DataOptions(),
     seed: Seed = 0,
-    device: str = "auto",
+    device: Device = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Fill the missing pixels of images; write PNG files of the run's size.
+    """Fill the missing pixels of images; write PNG files at the run's image size.
 
     cat.jpg becomes cat.jpg.png. comparison.png shows some images before and after.
 
-    The run must have been trained with --pretext inpainting; for masks of your own, add --holes
+    The run must have been trained with --pretext inpainting and, for masks of your own, --holes
     random. All other pixels stay as they are.
 
     **For example**
@@ -36,11 +36,9 @@ def inpaint(
     Parameters
     ----------
     masks
-        Image that is white where pixels are missing, or folder with one such image per image, of
-        the same name up to the extension. When a mask is scaled to the run's size, every pixel with
-        a white part is filled. Default: the holes of the run's training.
-    seed
-        Seed of random holes.
+        Mask that is white where pixels are missing, or a folder with one mask per image, with the
+        same name up to the extension. When a mask is resized to the run's image size, every pixel
+        that is partly white is filled. Default: the holes that the run was trained with.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The program: its commands, and its errors."""
+"""The program: its commands and error messages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from nearfar.errors import NearfarError
 
 
 def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
-    """Convert as cyclopts does, but reject 2.5 for a whole number, which it would round."""
+    """Convert as cyclopts does, but reject 2.5 as a whole number instead of rounding it."""
     converted = convert(kind, tokens)
     values = converted if isinstance(converted, tuple) else (converted,)
     for token, value in zip(tokens, values, strict=False):
@@ -49,7 +49,7 @@ def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> str:
-    """Format a warning without the place in the source."""
+    """Format a warning without its location in the source."""
     return f"warning: {' '.join(str(message).split())}\n"
 
 
@@ -78,7 +78,7 @@ def make_app(train: Callable[..., None] = train) -> App:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command line; a user's mistake ends it with one line and exit code 2.
+    """Run a command line; a user error prints one line and exits with code 2.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     exit code 0
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
-    if isinstance(sys.stdout, TextIOWrapper):  # it may lack letters of a table
+    if isinstance(sys.stdout, TextIOWrapper):  # it may lack characters of a table
         sys.stdout.reconfigure(errors="backslashreplace")
     with ending_in_one_line():
         if not _train_help(tokens):
@@ -126,7 +126,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _train_help(tokens: list[str]) -> bool:
-    """Show the help page of ``train`` with the values of the recipe on the command line."""
+    """Show the help page of ``train`` with the defaults of the recipe on the command line."""
     asked = HELP.intersection(tokens)
     if tokens[:1] != ["train"] or not asked:
         return False
@@ -142,7 +142,7 @@ def _train_help(tokens: list[str]) -> bool:
 
 
 def _shown_defaults(recipe: RecipeName) -> TrainConfig:
-    """Return a configuration of a recipe; one for backbones has some backbone."""
+    """Return the configuration of a recipe; recipes for backbones get a default backbone."""
     return configure({"backbone": "alexnet"} if recipe == "continue" else {}, recipe=recipe)
 
 
@@ -151,4 +151,4 @@ recipe_app = App(help_flags=(), version_flags=())
 
 @recipe_app.default
 def _recipe(*, recipe: RecipeChoice = "auto") -> None:
-    """Parse the recipe alone."""
+    """Parse only the recipe."""

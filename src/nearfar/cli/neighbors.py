@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from nearfar.cli.options import (
     Data,
     DataOptions,
+    Device,
     EncoderName,
     EncoderOptions,
     OverwriteFiles,
@@ -27,7 +28,7 @@ def neighbors(
     count: int = 6,
     images: DataOptions = DataOptions(),
     model: EncoderOptions = EncoderOptions(),
-    device: str = "auto",
+    device: Device = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
     """Find the nearest and farthest images of queries.
@@ -41,12 +42,12 @@ def neighbors(
     Parameters
     ----------
     query
-        Image files, folders or array files with at most 32 images in all, or numbers of images in
+        Image files, folders or array files with at most 32 images in all; or indices of images in
         DATA, from 0.
     out
-        The folder to write neighbors.png and neighbors.json to.
+        Folder to write neighbors.png and neighbors.json to.
     count
-        Number of nearest and of farthest images per query.
+        Number of nearest and farthest images per query.
     """
     from nearfar import search
     from nearfar.files import atomic_path, try_output, write_json

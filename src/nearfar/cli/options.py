@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nearfar.progress import Bars
     from nearfar.runs import RunConfig, RunData
 
-#: Most skipped files that a command names, and most if a run folder lists all of them.
+#: Most skipped files that a command names, and most if the run folder lists all of them.
 MAX_SHOWN, MAX_SHOWN_IF_LISTED = 100, 5
 
 DATA_HELP = (
@@ -39,7 +39,12 @@ ENCODER_HELP = (
     ".parquet or .npz of embeddings, from nearfar encode."
 )
 EncoderName = Annotated[str, Parameter(help=ENCODER_HELP)]
-Seed = Annotated[int, Parameter(validator=Number(gte=0, lt=2**32))]
+Seed = Annotated[
+    int, Parameter(help="Seed of all random numbers.", validator=Number(gte=0, lt=2**32))
+]
+Device = Annotated[
+    str, Parameter(help="auto, cpu, cuda or mps, or a specific device, such as cuda:1.")
+]
 Overwrite = Annotated[bool, Parameter(help="Replace an existing output.")]
 OverwriteFiles = Annotated[
     bool, Parameter(help="Replace existing files; files with other names stay.")
@@ -54,12 +59,12 @@ class PurifierOptions:
     passes: int = 1
     "Number of successive reconstructions."
     noise_std: float = 0.0
-    "Standard deviation of noise added before each encoding, on the scale of black 0, white 1."
+    "Standard deviation of the noise added before each encoding, where 0 is black and 1 is white."
     votes: int = 0
-    "Number of nearest training images to use in place of each image; 0 to use the image."
+    "Number of nearest training images to use instead of each image; 0 to use the image itself."
 
     def load(self, run: Path) -> Purifier:
-        """Read a run folder as a purifier."""
+        """Load a purifier from a run folder."""
         from nearfar.defense import NeighborPurifier, Purifier
 
         if self.votes:
@@ -70,10 +75,10 @@ class PurifierOptions:
 @Parameter(name="*", group=Group("Images", sort_key=1))
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Options of reading images."""
+    """Options for reading images."""
 
     data_root: Path | None = None
-    "Folder of the named data sets. Default: NEARFAR_DATA, or ~/.cache/nearfar."
+    "Folder of the named data sets. Default: $NEARFAR_DATA, or ~/.cache/nearfar."
     strict: bool = False
     "Stop at the first unreadable file instead of skipping it."
     window: tuple[float, float] | None = None
@@ -92,12 +97,12 @@ class DataOptions:
     def open(
         self, source: str, track: Bars, listed_in: Path | None = None, **wanted: Any
     ) -> Images:
-        """Open images, and report skipped files, which a file may list."""
+        """Open images, and report skipped files; `listed_in` is a file that lists all of them."""
         from PIL import Image
 
         from nearfar.data import open_images
 
-        # Such images are skipped with a line of our own.
+        # Such images are skipped, and reported by us.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         images = open_images(source, progress=track, **self.of_files, **wanted)
         report_skipped(images.skipped, track.progress.console, listed_in)
@@ -121,7 +126,7 @@ class DataOptions:
             except NearfarError as error:
                 raise NearfarError(
                     f"the run was trained on {source!r}, which cannot be opened in "
-                    f"{str(Path.cwd())!r}: name its images by --data ({error})"
+                    f"{str(Path.cwd())!r}: name its images with --data ({error})"
                 ) from error
         return options.open(source, track, channels=channels, size=(height, width))
 
@@ -134,15 +139,15 @@ class DataOptions:
         return self.open(source, track, size=encoder.size, channels=encoder.channels)
 
 
-@Parameter(name="*", group=Group("Models of timm", sort_key=2))
+@Parameter(name="*", group=Group("timm models", sort_key=2))
 @dataclass(frozen=True, kw_only=True)
 class EncoderOptions:
-    """Options of encoders without a run."""
+    """Options for encoders that are not runs."""
 
     weights: str | None = None
     "Weights of timm:NAME: pretrained, random or a file. Default: pretrained."
     size: int | None = None
-    "Side of the images for timm:NAME in pixels. Default: that of its published weights."
+    "Image side for timm:NAME, in pixels. Default: that of its pretrained weights."
 
     def open(self, encoder: str) -> Encoder:
         """Open an encoder."""
@@ -151,7 +156,7 @@ class EncoderOptions:
         return open_encoder(encoder, weights=self.weights, size=self.size)
 
     def open_all(self, encoders: Sequence[str]) -> list[Encoder]:
-        """Open several encoders; the options are for those that are of timm."""
+        """Open several encoders; the options apply to timm models."""
         mine = [name.startswith(TIMM) for name in encoders]
         others = EncoderOptions() if any(mine) else self
         return [
@@ -162,14 +167,14 @@ class EncoderOptions:
 @Parameter(name="*", group=Group("Images", sort_key=1))
 @dataclass(frozen=True, kw_only=True)
 class TrainDataOptions(DataOptions):
-    """Options of reading images for training."""
+    """Options for reading training images."""
 
-    size: Annotated[int | None, Parameter(help="Side of the images in pixels, at least 8.")] = None
+    size: Annotated[int | None, Parameter(help="Image side in pixels, at least 8.")] = None
     channels: Literal[1, 3] | None = None
-    "1 for gray, 3 for color. Default: as in the files."
+    "1 for grayscale, 3 for color. Default: as in the files."
 
     def reopen(self, source: str, track: Bars) -> Images:
-        """Open images again, at another size; files that are skipped were reported before."""
+        """Reopen images at a different size, without reporting skipped files again."""
         from nearfar.data import open_images
 
         return open_images(
@@ -181,12 +186,12 @@ class TrainDataOptions(DataOptions):
         return replace(self, window=images.origin.get("window", self.window))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the options as the record of a run holds them."""
+        """Return the options as a run records them."""
         root = None if self.data_root is None else str(self.data_root)
         return {**asdict(self), "data_root": root}
 
     def or_those_of(self, data: RunData) -> TrainDataOptions:
-        """Return the options of a run for those that were not given."""
+        """Return the options, with those of a run where none were given."""
         root = data.data_root
         return replace(
             self,
@@ -201,7 +206,7 @@ class TrainDataOptions(DataOptions):
 
 
 def report_skipped(skipped: Sequence[str], console: Console, listed_in: Path | None = None) -> None:
-    """Report skipped files with the reasons: the first ones, their number, and where all are."""
+    """Report the first skipped files with reasons, their number, and where all are listed."""
     shown = MAX_SHOWN if listed_in is None else MAX_SHOWN_IF_LISTED
 
     def say(line: str) -> None:
@@ -220,7 +225,7 @@ def shown(path: Path) -> str:
 
 
 def bars() -> Bars:
-    """Return progress bars on standard error; of several processes, the first shows them."""
+    """Return progress bars on standard error, shown only by the first process."""
     from rich.console import Console
 
     from nearfar.progress import Bars

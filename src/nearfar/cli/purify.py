@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from nearfar.cli.options import (
     Data,
     DataOptions,
+    Device,
     OverwriteFiles,
     PurifierOptions,
     Run,
@@ -23,21 +24,21 @@ def purify(
     run: Run,
     data: Data,
     *,
-    out: Annotated[Path, Parameter(help="The folder to write to.")],
+    out: Annotated[Path, Parameter(help="Folder to write to.")],
     clean: str | None = None,
     false_positive_rate: float | None = None,
     purification: PurifierOptions = PurifierOptions(),
     images: DataOptions = DataOptions(),
     seed: Seed = 0,
-    device: str = "auto",
+    device: Device = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Purify images; write PNG files of the run's size, and reconstruction errors.
+    """Remove adversarial perturbations from images; write PNG files and reconstruction errors.
 
-    cat.jpg becomes cat.jpg.png. suspicion.csv holds the mean squared error of each reconstruction
-    and, with --clean, whether the image is rejected. With --votes, the mean of the nearest
-    embeddings is reconstructed. (A defended classifier in Python averages its predictions on the
-    reconstructions of these embeddings instead.)
+    cat.jpg becomes cat.jpg.png, at the run's image size. suspicion.csv holds the mean squared error
+    of each reconstruction and, with --clean, whether the image is rejected. With --votes, the mean
+    of the nearest embeddings is decoded. (In Python, a defended classifier instead averages its
+    predictions over the reconstructions of these embeddings.)
 
     **For example**
 
@@ -47,8 +48,8 @@ def purify(
     Parameters
     ----------
     clean
-        Clean images that the run was not trained on; at the default rate, 100 or more. They set
-        the threshold: images with a larger reconstruction error are rejected.
+        Clean images that the run was not trained on, at least 100 at the default rate. They set the
+        threshold: images with a larger reconstruction error are rejected.
     false_positive_rate
         Largest share of the clean images that may be rejected. Default: 0.01.
     """
@@ -61,7 +62,7 @@ def purify(
     from nearfar.runs import read_config
 
     if clean is None and false_positive_rate is not None:
-        raise NearfarError("--false-positive-rate needs --clean: give --clean, too")
+        raise NearfarError("--false-positive-rate needs --clean: add --clean")
     try_output(out, overwrite=overwrite, folder=True)
     config, track = read_config(run), bars()
     purifier = purification.load(run).to(resolve_device(device))
@@ -76,4 +77,4 @@ def purify(
     rejected = defense.write_purified(out, source.names(), batches, with_rejected=clean is not None)
     print(f"{len(source)} purified images are in {shown(out)}")
     if clean is not None:
-        print(f"{rejected} of them are rejected: their error is above {threshold:.4g}")
+        print(f"{rejected} of them are rejected, with an error above {threshold:.4g}")

@@ -7,19 +7,19 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, OverwriteFiles, Run, bars, shown
+from nearfar.cli.options import Data, DataOptions, Device, OverwriteFiles, Run, bars, shown
 
 
 def reconstruct(
     run: Run,
     data: Data,
     *,
-    out: Annotated[Path, Parameter(help="The folder to write PNG files to.")],
+    out: Annotated[Path, Parameter(help="Folder to write PNG files to.")],
     images: DataOptions = DataOptions(),
-    device: str = "auto",
+    device: Device = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Reconstruct images with the network of a run; write PNG files of the run's size.
+    """Reconstruct images with a run's network; write PNG files at the run's image size.
 
     cat.jpg becomes cat.jpg.png.
 

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from nearfar.cli.options import (
     DATA_HELP,
     DataOptions,
+    Device,
     EncoderName,
     EncoderOptions,
     OverwriteFiles,
@@ -27,10 +28,10 @@ def report(
     images: DataOptions = DataOptions(),
     model: EncoderOptions = EncoderOptions(),
     seed: Seed = 0,
-    device: str = "auto",
+    device: Device = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Write a report of an encoder: an HTML page and its figures.
+    """Write a report on an encoder: an HTML page with figures.
 
     **For example**
 
@@ -41,11 +42,10 @@ def report(
     Parameters
     ----------
     data
-        Images to show. Default: the training images of the run.
+        Images to show. Default: the run's training images.
     out
-        Folder of the report. Default: the folder report in the run; without a run, here.
-    seed
-        Seed of the choice of images.
+        Folder to write the report to. Default: the run's report folder; without a run, the current
+        folder.
     """
     from nearfar.evaluation import read_scores
     from nearfar.files import try_output

@@ -17,8 +17,8 @@ reproduce = App(
     name="reproduce",
     help=(
         "Reproduce the paper's tables and figures.\n\n"
-        "Each command can be interrupted, and continues when it is run again. Run it in several "
-        "terminals with the same --out to share the work among them; one terminal per core with "
+        "An interrupted command continues when it is run again. Run it in several "
+        "terminals with the same --out to share the work; one terminal per core with "
         "OMP_NUM_THREADS=1 is fastest."
     ),
 )
@@ -27,25 +27,25 @@ reproduce = App(
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Options of all commands."""
+    """Options shared by all commands."""
 
     out: Path
-    "Folder to write to, or to continue in."
+    "Folder to write to; results already there are kept."
     data_root: Path | None = None
-    "Folder of the data sets. Default: NEARFAR_DATA, or ~/.cache/nearfar."
+    "Folder of the data sets. Default: $NEARFAR_DATA, or ~/.cache/nearfar."
     seeds: int | None = None
     "Number of seeds per row. Default: 3, or 2 with --quick."
     quick: bool = False
-    "Train few epochs on few images, in minutes; the numbers mean nothing."
+    "Train for few epochs on few images, in minutes; the numbers are meaningless."
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class RowOptions(Options):
-    """Options of commands with rows."""
+    """Options shared by commands with rows."""
 
     rows_from: Path | None = None
-    "Python file with ROWS, a mapping of labels to rows of your own. The file is executed."
+    "Python file that defines ROWS, a mapping from labels to your own rows. It is executed."
 
 
 @reproduce.command
@@ -57,7 +57,7 @@ def table1(
     rbf_samples: int | None = None,
     unscaled: bool = False,
 ) -> None:
-    """SVMs on embeddings of MNIST by the autoencoder family (Table 1).
+    """SVMs on MNIST embeddings from autoencoder variants (Table 1).
 
     **For example**
 
@@ -69,7 +69,7 @@ def table1(
     Parameters
     ----------
     epochs
-        Numbers of epochs to measure after. Default: 40 100, or 2 5 with --quick.
+        Epochs after which to measure. Default: 40 100, or 2 5 with --quick.
     rows
         Rows to measure: pixels, autoencoder, denoising-masking, denoising-gaussian,
         context-center, context-random, split-brain, NRE. Default: all.
@@ -98,10 +98,10 @@ def table2(
     epochs: int | None = None,
     rows: tuple[str, ...] = (),
 ) -> None:
-    """AlexNet, pre-trained without labels and transferred to other tasks (Table 2).
+    """AlexNet pre-trained without labels and transferred to other tasks (Table 2).
 
-    The tasks are classification, detection and segmentation on the data sets in the data root;
-    detection needs nearfar[detection].
+    The tasks are classification, detection and segmentation, on the data sets in the data root.
+    Detection needs nearfar[detection].
 
     **For example**
 
@@ -127,7 +127,7 @@ def table2(
 
 @reproduce.command
 def table3(*, options: RowOptions, rows: tuple[str, ...] = ()) -> None:
-    """Purification for a classifier of digits, attacked under four threat models (Table 3).
+    """Purification for a digit classifier, attacked under four threat models (Table 3).
 
     **For example**
 
@@ -155,7 +155,7 @@ def table4(
     ablation: bool = False,
     validation: bool = False,
 ) -> None:
-    """Detection of abnormal frames in UCSD Ped2 (Table 4).
+    """Anomaly detection on UCSD Ped2 (Table 4).
 
     **For example**
 
@@ -167,7 +167,7 @@ def table4(
     Parameters
     ----------
     epochs
-        Total epochs of the convolutional networks. Default: 20, or 2 with --quick.
+        Total training epochs of the convolutional networks. Default: 20, or 2 with --quick.
     rows
         Rows to measure: autoencoder, two-autoencoders, NRE-0.6-0.2-0.2, NRE-0.6-0.4-0,
         NRE-0.6-0.4-0-bank, autoencoder-no-overlap, NRE-0.6-0.4-0-no-overlap,
@@ -175,12 +175,12 @@ def table4(
         NRE-0.6-0.4-0-2-frames-no-overlap, autoencoder-convolutions,
         NRE-0.6-0.4-0-convolutions, tempo, appearance, tempo-appearance. Default: all.
     ablation
-        Change one setting of tempo, the motion method, at a time. Rows: tempo, no-smoothing,
+        Change one setting of the motion method, tempo, at a time. Rows: tempo, no-smoothing,
         longer-smoothing, half-overlap, no-overlap, scores-by-row, place-unknown, no-gliding,
         no-fast, no-grown, 2-frames, 3-frames, 8-frames.
     validation
-        Score held-out normal clips with photographs of Caltech-101 moving through them, to choose
-        settings. Each of four seeds holds out other clips. Test clips are not read.
+        Score held-out normal clips with Caltech-101 photographs moving through them, to choose
+        settings. Each of four seeds holds out different clips. Test clips are not read.
     """
     from nearfar.experiments.table4 import TABLE4, TABLE4_ABLATION
 
@@ -190,7 +190,7 @@ def table4(
 
 @reproduce.command
 def figure1(*, options: Options) -> None:
-    """Maps of the embeddings of photographs of five classes, before and after NRE (Figure 1).
+    """Embeddings of photographs from five classes in 2D, before and after NRE (Figure 1).
 
     **For example**
 
@@ -203,7 +203,7 @@ def figure1(*, options: Options) -> None:
 
 @reproduce.command
 def figure4(*, options: Options) -> None:
-    """Reconstructions of digits by NRE and by the plain autoencoder (Figure 4).
+    """Digits reconstructed by NRE and by the plain autoencoder (Figure 4).
 
     **For example**
 
@@ -256,7 +256,7 @@ def protocol(
 
 @reproduce.command
 def claims(*, options: Options) -> None:
-    """Tests over seeds of the four claims in section 3.2 of the paper.
+    """Statistical tests, over seeds, of the four claims in section 3.2 of the paper.
 
     **For example**
 
@@ -269,7 +269,7 @@ def claims(*, options: Options) -> None:
 
 @reproduce.command
 def ablation(*, options: RowOptions, rows: tuple[str, ...] = ()) -> None:
-    """Ablation of the paper's settings, one at a time, scored on validation digits.
+    """Ablation of the paper's settings, one at a time, evaluated on validation digits.
 
     **For example**
 
@@ -279,7 +279,7 @@ def ablation(*, options: RowOptions, rows: tuple[str, ...] = ()) -> None:
     Parameters
     ----------
     rows
-        Rows to measure. Default: all. The error for an unknown row lists all rows.
+        Rows to measure. Default: all. An unknown name prints the list of rows.
     """
     from nearfar.experiments.ablation import ABLATION
 
@@ -310,7 +310,7 @@ def recipes(
         Digits, or photographs: nine classes of Caltech-101, ELPV solar cells, flowers, Imagenette,
         or a quarter of the classes of Tiny-ImageNet.
     epochs
-        Total epochs of every row. Default: those of our recipe, or 2 with --quick.
+        Total training epochs of every row. Default: those of our recipe, or 2 with --quick.
     rows
         Rows to measure: pixels, autoencoder, paper, nearfar, SimCLR, NNCLR, VICReg, BYOL.
         Default: all.
@@ -356,7 +356,7 @@ def continued(
 def _run(
     table: Table[Any, Any], options: Options, rows: tuple[str, ...] = (), **fields: Any
 ) -> None:
-    """Measure a table, and print it with the folder of its files."""
+    """Measure a table, and print it and its output folder."""
     from nearfar.experiments import read_rows, run
     from nearfar.training import Interrupted
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import DataOptions, Overwrite, bars, shown
+from nearfar.cli.options import DataOptions, Device, Overwrite, bars, shown
 
 EMBEDDINGS_HELP = "A .parquet of embeddings, from nearfar encode."
 
@@ -19,10 +19,10 @@ def search(
     out: Path | None = None,
     count: int = 10,
     images: DataOptions = DataOptions(),
-    device: str = "auto",
+    device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Find the nearest and farthest of encoded images, without encoding them again.
+    """Find the nearest and farthest among already encoded images.
 
     **For example**
 
@@ -33,13 +33,13 @@ def search(
     Parameters
     ----------
     query
-        Names in the file, as results hold them, or their row numbers; a .parquet of embeddings by
-        the same encoder, of which all are queries; image files or folders, which are encoded.
+        Names of images in EMBEDDINGS, or their row numbers; a .parquet of embeddings from the same
+        encoder, each of which is a query; or image files or folders, which are encoded first.
     out
-        File of the results, .parquet: query, side (near or far), rank, file, row and similarity.
-        Default: near images are printed.
+        Results file, .parquet, with the columns query, side (near or far), rank, file, row and
+        similarity. Default: print the near images.
     count
-        Number of nearest and of farthest images per query.
+        Number of nearest and farthest images per query.
     """
     from nearfar.files import try_output
     from nearfar.search import search_stored

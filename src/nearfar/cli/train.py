@@ -25,7 +25,7 @@ RecipeChoice = Literal["auto", "paper", "nearfar", "continue"]
 def train(
     data: Data,
     *,
-    out: Annotated[Path, Parameter(help="Run folder to write.")],
+    out: Annotated[Path, Parameter(help="Run folder to write to.")],
     recipe: RecipeChoice = "auto",
     options: TrainOptions = NOT_GIVEN,
     images: TrainDataOptions = TrainDataOptions(),
@@ -38,8 +38,8 @@ def train(
 ) -> None:
     """Learn embeddings of images without labels.
 
-    Recipe, batch and epochs follow from the images unless they are given. Photographs continue a
-    published encoder; other images train a network from scratch.
+    By default, recipe, batch size and epochs are chosen from the images. On photographs, training
+    starts from a pretrained encoder; on other images, from scratch.
 
     All options: nearfar train --help-all
 
@@ -56,21 +56,21 @@ def train(
     Parameters
     ----------
     recipe
-        Defaults of all options: paper, the paper's training; nearfar, our own from scratch;
-        continue, for an encoder with published weights; or auto, whichever suits the images and
-        the other options.
+        Defaults of all options. "paper" is the paper's training; "nearfar" is ours, from scratch;
+        "continue" is ours, from a pretrained encoder; "auto" chooses by the images and the other
+        options.
     resume
-        Continue the run in --out with its settings.
+        Resume the run in --out with its settings.
     validate
-        Labeled images, such as a folder with a sub-folder per class: adds the accuracy of five
-        nearest neighbors to the line of each epoch. Training does not see them.
+        Labeled images, such as a folder with one subfolder per class. Adds the 5-nearest-neighbor
+        accuracy to each epoch's output. They are not trained on.
     tensorboard
-        Write the metrics for TensorBoard, too, to the folder tensorboard in the run.
+        Also log to TensorBoard, in the run's tensorboard folder.
     dry_run
         Estimate time, memory and disk from a few steps; write nothing.
     config
-        YAML or JSON file with options by name, or in sections as in config.json of a run. Options
-        on the command line override it.
+        YAML or JSON file of options, by name or in sections as in a run's config.json. Options on
+        the command line override it.
     """
     from nearfar.evaluation import Validation
     from nearfar.files import try_output
@@ -97,10 +97,10 @@ def train(
     except NearfarError as error:
         if config is None:
             raise
-        raise NearfarError(f"{error} (options are from {str(config)!r}, too)") from error
+        raise NearfarError(f"{error} (some options are from {str(config)!r})") from error
     if saved is not None:
         images = images.or_those_of(saved.data)
-    # Before the images, of which there may be millions to read.
+    # Checked before reading images, of which there may be millions.
     resolve_device(settings.device)
     if resume:
         try_output(out, overwrite=True, folder=True)
@@ -186,14 +186,14 @@ def describe_estimate(estimate: Estimate) -> list[str]:
 
 
 def _duration(seconds: float) -> str:
-    """Format hours and minutes, or minutes, or seconds."""
+    """Format a duration in hours and minutes, minutes, or seconds."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-#: Metrics beside the objective's terms.
+#: Metrics other than the objective's terms.
 OTHER_METRICS = {
     *("phase", "epoch", "loss", "dead_units", "effective_rank", "knn_accuracy", "seconds"),
     *("images_per_second", "zero_embeddings"),

@@ -16,18 +16,18 @@ from docstring_parser import parse_from_object
 
 from nearfar.config import KINDS, Option, TrainConfig, flatten, train_options
 
-#: Options on the front help page, in their order.
+#: Options on the short help page, in order.
 COMMON = (
     *("epochs", "pretrain_epochs", "batch_size", "lr", "objective", "loss_weights", "neighbors"),
     *("embedding_size", "backbone", "weights", "pretext", "device"),
 )
-#: Sections that are chosen by an option; the network follows from ``--backbone``.
+#: Sections chosen by an option; ``--backbone`` determines the network.
 CHOICES = {
-    "objective": "Objective of the second phase: the paper's relations, or contrastive training.",
-    "pretext": "What the autoencoder learns to undo.",
+    "objective": "Objective of the second phase: the paper's relational one, or contrastive.",
+    "pretext": "Corruption that the autoencoder learns to undo; plain: none.",
 }
 
-#: The part of a description that is for Python alone.
+#: Part of a description that applies only to Python.
 OWN = re.compile(r"(; or|\. Or) your own.*")
 
 TRAINING = Group("Training", sort_key=2)
@@ -39,9 +39,9 @@ def options_type(shown: TrainConfig | None = None, *, everything: bool = False) 
     Parameters
     ----------
     shown : TrainConfig, optional
-        Its values are the defaults that a help page shows.
+        Configuration whose values the help page shows as defaults.
     everything : bool
-        Whether the help page shows all options or the common ones.
+        Whether the help page shows all options, or only the common ones.
     """
     defaults = {} if shown is None else flatten(shown)
     entries: dict[str, tuple[Any, Any]] = {}
@@ -54,7 +54,7 @@ def options_type(shown: TrainConfig | None = None, *, everything: bool = False) 
     made = make_dataclass(
         "TrainOptions",
         [(name, entries[name][0], field(default=entries[name][1])) for name in order],
-        namespace={"__module__": __name__},  # otherwise "types", which counts as built in
+        namespace={"__module__": __name__},  # otherwise "types", which cyclopts treats as built-in
         frozen=True,
         kw_only=True,
     )
@@ -62,7 +62,7 @@ def options_type(shown: TrainConfig | None = None, *, everything: bool = False) 
 
 
 def given(options: Any) -> dict[str, Any]:
-    """Return the options that were given."""
+    """Return the options that the user gave."""
     values = {each.name: getattr(options, each.name) for each in fields(options)}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -70,7 +70,7 @@ def given(options: Any) -> dict[str, Any]:
 def with_shown_defaults(
     command: Callable[..., None], shown: TrainConfig | None, *, everything: bool
 ) -> Callable[..., None]:
-    """Return a command whose help page shows the values of a configuration, if any."""
+    """Return a command whose help page shows a configuration's values, if any, as defaults."""
 
     def page(*args: Any, **kwargs: Any) -> None:
         command(*args, **kwargs)
@@ -86,7 +86,7 @@ def with_shown_defaults(
 
 
 def _entries(shown: TrainConfig | None, everything: bool) -> Iterator[tuple[str, Any, str, Group]]:
-    """Yield name, type, help text and group of each option."""
+    """Yield each option's name, type, help text and group."""
     for name in CHOICES:
         kinds = tuple(KINDS[name])
         yield name, Literal[kinds] | None, CHOICES[name], TRAINING
@@ -103,7 +103,7 @@ def _group(option: Option, everything: bool) -> Group:
         return TRAINING
     order = [section for kinds in KINDS.values() for section in kinds.values()]
     if kind is None:
-        titles = {"NeighborSearch": "Search of near and far samples (--objective relational)"}
+        titles = {"NeighborSearch": "Search for near and far samples (--objective relational)"}
         return Group(titles.get(option.section.__name__, "Training"), sort_key=2)
     section = next(name for name, kinds in KINDS.items() if kind in kinds)
     title = f"--{section} {kind}" if section != "network" else f"Network: {kind}"
@@ -111,7 +111,7 @@ def _group(option: Option, everything: bool) -> Group:
 
 
 def without_callables(hint: Any) -> Any:
-    """Return the part of a type that a command line can hold."""
+    """Return the part of a type that a command line can express."""
     if get_origin(hint) not in (Union, UnionType):
         return hint
     kept = [arm for arm in get_args(hint) if get_origin(arm) is not collections.abc.Callable]

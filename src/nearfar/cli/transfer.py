@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
-from nearfar.cli.options import DATA_HELP, DataOptions, OverwriteFiles, Seed, bars, shown
+from nearfar.cli.options import DATA_HELP, DataOptions, Device, OverwriteFiles, Seed, bars, shown
 
 if TYPE_CHECKING:
     from nearfar.progress import Bars
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 transfer = App(
     name="transfer",
     help=(
-        "Fine-tune a backbone for a task with labels, and predict.\n\n"
-        "The same commands and schedules apply to runs, published weights and initial weights."
+        "Fine-tune a backbone on a labeled task, and predict.\n\n"
+        "The commands and schedules are the same for runs, pretrained weights and initial weights."
     ),
 )
 
@@ -27,22 +27,22 @@ Weights = Annotated[
     str,
     Parameter(
         help="A run trained with --backbone; a .safetensors file of torchvision's AlexNet, "
-        "ResNet-18, ResNet-50 or ViT-S/16; the name of such weights, as "
+        "ResNet-18, ResNet-50 or ViT-S/16; the name of such weights, such as "
         "AlexNet_Weights.IMAGENET1K_V1; random; or kmeans."
     ),
 ]
-VOC_HELP = "A VOC devkit: the folder with JPEGImages in it, as VOCdevkit/VOC2007."
+VOC_HELP = "A VOC devkit: the folder that contains JPEGImages, such as VOCdevkit/VOC2007."
 Voc = Annotated[Path, Parameter(help=VOC_HELP)]
-Out = Annotated[Path, Parameter(help="The folder to write the scores and the network to.")]
+Out = Annotated[Path, Parameter(help="Folder to write the scores and the network to.")]
 
 
 @Parameter(name="*", group=Group("Training", sort_key=1))
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Options of all tasks; the defaults of the first five depend on the task."""
+    """Options shared by all tasks; the defaults of the first five depend on the task."""
 
     size: Annotated[int | None, Parameter(validator=Number(gte=16))] = None
-    "Side that images are scaled to in pixels, the shorter one where they keep their shape."
+    "Image side in pixels; the shorter side where images keep their aspect ratio."
     steps: int | None = None
     "Number of batches."
     batch_size: int | None = None
@@ -52,15 +52,15 @@ class Options:
     weight_decay: float | None = None
     "Weight decay of AdamW."
     like: Path | None = None
-    "Run whose network random and kmeans use. Default: torchvision's AlexNet."
+    "Run whose architecture is used for random and kmeans. Default: torchvision's AlexNet."
     seed: Seed = 0
-    device: str = "auto"
+    device: Device = "auto"
     overwrite: OverwriteFiles = False
 
     def source(
         self, weights: str, out: Path, default: FinetuneConfig, track: Bars, *kept: str
     ) -> Source:
-        """Check the output folder, and return weights and options."""
+        """Check the output folder; return weights and options."""
         from nearfar.transfer import Source, check_transfer_output
 
         check_transfer_output(out, overwrite=self.overwrite, kept=kept)
@@ -93,8 +93,8 @@ def classify(
 ) -> None:
     """Train and evaluate image classifiers.
 
-    Images of a VOC devkit may show several classes; mAP is by the official rules. Other images have
-    one label, their sub-folder.
+    Images in a VOC devkit may show several classes; mAP follows the official rules. Other images
+    have one label, the name of their subfolder.
 
     **For example**
 
@@ -106,13 +106,13 @@ def classify(
     ----------
     protocols
         Train a linear layer on the embeddings (linear), all fully connected layers (fc), or
-        everything (all). Networks are saved in sub-folders of these names.
+        everything (all). Networks are saved in subfolders with these names.
     splits
-        TRAIN TEST of a devkit. Default: trainval test.
+        Names of the TRAIN and TEST splits of a devkit. Default: trainval test.
     test
-        Test images, if not of a devkit. Default: a fifth of each class is held out.
+        Test images, without a devkit. Default: a fifth of each class is held out.
     labels_per_class
-        Training images per class, if not of a devkit. Default: all.
+        Training images per class, without a devkit. Default: all.
     """
     from nearfar.transfer import CLASSIFICATION_CONFIG, transfer_classification
 
@@ -149,10 +149,10 @@ def detect(
     Parameters
     ----------
     splits
-        TRAIN TEST.
+        Names of the TRAIN and TEST splits.
     proposals
-        Folder to keep the boxes of selective search in, which takes a second per image. Default:
-        in --out.
+        Folder to cache selective search boxes in, which take a second per image to compute.
+        Default: in --out.
     """
     from nearfar.transfer import DETECTION_CONFIG, PROPOSALS_FOLDER, transfer_detection
 
@@ -180,9 +180,9 @@ def segment(
     Parameters
     ----------
     splits
-        TRAIN TEST.
+        Names of the TRAIN and TEST splits.
     fcn
-        FCN-32s, FCN-16s or FCN-8s; the last two add finer feature maps.
+        Output stride: FCN-32s, FCN-16s or FCN-8s; the last two add finer feature maps.
     """
     from nearfar.transfer import SEGMENTATION_CONFIG, transfer_segmentation
 
@@ -192,19 +192,20 @@ def segment(
 
 @transfer.command
 def predict(
-    folder: Annotated[Path, Parameter(help="Folder of nearfar transfer classify, detect or …")],
+    folder: Annotated[Path, Parameter(help="Folder from nearfar transfer classify, detect or …")],
     data: Annotated[str, Parameter(help=f"Images. {DATA_HELP}")],
     *,
-    out: Annotated[Path, Parameter(help="The folder to write predictions to.")],
+    out: Annotated[Path, Parameter(help="Folder to write predictions to.")],
     images: DataOptions = DataOptions(),
-    device: str = "auto",
+    device: Device = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Predict classes, objects or label maps of new images by a fine-tuned network.
+    """Predict classes, objects or label maps of new images with a fine-tuned network.
 
-    A classifier writes predictions.csv, with the probability of each class. A detector writes
-    detections.json, and images with their boxes in drawn; it needs nearfar[detection]. A segmenter
-    writes label maps as PNG files with a palette in masks, and their classes in classes.json.
+    A classifier writes predictions.csv with the probability of each class. A detector writes
+    detections.json and, in the folder drawn, images with boxes; it needs nearfar[detection]. A
+    segmenter writes label maps as PNG files with a palette in the folder masks, and the classes in
+    classes.json.
 
     **For example**
 
@@ -234,7 +235,7 @@ def predict(
 
 
 def _report(out: Path, result: TransferResult) -> None:
-    """Print the table, and write it with the figure and the networks."""
+    """Print the table; write it, the figure and the networks."""
     from nearfar.report import transfer_table, write_transfer
 
     print(transfer_table(result), flush=True)

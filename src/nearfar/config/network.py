@@ -8,7 +8,7 @@ from typing import ClassVar
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields, check_ranges
 
-#: Prefix of backbones by timm.
+#: Prefix of timm backbones.
 TIMM = "timm:"
 
 
@@ -21,12 +21,12 @@ class ConvNet:
     embedding_size : int
         Length d of an embedding.
     widths : tuple of int, optional
-        Channels of each layer of the encoder, mirrored in the decoder. Default: doubled from 16
-        for each halving of the image.
+        Channels of each encoder layer, mirrored in the decoder. Default: 16, doubled at each
+        halving of the image.
     batch_norm : bool
-        Batch normalization and two convolutions per layer; embeddings are not rectified.
+        Use batch normalization and two convolutions per layer; embeddings are not rectified.
     hidden : int
-        Units of a layer between convolutions and embeddings; 0 for none. Needs `batch_norm`.
+        Width of a hidden layer between convolutions and embeddings; 0 for none. Needs `batch_norm`.
 
     Examples
     --------
@@ -55,20 +55,20 @@ class Backbone:
     Parameters
     ----------
     name : str
-        "alexnet", whose decoder is its mirror, as in the paper's Table 2; or "timm:NAME", any image
-        model of timm, such as "timm:resnet18".
+        "alexnet", with a mirrored decoder as in the paper's Table 2; or "timm:NAME", any timm image
+        model, such as "timm:resnet18".
     weights : str
-        Initial weights of the encoder: "random"; "kmeans", centers of typical patches, scaled so
-        that each unit has variance 1, for plain convolutions; "pretrained", as published by
-        torchvision for AlexNet, otherwise by timm; or a file, either .safetensors or a state dict
-        of torch.save.
+        Initial weights of the encoder: "random"; "kmeans", centers of typical patches, scaled to
+        unit variance per channel, for plain convolutions; "pretrained", from torchvision for
+        AlexNet, otherwise from timm; or a file, either .safetensors or a state dict saved with
+        torch.save.
     freeze_batch_norm : bool
-        Keep the statistics of batch normalization as they are in the initial weights.
+        Keep the batch normalization statistics of the initial weights.
     embedding_size : int, optional
-        Length d of an embedding. Default: of published weights, and of all of timm's models, their
-        own; 128 for another AlexNet. Other lengths add a linear layer and a ReLU to timm's models.
+        Length d of an embedding. Default: that of the model, for pretrained weights and timm
+        models; 128 for other AlexNets. Other lengths add a linear layer and a ReLU to timm models.
     widths : tuple of int, optional
-        Units of AlexNet's FC6, or channels of another backbone's decoder.
+        Width of AlexNet's FC6, or channels of the decoder of other backbones.
 
     Examples
     --------
@@ -94,12 +94,12 @@ class Backbone:
 
     @property
     def published(self) -> bool:
-        """Whether the initial weights are those of a training elsewhere."""
+        """Whether the initial weights are pretrained."""
         return self.weights not in ("random", "kmeans")
 
 
 def check_backbone_name(name: str, option: str = "backbone") -> None:
-    """Check the form of the name of a backbone; whether timm has it is not known here.
+    """Check the form of a backbone's name, not whether timm has it.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Training objectives: the paper's relations of reconstructions, and our contrastive one."""
+"""Training objectives: the paper's relational one, and our contrastive one."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ class NeighborSearch:
     Parameters
     ----------
     finder : {"clustered", "exact"} or callable
-        Search within k-means clusters, as the paper does for large data, or among all samples; or
-        your own, from the number of neighbors to a `nearfar.neighbors.Finder`.
+        Search within k-means clusters, as the paper does for large data sets, or among all samples;
+        or your own, a function from the number of neighbors to a `nearfar.neighbors.Finder`.
     clusters : int, optional
-        Number of k-means clusters, K. Default: the square root of the number of images.
+        Number K of k-means clusters. Default: the square root of the number of images.
     far_share : float
-        Share of the other clusters, those with the farthest centers, that far samples are drawn
-        from; in (0, 1].
+        Share of the other clusters, farthest first, that far samples are drawn from, in (0, 1].
     similarity : {"cosine", "centered-cosine", "gaussian"} or callable
-        Similarity of two embeddings (Eq. 4 is the cosine); or your own, from the bank to a
-        `nearfar.neighbors.Similarity`.
+        Similarity of two embeddings (Eq. 4 is the cosine); or your own, a function from the bank to
+        a `nearfar.neighbors.Similarity`.
     search_every : {"epoch", "step"}
-        Search at the start of each epoch, from where each reconstruction was last seen, or at
-        every step.
+        Search at the start of each epoch, with the latest reconstruction of each image, or at every
+        step.
     relative_to : {"reconstruction", "image"}
-        Take near and far samples relative to the reconstruction, as in the paper, or to the image
+        Search near and far samples of the reconstruction, as in the paper, or of the image
         itself.
     bank : {"memory", "disk"}
         Where the embeddings of all images are kept.
@@ -70,30 +69,30 @@ class NeighborSearch:
 class RelationalObjective:
     """Neighborhood-relational encoding as in the paper (Eq. 5).
 
-    Each reconstruction is pulled to its image and its near samples, and pushed from its far
-    samples, in the embedding space of a frozen reference encoder.
+    Each reconstruction is pulled toward its image and its near samples, and pushed away from its
+    far samples, in the embedding space of a frozen reference encoder.
 
     Parameters
     ----------
     weights : tuple of float
-        λ₁, λ₂, λ₃ of Eq. 1: image, near samples, far samples; not negative, sum 1.
+        λ₁, λ₂, λ₃ of Eq. 1 (image, near samples, far samples); nonnegative, summing to 1.
     end_weights : tuple of float, optional
-        Weights at the last epoch, reached by `weight_schedule`.
+        Weights in the last epoch, see `weight_schedule`.
     weight_schedule : {"constant", "linear", "cosine"}
-        How the weights move from `weights` to `end_weights`.
+        How the weights change from `weights` to `end_weights`.
     neighbors : int
-        Number of near and of far samples per image, T of Eq. 5.
+        Number T of near and of far samples per image (Eq. 5).
     reduction : {"sum", "mean"}
-        How the T samples are combined; Eq. 5 has the sum.
+        How the T samples are combined; Eq. 5 uses the sum.
     pixel_weight : float
-        Weight of the squared pixel error added to the objective; the paper has none.
+        Weight of the squared pixel error added to the objective; 0 in the paper.
     reference : str or nn.Module, optional
         External reference encoder: "alexnet", "timm:NAME", or your own. Default: the encoder of the
-        pre-trained autoencoder.
+        plain autoencoder.
     reference_weights : str, optional
-        Weights of a named reference: a file, as for `Backbone`. Default: as published.
+        Weights of a named reference: a file, as for `Backbone`. Default: pretrained.
     refresh_reference_every : int
-        Every how many epochs the encoder as trained so far becomes the reference; 0 for never.
+        Number of epochs after which the reference is replaced by the current encoder; 0 for never.
     search : NeighborSearch
         How near and far samples are found.
 
@@ -124,7 +123,7 @@ class RelationalObjective:
         check_ranges(self, neighbors=">= 1", pixel_weight=">= 0", refresh_reference_every=">= 0")
         self.schedule()
         if self.end_weights is not None and self.weight_schedule == "constant":
-            raise NearfarError("end_weights are given: expected weight_schedule linear or cosine")
+            raise NearfarError("end_weights need weight_schedule: expected linear or cosine")
         if self.reference is not None and self.refresh_reference_every:
             raise NearfarError(
                 f"refresh_reference_every={self.refresh_reference_every} with an external "
@@ -136,7 +135,7 @@ class RelationalObjective:
             raise NearfarError("`reference_weights` needs a named `reference`")
 
     def schedule(self) -> WeightSchedule:
-        """Return the weights as they move over the epochs."""
+        """Return the weights as a function of training progress."""
         start = check_weights(self.weights)
         end = start if self.end_weights is None else check_weights(self.end_weights)
         return WeightSchedule(start, end, self.weight_schedule)
@@ -144,37 +143,37 @@ class RelationalObjective:
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastiveObjective:
-    """Contrastive training between augmented views, with near and far samples from the data.
+    """Contrastive training on augmented views, with near and far samples from the data.
 
-    The positive of an image is another view of it or of one of its nearest neighbors; its
-    negatives are the images of the batch from far clusters.
+    An image's positive is another view of it or of one of its nearest neighbors; its negatives are
+    the images in the batch from far clusters.
 
     Parameters
     ----------
     augmentation : {"auto", "shapes", "photos", "none"} or callable
-        Random rotation, scaling, shift and bending; crops, flips and color jitter; or none.
-        "auto" takes photos for photographs, in color or gray, and shapes for shapes on a plain
-        background. Or your own transform of a batch, float[b, c, h, w] in 0…1.
+        "shapes": random rotation, scaling, shift and elastic distortion. "photos": crops, flips and
+        color jitter. "auto": "photos" for photographs, in color or grayscale, and "shapes" for
+        shapes on a plain background. Or your own transform of a batch, float[b, c, h, w] in 0…1.
     identity_prob : float
-        Probability that the first view is the image itself, so that the decoder sees it, 0…1.
+        Probability, 0…1, that the first view is the unchanged image, so that the decoder sees it.
     temperature : float
         τ of the softmax over near and far samples, in (0, 1].
     neighbors : int
-        Number of nearest neighbors that positives are drawn from.
+        Number of nearest neighbors from which positives are drawn.
     neighbor_prob : float
-        Probability that the positive is a neighbor rather than the image itself, once neighbors
-        have been searched, 0…1.
+        Probability, 0…1, that the positive is a neighbor rather than the image itself, after the
+        first neighbor search.
     clusters : int, optional
         Number of k-means clusters. Default: the square root of the number of images.
     far_share : float
-        Share of the other clusters, those with the farthest centers, that count as far; (0, 1].
+        Share of the other clusters, farthest first, that count as far, in (0, 1].
     refresh_neighbors_every : int
-        Every how many epochs neighbors and clusters are searched; 0 for never.
+        Number of epochs between searches for neighbors and clusters; 0 for no search.
     pixel_weight : float
         Weight of the squared pixel error of the decoder; with 0, no decoder is trained.
     distill_weight : float
-        Weight of the cosine distance of embeddings to those of the published encoder that training
-        starts from, which sees the whole image at the size of its weights; 0 for none.
+        Weight of the cosine distance between embeddings and those of the pretrained encoder that
+        training starts from. It sees the whole image at its pretraining size; 0 for none.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Optimization: how long and how fast."""
+"""Optimization: epochs, batches and learning rates."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ LRSchedule = Literal["constant", "one-cycle"]
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
-    """AdamW for both phases; without weight decay it is Adam.
+    """AdamW settings for both phases; without weight decay, this is Adam.
 
     Parameters
     ----------
     pretrain_epochs : int
         Epochs of plain autoencoder training.
     epochs : int
-        Epochs of training on the objective.
+        Epochs of training with the objective.
     batch_size : int
         Images per step, over all processes.
     accumulate : int
-        Parts of a batch that a process sees one after the other, where memory is short. Batch
-        normalization and contrastive negatives see one part.
+        Number of parts into which each process splits a batch to save memory (gradient
+        accumulation). Batch normalization and contrastive negatives see one part at a time.
     pretrain_lr : float
         Learning rate of the first phase.
     lr : float
-        Learning rate of the second phase; the paper has 0.0001.
+        Learning rate of the second phase; the paper uses 0.0001.
     head_lr_scale : float
-        Learning rate outside the encoder, of projection head and decoder, as a multiple of `lr`.
+        Learning rate of the projection head and decoder, as a multiple of `lr`.
     lr_schedule : {"constant", "one-cycle"}
-        Constant, or a rise in the first fifth of the phase and a cosine to zero.
+        Constant, or a rise in the first fifth of the phase followed by cosine decay to zero.
     weight_decay : float
-        Weight decay.
+        AdamW's decoupled weight decay.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Flat options, as command lines and estimators have them, and the sections they belong to.
+"""Flat options, as used by command lines and estimators, and the sections they belong to.
 
 Every option is a field of a section; there is no other list of them.
 """
@@ -16,9 +16,9 @@ from nearfar.config.recipes import RECIPES, RecipeName
 from nearfar.config.train import CUSTOM, KINDS, SECTIONS, TrainConfig
 from nearfar.errors import NearfarError
 
-#: Fields of `TrainConfig` that are options themselves.
+#: Fields of `TrainConfig` that are themselves options.
 PLAIN = ("seed", "device", "precision")
-#: Names under which a file holds the options of a section.
+#: Names of sections in a file.
 NESTED = (*KINDS, "optim", "search")
 
 
@@ -42,9 +42,9 @@ class Option:
     Parameters
     ----------
     name : str
-        As `NRE` and, with hyphens, the command line call it.
+        Name in `NRE` and, with hyphens, on the command line.
     section : type
-        The dataclass whose field it is.
+        Dataclass that the field belongs to.
     field : str
         Name of the field.
     hint : type
@@ -96,14 +96,14 @@ def configure(
     Parameters
     ----------
     *sources : mapping
-        Options by name, or sections by name with their fields; earlier sources win. ``None``
-        values count as not given.
+        Options by name, or sections by name with their fields; earlier sources take precedence.
+        Values of ``None`` count as not given.
     recipe : {"paper", "nearfar", "continue"}, optional
-        Where the other options come from. Default: "continue" if a backbone starts from published
+        Source of the other options. Default: "continue" if a backbone starts from pretrained
         weights, else "paper".
     base : TrainConfig, optional
-        Where they come from instead of a recipe, such as the configuration of a run to resume. A
-        section whose kind changes starts from its defaults.
+        Source of the other options instead of a recipe, such as the configuration of a run to
+        resume. A section whose kind changes starts from its defaults.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def configure(
     known = {option.name for option in train_options()} | KINDS.keys()
     for name in given:
         if name not in known:
-            raise NearfarError(f"{name}={given[name]!r}: there is no such option of training")
+            raise NearfarError(f"{name}={given[name]!r}: there is no such option for training")
     if given.get("backbone") is not None:
         given.setdefault("network", "backbone")
     if base is None and recipe is None:
@@ -138,7 +138,7 @@ def configure(
 
 
 def implied_recipe(options: Mapping[str, Any]) -> RecipeName | None:
-    """Return the recipe that options belong to, or None if they fit any.
+    """Return the recipe that the options imply, or None if they fit any.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def implied_recipe(options: Mapping[str, Any]) -> RecipeName | None:
 
 
 def _starts_published(given: Mapping[str, Any]) -> bool:
-    """Whether options name a backbone with published weights."""
+    """Whether options name a backbone with pretrained weights."""
     published = given.get("weights", "random") not in ("random", "kmeans")
     return published and (given.get("backbone") is not None or given.get("network") == "backbone")
 
@@ -181,13 +181,14 @@ def _names(section: type) -> set[str]:
 
 
 def recipe(name: RecipeName, **options: Any) -> TrainConfig:
-    """Return the configuration of a recipe, with some options changed.
+    """Return a recipe's configuration, with some options changed.
 
     Parameters
     ----------
     name : {"paper", "nearfar", "continue"}
-        The paper's training; ours, which learns better embeddings: contrastive training of an
-        encoder with batch normalization; or ours for a backbone with published weights.
+        "paper": the paper's training. "nearfar": ours, which learns better embeddings, by
+        contrastive training of an encoder with batch normalization. "continue": ours, starting from
+        a pretrained backbone.
     **options
         See `configure`.
 
@@ -206,7 +207,7 @@ def _recipe(name: str | None) -> Mapping[str, Any]:
 
 
 def flatten(source: Mapping[str, Any] | TrainConfig) -> dict[str, Any]:
-    """Return options by name, with the kind of each section that has alternatives.
+    """Return options by name, including the kind of each section that has alternatives.
 
     Examples
     --------
@@ -229,7 +230,7 @@ def flatten(source: Mapping[str, Any] | TrainConfig) -> dict[str, Any]:
 
 
 def _kept(base: TrainConfig, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a configuration, without those of sections whose kind changes."""
+    """Return a configuration's options, except those of sections whose kind changes."""
     kept: dict[str, Any] = {}
     for name, section in _sections(base).items():
         options = flatten({name: section})
@@ -252,7 +253,7 @@ def _flat_section(name: str, section: Any) -> dict[str, Any]:
 
 
 def _build(given: Mapping[str, Any], rest: Mapping[str, Any]) -> tuple[TrainConfig, set[str]]:
-    """Return a configuration, and the options that it has."""
+    """Return a configuration and the options that apply to it."""
     values = {**rest, **given}
     used: set[str] = set()
 
@@ -271,7 +272,7 @@ def _build(given: Mapping[str, Any], rest: Mapping[str, Any]) -> tuple[TrainConf
         elif not isinstance(chosen, str) or chosen not in kinds:
             raise NearfarError(f"{name}={chosen!r}: expected {' or '.join(kinds)}")
         elif chosen == "backbone" and values.get("backbone") is None:
-            raise NearfarError("network='backbone' without its name: expected the option backbone")
+            raise NearfarError("network='backbone' needs a name: expected the option backbone")
         elif kinds[chosen] is RelationalObjective:
             sections[name] = section(RelationalObjective, search=section(NeighborSearch))
         else:
@@ -282,7 +283,7 @@ def _build(given: Mapping[str, Any], rest: Mapping[str, Any]) -> tuple[TrainConf
 
 
 def _belongs_elsewhere(name: str, value: Any, config: TrainConfig) -> str:
-    """Say which kind an option belongs to."""
+    """Return an error that names the kind an option belongs to."""
     for section, kinds in KINDS.items():
         homes = [
             kind

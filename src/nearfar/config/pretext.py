@@ -1,4 +1,4 @@
-"""Pretext tasks: what the autoencoder learns to undo."""
+"""Pretext tasks: corruptions that the autoencoder learns to undo."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Denoising:
     Parameters
     ----------
     noise : {"masking", "gaussian", "adversarial"}
-        Values set to zero; Gaussian noise; or uniform noise followed by the change that harms the
-        reconstruction most.
+        "masking": values set to zero. "gaussian": Gaussian noise. "adversarial": uniform noise
+        followed by the change that harms the reconstruction most.
     noise_level : float
-        Share of values set to zero, standard deviation of the Gaussian noise, or largest uniform
-        noise and change; on the scale where 0…1 is black…white, in [0, 1).
+        Share of values set to zero; standard deviation of the Gaussian noise; or largest uniform
+        noise and largest change. On the scale where 0…1 is black…white, in [0, 1).
 
     Examples
     --------
@@ -57,7 +57,7 @@ class Inpainting:
     Parameters
     ----------
     holes : {"center", "random"}
-        The middle of the image, or four blocks at random places; about a quarter of the area.
+        The center of the image, or four blocks at random positions; about a quarter of the area.
 
     Examples
     --------
@@ -75,7 +75,7 @@ class Inpainting:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitBrain:
-    """Predict each half of the image, luminance and color, from the other.
+    """Predict the image's luminance from its color, and its color from its luminance.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Named sets of options."""
+"""Recipes: named sets of options."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 RecipeName = Literal["paper", "nearfar", "continue"]
 
-#: By recipe, the options that differ from the defaults of their sections.
+#: Options of each recipe that differ from the defaults of their sections.
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},
     "nearfar": {

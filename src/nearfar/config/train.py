@@ -21,44 +21,44 @@ from nearfar.fields import check_fields, check_ranges
 
 Precision = Literal["32", "bf16"]
 
-#: Sections with alternatives, by the `kind` that a record, a file or an option names.
+#: Sections with alternatives, by the `kind` named in a record, a file or an option.
 KINDS: dict[str, dict[str, type]] = {
     "objective": {each.kind: each for each in (RelationalObjective, ContrastiveObjective)},
     "pretext": {each.kind: each for each in (Plain, Denoising, Inpainting, SplitBrain)},
     "network": {each.kind: each for each in (ConvNet, Backbone)},
 }
-#: Everything that is recorded field by field; objects of the user's own are recorded by name, even
-#: if they are dataclasses.
+#: Classes that are recorded field by field; the user's own objects are recorded by name, even if
+#: they are dataclasses.
 SECTIONS = (*(kind for kinds in KINDS.values() for kind in kinds.values()), NeighborSearch, Optim)
 CUSTOM = "custom"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Every setting of a training run, in a section for each part.
+    """All settings of a training run, in one section per part.
 
     Parameters
     ----------
     objective : RelationalObjective, ContrastiveObjective or callable
-        What the second phase trains for; or your own, from a `nearfar.training.Context` to a
-        `nearfar.training.Objective`.
+        Objective of the second phase; or your own, a function from a `nearfar.training.Context` to
+        a `nearfar.training.Objective`.
     pretext : Plain, Denoising, Inpainting or SplitBrain
-        What the autoencoder learns to undo, in both phases.
+        Corruption that the autoencoder learns to undo, in both phases.
     network : ConvNet, Backbone or nearfar.models.Autoencoder
-        What is trained; of your own network, a copy.
+        Network to train; your own network is copied.
     optim : Optim
         Epochs, batches and learning rates.
     seed : int
-        Decides initial weights, the order of images and every random draw; 0 to 2³² − 1.
+        Seed of initial weights, the order of images and every random draw, 0 to 2³² − 1.
     device : str
-        "auto", "cpu", "cuda" or "mps", or one of several, such as "cuda:1".
+        "auto", "cpu", "cuda" or "mps", or a specific device, such as "cuda:1".
     precision : {"32", "bf16"}
-        Arithmetic of the networks: float32, or bfloat16 mixed precision.
+        Precision of the networks: float32, or bfloat16 mixed precision.
 
     Raises
     ------
     NearfarError
-        If a setting is out of its range, or two do not fit together.
+        If a setting is out of range, or two settings conflict.
 
     Examples
     --------
@@ -84,13 +84,11 @@ class TrainConfig:
         check_fields(self)
         check_ranges(self, seed="[0, 4294967295]")
         if isinstance(self.pretext, SplitBrain) and not isinstance(self.network, ConvNet):
-            raise NearfarError(
-                "pretext='split-brain' with another network than ConvNet: expected another pretext"
-            )
+            raise NearfarError("pretext='split-brain' needs a ConvNet: expected another pretext")
 
     @property
     def method(self) -> str:
-        """Name of the objective for tables; "autoencoder" without a second phase."""
+        """Name of the objective in tables; "autoencoder" without a second phase."""
         if self.optim.epochs == 0:
             return "autoencoder"
         if isinstance(self.objective, RelationalObjective | ContrastiveObjective):
@@ -99,26 +97,26 @@ class TrainConfig:
 
     @property
     def similarity(self) -> SimilarityName | Callable[..., Any]:
-        """Similarity that embeddings are compared by."""
+        """Similarity by which embeddings are compared."""
         if isinstance(self.objective, RelationalObjective):
             return self.objective.search.similarity
         return "cosine"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a nested dictionary that JSON can hold; your own objects by name."""
+        """Return a nested, JSON-compatible dictionary; your own objects are given by name."""
         saved: dict[str, Any] = _to_json(self)
         return saved
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> TrainConfig:
-        """Read what `to_dict` returned.
+        """Rebuild a configuration from the result of `to_dict`.
 
-        Your own objects come back as a `Recorded` name, which can be compared, not used.
+        Your own objects come back as `Recorded` names, which can be compared but not used.
 
         Raises
         ------
         NearfarError
-            If it is anything else.
+            If the dictionary is not such a result.
         """
         try:
             sections = {name: saved[name] for name in KINDS}
@@ -128,12 +126,12 @@ class TrainConfig:
                 **{name: saved[name] for name in ("seed", "device", "precision")},
             )
         except (TypeError, KeyError, AttributeError) as error:
-            raise NearfarError(f"not the configuration of a training ({error!r})") from error
+            raise NearfarError(f"not a training configuration ({error!r})") from error
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """Name of an object of the user's own, as a run has recorded it.
+    """Recorded name of one of the user's own objects.
 
     Examples
     --------
@@ -149,7 +147,7 @@ class Recorded:
 
 
 def name_of(custom: Any) -> str:
-    """Return the qualified name of an object of the user's own, or of its class.
+    """Return the qualified name of one of the user's own objects, or of its class.
 
     Examples
     --------
@@ -185,7 +183,7 @@ def _read_section(kinds: Mapping[str, type], saved: Mapping[str, Any]) -> Any:
 
 
 def _from_json(value: Any) -> Any:
-    """Read your own objects and the one nested section."""
+    """Read the user's own objects and the nested section."""
     if not isinstance(value, Mapping):
         return value
     if CUSTOM in value:

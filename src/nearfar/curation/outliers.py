@@ -1,4 +1,4 @@
-"""Images that are like few others."""
+"""Outliers: images that resemble few others."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch.nn.functional import normalize
 
 from nearfar.neighbors import ExactFinder, fit_similarity
 
-#: Nearest images that an image is compared with.
+#: Number of nearest images with which an image is compared.
 NEIGHBORS = 5
-#: Robust standard deviations above the median from which an image is an outlier.
+#: Outlier threshold, in robust standard deviations above the median.
 DEVIATIONS = 3.5
-#: Fewest images among which outliers can be told.
+#: Smallest number of images among which outliers can be found.
 MIN_IMAGES = 30
-#: Median distance below which all images are alike.
+#: Median distance below which all images count as alike.
 _ALIKE = 1e-4
 #: Standard deviation of a normal distribution, in median absolute deviations.
 _NORMAL = 1.4826
@@ -32,7 +32,7 @@ class Outliers(NamedTuple):
         Mean cosine distance to the five nearest images, 0…2.
     deviations : float32[n]
         Logarithm of the distance, in robust standard deviations from the median. An image is an
-        outlier from 3.5 on.
+        outlier at 3.5 or above.
 
     Examples
     --------
@@ -44,18 +44,18 @@ class Outliers(NamedTuple):
     deviations: npt.NDArray[np.float32]
 
     def rows(self) -> npt.NDArray[np.int64]:
-        """Return the outliers, the farthest first."""
+        """Return the outliers, farthest first."""
         rows = np.flatnonzero(self.deviations >= DEVIATIONS)
         return rows[np.argsort(-self.deviations[rows], kind="stable")]
 
 
 def find_outliers(embeddings: npt.NDArray[np.float32]) -> Outliers | str:
-    """Find images that are far from all others, or say why none can be told.
+    """Find images that are far from all others, or return the reason why this is impossible.
 
     Parameters
     ----------
     embeddings : float32[n, d]
-        Embeddings without duplicates, which would be near each other.
+        Embeddings, without duplicates, which would be close to each other.
 
     Examples
     --------
@@ -64,17 +64,17 @@ def find_outliers(embeddings: npt.NDArray[np.float32]) -> Outliers | str:
     >>> find_outliers(points).rows()[:1]
     array([7])
     >>> find_outliers(points[:9])
-    'only 9 images: expected at least 30 to tell outliers'
+    'only 9 images: expected at least 30 to find outliers'
     """
     if len(embeddings) < MIN_IMAGES:
-        return f"only {len(embeddings)} images: expected at least {MIN_IMAGES} to tell outliers"
+        return f"only {len(embeddings)} images: expected at least {MIN_IMAGES} to find outliers"
     points = normalize(torch.from_numpy(embeddings))
     finder = ExactFinder(NEIGHBORS).fit(points, fit_similarity("cosine", points))
     near = finder.search(points, torch.arange(len(points))).near
     similarity = torch.stack([(points * points[row]).sum(1) for row in near.unbind(1)])
     distances = (1 - similarity.mean(0)).clamp(min=0).numpy()
     if np.median(distances) < _ALIKE:
-        return "most images have the same embedding: outliers cannot be told"
+        return "most images have the same embedding: outliers cannot be found"
     logs = np.log(distances.clip(_ALIKE))
     spread = _NORMAL * np.median(np.abs(logs - np.median(logs)))
     return Outliers(distances, ((logs - np.median(logs)) / max(spread, _ALIKE)).astype(np.float32))

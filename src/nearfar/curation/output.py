@@ -1,4 +1,4 @@
-"""Findings as files for programs."""
+"""Findings as machine-readable files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nearfar.curation.outliers import Outliers
 from nearfar.data import Images
 from nearfar.files import atomic_path, write_json
 
-#: Files of the findings.
+#: Names of the files.
 CURATED, DUPLICATES, LEAKS, SUMMARY = (
     "images.parquet",
     "duplicates.parquet",
@@ -27,14 +27,14 @@ CURATED, DUPLICATES, LEAKS, SUMMARY = (
 
 
 def write_curation(folder: str | os.PathLike[str], curation: Curation) -> dict[str, Any]:
-    """Write what was found to a folder, and return the summary.
+    """Write the findings to a folder, and return their summary.
 
-    ``images.parquet`` has a row per image: `file`; `keep`, false for images to leave out, with
+    ``images.parquet`` has one row per image: `file`; `keep`, false for images to leave out, with a
     `reason`; `group` of duplicates; `outlier_distance` and `outlier_deviations`, see `Outliers`;
     `label`, `suggested_label`, `label_likely_wrong` and `label_confidence`, see `LabelErrors`;
-    `cluster`, and whether it is `typical` of it; `selected`, the rank in the selection from 1.
-    Null means that nothing can be told.
-    ``duplicates.parquet`` and ``leaks.parquet`` have a row per pair: `file`, `other`, `score`,
+    `cluster`, and whether the image is `typical` of it; `selected`, the rank in the selection, from
+    1. Null means unknown.
+    ``duplicates.parquet`` and ``leaks.parquet`` have one row per pair: `file`, `other`, `score`,
     `exact` and `mirrored`. ``curation.json`` has the numbers of all findings, or why there are
     none.
 
@@ -106,12 +106,12 @@ def describe(curation: Curation) -> list[str]:
     >>> print(*describe(curate(images)), sep="\n")
     9 images, encoder timm:tf_efficientnet_lite0
     duplicates: 0 groups, 0 images to leave out
-    label errors: nothing can be said: the images have no labels: expected a folder for each class
-    outliers: nothing can be said: only 9 images: expected at least 30 to tell outliers
+    label errors: unknown: the images have no labels: expected a folder for each class
+    outliers: unknown: only 9 images: expected at least 30 to find outliers
     clusters: 2
     """
     found = summarize(curation)
-    nothing = "nothing can be said: "
+    nothing = "unknown: "
     duplicates, errors, outliers = (
         found[kind] for kind in ("duplicates", "label_errors", "outliers")
     )
@@ -198,7 +198,7 @@ def class_name(images: Images, label: int) -> str:
 
 
 def _of_kept(values: Any, kept: Any, n: int) -> pyarrow.Array:
-    """Return values of the kept images as a column of all, null for the others."""
+    """Return values of the kept images as a column for all images, null for the others."""
     column = np.empty(n, values.dtype)
     column[kept] = values
     mask = np.ones(n, bool)

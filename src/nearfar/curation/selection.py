@@ -1,4 +1,4 @@
-"""Clusters with a typical image each, and a selection of images that represents the others."""
+"""Clusters with a typical image each, and selection of representative images."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from sklearn.preprocessing import normalize
 
 from nearfar.errors import NearfarError
 
-#: Most images that k-means sees at once.
+#: Most images per k-means batch.
 _ALL_AT_ONCE = 20_000
-#: Most clusters that are named by default.
+#: Most clusters by default.
 _MOST_CLUSTERS = 30
 
 
@@ -30,9 +30,9 @@ def cluster(
     Returns
     -------
     cluster_of : int64[n]
-        Cluster of each image, the largest first.
+        Cluster of each image; clusters are numbered largest first.
     typical : int64[K]
-        Row of the image of each cluster that is nearest to its center.
+        Row of the image nearest to each cluster's center.
 
     Examples
     --------
@@ -56,10 +56,10 @@ def cluster(
 def select(
     embeddings: npt.NDArray[np.float32], count: int, *, seed: int = 0
 ) -> npt.NDArray[np.int64]:
-    """Select images that represent the others: the one nearest to the center of each cluster.
+    """Select representative images: the one nearest to each cluster's center.
 
-    k-means has as many clusters as images are to be selected: dense regions get more of them, and
-    outliers are hardly selected.
+    The number of k-means clusters is the number of images to select. Dense regions get more
+    clusters, and outliers are rarely selected.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def select(
     Returns
     -------
     int64[count]
-        Rows, those of the largest clusters first, so that the first few represent most images.
+        Rows, largest clusters first, so that the first few represent most images.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Small thumbnails of images, by which duplicates are found and verified."""
+"""Thumbnails of images, used to find and verify duplicates."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch.nn.functional import interpolate
 from nearfar.data import Images, in_order, load, to_unit
 from nearfar.progress import Track, silent
 
-#: Sides of gray and of color thumbnails, in pixels.
+#: Sides of grayscale and color thumbnails, in pixels.
 _SIDE, _COLOR_SIDE = 64, 8
 _BATCH = 256
-#: Brightness of red, green and blue, as in image files in gray (ITU-R BT.601).
+#: Luma weights of red, green and blue (ITU-R BT.601).
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -26,7 +26,7 @@ class Thumbnails(NamedTuple):
     gray : uint8[n, 64, 64]
         Brightness.
     colors : float16[n, 2, 8, 8]
-        Red minus green and blue minus green, −1…1; 0 for gray images.
+        Red minus green and blue minus green, −1…1; 0 for grayscale images.
 
     Examples
     --------

@@ -30,11 +30,11 @@ def train_adversarially(
     images : Images
         Labeled training images.
     epsilon : float
-        Largest change of a pixel, in (0, 1].
+        Largest change per pixel, in (0, 1].
     epochs : int
         Passes over the images.
     seed : int
-        Seed of the order of images and of the perturbations.
+        Seed of the image order and the perturbations.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def train_adversarially(
     Raises
     ------
     NearfarError
-        If `epsilon` is out of its range, or the images have no labels.
+        If `epsilon` is out of range, or the images have no labels.
 
     References
     ----------

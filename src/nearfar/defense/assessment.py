@@ -33,10 +33,10 @@ from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
 from nearfar.randomness import own_random_numbers
 
-#: Fewest attacked images for the check for gradient masking.
+#: Smallest number of attacked images for the gradient masking check.
 MIN_IMAGES_FOR_MASKING = 100
 
-#: Most images to train the attacker's substitute on.
+#: Most images on which to train the attacker's substitute.
 _SUBSTITUTE_IMAGES = 150
 _MIN_IMAGES = 20
 
@@ -52,11 +52,11 @@ class Assessment:
     substitute : float
         Accuracy of the attacker's substitute on the clean images, 0…1.
     epsilons : tuple of float
-        Largest changes of a pixel, ε.
+        Largest changes per pixel, ε.
     curves : dict
-        List of an `Outcome` per ε, by threat model and attack.
+        List with one `Outcome` per ε, by threat model and attack.
     masking : MaskingCheck or None
-        Check for gradient masking; None for fewer than 100 images, which are too few.
+        Result of the gradient masking check; None with fewer than 100 images, which are too few.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def assess(
         Names of attacks, see `attack`. Gradient attacks run under "transfer", "white-box-unaware"
         and "white-box-aware"; the others run under "decision-based".
     epsilons : sequence of float
-        Largest changes of a pixel, in (0, 1].
+        Largest changes per pixel, in (0, 1].
     count : int
         Number of images to attack, drawn at random from the rest.
     seed : int
@@ -125,8 +125,8 @@ def assess(
     Raises
     ------
     NearfarError
-        If the classifier does not accept the images, or is no better than chance on them; if the
-        images are all of one class; or if an option is out of its range.
+        If the classifier does not accept the images, or is no better than chance on them; if all
+        images belong to one class; or if an option is out of range.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Attacks within L∞ balls, by the adversarial-robustness-toolbox (ART)."""
+"""Attacks within L∞ balls, using the adversarial-robustness-toolbox (ART)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SQUARE_QUERIES = 300
 _MIN_CLASSES_AUTOATTACK = 3
 
 _Array = npt.NDArray[np.float32]
-#: From the ART module, an ART classifier and ε to an ART attack.
+#: Functions from the ART module, an ART classifier and ε to an ART attack.
 _MakeAttack = Callable[[Any, Any, float], Any]
 
 
@@ -67,7 +67,7 @@ def _hop_skip_jump(art: Any, classifier: Any, epsilon: float) -> Any:
 
 
 def _search_or_stay(hop_skip_jump: Any) -> Callable[..., Any]:
-    """Return a search that stays at its last adversarial image if ART's search ends at a clean one.
+    """Return a search that keeps its last adversarial image if ART's search ends at a clean one.
 
     Rounding can end the search just across the decision boundary. ART would then halve its next
     step forever.
@@ -90,7 +90,7 @@ GRADIENT_ATTACKS: dict[str, _MakeAttack] = {"fgsm": _fgsm, "pgd": _pgd, "autoatt
 #: Square queries scores, HopSkipJump only labels.
 QUERY_ATTACKS: dict[str, _MakeAttack] = {"square": _square, "hop-skip-jump": _hop_skip_jump}
 ATTACKS = GRADIENT_ATTACKS | QUERY_ATTACKS
-#: Attacks that can aim at a class.
+#: Attacks that can target a class.
 _TARGETABLE = {"fgsm", "pgd", "hop-skip-jump"}
 
 
@@ -120,7 +120,7 @@ def attack(
     labels : int64[n]
         Classes of the images.
     epsilons : sequence of float
-        Largest changes of a pixel ε, in (0, 1].
+        Largest changes per pixel, ε, in (0, 1].
     substitute : nn.Module, optional
         Attacker's substitute, required for "transfer".
     seed : int
@@ -134,7 +134,7 @@ def attack(
     Raises
     ------
     NearfarError
-        If the attack does not fit the threat model, or the images do not fit the classifier.
+        If the attack does not suit the threat model, or the images do not fit the classifier.
 
     Examples
     --------
@@ -174,7 +174,7 @@ def attack(
             goal = _runner_up(target, images, labels) if targeted else truth
             results = (_generate(name, estimator, clean, goal, targeted, each) for each in epsilons)
         for epsilon, adversarial in zip(epsilons, results, strict=False):
-            # ART rounds; HopSkipJump minimizes the change without a bound.
+            # ART rounds, and HopSkipJump minimizes the change without a bound.
             near = np.clip(adversarial, clean - epsilon, clean + epsilon).clip(0, 1)
             yield torch.from_numpy(near.astype(np.float32))
 
@@ -197,7 +197,7 @@ def check_attacks(names: Sequence[str]) -> None:
     Raises
     ------
     NearfarError
-        If a name is unknown, or there is none; the message lists the known attacks.
+        If a name is unknown, or there are no names; the message lists the known attacks.
 
     Examples
     --------
@@ -219,8 +219,8 @@ def check_fits(name: str, classes: int) -> None:
     """
     if name == "autoattack" and classes < _MIN_CLASSES_AUTOATTACK:
         raise NearfarError(
-            f"attack {name!r} on {classes} classes: its difference of logits ratio needs "
-            f"{_MIN_CLASSES_AUTOATTACK} or more, so use pgd"
+            f"attack {name!r} on {classes} classes: its difference-of-logits-ratio loss needs "
+            f"{_MIN_CLASSES_AUTOATTACK} or more: use pgd"
         )
 
 
@@ -262,7 +262,7 @@ def _generate(
 def _hop_from_other_images(
     estimator: Any, clean: _Array, labels: _Array, targeted: bool, seed: int
 ) -> _Array:
-    """Return the result of HopSkipJump, started for each image from an image of another class.
+    """Return the result of HopSkipJump, starting each image from an image of another class.
 
     The starting image has another predicted class or, if there is none, another true class.
     Misclassified images stay as they are: without a target, ART would walk away from their
@@ -278,7 +278,7 @@ def _hop_from_other_images(
         rows if len(rows) else others for rows, others in zip(by_prediction, by_label, strict=True)
     ]
     if not all(map(len, starts_of)):
-        raise NearfarError("all images are of one class: hop-skip-jump needs images of others")
+        raise NearfarError("all images belong to one class: hop-skip-jump needs several")
     generator = np.random.default_rng(seed)
     starts = np.array([generator.choice(rows) for rows in starts_of])
     evasion = ATTACKS["hop-skip-jump"](art, estimator, 1.0)
@@ -295,7 +295,7 @@ def _hop_from_other_images(
 
 
 def _runner_up(target: nn.Module, images: Tensor, labels: Tensor) -> _Array:
-    """Return the likeliest wrong class of each image other than rejection, int64[n]."""
+    """Return the most likely wrong class of each image, except rejection, int64[n]."""
     with torch.no_grad():
         logits = apply_in_batches(target, images, device_of(target))[:, :-1]
     return logits.scatter(1, labels.cpu()[:, None], -torch.inf).argmax(1).numpy()

@@ -13,12 +13,12 @@ from nearfar.errors import NearfarError, reason
 
 
 def check_images(images: Tensor, shape: Shape) -> None:
-    """Check that images are float[b, c, h, w] of a shape (c, h, w), where 0…1 is black…white.
+    """Check that images are float[b, c, h, w] of a given shape (c, h, w), 0…1 as black…white.
 
     Raises
     ------
     NearfarError
-        If shape, type or range of the images is another one; the message names it.
+        If the images have a different shape, type or range; the message names it.
     """
     if images.ndim != 4 or tuple(images.shape[1:]) != tuple(shape):
         raise NearfarError(
@@ -30,7 +30,7 @@ def check_images(images: Tensor, shape: Shape) -> None:
     if not len(images):
         return
     low, high = (float(value.detach()) for value in images.aminmax())
-    if not (low >= -PIXEL_TOLERANCE and high <= 1 + PIXEL_TOLERANCE):  # which NaN is not, either
+    if not (low >= -PIXEL_TOLERANCE and high <= 1 + PIXEL_TOLERANCE):  # false for NaN, too
         raise NearfarError(
             f"images hold values in {low:g}…{high:g}: expected 0 (black) … 1 (white)"
         )
@@ -44,7 +44,7 @@ def as_unit_images(images: Tensor | npt.ArrayLike, shape: Shape) -> Tensor:
 
 
 def check_epsilons(epsilons: Sequence[float]) -> tuple[float, ...]:
-    """Return sizes ε of perturbations as a tuple, after a check.
+    """Check perturbation sizes ε, and return them as a tuple.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def count_classes(classifier: nn.Module, shape: Shape, like: Tensor) -> int:
     shape : tuple of int
         Channels, height, width of its images.
     like : Tensor
-        Tensor with the device and the type of its images.
+        Tensor with the device and data type of its images.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Convolutional classifiers: the target of attacks, and the attacker's substitute."""
+"""Convolutional classifiers: the target of attacks and the attacker's substitute."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SUBSTITUTE_EPOCHS = 150
 
 _BATCH_SIZE = 128
 _LR = 1e-3
-#: Kind of the file, in its metadata.
+#: File type, as stored in the metadata.
 _KIND = "nearfar-classifier"
 
 
@@ -62,7 +62,7 @@ _ARCHITECTURES: dict[str, Callable[[Shape, int], nn.Sequential]] = {
 
 
 class Classifier(nn.Module):
-    """Small convolutional classifier, which `save_classifier` can save.
+    """Small convolutional classifier that `save_classifier` can save.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def train_classifier(
     epochs : int
         Passes over the images.
     seed : int
-        Seed of the initial weights and of the order of images.
+        Seed of the initial weights and the image order.
     labels : int64[n], optional
         Classes to train on, such as predictions of another classifier. Default: the labels of the
         images.
@@ -206,7 +206,7 @@ def save_classifier(path: str | os.PathLike[str], classifier: Classifier) -> Non
 
 
 def load_classifier(path: str | os.PathLike[str]) -> Classifier:
-    """Return the classifier in a file of `save_classifier`, without running code from the file.
+    """Load a classifier from a file by `save_classifier`, without running code from the file.
 
     Raises
     ------
@@ -231,12 +231,12 @@ def load_classifier(path: str | os.PathLike[str]) -> Classifier:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata.get("kind") != _KIND:
             raise NearfarError(
-                f"{str(path)!r} is not a classifier of nearfar: expected a file of "
+                f"{str(path)!r} is not a nearfar classifier: expected a file by "
                 "save_classifier, or module:function"
             )
         channels, height, width = map(int, json.loads(metadata["shape"]))
         shape = (channels, height, width)
-        with torch.device("meta"):  # sizes in the metadata allocate no memory
+        with torch.device("meta"):  # sizes in the metadata must not allocate memory
             classifier = Classifier(metadata["architecture"], shape, int(metadata["classes"]))
         classifier.load_state_dict(tensors, assign=True)
     except NearfarError:

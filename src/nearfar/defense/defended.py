@@ -1,4 +1,4 @@
-"""Defended classifiers, with purification, neighbor voting and rejection by detectors."""
+"""Defended classifiers: purification, neighbor voting and rejection by detectors."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 #: Class that `DefendedClassifier.predict` returns for a rejected image.
 REJECTED = -1
 
-#: Images per batch without gradients.
+#: Batch size without gradients.
 _BATCH_SIZE = 512
-#: Number added to probabilities before the logarithm.
+#: Constant added to probabilities before taking the logarithm.
 _EPSILON = 1e-6
 
 
@@ -34,7 +34,7 @@ class ThresholdDetector(nn.Module):
         Module from images, float[b, c, h, w], to scores, float[b], higher for more suspicious
         images; differentiable.
     threshold : float
-        Highest score to accept.
+        Highest accepted score.
 
     Examples
     --------
@@ -55,19 +55,19 @@ class ThresholdDetector(nn.Module):
         return self.score(images) / self.threshold
 
     def calibrate(self, clean: Tensor, false_positive_rate: float) -> ThresholdDetector:
-        """Set the threshold from clean images, and return the detector.
+        """Set the threshold on clean images, and return the detector.
 
         Parameters
         ----------
         clean : float[n, c, h, w]
-            Validation images that were not used in training.
+            Validation images not used in training.
         false_positive_rate : float
             Largest share of clean images to reject, in (0, 1) and at least 1/n.
 
         Raises
         ------
         NearfarError
-            If the rate is out of its range, or there are too few images for it.
+            If the rate is out of range, or there are too few images for it.
         """
         scores = apply_in_batches(self.score, clean)
         self.threshold.fill_(rejection_threshold(scores, false_positive_rate))
@@ -87,7 +87,7 @@ def rejection_threshold(scores: Tensor, false_positive_rate: float) -> float:
     Raises
     ------
     NearfarError
-        If the rate is out of its range, there are too few images for it, or a score is not finite.
+        If the rate is out of range, there are too few images for it, or a score is not finite.
 
     Examples
     --------
@@ -139,15 +139,15 @@ class DefendedClassifier(nn.Module):
 
     @property
     def random(self) -> bool:
-        """Whether purification is random."""
+        """Whether purification is randomized."""
         return bool(getattr(self.purifier, "random", False))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits of the purified images, float[b, k], whether rejected or not."""
+        """Return the logits of the purified images, float[b, k], including rejected ones."""
         return self.classifier(self.purifier(images))
 
     def without_detectors(self) -> Self:
-        """Return a defended classifier with the same parts but no detectors."""
+        """Return a defended classifier with the same parts, but without detectors."""
         return type(self)(self.purifier, self.classifier) if self.detectors else self
 
     def rejection_score(self, images: Tensor) -> Tensor:
@@ -172,12 +172,12 @@ class DefendedClassifier(nn.Module):
 
 
 class NeighborVoting(DefendedClassifier):
-    """Defended classifier that averages predictions on the nearest clean images.
+    """Defended classifier that averages predictions over the nearest clean images.
 
     The classifier never sees the image itself, only reconstructions of the clean images nearest to
-    it. Its predictions on the whole bank are computed once, so that classifying an image costs an
-    encoding and a search. Averaging predictions avoids a problem of averaging embeddings: the mean
-    embedding of two classes may decode to neither of them.
+    it. Its predictions on the whole bank are computed once, so that classifying an image costs one
+    encoding and one search. Averaging predictions avoids a problem of averaging embeddings: the
+    mean embedding of two classes may decode to neither.
 
     Where the nearest rows agree, the gradient vanishes, and a gradient attack would overestimate
     the defense. Gradients therefore include the nearest rows of other classes, as in attacks on
@@ -242,7 +242,7 @@ def apply_in_batches(
     Parameters
     ----------
     call : callable
-        Function or module from a batch of images to a tensor with a row per image.
+        Function or module from a batch of images to a tensor with one row per image.
     images : float[n, ...]
         Images, n ≥ 1.
     device : torch.device, optional
@@ -259,7 +259,7 @@ def apply_in_batches(
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Return the device of a module, or the CPU if it has no weights and no buffers.
+    """Return a module's device, or the CPU if it has no weights and no buffers.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""MagNet [1]_: a reforming autoencoder and rejecting detectors.
+"""MagNet [1]_: an autoencoder that reforms images, and detectors that reject them.
 
 References
 ----------
@@ -24,14 +24,14 @@ _TEMPERATURES = (10.0, 40.0)
 
 
 class JensenShannonScore(nn.Module):
-    """Detector score: how much reconstruction changes the prediction of a classifier.
+    """Detector score: how much reconstruction changes a classifier's prediction.
 
     The score is the Jensen–Shannon divergence of softmax(f(x)/T) and softmax(f(r(x))/T), in nats.
 
     Parameters
     ----------
     purifier : nn.Module
-        Reconstruction r.
+        Reconstruction function r.
     classifier : nn.Module
         Classifier f, which returns logits.
     temperature : float
@@ -73,19 +73,18 @@ def magnet(
     Parameters
     ----------
     reformer : nn.Module
-        `Purifier` with an autoencoder that is trained to remove Gaussian noise with a standard
-        deviation of 0.1.
+        `Purifier` with an autoencoder trained to remove Gaussian noise with standard deviation 0.1.
     classifier : nn.Module
         Module from images, float[b, c, h, w] where 0…1 is black…white, to logits.
     clean : float[n, c, h, w]
-        Validation images to set the thresholds of the detectors.
+        Validation images on which to set the detectors' thresholds.
     false_positive_rate : float
-        Largest share of clean images to reject, divided equally among the detectors.
+        Largest share of clean images to reject, split equally among the detectors.
 
     Raises
     ------
     NearfarError
-        If the rate is out of its range, or there are too few images for it.
+        If the rate is out of range, or there are too few images for it.
 
     Examples
     --------

@@ -23,19 +23,19 @@ from nearfar.runs import read_run
 #: Default number of votes.
 VOTES = 5
 
-#: Number of nearest rows in the softmax-weighted mean whose gradients are used.
+#: Number of nearest rows in the softmax-weighted mean that provides the gradients.
 _GRADIENT_ROWS = 50
 _TEMPERATURE = 0.02
 _COSINE = Cosine()
-#: Similarities per chunk of queries.
+#: Number of similarities per chunk of queries.
 _CHUNK_SIMILARITIES = 2**24
 
 
 class NeighborPurifier(Purifier):
     """Purifier that replaces an embedding by the mean of the nearest embeddings of clean images.
 
-    The choice of neighbors has no gradient. Gradients are those of a softmax-weighted mean over
-    many more neighbors (BPDA [1]_), which helps attacks more than straight-through gradients do.
+    The choice of neighbors has no gradient. Gradients come from a softmax-weighted mean over many
+    more neighbors (BPDA [1]_), which helps attacks more than straight-through gradients.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class NeighborPurifier(Purifier):
     Raises
     ------
     NearfarError
-        If a parameter is out of its range.
+        If a parameter is out of range.
 
     References
     ----------
@@ -97,7 +97,7 @@ class NeighborPurifier(Purifier):
         passes: int = 1,
         noise_std: float = 0.0,
     ) -> Self:
-        """Return the purifier of a run; its bank holds the run's training images.
+        """Load a purifier from a run; its bank holds the run's training images.
 
         Parameters
         ----------
@@ -122,7 +122,7 @@ class NeighborPurifier(Purifier):
         )
 
     def project(self, embeddings: Tensor) -> Tensor:
-        """Return the mean of the nearest clean embeddings, float[b, d], for each embedding."""
+        """Return the mean of the clean embeddings nearest to each embedding, float[b, d]."""
         rows, weights = self.nearest(embeddings)
         return torch.einsum("bk,bkd->bd", weights, self.bank[rows])
 
@@ -142,7 +142,7 @@ class NeighborPurifier(Purifier):
         Returns
         -------
         rows : int64[b, k]
-            Row numbers, the nearest first; additional rows of other classes come last.
+            Row numbers, nearest first; additional rows of other classes come last.
         weights : float[b, k]
             1/votes for the first `votes` rows, otherwise 0; gradients are those of a softmax.
         """
@@ -158,7 +158,7 @@ class NeighborPurifier(Purifier):
         return rows, soft + (weights - soft).detach()
 
     def _search(self, queries: Tensor, bank_probs: Tensor | None) -> Tensor:
-        """Return the rows for `nearest`, int64[b, k], from one product with the whole bank."""
+        """Return the rows for `nearest`, int64[b, k], using one product with the whole bank."""
         similarities = queries.detach() @ self.keys.T
         if not queries.requires_grad:
             return similarities.topk(self.votes).indices

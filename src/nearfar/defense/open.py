@@ -1,4 +1,4 @@
-"""Classifiers by file or function."""
+"""Opening classifiers from a file or a function."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def open_classifier(source: str) -> nn.Module:
-    """Return the classifier in a file, or from a function of your own.
+    """Return the classifier in a file, or from your own function.
 
     Parameters
     ----------
     source : str
-        A .safetensors file of `save_classifier`, which runs no code; or module:function, which runs
-        your code. The module is imported, from the current folder first. The function is called
-        without arguments and returns an nn.Module.
+        A .safetensors file by `save_classifier`, which runs no code; or module:function, which runs
+        your code. The current folder is searched first for the module. The function takes no
+        arguments and returns an nn.Module.
 
     Returns
     -------
@@ -46,8 +46,8 @@ def open_classifier(source: str) -> nn.Module:
         return load_classifier(Path(source))
     if not _FUNCTION.fullmatch(source):
         raise NearfarError(
-            f"classifier {source!r}: expected a .safetensors file that nearfar wrote, or "
-            "module:function of your own, which returns a torch.nn.Module"
+            f"classifier {source!r}: expected a .safetensors file written by nearfar, or "
+            "your own module:function that returns a torch.nn.Module"
         )
     module, _, function = source.partition(":")
     try:
@@ -55,7 +55,7 @@ def open_classifier(source: str) -> nn.Module:
             classifier = getattr(importlib.import_module(module), function)()
     except Exception as error:  # the user's code may raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise NearfarError(f"classifier {source!r} cannot be made ({reason})") from error
+        raise NearfarError(f"classifier {source!r} cannot be created ({reason})") from error
     if not isinstance(classifier, nn.Module):
         raise NearfarError(
             f"classifier {source!r} is a {type(classifier).__name__}: expected a torch.nn.Module"
@@ -65,7 +65,7 @@ def open_classifier(source: str) -> nn.Module:
 
 @contextmanager
 def _current_folder_first() -> Iterator[None]:
-    """Search the current folder first on imports, as python -m does."""
+    """Search the current folder first for imports, as python -m does."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:

@@ -1,4 +1,4 @@
-"""ART preprocessor that purifies images; it needs the extra `defense`."""
+"""ART preprocessor that purifies images; needs the extra `defense`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PurifierPreprocessor(_art.PreprocessorPyTorch):  # type: ignore[name-defin
     Parameters
     ----------
     purifier : Purifier
-        Purifier, on the device that ART is to use.
+        Purifier, on the device that ART uses.
 
     Examples
     --------

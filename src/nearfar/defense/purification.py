@@ -19,7 +19,7 @@ from nearfar.files import atomic_path
 from nearfar.models import apply, apply_to_all
 from nearfar.progress import Track, silent
 
-#: Name of the file of errors that `write_purified` writes.
+#: Name of the error file that `write_purified` writes.
 ERRORS_FILE = "suspicion.csv"
 
 
@@ -57,7 +57,7 @@ def error_threshold(
     *,
     track: Track = silent,
 ) -> float:
-    """Return the largest reconstruction error to accept, from the errors of clean images.
+    """Return the largest reconstruction error to accept, based on clean images.
 
     At most a given share of the clean images exceeds it.
 
@@ -75,7 +75,7 @@ def error_threshold(
     Raises
     ------
     NearfarError
-        If the rate is out of its range, or there are too few images for it.
+        If the rate is out of range, or there are too few images for it.
 
     Examples
     --------
@@ -102,14 +102,14 @@ def purify(
     threshold: float = float("inf"),
     track: Track = silent,
 ) -> Iterator[PurifiedBatch]:
-    """Purify images in batches, so that memory does not grow with their number.
+    """Purify images in batches, so that memory use does not grow with their number.
 
     Parameters
     ----------
     purifier : Purifier
         Purifier, on the device to use.
     images : Images or array
-        Images of the purifier's shape; arrays are scaled to it.
+        Images of the purifier's shape; arrays are resized to it.
     threshold : float
         Largest reconstruction error to accept, see `error_threshold`.
     track : Track
@@ -123,7 +123,7 @@ def purify(
     Raises
     ------
     NearfarError
-        If the images have another shape.
+        If the images have a different shape.
 
     Examples
     --------
@@ -159,9 +159,9 @@ def write_purified(
     names : sequence of str
         Name of each image, see `nearfar.data.write_images`.
     batches : iterable of PurifiedBatch
-        Batches of `purify`.
+        Batches from `purify`.
     with_rejected : bool
-        Write the column "rejected" to ``suspicion.csv``.
+        Whether to write the column "rejected" to ``suspicion.csv``.
 
     Returns
     -------

@@ -35,19 +35,19 @@ class Purifier(nn.Module):
     Parameters
     ----------
     network : Autoencoder
-        Trained network, of which a copy is used.
+        Trained network; a copy of it is used.
     shape : tuple of int
         Channels, height, width of the images.
     passes : int
         Number of successive reconstructions, ≥ 1.
     noise_std : float
-        Standard deviation of the Gaussian noise that is added before each encoding, 0…1. Noise
-        makes the defense random; white-box-aware attacks average over it.
+        Standard deviation of the Gaussian noise added before each encoding, 0…1. Noise randomizes
+        the defense; white-box-aware attacks average over it.
 
     Raises
     ------
     NearfarError
-        If a parameter is out of its range.
+        If a parameter is out of range.
 
     Examples
     --------
@@ -77,7 +77,7 @@ class Purifier(nn.Module):
 
     @classmethod
     def load(cls, run: str | os.PathLike[str], *, passes: int = 1, noise_std: float = 0.0) -> Self:
-        """Return the purifier of a run.
+        """Load a purifier from a run.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class Purifier(nn.Module):
 
     @property
     def random(self) -> bool:
-        """Whether purification is random."""
+        """Whether purification is randomized."""
         return self.noise_std > 0
 
     def forward(self, images: Tensor) -> Tensor:
@@ -110,12 +110,12 @@ class Purifier(nn.Module):
         Raises
         ------
         NearfarError
-            If the images have another shape or range.
+            If the images have a different shape or range.
         """
         return self.decode(self.project(self.encode(images)))
 
     def encode(self, images: Tensor) -> Tensor:
-        """Return the embeddings of images in the last pass, float[b, d]; see `forward`."""
+        """Return the images' embeddings in the last pass, float[b, d]; see `forward`."""
         check_images(images, self.shape)
         for _ in range(self.passes - 1):
             images = self.decode(self.project(self._encode(images)))
@@ -170,17 +170,17 @@ class Purifier(nn.Module):
         classifier : nn.Module
             Module from images, float[b, c, h, w] where 0…1 is black…white, to logits, float[b, k].
         clean : array, optional
-            Validation images to set the threshold for rejection by reconstruction error. Default:
-            no image is rejected.
+            Validation images on which to set the rejection threshold for the reconstruction error.
+            Default: no image is rejected.
         false_positive_rate : float
             Largest share of clean images to reject, in (0, 1).
         track : Track
-            Progress display of a `NeighborPurifier` that classifies its bank.
+            Progress display for a `NeighborPurifier`, which classifies its bank.
 
         Returns
         -------
         DefendedClassifier
-            Module with the inputs and outputs of the classifier; `predict` returns classes and
+            Module with the classifier's inputs and outputs; `predict` returns classes and
             rejections.
 
         Raises

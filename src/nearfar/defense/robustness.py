@@ -1,4 +1,4 @@
-"""Robustness of a defense: accuracy under attack, and a check for gradient masking."""
+"""Robustness of a defense: accuracy under attack, and a gradient masking check."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nearfar.defense.threats import Threat
 from nearfar.errors import NearfarError
 from nearfar.randomness import own_random_numbers
 
-#: ε of the check for gradient masking: at 0.5, an attack can make any image gray.
+#: ε of the gradient masking check: at 0.5, an attack can turn any image gray.
 _LARGE_EPSILONS = (0.3, 0.5, 1.0)
 #: Standard errors above the share of the most frequent class that still count as chance.
 _STANDARD_ERRORS = 3.0
@@ -28,9 +28,9 @@ class Outcome:
     Parameters
     ----------
     accuracy : float
-        Share of images that were accepted and classified correctly.
+        Share of images accepted and classified correctly.
     rejected : float
-        Share of images that a detector rejected.
+        Share of images rejected by a detector.
     images : int
         Number of images.
 
@@ -125,12 +125,12 @@ def security_curve(
 
 @dataclass(frozen=True)
 class MaskingCheck:
-    """Result of the check for gradient masking.
+    """Result of the gradient masking check.
 
     Parameters
     ----------
     masked : bool
-        Whether accuracy stays above chance at every ε. If it does, white-box results mean nothing.
+        Whether accuracy stays above chance at every ε. If so, white-box results are meaningless.
     accuracy : float
         Lowest accuracy under PGD over all ε, 0…1.
     chance : float
@@ -158,7 +158,7 @@ def gradient_masking(
     """Check whether accuracy under white-box PGD falls to chance for large ε [1]_.
 
     Accuracy above chance is a sign of masked gradients. Detectors are removed first, since
-    rejections prove nothing about gradients.
+    rejections say nothing about gradients.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def gradient_masking(
     labels : int64[n]
         Classes of the images.
     epsilons : sequence of float
-        Largest changes of a pixel, in (0, 1].
+        Largest changes per pixel, in (0, 1].
     seed : int
         Seed of the attack.
 
@@ -195,13 +195,13 @@ def gradient_masking(
 def check_better_than_chance(outcome: Outcome, labels: Tensor) -> None:
     """Check that a classifier is better than chance on clean images.
 
-    Otherwise, it probably expects another range of pixels or other class numbers.
+    Otherwise, it probably expects a different pixel range or different class numbers.
 
     Raises
     ------
     NearfarError
-        If its accuracy does not exceed the share of the most frequent class, or all images are of
-        one class.
+        If its accuracy does not exceed the share of the most frequent class, or all images belong
+        to one class.
     """
     most = float(torch.bincount(labels.cpu()).max() / len(labels))
     if most == 1:

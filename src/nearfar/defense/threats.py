@@ -1,4 +1,4 @@
-"""Threat models: access of the attacker to a defended classifier."""
+"""Threat models: the attacker's access to a defended classifier."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nearfar.errors import NearfarError
 Threat = Literal["transfer", "white-box-unaware", "white-box-aware", "decision-based"]
 
 THREATS: dict[Threat, str] = {
-    "transfer": "gradients of a substitute, which was trained on predictions of the classifier",
+    "transfer": "gradients of a substitute trained on the classifier's predictions",
     "white-box-unaware": "gradients of the classifier alone, without its defense",
     "white-box-aware": "gradients of classifier and defense from end to end, including detectors; "
     "approximated where there are none (BPDA), averaged over random draws (EOT)",
@@ -22,7 +22,7 @@ THREATS: dict[Threat, str] = {
 }
 #: Threat models without access to the defense.
 DEFENSE_UNSEEN: tuple[Threat, ...] = ("transfer", "white-box-unaware")
-#: Number of draws that an attack on a random defense averages over.
+#: Number of draws averaged by an attack on a randomized defense.
 _DRAWS = 8
 
 
@@ -92,14 +92,14 @@ class WithRejectionClass(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, float[b, k + 1]."""
         logits = self.defended(images)
-        # The smallest logit becomes 0, so that a rejection score above 1 exceeds the largest.
+        # The smallest logit becomes 0, so that a rejection score above 1 exceeds the largest logit.
         logits = logits - logits.amin(1, keepdim=True)
         rejected = self.defended.rejection_score(images) * logits.amax(1)
         return torch.cat([logits, rejected[:, None]], 1)
 
 
 class ExpectedOutput(nn.Module):
-    """Mean output of a random classifier over draws: expectation over transformation (EOT [1]_).
+    """Mean output of a randomized classifier: expectation over transformation (EOT [1]_).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Linear SVM with the objective of scikit-learn's LinearSVC, and a faster solver."""
+"""Linear SVM with the objective of scikit-learn's LinearSVC and a faster solver."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-#: Largest remaining gradient of the mean loss, which starts at about 1.
+#: Gradient tolerance of the mean loss; the gradient starts at about 1.
 TOLERANCE = 1e-5
 MAX_ITERATIONS = 2000
-#: Smallest mean square along a kept axis, as a share of the largest; the rest is rounding.
+#: Smallest mean square along a kept axis, as a share of the largest; below is rounding error.
 _RANK_TOLERANCE = 1e-9
 
 
@@ -51,7 +51,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         signs = np.where(y[:, None] == self.classes_, np.float32(1), np.float32(-1))
         regularization = 1 / (self.C * len(raw))
         axes, variances = _principal_axes(raw)
-        # Along the axes, scaled by the curvature of the loss, few iterations are enough.
+        # Along the principal axes, scaled by the curvature of the loss, few iterations suffice.
         scale = 1 / np.sqrt(2 * variances + regularization)
         inputs = (raw @ axes) * scale.astype(np.float32)
         penalty = (regularization * np.square(scale))[:, None]
@@ -89,7 +89,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
 def _principal_axes(
     inputs: npt.NDArray[np.float32],
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-    """Return an orthonormal basis of the span of rows, float[d, r], and mean squares along it."""
+    """Return an orthonormal basis of the rows' span, float[d, r], and mean squares along it."""
     n, d = inputs.shape
     wide = n < d
     gram = (inputs @ inputs.T if wide else inputs.T @ inputs).astype(np.float64) / n
@@ -102,5 +102,5 @@ def _principal_axes(
 
 
 def _with_ones(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Append the constant input of the intercept."""
+    """Append a constant input for the intercept."""
     return np.hstack([embeddings, np.ones((len(embeddings), 1), np.float32)], dtype=np.float32)

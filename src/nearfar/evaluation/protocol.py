@@ -29,7 +29,7 @@ LEAK_SHARE = 0.01
 
 @dataclass(frozen=True)
 class Features:
-    """Embeddings of training and test images by one representation, which is a row of the table.
+    """Embeddings of training and test images by one representation, a row of the table.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def evaluate(
     seed: int = 0,
     track: Track = silent,
 ) -> Evaluation:
-    """Compare representations of the same images by simple classifiers and k-means.
+    """Compare representations of the same images with simple classifiers and k-means.
 
     Test images are used only for the final scores. The linear SVM's C is chosen on a part of the
     training images; all other hyperparameters are fixed, see `nearfar.evaluation.scores`.
@@ -86,12 +86,12 @@ def evaluate(
     Parameters
     ----------
     rows : sequence of Features
-        Representations to compare. Include raw pixels and the plain autoencoder: without these
-        baselines, scores mean little.
+        Representations to compare. Include raw pixels and the plain autoencoder: scores mean little
+        without these baselines.
     train_labels, test_labels : int[n] and int[m]
         Class numbers of the images.
     rbf_samples : int, optional
-        Number of training images for the RBF SVM, whose time and memory are quadratic in it. The
+        Number of training images for the RBF SVM, whose time and memory grow quadratically. The
         images are drawn stratified by class. Default: all.
     seed : int
         Seed of draws and k-means, ≥ 0.
@@ -101,12 +101,12 @@ def evaluate(
     Returns
     -------
     Evaluation
-        Table of scores, with a row per representation.
+        Table of scores, with one row per representation.
 
     Raises
     ------
     NearfarError
-        If labels and embeddings do not match, or a test class is missing in training.
+        If labels and embeddings do not match, or a test class has no training images.
 
     Examples
     --------
@@ -181,7 +181,7 @@ def _leak(rows: Sequence[Features]) -> Iterator[str]:
 
 
 def _warnings(rows: Sequence[Features], unsettled: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Yield a note for each representation whose scores mean little."""
+    """Yield a note for each representation whose scores are unreliable."""
     for row in rows:
         if (row.train == row.train[0]).all():
             yield f"{row.name}: all embeddings are the same."
@@ -206,7 +206,7 @@ def _settings(train: Labels, test: Labels, rbf_size: int, seed: int) -> dict[str
 
 
 def _notes(train: Labels, test: Labels, rbf_size: int, best: float) -> list[str]:
-    """Return notes for readers of the table, whose best accuracy of a linear SVM is `best`."""
+    """Return notes for readers of the table; `best` is its best linear SVM accuracy."""
     classes, sizes = np.unique(train, return_counts=True)
     share = min(round(best, 2), 0.99)
     error = 100 * (share * (1 - share) / len(test)) ** 0.5
@@ -214,7 +214,7 @@ def _notes(train: Labels, test: Labels, rbf_size: int, best: float) -> list[str]
         "Accuracy in %; ACC, NMI and ARI of k-means \N{MULTIPLICATION SIGN} 100. "
         f"{len(train):,} training and {len(test):,} test images of {len(classes)} classes: an "
         f"accuracy of {100 * share:.0f} has a standard error of {error:.1f}.",
-        f"1, 10, 100 labels: logistic regression on so many labels per class, mean ± standard "
+        f"1, 10, 100 labels: logistic regression on that many labels per class, mean ± standard "
         f"deviation of {scores.PROBE_DRAWS} draws.",
     ]
     if rbf_size < len(train):
@@ -253,12 +253,12 @@ def _check(rows: Sequence[Features], train: Labels, test: Labels, rbf_samples: i
     classes = np.unique(train)
     if len(classes) < 2:
         raise NearfarError(
-            f"training labels hold {len(classes)} class: expected images of at least 2 classes"
+            f"the training labels have {len(classes)} class: expected images of at least 2 classes"
         )
     if len(unseen := np.setdiff1d(test, classes)):
         raise NearfarError(
-            f"test labels hold classes without a training image: {unseen[:5].tolist()}; "
-            "evaluate on classes of both sets"
+            f"test labels contain classes without training images: {unseen[:5].tolist()}; "
+            "expected only classes that are in both sets"
         )
     if len(train) < scores.NEIGHBORS or len(test) < len(classes):
         raise NearfarError(

@@ -1,4 +1,4 @@
-"""Evaluation of a run against raw pixels and the network that training started from."""
+"""Comparison of a run with raw pixels and with its initial network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nearfar.models import apply_to_all, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.runs import Run
 
-#: Largest side of images for the row of pixels.
+#: Largest image side in the row of pixels.
 SMALL_SIDE = 32
 
 #: Function from the name of a representation, images and a progress display to embeddings.
@@ -40,10 +40,11 @@ def evaluate_run(
 ) -> Evaluation:
     """Compare the embeddings of a run with raw pixels and with embeddings of its initial network.
 
-    The row of pixels has images averaged to at most 32×32 pixels: more are slower, not better.
+    For the row of pixels, images are averaged down to at most 32×32; more pixels are slower, not
+    better.
 
-    The initial network is the plain autoencoder or, without pre-training, the untrained network or
-    the one with published weights.
+    The initial network is the plain autoencoder or, without pre-training, the untrained or
+    pretrained network.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def evaluate_run(
         Labeled images of the run's shape. Without test images, a fifth of each class of
         `train_images` is held out.
     beside : sequence of Encoder
-        Encoders for additional rows, on the same images.
+        Additional encoders to compare, each on the same images.
     device : str or torch.device
         Device of the networks.
     rbf_samples, seed, track
@@ -147,7 +148,7 @@ def evaluate_encoder(
 
 
 def read_scores(folder: str | os.PathLike[str]) -> Evaluation | None:
-    """Return the scores in a run folder, or None if the run was not evaluated.
+    """Return the scores in a run folder, or None if the run has not been evaluated.
 
     Raises
     ------
@@ -170,7 +171,7 @@ def read_scores(folder: str | os.PathLike[str]) -> Evaluation | None:
 
 
 def small_pixels(images: Tensor) -> Tensor:
-    """Return images, float[b, c, h, w], averaged to at most 32×32 pixels, as vectors, float[b, d].
+    """Return images, float[b, c, h, w], averaged down to at most 32×32, as vectors float[b, d].
 
     Examples
     --------
@@ -213,7 +214,7 @@ def _evaluate(
     seed: int,
     track: Track,
 ) -> Evaluation:
-    """Return the scores of the embeddings by each representation."""
+    """Return the scores of each representation's embeddings."""
     labels = require_labels(train_images)
     if test_images is None:
         train, test = hold_out(train_images, seed)

@@ -1,4 +1,4 @@
-"""Scores of labeled embeddings by classifiers and clusterings of scikit-learn."""
+"""Scores of labeled embeddings by scikit-learn's classifiers and clustering."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from nearfar.fields import check_fields, check_ranges
 Embeddings = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
-#: Candidates for C of the linear SVM.
+#: Candidate values of C for the linear SVM.
 LINEAR_CS = (0.01, 0.1, 1.0)
-#: Most training rows for the choice of C.
+#: Most training rows used to choose C.
 CHOICE_ROWS = 20_000
-#: C and γ of the RBF SVM, and its cache.
+#: C, γ and cache size of the RBF SVM.
 RBF_C = 10.0
 RBF_GAMMA = 0.01
 RBF_CACHE_MB = 1000
 #: k of the k-NN classifier.
 NEIGHBORS = 5
-#: C, draws of labels and iterations of the linear probes.
+#: C, label draws and iterations of the linear probes.
 PROBE_C = 1.0
 PROBE_DRAWS = 10
 PROBE_ITERATIONS = 1000
 #: Restarts of k-means.
 KMEANS_STARTS = 10
 
-#: Total variance of scaled embeddings; at this variance, γ is the usual 1 / variance.
+#: Total variance of scaled embeddings, for which γ is the usual 1 / variance.
 TOTAL_VARIANCE = 1 / RBF_GAMMA
 
 
@@ -53,7 +53,7 @@ class Score:
     mean : float
         Score, or its mean over random draws.
     std : float, optional
-        Standard deviation over random draws, if there are any.
+        Standard deviation over random draws, if any.
 
     Examples
     --------
@@ -76,7 +76,7 @@ class Score:
 
 @dataclass(frozen=True)
 class LabeledEmbeddings:
-    """Embeddings of training and test images with labels: the input of every score.
+    """Labeled embeddings of training and test images, the input of every score.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def linear_svm(task: LabeledEmbeddings) -> Score:
 def rbf_svm(task: LabeledEmbeddings, samples: int) -> Score:
     """Return the test accuracy of an RBF SVM (γ = 0.01), trained on `samples` training rows.
 
-    The paper states γ but not the scale of embeddings. Here, `LabeledEmbeddings.scaled` gives every
+    The paper states γ but not the scale of the embeddings. `LabeledEmbeddings.scaled` gives every
     representation a total variance of 1/γ, so that its scale does not matter.
     """
     rng = np.random.default_rng(task.seed)
@@ -167,8 +167,9 @@ def rbf_svm(task: LabeledEmbeddings, samples: int) -> Score:
 
 
 def nearest_neighbors(task: LabeledEmbeddings) -> Score:
-    """Return the test accuracy of a 5-NN classifier with the cosine similarity."""
-    # Distance orders unit vectors like the cosine, and is faster in scikit-learn.
+    """Return the test accuracy of a 5-NN classifier with cosine similarity."""
+    # The distance of unit vectors gives the same order as the cosine, and is faster in
+    # scikit-learn.
     unit = replace(task, train=normalize(task.train), test=normalize(task.test))
     return _accuracy(KNeighborsClassifier(NEIGHBORS, algorithm="brute"), unit)
 
@@ -209,7 +210,7 @@ def clustering(task: LabeledEmbeddings) -> tuple[Score, Score, Score]:
 
 
 def _validation(task: LabeledEmbeddings) -> LabeledEmbeddings:
-    """Split at most `CHOICE_ROWS` training rows into four fifths to train and one to test."""
+    """Split at most `CHOICE_ROWS` training rows, four fifths for training, one for testing."""
     labels = task.train_labels
     rng = np.random.default_rng(task.seed)
     rows = stratified_rows(labels, min(CHOICE_ROWS, len(labels)), rng)
@@ -223,7 +224,7 @@ def _validation(task: LabeledEmbeddings) -> LabeledEmbeddings:
 
 def stratified_rows(labels: Labels, size: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
     """Return `size` random rows, stratified by class, with at least one per class."""
-    # Shuffled rows of each class are spread evenly over 0…1, and the first `size` are drawn.
+    # Shuffled rows of each class are spread evenly over 0…1; the first `size` are drawn.
     position = np.empty(len(labels))
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))

@@ -1,4 +1,4 @@
-"""Table of an evaluation: a row per representation, a column per score, and all settings."""
+"""Evaluation table: a row per representation, a column per score, and all settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNMEASURED = float("-inf")
 
 
 class ScoreText(NamedTuple):
-    """Score as text, and whether it is the best of its column."""
+    """Score as text, and whether it is the best in its column."""
 
     text: str
     best: bool
@@ -31,7 +31,7 @@ class Evaluation:
     Attributes
     ----------
     columns : mapping of str to str
-        Title of each score, by key.
+        Titles of the scores, by key.
     rows : mapping of str to mapping of str to (Score or None)
         Scores of each representation, by key; None for a score that could not be measured.
     settings : mapping
@@ -96,7 +96,7 @@ class Evaluation:
         from rich.text import Text
 
         def narrow(score: ScoreText) -> Text:
-            """Return a score without spaces, so that the table fits into 80 columns."""
+            """Return a score without spaces, so that the table fits in 80 columns."""
             return Text(score.text.replace(" ", ""), style="bold" if score.best else "")
 
         table = Table(
@@ -117,7 +117,7 @@ class Evaluation:
 
 
 def _rounded(score: Score | None) -> float:
-    """Return the mean as rounded in its text: scores with equal text are equally good."""
+    """Return the mean as rounded in its text, so that scores with equal text count as equal."""
     return _UNMEASURED if score is None else round(score.mean, 3)
 
 

@@ -1,4 +1,4 @@
-"""Quick check of embeddings during training, against pixels and the initial encoder."""
+"""Quick check of embeddings during training, compared with pixels and the initial encoder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nearfar.progress import Track, silent
 from nearfar.runs import Run
 from nearfar.training import Callback, Trainer
 
-#: Most labeled images that are used.
+#: Most labeled images to use.
 _MOST = 2_000
 _K = 5
 
@@ -24,13 +24,13 @@ _K = 5
 class Validation(Callback):
     """Callback that adds the 5-NN accuracy on labeled images to the metrics, "knn_accuracy".
 
-    Training does not see the labels. An image is classified by the five others with the most
-    similar embeddings.
+    The labels are not used for training. An image is classified by the five other images with the
+    most similar embeddings.
 
     Parameters
     ----------
     images : Images
-        Labeled images of the shape that the network takes; at most 2,000, drawn at random, are
+        Labeled images of the network's input shape; at most 2,000, drawn at random, are
         used.
 
     Raises
@@ -65,20 +65,20 @@ class Validation(Callback):
         return {"knn_accuracy": accuracy}
 
     def accuracy(self, encoder: nn.Module, device: torch.device, *, track: Track = silent) -> float:
-        """Return the 5-NN accuracy of the embeddings by an encoder, 0…1."""
+        """Return the 5-NN accuracy of an encoder's embeddings, 0…1."""
         return knn_accuracy(
             apply_to_all(encoder, self.images, device=device, track=track), self.labels
         )
 
     def verdict(self, run: Run, device: torch.device, *, track: Track = silent) -> str:
-        """Say in one line whether training was worth it: against pixels, and the start."""
+        """Say in one line whether training helped, compared with pixels and the initial encoder."""
         pixels = knn_accuracy(apply_to_all(small_pixels, self.images, device=device), self.labels)
         before, after = (
             self.accuracy(each.encoder.to(device).eval(), device, track=track)
             for each in (run.initial, run.network)
         )
         error = (after * (1 - after) / len(self.labels)) ** 0.5
-        start = {"pretrained": "the published encoder", "autoencoder": "the autoencoder"}
+        start = {"pretrained": "the pretrained encoder", "autoencoder": "the autoencoder"}
         name = start.get(run.initial_method, "the untrained encoder")
         worse = [
             title for title, value in (("pixels", pixels), (name, before)) if after < value + error
@@ -91,9 +91,9 @@ class Validation(Callback):
 
 
 def knn_accuracy(embeddings: Tensor, labels: Tensor) -> float:
-    """Return the share of embeddings, float[n, d], whose five nearest vote for their label, int[n].
+    """Return the share of embeddings, float[n, d], whose 5 neighbors vote for their label, int[n].
 
-    Nearest is by the cosine; ties go to the nearest.
+    Neighbors are nearest by cosine similarity; ties go to the nearest.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Autoencoders built from their configuration."""
+"""Construction of autoencoders from their configuration."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def is_convolutional(shape: Shape) -> bool:
 def build_network(
     network: NetworkConfig, shape: Shape, *, split_brain: bool = False
 ) -> Autoencoder:
-    """Build an autoencoder with weights drawn from torch's global generator.
+    """Build an autoencoder with weights drawn from torch's global random generator.
 
     Parameters
     ----------
@@ -86,8 +86,8 @@ def build_network(
     shape : tuple of int
         Channels, height, width of an image.
     split_brain : bool
-        Whether to build two networks of half the widths and half the embedding, each of which
-        predicts the half of the image that the other sees.
+        Whether to build two networks with half the widths and half the embedding size, each of
+        which predicts the half of the image that the other sees.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def build_network(
         if split_brain:
             return join_halves(*(_build(half, shape) for half in _halves(network)))
         return _build(network, shape)
-    except (RuntimeError, TypeError) as error:  # the latter for numbers beyond 64 bits
+    except (RuntimeError, TypeError) as error:  # the latter for sizes beyond 64 bits
         raise NearfarError(
             f"no memory for a network with embedding_size={network.embedding_size} and "
             f"widths={network.widths} on images {shape}"
@@ -119,13 +119,13 @@ def _build(network: ConvNet, shape: Shape) -> Autoencoder:
     initialize(autoencoder)
     init_embedding_bias(autoencoder.encoder)
     init_output_layer(autoencoder.decoder)
-    if network.batch_norm:  # faster, on CPUs, too
+    if network.batch_norm:  # faster, also on CPUs
         autoencoder.to(memory_format=torch.channels_last)
     return autoencoder
 
 
 def _halves(network: ConvNet) -> tuple[ConvNet, ConvNet]:
-    """Split a network in two, each for images of the whole shape."""
+    """Split a network in two, each for images of the full shape."""
     if network.embedding_size < 2:
         raise NearfarError("embedding_size=1: expected at least 2, to split between two halves")
     smaller = network.embedding_size // 2

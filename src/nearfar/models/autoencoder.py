@@ -30,14 +30,14 @@ class Output(NamedTuple):
 
 
 class Autoencoder(nn.Module):
-    """Encoder from images to embeddings, and decoder back.
+    """Encoder from images to embeddings, and decoder from embeddings to images.
 
     Parameters
     ----------
     encoder : nn.Module
-        From float[b, c, h, w], where 0…1 is black…white, to embeddings float[b, d].
+        Module from images float[b, c, h, w], where 0…1 is black…white, to embeddings float[b, d].
     decoder : nn.Module
-        From embeddings back to float[b, c, h, w].
+        Module from embeddings back to images float[b, c, h, w].
 
     Examples
     --------

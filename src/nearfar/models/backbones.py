@@ -1,4 +1,4 @@
-"""Backbones: AlexNet and the models of timm, each with a decoder."""
+"""Backbones: AlexNet and timm models, each with a decoder."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from nearfar.models.timm_models import (
 
 #: Smallest side of an image for AlexNet, in pixels.
 ALEXNET_MIN_SIDE = 63
-#: Side of the images of AlexNet's published weights, in pixels.
+#: Image side for AlexNet's pretrained weights, in pixels.
 ALEXNET_SIDE = 224
 
-#: Units of AlexNet's fully connected layers, as published.
+#: Width of AlexNet's fully connected layers, as published.
 FC6_UNITS = FC7_UNITS = 4096
 
 #: Layers of a head that pool.
@@ -47,25 +47,25 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class BackboneEncoder(nn.Module):
-    """Well-known encoder in two parts: features, which tasks may use alone, and a head.
+    """Well-known encoder in two parts: features, which tasks may use on their own, and a head.
 
     Parameters
     ----------
     name : str
         Name of the architecture, such as "alexnet".
     features : nn.Module
-        From normalized images, float[b, 3, h, w], to a feature map, float[b, k, h', w'].
+        Module from normalized images, float[b, 3, h, w], to a feature map, float[b, k, h', w'].
     head : nn.Sequential
-        From a feature map to embeddings, float[b, d].
+        Module from a feature map to embeddings, float[b, d].
     channels : int
-        k, channels of the feature map.
+        Number k of channels of the feature map.
     mean, deviation : sequence of float
-        By channel, subtracted from the pixels, and divided by. Default: those of ImageNet.
+        Mean and standard deviation per channel, for normalization. Default: those of ImageNet.
 
     Attributes
     ----------
     grid : FeatureGrid
-        Centers of the cells of the feature map in the image.
+        Centers of the feature map's cells in the image.
     freeze_batch_norm : bool
         Whether batch normalization keeps its statistics in training, see `train`.
 
@@ -105,7 +105,7 @@ class BackboneEncoder(nn.Module):
     def feature_map(self, images: Tensor) -> Tensor:
         """Compute the feature map, float[b, k, h', w'], of images, float[b, 1 or 3, h, w] in 0…1.
 
-        Images are normalized by mean and deviation, as published weights expect.
+        Images are normalized by mean and deviation, as pretrained weights expect.
         """
         features: Tensor = self.features(self._normalize(images))
         return features
@@ -120,7 +120,7 @@ class BackboneEncoder(nn.Module):
         return maps
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode; with `freeze_batch_norm`, batch normalization stays in evaluation mode."""
+        """Set the mode; `freeze_batch_norm` keeps batch normalization in evaluation mode."""
         super().train(mode)
         if self.freeze_batch_norm:
             for layer in self.modules():
@@ -141,14 +141,14 @@ class BackboneEncoder(nn.Module):
 
 
 class TimmEncoder(BackboneEncoder):
-    """Model of timm [1]_ without its classifier, as `features`; embeddings are as it pools them.
+    """A timm model [1]_ without its classifier, as `features`, with its own pooling.
 
     Parameters
     ----------
     name : str
-        "timm:" and its name.
+        "timm:" followed by the model's name.
     embedding_size : int, optional
-        Length d of an embedding, after a linear layer and a ReLU if it is not the model's own.
+        Length d of an embedding; a linear layer and a ReLU are added if it is not the model's own.
 
     References
     ----------
@@ -164,7 +164,7 @@ class TimmEncoder(BackboneEncoder):
     def __init__(self, name: str, embedding_size: int | None = None) -> None:
         about = describe_model(name)
         head = _mean(about.pooled, embedding_size or about.pooled)
-        features = build_model(name).to(memory_format=torch.channels_last)  # faster, on CPUs, too
+        features = build_model(name).to(memory_format=torch.channels_last)  # faster, also on CPUs
         super().__init__(
             name, features, head, about.channels, mean=about.mean, deviation=about.deviation
         )
@@ -202,7 +202,7 @@ def check_backbone(name: str, shape: Shape) -> None:
     Raises
     ------
     NearfarError
-        If they are too small; the message names the smallest side.
+        If they are too small; the message names the smallest allowed side.
 
     Examples
     --------
@@ -218,7 +218,7 @@ def check_backbone(name: str, shape: Shape) -> None:
 
 
 def image_size(name: str) -> tuple[int, int]:
-    """Return height and width of the images that a backbone was published for.
+    """Return the height and width of the images that a backbone was designed for.
 
     Examples
     --------
@@ -229,7 +229,7 @@ def image_size(name: str) -> tuple[int, int]:
 
 
 def published_size(network: Backbone) -> int | None:
-    """Return the side of the images that published weights are for, if a backbone starts from them.
+    """Return the image side of a backbone's pretrained weights, if it starts from them.
 
     Examples
     --------
@@ -240,7 +240,7 @@ def published_size(network: Backbone) -> int | None:
 
 
 def default_embedding_size(network: Backbone) -> int:
-    """Return the length of the embeddings of a backbone unless another one is chosen.
+    """Return the default embedding length of a backbone.
 
     Examples
     --------
@@ -269,18 +269,18 @@ def default_widths(name: str) -> tuple[int, ...]:
 def build_encoder(
     name: str, shape: Shape, embedding_size: int, widths: Sequence[int]
 ) -> BackboneEncoder:
-    """Build a backbone with weights drawn from torch's global generator.
+    """Build a backbone with weights drawn from torch's global random generator.
 
     Parameters
     ----------
     name : str
-        "alexnet", whose embeddings are its layer FC7; or "timm:NAME", see `TimmEncoder`.
+        "alexnet", whose embeddings are the output of layer FC7; or "timm:NAME", see `TimmEncoder`.
     shape : tuple of int
         Channels, height, width of the images, see `check_backbone`.
     embedding_size : int
         Length d of an embedding.
     widths : sequence of int
-        Units of AlexNet's FC6; unused for others.
+        Width of AlexNet's FC6; unused for other backbones.
 
     Examples
     --------
@@ -296,7 +296,7 @@ def build_encoder(
 
 
 def build_backbone(network: Backbone, shape: Shape) -> Autoencoder:
-    """Build a backbone with a decoder, with weights drawn from torch's global generator.
+    """Build a backbone and its decoder, with weights drawn from torch's global random generator.
 
     Parameters
     ----------
@@ -323,7 +323,7 @@ def build_backbone(network: Backbone, shape: Shape) -> Autoencoder:
 
 
 def _alexnet_sides(shape: Shape) -> list[tuple[int, int]]:
-    """Return height and width of an image after AlexNet's conv1 and its three poolings."""
+    """Return the height and width of an image after AlexNet's conv1 and its three poolings."""
     _, height, width = shape
     sides = [((height - 7) // 4 + 1, (width - 7) // 4 + 1)]
     for _ in range(3):
@@ -333,12 +333,12 @@ def _alexnet_sides(shape: Shape) -> list[tuple[int, int]]:
 
 
 def _alexnet_grid(shape: Shape) -> tuple[int, int]:
-    """Return height and width of the input of FC6: 6×6, as in torchvision, or less."""
+    """Return the height and width of FC6's input: 6×6, as in torchvision, or less."""
     height, width = _alexnet_sides(shape)[-1]
     return min(height, 6), min(width, 6)
 
 
-# torchvision takes seconds to import, so only the functions that need it do.
+# torchvision takes seconds to import, so only the functions that need it import it.
 
 
 def _alexnet(shape: Shape, embedding_size: int, widths: Sequence[int]) -> BackboneEncoder:
@@ -349,7 +349,7 @@ def _alexnet(shape: Shape, embedding_size: int, widths: Sequence[int]) -> Backbo
     from torchvision.models import alexnet
 
     if len(widths) != 1:
-        raise NearfarError(f"widths={tuple(widths)}: expected one, the units of AlexNet's FC6")
+        raise NearfarError(f"widths={tuple(widths)}: expected one width, that of AlexNet's FC6")
     with torch.device("meta"):
         layers = alexnet().features
     layers.to_empty(device="cpu")
@@ -370,11 +370,11 @@ def _alexnet(shape: Shape, embedding_size: int, widths: Sequence[int]) -> Backbo
 
 
 def _alexnet_mirror(shape: Shape, embedding_size: int, widths: Sequence[int]) -> nn.Sequential:
-    """Build the mirror of AlexNet: transposed convolutions, and up-sampling for pooling."""
+    """Build a mirrored AlexNet: transposed convolutions, and upsampling instead of pooling."""
     channels, height, width = shape
     first, second, third, _ = _alexnet_sides(shape)
     grid = _alexnet_grid(shape)
-    # conv1, of stride 4, maps several sides to one: the padding restores the right one.
+    # conv1, with stride 4, maps several sides to one; the padding restores the right one.
     padding = ((height - 7) % 4, (width - 7) % 4)
     return nn.Sequential(
         nn.Linear(embedding_size, widths[0]),
@@ -395,7 +395,7 @@ def _alexnet_mirror(shape: Shape, embedding_size: int, widths: Sequence[int]) ->
 
 
 def _mean(channels: int, embedding_size: int) -> nn.Sequential:
-    """Build a head: the mean of a feature map, mapped to another length if needed."""
+    """Build a head: the mean of a feature map, projected to another length if needed."""
     pooling = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     if embedding_size == channels:
         return nn.Sequential(*pooling)

@@ -1,4 +1,4 @@
-"""Inference: a network applied to a set of images, without gradients."""
+"""Inference: applies a network to a set of images, without gradients."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ INFERENCE_BATCH = 256
 
 
 def resolve_device(name: str | torch.device) -> torch.device:
-    """Return a device of this machine by name.
+    """Return one of this machine's devices by name.
 
     Parameters
     ----------
     name : str or torch.device
-        "cpu", "cuda" or "mps", or one of several, such as "cuda:1"; "auto" is the first available
-        of cuda, mps and cpu.
+        "cpu", "cuda" or "mps", or a specific device, such as "cuda:1"; "auto" is the first
+        available of cuda, mps and cpu.
 
     Raises
     ------
@@ -76,7 +76,8 @@ def apply(
     Parameters
     ----------
     network : callable
-        From float[b, c, h, w], where 0…1 is black…white; modules in evaluation mode on `device`.
+        Function of float[b, c, h, w], where 0…1 is black…white; modules must be in evaluation mode
+        and on `device`.
     images : Images
         Input of the network.
     device : str or torch.device
@@ -135,7 +136,7 @@ def apply_to_all(
     Raises
     ------
     NearfarError
-        If memory is too small for the results, or they are not finite.
+        If the results do not fit in memory, or are not finite.
 
     Examples
     --------
@@ -159,14 +160,14 @@ def apply_to_all(
 
 @torch.no_grad()
 def embedding_size(encoder: nn.Module, images: Images) -> int:
-    """Return the length d of the embeddings that an encoder computes of images.
+    """Return the length d of an encoder's embeddings.
 
     Parameters
     ----------
     encoder : nn.Module
-        From float[b, c, h, w] to float[b, d], in evaluation mode.
+        Module from float[b, c, h, w] to float[b, d], in evaluation mode.
     images : Images
-        At least one image, which is encoded.
+        At least one image; the first is encoded.
 
     Examples
     --------
@@ -181,7 +182,7 @@ def embedding_size(encoder: nn.Module, images: Images) -> int:
 
 
 def _check_finite(values: Tensor, images: Images, start: int) -> None:
-    """Check the results of some images in order, from a row on."""
+    """Check the results of consecutive images, starting at a row."""
     finite = values.reshape(len(values), -1).isfinite().all(1)
     if not finite.all():
         row = start + int(finite.logical_not().nonzero()[0])

@@ -1,4 +1,4 @@
-"""k-means initialization: weights of a layer are typical patches of its input [1]_.
+"""k-means initialization: a layer's weights are typical patches of its input [1]_.
 
 References
 ----------
@@ -20,7 +20,7 @@ from nearfar.errors import NearfarError
 from nearfar.models.backbones import BackboneEncoder
 from nearfar.progress import Track, silent
 
-#: Images that patches are drawn from.
+#: Number of images from which patches are drawn.
 IMAGES = 500
 #: Images per batch.
 IMAGES_PER_BATCH = 16
@@ -30,7 +30,7 @@ MIN_PATCHES = 5_000
 PATCHES_PER_UNIT = 5
 #: Most values in patches held at once.
 MAX_VALUES = 2**27
-#: Mean output of a unit in standard deviations, so that units start mostly active.
+#: Mean output of a unit, in standard deviations, so that units start mostly active.
 KMEANS_SHIFT = 0.1
 #: Smallest variance in whitening, as a share of the largest.
 MIN_VARIANCE_SHARE = 1e-3
@@ -72,7 +72,7 @@ def check_convolutional(backbone: BackboneEncoder) -> None:
     for layer in backbone.features.modules():
         if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups > 1):
             raise NearfarError(
-                f"{backbone.name} cannot start from k-means, which is for plain convolutions: "
+                f"{backbone.name} cannot start from k-means, which needs plain convolutions: "
                 "expected other weights, or another backbone"
             )
 
@@ -83,15 +83,15 @@ def initialize_by_kmeans(
 ) -> None:
     """Initialize all convolutions and linear layers by k-means, one after the other.
 
-    Weights of a layer are the centers of its whitened input patches, scaled so that each unit has
-    variance 1 over the images. Layers with fewer patches than units get random weights of the same
-    scale. A linear layer has one patch per image, so this includes AlexNet's linear layers of 4,096
-    units. The second step of [1]_, which equalizes gradients, is left to Adam.
+    A layer's weights are k-means centers of its whitened input patches, scaled so that each unit
+    has variance 1 over the images. Layers with fewer patches than units get random weights of the
+    same scale. A linear layer has one patch per image, so this includes AlexNet's linear layers of
+    4,096 units. The second step of [1]_, which equalizes gradients, is left to Adam.
 
     Parameters
     ----------
     backbone : BackboneEncoder
-        BackboneEncoder to initialize in place.
+        Encoder to initialize in place.
     images : Images
         Images for the patches, see `draw_kmeans_rows`.
     seed : int
@@ -134,11 +134,11 @@ def initialize_by_kmeans(
 
 
 class _LayerInput(Exception):  # noqa: N818 - not an error
-    """Input of a layer, raised to end the forward pass there."""
+    """Carries the input of a layer, and is raised to stop the forward pass there."""
 
 
 def _inputs(backbone: BackboneEncoder, layer: nn.Module, images: Images) -> Iterator[Tensor]:
-    """Yield the input of a layer per batch of images, without running the layers behind it."""
+    """Yield the input of a layer per batch of images, without running the layers after it."""
 
     def stop(_: nn.Module, inputs: tuple[Tensor]) -> None:
         raise _LayerInput(inputs[0])
@@ -158,7 +158,7 @@ def _inputs(backbone: BackboneEncoder, layer: nn.Module, images: Images) -> Iter
 def _patches(
     layer: nn.Conv2d | nn.Linear, inputs: Tensor, each: int, generator: torch.Generator
 ) -> Tensor:
-    """Draw `each` patches per image that the weights of a unit are multiplied with."""
+    """Draw `each` patches per image, of the size of a unit's weights."""
     if isinstance(layer, nn.Linear):
         return inputs
     assert not isinstance(layer.padding, str)  # noqa: S101 - no backbone has "same"
@@ -170,7 +170,7 @@ def _patches(
 
 
 def _equalize(layer: nn.Conv2d | nn.Linear, inputs: Iterable[Tensor]) -> None:
-    """Scale and shift a layer so that all units have the same mean and deviation."""
+    """Scale and shift a layer so that all units have the same mean and standard deviation."""
     if layer.bias is not None:
         layer.bias.zero_()
     count, sums = 0, torch.zeros(2, len(layer.weight), dtype=torch.float64)

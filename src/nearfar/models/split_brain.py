@@ -1,8 +1,8 @@
 """Split-brain autoencoders [1]_: two networks that predict each other's half of the image.
 
 An image is the sum of two halves: luminance and chrominance of a color image, or the two colors of
-a checkerboard over a gray one. The halves are orthogonal, so the squared pixel error of the merged
-prediction is the sum of the errors of both predictions.
+a checkerboard over a grayscale image. The halves are orthogonal, so the squared pixel error of the
+merged prediction is the sum of the errors of both predictions.
 
 References
 ----------
@@ -21,8 +21,8 @@ from nearfar.models.autoencoder import Autoencoder
 def first_half(images: Tensor) -> Tensor:
     """Return the first half of images, float[b, c, h, w].
 
-    It is the luminance (mean of the channels) of color images, and every second pixel of gray ones,
-    as on a checkerboard, with zeros between.
+    It is the luminance (mean of the channels) of color images, and every second pixel of grayscale
+    images, as on a checkerboard, with zeros in between.
 
     Examples
     --------

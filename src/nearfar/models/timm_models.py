@@ -1,4 +1,4 @@
-"""Models of timm without their classifiers: built, described, and seen as feature maps."""
+"""timm models without their classifiers: construction, description and feature maps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nearfar.models.receptive_field import FeatureGrid
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Description of a model of timm.
+    """Description of a timm model.
 
     Parameters
     ----------
@@ -26,11 +26,11 @@ class ModelInfo:
     pooled : int
         Length of its embeddings.
     stride : int
-        Distance of the cells of its last feature map, in pixels.
+        Distance between the cells of its last feature map, in pixels.
     size : tuple of int
-        Height and width of the images of its published weights.
+        Height and width of the images for its pretrained weights.
     mean, deviation : tuple of float
-        By channel of its input.
+        Mean and standard deviation per input channel, for normalization.
     """
 
     channels: int
@@ -42,17 +42,17 @@ class ModelInfo:
 
 
 def is_timm(name: str) -> bool:
-    """Whether a backbone is one of timm's."""
+    """Whether a backbone is a timm model."""
     return name.startswith(TIMM)
 
 
 def build_model(name: str, **options: Any) -> nn.Module:
-    """Build a model without its classifier, with weights drawn from torch's global generator.
+    """Build a model without its classifier, with weights from torch's global random generator.
 
     Parameters
     ----------
     name : str
-        "timm:" and its name.
+        "timm:" followed by the model's name.
     **options
         See ``timm.create_model``.
 
@@ -100,7 +100,7 @@ def describe_model(name: str) -> ModelInfo:
 def grids_of_model(model: Any) -> list[FeatureGrid]:
     """Return the grid of the feature map of each stage of a model.
 
-    Cells of models whose layers do not tell their centers are equal parts of the image.
+    If a model's layers do not determine the cell centers, cells are equal parts of the image.
     """
     behind = FeatureGrid().behind_each(model)
     grids = list[FeatureGrid]()
@@ -119,7 +119,7 @@ def final_map(model: Any, images: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
     Parameters
     ----------
     images : Tensor
-        Normalized, float[b, c, h, w].
+        Normalized images, float[b, c, h, w].
 
     Raises
     ------
@@ -129,13 +129,13 @@ def final_map(model: Any, images: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
     try:
         last, maps = model.forward_intermediates(images)
         height, width = maps[-1].shape[2:]
-        if last.ndim == 3:  # tokens, behind those that stand for no patch
+        if last.ndim == 3:  # tokens, after those that stand for no patch
             last = last[:, -height * width :].mT.unflatten(2, (height, width))
         elif getattr(model, "output_fmt", None) == "NHWC":
             last = last.permute(0, 3, 1, 2)
     except (AttributeError, RuntimeError, AssertionError) as error:
         raise NearfarError(
-            f"{type(model).__name__} of timm has no feature map of these images ({reason(error)}): "
+            f"timm's {type(model).__name__} has no feature map for these images ({reason(error)}): "
             "use another backbone"
         ) from error
     return last, maps

@@ -17,13 +17,13 @@ from torch import Tensor
 from nearfar.errors import NearfarError
 from nearfar.files import LEFTOVER, check_room, readable_size, reserve
 
-#: Bytes per shard of a bank on disk, unless this makes more than `MAX_SHARDS` shards: each stays
-#: open, and a process may open about a thousand files.
+#: Bytes per shard of a bank on disk, unless there would be more than `MAX_SHARDS` shards: each
+#: stays open, and a process may open about a thousand files.
 SHARD_BYTES = 2**28
 MAX_SHARDS = 128
 
-#: Most rows and most numbers to read from a bank at once: the allocator reuses blocks of up to
-#: 32 MiB, so that their pages need not be claimed again.
+#: Most rows and most numbers to read from a bank at once. The allocator reuses blocks of up to 32
+#: MiB, so that their pages need not be mapped again.
 CHUNK = 65_536
 CHUNK_NUMBERS = 2**22
 
@@ -32,25 +32,25 @@ MAX_HALF = 65504.0
 
 
 class DiskBank:
-    """Bank of half-precision embeddings in memory-mapped files; only rows in use are in memory.
+    """Bank of half-precision embeddings in memory-mapped files; only rows in use occupy memory.
 
     Indexing returns rows as float32 on `device`. Assignment clips numbers to ±65504. Several
-    processes may share the files, each with its own `DiskBank`. The files are shards, .npy with
-    float16[m, d], in the order of their names.
+    processes may share the files, each with its own `DiskBank`. The files are shards, float16[m, d]
+    as .npy, ordered by name.
 
     Parameters
     ----------
     folder : str or path
         Folder of shards, see `create`.
     n, d : int
-        Number of embeddings, and numbers per embedding.
+        Number and length of the embeddings.
     device : torch.device
         Device of the rows returned by indexing.
 
     Raises
     ------
     NearfarError
-        If a shard is unreadable, or of another shape or type.
+        If a shard is unreadable, or has a different shape or type.
 
     Examples
     --------
@@ -83,7 +83,7 @@ class DiskBank:
         folder : str or path
             Folder to create.
         n, d : int
-            Number of embeddings, and numbers per embedding.
+            Number and length of the embeddings.
 
         Raises
         ------
@@ -148,9 +148,9 @@ class DiskBank:
         return embeddings
 
     def _each(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield each shard that holds some of the rows, int64[m], with positions of these rows.
+        """Yield each shard that holds any of the rows, int64[m], with the positions of these rows.
 
-        The positions are those in `rows` and those in the shard.
+        Positions are given both in `rows` and in the shard.
         """
         shard_of = rows // self._rows_per_shard
         for i in shard_of.unique().tolist():
@@ -162,7 +162,7 @@ class DiskBank:
     def _shard(self, number: int) -> Iterator[Tensor]:
         """Yield a shard, float16[m, d], and release its pages afterward.
 
-        Otherwise, every row ever read would count as memory of the process.
+        Otherwise, every row ever read would count as the process's memory.
         """
         shard = self._shards[number]
         yield torch.from_numpy(shard)
@@ -180,7 +180,7 @@ def allocate_rows(n: int, d: int, device: torch.device | str = "cpu") -> Tensor:
     Raises
     ------
     NearfarError
-        If memory is too small.
+        If there is not enough memory.
 
     Examples
     --------

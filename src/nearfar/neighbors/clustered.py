@@ -15,11 +15,11 @@ from nearfar.neighbors.keys import Keys
 from nearfar.neighbors.kmeans import kmeans, nearest
 from nearfar.neighbors.similarity import Similarity
 
-#: Sample of k-means: rows per cluster, as in faiss, and the most numbers in it.
+#: k-means sample: rows per cluster, as in faiss, and most numbers in total.
 KMEANS_SAMPLE_PER_CLUSTER = 256
 KMEANS_SAMPLE_NUMBERS = 2**28
 
-#: Queries per batch of the search, and the most similarities per batch.
+#: Queries per batch of the search, and most similarities per batch.
 QUERIES = 1024
 SIMILARITIES = 2**26
 
@@ -29,11 +29,11 @@ class ClusteredFinder:
 
     The bank is partitioned by k-means. Near rows are the T most similar rows in the cluster of the
     query's own row or, without an own row, in the cluster with the nearest center. Far rows are
-    drawn at random from the `far_share` of the other clusters with the farthest centers. The draw
-    depends only on the seed, `draw` and the own row (without one, the position of the query), so
-    that it is the same in any batch and for any number of processes.
+    drawn at random from the `far_share` of the other clusters whose centers are farthest. The draw
+    depends only on the seed, `draw` and the own row (without one, the query's position), so that it
+    is the same in any batch and for any number of processes.
 
-    A cluster of at most T rows is dissolved into the clusters with the nearest centers. With one
+    Clusters of at most T rows are merged into the clusters with the nearest centers. With one
     cluster, near rows are exact, and far rows are drawn from all other rows.
 
     Parameters
@@ -41,7 +41,7 @@ class ClusteredFinder:
     count : int
         T, the number of near rows and of far rows, ≥ 1.
     clusters : int, optional
-        K, the number of clusters before small ones are dissolved, ≥ 1. Default: about √n.
+        K, the number of clusters before small ones are merged, ≥ 1. Default: about √n.
     far_share : float
         Share of the other clusters to draw far rows from, in (0, 1]; at least one cluster is used.
     seed : int
@@ -50,7 +50,7 @@ class ClusteredFinder:
     Raises
     ------
     NearfarError
-        If a parameter is out of its range.
+        If a parameter is out of range.
 
     Examples
     --------
@@ -86,7 +86,7 @@ class ClusteredFinder:
             )
 
     def clusters_of(self, rows: int) -> int:
-        """Return K, the number of clusters before any is dissolved, for a bank of `rows` rows."""
+        """Return K, the number of clusters before any are merged, for a bank of `rows` rows."""
         return self.clusters or min(round(rows**0.5), rows // (self.count + 1))
 
     @torch.no_grad()
@@ -129,7 +129,7 @@ class ClusteredFinder:
             Row numbers in the bank.
         """
         clusters = self._cluster_of[rows]
-        # A single cluster is far from itself; a row never is.
+        # A single cluster counts as far from itself; a row never does.
         return self._are_far[clusters[:, None], clusters] & (rows[:, None] != rows)
 
     def _partition(self, bank: Bank, clusters: int, workers: Workers) -> None:
@@ -149,7 +149,7 @@ class ClusteredFinder:
             self._cluster_of[dissolved] = self._assign(bank, dissolved, self._centers)
 
     def _learn_centers(self, bank: Bank, clusters: int, workers: Workers) -> Tensor:
-        """Return the centers of a sample, float[K, d], which one of the processes computes."""
+        """Return the centers of a sample, float[K, d], computed by one of the processes."""
         width = self._similarity.queries(bank[:1].float()).shape[1]
         if not workers.share(1):
             return workers.total(torch.zeros(clusters, width, device=bank.device))
@@ -161,12 +161,12 @@ class ClusteredFinder:
         sample = sample.to(bank.device)
         points = torch.empty(len(sample), width, device=bank.device)
         for here in bank_chunks(points):
-            # The Euclidean distance of queries grows as the similarity falls.
+            # The Euclidean distance between queries grows as their similarity falls.
             points[here] = self._similarity.queries(bank[sample[here]].float())
         return workers.total(kmeans(points, clusters, generator))
 
     def _assign(self, bank: Bank, rows: Tensor, centers: Tensor) -> Tensor:
-        """Return the cluster, int64[m], of each of some rows of the bank, int64[m]."""
+        """Return the clusters, int64[m], of rows of the bank, int64[m]."""
         cluster_of = torch.empty_like(rows)
         at_once = rows_at_once(bank.shape[1])
         for some, out in zip(rows.split(at_once), cluster_of.split(at_once), strict=True):
@@ -174,7 +174,7 @@ class ClusteredFinder:
         return cluster_of
 
     def _rank_clusters(self) -> None:
-        """Find the clusters farthest from each cluster: together they are its pool of far rows."""
+        """Find the clusters farthest from each cluster, which form its pool of far rows."""
         sizes = torch.bincount(self._cluster_of)
         starts = sizes.cumsum(0) - sizes
         self._starts = starts
@@ -200,7 +200,7 @@ class ClusteredFinder:
     def _near_of_sorted(
         self, queries: Tensor, own: Tensor, clusters: Tensor, room: Tensor
     ) -> Tensor:
-        """Return `_near` of queries sorted by cluster; `room` is a buffer for similarities."""
+        """Return `_near` for queries sorted by cluster; `room` is a buffer for similarities."""
         present, counts = torch.unique_consecutive(clusters, return_counts=True)
         slabs = [(self._bounds[i], self._bounds[i + 1]) for i in present.tolist()]
         width = max(end - start for start, end in slabs)
@@ -216,7 +216,7 @@ class ClusteredFinder:
         return self._order[similarities.topk(self.count).indices + starts[:, None]]
 
     def _far(self, own: Tensor, clusters: Tensor, draw: int) -> Tensor:
-        """Draw rows from the pools of the clusters, int64[b, T]."""
+        """Draw rows from the clusters' pools, int64[b, T]."""
         counters = torch.where(own >= 0, own, torch.arange(len(own), device=own.device))
         # Only the pool of a single cluster contains the own row, which the draw skips.
         within = (own >= 0) & (len(self._centers) == 1)

@@ -1,4 +1,4 @@
-"""Counter-based random numbers, which depend on a counter and not on the order of draws."""
+"""Counter-based random numbers, which do not depend on the order of draws."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 def stratified_draws(
     counters: Tensor, totals: Tensor, count: int, *, seed: int, draw: int
 ) -> Tensor:
-    """Draw T distinct integers per row below a bound, the t-th from [t·bound/T, (t + 1)·bound/T).
+    """Draw T distinct integers per row, the t-th from [t·bound/T, (t + 1)·bound/T).
 
     Parameters
     ----------
@@ -19,9 +19,9 @@ def stratified_draws(
     totals : int64[b]
         Bound of each row, ≥ T.
     count : int
-        T, integers per row.
+        T, the number of integers per row.
     seed, draw : int
-        Seed, and number of the draw, ≥ 0.
+        Seed and number of the draw, ≥ 0.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def _start(seed: int, draw: int) -> int:
 
 
 def _splitmix64(index: Tensor, start: int) -> Tensor:
-    """Return the SplitMix64 numbers at some indices, without their sign bits.
+    """Return the SplitMix64 numbers at given indices, without their sign bits.
 
     Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014. Its
     unsigned constants are written as signed ones, since torch's 64-bit integers are signed.

@@ -12,27 +12,27 @@ from nearfar.neighbors.finder import ALONE, Neighbors, Workers, check_count, che
 from nearfar.neighbors.keys import Keys, factor, inner_products
 from nearfar.neighbors.similarity import Similarity
 
-#: Rows per group; groups are compared first, by their extremes. Divides the rows read at once.
+#: Rows per group. Groups are compared first, by their extremes. Divides the rows read at once.
 GROUP = 16
 
-#: Queries and keys to multiply at once: on a CPU, their products fit into its cache.
+#: Queries and keys to multiply at once: their products fit into a CPU's cache.
 QUERIES = 512
 CPU_KEYS = 1024
 
-#: Most numbers in the candidate rows to compare in full at once.
+#: Most numbers in candidate rows to compare in full at once.
 CANDIDATES = 2**20
 
 
 class ExactFinder:
     """Finder of the T most and the T least similar rows of the bank (Eq. 2 and 3).
 
-    One product with the bank is reduced to the largest and the smallest entry per group of 16
-    rows. The T best rows lie in the T groups with the best extremes (T + 1 groups, since the
-    query's own row may be an extreme), so that only rows of these groups are compared in full. The
-    result is exact up to the rounding of products.
+    The product with the bank is reduced to the largest and smallest entries per group of 16 rows.
+    The T best rows lie in the T groups with the best extremes (T + 1 groups, since the query's own
+    row may be an extreme), so only the rows of these groups are compared in full. The result is
+    exact up to rounding of the products.
 
-    Memory does not grow with n, except for the keys, which are held if they are at most 1 GiB. Each
-    search reads the whole bank: search a bank on disk for many queries at once.
+    Memory does not grow with n, except for the keys, which are held in memory if they take at most
+    1 GiB. Each search reads the whole bank, so search a bank on disk for many queries at once.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class ExactFinder:
         return len(self._keys)
 
     def order(self) -> Tensor:
-        """See `Finder.order`; the order is that of the bank."""
+        """See `Finder.order`; the bank's own order."""
         return torch.arange(self.rows, device=self._keys.device)
 
     @torch.no_grad()
@@ -156,7 +156,7 @@ def _extremes(keys: list[Tensor], queries: Tensor) -> Tensor:
 
 
 def _best(values: Tensor, count: int) -> Tensor:
-    """Return the positions, int64[2, count, b], of the largest values of float[2, m, b] over m.
+    """Return the positions, int64[2, count, b], of the largest values of float[2, m, b] along m.
 
     As with rows, the best values lie in the groups with the best extremes.
     """

@@ -15,14 +15,14 @@ from nearfar.neighbors.similarity import Similarity
 class Neighbors(NamedTuple):
     """Near and far rows of the bank for b queries, T distinct rows of each kind per query.
 
-    The query's own row is neither.
+    Neither includes the query's own row.
 
     Attributes
     ----------
     near : int64[b, T]
-        N of Eq. 2, the most similar first.
+        N of Eq. 2, most similar first.
     far : int64[b, T]
-        F of Eq. 3, the least similar first for exact finders, otherwise in no particular order.
+        F of Eq. 3, least similar first for exact finders, otherwise in no particular order.
 
     Examples
     --------
@@ -44,9 +44,9 @@ class Workers(NamedTuple):
     Attributes
     ----------
     share : callable
-        From n to this process's part of 0…n−1; parts are consecutive.
+        Function from n to this process's part of 0…n−1; parts are consecutive.
     total : callable
-        From a tensor to its sum over all processes, all of which must call it.
+        Function from a tensor to its sum over all processes, each of which must call it.
 
     Examples
     --------
@@ -93,12 +93,12 @@ class Finder(Protocol):
     """T, the number of near rows and of far rows per query."""
 
     def check(self, rows: int) -> None:
-        """Check that `rows` rows are enough; called before the bank is computed.
+        """Check that `rows` rows are enough, before the bank is computed.
 
         Raises
         ------
         NearfarError
-            If there are fewer than T + 1 rows, or too few for the settings of the finder.
+            If there are fewer than T + 1 rows, or too few for the finder's settings.
         """
         ...
 
@@ -106,7 +106,7 @@ class Finder(Protocol):
         """Prepare the search in `bank`, float[n, d], in memory or on disk.
 
         The bank must not change until the next `fit`, because searches read it. With several
-        processes, all of them fit at the same time to the same bank.
+        processes, all of them fit to the same bank at the same time.
 
         Raises
         ------
@@ -116,14 +116,14 @@ class Finder(Protocol):
         ...
 
     def order(self) -> Tensor:
-        """Return the row numbers of the bank, int64[n], in the order that is fastest to query."""
+        """Return the row numbers of the bank, int64[n], in the fastest order for queries."""
         ...
 
     def search(self, queries: Tensor, own: Tensor, draw: int = 0) -> Neighbors:
         """Return the near and far rows of each query.
 
-        The result for a query does not depend on the other queries. Without an own row, random far
-        rows may depend on the position of the query.
+        The result for a query does not depend on other queries. Without an own row, random far rows
+        may depend on the query's position.
 
         Parameters
         ----------
@@ -132,7 +132,7 @@ class Finder(Protocol):
         own : int64[b]
             Own row of each query in the bank, which is excluded; −1 to exclude none.
         draw : int
-            Number of the random draw, ≥ 0, for finders that draw far rows at random.
+            Number of the draw, ≥ 0, for finders that draw far rows at random.
 
         Returns
         -------

@@ -12,11 +12,11 @@ from nearfar.neighbors.similarity import Similarity
 #: Most numbers in consecutive keys to compute at once.
 PIECE_NUMBERS = 2**26
 
-#: Keys to multiply at once if they are not held in memory: products stay in the cache.
+#: Keys to multiply at once if not held in memory: products stay in the cache.
 BLOCK = 256
 
 #: Queries and keys are padded to a multiple of this number of rows. oneDNN keeps memory for each
-#: shape it has seen, which would fragment memory and let its use grow with the rows read.
+#: shape it has seen, so that memory would fragment and grow with the number of rows read.
 MULTIPLE = 32
 
 #: Largest bank, in bytes, whose keys are computed once and held in memory.
@@ -95,7 +95,7 @@ class Keys:
         return self._similarity.keys(rows.float())
 
     def _consecutive(self, places: slice) -> Tensor:
-        """Return consecutive keys, cached until the next call: many batches use one cluster."""
+        """Return consecutive keys, cached until the next call; many batches use one cluster."""
         start, stop, _ = places.indices(len(self))
         if places != self._last:
             step = rows_at_once(self._bank.shape[1])
@@ -117,7 +117,7 @@ def _padded(rows: Tensor) -> Tensor:
 def factor(rows: Tensor) -> Tensor:
     """Return rows in the fastest layout for `inner_products`.
 
-    On a CPU, this is the layout of oneDNN, which is up to twice as fast as MKL, torch's default.
+    On a CPU, this is oneDNN's layout, which is up to twice as fast as MKL, torch's default.
     """
     if rows.device.type == "cpu" and torch.backends.mkldnn.is_available():
         return rows.to_mkldnn()
@@ -130,6 +130,6 @@ def inner_products(keys: Tensor, queries: Tensor) -> Tensor:
     Parameters
     ----------
     keys, queries : float32[m, k] and float32[b, k]
-        Rows in the layout of `factor`.
+        Rows laid out as returned by `factor`.
     """
     return linear(keys, queries).to_dense()

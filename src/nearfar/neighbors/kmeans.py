@@ -1,4 +1,4 @@
-"""k-means, the partition behind the clustered search."""
+"""k-means, used to partition the bank for the clustered search."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ POINTS = 65_536
 
 
 def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """Return cluster centers by Lloyd's algorithm, which starts from random points.
+    """Return cluster centers by Lloyd's algorithm, starting from random points.
 
-    An empty cluster restarts at the point that is farthest from its center, as in scikit-learn.
+    An empty cluster restarts at the point farthest from its center, as in scikit-learn.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
 def nearest(points: Tensor, centers: Tensor) -> Tensor:
     """Return the index of the nearest center for each point, int64[b].
 
-    faiss is used on CPUs if it is installed, otherwise torch; results differ only for ties.
+    On CPUs, faiss is used if installed, otherwise torch; results differ only for ties.
 
     Parameters
     ----------

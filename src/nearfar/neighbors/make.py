@@ -1,4 +1,4 @@
-"""Finders by configuration, and their cost."""
+"""Construction of finders from a configuration, and their cost."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nearfar.neighbors.kmeans import KMEANS_ITERATIONS
 
 
 def make_finder(search: NeighborSearch, neighbors: int, seed: int = 0) -> Finder:
-    """Return the finder of a configuration.
+    """Return the finder for a configuration.
 
     Parameters
     ----------
     search : NeighborSearch
-        Settings of the search. `search.finder` is the name of a finder, or your own: a callable
+        Settings of the search. `search.finder` is the name of a finder, or a callable of your own
         from the number of neighbors to a `Finder`.
     neighbors : int
         T, the number of near rows and of far rows per query, ≥ 1.
@@ -29,7 +29,7 @@ def make_finder(search: NeighborSearch, neighbors: int, seed: int = 0) -> Finder
     Raises
     ------
     NearfarError
-        If a parameter is out of its range.
+        If a parameter is out of range.
 
     Examples
     --------

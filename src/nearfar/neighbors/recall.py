@@ -10,12 +10,12 @@ from torch import Tensor
 from nearfar.neighbors.exact import ExactFinder
 from nearfar.neighbors.finder import Finder
 
-#: Share of the rows that count as hubs, which are the rows drawn most often.
+#: Share of the rows that count as hubs: the rows drawn most often.
 HUB_SHARE = 0.01
 
 
 class FinderQuality(NamedTuple):
-    """Recall of a finder, and the share of its far rows that are hubs.
+    """Recall of a finder, and the share of hubs among its far rows.
 
     Attributes
     ----------
@@ -23,12 +23,12 @@ class FinderQuality(NamedTuple):
         Recall@T, the share of the exact near rows that the finder found, 0…1. Duplicate images
         lower it, since either of two equally similar rows may be the exact one.
     far_hubs : float
-        Share of all far rows that are hubs, 0…1. Hubs are the 1 % of rows drawn most often; with
-        fewer draws than rows, their number is 1 % of the draws. The share is 1 if all queries get
-        the same row, 0.01 if draws are spread evenly, and about 0.04 for uniformly random draws,
-        one per row.
+        Share of hubs among all far rows, 0…1. Hubs are the 1 % of rows drawn most often; with fewer
+        draws than rows, their number is 1 % of the draws. The share is 1 if all queries get the
+        same row, 0.01 if draws are spread evenly, and about 0.04 for uniformly random draws, one
+        per row.
     exact_far_hubs : float
-        `far_hubs` of the exact finder.
+        Value of `far_hubs` for the exact finder.
 
     Examples
     --------

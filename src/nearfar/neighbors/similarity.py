@@ -1,4 +1,4 @@
-"""Similarities of embeddings (Eq. 4), which finders search by inner products."""
+"""Similarities of embeddings (Eq. 4), searched by inner products."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nearfar.config import SimilarityName
 from nearfar.errors import NearfarError
 from nearfar.neighbors.bank import Bank, bank_chunks
 
-#: Norm below which an embedding counts as zero; its cosine to all others is (nearly) zero.
+#: Norm below which an embedding counts as zero; its cosine similarity to all others is about 0.
 ZERO_NORM = 1e-6
 
 
 class Similarity(Protocol):
-    """Similarity 𝕊 of two embeddings; the distance of the paper is 𝔻 = 1 − 𝕊.
+    """Similarity 𝕊 of two embeddings; the paper's distance is 𝔻 = 1 − 𝕊.
 
     Examples
     --------
@@ -52,7 +52,8 @@ class Similarity(Protocol):
     def queries(self, embeddings: Tensor) -> Tensor:
         """Return the queries, float[n, k], of embeddings, float[n, d].
 
-        The more similar two embeddings are, the smaller the Euclidean distance of their queries.
+        The more similar two embeddings are, the smaller the Euclidean distance between their
+        queries.
         """
         ...
 
@@ -139,7 +140,7 @@ def fit_similarity(
     Parameters
     ----------
     similarity : {"cosine", "centered-cosine", "gaussian"} or callable
-        Name of a similarity; or your own, a callable from the bank to a `Similarity`.
+        Name of a similarity, or a callable of your own from the bank to a `Similarity`.
     bank : Bank
         Embeddings, float[n, d].
 
@@ -172,5 +173,5 @@ def fit_similarity(
 
 
 def _mean(bank: Bank, of: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return the mean of a function over all rows, in chunks: the bank may exceed the memory."""
+    """Return the mean of a function over all rows, in chunks: the bank may exceed memory."""
     return torch.stack([of(bank[rows]).sum(0) for rows in bank_chunks(bank)]).sum(0) / len(bank)

@@ -1,4 +1,4 @@
-"""Outcomes of attacks as a table and a figure."""
+"""Attack outcomes as a table and a figure."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def write_assessment(
 def _table(assessment: Assessment, settings: Mapping[str, Any]) -> str:
     clean, run = assessment.clean, settings["run"]
     chosen = [f"{name} {settings[name]}" for name in ("passes", "noise_std", "votes")]
-    purified = f"purified by {run} ({', '.join(chosen)})" if run else "with no defense"
+    purified = f"purified by {run} ({', '.join(chosen)})" if run else "without a defense"
     threats = dict.fromkeys(threat for threat, _ in assessment.curves)
     seen = [f"{threat}: the attacker has {THREATS[threat]}." for threat in threats]
     return markdown_table(
@@ -75,7 +75,7 @@ def _table(assessment: Assessment, settings: Mapping[str, Any]) -> str:
         ],
         [
             f"{settings['classifier']} on {settings['data']}, {purified}.",
-            f"The share of {clean.images} images that are classified correctly or, under attack, "
+            f"Share of {clean.images} images that are classified correctly or, under attack, "
             "rejected.",
             *seen,
             f"The substitute has an accuracy of {assessment.substitute:.1%}.",
@@ -88,8 +88,8 @@ def _verdict(assessment: Assessment) -> str:
     masking = assessment.masking
     if masking is None:
         return (
-            f"{assessment.clean.images} images are too few to tell whether gradients are masked: "
-            f"attack {MIN_IMAGES_FOR_MASKING} or more."
+            f"{assessment.clean.images} images are too few to detect gradient masking: "
+            f"attack at least {MIN_IMAGES_FOR_MASKING}."
         )
     chance = f"(chance here: up to {masking.chance:.1%})"
     if masking.masked:

@@ -1,4 +1,4 @@
-"""Page of the findings on a set of images."""
+"""HTML page of curation findings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from nearfar.report.html import Section, Strip, write_report
 
 CURATION_PAGE = "curation.html"
 
-#: Most groups and images per section; the Parquet files list all.
+#: Most groups and images per section; the Parquet files list all of them.
 _GROUPS, _PER_GROUP, _IMAGES, _PER_CLUSTER = 60, 12, 96, 8
 #: Finding of images of which nothing was found.
 _FINE = "nothing"
@@ -41,7 +41,7 @@ def write_curation_page(
     Parameters
     ----------
     folder : str or path
-        Folder of the page, created if needed.
+        Folder to write the page to, created if needed.
     curation : Curation
         Findings.
     track : Track
@@ -66,7 +66,7 @@ def write_curation_page(
     return write_report(
         folder,
         title=f"Curation of {images.name}",
-        lead=f"{len(images)} images, with embeddings by {curation.encoder}. Nothing was changed.",
+        lead=f"{len(images)} images, with embeddings by {curation.encoder}. No file was changed.",
         sections=list(_sections(curation)),
         name=CURATION_PAGE,
         track=track,
@@ -85,8 +85,8 @@ def _sections(curation: Curation) -> Iterator[Section]:
         rows = curation.selected[:_IMAGES]
         yield Section(
             "Selected images",
-            f"{len(curation.selected)} images that represent the others: each is nearest to the "
-            "center of a cluster of its own. Those of the largest clusters come first"
+            f"{len(curation.selected)} representative images: each is nearest to the "
+            "center of a different cluster. The largest clusters come first"
             f"{_of(len(rows), len(curation.selected))}.",
             [_strip("", curation.images, rows, lambda row: "")],
         )
@@ -162,14 +162,14 @@ def _duplicates(curation: Curation) -> Section:
         "Duplicates",
         f"{total} groups, of which {int((~curation.keep).sum())} images can be left out"
         f"{_of(len(strips), total)}. The pixels of exact duplicates are equal. Near "
-        "duplicates agree tile by tile after alignment: 1 for copies, about 0 for other images, "
-        f"counted from {NEAR_DUPLICATE} on. The image with the most pixels is kept.",
+        "duplicates agree tile by tile after alignment: 1 for copies, about 0 for different "
+        f"images, threshold {NEAR_DUPLICATE}. The image with the most pixels is kept.",
         strips,
     )
 
 
 def _leaks(leaks: Duplicates, images: Images, against: Images) -> Section:
-    text = f"images that are duplicates of images of {against.name}, which should not be here"
+    text = f"images that are duplicates of images in {against.name}, and must not be here"
     if not len(leaks.pairs):
         return Section("Leaks", f"There are no {text}.")
     names, others = images.names(), against.names()
@@ -189,7 +189,7 @@ def _leaks(leaks: Duplicates, images: Images, against: Images) -> Section:
 def _label_errors(curation: Curation) -> Section:
     title, errors, images = "Likely label errors", curation.label_errors, curation.images
     if not isinstance(errors, LabelErrors) or images.labels is None:
-        return Section(title, f"Nothing can be said: {errors}.")
+        return Section(title, f"Unknown: {errors}.")
     labels, rows = images.labels, errors.rows()
     position = {int(row): place for place, row in enumerate(curation.kept)}
 
@@ -204,10 +204,10 @@ def _label_errors(curation: Curation) -> Section:
     shown = curation.kept[rows[:_IMAGES]]
     return Section(
         title,
-        f"{len(rows)} images of which another label is as probable as usual for it"
+        f"{len(rows)} images for which another label is as probable as it usually is when correct"
         f"{_of(len(shown), len(rows))}. The number is the probability of the given label, by "
-        "classifiers that have not seen the image: the lower, the clearer. "
-        f"The embeddings give {errors.accuracy:.1%} of the labels.",
+        "classifiers not trained on the image; the lower, the more likely wrong. "
+        f"The embeddings predict {errors.accuracy:.1%} of the labels.",
         [_strip("", images, shown, caption)],
     )
 
@@ -215,18 +215,18 @@ def _label_errors(curation: Curation) -> Section:
 def _outliers(curation: Curation) -> Section:
     outliers = curation.outliers
     if not isinstance(outliers, Outliers):
-        return Section("Outliers", f"Nothing can be said: {outliers}.")
+        return Section("Outliers", f"Unknown: {outliers}.")
     rows = outliers.rows()
     if not len(rows):
-        return Section("Outliers", f"No image is {DEVIATIONS} deviations farther than usual.")
+        return Section("Outliers", f"No image is {DEVIATIONS} deviations farther than the median.")
     captions = {
         int(curation.kept[row]): f"{outliers.deviations[row]:.1f} deviations" for row in rows
     }
     shown = curation.kept[rows[:_IMAGES]]
     return Section(
         "Outliers",
-        f"{len(rows)} images whose five nearest images are far{_of(len(shown), len(rows))}: in "
-        f"robust standard deviations of the logarithm of the distance, from {DEVIATIONS} on.",
+        f"{len(rows)} images whose five nearest images are far{_of(len(shown), len(rows))}, in "
+        f"robust standard deviations of the log distance (threshold: {DEVIATIONS}).",
         [_strip("", curation.images, shown, captions.__getitem__)],
     )
 
@@ -247,7 +247,7 @@ def _clusters(curation: Curation) -> Section:
                 {int(typical): "typical"}.get,
             )
         )
-    return Section("Clusters", "Each with its typical image, and others of it.", strips)
+    return Section("Clusters", "Each cluster with its typical image and some others.", strips)
 
 
 def _strip(

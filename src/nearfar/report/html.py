@@ -41,7 +41,7 @@ class Strip:
     pixels : Tensor
         Images, [m, c, h, w]: uint8, or floats in 0…1.
     captions : sequence of str
-        Caption of each image; line breaks stay.
+        Caption of each image; line breaks are kept.
 
     Examples
     --------
@@ -62,7 +62,7 @@ class Section:
     Parameters
     ----------
     title : str
-        Heading; the file name of a figure is derived from it.
+        Heading; a figure's file name is derived from it.
     text : str
         Explanation of the content, in one or two sentences.
     content : Figure, Evaluation, ImageMap, mapping of str to object, or sequence of Strip, optional
@@ -99,9 +99,9 @@ def write_report(
     Parameters
     ----------
     folder : str or path
-        Folder of the report, created if needed.
+        Folder to write the report to, created if needed.
     title, lead : str
-        Heading of the page, and the paragraph below it.
+        Heading of the page and the paragraph below it.
     sections : sequence of Section
         Sections of the page, in order.
     name : str

@@ -1,4 +1,4 @@
-"""Restored images as PNG files, and a sheet that compares some of them with their originals."""
+"""Restored images as PNG files, and a sheet that compares some with their originals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nearfar.data import write_images
 from nearfar.files import atomic_path
 from nearfar.report.figures import comparison_sheet, save_figure
 
-#: Number of images on the sheet, evenly spread over all images.
+#: Number of images on the sheet, evenly spaced over all images.
 SHOWN = 12
 PICTURE = "comparison.png"
 
@@ -25,7 +25,7 @@ def write_restored(
     *,
     sheet: bool = True,
 ) -> None:
-    """Write restored images as PNG files, and a sheet that compares the stages of some of them.
+    """Write restored images as PNG files, and a sheet that compares the stages of some images.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def write_restored(
     batches : iterable of RestoredBatch
         Restored images, see `nearfar.restoration`.
     sheet : bool
-        Write the sheet, ``comparison.png``.
+        Whether to write the sheet, ``comparison.png``.
 
     Examples
     --------

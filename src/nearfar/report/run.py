@@ -29,14 +29,14 @@ from nearfar.search import open_queries, search_embeddings
 
 #: Number of reconstructed images.
 RECONSTRUCTIONS = 12
-#: Number of queries for near and far samples, and of samples per query.
+#: Number of queries for near and far samples, and number of samples per query.
 QUERIES = 6
 SAMPLES = 5
 #: Description of each initial network.
 _INITIAL = {
     "autoencoder": "the plain autoencoder",
     "untrained": "the untrained network",
-    "pretrained": "the published network",
+    "pretrained": "the pretrained network",
 }
 
 
@@ -50,29 +50,29 @@ def report_run(
     seed: int = 0,
     track: Track = silent,
 ) -> Path:
-    """Write a report of a run, with example images.
+    """Write a report on a run, with example images.
 
     Parameters
     ----------
     run : Run
         Run to report on; its networks are moved to `device`.
     images : Images
-        Example images of the run's shape; labels, if there are any, color the map.
+        Example images of the run's shape; labels, if any, color the map.
     folder : str or path
-        Folder of ``report.html`` and its figures.
+        Folder to write ``report.html`` and its figures to.
     evaluation : Evaluation, optional
-        Scores of the run. Default: the report has no scores.
+        Scores of the run. Default: a report without scores.
     device : str or torch.device
         Device of the networks.
     seed : int
-        Seed of the choice of images and of the map.
+        Seed of image selection and of the map.
     track : Track
         Progress display, see `nearfar.progress.Track`.
 
     Returns
     -------
     Path
-        Path of the page.
+        Path to the page.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def report_run(
         _near_and_far(method, some, after, similarity),
         Section(
             "Training",
-            "Pixel error, terms of the objective, effective rank of the embeddings, and units that "
+            "Pixel error, objective terms, effective rank of the embeddings, and units that "
             "are zero for all images.",
             training_curves(run.log),
         ),
@@ -129,7 +129,7 @@ def report_run(
                 evaluation,
             ),
         )
-    sections.append(Section("Settings", "Images and options of the training.", _settings(run)))
+    sections.append(Section("Settings", "Images and options of the training run.", _settings(run)))
     return write_report(
         Path(folder),
         title=f"nearfar: {images.name}",
@@ -150,7 +150,7 @@ def report_encoder(
     seed: int = 0,
     track: Track = silent,
 ) -> Path:
-    """Write a report of an encoder, with example images.
+    """Write a report on an encoder, with example images.
 
     For the encoder of a run, this is `report_run`.
 
@@ -164,7 +164,7 @@ def report_encoder(
     Returns
     -------
     Path
-        Path of the page.
+        Path to the page.
 
     Examples
     --------
@@ -228,7 +228,7 @@ def _browse(
 ) -> Section:
     title = "Images"
     if len(images) < MIN_MAP_IMAGES:
-        return Section(title, f"No map: it needs at least {MIN_MAP_IMAGES} images.")
+        return Section(title, f"No map: at least {MIN_MAP_IMAGES} images are needed.")
     return Section(
         title,
         f"{len(images):,} images by the embeddings of {method}: similar ones lie together. "
@@ -242,11 +242,11 @@ def _map(
 ) -> Section:
     title = "Maps before and after"
     if len(images) < MIN_MAP_IMAGES:
-        return Section(title, f"No map: it needs at least {MIN_MAP_IMAGES} images.")
+        return Section(title, f"No map: at least {MIN_MAP_IMAGES} images are needed.")
     colors = "classes" if images.labels is not None else f"clusters of the embeddings of {names[1]}"
     return Section(
         title,
-        "Each point is an image; images with similar embeddings lie together. "
+        "Each point is an image; images with similar embeddings lie close together. "
         "Distances between groups mean little; separation of classes means much. "
         f"Colors show {colors}.",
         embedding_maps(
@@ -269,7 +269,7 @@ def _near_and_far(
 ) -> Section:
     title = "Near and far samples"
     if len(images) < 2:
-        return Section(title, "No samples: they need at least two images.")
+        return Section(title, "No samples: at least two images are needed.")
     rows = range(min(QUERIES, len(images)))
     result = search_embeddings(
         open_queries(rows, images),
@@ -281,7 +281,7 @@ def _near_and_far(
     )
     return Section(
         title,
-        f"Images with the most and the least similar ones by the embeddings of {method}.",
+        f"Images, with the most and least similar ones by the embeddings of {method}.",
         neighbor_sheet(
             result.queries.pixels.numpy(), result.pixels(result.near), result.pixels(result.far)
         ),

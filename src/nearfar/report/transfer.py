@@ -1,4 +1,4 @@
-"""Scores of transfer tasks as a table and a figure."""
+"""Transfer task scores as a table and a figure."""
 
 from __future__ import annotations
 
@@ -117,12 +117,12 @@ def draw_transfer(result: TransferResult) -> Figure:
 
 
 def spread(count: int, shown: int = SHOWN) -> list[int]:
-    """Return at most `shown` row numbers, evenly spread over 0…`count` − 1."""
+    """Return at most `shown` row numbers, evenly spaced over 0…`count` − 1."""
     return sorted({int(row) for row in np.linspace(0, count - 1, shown)})
 
 
 def _draw_detections(test: DetectionSet, predictions: Sequence[Detections]) -> Figure:
-    """Return a figure of some images with their objects and the confident detections."""
+    """Return a figure of some images with their objects and confident detections."""
     images, real, found = [], [], []
     for row in spread(len(test.names)):
         objects, each = test.objects[row], predictions[row]
@@ -144,7 +144,7 @@ def _draw_label_maps(test: SegmentationSet, model: FinetunedSegmenter) -> Figure
 
 
 def _draw_most_confident(test: ClassificationSet, scores: Any) -> Figure:
-    """Return a figure of the test images with the highest scores, for some of the classes."""
+    """Return a figure of the highest-scoring test images, for some of the classes."""
     rows = {}
     for column in spread(len(test.classes), CLASSES_SHOWN):
         best = np.argsort(-scores[:, column], kind="stable")[: 2 * SHOWN]

@@ -1,19 +1,19 @@
-"""Runs: the folder of a training, with its settings, its log and the trained network.
+"""Runs: the folder of a training run, with its settings, log and trained network.
 
-Files of a run folder, and what writes them:
+Files in a run folder, and where they are written:
 
 - ``config.json``: images and settings, by `RunFolder.open` when training starts or resumes.
-- ``log.jsonl``: a line of metrics per epoch, by `RunFolder.append_log`.
-- ``checkpoint.safetensors``: state of the training, by `RunFolder.write_checkpoint`. It is removed
+- ``log.jsonl``: one line of metrics per epoch, by `RunFolder.append_log`.
+- ``checkpoint.safetensors``: training state, by `RunFolder.write_checkpoint`. It is removed
   when training finishes.
 - ``bank/``: embeddings during training with ``bank="disk"``, by `nearfar.training`. It is removed
   when training finishes.
-- ``skipped.txt``: a line per file that was not used, by `write_run`.
+- ``skipped.txt``: one line per file that was not used, by `write_run`.
 - ``snapshots/N.safetensors``: network after N epochs, by `nearfar.training.Snapshots`.
 - ``tensorboard/``: metrics for TensorBoard, by `nearfar.training.TensorBoard`.
 - ``embeddings.npy``: embeddings of the training images, by `write_run` when training finishes.
 - ``model.safetensors``: trained network, and the network that the second phase started from, by
-  `write_run`. A folder with this file holds a finished run.
+  `write_run`. A folder with this file is a finished run.
 - ``evaluation.json``: scores, by ``nearfar evaluate`` (`write_evaluation`).
 - ``report/``: report, by ``nearfar report``.
 - ``lock``: lock of the process that trains, by `RunFolder.open`. It is removed when training ends.

@@ -1,4 +1,4 @@
-"""Checkpoints and snapshots of a run in training."""
+"""Checkpoints and snapshots of a run during training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Phase = Literal["pretrain", "train"]
 
 
 class Cursor(NamedTuple):
-    """Position in a phase of training: the next epoch and step, both numbered from 0.
+    """Position within a training phase: the next epoch and step, both numbered from 0.
 
     Examples
     --------
@@ -37,7 +37,7 @@ class Cursor(NamedTuple):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State of a training that can be continued.
+    """State from which training can resume.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Checkpoint:
     cursor : Cursor
         Next step of the phase.
     tensors : mapping of str to Tensor
-        State of network, optimizer and objective by name; empty before training.
+        State of the network, optimizer and objective, by name; empty before training.
 
     Examples
     --------
@@ -68,7 +68,7 @@ class Checkpoint:
 def write_state(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], position: dict[str, Any]
 ) -> None:
-    """Write tensors and a position in training as safetensors, with a checksum of both.
+    """Write tensors and a training position as safetensors, with a checksum of both.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def write_state(
     tensors : mapping of str to Tensor
         Tensors by name, on any device.
     position : dict
-        Position in training, as JSON types.
+        Training position, as JSON types.
 
     Examples
     --------
@@ -93,12 +93,12 @@ def write_state(
 
 
 def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the position from a file of `write_state`.
+    """Return the tensors and the position from a file written by `write_state`.
 
     Raises
     ------
     NearfarError
-        If there is no such file, or it is damaged.
+        If the file is missing or damaged.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
     tensors, metadata = read_tensors(path)
     with reading(folder, path.name):
         if metadata["checksum"] != _checksum(tensors, metadata["position"]):
-            raise NearfarError("it is not as it was written")
+            raise NearfarError("it has changed since it was written")
         return tensors, json.loads(metadata["position"])
 
 
@@ -152,7 +152,7 @@ def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
 
 
 def _checksum(tensors: Mapping[str, Tensor], position: str) -> str:
-    """Return a checksum of tensors and position: resumed from damaged numbers, training runs on."""
+    """Return a checksum of tensors and position: training would not notice damaged numbers."""
     total = zlib.crc32(position.encode())
     for name, tensor in sorted(tensors.items()):
         total = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), total)
@@ -202,7 +202,7 @@ def read_snapshot(
     epochs : int
         Number of epochs, counted over both phases.
     network : Autoencoder, optional
-        Your own network, if the run was trained with one; the weights are loaded into a copy.
+        Your own network, if the run was trained with one; weights are loaded into a copy.
 
     Returns
     -------
@@ -212,7 +212,7 @@ def read_snapshot(
     Raises
     ------
     NearfarError
-        If there is no such snapshot, it is damaged, or it holds the weights of another network.
+        If there is no such snapshot, it is damaged, or it holds weights of a different network.
 
     Examples
     --------

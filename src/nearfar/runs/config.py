@@ -1,4 +1,4 @@
-"""Record of a run, ``config.json``: its images, and all settings of its training."""
+"""Record of a run, ``config.json``: its images and all training settings."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from nearfar.fields import check_fields
 from nearfar.files import write_json
 from nearfar.runs.layout import CONFIG, reading
 
-#: Version of the format, raised whenever an older nearfar could not read the file.
+#: Version of the format, incremented whenever an older nearfar could not read the file.
 FORMAT = 2
-#: Number of images in the checksum of a data set.
+#: Number of images in a data set's checksum.
 CHECKED_IMAGES = 16
 
 
@@ -40,7 +40,7 @@ class RunData:
     checksum : str
         Checksum of some of the images.
     data_root, size, channels, strict, window, bands, frame_rate
-        Options of opening the images, see `nearfar.data.open_images`.
+        Options for opening the images, see `nearfar.data.open_images`.
     layout, image_shape, pixel_range
         Layout of the user's array, see `nearfar.NRE`; `pixel_range` holds the values of black and
         white.
@@ -109,7 +109,7 @@ class RunConfig:
     data : RunData
         Record of the images.
     train : TrainConfig
-        Settings of the training; defaults that depend on the images are filled in.
+        Training settings; defaults that depend on the images are filled in.
 
     Examples
     --------
@@ -142,12 +142,12 @@ def write_config(folder: str | os.PathLike[str], config: RunConfig) -> None:
 
 
 def read_config(folder: str | os.PathLike[str]) -> RunConfig:
-    """Return the images and settings of a run folder from its ``config.json``.
+    """Return a run's images and settings from its ``config.json``.
 
     Raises
     ------
     NearfarError
-        If the folder is not a run folder, or the file is damaged or has another format.
+        If the folder is not a run folder, or the file is damaged or has a different format.
 
     Examples
     --------

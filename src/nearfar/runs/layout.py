@@ -34,7 +34,7 @@ OWN = {
     *(EVALUATION, REPORT, TENSORBOARD, LOCK),
 }
 
-#: Codes of errors on disks that do not support locks.
+#: Error codes of disks that do not support locks.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -62,7 +62,7 @@ def reading(folder: str | os.PathLike[str], name: str) -> Iterator[None]:
 DAMAGED = (
     *(OSError, EOFError, SafetensorError, ValueError, TypeError),
     *(LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError),
-    *(SyntaxError, TokenError),  # headers of .npy files are Python
+    *(SyntaxError, TokenError),  # .npy headers are Python literals
 )
 
 
@@ -111,7 +111,7 @@ def claim_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
 
 
 def _is_run(folder: Path) -> bool:
-    """Return whether ``config.json`` is ours; other programs use the same name."""
+    """Return whether ``config.json`` is ours, since other programs use the same name."""
     with suppress(*DAMAGED):
         return "nearfar" in json.loads((folder / CONFIG).read_text(encoding="utf-8-sig"))
     return False
@@ -136,7 +136,7 @@ def hold(folder: Path) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout as error:
         raise NearfarError(
-            f"run {str(folder)!r} is being trained by another process: wait until it is done, "
+            f"run {str(folder)!r} is being trained by another process: wait until it finishes, "
             "or stop it"
         ) from error
     except (OSError, NotImplementedError) as error:
@@ -152,8 +152,8 @@ def hold(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if lock.is_locked:  # otherwise the file belongs to another process
-            with suppress(OSError):  # Windows does not remove open files
+        if lock.is_locked:  # otherwise, the file belongs to another process
+            with suppress(OSError):  # Windows cannot remove open files
                 (folder / LOCK).unlink()
             lock.release()
 
@@ -164,7 +164,7 @@ def bank_folder(folder: Path) -> Path:
 
 
 def is_finished(folder: str | os.PathLike[str]) -> bool:
-    """Return whether the run in a folder is finished: it has a trained model.
+    """Return whether the run in a folder is finished, that is, has a trained model.
 
     Examples
     --------
@@ -176,7 +176,7 @@ def is_finished(folder: str | os.PathLike[str]) -> bool:
 
 
 def remove_checkpoint(folder: str | os.PathLike[str]) -> None:
-    """Remove the files that only a resumed training needs.
+    """Remove the files that are needed only for resuming.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Networks of a run, built from its record, with its weights."""
+"""Networks of a run, built from its record and weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nearfar.runs.weights import load_weights, read_tensors, strip_prefix
 def make_network(
     config: TrainConfig, shape: Shape, where: str | os.PathLike[str] | None = None
 ) -> Autoencoder:
-    """Return the initial network of a configuration, or a copy of your own network.
+    """Return a configuration's initial network, or a copy of your own network.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def make_network(
     shape : tuple of int
         Channels, height, width of the images.
     where : Path, optional
-        Run folder for the message of the error.
+        Run folder to name in the error message.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def make_network(
 def read_network(
     folder: Path, path: Path, prefix: str, network: Autoencoder | None = None
 ) -> Autoencoder:
-    """Return a network of a run from a file of its folder, in evaluation mode.
+    """Return a network from a file of a run folder, in evaluation mode.
 
     Parameters
     ----------
@@ -66,9 +66,9 @@ def read_network(
     path : Path
         Safetensors file with the weights.
     prefix : str
-        Prefix of the names of the weights in the file.
+        Prefix of the weights' names in the file.
     network : Autoencoder, optional
-        Your own network, if the run was trained with one; the weights are loaded into a copy.
+        Your own network, if the run was trained with one; weights are loaded into a copy.
     """
     config = read_config(folder)
     built = make_network(config.train, config.data.shape, folder) if network is None else network

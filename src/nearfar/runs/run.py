@@ -1,4 +1,4 @@
-"""Finished runs: `Run`, and reading and writing it."""
+"""Finished runs: `Run`, with reading and writing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nearfar.runs.network import read_network
 from nearfar.runs.records import read_log, read_skipped, write_skipped
 from nearfar.runs.weights import add_prefix, to_cpu, write_tensors
 
-#: Part of the embeddings that is checked for NaN on reading a run, in bytes.
+#: Bytes of the embeddings that are checked for NaN when reading a run.
 CHECKED_BYTES = 2**30
 
 TRAINED, INITIAL = "network.", "initial."
@@ -29,7 +29,7 @@ TRAINED, INITIAL = "network.", "initial."
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Result of a training, on the CPU.
+    """Result of a training run, on the CPU.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Run:
     log : list of dict
         Metrics per epoch.
     folder : Path, optional
-        Run folder, if there is one.
+        Run folder, if any.
     skipped : sequence of str
         One line per file that was not used.
 
@@ -78,7 +78,7 @@ class Run:
     def initial_method(self) -> str:
         """Name of the initial network in tables, "autoencoder" or "untrained".
 
-        Published weights without pre-training are "pretrained". Your own network counts as an
+        Pretrained weights, without the first phase, are "pretrained". Your own network counts as an
         autoencoder, since it may have been trained before.
         """
         train = self.config.train
@@ -106,11 +106,11 @@ def write_run(
     Parameters
     ----------
     folder : str or path
-        Run folder, which exists.
+        Existing run folder.
     run : Run
         Run to write.
     embeddings : Path, optional
-        An .npy file with the embeddings, which is moved into the folder.
+        An .npy file with the embeddings; it is moved into the folder.
 
     Examples
     --------
@@ -150,12 +150,12 @@ def read_run(folder: str | os.PathLike[str], network: Autoencoder | None = None)
     folder : str or path
         Run folder.
     network : Autoencoder, optional
-        Your own network, if the run was trained with one; the weights are loaded into copies.
+        Your own network, if the run was trained with one; weights are loaded into copies.
 
     Raises
     ------
     NearfarError
-        If the run is missing, unfinished or damaged, or if its format or network is another one.
+        If the run is missing, unfinished or damaged, or its format or network is different.
 
     Examples
     --------
@@ -187,12 +187,12 @@ def read_run(folder: str | os.PathLike[str], network: Autoencoder | None = None)
 def check_embeddings(embeddings: npt.NDArray[np.float32]) -> None:
     """Check that embeddings, float32[n, d], are finite.
 
-    Only the first gigabyte is checked, since that reads memory-mapped ones.
+    Only the first gigabyte is checked, since checking reads memory-mapped embeddings.
 
     Raises
     ------
     NearfarError
-        If they are not; the message names the first such row.
+        If they are not; the message names the first bad row.
 
     Examples
     --------
@@ -236,7 +236,7 @@ def read_trained_network(folder: str | os.PathLike[str]) -> Autoencoder:
 
 
 def _read_finished(folder: Path) -> RunConfig:
-    """Return the configuration of a run, after a check that it is finished."""
+    """Return the configuration of a run, after checking that it is finished."""
     config = read_config(folder)
     if not is_finished(folder):
         hint = "continue it with --resume" if (folder / CHECKPOINT).is_file() else "train it again"

@@ -1,4 +1,4 @@
-"""Run folder of a training in progress."""
+"""Run folder during training."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from nearfar.runs.records import append_log, read_log, write_log, write_skipped
 from nearfar.runs.run import Run, write_run
 from nearfar.runs.weights import add_prefix
 
-#: Settings that may change when a run is resumed.
+#: Settings that may change when a run resumes.
 CHANGEABLE = {"pretrain_epochs", "epochs", "pretrain_lr", "lr", "head_lr_scale", "device"}
 
 
 class RunFolder:
-    """Run folder that a training writes its log, checkpoints and result to.
+    """Run folder to which training writes its log, checkpoints and result.
 
     Without a path, nothing is written, and the log is kept in memory.
 
@@ -50,16 +50,16 @@ class RunFolder:
     config : RunConfig
         Images and settings.
     checkpoint : Checkpoint, optional
-        Checkpoint to resume from. Default: the training starts.
+        Checkpoint to resume from. Default: training starts from the beginning.
     log : list of dict, optional
         Metrics of the epochs before the checkpoint.
     writes : bool
-        Whether this process writes the files; one of several processes does.
+        Whether this process writes the files; exactly one process does.
 
     Attributes
     ----------
     resumed : bool
-        Whether the training resumes from a checkpoint.
+        Whether training resumes from a checkpoint.
 
     Examples
     --------
@@ -99,7 +99,7 @@ class RunFolder:
         writes: bool = True,
         skipped: Sequence[str] = (),
     ) -> Iterator[Self]:
-        """Yield the folder of a new run or of a run to resume, and hold its lock meanwhile.
+        """Yield the folder of a new run, or of a run to resume, while holding its lock.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class RunFolder:
             read_config(path)
         with hold(path):
             if resume:
-                if is_finished(path):  # killed between its last two acts
+                if is_finished(path):  # killed between its last two steps
                     remove_checkpoint(path)
                 run = cls(path, config, **_resumable(path, config))
                 remove_unfinished(path)
@@ -162,7 +162,7 @@ class RunFolder:
             _write_snapshot(self.path, epochs, weights)
 
     def finish(self, run: Run, embeddings: str | os.PathLike[str] | None = None) -> None:
-        """Write the result, and remove the files that only a resumed training needs."""
+        """Write the result, and remove the files that are needed only for resuming."""
         embeddings = None if embeddings is None else Path(embeddings)
         if self.path is not None and self.writes:
             write_run(self.path, run, embeddings)
@@ -175,7 +175,7 @@ def check_resumable(folder: str | os.PathLike[str], config: RunConfig) -> None:
     Raises
     ------
     NearfarError
-        If the run is finished, or was started with other settings or other images.
+        If the run is finished, or was started with different settings or images.
 
     Examples
     --------
@@ -207,13 +207,13 @@ def check_resumable(folder: str | os.PathLike[str], config: RunConfig) -> None:
             )
     if before.data.checksum != config.data.checksum:
         raise NearfarError(
-            f"run {str(folder)!r} was started with other images than {config.data.source!r}: "
-            "resume it with the same"
+            f"run {str(folder)!r} was started with images other than {config.data.source!r}: "
+            "resume it with the same images"
         )
 
 
 def _recorded(config: TrainConfig) -> dict[str, Any]:
-    """Return options by name; objects of the user's own are replaced by their names."""
+    """Return options by name; the user's own objects are replaced by their names."""
     options = flatten(config)
     return {name: name_of(each) if callable(each) else each for name, each in options.items()}
 
@@ -223,8 +223,8 @@ def fork_run(
 ) -> None:
     """Create a run that starts its second phase from a snapshot of another run.
 
-    The other run must have the same pre-training, and a snapshot after it. Resume the new run with
-    `nearfar.training.train`.
+    The other run must have the same pre-training, and a snapshot at its end. Resume the new run
+    with `nearfar.training.train`.
 
     Parameters
     ----------
@@ -274,10 +274,10 @@ def start_of_second_phase(network: Autoencoder) -> Checkpoint:
 
 
 def _resumable(folder: Path, config: RunConfig) -> dict[str, Any]:
-    """Return checkpoint and log of a run to resume, as arguments of `RunFolder`."""
+    """Return the checkpoint and log of a run to resume, as arguments of `RunFolder`."""
     check_resumable(folder, config)
     log = read_log(folder)
-    if not log and not has_checkpoint(folder):  # killed before its first step
+    if not log and not has_checkpoint(folder):  # killed before the first step
         return {"checkpoint": Checkpoint(), "log": []}
     checkpoint = read_checkpoint(folder)
     _check_epochs(folder, checkpoint, log, config.train)
@@ -287,7 +287,7 @@ def _resumable(folder: Path, config: RunConfig) -> dict[str, Any]:
 def _check_epochs(
     folder: Path, checkpoint: Checkpoint, log: list[dict[str, Any]], config: TrainConfig
 ) -> None:
-    """Check that the configuration has no fewer epochs than the run has started."""
+    """Check that the configuration has at least as many epochs as the run has started."""
     started = checkpoint.cursor.epoch + (checkpoint.cursor.step > 0)
     second = checkpoint.phase == "train"
     if second:
@@ -295,11 +295,11 @@ def _check_epochs(
         if config.optim.pretrain_epochs != before:
             raise NearfarError(
                 f"run {str(folder)!r} has had {before} epochs of pre-training, not "
-                f"{config.optim.pretrain_epochs}: resume it with as many"
+                f"{config.optim.pretrain_epochs}: resume it with the same number"
             )
     asked = config.optim.epochs if second else config.optim.pretrain_epochs
     if asked < started:
         raise NearfarError(
-            f"run {str(folder)!r} is in epoch {started} of {checkpoint.phase!r}, and {asked} are "
-            "asked for: resume it with as many or more"
+            f"run {str(folder)!r} is in epoch {started} of {checkpoint.phase!r}, but {asked} are "
+            "requested: resume it with at least as many epochs"
         )

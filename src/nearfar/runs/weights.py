@@ -18,7 +18,7 @@ from nearfar.runs.layout import reading
 def load_weights(
     module: nn.Module, tensors: Mapping[str, Tensor], where: str | os.PathLike[str]
 ) -> None:
-    """Load weights of a run into a module.
+    """Load a run's weights into a module.
 
     Parameters
     ----------
@@ -27,12 +27,12 @@ def load_weights(
     tensors : mapping of str to Tensor
         Weights by name.
     where : Path
-        Run folder for the message of the error.
+        Run folder to name in the error message.
 
     Raises
     ------
     NearfarError
-        If the weights belong to another network, or are not finite.
+        If the weights belong to a different network, or are not finite.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def write_tensors(
     ({'a': tensor([1., 1.])}, '3')
     """
     content = save(dict(tensors), metadata={"format": "pt", **(metadata or {})})
-    with atomic_path(Path(path)) as temporary:  # save_file has a temporary file of its own
+    with atomic_path(Path(path)) as temporary:  # save_file uses a temporary file of its own
         temporary.write_bytes(content)
 
 

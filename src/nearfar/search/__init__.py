@@ -1,4 +1,4 @@
-"""Encoding to files, nearest and farthest images of queries, and indexes of embeddings."""
+"""Encoding to files, nearest and farthest images of queries, and embedding indexes."""
 
 from nearfar.search.encode import encode, encode_to
 from nearfar.search.images import (

@@ -35,21 +35,21 @@ def encode(
     device: str | torch.device = "auto",
     track: Track = silent,
 ) -> Floats:
-    """Return the embeddings of images by an encoder, float32[n, d].
+    """Return an encoder's embeddings of images, float32[n, d].
 
     Parameters
     ----------
     encoder : Encoder, Run, str or path
         See `nearfar.encoders.open_encoder`; its network is moved to `device`.
     images : Images or array
-        For a run, images of its shape; arrays are scaled to it.
+        For a run, images of its shape; arrays are resized to it.
     device : str or torch.device
         Device of the network.
 
     Raises
     ------
     NearfarError
-        If the images have another shape, or memory has no room for the embeddings.
+        If the images have a different shape, or the embeddings do not fit in memory.
 
     Examples
     --------
@@ -79,30 +79,30 @@ def encode_to(
     """Write the embeddings of images to a file.
 
     A path that ends in .parquet becomes a folder of parts, which programs read as one table; see
-    `nearfar.data.write_embeddings` for its columns. Parts are the same for any number of
-    processes. Parts that are there already stay, so that a call after an interruption continues.
+    `nearfar.data.write_embeddings` for its columns. Parts do not depend on the number of processes.
+    Existing parts are kept, so that a call after an interruption continues.
 
     Parameters
     ----------
     path : str or path
-        Ends in .parquet or .npz.
+        Output path, ending in .parquet or .npz.
     encoder, images, device
         See `encode`.
     share : (int, int)
-        Number of this process and number of processes: each writes its share of the parts.
+        Index of this process and number of processes; each writes its share of the parts.
     overwrite : bool
-        Whether to replace an existing file; parts are then written again.
+        Whether to replace an existing file; parts are then rewritten.
 
     Returns
     -------
     bool
-        Whether all parts are written, by this process and the others.
+        Whether all parts have been written, by this process and the others.
 
     Raises
     ------
     NearfarError
-        If the embeddings exist already, some of its parts are by another encoder or of other
-        images, or several processes are to write an .npz file.
+        If the embeddings exist already, some of the parts are from a different encoder or of
+        different images, or several processes are to write an .npz file.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def encode_to(
     _claim_parts(parts, overwrite=overwrite, alone=processes == 1)
     settings, names, bounds = encoder.settings(), images.names(), parts.bounds()
     mine = range(len(bounds) * process // processes, len(bounds) * (process + 1) // processes)
-    # Check all before hours of encoding.
+    # Check everything before hours of encoding.
     missing = [
         part
         for part in mine

@@ -40,9 +40,9 @@ class Queries(NamedTuple):
     names : list of str
         Name of each query.
     rows : int64[q]
-        Row of each query among the images searched, −1 for other images.
+        Row of each query among the searched images, or −1.
     pixels : float[q, c, h, w]
-        Images where 0…1 is black…white.
+        Images, where 0…1 is black…white.
 
     Examples
     --------
@@ -62,14 +62,14 @@ class SearchResult:
     Attributes
     ----------
     queries : Queries
-        The q queries.
+        q queries.
     images : Images
-        The n images searched.
+        n searched images.
     near, far : int64[q, count]
-        Rows of the nearest images, the nearest first, and of the farthest, the farthest first. A
-        query that is one of the images is not among its own.
+        Rows of the nearest images, nearest first, and of the farthest images, farthest first. A
+        query that is one of the images is not among its own results.
     near_similarity, far_similarity : float32[q, count]
-        Similarity of their embeddings to the query's.
+        Similarities of their embeddings to the query's.
 
     Examples
     --------
@@ -91,7 +91,7 @@ class SearchResult:
     far_similarity: Floats
 
     def pixels(self, rows: Rows) -> Floats:
-        """Return images by row, such as `near`: int64[q, count] to float32[q, count, c, h, w]."""
+        """Return images, float32[q, count, c, h, w], at rows int64[q, count], such as `near`."""
         pixels = to_unit(self.images.batch(rows.flatten().tolist()))
         return pixels.unflatten(0, rows.shape).numpy()
 
@@ -127,7 +127,7 @@ def find_neighbors(
     device: str | torch.device = "auto",
     track: Track = silent,
 ) -> SearchResult:
-    """Find the nearest and farthest images of queries, by the similarity of an encoder.
+    """Find the nearest and farthest images of queries, by an encoder's similarity.
 
     Parameters
     ----------
@@ -136,8 +136,8 @@ def find_neighbors(
     queries : Queries or sequence of str, path or int
         See `open_queries`.
     count : int
-        Number of nearest and of farthest images per query: less than n, or n if no query is one of
-        the images.
+        Number of nearest and farthest images per query: less than n, or n if no query is one of the
+        images.
 
     Raises
     ------
@@ -181,15 +181,15 @@ def search_embeddings(
     count: int,
     similarity: SimilarityName | Callable[..., Similarity] = "cosine",
 ) -> SearchResult:
-    """Find the nearest and farthest images of queries, by embeddings at hand.
+    """Find the nearest and farthest images of queries, given their embeddings.
 
     Parameters
     ----------
     query_embeddings, embeddings : float[q, d], float[n, d]
         Embeddings of the queries and of the images.
     count : int
-        Number of nearest and of farthest images per query: less than n, or n if no query is one of
-        the images.
+        Number of nearest and farthest images per query: less than n, or n if no query is one of the
+        images.
     similarity : {"cosine", "centered-cosine", "gaussian"}
         See `nearfar.neighbors.fit_similarity`.
 
@@ -226,17 +226,17 @@ def open_queries(
 ) -> Queries:
     """Open query images: rows, files, folders or arrays.
 
-    A path to some of the images, by any link, means these images, which are then not among their
-    own neighbors.
+    A path to some of the images, even via links, means these images, which are then excluded from
+    their own neighbors.
 
     Parameters
     ----------
     queries : sequence of int, str or path
-        Rows of the images; image files, folders or array files, or whatever `open_source` opens.
+        Rows of the images; image files, folders or array files; or anything `open_source` opens.
     images : Images
         Images to search.
     open_source : callable, optional
-        Opens other images in the same shape. Default: `nearfar.data.open_images`.
+        Function that opens other images in the same shape. Default: `nearfar.data.open_images`.
 
     Raises
     ------
@@ -250,7 +250,7 @@ def open_queries(
     array([0, 2])
     """
     if not len(queries):
-        raise NearfarError("no query: expected image files, or numbers of images")
+        raise NearfarError("no queries: expected image files, or indices of images")
     if open_source is None:
         channels, height, width = images.shape
         open_source = partial(
@@ -284,11 +284,11 @@ def _row(row: int, images: Images) -> Tensor:
 def _among(
     path: Path, images: Images, files: Callable[[Callable[[Path], Path]], dict[int, Path]] | None
 ) -> list[tuple[str, int, Tensor]]:
-    """Names, rows and pixels of the images at a path, or below it."""
+    """Return names, rows and pixels of the images at or below a path."""
     if files is None:
         return []
     rows: list[int] = []
-    for form in (Path.absolute, Path.resolve):  # by its name, or else by what links lead to
+    for form in (Path.absolute, Path.resolve):  # by its name, or else by resolving links
         whole = form(path)
         rows = [row for row, file in files(form).items() if file.is_relative_to(whole)]
         if rows:
@@ -304,6 +304,6 @@ def _files(images: StoredImages, form: Callable[[Path], Path]) -> dict[int, Path
 
 
 def _elsewhere(images: Images) -> list[tuple[str, int, Tensor]]:
-    """Names, rows and pixels of images that are not among those searched."""
+    """Return names, rows and pixels of images that are not among those searched."""
     first = range(min(len(images), MAX_QUERIES + 1))
     return [(f"{images.name}: {images.names()[row]}", -1, images[row]) for row in first]

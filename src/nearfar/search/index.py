@@ -1,4 +1,4 @@
-"""Embeddings to search in memory, and as files of other libraries."""
+"""Embedding indexes, in memory and as files for other libraries."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _QUERIES = 1024
 
 
 class IndexHits(NamedTuple):
-    """Nearest and farthest rows of queries.
+    """Nearest and farthest rows of each query.
 
     Attributes
     ----------
     near, far : int64[q, count]
-        Rows of the index: the nearest first, and the farthest first.
+        Rows of the index: `near` sorted nearest first, `far` farthest first.
     near_similarity, far_similarity : float32[q, count]
-        Their similarity to the query.
+        Their similarities to the query.
 
     Examples
     --------
@@ -49,7 +49,7 @@ class IndexHits(NamedTuple):
 
 
 class Index:
-    """Embeddings by name, searched exactly.
+    """Named embeddings, searched exactly.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Index:
     embeddings : float32[n, d]
         The embeddings.
     names : list of str
-        Name of each.
+        Name of each embedding.
 
     Examples
     --------
@@ -90,12 +90,12 @@ class Index:
         return len(self.names)
 
     def add(self, embeddings: npt.ArrayLike, names: Sequence[str] | None = None) -> Self:
-        """Add embeddings, float[m, d], with their names; by default, these are their row numbers.
+        """Add embeddings, float[m, d], and their names, by default their row numbers.
 
         Raises
         ------
         NearfarError
-            If they have another length, there is not a name for each, or a name is taken.
+            If they have a different length, the number of names differs, or a name is taken.
         """
         added = np.asarray(embeddings, np.float32)
         if added.ndim != 2 or (len(self) and added.shape[1] != self.embeddings.shape[1]):
@@ -107,7 +107,7 @@ class Index:
         combined = [*self.names, *fresh]
         if len(set(combined)) < len(combined):
             taken = next(name for name in fresh if combined.count(name) > 1)
-            raise NearfarError(f"name {taken!r} of two embeddings: expected a name of its own")
+            raise NearfarError(f"name {taken!r} of two embeddings: expected distinct names")
         self.embeddings = np.concatenate([self.embeddings, added]) if len(self) else added
         self.names, self._measure = combined, None
         return self
@@ -118,9 +118,9 @@ class Index:
         Parameters
         ----------
         queries : float[q, d] or sequence of str
-            Embeddings; or names in the index, which are then not among their own neighbors.
+            Embeddings, or names in the index, which are then excluded from their own neighbors.
         count : int
-            Number of nearest and of farthest per query.
+            Number of nearest and farthest rows per query.
 
         Raises
         ------
@@ -139,14 +139,14 @@ class Index:
         return search_bank(points, rows, bank, self._measure, count)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index to a .parquet file, which `nearfar search` reads, too."""
+        """Write the index to a .parquet file, which `nearfar search` can also read."""
         settings = {"similarity": self.similarity}
         table = EmbeddingTable(self.embeddings, self.names, settings=settings)
         write_embedding_table(path, table)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Index:
-        """Read an index, or embeddings that `nearfar encode` has written.
+        """Read an index, or embeddings written by `nearfar encode`.
 
         Raises
         ------
@@ -173,7 +173,7 @@ def _numbers(start: int, count: int) -> list[str]:
 def search_bank(
     points: Tensor, rows: Tensor, bank: Tensor, measure: Similarity, count: int
 ) -> IndexHits:
-    """Find the nearest and farthest rows of a bank, float[n, d], for queries, float[q, d].
+    """Find the rows of a bank, float[n, d], nearest to and farthest from queries, float[q, d].
 
     Parameters
     ----------
@@ -201,25 +201,25 @@ def search_bank(
 
 
 def write_index(path: str | os.PathLike[str], index: Index, *, factory: str = "Flat") -> None:
-    """Write an index as a file of faiss or usearch; its keys are the rows of the index.
+    """Write an index as a faiss or usearch file, whose keys are the rows of the index.
 
-    Cosine similarity becomes the inner product of unit vectors (queries have to be normalized for
-    faiss), and the Gaussian one the Euclidean distance.
+    Cosine similarity becomes the inner product of unit vectors (for faiss, queries must be
+    normalized), and Gaussian similarity becomes Euclidean distance.
 
     Parameters
     ----------
     path : str or path
-        Ends in .faiss or .usearch.
+        Output path, ending in .faiss or .usearch.
     index : Index
         The embeddings.
     factory : str
-        Kind of a faiss index, see ``faiss.index_factory``.
+        Type of the faiss index, see ``faiss.index_factory``.
 
     Raises
     ------
     NearfarError
-        If the ending is another, the library is not installed, or the similarity is centered,
-        which neither library has.
+        If the path has a different ending, the library is not installed, or the similarity is
+        centered, which neither library supports.
 
     Examples
     --------
@@ -234,7 +234,7 @@ def write_index(path: str | os.PathLike[str], index: Index, *, factory: str = "F
     path = Path(path)
     if index.similarity == "centered-cosine":
         raise NearfarError(
-            f"{str(path)!r}: centered-cosine is no metric of faiss or usearch; expected cosine or "
+            f"{str(path)!r}: faiss and usearch do not support centered-cosine; expected cosine or "
             "gaussian"
         )
     cosine = index.similarity == "cosine"
@@ -250,7 +250,7 @@ def write_index(path: str | os.PathLike[str], index: Index, *, factory: str = "F
             made.add(keys)
         except RuntimeError as error:
             line = str(error).strip().splitlines()[-1]
-            raise NearfarError(f"faiss builds no index {factory!r} of these ({line})") from error
+            raise NearfarError(f"faiss cannot build an index {factory!r} ({line})") from error
         with atomic_path(path) as temporary:
             faiss.write_index(made, str(temporary))
     elif path.suffix == ".usearch":

@@ -1,4 +1,4 @@
-"""Search of stored embeddings, for any number of queries, with results as a file."""
+"""Search in stored embeddings, for any number of queries, with results as a file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class StoredSearch:
     hits: IndexHits
 
     def to_table(self) -> pyarrow.Table:
-        """Return a row per result: query, side, rank from 1, file, row and similarity."""
+        """Return one row per result: query, side, rank from 1, file, row and similarity."""
         count = self.hits.near.shape[1]
         files = np.array(self.names, object)
         sides = {
@@ -87,21 +87,21 @@ def search_stored(
     Parameters
     ----------
     embeddings : str or path
-        What `encode_to` has written.
+        Path written by `encode_to`.
     queries : sequence of str or path
-        Each is a name in the file; a row number; a .parquet of embeddings, of which all are
-        queries; or images, which are opened and encoded by the encoder of the file.
+        Each is a name in the file; a row number; a .parquet of embeddings, all of which are
+        queries; or images, which are opened, and encoded by the file's encoder.
     count : int
-        Number of nearest and of farthest images per query.
+        Number of nearest and farthest images per query.
     open_source : callable, optional
-        Opens images for an encoder. Default: `nearfar.data.open_images`.
+        Function that opens images for an encoder. Default: `nearfar.data.open_images`.
     device : str or torch.device
-        Device of the encoder, if there are images to encode.
+        Device of the encoder, if any images are encoded.
 
     Raises
     ------
     NearfarError
-        If a query cannot be opened, embeddings are of another length, or there are too few.
+        If a query cannot be opened, embeddings have a different length, or there are too few.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def search_stored(
     ['lynx']
     """
     if not queries:
-        raise NearfarError("no query: expected names, row numbers, embeddings or images")
+        raise NearfarError("no queries: expected names, row numbers, embeddings or images")
     stored = StoredEmbeddings(embeddings)
     names: list[str] = []
     rows: list[Rows] = []
@@ -154,7 +154,7 @@ def search_stored(
 
 
 def _row(query: str, stored: StoredEmbeddings) -> int | None:
-    """Return the row of a query by its name or number, if it is one of the file."""
+    """Return the row of a query by its name or number, if it is in the file."""
     row = stored.rows.get(query)
     if row is None and query.isdecimal() and not Path(query).exists():
         row = int(query)

@@ -1,4 +1,4 @@
-"""Training: one loop for all objectives, on any device, in one or several processes, resumable."""
+"""Training: one resumable loop for all objectives, on any device, in one or more processes."""
 
 from nearfar.training.callbacks import Callback, EpochFunction, Snapshots, TensorBoard
 from nearfar.training.defaults import ENCODER, ENCODER_SIDE, Defaults, choose_defaults

@@ -1,4 +1,4 @@
-"""Callbacks, which training calls after each epoch."""
+"""Callbacks, called after each epoch of training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """Base class of callbacks; only the first process calls them.
+    """Base class of callbacks, called only by the first process.
 
     Examples
     --------
@@ -24,7 +24,7 @@ class Callback:
     """
 
     def measure(self, trainer: Trainer) -> Mapping[str, float]:
-        """Return further metrics of an epoch, by name; they are logged with the others."""
+        """Return additional metrics of an epoch, by name, to log with the others."""
         return {}
 
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
@@ -37,7 +37,7 @@ class EpochFunction(Callback):
     Parameters
     ----------
     function : callable
-        Function of the metrics, see `Callback.on_epoch_end`.
+        Function that receives the metrics, see `Callback.on_epoch_end`.
 
     Examples
     --------
@@ -54,14 +54,14 @@ class EpochFunction(Callback):
 
 
 class Snapshots(Callback):
-    """Callback that writes the network to the run folder after some of the epochs.
+    """Callback that writes the network to the run folder after given epochs.
 
     Read a snapshot with `nearfar.runs.read_snapshot`.
 
     Parameters
     ----------
     epochs : collection of int
-        Numbers of epochs, from 1 and counted over both phases.
+        Epoch numbers, counted from 1 over both phases.
 
     Examples
     --------
@@ -106,7 +106,7 @@ class TensorBoard(Callback):
         """See `Callback.on_epoch_end`."""
         from torch.utils.tensorboard import SummaryWriter
 
-        if self._writer is None:  # not earlier, since training creates the run folder
+        if self._writer is None:  # only now, since training creates the run folder
             self._writer = SummaryWriter(str(self.folder))
         for name, value in metrics.items():
             if name not in ("phase", "epoch"):

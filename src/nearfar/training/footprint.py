@@ -1,4 +1,4 @@
-"""Memory and disk space of a training."""
+"""Memory and disk space of a training run."""
 
 from __future__ import annotations
 

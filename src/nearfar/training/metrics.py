@@ -13,21 +13,21 @@ from torch import Tensor
 from nearfar.training.distributed import all_sum
 from nearfar.training.objectives import Step
 
-#: Number of latest embeddings to compute the effective rank of.
+#: Number of most recent embeddings for the effective rank.
 RANK_ROWS = 2048
 
 
 class EpochMetrics:
-    """Metrics of an epoch: means of the objective's terms, duration, and use of the embeddings.
+    """Per-epoch metrics: means of the objective's terms, duration, and embedding space usage.
 
-    After a resume within an epoch, means and duration continue, see `state`.
+    When training resumes mid-epoch, the means and the duration carry over, see `state`.
 
     Parameters
     ----------
     fabric : Fabric
         Device and processes.
     seconds : float
-        Duration of the epoch before it was interrupted.
+        Duration of the epoch before the interruption.
     """
 
     def __init__(self, fabric: Fabric, seconds: float = 0.0) -> None:
@@ -40,7 +40,7 @@ class EpochMetrics:
         self.latest: deque[Tensor] = deque()
 
     def add(self, step: Step) -> None:
-        """Add the result of a step of this process."""
+        """Add the result of one step of this process."""
         embeddings = step.embeddings.detach().flatten(1).float()
         terms = {"loss": step.loss.detach(), **step.terms}
         self.names = list(terms)
@@ -53,28 +53,28 @@ class EpochMetrics:
             self.latest.popleft()
 
     def seconds(self) -> float:
-        """Return the duration of the epoch so far, in seconds without interruptions."""
+        """Return the duration of the epoch so far, in seconds, excluding interruptions."""
         return time.perf_counter() - self.began
 
     def _continue(self, seconds: float) -> None:
         self.began = time.perf_counter() - seconds
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each term over the images of the epoch so far, in all processes."""
+        """Return the mean of each term over the epoch's images so far, across processes."""
         *totals, images = all_sum(self.fabric, self.sums).tolist()
         return {name: total / images for name, total in zip(self.names, totals, strict=True)}
 
     def dead_units(self) -> int:
-        """Return the number of embedding units with the same value for all images of the epoch."""
+        """Return the number of embedding units that are constant over all images of the epoch."""
         alive = all_sum(self.fabric, (self.largest > self.smallest).long())
         return int((alive == 0).sum())
 
     def effective_rank(self) -> float:
-        """Return the effective rank of the latest embeddings of this process."""
+        """Return the effective rank of this process's most recent embeddings."""
         return effective_rank(torch.cat(list(self.latest)))
 
     def state(self) -> dict[str, Tensor]:
-        """Return the duration, the sums over all processes, and the range of each unit."""
+        """Return the duration, the sums over all processes, and each unit's range."""
         return {
             "seconds": torch.tensor(self.seconds()),
             "sums": all_sum(self.fabric, self.sums),

@@ -1,4 +1,4 @@
-"""State of an optimizer as named tensors, for checkpoints."""
+"""Optimizer state as named tensors, for checkpoints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the state of an optimizer, by the number of the parameter and the name of the value.
+    """Return an optimizer's state, by parameter number and value name.
 
     Examples
     --------
@@ -25,7 +25,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Load the state from `optimizer_tensors`; the settings of the optimizer do not change.
+    """Load the state from `optimizer_tensors`; the optimizer's settings do not change.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Preflight: checks before a training starts."""
+"""Preflight: checks before training starts."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ def _check_network(context: Context, network: Autoencoder) -> None:
         with torch.no_grad():
             embeddings, reconstruction = network.eval()(image)
         made = tuple(embeddings.shape), tuple(reconstruction.shape)
-    except Exception as error:  # your own network may raise anything
+    except Exception as error:  # a user's network may raise anything
         raise NearfarError(
             f"the network does not take images of shape {shape}: {reason(error)}"
         ) from error
     if made[1] != image.shape or len(made[0]) != 2:
         raise NearfarError(
-            f"the network makes embeddings {made[0]} and images {made[1]} of "
+            f"the network computes embeddings {made[0]} and images {made[1]} from "
             f"{tuple(image.shape)}: expected (1, d) and the same"
         )
 

@@ -1,4 +1,4 @@
-"""Samplers: the batches of an epoch."""
+"""Samplers of the batches of an epoch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 class EpochSampler:
     """Sampler of batches in a random order that depends only on the seed and the epoch.
 
-    An epoch contains every image once. Its batches have nearly the same size, so that there is no
+    An epoch contains every image once. Batches have nearly the same size, so that there is no
     small, noisy last batch. Each process gets its part of every batch, so that batches do not
     depend on the number of processes.
 
@@ -23,11 +23,11 @@ class EpochSampler:
     n : int
         Number of images.
     batch_size : int
-        Largest size of a batch over all processes together.
+        Largest batch size, over all processes together.
     seed : tuple of int
         Seed of the order.
     rank, processes : int
-        Rank of this process, and number of processes.
+        Rank of this process and number of processes.
 
     Examples
     --------
@@ -55,7 +55,7 @@ class EpochSampler:
             yield torch.from_numpy(np.array_split(batch, self.processes)[self.rank])
 
     def batch_size(self, step: int) -> int:
-        """Return the size of the batch of a step, over all processes."""
+        """Return the batch size of a step, over all processes."""
         return self.n // self.steps + (step < self.n % self.steps)
 
 
@@ -67,7 +67,7 @@ class PairSampler:
     sampler : EpochSampler
         Sampler of the first rows, int64[b].
     partners : callable
-        From the first rows, int64[b], and the step to their partners, int64[b].
+        Function from the first rows, int64[b], and the step to their partners, int64[b].
     """
 
     def __init__(self, sampler: EpochSampler, partners: Callable[[Tensor, int], Tensor]) -> None:

@@ -18,14 +18,14 @@ from nearfar.training.distributed import all_sum
 
 #: Seconds between checkpoints within an epoch.
 CHECKPOINT_SECONDS = 600.0
-#: Steps between two checks; one step, where more would take longer than MAX_SECONDS: torchrun kills
+#: Steps between checks; fewer if they would take longer than MAX_SECONDS, since torchrun kills
 #: processes 30 seconds after SIGTERM.
 CHECK_EVERY = 50
 MAX_SECONDS = 5.0
 
 
 class WaitInterrupted(KeyboardInterrupt):
-    """Training was asked to stop while it waited for images, which may never come."""
+    """Raised when training is asked to stop while waiting for images, which may never come."""
 
 
 class Decision(NamedTuple):
@@ -36,7 +36,7 @@ class Decision(NamedTuple):
 
 
 class StopSignal:
-    """Signals and the time; all processes act on what one of them notices."""
+    """Signals and time; all processes act on what one of them notices."""
 
     def __init__(self, fabric: Fabric) -> None:
         self.fabric = fabric
@@ -48,9 +48,9 @@ class StopSignal:
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Handle the first interrupt or termination signal as a request to stop.
+        """Treat the first interrupt or termination signal as a request to stop.
 
-        A wait for images ends at once, and so does anything on a second signal, unless other
+        Waiting for images ends at once. On a second signal, so does everything else, unless other
         processes would wait for this one.
 
         Raises
@@ -77,12 +77,12 @@ class StopSignal:
                 signal.signal(number, handler)
 
     def is_time(self, step: int) -> bool:
-        """Whether to check after so many steps of the epoch; the same in every process."""
+        """Whether to check after this many steps of the epoch; the same in every process."""
         self.steps += 1
         return step % self.every == 0 or (self.alone and self.asked)
 
     def check(self) -> Decision:
-        """Check signals and clock, together with the other processes."""
+        """Check signals and the clock, together with the other processes."""
         now = time.perf_counter()
         due = now - self.saved_at > CHECKPOINT_SECONDS
         mine = torch.tensor([self.asked, due, now - self.checked_at], device=self.fabric.device)

@@ -33,15 +33,15 @@ def fit_supervised(
     network : nn.Module
         Network, in training mode during training and in evaluation mode afterward.
     loss : callable
-        From the row numbers of a batch, int64[b], to a scalar loss.
+        Function from the row numbers of a batch, int64[b], to a scalar loss.
     batches : iterable of int64[b]
         Row numbers of each batch, see `shuffled_batches`.
     optimizer : torch.optim.Optimizer
-        Optimizer; its learning rates are the peaks of the schedule.
+        Optimizer; its learning rates are the peaks of the schedules.
     steps : int
-        Number of steps of the whole training, for the schedule.
+        Total number of training steps, for the schedule.
     first_step : int
-        Step to start from; earlier steps have been made before.
+        Step to start from; earlier steps were already made.
     lr_schedule : {"constant", "one-cycle"}
         Learning rate schedule, see `nearfar.config.Optim`.
     max_grad_norm : float, optional

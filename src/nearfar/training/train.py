@@ -1,4 +1,4 @@
-"""Training of a network: pre-training of an autoencoder, then training with an objective."""
+"""Training of a network: pre-training as an autoencoder, then training with an objective."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def train(
 ) -> Run:
     """Train a network in two phases: as an autoencoder, then with an objective (§3.2).
 
-    Trainings in several threads take turns, since torch has one random number generator for all;
-    each gives the result of its seed.
+    Training runs in several threads take turns, since they share torch's random number generator;
+    each yields the result of its seed.
 
     Parameters
     ----------
@@ -78,13 +78,13 @@ def train(
     folder : str or path, optional
         Run folder for checkpoints and the result. Default: nothing is written.
     resume : bool
-        Continue the run in `folder`. On one machine, on a CPU with the same number of threads, the
-        result is bit-identical to that of an uninterrupted run; on a GPU, it is so up to
-        nondeterministic kernels.
+        Resume the run in `folder`. On the same machine, on a CPU with the same number of threads,
+        the result is bit-identical to that of an uninterrupted run; on a GPU, nondeterministic
+        kernels may change it.
     overwrite : bool
         Replace the run in `folder`, if there is one.
     callbacks : sequence of Callback
-        Callbacks, called after each epoch.
+        Callbacks to call after each epoch.
     track : Track
         Progress display, see `nearfar.progress.Track`.
 
@@ -99,7 +99,7 @@ def train(
         If the settings do not fit the images, the folder cannot be used, or the loss becomes NaN or
         infinite.
     Interrupted
-        After an interrupt. A run with a folder can be resumed.
+        After an interruption. A run with a folder can be resumed.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def train(
     record = RunConfig(RunData.of(images), resolve_config(config, images))
     network = make_network(config, images.shape)
     if not resume:
-        load_initial_weights(network, config)  # before anything is written
+        load_initial_weights(network, config)  # before writing anything
     bank = None if path is None else RunFolder(path, record).bank
     context = Context(images, config, fabric, bank, track)
     objective = make_objective(context)
@@ -169,7 +169,7 @@ def resolve_config(config: TrainConfig, images: Images) -> TrainConfig:
 
 
 def load_initial_weights(network: Autoencoder, config: TrainConfig) -> None:
-    """Fill a backbone with published weights, or check that it can start from k-means."""
+    """Load pretrained weights into a backbone, or check that it can start from k-means."""
     if not isinstance(config.network, Backbone):
         return
     encoder = cast(BackboneEncoder, network.encoder)
@@ -182,7 +182,7 @@ def load_initial_weights(network: Autoencoder, config: TrainConfig) -> None:
 def start(
     network: Autoencoder, config: TrainConfig, images: Images, run: RunFolder, track: Track
 ) -> None:
-    """Load the weights of the checkpoint, or initialize a backbone by k-means if configured."""
+    """Load the checkpoint's weights, or initialize a backbone by k-means if configured."""
     weights = strip_prefix("network.", run.checkpoint.tensors)
     if weights and run.path is not None:
         load_weights(network, weights, run.path)
@@ -226,7 +226,7 @@ def finish(context: Context, network: Autoencoder, initial: Autoencoder, folder:
 
 
 def _check_finite(network: nn.Module) -> None:
-    """Check that the weights are finite after the last step, since no later loss shows it."""
+    """Check that the weights are finite after the last step, which no later loss would show."""
     if not all(weights.isfinite().all() for weights in network.parameters()):
         raise NearfarError(
             "weights are no longer finite after the last step: try again with a lower learning rate"
@@ -244,7 +244,7 @@ def _to_disk(
         reserve(path)
     fabric.barrier()
     for rows, values in encoded:
-        # Opened for each batch: pages of an open map would count as memory of this process.
+        # Reopened for each batch: pages of an open map would count as this process's memory.
         open_memmap(path, mode="r+")[rows.numpy()] = values.cpu().numpy()
     fabric.barrier()
     return path

@@ -1,4 +1,4 @@
-"""The training loop: one objective for some epochs, interruptible at any step."""
+"""The training loop: trains with one objective for some epochs, interruptible at any step."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from nearfar.training.optimizer_state import load_optimizer, optimizer_tensors
 from nearfar.training.sampler import EpochSampler, PairSampler
 from nearfar.training.signals import StopSignal, WaitInterrupted
 
-#: Seeds of the phases differ by these numbers.
+#: Offsets between the seeds of the phases.
 PHASE_NUMBERS: dict[Phase, int] = {"pretrain": 0, "train": 1}
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was stopped from outside, after a checkpoint was written.
+    """Raised when training was stopped from outside, after writing a checkpoint.
 
     Examples
     --------
@@ -44,9 +44,9 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Trainer:
-    """Trains a network in place with AdamW, one phase after the other.
+    """Trainer that trains a network in place with AdamW, one phase after the other.
 
-    A run that is resumed skips the phases that are done, and continues within the phase of its
+    A resumed run skips finished phases, and continues within the phase of its
     checkpoint.
 
     Parameters
@@ -54,19 +54,19 @@ class Trainer:
     fabric : Fabric
         Device, precision and processes.
     network : Autoencoder
-        What is trained.
+        Network to train.
     images : Images
-        What is learned from.
+        Images to train on.
     optim : Optim
-        Batches and learning rates.
+        Batch sizes and learning rates.
     run : RunFolder
-        Log and checkpoints.
+        Run folder for the log and checkpoints.
     seed : int
-        Decides the order of the images and the network's random draws.
+        Seed of the order of the images and of the network's random draws.
     callbacks : sequence of Callback
-        Called by the first process.
+        Callbacks, called by the first process.
     track : Track
-        Shows progress.
+        Progress display, see `nearfar.progress.Track`.
 
     Examples
     --------
@@ -109,14 +109,14 @@ class Trainer:
         lr: float,
         head_lr: float | None = None,
     ) -> None:
-        """Train for an objective.
+        """Train with an objective.
 
         Parameters
         ----------
         phase : {"pretrain", "train"}
-            What the log calls it; each phase has its own random numbers.
+            Name of the phase in the log; each phase has its own random numbers.
         objective : Objective
-            The loss.
+            Objective to train with.
         epochs : int
             Number of epochs.
         lr : float
@@ -127,7 +127,7 @@ class Trainer:
         Raises
         ------
         NearfarError
-            If the loss is no longer finite; the last checkpoint is from before.
+            If the loss becomes NaN or infinite; the last checkpoint is from before.
         Interrupted
             After an interrupt or termination signal; a second signal interrupts at once.
         """
@@ -149,12 +149,12 @@ class Trainer:
                 for at, rows, pixels in self.track(steps, phase, total):
                     self._step(at, rows, to_unit(pixels.to(self.fabric.device)))
                     self._check(at)
-            except WaitInterrupted:  # outside of an epoch, which the last checkpoint ends
+            except WaitInterrupted:  # outside the epoch, which the last checkpoint ends
                 self._stop()
         self.model.eval()
 
     def keep_initial(self) -> Autoencoder:
-        """Keep a copy of the network, which later checkpoints hold; or read it from one."""
+        """Keep a copy of the network, included in later checkpoints; or read it from one."""
         initial = copy.deepcopy(self.network)
         if saved := strip_prefix("initial.", self.run.checkpoint.tensors):
             initial.load_state_dict(saved)
@@ -179,7 +179,7 @@ class Trainer:
             self.metrics.load_state({k: v.to(self.fabric.device) for k, v in metrics.items()})
 
     def _make_optimizer(self, lr: float, head_lr: float | None, start: Checkpoint) -> None:
-        """Set up the optimizer with a group for each learning rate; continue its state, if any."""
+        """Set up the optimizer with a group per learning rate; restore its state, if any."""
         rates = {id(each): lr for each in self.network.encoder.parameters()}
         parameters = list(self.model.parameters())
         groups = [
@@ -192,7 +192,7 @@ class Trainer:
             load_optimizer(self.adam, saved)
 
     def _steps(self, batches: Any, start: Cursor) -> Iterator[tuple[Cursor, Tensor, Tensor]]:
-        """Yield every batch from the cursor on; an epoch ends before the next one starts."""
+        """Yield every batch from the cursor on; each epoch ends before the next one starts."""
         for epoch in range(start.epoch, self.epochs):
             first = start.step if epoch == start.epoch else 0
             self.sampler.epoch, self.sampler.first_step = epoch, first
@@ -217,26 +217,26 @@ class Trainer:
         for group in self.adam.param_groups:
             group["lr"] = group["peak"] * lr_factor(self.optim.lr_schedule, epoch / self.epochs)
         self.optimizer.zero_grad()
-        # The same number in every process: objectives may wait for each other.
+        # The same number in every process, since objectives may wait for each other.
         parts = min(self.optim.accumulate, size // self.fabric.world_size)
         split = zip(rows.tensor_split(parts), images.tensor_split(parts), strict=True)
         for i, (part, pixels) in enumerate(split, start=1):
             with self.fabric.no_backward_sync(self.wrapped, enabled=i < parts):
                 result = self.objective(self.wrapped, part, pixels, epoch)
-                # Gradients are averaged over processes and summed over parts: this weight makes
+                # Gradients are averaged over processes and summed over parts; this weight makes
                 # them the mean over all images.
                 self.fabric.backward(result.loss * (len(part) * self.fabric.world_size / size))
             self.metrics.add(result)
         self.optimizer.step()
 
     def _partners(self, rows: Tensor, step: int) -> Tensor:
-        """Draw the partners of a batch of the current epoch, long before its step."""
+        """Draw the partners of a batch of the current epoch, well ahead of its step."""
         seed = self._step_seed(Cursor(self.sampler.epoch, step), 1)
         generator = torch.Generator().manual_seed(seed)
         return cast(PairedObjective, self.objective).partners(rows, generator)
 
     def _step_seed(self, at: Cursor, *use: int) -> int:
-        """Return a seed that depends on the step and the use alone, for resuming."""
+        """Return a seed that depends only on the step and the purpose, for resuming."""
         key = (*self.key, at.epoch, at.step, self.fabric.global_rank)
         return int(np.random.SeedSequence(key, spawn_key=use).generate_state(1)[0])
 

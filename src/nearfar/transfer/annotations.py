@@ -1,4 +1,4 @@
-"""Objects in images, as the XML files of a VOC devkit describe them."""
+"""Objects in images, from the XML files of a VOC devkit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nearfar.errors import NearfarError, printable, reason
 from nearfar.transfer.devkit import Devkit, one_form, read_lines, split_flag
 from nearfar.transfer.grids import Grid, read_grid
 
-#: Largest file in bytes; those of VOC have a few thousand.
+#: Largest file size in bytes; VOC's files have a few thousand.
 _MAX_BYTES = 8 * 2**20
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _DIFFICULT = {"": False, "0": False, "false": False, "1": True, "true": True}
@@ -34,12 +34,12 @@ class Objects:
     Parameters
     ----------
     boxes : float32[m, 4]
-        Left, top, right, bottom in pixels from the upper left corner of the image, as it is read
-        (upright): right − left is the width. (VOC counts pixels from 1, and includes the last.)
+        Left, top, right, bottom in pixels from the upper left corner of the upright image, so that
+        right − left is the width. (VOC counts pixels from 1, and includes the last one.)
     labels : int64[m]
         Classes.
     difficult : bool[m]
-        Objects that are not evaluated.
+        Whether the object is excluded from evaluation.
     size : tuple of int
         Height and width of the image.
 
@@ -67,9 +67,9 @@ def read_objects(devkit: Devkit, name: str) -> Objects:
     Raises
     ------
     NearfarError
-        If the file is missing, damaged or of another image; ``<size>`` is not that of the image, or
-        leaves open whether boxes were drawn before or after EXIF turned it; a class is not in the
-        devkit; or a box has no area or is not inside the image.
+        If the file is missing, damaged or of a different image; ``<size>`` is not that of the
+        image, or does not tell whether boxes were drawn before or after EXIF rotation; a class is
+        not in the devkit; or a box has no area or is not inside the image.
 
     Examples
     --------
@@ -86,13 +86,13 @@ def read_objects(devkit: Devkit, name: str) -> Objects:
 def read_presence(devkit: Devkit, split: str, names: Sequence[str]) -> npt.NDArray[np.int8]:
     """Return the presence of classes in images, int8[n, classes].
 
-    As in VOC's lists: 1 for present, −1 for absent, 0 for difficult objects only, which are not
-    evaluated. Read from the lists of the devkit, or from the boxes if there are none.
+    As in VOC's lists: 1 for present, −1 for absent, 0 if there are only difficult objects, which
+    are not evaluated. Read from the devkit's lists, or from the boxes if there are no lists.
 
     Raises
     ------
     NearfarError
-        If some lists are missing or do not fit the images, or as `read_objects`.
+        If some lists are missing or do not fit the images, or see `read_objects`.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def read_presence(devkit: Devkit, split: str, names: Sequence[str]) -> npt.NDArr
 
 
 def _read_objects(devkit: Devkit, name: str, *, placed: bool) -> Objects:
-    """Read objects, and turn their boxes upright; not `placed`, boxes may be of another grid."""
+    """Read objects, and turn their boxes upright; unless `placed`, boxes may be on another grid."""
     path, image = devkit.annotation(name), devkit.image(name)
     grid = read_grid(image)
     root = _parse(path)
@@ -130,7 +130,7 @@ def _read_objects(devkit: Devkit, name: str, *, placed: bool) -> Objects:
     items = root.findall("object")
     if len(items) < sum(1 for _ in root.iter("object")):
         raise NearfarError(
-            f"{str(path)!r} has objects inside of others: expected them side by side"
+            f"{str(path)!r} has objects nested in others: expected them side by side"
         )
     stored = _is_stored(root, grid, path)
     height, width = grid.stored if stored else grid.upright
@@ -178,7 +178,7 @@ def _read_objects(devkit: Devkit, name: str, *, placed: bool) -> Objects:
 
 
 def _check_tags(root: Element, path: Path) -> None:
-    """Check that no objects are missed because of the spelling of their tag."""
+    """Check that no objects are missed because of the spelling of their tags."""
     for element in root.iter():
         tag = str(element.tag)
         if tag != "object" and tag.rpartition("}")[2].lower() == "object":
@@ -188,7 +188,7 @@ def _check_tags(root: Element, path: Path) -> None:
 
 
 def _check_name(root: Element, name: str, path: Path) -> None:
-    """Check that an annotation is of this image, if it says of which one."""
+    """Check that an annotation is of this image, if it names its image."""
     file = re.split(r"[/\\]", one_form(_text_of(root, "filename", path)))[-1].lower()
     if file and one_form(name).lower() not in (file, file.rpartition(".")[0]):
         raise NearfarError(
@@ -198,7 +198,7 @@ def _check_name(root: Element, name: str, path: Path) -> None:
 
 
 def _is_stored(root: Element, grid: Grid, path: Path) -> bool | None:
-    """Whether boxes lie on the stored grid of the image, by the size of theirs; None if unknown."""
+    """Whether boxes lie on the image's stored grid, by their stated size; None if unknown."""
     texts = [_text_of(root, f"size/{side}", path) or "0" for side in ("height", "width")]
     try:
         height, width = (float(text) for text in texts)
@@ -217,7 +217,7 @@ def _is_stored(root: Element, grid: Grid, path: Path) -> bool | None:
 
 
 def _read_list(path: Path, names: Sequence[str]) -> npt.NDArray[np.int8]:
-    """Return the flag of each image in a list."""
+    """Return each image's flag in a list."""
     flags: dict[str, int] = {}
     for line in read_lines(path):
         flagged = split_flag(line)
@@ -235,7 +235,7 @@ def _read_list(path: Path, names: Sequence[str]) -> npt.NDArray[np.int8]:
 
 
 class _NoDoctype(TreeBuilder):
-    """Stops at a document type, which could declare entities that expand without bounds."""
+    """Parser target that stops at a document type, whose entities could expand without bounds."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         raise ValueError("it has a document type, which annotations do not")
@@ -266,7 +266,7 @@ def _parse(path: Path) -> Element:
 
 
 def _text_of(parent: Element, name: str, path: Path) -> str:
-    """Return the text of an element, which may be there once, without spaces at its ends."""
+    """Return the stripped text of an element, which may occur at most once."""
     found = parent.findall(name)
     if len(found) > 1:
         raise NearfarError(f"{str(path)!r} has {len(found)} of {name!r} in one: expected one")
@@ -274,7 +274,7 @@ def _text_of(parent: Element, name: str, path: Path) -> str:
 
 
 def _box(item: Element, path: Path) -> tuple[float, float, float, float]:
-    """Return left, top, right, bottom of an object, from 0."""
+    """Return the left, top, right and bottom of an object, counted from 0."""
     texts = [_text_of(item, f"bndbox/{side}", path) for side in _SIDES]
     try:
         left, top, right, bottom = (float(text) for text in texts)
@@ -291,6 +291,6 @@ def _box(item: Element, path: Path) -> tuple[float, float, float, float]:
 
 
 def _text(box: tuple[float, float, float, float]) -> str:
-    """Return a box as in its file."""
+    """Return a box as written in its file."""
     left, top, right, bottom = box
     return f"({left + 1:g}, {top + 1:g}, {right:g}, {bottom:g})"

@@ -1,4 +1,4 @@
-"""Image classification on a backbone, by three protocols: how much of the network is trained."""
+"""Image classification with a backbone, by three protocols that train more or less of it."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from nearfar.transfer.storage import write_finetuned
 from nearfar.transfer.weights import BackboneSpec
 
 Protocol = Literal["linear", "fc", "all"]
-#: By what is trained: a linear layer on the embeddings; the fully connected layers; everything.
+#: Trained parts: a linear layer on the embeddings; the fully connected layers; everything.
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
 CLASSIFICATION_CONFIG = FinetuneConfig(steps=3000, batch_size=64)
 
-#: Inverse strength of the linear classifier's regularization, on standardized embeddings.
+#: Inverse regularization strength of the linear classifier, on standardized embeddings.
 _LINEAR_C = 0.01
 _LINEAR_ITERATIONS = 1000
 _DROPOUT = 0.5
-#: Logit of a class that no training image has; finite, as scores must be.
+#: Logit of a class without training images; finite, as scores must be.
 _NEVER = -1e30
-#: Largest shift of an image as a share of its side.
+#: Largest shift of an image, as a share of its side.
 _SHIFT = 1 / 8
 
 _Floats = npt.NDArray[np.float32]
@@ -54,9 +54,9 @@ class FinetunedClassifier:
     Parameters
     ----------
     network : nn.Module
-        From images to logits.
+        Module from images to logits.
     backbone : BackboneSpec
-        Its backbone.
+        Description of its backbone.
     classes : tuple of str
         Names of the k classes.
     shape : tuple of int
@@ -64,11 +64,11 @@ class FinetunedClassifier:
     single_label : bool
         Whether exactly one class is present in each image.
     protocol : {"linear", "fc", "all"}
-        How it was trained, see `finetune_classifier`.
+        How the network was trained, see `finetune_classifier`.
 
     Examples
     --------
-    From weights as they are; `finetune_classifier` trains them.
+    A classifier with given weights; `finetune_classifier` trains one.
 
     >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(64, 64))
     >>> network = ClassifierNetwork(spec.build(), 2, "all").eval()
@@ -92,18 +92,18 @@ class FinetunedClassifier:
     def predict(self, images: Images | npt.ArrayLike, *, track: Track = silent) -> _Floats:
         """Return the probability of each class, float32[n, k].
 
-        Probabilities add up to 1 if one class is present per image; otherwise each class has a
-        probability of its own.
+        Probabilities sum to 1 if exactly one class is present per image; otherwise, classes are
+        independent.
 
         Parameters
         ----------
         images : Images or array
-            Images of the classifier's shape; arrays are scaled to it.
+            Images of the classifier's shape; arrays are resized to it.
 
         Raises
         ------
         NearfarError
-            If the images have another shape.
+            If the images have a different shape.
         """
         images = conform_images(images, self.shape)
         logits = torch.from_numpy(self.scores(images, track=track)) / self._views
@@ -112,7 +112,7 @@ class FinetunedClassifier:
     def scores(self, images: Images, *, track: Track = silent) -> _Floats:
         """Return logits, float32[n, k], summed over an image and its mirror image.
 
-        Mirror images are left out after the protocol "linear".
+        With the protocol "linear", mirror images are not used.
         """
         network = self.network
         device = next(network.parameters()).device
@@ -125,7 +125,7 @@ class FinetunedClassifier:
         ).numpy()
 
     def evaluate(self, test: ClassificationSet, *, track: Track = silent) -> dict[str, float]:
-        """Return accuracy, or mean average precision for several classes per image, in [0, 1]."""
+        """Return the accuracy, or mAP for several classes per image, in [0, 1]."""
         return classification_metrics(self.scores(test.images, track=track), test)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -159,7 +159,7 @@ class FinetunedClassifier:
 
     @property
     def _views(self) -> int:
-        """Number of views that scores are summed over."""
+        """Number of views over which scores are summed."""
         return 1 if self.protocol == "linear" else 2
 
 
@@ -177,15 +177,15 @@ def finetune_classifier(
     Parameters
     ----------
     backbone : BackboneEncoder
-        A copy of it is trained.
+        Backbone; a copy of it is trained.
     train : ClassificationSet
         Training images.
     protocol : {"linear", "fc", "all"}
-        Train a linear layer on the embeddings (FC8), the fully connected layers too (FC6–8), or
-        everything. The linear layer alone is a logistic regression on standardized embeddings,
-        trained to convergence without augmentation.
+        Train a linear layer on the embeddings (FC8), all fully connected layers (FC6–8), or
+        everything. "linear" is a logistic regression on standardized embeddings, trained to
+        convergence without augmentation.
     config : FinetuneConfig
-        Options of the training of all but the linear layer alone.
+        Training options, except for "linear".
 
     Returns
     -------
@@ -242,7 +242,7 @@ def check_image_shape(
     Raises
     ------
     NearfarError
-        If the images are too small, or too small for batches of one image.
+        If the images are too small, or too small for single-image batches.
 
     Examples
     --------
@@ -255,7 +255,7 @@ def check_image_shape(
 
 
 def classification_metrics(scores: _Floats, test: ClassificationSet) -> dict[str, float]:
-    """Return accuracy, or mean average precision for several classes per image, in [0, 1].
+    """Return the accuracy, or mean average precision for several classes per image, in [0, 1].
 
     Parameters
     ----------
@@ -280,12 +280,12 @@ def classification_metrics(scores: _Floats, test: ClassificationSet) -> dict[str
 
 
 class Standardize(nn.Module):
-    """Subtracts a mean and divides by a scale.
+    """Module that subtracts a mean and divides by a scale.
 
     Parameters
     ----------
     size : int
-        Length d of embeddings.
+        Length d of an embedding.
 
     Examples
     --------
@@ -307,16 +307,16 @@ class Standardize(nn.Module):
 
 
 class ClassifierNetwork(nn.Module):
-    """BackboneEncoder with a linear layer (FC8) on its embeddings.
+    """Backbone with a linear layer (FC8) on its embeddings.
 
     Parameters
     ----------
     backbone : BackboneEncoder
-        Used as it is.
+        Backbone, used without copying.
     classes : int
         Number of classes k.
     protocol : {"linear", "fc", "all"}
-        "linear" standardizes embeddings; all but "all" keep the statistics of the features.
+        "linear" standardizes embeddings; only "all" updates the batch statistics of the features.
 
     Examples
     --------
@@ -349,7 +349,7 @@ class ClassifierNetwork(nn.Module):
 
 
 def augment(images: Tensor) -> Tensor:
-    """Mirror each image, float[b, c, h, w], with probability 0.5, and shift it by up to an eighth.
+    """Mirror images, float[b, c, h, w], with probability 0.5; shift by up to an eighth of the side.
 
     Examples
     --------
@@ -372,7 +372,7 @@ def augment(images: Tensor) -> Tensor:
 
 
 def _loss(logits: Tensor, presence: Tensor, single_label: bool) -> Tensor:
-    """Return the cross-entropy over classes, or the binary one of each class to evaluate."""
+    """Return the cross-entropy over classes, or the binary one of each evaluated class."""
     if single_label:
         return nn.functional.cross_entropy(logits, presence.argmax(1))
     losses = binary_cross_entropy_with_logits(logits, (presence > 0).to(logits), reduction="none")
@@ -384,7 +384,7 @@ def _loss(logits: Tensor, presence: Tensor, single_label: bool) -> Tensor:
 def _fit_linear(
     network: ClassifierNetwork, train: ClassificationSet, device: torch.device, track: Track
 ) -> None:
-    """Fit logistic regressions on standardized embeddings, multinomial or one per class."""
+    """Fit logistic regression on standardized embeddings, multinomial or one per class."""
     from sklearn.preprocessing import StandardScaler
 
     embeddings = apply_to_all(network.backbone, train.images, device=device, track=track).numpy()
@@ -396,7 +396,7 @@ def _fit_linear(
         weight, bias = _regress(embeddings, labels, scaler)
         if len(weight) == 1:  # two classes
             weight, bias = torch.cat([-weight, weight]), torch.cat([-bias, bias])
-        biases[:] = _NEVER  # of classes without images
+        biases[:] = _NEVER  # for classes without images
         weights[present], biases[present] = weight, bias
     else:
         for column, truth in enumerate(train.presence.T):
@@ -414,7 +414,7 @@ def _fit_linear(
 def _regress(embeddings: _Floats, labels: npt.NDArray[Any], shared: Any) -> tuple[Tensor, Tensor]:
     """Return weights and biases, float64[k, d] and float64[k], for embeddings scaled by `shared`.
 
-    The regression standardizes by its own rows.
+    The regression standardizes by its own training rows.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler

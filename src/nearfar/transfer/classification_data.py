@@ -1,4 +1,4 @@
-"""Images with the classes that are present in them."""
+"""Images and the classes present in them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ClassificationSet:
-    """Images with the classes that are present in them.
+    """Images and the classes present in them.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class ClassificationSet:
 
     @property
     def labels(self) -> _Rows:
-        """Class of each image, int64[n], if there is one per image."""
+        """Class of each image, int64[n], if there is exactly one per image."""
         return self.presence.argmax(1)
 
 
@@ -95,12 +95,12 @@ def split_labeled_images(
     labels_per_class : int, optional
         Training images per class. Default: all.
     seed : int
-        Seed of the choices.
+        Seed of the random choices.
 
     Raises
     ------
     NearfarError
-        If there are no labels, or the classes of both do not agree.
+        If there are no labels, or the classes of training and test images differ.
 
     Examples
     --------
@@ -127,7 +127,7 @@ def split_labeled_images(
 
 
 def subsample_per_class(labels: _Rows, rows: _Rows, count: int, seed: int) -> _Rows:
-    """Draw `count` of the rows of each class, or all where there are fewer; sorted.
+    """Draw `count` rows per class, or all if there are fewer, in ascending order.
 
     Raises
     ------
@@ -151,14 +151,14 @@ def subsample_per_class(labels: _Rows, rows: _Rows, count: int, seed: int) -> _R
 def open_classification_set(
     devkit: Devkit, split: str, size: int, track: Track = silent
 ) -> ClassificationSet:
-    """Open the images of a split of a devkit with all classes present in them.
+    """Open the images of a devkit split, with all classes present in them.
 
     Parameters
     ----------
     split : str
         Name of the split.
     size : int
-        Side of the square images in pixels.
+        Side of the square images, in pixels.
 
     Raises
     ------
@@ -205,7 +205,7 @@ def open_devkit_images(
 
 
 def _with_class_names(images: Images) -> Images:
-    """Return the images; classes without names are named by their numbers."""
+    """Return the set; classes without names are named by their numbers."""
     named = Subset(images, np.arange(len(images)))
     if named.classes is None:
         numbers, named.labels = np.unique(require_labels(named), return_inverse=True)

@@ -1,4 +1,4 @@
-"""Object detection by Fast R-CNN [1]_ on a backbone.
+"""Object detection with Fast R-CNN [1]_ on a backbone.
 
 References
 ----------
@@ -35,11 +35,11 @@ from nearfar.transfer.proposals import Boxes, propose, selective_search
 from nearfar.transfer.storage import write_finetuned
 from nearfar.transfer.weights import BackboneSpec
 
-#: Shorter side of the images in pixels, as in Fast R-CNN.
+#: Shorter image side in pixels, as in Fast R-CNN.
 DETECTION_SIZE = 600
 DETECTION_CONFIG = FinetuneConfig(steps=20_000, batch_size=2, lr=1e-4)
 
-#: Options of torchvision's `RoIHeads`, as in Fast R-CNN.
+#: Options for torchvision's `RoIHeads`, as in Fast R-CNN.
 _ROI_OPTIONS: dict[str, Any] = {
     "fg_iou_thresh": 0.5,
     "bg_iou_thresh": 0.5,
@@ -55,20 +55,20 @@ _ROI_OPTIONS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class DetectionSet:
-    """Images of a devkit with their objects and proposals.
+    """Images of a devkit, with their objects and proposals.
 
     Parameters
     ----------
     devkit : Devkit
-        Devkit of the images.
+        Devkit that contains the images.
     names : sequence of str
-        n images.
+        Names of n images.
     objects : sequence of Objects
         Objects of each image.
     proposals : sequence of float32[m, 4]
         Proposals of each image, as in `Objects`.
     size : int
-        Shorter side that images are scaled to.
+        Length to which the shorter side is scaled.
 
     Examples
     --------
@@ -83,7 +83,7 @@ class DetectionSet:
     size: int
 
     def pictures(self) -> list[Path]:
-        """Return the paths of the images."""
+        """Return the image paths."""
         return [self.devkit.image(name) for name in self.names]
 
 
@@ -94,12 +94,12 @@ def open_detection_set(
     proposals: str | os.PathLike[str] | None = None,
     track: Track = silent,
 ) -> DetectionSet:
-    """Read all images and objects of a split once, and find or read their proposals.
+    """Read all images and objects of a split into memory, and find or read their proposals.
 
     Parameters
     ----------
     size : int
-        Shorter side that images are scaled to.
+        Length to which the shorter side is scaled.
     proposals : Path, optional
         Cache of proposals, see `nearfar.transfer.propose`.
 
@@ -125,13 +125,13 @@ def open_detection_set(
     if all(each.difficult.all() for each in objects):
         raise NearfarError(
             f"the split {split!r} of {str(devkit.root)!r} has no objects, or only difficult ones: "
-            "expected some to find"
+            "expected objects to detect"
         )
     return DetectionSet(devkit, names, objects, propose(devkit, names, proposals, track), size)
 
 
 class RegionPooling(nn.Module):
-    """Pools regions of feature maps, as a part of torchvision's `RoIHeads`.
+    """Pooling of regions of feature maps, for torchvision's `RoIHeads`.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ class RegionPooling(nn.Module):
         """Pool a map, float[b, k, h, w], in the boxes of each image, to float[m, k, 6, 6]."""
         (values,) = maps.values()
         stride, (down, right) = self.cells
-        # RoIAlign treats cells as tiles, and reads zeros one cell beyond the last.
+        # RoIAlign treats cells as tiles, and reads zeros one cell beyond the last one.
         shift = torch.tensor([right, down, right, down], device=values.device) - stride / 2
         moved = [each - shift for each in boxes]
         values = pad(values, (0, 1, 0, 1), mode="replicate")
@@ -164,14 +164,14 @@ class RegionPooling(nn.Module):
 
 
 class FastRCNN(nn.Module):
-    """Fast R-CNN: a backbone's features, its head on regions, and a layer for classes and boxes.
+    """Fast R-CNN: a backbone's features, its head on regions, and a class and box layer.
 
     Parameters
     ----------
     backbone : BackboneEncoder
-        A copy of it is used.
+        Backbone; a copy of it is used.
     classes : int
-        Number of classes without the background.
+        Number of classes, without background.
 
     Examples
     --------
@@ -200,16 +200,16 @@ class FastRCNN(nn.Module):
         boxes: Sequence[Tensor],
         truth: Sequence[dict[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Detect objects, or with the truth return losses.
+        """Detect objects or, given the ground truth, return losses.
 
         Parameters
         ----------
         images : sequence of float[3, h, w]
-            In 0…1.
+            Images in 0…1.
         boxes : sequence of float[m, 4]
-            Proposals in each image.
+            Proposals for each image.
         truth : sequence of dict, optional
-            Boxes, float[t, 4], and labels, int64[t], from 1, in each image.
+            Boxes, float[t, 4], and labels, int64[t], from 1, for each image.
 
         Returns
         -------
@@ -237,7 +237,7 @@ class FinetunedDetector:
     classes : tuple of str
         Names of the classes.
     size : int
-        Shorter side that images are scaled to.
+        Length to which the shorter side is scaled.
 
     Examples
     --------
@@ -277,12 +277,12 @@ class FinetunedDetector:
         Yields
         ------
         Detections
-            Boxes in pixels of the image, labels from 0, and scores in [0, 1].
+            Boxes in pixels of the original image, labels from 0, and scores in [0, 1].
 
         Raises
         ------
         NearfarError
-            If an image cannot be read, or OpenCV is needed and not installed.
+            If an image cannot be read, or OpenCV is needed but not installed.
         """
         return self._predict(pictures, proposals, track)
 
@@ -303,11 +303,11 @@ class FinetunedDetector:
             )
 
     def predict_set(self, test: DetectionSet, *, track: Track = silent) -> list[Detections]:
-        """Detect objects in the images of a set among its proposals."""
+        """Detect objects in the images of a set, using its proposals."""
         return list(self.predict(test.pictures(), proposals=test.proposals, track=track))
 
     def evaluate(self, test: DetectionSet, *, track: Track = silent) -> dict[str, Any]:
-        """Return average precision per class, float64[k], by 11 and by all points."""
+        """Return the average precision per class, float64[k], at 11 points and at all points."""
         return detection_metrics(self.predict_set(test, track=track), test)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -330,7 +330,7 @@ class FinetunedDetector:
 
 
 def detection_metrics(detections: Sequence[Detections], test: DetectionSet) -> dict[str, Any]:
-    """Return average precision per class, float64[k], by 11 and by all points."""
+    """Return the average precision per class, float64[k], at 11 points and at all points."""
     return {
         "AP, 11 points": detection_ap(detections, test.objects, len(test.devkit.classes), "11"),
         "AP, all points": detection_ap(detections, test.objects, len(test.devkit.classes), "all"),
@@ -347,7 +347,7 @@ def finetune_detector(
 ) -> FinetunedDetector:
     """Train Fast R-CNN on a backbone.
 
-    Difficult objects, and images without any box, are left out.
+    Difficult objects, and images without boxes, are left out.
 
     Parameters
     ----------
@@ -356,7 +356,7 @@ def finetune_detector(
     train : DetectionSet
         Training images.
     config : FinetuneConfig
-        Options of the training.
+        Training options.
 
     Returns
     -------
@@ -365,7 +365,7 @@ def finetune_detector(
     Raises
     ------
     NearfarError
-        If an image can no longer be read, or the loss is no longer finite.
+        If an image can no longer be read, or the loss becomes NaN or infinite.
 
     Examples
     --------
@@ -420,6 +420,6 @@ def finetune_detector(
 
 
 def _mirror(boxes: Tensor, width: int) -> Tensor:
-    """Return boxes in the mirror image."""
+    """Return the boxes in the mirror image."""
     left, top, right, bottom = boxes.unbind(1)
     return torch.stack([width - right, top, width - left, bottom], dim=1)

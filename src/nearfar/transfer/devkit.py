@@ -1,12 +1,12 @@
-"""PASCAL VOC devkits: the images of a split, and the classes.
+"""PASCAL VOC devkits: images per split, and classes.
 
 A devkit holds ``JPEGImages/NAME.jpg`` (or .JPG, .jpeg, .png), and for its tasks
 ``Annotations/NAME.xml`` (objects), ``SegmentationClass/NAME.png`` (masks), and the names of each
 split, one per line, in ``ImageSets/Main/SPLIT.txt`` and ``ImageSets/Segmentation/SPLIT.txt``. A
-file ``classes.txt`` beside them lists the classes, one per line; without it, they are VOC's own.
+file ``classes.txt`` next to them lists the classes, one per line; the default is VOC's classes.
 
-Names may hold spaces, and are compared in one Unicode form. Lists are UTF-8, or UTF-16 with a byte
-order mark.
+Names may contain spaces, and are compared in a normalized Unicode form. Lists are UTF-8, or UTF-16
+with a byte order mark.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ VOC_CLASSES = (
     *("train", "tvmonitor"),
 )
 BACKGROUND = "background"
-#: Endings of images; VOC's comes first.
+#: Extensions of images; VOC's comes first.
 _IMAGE_ENDINGS = (".jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG")
 
 IMAGE_FOLDER, CLASS_FILE = "JPEGImages", "classes.txt"
-#: Lists of splits, for classification and detection, or for segmentation.
+#: Folders of split lists, for classification and detection, or for segmentation.
 ImageSet = Literal["Main", "Segmentation"]
 
-#: Bytes of the longest list of names.
+#: Size limit of a list of names, in bytes.
 _MAX_LIST_BYTES = 256 * 2**20
-#: Line with a flag behind the name, as in the lists of classes.
+#: Line with a flag after the name, as in the lists of classes.
 _FLAGGED = re.compile(r"(.*\S)\s+(-1|0|1)")
 
 
@@ -48,9 +48,9 @@ class Devkit:
     Parameters
     ----------
     root : Path
-        Folder that holds ``JPEGImages``.
+        Folder that contains ``JPEGImages``.
     mask_classes : tuple of str
-        Classes of the values 0, 1, … of a mask.
+        Classes for the mask values 0, 1, ….
 
     Examples
     --------
@@ -80,7 +80,8 @@ class Devkit:
         root = Path(root)
         if not (root / IMAGE_FOLDER).is_dir():
             raise NearfarError(
-                f"{str(root)!r} is no VOC devkit: expected a folder with {IMAGE_FOLDER} in it, "
+                f"{str(root)!r} is not a VOC devkit: expected a folder that contains "
+                f"{IMAGE_FOLDER}, "
                 "such as VOCdevkit/VOC2007"
             )
         if not (root / CLASS_FILE).is_file():
@@ -98,13 +99,13 @@ class Devkit:
                 )
         if classes == (BACKGROUND,):
             raise NearfarError(
-                f"{str(root / CLASS_FILE)!r}: expected classes beside {BACKGROUND!r}"
+                f"{str(root / CLASS_FILE)!r}: expected classes besides {BACKGROUND!r}"
             )
         return cls(root, classes)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Classes of objects: without the background."""
+        """Object classes, that is, without the background."""
         return tuple(name for name in self.mask_classes if name != BACKGROUND)
 
     def split(self, image_set: ImageSet, split: str) -> list[str]:
@@ -113,7 +114,7 @@ class Devkit:
         Raises
         ------
         NearfarError
-            If the split is missing or empty, names an image twice, or an image is missing.
+            If the split is missing or empty, names an image twice, or names a missing image.
         """
         path = self.root / "ImageSets" / image_set / f"{split}.txt"
         if not path.is_file():
@@ -124,7 +125,7 @@ class Devkit:
             )
         names = [self._name(line, path) for line in read_lines(path)]
         if not names:
-            raise NearfarError(f"{str(path)!r} is empty: expected the name of an image per line")
+            raise NearfarError(f"{str(path)!r} is empty: expected one image name per line")
         counts = Counter(names)
         for name in counts:
             if counts[name] > 1:
@@ -132,14 +133,14 @@ class Devkit:
         return names
 
     def _name(self, line: str, path: Path) -> str:
-        """Return the image that a line names, with or without a flag behind the name."""
+        """Return the image that a line names, with or without a flag after the name."""
         flagged = split_flag(line)
         names = [line] if flagged is None else [line, flagged[0]]
         present = [name for name in names if Path(name).name == name and _is_file(self.image(name))]
         if len(present) > 1:
             raise NearfarError(
                 f"{str(path)!r}: the line {line!r} names the image {line!r}, or {present[1]!r} "
-                "with a flag, and both are there: rename one"
+                "with a flag, and both exist: rename one"
             )
         if present:
             return present[0]
@@ -154,40 +155,41 @@ class Devkit:
         Raises
         ------
         NearfarError
-            If they have images in common.
+            If they share images.
         """
         names, others = (set(self.split(image_set, split)) for split in (train, test))
         if both := names & others:
             raise NearfarError(
-                f"{len(both)} of the {len(others)} images of the split {test!r} are in {train!r}, "
-                "too: expected disjoint splits for training and test"
+                f"{len(both)} of the {len(others)} images of the split {test!r} are also in "
+                f"{train!r}: "
+                "expected disjoint splits for training and test"
             )
 
     def image(self, name: str) -> Path:
-        """Return the path of an image: a JPEG file, however its ending is spelled, or PNG."""
+        """Return the path of an image: a JPEG file, with any spelling of its suffix, or a PNG."""
         paths = [_present(self.root / IMAGE_FOLDER, name, ending) for ending in _IMAGE_ENDINGS]
         return next((path for path in paths if _is_file(path)), paths[0])
 
     def annotation(self, name: str) -> Path:
-        """Return the path of the objects of an image."""
+        """Return the path of an image's objects."""
         return _present(self.root / "Annotations", name, ".xml")
 
     def mask(self, name: str) -> Path:
-        """Return the path of the mask of an image."""
+        """Return the path of an image's mask."""
         return _present(self.root / "SegmentationClass", name, ".png")
 
     def class_list(self, name: str, split: str) -> Path:
-        """Return the path of the list of a class: presence in each image of a split."""
+        """Return the path of a class's list: its presence in each image of a split."""
         return _present(self.root / "ImageSets" / "Main", name, f"_{split}.txt")
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the non-empty lines of a list, without spaces at their ends.
+    """Return the nonempty lines of a list, stripped.
 
     Raises
     ------
     NearfarError
-        If the file cannot be read as one.
+        If the file cannot be read as a list.
     """
     try:
         with path.open("rb") as file:
@@ -204,7 +206,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def split_flag(line: str) -> tuple[str, int] | None:
-    """Split a line into a name and its flag, 1, 0 or −1, behind the last space; None without one.
+    """Split a line into a name and its flag, 1, 0 or −1, after the last space; None without a flag.
 
     Examples
     --------
@@ -216,7 +218,7 @@ def split_flag(line: str) -> tuple[str, int] | None:
 
 
 def one_form(name: str) -> str:
-    r"""Return a name without spaces at its ends, in composed form: é may be one letter or two.
+    r"""Return a name, stripped and in composed form: é may be one character or two.
 
     Examples
     --------
@@ -227,7 +229,7 @@ def one_form(name: str) -> str:
 
 
 def _class_name(line: str) -> str:
-    """Return the class of a line; tools spell the background in several ways."""
+    """Return the class that a line names; tools spell the background in several ways."""
     name = one_form(line)
     return BACKGROUND if name.strip("_").lower() == BACKGROUND else name
 
@@ -244,5 +246,5 @@ def _present(folder: Path, name: str, ending: str) -> Path:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # too long a name
+    except OSError:  # name too long
         return False

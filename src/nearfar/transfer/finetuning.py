@@ -1,4 +1,4 @@
-"""Fine-tuning with one optimizer and schedule for every task and kind of weights."""
+"""Fine-tuning, with one optimizer and schedule for all tasks and weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_GRAD_NORM = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """Options of fine-tuning: AdamW with a one-cycle learning rate.
+    """Fine-tuning options: AdamW with a one-cycle learning rate schedule.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class FinetuneConfig:
     weight_decay : float
         Weight decay of AdamW.
     seed : int
-        Seed of the order of images and of all random draws.
+        Seed of the image order and all random draws.
 
     Raises
     ------
@@ -68,16 +68,16 @@ def finetune_network(
     Parameters
     ----------
     network : nn.Module
-        In evaluation mode afterwards.
+        Network, in evaluation mode afterward.
     loss : callable
-        From the rows of a batch, int64[b], to a scalar loss.
+        Function from the rows of a batch, int64[b], to a scalar loss.
     n : int
         Number of images.
 
     Raises
     ------
     NearfarError
-        If the loss is no longer finite.
+        If the loss becomes NaN or infinite.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Pixel grids that labels are drawn on: an image as stored, or turned upright by EXIF."""
+"""Pixel grids of labels: an image as stored, or turned upright by EXIF."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 from nearfar.data import UnreadableError, open_image_file
 from nearfar.errors import NearfarError
 
-#: How PIL turns the stored pixels upright, by EXIF orientation.
+#: PIL's transforms that turn stored pixels upright, by EXIF orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -29,17 +29,17 @@ Boxes = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Grid:
-    """Pixels of an image file, and how they are turned upright.
+    """Pixel grid of an image file, and its rotation to upright.
 
-    Images are read upright. Labels lie on the upright grid or on the stored one, depending on the
-    program that they were drawn with; their size tells, unless both grids have the same.
+    Images are read upright. Labels lie on the upright or on the stored grid, depending on the
+    program with which they were drawn; their size tells, unless both grids have the same size.
 
     Parameters
     ----------
     stored : tuple of int
         Height and width of the stored pixels.
     orientation : int
-        EXIF orientation, 1…8; 1 is upright.
+        EXIF orientation, 1…8, where 1 is upright.
 
     Examples
     --------
@@ -57,16 +57,16 @@ class Grid:
 
     @property
     def upright(self) -> tuple[int, int]:
-        """Height and width of the image as it is read."""
+        """Height and width of the upright image."""
         height, width = self.stored
         return (width, height) if self.orientation in _SIDES_SWAPPED else self.stored
 
     def fits(self, size: tuple[int, int]) -> bool:
-        """Whether labels of a size, height and width, lie on one of the grids."""
+        """Whether labels of a size (height, width) lie on one of the grids."""
         return size in (self.stored, self.upright)
 
     def is_stored(self, size: tuple[int, int] | None) -> bool | None:
-        """Whether labels of a size lie on the stored grid; None if the size does not tell."""
+        """Whether labels of a size lie on the stored grid; None if ambiguous."""
         if self.orientation == 1:
             return False
         return None if size is None or self.stored == self.upright else size == self.stored
@@ -84,11 +84,11 @@ class Grid:
         return np.stack([x.min(1), y.min(1), x.max(1), y.max(1)], axis=1)
 
     def turn_image(self, image: Image.Image) -> Image.Image:
-        """Turn an image of the stored grid upright."""
+        """Turn an image from the stored grid upright."""
         return image if self.orientation == 1 else image.transpose(_TURNS[self.orientation])
 
     def __str__(self) -> str:
-        """Return the size, and the turn if any, for messages."""
+        """Return the size, and the rotation if any, for messages."""
         height, width = self.stored
         turned = f", turned by its EXIF orientation {self.orientation}"
         return f"{width}x{height} pixels" + (turned if self.orientation != 1 else "")
@@ -133,6 +133,6 @@ def orientation_of(image: Image.Image) -> int:
     try:
         # PngImageFile.getexif would decode the pixels.
         orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-    except Exception:  # pixels may be fine where the EXIF block is damaged
+    except Exception:  # pixels may be intact although the EXIF block is damaged
         return 1
     return orientation if orientation in _TURNS else 1

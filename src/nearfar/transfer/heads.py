@@ -1,4 +1,4 @@
-"""Fully connected layers of a backbone, applied to regions and to whole images."""
+"""A backbone's fully connected layers, applied to regions and to whole images."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import nn
 
 from nearfar.models import BackboneEncoder
 
-#: Grid that regions are pooled to: that of AlexNet's FC6 in images of 224 pixels.
+#: Grid to which regions are pooled: that of AlexNet's FC6 for images of 224 pixels.
 REGION_GRID = 6
 
 
 def pooling_grid(backbone: BackboneEncoder) -> tuple[int, int]:
-    """Return height and width of the grid that the head pools to; 1×1 without pooling.
+    """Return the height and width of the grid to which the head pools; 1×1 without pooling.
 
     Examples
     --------
@@ -29,10 +29,10 @@ def pooling_grid(backbone: BackboneEncoder) -> tuple[int, int]:
 
 
 def region_head(backbone: BackboneEncoder) -> nn.Sequential:
-    """Build the head on regions of the feature map, from float[b, k, 6, 6] to float[b, d].
+    """Build a head for regions of the feature map, from float[b, k, 6, 6] to float[b, d].
 
-    A first layer that was trained on a smaller grid is spread over 6×6, so that initially each of
-    its weights applies to the mean of the cells that it is spread over.
+    A first layer that was trained on a smaller grid is spread over 6×6 cells, so that each of its
+    weights initially applies to the mean of the cells over which it is spread.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def region_head(backbone: BackboneEncoder) -> nn.Sequential:
 
 
 def convolutional_head(backbone: BackboneEncoder) -> nn.Sequential:
-    """Build a convolutional network of the head's weights, for feature maps of any size.
+    """Build a convolutional network with the head's weights, for feature maps of any size.
 
     Linear layers become convolutions [1]_; pooling to a fixed size is omitted.
 
@@ -111,7 +111,7 @@ def _convolution(layer: nn.Linear, grid: tuple[int, int]) -> nn.Conv2d:
 
 
 def _around(grid: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return left, right, top and bottom padding that keeps the size of the map."""
+    """Return the left, right, top and bottom padding that preserves the map's size."""
     height, width = grid
     return ((width - 1) // 2, width // 2, (height - 1) // 2, height // 2)
 

@@ -1,4 +1,4 @@
-"""Label maps: the class of each pixel, as the PNG files of a VOC devkit hold them."""
+"""Label maps: the class of each pixel, as in the PNG files of a VOC devkit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.grids import orientation_of, read_grid
 
 LabelMap = npt.NDArray[np.uint8]
-#: Colors of the values of a label map in its palette, if it has one.
+#: Palette color of each value of a label map, if it has a palette.
 Colors = dict[int, tuple[int, int, int]]
 
 #: Value of pixels that are not evaluated.
@@ -29,9 +29,9 @@ def read_label_map(devkit: Devkit, name: str) -> LabelMap:
     Raises
     ------
     NearfarError
-        If the file is missing or damaged, is no single image of 8 bits, has another size than the
-        image, a size that leaves open whether it was drawn before or after EXIF turned the image,
-        or values that are not classes of the devkit.
+        If the file is missing or damaged, is not a single 8-bit image, differs in size from the
+        image, has a size that does not tell whether it was drawn before or after EXIF rotation, or
+        has values that are not classes of the devkit.
 
     Examples
     --------
@@ -51,9 +51,9 @@ def read_label_map(devkit: Devkit, name: str) -> LabelMap:
 
 
 def read_label_map_colors(devkit: Devkit, name: str) -> tuple[LabelMap, Colors]:
-    """Read the class of each pixel, and the color of each value in the palette.
+    """Read the class of each pixel, and the palette color of each value.
 
-    Palettes of grays name no classes, and have no colors.
+    Grayscale palettes do not identify classes, and yield no colors.
 
     Raises
     ------
@@ -137,17 +137,17 @@ def voc_color(label: int) -> tuple[int, int, int]:
 
 
 def _check_mask(image: Image.Image) -> None:
-    """Check that pixel values are classes, not colors or shades."""
+    """Check that pixel values are classes, not colors or gray levels."""
     if image.format == "JPEG":
         raise UnreadableError("a JPEG, which changes the values of pixels: expected a PNG")
     if image.mode not in ("P", "L"):
         raise UnreadableError(
             f"pixels of mode {image.mode}: expected 8 bits, with or without a palette"
         )
-    tiles = getattr(image, "tile", ())  # how pixels are packed, as L;4
+    tiles = getattr(image, "tile", ())  # pixel packing, such as L;4
     if image.mode == "L" and any(";" in str(tile[3]) for tile in tiles):
         raise UnreadableError(
-            "shades of less than 8 bits, which are no classes: expected 8 bits, or a palette"
+            "gray levels of less than 8 bits, which are not classes: expected 8 bits, or a palette"
         )
     if getattr(image, "n_frames", 1) > 1:
         raise UnreadableError(f"{image.n_frames} images in one file: expected one")  # type: ignore[attr-defined]

@@ -17,13 +17,13 @@ _TASKS = {each.task: each for each in (FinetunedClassifier, FinetunedDetector, F
 
 
 def load_finetuned(folder: str | os.PathLike[str]) -> Finetuned:
-    """Load a fine-tuned network on the CPU, in evaluation mode; no code in its files is run.
+    """Load a fine-tuned network on the CPU, in evaluation mode, without running code from files.
 
     Parameters
     ----------
     folder : path
-        Folder of `save`, or of nearfar transfer. If the latter trained classifiers by several
-        protocols, one of its sub-folders linear, fc or all.
+        Folder from `save` or nearfar transfer. If classifiers were trained by several protocols,
+        one of its subfolders linear, fc or all.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def load_finetuned(folder: str | os.PathLike[str]) -> Finetuned:
     Raises
     ------
     NearfarError
-        If the folder holds no fine-tuned network, or several, or is damaged.
+        If the folder holds no fine-tuned network, holds several, or is damaged.
 
     Examples
     --------

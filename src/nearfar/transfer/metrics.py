@@ -19,24 +19,24 @@ from torchvision.ops import box_iou
 from nearfar.transfer.annotations import Objects
 
 _Floats = npt.NDArray[np.floating]
-#: Interpolation of precision: at 11 recalls (until VOC 2009), or the whole area.
+#: Interpolation of precision: at 11 recall levels (until VOC 2009), or the whole area.
 Points = Literal["11", "all"]
 
-#: Least intersection over union of a detection with its object.
+#: Smallest intersection over union of a detection with its object.
 _MIN_IOU = 0.5
 
 
 def average_precision(
     scores: _Floats, positive: npt.NDArray[np.bool_], total: int, points: Points
 ) -> float:
-    """Return average precision: the area under monotone precision over recall.
+    """Return the average precision: the area under the monotone precision–recall curve.
 
     Parameters
     ----------
     scores : float[n]
         Confidence of n detections.
     positive : bool[n]
-        Whether each is correct.
+        Whether each detection is correct.
     total : int
         Number of objects to find.
     points : {"11", "all"}
@@ -60,7 +60,7 @@ def average_precision(
     best_from = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
     if points == "all":
         return float((np.diff(recall, prepend=0.0) * best_from[:-1]).sum())
-    # In whole numbers: 0.3 is not 3/10 in floating point.
+    # In whole numbers, since 0.3 is not 3/10 in floating point.
     reached = np.searchsorted(10 * correct, np.arange(11) * total)
     return float(best_from[reached].mean())
 
@@ -75,7 +75,7 @@ def classification_ap(
     scores : float[n, k]
         Confidence that a class is present in an image.
     presence : int8[n, k]
-        1 if it is, −1 if not, 0 to ignore.
+        1 if the class is present, −1 if not, 0 to ignore.
 
     Examples
     --------
@@ -102,7 +102,7 @@ class Detections:
     labels : int64[m]
         Classes.
     scores : float32[m]
-        Confidence in [0, 1].
+        Confidence scores in [0, 1].
 
     Examples
     --------
@@ -119,7 +119,7 @@ class Detections:
 def detection_ap(
     detections: Sequence[Detections], truth: Sequence[Objects], classes: int, points: Points
 ) -> npt.NDArray[np.float64]:
-    """Return the average precision of each class over images, float64[classes].
+    """Return the average precision of each class, float64[classes].
 
     In order of confidence, each detection is matched to the object of its class with the largest
     intersection over union, if at least 0.5. The first match of an object is correct, later ones
@@ -199,7 +199,7 @@ class ConfusionMatrix:
         self.counts += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
     def iou(self) -> npt.NDArray[np.float64]:
-        """Return intersection over union per class, float64[classes]; NaN for absent classes."""
+        """Return the IoU (intersection over union) per class, float64[classes]; NaN if absent."""
         both = self.counts.diagonal()
         either = self.counts.sum(0) + self.counts.sum(1) - both
         return np.divide(both, either, out=np.full(len(both), np.nan), where=either > 0)

@@ -23,9 +23,9 @@ from nearfar.transfer.devkit import Devkit
 #: Image file, or pixels uint8[h, w, 3].
 Picture = str | os.PathLike[str] | npt.NDArray[np.uint8]
 
-#: Value of the padding around images in a batch of larger ones: about ImageNet's mean.
+#: Value of the padding around smaller images in a batch: about ImageNet's mean.
 PADDING = 0.45
-#: Smaller images are padded: the last feature map of a backbone would be empty.
+#: Smaller images are padded, since a backbone's last feature map would be empty.
 MIN_PADDED_SIDE = 64
 
 #: Largest ratio of the longer side to the requested shorter side, as in Fast R-CNN.
@@ -35,19 +35,20 @@ R = TypeVar("R")
 
 
 def read_scaled(picture: Picture, shorter: int) -> tuple[Tensor, float]:
-    """Read an image at a given shorter side.
+    """Read an image, scaled to a given shorter side.
 
     Parameters
     ----------
     picture : path or uint8[h, w, 3]
         Image file or pixels.
     shorter : int
-        Shorter side in pixels; less for elongated images, whose longer side is at most 5/3 of it.
+        Length of the shorter side in pixels; less for elongated images, whose longer side is at
+        most 5/3 of this.
 
     Returns
     -------
     image : float32[3, h', w']
-        0…1 is black…white.
+        Image, where 0…1 is black…white.
     scale : float
         Ratio to the original size.
 
@@ -96,7 +97,7 @@ def picture_size(picture: Picture) -> tuple[int, int]:
 
 
 def read_full_size(picture: Picture) -> npt.NDArray[np.uint8]:
-    """Return the pixels of an image at its own size, uint8[h, w, 3].
+    """Return the pixels of an image at its original size, uint8[h, w, 3].
 
     Raises
     ------
@@ -118,12 +119,12 @@ def read_full_size(picture: Picture) -> npt.NDArray[np.uint8]:
 def read_each(
     devkit: Devkit, names: Sequence[str], read: Callable[[Devkit, str], R], track: Track = silent
 ) -> Iterator[R]:
-    """Decode the images of a split once, and yield what `read` returns for each.
+    """Decode each image of a split once, and yield what `read` returns for it.
 
     Raises
     ------
     NearfarError
-        If a file cannot be read, or as `read`.
+        If a file cannot be read, or `read` raises it.
     """
 
     def check_and_read(name: str) -> R:
@@ -134,9 +135,9 @@ def read_each(
 
 
 def pad_and_stack(images: Sequence[Tensor], value: float) -> Tensor:
-    """Stack images, [c, h, w] of any sizes, into a batch, [b, c, h', w'], each at the upper left.
+    """Stack images, [c, h, w] of any size, into a batch, [b, c, h', w'], at the upper left.
 
-    The sides of the batch are the largest of the images', and at least 64.
+    The batch is as large as its largest images, and at least 64×64.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Files of predictions: probabilities, detections or label maps of new images."""
+"""Prediction files: probabilities, detections or label maps of new images."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from nearfar.transfer.pictures import Picture, read_full_size
 from nearfar.transfer.segmentation import FinetunedSegmenter
 from nearfar.transfer.storage import writing
 
-#: Names of all output.
+#: Names of all output files and folders.
 _OWN = ("predictions.csv", "detections.json", "drawn", "classes.json", "masks")
-#: Smallest score of a detection that is drawn.
+#: Lowest score of a detection to draw.
 _MIN_DRAWN_SCORE = 0.5
 
 
 def write_predictions(
     model: Finetuned, images: Images, folder: str | os.PathLike[str], *, track: Track = silent
 ) -> None:
-    """Predict images, and write the results to a folder.
+    """Make predictions for images, and write them to a folder.
 
     A classifier writes `predictions.csv`: name, class, and the probability of each class. A
-    detector writes `detections.json`, and each image with its boxes of score 0.5 or more in
-    `drawn`. A segmenter writes a label map of each image in `masks`, as PNG with VOC's palette, and
-    the classes in `classes.json`.
+    detector writes `detections.json` and, in `drawn`, each image with the boxes that score at least
+    0.5. A segmenter writes a label map per image to `masks`, as PNG with VOC's palette, and the
+    classes to `classes.json`.
 
     Parameters
     ----------
@@ -46,13 +46,13 @@ def write_predictions(
     images : Images
         For a classifier, images of its shape. For the others, files are read again at full size.
     folder : Path
-        Created if missing.
+        Folder to write to, created if missing.
 
     Raises
     ------
     NearfarError
-        If an image cannot be read, or has another shape than the classifier's, or if the folder
-        cannot be written.
+        If an image cannot be read or does not have the classifier's shape, or if the folder cannot
+        be written.
 
     Examples
     --------
@@ -138,7 +138,7 @@ def _write_label_maps(
 
 
 def _draw(picture: Picture, detections: Detections, classes: Sequence[str]) -> Image.Image:
-    """Return an image with the boxes of high score and their classes."""
+    """Return an image with the high-scoring boxes and their classes."""
     image = Image.fromarray(read_full_size(picture))
     pencil = ImageDraw.Draw(image)
     for box, label, score in zip(
@@ -153,7 +153,7 @@ def _draw(picture: Picture, detections: Detections, classes: Sequence[str]) -> I
 
 
 def _pictures(images: Images) -> Sequence[Picture]:
-    """Return the files of images, or their pixels where there are no files."""
+    """Return the files of images, or their pixels if there are no files."""
     if isinstance(images, StoredImages):
         return _StoredPictures(images)
     pixels = to_unit(images.batch(range(len(images)))).clamp(0, 1).mul(255).round().byte()
@@ -178,7 +178,7 @@ class _StoredPictures(Sequence[Picture]):
 
 
 def _path_in(folder: Path, name: str) -> Path:
-    """Return the path of a PNG file named like an image; creates the folders in between."""
+    """Return the path of a PNG file named like an image, and create its parent folders."""
     *folders, file = (fitting_name(part, "") for part in Path(name).parts)
     path = folder.joinpath(*folders, fitting_name(file, ".png"))
     path.parent.mkdir(parents=True, exist_ok=True)

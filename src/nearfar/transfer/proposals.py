@@ -1,4 +1,4 @@
-"""Region proposals by selective search [1]_, computed once per image.
+"""Region proposals from selective search [1]_, computed once per image.
 
 References
 ----------
@@ -21,9 +21,9 @@ from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.pictures import Picture, picture_size, read_scaled
 from nearfar.transfer.storage import make_folder
 
-#: Largest shorter side that is searched: larger images take seconds each.
+#: Largest shorter side to search: larger images take seconds each, and are scaled down.
 _MAX_SHORTER_SIDE = 320
-#: Smallest side of a box, in the pixels searched.
+#: Smallest side of a box, in pixels of the searched image.
 _MIN_BOX_SIDE = 8
 _MAX_BOXES = 2000
 
@@ -36,7 +36,7 @@ def propose(
     folder: str | os.PathLike[str] | None = None,
     track: Track = silent,
 ) -> list[Boxes]:
-    """Return the proposals of each image of a devkit.
+    """Return the proposals for each image of a devkit.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def propose(
     Raises
     ------
     NearfarError
-        If OpenCV is not installed, or an image or a file of the folder cannot be read.
+        If OpenCV is not installed, or an image or a file in the folder cannot be read.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def propose(
 
 
 def selective_search(picture: Picture) -> Boxes:
-    """Return proposals in an image, float32[m, 4], by selective search; needs OpenCV.
+    """Return proposals for an image, float32[m, 4], from selective search; needs OpenCV.
 
     Parameters
     ----------
@@ -92,11 +92,12 @@ def selective_search(picture: Picture) -> Boxes:
     >>> boxes.shape[1]
     4
     """
-    # The contrib packages of OpenCV have it, the others do not.
+    # OpenCV's contrib packages have it, the others do not.
     ximgproc = require("cv2.ximgproc", extra="detection")
     if not hasattr(ximgproc, "segmentation"):
         raise NearfarError(
-            "cv2.ximgproc has no selective search, as another OpenCV package has overwritten it: "
+            "cv2.ximgproc has no selective search, since another OpenCV package has overwritten "
+            "it: "
             "remove that, and reinstall opencv-contrib-python-headless"
         )
     height, width = picture_size(picture)
@@ -106,7 +107,7 @@ def selective_search(picture: Picture) -> Boxes:
     search.setBaseImage(pixels)
     search.switchToSelectiveSearchFast()
     boxes = search.process().astype(np.float32).reshape(-1, 4)
-    # Left, top, width, height. OpenCV orders them at random.
+    # Left, top, width, height, in OpenCV's random order.
     boxes = np.unique(boxes[boxes[:, 2:].min(1) >= _MIN_BOX_SIDE], axis=0)
     if len(boxes) > _MAX_BOXES:
         boxes = boxes[np.sort(np.random.default_rng(0).permutation(len(boxes))[:_MAX_BOXES])]

@@ -48,29 +48,29 @@ from nearfar.transfer.weights import BackboneSpec
 
 Stride = Literal[32, 16, 8]
 
-#: Shorter side of the images in pixels.
+#: Shorter image side in pixels.
 SEGMENTATION_SIZE = 320
 SEGMENTATION_CONFIG = FinetuneConfig(steps=10_000, batch_size=8)
 
-#: Number of finer maps that each stride adds.
+#: Number of finer feature maps added at each stride.
 _SKIPS: dict[Stride, int] = {32: 0, 16: 1, 8: 2}
 _DROPOUT = 0.5
 
 
 @dataclass(frozen=True)
 class SegmentationSet:
-    """Images of a devkit with label maps.
+    """Images of a devkit, with label maps.
 
     Parameters
     ----------
     devkit : Devkit
-        Devkit of the images.
+        Devkit that contains the images.
     names : sequence of str
-        n images.
+        Names of n images.
     size : int
-        Shorter side that images are scaled to.
+        Length to which the shorter side is scaled.
     colors : mapping of int to (red, green, blue)
-        Color of each value in the palettes of the label maps.
+        Color of each value in the label maps' palettes.
 
     Examples
     --------
@@ -84,7 +84,7 @@ class SegmentationSet:
     colors: Colors = field(default_factory=dict)
 
     def pictures(self) -> list[Path]:
-        """Return the paths of the images."""
+        """Return the image paths."""
         return [self.devkit.image(name) for name in self.names]
 
 
@@ -96,20 +96,20 @@ def open_segmentation_set(
     *,
     colors: Mapping[int, tuple[int, int, int]] | None = None,
 ) -> SegmentationSet:
-    """Read all images and label maps of a split once.
+    """Read all images and label maps of a split into memory.
 
     Parameters
     ----------
     size : int
-        Shorter side that images are scaled to.
+        Length to which the shorter side is scaled.
     colors : mapping of int to (red, green, blue), optional
-        Colors of another split, which are to be the same.
+        Colors of another split, which must be the same.
 
     Raises
     ------
     NearfarError
-        If a file of the devkit cannot be used, a value has several colors in the palettes, all
-        pixels of the split are ignored, or all but the background.
+        If a file of the devkit cannot be used, a value has several colors in the palettes, or all
+        pixels of the split are ignored or background.
 
     Examples
     --------
@@ -129,42 +129,42 @@ def open_segmentation_set(
         for value, color in shown.items():
             if seen.setdefault(value, color) != color:
                 raise NearfarError(
-                    f"{str(devkit.mask(name))!r} shows the value {value} in the color {color}, "
-                    f"other masks in {seen[value]}: expected the same palette in all, as their "
+                    f"{str(devkit.mask(name))!r} has the color {color} for the value {value}, "
+                    f"other masks have {seen[value]}: expected the same palette in all, since the "
                     "values are the classes"
                 )
     if values == {IGNORE_INDEX}:
         raise NearfarError(
-            f"all pixels of the split {split!r} of {str(devkit.root)!r} are to be ignored: "
-            "expected some of a class"
+            f"all pixels of the split {split!r} of {str(devkit.root)!r} are ignored: "
+            "expected some with a class"
         )
     if values == {0, IGNORE_INDEX} and devkit.mask_classes[0] == BACKGROUND:
         raise NearfarError(
             f"the masks of the split {split!r} of {str(devkit.root)!r} have only the values 0 and "
-            f"{IGNORE_INDEX}, background and pixels to ignore: expected the numbers of classes"
+            f"{IGNORE_INDEX}, background and ignored pixels: expected class numbers"
         )
     return SegmentationSet(devkit, names, size, seen)
 
 
 class FCN(nn.Module):
-    """FCN-32s, -16s or -8s: scores of the embeddings plus those of finer feature maps.
+    """FCN-32s, -16s or -8s: scores of the embeddings plus scores of finer feature maps.
 
-    Scores are interpolated bilinearly between the positions of cells. (The paper learns the
-    upsampling, initialized as bilinear.)
+    Scores are interpolated bilinearly between cell positions. (The paper learns the upsampling,
+    with bilinear initialization.)
 
     Parameters
     ----------
     backbone : BackboneEncoder
-        A copy of it is used.
+        Backbone; a copy of it is used.
     classes : int
         Number of classes.
     stride : {32, 16, 8}
-        Add none, one or two finer feature maps.
+        Output stride: with none, one or two finer feature maps.
 
     Raises
     ------
     NearfarError
-        If the backbone has too few finer maps.
+        If the backbone has too few finer feature maps.
 
     Examples
     --------
@@ -200,12 +200,12 @@ class FCN(nn.Module):
 
 @torch.no_grad()
 def skip_channels(backbone: BackboneEncoder, stride: Stride) -> list[int]:
-    """Return the channels of the finer maps that an FCN adds, the coarsest first.
+    """Return the channels of the finer maps that an FCN adds, coarsest first.
 
     Raises
     ------
     NearfarError
-        If the backbone has too few finer maps.
+        If the backbone has too few finer feature maps.
 
     Examples
     --------
@@ -218,7 +218,7 @@ def skip_channels(backbone: BackboneEncoder, stride: Stride) -> list[int]:
     finer = _finer_maps(maps, backbone.grid.behind(convolutional_head(backbone)))
     if len(finer) < _SKIPS[stride]:
         raise NearfarError(
-            f"FCN-{stride}s needs {_SKIPS[stride]} finer feature maps, of which this backbone "
+            f"FCN-{stride}s needs {_SKIPS[stride]} finer feature maps, but this backbone "
             f"has {len(finer)}: use another stride or backbone"
         )
     return [values.shape[1] for _, values in finer[: _SKIPS[stride]]]
@@ -227,7 +227,7 @@ def skip_channels(backbone: BackboneEncoder, stride: Stride) -> list[int]:
 def _finer_maps(
     maps: dict[FeatureGrid, Tensor], embeddings: FeatureGrid
 ) -> list[tuple[FeatureGrid, Tensor]]:
-    """Return maps of smaller stride than the embeddings, the coarsest first."""
+    """Return maps of smaller stride than the embeddings, coarsest first."""
     return [each for each in reversed(maps.items()) if each[0].stride < embeddings.stride]
 
 
@@ -240,13 +240,13 @@ class FinetunedSegmenter:
     network : FCN
         Network.
     backbone : BackboneSpec
-        Its backbone.
+        Description of its backbone.
     classes : tuple of str
         Classes of the values of a label map.
     size : int
-        Shorter side that images are scaled to.
+        Length to which the shorter side is scaled.
     stride : {32, 16, 8}
-        Kind of FCN.
+        Output stride, see `FCN`.
 
     Examples
     --------
@@ -283,7 +283,7 @@ class FinetunedSegmenter:
         Yields
         ------
         uint8[h, w]
-            Class of each pixel, at the size of the image.
+            Class of each pixel, at the image's size.
 
         Raises
         ------
@@ -304,7 +304,7 @@ class FinetunedSegmenter:
             yield scores.argmax(1)[0].byte().cpu().numpy()
 
     def evaluate(self, test: SegmentationSet, *, track: Track = silent) -> ConfusionMatrix:
-        """Count pixels by true and predicted class, at the size of the files."""
+        """Count pixels by true and predicted class, at the files' original size."""
         matrix = ConfusionMatrix(len(self.classes))
         predictions = self.predict(test.pictures(), track=track)
         for name, predicted in zip(test.names, predictions, strict=True):
@@ -351,13 +351,13 @@ def finetune_segmenter(
     Parameters
     ----------
     backbone : BackboneEncoder
-        A copy of it is trained.
+        Backbone; a copy of it is trained.
     train : SegmentationSet
         Training images.
     stride : {32, 16, 8}
         See `FCN`.
     config : FinetuneConfig
-        Options of the training.
+        Training options.
 
     Returns
     -------
@@ -366,7 +366,7 @@ def finetune_segmenter(
     Raises
     ------
     NearfarError
-        If the backbone has too few finer maps, or the loss is no longer finite.
+        If the backbone has too few finer feature maps, or the loss becomes NaN or infinite.
 
     Examples
     --------
@@ -415,7 +415,7 @@ def _resize(label_map: LabelMap, size: Sequence[int]) -> Tensor:
 
 
 def _random_crop(image: Tensor, label_map: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Return the same crop of an image and its label map, of at most `side` pixels per side."""
+    """Crop an image and its label map alike, to at most `side` pixels per side."""
     height, width = image.shape[1:]
     top = int(torch.randint(max(height - side, 0) + 1, ()))
     left = int(torch.randint(max(width - side, 0) + 1, ()))

@@ -1,4 +1,4 @@
-"""Output folders, and files of fine-tuned networks: weights as safetensors, the rest as JSON."""
+"""Output folders, and fine-tuned networks as files: weights as safetensors, the rest as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nearfar.runs import read_tensors, to_cpu, write_tensors
 
 CONFIG, WEIGHTS = "finetuned.json", "finetuned.safetensors"
 
-#: File in a folder whose output is still being written.
+#: File that marks a folder whose output is still being written.
 _MARK = f"{LEFTOVER}output"
 
 #: Incremented whenever an older nearfar could not read the files.
@@ -28,7 +28,7 @@ _FORMAT = 1
 
 
 def write_finetuned(folder: Path, network: nn.Module, config: Mapping[str, Any]) -> None:
-    """Write a network and its configuration; the configuration comes last."""
+    """Write a network and its configuration, the configuration last."""
     make_folder(folder)
     (folder / CONFIG).unlink(missing_ok=True)
     write_tensors(folder / WEIGHTS, to_cpu(network.state_dict()))
@@ -41,7 +41,7 @@ def read_finetuned(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises
     ------
     NearfarError
-        If a file is missing, damaged, or of a newer format.
+        If a file is missing, damaged, or has a newer format.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -65,7 +65,7 @@ def read_finetuned(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def check_transfer_output(
     folder: str | os.PathLike[str], *, overwrite: bool, kept: Collection[str] = ()
 ) -> None:
-    """Check that output may be written to a folder, like that of a call that was killed.
+    """Check that output may be written to a folder; unfinished output may be replaced.
 
     Raises
     ------
@@ -83,12 +83,12 @@ def check_transfer_output(
 
 @contextmanager
 def claim_folder(folder: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Create a folder that files can be written to; remove it if the context fails before that.
+    """Create a writable folder; remove it if the context fails before anything is written.
 
     Raises
     ------
     NearfarError
-        If it cannot be created or written.
+        If it cannot be created or written to.
 
     Examples
     --------
@@ -115,12 +115,12 @@ def claim_folder(folder: str | os.PathLike[str] | None) -> Iterator[None]:
 
 @contextmanager
 def writing(folder: Path, own: Collection[str]) -> Iterator[None]:
-    """Mark a folder while output is written to it; remove what a killed call has written.
+    """Mark a folder while writing output to it; remove the output of killed calls.
 
     Parameters
     ----------
     folder : Path
-        Created if missing.
+        Folder to write to, created if missing.
     own : collection of str
         Names of all files and folders that may be written.
 
@@ -152,7 +152,7 @@ def make_folder(folder: Path) -> None:
     Raises
     ------
     NearfarError
-        If not.
+        If the folder cannot be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

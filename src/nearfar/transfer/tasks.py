@@ -1,4 +1,4 @@
-"""Transfer from weights and data to scores and a saved network, for each task."""
+"""Transfer tasks: from weights and data to scores and a saved network."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ from nearfar.transfer.segmentation import (
 from nearfar.transfer.storage import CONFIG, WEIGHTS, claim_folder, writing
 from nearfar.transfer.weights import backbone_of, initialize_backbone, open_backbone
 
-#: Sub-folder of the proposals of `transfer_detection`.
+#: Subfolder for the proposals of `transfer_detection`.
 PROPOSALS_FOLDER = "proposals"
 
 PathLike = str | os.PathLike[str]
@@ -63,7 +63,7 @@ F = TypeVar("F", bound=Callable[..., "TransferResult"])
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Weights to transfer, and where and how to train.
+    """Weights to transfer, and training options.
 
     Parameters
     ----------
@@ -72,17 +72,17 @@ class Source:
     like : path, optional
         See `open_backbone`.
     size : int, optional
-        Side of the images in pixels: of squares for classification, the shorter one otherwise.
-        Default: by task.
+        Image side in pixels: the side of squares for classification, otherwise the shorter side.
+        Default: depends on the task.
     config : FinetuneConfig, optional
-        Options of the training. Default: by task.
+        Training options. Default: depends on the task.
     folder : path, optional
-        Folder to save results in, see `TransferResult.save`; created, or an error raised, before
-        anything is read.
+        Folder to save results in, see `TransferResult.save`. It is created, or an error is raised,
+        before anything is read.
     device : {"auto", "cpu", "cuda", "mps"}
-        Device of the training.
+        Device for training.
     track : callable
-        Shows progress.
+        Progress display, see `nearfar.progress.Track`.
 
     Examples
     --------
@@ -101,20 +101,20 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class TransferResult:
-    """Scores of a transfer, and its networks.
+    """Scores and networks of a transfer task.
 
     Parameters
     ----------
     task : {"classify", "detect", "segment"}
         Task.
     scores : mapping of str to mapping of str to float
-        In [0, 1] or NaN, by row (protocol or class) and column (metric).
+        Scores in [0, 1] or NaN, by row (protocol or class) and column (metric).
     settings : mapping of str
-        Everything that decides the scores, as JSON-compatible values.
+        Everything that affects the scores, as JSON-compatible values.
     notes : sequence of str
         Notes below the table.
     models : mapping of str to fine-tuned network
-        By protocol, or with one entry of the task's name.
+        Networks by protocol, or a single network by the task's name.
     test : ClassificationSet, DetectionSet or SegmentationSet
         Test set.
     predictions : array or list of Detections, optional
@@ -138,7 +138,7 @@ class TransferResult:
     predictions: Any = None
 
     def writing(self, folder: PathLike) -> AbstractContextManager[None]:
-        """Mark a folder while results are written to it, for the next call if this one is killed.
+        """Mark a folder while writing results to it, for the next call in case this one is killed.
 
         Raises
         ------
@@ -150,7 +150,7 @@ class TransferResult:
         return writing(Path(folder), own)
 
     def save(self, folder: PathLike) -> None:
-        """Save the networks: classifiers in sub-folders with the names of their protocols.
+        """Save the networks; classifiers go to subfolders named after their protocols.
 
         Raises
         ------
@@ -162,7 +162,7 @@ class TransferResult:
 
 
 def _claims_folder(transfer: F) -> F:
-    """Create the output folder first, and remove it if nothing is written to it."""
+    """Create the output folder in advance, and remove it if nothing is written to it."""
 
     @functools.wraps(transfer)
     def claiming(source: Source, *arguments: Any, **options: Any) -> TransferResult:
@@ -183,24 +183,25 @@ def transfer_classification(
     labels_per_class: int | None = None,
     open_source: Callable[..., Images] = open_images,
 ) -> TransferResult:
-    """Transfer to classification of images with one label each, or of a VOC devkit.
+    """Transfer to classification, of single-label images or a VOC devkit.
 
     Parameters
     ----------
     source : Source
         Weights and options.
     data : path
-        VOC devkit, where several classes may be present per image, or labeled images.
+        VOC devkit, where an image may contain several classes; or labeled images.
     protocols : sequence of {"linear", "fc", "all"}
         See `finetune_classifier`.
     splits : tuple of str, optional
-        Training and test split of a devkit. Default: trainval, test.
+        Training and test splits of a devkit. Default: trainval, test.
     test : path, optional
-        Test images, if not of a devkit. Default: a fifth of each class is held out.
+        Test images, without a devkit. Default: a fifth of each class is held out.
     labels_per_class : int, optional
-        Training images per class, if not of a devkit. Default: all.
+        Training images per class, without a devkit. Default: all.
     open_source : callable
-        Opens images, with `size` and `channels`. Default: `nearfar.data.open_images`.
+        Function that opens images, given `size` and `channels`. Default:
+        `nearfar.data.open_images`.
 
     Raises
     ------
@@ -230,7 +231,7 @@ def transfer_classification(
     if (Path(data) / IMAGE_FOLDER).is_dir():
         if test is not None or labels_per_class is not None:
             raise NearfarError(
-                f"test and labels_per_class are not for a devkit, which {str(data)!r} is"
+                f"test and labels_per_class do not apply to a devkit, which {str(data)!r} is"
             )
         devkit, splits = Devkit.open(data), splits or ("trainval", "test")
         devkit.check_apart("Main", *splits)
@@ -239,7 +240,7 @@ def transfer_classification(
         )
     else:
         if splits is not None:
-            raise NearfarError(f"splits are those of a devkit, and {str(data)!r} is none")
+            raise NearfarError(f"splits apply only to a devkit, which {str(data)!r} is not")
         train_set, test_set = split_labeled_images(
             open_source(data, size=size, channels=3),
             None if test is None else open_source(test, size=size, channels=3),
@@ -289,7 +290,7 @@ def transfer_detection(
     splits: tuple[str, str] = ("trainval", "test"),
     proposals: PathLike | None = None,
 ) -> TransferResult:
-    """Transfer to object detection by Fast R-CNN; needs OpenCV.
+    """Transfer to object detection with Fast R-CNN; needs OpenCV.
 
     Parameters
     ----------
@@ -298,9 +299,9 @@ def transfer_detection(
     data : path
         VOC devkit.
     splits : tuple of str
-        Training and test split.
+        Training and test splits.
     proposals : path, optional
-        Cache of proposals. Default: the sub-folder "proposals" of the source's folder, if any.
+        Cache of proposals. Default: the subfolder "proposals" of the source's folder, if any.
 
     Raises
     ------
@@ -369,7 +370,7 @@ def transfer_segmentation(
     data : path
         VOC devkit.
     splits : tuple of str
-        Training and test split.
+        Training and test splits.
     stride : {32, 16, 8}
         See `FCN`.
 
@@ -426,7 +427,7 @@ def transfer_segmentation(
 def _open(
     source: Source, default: FinetuneConfig
 ) -> tuple[BackboneEncoder, FinetuneConfig, torch.device]:
-    """Open the weights, before any data are read."""
+    """Open the weights before reading any data."""
     device = resolve_device(source.device)
     config = source.config or default
     return open_backbone(source.weights, like=source.like, seed=config.seed), config, device
@@ -473,7 +474,7 @@ def _describe(
 
 
 def _with_mean(names: Sequence[str], columns: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Return a row per class, and their mean over the classes that have a value."""
+    """Return one row per class, and the mean over classes that have a value."""
     rows = {
         name: {title: float(values[row]) for title, values in columns.items()}
         for row, name in enumerate(names)

@@ -1,4 +1,4 @@
-"""Backbones filled with weights of a run, a file or torchvision, or with initial weights."""
+"""Backbones with weights from a run, a file or torchvision, or with initial weights."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ from nearfar.runs import read_config, read_trained_network
 from nearfar.transfer.heads import pooling_grid
 
 INITIALIZATIONS = ("random", "kmeans")
-#: torchvision's AlexNet, and the images that it is made for.
+#: torchvision's AlexNet, and its image size.
 ALEXNET = Backbone(name="alexnet", embedding_size=4096), (3, 224, 224)
 
 
 def backbone_of(weights: str, like: str | os.PathLike[str] | None = None) -> tuple[Backbone, Shape]:
-    """Return the backbone of weights and the shape of its images, see `open_backbone`.
+    """Return the backbone that weights belong to and its image shape, see `open_backbone`.
 
-    Weights that are not of a run have torchvision's AlexNet until they are read.
+    Weights that are not from a run are assumed to be torchvision's AlexNet until they are read.
 
     Raises
     ------
     NearfarError
-        If a run is missing or has no backbone, or the weights already determine a network.
+        If a run is missing or has no backbone, or `like` is given although the weights determine
+        the network.
 
     Examples
     --------
@@ -76,19 +77,19 @@ def open_backbone(
     Parameters
     ----------
     weights : str
-        A run folder; "timm:NAME", as published; a file of torchvision's weights of AlexNet,
+        A run folder; "timm:NAME", pretrained; a file with torchvision's weights of AlexNet,
         ResNet-18 or ResNet-50, or torchvision's name of such weights; "random"; or "kmeans", for
         random weights that `initialize_backbone` replaces.
     like : path, optional
-        Run whose network "random" and "kmeans" use. Default: torchvision's AlexNet.
+        Run whose architecture is used for "random" and "kmeans". Default: torchvision's AlexNet.
     seed : int
         Seed of random weights.
 
     Raises
     ------
     NearfarError
-        If there are no such weights, they do not belong to a backbone, or k-means is asked for and
-        the backbone has other layers than plain convolutions.
+        If there are no such weights, they do not belong to a backbone, or k-means is requested for
+        a backbone with layers other than plain convolutions.
 
     Examples
     --------
@@ -129,7 +130,7 @@ def initialize_backbone(
     n : int
         Number of training images.
     choose : callable
-        From rows to training images; called with 500 random rows.
+        Function from rows to training images; called with 500 random rows.
     seed : int
         Seed of the rows and of k-means.
     """
@@ -155,18 +156,18 @@ def new_backbone(network: Backbone, shape: Shape, seed: int = 0) -> BackboneEnco
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSpec:
-    """Description that a backbone can be built from again.
+    """Description from which a backbone can be rebuilt.
 
     Parameters
     ----------
     name : str
-        Network, "alexnet" or "timm:NAME".
+        Architecture, "alexnet" or "timm:NAME".
     embedding_size : int
         Length of an embedding.
     widths : tuple of int
-        Units of AlexNet's FC6.
+        Width of AlexNet's FC6.
     image_size : tuple of int
-        Height and width of images that the network is built for.
+        Height and width of the images for which the network is built.
 
     Examples
     --------
@@ -194,7 +195,7 @@ class BackboneSpec:
         if backbone.name == "alexnet":
             fc6 = backbone.get_submodule("head.fc6")
             assert isinstance(fc6, nn.Linear)  # noqa: S101 - for the type alone
-            # Sides of the smallest images with this grid before FC6.
+            # Sides of the smallest images that give this grid before FC6.
             height, width = (63 + 32 * (side - 1) for side in pooling_grid(backbone))
             widths, sides = (fc6.out_features,), (height, width)
         return cls(
@@ -210,7 +211,7 @@ class BackboneSpec:
         Raises
         ------
         NearfarError
-            If memory has no room for it.
+            If it does not fit in memory.
         """
         try:
             with torch.random.fork_rng():

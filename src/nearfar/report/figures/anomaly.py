@@ -22,7 +22,7 @@ Rates = npt.NDArray[np.float64]
 
 
 def roc_curves(curves: Mapping[str, tuple[Rates, Rates]]) -> Figure:
-    """Return a figure of ROC curves; equal error rates lie on the falling diagonal.
+    """Return a figure of ROC curves; equal error rates lie on the descending diagonal.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def roc_curves(curves: Mapping[str, tuple[Rates, Rates]]) -> Figure:
 
 
 def clip_scores(clips: Mapping[str, Mapping[str, Any]], columns: int = 3) -> Figure:
-    """Return a figure of the scores of clips over their frames, with abnormal frames shaded.
+    """Return a figure of the frame scores of clips, with abnormal frames shaded.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def clip_scores(clips: Mapping[str, Mapping[str, Any]], columns: int = 3) -> Fig
         _plain(axes)
     for axes in grid[len(clips) :]:
         axes.set_axis_off()
-    figure.supxlabel("frame, shaded where something is abnormal", color=MUTED, fontsize=10)
+    figure.supxlabel("frame (abnormal frames are shaded)", color=MUTED, fontsize=10)
     figure.supylabel("score", color=MUTED, fontsize=10)
     return figure
 

@@ -40,7 +40,7 @@ SWEEP_HEIGHT = 3.5
 
 
 def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
-    """Return a figure of pixel error, terms of the objective and use of the embeddings per epoch.
+    """Return a figure of pixel error, objective terms and embedding space usage per epoch.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
         "pixel error (mean square)": {"pixel": BLUE},
         "distance to own and near samples": {"own": BLUE, "near": GREEN},
         "similarity to far samples": {"far": ORANGE},
-        "near against far embeddings (cross entropy)": {"relation": GREEN},
+        "near versus far embeddings (cross entropy)": {"relation": GREEN},
         "units of the embedding": {"effective_rank": BLUE, "dead_units": ORANGE},
     }
     curves = {
@@ -145,9 +145,9 @@ def _logarithmic(axes: Axes) -> None:
 def _label_ends(
     axes: Axes, curves: Mapping[str, Curve], colors: Mapping[str, str], *, apart: float = 0.16
 ) -> None:
-    """Label the end of each curve with name and last value.
+    """Label the end of each curve with its name and last value.
 
-    Labels are at least `apart` from each other, as a share of the height.
+    Labels are at least `apart` from each other, as a share of the axes' height.
     """
     axes.autoscale_view()
     last = {key: curve[np.isfinite(curve)][-1] for key, curve in curves.items()}

@@ -38,7 +38,7 @@ class Dot:
     values : sequence of float
         Measured value of each seed.
     paper : float, optional
-        Value in the paper, if there is one.
+        Value in the paper, if any.
 
     Examples
     --------
@@ -54,12 +54,12 @@ class Dot:
 def dot_plot(
     panels: Mapping[str, Sequence[Dot]], *, columns: int = 2, percent: bool = False
 ) -> Figure:
-    """Return a figure of dot plots: means over seeds with standard deviations, and single seeds.
+    """Return a figure of dot plots: means and standard deviations over seeds, and each seed.
 
     Parameters
     ----------
     panels : mapping of str to sequence of Dot
-        Lines of each panel from top to bottom, by title of the panel.
+        Lines of each panel, from top to bottom, by the panel's title.
     columns : int
         Panels per row of the figure.
     percent : bool
@@ -77,7 +77,7 @@ def dot_plot(
     '5-NN'
     """
     if not panels or not all(panels.values()):
-        raise NearfarError("nothing measured to draw")
+        raise NearfarError("nothing has been measured: there is nothing to draw")
     rows = -(-len(panels) // columns)
     height = LINE * max(map(len, panels.values())) + MARGIN
     figure = Figure((WIDTH, rows * height + LINE), layout="constrained")

@@ -1,4 +1,4 @@
-"""Maps: embeddings, reduced to two dimensions by t-SNE."""
+"""Maps: embeddings reduced to two dimensions by t-SNE."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nearfar.report.figures.style import FAINT, INK, WIDTH, literal
 Embeddings = npt.NDArray[np.floating[Any]]
 Rows = npt.NDArray[np.bool_]
 
-#: Petroff's ten colors, safe for any color vision, and two more.
+#: Petroff's ten colors, accessible with color vision deficiency, and two more.
 CLASS_COLORS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59",
     "#e76300", "#b9ac70", "#717581", "#92dadd", "#1f2328", "#e377c2",
@@ -61,7 +61,7 @@ def embedding_maps(
     initial, method : str
         Titles of the two maps.
     seed : int
-        Seed of the choice of images, t-SNE and k-means.
+        Seed of image selection, t-SNE and k-means.
 
     Raises
     ------
@@ -80,7 +80,8 @@ def embedding_maps(
 
     if len(before) != len(after) or len(before) < MIN_MAP_IMAGES:
         raise NearfarError(
-            f"embeddings to map are of {len(before)} and {len(after)} images: expected the same, "
+            f"embeddings to map are of {len(before)} and {len(after)} images: expected the same "
+            "number, "
             f"at least {MIN_MAP_IMAGES}"
         )
     if labels is not None and len(labels) != len(before):

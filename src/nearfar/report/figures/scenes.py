@@ -51,7 +51,7 @@ def detection_sheet(
     detections: Sequence[Boxes],
     classes: Sequence[str],
 ) -> Figure:
-    """Return a figure of images with true boxes, above the same images with detected boxes.
+    """Return a figure of images with true boxes above the same images with detected boxes.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def mask_sheet(
     predictions: Sequence[Pixels],
     classes: Sequence[str],
 ) -> Figure:
-    """Return a figure of images, above their true masks and their predicted masks.
+    """Return a figure of images above their true and predicted masks.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def _colored(mask: Pixels, classes: int) -> npt.NDArray[np.float64]:
 
 
 def _color(label: int) -> Any:
-    """Return one of twenty colors, strong ones first."""
+    """Return one of twenty colors, saturated ones first."""
     return colormaps["tab20"]((2 * label + label // 10) % 20)[:3]
 
 

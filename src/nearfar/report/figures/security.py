@@ -18,7 +18,7 @@ HEIGHT = 3.0
 LEGEND_LINE = 0.25
 LEGEND_COLUMNS = 4
 
-#: Line styles for each round of colors.
+#: Line styles, one per cycle through the colors.
 STROKES: tuple[dict[str, Any], ...] = (
     {"marker": "o"},
     {"marker": "s", "linestyle": (0, (3, 1.5))},
@@ -31,7 +31,7 @@ Curve = Sequence[tuple[float, float]]
 
 
 def security_curves(panels: Mapping[str, Mapping[str, Curve]], *, columns: int = 2) -> Figure:
-    """Return a figure of accuracy over the size ε of the perturbation, with several panels.
+    """Return a figure of accuracy versus perturbation size ε, with several panels.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def security_curves(panels: Mapping[str, Mapping[str, Curve]], *, columns: int =
     'white-box'
     """
     if not panels or not all(panels.values()):
-        raise NearfarError("nothing measured to draw")
+        raise NearfarError("nothing has been measured: there is nothing to draw")
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
     styles = dict(zip(names, cycle(STYLES), strict=False))
     columns = min(columns, len(panels))

@@ -31,13 +31,13 @@ def reconstruction_sheet(
     initial: str = "autoencoder",
     method: str = "NRE",
 ) -> Figure:
-    """Return a figure of originals above the reconstructions of two networks (Fig. 4).
+    """Return a figure of originals above their reconstructions by two networks (Fig. 4).
 
     Parameters
     ----------
     originals, before, after : float[n, c, h, w]
         Images and their reconstructions by the initial and by the trained network, where 0…1 is
-        black…white; gray (c = 1) or RGB (c = 3). About 12 images fit well.
+        black…white; grayscale (c = 1) or RGB (c = 3). About 12 images fit well.
     initial, method : str
         Names of the two networks.
 
@@ -56,13 +56,14 @@ def comparison_sheet(rows: Mapping[str, Pixels]) -> Figure:
     Parameters
     ----------
     rows : mapping of str to float[n, c, h, w]
-        Images of each row, where 0…1 is black…white; gray (c = 1) or RGB (c = 3). All rows have the
+        Images of each row, where 0…1 is black…white; grayscale (c = 1) or RGB (c = 3). All rows
+        have the
         same shape. About 12 images per row fit well.
 
     Raises
     ------
     NearfarError
-        If shapes differ, or the images are neither gray nor RGB.
+        If shapes differ, or the images are neither grayscale nor RGB.
 
     Examples
     --------
@@ -89,7 +90,7 @@ def neighbor_sheet(queries: Pixels, near: Pixels, far: Pixels) -> Figure:
     Parameters
     ----------
     queries : float[n, c, h, w]
-        Images, where 0…1 is black…white; gray (c = 1) or RGB (c = 3).
+        Images, where 0…1 is black…white; grayscale (c = 1) or RGB (c = 3).
     near, far : float[n, T, c, h, w]
         Near samples of each image, nearest first, and far samples, farthest first.
 
@@ -147,7 +148,7 @@ class _Sheet:
         self.columns, self.rows = columns, rows
 
     def images(self, images: Pixels, column: float, row: float) -> None:
-        """Draw images, float[n, c, h, w], side by side in a row, from a column on."""
+        """Draw images, float[n, c, h, w], side by side in a row, starting at a column."""
         for i, image in enumerate(np.clip(images, 0, 1)):
             left, right = column + i + GAP / 2, column + i + 1 - GAP / 2
             top, bottom = row + GAP / 2, row + 1 - GAP / 2

@@ -23,12 +23,12 @@ SERIES = (INK, BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9", MUTED)
 WIDTH = 10.0
 #: Longest name in a figure, in characters.
 MAX_NAME = 24
-#: Dots per inch, for screens with two dots per pixel.
+#: Dots per inch, for high-density screens.
 DPI = 200
 
 
 def style_axes(axes: Axes, title: str, *, grid: Literal["both", "y"] = "both") -> None:
-    """Set the title of axes; keep only grid, tick labels and the bottom line."""
+    """Set the title of axes; keep only the grid, tick labels and the bottom line."""
     axes.set_title(title, color=INK, fontsize=11, loc="left")
     axes.tick_params(which="both", colors=MUTED, labelsize=9, length=0)
     axes.grid(axis=grid, color=FAINT, linewidth=0.6)

@@ -1,4 +1,4 @@
-"""Objectives: losses with their state, one per file."""
+"""Objectives: losses and their state, one per file."""
 
 from nearfar.training.objectives.base import Context, Footprint, Objective, PairedObjective, Step
 from nearfar.training.objectives.contrastive import Contrastive

@@ -1,4 +1,4 @@
-"""Objectives: their base classes, and what they exchange with the training loop."""
+"""Base classes of objectives, and the data they exchange with the training loop."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from nearfar.progress import Track, silent
 
 @dataclass(frozen=True)
 class Context:
-    """Images, settings and hardware of a training, for its objective.
+    """Images, settings and hardware of a training run, for its objective.
 
     Parameters
     ----------
     images : Images
         Training images.
     config : TrainConfig
-        Settings of the training.
+        Settings of the training run.
     fabric : Fabric
         Device, precision and processes.
     folder : Path, optional
@@ -62,7 +62,7 @@ class Step(NamedTuple):
     embeddings : Tensor
         Embeddings of the batch, float[b, d].
     terms : dict of Tensor
-        Scalars to log, means over the batch. The name `pixel` is for the squared pixel error of
+        Scalars to log, each a mean over the batch. `pixel` is the squared pixel error, for
         objectives that train a decoder.
 
     Examples
@@ -102,7 +102,7 @@ class Footprint:
 
 
 class Objective:
-    """Base class of objectives: a loss with its state.
+    """Base class of objectives: a loss and its state.
 
     An objective of your own must define `__call__`; the other methods have defaults. The
     constructor takes a `Context`, must be fast, and raises `NearfarError` if the context does not
@@ -111,7 +111,7 @@ class Objective:
     Parameters
     ----------
     context : Context
-        Images, settings and hardware of the training.
+        Images, settings and hardware of the training run.
 
     Examples
     --------
@@ -131,19 +131,19 @@ class Objective:
         return Footprint()
 
     def setup(self, network: Autoencoder, state: Mapping[str, Tensor]) -> nn.Module:
-        """Prepare for training, before the first epoch or after a resume.
+        """Prepare for training, before the first epoch or when resuming.
 
         Parameters
         ----------
         network : Autoencoder
             Network, on the training device.
         state : mapping of str to Tensor
-            Saved result of `state`, to resume from; empty at the start.
+            Saved result of `state` to resume from; empty at the start.
 
         Returns
         -------
         nn.Module
-            Module to train: the network, or a module that contains it and further layers.
+            Module to train: the network, or a module that contains it and additional layers.
         """
         return network
 
@@ -163,11 +163,11 @@ class Objective:
         images : Tensor
             Images, float[b, c, h, w], where 0…1 is black…white.
         epoch : float
-            Number of completed epochs of this phase, including the fraction of the current one.
+            Number of completed epochs of this phase, plus the fraction of the current one.
         """
 
     def state(self) -> Mapping[str, Tensor]:
-        """Return the state to save in a checkpoint, so that training can resume at any step."""
+        """Return the checkpoint state that lets training resume at any step."""
         return {}
 
 
@@ -190,4 +190,4 @@ class PairedObjective(Objective):
 
     @abstractmethod
     def partners(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the second row of each pair, int64[b], given the first; they may be the same."""
+        """Return the second row of each pair, int64[b], given the first; the two may be equal."""

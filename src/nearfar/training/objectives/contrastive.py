@@ -29,15 +29,15 @@ from nearfar.training.objectives.losses import contrastive_loss
 class Contrastive(PairedObjective):
     """Contrastive objective, with nearest neighbors as positives and far images as negatives.
 
-    The loss compares projections of two views per image. The positive of an image is another view
-    of it or, after the first search of neighbors, a view of one of its T nearest neighbors. Its
-    negatives are the views in the batch from clusters that are far from its own; before the first
-    search, they are all other views. Clusters and neighbors are searched every few epochs in the
-    current projections. With a pretext task, both views are corrupted for the network.
+    The loss compares projections of two views per image. An image's positive is another view of it
+    or, after the first neighbor search, a view of one of its T nearest neighbors. Its negatives are
+    the views in the batch from clusters far from its own; before the first search, all other views.
+    Every few epochs, clusters and neighbors are searched anew in the current projections. With a
+    pretext task, the network sees corrupted versions of both views.
 
-    The decoder reconstructs the first view, which is the image itself for a share of the images;
+    The decoder reconstructs the first view, which is the unchanged image for a share of the images;
     with a pixel weight of 0, it is not trained. With a distillation weight, embeddings stay close
-    to those of the published encoder that training starts from, see `Distillation`.
+    to those of the pretrained encoder that training starts from, see `Distillation`.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class Contrastive(PairedObjective):
             return Footprint(taught)
         bank = 4 * len(self.context.images) * PROJECTION_SIZE
         keys = bank if bank <= HELD_KEYS_BYTES else 0
-        # The bank, its keys if they are held, and the queries.
+        # The bank, its keys if held in memory, and the queries.
         return Footprint(taught + bank + keys + bank, {}, bank + state_bytes(network.encoder))
 
     def setup(self, network: Autoencoder, state: Mapping[str, Tensor]) -> nn.Module:
@@ -108,10 +108,10 @@ class Contrastive(PairedObjective):
         return _Projected(network.encoder, decoder, self.head)
 
     def start_epoch(self, epoch: int) -> None:
-        """Search neighbors in the current projections, if due."""
+        """Search for neighbors in the current projections, if due."""
         every = self.settings.refresh_neighbors_every
         if every > 0 and epoch > 0 and epoch % every == 0:
-            self.bank = self.finder = None  # free them first, so that two never coexist
+            self.bank = self.finder = None  # freed first, so that two never coexist
             self._search(self._make_bank())
 
     @torch.no_grad()
@@ -132,7 +132,7 @@ class Contrastive(PairedObjective):
         self.finder = self._new_finder().fit(bank, Cosine(), workers(fabric))
         count, track = self.settings.neighbors, self.context.track
         found = search_all(self.finder, bank, count, 0, fabric, track)
-        # On the CPU, where partners are drawn: each step would wait for a GPU.
+        # On the CPU, where partners are drawn, since each step would otherwise wait for a GPU.
         self.near = found.near.cpu()
 
     def partners(self, rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -174,7 +174,7 @@ class Contrastive(PairedObjective):
         return Step(loss, embeddings[: len(first)], terms)
 
     def _gather(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return the rows of the first views in all processes, then those of the second views."""
+        """Return the rows of the first views of all processes, then those of the second views."""
         fabric = self.context.fabric
         return torch.cat([all_rows(fabric, each.to(fabric.device)) for each in (first, second)])
 

@@ -1,4 +1,4 @@
-"""Distillation of the encoder that training starts from, at the size of its published weights."""
+"""Distillation of the pretrained encoder that training starts from, at its own image size."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from nearfar.training.objectives.base import Context, Footprint
 
 
 class Distillation:
-    """Teacher of a training that starts from published weights: the same encoder, frozen.
+    """Teacher for training from pretrained weights: the same encoder, frozen.
 
-    It sees each whole image once, enlarged to the size that its weights were trained at, where
-    small images get better embeddings. Embeddings of augmented views stay close to these, so that
-    training loses little of what the encoder knew.
+    It sees each whole image once, enlarged to the size at which it was pretrained, which improves
+    the embeddings of small images. Embeddings of augmented views stay close to these, so that
+    training forgets little of what the encoder knew.
 
     Parameters
     ----------
     context : Context
-        Context whose network starts from published weights.
+        Context whose network starts from pretrained weights.
 
     Raises
     ------
     NearfarError
-        If the network does not start from published weights.
+        If the network does not start from pretrained weights.
     """
 
     def __init__(self, context: Context) -> None:
         network = context.config.network
         if not (isinstance(network, Backbone) and network.published):
             raise NearfarError(
-                "distill_weight needs an encoder to learn from: expected a backbone with published "
-                "weights, or distill_weight=0"
+                "distill_weight needs an encoder to learn from: expected a pretrained "
+                "backbone, or distill_weight=0"
             )
         self.context = context
         self.size = published_size(network) or 0
 
     def footprint(self, encoder: nn.Module) -> Footprint:
-        """Return the memory of the teacher's embeddings."""
+        """Return the memory for the teacher's embeddings."""
         images = self.context.images
         return Footprint(memory=4 * len(images) * embedding_size(encoder, images))
 
     @torch.no_grad()
     def setup(self) -> None:
-        """Embed all images by the teacher."""
+        """Embed all images with the teacher."""
         images, fabric = self.context.images, self.context.fabric
         network = make_network(self.context.config, images.shape)
         teacher = _Enlarging(network.encoder, self.size).to(fabric.device).eval()
@@ -71,13 +71,13 @@ class Distillation:
             Row numbers of their images, int64[b].
         """
         wanted = self.bank[rows.to(self.bank.device)].to(embeddings.device)
-        # Centered, since the common part of all embeddings tells no images apart.
+        # Centered, since the component common to all embeddings does not distinguish images.
         similarity = cosine_similarity(embeddings.float() - self.center, wanted - self.center)
         return 1 - similarity.mean()
 
 
 class _Enlarging(nn.Module):
-    """Encoder that enlarges images whose shorter side is below a size, if it takes any size."""
+    """Encoder that enlarges images whose shorter side is below a size, if it accepts any size."""
 
     def __init__(self, encoder: nn.Module, size: int) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ class RelationalTerms(NamedTuple):
     Attributes
     ----------
     own, near : Tensor
-        Distance to the image and to its near samples, scalars.
+        Distances to the image and to its near samples, scalars.
     far : Tensor
         Similarity to its far samples, a scalar.
 
@@ -57,8 +57,8 @@ def relational_terms(
     similarity : Similarity
         Similarity 𝕊; the distance is 𝔻 = 1 − 𝕊.
     reduction : {"sum", "mean"}
-        Sum over the T samples, as in Eq. 5, or mean, which keeps the balance of the weights for any
-        T. For T = 1, both are Eq. 1.
+        Sum over the T samples, as in Eq. 5, or mean, which keeps the weights balanced for any T.
+        For T = 1, both are Eq. 1.
 
     Examples
     --------
@@ -106,8 +106,8 @@ def contrastive_loss(
     first, second : Tensor
         Embeddings, float[b, d].
     far : Tensor, optional
-        Whether row j is a negative of row i, at [i, j] of bool[2b, 2b]; rows of `first` come before
-        rows of `second`. Default: all other rows are.
+        bool[2b, 2b]; [i, j] tells whether row j is a negative of row i. Rows of `first` come before
+        rows of `second`. Default: all other rows are negatives.
     temperature : float
         Temperature τ, > 0. A lower temperature gives more weight to the most similar negatives.
 

@@ -1,4 +1,4 @@
-"""Objectives by configuration."""
+"""Construction of objectives from a configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def make_objective(context: Context) -> Objective:
     ------
     NearfarError
         If the objective does not fit the images or is not an `Objective`; or if the configuration
-        holds only the recorded name of an object of your own.
+        holds only the recorded name of one of your own objects.
 
     Examples
     --------

@@ -12,7 +12,7 @@ from nearfar.training.objectives.base import Objective, Step
 
 
 class Reconstruction(Objective):
-    """Objective of an autoencoder: the mean squared pixel error, with the configured pretext task.
+    """Autoencoder objective: mean squared pixel error, with the configured pretext task.
 
     Parameters
     ----------

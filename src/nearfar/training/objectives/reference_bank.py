@@ -1,4 +1,4 @@
-"""Reference bank: embeddings of all images by a frozen encoder, and near and far samples."""
+"""Reference bank: a frozen encoder's embeddings of all images, with near and far samples."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from nearfar.training.objectives.base import Context
 
 
 class ReferenceBank:
-    """Bank of embeddings by the reference encoder 𝒜, searched for near and far samples.
+    """Bank of embeddings from the reference encoder 𝒜, searched for near and far samples.
 
     There are three ways to search, see `NeighborSearch`:
 
     - at every step, for the current reconstruction, R_𝒜(X′);
-    - once per epoch, for the reconstruction when the image was last seen, which costs no forward
-      pass; in the first epoch, and in the first one after a refresh, for the image, R_𝒜(X);
+    - once per epoch, for the latest reconstruction of each image, which costs no forward pass; in
+      the first epoch, and in the first one after a refresh, for the image, R_𝒜(X);
     - once per epoch, for the image.
 
     Parameters
@@ -31,11 +31,11 @@ class ReferenceBank:
     context : Context
         Context with a `RelationalObjective` as its objective.
     reference : nn.Module
-        Reference encoder, of which a frozen copy is used.
+        Reference encoder; a frozen copy of it is used.
     searching : bool
         Whether near and far samples are needed.
     state : mapping of str to Tensor
-        Saved result of `state`, to resume from; empty at the start.
+        Saved result of `state` to resume from; empty at the start.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ReferenceBank:
             reference.load_state_dict(saved)
         self._set_reference(reference)
         # Latest R_𝒜(X′), written in even and in odd epochs. On disk, these are two banks, so that
-        # the one that the epoch started from survives a crash.
+        # the one from which the epoch started survives a crash.
         self.recent: tuple[Bank, ...] = ()
         if searching and keeps_reconstructions(self.search):
             size = self.bank.shape[1]
@@ -109,7 +109,7 @@ class ReferenceBank:
         return self.bank[rows.to(self.bank.device)].to(self.fabric.device)
 
     def start_epoch(self, epoch: int, encoder: nn.Module) -> None:
-        """Refresh the reference if due; search for all images if the search is per epoch."""
+        """Refresh the reference if due; search for all images if searching once per epoch."""
         every = self.settings.refresh_reference_every
         fresh = epoch == 0 or (every > 0 and epoch % every == 0)
         if fresh and epoch > 0:
@@ -128,7 +128,7 @@ class ReferenceBank:
             )
 
     def _share_recent(self) -> None:
-        """Exchange the latest embeddings of reconstructions among the processes."""
+        """Exchange the latest embeddings of reconstructions between processes."""
         if not self.recent:
             return
         recent = self.recent[0]
@@ -186,7 +186,7 @@ class ReferenceBank:
 
 
 def keeps_reconstructions(search: NeighborSearch) -> bool:
-    """Return whether embeddings of reconstructions are kept for the search of the next epoch."""
+    """Return whether embeddings of reconstructions are kept for the next epoch's search."""
     return search.search_every == "epoch" and search.relative_to == "reconstruction"
 
 

@@ -27,7 +27,7 @@ from nearfar.training.objectives.reference_bank import ReferenceBank, keeps_reco
 
 
 class Relational(Objective):
-    """Relational objective of the paper (Eq. 5), in the embedding space of the reference encoder.
+    """The paper's relational objective (Eq. 5), in the embedding space of the reference encoder.
 
     The loss relates the reconstruction of an image to the image, its near samples and its far
     samples. With a pretext task, the network sees the corrupted image, and its reconstruction is
@@ -146,7 +146,7 @@ def _external_reference(context: Context, settings: RelationalObjective) -> nn.M
     try:
         with torch.no_grad():
             shape = tuple(encoder(to_unit(images[0]).unsqueeze(0)).shape)
-    except Exception as error:  # your own encoder may raise anything
+    except Exception as error:  # a user's encoder may raise anything
         raise NearfarError(
             f"the reference does not take images of shape {images.shape}: {reason(error)}"
         ) from error

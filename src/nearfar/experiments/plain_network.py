@@ -93,10 +93,12 @@ class PlainNetwork(Autoencoder):
 
     @torch.no_grad()
     def _scale(self, factor: float) -> None:
-        last = [layer for layer in self.encoder if isinstance(layer, nn.Linear)][-1]
-        last.weight *= factor
-        last.bias *= factor
-        self.decoder[0].weight /= factor
+        """Multiply the embeddings by a factor, and divide by it in the decoder."""
+        linear = [layer for layer in self.modules() if isinstance(layer, nn.Linear)]
+        into, out = linear[len(linear) // 2 - 1], linear[len(linear) // 2]
+        into.weight.mul_(factor)
+        into.bias.mul_(factor)
+        out.weight.div_(factor)
 
 
 def _init_glorot(layer: nn.Module) -> None:

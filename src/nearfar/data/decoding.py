@@ -268,7 +268,7 @@ def read_binary_mask(source: Encoded, shape: Shape) -> Tensor:
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
     ...     Image.new("RGB", (8, 8), "red").save(file.name)
-    ...     read_binary_mask(Path(file.name), (3, 8, 8)).sum().item()
+    ...     read_binary_mask(file.name, (3, 8, 8)).sum().item()
     64
     """
     _, height, width = shape
@@ -306,7 +306,7 @@ def open_image_file(source: Encoded) -> Iterator[Image.Image]:
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
     ...     Image.new("L", (30, 20)).save(file.name)
-    ...     with open_image_file(Path(file.name)) as image:
+    ...     with open_image_file(file.name) as image:
     ...         image.size
     (30, 20)
     """
@@ -478,7 +478,7 @@ def _deep_png(source: Encoded) -> Numbers:
 def _numbers(image: Image.Image, decoding: Decoding) -> Image.Image | Numbers:
     """Return the numbers of a decoded image of more than 8 bits, and other images as they are."""
     depth = _depth(image)
-    if depth is Depth.LEVELS or not (image.mode in "FL" or image.mode.startswith("I")):
+    if depth is Depth.LEVELS or not image.mode.startswith(("F", "I", "L")):
         return image
     values = np.asarray(image)
     tags = getattr(image, "tag_v2", {})

@@ -22,6 +22,7 @@ from nearfar.data.encoded import (
     Encoded,
     MissingReaderError,
     UnreadableError,
+    check_pixels,
     open_bytes,
     require_reader,
 )
@@ -142,6 +143,7 @@ def read_header(source: Encoded, decoding: Decoding = AS_STATED) -> Header:
         with open_bytes(source) as file:
             if isinstance(other, TiffTags):
                 tiff_reader()
+                check_pixels(*other.size, other.samples)
                 gray = len(choose_bands(other, decoding)) == 1
                 height, width = other.size
                 if other.orientation in SIDES_SWAPPED:
@@ -315,12 +317,7 @@ def open_image_file(source: Encoded) -> Iterator[Image.Image]:
         return
     try:
         with open_bytes(source) as file, Image.open(file, formats=formats()) as image:
-            width, height = image.size
-            if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
-                raise UnreadableError(
-                    f"{width}x{height} pixels could be a decompression bomb: "
-                    f"PIL.Image.MAX_IMAGE_PIXELS is {Image.MAX_IMAGE_PIXELS}"
-                )
+            check_pixels(image.height, image.width)
             _check_pages(image)
             yield image
     except UnreadableError as error:

@@ -24,6 +24,7 @@ from nearfar.data.embeddings import (
 from nearfar.data.encoded import Encoded, UnreadableError
 from nearfar.data.export import write_images
 from nearfar.data.folders import FolderImages
+from nearfar.data.found import FileItem, Found, Item
 from nearfar.data.images import Images, Shape, to_unit
 from nearfar.data.kind import ImageKind, kind_of
 from nearfar.data.labels import hold_out, labels_like, require_labels
@@ -64,9 +65,12 @@ __all__ = [
     "EmbeddingParts",
     "EmbeddingTable",
     "Encoded",
+    "FileItem",
     "FolderImages",
+    "Found",
     "ImageKind",
     "Images",
+    "Item",
     "Layout",
     "Shape",
     "Size",

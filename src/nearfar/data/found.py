@@ -27,6 +27,13 @@ class Item:
         The same, from the current folder on.
     path : Path or None
         The file, if it holds this image alone.
+
+    Examples
+    --------
+    See `StoredImages` for an image in memory.
+
+    >>> issubclass(FileItem, Item)
+    True
     """
 
     __slots__ = ("name",)
@@ -53,7 +60,13 @@ class Item:
 
 
 class FileItem(Item):
-    """Image in a file of its own, named by its path in a folder."""
+    """Image in a file of its own, named by its path in a folder.
+
+    Examples
+    --------
+    >>> FileItem(Path("photos"), "cat/1.jpg").path.as_posix()
+    'photos/cat/1.jpg'
+    """
 
     __slots__ = ("root",)
 
@@ -91,6 +104,12 @@ class Found:
         See `Images`.
     notes : list of str
         What to warn of, a line each.
+
+    Examples
+    --------
+    >>> found = Found([FileItem(Path("photos"), "1.jpg")], labels=["cat"])
+    >>> found.items[0].name
+    '1.jpg'
     """
 
     items: list[Item] = field(default_factory=list)

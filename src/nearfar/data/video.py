@@ -65,6 +65,13 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
     ------
     NearfarError
         If it is no video that can be decoded, or frames have too many pixels.
+
+    Examples
+    --------
+    >>> with open_video(Path("absent.mp4")) as (container, stream):
+    ...     stream.width
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: 'absent.mp4' cannot be read as a video (No such file or directory)
     """
     av = require("av", extra="video")
     try:
@@ -88,7 +95,13 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def is_video(path: Path) -> bool:
-    """Return whether a file whose name does not tell holds video."""
+    """Return whether a file whose name does not tell holds video.
+
+    Examples
+    --------
+    >>> is_video(Path("absent.bin"))
+    False
+    """
     try:
         with open_video(path) as (_, stream):
             return bool(stream.width and stream.height)
@@ -97,22 +110,50 @@ def is_video(path: Path) -> bool:
 
 
 def video_streams(container: Any) -> list[Any]:
-    """Return the video streams without cover pictures."""
+    """Return the video streams without cover pictures.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> video_streams(SimpleNamespace(streams=SimpleNamespace(video=[])))
+    []
+    """
     return [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
 
 
 def shown_packets(packets: Iterable[Any]) -> Iterator[Any]:
-    """Yield packets whose frames are shown, without those that an edit list hides."""
+    """Yield packets whose frames are shown, without those that an edit list hides.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> packets = [SimpleNamespace(pts=pts, is_discard=pts < 0) for pts in (-1, 0, 1)]
+    >>> [packet.pts for packet in shown_packets(packets)]
+    [0, 1]
+    """
     return (packet for packet in packets if not packet.is_discard)
 
 
 def pixel_aspect(stream: Any) -> Fraction:
-    """Return the width of a pixel divided by its height."""
+    """Return the width of a pixel divided by its height.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> pixel_aspect(SimpleNamespace(sample_aspect_ratio=Fraction(16, 15)))
+    Fraction(16, 15)
+    """
     return Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
 
 
 def video_reason(error: BaseException) -> str:
-    """Return the message of PyAV without number and function."""
+    """Return the message of PyAV without number and function.
+
+    Examples
+    --------
+    >>> video_reason(FileNotFoundError(2, "No such file or directory"))
+    'No such file or directory'
+    """
     return getattr(error, "strerror", None) or reason(error)
 
 
@@ -121,6 +162,13 @@ def frame_reformatter() -> Any:
 
     It is for all frames: making another takes longer than using it. Several threads write
     different pixels from run to run in some formats (libswscale 9.5).
+
+    Examples
+    --------
+    >>> import av
+    >>> frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+    >>> frame_reformatter()(frame, format="gray").to_ndarray().shape
+    (16, 16)
     """
     reformatter = require("av.video.reformatter", extra="video").VideoReformatter()
     return functools.partial(reformatter.reformat, threads=1)
@@ -133,6 +181,12 @@ def turn_frame(pixels: Pixels, frame: Any, name: str) -> Pixels:
     ------
     NearfarError
         If it is turned by anything but right angles.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> turn_frame(np.zeros((2, 3), np.uint8), SimpleNamespace(side_data=[]), "a.mp4").shape
+    (2, 3)
     """
     matrix = next((s for s in frame.side_data if s.type.name == "DISPLAYMATRIX"), None)
     if matrix is None:

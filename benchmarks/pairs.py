@@ -62,7 +62,7 @@ def _faiss(n: int, d: int) -> dict[str, float]:
     faiss.normalize_L2(embeddings)
     faiss.omp_set_num_threads(torch.get_num_threads())
     index = faiss.index_factory(d, f"IVF{CLUSTERS},Flat", faiss.METRIC_INNER_PRODUCT)
-    index.nprobe = PROBES
+    faiss.extract_index_ivf(index).nprobe = PROBES
 
     def fill() -> None:
         index.train(embeddings[:: max(1, n // (64 * CLUSTERS))])

@@ -43,6 +43,8 @@ from nearfar.data.stored import StoredImages, map_in_threads
 from nearfar.data.subset import Subset
 from nearfar.data.video import (
     VIDEO_ENDINGS,
+    VIDEO_FORMATS,
+    choose_stream,
     frame_reformatter,
     is_video,
     open_video,
@@ -58,6 +60,7 @@ __all__ = [
     "MIN_SIDE",
     "PIXEL_TOLERANCE",
     "VIDEO_ENDINGS",
+    "VIDEO_FORMATS",
     "ArrayImages",
     "Channels",
     "Decoding",
@@ -77,6 +80,7 @@ __all__ = [
     "as_array",
     "check_embeddings_path",
     "check_size",
+    "choose_stream",
     "conform_images",
     "default_data_root",
     "frame_reformatter",

@@ -79,7 +79,7 @@ class ExportedDetector(nn.Module):
         nearest = (self.norms - 2 * features @ self.bank.T).argmin(1)
         distances = (features - self.bank[nearest]).norm(dim=1)
         heat = self._stitch(distances.view(len(tiles), TILE // CELL, TILE // CELL))
-        score = heat.amax().view(1)
+        score = heat.amax((0, 1)).view(1)
         return score, heat, score > self.threshold
 
     def _scale(self, pixels: Tensor) -> Tensor:

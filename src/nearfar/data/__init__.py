@@ -44,6 +44,8 @@ from nearfar.data.stored import StoredImages, map_in_threads
 from nearfar.data.subset import Subset
 from nearfar.data.video import (
     VIDEO_ENDINGS,
+    VIDEO_FORMATS,
+    choose_stream,
     frame_reformatter,
     is_video,
     open_video,
@@ -59,6 +61,7 @@ __all__ = [
     "MIN_SIDE",
     "PIXEL_TOLERANCE",
     "VIDEO_ENDINGS",
+    "VIDEO_FORMATS",
     "ArrayImages",
     "Channels",
     "Decoding",
@@ -81,6 +84,7 @@ __all__ = [
     "as_array",
     "check_embeddings_path",
     "check_size",
+    "choose_stream",
     "conform_images",
     "default_data_root",
     "frame_reformatter",

@@ -35,12 +35,12 @@ VIDEO_ENDINGS = frozenset(
 )
 #: Formats that hold video by themselves. Playlists, which name other files and addresses, and
 #: formats that take any text for a picture are not among them.
-_FORMATS = (
+VIDEO_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,asf,asf_o,flv,"
     "live_flv,ogg,mxf,mxf_opatom,gxf,nut,rm,ivf,nsv,wtv,dv,h264,hevc,vvc,av1,obu,m4v,mjpeg,"
     "mjpeg_2000,vc1,vc1test,cavsvideo,yuv4mpegpipe,dhav,ifv,kux,xmv,roq,smk,bink,swf,avs,apng,gif"
 )
-_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+_OPTIONS = {"format_whitelist": VIDEO_FORMATS, "protocol_whitelist": "file"}
 #: Largest aspect of a pixel, or one divided by it.
 _MAX_ASPECT = 8
 #: Angles in the display matrix: cosines of right angles, with some tolerance.
@@ -85,13 +85,24 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
             f"{str(path)!r} cannot be read as a video ({video_reason(error)})"
         ) from error
     with container:
-        streams = video_streams(container)
-        if not streams:
-            raise NearfarError(f"{str(path)!r} holds no video")
-        best = container.streams.best("video")
-        stream = best if best in streams else streams[0]
-        _check(stream, path)
-        yield container, stream
+        yield container, choose_stream(container, str(path))
+
+
+def choose_stream(container: Any, name: str) -> Any:
+    """Return the best video stream.
+
+    Raises
+    ------
+    NearfarError
+        If there is none, it cannot be decoded, or frames have too many pixels.
+    """
+    streams = video_streams(container)
+    if not streams:
+        raise NearfarError(f"{name!r} holds no video")
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    _check(stream, name)
+    return stream
 
 
 def is_video(path: Path) -> bool:
@@ -423,19 +434,19 @@ def _reader(video: _Video) -> _Reader:
     return reader
 
 
-def _check(stream: Any, path: Path) -> None:
+def _check(stream: Any, name: str) -> None:
     if stream.codec_context is None:
-        raise NearfarError(f"{str(path)!r} is encoded in a way that PyAV cannot decode")
+        raise NearfarError(f"{name!r} is encoded in a way that PyAV cannot decode")
     most = Image.MAX_IMAGE_PIXELS or float("inf")
     aspect = pixel_aspect(stream)
     if not 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
         raise NearfarError(
-            f"{str(path)!r} states pixels {float(aspect):g} times as wide as high: "
+            f"{name!r} states pixels {float(aspect):g} times as wide as high: "
             f"expected at most {_MAX_ASPECT} times"
         )
     if stream.width * aspect * stream.height > most:
         raise NearfarError(
-            f"{str(path)!r} has frames of {stream.width}x{stream.height} pixels: "
+            f"{name!r} has frames of {stream.width}x{stream.height} pixels: "
             f"expected at most {Image.MAX_IMAGE_PIXELS} in all"
         )
 

@@ -1,4 +1,4 @@
-"""Anomaly detection in video and still images, learned from normal frames alone.
+"""Anomaly detection in video and still images, trained on normal frames only.
 
 `fit_detector` fits methods to normal clips from `open_clips`; `score_clips`, or `Detector.score`
 for streams, scores new frames. Methods are in `nearfar.anomaly.methods`; subclass `Method` and use

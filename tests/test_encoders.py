@@ -105,7 +105,7 @@ def test_file_of_something_else_is_refused(tmp_path):
     np.savez(tmp_path / "images.npz", images=np.zeros((3, 8, 8)))
     (tmp_path / "text.parquet").write_text("no table")
     for name in ("images.npz", "text.parquet"):
-        with pytest.raises(NearfarError, match="is no file of embeddings"):
+        with pytest.raises(NearfarError, match="is not a file of embeddings"):
             open_encoder(tmp_path / name)
 
 

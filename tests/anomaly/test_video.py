@@ -108,7 +108,7 @@ def test_video_is_flipped_as_it_says(tmp_path, matrix, shown):
 
 def test_video_turned_by_another_angle_is_refused(tmp_path):
     path = write(tmp_path / "a.mp4", moving(5), prepare=lambda s: s.set_display_rotation(30))
-    with pytest.raises(NearfarError, match="no multiple of 90 degrees"):
+    with pytest.raises(NearfarError, match="not a multiple of 90 degrees"):
         read(path)
 
 

@@ -170,7 +170,7 @@ def test_killed_workers_raise_where_batches_are_awaited(kept: Images) -> None:
     until = time.monotonic() + 1
     while time.monotonic() < until:
         pass
-    with pytest.raises(NearfarError, match="ended early"):
+    with pytest.raises(NearfarError, match="died"):
         list(batches)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import anomaly, curate, defense, finders, scale, training
+from benchmarks import anomaly, curate, defense, finders, pairs, scale, training
 from nearfar.files import write_json
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -33,6 +33,7 @@ def main(chosen: list[str]) -> None:
         "exact": finders.exact_against_faiss_and_sklearn,
         "clustered-60k": lambda: finders.clustered(60_000, 128, 245),
         "clustered-1m": lambda: finders.clustered(1_000_000, 256, 400),
+        "pairs": pairs.all_of_pairs,
         "growth": scale.growth,
         "decoding": scale.decoding,
         "alexnet": scale.alexnet,

@@ -387,3 +387,28 @@ def test_fit_does_not_depend_on_the_gradient_mode(mode):
     expected = NRE(**QUICK).fit(images).embeddings_
     with mode():
         assert np.array_equal(NRE(**QUICK).fit(images).embeddings_, expected)
+
+
+SOME = np.random.default_rng(0).random((40, 8, 8))
+
+
+def test_iterators_are_rejected_and_what_converts_to_an_array_is_used():
+    class Converts:
+        def __array__(self, dtype=None, copy=None):
+            return SOME
+
+    model = NRE(**QUICK).fit(Converts())
+    np.testing.assert_array_equal(model.transform(Converts()), model.transform(SOME))
+    with pytest.raises(NearfarError, match="X is an iterator"):
+        model.transform(image for image in SOME)
+
+
+def test_device_may_be_of_torch_and_numbers_are_float32_by_default():
+    model = NRE(**QUICK | {"device": torch.device("cpu")}).fit(SOME)
+    assert model.run_.config.train.device == "cpu"
+    torch.set_default_dtype(torch.float64)
+    try:
+        with pytest.raises(NearfarError, match="torch's default type is float64"):
+            model.transform(SOME)
+    finally:
+        torch.set_default_dtype(torch.float32)

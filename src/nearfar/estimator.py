@@ -406,7 +406,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Flatten images; return rows, the shape (c, h, w) if known, and the layout."""
         shape = None
         layout: Layout = "flat"
-        if isinstance(X, list | tuple | Tensor | Image | np.ma.MaskedArray):
+        unknown = not hasattr(X, "ndim")  # neither an array nor a data frame, or an iterator
+        if unknown or isinstance(X, list | tuple | Tensor | Image | np.ma.MaskedArray):
             X = as_array(X, "X")
         if getattr(X, "ndim", 2) in (3, 4):
             array = as_array(X, "X")

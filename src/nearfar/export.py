@@ -111,6 +111,7 @@ def export_encoder(
     images = conform_images(images, run.config.data.shape)
     some = Subset(images, range(min(len(images), _COMPARED)))
     encoder = deepcopy(run.network.encoder).cpu().eval()
+    encoder.to(memory_format=torch.contiguous_format)  # as programs are saved
     path = Path(folder) / EXPORTED[to]
     check_export(encoder, to)
     path.parent.mkdir(parents=True, exist_ok=True)

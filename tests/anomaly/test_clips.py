@@ -216,3 +216,23 @@ def test_clips_name_a_mistake_in_one_line(tmp_path, make, culprit):
             list(clip)
     assert culprit in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "lost"),
+    [
+        (("0", "1", "2", "3", "4"), [0, 0, 0, 0, 0]),
+        (("f_01", "f_02", "f_05", "f_06", "f_07"), [0, 0, 2, 0, 0]),
+        (("000", "005", "010", "020", "025"), [0, 0, 0, 1, 0]),
+        (("1", "2", "7"), [0, 0, 0]),
+        (("a1", "a2", "b4", "b5", "b6"), [0, 0, 0, 0, 0]),
+        (("10", "12", "17", "20", "28"), [0, 0, 0, 0, 0]),
+    ],
+)
+def test_missing_numbers_of_frames_are_told(tmp_path, names, lost):
+    for name in names:
+        Image.new("L", (16, 16), 200).save(tmp_path / f"{name}.png")
+    (clip,) = open_clips(tmp_path)
+    assert [frame.lost for frame in clip] == lost
+    assert bool(clip.notes) == any(lost)
+    assert not any(lost) or f"{sum(lost)} frames are missing by their numbers" in clip.notes[0]

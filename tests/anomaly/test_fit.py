@@ -163,3 +163,9 @@ def test_fit_refuses_a_scene_without_motion(tmp_path):
     with pytest.raises(NearfarError, match="nothing moves"):
         fit_detector(clips, tmp_path / "new" / "run", SMALL, QUICK)
     assert not (tmp_path / "new").exists(), "a refused fit leaves no folder"
+
+
+def test_fewer_photographs_than_a_threshold_needs_are_rejected():
+    clips = [ArrayClip(np.zeros((3, 32, 32), np.uint8), name=name) for name in ("a", "b")]
+    with pytest.raises(NearfarError, match="'a' holds only 3 images: expected at least 4"):
+        split_clips(clips, interleaved=True)

@@ -296,3 +296,12 @@ def test_open_images_turns_any_bytes_into_images_or_one_line(
         message = str(error)
     assert message == "" or re.search(r"x\.np[yz]", message)
     assert message.isprintable()
+
+
+@pytest.mark.parametrize("key", ["labels", "classes"])
+def test_text_that_is_no_text_is_rejected(tmp_path, key):
+    damaged = np.array([2**31, 2**31 + 1], np.uint32).view("U1")
+    arrays = {"images": np.zeros((2, 8, 8)), "labels": np.arange(2), key: damaged}
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(NearfarError, match=r"a\.npz' cannot be read .damaged text."):
+        open_images(tmp_path / "a.npz")

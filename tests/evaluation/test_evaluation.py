@@ -356,3 +356,14 @@ def test_note_has_the_standard_error_of_the_accuracies_measured(evaluation: Eval
     assert f"an accuracy of {100 * share:.0f} has a standard error of {error:.1f}" in str(
         evaluation.notes
     )
+
+
+@pytest.mark.parametrize("shared", [0, 1, 100])
+def test_test_images_that_were_trained_on_are_reported(shared):
+    test = np.concatenate([TRAIN[:shared], TEST[: 200 - shared]])
+    labels = np.concatenate([TRAIN_LABELS[:shared], TEST_LABELS[: 200 - shared]])
+    row = Features("pixels", TRAIN[:300], test)
+    notes = evaluate([row], TRAIN_LABELS[:300], labels).notes
+    found = [note for note in notes if "among the training images" in note]
+    assert bool(found) == (shared == 100)
+    assert not found or found[0].startswith("100 of the 200 test images")

@@ -47,6 +47,12 @@ def test_scale_is_that_of_embeddings_and_leaves_the_function():
     torch.testing.assert_close(scaled.reconstruction, plain.reconstruction)
 
 
+def test_glorot_is_uniform_with_biases_of_zero():
+    layer = PlainNetwork(glorot=True).encoder[-2]
+    assert (layer.bias == 0).all()
+    assert layer.weight.abs().max() <= (6 / (1024 + 128)) ** 0.5
+
+
 def test_each_row_differs_from_the_default_in_one_setting():
     default = PROTOCOL.rows["default"]
     for label, row in PROTOCOL.rows.items():

@@ -98,7 +98,7 @@ def unused(folder: Path) -> None:
     images = open_images(write_tar(folder / "a.tar", [*pictures().items(), *extra]))
     assert images.names() == ["0.png", "1.png", "2.png", "3.png"]
     assert images.unread == [
-        "'._1.png': hidden",
-        "'0.seg.png': another part of an image",
-        "'0.npy': not read",
+        "'a.tar': 1 members not read: .npy",
+        "'a.tar': 1 members not read: .seg.png",
+        "'a.tar': 1 members not read: hidden",
     ]

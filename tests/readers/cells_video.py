@@ -136,14 +136,25 @@ def _(folder: Path) -> None:
     assert (pixels[16:] == 255).all()
 
 
-@cell("video", "profile", "ignored in videos: gray levels are the coded luma; in frames as images")
+@cell(
+    "video",
+    "profile",
+    "warned: HDR (PQ, HLG); ignored otherwise: gray levels are the coded luma; in frames as images",
+)
 def _(folder: Path) -> None:
     def marked(stream: Any) -> None:
         stream.codec_context.color_primaries = 9  # BT.2020
 
+    def hdr(stream: Any) -> None:
+        stream.codec_context.color_trc = 16  # PQ
+
     frames = some_frames()
-    write(folder / "a.mkv", frames, "gray", prepare=marked)
-    np.testing.assert_array_equal(pixels_of(folder / "a.mkv"), frames)
+    for name, prepare in (("a.mkv", marked), ("b.mkv", hdr)):
+        write(folder / name, frames, "gray", prepare=prepare)
+        (clip,) = open_clips(folder / name)
+        np.testing.assert_array_equal([frame.pixels for frame in clip], frames)
+        assert bool(clip.notes) == (name == "b.mkv")
+    assert "HDR video (PQ)" in clip.notes[0]
 
 
 @cell("video", "count", "obeyed: edit lists, one frame, animated images; skipped: a missing end")

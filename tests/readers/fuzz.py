@@ -33,7 +33,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -290,7 +290,7 @@ def main() -> None:
 
         def keep(line: str, result: Result, reader: str = reader) -> None:
             print(f"{reader}: {line}", file=sys.stderr, flush=True)
-            kept[reader] = asdict(result)
+            kept[reader] = vars(result)
             if options.json is not None:
                 options.json.write_text(json.dumps(kept, indent=1) + "\n")
 

@@ -69,6 +69,11 @@ def encode(fixed: Path, source: Path, output: Path, **options: object) -> str:
 
 def write_images(folder: Path) -> None:
     """Write images of many formats and modes."""
+    import imagecodecs
+    import pillow_heif
+    import tifffile
+
+    pillow_heif.register_heif_opener()
     block = Image.Exif()
     block[ExifTags.Base.Orientation] = 6
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -83,6 +88,13 @@ def write_images(folder: Path) -> None:
     Image.fromarray(noise(1)[0, ..., 0].astype(np.uint16) * 257).save(folder / "16.png")
     images[13].quantize().save(folder / "palette.png", transparency=0)
     images[14].copy().save(folder / "two.mpo", save_all=True, append_images=[images[15].copy()])
+    bands = np.random.default_rng(0).integers(0, 256, (12, 12, 5), dtype=np.uint8)
+    tifffile.imwrite(folder / "bands.tif", bands, photometric="minisblack", planarconfig="contig")
+    deep = bands[..., :3].astype(np.uint16) * 257
+    tifffile.imwrite(folder / "deep.tif", deep, photometric="rgb", compression="zlib")
+    tifffile.imwrite(folder / "float.tif", bands[..., 0].astype(np.float64))
+    (folder / "deep.png").write_bytes(imagecodecs.png_encode(deep))
+    images[0].save(folder / "photo.heic")
     images[16].save(folder / "pages.tif", save_all=True, append_images=[images[11]])
 
 
@@ -107,7 +119,7 @@ def prepare_image(inputs: Path, fixed: Path) -> None:
 @target("image", prepare_image, one=True)
 def _(inputs: Path, fixed: Path, output: Path) -> str:
     file = next((path for path in sorted(inputs.iterdir())), inputs / "absent")
-    return encode(fixed, file, output)
+    return encode(fixed, file, output, "--bands", 3, 2, 1, "--window", 0, 255)
 
 
 def only_file(inputs: Path, ending: str) -> Path:

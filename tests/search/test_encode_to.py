@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +13,8 @@ from nearfar.data import FolderImages, images_from_array, read_embeddings
 from nearfar.encoders import open_encoder
 from nearfar.errors import NearfarError
 from nearfar.search import encode, encode_to
+from program import run
+from trainings import TORCHRUN
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,27 @@ def test_two_processes_write_the_files_of_one(encoder, photos, tmp_path):
         read_embeddings(two)
     assert encode_to(two, encoder, photos, share=(0, 2), device="cpu")
     assert contents(two) == contents(tmp_path / "one.parquet")
+
+
+def test_torchrun_writes_the_rows_of_one_process(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for row in range(300):
+        pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{row:03}.png")
+    model = ("timm:resnet18", "--weights", "random", "--size", "32", "--device", "cpu")
+    one, two = tmp_path / "one.parquet", tmp_path / "two.parquet"
+    assert run("encode", model[0], tmp_path / "photos", *model[1:], "--out", one) == 0
+    command = [*TORCHRUN, "-m", "nearfar", "encode", model[0], str(tmp_path / "photos"), *model[1:]]
+    subprocess.run([*command, "--out", str(two)], check=True, timeout=600)
+    assert sorted(path.name for path in two.iterdir()) == [
+        "part-00000-of-00002.parquet",
+        "part-00001-of-00002.parquet",
+    ]
+    ours, theirs = read_embeddings(one), read_embeddings(two)
+    assert theirs.names == ours.names
+    assert theirs.checksums == ours.checksums
+    np.testing.assert_allclose(theirs.embeddings, ours.embeddings, atol=1e-5)
 
 
 def test_interrupted_encoding_continues(encoder, photos, tmp_path):

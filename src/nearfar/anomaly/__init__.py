@@ -1,8 +1,8 @@
 """Anomaly detection in video and still images, trained on normal frames only.
 
-`fit_detector` fits methods to normal clips from `open_clips`; `score_clips`, or `Detector.score`
-for streams, scores new frames. Methods are in `nearfar.anomaly.methods`; subclass `Method` and use
-`register_method` for your own.
+`fit_detector` fits methods to normal clips from `open_clips`; `score_clips` scores new clips,
+`follow` a camera, and `Detector.score` any frames. Methods are in `nearfar.anomaly.methods`;
+subclass `Method` and use `register_method` for your own.
 """
 
 from nearfar.anomaly.camera import Camera, measure_camera
@@ -15,6 +15,7 @@ from nearfar.anomaly.config import (
 )
 from nearfar.anomaly.detector import Detector, ScoredFrame
 from nearfar.anomaly.evaluate import Evaluator
+from nearfar.anomaly.export import export_detector
 from nearfar.anomaly.fit import CALIBRATE_EVERY, fit_detector, split_clips
 from nearfar.anomaly.kind import Continuity, continuity
 from nearfar.anomaly.masks import Mask, Masks, find_masks
@@ -52,6 +53,7 @@ from nearfar.anomaly.registry import FitContext, Method, Scorer, register_method
 from nearfar.anomaly.scale import ROW_QUANTILE
 from nearfar.anomaly.score import ScoringSummary, score_clips
 from nearfar.anomaly.storage import is_unfinished, read_detector
+from nearfar.anomaly.stream import StreamAlert, follow
 
 __all__ = [
     "ASSUMED_RATE",
@@ -87,14 +89,17 @@ __all__ = [
     "ScoredFrame",
     "Scorer",
     "ScoringSummary",
+    "StreamAlert",
     "area_under_curve",
     "as_frames",
     "average_precision",
     "continuity",
     "equal_error_rate",
+    "export_detector",
     "f1_score",
     "find_masks",
     "fit_detector",
+    "follow",
     "gather_patches",
     "is_unfinished",
     "macro",

@@ -20,6 +20,10 @@ from nearfar.errors import NearfarError, printable
 MASK_SUFFIX = "_gt"
 #: Weights of red, green and blue (ITU-R BT.601), as in PIL.
 _LUMINANCE = (0.299, 0.587, 0.114)
+#: Name that ends with a number, such as frame_0012.
+_NUMBERED = re.compile(r"(|.*\D)(\d{1,9})")
+#: Fewest frames whose numbers show that others are missing.
+_MIN_NUMBERED = 4
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -36,7 +40,7 @@ class Frame(NamedTuple):
     time : float or None
         Seconds since the start of the clip, by its timestamps, if any.
     lost : int
-        Number of frames missing right before this one, by the timestamps.
+        Number of frames that are missing right before this one by time stamps or names.
 
     Examples
     --------
@@ -251,9 +255,16 @@ class FolderClip(StoredClip):
         return printable(self.files[number].name)
 
     def _read(self) -> Iterator[Frame | UnreadableError]:
-        for number in range(len(self.files)):
+        lost = [0] * len(self.files) if self.photographs else _missing_before(self.files)
+        if any(lost):
+            first = next(number for number, missing in enumerate(lost) if missing)
+            self.notes.append(
+                f"{self.name!r}: {sum(lost)} frames are missing by their numbers, the first before "
+                f"{self.file_name(first)!r}; motion is not followed across such gaps"
+            )
+        for number, missing in enumerate(lost):
             try:
-                yield Frame(number, self.read(number))
+                yield Frame(number, self.read(number), lost=missing)
             except UnreadableError as error:
                 yield error
 
@@ -340,6 +351,19 @@ def scale(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 def image_files(folder: Path) -> list[Path]:
     """Return the files in a folder with image extensions, in natural order of their names."""
     return [path for path in visible(folder) if path.suffix.lower() in image_endings()]
+
+
+def _missing_before(files: Sequence[Path]) -> list[int]:
+    """Return how many frames are missing before each, by the numbers that their names end with."""
+    found = [_NUMBERED.fullmatch(file.stem) for file in files]
+    matches = [match for match in found if match]
+    named_alike = len({match[1] for match in matches}) == 1
+    if len(matches) < max(len(files), _MIN_NUMBERED) or not named_alike:
+        return [0] * len(files)
+    steps = np.diff([int(match[2]) for match in matches])
+    step = int(np.median(steps))
+    regular = step > 0 and (steps % step == 0).all() and (steps > 0).all()
+    return [0, *(steps // step - 1).tolist()] if regular else [0] * len(files)
 
 
 def visible(folder: Path) -> list[Path]:

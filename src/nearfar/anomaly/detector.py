@@ -176,6 +176,11 @@ class Detector:
             Held-out normal clips.
         track : Track
             Progress.
+
+        Raises
+        ------
+        NearfarError
+            If no frame is readable.
         """
         if self.config.needs_scale:
             maps = (
@@ -192,6 +197,8 @@ class Detector:
             )
         self.calibrated_on = 0
         scores = subsample(self._score_normal(clips, track), MAX_SCORES)
+        if len(scores) == 0:
+            raise NearfarError("no normal frame is readable to set the threshold: expected more")
         self.threshold = float(np.quantile(scores, 1 - self.config.false_alarms, method="higher"))
 
     def _score_patches(self, frames: Iterable[Frame], name: str) -> Iterator[FrameScores]:

@@ -137,7 +137,7 @@ def split_clips(clips: Sequence[Clip], interleaved: bool = False) -> tuple[list[
     Raises
     ------
     NearfarError
-        If there are no clips, or fewer than four frames.
+        If there are no clips, or fewer than four frames or images.
 
     Examples
     --------
@@ -151,6 +151,12 @@ def split_clips(clips: Sequence[Clip], interleaved: bool = False) -> tuple[list[
         raise NearfarError("there are no clips: expected normal clips to learn from")
     kept = list(clips[CALIBRATE_EVERY - 1 :: CALIBRATE_EVERY])
     if interleaved:
+        if not any(clip.nominal_total >= CALIBRATE_EVERY for clip in clips):
+            most = max(clip.nominal_total for clip in clips)
+            raise NearfarError(
+                f"{clips[0].name!r} holds only {most} images: expected at least "
+                f"{CALIBRATE_EVERY} in a folder, of which a quarter is for the threshold"
+            )
         return [_Interleaved(c, held=False) for c in clips], [
             _Interleaved(c, held=True) for c in clips
         ]

@@ -194,7 +194,8 @@ def find_masks(
         ]
     folder = Path(folder)
     if not folder.is_dir():
-        raise NearfarError(f"{str(folder)!r} does not exist: expected a folder of masks")
+        what = "is no folder" if folder.exists() else "does not exist"
+        raise NearfarError(f"{str(folder)!r} {what}: expected a folder of masks")
     if len(clips) == 1 and image_files(folder):
         return [_pair(clips[0], folder, size, same_size=same_size)]
     inner = [_folder_of(clip, folder) for clip in clips]

@@ -25,6 +25,10 @@ Indices = npt.NDArray[np.int64]
 ScoreMap = npt.NDArray[np.float32]
 
 
+class ShortClipError(NearfarError):
+    """A clip has too few consecutive frames for a window."""
+
+
 @dataclass(frozen=True)
 class Grid:
     """Rows and columns of square patches that cover a frame.
@@ -238,7 +242,7 @@ def windows(
             yield each, window
         waiting.clear()
     if longest < span:
-        raise NearfarError(
+        raise ShortClipError(
             f"{name!r} has {longest} frames in a row, fewer than the {span} of a window: "
             "expected a longer clip"
         )

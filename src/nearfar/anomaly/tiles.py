@@ -26,7 +26,7 @@ MAX_SHORT_SIDE = 448
 #: Smallest overlap of tiles, in pixels.
 _OVERLAP = 56
 #: Standard deviation of the Gaussian smoothing of heat maps, in pixels (Roth et al., CVPR 2022).
-_SMOOTHING = 4.0
+SMOOTHING = 4.0
 #: Tiles per batch.
 _BATCH = 8
 
@@ -135,7 +135,7 @@ class Tiling:
                 weights[here] += weight
         cells = (total / weights)[None, None]
         scaled = interpolate(cells, size=self.scaled, mode="bilinear", align_corners=False)
-        smooth = torch.from_numpy(gaussian_filter(scaled[0, 0].numpy(), _SMOOTHING))[None, None]
+        smooth = torch.from_numpy(gaussian_filter(scaled[0, 0].numpy(), SMOOTHING))[None, None]
         own = interpolate(smooth, size=self.size, mode="bilinear", align_corners=False)
         return own[0, 0].numpy()
 

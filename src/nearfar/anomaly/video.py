@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageSequence
 
-from nearfar.anomaly.clips import Frame, Pixels, StoredClip, scale
+from nearfar.anomaly.clips import Clip, Frame, Pixels, StoredClip, scale
 from nearfar.data import (
     Size,
     UnreadableError,
@@ -55,8 +55,8 @@ class VideoClip(StoredClip):
         self._av = require("av", extra="video")
         with suppress(NearfarError, self._av.FFmpegError), open_video(path) as (container, stream):
             self.nominal_total = _stated_frames(stream)
-            self.rate = _average_rate(stream)
-            self.rate = _rate(self._times(container, stream)) or self.rate
+            self.rate = stated_rate(stream)
+            self.rate = measured_rate(self._times(container, stream)) or self.rate
 
     def _times(self, container: Any, stream: Any) -> tuple[list[float], float | None]:
         packets = _until_restart(islice(shown_packets(container.demux(stream)), _RATE_PACKETS))
@@ -76,10 +76,10 @@ class VideoClip(StoredClip):
                     f"{self.name!r} is HDR video ({hdr}): its levels are used as coded, so score "
                     "it only with a detector of such video"
                 )
-            yield from _Decoder(self, container, stream).frames()
+            yield from Decoder(self, container, stream).frames()
 
 
-class _Decoder:
+class Decoder:
     """Decoder of a stream, packet by packet, so that a damaged packet loses only its own frames.
 
     Frames are counted as stored, including those that cannot be decoded. A frame is missing where
@@ -87,13 +87,15 @@ class _Decoder:
     of frames continue.
     """
 
-    def __init__(self, clip: VideoClip, container: Any, stream: Any) -> None:
+    def __init__(
+        self, clip: Clip, container: Any, stream: Any, *, max_damaged: int | None = None
+    ) -> None:
         self.clip, self.container, self.stream = clip, container, stream
+        self.max_damaged = max_damaged
         self._av = require("av", extra="video")
         self._aspect = pixel_aspect(stream)
         start = container.start_time
         self._start = None if start is None else start / self._av.time_base
-        self._period = 1 / clip.rate if clip.rate else None
         #: Whether timestamps give the decoding order instead of the frame order.
         self._unordered = container.format.name == "avi" and stream.codec_context.has_b_frames
         #: Timestamps of packets whose frames have not been decoded yet.
@@ -106,6 +108,10 @@ class _Decoder:
         self._lost, self._first_lost = 0, ""
         self._interlaced = False
         self._reformat = frame_reformatter()
+
+    @property
+    def _period(self) -> float | None:
+        return 1 / self.clip.rate if self.clip.rate else None
 
     def frames(self) -> Iterator[Frame | UnreadableError]:
         """Yield frames, or the reasons why they are unreadable."""
@@ -133,6 +139,8 @@ class _Decoder:
                 self._errors.append(UnreadableError(video_reason(error)))
                 if self._unordered and self._expected:
                     heapq.heappop(self._expected)
+                if self.max_damaged is not None and len(self._errors) > self.max_damaged:
+                    return
                 continue
             yield from decoded
 
@@ -312,11 +320,12 @@ def _stated_end(container: Any, stream: Any) -> float | None:
     return None
 
 
-def _average_rate(stream: Any) -> float | None:
+def stated_rate(stream: Any) -> float | None:
+    """Return the frames per second that a stream states, if any."""
     return float(stream.average_rate) if stream.average_rate else None
 
 
-def _rate(found: tuple[list[float], float | None]) -> float | None:
+def measured_rate(found: tuple[list[float], float | None]) -> float | None:
     """Return the frame rate: as stated, unless timestamps with gaps show another rate."""
     times, stated = found
     steps = [after - before for before, after in pairwise(times) if after > before]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from nearfar.cli.options import Overwrite, Seed, bars, report_skipped, shown
+from nearfar.errors import NearfarError
 
 if TYPE_CHECKING:
     from nearfar.progress import Bars
@@ -154,9 +158,10 @@ def fit(
 @anomaly.command
 def score(
     run: Annotated[Path, Parameter(help="Folder of a detector, from nearfar anomaly fit.")],
-    frames: str,
+    frames: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
-    out: Annotated[Path, Parameter(help="Folder to write to.")],
+    out: Annotated[Path | None, Parameter(help="Folder to write to.")] = None,
+    follow: bool = False,
     masks: Path | None = None,
     format: Literal["csv", "parquet"] = "csv",
     overwrite: Overwrite = False,
@@ -172,11 +177,16 @@ def score(
         nearfar anomaly score run UCSDped2/Test --out scored
         nearfar anomaly score run camera.mp4 --out scored
         nearfar anomaly score run bottle/test --masks bottle/ground_truth --out scored
+        nearfar anomaly score run rtsp://camera/stream --follow
 
     Parameters
     ----------
     frames
-        As for fit, or a single image.
+        As for fit; or a single image. With --follow: an address (rtsp, rtmp, http, srt, tcp, udp),
+        a device such as /dev/video0, a file, or - for standard input.
+    follow
+        Instead of writing to a folder, print one line of JSON per alert as it happens, for as long
+        as the camera runs. A camera that is lost is opened again.
     masks
         Ground-truth masks, black where a frame is normal. A folder with one mask per frame, named
         like the frame (NAME or NAME_mask) or, for a video, numbered from 0 or 1. For several clips,
@@ -187,6 +197,13 @@ def score(
     """
     from nearfar.anomaly import open_clips, read_detector, score_clips
 
+    if follow:
+        if out is not None or masks is not None:
+            raise NearfarError("--follow with --out or --masks: expected neither")
+        print_alerts(run, frames)
+        return
+    if out is None:
+        raise NearfarError("--out is missing: expected a folder to write to, or --follow")
     detector, track = read_detector(run), bars()
     clips = open_clips(frames, size=detector.config.size)
     try:
@@ -208,6 +225,40 @@ def score(
     print(f"{counts}; output is in {shown(out)}")
     for name, value in (summary.quality or {}).items():
         print(f"{name}: {'undefined' if value is None else value}")
+
+
+@anomaly.command
+def export(
+    run: Annotated[Path, Parameter(help="Folder of a detector for photographs.")],
+    *,
+    out: Annotated[Path, Parameter(help="ONNX file to write.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a detector for photographs as one ONNX file, from pixels to score and heat map.
+
+    Its input is "image", uint8[height, width, 3] in red, green and blue, of the size of the normal
+    images. Its outputs are "score", "heat", a map of the image's size, and "defective".
+
+    **Examples**
+
+        nearfar anomaly export run --out detector.onnx
+    """
+    from nearfar.anomaly import export_detector, read_detector
+    from nearfar.files import try_output
+
+    try_output(out, overwrite=overwrite)
+    detector = read_detector(run)
+    export_detector(detector, out)
+    height, width = detector.size
+    print(f"{shown(out)} takes images of {height}x{width} pixels")
+
+
+def print_alerts(run: Path, source: str) -> None:
+    """Print a line of JSON per alert of a stream."""
+    from nearfar.anomaly import follow, read_detector
+
+    for alert in follow(read_detector(run), source, notify=partial(print, file=sys.stderr)):
+        print(json.dumps(asdict(alert)), flush=True)
 
 
 def warn(line: str, track: Bars) -> None:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, NoReturn
 
 from cyclopts import App, CoercionError, CycloptsError, Parameter, Token, convert
@@ -39,13 +40,23 @@ from nearfar.errors import NearfarError
 
 
 def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
-    """Convert as cyclopts does, but reject 2.5 as a whole number instead of rounding it."""
+    """Convert as cyclopts does, but reject 2.5 as a whole number instead of rounding it.
+
+    A path in a configuration may start with ~, which no shell has replaced.
+    """
     converted = convert(kind, tokens)
     values = converted if isinstance(converted, tuple) else (converted,)
     for token, value in zip(tokens, values, strict=False):
         if isinstance(value, int) and "." in token.value and float(token.value) != value:
             raise CoercionError(f"expected a whole number, not {token.value}", token=token)
-    return converted
+    return _expand_home(converted) if isinstance(converted, Path) else converted
+
+
+def _expand_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # home of an unknown user
+        return path
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> str:

@@ -63,7 +63,8 @@ def neighbors(
     sheet = neighbor_sheet(
         queries.pixels.numpy(), result.pixels(result.near), result.pixels(result.far)
     )
-    with atomic_path(out / "neighbors.png") as path:
+    figure, rows = out / "neighbors.png", out / "neighbors.json"
+    with atomic_path(figure) as path:
         save_figure(sheet, path)
-    write_json(out / "neighbors.json", {"encoder": encoder, **result.to_dict()})
-    print(f"near and far images are in {shown(path)} and {shown(path.with_suffix('.json'))}")
+    write_json(rows, {"encoder": encoder, **result.to_dict()})
+    print(f"near and far images are in {shown(figure)} and {shown(rows)}")

@@ -24,6 +24,7 @@ from nearfar.data.embeddings import (
 from nearfar.data.encoded import Encoded, UnreadableError
 from nearfar.data.export import write_images
 from nearfar.data.folders import FolderImages
+from nearfar.data.found import FileItem, Found, Item
 from nearfar.data.images import Images, Shape, to_unit
 from nearfar.data.kind import ImageKind, kind_of
 from nearfar.data.labels import hold_out, labels_like, require_labels
@@ -43,6 +44,8 @@ from nearfar.data.stored import StoredImages, map_in_threads
 from nearfar.data.subset import Subset
 from nearfar.data.video import (
     VIDEO_ENDINGS,
+    VIDEO_FORMATS,
+    choose_stream,
     frame_reformatter,
     is_video,
     open_video,
@@ -58,15 +61,19 @@ __all__ = [
     "MIN_SIDE",
     "PIXEL_TOLERANCE",
     "VIDEO_ENDINGS",
+    "VIDEO_FORMATS",
     "ArrayImages",
     "Channels",
     "Decoding",
     "EmbeddingParts",
     "EmbeddingTable",
     "Encoded",
+    "FileItem",
     "FolderImages",
+    "Found",
     "ImageKind",
     "Images",
+    "Item",
     "Layout",
     "Shape",
     "Size",
@@ -77,6 +84,7 @@ __all__ = [
     "as_array",
     "check_embeddings_path",
     "check_size",
+    "choose_stream",
     "conform_images",
     "default_data_root",
     "frame_reformatter",

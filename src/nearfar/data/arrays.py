@@ -237,7 +237,7 @@ def as_array(array: npt.ArrayLike, name: str = "array") -> Array:
     Raises
     ------
     NearfarError
-        If it is not an array of one shape, has masked values, or holds PIL images.
+        If it is no array of one shape, has masked values, holds PIL images, or is an iterator.
 
     Examples
     --------
@@ -251,6 +251,8 @@ def as_array(array: npt.ArrayLike, name: str = "array") -> Array:
             f"{name!r} holds PIL images: expected an array, such as numpy.stack of "
             "numpy.asarray(image.convert('RGB'))"
         )
+    if isinstance(array, Iterator):
+        raise NearfarError(f"{name!r} is an iterator: expected an array, such as numpy.stack of it")
     if np.ma.is_masked(array):
         raise NearfarError(f"{name!r} has masked values: fill them first")
     try:

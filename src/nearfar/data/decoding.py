@@ -22,6 +22,7 @@ from nearfar.data.encoded import (
     Encoded,
     MissingReaderError,
     UnreadableError,
+    check_pixels,
     open_bytes,
     require_reader,
 )
@@ -142,6 +143,7 @@ def read_header(source: Encoded, decoding: Decoding = AS_STATED) -> Header:
         with open_bytes(source) as file:
             if isinstance(other, TiffTags):
                 tiff_reader()
+                check_pixels(*other.size, other.samples)
                 gray = len(choose_bands(other, decoding)) == 1
                 height, width = other.size
                 if other.orientation in SIDES_SWAPPED:
@@ -268,7 +270,7 @@ def read_binary_mask(source: Encoded, shape: Shape) -> Tensor:
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
     ...     Image.new("RGB", (8, 8), "red").save(file.name)
-    ...     read_binary_mask(Path(file.name), (3, 8, 8)).sum().item()
+    ...     read_binary_mask(file.name, (3, 8, 8)).sum().item()
     64
     """
     _, height, width = shape
@@ -306,7 +308,7 @@ def open_image_file(source: Encoded) -> Iterator[Image.Image]:
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
     ...     Image.new("L", (30, 20)).save(file.name)
-    ...     with open_image_file(Path(file.name)) as image:
+    ...     with open_image_file(file.name) as image:
     ...         image.size
     (30, 20)
     """
@@ -315,12 +317,7 @@ def open_image_file(source: Encoded) -> Iterator[Image.Image]:
         return
     try:
         with open_bytes(source) as file, Image.open(file, formats=formats()) as image:
-            width, height = image.size
-            if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
-                raise UnreadableError(
-                    f"{width}x{height} pixels could be a decompression bomb: "
-                    f"PIL.Image.MAX_IMAGE_PIXELS is {Image.MAX_IMAGE_PIXELS}"
-                )
+            check_pixels(image.height, image.width)
             _check_pages(image)
             yield image
     except UnreadableError as error:
@@ -478,7 +475,7 @@ def _deep_png(source: Encoded) -> Numbers:
 def _numbers(image: Image.Image, decoding: Decoding) -> Image.Image | Numbers:
     """Return the numbers of a decoded image of more than 8 bits, and other images as they are."""
     depth = _depth(image)
-    if depth is Depth.LEVELS or not (image.mode in "FL" or image.mode.startswith("I")):
+    if depth is Depth.LEVELS or not image.mode.startswith(("F", "I", "L")):
         return image
     values = np.asarray(image)
     tags = getattr(image, "tag_v2", {})

@@ -6,10 +6,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from nearfar.data.depth import Depth, Numbers, Window
-from nearfar.data.encoded import UnreadableError, require_reader
+from nearfar.data.encoded import UnreadableError, check_pixels, require_reader
 
 #: Bytes after the preamble of 128 bytes.
 MAGIC = b"DICM"
@@ -77,7 +76,10 @@ def read_dicom(file: BinaryIO, window: Window | None = None) -> Numbers:
 
 
 def _pydicom() -> Any:
-    return require_reader("pydicom", kind="a DICOM image", extra="dicom")
+    pydicom = require_reader("pydicom", kind="a DICOM image", extra="dicom")
+    # Most files break some rule about text that has nothing to do with pixels.
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    return pydicom
 
 
 def _check(data: Any) -> DicomHeader:
@@ -88,11 +90,7 @@ def _check(data: Any) -> DicomHeader:
     frames = int(data.get("NumberOfFrames") or 1)
     if frames > 1:
         raise UnreadableError(f"a DICOM file of {frames} frames: expected a file for each")
-    if Image.MAX_IMAGE_PIXELS and height * width > Image.MAX_IMAGE_PIXELS:
-        raise UnreadableError(
-            f"{width}x{height} pixels could be a decompression bomb: PIL.Image.MAX_IMAGE_PIXELS "
-            f"is {Image.MAX_IMAGE_PIXELS}"
-        )
+    check_pixels(height, width)
     if not str(data.PhotometricInterpretation).startswith("MONOCHROME"):
         return DicomHeader((height, width), False, Depth.LEVELS)
     stated = _is_curved(data) or _first(data, "WindowCenter") is not None

@@ -102,3 +102,23 @@ def open_bytes(source: Encoded) -> Iterator[BinaryIO]:
         raise
     except Exception as error:  # libraries may raise nearly anything for a damaged file
         raise UnreadableError(reason(error)) from error
+
+
+def check_pixels(height: int, width: int, samples: int = 4) -> None:
+    """Check that an image is no decompression bomb, before it is decoded.
+
+    Raises
+    ------
+    UnreadableError
+        If it has more pixels than PIL allows, or as many samples as four times that.
+
+    Examples
+    --------
+    >>> check_pixels(1080, 1920)
+    """
+    most = Image.MAX_IMAGE_PIXELS
+    if most and height * width * max(1, samples / 4) > most:
+        raise UnreadableError(
+            f"{width}x{height} pixels could be a decompression bomb: PIL.Image.MAX_IMAGE_PIXELS "
+            f"is {most}"
+        )

@@ -71,8 +71,8 @@ class FolderImages(StoredImages):
     Warns
     -----
     UserWarning
-        If files are not named like images, or links lead to folders that are read anyway; see
-        `StoredImages`.
+        If files are not named like images, if a few images lie in no sub-folder, so that none has
+        a label, or if links lead to folders that are read anyway; see `StoredImages`.
 
     Examples
     --------
@@ -148,6 +148,12 @@ def find_images(root: Path, frame_rate: float | None = None) -> Found:
     found = merge(parts)
     if found.labels is None:
         found.labels = _classes_of(places)
+    loose = [place for place in places if os.sep not in place]
+    if 0 < len(loose) < len(places) / 2:
+        found.notes.append(
+            f"{len(loose)} of {len(places)} images lie in no sub-folder "
+            f"({printable(loose[0])!r}), so that sub-folders are no classes"
+        )
     if others:
         found.notes.append(_describe_others(others))
     videos = sum(Path(file).suffix.lower() in VIDEO_ENDINGS for file in others)

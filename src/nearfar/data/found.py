@@ -27,6 +27,13 @@ class Item:
         The same, relative to the current folder.
     path : Path or None
         The file, if it holds only this image.
+
+    Examples
+    --------
+    See `StoredImages` for an image in memory.
+
+    >>> issubclass(FileItem, Item)
+    True
     """
 
     __slots__ = ("name",)
@@ -53,7 +60,13 @@ class Item:
 
 
 class FileItem(Item):
-    """Image in its own file, named by its path within a folder."""
+    """Image in a file of its own, named by its path in a folder.
+
+    Examples
+    --------
+    >>> FileItem(Path("photos"), "cat/1.jpg").path.as_posix()
+    'photos/cat/1.jpg'
+    """
 
     __slots__ = ("root",)
 
@@ -91,6 +104,12 @@ class Found:
         See `Images`.
     notes : list of str
         Warnings, one line each.
+
+    Examples
+    --------
+    >>> found = Found([FileItem(Path("photos"), "1.jpg")], labels=["cat"])
+    >>> found.items[0].name
+    '1.jpg'
     """
 
     items: list[Item] = field(default_factory=list)

@@ -103,7 +103,7 @@ def open_images(
     (1, (3, 32, 32), ['square.png'])
     """
     if source in NAMED:
-        root = None if data_root is None else Path(data_root)
+        root = None if data_root is None else Path(data_root).expanduser()
         return open_named(str(source), data_root=root, size=size, channels=channels)
     decoding = Decoding(window, bands)
     if frame_rate is not None and not 0 < frame_rate < math.inf:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import json
 import threading
-from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -231,16 +230,16 @@ def _add_labels(
     found: Found, values: list[Any], classes: list[str] | None, title: str, name: str
 ) -> None:
     """Set the labels of rows, unless some are missing; test sets have -1 for all."""
+    missing = sum(value is None or (value == -1 and classes is not None) for value in values)
+    if missing:
+        if missing < len(values):
+            found.notes.append(
+                f"{missing} of {len(values)} rows have no class in the column {title!r}: labels "
+                "are not used"
+            )
+        return
     if classes is None:
         found.labels = number_of(values, title, name, text=False)
-        return
-    counts = Counter(value is None or value == -1 for value in values)
-    if counts[True]:
-        if counts[False]:
-            found.notes.append(
-                f"{counts[True]} of {len(values)} rows have no class in the column {title!r}: "
-                "labels are not used"
-            )
         return
     if not all(isinstance(value, int) and 0 <= value < len(classes) for value in values):
         raise NearfarError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,7 +30,7 @@ MAX_LABEL_BYTES = 2**16
 MAX_NAME = 100
 #: Most shards of one pattern.
 MAX_SHARDS = 100_000
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_RANGE = re.compile(r"\{(\d{1,12})\.\.(\d{1,12})\}")
 
 
 class MemberItem(Item):
@@ -82,15 +84,15 @@ def shards_of(pattern: str) -> list[str]:
     >>> shards_of("photos-{08..10}.tar")
     ['photos-08.tar', 'photos-09.tar', 'photos-10.tar']
     """
+    ranges = [(int(first), int(last)) for first, last in _RANGE.findall(pattern)]
+    if math.prod(max(0, last - first + 1) for first, last in ranges) > MAX_SHARDS:
+        raise NearfarError(f"{pattern!r} stands for more than {MAX_SHARDS:,} files")
     match = _RANGE.search(pattern)
     if match is None:
         return [pattern]
-    first, last = match[1], match[2]
-    if int(last) - int(first) >= MAX_SHARDS:
-        raise NearfarError(f"{pattern!r} stands for more than {MAX_SHARDS:,} files")
     filled = (
-        f"{pattern[: match.start()]}{number:0{len(first)}}{pattern[match.end() :]}"
-        for number in range(int(first), int(last) + 1)
+        f"{pattern[: match.start()]}{number:0{len(match[1])}}{pattern[match.end() :]}"
+        for number in range(int(match[1]), int(match[2]) + 1)
     )
     return [path for each in filled for path in shards_of(each)]
 
@@ -107,11 +109,13 @@ def find_members(path: Path, prefix: str) -> Found:
     """
     found = Found()
     samples: dict[str, _Sample] = {}
-    for name, offset, size in _members(path, prefix, found):
+    unread: Counter[str] = Counter()
+    place = prefix.removesuffix("/") or path.name
+    for name, offset, size in _members(path, place, found, unread):
         folder, _, base = name.rpartition("/")
         stem, _, ending = base.partition(".")
         if not stem:
-            found.unread.append(f"{prefix + name!r}: hidden")
+            unread["hidden"] += 1
             continue
         item = MemberItem(path, prefix + name, offset, size)
         sample = samples.setdefault(f"{folder}/{stem}", _Sample())
@@ -120,25 +124,27 @@ def find_members(path: Path, prefix: str) -> Found:
         else:
             sample.parts[ending.lower()] = item
     labels: list[Any] = []
-    kinds = [_choose(sample, found) for sample in samples.values()]
+    kinds = [_choose(sample, unread) for sample in samples.values()]
     texts = [part for sample in samples.values() if (part := sample.parts.get("txt"))]
     captions = _are_captions(texts)
     for sample, images in zip(samples.values(), kinds, strict=True):
         label, used = _label(sample.parts, captions) if images else (None, "")
         found.items += images
         labels += [label] * len(images)
-        found.unread += [
-            f"{part.name!r}: not read" for kind, part in sample.parts.items() if kind != used
-        ]
+        unread.update(f".{kind}" for kind in sample.parts if kind != used)
+    found.unread = [
+        f"{place!r}: {count} members not read: {kind}" for kind, count in sorted(unread.items())
+    ]
     if not found.items and not found.skipped:
-        found.skipped.append(f"{prefix or path.name!r}: a tar file without images")
+        found.skipped.append(f"{place!r}: a tar file without images")
     _add_labels(found, labels, str(path))
     return found
 
 
-def _members(path: Path, prefix: str, found: Found) -> Iterator[tuple[str, int, int]]:
+def _members(
+    path: Path, place: str, found: Found, unread: Counter[str]
+) -> Iterator[tuple[str, int, int]]:
     """Yield name, offset and size of each regular file, without reading its content."""
-    place = prefix.removesuffix("/") or path.name
     try:
         end = path.stat().st_size
         with tarfile.open(path, "r:") as tar:
@@ -152,6 +158,8 @@ def _members(path: Path, prefix: str, found: Found) -> Iterator[tuple[str, int, 
                     if member.offset_data + member.size > end:
                         raise tarfile.ReadError(f"truncated in {member.name!r}")
                     yield printable(member.name), member.offset_data, member.size
+                elif not member.isdir():
+                    unread["links and special files"] += 1
             with path.open("rb") as file:
                 file.seek(max(0, min(last, end)) if last > 0 else 0)
                 if last > 0 and file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -160,14 +168,13 @@ def _members(path: Path, prefix: str, found: Found) -> Iterator[tuple[str, int, 
         found.skipped.append(f"{place!r}: the rest of the tar file ({reason(error)})")
 
 
-def _choose(sample: _Sample, found: Found) -> list[MemberItem]:
+def _choose(sample: _Sample, unread: Counter[str]) -> list[MemberItem]:
     """Return the images of a sample: key.jpg before key.mask.png."""
     plain = [item for item in sample.images if item.name.rpartition("/")[2].count(".") == 1]
     if not plain:
         return sample.images
-    found.unread += [
-        f"{item.name!r}: another part of an image" for item in sample.images if item not in plain
-    ]
+    others = (item.name.rpartition("/")[2] for item in sample.images if item not in plain)
+    unread.update(f".{name.partition('.')[2]}" for name in others)
     return plain
 
 

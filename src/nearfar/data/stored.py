@@ -86,6 +86,21 @@ class StoredImages(Images):
         If images are animations, of which the first picture is used; if a kind of image needs an
         extra that is missing; if a window was derived; or if the brightest pixel of all images is
         below 1/16 of white.
+
+    Examples
+    --------
+    >>> import io
+    >>> from PIL import Image
+    >>> from nearfar.data import Found, Item, StoredImages
+    >>> class Red(Item):
+    ...     name = "red.png"
+    ...     def load(self):
+    ...         content = io.BytesIO()
+    ...         Image.new("RGB", (12, 10), "red").save(content, "PNG")
+    ...         return content.getvalue()
+    >>> images = StoredImages(Found([Red()], labels=["color"]), name="memory")
+    >>> images.shape, images.names(), images.classes
+    ((3, 10, 12), ['red.png'], ['color'])
     """
 
     def __init__(

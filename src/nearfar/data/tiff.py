@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, TiffImagePlugin
 
 from nearfar.data.depth import Decoding, Depth, Numbers
-from nearfar.data.encoded import UnreadableError, require_reader
+from nearfar.data.encoded import UnreadableError, check_pixels, require_reader
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 #: Kinds of numbers, by the tag SampleFormat.
@@ -105,7 +106,10 @@ def choose_bands(tags: TiffTags, decoding: Decoding) -> list[int]:
 
 def tiff_reader() -> Any:
     """Return tifffile; raise `MissingReaderError` if it is not installed."""
-    return require_reader("tifffile", kind="a TIFF file of deep colors or bands", extra="tiff")
+    tifffile = require_reader("tifffile", kind="a TIFF file of deep colors or bands", extra="tiff")
+    if not (log := logging.getLogger("tifffile")).handlers:
+        log.addHandler(logging.NullHandler())  # errors are raised, too
+    return tifffile
 
 
 def read_tiff(file: BinaryIO, tags: TiffTags, decoding: Decoding) -> Numbers:
@@ -117,6 +121,7 @@ def read_tiff(file: BinaryIO, tags: TiffTags, decoding: Decoding) -> Numbers:
         See `choose_bands`; or if the file holds several images.
     """
     bands = choose_bands(tags, decoding)
+    check_pixels(*tags.size, tags.samples)
     tifffile = tiff_reader()
     with tifffile.TiffFile(file) as content:
         page = content.pages[0]

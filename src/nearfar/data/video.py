@@ -35,12 +35,12 @@ VIDEO_ENDINGS = frozenset(
 )
 #: Self-contained video formats. Excluded are playlists, which name other files and addresses, and
 #: formats that accept any text as a picture.
-_FORMATS = (
+VIDEO_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,asf,asf_o,flv,"
     "live_flv,ogg,mxf,mxf_opatom,gxf,nut,rm,ivf,nsv,wtv,dv,h264,hevc,vvc,av1,obu,m4v,mjpeg,"
     "mjpeg_2000,vc1,vc1test,cavsvideo,yuv4mpegpipe,dhav,ifv,kux,xmv,roq,smk,bink,swf,avs,apng,gif"
 )
-_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+_OPTIONS = {"format_whitelist": VIDEO_FORMATS, "protocol_whitelist": "file"}
 #: Largest pixel aspect ratio, or its inverse.
 _MAX_ASPECT = 8
 #: Tolerance for right angles in the display matrix, as cosines.
@@ -65,6 +65,13 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
     ------
     NearfarError
         If it is not a decodable video, or its frames have too many pixels.
+
+    Examples
+    --------
+    >>> with open_video(Path("absent.mp4")) as (container, stream):
+    ...     stream.width
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: 'absent.mp4' cannot be read as a video (No such file or directory)
     """
     av = require("av", extra="video")
     try:
@@ -78,17 +85,34 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
             f"{str(path)!r} cannot be read as a video ({video_reason(error)})"
         ) from error
     with container:
-        streams = video_streams(container)
-        if not streams:
-            raise NearfarError(f"{str(path)!r} holds no video")
-        best = container.streams.best("video")
-        stream = best if best in streams else streams[0]
-        _check(stream, path)
-        yield container, stream
+        yield container, choose_stream(container, str(path))
+
+
+def choose_stream(container: Any, name: str) -> Any:
+    """Return the best video stream.
+
+    Raises
+    ------
+    NearfarError
+        If there is none, it cannot be decoded, or frames have too many pixels.
+    """
+    streams = video_streams(container)
+    if not streams:
+        raise NearfarError(f"{name!r} holds no video")
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    _check(stream, name)
+    return stream
 
 
 def is_video(path: Path) -> bool:
-    """Return whether a file with an uninformative name holds video."""
+    """Return whether a file whose name does not tell holds video.
+
+    Examples
+    --------
+    >>> is_video(Path("absent.bin"))
+    False
+    """
     try:
         with open_video(path) as (_, stream):
             return bool(stream.width and stream.height)
@@ -97,22 +121,50 @@ def is_video(path: Path) -> bool:
 
 
 def video_streams(container: Any) -> list[Any]:
-    """Return the video streams, except cover pictures."""
+    """Return the video streams without cover pictures.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> video_streams(SimpleNamespace(streams=SimpleNamespace(video=[])))
+    []
+    """
     return [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
 
 
 def shown_packets(packets: Iterable[Any]) -> Iterator[Any]:
-    """Yield packets whose frames are shown, except those hidden by an edit list."""
+    """Yield packets whose frames are shown, without those that an edit list hides.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> packets = [SimpleNamespace(pts=pts, is_discard=pts < 0) for pts in (-1, 0, 1)]
+    >>> [packet.pts for packet in shown_packets(packets)]
+    [0, 1]
+    """
     return (packet for packet in packets if not packet.is_discard)
 
 
 def pixel_aspect(stream: Any) -> Fraction:
-    """Return the width of a pixel divided by its height."""
+    """Return the width of a pixel divided by its height.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> pixel_aspect(SimpleNamespace(sample_aspect_ratio=Fraction(16, 15)))
+    Fraction(16, 15)
+    """
     return Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
 
 
 def video_reason(error: BaseException) -> str:
-    """Return PyAV's message without error number and function name."""
+    """Return the message of PyAV without number and function.
+
+    Examples
+    --------
+    >>> video_reason(FileNotFoundError(2, "No such file or directory"))
+    'No such file or directory'
+    """
     return getattr(error, "strerror", None) or reason(error)
 
 
@@ -121,6 +173,13 @@ def frame_reformatter() -> Any:
 
     It serves all frames, since creating it takes longer than using it. In some formats, several
     threads write different pixels from run to run (libswscale 9.5).
+
+    Examples
+    --------
+    >>> import av
+    >>> frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+    >>> frame_reformatter()(frame, format="gray").to_ndarray().shape
+    (16, 16)
     """
     reformatter = require("av.video.reformatter", extra="video").VideoReformatter()
     return functools.partial(reformatter.reformat, threads=1)
@@ -133,6 +192,12 @@ def turn_frame(pixels: Pixels, frame: Any, name: str) -> Pixels:
     ------
     NearfarError
         If it is rotated by anything but right angles.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> turn_frame(np.zeros((2, 3), np.uint8), SimpleNamespace(side_data=[]), "a.mp4").shape
+    (2, 3)
     """
     matrix = next((s for s in frame.side_data if s.type.name == "DISPLAYMATRIX"), None)
     if matrix is None:
@@ -369,19 +434,19 @@ def _reader(video: _Video) -> _Reader:
     return reader
 
 
-def _check(stream: Any, path: Path) -> None:
+def _check(stream: Any, name: str) -> None:
     if stream.codec_context is None:
-        raise NearfarError(f"{str(path)!r} has an encoding that PyAV cannot decode")
+        raise NearfarError(f"{name!r} is encoded in a way that PyAV cannot decode")
     most = Image.MAX_IMAGE_PIXELS or float("inf")
     aspect = pixel_aspect(stream)
     if not 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
         raise NearfarError(
-            f"{str(path)!r} states pixels {float(aspect):g} times as wide as high: "
+            f"{name!r} states pixels {float(aspect):g} times as wide as high: "
             f"expected at most {_MAX_ASPECT} times"
         )
     if stream.width * aspect * stream.height > most:
         raise NearfarError(
-            f"{str(path)!r} has frames of {stream.width}x{stream.height} pixels: "
+            f"{name!r} has frames of {stream.width}x{stream.height} pixels: "
             f"expected at most {Image.MAX_IMAGE_PIXELS} in all"
         )
 

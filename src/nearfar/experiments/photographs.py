@@ -15,7 +15,7 @@ from nearfar.experiments.splits import Splits, fixed_split
 
 QUICK_SIZE = 32
 #: Step between the images used in the quick form.
-QUICK_EVERY = 8
+QUICK_EVERY = 4
 
 
 @dataclass(frozen=True)

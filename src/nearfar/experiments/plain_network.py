@@ -36,6 +36,14 @@ class PlainNetwork(Autoencoder):
         Whether pixels are −1…1 inside the network.
     embedding_scale : float
         Factor on the initial embeddings, which the decoder divides by.
+    glorot : bool
+        Uniform initial weights [1]_ and biases of zero, as TensorFlow's layers have by default,
+        instead of those of our default network.
+
+    References
+    ----------
+    .. [1] X. Glorot and Y. Bengio, "Understanding the difficulty of training deep feedforward
+       neural networks", AISTATS 2010.
 
     Examples
     --------
@@ -52,6 +60,7 @@ class PlainNetwork(Autoencoder):
         hidden: int = 0,
         signed: bool = False,
         embedding_scale: float = 1.0,
+        glorot: bool = False,
     ) -> None:
         sides = [side for side, _ in stride_two_sizes(SIDE, SIDE, len(WIDTHS) - 1)]
         padding, top = kernel // 2, (WIDTHS[-1], sides[-1], sides[-1])
@@ -74,18 +83,29 @@ class PlainNetwork(Autoencoder):
             decoder += [nn.ConvTranspose2d(inner, outer, kernel, 2, padding, added), nn.ReLU()]
         decoder[-1:] = [nn.Tanh(), Affine(0.5, 0.5)] if signed else [nn.Sigmoid()]
         super().__init__(nn.Sequential(*encoder), nn.Sequential(*decoder))
-        initialize(self)
-        init_embedding_bias(self.encoder)
-        init_output_layer(self.decoder)
+        if glorot:
+            self.apply(_init_glorot)
+        else:
+            initialize(self)
+            init_embedding_bias(self.encoder)
+            init_output_layer(self.decoder)
         self._scale(embedding_scale)
 
     @torch.no_grad()
     def _scale(self, factor: float) -> None:
-        *_, last = (layer for layer in self.encoder.modules() if isinstance(layer, nn.Linear))
-        first = next(layer for layer in self.decoder.modules() if isinstance(layer, nn.Linear))
-        last.weight.mul_(factor)
-        last.bias.mul_(factor)
-        first.weight.div_(factor)
+        """Multiply the embeddings by a factor, and divide by it in the decoder."""
+        linear = [layer for layer in self.modules() if isinstance(layer, nn.Linear)]
+        into, out = linear[len(linear) // 2 - 1], linear[len(linear) // 2]
+        into.weight.mul_(factor)
+        into.bias.mul_(factor)
+        out.weight.div_(factor)
+
+
+def _init_glorot(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.xavier_uniform_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 class Affine(nn.Module):

@@ -71,8 +71,9 @@ ROWS = {
     "pooling": OpenRow(options={"pooling": True}),
     "hidden=512": OpenRow(options={"hidden": 512}),
     "signed-pixels": OpenRow(options={"signed": True}),
-    "embedding-scale=4": OpenRow(options={"embedding_scale": 4.0}),
-    "embedding-scale=0.25": OpenRow(options={"embedding_scale": 0.25}),
+    "embedding-scale=0.3": OpenRow(options={"embedding_scale": 0.3}),
+    "embedding-scale=0.1": OpenRow(options={"embedding_scale": 0.1}),
+    "glorot": OpenRow(options={"glorot": True}),
     "pretrain-lr=0.0001": OpenRow(config=recipe("paper", epochs=0, pretrain_lr=1e-4)),
 }
 

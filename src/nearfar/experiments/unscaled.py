@@ -16,7 +16,7 @@ from nearfar.evaluation.scores import RBF_CACHE_MB, RBF_GAMMA, LabeledEmbeddings
 
 C = 1.0
 #: Products of γ and the total variance to sweep; 1 is the usual γ = 1 / variance.
-PRODUCTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+PRODUCTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 def settings(samples: int | None = None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from nearfar.neighbors.exact import ExactFinder
 from nearfar.neighbors.finder import Finder, Neighbors, Workers, check_count, check_enough_rows
 from nearfar.neighbors.keys import HELD_KEYS_BYTES
 from nearfar.neighbors.make import clustering_cost, make_finder, search_cost
+from nearfar.neighbors.pairs import NearPairs, near_pairs
 from nearfar.neighbors.recall import FinderQuality, compare_finders
 from nearfar.neighbors.similarity import ZERO_NORM, Cosine, Gaussian, Similarity, fit_similarity
 
@@ -20,6 +21,7 @@ __all__ = [
     "Finder",
     "FinderQuality",
     "Gaussian",
+    "NearPairs",
     "Neighbors",
     "Similarity",
     "Workers",
@@ -32,5 +34,6 @@ __all__ = [
     "disk_bytes",
     "fit_similarity",
     "make_finder",
+    "near_pairs",
     "search_cost",
 ]

@@ -18,7 +18,13 @@ CPU_POINTS = 1024
 POINTS = 65_536
 
 
-def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
+def kmeans(
+    points: Tensor,
+    clusters: int,
+    generator: torch.Generator,
+    *,
+    iterations: int = KMEANS_ITERATIONS,
+) -> Tensor:
     """Return cluster centers by Lloyd's algorithm, starting from random points.
 
     An empty cluster restarts at the point farthest from its center, as in scikit-learn.
@@ -31,6 +37,8 @@ def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
         Number of clusters K, 1…n.
     generator : torch.Generator
         Random generator for the initial centers, on the CPU.
+    iterations : int
+        Most iterations.
 
     Returns
     -------
@@ -39,7 +47,7 @@ def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
     """
     centers = points[torch.randperm(len(points), generator=generator)[:clusters].to(points.device)]
     labels = None
-    for _ in range(KMEANS_ITERATIONS):
+    for _ in range(iterations):
         previous, labels = labels, nearest(points, centers)
         if previous is not None and torch.equal(labels, previous):
             break

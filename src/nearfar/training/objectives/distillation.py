@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, interpolate
 
 from nearfar.config import Backbone
 from nearfar.errors import NearfarError
-from nearfar.models import TimmEncoder, embedding_size, published_size
+from nearfar.models import (
+    BackboneEncoder,
+    TimmEncoder,
+    embedding_size,
+    load_published,
+    published_size,
+)
 from nearfar.neighbors import allocate_rows
 from nearfar.runs import make_network
 from nearfar.training.distributed import fill_bank
@@ -40,7 +48,7 @@ class Distillation:
                 "distill_weight needs an encoder to learn from: expected a pretrained "
                 "backbone, or distill_weight=0"
             )
-        self.context = context
+        self.context, self.network = context, network
         self.size = published_size(network) or 0
 
     def footprint(self, encoder: nn.Module) -> Footprint:
@@ -52,11 +60,10 @@ class Distillation:
     def setup(self) -> None:
         """Embed all images with the teacher."""
         images, fabric = self.context.images, self.context.fabric
-        network = make_network(self.context.config, images.shape)
-        teacher = _Enlarging(network.encoder, self.size).to(fabric.device).eval()
-        self.bank = allocate_rows(
-            len(images), embedding_size(network.encoder, images), fabric.device
-        )
+        encoder = cast(BackboneEncoder, make_network(self.context.config, images.shape).encoder)
+        load_published(encoder, self.network.weights)
+        teacher = _Enlarging(encoder, self.size).to(fabric.device).eval()
+        self.bank = allocate_rows(len(images), embedding_size(encoder, images), fabric.device)
         fill_bank(self.bank, teacher, images, fabric, self.context.track)
         self.center = self.bank.mean(0)
 

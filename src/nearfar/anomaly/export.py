@@ -1,0 +1,183 @@
+"""Export of a detector for photographs to one ONNX file, from pixels to heat map and verdict."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pad
+
+from nearfar.anomaly.detector import Detector
+from nearfar.anomaly.methods.patch_memory import PatchMemory
+from nearfar.anomaly.tiles import CELL, SMOOTHING, TILE, Tiling
+from nearfar.errors import NearfarError, require
+from nearfar.files import atomic_path
+
+#: Bits of the weights by which PIL scales images.
+_PRECISION = 22
+
+
+class ExportedDetector(nn.Module):
+    """Detector for photographs of one size, in operations that ONNX has.
+
+    It computes what `PatchMemory.score` and `Detector.score` do: images are scaled with PIL's
+    integer arithmetic, and the Gaussian is a matrix.
+
+    Parameters
+    ----------
+    detector : Detector
+        Detector whose only method is "patch-memory".
+
+    Raises
+    ------
+    NearfarError
+        If it has other methods.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        methods = list(detector.methods)
+        if len(methods) != 1 or not isinstance(methods[0], PatchMemory):
+            raise NearfarError(
+                f"methods={detector.config.methods}: expected a detector for photographs with "
+                "'patch-memory' alone"
+            )
+        (method,) = methods
+        self.tiling = Tiling(detector.size, method.reduce)
+        self.encoder = method.encoder
+        self.threshold = detector.threshold
+        self.bank: Tensor
+        self.register_buffer("bank", method.bank)
+        self.register_buffer("norms", method.bank.square().sum(1))
+        for axis, (before, after) in enumerate(zip(detector.size, self.tiling.scaled, strict=True)):
+            self.register_buffer(f"scaling{axis}", torch.from_numpy(_scaling(before, after)))
+            smoothing = gaussian_filter1d(np.eye(after), SMOOTHING, axis=0)
+            self.register_buffer(f"smoothing{axis}", torch.from_numpy(smoothing).float())
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return score, float32[1], heat map, float32[h, w], and verdict, bool[1].
+
+        Parameters
+        ----------
+        image : uint8[h, w, 3]
+            Red, green and blue.
+        """
+        pixels = self._scale(image.permute(2, 0, 1).double())
+        tiles = torch.stack(
+            [
+                pixels[:, top : top + TILE, left : left + TILE]
+                for top, left in self._places(self.tiling.tops, self.tiling.lefts)
+            ]
+        )
+        features = self.encoder(tiles.float() / 255).flatten(0, 2)
+        nearest = (self.norms - 2 * features @ self.bank.T).argmin(1)
+        distances = (features - self.bank[nearest]).norm(dim=1)
+        heat = self._stitch(distances.view(len(tiles), TILE // CELL, TILE // CELL))
+        score = heat.amax((0, 1)).view(1)
+        return score, heat, score > self.threshold
+
+    def _scale(self, pixels: Tensor) -> Tensor:
+        """Scale an image as PIL does: columns first, rounded to whole gray levels after each."""
+        for weights in (self.get_buffer("scaling1"), self.get_buffer("scaling0")):
+            products = pixels @ weights.T + 2 ** (_PRECISION - 1)
+            pixels = torch.floor(products / 2**_PRECISION).clamp(0, 255).transpose(1, 2)
+        return pixels
+
+    def _stitch(self, scores: Tensor) -> Tensor:
+        """See `Tiling.stitch`."""
+        height, width = (side // CELL for side in self.tiling.scaled)
+        side = TILE // CELL
+        ramp = torch.minimum(torch.arange(side), torch.arange(side).flip(0)) + 0.5
+        weight = torch.minimum(ramp[:, None], ramp)
+        total, weights = torch.zeros(height, width), torch.zeros(height, width)
+        places = self._places(self.tiling.tops // CELL, self.tiling.lefts // CELL)
+        for tile, (top, left) in zip(scores, places, strict=True):
+            around = left, width - side - left, top, height - side - top
+            total = total + pad(weight * tile, around)
+            weights = weights + pad(weight, around)
+        cells = (total / weights)[None, None]
+        scaled = interpolate(cells, size=self.tiling.scaled, mode="bilinear", align_corners=False)
+        rows, columns = self.get_buffer("smoothing0"), self.get_buffer("smoothing1")
+        smooth = rows @ scaled @ columns.T
+        own = interpolate(smooth, size=self.tiling.size, mode="bilinear", align_corners=False)
+        return own[0, 0]
+
+    @staticmethod
+    def _places(
+        tops: npt.NDArray[np.int64], lefts: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[int, int]]:
+        return ((int(top), int(left)) for top in tops for left in lefts)
+
+
+def export_detector(detector: Detector, path: str | os.PathLike[str]) -> None:
+    """Write a detector for photographs as one ONNX file, for programs without nearfar.
+
+    The input ``image`` is uint8[h, w, 3], red, green and blue, in the size of the normal images.
+    The outputs are ``score``, float32[1]; ``heat``, float32[h, w]; and ``defective``, bool[1],
+    whether the score is above the threshold.
+
+    Parameters
+    ----------
+    detector : Detector
+        Detector whose only method is "patch-memory".
+    path : str or path
+        File to write.
+
+    Raises
+    ------
+    NearfarError
+        If the detector has other methods, or the extra ``onnx`` is not installed.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from nearfar.anomaly import DetectorConfig, Grid
+    >>> from nearfar.anomaly.methods.patch_memory import PatchEncoder
+    >>> from nearfar.models import pretrained_encoder
+    >>> encoder = PatchEncoder(pretrained_encoder("timm:resnet18", "random"), "timm:resnet18")
+    >>> method = PatchMemory(encoder, torch.rand(9, 384))
+    >>> config = DetectorConfig.stills(methods=("patch-memory",))
+    >>> detector = Detector(config, Grid((64, 96), 1, 1), [method], threshold=1.0)
+    >>> with TemporaryDirectory() as folder:
+    ...     export_detector(detector, f"{folder}/detector.onnx")
+    ...     [path.name for path in Path(folder).iterdir()]
+    ['detector.onnx']
+    """
+    for module in ("onnx", "onnxscript"):
+        require(module, extra="onnx")
+    network = ExportedDetector(detector).eval()
+    image = torch.zeros(*detector.size, 3, dtype=torch.uint8)
+    with torch.no_grad():
+        program = torch.onnx.export(
+            torch.export.export(network, (image,), strict=False),
+            input_names=["image"],
+            output_names=["score", "heat", "defective"],
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None  # noqa: S101 - for the type alone
+    with atomic_path(Path(path)) as temporary:
+        program.save(temporary, external_data=False)
+
+
+def _scaling(before: int, after: int) -> npt.NDArray[np.float64]:
+    """Return the matrix by which PIL scales a side, float64[after, before].
+
+    Weights are whole numbers, as PIL rounds them; products with gray levels are exact.
+    """
+    factor = before / after
+    support = max(factor, 1.0)
+    matrix = np.zeros((after, before))
+    for row in range(after):
+        center = (row + 0.5) * factor
+        first, last = max(0, int(center - support + 0.5)), min(before, int(center + support + 0.5))
+        weights = 1 - np.abs((np.arange(first, last) + 0.5 - center) / support)
+        weights = weights.clip(0)
+        matrix[row, first:last] = np.floor(weights / weights.sum() * 2**_PRECISION + 0.5)
+    return matrix if before != after else np.eye(before) * 2**_PRECISION

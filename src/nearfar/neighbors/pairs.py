@@ -1,0 +1,220 @@
+"""All pairs of similar embeddings, within clusters and between neighboring ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from nearfar.errors import NearfarError
+from nearfar.neighbors.bank import CHUNK
+from nearfar.neighbors.kmeans import kmeans
+from nearfar.neighbors.similarity import ZERO_NORM
+
+#: Most embeddings that are all compared with each other.
+_EXACT = 16_384
+#: Clusters, in √n; of k-means, rows per cluster and iterations.
+_CLUSTERS, _SAMPLE_PER_CLUSTER, _ITERATIONS = 2, 32, 5
+#: Queries to compare with a cluster, and points with all centers, at once.
+_QUERIES = 1024
+#: Embeddings whose pairs are searched exactly to measure recall.
+_MEASURED = 256
+#: Most pairs.
+_MOST_PAIRS = 2**25
+
+Rows = npt.NDArray[np.int64]
+
+
+class NearPairs(NamedTuple):
+    """Pairs of similar embeddings.
+
+    Attributes
+    ----------
+    pairs : int64[m, 2]
+        Rows of each pair, the smaller first, in order.
+    similarities : float32[m]
+        Their cosine similarities.
+    recall : float
+        Share of the pairs of some random rows that were found, by exact search; NaN if these rows
+        have none.
+    seconds : float
+        Time of the search, without measuring recall.
+
+    Examples
+    --------
+    >>> near_pairs(np.float32([[1, 0], [0, 1], [1, 0.1]]), 0.9).pairs
+    array([[0, 2]])
+    """
+
+    pairs: Rows
+    similarities: npt.NDArray[np.float32]
+    recall: float
+    seconds: float
+
+
+@torch.no_grad()
+def near_pairs(
+    embeddings: npt.NDArray[np.floating], threshold: float, *, probes: int = 4, seed: int = 0
+) -> NearPairs:
+    """Find all pairs of embeddings with at least some cosine similarity.
+
+    Up to 16,384 embeddings are all compared. More are partitioned into 2√n clusters by k-means,
+    and each is compared with those in the clusters of its nearest centers. Recall against
+    exact search is measured on 256 random rows. Memory beside the embeddings is about 32·`probes`
+    bytes per row, and 50 bytes per pair.
+
+    Parameters
+    ----------
+    embeddings : float[n, d]
+        Embeddings, in memory or memory-mapped, such as ``numpy.load(path, mmap_mode="r")``.
+    threshold : float
+        Least cosine similarity, −1…1.
+    probes : int
+        Clusters that each embedding is compared with, ≥ 1: more find more pairs, and take longer.
+    seed : int
+        Seed of k-means and of the rows to measure recall on.
+
+    Raises
+    ------
+    NearfarError
+        If an argument is out of its range, embeddings hold NaN or infinity, or there are more than
+        33 million pairs.
+
+    Examples
+    --------
+    >>> points = np.random.default_rng(0).normal(size=(100, 8))
+    >>> points[70] = 2 * points[20] + 0.01
+    >>> found = near_pairs(points, 0.99)
+    >>> found.pairs, found.recall
+    (array([[20, 70]]), 1.0)
+    """
+    if embeddings.ndim != 2 or not len(embeddings):
+        raise NearfarError(f"embeddings of shape {list(embeddings.shape)}: expected [n, d]")
+    if not -1 <= threshold <= 1:
+        raise NearfarError(f"threshold={threshold}: expected a cosine similarity, -1 to 1")
+    if probes < 1:
+        raise NearfarError(f"probes={probes}: expected at least 1")
+    start, n = time.perf_counter(), len(embeddings)
+    centers = _centers(embeddings, seed)
+    nearest = _nearest_clusters(embeddings, centers, min(probes, len(centers)))
+    rows, scores, total = [], [], 0
+    for some, similarities in _compare(embeddings, nearest, len(centers), threshold):
+        total += len(some)
+        if total > _MOST_PAIRS:
+            raise NearfarError(
+                f"more than {_MOST_PAIRS:,} pairs have a similarity of {threshold} or more: "
+                "expected a higher threshold"
+            )
+        rows.append(some)
+        scores.append(similarities)
+    keys, first = np.unique(np.concatenate(rows), return_index=True)
+    pairs = np.stack([keys // n, keys % n], 1)
+    seconds = time.perf_counter() - start
+    recall = _recall(embeddings, threshold, keys, seed)
+    return NearPairs(pairs, np.concatenate(scores)[first], recall, seconds)
+
+
+def _unit(embeddings: npt.NDArray[np.floating], rows: slice | Rows) -> Tensor:
+    """Return unit vectors of some rows, float32[m, d]."""
+    return normalize(torch.from_numpy(np.array(embeddings[rows], np.float32)), eps=ZERO_NORM)
+
+
+def _centers(embeddings: npt.NDArray[np.floating], seed: int) -> Tensor:
+    """Return cluster centers, float32[K, d]; a single one for few embeddings."""
+    n, d = embeddings.shape
+    clusters = round(_CLUSTERS * n**0.5) if n > _EXACT else 1
+    if clusters == 1:
+        return torch.zeros(1, d)
+    size = min(n, _SAMPLE_PER_CLUSTER * clusters)
+    sample = np.sort(np.random.default_rng(seed).choice(n, size, replace=False))
+    generator = torch.Generator().manual_seed(seed)
+    return kmeans(_unit(embeddings, sample), clusters, generator, iterations=_ITERATIONS)
+
+
+def _nearest_clusters(
+    embeddings: npt.NDArray[np.floating], centers: Tensor, count: int
+) -> npt.NDArray[np.int32]:
+    """Return the clusters with the nearest centers, the nearest first, int32[n, count]."""
+    halves, room = centers.square().sum(1) / 2, torch.empty(_QUERIES, len(centers))
+    found = np.empty((len(embeddings), count), np.int32)
+    for start in range(0, len(embeddings), CHUNK):
+        points = _unit(embeddings, slice(start, start + CHUNK))
+        if not points.isfinite().all():
+            raise NearfarError(
+                f"embeddings hold NaN or infinity in rows {start} to {start + len(points) - 1}"
+            )
+        place = start
+        for some in points.split(_QUERIES):
+            scores = torch.addmm(-halves, some, centers.T, out=room[: len(some)])
+            best = scores.topk(count).indices
+            found[place : place + len(some)] = best.numpy()
+            place += len(some)
+    return found
+
+
+def _compare(
+    embeddings: npt.NDArray[np.floating],
+    nearest: npt.NDArray[np.int32],
+    clusters: int,
+    threshold: float,
+) -> Iterator[tuple[Rows, npt.NDArray[np.float32]]]:
+    """Yield pairs of rows a < b as a·n + b, and their similarities; some come twice."""
+    n = len(embeddings)
+    members = _by_cluster(nearest[:, :1], clusters)
+    visitors = _by_cluster(nearest[:, 1:], clusters)
+    room = torch.empty(_QUERIES * max(map(len, members)))  # pages need not be claimed again
+    for own, others in zip(members, visitors, strict=True):
+        if not len(own):
+            continue
+        keys = _unit(embeddings, own)
+        for rows in (own, others):
+            for start in range(0, len(rows), _QUERIES):
+                some = rows[start : start + _QUERIES]
+                inside = rows is own
+                queries = keys[start : start + _QUERIES] if inside else _unit(embeddings, some)
+                products = room[: len(some) * len(own)].view(len(some), len(own))
+                torch.mm(queries, keys.T, out=products)
+                values = products.numpy().reshape(-1)
+                hits = np.flatnonzero(values >= threshold)
+                a, b, values = some[hits // len(own)], own[hits % len(own)], values[hits]
+                if inside:  # each pair once, and no row with itself
+                    once = a < b
+                    a, b, values = a[once], b[once], values[once]
+                yield np.minimum(a, b) * n + np.maximum(a, b), values
+
+
+def _by_cluster(chosen: npt.NDArray[np.int32], clusters: int) -> list[Rows]:
+    """Return the rows that chose each cluster."""
+    flat = chosen.reshape(-1)
+    order = flat.argsort(kind="stable")
+    bounds = np.searchsorted(flat[order], np.arange(1, clusters))
+    return np.split(order // max(chosen.shape[1], 1), bounds)
+
+
+def _recall(embeddings: npt.NDArray[np.floating], threshold: float, keys: Rows, seed: int) -> float:
+    """Return the share of the pairs of some rows that are among those found, a·n + b."""
+    n = len(embeddings)
+    rows = np.random.default_rng(seed + 1).choice(n, min(n, _MEASURED), replace=False)
+    queries, total, hits = _unit(embeddings, rows), 0, 0
+    for start in range(0, n, CHUNK):
+        products = queries @ _unit(embeddings, slice(start, start + CHUNK)).T
+        own, others = (products >= threshold).nonzero().numpy().T
+        a, b = rows[own], others + start
+        a, b = a[a != b], b[a != b]
+        exact = np.minimum(a, b) * n + np.maximum(a, b)
+        total += len(exact)
+        hits += _count_in(exact, keys)
+    return hits / total if total else float("nan")
+
+
+def _count_in(wanted: Rows, keys: Rows) -> int:
+    """Return how many numbers are among sorted ones."""
+    places = np.searchsorted(keys, wanted)
+    inside = places < len(keys)
+    return int((keys[places[inside]] == wanted[inside]).sum())

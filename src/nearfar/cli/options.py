@@ -35,7 +35,7 @@ DATA_HELP = (
 Data = Annotated[str, Parameter(help=DATA_HELP)]
 Run = Annotated[Path, Parameter(help="A run folder, from nearfar train.")]
 ENCODER_HELP = (
-    "A run folder, from nearfar train; timm:NAME, a model of timm with published weights; or a "
+    "A run folder, from nearfar train; timm:NAME, a pretrained timm model; or a "
     ".parquet or .npz of embeddings, from nearfar encode."
 )
 EncoderName = Annotated[str, Parameter(help=ENCODER_HELP)]

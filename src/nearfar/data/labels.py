@@ -31,7 +31,7 @@ def require_labels(images: Images) -> npt.NDArray[np.int64]:
     """
     if images.labels is None:
         raise NearfarError(
-            f"{images.name!r} has no labels: expected a folder with one sub-folder per class, "
+            f"{images.name!r} has no labels: expected a folder with one subfolder per class, "
             "or an .npz file with an array named labels"
         )
     return images.labels

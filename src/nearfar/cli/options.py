@@ -29,8 +29,8 @@ MAX_SHOWN, MAX_SHOWN_IF_LISTED = 100, 5
 
 DATA_HELP = (
     "A folder of images; a .csv or .parquet with paths, or with images; .tar shards; a video; "
-    "an .npy or .npz file; mnist:train, mnist:test, fashion-mnist:train, "
-    "fashion-mnist:test, mnist5k, mnist5k:train or mnist5k:test."
+    "an .npy or .npz file; or a named data set: mnist:train, mnist:test, fashion-mnist:train, "
+    "fashion-mnist:test, or 5,000 MNIST digits: mnist5k, mnist5k:train or mnist5k:test."
 )
 Data = Annotated[str, Parameter(help=DATA_HELP)]
 Run = Annotated[Path, Parameter(help="A run folder, from nearfar train.")]

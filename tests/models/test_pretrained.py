@@ -106,7 +106,7 @@ def test_state_dict_loads_into_plain_timm():
 
 def test_state_dict_of_another_backbone_is_refused():
     network = build_network(Backbone(name="alexnet", widths=(8,)), (3, 64, 64))
-    with pytest.raises(NearfarError, match="alexnet is no model of timm"):
+    with pytest.raises(NearfarError, match="alexnet is not a timm model"):
         timm_state_dict(network.encoder)
 
 

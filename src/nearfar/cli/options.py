@@ -82,11 +82,11 @@ class DataOptions:
     strict: bool = False
     "Stop at the first unreadable file instead of skipping it."
     window: tuple[float, float] | None = None
-    "Numbers that are black and white in files of more than 8 bits. Default: as files state."
+    "Values of black and white in files with more than 8 bits. Default: as the files state."
     bands: Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)] = None
-    "Bands of TIFF files with more than three, from 1: one, or those of red, green and blue."
+    "Bands to use in TIFF files with more than three, from 1: one, or red, green and blue."
     frame_rate: float | None = None
-    "Images per second of videos. Default: videos are not used."
+    "Images per second of video. Default: videos are not used."
 
     @property
     def of_files(self) -> dict[str, Any]:

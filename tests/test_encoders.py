@@ -89,7 +89,7 @@ def test_table_has_a_row_for_each_encoder(photos, run, stored):
     [
         ("nowhere", {}, "'nowhere' does not exist"),
         ("timm:resnet19", {}, "timm has no model 'resnet19'"),
-        (LITE0, {"weights": "kmeans"}, "weights='kmeans' of timm:"),
+        (LITE0, {"weights": "kmeans"}, "weights='kmeans' for timm:"),
         (LITE0, {"weights": "none.pth"}, "none.pth"),
         ("run", {"weights": "random"}, "weights='random' for 'run', which has its own"),
         ("run", {"size": 64}, "size=64 for 'run', which has its own"),
@@ -105,7 +105,7 @@ def test_file_of_something_else_is_refused(tmp_path):
     np.savez(tmp_path / "images.npz", images=np.zeros((3, 8, 8)))
     (tmp_path / "text.parquet").write_text("no table")
     for name in ("images.npz", "text.parquet"):
-        with pytest.raises(NearfarError, match="is no file of embeddings"):
+        with pytest.raises(NearfarError, match="is not a file of embeddings"):
             open_encoder(tmp_path / name)
 
 

@@ -85,7 +85,7 @@ def test_file_is_enough_for_torch(plain: Run, photos: FolderImages, tmp_path: Pa
 
 
 def test_timm_holds_only_its_own_models(plain: Run, photos: FolderImages, tmp_path: Path) -> None:
-    with pytest.raises(NearfarError, match="no model of timm alone: expected --to onnx or torch"):
+    with pytest.raises(NearfarError, match="not a plain timm model: expected --to onnx or torch"):
         export_encoder(plain, tmp_path / "out", "timm", photos)
     assert not (tmp_path / "out").exists()
     with pytest.raises(NearfarError, match="to='tflite': expected one of onnx, torch, timm"):

@@ -29,9 +29,9 @@ EXPORTED: dict[ExportFormat, str] = {
     "torch": "model.pt2",
     "timm": "model.safetensors",
 }
-#: Settings of a model of timm, beside its weights.
+#: File with the settings of a timm model, next to its weights.
 TIMM_CONFIG = "config.json"
-#: Images that an export is compared on, and the batches they come in.
+#: Number of images on which to compare an export, and their batches.
 _COMPARED, _BATCH = 64, 24
 
 
@@ -46,9 +46,9 @@ class Export:
     path : Path
         File of the encoder.
     images : int
-        Number of images that were encoded by both.
+        Number of images encoded by both.
     difference : float
-        Largest absolute difference of their embeddings.
+        Largest absolute difference between their embeddings.
     largest : float
         Largest absolute value in their embeddings.
 
@@ -68,17 +68,17 @@ class Export:
 def export_encoder(
     run: Run, folder: str | os.PathLike[str], to: ExportFormat, images: Images | npt.ArrayLike
 ) -> Export:
-    """Write the encoder of a run for other programs, and compare what they compute with our own.
+    """Write a run's encoder for other programs, and compare their embeddings with ours.
 
-    The file is read again by onnxruntime, torch or timm, and encodes some images in batches of
+    The file is reloaded by onnxruntime, torch or timm, and encodes some images in batches of
     several sizes.
 
     Parameters
     ----------
     run : Run
-        A trained run.
+        Trained run.
     folder : str or path
-        Folder of the files, created if needed.
+        Folder to write to, created if needed.
     to : {"onnx", "torch", "timm"}
         "onnx": ``model.onnx``. "torch": ``model.pt2``, for ``torch.export.load``. Both are
         functions of images, float32[b, c, h, w] where 0…1 is black…white, for any number b, and
@@ -86,13 +86,13 @@ def export_encoder(
         ``timm.create_model("local-dir:FOLDER", pretrained=True)``; mean and standard deviation are
         in the configuration.
     images : Images or array
-        Real images to compare embeddings on; the first 64 are used.
+        Real images on which to compare embeddings; the first 64 are used.
 
     Raises
     ------
     NearfarError
-        If the format is unknown, its libraries are not installed, or the encoder is not one that
-        timm can hold.
+        If the format is unknown, its libraries are not installed, or timm cannot represent the
+        encoder.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def export_encoder(
     images = conform_images(images, run.config.data.shape)
     some = Subset(images, range(min(len(images), _COMPARED)))
     encoder = deepcopy(run.network.encoder).cpu().eval()
-    encoder.to(memory_format=torch.contiguous_format)  # as programs are saved
+    encoder.to(memory_format=torch.contiguous_format)  # as exported programs are saved
     path = Path(folder) / EXPORTED[to]
     check_export(encoder, to)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ def check_export(encoder: nn.Module, to: ExportFormat) -> None:
     Raises
     ------
     NearfarError
-        If the libraries are not installed, or timm cannot hold the encoder.
+        If the libraries are not installed, or timm cannot represent the encoder.
 
     Examples
     --------
@@ -148,7 +148,7 @@ def check_export(encoder: nn.Module, to: ExportFormat) -> None:
         require("timm", extra="timm")
         if not isinstance(encoder, TimmEncoder) or encoder.embedding_size != encoder.pooled:
             raise NearfarError(
-                "the encoder is no model of timm alone: expected --to onnx or torch, or a run with "
+                "the encoder is not a plain timm model: expected --to onnx or torch, or a run with "
                 "--backbone timm:NAME and its own embedding size"
             )
 

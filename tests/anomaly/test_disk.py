@@ -124,7 +124,7 @@ def test_two_scorings_do_not_share_a_folder(fitted, tmp_path):
     clips, out = open_clips(write_clip(tmp_path / "a", scene(1, 12))), tmp_path / "out"
 
     def track(items, described, total):
-        with pytest.raises(NearfarError, match="another process writes"):
+        with pytest.raises(NearfarError, match="another process is writing"):
             score_clips(read_detector(fitted), clips, out)
         return items
 

@@ -134,9 +134,9 @@ def test_resume_refuses_other_settings_or_clips(normal, fitted, tmp_path):
     with pytest.raises(Stop):
         fit_detector(clips, tmp_path / "run", SMALL, QUICK, track=stop_at("threshold", 0))
     other = replace(SMALL, smoothing=2.0)
-    with pytest.raises(NearfarError, match="started with other config"):
+    with pytest.raises(NearfarError, match="started with different config"):
         fit_detector(clips, tmp_path / "run", other, QUICK, resume=True)
-    with pytest.raises(NearfarError, match="started with other clips"):
+    with pytest.raises(NearfarError, match="started with different clips"):
         fit_detector(clips[:3], tmp_path / "run", SMALL, QUICK, resume=True)
 
 
@@ -152,7 +152,7 @@ def test_resume_refuses_another_video_of_the_same_name(tmp_path):
     with pytest.raises(Stop):
         fit_detector(clips, folder, SMALL, QUICK, track=stop_at("threshold", 0))
     for name in ("longer", "faster"):
-        with pytest.raises(NearfarError, match="started with other clips"):
+        with pytest.raises(NearfarError, match="started with different clips"):
             fit_detector(open_clips(tmp_path / name), folder, SMALL, QUICK, resume=True)
     assert fit_detector(clips, folder, SMALL, QUICK, resume=True)
 

@@ -1,4 +1,4 @@
-"""Photographs or a video, from the resemblance of neighboring files."""
+"""Photographs or a video, from the similarity of consecutive files."""
 
 from __future__ import annotations
 
@@ -103,14 +103,13 @@ def test_fit_command_chooses_the_setting(normal, tmp_path, capsys, monkeypatch):
     assert [config.independent_frames for config in settings] == [False, True, False, True, False]
     said, told = capsys.readouterr()
     assert [line for line in said.splitlines() if line.startswith("setting")] == [
-        "setting: video, as neighboring files resemble each other",
-        "setting: stills, as neighboring files do not resemble each other",
+        "setting: video, because consecutive files look alike",
+        "setting: stills, because consecutive files do not look alike",
     ]
     assert [line for line in told.splitlines() if line.startswith("warning: --")] == [
-        "warning: --setting video, but neighboring files do not resemble each other: expected "
+        "warning: --setting video, but consecutive files do not look alike: expected "
         "--setting stills",
-        "warning: --setting stills, but neighboring files resemble each other: expected --setting "
-        "video",
+        "warning: --setting stills, but consecutive files look alike: expected --setting video",
     ]
 
 

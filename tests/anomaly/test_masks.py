@@ -103,7 +103,9 @@ def test_find_masks_refuses_masks_of_no_clip(tmp_path):
         write_image(tmp_path / "new" / name / "a.png")
     for name in ("one", "tow"):
         write(tmp_path / "masks" / name / "a.png", KNOWN)
-    with pytest.raises(NearfarError, match="holds 'tow', which is no clip, and nothing for 'two'"):
+    with pytest.raises(
+        NearfarError, match="holds 'tow', which is not a clip, and nothing for 'two'"
+    ):
         find_masks(open_clips(tmp_path / "new"), tmp_path / "masks")
 
 

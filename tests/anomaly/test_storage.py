@@ -13,7 +13,7 @@ from nearfar.errors import NearfarError
 
 
 def test_read_detector_names_a_folder_without_detector(tmp_path):
-    with pytest.raises(NearfarError, match="is no detector"):
+    with pytest.raises(NearfarError, match="is not a detector"):
         read_detector(tmp_path)
 
 
@@ -70,7 +70,7 @@ def test_overwrite_refuses_other_folders(normal, tmp_path):
     (tmp_path / "network").mkdir()
     for name in ("checkpoint.safetensors", "network/config.json"):
         (tmp_path / name).write_text("of something else")
-    with pytest.raises(NearfarError, match="it is no detector, so choose another"):
+    with pytest.raises(NearfarError, match="it is not a detector, so choose another"):
         fit_detector(open_clips(normal), tmp_path, SMALL, QUICK, overwrite=True)
     assert (tmp_path / "checkpoint.safetensors").is_file()
     assert (tmp_path / "network" / "config.json").is_file()

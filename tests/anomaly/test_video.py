@@ -108,7 +108,7 @@ def test_video_is_flipped_as_it_says(tmp_path, matrix, shown):
 
 def test_video_turned_by_another_angle_is_refused(tmp_path):
     path = write(tmp_path / "a.mp4", moving(5), prepare=lambda s: s.set_display_rotation(30))
-    with pytest.raises(NearfarError, match="no multiple of 90 degrees"):
+    with pytest.raises(NearfarError, match="not a multiple of 90 degrees"):
         read(path)
 
 
@@ -180,7 +180,7 @@ def test_frames_have_the_time_of_their_time_stamps(tmp_path):
     assert {frame.number: frame.lost for frame in frames if frame.lost} == {10: 5}
     assert clip.rate == pytest.approx(25, rel=0.02)
     (note,) = clip.notes
-    assert "5 frames are missing by the time stamps, the first before 0.60 s" in note
+    assert "5 frames are missing by the timestamps, the first before 0.60 s" in note
 
 
 def test_jittering_time_stamps_lose_no_frame(tmp_path):
@@ -200,7 +200,7 @@ def test_times_go_on_in_a_video_that_was_put_together(tmp_path):
     assert {frame.number: frame.lost for frame in frames if frame.lost} == {20: 1}
     assert clip.rate == pytest.approx(25)
     (note,) = clip.notes
-    assert "time stamps jump back, first at 0.80 s" in note
+    assert "timestamps jump back, first at 0.80 s" in note
 
 
 def test_avi_with_reordered_frames_loses_none(tmp_path):

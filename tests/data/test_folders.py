@@ -90,7 +90,7 @@ def test_no_classes_if_an_image_lies_outside(folder: Path) -> None:
     images = open_images(folder)
     assert images.labels is None
     assert images.classes is None
-    with pytest.raises(NearfarError, match="has no labels: expected a folder with one sub-folder"):
+    with pytest.raises(NearfarError, match="has no labels: expected a folder with one subfolder"):
         require_labels(images)
 
 

@@ -155,9 +155,7 @@ def die() -> None:
 @pytest.mark.parametrize("at", [0, 22])
 def test_load_ends_with_one_line_when_a_worker_is_killed(kept: Images, at: int) -> None:
     loader = load(Reading(kept.batch(range(COUNT)), at, die), in_order(range(COUNT), 2), workers=2)
-    with pytest.raises(
-        NearfarError, match=r"ended early \(signal 9\), .*smaller batches"
-    ) as raised:
+    with pytest.raises(NearfarError, match=r"died \(signal 9\), .*smaller batches") as raised:
         list(loader)
     assert "\n" not in str(raised.value)
 
@@ -170,7 +168,7 @@ def test_killed_workers_raise_where_batches_are_awaited(kept: Images) -> None:
     until = time.monotonic() + 1
     while time.monotonic() < until:
         pass
-    with pytest.raises(NearfarError, match="ended early"):
+    with pytest.raises(NearfarError, match="died"):
         list(batches)
 
 

@@ -106,7 +106,7 @@ def test_state_dict_loads_into_plain_timm():
 
 def test_state_dict_of_another_backbone_is_refused():
     network = build_network(Backbone(name="alexnet", widths=(8,)), (3, 64, 64))
-    with pytest.raises(NearfarError, match="alexnet is no model of timm"):
+    with pytest.raises(NearfarError, match="alexnet is not a timm model"):
         timm_state_dict(network.encoder)
 
 
@@ -126,12 +126,12 @@ def test_pretrained_encoder_refuses_other_weights(tmp_path, resnet):
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert "none' are no run folder, file or name" in refused("timm:resnet18", tmp_path / "none")
+    assert "none' are not a run folder, file or name" in refused("timm:resnet18", tmp_path / "none")
     (tmp_path / "text").write_text("no tensors")
     assert "text' cannot be read: expected a .safetensors file" in refused(
         "timm:resnet18", tmp_path / "text"
     )
-    assert "are not those of timm:resnet50" in refused("timm:resnet50", resnet[1])
+    assert "do not fit timm:resnet50" in refused("timm:resnet50", resnet[1])
     torch.save([1, 2], tmp_path / "list.pth")
     assert "hold no state dict" in refused("timm:resnet18", tmp_path / "list.pth")
     assert "timm has no model 'resnet19'" in refused("timm:resnet19")

@@ -241,7 +241,7 @@ def _(folder: Path) -> None:
         write_frames(folder / "new" / name, some_frames(2))
     for name in ("one", "tow"):
         write_frames(folder / "masks" / name, some_frames(2))
-    with rejection("holds 'tow', which is no clip, and nothing for 'two'"):
+    with rejection("holds 'tow', which is not a clip, and nothing for 'two'"):
         find_masks(open_clips(folder / "new"), folder / "masks")
     write_frames(folder / "more", some_frames(3))
     with rejection("no frame for '2.png'"):

@@ -42,9 +42,9 @@ def orientation(folder: Path) -> None:
 def size(folder: Path) -> None:
     with pytest.raises(ValueError, match="features|height, width"):
         fitted().transform(noise(2, 16)[..., 0])
-    with rejection("no array of one shape"):
+    with rejection("not an array of one shape"):
         NRE(**QUICK).fit([np.zeros((9, 9)), np.zeros((9, 10))])
-    with rejection("no array of one shape"):
+    with rejection("not an array of one shape"):
         images_from_array([np.zeros((9, 9)), np.zeros((9, 10))])
 
 

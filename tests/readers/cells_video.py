@@ -62,7 +62,7 @@ def _(folder: Path) -> None:
     )
     assert np.abs(pixels_of(path) - frames).mean() < 8
     write(folder / "a.mov", frames, codec="libx264", prepare=lambda s: s.set_display_rotation(30))
-    with rejection("a.mov", "no multiple of 90 degrees"):
+    with rejection("a.mov", "not a multiple of 90 degrees"):
         pixels_of(folder / "a.mov")
 
 

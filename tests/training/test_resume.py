@@ -162,11 +162,11 @@ def test_resume_refuses_other_settings(tmp_path, images, change, culprit):
 @pytest.mark.parametrize(
     ("step", "change", "culprit"),
     [
-        (8, {"pretrain_epochs": 1}, "epoch 2 of 'pretrain', and 1 are asked for"),
+        (8, {"pretrain_epochs": 1}, "epoch 2 of 'pretrain', but 1 are requested"),
         (13, {"pretrain_epochs": 0}, "has had 2 epochs of pre-training, not 0"),
         (13, {"pretrain_epochs": 4}, "has had 2 epochs of pre-training, not 4"),
-        (17, {"epochs": 1}, "epoch 2 of 'train', and 1 are asked for"),
-        (17, {"epochs": 0}, "epoch 2 of 'train', and 0 are asked for"),
+        (17, {"epochs": 1}, "epoch 2 of 'train', but 1 are requested"),
+        (17, {"epochs": 0}, "epoch 2 of 'train', but 0 are requested"),
     ],
 )
 def test_resume_refuses_fewer_epochs_than_are_trained(tmp_path, images, step, change, culprit):
@@ -233,7 +233,7 @@ def test_resume_refuses_other_images(tmp_path, images, digits):
         train(images, QUICK, folder=tmp_path / "run", track=StopAt(7))
     with pytest.raises(NearfarError, match="images=300, not 299"):
         train(ArrayImages(digits[:299, None]), QUICK, folder=tmp_path / "run", resume=True)
-    with pytest.raises(NearfarError, match="started with other images than 'others'"):
+    with pytest.raises(NearfarError, match="started with images other than 'others'"):
         others = ArrayImages(digits[300:600, None], name="others")
         train(others, QUICK, folder=tmp_path / "run", resume=True)
 

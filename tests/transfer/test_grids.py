@@ -154,7 +154,7 @@ def test_palettes_that_number_classes_otherwise_raise(tmp_path):
     assert train.colors == {0: BLACK, 1: RED, 2: GREEN}
     repaint_mask(devkit.mask("2"), BLACK, GREEN)
     assert open_segmentation_set(devkit, "test", 64).colors[1] == GREEN
-    with pytest.raises(NearfarError, match=r"2\.png' shows the value 1 in the color \(0, 128, 0\)"):
+    with pytest.raises(NearfarError, match=r"2\.png' has the color \(0, 128, 0\) for the value 1"):
         open_segmentation_set(devkit, "test", 64, colors=train.colors)
     Image.fromarray(read_label_map(devkit, "2")).convert("P").save(devkit.mask("2"))  # grays
     open_segmentation_set(devkit, "test", 64, colors=train.colors)

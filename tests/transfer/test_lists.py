@@ -59,7 +59,7 @@ def test_lines_that_name_no_image_or_two(devkit):
     assert "names 'b' 2 times" in refused(devkit.split, "Main", "some")
     devkit.image("a 0").with_name("a.jpg").write_bytes(devkit.image("a 0").read_bytes())
     write_list(devkit, "a 0")
-    assert "'a' with a flag, and both are there" in refused(devkit.split, "Main", "some")
+    assert "'a' with a flag, and both exist" in refused(devkit.split, "Main", "some")
 
 
 def test_lists_of_classes_have_names_with_spaces(devkit):

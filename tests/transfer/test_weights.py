@@ -71,7 +71,7 @@ def test_open_backbone_raises_for_bad_weights(tmp_path):
     state = torchvision.models.resnet34().state_dict()
     save_file(state, tmp_path / "resnet34.safetensors")
     line = refused(tmp_path / "resnet34.safetensors")
-    assert "are not those of timm:resnet18" in line
+    assert "do not fit timm:resnet18" in line
     assert len(line) < 500
     assert "does not exist" in refused(tmp_path / "none" / "..") or "not a run" in refused(tmp_path)
 

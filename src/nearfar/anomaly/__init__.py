@@ -1,4 +1,4 @@
-"""Anomaly detection in video and still images, learned from normal frames alone.
+"""Anomaly detection in video and still images, trained on normal frames only.
 
 `fit_detector` fits methods to normal clips from `open_clips`; `score_clips` scores new clips,
 `follow` a camera, and `Detector.score` any frames. Methods are in `nearfar.anomaly.methods`;

@@ -1,4 +1,4 @@
-"""Camera: size of what moves and frames per second, and clips as patches should see them."""
+"""Camera: size of moving objects and frame rate, and clips rescaled to match patches."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from scipy.ndimage import find_objects, label, uniform_filter
 from nearfar.anomaly.clips import Clip, Frame, Pixels, scale
 from nearfar.errors import NearfarError
 
-#: Gray levels between what moves and the background.
+#: Gray level difference between moving objects and the background.
 _MIN_CONTRAST = 12
-#: Most frames in which things are measured, and most clips that these are from.
+#: Most frames in which objects are measured, and most clips from which they are taken.
 _FRAMES, _CLIPS = 32, 8
-#: Longest side of frames that things are measured in, in pixels.
+#: Longest side of the frames in which objects are measured, in pixels.
 _MAX_SIDE = 640
-#: Least factor that frames are reduced by; below 1, they are enlarged.
+#: Smallest factor by which frames are reduced; below 1, they are enlarged.
 _MIN_ZOOM = 0.5
-#: Largest factor between the zooms of a patch that may be left as it is.
+#: Largest mismatch, as a factor, at which frames are not rescaled.
 _TOLERANCE = 1.3
 
 
 class Camera(NamedTuple):
-    """Size of what moves in clips, and their rate.
+    """Size of moving objects in clips, and the clips' frame rate.
 
     Attributes
     ----------
     size : (height, width)
         Size of frames in pixels.
     height : float or None
-        Median height of moving things in pixels, weighted by their areas; None if nothing moves.
+        Median height of moving objects in pixels, weighted by area; None if nothing moves.
     rate : float or None
         Frames per second, if known.
 
@@ -47,30 +47,30 @@ class Camera(NamedTuple):
     rate: float | None
 
     def zoom(self, wanted: float, least: int) -> float:
-        """Return the factor that frames are reduced by, for things to have a wanted height.
+        """Return the factor by which to reduce frames so that objects have a wanted height.
 
-        It is 1 where they about have it, as scaling blurs.
+        It is 1 if they are close to it, since scaling blurs.
 
         Parameters
         ----------
         wanted : float
             Height in pixels.
         least : int
-            Shortest side that frames keep, in pixels.
+            Smallest allowed frame side, in pixels.
         """
         factor = round(max((self.height or wanted) / wanted, _MIN_ZOOM), 1)
         most = max(1.0, min(self.size) / least)
         return 1.0 if 1 / _TOLERANCE < factor < _TOLERANCE else min(factor, most)
 
     def step(self, wanted: float) -> int:
-        """Return every how many frames about `wanted` are left per second; 1 if unknown."""
+        """Return the frame step that leaves about `wanted` frames per second; 1 if unknown."""
         return max(1, round((self.rate or wanted) / wanted))
 
 
 def measure_camera(clips: Sequence[Clip]) -> Camera:
-    """Measure moving things in clips of one fixed camera.
+    """Measure moving objects in clips from one fixed camera.
 
-    Things are the connected regions where frames differ from their median over time.
+    Objects are connected regions where frames differ from their median over time.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def measure_camera(clips: Sequence[Clip]) -> Camera:
     Raises
     ------
     NearfarError
-        If there are no clips, or one has no readable frame.
+        If there are no clips, or a clip has no readable frame.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def measure_camera(clips: Sequence[Clip]) -> Camera:
 
 
 def _spread(clip: Clip) -> tuple[npt.NDArray[np.float32], float]:
-    """Return frames spread over a clip, and the factor that they are reduced by."""
+    """Return frames spread over a clip, and the factor by which they are reduced."""
     kept: list[Pixels] = []
     every, factor = 1, 1.0
     for place, frame in enumerate(clip):
@@ -136,14 +136,14 @@ def _weighted_median(values: Sequence[float], weights: Sequence[float]) -> float
 
 
 class View(Clip):
-    """Every `step`-th frame of a clip from the `first`, scaled to a size.
+    """Clip of every `step`-th frame of another clip, from the `first`, resized.
 
     Parameters
     ----------
     clip : Clip
         Clip whose frames are used.
     size : (height, width)
-        Size to scale to.
+        Size to which frames are scaled.
     first, step : int
         Frames to use.
     """
@@ -167,14 +167,14 @@ class View(Clip):
 
 
 def views(clips: Sequence[Clip], size: tuple[int, int], step: int) -> list[Clip]:
-    """Return clips as a method sees them: scaled, and one for each of `step` phases.
+    """Return clips as a method sees them: rescaled, and one for each of `step` phases.
 
     Parameters
     ----------
     clips : sequence of Clip
         Clips of one frame size.
     size : (height, width)
-        Size to scale to.
+        Size to which frames are scaled.
     step : int
         Number of frames from one moment of a window to the next.
 

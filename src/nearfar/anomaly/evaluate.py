@@ -23,9 +23,9 @@ from nearfar.errors import NearfarError
 
 
 class Evaluator:
-    """Collects scored frames with their masks, a few numbers per frame.
+    """Collector of scored frames and their masks, keeping a few numbers per frame.
 
-    A frame is abnormal if its mask has any pixel.
+    A frame is abnormal if its mask has any abnormal pixel.
 
     Examples
     --------
@@ -48,25 +48,25 @@ class Evaluator:
         Parameters
         ----------
         clip : str
-            Name of its clip.
+            Name of the frame's clip.
         score : float
             Score of the frame.
         heat : float[h, w]
-            Scores of its pixels.
+            Scores of the frame's pixels.
         mask : bool[h, w]
-            Its abnormal pixels.
+            Abnormal pixels of the frame.
         """
         self._pixels.add(heat, mask)
         self.add_image(clip, score, abnormal=bool(mask.any()))
         self._overlaps.append(overlap_score(heat, mask))
 
     def add_image(self, clip: str, score: float, *, abnormal: bool) -> None:
-        """Add a frame without a mask; `result` then needs all frames to be such.
+        """Add a frame without a mask; `result` then requires that no frame has one.
 
         Parameters
         ----------
         clip : str
-            Name of its clip.
+            Name of the frame's clip.
         score : float
             Score of the frame.
         abnormal : bool
@@ -76,7 +76,7 @@ class Evaluator:
         self._labels.setdefault(clip, []).append(abnormal)
 
     def images(self, threshold: float) -> dict[str, Any]:
-        """Return the metrics of separate images, of which pixels play no part.
+        """Return the metrics of unrelated images, ignoring pixels.
 
         Parameters
         ----------
@@ -86,7 +86,7 @@ class Evaluator:
         Raises
         ------
         NearfarError
-            If no frame was added.
+            If no frame has been added.
         """
         labels, scores = self._pooled()
         return {
@@ -105,19 +105,19 @@ class Evaluator:
 
     @property
     def clips(self) -> dict[str, tuple[Labels, Scores]]:
-        """Labels, bool[n], and scores, float[n], by name of the clip."""
+        """Labels, bool[n], and scores, float[n], by clip name."""
         return {
             name: (np.array(self._labels[name]), np.array(scores))
             for name, scores in self._scores.items()
         }
 
     def result(self) -> dict[str, Any]:
-        """Return all metrics in a form that JSON can hold; None where undefined.
+        """Return all metrics in JSON-compatible form; None where undefined.
 
         Raises
         ------
         NearfarError
-            If no frame was added.
+            If no frame has been added.
         """
         (labels, scores), clips = self._pooled(), self.clips
         macro_auc = macro(area_under_curve, clips)

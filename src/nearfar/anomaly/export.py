@@ -1,4 +1,4 @@
-"""Export of a detector for photographs to one ONNX file, from pixels to heat map and verdict."""
+"""Export of a photograph detector to one ONNX file, from pixels to heat map and verdict."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from nearfar.anomaly.tiles import CELL, SMOOTHING, TILE, Tiling
 from nearfar.errors import NearfarError, require
 from nearfar.files import atomic_path
 
-#: Bits of the weights by which PIL scales images.
+#: Bits of the weights with which PIL scales images.
 _PRECISION = 22
 
 
 class ExportedDetector(nn.Module):
-    """Detector for photographs of one size, in operations that ONNX has.
+    """Detector for photographs of one size, built from operations that ONNX supports.
 
-    It computes what `PatchMemory.score` and `Detector.score` do: images are scaled with PIL's
+    It computes the same as `PatchMemory.score` and `Detector.score`: images are scaled with PIL's
     integer arithmetic, and the Gaussian is a matrix.
 
     Parameters
@@ -66,7 +66,7 @@ class ExportedDetector(nn.Module):
         Parameters
         ----------
         image : uint8[h, w, 3]
-            Red, green and blue.
+            Image in red, green and blue.
         """
         pixels = self._scale(image.permute(2, 0, 1).double())
         tiles = torch.stack(
@@ -118,7 +118,7 @@ class ExportedDetector(nn.Module):
 def export_detector(detector: Detector, path: str | os.PathLike[str]) -> None:
     """Write a detector for photographs as one ONNX file, for programs without nearfar.
 
-    The input ``image`` is uint8[h, w, 3], red, green and blue, in the size of the normal images.
+    The input ``image`` is uint8[h, w, 3], red, green and blue, at the size of the normal images.
     The outputs are ``score``, float32[1]; ``heat``, float32[h, w]; and ``defective``, bool[1],
     whether the score is above the threshold.
 
@@ -167,9 +167,9 @@ def export_detector(detector: Detector, path: str | os.PathLike[str]) -> None:
 
 
 def _scaling(before: int, after: int) -> npt.NDArray[np.float64]:
-    """Return the matrix by which PIL scales a side, float64[after, before].
+    """Return the matrix with which PIL scales a side, float64[after, before].
 
-    Weights are whole numbers, as PIL rounds them; products with gray levels are exact.
+    Weights are whole numbers, rounded as in PIL, so that products with gray levels are exact.
     """
     factor = before / after
     support = max(factor, 1.0)

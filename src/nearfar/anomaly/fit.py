@@ -26,7 +26,7 @@ from nearfar.errors import NearfarError
 from nearfar.files import try_output
 from nearfar.progress import Track, silent
 
-#: One of so many clips, or frames, is held out for calibration.
+#: One in this many clips (or frames) is held out for calibration.
 CALIBRATE_EVERY = 4
 
 
@@ -40,24 +40,24 @@ def fit_detector(
     overwrite: bool = False,
     track: Track = silent,
 ) -> Detector:
-    """Fit a detector to normal clips and write it to a folder.
+    """Fit a detector to normal clips, and write it to a folder.
 
-    Every fourth clip is held out to calibrate scale and threshold; of fewer than four clips, the
-    last quarter of each. Of photographs, every fourth is.
+    Every fourth clip is held out to calibrate scale and threshold; with fewer than four clips, the
+    last quarter of each; with photographs, every fourth photograph.
 
     Parameters
     ----------
     clips : sequence of Clip
-        Normal clips of one camera.
+        Normal clips from one camera.
     folder : str or path
-        Folder of the detector. A refused fit leaves no folder behind.
+        Folder to write the detector to. If the fit is refused, no folder is left behind.
     config : DetectorConfig, optional
-        Settings. Default: `DetectorConfig.video` of the clips.
+        Settings. Default: `DetectorConfig.video` for the clips.
     training : TrainConfig
-        Training of the autoencoder for "reconstruction" and "embedding-distance"; its seed is for
-        all methods. Default: 5 epochs of autoencoding and 5 with weights 0.6, 0.4, 0.
+        Training of the autoencoder for "reconstruction" and "embedding-distance"; its seed is used
+        by all methods. Default: 5 epochs as a plain autoencoder and 5 with weights 0.6, 0.4, 0.
     resume : bool
-        Continue an interrupted fit with the same settings and clips. The result is bit for bit
+        Continue an interrupted fit with the same settings and clips. The result is bit-identical to
         that of an uninterrupted fit.
     overwrite : bool
         Replace a detector in `folder`.
@@ -120,7 +120,7 @@ def fit_detector(
 def split_clips(clips: Sequence[Clip], interleaved: bool = False) -> tuple[list[Clip], list[Clip]]:
     """Split normal clips into those to fit methods to and those to calibrate on.
 
-    Every fourth clip is held out for calibration; of fewer than four clips, the last quarter of
+    Every fourth clip is held out for calibration; with fewer than four clips, the last quarter of
     each.
 
     Parameters
@@ -128,7 +128,7 @@ def split_clips(clips: Sequence[Clip], interleaved: bool = False) -> tuple[list[
     clips : sequence of Clip
         Normal clips.
     interleaved : bool
-        Hold out every fourth frame of each clip instead, as for separate images.
+        Hold out every fourth frame of each clip instead, as for unrelated images.
 
     Returns
     -------
@@ -167,7 +167,7 @@ def split_clips(clips: Sequence[Clip], interleaved: bool = False) -> tuple[list[
 
 
 class _Interleaved(Clip):
-    """Every fourth frame of a clip, or all others."""
+    """Clip of every fourth frame of another clip, or of all others."""
 
     def __init__(self, clip: Clip, *, held: bool) -> None:
         super().__init__(clip.size)
@@ -186,7 +186,7 @@ class _Interleaved(Clip):
 
 
 def _split(clip: Clip) -> tuple[Clip, Clip]:
-    # The length of a video is known after reading; damaged frames leave gaps in the numbers.
+    # A video's length is known only after reading; damaged frames leave gaps in the numbering.
     numbers = range(clip.total) if clip.total is not None else [frame.number for frame in clip]
     total = len(numbers)
     if total < CALIBRATE_EVERY:
@@ -212,7 +212,7 @@ def _check(
     config: DetectorConfig,
     rate: float | None,
 ) -> None:
-    """Refuse clips of several cameras and parts that are too short, before anything is fitted."""
+    """Reject clips from several cameras, and parts that are too short, before fitting."""
     for clip in clips:
         size = _frame_size(clip)
         if not config.photographs:
@@ -223,6 +223,6 @@ def _check(
         if part.total is not None and part.total < config.span:
             raise NearfarError(
                 f"a part of {part.name!r} has {part.total} frames, fewer than the {config.span} "
-                "of a window: expected longer clips, of which every fourth, or of fewer than four "
+                "of a window: expected longer clips. Every fourth clip, or with fewer than four "
                 "the last quarter of each, is for the threshold"
             )

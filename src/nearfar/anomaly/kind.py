@@ -1,4 +1,4 @@
-"""Photographs or a video: whether neighboring files of a folder resemble each other."""
+"""Photographs or video: whether consecutive files in a folder look alike."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import numpy.typing as npt
 from nearfar.anomaly.clips import Clip, FolderClip
 from nearfar.data import UnreadableError, read_image
 
-#: Share of comparisons with other files in which neighbors must be the nearer. Measured: UCSD Ped2
+#: Share of comparisons with other files in which neighbors must be more similar. Measured: UCSD
+#: Ped2
 #: 1.00, at a tenth of its rate 0.98, CamVid at one frame per second 0.99; photographs of solar
 #: cells (ELPV), sorted by module, 0.86, of faces, sorted by person, 0.72, of flowers 0.57.
 _VIDEO_SHARE = 0.95
-#: The same for files two and three places away, as what moves may come back, e.g. on a conveyor.
+#: The same for files two and three places away, since motion may repeat, e.g. on a conveyor belt.
 _MOTION_SHARE, _LAGS = 0.85, (2, 3)
-#: Difference up to which frames show the same, in gray levels: nothing may move for a while.
+#: Largest difference between frames that show the same, in gray levels: nothing may move for a
+#: while.
 _SAME = 1.0
-#: Side of the compared pictures, in pixels.
+#: Side of the compared images, in pixels.
 _SIDE = 32
-#: Most pairs of neighbors in all, most clips they are from, other files that each is compared
-#: with, and fewest comparisons to decide from.
+#: Most pairs of neighbors in total, most clips from which they come, number of other files with
+#: which each is compared, and smallest number of comparisons for a decision.
 _PAIRS, _CLIPS, _OTHERS, _FEWEST = 48, 8, 15, 12
 
 Kind = Literal["video", "photographs"]
@@ -36,9 +38,9 @@ class Continuity(NamedTuple):
     Attributes
     ----------
     kind : {"video", "photographs"}
-        Photographs if there are too few files to tell.
+        "photographs" if there are too few files to tell.
     why : str
-        Reason, to follow "as".
+        Reason, to follow "because".
 
     Examples
     --------
@@ -51,11 +53,11 @@ class Continuity(NamedTuple):
 
 
 def continuity(clips: Sequence[Clip]) -> Continuity:
-    """Tell a video from photographs by the resemblance of neighboring files.
+    """Distinguish a video from photographs by the similarity of consecutive files.
 
-    A folder's files in natural order are frames of a video if a file resembles the next one more
-    than it resembles other files of its folder, or those that follow the next one. Video files, and
-    clips that are not from a folder, are videos.
+    In natural order, a folder's files are frames of a video if each file resembles the next one
+    more than other files in the folder, and more than the files after the next one. Video files,
+    and clips that are not from a folder, are videos.
 
     Parameters
     ----------
@@ -84,14 +86,14 @@ def continuity(clips: Sequence[Clip]) -> Continuity:
         far += _compare_far(pairs)
         close += _compare_close(clip, pairs)
     if len(far) < _FEWEST:
-        return Continuity("photographs", "there are too few files to see whether neighbors do")
+        return Continuity("photographs", "there are too few files to tell")
     if np.mean(far) >= _VIDEO_SHARE or np.mean(close) >= _MOTION_SHARE:
-        return Continuity("video", "neighboring files resemble each other")
-    return Continuity("photographs", "neighboring files do not resemble each other")
+        return Continuity("video", "consecutive files look alike")
+    return Continuity("photographs", "consecutive files do not look alike")
 
 
 class _Pair(NamedTuple):
-    """Number of a file, its picture, and the difference to the next file."""
+    """Number of a file, its image, and the difference from the next file."""
 
     number: int
     picture: Small
@@ -108,7 +110,7 @@ def _pairs(clip: FolderClip, most: int) -> list[_Pair]:
 
 
 def _compare_far(pairs: Sequence[_Pair]) -> Iterator[bool]:
-    """Yield whether files are nearer to the next one than to others."""
+    """Yield whether files are more similar to the next one than to others."""
     generator = np.random.default_rng(0)
     for number, picture, step in pairs:
         others = [pair.picture for pair in pairs if abs(pair.number - number) > 1]
@@ -117,7 +119,7 @@ def _compare_far(pairs: Sequence[_Pair]) -> Iterator[bool]:
 
 
 def _compare_close(clip: FolderClip, pairs: Sequence[_Pair]) -> Iterator[bool]:
-    """Yield whether files are nearer to the next one than to those that follow it."""
+    """Yield whether files are more similar to the next one than to those after it."""
     for number, picture, step in pairs:
         for lag in _LAGS:
             if number + lag < len(clip.files):
@@ -139,6 +141,6 @@ def _difference(one: Small, other: Small) -> float:
 
 
 def _spread(items: Sequence[_T], most: int) -> list[_T]:
-    """Return up to `most` items, evenly spread."""
+    """Return up to `most` items, evenly spaced."""
     places = np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).astype(int))
     return [items[place] for place in places]

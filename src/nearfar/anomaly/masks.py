@@ -1,4 +1,4 @@
-"""Ground truth: masks of abnormal pixels, and which clip and frame they belong to."""
+"""Ground truth: masks of abnormal pixels, matched to clips and frames."""
 
 from __future__ import annotations
 
@@ -21,34 +21,36 @@ from nearfar.files import normal_form
 
 Mask = npt.NDArray[np.bool_]
 
-#: Suffixes that a mask's name may add to the name of its image.
+#: Suffixes that a mask's name may add to its image's name.
 _SUFFIXES = ("_mask", MASK_SUFFIX)
 #: Most names in a message.
 _SHOWN = 3
-#: Formats that may blur the border of black and white, and the lowest value of white then.
+#: Formats that may blur the border between black and white, and the lowest value that counts as
+#: white in them.
 _LOSSY, _LOSSY_WHITE = {"AVIF", "JPEG", "JPEG2000", "MPO", "WEBP"}, 128
-#: Share of abnormal pixels in all masks from which on they may be inverted.
+#: Share of abnormal pixels in all masks above which they may be inverted.
 _MANY_ABNORMAL = 0.5
 
 
 class MaskError(NearfarError):
-    """Masks that do not fit the frames: no result by them would be right."""
+    """Raised if masks do not fit the frames, so that every result would be wrong."""
 
 
 class Masks:
-    """Masks of the frames of a clip, bool[h, w]; read on demand.
+    """Masks for the frames of a clip, bool[h, w], read on demand.
 
     Parameters
     ----------
     files : sequence of Path, optional
-        One image per frame. Pixels that are not black are abnormal; in a JPEG or another lossy
-        format, those at least half as bright as white. None if no frame is abnormal.
+        One image per frame. Pixels that are not black are abnormal; in JPEG and other lossy
+        formats, pixels at least half as bright as white. None if no frame is abnormal.
     size : int or (height, width), optional
-        Size that masks are scaled to, without cropping.
+        Size to which masks are resized, without cropping.
     frames : sequence of (height, width) or None
-        Own sizes of the frames, where known. Scaled masks need the aspect of their frames.
+        Original sizes of the frames, where known. Resized masks must have the aspect ratio of their
+        frames.
     same_size : bool
-        Whether masks must have one size, as frames of a video do.
+        Whether all masks must have the same size, as frames of a video do.
 
     Raises
     ------
@@ -111,7 +113,7 @@ class Masks:
         Raises
         ------
         NearfarError
-            If the clip has more frames than there are masks, or of another shape.
+            If the clip has more frames than there are masks, or frames of a different shape.
         """
         if self._files is None:
             return np.zeros(shape, bool)
@@ -129,12 +131,12 @@ class Masks:
         return mask
 
     def check_end(self, last: int, name: str) -> None:
-        """Check that a clip that ends with a frame has no more masks than frames.
+        """Check that a clip that ends at a frame has no more masks than frames.
 
         Raises
         ------
         NearfarError
-            If it has.
+            If it has more.
         """
         if self._files is not None and last + 1 < len(self._files):
             raise MaskError(
@@ -152,22 +154,22 @@ def find_masks(
 ) -> list[Masks | None]:
     """Find the masks of clips.
 
-    A mask belongs to the frame whose name it has, with or without ``_mask`` or ``_gt``; if no name
-    is the same, to the frame with the same number in its name. Frames of a video have no names:
-    its masks are numbered from 0 or 1. Every frame needs a mask, and every mask a frame.
+    A mask belongs to the frame of the same name, with or without ``_mask`` or ``_gt``; if no names
+    match, to the frame with the same number in its name. Frames of a video have no names, so its
+    masks are numbered from 0 or 1. Every frame needs a mask, and every mask a frame.
 
     Parameters
     ----------
     clips : sequence of Clip
         Clips from `open_clips`.
     folder : str or path, optional
-        Folder of the masks of a single clip; or of folders named like the clips, where a clip
-        without a folder is normal. Default: for each clip the folder beside it that is named like
-        it with the suffix ``_gt``, if there is one.
+        Folder with the masks of a single clip; or with folders named like the clips, where a clip
+        without a folder is normal. Default: for each clip, the folder next to it with the same name
+        and the suffix ``_gt``, if any.
     size : int or (height, width), optional
-        Size that the clips were opened with.
+        Size with which the clips were opened.
     same_size : bool
-        Whether the masks of a clip must have one size; those of photographs may differ.
+        Whether all masks of a clip must have the same size; those of photographs may differ.
 
     Returns
     -------
@@ -177,7 +179,7 @@ def find_masks(
     Raises
     ------
     NearfarError
-        As `Masks`; or if `folder` holds no masks, or a clip's masks are not one per frame by name.
+        See `Masks`; or if `folder` holds no masks, or a clip does not have one mask per frame.
 
     Examples
     --------
@@ -206,7 +208,7 @@ def find_masks(
     others = [path for path in folder.iterdir() if path.is_dir() and path not in inner]
     if missing and any(image_files(path) for path in others):
         raise NearfarError(
-            f"{str(folder)!r} holds {min(others).name!r}, which is no clip, and nothing for "
+            f"{str(folder)!r} holds {min(others).name!r}, which is not a clip, and nothing for "
             f"{missing[0].name!r}: expected folders named like the clips"
         )
     return [
@@ -216,7 +218,7 @@ def find_masks(
 
 
 def _folder_of(clip: Clip, folder: Path) -> Path:
-    """Return the folder inside `folder` with the name of a clip, also in another Unicode form."""
+    """Return the subfolder of `folder` named like a clip, in any Unicode form."""
     if not isinstance(clip, StoredClip):
         return folder / clip.name
     names = [clip.path.name, clip.path.stem] if isinstance(clip, VideoClip) else [clip.path.name]
@@ -240,7 +242,7 @@ def _beside(clip: Clip) -> Path | None:
 
 
 def _pair(clip: Clip, folder: Path, size: Size | None, *, same_size: bool) -> Masks:
-    """Pair each frame with its mask by name, or those of a video by number."""
+    """Pair each frame with its mask by name, or frames of a video by number."""
     files = image_files(folder)
     if not files:
         raise NearfarError(f"{str(folder)!r} holds no images: expected the masks of {clip.name!r}")
@@ -291,7 +293,7 @@ def _match(
     masks: Sequence[Path],
     name_of_mask: Callable[[Path], str],
 ) -> None:
-    """Add the pairs of images and masks whose names are the same, and the only such."""
+    """Add the pairs of images and masks whose names match uniquely."""
     by_name: dict[str, tuple[list[Path], list[Path]]] = defaultdict(lambda: ([], []))
     for image in images:
         if image not in found:
@@ -304,7 +306,7 @@ def _match(
 
 
 def _by_number(clip: Clip, files: Sequence[Path], folder: Path) -> list[Path]:
-    """Sort the masks of frames without names."""
+    """Sort masks for frames without names."""
     total = clip.nominal_total if clip.total is None else clip.total
     if total and len(files) != total:
         raise MaskError(
@@ -320,14 +322,14 @@ def _by_number(clip: Clip, files: Sequence[Path], folder: Path) -> list[Path]:
         what = "" if missing is None else f", and there is no {missing}"
         raise MaskError(
             f"{str(folder)!r} has masks from {files[0].name!r} to {files[-1].name!r}{what}: "
-            f"expected masks numbered from 0 or 1 without gaps, as frames of {clip.name!r} have "
+            f"expected masks numbered from 0 or 1 without gaps, since frames of {clip.name!r} have "
             "no names"
         )
     return [by_number[number] for number in expected]
 
 
 def _number(file: Path) -> str:
-    """Return the last number in the name of a file, without leading zeros."""
+    """Return the last number in a file name, without leading zeros."""
     digits = re.findall(r"[0-9]+", _without_suffix(file.stem))
     return str(int(digits[-1][-18:])) if digits else ""
 
@@ -346,10 +348,10 @@ def _names(files: Iterable[Path]) -> str:
 
 
 def _check_turned_alike(image: Path, mask: Path) -> None:
-    """Check that a mask was drawn on its image as EXIF turns it, as far as its size tells."""
+    """Check that a mask was drawn on its image as rotated by EXIF, as far as its size tells."""
     try:
         header, own = read_header(image), read_header(mask)
-    except UnreadableError:  # told where they are read
+    except UnreadableError:  # reported where they are read
         return
     height, width = header.size
     if header.orientation == 1 or own.orientation != 1:
@@ -372,9 +374,10 @@ def _own_size(file: Path) -> tuple[int, int] | None:
 def _read_abnormal(
     file: Path, size: tuple[int, int] | None, frame: tuple[int, int] | None = None
 ) -> Mask:
-    """Read abnormal pixels from raw values, whatever colors a palette gives them; not from alpha.
+    """Read abnormal pixels from raw values, ignoring palette colors and alpha.
 
-    Unlike `nearfar.data.read_binary_mask`, any value counts: masks may hold small class numbers.
+    Unlike in `nearfar.data.read_binary_mask`, any nonzero value counts: masks may hold small class
+    numbers.
     """
     try:
         with open_image_file(file) as image:
@@ -390,7 +393,7 @@ def _read_abnormal(
         )
     if size is None or mask.shape == size:
         return mask
-    # Keep thin regions: a pixel is abnormal if any part of it is.
+    # Preserve thin regions: a pixel is abnormal if any part of it is.
     shares = Image.fromarray(mask.astype(np.float32))
     return np.asarray(shares.resize(size[::-1], Image.Resampling.BOX)) > 0
 

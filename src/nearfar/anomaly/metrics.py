@@ -1,7 +1,7 @@
 """Detection metrics over all thresholds, for frames, pixels and regions.
 
-A frame or pixel is detected if its score is at least a threshold. A metric is None where it is
-undefined because all labels are alike.
+A frame or pixel is detected if its score reaches the threshold. A metric is None where it is
+undefined because all labels are equal.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Scores = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.bool_]
 _Keys = npt.NDArray[np.uint32]
 
-#: Bits of a float32 score that pixels are sorted by; keys differ where scores differ by 1/2048.
+#: Bits of a float32 score by which pixels are sorted; keys differ where scores differ by 1/2048.
 _KEY_BITS = 20
 #: Default share of abnormal pixels to detect in a frame (Mahadevan et al., CVPR 2010).
 _PIXEL_SHARE = 0.4
-#: Default limit of the false positive rate for PRO (Bergmann et al., CVPR 2019), and grid points.
+#: Default false positive rate limit for PRO (Bergmann et al., CVPR 2019), and grid points.
 _PRO_LIMIT, _PRO_POINTS = 0.3, 200
 
 
@@ -40,7 +40,7 @@ def area_under_curve(labels: Labels, scores: Scores) -> float | None:
     Returns
     -------
     float or None
-        0…1; None if all labels are alike.
+        0…1; None if all labels are equal.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def average_precision(labels: Labels, scores: Scores) -> float | None:
     Returns
     -------
     float or None
-        0…1; None if all labels are alike.
+        0…1; None if all labels are equal.
 
     Raises
     ------
@@ -124,10 +124,10 @@ def f1_score(labels: Labels, scores: Scores, threshold: float) -> float | None:
 
 
 def equal_error_rate(labels: Labels, scores: Scores) -> float | None:
-    """Return the equal error rate (EER): where the false positive and the miss rate are equal.
+    """Return the equal error rate (EER), at which false positive and miss rates are equal.
 
-    Between corners of the ROC curve the rate is interpolated linearly. Increasing maps of the
-    scores do not change it.
+    The rate is interpolated linearly between corners of the ROC curve. Monotonically increasing
+    transforms of the scores do not change it.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def equal_error_rate(labels: Labels, scores: Scores) -> float | None:
     Returns
     -------
     float or None
-        0…1; None if all labels are alike.
+        0…1; None if all labels are equal.
 
     Raises
     ------
@@ -162,14 +162,14 @@ def equal_error_rate(labels: Labels, scores: Scores) -> float | None:
 
 @dataclass(frozen=True)
 class Macro:
-    """Metric of each clip, and its mean over the clips where it is defined.
+    """Metric per clip, and its mean over the clips where it is defined.
 
     Attributes
     ----------
     mean : float or None
-        None if no clip has a value.
+        Mean; None if no clip has a value.
     clips : mapping of str to (float or None)
-        Values by name of the clip.
+        Values by clip name.
 
     Examples
     --------
@@ -182,7 +182,7 @@ class Macro:
 
     @property
     def undefined(self) -> list[str]:
-        """Names of clips without a value: all their frames are normal, or all abnormal."""
+        """Names of clips without a value, whose frames are all normal or all abnormal."""
         return [name for name, value in self.clips.items() if value is None]
 
 
@@ -197,7 +197,7 @@ def macro(
     measure : callable
         Metric of labels, bool[n], and scores, float[n], such as `area_under_curve`.
     clips : mapping
-        Labels and scores by name of the clip.
+        Labels and scores by clip name.
 
     Returns
     -------
@@ -215,7 +215,7 @@ def macro(
 
 
 def min_max(scores: Scores) -> Scores:
-    """Scale the scores of a clip to 0…1, as some publications do before they pool clips.
+    """Scale the scores of a clip to 0…1, as some publications do before pooling clips.
 
     Examples
     --------
@@ -226,9 +226,9 @@ def min_max(scores: Scores) -> Scores:
 
 
 class PixelCurve:
-    """ROC curve of pixels in constant memory.
+    """Pixel ROC curve in constant memory.
 
-    Scores are distinguished to a relative difference of 1/2048.
+    Scores are resolved to a relative difference of 1/2048.
 
     Examples
     --------
@@ -280,7 +280,7 @@ class PixelCurve:
         return None if rates is None else _equal_error(*rates)
 
     def _rates(self) -> tuple[Scores, Scores] | None:
-        """Return false and true positive rates from the highest threshold to the lowest."""
+        """Return the false and true positive rates, from the highest threshold to the lowest."""
         found = self._counts[:, self._counts.any(0)][:, ::-1].cumsum(1)
         if not self._counts.any(1).all():
             return None
@@ -301,7 +301,7 @@ def overlap_score(heat: Scores, mask: Labels, share: float = _PIXEL_SHARE) -> fl
     mask : bool[h, w]
         Abnormal pixels.
     share : float
-        In (0, 1].
+        Share of abnormal pixels, in (0, 1].
 
     References
     ----------
@@ -320,9 +320,9 @@ def overlap_score(heat: Scores, mask: Labels, share: float = _PIXEL_SHARE) -> fl
 
 
 class RegionCurve:
-    """Per-region overlap (PRO) [1]_: detected share of each abnormal region over false positives.
+    """Per-region overlap (PRO) [1]_: detected share of each abnormal region versus false positives.
 
-    Memory grows with the number of regions only. Scores are distinguished as by `PixelCurve`.
+    Memory grows only with the number of regions. Scores are resolved as in `PixelCurve`.
 
     References
     ----------
@@ -340,7 +340,7 @@ class RegionCurve:
 
     def __init__(self) -> None:
         self._normal = np.zeros(2**_KEY_BITS, np.int64)
-        #: Per region: its sorted keys, and the share of its pixels up to each.
+        #: Per region: its sorted keys, and the cumulative share of its pixels at each.
         self._regions: list[tuple[_Keys, Scores]] = []
 
     def add(self, heat: Scores, mask: Labels) -> None:
@@ -362,7 +362,7 @@ class RegionCurve:
             self._regions.append((values, counts.cumsum() / counts.sum()))
 
     def area(self, limit: float = _PRO_LIMIT) -> float | None:
-        """Return the mean detected share of regions over false positive rates up to `limit`, 0…1.
+        """Return the mean detected share of regions at false positive rates up to `limit`, 0…1.
 
         None if there is no abnormal region or no normal pixel.
         """
@@ -373,7 +373,7 @@ class RegionCurve:
             return None
         rates = np.linspace(0, limit, _PRO_POINTS)
         kept = np.floor(rates * total)
-        # Just above each key: the lowest threshold that few enough normal pixels exceed.
+        # Just above each key: the lowest threshold that sufficiently few normal pixels exceed.
         above = total - self._normal.cumsum()
         below = np.searchsorted(-above, -kept)
         missed = [
@@ -396,7 +396,7 @@ def _check(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Labels, Scores
 
 
 def _equal_error(false: Scores, true: Scores) -> float:
-    """Interpolate where false positives equal misses."""
+    """Interpolate the rate at which false positives equal misses."""
     gap = false + true - 1  # rises from −1 to 1
     after = int(np.argmax(gap >= 0))
     step = -gap[after - 1] / (gap[after] - gap[after - 1])
@@ -404,7 +404,7 @@ def _equal_error(false: Scores, true: Scores) -> float:
 
 
 def _keys(scores: Scores) -> _Keys:
-    """Return the upper bits of float32 numbers, in the order of the numbers."""
+    """Return the upper bits of float32 numbers as keys that preserve their order."""
     bits = np.ascontiguousarray(scores, np.float32).view(np.uint32)
     negative = bits >> 31 == 1
     ordered = np.where(negative, ~bits, bits | np.uint32(0x80000000))

@@ -1,4 +1,4 @@
-"""Clips of a video, an image or a folder: everything inside is used or counted."""
+"""Clips from a video, an image or a folder, whose content is all used or reported."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from nearfar.anomaly.video import AnimationClip, VideoClip, is_animation
 from nearfar.data import VIDEO_ENDINGS, Size, image_endings, is_video
 from nearfar.errors import NearfarError, printable
 
-#: Endings of images that are often animated.
+#: Extensions of images that are often animated.
 _ANIMATED_ENDINGS = frozenset({".gif", ".webp", ".apng", ".avif", ".avifs"})
-#: Endings of files that are never tried as videos: they accompany frames, or are photographs.
+#: Extensions of files that are never tried as videos: they accompany frames, or are photographs.
 _NO_VIDEO_ENDINGS = frozenset(
     {
         *(".txt", ".csv", ".json", ".xml", ".yaml", ".yml", ".md", ".mat", ".m", ".npy", ".npz"),
@@ -24,17 +24,17 @@ _NO_VIDEO_ENDINGS = frozenset(
         *(".wav", ".mp3"),
     }
 )
-#: Frames that a video counts for, beside loose images in one folder.
+#: Number of frames that a video counts as, when compared with loose images in the same folder.
 _VIDEO_FRAMES = 100
 
 
 class Clips(list[Clip]):
-    """Clips, with one line about everything in their folder that is not used.
+    """Clips, with one line for each kind of unused entry in their folder.
 
     Attributes
     ----------
     skipped : list of str
-        One line per kind of entry.
+        One line per kind of unused entry.
 
     Examples
     --------
@@ -53,18 +53,18 @@ def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> C
     Parameters
     ----------
     source : str or path
-        A video, also an animated image; an image; a folder of images, which are the frames of one
-        clip; or a folder of such folders and videos, such as ``Train`` and ``Test`` of the UCSD
-        data sets. Files are tried whatever their endings. Folders whose name ends in ``_gt`` hold
-        masks and are left out. Of loose images beside folders and videos, the larger number is
+        A video or animated image; an image; a folder of images, which are the frames of one clip;
+        or a folder of such folders and videos, such as ``Train`` and ``Test`` of the UCSD data
+        sets. Files are tried whatever their extensions. Folders whose name ends in ``_gt`` hold
+        masks and are left out. Of loose images next to folders and videos, the larger number is
         used.
     size : int or (height, width), optional
-        Size that frames are scaled to, without cropping; the aspect may change.
+        Size to which frames are resized, without cropping; the aspect ratio may change.
 
     Returns
     -------
     Clips
-        A list; its `skipped` says in one line per kind what the folder also holds.
+        List of clips; its `skipped` has one line for each kind of other content of the folder.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> C
         return Clips([AnimationClip(path, size) if is_animation(path) else FolderClip(path, size)])
     if path.suffix.lower() not in VIDEO_ENDINGS and not is_video(path):
         raise NearfarError(
-            f"{str(source)!r} is no video that can be read: expected a video, an image, or a folder"
+            f"{str(source)!r} is not a readable video: expected a video, an image, or a folder"
         )
     return Clips([VideoClip(path, size)])
 
@@ -149,7 +149,7 @@ def _count_clips(clips: Iterable[Clip]) -> str:
 
 
 def _count(paths: Iterable[Path]) -> str:
-    """Return the number of entries by ending, the most frequent first: '.txt (9), folders (1)'."""
+    """Return the number of entries per extension, most frequent first: '.txt (9), folders (1)'."""
     kinds = Counter(
         "folders without images" if path.is_dir() else path.suffix or "without ending"
         for path in paths

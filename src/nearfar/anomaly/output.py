@@ -1,4 +1,4 @@
-"""Output of scoring: scores, alerts, overlays, videos and the worst frames."""
+"""Scoring output: scores, alerts, overlays, videos and the most abnormal frames."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from nearfar.anomaly.patches import ScoreMap
 from nearfar.errors import require
 from nearfar.files import atomic_path
 
-#: Number of worst frames, and their least distance within a clip.
+#: Number of most abnormal frames to show, and their smallest distance within a clip.
 _SHOWN, WORST_DISTANCE = 12, 10
 _COLORMAP = "inferno"
 #: Opacity of the heat map at twice the threshold.
 _OPACITY = 0.6
-#: Color of the line around abnormal pixels, and behind the label of an abnormal frame.
+#: Color of the outline of abnormal pixels, and of the label background of abnormal frames.
 ALARM_COLOR = (255, 60, 40)
-#: Lowest height of a frame with room for a label.
+#: Smallest height of a frame with room for a label.
 _MIN_LABELED_HEIGHT = 96
-#: Rows per group of a Parquet file.
+#: Rows per row group of a Parquet file.
 _ROW_GROUP = 4096
 #: Columns of the scores, with their Parquet types.
 _COLUMNS = {
@@ -47,7 +47,7 @@ ScoreRow = tuple[str, int, str, float, bool, float | None]
 
 
 class FrameResult(NamedTuple):
-    """Scored frame with its clip, its pixels, the name of its own file, if any, and its time."""
+    """Scored frame with its clip, pixels, time and, if any, the name of its own file."""
 
     clip: str
     scored: ScoredFrame
@@ -66,16 +66,16 @@ class Alert:
     clip : str
         Name of the clip.
     start, end : int
-        First and last frame.
+        Numbers of the first and last frames.
     worst : int
-        Frame with the highest score.
+        Number of the frame with the highest score.
     score : float
         Highest score.
     file : str
         Name of the first frame's own file, if it has one.
     start_time, end_time : float or None
-        Seconds from the start of the clip to the first and last frame, by the time stamps, or else
-        by the rate, if it is known.
+        Seconds from the start of the clip to the first and last frames, by the timestamps or, if
+        there are none, by the frame rate.
     """
 
     clip: str
@@ -89,7 +89,7 @@ class Alert:
 
 
 def score_with_pixels(detector: Detector, clip: Clip) -> Iterator[FrameResult]:
-    """Score a clip and pair scores with pixels, a few frames in memory at a time.
+    """Score a clip and pair scores with pixels, keeping a few frames in memory.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def score_with_pixels(detector: Detector, clip: Clip) -> Iterator[FrameResult]:
     waiting: dict[int, Frame] = {}
 
     def frames() -> Iterator[Frame]:
-        row = range(0)  # the latest frames, without a gap
+        row = range(0)  # the latest frames, without gaps
         for frame in clip:
             if frame.number != row.stop or frame.lost:
                 if len(row) < detector.config.span:
@@ -122,14 +122,14 @@ def score_with_pixels(detector: Detector, clip: Clip) -> Iterator[FrameResult]:
 
 
 class Alerts:
-    """Joins consecutive abnormal frames into spans.
+    """Joiner of consecutive abnormal frames into spans.
 
     Parameters
     ----------
     threshold : float
         Score above which a frame is abnormal.
     join : bool
-        Whether to join frames at all.
+        Whether to join frames.
     """
 
     def __init__(self, threshold: float, *, join: bool = True) -> None:
@@ -153,7 +153,7 @@ class Alerts:
         return abnormal
 
     def to_list(self) -> list[dict[str, Any]]:
-        """Return spans, or defective images, in a form that JSON can hold."""
+        """Return spans, or defective images, in JSON-compatible form."""
         if self.join:
             return [asdict(span) for span in self.spans]
         return [
@@ -163,17 +163,17 @@ class Alerts:
 
 
 class WorstFrames:
-    """Keeps the frames with the highest scores, at a distance from each other within a clip.
+    """Collector of the highest-scoring frames, spaced apart within a clip.
 
-    The worst of every `distance` consecutive frames is a candidate. Three times as many candidates
-    as shown frames suffice, as each shown frame rules out two others at most.
+    The most abnormal of every `distance` consecutive frames is a candidate. Three times as many
+    candidates as shown frames suffice, since each shown frame rules out at most two others.
 
     Parameters
     ----------
     shown : int
-        Number of frames.
+        Number of frames to show.
     distance : int
-        Least distance within a clip, in frames.
+        Smallest distance within a clip, in frames.
     """
 
     def __init__(self, shown: int = _SHOWN, distance: int = WORST_DISTANCE) -> None:
@@ -191,7 +191,7 @@ class WorstFrames:
             del self._candidates[min(self._candidates, key=self._score)]
 
     def frames(self) -> list[FrameResult]:
-        """Return the frames, worst first."""
+        """Return the frames, most abnormal first."""
         chosen: list[FrameResult] = []
         for block in sorted(self._candidates, key=self._score, reverse=True):
             result = self._candidates[block]
@@ -210,18 +210,18 @@ class WorstFrames:
 def overlay(
     pixels: Pixels, heat: ScoreMap, threshold: float, label: str = ""
 ) -> npt.NDArray[np.uint8]:
-    """Color a frame by its heat map and outline abnormal pixels.
+    """Overlay a frame with its heat map, and outline abnormal pixels.
 
     Parameters
     ----------
     pixels : uint8[h, w] or uint8[h, w, 3]
         Frame.
     heat : float[h, w]
-        Scores; the color is full at twice the threshold.
+        Scores; the color saturates at twice the threshold.
     threshold : float
         Score above which a pixel is abnormal.
     label : str
-        Text in the corner of frames of at least 96 rows; on red if any pixel is abnormal.
+        Text in the corner of frames with at least 96 rows, on red if any pixel is abnormal.
 
     Returns
     -------
@@ -249,18 +249,18 @@ def overlay(
 
 
 def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
-    """Write a PNG atomically."""
+    """Write a PNG file atomically."""
     with atomic_path(path) as temporary:
         Image.fromarray(picture).save(temporary, format="png")
 
 
 class ScoreWriter:
-    """Writes one row per frame: CSV line by line, or Parquet, which is complete when closed.
+    """Writer of one row per frame: CSV line by line, or Parquet, which is complete when closed.
 
     Parameters
     ----------
     path : Path
-        File; its ending decides the format.
+        Output file, whose extension determines the format.
     """
 
     def __init__(self, path: Path) -> None:
@@ -268,7 +268,7 @@ class ScoreWriter:
         self._rows: list[ScoreRow] = []
         self._parquet: Any = None
         if path.suffix != ".parquet":
-            # Line buffered, so that others can read what was added.
+            # Line-buffered, so that other programs can read rows as they are added.
             self._file = path.open("w", buffering=1, newline="", encoding="utf-8")
             self._csv = csv.writer(self._file)
             self._csv.writerow(_COLUMNS)
@@ -303,7 +303,7 @@ class ScoreWriter:
 
 
 class VideoWriter:
-    """Encodes frames as an MP4 file; see `open_video`."""
+    """Encoder of frames into an MP4 file; see `open_video`."""
 
     def __init__(self, container: Any, rate: float) -> None:
         self._container, self._rate = container, rate
@@ -325,14 +325,14 @@ class VideoWriter:
         self._container.mux(self._stream.encode(frame))
 
     def finish(self) -> None:
-        """Write the frames that the encoder still holds."""
+        """Flush the frames still held by the encoder."""
         if self._stream is not None:
             self._container.mux(self._stream.encode())
 
 
 @contextmanager
 def open_video(path: str | os.PathLike[str], rate: float) -> Iterator[VideoWriter]:
-    """Open an MP4 file for writing; it appears when it is complete.
+    """Open an MP4 file for writing; the file appears once it is complete.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Patches of frames: positions, cutting, and pixel maps of their scores."""
+"""Patches of frames: positions, cropping, and pixel maps of their scores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nearfar.anomaly.clips import Clip, Frame, Pixels
 from nearfar.data import ArrayImages, to_unit
 from nearfar.errors import NearfarError
 
-#: Default limit of patches in memory; above it, a random sample is drawn.
+#: Default memory limit for patches, above which a random sample is drawn.
 MAX_PATCH_BYTES = 2**29
 
 Indices = npt.NDArray[np.int64]
@@ -40,12 +40,13 @@ class Grid:
     patch : int
         Side of a patch in pixels.
     stride : int
-        Distance between patches in pixels. The last row and column end at the frame's border.
+        Distance between patches in pixels. The last row and column are aligned with the frame's
+        border.
 
     Raises
     ------
     NearfarError
-        If the frame is smaller than a patch, or patches leave gaps.
+        If the frame is smaller than a patch, or there are gaps between patches.
 
     Examples
     --------
@@ -139,7 +140,7 @@ class Grid:
         return np.ascontiguousarray(every[:, self.tops[rows], self.lefts[columns]].swapaxes(0, 1))
 
     def means(self, image: ScoreMap) -> ScoreMap:
-        """Return the mean of an image, float[h, w], in each patch, float32[rows, columns].
+        """Return the mean of an image, float[h, w], over each patch, float32[rows, columns].
 
         Examples
         --------
@@ -154,7 +155,7 @@ class Grid:
         return ((total + sums[top, left]) / p**2).astype(np.float32)
 
     def spread(self, scores: ScoreMap, size: tuple[int, int] | None = None) -> ScoreMap:
-        """Return a pixel map: each pixel has the score of the nearest patch.
+        """Return a pixel map in which each pixel has the score of the nearest patch.
 
         Parameters
         ----------
@@ -183,10 +184,10 @@ class Grid:
 def windows(
     frames: Iterable[Frame], length: int, name: str = "the stream", *, step: int = 1
 ) -> Iterator[tuple[Frame, Pixels]]:
-    """Group each frame with those before it.
+    """Group each frame with the frames before it.
 
-    The first frames share the first complete window. Windows do not reach across gaps in the
-    numbers or time stamps; frames between two gaps that are too few for a window are left out.
+    The first frames share the first complete window. Windows do not span gaps in the numbering or
+    the timestamps; too few frames between two gaps are left out.
 
     Parameters
     ----------
@@ -209,7 +210,7 @@ def windows(
     Raises
     ------
     NearfarError
-        If no run of frames is as long as a window, or the size of frames changes.
+        If no run of consecutive frames is as long as a window, or the frame size changes.
 
     Examples
     --------
@@ -260,13 +261,13 @@ def gather_patches(
 ) -> ArrayImages:
     """Cut all windows of clips into patches.
 
-    The clips are read once, a frame at a time. If all patches exceed `max_bytes`, each is kept with
-    the same probability (reservoir sampling).
+    The clips are read once, one frame at a time. If all patches together exceed `max_bytes`, each
+    is kept with the same probability (reservoir sampling).
 
     Parameters
     ----------
     clips : iterable of Clip
-        Normal clips of one camera.
+        Normal clips from one camera.
     patch, stride : int
         Side of a patch and distance between patches, in pixels.
     frames : int
@@ -288,7 +289,7 @@ def gather_patches(
     Raises
     ------
     NearfarError
-        As `Clip` and `windows`, or if clips differ in size.
+        See `Clip` and `windows`; or if clips differ in size.
 
     Examples
     --------
@@ -336,7 +337,7 @@ def score_patches(
     Parameters
     ----------
     function : callable
-        From patches, float32[b, t, p, p] in 0…1, to their scores, float32[b].
+        Function from patches, float32[b, t, p, p] in 0…1, to scores, float32[b].
     window : uint8[t, h, w]
         Consecutive frames.
     grid : Grid
@@ -360,14 +361,14 @@ def score_patches(
 
 
 def sample_batches(batches: Iterable[Tensor], most: int, seed: int) -> Tensor:
-    """Return up to `most` rows of all batches, each with the same probability.
+    """Return up to `most` rows from all batches, each with the same probability.
 
     The rows are read once and kept in a reservoir.
 
     Parameters
     ----------
     batches : iterable of Tensor
-        [b, …] each, with rows of one shape and type.
+        Batches [b, …], with rows of the same shape and type.
     most : int
         Maximum number of rows.
     seed : int
@@ -376,7 +377,7 @@ def sample_batches(batches: Iterable[Tensor], most: int, seed: int) -> Tensor:
     Returns
     -------
     Tensor
-        [n, …].
+        Sampled rows, [n, …].
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Anomaly methods by name: the protocol of a method, and the registry of all."""
+"""Anomaly methods by name: their protocol and registry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Scorer(Protocol):
-    """Scores every patch of a window of consecutive frames.
+    """Scorer of every patch in a window of consecutive frames.
 
     Examples
     --------
@@ -33,7 +33,7 @@ class Scorer(Protocol):
     """
 
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
-        """Score a window: the higher, the more abnormal; at least 0.
+        """Score a window; scores are at least 0, and higher means more abnormal.
 
         Parameters
         ----------
@@ -60,10 +60,10 @@ class FitContext:
     grid : Grid
         Positions of the patches in a frame.
     training : TrainConfig
-        Training of networks; its seed is for every random draw.
+        Training of networks; its seed is used for every random draw.
     scratch : Path
-        Existing folder for checkpoints and intermediate files. All methods of a detector share it.
-        It survives interruptions and is deleted when the detector is complete.
+        Existing folder for checkpoints and intermediate files, shared by all methods of a detector.
+        It survives interruptions, and is deleted when the detector is complete.
     track : Track
         Progress.
 
@@ -84,7 +84,7 @@ class FitContext:
 
 
 class Method(ABC):
-    """Anomaly method: fitted to normal clips, it scores the patches of new frames.
+    """Anomaly method, fitted to normal clips, that scores patches of new frames.
 
     Subclass it, set `name`, and register it with `register_method`. A `DetectorConfig` can then
     name it in `methods`.
@@ -95,8 +95,8 @@ class Method(ABC):
         Name in `DetectorConfig.methods` and of the method's folder; lowercase letters, digits and
         hyphens.
     photographs : bool
-        Whether the method scores color images, uint8[t, h, w, 3], of any size. Others get gray
-        frames of one size.
+        Whether the method scores color images, uint8[t, h, w, 3], of any size. Other methods get
+        grayscale frames of one size.
     min_patch : int
         Smallest side of a patch in pixels.
 
@@ -127,7 +127,7 @@ class Method(ABC):
 
     @classmethod  # noqa: B027 (by default every configuration is fine)
     def check(cls, config: DetectorConfig) -> None:
-        """Check that the method works with a configuration; by default it does.
+        """Check that the method supports a configuration; by default, it does.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class Method(ABC):
     def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
         """Fit to normal clips.
 
-        After an interruption it is called again with the same clips and scratch folder, and should
+        After an interruption, it is called again with the same clips and scratch folder, and should
         continue from there to the same result.
 
         Raises
@@ -176,12 +176,12 @@ _M = TypeVar("_M", bound=type[Method])
 
 
 def register_method(method: _M) -> _M:
-    """Make a method known by its name; usable as a class decorator.
+    """Register a method by its name; usable as a class decorator.
 
     Raises
     ------
     NearfarError
-        If the name is no lowercase word with hyphens, or belongs to another method.
+        If the name is not a lowercase word with optional hyphens, or belongs to another method.
 
     Examples
     --------
@@ -194,7 +194,7 @@ def register_method(method: _M) -> _M:
         raise NearfarError(
             f"{method.__name__}.name={name!r}: expected lowercase letters, digits and hyphens"
         )
-    # The same class defined again, as notebooks do, replaces itself.
+    # The same class, redefined as in notebooks, replaces itself.
     if METHODS.get(name, method).__qualname__ != method.__qualname__:
         raise NearfarError(
             f"method {name!r} is {METHODS[name].__qualname__} already: choose another name"
@@ -209,7 +209,7 @@ def find_method(name: str) -> type[Method]:
     Raises
     ------
     NearfarError
-        If there is none of that name.
+        If there is no method of that name.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Comparable scores: division by their usual level, and averages over time."""
+"""Comparable scores: division by their usual level, and smoothing over time."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from scipy.ndimage import uniform_filter1d
 
 from nearfar.anomaly.patches import ScoreMap
 
-#: Quantile of normal patches of a row that is their usual level.
+#: Quantile of a row's normal patches that defines the usual level.
 ROW_QUANTILE = 0.995
-#: Number of neighboring rows whose levels are averaged.
+#: Number of neighboring rows over which levels are averaged.
 _SMOOTH_ROWS = 5
-#: Lowest level, as a share of the highest level of all rows, or of a method's highest score:
-#: where hardly anything happens, nearly everything would look unusual.
+#: Lowest level, as a share of the highest level of all rows or of a method's highest score. Where
+#: hardly anything happens, nearly everything would otherwise look unusual.
 MIN_LEVEL = 0.3
-#: Reach of the Gaussian in standard deviations.
+#: Truncation of the Gaussian, in standard deviations.
 _REACH = 2
-#: Most normal maps, and most normal frame scores, that levels and thresholds are estimated from.
+#: Most normal maps, and most normal frame scores, used to estimate levels and thresholds.
 _MAX_MAPS, MAX_SCORES = 4096, 2**20
 
 
 class Scale:
-    """Usual level of each method's scores, and optionally of each row of patches.
+    """Usual level of each method's scores, optionally per row of patches.
 
     Parameters
     ----------
     levels : float32[methods, rows] or float32[methods, 1]
-        Divisors of scores, positive.
+        Positive divisors of the scores.
 
     Examples
     --------
@@ -44,14 +44,14 @@ class Scale:
 
     @classmethod
     def of_methods(cls, maps: Iterable[ScoreMap], false_alarms: float) -> Scale:
-        """Estimate one level per method: exceeded by its highest score in few normal frames.
+        """Estimate one level per method, which its highest score exceeds in few normal frames.
 
         Parameters
         ----------
         maps : iterable of float[methods, rows, columns]
             Scores of normal frames.
         false_alarms : float
-            Share of these frames, in (0, 1).
+            Share of frames that exceed the level, in (0, 1).
         """
         highest = np.stack(subsample((scores.max((1, 2)) for scores in maps), MAX_SCORES))
         level = np.quantile(highest, 1 - false_alarms, axis=0, method="higher")
@@ -60,7 +60,7 @@ class Scale:
 
     @classmethod
     def of_rows(cls, maps: Iterable[ScoreMap]) -> Scale:
-        """Estimate one level per method and row: near things look larger and faster.
+        """Estimate one level per method and row, since near objects look larger and faster.
 
         Parameters
         ----------
@@ -88,17 +88,17 @@ class FrameScores(NamedTuple):
 
 
 def smooth(frames: Iterable[FrameScores], deviation: float) -> Iterator[FrameScores]:
-    """Average scores over time with Gaussian weights, cut off at two standard deviations.
+    """Smooth scores over time with a Gaussian, truncated at two standard deviations.
 
-    A frame is yielded when all later frames of its average have come. Missing frames have no
+    A frame is yielded once all later frames in its average have arrived. Missing frames have no
     weight.
 
     Parameters
     ----------
     frames : iterable of FrameScores
-        In order of their numbers.
+        Scores of frames, in order of their numbers.
     deviation : float
-        Standard deviation in frames; 0 for no average.
+        Standard deviation in frames; 0 for no smoothing.
 
     Examples
     --------

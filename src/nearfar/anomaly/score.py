@@ -1,4 +1,4 @@
-"""Scoring clips into a folder."""
+"""Scoring of clips, with output to a folder."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ _WORST, _HEAT, _ALERTS, _QUALITY = "worst", "heat", "alerts.json", "quality.json
 _SCORES: dict[Format, str] = {"csv": "scores.csv", "parquet": "scores.parquet"}
 _OWN = {_WORST, _HEAT, _ALERTS, _QUALITY, *_SCORES.values()}
 
-#: Fewer files than this do not show whether they are photographs.
+#: Smallest number of files from which to tell whether they are photographs.
 _FEW = 12
-#: Name of the folder of normal images among folders of defective ones, as in MVTec AD.
+#: Name of the folder of normal images next to folders of defective ones, as in MVTec AD.
 _NORMAL = "good"
 
-#: Frames per second of heat maps of clips without a rate.
+#: Frame rate of heat map videos for clips without a known rate.
 _DEFAULT_RATE = 10.0
 
 
@@ -61,13 +61,13 @@ class ScoringSummary:
     alerts : list of dict
         Abnormal spans, or defective images, as in ``alerts.json``.
     skipped : list of str
-        One line per damaged frame, per clip that was not scored to its end, and per kind of entry
-        of the folder that was not used.
+        One line per damaged frame, per clip not scored to its end, and per kind of unused entry in
+        the folder.
     notes : list of str
-        One line for everything else that is unusual in a clip, as lost frames.
+        One line for every other irregularity in a clip, such as lost frames.
     quality : dict or None
-        Metrics by the masks, if there are any, or of photographs by the names of their folders,
-        of which "good" is normal; None stands for an undefined metric.
+        Metrics based on masks, if any, or for photographs on folder names, where "good" is normal;
+        None stands for an undefined metric.
 
     Examples
     --------
@@ -92,12 +92,12 @@ def score_clips(
     overwrite: bool = False,
     track: Track = silent,
 ) -> ScoringSummary:
-    """Score clips, and write scores, alerts, heat maps and the worst frames.
+    """Score clips, and write scores, alerts, heat maps and the most abnormal frames.
 
-    The folder is tried before anything is read. CSV is written line by line. After an interruption
-    or termination, the rest is written for the frames scored so far; after an error, nothing is
-    left; after a crash, the same call starts anew. If there are several clips, a clip that cannot
-    be scored is reported.
+    The output folder is tried before anything is read. CSV is written line by line. After an
+    interruption or termination, the output is completed for the frames scored so far; after an
+    error, nothing is left; after a crash, the same call starts over. With several clips, a clip
+    that cannot be scored is reported.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def score_clips(
     masks : str or path, optional
         Folder of masks, see `find_masks`.
     format : {"csv", "parquet"}
-        Format of the scores.
+        File format of the scores.
     overwrite : bool
         Replace earlier output.
     track : Track
@@ -123,8 +123,8 @@ def score_clips(
     Raises
     ------
     NearfarError
-        If no clip or mask can be used, masks do not fit, or the folder is occupied, holds something
-        else or cannot be written to.
+        If no clip or mask can be used, masks do not fit, or the folder is occupied, holds other
+        files or cannot be written to.
 
     Examples
     --------
@@ -199,7 +199,7 @@ def _termination_as_interrupt() -> Iterator[None]:
 
 
 def _check_any_fits(detector: Detector, clips: Sequence[Clip]) -> None:
-    """Raise if no clip can be scored, before anything is overwritten."""
+    """Raise an error if no clip can be scored, before anything is overwritten."""
     errors = []
     for clip in clips:
         try:
@@ -214,7 +214,7 @@ def _check_any_fits(detector: Detector, clips: Sequence[Clip]) -> None:
 
 
 def _check_kind(detector: Detector, clips: Sequence[Clip]) -> list[str]:
-    """Check that photographs are not scored as a video; return a note if the normal ones were.
+    """Check that photographs are not scored as a video; return a note if normal ones were.
 
     Raises
     ------
@@ -228,7 +228,8 @@ def _check_kind(detector: Detector, clips: Sequence[Clip]) -> list[str]:
     if found.kind == "video" or sum(clip.nominal_total for clip in clips) < _FEW:
         return []
     line = (
-        f"{clips[0].name!r} looks like photographs, as {found.why}, and the detector is for video"
+        f"{clips[0].name!r} looks like photographs, since {found.why}, but the detector is for "
+        f"video"
     )
     if detector.continuous:
         raise NearfarError(
@@ -260,7 +261,7 @@ def _score_all(
 
 
 class _Output:
-    """Writes the output of all frames into a folder."""
+    """Writer of the output for all frames to a folder."""
 
     def __init__(
         self, out: Path, detector: Detector, format: Format, *, by_folder: bool = False
@@ -299,7 +300,7 @@ class _Output:
             self.evaluator.add_image(clip.name, score, abnormal=clip.name != _NORMAL)
 
     def abandon(self) -> None:
-        """Close files that will not be complete."""
+        """Close files that will remain incomplete."""
         with suppress(Exception):
             self._open.close()
         with suppress(Exception):
@@ -308,7 +309,7 @@ class _Output:
     def finish(
         self, skipped: list[str], notes: list[str], failed: Sequence[NearfarError]
     ) -> ScoringSummary:
-        """Write everything that needs all frames."""
+        """Write the output that needs all frames."""
         self._open.close()
         self.scores.close()
         for place, result in enumerate(self.worst.frames(), start=1):

@@ -1,6 +1,7 @@
-"""Detector folder: ``detector.json``, and a folder per method under ``methods``.
+"""Detector folder: ``detector.json``, and one folder per method in ``methods``.
 
-While a detector is fitted, ``unfinished.json`` holds its settings and ``scratch`` its checkpoints.
+While a detector is being fitted, ``unfinished.json`` holds its settings and ``scratch`` its
+checkpoints.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ from nearfar.files import (
 #: Version of the format.
 FORMAT = 3
 _CONFIG, _UNFINISHED, _METHODS, _SCRATCH = "detector.json", "unfinished.json", "methods", "scratch"
-#: Mark of a folder that is being written to; earlier marks are no obstacle.
+#: File that marks a folder being written to; stale marks are no obstacle.
 _SCORING = f"{LEFTOVER}scoring"
 _OWN = {_CONFIG, _UNFINISHED, _METHODS, _SCRATCH}
 
 
 def is_unfinished_output(out: Path) -> bool:
-    """Return whether a process died while it wrote to a folder.
+    """Return whether a process died while writing to a folder.
 
     Raises
     ------
@@ -56,7 +57,7 @@ def is_unfinished_output(out: Path) -> bool:
         return False
     with marker.open("rb") as file:
         if not _lock(file):
-            raise NearfarError(f"another process writes to {str(out)!r}: choose another folder")
+            raise NearfarError(f"another process is writing to {str(out)!r}: choose another folder")
     return True
 
 
@@ -64,15 +65,15 @@ def is_unfinished_output(out: Path) -> bool:
 def claimed_output(out: Path, own: Collection[str]) -> Iterator[None]:
     """Clear a folder for output, and mark it as unfinished until the context ends.
 
-    An error removes the output again; an interruption keeps what is in the folder, unless it is
+    An error removes the output; an interruption keeps the content of the folder, unless it is
     empty.
 
     Parameters
     ----------
     out : Path
-        Folder; may hold earlier output, which is removed.
+        Output folder; earlier output in it is removed.
     own : collection of str
-        Names that it may contain.
+        Names that the folder may contain.
 
     Raises
     ------
@@ -99,7 +100,7 @@ def claimed_output(out: Path, own: Collection[str]) -> Iterator[None]:
 
 
 def _absent(folder: Path) -> list[Path]:
-    """Return a folder and those around it that do not exist, inner ones first."""
+    """Return a folder and its parents that do not exist, innermost first."""
     return [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
 
 
@@ -110,22 +111,22 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 
 
 def _has_rows(out: Path) -> bool:
-    """Return whether scores were completed, which are written before the alerts."""
+    """Return whether scoring was completed: scores are written before the alerts."""
     return (out / "alerts.json").is_file()
 
 
 def _lock(file: IO[bytes]) -> bool:
-    """Lock a file as long as it is open; return whether no other process has locked it."""
+    """Lock a file while it is open; return whether no other process has locked it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno not in (errno.EAGAIN, errno.EACCES)  # the disk may know no locks
+        return error.errno not in (errno.EAGAIN, errno.EACCES)  # the disk may not support locks
     return True
 
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Turn an error of the disk into one line that names the folder."""
+    """Turn a disk error into a one-line error that names the folder."""
     try:
         yield
     except NearfarError:
@@ -141,15 +142,15 @@ def open_for_fitting(
 ) -> Iterator[Path]:
     """Prepare a folder for a detector, and yield its scratch folder.
 
-    On success the scratch folder is deleted. If a new fit is refused, the whole folder is; after an
-    interruption or an error of the disk, it stays for resuming.
+    On success, the scratch folder is deleted. If a new fit is refused, the whole folder is deleted;
+    after an interruption or a disk error, it is kept for resuming.
 
     Parameters
     ----------
     folder : Path
         Folder of the detector.
     settings : dict
-        Everything that must not change on resuming, in a form that JSON can hold.
+        Everything that must not change on resuming, in JSON-compatible form.
     resume : bool
         Continue an unfinished detector.
     overwrite : bool
@@ -158,7 +159,7 @@ def open_for_fitting(
     Raises
     ------
     NearfarError
-        If there is nothing to resume, settings differ, or the folder holds something else.
+        If there is nothing to resume, settings differ, or the folder holds other files.
     """
     settings = json.loads(json.dumps(settings))
     made = _absent(folder)
@@ -169,7 +170,7 @@ def open_for_fitting(
         known = [name for name in (_CONFIG, _UNFINISHED) if (folder / name).is_file()]
         if overwrite and known:
             clear_folder(folder, _OWN, last=known[0])
-        advice = "it is no detector, so choose another" if overwrite else ADVICE
+        advice = "it is not a detector, so choose another" if overwrite else ADVICE
         claim_output(folder, overwrite=False, folder=True, advice=advice).mkdir(exist_ok=True)
         remove_leftovers(folder)
         write_json(folder / _UNFINISHED, settings)
@@ -217,7 +218,7 @@ def read_methods(folder: Path, config: DetectorConfig) -> list[Method]:
 
 
 def write_detector(folder: Path, detector: Detector) -> None:
-    """Write scale, threshold and settings: a folder with these is complete."""
+    """Write scale, threshold and settings, which complete the folder."""
     write_json(
         folder / _CONFIG,
         {
@@ -244,19 +245,21 @@ def read_detector(folder: str | os.PathLike[str]) -> Detector:
     Raises
     ------
     NearfarError
-        If it is missing, unfinished, damaged, of another format, or uses an unregistered method.
+        If it is missing, unfinished or damaged, has a different format, or uses an unregistered
+        method.
 
     Examples
     --------
     >>> read_detector("no/such/folder")
     Traceback (most recent call last):
-    nearfar.errors.NearfarError: 'no/such/folder' is no detector: it has no detector.json; fit one
+    nearfar.errors.NearfarError: 'no/such/folder' is not a detector: it has no detector.json; fit
+    one
     """
     folder = Path(folder)
     if not (folder / _CONFIG).is_file():
         if is_unfinished(folder):
             raise NearfarError(f"detector {str(folder)!r} is unfinished: fit it with --resume")
-        raise NearfarError(f"{str(folder)!r} is no detector: it has no {_CONFIG}; fit one")
+        raise NearfarError(f"{str(folder)!r} is not a detector: it has no {_CONFIG}; fit one")
     with runs.reading(folder, _CONFIG):
         saved = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
         version, names = int(saved["format"]), list(saved["config"].get("methods", ()))
@@ -303,6 +306,6 @@ def _check_same(folder: Path, settings: dict[str, Any]) -> None:
         changed = [name for name in settings if before[name] != settings[name]]
     if changed:
         raise NearfarError(
-            f"detector {str(folder)!r} was started with other {changed[0]}: resume it with the "
+            f"detector {str(folder)!r} was started with different {changed[0]}: resume it with the "
             "same settings and frames"
         )

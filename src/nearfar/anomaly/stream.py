@@ -1,4 +1,4 @@
-"""Streams: alerts of a camera or a pipe as they happen, for as long as it runs."""
+"""Streams: alerts from a camera or a pipe as they happen, for as long as it runs."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from nearfar.data import (
 )
 from nearfar.errors import NearfarError, printable, require
 
-#: Standard input as a source.
+#: Name of standard input as a source.
 STDIN = "-"
-#: Protocols that may be used by addresses of each scheme, and by those behind them.
+#: Protocols allowed for addresses of each scheme, and for what they refer to.
 _PROTOCOLS = {
     "rtsp": "rtsp,rtp,udp,tcp",
     "rtsps": "rtsp,rtsps,rtp,srtp,tls,udp,tcp",
@@ -40,20 +40,20 @@ _PROTOCOLS = {
     "tcp": "tcp",
     "udp": "udp",
 }
-#: Formats of addresses, besides those of files.
+#: Formats allowed for addresses, in addition to those of files.
 _ADDRESS_FORMATS = "rtsp,sdp,rtp,mpjpeg"
 #: Seconds without data after which a source counts as lost.
 _TIMEOUT = 10.0
 _ENDED = "it ended"
-#: Seconds to the next try after the source was lost: the first, and the longest.
+#: Seconds before retrying after the source was lost: first and longest.
 _FIRST_WAIT, _MAX_WAIT = 1.0, 60.0
-#: Frames that the rate is measured from.
+#: Number of frames from which the rate is measured.
 _RATE_FRAMES = 25
-#: Seconds without an abnormal frame after which the next one is a new alert.
+#: Seconds without an abnormal frame after which the next one raises a new alert.
 _QUIET = 2.0
-#: Seconds that scores may lag behind a camera before a note says so.
+#: Lag of scores behind a camera, in seconds, above which a note says so.
 _MAX_LAG = 10.0
-#: Damaged packets in a row after which a source counts as lost.
+#: Consecutive damaged packets after which a source counts as lost.
 _MAX_DAMAGED = 250
 
 
@@ -68,11 +68,11 @@ class StreamAlert:
     source : str
         Name of the stream, without a password.
     frame : int
-        Number of the frame since the start.
+        Number of the frame, counted from the start.
     time : float
         Seconds from the start to the frame.
     score : float
-        Its score.
+        Score of the frame.
     threshold : float
         Score above which a frame is abnormal.
     box : (left, top, width, height)
@@ -100,10 +100,10 @@ class StreamAlert:
 def follow(
     detector: Detector, source: str, *, notify: Callable[[str], object] = lambda line: None
 ) -> Iterator[StreamAlert]:
-    """Score a stream as it comes, and yield its alerts.
+    """Score a stream as it arrives, and yield its alerts.
 
-    Memory is that of a window of frames, however long the stream is. A camera that is lost is
-    opened again, after 1, 2, 4, … up to 60 seconds; motion is not followed across. Files, pipes
+    Memory is limited to a window of frames, however long the stream is. If a camera is lost, it is
+    reopened after 1, 2, 4, … up to 60 seconds; motion is not followed across the gap. Files, pipes
     and standard input end.
 
     Parameters
@@ -114,7 +114,7 @@ def follow(
         An address (rtsp, rtsps, rtmp, http, https, srt, tcp, udp), a device such as
         ``/dev/video0``, a file, a named pipe, or "-" for video on standard input.
     notify : callable
-        Receives one line when a camera is lost, or scores come too late.
+        Function that receives one line when a camera is lost, or scores lag behind.
 
     Yields
     ------
@@ -123,8 +123,8 @@ def follow(
     Raises
     ------
     NearfarError
-        If the detector is for photographs; the stream has another size or rate than the normal
-        clips; or a source that is no camera cannot be opened.
+        If the detector is for photographs, the stream differs from the normal clips in size or
+        rate, or a source other than a camera cannot be opened.
 
     Examples
     --------
@@ -222,21 +222,21 @@ def _alert(detector: Detector, name: str, scored: ScoredFrame, at: float) -> Str
 
 
 class Stream(Clip):
-    """Frames of a source that cannot be read again; every iteration opens it anew.
+    """Frames of a source that cannot be reread; every iteration opens it anew.
 
-    Numbers and times go on from one connection to the next.
+    Numbers and times continue from one connection to the next.
 
     Parameters
     ----------
     source : str
         See `follow`.
     size : (height, width), optional
-        Size that frames are scaled to.
+        Size to which frames are resized.
 
     Attributes
     ----------
     live : bool
-        Whether it is a camera, which goes on after it was lost.
+        Whether the source is a camera, which continues after being lost.
     count : int
         Number of frames so far.
     """
@@ -260,7 +260,7 @@ class Stream(Clip):
         return time.monotonic() - self._start
 
     def __iter__(self) -> Iterator[Frame]:
-        """See `Clip`; an `UnreadableError` says why the source was lost."""
+        """See `Clip`; an `UnreadableError` tells why the source was lost."""
         self.notes.clear()
         self.skipped.clear()
         with self._open() as container:
@@ -311,7 +311,7 @@ class Stream(Clip):
                 elif self.device:
                     container = self._av.open(self.source, format="v4l2", timeout=_TIMEOUT)
                 else:
-                    # By a file object, whose reads an interrupt ends.
+                    # Through a file object, whose reads can be interrupted.
                     file: Any = sys.stdin.buffer
                     if self.source != STDIN:
                         file = opened.enter_context(Path(self.source).open("rb"))
@@ -322,7 +322,7 @@ class Stream(Clip):
 
 
 def _without_password(source: str) -> str:
-    """Return the name of a source without what stands before the host, or after the path."""
+    """Return the name of a source, without anything before the host or after the path."""
     if "://" not in source:
         return "standard input" if source == STDIN else printable(source)
     parts = urlsplit(source)

@@ -1,4 +1,4 @@
-"""Tiles of photographs: every part of an image is seen, at a known scale and in bounded memory."""
+"""Tiles of photographs, which cover an image at a known scale and in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from nearfar.anomaly.clips import Pixels
 from nearfar.anomaly.patches import Indices, ScoreMap
 from nearfar.data import to_unit
 
-#: Side of a tile in pixels, as published encoders expect.
+#: Side of a tile in pixels, as pretrained encoders expect.
 TILE = 224
 #: Side of a cell of a tile's scores in pixels; tiles start at multiples of it.
 CELL = 8
-#: Shortest side that images are reduced to, in pixels.
+#: Shortest side to which images are reduced, in pixels.
 MAX_SHORT_SIDE = 448
-#: Least overlap of tiles in pixels.
+#: Smallest overlap of tiles, in pixels.
 _OVERLAP = 56
-#: Standard deviation of the Gaussian over heat maps in pixels (Roth et al., CVPR 2022).
+#: Standard deviation of the Gaussian smoothing of heat maps, in pixels (Roth et al., CVPR 2022).
 SMOOTHING = 4.0
 #: Tiles per batch.
 _BATCH = 8
@@ -35,8 +35,8 @@ _BATCH = 8
 class Tiling:
     """Overlapping square tiles that cover a scaled image.
 
-    The shorter side is enlarged to 224 pixels or, unless the image is to keep its size, reduced
-    to 448. The aspect stays, up to multiples of 8 pixels.
+    The shorter side is enlarged to 224 pixels or, unless the image keeps its size, reduced to 448.
+    The aspect ratio is kept, up to multiples of 8 pixels.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Tiling:
 
     @cached_property
     def scaled(self) -> tuple[int, int]:
-        """Height and width of the image that is cut, multiples of 8 pixels."""
+        """Height and width of the scaled image, multiples of 8 pixels."""
         short = min(self.size)
         wanted = max(TILE, min(short, MAX_SHORT_SIDE) if self.reduce else short)
         height, width = (
@@ -81,7 +81,7 @@ class Tiling:
         Parameters
         ----------
         image : uint8[h, w] or uint8[h, w, 3]
-            Image of the tiling's size, in gray or color.
+            Image of the tiling's size, in grayscale or color.
 
         Yields
         ------
@@ -101,18 +101,18 @@ class Tiling:
     def stitch(self, scores: Iterable[Tensor]) -> ScoreMap:
         """Join the scores of tiles into a heat map of the image.
 
-        Where tiles overlap, the mean counts, with less weight near their borders. The map is
-        scaled bilinearly, and smoothed by a Gaussian of 4 pixels of the scaled image.
+        Overlapping tiles are averaged, with less weight near their borders. The map is resized
+        bilinearly, and smoothed with a Gaussian of 4 pixels of the scaled image.
 
         Parameters
         ----------
         scores : iterable of float[b, 28, 28]
-            Scores of the cells of the tiles of `cut`.
+            Scores of the cells of the tiles from `cut`.
 
         Returns
         -------
         float32[h, w]
-            Heat map at the image's own resolution.
+            Heat map at the image's original resolution.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""Clips of video files and animated images: what they say about themselves is obeyed."""
+"""Clips of video files and animated images, decoded according to their metadata."""
 
 from __future__ import annotations
 
@@ -30,23 +30,24 @@ from nearfar.errors import NearfarError, require
 
 #: Image formats that may be animated.
 _ANIMATIONS = {"AVIF", "GIF", "PNG", "WEBP"}
-#: Formats whose header states how long the video is.
+#: Formats whose header states the duration of the video.
 _STATING_DURATION = {"matroska,webm", "asf", "flv", "ogg"}
 #: Transfer functions of HDR video by their number in ITU-T H.273, Table 3.
 _HDR = {16: "PQ", 18: "HLG"}
-#: Number of packets that the rate is estimated from.
+#: Number of packets from which the frame rate is estimated.
 _RATE_PACKETS = 200
-#: Intervals between frames, in usual intervals, from which on frames are lost or come too fast.
+#: Intervals between frames, relative to the usual one, beyond which frames count as lost or too
+#: fast.
 _LONG, _SHORT = 1.6, 0.5
-#: Share of short intervals from which on a note says so.
+#: Share of short intervals above which a note is issued.
 _MANY_SHORT = 0.1
 
 
 class VideoClip(StoredClip):
     """Video file; see `FolderClip` for the size.
 
-    Frames are turned and flipped as the video says, and have square pixels. An empty or invalid
-    file raises when its frames are read.
+    Frames are rotated and flipped as the video specifies, and have square pixels. An empty or
+    invalid file raises an error when its frames are read.
     """
 
     def __init__(self, path: Path, size: Size | None = None) -> None:
@@ -79,11 +80,11 @@ class VideoClip(StoredClip):
 
 
 class Decoder:
-    """Decodes a stream packet by packet: a damaged packet costs only its own frames.
+    """Decoder of a stream, packet by packet, so that a damaged packet loses only its own frames.
 
-    Frames are counted as the file holds them, those that cannot be decoded included. A frame is
-    missing where the time stamps leave room for it. Where they start again, as in files that were
-    put together, the times of frames go on.
+    Frames are counted as stored, including those that cannot be decoded. A frame is missing where
+    the timestamps leave room for it. Where timestamps restart, as in concatenated files, the times
+    of frames continue.
     """
 
     def __init__(
@@ -95,9 +96,9 @@ class Decoder:
         self._aspect = pixel_aspect(stream)
         start = container.start_time
         self._start = None if start is None else start / self._av.time_base
-        #: Whether time stamps give the order of decoding, instead of that of frames.
+        #: Whether timestamps give the decoding order instead of the frame order.
         self._unordered = container.format.name == "avi" and stream.codec_context.has_b_frames
-        #: Time stamps of packets whose frames have not come yet.
+        #: Timestamps of packets whose frames have not been decoded yet.
         self._expected: list[float] = []
         self._errors: list[UnreadableError] = []
         self._last: float | None = None
@@ -113,7 +114,7 @@ class Decoder:
         return 1 / self.clip.rate if self.clip.rate else None
 
     def frames(self) -> Iterator[Frame | UnreadableError]:
-        """Yield frames, and the reasons for those that are unreadable."""
+        """Yield frames, or the reasons why they are unreadable."""
         for frame in self._decoded():
             yield from self._placed(frame)
         yield from self._errors
@@ -168,13 +169,13 @@ class Decoder:
         yield Frame(0, self._pixels(frame), since, lost)
 
     def _time(self, frame: Any) -> float | None:
-        """Return the time stamp of a frame, in seconds."""
+        """Return the timestamp of a frame, in seconds."""
         if self._unordered:
             return heapq.heappop(self._expected) if self._expected else None
         return None if frame.pts is None else float(frame.pts * frame.time_base)
 
     def _restart(self, time: float | None) -> bool:
-        """Return whether time stamps jump back, and let the times of frames go on then."""
+        """Return whether timestamps jump back; if so, let the times of frames continue."""
         if time is None or self._last is None or time >= self._last:
             return False
         self._start, self._last = time - self._since - (self._period or 0), None
@@ -182,7 +183,7 @@ class Decoder:
         return True
 
     def _gap(self, time: float | None) -> int:
-        """Return how many frames would have room since the last one."""
+        """Return how many frames would fit between the last one and this one."""
         last, self._last = self._last, time
         if time is None or last is None or not self._period:
             return 0
@@ -193,14 +194,14 @@ class Decoder:
         return round(interval) - 1 if interval >= _LONG else 0
 
     def _skip_expected(self, time: float | None) -> int:
-        """Drop the time stamps up to that of a frame, and return how many had no frame."""
+        """Drop the timestamps up to a frame's, and return how many had no frame."""
         skipped = 0
         while time is not None and self._expected and self._expected[0] <= time:
             skipped += heapq.heappop(self._expected) < time
         return skipped
 
     def _gray(self, frame: Any) -> Pixels:
-        """Return gray levels, uint8[h, w]; transparent pixels are put on white."""
+        """Return gray levels, uint8[h, w], with transparent pixels over white."""
         if any(component.is_alpha for component in frame.format.components):
             colors = self._reformat(frame, format="rgba").to_ndarray()
             return _gray_of_image(Image.fromarray(colors))
@@ -222,12 +223,12 @@ class Decoder:
             notes.append(f"{name!r} is interlaced: both fields are used as one frame")
         if self._lost:
             notes.append(
-                f"{name!r}: {self._lost} frames are missing by the time stamps, the first before "
+                f"{name!r}: {self._lost} frames are missing by the timestamps, the first before "
                 f"{self._first_lost}; motion is not followed across such gaps"
             )
         if self._first_restart:
             notes.append(
-                f"{name!r}: time stamps jump back, first at {self._first_restart}; times go on "
+                f"{name!r}: timestamps jump back, first at {self._first_restart}; times continue "
                 "there, and motion is not followed across"
             )
         if self._short > _MANY_SHORT * max(self._intervals, 1):
@@ -282,12 +283,12 @@ def is_animation(path: Path) -> bool:
 
 
 def _seconds(image: Image.Image) -> float:
-    """Return how long a frame of an animation is shown; 0 if that is not stated."""
+    """Return the duration of an animation's frame; 0 if not stated."""
     return max(0.0, float(image.info.get("duration", 0) or 0)) / 1000
 
 
 def _until_restart(packets: Iterable[Any]) -> Iterator[Any]:
-    """Yield packets up to where their time stamps jump back."""
+    """Yield packets up to the point where timestamps jump back."""
     last = None
     for packet in packets:
         if packet.dts is not None:
@@ -298,7 +299,7 @@ def _until_restart(packets: Iterable[Any]) -> Iterator[Any]:
 
 
 def _stated_frames(stream: Any) -> int:
-    """Return the stated number of frames, without those that an edit list hides; 0 if unknown."""
+    """Return the stated number of frames, except those hidden by an edit list; 0 if unknown."""
     hidden = sum(entry.is_discard for entry in stream.index_entries)
     if "mp4" in stream.container.format.name.split(",") and stream.frames:
         return len(stream.index_entries) - hidden
@@ -306,7 +307,7 @@ def _stated_frames(stream: Any) -> int:
 
 
 def _stated_end(container: Any, stream: Any) -> float | None:
-    """Return the stated length of a video in seconds, if its format has one."""
+    """Return the stated duration of a video in seconds, if its format has one."""
     if container.format.name not in _STATING_DURATION:
         return None
     tag = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "").strip("\0 "))
@@ -325,7 +326,7 @@ def stated_rate(stream: Any) -> float | None:
 
 
 def measured_rate(found: tuple[list[float], float | None]) -> float | None:
-    """Return frames per second: as stated, unless time stamps with gaps show another rate."""
+    """Return the frame rate: as stated, unless timestamps with gaps show another rate."""
     times, stated = found
     steps = [after - before for before, after in pairwise(times) if after > before]
     if not steps:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from nearfar.cli.options import (
     DATA_HELP,
     DataOptions,
+    Device,
     EncoderName,
     EncoderOptions,
     Overwrite,
@@ -21,18 +22,19 @@ from nearfar.cli.options import (
 def browse(
     encoder: EncoderName,
     *,
-    out: Annotated[Path, Parameter(help="What to write: .html or .parquet.")],
+    out: Annotated[Path, Parameter(help="Output, .html or .parquet.")],
     data: Annotated[str | None, Parameter(help=DATA_HELP)] = None,
     images: DataOptions = DataOptions(),
     model: EncoderOptions = EncoderOptions(),
     seed: Seed = 0,
-    device: str = "auto",
+    device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a map of images to browse: click one to see its near and far images.
+    """Write a browsable map of images: click one to see its near and far images.
 
-    A page works offline and holds up to 20,000 images. A .parquet has no such limit, and columns
-    for embedding-atlas: file, label, cluster, projection_x, projection_y and neighbors.
+    A page works offline and holds up to 20,000 images. A .parquet has no such limit, and has the
+    columns that embedding-atlas reads: file, label, cluster, projection_x, projection_y and
+    neighbors.
 
     **For example**
 
@@ -43,7 +45,7 @@ def browse(
     Parameters
     ----------
     data
-        Images to show. Default: the training images of the run.
+        Images to show. Default: the run's training images.
     seed
         Seed of the choice of images, the map and its clusters.
     """

@@ -49,8 +49,8 @@ def curate(
         Folder for curation.html, curation.json, images.parquet, duplicates.parquet and, with
         --against, leaks.parquet.
     encoder
-        Default: EfficientNet-lite0 with published weights, if the extra
-        photos is installed; otherwise pixels.
+        Default: a pretrained EfficientNet-lite0, if the extra photos is installed; otherwise
+        pixels.
     against
         Images that must not occur among the others, such as a test set; finds leaks.
     select

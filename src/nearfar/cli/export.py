@@ -14,15 +14,15 @@ def export(
     run: Run,
     *,
     to: Literal["onnx", "torch", "timm"],
-    out: Annotated[Path, Parameter(help="The folder to write the encoder and README.md to.")],
+    out: Annotated[Path, Parameter(help="Folder to write the encoder and README.md to.")],
     data: Annotated[str | None, Parameter(help=DATA_HELP)] = None,
     images: DataOptions = DataOptions(),
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Export the encoder of a run for other programs, with a model card.
+    """Export a run's encoder for other programs, with a model card.
 
-    Normalization of the images is inside, and any number of images can be encoded at once. The
-    files are read again by onnxruntime, torch or timm, and compared with the run on real images.
+    The exported encoder normalizes images itself, and encodes any number of images at once. The
+    files are reloaded by onnxruntime, torch or timm, and compared with the run on real images.
 
     **For example**
 
@@ -31,10 +31,11 @@ def export(
     Parameters
     ----------
     to
-        onnx writes model.onnx; torch model.pt2, for torch.export.load; timm model.safetensors and
-        config.json, for timm.create_model, if the run continued a model of timm.
+        onnx writes model.onnx; torch writes model.pt2, for torch.export.load; timm writes
+        model.safetensors and config.json, for timm.create_model, if the run started from a timm
+        model.
     data
-        Images to compare embeddings on. Default: the training images of the run.
+        Images on which to compare embeddings. Default: the run's training images.
     """
     from nearfar.evaluation import read_scores
     from nearfar.export import check_export, export_encoder
@@ -50,6 +51,7 @@ def export(
     write_model_card(out, trained, exported, evaluation=read_scores(run))
     print(f"the encoder is {exported.path}")
     print(
-        f"largest difference of embeddings on {exported.images} images: {exported.difference:.1e} "
+        f"largest difference between embeddings on {exported.images} images: "
+        f"{exported.difference:.1e} "
         f"(largest value: {exported.largest:.3g})"
     )

@@ -29,13 +29,13 @@ MAX_SHOWN, MAX_SHOWN_IF_LISTED = 100, 5
 
 DATA_HELP = (
     "A folder of images; a .csv or .parquet with paths, or with images; .tar shards; a video; "
-    "an .npy or .npz file; mnist:train, mnist:test, fashion-mnist:train, "
-    "fashion-mnist:test, mnist5k, mnist5k:train or mnist5k:test."
+    "an .npy or .npz file; or a named data set: mnist:train, mnist:test, fashion-mnist:train, "
+    "fashion-mnist:test, or 5,000 MNIST digits: mnist5k, mnist5k:train or mnist5k:test."
 )
 Data = Annotated[str, Parameter(help=DATA_HELP)]
 Run = Annotated[Path, Parameter(help="A run folder, from nearfar train.")]
 ENCODER_HELP = (
-    "A run folder, from nearfar train; timm:NAME, a model of timm with published weights; or a "
+    "A run folder, from nearfar train; timm:NAME, a pretrained timm model; or a "
     ".parquet or .npz of embeddings, from nearfar encode."
 )
 EncoderName = Annotated[str, Parameter(help=ENCODER_HELP)]
@@ -82,11 +82,11 @@ class DataOptions:
     strict: bool = False
     "Stop at the first unreadable file instead of skipping it."
     window: tuple[float, float] | None = None
-    "Numbers that are black and white in files of more than 8 bits. Default: as files state."
+    "Values of black and white in files with more than 8 bits. Default: as the files state."
     bands: Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)] = None
-    "Bands of TIFF files with more than three, from 1: one, or those of red, green and blue."
+    "Bands to use in TIFF files with more than three, from 1: one, or red, green and blue."
     frame_rate: float | None = None
-    "Images per second of videos. Default: videos are not used."
+    "Images per second of video. Default: videos are not used."
 
     @property
     def of_files(self) -> dict[str, Any]:

@@ -74,10 +74,11 @@ def table1(
         Rows to measure: pixels, autoencoder, denoising-masking, denoising-gaussian,
         context-center, context-random, split-brain, NRE. Default: all.
     rbf_samples
-        Most training images of the RBF SVM, and of both with --unscaled. Default: all.
+        Maximum number of training images for the RBF SVM, or for both SVMs with --unscaled.
+        Default: all.
     unscaled
-        Use scikit-learn's SVC with its defaults on embeddings as they are, which is probably what
-        the paper did: one-vs-one, C = 1, no scaling.
+        Use scikit-learn's SVC with its defaults on unscaled embeddings, which is probably what the
+        paper did: one-vs-one, C = 1.
     """
     from nearfar.experiments.table1 import TABLE1, TABLE1_UNSCALED
 
@@ -216,7 +217,7 @@ def figure4(*, options: Options) -> None:
 
 @reproduce.command
 def scale(*, options: Options, epochs: int | None = None) -> None:
-    """Accuracy of an RBF SVM over γ times the variance of embeddings, by autoencoder and NRE.
+    """RBF SVM accuracy versus γ times the variance of embeddings, for autoencoder and NRE.
 
     **For example**
 
@@ -236,7 +237,7 @@ def scale(*, options: Options, epochs: int | None = None) -> None:
 def protocol(
     *, options: RowOptions, epochs: tuple[int, ...] = (), rows: tuple[str, ...] = ()
 ) -> None:
-    """Search for what Table 1 leaves open, by the plain autoencoder and validation digits.
+    """Search for the settings that Table 1 leaves open, with the plain autoencoder.
 
     **For example**
 
@@ -245,9 +246,9 @@ def protocol(
     Parameters
     ----------
     epochs
-        Numbers of epochs to measure after. Default: 4 10, or 1 2 with --quick.
+        Epochs after which to measure. Default: 4 10, or 1 2 with --quick.
     rows
-        Rows to measure. Default: all. The error for an unknown row lists all rows.
+        Rows to measure. Default: all. An unknown name prints the list of rows.
     """
     from nearfar.experiments.protocol import PROTOCOL
 
@@ -328,7 +329,7 @@ def continued(
     epochs: int | None = None,
     rows: tuple[str, ...] = (),
 ) -> None:
-    """Training that continues EfficientNet-lite0, beside the encoder as published.
+    """Further training of a pretrained EfficientNet-lite0, compared with the encoder itself.
 
     Needs nearfar[photos], and nearfar[baselines] for the methods of lightly.
 

@@ -22,13 +22,14 @@ from nearfar.data.sizes import MIN_SIDE, Channels, Size, check_channels, check_s
 from nearfar.errors import NearfarError, printable, reason
 from nearfar.files import normal_form
 
-#: Decoded or converted images up to this size are kept in memory; larger sets are read per batch.
+#: Decoded or converted images up to this total size are kept in memory; larger sets are read in
+#: batches.
 IN_MEMORY_BYTES = 2**30
-#: Size of the parts of an array that are checked or converted at once.
+#: Size of the parts in which an array is checked or converted.
 CHUNK_BYTES = 2**26
-#: Largest .npz content: it is unpacked in memory, unlike .npy.
+#: Largest .npz content, which unlike .npy is unpacked in memory.
 UNPACKED_BYTES = 2**33
-#: Distance of a float pixel from 0…1 that is tolerated, about the rounding of float16.
+#: Tolerance for float pixels outside 0…1, about the rounding error of float16.
 PIXEL_TOLERANCE = 1e-3
 
 IMAGE_KEYS = ("images", "x", "X", "data", "arr_0")
@@ -39,7 +40,7 @@ Array = npt.NDArray[Any]
 
 
 class ArrayImages(Images):
-    """Images in a tensor, without a copy.
+    """Images in a tensor, without copying.
 
     Parameters
     ----------
@@ -56,8 +57,8 @@ class ArrayImages(Images):
     Raises
     ------
     NearfarError
-        If the images have another shape or type, if the number of labels differs from the number
-        of images, or if labels are neither integers nor strings.
+        If the images have a different shape or type, if the number of labels differs from the
+        number of images, or if labels are neither integers nor strings.
 
     Examples
     --------
@@ -94,7 +95,7 @@ class ArrayImages(Images):
         return len(self._pixels)
 
     def batch(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """See `Images`; of the dtype of the tensor."""
+        """See `Images`; with the tensor's dtype."""
         return self._pixels.index_select(0, as_index(indices))
 
 
@@ -143,9 +144,9 @@ def images_from_array(
     name : str
         Name of the array, for messages.
     size : int or (height, width), optional
-        Size in pixels, at least 8: images are scaled to cover it and center cropped.
+        Size in pixels, at least 8: images are scaled to cover it, then center-cropped.
     channels : {1, 3}, optional
-        3 repeats gray images as RGB.
+        Number of channels; 3 repeats grayscale images as RGB.
 
     Raises
     ------
@@ -231,7 +232,7 @@ def open_array_file(
 
 
 def as_array(array: npt.ArrayLike, name: str = "array") -> Array:
-    """Convert what holds numbers to a NumPy array: lists, tensors on any device, data frames.
+    """Convert lists, tensors on any device, data frames and the like to a NumPy array.
 
     Raises
     ------
@@ -264,12 +265,12 @@ def as_array(array: npt.ArrayLike, name: str = "array") -> Array:
         return np.asarray(array)
     except (TypeError, ValueError, RuntimeError) as error:
         raise NearfarError(
-            f"{name!r} is no array of one shape ({reason(error)}): expected images of one size"
+            f"{name!r} is not an array of one shape ({reason(error)}): expected images of one size"
         ) from error
 
 
 def as_index(indices: Sequence[int] | Tensor) -> Tensor:
-    """Convert image numbers (list, range, array or tensor) to int64[b]."""
+    """Convert image indices (list, range, array or tensor) to int64[b]."""
     if isinstance(indices, Tensor):
         return indices
     return torch.from_numpy(np.asarray(indices, dtype=np.int64))
@@ -281,7 +282,7 @@ def fits_in_memory(count: int, shape: Shape, pixel_type: npt.DTypeLike) -> bool:
 
 
 class _Content(NamedTuple):
-    """Arrays of a file, and the names of those that are not read."""
+    """Arrays in a file, and the names of unread ones."""
 
     images: Array
     labels: Array | None = None
@@ -290,7 +291,7 @@ class _Content(NamedTuple):
 
 
 def _read_array_file(path: Path) -> _Content:
-    """Read the array of images in a file, and labels and class names if present."""
+    """Read the images in an array file, and labels and class names if present."""
     content = np.load(path, mmap_mode="r", allow_pickle=False)
     if isinstance(content, np.ndarray):
         return _Content(content)
@@ -343,7 +344,7 @@ def check_text(array: Array) -> Array:
 
 
 def _class_names(classes: Array, images: Images, name: str) -> list[str]:
-    """Check the names of classes in a file."""
+    """Check the class names in a file."""
     labels = images.labels
     names = [normal_form(str(each)) for each in classes.ravel()]
     fits = classes.ndim == 1 and classes.dtype.kind == "U" and len(set(names)) == len(names)
@@ -451,7 +452,7 @@ def _pixel_type(array: Array) -> type[np.float32] | type[np.uint8]:
 
 
 def _cover(pixels: Tensor, height: int, width: int) -> Tensor:
-    """Scale images, [b, c, h, w], to cover a size and crop the center, like PIL.ImageOps.fit."""
+    """Scale images, [b, c, h, w], to cover a size, and center-crop, like PIL.ImageOps.fit."""
     old_height, old_width = pixels.shape[-2:]
     if (old_height, old_width) == (height, width):
         return pixels

@@ -1,4 +1,4 @@
-"""Images of the shape that a network takes."""
+"""Conversion of images to a network's input shape."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nearfar.errors import NearfarError
 
 
 def conform_images(images: Images | npt.ArrayLike, shape: Shape) -> Images:
-    """Return images of one shape: arrays are scaled to it, other images must have it.
+    """Return images of a given shape: arrays are resized to it, other images must have it.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def conform_images(images: Images | npt.ArrayLike, shape: Shape) -> Images:
     Raises
     ------
     NearfarError
-        If the images have another shape, or the array does not hold images.
+        If the images have a different shape, or the array does not hold images.
 
     Examples
     --------

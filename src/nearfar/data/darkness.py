@@ -1,4 +1,4 @@
-"""Images whose numbers use little of their range."""
+"""Warning about images that use little of their value range."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def warn_if_dark(
 ) -> None:
     """Warn if the brightest pixel of all images is below 1/16 of white.
 
-    Such images are rarely meant: 12-bit pixels in 16-bit files, masks of 0 and 1 in uint8, or
-    pixels that were divided by 255 twice.
+    Such images are rarely intended: they are 12-bit pixels in 16-bit files, masks of 0 and 1 in
+    uint8, or pixels that were divided by 255 twice.
 
     Parameters
     ----------
     batches : iterable of Tensor or array
-        Images, read until one is bright.
+        Images, which are read until one is bright.
     white : float
         Value of white; black is 0.
     name : str

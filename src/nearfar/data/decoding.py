@@ -30,10 +30,10 @@ from nearfar.data.images import Shape
 from nearfar.data.tiff import MAGICS, TiffTags, choose_bands, read_tiff, read_tiff_tags, tiff_reader
 from nearfar.errors import MissingExtraError, require
 
-#: Formats that PIL passes to other programs (EPS would run Ghostscript).
+#: Formats for which PIL runs other programs (EPS would run Ghostscript).
 NOT_DECODED_BY_PIL = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
-#: Formats without an opener of their own, whose files the opener of another format reads.
+#: Formats without their own opener, whose files are read by another format's opener.
 OPENED_AS_OTHERS = {"MPO"}
 
 #: Endings of images that extras read.
@@ -42,7 +42,7 @@ HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")
 
 #: EXIF orientations that swap height and width.
 SIDES_SWAPPED = {5, 6, 7, 8}
-#: What turns an image of each EXIF orientation upright.
+#: Transform that turns an image upright, by EXIF orientation.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -55,9 +55,9 @@ TURNS = {
 
 #: Formats that PIL reads with 16-bit numbers scaled to 0…65535, by PIL's mode. Others store counts.
 SIXTEEN_BITS = {"I": {"PNG", "PPM"}, "I;16": {"JPEG2000", "PNG", "PPM", "TIFF"}}
-#: Formats whose further images belong to the first: other views of it, or its layers.
+#: Formats whose additional images belong to the first: other views of it, or its layers.
 ONE_PICTURE = {"MPO", "PSD"}
-#: Formats of animations, whose first image stands for all.
+#: Animation formats, of which only the first image is used.
 ANIMATIONS = {"AVIF", "FLI", "GIF", "PNG", "WEBP"}
 #: Subfile types of TIFF that are a smaller copy of another page, or its mask.
 REDUCED_PAGE, MASK_PAGE = 1, 4
@@ -65,7 +65,7 @@ SIGNED = 2
 
 #: Exponent of sRGB's encoding of light, as PNG files state it.
 SRGB_GAMMA = 1 / 2.2
-#: Largest change of a color, of 255, by a profile that counts as sRGB.
+#: Largest change of a color value, in 0…255, by a profile that counts as sRGB.
 PROFILE_TOLERANCE = 3
 
 
@@ -171,7 +171,7 @@ def read_header(source: Encoded, decoding: Decoding = AS_STATED) -> Header:
 
 
 def read_image(source: Encoded, shape: Shape, decoding: Decoding = AS_STATED) -> Tensor:
-    """Read the pixels of an image: turned upright, scaled to cover `shape`, center cropped.
+    """Read the pixels of an image: turned upright, scaled to cover `shape`, and center-cropped.
 
     Transparent pixels are put on white; colors of an embedded profile, or of a PNG file that states
     its gamma, are converted to sRGB. Pixels of more than 8 bits become levels by their window; 0
@@ -244,9 +244,9 @@ def read_range(source: Encoded, decoding: Decoding = AS_STATED) -> Window:
 def read_binary_mask(source: Encoded, shape: Shape) -> Tensor:
     """Read a mask of marked pixels from an image of any mode.
 
-    A pixel is marked if it is opaque and at least half as bright as the brightest, whatever its
-    color or depth. The mask is scaled and cropped like images by `read_image`; a scaled pixel is
-    marked if it covers any part of a marked one.
+    A pixel is marked if it is opaque and at least half as bright as the brightest possible value,
+    whatever its color or depth. The mask is scaled and cropped like images in `read_image`; a
+    scaled pixel is marked if it covers any part of a marked one.
 
     Parameters
     ----------
@@ -286,7 +286,7 @@ def read_binary_mask(source: Encoded, shape: Shape) -> Tensor:
 
 @contextmanager
 def open_image_file(source: Encoded) -> Iterator[Image.Image]:
-    """Open an image with PIL if it is safe to decode.
+    """Open an image with PIL, if it is safe to decode.
 
     Parameters
     ----------
@@ -301,7 +301,7 @@ def open_image_file(source: Encoded) -> Iterator[Image.Image]:
     Raises
     ------
     UnreadableError
-        See `read_header`; or for any error within the context.
+        See `read_header`; or if any error occurs within the context.
 
     Examples
     --------
@@ -371,7 +371,7 @@ def _other_kind(source: Encoded, decoding: Decoding) -> TiffTags | Literal["dico
 
 
 def _check_pages(image: Image.Image) -> None:
-    """Check that a file holds one image, apart from thumbnails, masks, layers and animations."""
+    """Check that a file holds one image, not counting thumbnails, masks, layers and animations."""
     if image.format in ONE_PICTURE | ANIMATIONS or not getattr(image, "is_animated", False):
         return
     pages = total = getattr(image, "n_frames", 1)
@@ -387,7 +387,7 @@ def _check_pages(image: Image.Image) -> None:
 
 
 def _unknown(source: Encoded) -> UnreadableError:
-    """Say what a file is that is no known image."""
+    """Describe a file that is not a known image."""
     with open_bytes(source) as file:
         head = file.read(12)
     if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS:
@@ -398,14 +398,14 @@ def _unknown(source: Encoded) -> UnreadableError:
 
 
 def _orientation(image: Image.Image, source: Encoded | None = None) -> int:
-    """Return the EXIF orientation, 1…8, as known without decoding."""
+    """Return the EXIF orientation, 1…8, as far as known without decoding."""
     try:
         # PngImageFile.getexif would decode the pixels.
         exif = Image.Image.getexif(image)
         if source is not None and image.format == "PNG" and not exif:
             exif = _late_exif(source)
         return int(exif.get(ExifTags.Base.Orientation, 1))
-    except Exception:  # pixels may be fine where the EXIF block is damaged
+    except Exception:  # pixels may be intact although the EXIF block is damaged
         return 1
 
 
@@ -424,7 +424,7 @@ def _late_exif(source: Encoded) -> Image.Exif:
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Turn an image by its EXIF orientation."""
+    """Rotate an image by its EXIF orientation."""
     turn = TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
 
@@ -524,7 +524,7 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _with_gamma(image: Image.Image, info: dict[Any, Any]) -> Image.Image:
-    """Convert the levels of a PNG file that states its gamma, and no other profile, to sRGB's."""
+    """Convert a PNG file that states its gamma, and has no profile, to sRGB."""
     gamma = info.get("gamma", SRGB_GAMMA)
     if "srgb" in info or info.get("icc_profile") or not 0.1 < gamma / SRGB_GAMMA < 10:
         return image
@@ -539,9 +539,9 @@ def _with_gamma(image: Image.Image, info: dict[Any, Any]) -> Image.Image:
 
 @functools.lru_cache(64)
 def _transform(profile: bytes, mode: str) -> Any:
-    """Return the conversion from a profile to sRGB; None if there is none, or it changes nothing.
+    """Return the conversion from a profile to sRGB; None if there is no profile or no change.
 
-    Of gray images, it is a table of 256 values.
+    For grayscale images, it is a table of 256 values.
     """
     from PIL import ImageCms
 

@@ -1,4 +1,4 @@
-"""Pixels of more than eight bits or three bands: which numbers are black, white and colors."""
+"""Pixels with more than eight bits or three bands: mapping of values to gray levels and colors."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from PIL import Image
 from nearfar.data.encoded import UnreadableError
 from nearfar.errors import NearfarError
 
-#: Numbers that mean black and white.
+#: Values of black and white.
 Window = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How numbers of image files become levels.
+    """How values in image files are mapped to gray levels.
 
     Parameters
     ----------
     window : (low, high), optional
-        Numbers that mean black and white in files of more than 8 bits; of DICOM files, after their
-        rescaling. Default: as the files state them.
+        Values of black and white in files with more than 8 bits; for DICOM files, after rescaling.
+        Default: as stated in the files.
     bands : tuple of 1 or 3 int, optional
-        Bands of files with more than three, from 1: one for gray, or those of red, green and blue.
+        Bands to use in files with more than three, counted from 1: one for grayscale, or three for
+        red, green and blue.
 
     Raises
     ------
@@ -61,7 +62,7 @@ AS_STATED = Decoding()
 
 
 class Depth(Enum):
-    """Whether the numbers of a file need a window.
+    """Whether the values in a file need a window.
 
     Examples
     --------
@@ -76,16 +77,16 @@ class Depth(Enum):
 
 
 class Numbers(NamedTuple):
-    """Pixels of a file before they become levels.
+    """Pixels of a file before conversion to gray levels.
 
     Attributes
     ----------
     values : array [h, w] or [h, w, 3]
-        Numbers as the file means them.
+        Values as the file specifies them.
     stated : (low, high) or None
-        Numbers that the file or its type states to be black and white.
+        Values of black and white according to the file or its type.
     inverted : bool
-        Whether low numbers are white.
+        Whether low values are white.
     opacity : uint8[h, w] or None
         255 where the image is opaque.
 
@@ -102,12 +103,12 @@ class Numbers(NamedTuple):
     opacity: npt.NDArray[np.uint8] | None = None
 
     def image(self, window: Window | None = None) -> Image.Image:
-        """Return an image of 8 bits: gray or RGB, also with opacity.
+        """Return an 8-bit image: grayscale or RGB, with opacity if any.
 
         Parameters
         ----------
         window : (low, high), optional
-            Numbers that mean black and white. Pixels of 8 bits, and None, use those stated.
+            Values of black and white. 8-bit pixels, and None, use those stated.
 
         Raises
         ------
@@ -137,7 +138,7 @@ class Numbers(NamedTuple):
         return image
 
     def range(self) -> Window:
-        """Return the smallest and the largest number, without NaN and infinity."""
+        """Return the smallest and largest values, ignoring NaN and infinity."""
         values = self.values
         if values.dtype.kind == "f":
             values = values[np.isfinite(values)]

@@ -1,4 +1,4 @@
-"""DICOM images: rescaled and windowed as they state."""
+"""DICOM images, rescaled and windowed as specified in their headers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy.typing as npt
 from nearfar.data.depth import Depth, Numbers, Window
 from nearfar.data.encoded import UnreadableError, check_pixels, require_reader
 
-#: What follows the preamble of 128 bytes.
+#: Bytes after the preamble of 128 bytes.
 MAGIC = b"DICM"
 PREAMBLE = 128
 
 
 class DicomHeader(NamedTuple):
-    """What a DICOM file states about its image."""
+    """Image description in a DICOM file."""
 
     size: tuple[int, int]
     gray: bool
@@ -29,20 +29,20 @@ def read_dicom_header(file: BinaryIO) -> DicomHeader:
     Raises
     ------
     UnreadableError
-        If the file holds no image, several ones, or more pixels than PIL allows.
+        If the file holds no image, several images, or more pixels than PIL allows.
     """
     return _check(_pydicom().dcmread(file, stop_before_pixels=True))
 
 
 def read_dicom(file: BinaryIO, window: Window | None = None) -> Numbers:
-    """Return the numbers of an image after its rescaling, and its window.
+    """Return the values of an image after rescaling, and its window.
 
     Parameters
     ----------
     file : binary file
-        The file.
+        DICOM file.
     window : (low, high), optional
-        Window to use instead of the one that is stated, in numbers after the rescaling.
+        Window to use instead of the stated one, in values after rescaling.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def read_dicom(file: BinaryIO, window: Window | None = None) -> Numbers:
         stated = _range_of_curve(data, pixels)
     elif (center := _first(data, "WindowCenter")) is not None:
         width = _first(data, "WindowWidth") or 0.0
-        # PS3.3 C.11.2.1.2: from the center of the lowest number to that of the highest.
+        # PS3.3 C.11.2.1.2: from the center of the lowest value to that of the highest.
         exact = data.get("VOILUTFunction", "LINEAR") == "LINEAR_EXACT"
         center, width = (center, width) if exact else (center - 0.5, width - 1)
         if width <= 0:
@@ -106,12 +106,12 @@ def _first(data: Any, name: str) -> float | None:
 
 
 def _is_curved(data: Any) -> bool:
-    """Whether levels follow from a table or a sigmoid instead of a window."""
+    """Whether levels are given by a table or a sigmoid instead of a window."""
     return bool(data.get("VOILUTSequence")) or data.get("VOILUTFunction") == "SIGMOID"
 
 
 def _range(data: Any, pixels: Any) -> Window:
-    """Return the smallest and largest number that the bits can hold, after the rescaling."""
+    """Return the smallest and largest values that the bits can hold, after rescaling."""
     bits, signed = int(data.BitsStored), bool(data.PixelRepresentation)
     ends = np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1])
     low, high = sorted(map(float, pixels.apply_modality_lut(ends, data)))
@@ -121,7 +121,7 @@ def _range(data: Any, pixels: Any) -> Window:
 
 
 def _range_of_curve(data: Any, pixels: Any) -> Window:
-    """Return black and white of what a table or a sigmoid returns."""
+    """Return the values of black and white in the output of a table or a sigmoid."""
     if data.get("VOILUTSequence"):
         return 0.0, float(2 ** int(data.VOILUTSequence[0].LUTDescriptor[2]) - 1)
     with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""Files of embeddings: Parquet, in one file or in parts, and .npz."""
+"""Embedding files: Parquet, in one file or in parts, and .npz."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ EMBEDDINGS_ENDINGS = (".npz", ".parquet")
 _KEY = b"nearfar"
 _PART = re.compile(r"part-(\d{5})-of-(\d{5})\.parquet")
 
-#: Rows per part: a 64th of the images, in whole batches of encoding, within these bounds. Parts do
-#: not depend on the number of processes.
+#: Rows per part: a 64th of the images, in whole encoding batches, within these bounds. Parts do not
+#: depend on the number of processes.
 _PARTS, _LEAST, _MOST = 64, 256, 16_384
 
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """Embeddings with the names of their images, from a file.
+    """Embeddings and the names of their images, from a file.
 
     Attributes
     ----------
     embeddings : float32[n, d]
-        The embeddings.
+        Embeddings.
     names : list of str
-        File of each image, or its number.
+        File name of each image, or its number.
     labels : list or None
-        Name or number of the class of each image, if known.
+        Class name or number of each image, if known.
     checksums : list of str or None
-        SHA-256 of the content of each image, if known.
+        SHA-256 of each image's content, if known.
     settings : mapping
-        The encoder and its settings, see `nearfar.encoders.Encoder.settings`; may be empty.
+        Encoder settings, see `nearfar.encoders.Encoder.settings`; may be empty.
     sizes : int32[n, 2] or None
         Height and width of each image file in pixels, if known.
 
@@ -67,15 +67,15 @@ class EmbeddingTable:
 
 @dataclass(frozen=True)
 class EmbeddingParts:
-    """Parts of the embeddings of n images, a Parquet file each, in a folder.
+    """Parts of the embeddings of n images, one Parquet file each, in a folder.
 
-    The bounds of the parts depend on n alone, so that several processes, one after another or side
-    by side, write the same files.
+    The part boundaries depend only on n, so that several processes, sequential or concurrent, write
+    the same files.
 
     Parameters
     ----------
     folder : Path
-        Folder of the parts; its name ends in .parquet, by which programs open them as one table.
+        Folder of the parts. Its name ends in .parquet, so that programs open it as one table.
     n : int
         Number of images.
 
@@ -101,16 +101,16 @@ class EmbeddingParts:
         return self.folder / f"part-{part:05}-of-{len(self.bounds()):05}.parquet"
 
     def is_complete(self) -> bool:
-        """Return whether all parts are there."""
+        """Return whether all parts exist."""
         return all(self.path(part).is_file() for part in range(len(self.bounds())))
 
     def is_written(self, part: int, names: Sequence[str], settings: Mapping[str, Any]) -> bool:
-        """Return whether a part is there, with these images and settings.
+        """Return whether a part exists, with these images and settings.
 
         Raises
         ------
         NearfarError
-            If it has others.
+            If it has different images or settings.
         """
         path = self.path(part)
         if not path.is_file():
@@ -123,7 +123,7 @@ class EmbeddingParts:
         )
 
     def others(self) -> list[Path]:
-        """Return the parts of another number of images in the folder."""
+        """Return parts in the folder that belong to a different number of images."""
         own = {self.path(part) for part in range(len(self.bounds()))}
         present = self.folder.glob("part-*.parquet")
         return [path for path in present if _PART.fullmatch(path.name) and path not in own]
@@ -155,7 +155,7 @@ def write_embeddings(
     images: Images,
     settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write embeddings with the names of their images, and labels and classes if known.
+    """Write embeddings and the names of their images, with labels and classes if known.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def write_embeddings(
     embeddings : float32[n, d]
         Embeddings, in the order of the images.
     images : Images
-        Images of the embeddings.
+        Images that were embedded.
     settings : mapping, optional
         JSON-compatible settings of the encoder for the metadata of a .parquet file.
 
@@ -197,7 +197,7 @@ def write_embeddings(
 
 
 def write_embedding_table(path: str | os.PathLike[str], table: EmbeddingTable) -> None:
-    """Write embeddings with what is known of their images, see `write_embeddings`.
+    """Write embeddings with what is known about their images, see `write_embeddings`.
 
     Examples
     --------
@@ -227,7 +227,7 @@ def write_embedding_table(path: str | os.PathLike[str], table: EmbeddingTable) -
 
 
 def _write_parquet(path: Path, table: EmbeddingTable) -> None:
-    # Lists and numbers that may be null would take several times as long to read.
+    # Nullable lists and numbers would take several times as long to read.
     number = pyarrow.field("element", pyarrow.float32(), nullable=False)
     vectors = pyarrow.list_(number, table.embeddings.shape[1])
     numbers = pyarrow.array(np.ascontiguousarray(table.embeddings).reshape(-1))
@@ -259,7 +259,7 @@ def _checksums(images: Images) -> Iterator[str]:
 
 
 def read_embeddings(path: str | os.PathLike[str]) -> EmbeddingTable:
-    """Read what `nearfar encode` or `write_embeddings` has written.
+    """Read embeddings written by `nearfar encode` or `write_embeddings`.
 
     Parameters
     ----------
@@ -269,7 +269,7 @@ def read_embeddings(path: str | os.PathLike[str]) -> EmbeddingTable:
     Raises
     ------
     NearfarError
-        If it holds no embeddings, NaN or a name twice, or parts are missing.
+        If there are no embeddings, NaN, duplicate names, or missing parts.
 
     Examples
     --------
@@ -289,10 +289,10 @@ def read_embeddings(path: str | os.PathLike[str]) -> EmbeddingTable:
         table = _read_npz(path) if path.suffix == ".npz" else _read_parquet(path)
     except NearfarError:
         raise
-    except Exception as error:  # NumPy and pyarrow raise many kinds
+    except Exception as error:  # NumPy and pyarrow raise many kinds of errors
         raise NearfarError(
-            f"{str(path)!r} is no file of embeddings ({reason(error)}): expected one that nearfar "
-            "encode has written"
+            f"{str(path)!r} is not a file of embeddings ({reason(error)}): expected one written by "
+            "nearfar encode"
         ) from error
     if table.embeddings.ndim != 2 or len(table.embeddings) != len(table.names):
         raise NearfarError(
@@ -350,7 +350,7 @@ def _read_parquet(path: Path) -> EmbeddingTable:
 
 
 def _parts_of(folder: Path) -> list[Path]:
-    """Return the parts in a folder, of which none may be missing."""
+    """Return the parts in a folder, none of which may be missing."""
     parts = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
     numbered = [match for path in parts if (match := _PART.fullmatch(path.name))]
     totals = {int(match[2]) for match in numbered}

@@ -1,4 +1,4 @@
-"""Encoded images: in a file, in bytes of a larger file, or already decoded by a library."""
+"""Encoded images: in a file, in part of a larger file, or already decoded by a library."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Encoded = str | os.PathLike[str] | bytes | Image.Image
 
 
 class UnreadableError(Exception):
-    """Reason why a file is no usable image.
+    """Raised with the reason why a file is not a usable image.
 
     Examples
     --------
@@ -31,12 +31,12 @@ class UnreadableError(Exception):
 
 
 class MissingReaderError(UnreadableError):
-    """Reason why a file is unreadable here: its kind needs an extra that is not installed.
+    """Raised for a kind of file that needs an extra that is not installed.
 
     Attributes
     ----------
     kind, extra : str
-        Kind of the file, and the extra of nearfar that reads it.
+        Kind of the file, and the nearfar extra that reads it.
 
     Examples
     --------
@@ -50,7 +50,7 @@ class MissingReaderError(UnreadableError):
 
 
 def require_reader(module: str, *, kind: str, extra: str) -> ModuleType:
-    """Import a module that reads a kind of file.
+    """Import a module that reads one kind of file.
 
     Raises
     ------
@@ -75,7 +75,8 @@ def open_bytes(source: Encoded) -> Iterator[BinaryIO]:
     Raises
     ------
     UnreadableError
-        If it is empty, no regular file, or cannot be opened; or for any error within the context.
+        If it is empty, not a regular file, or cannot be opened; or if any error occurs within the
+        context.
 
     Examples
     --------
@@ -99,7 +100,7 @@ def open_bytes(source: Encoded) -> Iterator[BinaryIO]:
             yield file
     except UnreadableError:
         raise
-    except Exception as error:  # a damaged file makes libraries raise nearly anything
+    except Exception as error:  # libraries may raise nearly anything for a damaged file
         raise UnreadableError(reason(error)) from error
 
 

@@ -1,4 +1,4 @@
-"""Images as files for other programs."""
+"""Export of images as files."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def write_images(folder: str | os.PathLike[str], names: Iterable[str], images: T
     Parameters
     ----------
     folder : str or path
-        Folder of the files; sub-folders are created as needed.
+        Folder to write to; subfolders are created as needed.
     names : iterable of str
         Relative path of each image. ``.png`` is appended, so that a.jpg and a.gif do not collide;
-        names that are too long are shortened.
+        overlong names are shortened.
     images : Tensor
         float[n, c, h, w], where 0…1 is black…white.
 

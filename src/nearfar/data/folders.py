@@ -31,9 +31,9 @@ class FolderImages(StoredImages):
     root : str or path
         The folder.
     files : sequence of str, optional
-        Paths in the folder. Default: every visible file with the ending of an image, or without
-        ending that begins like DICOM; and all images in tar files, in Parquet files with image
-        bytes and, at a frame rate, in videos.
+        Paths in the folder. Default: every visible file with an image extension, or without an
+        extension if it begins like DICOM; and all images in tar files, in Parquet files with image
+        bytes and, given a frame rate, in videos.
     name : str, optional
         The folder as the user wrote it.
     size : int or (height, width), optional
@@ -46,9 +46,9 @@ class FolderImages(StoredImages):
     progress : Track
         Progress display while reading, see `nearfar.progress.Track`.
     frame_rate : float, optional
-        Images per second of videos. Default: videos are not used.
+        Images per second of video. Default: videos are not used.
     decoding : Decoding
-        How numbers become levels.
+        How values are mapped to gray levels.
     read : callable, optional
         Decoder, from a path and (c, h, w) to uint8[c, h, w], such as `read_binary_mask`.
 
@@ -59,9 +59,9 @@ class FolderImages(StoredImages):
     files : list of str
         Path of each image in the folder.
     labels : int64[n] or None
-        Labels of tar and Parquet files, if every image has one. Otherwise the number of the
-        first-level sub-folder, if every image lies in one. Names of sub-folders that differ only
-        in their Unicode form are one class.
+        Labels in tar and Parquet files, if every image has one. Otherwise, the number of the
+        first-level subfolder, if every image lies in one. Subfolder names that differ only in their
+        Unicode form are one class.
 
     Raises
     ------
@@ -126,7 +126,7 @@ class FolderImages(StoredImages):
 def find_images(root: Path, frame_rate: float | None = None) -> Found:
     """Find the images in a folder; each real folder counts once.
 
-    Tar files, Parquet files with image bytes and, at a frame rate, videos are read, too.
+    Tar files, Parquet files with image bytes and, given a frame rate, videos are also read.
     """
     parts = [Found()]
     files, links = _walk(root, parts[0])
@@ -185,7 +185,7 @@ def _images_in(file: Path, path: str, frame_rate: float | None) -> Found | None:
 
 
 def _walk(root: Path, found: Found) -> tuple[list[Path], list[str]]:
-    """Return the files below a folder, and links that are not followed."""
+    """Return the files below a folder, and the links that are not followed."""
     visited: set[Path] = set()
     files: list[Path] = []
     links: list[str] = []
@@ -233,7 +233,7 @@ def _describe_others(files: Sequence[str]) -> str:
 
 
 def _classes_of(files: Sequence[str]) -> list[str] | None:
-    """Return the first-level sub-folder of each file, if every file lies in one."""
+    """Return the first-level subfolder of each file, if every file lies in one."""
     folders = [
         printable(normal_form(file.partition(os.sep)[0])) for file in files if os.sep in file
     ]

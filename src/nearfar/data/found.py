@@ -1,4 +1,4 @@
-"""What sources of images hold: each image where it is stored, and its label."""
+"""Images found in a source: location and label of each."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from nearfar.data.decoding import Header, read_header
 from nearfar.data.depth import Decoding
 from nearfar.data.encoded import Encoded, open_bytes
 
-#: Part of a file that is read at once, in bytes.
+#: Bytes of a file to read at once.
 FILE_CHUNK = 2**20
 
 
 class Item:
-    """Encoded image where it is stored.
+    """Encoded image at its storage location.
 
     Attributes
     ----------
     name : str
         Name of the image in messages and results.
     place : str
-        The same, from the current folder on.
+        The same, relative to the current folder.
     path : Path or None
-        The file, if it holds this image alone.
+        The file, if it holds only this image.
 
     Examples
     --------
@@ -50,7 +50,7 @@ class Item:
         raise NotImplementedError
 
     def header(self, decoding: Decoding) -> Header:
-        """Return size and kind; raise `UnreadableError` if it is no image."""
+        """Return size and kind; raise `UnreadableError` if it is not an image."""
         return read_header(self.load(), decoding)
 
     def content(self) -> Iterator[bytes]:
@@ -90,12 +90,12 @@ class FileItem(Item):
 
 @dataclass
 class Found:
-    """What a source holds.
+    """Content of a source.
 
     Attributes
     ----------
     items : list of Item
-        Its images.
+        Images.
     labels : list of int or str, optional
         Class of each image.
     classes : list of str, optional
@@ -103,7 +103,7 @@ class Found:
     skipped, unread : list of str
         See `Images`.
     notes : list of str
-        What to warn of, a line each.
+        Warnings, one line each.
 
     Examples
     --------
@@ -121,9 +121,9 @@ class Found:
 
 
 def merge(parts: Sequence[Found]) -> Found:
-    """Return what several sources hold, in order.
+    """Merge the contents of several sources, in order.
 
-    Labels stay if every source with images has them. Numbers stay numbers if their classes have the
+    Labels are kept if every source with images has them. Numbers are kept if their classes have the
     same names everywhere.
     """
     merged = Found()
@@ -152,6 +152,6 @@ def merge(parts: Sequence[Found]) -> Found:
 
 
 def _named(part: Found) -> Sequence[Any]:
-    """Return labels by name where numbers have one."""
+    """Return labels as names where numbers have one."""
     labels: Sequence[Any] = part.labels or ()
     return labels if part.classes is None else [part.classes[label] for label in labels]

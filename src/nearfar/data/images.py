@@ -18,7 +18,7 @@ Shape = tuple[int, int, int]
 
 
 class Images(Dataset[Tensor]):
-    """Base class of all image sets: n images of one shape, read on demand.
+    """Base class of all image sets: n images of the same shape, read on demand.
 
     A subclass sets `name` and `shape`, and defines ``__len__`` and `batch`. It is a map-style
     data set of torch.
@@ -38,10 +38,10 @@ class Images(Dataset[Tensor]):
     skipped : list of str
         One line per unreadable file, with the reason.
     unread : list of str
-        One line per file of a folder that is not named like an image, and per array of a file that
-        is not read.
+        One line per file in a folder that is not named like an image, and per unread array in a
+        file.
     origin : mapping
-        How they were opened, for the record of a run; see `nearfar.runs.RunData`.
+        How the images were opened, for the record of a run; see `nearfar.runs.RunData`.
 
     Examples
     --------
@@ -74,12 +74,12 @@ class Images(Dataset[Tensor]):
         """Return some images, [b, c, h, w]: uint8, or float32 where 0…1 is black…white."""
 
     def names(self) -> list[str]:
-        """Return the name of each image: its path in the folder, or its number."""
+        """Return the name of each image: its path within the folder, or its number."""
         digits = len(str(max(len(self) - 1, 0)))
         return [f"{row:0{digits}}" for row in range(len(self))]
 
     def sizes(self, indices: Sequence[int] | Tensor) -> npt.NDArray[np.int32]:
-        """Return height and width of some images as they are stored, in pixels, int32[b, 2]."""
+        """Return the stored height and width of some images, in pixels, int32[b, 2]."""
         return np.tile(np.array(self.shape[1:], np.int32), (len(indices), 1))
 
     def not_used(self) -> list[str]:
@@ -87,14 +87,14 @@ class Images(Dataset[Tensor]):
         return [*self.skipped, *self.unread]
 
     def content(self, indices: Sequence[int] | Tensor) -> Iterator[bytes]:
-        """Yield the bytes that identify some images on any machine: their pixels, in pieces.
+        """Yield bytes that identify images on any machine: their pixels, in pieces.
 
         Image files yield their file content instead, since decoders round differently.
         """
         yield self.batch(indices).numpy().tobytes()
 
     def __getitems__(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """See `batch`; the name that torch's data loaders use."""
+        """See `batch`; torch's data loaders use this name."""
         return self.batch(indices)
 
     def __getitem__(self, index: int) -> Tensor:
@@ -103,7 +103,7 @@ class Images(Dataset[Tensor]):
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """Convert pixels to float32 where 0…1 is black…white, the scale of networks.
+    """Convert pixels to float32 with 0…1 as black…white, the scale used by networks.
 
     Parameters
     ----------

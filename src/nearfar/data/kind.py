@@ -1,4 +1,4 @@
-"""Kinds of images, told by their pixels."""
+"""Kinds of images, recognized by their pixels."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from nearfar.data.images import Images, to_unit
 from nearfar.data.sizes import MIN_SIDE
 
 #: Photographs in color; photographs without color, such as X-rays, surfaces and microscopy; shapes
-#: on a plain background, such as digits and letters; or features, which are no images.
+#: on a plain background, such as digits and letters; or features, which are not images.
 ImageKind = Literal["photographs", "gray photographs", "shapes", "features"]
 
-#: Most images that are looked at.
+#: Most images to examine.
 _SAMPLE = 256
-#: Least mean difference between the color channels of a photograph, in 0…1.
+#: Smallest mean difference between the color channels of a photograph, in 0…1.
 _COLOR = 0.01
 #: Gray levels that count as one level.
 _LEVELS = 64
-#: Least share of the pixels of a drawn shape that have the most common level.
+#: Smallest share of pixels with the most common level, in images of shapes.
 _BACKGROUND = 0.35
 
 
 def kind_of(images: Images) -> ImageKind:
-    """Tell the kind of images, without labels, by color and background.
+    """Recognize the kind of images, without labels, by color and background.
 
-    Shapes have one level in more than a third of their pixels, the background. Photographs in gray
-    that are stored in color count as gray.
+    In images of shapes, more than a third of the pixels have the same level, the background.
+    Grayscale photographs stored in color count as grayscale.
 
     Parameters
     ----------
     images : Images
-        At most 256 of them, evenly spread, are read.
+        Images, of which at most 256, evenly spaced, are read.
 
     Examples
     --------
@@ -58,6 +58,6 @@ def kind_of(images: Images) -> ImageKind:
 
 
 def _background(image: Tensor) -> Tensor:
-    """Return the share of the most common level of a gray image, float[h, w] in 0…1."""
+    """Return the share of a grayscale image's most common level, float[h, w] in 0…1."""
     levels = (image * (_LEVELS - 1)).round().long().flatten()
     return torch.bincount(levels, minlength=_LEVELS).max() / levels.numel()

@@ -31,14 +31,14 @@ def require_labels(images: Images) -> npt.NDArray[np.int64]:
     """
     if images.labels is None:
         raise NearfarError(
-            f"{images.name!r} has no labels: expected a folder with one sub-folder per class, "
+            f"{images.name!r} has no labels: expected a folder with one subfolder per class, "
             "or an .npz file with an array named labels"
         )
     return images.labels
 
 
 def hold_out(images: Images, seed: int) -> tuple[Rows, Rows]:
-    """Split the rows of labeled images at random: four fifths of each class, and one fifth.
+    """Split labeled images at random: four fifths of each class for training, one for testing.
 
     Parameters
     ----------
@@ -50,12 +50,12 @@ def hold_out(images: Images, seed: int) -> tuple[Rows, Rows]:
     Returns
     -------
     train, test : int64[m] and int64[k]
-        Rows of the two parts.
+        Rows of the training and test parts.
 
     Raises
     ------
     NearfarError
-        If the images are too few, or have no labels.
+        If there are too few images, or they have no labels.
 
     Examples
     --------
@@ -73,13 +73,13 @@ def hold_out(images: Images, seed: int) -> tuple[Rows, Rows]:
         )
     except ValueError as error:
         raise NearfarError(
-            f"{images.name!r} is too small to hold out a fifth of each class: give test images"
+            f"{images.name!r} is too small to hold out a fifth of each class: pass test images"
         ) from error
     return train, test
 
 
 def labels_like(images: Images, like: Images) -> Rows:
-    """Return labels renumbered to the classes of other images.
+    """Return labels, renumbered to match the classes of other images.
 
     Parameters
     ----------
@@ -118,14 +118,14 @@ def labels_like(images: Images, like: Images) -> Rows:
     unknown = [name for name in images.classes if normal_form(name) not in numbers]
     if unknown:
         raise NearfarError(
-            f"{images.name!r} has the class {unknown[0]!r}, which {like.name!r} has not: "
+            f"{images.name!r} has the class {unknown[0]!r}, which {like.name!r} does not have: "
             "expected the same classes"
         )
     return np.array([numbers[normal_form(name)] for name in images.classes])[labels]
 
 
 def _check_numbers(named: Images, numbered: Images) -> None:
-    """Check that the name of each class is its number."""
+    """Check that each class is named by its number."""
     for number, name in enumerate(named.classes or ()):
         if name != str(number):
             raise NearfarError(

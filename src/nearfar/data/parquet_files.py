@@ -1,4 +1,4 @@
-"""Parquet files: image bytes as Hugging Face writes them, or paths of images."""
+"""Parquet files of image bytes, as written by Hugging Face, or of image paths."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from nearfar.data.manifests import (
 from nearfar.errors import NearfarError, printable, reason
 
 PARQUET_ENDING = ".parquet"
-#: Names of columns of image bytes, the likeliest first.
+#: Names of image byte columns, most likely first.
 IMAGE_COLUMNS = ("image", "img", "picture", "photo", "bytes", "imagebytes", "jpg", "png")
-#: Row groups that are kept in memory.
+#: Number of row groups to keep in memory.
 KEPT_GROUPS = 2
 
 _lock = threading.Lock()
@@ -53,15 +53,15 @@ class RowItem(Item):
 
 
 class ImageColumn:
-    """Column of encoded images; whole row groups are read, and the latest ones are kept."""
+    """Column of encoded images, read by whole row groups, the latest of which are kept."""
 
     def __init__(self, path: Path, name: str, starts: list[int]) -> None:
         self.path, self.name, self.starts = path, name, starts
-        #: Tells this file from a later one at the same path.
+        #: Distinguishes this file from a later one at the same path.
         self._key = uuid4().hex
 
     def read(self, row: int) -> Encoded:
-        """Return the bytes of an image, or the path that stands for them."""
+        """Return the bytes of an image, or its path."""
         group = bisect.bisect_right(self.starts, row) - 1
         with _lock:
             values = _read_group(str(self.path), group, self.name, self._key)
@@ -112,7 +112,7 @@ def find_rows(path: Path, name: str, prefix: str) -> Found | None:
     name : str
         The file as the user wrote it.
     prefix : str
-        What the names of images begin with.
+        Prefix of image names.
 
     Raises
     ------
@@ -165,7 +165,7 @@ def _schema(path: Path, name: str) -> Any:
 
 
 def _features(schema: Any) -> Mapping[str, Any]:
-    """Return the features that Hugging Face's datasets wrote into the metadata."""
+    """Return the features that Hugging Face's datasets stored in the metadata."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError):
@@ -196,7 +196,7 @@ def _holds_bytes(kind: Any) -> bool:
 
 
 def _label_column(schema: Any, features: Mapping[str, Any]) -> tuple[str | None, list[str] | None]:
-    """Return the column of labels, and the names of its classes."""
+    """Return the label column and its class names."""
     stated = [name for name in schema.names if _kind(features.get(name)) == "ClassLabel"]
     plain = {"".join(filter(str.isalnum, name.lower())): name for name in reversed(schema.names)}
     usual = [plain[each] for each in LABEL_COLUMNS if each in plain]
@@ -211,7 +211,7 @@ def _label_column(schema: Any, features: Mapping[str, Any]) -> tuple[str | None,
 
 
 def _names(file: Any, schema: Any, title: str, total: int) -> list[str]:
-    """Return the paths that rows state, if all differ, or their numbers."""
+    """Return the paths stated in the rows, if all differ, or else row numbers."""
     if pyarrow.types.is_struct(schema.field(title).type):
         with_path = any(
             schema.field(title).type.field(i).name == "path"
@@ -229,7 +229,7 @@ def _names(file: Any, schema: Any, title: str, total: int) -> list[str]:
 def _add_labels(
     found: Found, values: list[Any], classes: list[str] | None, title: str, name: str
 ) -> None:
-    """Set the labels of rows, unless some are missing: test sets have -1 for all."""
+    """Set the labels of rows, unless some are missing; test sets have -1 for all."""
     missing = sum(value is None or (value == -1 and classes is not None) for value in values)
     if missing:
         if missing < len(values):

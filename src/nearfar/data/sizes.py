@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from nearfar.errors import NearfarError
 
-#: Smallest side of an image, in pixels; convolutional autoencoders start at it, too.
+#: Smallest image side, in pixels; also the smallest side for convolutional autoencoders.
 MIN_SIDE = 8
-#: Most pixels of an image.
+#: Largest number of pixels in an image.
 MAX_PIXELS = 2**26
 
-#: Pixels of a square, or height and width.
+#: Side of a square, or height and width, in pixels.
 Size = int | tuple[int, int]
 #: Gray or RGB.
 Channels = Literal[1, 3]
@@ -24,7 +24,8 @@ def check_size(size: Size | None) -> tuple[int, int] | None:
     Raises
     ------
     NearfarError
-        If it is no size, if a side is below `MIN_SIDE`, or if an image has more than `MAX_PIXELS`.
+        If it is not a size, if a side is below `MIN_SIDE`, or if there are more than `MAX_PIXELS`
+        pixels.
 
     Examples
     --------
@@ -33,7 +34,7 @@ def check_size(size: Size | None) -> tuple[int, int] | None:
     """
     if size is None:
         return None
-    given: Any = size  # of callers without types
+    given: Any = size  # from untyped callers
     sides = (given, given) if isinstance(given, Integral) else given
     whole = isinstance(sides, tuple | list) and all(isinstance(side, Integral) for side in sides)
     if not whole or len(sides) != 2:

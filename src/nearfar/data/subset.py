@@ -1,4 +1,4 @@
-"""Rows of a set of images."""
+"""Subsets of image sets."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from nearfar.data.images import Images
 
 
 class Subset(Images):
-    """Rows of a set of images, in any order; nothing is copied.
+    """Some rows of an image set, in any order, without copying.
 
     Parameters
     ----------
     images : Images
         Full set.
     rows : int64[m]
-        Rows of the full set; may repeat.
+        Rows of the full set; rows may repeat.
 
     Examples
     --------

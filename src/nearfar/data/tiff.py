@@ -1,4 +1,4 @@
-"""TIFF files that Pillow reads in part or not at all: deep colors, floats, many bands."""
+"""TIFF files that Pillow cannot fully read: deep colors, floats, many bands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALPHA = (1, 2)
 
 
 class TiffTags(NamedTuple):
-    """What the first page of a TIFF file states about its pixels."""
+    """Pixel description on the first page of a TIFF file."""
 
     size: tuple[int, int]
     bits: int
@@ -33,23 +33,23 @@ class TiffTags(NamedTuple):
 
     @property
     def bands(self) -> int:
-        """Number of samples per pixel without opacity."""
+        """Number of samples per pixel, without opacity."""
         return self.samples - self.alpha
 
     @property
     def depth(self) -> Depth:
-        """Whether the numbers need a window."""
+        """Whether the values need a window."""
         if self.kind == UNSIGNED and self.bits <= 16:
             return Depth.LEVELS if self.bits <= 8 else Depth.FULL
         return Depth.UNKNOWN
 
     @property
     def has_choice(self) -> bool:
-        """Whether the file holds bands that it does not call colors."""
+        """Whether the file has bands that are not declared as colors."""
         return self.bands > 3 or (self.photometric == BLACK_IS_ZERO and self.bands > 1)
 
     def is_beyond_pillow(self, decoding: Decoding) -> bool:
-        """Whether Pillow reads not all of the pixels, or none."""
+        """Whether Pillow cannot read all of the pixels."""
         if self.photometric == RGB:
             deep = self.bits > 8 and decoding.window is not None
             return deep or self.kind != UNSIGNED or (self.has_choice and decoding.bands is not None)
@@ -59,7 +59,7 @@ class TiffTags(NamedTuple):
 
 
 def read_tiff_tags(file: BinaryIO) -> TiffTags:
-    """Read what the first page states; tags with their usual values may be absent."""
+    """Read the description on the first page; tags with default values may be absent."""
     head = file.read(8)
     if head[2:3] == b"+" or head[3:4] == b"+":
         head += file.read(8)
@@ -85,7 +85,7 @@ def read_tiff_tags(file: BinaryIO) -> TiffTags:
 
 
 def choose_bands(tags: TiffTags, decoding: Decoding) -> list[int]:
-    """Return the numbers of the bands to use, from 0.
+    """Return the indices of the bands to use, from 0.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Video files: opened safely, upright frames with square pixels, and frames at a rate as images."""
+"""Video files: safe opening, upright frames with square pixels, and sampling at a frame rate."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nearfar.errors import NearfarError, reason, require
 
 Pixels = npt.NDArray[np.uint8]
 
-#: Usual endings of videos.
+#: Common video extensions.
 VIDEO_ENDINGS = frozenset(
     {
         *(".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
@@ -33,22 +33,22 @@ VIDEO_ENDINGS = frozenset(
         *(".qt", ".dav", ".y4m", ".h264", ".264", ".h265", ".hevc", ".mjpg", ".mjpeg"),
     }
 )
-#: Formats that hold video by themselves. Playlists, which name other files and addresses, and
-#: formats that take any text for a picture are not among them.
+#: Self-contained video formats. Excluded are playlists, which name other files and addresses, and
+#: formats that accept any text as a picture.
 VIDEO_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,asf,asf_o,flv,"
     "live_flv,ogg,mxf,mxf_opatom,gxf,nut,rm,ivf,nsv,wtv,dv,h264,hevc,vvc,av1,obu,m4v,mjpeg,"
     "mjpeg_2000,vc1,vc1test,cavsvideo,yuv4mpegpipe,dhav,ifv,kux,xmv,roq,smk,bink,swf,avs,apng,gif"
 )
 _OPTIONS = {"format_whitelist": VIDEO_FORMATS, "protocol_whitelist": "file"}
-#: Largest aspect of a pixel, or one divided by it.
+#: Largest pixel aspect ratio, or its inverse.
 _MAX_ASPECT = 8
-#: Angles in the display matrix: cosines of right angles, with some tolerance.
+#: Tolerance for right angles in the display matrix, as cosines.
 _TOLERANCE = 0.01
 _ONE = 2.0**16
-#: Videos that are kept open.
+#: Number of videos to keep open.
 _OPEN_VIDEOS = 4
-#: Frames that were passed on the way to others and are kept, in bytes.
+#: Bytes of decoded frames to keep for later requests.
 _KEPT_BYTES = 2**27
 
 
@@ -64,7 +64,7 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
     Raises
     ------
     NearfarError
-        If it is no video that can be decoded, or frames have too many pixels.
+        If it is not a decodable video, or its frames have too many pixels.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
     av = require("av", extra="video")
     try:
         if not path.is_file() and path.exists():
-            raise NearfarError(f"{str(path)!r} is no regular file: expected a video")
+            raise NearfarError(f"{str(path)!r} is not a regular file: expected a video")
         if path.stat().st_size == 0:
             raise NearfarError(f"{str(path)!r} is an empty file, 0 bytes: expected a video")
         container = av.open(f"file:{path}", options=dict(_OPTIONS), metadata_errors="replace")
@@ -171,8 +171,8 @@ def video_reason(error: BaseException) -> str:
 def frame_reformatter() -> Any:
     """Return a conversion of frames to another pixel format, by one thread.
 
-    It is for all frames: making another takes longer than using it. Several threads write
-    different pixels from run to run in some formats (libswscale 9.5).
+    It serves all frames, since creating it takes longer than using it. In some formats, several
+    threads write different pixels from run to run (libswscale 9.5).
 
     Examples
     --------
@@ -186,12 +186,12 @@ def frame_reformatter() -> Any:
 
 
 def turn_frame(pixels: Pixels, frame: Any, name: str) -> Pixels:
-    """Turn and flip pixels, [h, w] or [h, w, 3], by the display matrix of their frame.
+    """Rotate and flip pixels, [h, w] or [h, w, 3], by the display matrix of their frame.
 
     Raises
     ------
     NearfarError
-        If it is turned by anything but right angles.
+        If it is rotated by anything but right angles.
 
     Examples
     --------
@@ -211,7 +211,7 @@ def turn_frame(pixels: Pixels, frame: Any, name: str) -> Pixels:
     if max(abs(a), abs(d)) <= small < min(abs(b), abs(c)):
         return np.ascontiguousarray(pixels.swapaxes(0, 1)[:: _sign(b), :: _sign(c)])
     raise NearfarError(
-        f"{name!r} is to be turned by an angle that is no multiple of 90 degrees: expected an "
+        f"{name!r} is rotated by an angle that is not a multiple of 90 degrees: expected an "
         "upright video"
     )
 
@@ -238,17 +238,17 @@ class FrameItem(Item):
         return self.video.header
 
     def content(self) -> Iterator[bytes]:
-        """Yield the pixels: a frame has no bytes of its own."""
+        """Yield the pixels, since a frame has no bytes of its own."""
         yield self.load().tobytes()
 
 
 def find_frames(path: Path, rate: float, prefix: str) -> Found:
-    """Return frames of a video at a rate: those shown at 0, 1/rate, 2/rate, … seconds.
+    """Return the frames of a video shown at 0, 1/rate, 2/rate, … seconds.
 
     Parameters
     ----------
     path : Path
-        The video.
+        Video file.
     rate : float
         Frames per second; each frame is used at most once.
     prefix : str
@@ -257,7 +257,7 @@ def find_frames(path: Path, rate: float, prefix: str) -> Found:
     Raises
     ------
     NearfarError
-        If it cannot be read, or its frames have no time stamps.
+        If it cannot be read, or its frames have no timestamps.
     """
     av = require("av", extra="video")
     found, stamps = Found(), []
@@ -293,7 +293,7 @@ def find_frames(path: Path, rate: float, prefix: str) -> Found:
 
 
 def _at_rate(stamps: list[int], base: Fraction, rate: float) -> list[int]:
-    """Return the stamps of the frames that are shown at multiples of 1/rate seconds."""
+    """Return the timestamps of the frames shown at multiples of 1/rate seconds."""
     step = 1 / (Fraction(rate) * base)
     chosen = [stamps[0]]
     count = int((stamps[-1] - stamps[0]) / step)
@@ -307,14 +307,14 @@ def _at_rate(stamps: list[int], base: Fraction, rate: float) -> list[int]:
 
 
 class _Video:
-    """Frames of a video by time stamp; decoded in order as far as possible."""
+    """Frames of a video by timestamp, decoded in order as far as possible."""
 
     def __init__(self, path: Path, stamps: list[int], gray: bool) -> None:
         self.path, self.stamps, self.gray = path, frozenset(stamps), gray
         self.header = Header(self._size(stamps), gray)
 
     def _size(self, stamps: list[int]) -> tuple[int, int]:
-        """Return height and width of the first readable frame, as seen."""
+        """Return the height and width of the first readable frame, as displayed."""
         for stamp in stamps:
             with suppress(UnreadableError):
                 first = self.frame(stamp)
@@ -322,7 +322,7 @@ class _Video:
         raise NearfarError(f"{str(self.path)!r} has no readable frame")
 
     def frame(self, stamp: int) -> Image.Image:
-        """Return the frame with a time stamp; raise `UnreadableError` if it is damaged."""
+        """Return the frame with a given timestamp; raise `UnreadableError` if it is damaged."""
         with _lock:
             try:
                 return _reader(self).frame(stamp)
@@ -331,7 +331,7 @@ class _Video:
 
 
 class _Reader:
-    """Open video with a position, and frames that were passed but not asked for yet."""
+    """Open video with a position, and frames that were decoded but not yet requested."""
 
     def __init__(self, video: _Video) -> None:
         self.video = video
@@ -378,7 +378,7 @@ class _Reader:
         self._frames, self._position = self._decoded(), None
 
     def _decoded(self) -> Iterator[Any]:
-        """Yield frames packet by packet: a damaged packet costs only its own frames."""
+        """Yield frames packet by packet, so that a damaged packet loses only its own frames."""
         packets = self._container.demux(self._stream)
         while True:
             try:

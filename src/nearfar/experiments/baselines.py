@@ -1,6 +1,6 @@
-"""Baselines: other self-supervised methods, with the losses and heads of lightly.
+"""Baselines: other self-supervised methods, with lightly's losses and heads.
 
-The widths of heads, relative to the embedding, are those of lightly's examples.
+The heads' widths, relative to the embedding, are those in lightly's examples.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from nearfar.training import Context, Objective, Step
 
 EXTRA = "baselines"
 PROJECTION, BYOL_PROJECTION = 128, 256
-#: Latest projections in NNCLR's bank, at most half of the images, so that none occurs twice.
+#: Size of NNCLR's bank of latest projections: at most half of the images, so that none occurs
+#: twice.
 BANK_ROWS = 4096
 #: Weight of BYOL's teacher in its moving average.
 MOMENTUM = 0.99
@@ -31,7 +32,7 @@ TEMPERATURE = ContrastiveObjective.temperature
 
 
 class Heads(nn.Module, ABC):
-    """Encoder with the heads of a method.
+    """Encoder with a method's heads.
 
     Parameters
     ----------
@@ -188,7 +189,7 @@ class BYOLHeads(Heads):
 def embedding_size(config: TrainConfig) -> int:
     """Return the embedding length of the network of a configuration."""
     if not isinstance(config.network, ConvNet | Backbone):
-        raise NearfarError("methods of lightly with your own network: expected ConvNet or Backbone")
+        raise NearfarError("lightly's methods with your own network: expected ConvNet or Backbone")
     if isinstance(config.network, Backbone):
         return config.network.embedding_size or default_embedding_size(config.network)
     return config.network.embedding_size
@@ -203,7 +204,7 @@ def _losses() -> ModuleType:
 
 
 class Baseline(Objective):
-    """Objective by a method of lightly, with our augmentation; the decoder is not trained."""
+    """Objective of a lightly method, with our augmentation; the decoder is not trained."""
 
     heads: ClassVar[type[Heads]]
 
@@ -229,7 +230,7 @@ class Baseline(Objective):
         return Step(loss, embeddings[: len(images)], {})
 
     def state(self) -> Mapping[str, Tensor]:
-        """Return the state of the heads; that of the encoder is part of the network's."""
+        """Return the heads' state; the encoder's is part of the network's."""
         kept = self.method.state_dict()
         return {name: value for name, value in kept.items() if not name.startswith("encoder.")}
 

@@ -1,4 +1,4 @@
-"""Cells of a table: their keys, their results, and their text in a column."""
+"""Cells of a table: keys, results, and text."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from nearfar.evaluation import BLANK
 from nearfar.experiments.runner import Measurement
 from nearfar.experiments.statistics import percent, spread
 
-#: Numbers of the paper for a row, by `Column.paper`.
+#: The paper's numbers for a row, by `Column.paper`.
 Papers = Mapping[Any, float]
 Part = int | str | None
 
 
 class AnyRow(Protocol):
-    """Protocol of the rows of all tables."""
+    """Protocol of table rows."""
 
     @property
     def paper(self) -> Papers:
-        """Numbers of the paper, by `Column.paper`."""
+        """The paper's numbers, by `Column.paper`."""
         ...
 
 
 class Key(NamedTuple):
-    """Key of a cell: its row, its seed, and its part of the row if there are several."""
+    """Key of a cell: its row, its seed, and its part of the row, if there are several."""
 
     row: str
     seed: int
@@ -33,7 +33,7 @@ class Key(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name of the cell, for files."""
+        """Name of the cell, used for files."""
         part = [] if self.part is None else [str(self.part)]
         return "-".join([self.row, *part, "seed", str(self.seed)])
 
@@ -66,7 +66,7 @@ class Results:
 
     @property
     def machines(self) -> str:
-        """Description of the machines that the cells were measured on."""
+        """Description of the machines on which the cells were measured."""
         kinds = {
             "{machine}, {cores} cores, {threads} threads, ".format(**cell["environment"])
             + (cell["environment"]["gpu"] or "no GPU")
@@ -136,7 +136,7 @@ class Column:
         values : mapping of str to sequence of float
             Values over seeds, by row.
         papers : mapping of str to (float or None), optional
-            Numbers of the paper, by row.
+            The paper's numbers, by row.
         """
         papers = papers or {}
         best = self._best({row: found for row, found in values.items() if found})
@@ -148,7 +148,7 @@ class Column:
         return texts
 
     def _best(self, values: Mapping[str, Sequence[float]]) -> set[str]:
-        """Return the best row, the rows with the same text, and the rows within the noise of it.
+        """Return the best row, and the rows with equal text or within its noise.
 
         The noise is the larger standard deviation of the two rows.
         """

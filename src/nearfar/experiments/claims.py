@@ -1,4 +1,4 @@
-"""Tests of the four claims of §3.2, over seeds."""
+"""Statistical tests, over seeds, of the four claims of §3.2."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ if TYPE_CHECKING:
 TITLES = {"related": "(1/3, 1/3, 1/3)", "alone": "(1, 0, 0)"}
 #: Standard deviation of the Gaussian noise, where 0…1 is black…white.
 NOISE = 0.25
-#: Errors are about equal if their ratio is between 1/1.25 and 1.25.
+#: Errors count as about equal if their ratio is between 1/1.25 and 1.25.
 MARGIN = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairRow:
-    """Pair of trainings that the claims compare.
+    """Pair of training runs compared by the claims.
 
     Parameters
     ----------
     related, alone : TrainConfig
-        Configurations with near and far samples, and without. Both have two phases, of which the
-        first is the same.
+        Configurations with and without near and far samples. Both have two phases, the first of
+        which is shared.
     paper : mapping
-        Numbers of the paper; there are none.
+        The paper's numbers; there are none.
     """
 
     related: TrainConfig
@@ -72,7 +72,7 @@ class Verdict:
     Parameters
     ----------
     claim : str
-        The claim, as a sentence.
+        Claim, as a sentence.
     measure : str
         Name of the measured quantity.
     values : mapping of str to sequence of float
@@ -94,7 +94,7 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimsTable(Table[PairRow, Splits]):
-    """Table of claims about pairs of trainings, measured on validation digits.
+    """Table of claims about pairs of training runs, measured on validation digits.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ class ClaimsTable(Table[PairRow, Splits]):
         return [None]
 
     def configs(self, data: Splits, key: Key) -> dict[str, TrainConfig]:
-        """Return the configurations of both trainings."""
+        """Return the configurations of both runs."""
         pair = self.rows[key.row]
         return {
             name: train_for(config, self.epochs, seed=key.seed, **data.options)
@@ -144,7 +144,7 @@ class ClaimsTable(Table[PairRow, Splits]):
             for name, config in configs.items()
         }
         networks = {name: training.network() for name, training in trainings.items()}
-        # Both trainings started from this network.
+        # Both runs started from this network.
         before = trainings["related"].network(half)
         return _measure(networks, before, train, validation, key.seed, runner.track)
 
@@ -268,7 +268,7 @@ def _true_class_probabilities(
 
 
 def judge_claims(results: Results, row: str) -> list[Verdict]:
-    """Return the verdicts on the four claims for a pair of trainings."""
+    """Return the verdicts on the four claims for a pair of runs."""
 
     def values(key: str) -> list[float]:
         return results.values(row, key)

@@ -1,14 +1,14 @@
-"""Configurations that rows of several tables share."""
+"""Configurations shared by rows of several tables."""
 
 from __future__ import annotations
 
 from nearfar.config import recipe
 
-#: Training of the paper: half of the epochs as an autoencoder, half with the relational objective.
+#: The paper's training: half of the epochs as an autoencoder, half with the relational objective.
 PAPER = recipe("paper")
 #: The same network as a plain autoencoder.
 AUTOENCODER = recipe("paper", epochs=0)
-#: Training by our recipe.
+#: Training with our recipe.
 NEARFAR = recipe("nearfar")
 #: Network and optimizer of our recipe, as a plain autoencoder.
 NEARFAR_AUTOENCODER = recipe(

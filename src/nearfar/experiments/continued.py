@@ -1,4 +1,4 @@
-"""Encoders that continue from published weights, beside the weights as published."""
+"""Pretrained encoders, with and without further training."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ CONTINUE = recipe("continue", backbone=ENCODER)
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenRow(Row):
-    """Row of a published encoder that is not trained.
+    """Row of a pretrained encoder without further training.
 
     Parameters
     ----------
     weights : {"pretrained", "random"}
-        Weights as published, or drawn at random.
+        Pretrained or random weights.
     """
 
     weights: str = "pretrained"

@@ -37,7 +37,7 @@ from nearfar.models import resolve_device
 ROBUST_EPSILON = 0.3
 NO_DEFENSE = "no-defense"
 
-#: Noise that our network and MagNet's are trained to remove.
+#: Noise that our network and MagNet's network are trained to remove.
 ADVERSARIAL: dict[str, Any] = {
     "pretext": "denoising",
     "noise": "adversarial",
@@ -49,7 +49,7 @@ GAUSSIAN: dict[str, Any] = {
     "noise_level": MAGNET_NOISE_STD,
 }
 WEIGHTS = (0.6, 0.2, 0.2)
-#: No hidden layer before the embeddings, since it makes reconstructions worse.
+#: No hidden layer before the embeddings, since it degrades reconstructions.
 SHALLOW: dict[str, Any] = {"batch_norm": True, "hidden": 0, "precision": "bf16"}
 
 
@@ -76,7 +76,7 @@ class DefenseRow:
     network : Network, optional
         Network of the purifier. Default: no purification.
     neighbors : int
-        Number of votes of neighbor voting, see `nearfar.defense.NeighborVoting`; 0 for none.
+        Number of votes in neighbor voting, see `nearfar.defense.NeighborVoting`; 0 for none.
     detectors : bool
         Whether detectors reject images. With neighbors, the detector is the reconstruction error;
         otherwise, the detectors are those of MagNet.
@@ -129,7 +129,7 @@ class DefenseEpochs:
 
 
 class Defenses:
-    """Defenses of rows; networks and classifiers that rows share are trained once.
+    """Defenses of rows, with shared networks and classifiers trained once.
 
     Parameters
     ----------
@@ -138,13 +138,13 @@ class Defenses:
     learned : Images
         Training images of the target and of the purifiers' networks.
     validation : Images
-        Images to calibrate detectors on.
+        Images on which to calibrate detectors.
     held_out : Images
         Training images of the attacker's substitute.
     epochs : DefenseEpochs
         Epochs of training.
     options : dict
-        Options of training that all networks share.
+        Training options shared by all networks.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ class Defenses:
         )
 
     def _keep(self, name: str, seed: int, make: Callable[[], Classifier]) -> Classifier:
-        """Return a classifier from its file, or make it and write the file."""
+        """Return a classifier from its file, or train it and write the file."""
         path = self.runner.folder / "classifiers" / f"{Key(name, seed).name}.safetensors"
         with self.runner.lock(path.stem):
             if not path.is_file():

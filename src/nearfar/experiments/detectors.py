@@ -47,7 +47,7 @@ from nearfar.experiments.runner import Runner
 from nearfar.experiments.two_autoencoders import Activity, Agreement, SparseReconstruction
 from nearfar.models import Autoencoder
 
-#: Stride of overlapping patches, so that most objects are entire in some patch.
+#: Stride of overlapping patches, so that most objects lie entirely within some patch.
 OVERLAP = 15
 
 
@@ -105,7 +105,7 @@ class DetectorRow:
         Whether the score is the lower one of the reconstruction error and the activity of a sparse
         autoencoder.
     far : tuple of {"fast", "grown", "gliding"}
-        Kinds of pseudo-anomalies that tempo is trained on.
+        Kinds of pseudo-anomalies on which tempo is trained.
     placed : bool
         Whether tempo gets the vertical position of a patch.
     paper : mapping
@@ -231,7 +231,7 @@ class DetectorTraining:
 
 
 class Detectors:
-    """Detectors of rows, fitted to the same clips; networks that rows share are trained once.
+    """Detectors of rows, fitted to the same clips, with shared networks trained once.
 
     Parameters
     ----------
@@ -330,7 +330,7 @@ class Detectors:
 
 
 class Unplaced(nn.Module):
-    """`MotionNet` without positions: every patch counts as in the middle, as in its training."""
+    """`MotionNet` without positions: every patch counts as centered, as in training."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Digits of MNIST, and their splits."""
+"""MNIST digits and their splits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRAINED = 50_000
 SUBSTITUTE = 150
 #: Every fifth digit is for validation in the quick form, where digits are sorted by class.
 QUICK_VALIDATION_EVERY = 5
-#: Few images mean few steps per epoch; smaller batches mean more steps.
+#: Few images mean few steps per epoch; smaller batches give more steps.
 QUICK_BATCH_SIZE = 128
 
 
@@ -60,7 +60,7 @@ def for_attacks(data_root: Path | None, *, quick: bool) -> tuple[Images, Images,
 
 
 def testing(runner: Runner) -> Splits:
-    """Return the split of the paper: 50,000 training digits, and the official test digits."""
+    """Return the paper's split: 50,000 training digits, and the official test digits."""
     train, test = for_testing(runner.data_root, quick=runner.quick)
     return fixed_split(train, test=test, options=options(quick=runner.quick))
 
@@ -87,5 +87,5 @@ def one_of_each_class(images: Images) -> Images:
 
 
 def options(*, quick: bool) -> dict[str, Any]:
-    """Return the options that all trainings on digits share."""
+    """Return the options shared by all training runs on digits."""
     return {"batch_size": QUICK_BATCH_SIZE} if quick else {}

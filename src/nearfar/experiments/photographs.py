@@ -25,7 +25,7 @@ class Photographs:
     Parameters
     ----------
     train : str
-        Folder of the training images, one sub-folder per class; or of all images.
+        Folder of the training images, with one subfolder per class; or of all images.
     test : str, optional
         Folder of the test images. Default: each seed holds out another fifth of each class.
     every : int

@@ -1,8 +1,8 @@
 """Linear autoencoder of principal components, in closed form, as an initial network.
 
 A linear autoencoder converges to principal components. Their pixel error is lower than that of any
-network that we trained for hours. A component and its negative become two embedding units with a
-ReLU: embeddings are ≥ 0, as in the paper, and no information is lost.
+network that we trained for hours. Each component and its negative become two embedding units with a
+ReLU, so that embeddings are ≥ 0, as in the paper, without losing information.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rows of tables of trained networks, and rows from a file of the user's own."""
+"""Rows of tables of trained networks, and rows from the user's own file."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Row:
         divides the epochs between the phases in the same proportion. Default: nothing is trained,
         and embeddings are those of `encoder`.
     paper : mapping
-        Numbers of the paper, by `Column.paper`.
+        The paper's numbers, by `Column.paper`.
     decoder : bool
         Whether the training includes a decoder, so that there is a pixel error.
     quick : mapping
-        Options of training to change in the quick form, see `nearfar.config.configure`.
+        Training options to change in the quick form, see `nearfar.config.configure`.
 
     Examples
     --------
@@ -56,14 +56,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Network:
-    """Network that several rows share, trained once for all of them.
+    """Network shared by several rows, and trained only once.
 
     Parameters
     ----------
     name : str
         Name of the run.
     config : TrainConfig
-        Configuration of the training. The table sets seed and number of epochs, see `train_for`.
+        Training configuration. The table sets the seed and the number of epochs, see `train_for`.
 
     Examples
     --------
@@ -85,7 +85,7 @@ class Network:
 
 
 def train_for(config: TrainConfig, epochs: int, **options: Any) -> TrainConfig:
-    """Return a configuration with another total number of epochs.
+    """Return a configuration with a different total number of epochs.
 
     Parameters
     ----------

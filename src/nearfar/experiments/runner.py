@@ -1,4 +1,4 @@
-"""Runner of experiments: measures cells into a folder, in one or several processes, resumable."""
+"""Runner of experiments: measures cells into a folder, in one or more processes, resumable."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ EXTRAS = (
     "opencv-contrib-python-headless",
 )
 
-#: Measured cell as JSON. Its seconds include all trainings that it needs, whichever process ran
-#: them, and whenever.
+#: Measured cell as JSON. Its seconds include all training runs that it needs, whenever and in
+#: whichever process they ran.
 Measurement = dict[str, Any]
 FIELDS = {"cell": str, "settings": dict, "result": dict, "seconds": float, "environment": dict}
 
@@ -60,8 +60,8 @@ class Job:
     measure : callable
         Function that returns the result; JSON only.
     training : str, optional
-        Name of the training that the cell needs. Processes do not measure cells of the same
-        training concurrently.
+        Name of the training run that the cell needs. Processes do not measure cells of the same run
+        concurrently.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Training:
-    """Finished training of a `Runner`.
+    """Finished training run of a `Runner`.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class Training:
 
 
 class Runner:
-    """Runner that measures the cells of an experiment, and trains the networks that they need.
+    """Runner that measures an experiment's cells, and trains the networks that they need.
 
     Each cell is measured once. Processes with the same folder share its cells: each process
     measures cells that no other process has started, or that another one left unfinished.
@@ -118,7 +118,7 @@ class Runner:
     data_root : Path, optional
         Folder of the data sets.
     quick : bool
-        Whether the data are reduced for the quick form.
+        Whether the data set is reduced for the quick form.
     track : Track
         Progress display, see `nearfar.progress.Track`.
     scratch : Path, optional
@@ -137,7 +137,8 @@ class Runner:
     ) -> None:
         self.folder, self.name, self.track = folder, name, track
         self.data_root, self.quick, self.scratch = data_root, quick, scratch
-        # Seconds of the current cell's trainings, minus the time that this process spent on them.
+        # Seconds of the current cell's training runs, minus the time that this process spent on
+        # them.
         self._unseen = 0.0
         self.settings: dict[str, Any] = {}
 
@@ -152,7 +153,7 @@ class Runner:
         Raises
         ------
         NearfarError
-            If the folder was started with other settings, or holds other files.
+            If the folder was started with different settings, or holds other files.
         """
         self.settings = _as_json({"experiment": self.name, **settings})
         begun = self.folder / SETTINGS
@@ -160,7 +161,7 @@ class Runner:
             advice = f"choose another folder, or one that reproduce {self.name} has started"
             claim_output(self.folder, overwrite=False, folder=True, advice=advice)
         except NearfarError:
-            # Checked afterward, since another process may start the folder at the same moment.
+            # Checked afterward, since another process may start the folder at the same time.
             if not begun.is_file():
                 raise
         if begun.is_file():
@@ -246,7 +247,7 @@ class Runner:
         return training
 
     def _pretrain(self, images: Images, config: TrainConfig) -> Training:
-        """Return a training with the pre-training of `config`, which is run if there is none."""
+        """Return a run with the pre-training of `config`, training it if there is none."""
         plain = _pretraining(config, config.optim.pretrain_epochs)
         for run in sorted((self.folder / RUNS).glob("*")):
             if _begins_with(run, plain, images):
@@ -281,7 +282,7 @@ class Runner:
 
     @contextmanager
     def _next(self, jobs: list[Job]) -> Iterator[Job]:
-        """Remove and yield a cell that no other process measures, or wait for the first one."""
+        """Remove and yield a cell that no other process is measuring, or wait for the first one."""
         for job in jobs:
             lock = self.lock(job.training or job.name)
             with suppress(Timeout):
@@ -330,13 +331,13 @@ def _pretraining(config: TrainConfig, epochs: int) -> TrainConfig:
 
 
 def _begins_with(run: Path, plain: TrainConfig, images: Images) -> bool:
-    """Return whether a run started with the training `plain`, and has a snapshot at its end."""
+    """Return whether a run started with the training `plain`, with a snapshot at its end."""
     epochs = plain.optim.pretrain_epochs
     if not runs.has_snapshot(run, epochs):
         return False
     recorded = runs.read_config(run)
     trained, data = recorded.train.optim.pretrain_epochs, recorded.data
-    # A longer training starts the same way if its learning rate does not depend on its length.
+    # A longer run starts the same way if its learning rate does not depend on its length.
     longer = trained > epochs and plain.optim.lr_schedule == "constant"
     return (
         (longer or trained == epochs)
@@ -346,7 +347,7 @@ def _begins_with(run: Path, plain: TrainConfig, images: Images) -> bool:
 
 
 def fingerprint(images: Images) -> dict[str, Any]:
-    """Return the source and the number of images, and a checksum of their content and labels."""
+    """Return the source and number of images, and a checksum of their content and labels."""
     digest = sha256(repr(images.shape).encode())
     for rows in in_order(range(len(images)), IMAGES_PER_HASH):
         for part in images.content(rows):
@@ -357,7 +358,7 @@ def fingerprint(images: Images) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Return the kind of machine and the versions of libraries, which affect the last digits."""
+    """Return the kind of machine and library versions, which affect the last digits."""
     return {
         "machine": platform.machine(),
         "cores": os.cpu_count(),
@@ -376,12 +377,12 @@ def _is_installed(name: str) -> bool:
 
 
 def _as_json(value: Any) -> Any:
-    """Return a value as JSON would return it, such as lists for tuples."""
+    """Return a value as it would come back from JSON, such as lists for tuples."""
     return json.loads(json.dumps(value))
 
 
 def _read(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """Return the object in a JSON file, after a check that it has these members."""
+    """Return the object in a JSON file, after checking that it has these members."""
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
         for name, kind in kinds.items():
@@ -402,7 +403,7 @@ def _check_same(before: Any, now: Any, where: Path) -> None:
 
 
 def _differences(before: Any, now: Any, name: str = "settings") -> Iterator[tuple[str, Any, Any]]:
-    """Yield name and both values of each difference, in the innermost dictionaries."""
+    """Yield the name and both values of each difference, in the innermost dictionaries."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in {**now, **before}:
             yield from _differences(before.get(key), now.get(key), key)

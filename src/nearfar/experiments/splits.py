@@ -23,7 +23,7 @@ class Splits:
     fixed : bool
         Whether the split is the same for all seeds.
     options : mapping
-        Options that all trainings on these images share, see `nearfar.config.configure`.
+        Options shared by all training runs on these images, see `nearfar.config.configure`.
     """
 
     settings: Mapping[str, Any]
@@ -40,7 +40,7 @@ def fixed_split(train: Images, *, options: Mapping[str, Any], **tested: Images) 
     train : Images
         Training images.
     options : mapping
-        Options that all trainings share, see `Splits`.
+        Options shared by all training runs, see `Splits`.
     **tested : Images
         Test images, as a single argument; its name is their name in the settings.
     """

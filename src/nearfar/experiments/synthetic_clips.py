@@ -1,4 +1,4 @@
-"""Synthetic abnormal clips: an object moves through a normal clip; for choosing settings."""
+"""Synthetic abnormal clips for choosing settings: an object moves through a normal clip."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PACES = (0.6, 4.0)
 BOB, SWING, STEP = 1, 0.12, 0.7
 #: Mean gray level of an object, and the largest standard deviation of its levels.
 LEVEL, CONTRAST = 85, 35
-#: Steepness of the fading at the border of an object, an ellipse.
+#: Steepness of the fade at the border of an object, which is an ellipse.
 EDGE = 4
 #: Opacity above which a pixel counts as part of an object.
 MOSTLY = 0.5
@@ -76,7 +76,7 @@ class StagedClip(Clip):
     name : str
         Name of the clip with the object.
     thing : Image
-        Picture of the object, in gray.
+        Picture of the object, in grayscale.
     way : Way
         Path of the object.
     """
@@ -103,7 +103,7 @@ class StagedClip(Clip):
         return mask
 
     def _placed(self, number: int, shape: tuple[int, ...]) -> tuple[Any, Shade, Shade]:
-        """Return the object's place in a frame, with its gray levels and its opacity there, 0…1."""
+        """Return the object's position in a frame, its gray levels and its opacity, 0…1."""
         way, steps = self.way, number - self.way.start
         sway = np.sin(STEP * steps + way.phase) if way.sways else 0.0
         height, width = self.thing.height, round(self.thing.width * (1 + SWING * sway))
@@ -118,7 +118,7 @@ class StagedClip(Clip):
 
 
 def stage(clips: Sequence[Clip], pictures: Images, rounds: int, seed: int = 0) -> list[StagedClip]:
-    """Return clips with an object; it differs in each round, and sways in every second round.
+    """Return clips with an object, which differs in each round and sways in every second round.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ QUICK_SEEDS = 2
 
 
 class _AnyData(Protocol):
-    """Protocol of the data of all tables: settings that identify the data; JSON only."""
+    """Protocol of table data: settings that identify the data; JSON only."""
 
     @property
     def settings(self) -> Mapping[str, Any]: ...
@@ -224,7 +224,7 @@ def run(
     table : Table
         Table to measure.
     out : str or path
-        Folder to write to, or to continue in.
+        Folder to write to; results already there are kept.
     data_root : Path, optional
         Folder of the data sets. Default: the variable NEARFAR_DATA, or ``~/.cache/nearfar``.
     seeds : int, optional
@@ -283,7 +283,7 @@ def run(
 
 
 def _keys(table: Table[Any, D], data: D) -> list[Key]:
-    """Return all keys, seed after seed: interrupted, a table is complete for fewer seeds."""
+    """Return all keys, seed by seed, so that an interrupted table is complete for fewer seeds."""
     return [
         Key(row, seed, part)
         for seed in range(table.seeds)

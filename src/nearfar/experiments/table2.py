@@ -56,7 +56,7 @@ class Extent:
     Parameters
     ----------
     options : mapping
-        Options that all pre-trainings share.
+        Options shared by all pre-training runs.
     sizes : TaskSizes
         Sizes of the tasks.
     relational : mapping
@@ -74,7 +74,7 @@ class Extent:
     fingerprint: bool = True
 
 
-#: Settings of the paper where it states them (K = 400), otherwise usual ones. A checksum of
+#: The paper's settings where stated (K = 400), otherwise usual ones. A checksum of
 #: ImageNet would take an hour.
 WHOLE = Extent(
     options={
@@ -90,7 +90,7 @@ WHOLE = Extent(
     folder=Path("imagenet", "train"),
     fingerprint=False,
 )
-#: FC6 and FC7 have a quarter and an eighth of AlexNet's units, for 10,000 small images.
+#: FC6 and FC7 have a quarter and an eighth of AlexNet's width, for 10,000 small images.
 PART = Extent(
     options={"backbone": "alexnet", "widths": (1024,), "embedding_size": 512, "batch_size": 128},
     sizes=SMALL,
@@ -140,7 +140,7 @@ class TransferData:
 
 @dataclass(frozen=True, kw_only=True)
 class TransferTable(Table[TransferRow, TransferData]):
-    """Table of pre-trainings of AlexNet, with a column per result of a transfer task.
+    """Table of pre-trained AlexNets, with one column per transfer result.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Table 3 and Figure 5: purification for a classifier of digits, under four threat models."""
+"""Table 3 and Figure 5: purification for a digit classifier, under four threat models."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EPSILONS = (0.01, 0.1, 0.2, 0.3)
-#: Attack under each threat model; the first one is the paper's.
+#: Attack under each threat model; the first is the paper's.
 ATTACKS: dict[Threat, str] = {
     "transfer": "fgsm",
     "white-box-unaware": "pgd",
@@ -113,7 +113,7 @@ class DefenseData:
     def attack(self, threat: Threat, row: DefenseRow, seed: int) -> Iterable[Tensor]:
         """Return adversarial images against the defense of a row, for each ε in turn.
 
-        Attacks without access to the defense are run once for all defenses.
+        Attacks without access to the defense are run only once for all defenses.
         """
         if threat in DEFENSE_UNSEEN:
             return self._unaware(threat, row.hardened, seed)
@@ -250,7 +250,7 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
         return Report("\n".join([*parts, *notes]) + "\n", summary, figures)
 
     def _curves(self, results: Results) -> Figure:
-        """Return a figure of accuracy over ε under each threat model."""
+        """Return a figure of accuracy versus ε under each threat model."""
         from nearfar.report.figures import security_curves
 
         def points(row: str, threat: Threat) -> list[tuple[float, float]]:

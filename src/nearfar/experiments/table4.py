@@ -1,4 +1,4 @@
-"""Table 4: detection of abnormal frames in UCSD Ped2, after training on normal clips."""
+"""Table 4: anomaly detection on UCSD Ped2, trained on normal clips."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ COLUMNS = (
     Column("pixel_auc", "AUC of pixels"),
     Column("overlap_eer", "EER, 40 % overlap"),
 )
-#: Rows to draw the scores of over time: the first one that is in the table, or the last row.
+#: Rows whose scores are drawn over time: the first one in the table, or else the last row.
 DRAWN = ("tempo-appearance", "tempo")
 #: EERs of other methods in the paper's table.
 PUBLISHED = {
@@ -108,7 +108,7 @@ class DetectorData:
     ) -> None:
         self.splits, self.settings = splits, settings
 
-        @lru_cache(maxsize=1)  # the patches of a split are not used for the next split
+        @lru_cache(maxsize=1)  # patches of one split are not used for the next
         def detectors(split: ClipSplit) -> Detectors:
             return Detectors(runner, split.normal, training)
 
@@ -295,7 +295,7 @@ def _totals(clips: Sequence[Clip]) -> list[Any]:
 def staged_split(normal: Sequence[Clip], things: Images, rounds: int, fold: int) -> ClipSplit:
     """Return a split that holds out every fourth clip, with photographs moving through it.
 
-    Each fold holds out other clips.
+    Each fold holds out different clips.
     """
     learned, held_out = split_clips([*normal[fold:], *normal[:fold]])
     count = rounds * len(held_out)

@@ -1,4 +1,4 @@
-"""Baseline [46] of Table 4: reconstruction error of one autoencoder, sparsity of another one.
+"""Baseline [46] of Table 4: reconstruction error of one autoencoder, sparsity of another.
 
 [46] M. Sabokrou, M. Fathy, M. Hoseini, "Video anomaly detection and localisation based on the
 sparsity and reconstruction error of auto-encoder", Electronics Letters 52(13), 2016.
@@ -39,7 +39,7 @@ class SparseReconstruction(Reconstruction):
 
 
 class Activity:
-    """Scorer by the mean activity of a patch's embedding, which is high if it is not sparse."""
+    """Scorer by the mean activity of a patch's embedding, which is high if not sparse."""
 
     def __init__(self, encoder: nn.Module) -> None:
         self.encoder = encoder.eval()

@@ -17,13 +17,13 @@ from nearfar.neighbors.bank import CHUNK
 from nearfar.neighbors.kmeans import kmeans
 from nearfar.neighbors.similarity import ZERO_NORM
 
-#: Most embeddings that are all compared with each other.
+#: Most embeddings for which all pairs are compared.
 _EXACT = 16_384
-#: Clusters, in √n; of k-means, rows per cluster and iterations.
+#: Number of clusters as a multiple of √n; rows per cluster and iterations for k-means.
 _CLUSTERS, _SAMPLE_PER_CLUSTER, _ITERATIONS = 2, 32, 5
-#: Queries to compare with a cluster, and points with all centers, at once.
+#: Numbers of queries to compare with a cluster, and of points with all centers, at once.
 _QUERIES = 1024
-#: Embeddings whose pairs are searched exactly to measure recall.
+#: Number of embeddings whose pairs are searched exactly to measure recall.
 _MEASURED = 256
 #: Most pairs.
 _MOST_PAIRS = 2**25
@@ -37,14 +37,13 @@ class NearPairs(NamedTuple):
     Attributes
     ----------
     pairs : int64[m, 2]
-        Rows of each pair, the smaller first, in order.
+        Rows of each pair in ascending order; pairs are sorted.
     similarities : float32[m]
-        Their cosine similarities.
+        Cosine similarities of the pairs.
     recall : float
-        Share of the pairs of some random rows that were found, by exact search; NaN if these rows
-        have none.
+        Share of the exact pairs of some random rows that were found; NaN if these rows have none.
     seconds : float
-        Time of the search, without measuring recall.
+        Duration of the search, excluding the recall measurement.
 
     Examples
     --------
@@ -62,29 +61,30 @@ class NearPairs(NamedTuple):
 def near_pairs(
     embeddings: npt.NDArray[np.floating], threshold: float, *, probes: int = 4, seed: int = 0
 ) -> NearPairs:
-    """Find all pairs of embeddings with at least some cosine similarity.
+    """Find all pairs of embeddings whose cosine similarity reaches a threshold.
 
-    Up to 16,384 embeddings are all compared. More are partitioned into 2√n clusters by k-means,
-    and each is compared with those in the clusters of its nearest centers. Recall against
-    exact search is measured on 256 random rows. Memory beside the embeddings is about 32·`probes`
-    bytes per row, and 50 bytes per pair.
+    Up to 16,384 embeddings are compared exhaustively. Larger sets are partitioned into 2√n clusters
+    by k-means, and each embedding is compared with those in the clusters with the nearest centers.
+    Recall relative to exact search is measured on 256 random rows. Memory in addition to the
+    embeddings is about 32·`probes` bytes per row and 50 bytes per pair.
 
     Parameters
     ----------
     embeddings : float[n, d]
         Embeddings, in memory or memory-mapped, such as ``numpy.load(path, mmap_mode="r")``.
     threshold : float
-        Least cosine similarity, −1…1.
+        Smallest cosine similarity, −1…1.
     probes : int
-        Clusters that each embedding is compared with, ≥ 1: more find more pairs, and take longer.
+        Number of clusters with which each embedding is compared, ≥ 1: more clusters find more
+        pairs, but take longer.
     seed : int
-        Seed of k-means and of the rows to measure recall on.
+        Seed of k-means and of the rows on which recall is measured.
 
     Raises
     ------
     NearfarError
-        If an argument is out of its range, embeddings hold NaN or infinity, or there are more than
-        33 million pairs.
+        If an argument is out of range, embeddings hold NaN or infinity, or there are more than 33
+        million pairs.
 
     Examples
     --------
@@ -140,7 +140,7 @@ def _centers(embeddings: npt.NDArray[np.floating], seed: int) -> Tensor:
 def _nearest_clusters(
     embeddings: npt.NDArray[np.floating], centers: Tensor, count: int
 ) -> npt.NDArray[np.int32]:
-    """Return the clusters with the nearest centers, the nearest first, int32[n, count]."""
+    """Return the clusters with the nearest centers, nearest first, int32[n, count]."""
     halves, room = centers.square().sum(1) / 2, torch.empty(_QUERIES, len(centers))
     found = np.empty((len(embeddings), count), np.int32)
     for start in range(0, len(embeddings), CHUNK):
@@ -164,7 +164,7 @@ def _compare(
     clusters: int,
     threshold: float,
 ) -> Iterator[tuple[Rows, npt.NDArray[np.float32]]]:
-    """Yield pairs of rows a < b as a·n + b, and their similarities; some come twice."""
+    """Yield pairs of rows a < b as a·n + b, and their similarities; some pairs occur twice."""
     n = len(embeddings)
     members = _by_cluster(nearest[:, :1], clusters)
     visitors = _by_cluster(nearest[:, 1:], clusters)
@@ -198,7 +198,7 @@ def _by_cluster(chosen: npt.NDArray[np.int32], clusters: int) -> list[Rows]:
 
 
 def _recall(embeddings: npt.NDArray[np.floating], threshold: float, keys: Rows, seed: int) -> float:
-    """Return the share of the pairs of some rows that are among those found, a·n + b."""
+    """Return the share of some rows' pairs that are among the found ones, a·n + b."""
     n = len(embeddings)
     rows = np.random.default_rng(seed + 1).choice(n, min(n, _MEASURED), replace=False)
     queries, total, hits = _unit(embeddings, rows), 0, 0
@@ -214,7 +214,7 @@ def _recall(embeddings: npt.NDArray[np.floating], threshold: float, keys: Rows, 
 
 
 def _count_in(wanted: Rows, keys: Rows) -> int:
-    """Return how many numbers are among sorted ones."""
+    """Return how many numbers occur in a sorted array."""
     places = np.searchsorted(keys, wanted)
     inside = places < len(keys)
     return int((keys[places[inside]] == wanted[inside]).sum())

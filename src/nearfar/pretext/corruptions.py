@@ -1,6 +1,6 @@
 """Corruptions of images, noise [1]_ [3]_ and holes [2]_, that a network learns to undo.
 
-Random numbers come from torch's global generator on the device of the images.
+Random numbers come from torch's global generator on the images' device.
 
 References
 ----------
@@ -25,19 +25,19 @@ from nearfar.config import Denoising, Inpainting, Pretext
 
 #: Blocks per image in random holes.
 BLOCKS = 4
-#: Side of a block, as a share of the image's side: four blocks cover at most a quarter of it.
+#: Side of a block, as a share of the image side: four blocks cover at most a quarter of the area.
 BLOCK_SHARE = 0.25
 
 
 class _Output(Protocol):
-    """Output of a network, as far as adversarial noise uses it."""
+    """Network output, as far as adversarial noise needs it."""
 
     @property
     def reconstruction(self) -> Tensor: ...
 
 
 class CorruptedImages(NamedTuple):
-    """Corrupted images, and which of their pixels were changed.
+    """Corrupted images, and masks of the changed pixels.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class Corruption(Protocol):
 
     Examples
     --------
-    A corruption of your own, which hides the upper half:
+    Your own corruption, which hides the upper half:
 
     >>> import torch
     >>> from nearfar.pretext import CorruptedImages
@@ -130,7 +130,7 @@ class GaussianNoise:
     Parameters
     ----------
     level : float
-        Standard deviation before clipping, on the scale of 0…1.
+        Standard deviation before clipping, where 0…1 is black…white.
 
     Examples
     --------
@@ -150,16 +150,16 @@ class GaussianNoise:
 class AdversarialNoise:
     """Adversarial noise, N-FGSM [3]_: uniform noise, then a step that raises the pixel error.
 
-    The step has the sign of the gradient of the reconstruction error. The size of noise and step
-    is drawn per image, uniformly from 0 to `level`, so that the network also sees nearly clean
+    The step has the sign of the reconstruction error's gradient. The size of noise and step is
+    drawn per image, uniformly from 0 to `level`, so that the network also sees nearly clean
     images.
 
     Parameters
     ----------
     level : float
-        Largest size of the noise, and of the step, on the scale of 0…1.
+        Largest size of the noise, and of the step, where 0…1 is black…white.
     network : callable
-        Network in training; its current weights are used.
+        Network being trained; its current weights are used.
 
     Examples
     --------
@@ -207,7 +207,7 @@ class CentralHole:
 
 @dataclass(frozen=True)
 class RandomHoles:
-    """Holes of four blocks at random positions; they may overlap and cover at most a quarter.
+    """Holes of four blocks at random positions, which may overlap and cover at most a quarter.
 
     Examples
     --------
@@ -256,7 +256,7 @@ def make_corruption(pretext: Pretext, network: Callable[[Tensor], _Output]) -> C
     pretext : Plain, Denoising, Inpainting or SplitBrain
         Pretext task, see `nearfar.config`. `Plain` and `SplitBrain` do not corrupt images.
     network : callable
-        Network in training, which adversarial noise attacks.
+        Network being trained, which adversarial noise attacks.
 
     Examples
     --------

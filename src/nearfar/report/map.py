@@ -1,4 +1,4 @@
-"""Map of the images of an encoder, as a page or a table."""
+"""Map of images by an encoder's embeddings, as a page or a table."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def write_map(
     device: str = "auto",
     track: Track = silent,
 ) -> int:
-    """Write a map of images to browse, and return the number of images on it.
+    """Write a browsable map of images, and return the number of images on it.
 
     Parameters
     ----------
     path : str or path
-        An .html page of at most 20,000 images, chosen at random, which works offline; or a
-        .parquet file of all, see `write_map_table`.
+        An .html page of at most 20,000 images, chosen at random, which works offline; or a .parquet
+        file of all images, see `write_map_table`.
     encoder : Encoder
         Encoder, see `nearfar.encoders.open_encoder`.
     images : Images
-        Images, opened in the size of the encoder.
+        Images, opened at the encoder's image size.
     seed : int
-        Seed of the choice, the projection and the clusters.
+        Seed of image selection, projection and clustering.
     device : str
         Device of the encoder.
     track : Track
@@ -43,7 +43,7 @@ def write_map(
     Raises
     ------
     NearfarError
-        If the path has another ending, or there are fewer than 5 images.
+        If the path has a different extension, or there are fewer than 5 images.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def write_map(
     else:
         section = Section(
             "Map",
-            "Similar images lie together. Clusters are by k-means of the embeddings.",
+            "Similar images lie close together. Clusters come from k-means on the embeddings.",
             image_map,
         )
         lead = f"{len(shown):,} of {len(images):,} images by the embeddings of {encoder.name}."

@@ -61,13 +61,13 @@ Similar images have similar embeddings, by {similarity} similarity.
 
 {evaluation}
 
-On {compared} images, embeddings differ from those of nearfar by at most {difference:.1e}; the
+On {compared} images, embeddings differ from nearfar's own by at most {difference:.1e}; the
 largest value is {largest:.3g}.
 
 ## License
 
 The weights are yours: nearfar sets no terms for them. Choose a license for them, and state it at
-the top of this file; mind the terms of the images, and of published weights that the training
+the top of this file. Consider the terms of the images, and of pretrained weights that training
 started from, if any.
 """
 
@@ -79,14 +79,14 @@ def write_model_card(
     *,
     evaluation: Evaluation | None = None,
 ) -> Path:
-    """Write ``README.md``, which says what an exported encoder is, beside it.
+    """Write ``README.md``, which describes an exported encoder, next to it.
 
     Parameters
     ----------
     folder : str or path
         Folder of the exported encoder.
     run : Run
-        Run that it is of.
+        Run that the encoder comes from.
     export : Export
         See `nearfar.export.export_encoder`.
     evaluation : Evaluation, optional
@@ -95,7 +95,7 @@ def write_model_card(
     Returns
     -------
     Path
-        Path of the card.
+        Path to the card.
 
     Examples
     --------

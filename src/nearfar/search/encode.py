@@ -149,7 +149,9 @@ def _claim_parts(parts: EmbeddingParts, *, overwrite: bool, alone: bool) -> None
     """Check that the parts may be written, and create their folder."""
     path = parts.folder
     if not overwrite and parts.others():
-        raise NearfarError(f"{str(path)!r} holds embeddings of another number of images: {ADVICE}")
+        raise NearfarError(
+            f"{str(path)!r} holds embeddings of a different number of images: {ADVICE}"
+        )
     if not overwrite and (path.is_file() or (alone and parts.is_complete())):
         raise NearfarError(f"{str(path)!r} exists already: {ADVICE}")
     if path.is_file():

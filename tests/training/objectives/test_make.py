@@ -201,7 +201,7 @@ def test_own_images_are_trained_on_and_told_from_others(tmp_path):
     with pytest.raises(Interrupted):
         train(Stripes(0), QUICK, folder=tmp_path / "run", track=StopAt(3))
     assert runs.read_config(tmp_path / "run").data.source == "stripes"
-    with pytest.raises(NearfarError, match="other images than 'stripes'"):
+    with pytest.raises(NearfarError, match="images other than 'stripes'"):
         train(Stripes(1), QUICK, folder=tmp_path / "run", resume=True)
     run = train(Stripes(0), QUICK, folder=tmp_path / "run", resume=True)
     assert run.embeddings.shape == (120, 12)

@@ -1,4 +1,4 @@
-"""Checkpoints of networks that a method trains, one after each epoch."""
+"""Checkpoints of networks trained by a method, one after each epoch."""
 
 from __future__ import annotations
 

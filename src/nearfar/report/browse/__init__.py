@@ -1,4 +1,4 @@
-"""Maps of images to browse: computed, as a clickable part of a page, and as a table."""
+"""Browsable maps of images: computation, clickable part of a page, and table."""
 
 from nearfar.report.browse.html import browser
 from nearfar.report.browse.image_map import MAX_BROWSED, ImageMap, choose_rows, map_images

@@ -18,11 +18,11 @@ from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
 from nearfar.report.browse.image_map import MAX_BROWSED, ImageMap
 
-#: Side of the thumbnails in pixels, by the most images.
+#: Thumbnail side in pixels, by maximum number of images.
 _SIDES = {4000: 96, MAX_BROWSED: 64}
 #: Thumbnails per row and per column of a sheet.
 _COLUMNS = 16
-#: Most bytes of all sheets, and the qualities of compression to try.
+#: Most bytes of all sheets, and compression qualities to try.
 _MOST_BYTES, _QUALITIES = 19_000_000, (75, 55, 35, 15)
 
 
@@ -67,7 +67,7 @@ def browser(image_map: ImageMap, *, track: Track = silent) -> str:
 
 
 def _sheets(images: Images, side: int, track: Track) -> list[str]:
-    """Return sheets of thumbnails as WebP files in base64, in the best quality that fits."""
+    """Return sheets of thumbnails as WebP files in base64, at the best quality that fits."""
     sheets = [Image.fromarray(pixels) for pixels in _pixel_sheets(images, side, track)]
     files: list[bytes] = []
     for quality in _QUALITIES:
@@ -97,13 +97,13 @@ def _pixel_sheets(images: Images, side: int, track: Track) -> Iterator[npt.NDArr
 
 
 def _unit_square(places: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return places with both coordinates in 0…1, in their proportions."""
+    """Return places with both coordinates in 0…1, preserving proportions."""
     low, high = places.min(0), places.max(0)
     return (places - (low + high) / 2) / max(float((high - low).max()), 1e-9) + 0.5
 
 
 def _column(name: str, values: npt.NDArray[Any]) -> dict[str, Any]:
-    """Return a column: its categories, the largest first, and their numbers; or its scores."""
+    """Return a column: its categories, largest first, and their numbers; or its scores."""
     if values.dtype.kind == "f":
         return {"name": name, "values": _numbers(values, "<f4")}
     known = values.astype(object) != None  # noqa: E711 - elementwise

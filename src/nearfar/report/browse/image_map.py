@@ -1,4 +1,4 @@
-"""Map of images: places by similarity, near and far images, and columns to color by."""
+"""Map of images: positions by similarity, near and far images, and columns for coloring."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nearfar.neighbors import fit_similarity
 from nearfar.report.browse.projection import project
 from nearfar.search import IndexHits, search_bank
 
-#: Most images in a page.
+#: Most images on a page.
 MAX_BROWSED = 20_000
 #: Near and far images per image.
 _NEIGHBORS = 12
@@ -32,13 +32,13 @@ class ImageMap:
     Attributes
     ----------
     images : Images
-        The images.
+        Images.
     places : float32[n, 2]
-        Place of each on the map.
+        Position of each image on the map.
     hits : IndexHits
-        Near and far images of each.
+        Near and far images of each image.
     columns : mapping of str to array
-        By name, a value per image to color by: text for categories, where None is unknown, or
+        Values for coloring, one per image, by name: text for categories, where None is unknown, or
         floats for scores, where NaN is unknown.
 
     Examples
@@ -69,9 +69,9 @@ def map_images(
     Parameters
     ----------
     images : Images
-        The images; labels become a column.
+        Images; labels become a column.
     embeddings : float[n, d]
-        Embedding of each; n ≥ 5.
+        Embeddings of the images; n ≥ 5.
     similarity : str or callable
         See `nearfar.neighbors.fit_similarity`.
     columns : mapping of str to array, optional
@@ -82,7 +82,7 @@ def map_images(
     Raises
     ------
     NearfarError
-        If there are fewer than 5 images, or embeddings or columns of another number.
+        If there are fewer than 5 images, or the numbers of embeddings or column values differ.
 
     Examples
     --------

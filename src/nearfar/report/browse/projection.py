@@ -14,19 +14,19 @@ from sklearn.preprocessing import normalize
 from nearfar.errors import NearfarError
 from nearfar.neighbors import ExactFinder, fit_similarity
 
-#: Fewest images on a map.
+#: Smallest number of images on a map.
 MIN_MAP_IMAGES = 5
-#: Most embeddings for t-SNE; others are placed between their nearest ones on the map.
+#: Most embeddings for t-SNE; the others are placed between their nearest ones on the map.
 _MOST, _BETWEEN = 20_000, 3
-#: Principal components that t-SNE starts from, its perplexity and its iterations.
+#: Number of principal components for t-SNE, perplexity, and iterations.
 _COMPONENTS, _PERPLEXITY, _ITERATIONS = 50, 30.0, 500
 
 
 def project(embeddings: npt.NDArray[np.floating[Any]], *, seed: int = 0) -> npt.NDArray[np.float32]:
     """Project embeddings to two dimensions by t-SNE with cosine distance, float32[n, 2].
 
-    Of more than 20,000 embeddings, a random sample is projected, and each of the others is placed
-    at the mean of its three most similar ones in the sample.
+    With more than 20,000 embeddings, a random sample is projected, and each other embedding is
+    placed at the mean of the three most similar ones in the sample.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def project(embeddings: npt.NDArray[np.floating[Any]], *, seed: int = 0) -> npt.
 
 def _t_sne(unit: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float32]:
     """Return the t-SNE of unit vectors; their squared distances are twice the cosine distances."""
-    # Principal components of equal embeddings are NaN, and t-SNE would crash the process.
+    # Principal components of identical embeddings are NaN, and t-SNE would crash the process.
     differ = unit.shape[1] > 1 and np.ptp(unit, axis=0).max() > 1e-6
     if min(unit.shape) > _COMPONENTS and differ:
         unit = PCA(_COMPONENTS, random_state=seed).fit_transform(unit)

@@ -57,8 +57,7 @@ def comparison_sheet(rows: Mapping[str, Pixels]) -> Figure:
     ----------
     rows : mapping of str to float[n, c, h, w]
         Images of each row, where 0…1 is black…white; grayscale (c = 1) or RGB (c = 3). All rows
-        have the
-        same shape. About 12 images per row fit well.
+        have the same shape. About 12 images per row fit well.
 
     Raises
     ------

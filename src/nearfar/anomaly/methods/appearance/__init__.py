@@ -1,4 +1,4 @@
-"""Principal components of normal patches: what they leave out looks odd."""
+"""Principal components of normal patches: what they cannot represent looks unusual."""
 
 from nearfar.anomaly.methods.appearance.method import Appearance, fit_appearance
 from nearfar.anomaly.methods.appearance.principal_components import (

@@ -1,4 +1,4 @@
-"""Appearance method: the error of the best linear autoencoder [1]_, in closed form.
+"""Appearance method: the error of the optimal linear autoencoder [1]_, in closed form.
 
 References
 ----------
@@ -34,15 +34,15 @@ _FILE = "components.safetensors"
 
 @register_method
 class Appearance(Method):
-    """Squared error of principal components on the middle of a patch in the latest frame.
+    """Squared error of principal components on the center of a patch in the latest frame.
 
-    The components are the fewest that leave out only camera noise. The method also scores what
-    stands still, and needs a fixed camera.
+    The number of components is the smallest that leaves out only camera noise. The method also
+    scores objects that stand still, and needs a fixed camera.
 
     Parameters
     ----------
     center : float32[p]
-        Mean of normal patches; p is the square of a side.
+        Mean of normal patches, with p pixels.
     left_out : float32[k, p]
         Axes of least variance in normal patches.
 
@@ -57,7 +57,7 @@ class Appearance(Method):
     """
 
     name = "appearance"
-    #: Largest side of the middle of a patch, in pixels.
+    #: Largest side of the center of a patch, in pixels.
     max_side = 32
 
     def __init__(self, center: Tensor, left_out: Tensor) -> None:
@@ -66,7 +66,7 @@ class Appearance(Method):
 
     @classmethod
     def check(cls, config: DetectorConfig) -> None:
-        """Check that frames are of one scene; see `Method.check`."""
+        """Check that frames show one scene; see `Method.check`."""
         if config.independent_frames:
             raise NearfarError(
                 f"methods={config.methods} with independent_frames: expected methods without "
@@ -110,14 +110,14 @@ class Appearance(Method):
 def fit_appearance(
     clips: Sequence[Clip], grid: Grid, seed: int = 0, *, track: Track = silent
 ) -> Appearance:
-    """Fit principal components to the middles of normal patches.
+    """Fit principal components to the centers of normal patches.
 
-    The clips are read twice, a frame at a time.
+    The clips are read twice, one frame at a time.
 
     Parameters
     ----------
     clips : sequence of Clip
-        Normal clips of a fixed camera.
+        Normal clips from a fixed camera.
     grid : Grid
         Positions of the patches.
     seed : int
@@ -128,7 +128,7 @@ def fit_appearance(
     Raises
     ------
     NearfarError
-        If frames have another size than the grid's; or see `still_noise`.
+        If frames differ in size from the grid's; or see `still_noise`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Camera noise, and the fewest principal components that leave out only that."""
+"""Camera noise, and the fewest principal components that leave out only noise."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from nearfar.anomaly.clips import Frame
 from nearfar.data import Images, in_order, to_unit
 from nearfar.errors import NearfarError
 
-#: Gray levels below which a change between two frames is noise, not motion.
+#: Change between two frames, in gray levels, below which it is noise, not motion.
 MAX_STILL_CHANGE = 12
-#: Variance of rounding to a gray level.
+#: Variance from rounding to gray levels.
 _ROUNDING_VARIANCE = 1 / 12
 #: Images per batch.
 _BATCH_SIZE = 8192
@@ -50,14 +50,14 @@ class Components(NamedTuple):
 def still_noise(clips: Iterable[Iterable[Frame]]) -> float:
     """Estimate the variance of camera noise, on the scale where 0…1 is black…white.
 
-    It is half the mean squared difference of consecutive frames where nothing moves; at least the
-    variance of rounding. Larger changes count as motion, which limits the estimate to a standard
-    deviation of 4.7 gray levels.
+    It is half the mean squared difference between consecutive frames where nothing moves, and at
+    least the variance from rounding. Larger changes count as motion, which limits the estimate to a
+    standard deviation of 4.7 gray levels.
 
     Parameters
     ----------
     clips : iterable of iterables of Frame
-        Clips of a fixed camera.
+        Clips from a fixed camera.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def principal_components(images: Images, noise: float) -> Components:
     images : Images
         Images to analyze.
     noise : float
-        Variance of a pixel on the scale where 0…1 is black…white, at least 0.
+        Variance of a pixel, on the scale where 0…1 is black…white, at least 0.
 
     Returns
     -------
@@ -117,7 +117,7 @@ def principal_components(images: Images, noise: float) -> Components:
 
 
 def _moments(images: Images) -> tuple[Tensor, Tensor]:
-    """Return mean and covariance of the pixels, float64[p] and float64[p, p], in one pass."""
+    """Return the mean and covariance of the pixels, float64[p] and float64[p, p], in one pass."""
     pixels = int(np.prod(images.shape))
     total, products = torch.zeros(pixels).double(), torch.zeros(pixels, pixels).double()
     for rows in in_order(range(len(images)), _BATCH_SIZE):

@@ -1,4 +1,4 @@
-"""Near and far examples made of normal images, and a network trained from scratch on them."""
+"""Near and far examples made from normal images, and a network trained on them."""
 
 from nearfar.anomaly.methods.cut_paste.examples import Example, change
 from nearfar.anomaly.methods.cut_paste.method import CutPaste

@@ -13,18 +13,18 @@ from nearfar.anomaly.clips import Pixels
 _MAX_HALF = 0.4
 #: Least width of a change, as a share of its length.
 _MIN_ASPECT = 0.05
-#: Share of changes that are stains; others are pasted.
+#: Share of changes that are stains; the others are pasted.
 _STAINS = 0.3
 #: Brightness of stains, and of pasted content.
 _DARKER, _BRIGHTER, _SIMILAR = (0.3, 0.85), (1.15, 1.8), (0.7, 1.3)
 #: Slopes of the border: from a hard edge to a smooth blend.
 _SLOPES = (1.0, 30.0)
-#: Gray levels from which on a pixel counts as changed.
+#: Smallest difference, in gray levels, at which a pixel counts as changed.
 _CHANGED = 10.0
 
 
 class Example(NamedTuple):
-    """Changed image.
+    """Image with a changed part.
 
     Attributes
     ----------
@@ -46,16 +46,16 @@ class Example(NamedTuple):
 def change(image: Pixels, donor: Pixels, generator: np.random.Generator) -> Example:
     """Change a part of a normal image.
 
-    The part is a rectangle or an ellipse of any direction, from a scar to a patch. It is filled
-    with a part of another normal image [1]_, or darkened or brightened like a stain; its border
-    is sharp or blended [2]_.
+    The part is a rectangle or an ellipse of any orientation, from a scratch to a patch. It is
+    filled with a part of another normal image [1]_, or darkened or brightened like a stain; its
+    border is sharp or blended [2]_.
 
     Parameters
     ----------
     image, donor : uint8[s, s, 3]
         Normal images.
     generator : numpy.random.Generator
-        Draws the change.
+        Random generator for the change.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def change(image: Pixels, donor: Pixels, generator: np.random.Generator) -> Exam
 
 
 def _shape(side: int, generator: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Return the weight of new content, float[side, side] in 0…1."""
+    """Return the weight of the new content, float[side, side] in 0…1."""
     half = np.exp(generator.uniform(np.log(2), np.log(_MAX_HALF * side)))
     width = max(1.0, half * np.exp(generator.uniform(np.log(_MIN_ASPECT), 0)))
     angle = generator.uniform(0, np.pi)

@@ -1,4 +1,4 @@
-"""Cut-paste method: finds what looks like a change made to a normal image."""
+"""Cut-paste method: finds regions that look like changes made to a normal image."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _FILE = "network.safetensors"
 
 @register_method
 class CutPaste(Method):
-    """Log odds, above a floor of -8, that a part of an image is changed.
+    """Log odds, above a floor of -8, that a part of an image was changed.
 
-    The network is trained from scratch on normal images and changed ones.
+    The network is trained from scratch on normal and changed images.
 
     Parameters
     ----------
     network : nn.Module
-        From tiles, float32[b, 3, 224, 224] in 0…1, to log odds, float32[b, 28, 28].
+        Module from tiles, float32[b, 3, 224, 224] in 0…1, to log odds, float32[b, 28, 28].
     reduce : bool
-        Whether large images are reduced, see `Tiling`.
+        Whether to reduce large images, see `Tiling`.
 
     Attributes
     ----------

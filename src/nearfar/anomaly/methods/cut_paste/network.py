@@ -1,4 +1,4 @@
-"""Network that marks changed parts of images, and its training on near and far examples."""
+"""Network that marks changed parts of images, trained on near and far examples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nearfar.data import to_unit
 from nearfar.progress import Track, silent
 from nearfar.training import fit_supervised, shuffled_batches
 
-#: Channels and strides of the layers, and dilations of those after them.
+#: Channels and strides of the layers, and dilations of the layers after them.
 _LAYERS = ((16, 2), (32, 2), (48, 1), (64, 2))
 _DILATIONS = (1, 2, 4)
 #: Log odds of a change before training.
@@ -40,15 +40,15 @@ class CutPasteTraining:
     tiles : int
         Maximum number of tiles of normal images.
     side : int
-        Side of the parts of tiles that are trained on, a multiple of 8 pixels.
+        Side of the tile crops for training, a multiple of 8 pixels.
     epochs : int
-        Number of parts of the training, with a checkpoint after each.
+        Number of epochs, with a checkpoint after each.
     steps : int
         Steps per epoch.
     batch_size : int
         Examples per step.
     far : float
-        Share of examples with a change, 0…1; others are near ones.
+        Share of far examples, which have a change, 0…1.
     lr : float
         Peak learning rate of AdamW in a one-cycle schedule.
     weight_decay : float
@@ -71,7 +71,7 @@ class CutPasteTraining:
 
 
 class CutPasteNet(nn.Sequential):
-    """Log odds that cells of 8 pixels are changed, from float[b, 3, h, w] to float[b, h/8, w/8].
+    """Log odds that cells of 8 pixels were changed, from float[b, 3, h, w] to float[b, h/8, w/8].
 
     Examples
     --------
@@ -114,8 +114,8 @@ def train_cut_paste_net(
 ) -> CutPasteNet:
     """Train the network to find changes.
 
-    Near examples are parts of tiles, turned and of slightly other brightness; far examples are
-    changed by `change` besides.
+    Near examples are crops of tiles, flipped and with slightly different brightness; far examples
+    are also changed by `change`.
 
     Parameters
     ----------
@@ -126,8 +126,8 @@ def train_cut_paste_net(
     seed : int
         Seed of weights and examples.
     folder : Path, optional
-        Folder for a checkpoint per epoch. Training continues from a checkpoint that is there; the
-        result is bit for bit that of an uninterrupted training.
+        Folder for a checkpoint per epoch. Training continues from an existing checkpoint; the
+        result is bit-identical to that of uninterrupted training.
     track : Track
         Progress.
 
@@ -138,7 +138,7 @@ def train_cut_paste_net(
     Raises
     ------
     NearfarError
-        If the loss is no longer finite, or the checkpoint is damaged.
+        If the loss becomes NaN or infinite, or the checkpoint is damaged.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def train_cut_paste_net(
         def batches() -> Iterator[Tensor]:
             nonlocal generator
             for epoch in range(first, training.epochs):
-                # Each epoch has a seed of its own, for resuming.
+                # Each epoch has its own seed, for resuming.
                 generator = np.random.default_rng((seed, epoch))
                 rows = torch.Generator().manual_seed(int(generator.integers(2**32)))
                 yield from shuffled_batches(
@@ -194,7 +194,7 @@ def _draw(
     training: CutPasteTraining,
     generator: np.random.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Return examples, float[b, 3, side, side], and whether their cells are changed, float."""
+    """Return examples, float[b, 3, side, side], and whether their cells were changed, float."""
     side = training.side
     images = np.empty((len(rows), side, side, 3), np.uint8)
     masks = np.zeros((len(rows), 1, side, side), np.float32)
@@ -211,7 +211,7 @@ def _draw(
 
 
 def _part(tile: Pixels, side: int, generator: np.random.Generator) -> Pixels:
-    """Cut a random part out of a tile, uint8[3, s, s], flipped or not, uint8[side, side, 3]."""
+    """Crop a random part of a tile, uint8[3, s, s], and flip it at random, uint8[side, side, 3]."""
     top, left = generator.integers(0, tile.shape[1] - side + 1, 2)
     part = tile[:, top : top + side, left : left + side]
     flips = generator.choice([1, -1], 2)

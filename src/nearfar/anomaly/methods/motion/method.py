@@ -1,4 +1,4 @@
-"""Motion method: scores moving patches by a classifier of normal and pseudo-abnormal motion."""
+"""Motion method: scores moving patches with a classifier of normal and abnormal motion."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BATCH_SIZE = 256
 class Motion(Method):
     """Log odds, above a floor of -8, that a moving patch is too fast, too large or gliding.
 
-    Patches that do not move score 0.
+    Patches without motion score 0.
 
     Parameters
     ----------

@@ -18,14 +18,14 @@ from nearfar.data import to_unit
 from nearfar.progress import Track, silent
 from nearfar.training import fit_supervised
 
-#: Factor that patches are scaled down by.
+#: Factor by which patches are scaled down.
 DOWNSCALE = 2
 _WIDTHS = (24, 32, 48, 64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MotionTraining:
-    """Training of the motion classifier.
+    """Training settings of the motion classifier.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class MotionNet(nn.Module):
 
 
 def downscale(patches: Tensor) -> Tensor:
-    """Return patches as the classifier sees them, in 0…1 and at half their size.
+    """Return patches as input of the classifier, in 0…1 and at half their size.
 
     Parameters
     ----------
@@ -137,12 +137,12 @@ def train_motion_net(
     folder: str | os.PathLike[str] | None = None,
     track: Track = silent,
 ) -> MotionNet:
-    """Train a classifier of normal patches and pseudo-anomalies.
+    """Train a classifier to tell pseudo-anomalies from normal patches.
 
     Parameters
     ----------
     samples : MotionSamples
-        From `draw_samples`.
+        Samples from `draw_samples`.
     training : MotionTraining, optional
         Default: `MotionTraining()`.
     seed : int
@@ -160,7 +160,7 @@ def train_motion_net(
     Raises
     ------
     NearfarError
-        If the loss is no longer finite, or the checkpoint is damaged.
+        If the loss becomes NaN or infinite, or the checkpoint is damaged.
 
     Examples
     --------
@@ -184,7 +184,7 @@ def train_motion_net(
 
         def batches() -> Iterator[Tensor]:
             for epoch in range(first, training.epochs):
-                # Each epoch has a seed of its own, for resuming.
+                # Each epoch has its own seed, for resuming.
                 torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
                 yield from torch.randperm(count).split(training.batch_size)
                 if folder is not None:

@@ -1,14 +1,14 @@
-"""Normal patches, and pseudo-anomalies made of them: too fast, too large, or gliding.
+"""Normal patches, and pseudo-anomalies made from them: too fast, too large, or gliding.
 
 No abnormal samples are needed. Skipping frames shows normal motion at two and three times its speed
-[1]_; scaling up the middle of a patch shows things that are too large; and pushing a still picture
-of a moving object along its own path shows it gliding, as no pedestrian does. Walkers move arms and
-legs, while riders, skaters and vehicles keep a pose.
+[1]_; scaling up the center of a patch shows objects that are too large; and moving a still image of
+an object along the object's own path shows it gliding, as no pedestrian does. Walkers move their
+arms and legs, while riders, skaters and vehicles keep their pose.
 
 References
 ----------
 .. [1] M. Astrid et al., "Synthetic temporal anomaly guided end-to-end video anomaly detection",
-   ICCV workshops 2021: skipped frames as anomalies, there for an autoencoder.
+   ICCV workshops 2021: uses skipped frames as anomalies, for an autoencoder.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from nearfar.anomaly.clips import Clip, Frame, Pixels
 from nearfar.anomaly.patches import Grid, Indices, ScoreMap
 from nearfar.errors import NearfarError
 
-#: Lowest mean change of the middle of a moving patch, in gray levels.
+#: Smallest mean change at the center of a moving patch, in gray levels.
 _MIN_CHANGE = 4
-#: Factors of speed of fast patches, and range of factors of size of grown ones.
+#: Speed factors of fast patches, and range of size factors of grown patches.
 SPEEDS = (2, 3)
 GROWTH = (1.6, 2.2)
 #: Pseudo-anomalies of each kind per normal sample.
 PSEUDO_ANOMALIES = {"fast": 0.5, "grown": 0.5, "gliding": 0.5}
-#: Maximum number of patches per window, and of gliding ones, which are slow to make.
+#: Maximum number of patches per window, and of gliding patches, which are slow to make.
 _PER_WINDOW, _GLIDING_PER_WINDOW = 24, 8
 #: The background is the median of up to 16 earlier frames, one of every 4; at least 8.
 _MAX_PAST, _PAST_EVERY = 16, 4
-#: Gray levels between foreground and background, and the width of the rim around the foreground.
+#: Gray level difference between foreground and background, and width of the foreground's rim.
 _MIN_CONTRAST, _RIM = 12, 2
 #: Shortest path of a gliding object, in pixels.
 _MIN_PATH = 3
 
 
 def find_moving(window: Sequence[Pixels] | Pixels, grid: Grid) -> Indices:
-    """Return the patches whose middle changes between the last two frames of a window, int64[n].
+    """Return the patches whose center changes between the last two frames of a window, int64[n].
 
     Examples
     --------
@@ -65,7 +65,7 @@ def find_moving(window: Sequence[Pixels] | Pixels, grid: Grid) -> Indices:
 
 @dataclass(frozen=True)
 class MotionSamples:
-    """Patches that a motion classifier is trained on.
+    """Training patches of a motion classifier.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class MotionSamples:
     positions : float32[n]
         Vertical positions in the frame, 0…1.
     abnormal : bool[n]
-        Whether each is a pseudo-anomaly.
+        Whether each patch is a pseudo-anomaly.
 
     Examples
     --------
@@ -97,15 +97,15 @@ def draw_samples(
     seed: int = 0,
     shares: Mapping[str, float] = PSEUDO_ANOMALIES,
 ) -> MotionSamples:
-    """Draw moving patches of normal clips: as they are, too fast, grown, and gliding.
+    """Draw moving patches from normal clips: unchanged, too fast, grown, and gliding.
 
-    The clips are read once, a frame at a time. Gliding needs a background, which clips of fewer
-    than 30 frames do not show.
+    The clips are read once, one frame at a time. Gliding patches need a background, which clips
+    with fewer than 30 frames do not provide.
 
     Parameters
     ----------
     clips : iterable of Clip
-        Normal clips of one camera.
+        Normal clips from one camera.
     grid : Grid
         Positions of the patches.
     frames : int
@@ -124,7 +124,7 @@ def draw_samples(
     Raises
     ------
     NearfarError
-        If nothing moves in the clips, or their frames have another size than the grid's.
+        If nothing moves in the clips, or their frames differ in size from the grid's.
 
     Examples
     --------
@@ -146,7 +146,7 @@ def draw_samples(
         for number, recent in enumerate(_histories(clip, grid, longest)):
             if number % _PAST_EVERY == 0:
                 past.append(recent[-1])
-            # Motion is detected at the true speed, for all kinds alike.
+            # Motion is detected at the true speed, for all kinds.
             moving = find_moving(recent[-2:], grid)
             for kind, pool in pools.items():
                 step = int(generator.choice(SPEEDS)) if kind == "fast" else 1
@@ -178,7 +178,7 @@ def draw_samples(
 
 
 class _Reservoir:
-    """Uniform sample of the patches offered."""
+    """Uniform sample of the offered patches."""
 
     def __init__(
         self, most: int, shape: tuple[int, int, int], generator: np.random.Generator
@@ -203,24 +203,24 @@ class _Reservoir:
 
     @property
     def positions(self) -> npt.NDArray[np.float32]:
-        """Their vertical positions, float32[n]."""
+        """Vertical positions of the kept patches, float32[n]."""
         return self._positions[: self.seen]
 
 
 def _histories(clip: Clip, grid: Grid, longest: int) -> Iterator[list[Pixels]]:
-    """Yield each frame of a clip after those before it, 2 to `longest` frames in all."""
+    """Yield each frame of a clip together with the frames before it, 2 to `longest` in all."""
     recent: deque[Frame] = deque(maxlen=longest)
     for frame in clip:
         grid.check(frame.pixels.shape, clip.name)
         if recent and not frame.follows(recent[-1]):
-            recent.clear()  # things would seem to jump across a gap
+            recent.clear()  # objects would seem to jump across a gap
         recent.append(frame)
         if len(recent) > 1:
             yield [each.pixels for each in recent]
 
 
 def _grow(patch: Pixels, factor: float) -> Pixels:
-    """Scale up the middle of a patch, uint8[t, p, p]."""
+    """Scale up the center of a patch, uint8[t, p, p]."""
     side = patch.shape[-1]
     kept = max(2, round(side / factor))
     start = (side - kept) // 2
@@ -241,7 +241,7 @@ def _glide_patches(
     chosen: Indices,
     generator: np.random.Generator,
 ) -> Iterator[tuple[int, Pixels]]:
-    """Yield gliding versions of patches, where the past shows a background."""
+    """Yield gliding versions of patches for which earlier frames show the background."""
     if len(past) < _MAX_PAST // 2:
         return
     before = np.stack(past)
@@ -258,12 +258,12 @@ def _glide_patches(
 def cut_surroundings(
     frames: Pixels, top: int, left: int, patch: int
 ) -> tuple[Pixels, npt.NDArray[np.bool_]]:
-    """Cut a patch with half its side around it out of frames, uint8[t, h, w].
+    """Cut a patch, with half its side around it, out of frames, uint8[t, h, w].
 
     Returns
     -------
     pixels : uint8[t, 2p, 2p]
-        Outside the frame, its border is repeated.
+        Pixels; outside the frame, its border is repeated.
     inside : bool[2p, 2p]
         Pixels inside the frame.
     """
@@ -280,26 +280,26 @@ def glide(
     inside: npt.NDArray[np.bool_],
     generator: np.random.Generator,
 ) -> Pixels | None:
-    """Replace the moving foreground by a still picture of it, moved along the same path.
+    """Replace the moving foreground by a still image of it, moved along the same path.
 
     The foreground of one frame moves over the background in equal steps. Uncovered background gets
-    the camera's noise.
+    camera noise.
 
     Parameters
     ----------
     window : uint8[t, 2p, 2p]
         See `cut_surroundings`.
     past : uint8[n, 2p, 2p]
-        The same place in earlier frames; their median is the background.
+        The same region in earlier frames, whose median is the background.
     inside : bool[2p, 2p]
         Known pixels.
     generator : numpy.random.Generator
-        Draws the pose and the noise.
+        Random generator for the pose and the noise.
 
     Returns
     -------
     uint8[t, p, p] or None
-        None if the path is too short, or everything moves.
+        Gliding patch; None if the path is too short, or everything moves.
     """
     frames, side = len(window), window.shape[1]
     border = side // 4
@@ -325,7 +325,7 @@ def glide(
 
 
 def _estimate_shift(before: ScoreMap, after: ScoreMap, farthest: int) -> npt.NDArray[np.int64]:
-    """Return the shift, down and right, at the peak of the cross-correlation of two images."""
+    """Return the shift (down, right) at the peak of two images' cross-correlation."""
     correlation = correlate(after, before, mode="same", method="fft")
     center = np.array(correlation.shape) // 2
     start = center - farthest

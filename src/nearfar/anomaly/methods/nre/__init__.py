@@ -1,4 +1,4 @@
-"""Autoencoder trained by nearfar: its reconstruction error, as in the paper, and its embeddings."""
+"""Autoencoder trained by nearfar: reconstruction error, as in the paper, and embeddings."""
 
 from nearfar.anomaly.methods.nre.method import EmbeddingDistance, Reconstruction
 

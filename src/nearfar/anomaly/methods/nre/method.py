@@ -1,4 +1,4 @@
-"""The two scores of an autoencoder of patches."""
+"""Two scores from an autoencoder of patches."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Reconstruction(Method):
     Parameters
     ----------
     network : Autoencoder
-        Reconstructs patches, float32[b, t, p, p] in 0…1.
+        Autoencoder of patches, float32[b, t, p, p] in 0…1.
     run : Path, optional
-        Its run folder, for `write`.
+        Run folder of the network, for `write`.
 
     Examples
     --------
@@ -78,12 +78,12 @@ class Reconstruction(Method):
 
 @register_method
 class EmbeddingDistance(Method):
-    """Euclidean distance of a patch's embedding to the nearest embedding of a normal patch.
+    """Euclidean distance from a patch's embedding to the nearest embedding of a normal patch.
 
     Parameters
     ----------
     encoder : nn.Module
-        From patches, float32[b, t, p, p] in 0…1, to embeddings, float32[b, d].
+        Module from patches, float32[b, t, p, p] in 0…1, to embeddings, float32[b, d].
     bank : float32[n, d]
         Embeddings of normal patches.
     run : Path, optional

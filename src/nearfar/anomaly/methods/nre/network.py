@@ -1,4 +1,4 @@
-"""Training of the autoencoder that both NRE methods share."""
+"""Training of the autoencoder shared by both NRE methods."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NETWORK = "network"
 
 
 def train_network(clips: Sequence[Clip], context: FitContext) -> Path:
-    """Train an autoencoder on patches of normal clips, or continue; return its run folder.
+    """Train an autoencoder on patches of normal clips, or resume; return its run folder.
 
     The run folder is in the scratch folder, where a second method finds the finished network.
     """
@@ -24,7 +24,7 @@ def train_network(clips: Sequence[Clip], context: FitContext) -> Path:
         images = gather_patches(
             context.track(clips, "cutting patches", len(clips)),
             config.patch,
-            # No overlap: neighbors of a patch should not be the same patch, shifted.
+            # No overlap, since a patch's neighbors should not be the same patch, shifted.
             config.patch,
             config.frames,
             name="normal patches",

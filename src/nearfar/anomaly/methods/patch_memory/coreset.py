@@ -1,4 +1,4 @@
-"""Coreset of points: few of them, such that none of the others is far from all."""
+"""Coreset: a few points such that every other point is close to one of them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from torch import Tensor
 
 from nearfar.progress import Track, silent
 
-#: Dimensions of the random projection that distances are compared in.
+#: Dimensions of the random projection in which distances are compared.
 _DIMENSIONS = 64
 
 
 @torch.no_grad()
 def choose_centers(points: Tensor, count: int, *, seed: int = 0, track: Track = silent) -> Tensor:
-    """Choose centers greedily: the next is the point that is farthest from all before it [1]_.
+    """Choose centers greedily: the next center is the point farthest from all earlier ones [1]_.
 
-    No point is then farther than twice the least possible distance from its nearest center, up to
-    the error of a random projection to 64 dimensions [2]_.
+    No point is then farther from its nearest center than twice the optimum, up to the error of a
+    random projection to 64 dimensions [2]_.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def choose_centers(points: Tensor, count: int, *, seed: int = 0, track: Track = 
     Returns
     -------
     int64[min(count, n)]
-        Distinct rows, in the order of their choice.
+        Distinct rows, in the order chosen.
 
     References
     ----------
@@ -59,6 +59,6 @@ def choose_centers(points: Tensor, count: int, *, seed: int = 0, track: Track = 
         chosen[i] = next_center
         from_center = torch.addmv(norms, points, points[next_center], alpha=-2)
         torch.minimum(distances, from_center.add_(norms[next_center]), out=distances)
-        distances[next_center] = -torch.inf  # chosen once, also among equal points
+        distances[next_center] = -torch.inf  # chosen only once, even among equal points
         next_center = int(distances.argmax())
     return chosen

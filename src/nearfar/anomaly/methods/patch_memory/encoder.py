@@ -1,4 +1,4 @@
-"""Features of patches: several feature maps of an encoder, side by side."""
+"""Patch features: several feature maps of an encoder, concatenated."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _RUN, _WEIGHTS = "network", "encoder.safetensors"
 
 
 class PatchEncoder(nn.Module):
-    """Features of the cells of tiles: feature maps of strides 8 and 16, side by side [1]_.
+    """Features of the cells of tiles: feature maps of strides 8 and 16, concatenated [1]_.
 
-    Each is averaged over 3×3 cells; coarse maps are scaled bilinearly to cells of 8 pixels.
+    Each map is averaged over 3×3 cells; coarse maps are upsampled bilinearly to cells of 8 pixels.
 
     Parameters
     ----------
     network : BackboneEncoder
         Encoder with such feature maps.
     source : str
-        "timm:NAME", or the run folder it is from.
+        "timm:NAME", or the folder of the encoder's run.
 
     References
     ----------
@@ -58,7 +58,7 @@ class PatchEncoder(nn.Module):
         Parameters
         ----------
         source : str
-            "timm:NAME", with published weights; or the folder of a run on a backbone.
+            "timm:NAME", pretrained; or the folder of a run with a backbone.
 
         Raises
         ------
@@ -101,7 +101,7 @@ class PatchEncoder(nn.Module):
         return torch.cat(maps, dim=1).permute(0, 2, 3, 1)
 
     def write(self, folder: Path) -> None:
-        """Write the encoder with its weights; see `read`."""
+        """Write the encoder and its weights; see `read`."""
         if self.source.startswith(TIMM):
             runs.write_tensors(folder / _WEIGHTS, runs.to_cpu(self.network.state_dict()))
         else:
@@ -127,7 +127,7 @@ class PatchEncoder(nn.Module):
 
 @cache
 def has_default_encoder() -> bool:
-    """Return whether the weights of the default encoder are at hand, or can be downloaded.
+    """Return whether the default encoder's weights are available, or can be downloaded.
 
     Examples
     --------

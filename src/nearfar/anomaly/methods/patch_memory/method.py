@@ -1,4 +1,4 @@
-"""Patch memory: distance of a patch's features to those of normal patches [1]_.
+"""Patch memory: distance from a patch's features to those of normal patches [1]_.
 
 References
 ----------
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
     from nearfar.anomaly.config import DetectorConfig
 
 _FILE = "bank.safetensors"
-#: Largest number of patches that the bank is chosen from; more are sampled.
+#: Largest number of patches from which the bank is chosen; larger sets are sampled.
 _CANDIDATES = 100_000
 
 
 @register_method
 class PatchMemory(Method):
-    """Euclidean distance of a patch's features to the nearest features of a normal patch.
+    """Euclidean distance from a patch's features to the nearest features of a normal patch.
 
     The bank is a coreset of `DetectorConfig.bank_size` normal patches.
 
     Parameters
     ----------
     encoder : PatchEncoder
-        From tiles, float32[b, 3, 224, 224] in 0…1, to features, float32[b, 28, 28, d].
+        Module from tiles, float32[b, 3, 224, 224] in 0…1, to features, float32[b, 28, 28, d].
     bank : float32[n, d]
         Features of normal patches, at least 2.
     reduce : bool
-        Whether large images are reduced, see `Tiling`.
+        Whether to reduce large images, see `Tiling`.
 
     Examples
     --------
@@ -88,7 +88,7 @@ class PatchMemory(Method):
         return grid.means(heat)
 
     def distances(self, features: Tensor) -> Tensor:
-        """Return the distances of features, float32[..., d], to the nearest ones in the bank."""
+        """Return the distances from features, float32[..., d], to the nearest ones in the bank."""
         rows = features.flatten(0, -2)
         nearest = self._finder.search(rows, torch.full((len(rows),), -1)).near[:, 0]
         return (rows - self.bank[nearest]).norm(dim=1).view(features.shape[:-1])

@@ -111,9 +111,14 @@ def target(
 
 def targets() -> dict[str, Target]:
     """Return all targets by reader."""
-    for path in sorted(Path(__file__).parent.glob("targets_*.py")):
-        importlib.import_module(f"readers.{path.stem}")
+    for module in _target_modules():
+        importlib.import_module(module)
     return _TARGETS
+
+
+def _target_modules() -> list[str]:
+    found = sorted(Path(__file__).parent.glob("targets_*.py"))
+    return [f"readers.{path.stem}" for path in found]
 
 
 def outcome(said: Said) -> str:
@@ -154,7 +159,9 @@ def fuzz(
     """
     result = before or Result()
     waiting = [only] if only is not None else list(range(result.done, count))
-    context = multiprocessing.get_context("spawn")
+    # Processes are forked from one that has imported everything and started no thread.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_target_modules())
     with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
         while waiting:
             ours, theirs = context.Pipe()

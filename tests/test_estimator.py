@@ -399,7 +399,7 @@ def test_iterators_are_rejected_and_what_converts_to_an_array_is_used():
 
     model = NRE(**QUICK).fit(Converts())
     np.testing.assert_array_equal(model.transform(Converts()), model.transform(SOME))
-    with pytest.raises(NearfarError, match="X is an iterator"):
+    with pytest.raises(NearfarError, match="'X' is an iterator"):
         model.transform(image for image in SOME)
 
 

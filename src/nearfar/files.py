@@ -356,6 +356,30 @@ def try_output(
                 each.rmdir()
 
 
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[None]:
+    """Remove a new folder again if the context, which writes to it, fails.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root, suppress(ZeroDivisionError):
+    ...     with whole_folder(Path(root, "new")):
+    ...         Path(root, "new").mkdir()
+    ...         Path(root, "new", "scores.csv").touch()
+    ...         raise ZeroDivisionError
+    >>> Path(root, "new").exists()
+    False
+    """
+    is_new = not folder.exists()
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def check_own(folder: Path, own: Collection[str]) -> None:
     """Check that a folder contains only our own files.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -184,3 +185,20 @@ def test_all_images_can_be_neighbors_of_others_but_not_of_themselves(trained):
     with pytest.raises(NearfarError, match="neighbors=12"):
         find_neighbors(run, [0], images, count=12, device="cpu")
     assert torch.is_tensor(new.pixels)
+
+
+@pytest.mark.parametrize(
+    "words", ["curate {data} --encoder {run}", "neighbors {run} {data} --query 0"]
+)
+def test_what_a_full_disk_cut_short_is_removed(trained, tmp_path, words):
+    names = {"run": trained / "run", "data": trained / "pixels.npy"}
+    call = [*(word.format(**names) for word in words.split()), "--out", tmp_path / "out"]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, limits[1]))  # as a full disk
+    try:
+        said = command(*call)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert said.code == 2, said
+    assert not (tmp_path / "out").exists()
+    assert command(*call).code == 0

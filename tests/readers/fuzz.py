@@ -111,9 +111,14 @@ def target(
 
 def targets() -> dict[str, Target]:
     """Return all targets by reader."""
-    for path in sorted(Path(__file__).parent.glob("targets_*.py")):
-        importlib.import_module(f"readers.{path.stem}")
+    for module in _target_modules():
+        importlib.import_module(module)
     return _TARGETS
+
+
+def _target_modules() -> list[str]:
+    found = sorted(Path(__file__).parent.glob("targets_*.py"))
+    return [f"readers.{path.stem}" for path in found]
 
 
 def outcome(said: Said) -> str:
@@ -154,14 +159,16 @@ def fuzz(
     """
     result = before or Result()
     waiting = [only] if only is not None else list(range(result.done, count))
-    context = multiprocessing.get_context("spawn")
+    # Processes are forked from one that has imported everything and started no thread.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_target_modules())
     with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
         while waiting:
             ours, theirs = context.Pipe()
             worker = context.Process(target=_work, args=(reader, seed, waiting, place, theirs))
             worker.start()
             theirs.close()
-            done = _collect(ours, waiting, result, progress)
+            done = _collect(ours, worker.pid or 0, waiting, result, progress)
             worker.kill()
             worker.join()
             waiting = waiting[done:]
@@ -170,6 +177,7 @@ def fuzz(
 
 def _collect(
     pipe: Connection,
+    pid: int,
     waiting: Sequence[int],
     result: Result,
     progress: Callable[[str, Result], None],
@@ -179,7 +187,7 @@ def _collect(
     for done, index in enumerate(waiting):
         limit = TIME if started else 4 * TIME
         try:
-            if not pipe.poll(limit):
+            if not _answers(pipe, pid, limit):
                 _fault(result, index, f"hangs: no answer in {limit:g} s", progress)
                 return done + 1
             what, why, seconds, memory = pipe.recv()
@@ -195,6 +203,25 @@ def _collect(
         if result.done % 500 == 0:
             progress(f"{result.done}: {dict(result.counts)}", result)
     return len(waiting)
+
+
+def _answers(pipe: Connection, pid: int, limit: float) -> bool:
+    """Return whether a process answers before it has computed for `limit` seconds, or stands still.
+
+    Seconds of the clock would count what other programs compute.
+    """
+    first = last = _cpu_seconds(pid)
+    while not pipe.poll(limit):
+        now = _cpu_seconds(pid)
+        if now - first > limit or now == last:
+            return False
+        last = now
+    return True
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _fault(result: Result, index: int, why: str, progress: Callable[[str, Result], None]) -> None:

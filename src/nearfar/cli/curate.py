@@ -62,7 +62,7 @@ def curate(
     """
     from nearfar import curation
     from nearfar.errors import NearfarError
-    from nearfar.files import try_output
+    from nearfar.files import try_output, whole_folder
     from nearfar.report import write_curation_page
 
     if encoder is None and model != EncoderOptions():
@@ -82,8 +82,9 @@ def curate(
         device=device,
         track=track,
     )
-    curation.write_curation(out, found)
-    page = write_curation_page(out, found, track=track)
+    with whole_folder(out):
+        curation.write_curation(out, found)
+        page = write_curation_page(out, found, track=track)
     for line in curation.describe(found):
         print(line)
     print(f"a map to browse, and thumbnails, are in {shown(page)}")

@@ -41,7 +41,7 @@ def denoise(
     import torch
 
     from nearfar import restoration
-    from nearfar.files import try_output
+    from nearfar.files import try_output, whole_folder
     from nearfar.report import write_restored
     from nearfar.runs import read_run
 
@@ -50,7 +50,8 @@ def denoise(
     source = images.open_for(trained.config, data, track)
     torch.manual_seed(seed)
     batches = restoration.denoise(trained, source, add_noise=add_noise, device=device, track=track)
-    write_restored(out, source.names(), quality.measure(batches))
+    with whole_folder(out):
+        write_restored(out, source.names(), quality.measure(batches))
     print(f"{len(source)} denoised images are in {shown(out)}")
     if add_noise:
         mean = quality.result()

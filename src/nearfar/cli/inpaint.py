@@ -43,7 +43,7 @@ def inpaint(
     import torch
 
     from nearfar import restoration
-    from nearfar.files import try_output
+    from nearfar.files import try_output, whole_folder
     from nearfar.report import write_restored
     from nearfar.runs import read_run
 
@@ -53,5 +53,6 @@ def inpaint(
     opened = None if masks is None else restoration.open_masks(masks, source, track=track)
     torch.manual_seed(seed)
     batches = restoration.inpaint(trained, source, masks=opened, device=device, track=track)
-    write_restored(out, source.names(), batches)
+    with whole_folder(out):
+        write_restored(out, source.names(), batches)
     print(f"{len(source)} filled images are in {shown(out)}")

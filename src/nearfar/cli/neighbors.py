@@ -50,7 +50,7 @@ def neighbors(
         Number of nearest and farthest images per query.
     """
     from nearfar import search
-    from nearfar.files import atomic_path, try_output, write_json
+    from nearfar.files import atomic_path, try_output, whole_folder, write_json
     from nearfar.report.figures import neighbor_sheet, save_figure
 
     try_output(out, overwrite=overwrite, folder=True)
@@ -64,7 +64,8 @@ def neighbors(
         queries.pixels.numpy(), result.pixels(result.near), result.pixels(result.far)
     )
     figure, rows = out / "neighbors.png", out / "neighbors.json"
-    with atomic_path(figure) as path:
-        save_figure(sheet, path)
-    write_json(rows, {"encoder": encoder, **result.to_dict()})
+    with whole_folder(out):
+        with atomic_path(figure) as path:
+            save_figure(sheet, path)
+        write_json(rows, {"encoder": encoder, **result.to_dict()})
     print(f"near and far images are in {shown(figure)} and {shown(rows)}")

@@ -57,7 +57,7 @@ def purify(
 
     from nearfar import defense
     from nearfar.errors import NearfarError
-    from nearfar.files import try_output
+    from nearfar.files import try_output, whole_folder
     from nearfar.models import resolve_device
     from nearfar.runs import read_config
 
@@ -74,7 +74,10 @@ def purify(
         clean_images = images.open_for(config, clean, track)
         threshold = defense.error_threshold(purifier, clean_images, rate, track=track)
     batches = defense.purify(purifier, source, threshold=threshold, track=track)
-    rejected = defense.write_purified(out, source.names(), batches, with_rejected=clean is not None)
+    with whole_folder(out):
+        rejected = defense.write_purified(
+            out, source.names(), batches, with_rejected=clean is not None
+        )
     print(f"{len(source)} purified images are in {shown(out)}")
     if clean is not None:
         print(f"{rejected} of them are rejected, with an error above {threshold:.4g}")

@@ -28,7 +28,7 @@ def reconstruct(
         nearfar reconstruct run photos --out reconstructions
     """
     from nearfar import restoration
-    from nearfar.files import try_output
+    from nearfar.files import try_output, whole_folder
     from nearfar.report import write_restored
     from nearfar.runs import read_run
 
@@ -36,5 +36,6 @@ def reconstruct(
     trained, track = read_run(run), bars()
     source = images.open_for(trained.config, data, track)
     batches = restoration.reconstruct(trained, source, device=device, track=track)
-    write_restored(out, source.names(), batches, sheet=False)
+    with whole_folder(out):
+        write_restored(out, source.names(), batches, sheet=False)
     print(f"{len(source)} reconstructions are in {shown(out)}")

@@ -46,6 +46,8 @@ _MAX_ASPECT = 8
 #: Tolerance for right angles in the display matrix, as cosines.
 _TOLERANCE = 0.01
 _ONE = 2.0**16
+#: Transfer functions of HDR video by their number in ITU-T H.273, Table 3.
+_HDR = {16: "PQ", 18: "HLG"}
 #: Number of videos to keep open.
 _OPEN_VIDEOS = 4
 #: Bytes of decoded frames to keep for later requests.
@@ -53,7 +55,7 @@ _KEPT_BYTES = 2**27
 
 
 @contextmanager
-def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
+def open_video(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
     """Open the best video stream of a file with PyAV.
 
     Yields
@@ -74,6 +76,7 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
     nearfar.errors.NearfarError: 'absent.mp4' cannot be read as a video (No such file or directory)
     """
     av = require("av", extra="video")
+    path = Path(path)
     try:
         if not path.is_file() and path.exists():
             raise NearfarError(f"{str(path)!r} is not a regular file: expected a video")
@@ -105,7 +108,7 @@ def choose_stream(container: Any, name: str) -> Any:
     return stream
 
 
-def is_video(path: Path) -> bool:
+def is_video(path: str | os.PathLike[str]) -> bool:
     """Return whether a file whose name does not tell holds video.
 
     Examples
@@ -130,6 +133,11 @@ def video_streams(container: Any) -> list[Any]:
     []
     """
     return [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+
+
+def hdr_transfer(stream: Any) -> str | None:
+    """Return the name of the transfer function of HDR video, None for other video."""
+    return _HDR.get(stream.codec_context.color_trc)
 
 
 def shown_packets(packets: Iterable[Any]) -> Iterator[Any]:
@@ -280,6 +288,9 @@ def find_frames(path: Path, rate: float, prefix: str) -> Found:
             found.skipped.append(f"{prefix!r}: the rest of the video ({video_reason(error)})")
         others = len(video_streams(container)) - 1
         base, gray = stream.time_base, stream.codec_context.pix_fmt or ""
+        hdr = hdr_transfer(stream)
+    if hdr:
+        found.notes.append(f"{prefix!r} is HDR video ({hdr}): its levels are used as coded")
     if others:
         found.notes.append(f"{prefix!r} holds {others + 1} videos: only one is used")
     if not stamps:

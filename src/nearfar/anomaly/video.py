@@ -18,6 +18,7 @@ from nearfar.data import (
     Size,
     UnreadableError,
     frame_reformatter,
+    hdr_kind,
     open_image_file,
     open_video,
     pixel_aspect,
@@ -32,8 +33,6 @@ from nearfar.errors import NearfarError, require
 _ANIMATIONS = {"AVIF", "GIF", "PNG", "WEBP"}
 #: Formats whose header states how long the video is.
 _STATING_DURATION = {"matroska,webm", "asf", "flv", "ogg"}
-#: Transfer functions of HDR video by their number in ITU-T H.273, Table 3.
-_HDR = {16: "PQ", 18: "HLG"}
 #: Number of packets that the rate is estimated from.
 _RATE_PACKETS = 200
 #: Intervals between frames, in usual intervals, from which on frames are lost or come too fast.
@@ -69,8 +68,7 @@ class VideoClip(StoredClip):
                 self.notes.append(
                     f"{self.name!r} holds {others + 1} videos: only stream {stream.index} is used"
                 )
-            hdr = _HDR.get(stream.codec_context.color_trc)
-            if hdr:
+            if hdr := hdr_kind(stream):
                 self.notes.append(
                     f"{self.name!r} is HDR video ({hdr}): its levels are used as coded, so score "
                     "it only with a detector of such video"

@@ -46,6 +46,8 @@ _MAX_ASPECT = 8
 #: Angles in the display matrix: cosines of right angles, with some tolerance.
 _TOLERANCE = 0.01
 _ONE = 2.0**16
+#: Transfer functions of HDR video by their number in ITU-T H.273, Table 3.
+_HDR = {16: "PQ", 18: "HLG"}
 #: Videos that are kept open.
 _OPEN_VIDEOS = 4
 #: Frames that were passed on the way to others and are kept, in bytes.
@@ -155,6 +157,18 @@ def pixel_aspect(stream: Any) -> Fraction:
     Fraction(16, 15)
     """
     return Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
+
+
+def hdr_kind(stream: Any) -> str | None:
+    """Return the transfer function of HDR video, whose levels look pale as coded.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> hdr_kind(SimpleNamespace(codec_context=SimpleNamespace(color_trc=18)))
+    'HLG'
+    """
+    return _HDR.get(stream.codec_context.color_trc)
 
 
 def video_reason(error: BaseException) -> str:
@@ -279,9 +293,12 @@ def find_frames(path: Path, rate: float, prefix: str) -> Found:
         except av.FFmpegError as error:
             found.skipped.append(f"{prefix!r}: the rest of the video ({video_reason(error)})")
         others = len(video_streams(container)) - 1
+        hdr = hdr_kind(stream)
         base, gray = stream.time_base, stream.codec_context.pix_fmt or ""
     if others:
         found.notes.append(f"{prefix!r} holds {others + 1} videos: only one is used")
+    if hdr:
+        found.notes.append(f"{prefix!r} is HDR video ({hdr}): its levels are used as coded")
     if not stamps:
         raise NearfarError(f"{str(path)!r} has no frames with time stamps")
     chosen = _at_rate(sorted(stamps), base, rate)

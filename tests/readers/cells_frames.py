@@ -92,10 +92,16 @@ def transparency(folder: Path) -> None:
     assert images_of(path).min() == 255
 
 
-@cell("frames", "profile", "ignored: levels are those coded")
+@cell("frames", "profile", "warned: HDR (PQ, HLG); otherwise ignored: levels are those coded")
 def profile(folder: Path) -> None:
+    def hdr(stream: Any) -> None:
+        stream.codec_context.color_trc = 16  # PQ
+
     write(folder / "a.mkv", some_frames(), "gray")
     assert np.abs(images_of(folder / "a.mkv") - some_frames()).max() <= 1
+    write(folder / "b.mkv", some_frames(), "gray", prepare=hdr)
+    with warned("is HDR video (PQ)"):
+        images_of(folder / "b.mkv")
 
 
 @cell("frames", "count", "obeyed: as many as the rate asks for, each at most once")

@@ -50,10 +50,10 @@ def pairing(folder: Path) -> None:
     assert codes.classes == ["007", "7"]
     with rejection("lists './0.png' as 'a' and as 'b'"):
         open_images(write(folder, "path,label\n0.png,a\n./0.png,b\n"))
-    with warned("1 rows name an image that is listed before"):
+    with warned("rows name images that are listed before (1)"):
         images = open_images(write(folder, "path,label\n0.png,a\n0.png,a\n1.png,b\n"))
     assert len(images) == 2
-    with warned("1 of 2 rows have no value in the column 'label'"):
+    with warned("a row has no value in the column 'label'"):
         assert open_images(write(folder, "path,label\n0.png,a\n1.png,\n")).labels is None
     for labels, words in (([0.0, 1.0], None), ([0.5, 1.0], "0.5"), ([[1], [2]], "[1]")):
         table = pyarrow.table({"path": ["0.png", "1.png"], "target": labels})
@@ -105,10 +105,11 @@ def root(folder: Path) -> None:
 def length(folder: Path) -> None:
     path = write(folder, "path,label\n0.png,a\nnone.png,b\n,c\n1.png,a\n")
     images = open_images(path)
-    assert images.skipped == ["row 3: no path", "'none.png': No such file or directory"]
+    assert images.skipped == ["row 3: '' is no path", "'none.png': No such file or directory"]
     assert images.labels.tolist() == [0, 0]
     rejected(
-        command("train", path, "--strict", "--dry-run", "--out", folder / "run"), "row 3: no path"
+        command("train", path, "--strict", "--dry-run", "--out", folder / "run"),
+        "row 3: '' is no path",
     )
     with rejection("has no rows"):
         open_images(write(folder, "path\n"))

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nearfar.data.found import FileItem, Found
+from nearfar.data.label_values import LABEL_COLUMNS, label_values
 from nearfar.errors import NearfarError, printable, reason
 from nearfar.files import find_path, normal_form
 
 MANIFEST_ENDINGS = (".csv", ".tsv")
-#: Names of path and label columns, in lowercase without punctuation, most likely first.
+#: Names of path columns, in lowercase without punctuation, most likely first.
 PATH_COLUMNS = (
     *("path", "file", "filename", "filepath", "image", "imagepath", "imagefile", "imagefilename"),
     *("imagefilepath", "img", "imgpath", "imgfile", "imagename", "imageid"),
-)
-LABEL_COLUMNS = (
-    *("label", "labels", "class", "classname", "classlabel", "category", "categoryname", "target"),
-    *("y", "cls", "labelname", "species"),
 )
 #: Largest manifest, in bytes, since it is read as a whole.
 MAX_BYTES = 2**31
@@ -32,12 +26,12 @@ SEPARATORS = ",;\t"
 
 
 def read_csv_manifest(path: Path, name: str) -> Found:
-    """Read a text table: UTF-8, or UTF-16 with a byte order mark; commas, semicolons or tabs.
+    """Read a table in text: UTF-8, or UTF-16 with its mark; commas, semicolons or tabs.
 
     Raises
     ------
     NearfarError
-        If it cannot be read, or has no path column.
+        If it cannot be read, or has no column of paths.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -66,13 +60,14 @@ def read_csv_manifest(path: Path, name: str) -> Found:
         number = numbers[title]
         return [row[number].strip() if number < len(row) else "" for row in body]
 
-    found = _found(path.parent, column(files), name)
-    found.unread = columns_not_read(titles, (files, labels))
-    return _with_labels(found, None if labels is None else column(labels), labels, name, text=True)
+    values = None if labels is None else column(labels)
+    found = _images(path.parent, column(files), values, labels, name, text=True)
+    found.unread = [*columns_not_read(titles, (files, labels)), *found.unread]
+    return found
 
 
 def choose_columns(titles: Sequence[str], name: str) -> tuple[str, str | None]:
-    """Return the names of the path column and, if any, the label column.
+    """Return the names of the columns of paths and of labels, if any.
 
     Raises
     ------
@@ -96,108 +91,73 @@ def choose_columns(titles: Sequence[str], name: str) -> tuple[str, str | None]:
 def manifest_of(
     root: Path, files: Sequence[Any], labels: Sequence[Any] | None, title: str | None, name: str
 ) -> Found:
-    """Return the images listed in columns read from Parquet."""
+    """Return the images of columns that were read from Parquet."""
     paths = ["" if file is None else str(file).strip() for file in files]
-    return _with_labels(_found(root, paths, name), labels, title, name, text=False)
+    return _images(root, paths, labels, title, name)
 
 
 def columns_not_read(titles: Sequence[str], used: Collection[str | None]) -> list[str]:
-    """Return one line per unused column."""
+    """Return a line per column that is not used."""
     return [f"column {printable(title)!r}: not read" for title in titles if title not in used]
 
 
-def number_of(labels: Sequence[Any], title: str, name: str, *, text: bool) -> list[Any] | None:
-    """Return labels that are all whole numbers, or all text; None if some are missing.
-
-    Raises
-    ------
-    NearfarError
-        If they are fractions or lists.
-    """
-    if any(_is_missing(label) for label in labels):
-        return None
-    if text:
-        whole = all(label.removeprefix("-").isdecimal() and label.isascii() for label in labels)
-        if whole and all(str(int(label)) == label for label in labels):
-            return _whole(labels, title, name)
-        return [printable(normal_form(label)) for label in labels]
-    if all(isinstance(label, str | bool) for label in labels):
-        return [printable(normal_form(str(label))) for label in labels]
-    if all(isinstance(label, int | float) and label == int(label) for label in labels):
-        return _whole(labels, title, name)
-    other = next(label for label in labels if not isinstance(label, int) or label != int(label))
-    raise NearfarError(
-        f"the column {title!r} of {name!r} holds {printable(repr(other)[:80])}: expected names or "
-        "whole numbers"
-    )
-
-
-def _whole(labels: Sequence[Any], title: str, name: str) -> list[int]:
-    numbers = [int(label) for label in labels]
-    ends = np.iinfo(np.int64)
-    if numbers and not ends.min <= min(numbers) <= max(numbers) <= ends.max:
-        raise NearfarError(f"the column {title!r} of {name!r} holds {max(numbers)}: too large")
-    return numbers
-
-
-def _is_missing(label: Any) -> bool:
-    return label is None or label == "" or (isinstance(label, float) and math.isnan(label))
-
-
-def _found(root: Path, files: Sequence[str], name: str) -> Found:
-    """Return the images at paths relative to a folder; an empty path names no image."""
+def _images(
+    root: Path,
+    files: Sequence[str],
+    labels: Sequence[Any] | None,
+    title: str | None,
+    name: str,
+    *,
+    text: bool = False,
+) -> Found:
+    """Return the images of rows; each file once, and rows without a path not at all."""
     if not files:
         raise NearfarError(f"{name!r} has no rows: expected a path in each")
-    return Found(items=[FileItem(root, file) for file in files])
-
-
-def _with_labels(
-    found: Found, labels: Sequence[Any] | None, title: str | None, name: str, *, text: bool
-) -> Found:
-    """Return the images and labels, with each file once, and without rows that lack a path."""
-    numbered = None
+    found, first_rows = Found(), _first_rows(files)
     if labels is not None and title is not None:
-        numbered = number_of(labels, title, name, text=text)
-        if numbered is None:
-            missing = sum(map(_is_missing, labels))
-            found.notes.append(
-                f"{missing} of {len(labels)} rows have no value in the column {title!r}: labels "
-                "are not used"
-            )
-    seen: dict[str, int] = {}
-    kept: list[int] = []
-    for row, item in enumerate(found.items):
-        if not item.name:
-            found.skipped.append(f"row {row + 1}: no path")
-            continue
-        if "\0" in item.name:
-            found.skipped.append(f"row {row + 1}: {printable(item.name)!r} is no path")
-            continue
-        key = normal_form(os.path.normpath(item.name))
-        if key not in seen:
-            seen[key] = row
-            kept.append(row)
-        elif numbered is not None and numbered[row] != numbered[seen[key]]:
+        labels = label_values(labels, title, name, text=text)
+        if labels is None:
+            found.notes.append(f"a row has no value in the column {title!r}: labels are not used")
+    repeated = 0
+    for row, file in enumerate(files):
+        first = first_rows[row]
+        if first is None:
+            found.skipped.append(f"row {row + 1}: {printable(file)!r} is no path")
+        elif first == row:
+            found.items.append(_as_spelled(root, file))
+        elif labels is not None and labels[row] != labels[first]:
             raise NearfarError(
-                f"{name!r} lists {printable(item.name)!r} as {numbered[seen[key]]!r} and as "
-                f"{numbered[row]!r}: expected one label per image"
+                f"{name!r} lists {printable(file)!r} as {labels[first]!r} and as {labels[row]!r}: "
+                "expected one label per image"
             )
         else:
-            found.unread.append(f"row {row + 1}: {printable(item.name)!r} is listed before")
-    if len(seen) + len(found.skipped) < len(found.items):
-        count = len(found.items) - len(seen) - len(found.skipped)
-        found.notes.append(f"{count} rows name an image that is listed before: it is used once")
-    found.items = [_as_spelled(found.items[row]) for row in kept]
-    found.labels = None if numbered is None else [numbered[row] for row in kept]
+            repeated += 1
+            found.unread.append(f"row {row + 1}: {printable(file)!r} is listed before")
+    if repeated:
+        found.notes.append(f"rows name images that are listed before ({repeated}): used once")
+    if labels is not None:
+        found.labels = [labels[row] for row, first in enumerate(first_rows) if first == row]
     return found
 
 
-def _as_spelled(item: Any) -> FileItem:
-    """Return an item whose path is spelled as on the disk, possibly in another Unicode form."""
-    if item.name.isascii() or item.path.exists():
+def _first_rows(files: Sequence[str]) -> list[int | None]:
+    """Return for each row the first one with the same path; None for what is no path."""
+    first: dict[str, int] = {}
+    return [
+        first.setdefault(normal_form(os.path.normpath(file)), row)
+        if file and "\0" not in file
+        else None
+        for row, file in enumerate(files)
+    ]
+
+
+def _as_spelled(root: Path, file: str) -> FileItem:
+    """Return an image whose path is spelled as on the disk, in another Unicode form if need be."""
+    item = FileItem(root, file)
+    if file.isascii() or item.path.exists():
         return item
     found = find_path(item.path)
-    return FileItem(item.root, os.path.relpath(found, item.root)) if found.exists() else item
+    return FileItem(root, os.path.relpath(found, root)) if found.exists() else item
 
 
 def _listed(titles: Sequence[str], most: int = 8) -> str:

@@ -16,13 +16,8 @@ from pyarrow import parquet
 
 from nearfar.data.encoded import Encoded, UnreadableError
 from nearfar.data.found import Found, Item
-from nearfar.data.manifests import (
-    LABEL_COLUMNS,
-    choose_columns,
-    columns_not_read,
-    manifest_of,
-    number_of,
-)
+from nearfar.data.label_values import LABEL_COLUMNS, label_values
+from nearfar.data.manifests import choose_columns, columns_not_read, manifest_of
 from nearfar.errors import NearfarError, printable, reason
 
 PARQUET_ENDING = ".parquet"
@@ -239,7 +234,7 @@ def _add_labels(
             )
         return
     if classes is None:
-        found.labels = number_of(values, title, name, text=False)
+        found.labels = label_values(values, title, name)
         return
     if not all(isinstance(value, int) and 0 <= value < len(classes) for value in values):
         raise NearfarError(

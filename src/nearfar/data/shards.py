@@ -16,7 +16,7 @@ from typing import Any
 from nearfar.data.decoding import image_endings
 from nearfar.data.encoded import UnreadableError
 from nearfar.data.found import Found, Item
-from nearfar.data.manifests import LABEL_COLUMNS, number_of
+from nearfar.data.label_values import LABEL_COLUMNS, label_values
 from nearfar.errors import NearfarError, printable, reason
 
 TAR_ENDING = ".tar"
@@ -228,4 +228,4 @@ def _add_labels(found: Found, labels: list[str | None], name: str) -> None:
     if missing:
         found.notes.append(f"{missing} of {len(labels)} images in {name!r} have no label")
         return
-    found.labels = number_of(labels, "cls", name, text=True)
+    found.labels = label_values(labels, "cls", name, text=True)

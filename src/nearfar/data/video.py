@@ -289,10 +289,10 @@ def find_frames(path: Path, rate: float, prefix: str) -> Found:
         others = len(video_streams(container)) - 1
         base, gray = stream.time_base, stream.codec_context.pix_fmt or ""
         hdr = hdr_transfer(stream)
-    if hdr:
-        found.notes.append(f"{prefix!r} is HDR video ({hdr}): its levels are used as coded")
     if others:
         found.notes.append(f"{prefix!r} holds {others + 1} videos: only one is used")
+    if hdr:
+        found.notes.append(f"{prefix!r} is HDR video ({hdr}): its levels are used as coded")
     if not stamps:
         raise NearfarError(f"{str(path)!r} has no frames with time stamps")
     chosen = _at_rate(sorted(stamps), base, rate)

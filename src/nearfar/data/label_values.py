@@ -1,0 +1,67 @@
+"""Labels as tables and files beside images write them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from nearfar.errors import NearfarError, printable
+from nearfar.files import normal_form
+
+#: Names of columns with labels, in lower case without signs, the likeliest first.
+LABEL_COLUMNS = (
+    *("label", "labels", "class", "classname", "classlabel", "category", "categoryname", "target"),
+    *("y", "cls", "labelname", "species"),
+)
+#: Digits of the largest number that is a label.
+MAX_DIGITS = 18
+
+
+def label_values(
+    labels: Sequence[Any], title: str, name: str, *, text: bool = False
+) -> list[Any] | None:
+    """Return labels as whole numbers if all are, otherwise as names; None if one is missing.
+
+    Parameters
+    ----------
+    labels : sequence
+        Values of a column.
+    title, name : str
+        The column and its file, for messages.
+    text : bool
+        Whether numbers are written as text.
+
+    Raises
+    ------
+    NearfarError
+        If a label is a fraction, a list or anything else.
+    """
+    if any(_is_missing(label) for label in labels):
+        return None
+    if text and all(_is_number(label) for label in labels):
+        return [int(label) for label in labels]
+    if all(isinstance(label, str | bool) for label in labels):
+        return [printable(normal_form(str(label))) for label in labels]
+    for label in labels:
+        if not isinstance(label, int | float) or not _is_whole(label):
+            raise NearfarError(
+                f"the column {title!r} of {name!r} holds {printable(repr(label)[:80])}: expected "
+                "names or whole numbers"
+            )
+    return [int(label) for label in labels]
+
+
+def _is_missing(label: Any) -> bool:
+    return label is None or label == "" or (isinstance(label, float) and math.isnan(label))
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is a whole number as it is usually written: 7, not 007."""
+    digits = text.removeprefix("-")
+    plain = digits.isascii() and digits.isdecimal() and len(digits) <= MAX_DIGITS
+    return plain and str(int(text)) == text
+
+
+def _is_whole(number: float) -> bool:
+    return abs(number) < 10**MAX_DIGITS and number == int(number)

@@ -24,7 +24,7 @@ _MIN_BATCH, _STEPS = 32, 16
 #: By recipe: largest batch, images to see over all epochs, and range of epochs.
 _LENGTHS: dict[RecipeName, tuple[int, int, tuple[int, int]]] = {
     "nearfar": (512, 400_000, (60, 200)),
-    "continue": (128, 20_000, (3, 40)),
+    "continue": (64, 20_000, (3, 40)),
 }
 #: Smallest average number of images per cluster, and largest number of clusters.
 _PER_CLUSTER, _MAX_CLUSTERS = 24, 64

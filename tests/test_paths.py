@@ -18,6 +18,7 @@ MADE_HERE = {
     *("Method.read", "Method.write", "PatchEncoder.read", "PatchEncoder.write"),
     *("FitContext.__init__", "Context.__init__", "Run.__init__", "RunFolder.__init__"),
     *("EmbeddingParts.__init__", "Masks.__init__", "FolderImages.__init__", "Devkit.__init__"),
+    "FileItem.__init__",
 }
 
 

@@ -136,7 +136,14 @@ def video_streams(container: Any) -> list[Any]:
 
 
 def hdr_transfer(stream: Any) -> str | None:
-    """Return the name of the transfer function of HDR video, None for other video."""
+    """Return the name of the transfer function of HDR video, None for other video.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> hdr_transfer(SimpleNamespace(codec_context=SimpleNamespace(color_trc=16)))
+    'PQ'
+    """
     return _HDR.get(stream.codec_context.color_trc)
 
 

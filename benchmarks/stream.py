@@ -14,16 +14,17 @@ import threading
 import time
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 
 from nearfar.anomaly import follow, read_detector
 
 
-def feed(video: str, pipe: str, fed: multiprocessing.sharedctypes.Synchronized, end: float) -> None:
+def feed(video: str, pipe: str, fed: Any, end: float) -> None:
     """Write the video into the pipe until the end; the pipe lets it wait for its reader."""
     with av.open(video) as source, av.open(pipe, "w", format="mpegts") as out:
-        stream = source.streams.video[0]
+        stream: Any = source.streams.video[0]
         copy = out.add_stream_from_template(stream)
         period = 1 / Fraction(stream.average_rate) / stream.time_base
         for number in itertools.count():

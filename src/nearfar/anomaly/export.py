@@ -42,13 +42,12 @@ class ExportedDetector(nn.Module):
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
-        methods = list(detector.methods)
-        if len(methods) != 1 or not isinstance(methods[0], PatchMemory):
+        method = detector.methods[0]
+        if len(detector.methods) > 1 or not isinstance(method, PatchMemory):
             raise NearfarError(
                 f"methods={detector.config.methods}: expected a detector for photographs with "
                 "'patch-memory' alone"
             )
-        (method,) = methods
         self.tiling = Tiling(detector.size, method.reduce)
         self.encoder = method.encoder
         self.threshold = detector.threshold

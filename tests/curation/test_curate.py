@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 from pyarrow import parquet
 
 from nearfar.curation import (
+    CuratedImages,
     curate,
     default_encoder,
     find_duplicates,
@@ -136,6 +138,37 @@ def test_leaks_are_pairs_with_the_others(photos, folder, tmp_path):
     assert found.leaks is not None
     assert found.leaks.pairs.tolist() == [[photos.files.index("07.png"), 0]]
     assert len(found.duplicates.pairs)
+
+
+def test_new_images_are_compared_with_earlier_results(folder, tmp_path, capsys):
+    """Of a chain of calls, each with images of its own; earlier ones are not read again."""
+    rng = np.random.default_rng(5)
+    for number in range(3):
+        (tmp_path / f"photos{number}").mkdir()
+        for row in range(6):
+            scene(rng).save(tmp_path / f"photos{number}" / f"{number}{row}.png")
+    Image.open(tmp_path / "photos0/03.png").resize((180, 150)).save(tmp_path / "photos1/a.png")
+    Image.open(tmp_path / "photos0/04.png").resize((180, 150)).save(tmp_path / "photos2/b.png")
+    Image.open(tmp_path / "photos1/15.png").save(tmp_path / "photos2/c.png")
+    model = ("--encoder", "timm:resnet18", "--weights", "random", "--size", 64, "--device", "cpu")
+    earlier = ()
+    for number in range(3):
+        photos, out = tmp_path / f"photos{number}", tmp_path / f"out{number}"
+        assert run("curate", photos, "--out", out, *model, *earlier) == 0
+        shutil.rmtree(photos)
+        earlier = ("--against", out)
+    pairs = {
+        number: sorted(
+            (row["file"], row["other"])
+            for row in parquet.read_table(tmp_path / f"out{number}/leaks.parquet").to_pylist()
+        )
+        for number in (1, 2)
+    }
+    assert pairs == {1: [("a.png", "03.png")], 2: [("b.png", "04.png"), ("c.png", "15.png")]}
+    assert "03.png" in (tmp_path / "out1/curation.html").read_text()
+    (tmp_path / "out2/thumbnails.parquet").write_bytes(b"damaged")
+    with pytest.raises(NearfarError, match="expected the folder of an earlier curate"):
+        CuratedImages(tmp_path / "out2")
 
 
 def test_label_errors_are_those_planted():

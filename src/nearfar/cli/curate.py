@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -19,13 +19,18 @@ from nearfar.cli.options import (
     shown,
 )
 
+if TYPE_CHECKING:
+    from nearfar.data import Images
+    from nearfar.encoders import Encoder
+    from nearfar.progress import Bars
+
 
 def curate(
     data: Annotated[str, Parameter(help=DATA_HELP)],
     *,
     out: Path,
     encoder: Annotated[str | None, Parameter(help=ENCODER_HELP)] = None,
-    against: Annotated[str | None, Parameter(help=DATA_HELP)] = None,
+    against: str | None = None,
     select: int | None = None,
     clusters: int | None = None,
     mirrored: bool = False,
@@ -42,17 +47,19 @@ def curate(
         nearfar curate photos --out curation
         nearfar curate photos --encoder run --against test_photos --select 300 --out curation
         nearfar curate photos --encoder photos.parquet --out curation
+        nearfar curate new_photos --against curation --out new_curation
 
     Parameters
     ----------
     out
-        Folder for curation.html, curation.json, images.parquet, duplicates.parquet and, with
-        --against, leaks.parquet.
+        Folder for curation.html, curation.json, images.parquet, duplicates.parquet,
+        thumbnails.parquet and, with --against, leaks.parquet.
     encoder
         Default: a pretrained EfficientNet-lite0, if the extra photos is installed; otherwise
         pixels.
     against
-        Images that must not occur among the others, such as a test set; finds leaks.
+        Images that must not occur among the others, such as a test set; finds leaks. Also the
+        folder of an earlier curate, whose images are not read again.
     select
         Number of representative images to select. Default: none.
     clusters
@@ -74,7 +81,7 @@ def curate(
     found = curation.curate(
         source,
         opened,
-        against=None if against is None else images.open_like(opened, against, track),
+        against=_open_against(against, opened, images, track),
         count=select,
         clusters=clusters,
         mirrored=mirrored,
@@ -88,3 +95,15 @@ def curate(
     for line in curation.describe(found):
         print(line)
     print(f"a map to browse, and thumbnails, are in {shown(page)}")
+
+
+def _open_against(
+    against: str | None, encoder: Encoder, images: DataOptions, track: Bars
+) -> Images | None:
+    from nearfar.curation import THUMBNAILS, CuratedImages
+
+    if against is None:
+        return None
+    if (Path(against) / THUMBNAILS).is_file():
+        return CuratedImages(against)
+    return images.open_like(encoder, against, track)

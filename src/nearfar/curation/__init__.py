@@ -12,13 +12,21 @@ from nearfar.curation.labels import LabelErrors, find_label_errors
 from nearfar.curation.outliers import DEVIATIONS, Outliers, find_outliers
 from nearfar.curation.output import CURATED, SUMMARY, class_name, describe, write_curation
 from nearfar.curation.selection import cluster, select
-from nearfar.curation.thumbnails import Thumbnails, thumbnails
+from nearfar.curation.thumbnails import (
+    THUMBNAILS,
+    CuratedImages,
+    Thumbnails,
+    thumbnails,
+    write_thumbnails,
+)
 
 __all__ = [
     "CURATED",
     "DEVIATIONS",
     "NEAR_DUPLICATE",
     "SUMMARY",
+    "THUMBNAILS",
+    "CuratedImages",
     "Curation",
     "Duplicates",
     "LabelErrors",
@@ -37,4 +45,5 @@ __all__ = [
     "thumbnails",
     "verify_pairs",
     "write_curation",
+    "write_thumbnails",
 ]

@@ -43,6 +43,8 @@ class Curation:
         Name of the encoder.
     embeddings : float32[n, d]
         Embeddings of the images.
+    thumbnails : Thumbnails
+        Thumbnails of the images, see `thumbnails`.
     duplicates : Duplicates
         Pairs of duplicates among the images.
     outliers : Outliers or str
@@ -75,6 +77,7 @@ class Curation:
     images: Images
     encoder: str
     embeddings: npt.NDArray[np.float32]
+    thumbnails: Thumbnails
     duplicates: Duplicates
     outliers: Outliers | str
     label_errors: LabelErrors | str
@@ -124,7 +127,8 @@ def curate(
     encoder : Encoder, Run, str or path, optional
         See `nearfar.encoders.open_encoder`. Default: `default_encoder`.
     against : Images, optional
-        Images that must not occur among the others, such as a test set.
+        Images that must not occur among the others, such as a test set, or `CuratedImages` of an
+        earlier result.
     count : int, optional
         Number of representative images to select. Default: none.
     clusters : int, optional
@@ -177,6 +181,7 @@ def curate(
         images=images,
         encoder=opened.name,
         embeddings=embeddings,
+        thumbnails=small,
         duplicates=within,
         outliers=find_outliers(some),
         label_errors="the images have no labels: expected a folder for each class"

@@ -8,12 +8,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow
+import torch
 from pyarrow import parquet
 
 from nearfar.curation.curate import Curation
 from nearfar.curation.duplicates import Duplicates
 from nearfar.curation.labels import LabelErrors
 from nearfar.curation.outliers import Outliers
+from nearfar.curation.thumbnails import (
+    THUMBNAILS,
+    CuratedImages,
+    Thumbnails,
+    write_thumbnails,
+)
 from nearfar.data import Images
 from nearfar.files import atomic_path, write_json
 
@@ -34,6 +41,8 @@ def write_curation(folder: str | os.PathLike[str], curation: Curation) -> dict[s
     `label`, `suggested_label`, `label_likely_wrong` and `label_confidence`, see `LabelErrors`;
     `cluster`, and whether the image is `typical` of it; `selected`, the rank in the selection, from
     1. Null means unknown.
+    ``thumbnails.parquet`` has thumbnails for later calls, see `CuratedImages`, also of the images
+    of an earlier result that these were compared with.
     ``duplicates.parquet`` and ``leaks.parquet`` have one row per pair: `file`, `other`, `score`,
     `exact` and `mirrored`. ``curation.json`` has the numbers of all findings, or why there are
     none.
@@ -54,7 +63,7 @@ def write_curation(folder: str | os.PathLike[str], curation: Curation) -> dict[s
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     summary = write_curation(folder, curate(images, device="cpu"))
     ...     sorted(path.name for path in Path(folder).iterdir())
-    ['curation.json', 'duplicates.parquet', 'images.parquet']
+    ['curation.json', 'duplicates.parquet', 'images.parquet', 'thumbnails.parquet']
     >>> summary["images"], summary["duplicates"]["groups"]
     (40, 0)
     """
@@ -64,6 +73,14 @@ def write_curation(folder: str | os.PathLike[str], curation: Curation) -> dict[s
     _write(folder / DUPLICATES, _pair_table(curation.duplicates, names, names))
     if curation.leaks is not None and curation.against is not None:
         _write(folder / LEAKS, _pair_table(curation.leaks, names, curation.against.names()))
+    if isinstance(curation.against, CuratedImages):
+        earlier = curation.against
+        both = zip(curation.thumbnails, earlier.thumbnails, strict=True)
+        write_thumbnails(
+            folder / THUMBNAILS, names + earlier.names(), Thumbnails(*map(torch.cat, both))
+        )
+    else:
+        write_thumbnails(folder / THUMBNAILS, names, curation.thumbnails)
     summary = summarize(curation)
     write_json(folder / SUMMARY, summary)
     return summary

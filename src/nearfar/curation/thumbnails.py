@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import pyarrow
 import torch
+from pyarrow import parquet
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from nearfar.data import Images, in_order, load, to_unit
+from nearfar.errors import NearfarError, reason
+from nearfar.files import atomic_path
 from nearfar.progress import Track, silent
+
+#: File of the thumbnails in a result.
+THUMBNAILS = "thumbnails.parquet"
 
 #: Sides of grayscale and color thumbnails, in pixels.
 _SIDE, _COLOR_SIDE = 64, 8
@@ -38,16 +49,99 @@ class Thumbnails(NamedTuple):
     colors: Tensor
 
 
+class CuratedImages(Images):
+    """Images of an earlier result, of which names and thumbnails are left.
+
+    Parameters
+    ----------
+    folder : str or path
+        What `write_curation` has written.
+
+    Raises
+    ------
+    NearfarError
+        If there are no thumbnails, or their file is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.curation import curate, default_encoder, write_curation
+    >>> from nearfar.data import images_from_array
+    >>> images = images_from_array(np.random.default_rng(0).random((9, 32, 32)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = write_curation(folder, curate(images, default_encoder(network=False)))
+    ...     len(CuratedImages(folder))
+    9
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.name, self.shape = str(folder), (1, _SIDE, _SIDE)
+        path = Path(folder) / THUMBNAILS
+        try:
+            table = parquet.read_table(path)
+            self._names = [str(name) for name in table["file"].to_pylist()]
+            gray, colors = (b"".join(table[name].to_pylist()) for name in ("gray", "colors"))
+            self.thumbnails = Thumbnails(
+                torch.tensor(np.frombuffer(gray, np.uint8)).view(-1, _SIDE, _SIDE),
+                torch.tensor(np.frombuffer(colors, np.float16)).view(
+                    -1, 2, _COLOR_SIDE, _COLOR_SIDE
+                ),
+            )
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise NearfarError(
+                f"{str(path)!r} cannot be read ({reason(error)}): expected the folder of an "
+                "earlier curate"
+            ) from error
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def batch(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """See `Images`; the thumbnails in gray."""
+        return self.thumbnails.gray[torch.as_tensor(indices)].unsqueeze(1)
+
+    def names(self) -> list[str]:
+        """See `Images`."""
+        return list(self._names)
+
+
+def write_thumbnails(
+    path: str | os.PathLike[str], names: Sequence[str], thumbnails: Thumbnails
+) -> None:
+    """Write thumbnails with the names of their images to a .parquet file, for `CuratedImages`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> some = Thumbnails(torch.zeros(1, 64, 64, dtype=torch.uint8), torch.zeros(1, 2, 8, 8))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_thumbnails(f"{folder}/{THUMBNAILS}", ["cat.jpg"], some)
+    ...     CuratedImages(folder).names()
+    ['cat.jpg']
+    """
+    gray, colors = thumbnails.gray.numpy(), thumbnails.colors.half().numpy()
+    table = pyarrow.table(
+        {
+            "file": list(names),
+            "gray": [pixels.tobytes() for pixels in gray],
+            "colors": [pixels.tobytes() for pixels in colors],
+        }
+    )
+    with atomic_path(Path(path)) as temporary:
+        parquet.write_table(table, temporary, use_dictionary=False)
+
+
 def thumbnails(images: Images, *, track: Track = silent) -> Thumbnails:
     """Return thumbnails of images.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from nearfar.data import images_from_array
     >>> thumbnails(images_from_array(np.full((2, 32, 32), 255, np.uint8))).gray[:, 0, 0]
     tensor([255, 255], dtype=torch.uint8)
     """
+    if isinstance(images, CuratedImages):
+        return images.thumbnails
     gray = torch.empty(len(images), _SIDE, _SIDE, dtype=torch.uint8)
     colors = torch.zeros(len(images), 2, _COLOR_SIDE, _COLOR_SIDE, dtype=torch.float16)
     batches = in_order(range(len(images)), _BATCH)

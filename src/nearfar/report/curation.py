@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from nearfar.curation import (
     DEVIATIONS,
@@ -20,7 +19,7 @@ from nearfar.curation import (
     Outliers,
     class_name,
 )
-from nearfar.data import Images, Subset, to_unit
+from nearfar.data import Images, Subset
 from nearfar.progress import Track, silent
 from nearfar.report.browse import MAX_BROWSED, MIN_MAP_IMAGES, map_images
 from nearfar.report.html import Section, Strip, write_report
@@ -177,7 +176,7 @@ def _leaks(leaks: Duplicates, images: Images, against: Images) -> Section:
     strips = [
         Strip(
             f"{leaks.scores[k]:.2f}{' (exact)' if leaks.exact[k] else ''}",
-            torch.stack([to_unit(images[a]), to_unit(against[b])]),
+            [images[a], against[b]],
             [names[a], f"{against.name}:\n{others[b]}"],
         )
         for k, (a, b) in zip(order, leaks.pairs[order].tolist(), strict=True)
@@ -236,8 +235,9 @@ def _clusters(curation: Curation) -> Section:
     for number, typical in enumerate(curation.typical):
         members = np.flatnonzero(curation.cluster_of == number)
         others = members[members != typical]
-        some = others[np.linspace(0, len(others) - 1, _PER_CLUSTER - 1).astype(int)]
-        rows = np.concatenate([[typical], np.unique(some)]) if len(others) else members
+        count = min(len(others), _PER_CLUSTER - 1)
+        some = others[np.linspace(0, len(others) - 1, count).astype(int)]
+        rows = np.concatenate([[typical], some])
         title = f"Cluster {number}: {len(members)} images"
         strips.append(
             _strip(

@@ -38,8 +38,8 @@ class Strip:
     ----------
     title : str
         Title of the row; may be empty.
-    pixels : Tensor
-        Images, [m, c, h, w]: uint8, or floats in 0…1.
+    pixels : Tensor or sequence of Tensor
+        m images, each [c, h, w]: uint8, or floats in 0…1.
     captions : sequence of str
         Caption of each image; line breaks are kept.
 
@@ -51,7 +51,7 @@ class Strip:
     """
 
     title: str
-    pixels: Tensor
+    pixels: Tensor | Sequence[Tensor]
     captions: Sequence[str]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -40,19 +39,29 @@ def test_run_remembers_the_window(tmp_path: Path) -> None:
     assert not np.allclose(tables[0], tables[2])
 
 
-def test_window_that_was_derived_is_remembered(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).normal(0, 300, (8, 12, 12)).astype(np.float32)
+def store_floats(tmp_path: Path, values: np.ndarray) -> Path:
     files = {f"{n}.tif": encoded(Image.fromarray(each), "TIFF") for n, each in enumerate(values)}
-    source, run = store_tar(tmp_path, files), tmp_path / "run"
-    with warned("8 of 8 files do not state black and white"):
+    return store_tar(tmp_path, files)
+
+
+def test_floats_from_0_to_1_have_that_window_and_the_run_remembers_it(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((8, 12, 12), np.float32) * 0.9
+    source, run = store_floats(tmp_path, values), tmp_path / "run"
+    said = command("train", source, "--out", run, "--device", "cpu", *QUICK)
+    assert said.code == 0, said
+    assert json.loads((run / "config.json").read_text())["data"]["window"] == [0, 1]
+    said = command("encode", run, source, "--out", tmp_path / "a.npz", "--device", "cpu")
+    assert said.code == 0, said
+
+
+def test_floats_of_another_range_are_rejected_with_their_range(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(0, 300, (8, 12, 12)).astype(np.float32)
+    source, run = store_floats(tmp_path, values), tmp_path / "run"
+    with warned("8 of 8 files do not state black and white, and are not used"):
         said = command("train", source, "--out", run, "--device", "cpu", *QUICK)
-    assert said.code == 0, said
-    window = json.loads((run / "config.json").read_text())["data"]["window"]
-    assert window == pytest.approx([values.min(), values.max()])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        said = command("encode", run, source, "--out", tmp_path / "a.npz", "--device", "cpu")
-    assert said.code == 0, said
+    assert said.code == 2
+    assert "--window LOW HIGH" in said.err
+    assert not run.exists()
 
 
 def test_mixed_folder_is_encoded_and_the_rest_is_counted(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def channels(folder: Path) -> None:
     mask = np.minimum(read_label_map(devkit, "1"), 1)
     Image.fromarray(mask).save(devkit.mask("1"))
     repaint_mask(devkit.mask("1"), (0, 0, 0), (0, 128, 0))
-    with rejection("value 1 in the color"):
+    with rejection("for the value 1"):
         open_segmentation_set(devkit, "trainval", 64)
     Image.new("RGB", (96, 64)).save(devkit.mask("0"))
     with rejection("mode RGB"):

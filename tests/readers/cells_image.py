@@ -78,7 +78,7 @@ def value_range(folder: Path) -> None:
     assert int(only(folder / "b.pgm").min()) == 255
 
 
-@cell("image", "depth", "obeyed: 1 to 16 bits, 12 too; --window; others get one, with a warning")
+@cell("image", "depth", "obeyed: 1 to 16 bits, 12 too; others need --window, but for floats in 0…1")
 def depth(folder: Path) -> None:
     values = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
     expected = values >> 8
@@ -107,8 +107,9 @@ def depth(folder: Path) -> None:
         path = folder / f"{kind}.tif"
         small = np.arange(-64 if kind[0] != "u" else 0, 64).reshape(16, -1).astype(kind)
         write_deep(path, np.repeat(small, 16 // small.shape[1], 1))
-        with warned(path.name, "1 of 1 files do not state black and white", "63 are used"):
-            image = only(path)
+        with warned(path.name, "1 of 1 files do not state black and white"), rejection("--window"):
+            only(path)
+        image = only(path, window=(int(small.min()), 63))
         assert [int(image.min()), int(image.max())] == [0, 255], kind
     units = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
     tiff(folder / "unit.tif", units)

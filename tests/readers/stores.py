@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageCms
 from pyarrow import parquet
 
 from nearfar.data import open_images
-from readers.support import bright_corner, noise, pattern, warned, write_tiff
+from readers.support import bright_corner, noise, pattern, rejection, warned, write_tiff
 from readers.table import cell
 
 #: Writes images by file name, with labels if any, and returns the path to open.
@@ -123,14 +123,15 @@ def register(reader: str, store: Store) -> None:
         with warned(path.name, "brightest pixel is 12"):
             open_images(path)
 
-    @cell(reader, "depth", "obeyed: 16 bits, with a window; floats get a window, with a warning")
+    @cell(reader, "depth", "obeyed: 16 bits; floats need --window, unless from 0 to 1")
     def depth(folder: Path) -> None:
         values = np.linspace(1000, 1255, 256).astype(np.uint16).reshape(16, 16)
         image = open_images(store(folder, {"a.png": png(values)}), window=(1000, 1255))[0]
         assert (image[0].numpy() == values - 1000).all()
         path = store(folder, {"a.tif": encoded(Image.fromarray(values.astype("f4")), "TIFF")})
-        with warned(path.name, "1000 and 1255 are used"):
-            assert (open_images(path)[0][0].numpy() == values - 1000).all()
+        assert (open_images(path, window=(1000, 1255))[0][0].numpy() == values - 1000).all()
+        with warned(path.name, "are 1000…1255"), rejection("--window LOW HIGH"):
+            open_images(path)
 
     @cell(reader, "white point", "obeyed: TIFF files where zero is white")
     def white_point(folder: Path) -> None:

@@ -182,7 +182,7 @@ class TrainDataOptions(DataOptions):
         )
 
     def with_window_of(self, images: Images) -> TrainDataOptions:
-        """Return the options with the window that was derived from images, if any."""
+        """Return the options with the window that images were read with, if any."""
         return replace(self, window=images.origin.get("window", self.window))
 
     def to_dict(self) -> dict[str, Any]:

@@ -72,8 +72,8 @@ def open_images(
     window : (low, high), optional
         Numbers that mean black and white in image files of more than 8 bits; of DICOM files, after
         their rescaling. Default: those that a file states, or 0 and 65535 of 16 bits. Floats,
-        signed and 32-bit integers have none: their smallest and largest number are used, with a
-        warning, unless they lie within 0…1.
+        signed and 32-bit integers have none, and are skipped with a warning that states their
+        range, unless all lie within 0…1.
     bands : tuple of 1 or 3 int, optional
         Bands of TIFF files with more than three, from 1: one for gray, or those of red, green and
         blue.

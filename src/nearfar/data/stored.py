@@ -36,7 +36,7 @@ DEFAULT_SIDE = 64
 THREADS = min(os.cpu_count() or 1, 8)
 #: Fewest images that show whether a set is dark.
 CHECKED_IMAGES = 16
-#: Most images that a window is derived from.
+#: Most images whose range of numbers is looked at.
 WINDOW_IMAGES = 64
 
 R = TypeVar("R")
@@ -62,8 +62,8 @@ class StoredImages(Images):
     size, channels, strict, progress
         See `nearfar.data.open_images`.
     decoding : Decoding
-        How numbers become levels. Floats, signed and 32-bit integers without a window get one from
-        the smallest and the largest of them, if all deep images are such.
+        How numbers become levels. Floats, signed and 32-bit integers are not used without a window,
+        unless all of them lie in 0…1.
     read : callable, optional
         Decoder, from an encoded image and (c, h, w) to uint8[c, h, w]. Default: `read_image`.
 
@@ -72,7 +72,7 @@ class StoredImages(Images):
     items : list of Item
         Each image where it is stored.
     decoding : Decoding
-        As given, or with a window that was derived.
+        As given, or with the window 0…1 if all numbers of unknown range lie in it.
 
     Raises
     ------
@@ -84,7 +84,7 @@ class StoredImages(Images):
     -----
     UserWarning
         If images are animations, of which the first picture is used; if a kind of image needs an
-        extra that is missing; if a window was derived; or if the brightest pixel of all images is
+        extra that is missing; if files of unknown range are not used; or if the brightest pixel of all images is
         below 1/16 of white.
 
     Examples
@@ -208,9 +208,10 @@ class StoredImages(Images):
     def _with_window(
         self, decoding: Decoding, items: Sequence[Item], headers: Sequence[Header]
     ) -> Decoding:
-        """Return a decoding with a window for floats, signed and 32-bit integers, if there are any.
+        """Return a decoding with the window 0…1 if all numbers of unknown range lie in it.
 
-        It is derived only if no other deep images would get it, too.
+        Floats, signed and 32-bit integers of any other range have no window: guessed from the
+        brightest pixel, it would change with the set.
         """
         unknown = [row for row, header in enumerate(headers) if header.depth is Depth.UNKNOWN]
         stated = any(header.depth in (Depth.STATED, Depth.FULL) for header in headers)
@@ -224,14 +225,13 @@ class StoredImages(Images):
         low, high = min(low for low, _ in known), max(high for _, high in known)
         if 0 <= low <= high <= 1:
             return replace(decoding, window=(0.0, 1.0))
-        low, high = low, high if low < high else low + 1
         warnings.warn(
-            f"{self.name!r}: {len(unknown)} of {len(items)} files do not state black and white: "
-            f"{low:.10g} and {high:.10g} are used, the smallest and largest number in {len(known)} "
-            "of them; state others by --window LOW HIGH",
+            f"{self.name!r}: {len(unknown)} of {len(items)} files do not state black and white, and "
+            f"are not used: state them by --window LOW HIGH; the numbers in {len(known)} of them "
+            f"are {low:.10g}…{high:.10g}",
             stacklevel=4,
         )
-        return replace(decoding, window=(low, high))
+        return decoding
 
     def _range(self, item: Item, decoding: Decoding) -> Window | None:
         try:

@@ -84,8 +84,8 @@ class StoredImages(Images):
     -----
     UserWarning
         If images are animations, of which the first picture is used; if a kind of image needs an
-        extra that is missing; if files of unknown range are not used; or if the brightest pixel of all images is
-        below 1/16 of white.
+        extra that is missing; if files of unknown range are not used; or if the brightest pixel of
+        all images is below 1/16 of white.
 
     Examples
     --------
@@ -226,8 +226,8 @@ class StoredImages(Images):
         if 0 <= low <= high <= 1:
             return replace(decoding, window=(0.0, 1.0))
         warnings.warn(
-            f"{self.name!r}: {len(unknown)} of {len(items)} files do not state black and white, and "
-            f"are not used: state them by --window LOW HIGH; the numbers in {len(known)} of them "
+            f"{self.name!r}: {len(unknown)} of {len(items)} files do not state black and white, "
+            f"and are not used: state them by --window LOW HIGH; the numbers in {len(known)} of them "
             f"are {low:.10g}…{high:.10g}",
             stacklevel=4,
         )

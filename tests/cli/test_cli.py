@@ -199,7 +199,7 @@ def test_a_report_of_few_images(trained, digits, tmp_path):
         assert run("report", trained, "--data", tmp_path / f"{count}.npy", "--out", out) == 0
         page = (out / "report.html").read_text()
         assert page.count("<img") == pictures
-        assert "No map: it needs at least 5 images" in page
+        assert "No map: at least 5 images are needed" in page
 
 
 def test_a_run_with_a_report_can_be_replaced_and_one_with_a_note_not(folder, tmp_path):
@@ -283,7 +283,7 @@ def test_real_digits(data_root, tmp_path):
         ("encode {trained} {folder} --out {list}", "list"),
         ("reconstruct {trained} {folder} --out {folder}", "exists already"),
         ("neighbors {trained} {folder} --query 250 --out {out}", "250"),
-        ("neighbors {trained} {folder} --out {out} --query", "query"),
+        ("neighbors {trained} {folder} --out {out} --query", "no queries"),
         ("encode {trained} {folder} --out {void}.npz", "is a folder"),
         ("report {trained} --seed -1", "seed"),
         ("neighbors {trained} {folder} --query {nowhere} --out {out}", "nowhere"),

@@ -227,8 +227,8 @@ class StoredImages(Images):
             return replace(decoding, window=(0.0, 1.0))
         warnings.warn(
             f"{self.name!r}: {len(unknown)} of {len(items)} files do not state black and white, "
-            f"and are not used: state them by --window LOW HIGH; the numbers in {len(known)} of them "
-            f"are {low:.10g}…{high:.10g}",
+            "and are not used: state them by --window LOW HIGH; the numbers in "
+            f"{len(known)} of them are {low:.10g}…{high:.10g}",
             stacklevel=4,
         )
         return decoding

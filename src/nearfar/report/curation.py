@@ -94,7 +94,7 @@ def _sections(curation: Curation) -> Iterator[Section]:
 def _map(curation: Curation) -> Section:
     images, n = curation.images, len(curation.images)
     if n < MIN_MAP_IMAGES:
-        return Section("Images", f"No map: it needs at least {MIN_MAP_IMAGES} images.")
+        return Section("Images", f"No map: at least {MIN_MAP_IMAGES} images are needed.")
     columns = _columns(curation)
     first = np.random.default_rng(0).permutation(n)
     first = first[np.argsort(columns["finding"][first] == _FINE, kind="stable")]

@@ -131,7 +131,7 @@ def evaluate(
     }
     columns = {
         "linear_svm": "linear SVM",
-        "rbf_svm": f"RBF SVM ({rbf_size:,})",
+        "rbf_svm": "RBF SVM",
         "knn": f"{scores.NEIGHBORS}-NN",
         **{f"probe_{k}": f"{k} label{'s' * (k > 1)}" for k in PROBE_LABELS},
         "acc": "ACC",

@@ -98,6 +98,20 @@ def choose_stream(container: Any, name: str) -> Any:
     ------
     NearfarError
         If there is none, it cannot be decoded, or frames have too many pixels.
+
+    Examples
+    --------
+    >>> import io
+    >>> import av
+    >>> file = io.BytesIO()
+    >>> with av.open(file, "w", format="matroska") as out:
+    ...     written = out.add_stream("ffv1", rate=5)
+    ...     written.width, written.height, written.pix_fmt = 32, 16, "gray"
+    ...     out.mux(written.encode(av.VideoFrame(32, 16, "gray")))
+    ...     out.mux(written.encode())
+    >>> with av.open(io.BytesIO(file.getvalue())) as container:
+    ...     choose_stream(container, "a.mkv").width
+    32
     """
     streams = video_streams(container)
     if not streams:

@@ -7,13 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from nearfar.models import Autoencoder
-from nearfar.models.layers import (
-    init_embedding_bias,
-    init_output_layer,
-    initialize,
-    stride_two_sizes,
-)
+from nearfar.models import Autoencoder, initialize_autoencoder
 
 SIDE = 28
 WIDTHS = (1, 16, 32, 64)
@@ -62,7 +56,7 @@ class PlainNetwork(Autoencoder):
         embedding_scale: float = 1.0,
         glorot: bool = False,
     ) -> None:
-        sides = [side for side, _ in stride_two_sizes(SIDE, SIDE, len(WIDTHS) - 1)]
+        sides = [-(-SIDE // 2**halvings) for halvings in range(len(WIDTHS))]
         padding, top = kernel // 2, (WIDTHS[-1], sides[-1], sides[-1])
         units = [top[0] * top[1] * top[2], *([hidden] if hidden else []), embedding_size]
         encoder: list[nn.Module] = [Affine(2.0, -1.0)] if signed else []
@@ -86,9 +80,7 @@ class PlainNetwork(Autoencoder):
         if glorot:
             self.apply(_init_glorot)
         else:
-            initialize(self)
-            init_embedding_bias(self.encoder)
-            init_output_layer(self.decoder)
+            initialize_autoencoder(self.encoder, self.decoder)
         self._scale(embedding_scale)
 
     @torch.no_grad()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.svm import SVC
 
-from nearfar.evaluation.scores import RBF_CACHE_MB, RBF_GAMMA, LabeledEmbeddings, stratified_rows
+from nearfar.evaluation import LabeledEmbeddings, scores
 
 C = 1.0
 #: Products of γ and the total variance to sweep; 1 is the usual γ = 1 / variance.
@@ -36,7 +36,7 @@ def settings(samples: int | None = None) -> dict[str, Any]:
     swept = {
         sweep_name(product): {**common, "gamma": f"{product:g} / variance"} for product in PRODUCTS
     }
-    return {"linear_svc": common, "rbf_svc": {**common, "gamma": RBF_GAMMA}, **swept}
+    return {"linear_svc": common, "rbf_svc": {**common, "gamma": scores.RBF_GAMMA}, **swept}
 
 
 def sweep_name(product: float) -> str:
@@ -52,7 +52,7 @@ def sweep_name(product: float) -> str:
 
 def linear_svc(task: LabeledEmbeddings, samples: int) -> float:
     """Return the test accuracy of a linear one-vs-one SVM with C = 1, trained on `samples` rows."""
-    return _accuracy(SVC(kernel="linear", C=C, cache_size=RBF_CACHE_MB), task, samples)
+    return _accuracy(SVC(kernel="linear", C=C, cache_size=scores.RBF_CACHE_MB), task, samples)
 
 
 def rbf_svc(task: LabeledEmbeddings, samples: int, product: float | None = None) -> float:
@@ -67,8 +67,8 @@ def rbf_svc(task: LabeledEmbeddings, samples: int, product: float | None = None)
     product : float, optional
         γ times the total variance. Default: γ = 0.01 at any variance.
     """
-    gamma = RBF_GAMMA if product is None else product / total_variance(task)
-    return _accuracy(SVC(C=C, gamma=gamma, cache_size=RBF_CACHE_MB), task, samples)
+    gamma = scores.RBF_GAMMA if product is None else product / total_variance(task)
+    return _accuracy(SVC(C=C, gamma=gamma, cache_size=scores.RBF_CACHE_MB), task, samples)
 
 
 def total_variance(task: LabeledEmbeddings) -> float:
@@ -78,6 +78,6 @@ def total_variance(task: LabeledEmbeddings) -> float:
 
 def _accuracy(model: SVC, task: LabeledEmbeddings, samples: int) -> float:
     rng = np.random.default_rng(task.seed)
-    rows = stratified_rows(task.train_labels, samples, rng)
+    rows = scores.stratified_rows(task.train_labels, samples, rng)
     model.fit(task.train[rows], task.train_labels[rows])
     return float(model.score(task.test, task.test_labels))

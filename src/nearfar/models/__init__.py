@@ -21,7 +21,7 @@ from nearfar.models.inference import (
     state_bytes,
 )
 from nearfar.models.kmeans_init import check_convolutional, draw_kmeans_rows, initialize_by_kmeans
-from nearfar.models.layers import check_batchnorm
+from nearfar.models.layers import check_batchnorm, initialize_autoencoder
 from nearfar.models.pretrained import (
     has_packaged_weights,
     load_published,
@@ -55,6 +55,7 @@ __all__ = [
     "first_half",
     "has_packaged_weights",
     "image_size",
+    "initialize_autoencoder",
     "initialize_by_kmeans",
     "is_convolutional",
     "load_published",

@@ -23,9 +23,7 @@ from nearfar.models.backbones import (
 )
 from nearfar.models.layers import (
     deconvolutions,
-    init_embedding_bias,
-    init_output_layer,
-    initialize,
+    initialize_autoencoder,
     stride_two_sizes,
 )
 from nearfar.models.split_brain import join_halves
@@ -116,9 +114,7 @@ def build_network(
 
 def _build(network: ConvNet, shape: Shape) -> Autoencoder:
     autoencoder = (_convolutional if is_convolutional(shape) else _dense)(network, shape)
-    initialize(autoencoder)
-    init_embedding_bias(autoencoder.encoder)
-    init_output_layer(autoencoder.decoder)
+    initialize_autoencoder(autoencoder.encoder, autoencoder.decoder)
     if network.batch_norm:  # faster, also on CPUs
         autoencoder.to(memory_format=torch.channels_last)
     return autoencoder

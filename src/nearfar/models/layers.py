@@ -84,6 +84,25 @@ def init_output_layer(decoder: nn.Module) -> None:
     _layers(decoder)[-1].weight *= OUTPUT_SCALE
 
 
+def initialize_autoencoder(encoder: nn.Module, decoder: nn.Module) -> None:
+    """Draw the initial weights of an autoencoder whose last encoder layer is linear.
+
+    He-normal weights, an embedding bias of 1, so that units start active, and a last layer scaled
+    down, so that no pixel starts saturated.
+
+    Examples
+    --------
+    >>> encoder, decoder = nn.Linear(4, 2), nn.Linear(2, 4)
+    >>> initialize_autoencoder(encoder, decoder)
+    >>> encoder.bias.tolist()
+    [1.0, 1.0]
+    """
+    initialize(encoder)
+    initialize(decoder)
+    init_embedding_bias(encoder)
+    init_output_layer(decoder)
+
+
 @torch.no_grad()
 def check_batchnorm(network: nn.Module, shape: Shape) -> None:
     """Check that a network can train on a single-image batch.

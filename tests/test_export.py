@@ -98,7 +98,7 @@ def test_command_says_the_difference_and_writes_a_card(
     require("timm")
     command = ("export", continued, "--to", "timm", "--out", tmp_path / "exported")
     assert call(*command) == 0
-    assert "largest difference of embeddings on 30 images: " in capsys.readouterr().out
+    assert "largest difference between embeddings on 30 images: " in capsys.readouterr().out
     _, head, card = (tmp_path / "exported/README.md").read_text().split("---\n", 2)
     assert yaml.safe_load(head)["pipeline_tag"] == "image-feature-extraction"
     assert yaml.safe_load(head)["library_name"] == "timm"

@@ -197,7 +197,7 @@ def encoding(folder: Path) -> None:
     assert np.allclose(fitted().transform([torch.from_numpy(each) for each in gray()]), expected)
     decoded = fitted().inverse_transform(torch.from_numpy(expected).requires_grad_())
     assert decoded.shape == (12, 12, 12)
-    with rejection("no array"):
+    with rejection("not an array"):
         images_from_array(torch.zeros(2, 9, 9).to_sparse())
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(gray().reshape(12, -1))

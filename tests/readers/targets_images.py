@@ -119,7 +119,7 @@ def prepare_image(inputs: Path, fixed: Path) -> None:
 @target("image", prepare_image, one=True)
 def _(inputs: Path, fixed: Path, output: Path) -> str:
     file = next((path for path in sorted(inputs.iterdir())), inputs / "absent")
-    return encode(fixed, file, output, "--bands", 3, 2, 1, "--window", 0, 255)
+    return encode(fixed, file, output, bands=(3, 2, 1), window=(0, 255))
 
 
 def only_file(inputs: Path, ending: str) -> Path:

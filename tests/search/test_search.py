@@ -72,7 +72,7 @@ def test_open_queries_takes_a_row_although_a_file_has_its_name(digits, tmp_path,
 @pytest.mark.parametrize(
     ("queries", "says"),
     [
-        ([], "no query"),
+        ([], "no queries"),
         ([5], "images 0 to 4"),
         ([-1], "images 0 to 4"),
         (["nowhere"], "nowhere"),

@@ -87,6 +87,14 @@ def test_our_recipe_can_be_estimated(images, tmp_path):
     assert min(seconds.values()) > 0
 
 
+def test_distillation_sees_enlarged_images(tmp_path):
+    photos = ArrayImages(torch.randint(256, (40, 3, 56, 112), dtype=torch.uint8))
+    config = recipe("continue", backbone="timm:tf_efficientnet_lite0", clusters=2, device="cpu")
+    estimated = estimate(photos, config, tmp_path / "run")
+    ratio = estimated.seconds["distillation"] / estimated.seconds["embeddings"]
+    assert ratio == pytest.approx(16)  # 224 pixels for the shorter side
+
+
 def test_memory_has_room_for_the_copy_that_a_checkpoint_is(images, tmp_path):
     estimated = estimate(images, changed(CONFIG, bank="memory"), tmp_path / "run")
     beside = estimated.memory - peak_memory()

@@ -35,7 +35,7 @@ from nearfar.progress import Track, silent
 from nearfar.runs import Run, RunConfig, RunData, check_folder, check_resumable
 from nearfar.training.distributed import launch
 from nearfar.training.footprint import checkpoint_footprint, disk_footprint, memory_footprint
-from nearfar.training.objectives import Context, Objective, make_objective
+from nearfar.training.objectives import Context, Contrastive, Objective, make_objective
 from nearfar.training.objectives.relational import Relational
 from nearfar.training.train import resolve_config, train
 
@@ -129,6 +129,8 @@ def estimate(
     if optim.epochs:
         seconds["training"] = optim.epochs * n / rate["train"]
         seconds |= _search_seconds(config, objective, network, images, encoding, device)
+    if isinstance(objective, Contrastive) and objective.distillation is not None:
+        seconds["distillation"] = encoding * objective.distillation.factor**2
     seconds["embeddings"] = encoding
     memory = memory_footprint(context, network, objective)
     if device.type == "cuda":

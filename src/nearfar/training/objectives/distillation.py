@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, interpolate
 
-from nearfar.config import Backbone
+from nearfar.config import TIMM, Backbone
 from nearfar.errors import NearfarError
 from nearfar.models import (
     BackboneEncoder,
-    TimmEncoder,
     embedding_size,
     load_published,
     published_size,
@@ -49,7 +48,9 @@ class Distillation:
                 "backbone, or distill_weight=0"
             )
         self.context, self.network = context, network
-        self.size = published_size(network) or 0
+        size, side = published_size(network) or 0, min(context.images.shape[1:])
+        #: Factor on the sides of images; AlexNet takes those of the size that it was built for.
+        self.factor = max(1.0, size / side) if network.name.startswith(TIMM) else 1.0
 
     def footprint(self, encoder: nn.Module) -> Footprint:
         """Return the memory for the teacher's embeddings."""
@@ -62,7 +63,7 @@ class Distillation:
         images, fabric = self.context.images, self.context.fabric
         encoder = cast(BackboneEncoder, make_network(self.context.config, images.shape).encoder)
         load_published(encoder, self.network.weights)
-        teacher = _Enlarging(encoder, self.size).to(fabric.device).eval()
+        teacher = _Enlarging(encoder, self.factor).to(fabric.device).eval()
         self.bank = allocate_rows(len(images), embedding_size(encoder, images), fabric.device)
         fill_bank(self.bank, teacher, images, fabric, self.context.track)
         self.center = self.bank.mean(0)
@@ -84,16 +85,15 @@ class Distillation:
 
 
 class _Enlarging(nn.Module):
-    """Encoder that enlarges images whose shorter side is below a size, if it accepts any size."""
+    """Encoder that enlarges images by a factor."""
 
-    def __init__(self, encoder: nn.Module, size: int) -> None:
+    def __init__(self, encoder: nn.Module, factor: float) -> None:
         super().__init__()
-        self.encoder, self.size = encoder, size
+        self.encoder, self.factor = encoder, factor
 
     def forward(self, images: Tensor) -> Tensor:
-        factor = self.size / min(images.shape[2:])
-        if factor > 1 and isinstance(self.encoder, TimmEncoder):
-            sides = [round(factor * side) for side in images.shape[2:]]
+        if self.factor > 1:
+            sides = [round(self.factor * side) for side in images.shape[2:]]
             images = interpolate(images, sides, mode="bicubic", antialias=True).clamp(0, 1)
         embeddings: Tensor = self.encoder(images)
         return embeddings

@@ -100,7 +100,7 @@ def test_classify_skips_damaged_images(trained, tmp_path, capsys):
 def test_splits_with_common_images_raise(trained, scenes, tmp_path, capsys):
     for task in ("classify", "detect", "segment"):
         call = ("transfer", task, trained, scenes, "--out", tmp_path / task, *FAST)
-        assert "of the split 'val' are in 'val', too" in refused(
+        assert "of the split 'val' are also in 'val'" in refused(
             capsys, *call, "--splits", "val", "val"
         )
 

@@ -336,7 +336,7 @@ def continued(
     **For example**
 
         nearfar reproduce continued --data flowers --data-root data --out continued-flowers
-        nearfar reproduce continued --out quick --quick --rows published continued
+        nearfar reproduce continued --out quick --quick --rows pretrained continued
 
     Parameters
     ----------
@@ -346,7 +346,7 @@ def continued(
     epochs
         Total epochs of every row that is trained. Default: 8, or 2 with --quick.
     rows
-        Rows to measure: pixels, random, published, continued, without-near, without-far,
+        Rows to measure: pixels, random, pretrained, continued, without-near, without-far,
         without-distillation, SimCLR, NNCLR, VICReg, BYOL. Default: all.
     """
     from nearfar.experiments.continued import CONTINUED

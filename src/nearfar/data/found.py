@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +17,7 @@ from nearfar.data.encoded import Encoded, open_bytes
 FILE_CHUNK = 2**20
 
 
-class Item:
+class Item(ABC):
     """Encoded image at its storage location.
 
     Attributes
@@ -45,9 +46,9 @@ class Item:
         """See `Item`."""
         return self.name
 
+    @abstractmethod
     def load(self) -> Encoded:
         """Return the encoded image; raise `UnreadableError` if it cannot be read."""
-        raise NotImplementedError
 
     def header(self, decoding: Decoding) -> Header:
         """Return size and kind; raise `UnreadableError` if it is not an image."""

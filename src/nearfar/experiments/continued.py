@@ -49,15 +49,13 @@ class FrozenRow(Row):
 
 
 def _own(**options: Any) -> Row:
-    # The quick form has too few images for clusters.
-    changed = recipe("continue", backbone=ENCODER, **options)
-    return Row(config=changed, decoder=False, quick={"clusters": 2})
+    return Row(config=recipe("continue", backbone=ENCODER, **options), decoder=False)
 
 
 ROWS: dict[str, Row] = {
     PIXELS: Row(),
     "random": FrozenRow(weights="random"),
-    "published": FrozenRow(),
+    "pretrained": FrozenRow(),
     "continued": _own(),
     "without-near": _own(neighbor_prob=0.0),
     "without-far": _own(clusters=1),
@@ -73,7 +71,7 @@ def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Resul
     return [
         f"Accuracy in %, {seeds_note(table.seeds)}. L-SVM: the best C of {scores.LINEAR_CS} on a "
         f"fifth of the training images. {scores.NEIGHBORS}-NN: by cosine.",
-        f"published: {ENCODER}. The rows below continue it for {table.epochs} epochs without "
+        f"pretrained: {ENCODER}. The rows below train it further for {table.epochs} epochs without "
         f"labels, with the same optimizer; {', '.join(METHODS)} with losses and heads of lightly, "
         "and nearfar's augmentation.",
         f"Minutes of training are on {results.machines}.",
@@ -84,7 +82,7 @@ CONTINUED = {
     name: EmbeddingTable(
         name="continued",
         rows=ROWS,
-        always="published",
+        always="pretrained",
         splits=opener(name, size=SIZE, batch_size=BATCH_SIZE),
         shown=(
             Column("linear_svm", "L-SVM", best=max),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,24 @@ def test_file_is_enough_for_torch(plain: Run, photos: FolderImages, tmp_path: Pa
     images = photos.batch(range(7)).float() / 255
     found = torch.export.load(path).module()(images).detach().numpy()
     np.testing.assert_allclose(found, encode(plain, photos, device="cpu")[:7], atol=1e-4)
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch"])
+def test_failed_export_leaves_the_earlier_one(
+    plain: Run, photos: FolderImages, tmp_path: Path, to: ExportFormat
+) -> None:
+    if to == "onnx":
+        pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    path = export_encoder(plain, tmp_path, to, photos).path
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**12, limits[1]))  # as a full disk
+    try:
+        with pytest.raises((NearfarError, OSError, RuntimeError)):
+            export_encoder(plain, tmp_path, to, photos)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_timm_holds_only_its_own_models(plain: Run, photos: FolderImages, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from nearfar.data import Images, Subset, conform_images, in_order, load, to_unit
 from nearfar.errors import NearfarError, require
-from nearfar.files import write_json
+from nearfar.files import atomic_path, write_json
 from nearfar.models import TimmEncoder, apply_to_all, timm_state_dict
 from nearfar.runs import Run, write_tensors
 
@@ -166,7 +167,10 @@ def _program(encoder: nn.Module, shape: tuple[int, ...]) -> torch.export.Exporte
 
 
 def _write_torch(encoder: nn.Module, path: Path, shape: tuple[int, ...]) -> Embed:
-    torch.export.save(_program(encoder, shape), path)
+    content = io.BytesIO()  # torch's own writer aborts the process if the disk is full
+    torch.export.save(_program(encoder, shape), content)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.getvalue())
     network = torch.export.load(path).module()
     return lambda images: network(images).detach().numpy()
 
@@ -181,7 +185,8 @@ def _write_onnx(encoder: nn.Module, path: Path, shape: tuple[int, ...]) -> Embed
         verbose=False,
     )
     assert program is not None  # noqa: S101 - for the type alone
-    program.save(path, external_data=False)
+    with atomic_path(path) as temporary:
+        program.save(temporary, external_data=False)
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: session.run(["embeddings"], {"images": images.numpy()})[0]
 

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
 
 from nearfar.anomaly.clips import Pixels
-from nearfar.anomaly.methods.checkpoint import read_checkpoint, write_checkpoint
 from nearfar.anomaly.methods.cut_paste.examples import change
+from nearfar.anomaly.methods.resumable import fit_resumable
 from nearfar.anomaly.tiles import CELL
 from nearfar.data import to_unit
 from nearfar.progress import Track, silent
-from nearfar.training import fit_supervised, shuffled_batches
+from nearfar.training import shuffled_batches
 
 #: Channels and strides of the layers, and dilations of the layers after them.
 _LAYERS = ((16, 2), (32, 2), (48, 1), (64, 2))
@@ -147,41 +147,33 @@ def train_cut_paste_net(
     >>> train_cut_paste_net(tiles, training).training
     False
     """
-    folder = None if folder is None else Path(folder)
     training = training or CutPasteTraining()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = CutPasteNet()
-        optimizer = torch.optim.AdamW(
-            network.parameters(), training.lr, weight_decay=training.weight_decay
-        )
-        first = 0 if folder is None else read_checkpoint(folder, network, optimizer)
         generator = np.random.default_rng()
 
-        def batches() -> Iterator[Tensor]:
+        def batches(epoch: int) -> Iterator[Tensor]:
             nonlocal generator
-            for epoch in range(first, training.epochs):
-                # Each epoch has its own seed, for resuming.
-                generator = np.random.default_rng((seed, epoch))
-                rows = torch.Generator().manual_seed(int(generator.integers(2**32)))
-                yield from shuffled_batches(
-                    len(tiles), training.batch_size, steps=training.steps, generator=rows
-                )
-                if folder is not None:
-                    write_checkpoint(folder, network, optimizer, epoch + 1)
+            generator = np.random.default_rng((seed, epoch))
+            rows = torch.Generator().manual_seed(int(generator.integers(2**32)))
+            return shuffled_batches(
+                len(tiles), training.batch_size, steps=training.steps, generator=rows
+            )
 
         def loss(rows: Tensor) -> Tensor:
             images, changed = _draw(tiles, rows.numpy(), training, generator)
             return binary_cross_entropy_with_logits(network(images), changed)
 
-        fit_supervised(
+        fit_resumable(
             network,
             loss,
-            batches(),
-            optimizer=optimizer,
-            steps=training.epochs * training.steps,
-            first_step=first * training.steps,
-            lr_schedule="one-cycle",
+            batches,
+            epochs=training.epochs,
+            steps=training.steps,
+            lr=training.lr,
+            weight_decay=training.weight_decay,
+            folder=None if folder is None else Path(folder),
             track=track,
             description="training on near and far examples",
         )

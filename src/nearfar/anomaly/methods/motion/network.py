@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
 
-from nearfar.anomaly.methods.checkpoint import read_checkpoint, write_checkpoint
 from nearfar.anomaly.methods.motion.pseudo_anomalies import MotionSamples
+from nearfar.anomaly.methods.resumable import fit_resumable
 from nearfar.data import to_unit
 from nearfar.progress import Track, silent
-from nearfar.training import fit_supervised
 
 #: Factor by which patches are scaled down.
 DOWNSCALE = 2
@@ -170,38 +169,29 @@ def train_motion_net(
     >>> network.training
     False
     """
-    folder = None if folder is None else Path(folder)
     training = training or MotionTraining()
     count, frames, side, _ = samples.patches.shape
-    steps = -(-count // training.batch_size)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = MotionNet(frames, side // DOWNSCALE)
-        optimizer = torch.optim.AdamW(
-            network.parameters(), training.lr, weight_decay=training.weight_decay
-        )
-        first = 0 if folder is None else read_checkpoint(folder, network, optimizer)
 
-        def batches() -> Iterator[Tensor]:
-            for epoch in range(first, training.epochs):
-                # Each epoch has its own seed, for resuming.
-                torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
-                yield from torch.randperm(count).split(training.batch_size)
-                if folder is not None:
-                    write_checkpoint(folder, network, optimizer, epoch + 1)
+        def batches(epoch: int) -> Sequence[Tensor]:
+            torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
+            return torch.randperm(count).split(training.batch_size)
 
         def loss(rows: Tensor) -> Tensor:
             odds = network(downscale(samples.patches[rows]), samples.positions[rows])
             return binary_cross_entropy_with_logits(odds, samples.abnormal[rows].float())
 
-        fit_supervised(
+        fit_resumable(
             network,
             loss,
-            batches(),
-            optimizer=optimizer,
-            steps=steps * training.epochs,
-            first_step=steps * first,
-            lr_schedule="one-cycle",
+            batches,
+            epochs=training.epochs,
+            steps=-(-count // training.batch_size),
+            lr=training.lr,
+            weight_decay=training.weight_decay,
+            folder=None if folder is None else Path(folder),
             track=track,
             description="training the motion classifier",
         )

@@ -1,4 +1,4 @@
-"""Atomic writes, checks of output paths, and disk space."""
+"""Atomic writes, output paths and their locks, and disk space."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import re
 import shutil
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from zlib import crc32
+
+from filelock import FileLock, Timeout
 
 from nearfar.errors import NearfarError
 
@@ -21,6 +23,10 @@ from nearfar.errors import NearfarError
 LEFTOVER = ".unfinished-"
 #: Unfinished files of safetensors, which writes next to the given file.
 _SAFETENSORS_LEFTOVER = re.compile(r"\.tmp[A-Za-z0-9]{6}")
+#: File that marks a folder whose output is still being written.
+UNFINISHED = f"{LEFTOVER}output"
+#: Error codes of disks that do not support locks.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 #: Longest file name, in bytes.
 _MAX_NAME = 255
 #: Longest extension of a temporary file, in characters; libraries choose the format by extension.
@@ -335,7 +341,7 @@ def try_output(
     """
     check_output(path, overwrite=overwrite, folder=folder, kept=kept, advice=advice)
     place = path if folder else path.parent
-    absent = [each for each in (place, *place.parents) if not each.exists()]
+    absent = _absent(place)
     trial = place / f"{LEFTOVER}{os.getpid()}-trial"
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -351,9 +357,133 @@ def try_output(
     finally:
         with suppress(OSError):
             os.unlink(trial)  # noqa: PTH108
-        for each in absent:
-            with suppress(OSError):  # not created, or used by another process
-                each.rmdir()
+        _remove_empty(absent)
+
+
+def _absent(folder: Path) -> list[Path]:
+    """Return a folder and its parents that do not exist, innermost first."""
+    return [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for path in folders:
+        with suppress(OSError):  # not created, not empty, or used by another process
+            path.rmdir()
+
+
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """Remove a new folder and its new parents again if the context fails and they are empty.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root, suppress(ZeroDivisionError):
+    ...     with removed_if_empty(Path(root, "a", "b")):
+    ...         Path(root, "a", "b").mkdir(parents=True)
+    ...         raise ZeroDivisionError
+    >>> Path(root, "a").exists()
+    False
+    """
+    absent = _absent(folder)
+    try:
+        yield
+    except BaseException:
+        _remove_empty(absent)
+        raise
+
+
+@contextmanager
+def hold_lock(path: Path, busy: str) -> Iterator[bool]:
+    """Hold the lock of a file, which is created if needed.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the file.
+    busy : str
+        Error message if another process holds the lock.
+
+    Yields
+    ------
+    bool
+        Whether the disk supports locks.
+
+    Raises
+    ------
+    NearfarError
+        If another process holds the lock, or the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with hold_lock(Path(folder, "lock"), "wait"), hold_lock(Path(folder, "lock"), "wait"):
+    ...         pass
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: wait
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise NearfarError(busy) from error
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise NearfarError(f"cannot write {str(path)!r}: {error.strerror}") from error
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
+
+
+def is_unfinished_output(folder: Path) -> bool:
+    """Return whether a process died, or failed, while writing output to a folder.
+
+    Raises
+    ------
+    NearfarError
+        If another process still writes to it.
+
+    Examples
+    --------
+    >>> is_unfinished_output(Path("no", "such", "folder"))
+    False
+    """
+    if not (folder / UNFINISHED).is_file():
+        return False
+    with _hold_mark(folder):
+        return True
+
+
+@contextmanager
+def unfinished_output(folder: Path) -> Iterator[None]:
+    """Mark an existing folder as unfinished while output is written to it.
+
+    The mark stays if the context fails.
+
+    Raises
+    ------
+    NearfarError
+        If another process writes to the folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with suppress(ZeroDivisionError), unfinished_output(Path(folder)):
+    ...         1 / 0
+    ...     is_unfinished_output(Path(folder))
+    True
+    """
+    with _hold_mark(folder):
+        yield
+        (folder / UNFINISHED).unlink(missing_ok=True)
+
+
+def _hold_mark(folder: Path) -> AbstractContextManager[bool]:
+    busy = f"another process is writing to {str(folder)!r}: choose another folder"
+    return hold_lock(folder / UNFINISHED, busy)
 
 
 @contextmanager

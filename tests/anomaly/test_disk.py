@@ -112,7 +112,7 @@ def test_score_of_a_crashed_process_is_repeated_with_the_same_command(fitted, tm
     score_clips(read_detector(fitted), clips, out)
     with pytest.raises(NearfarError, match="exists already"):
         score_clips(read_detector(fitted), clips, out)
-    (out / ".unfinished-scoring").touch()
+    (out / ".unfinished-output").touch()
     (out / "heat" / ".unfinished-1.mp4").touch()
     (out / "alerts.json").unlink()
     assert score_clips(read_detector(fitted), clips, out).frames == 12

@@ -30,9 +30,9 @@ from nearfar.anomaly.output import (
     write_picture,
 )
 from nearfar.anomaly.patches import ScoreMap
-from nearfar.anomaly.storage import claimed_output, is_unfinished_output
+from nearfar.anomaly.storage import claimed_output
 from nearfar.errors import NearfarError, require
-from nearfar.files import fitting_name, try_output, write_json
+from nearfar.files import fitting_name, is_unfinished_output, try_output, write_json
 from nearfar.progress import Track, silent
 
 Format = Literal["csv", "parquet"]

@@ -6,16 +6,14 @@ checkpoints.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -28,37 +26,20 @@ from nearfar.anomaly.scale import Scale
 from nearfar.errors import NearfarError, reason
 from nearfar.files import (
     ADVICE,
-    LEFTOVER,
+    UNFINISHED,
     check_own,
     claim_output,
     clear_folder,
     remove_leftovers,
+    removed_if_empty,
+    unfinished_output,
     write_json,
 )
 
 #: Version of the format.
 FORMAT = 3
 _CONFIG, _UNFINISHED, _METHODS, _SCRATCH = "detector.json", "unfinished.json", "methods", "scratch"
-#: File that marks a folder being written to; stale marks are no obstacle.
-_SCORING = f"{LEFTOVER}scoring"
 _OWN = {_CONFIG, _UNFINISHED, _METHODS, _SCRATCH}
-
-
-def is_unfinished_output(out: Path) -> bool:
-    """Return whether a process died while writing to a folder.
-
-    Raises
-    ------
-    NearfarError
-        If another process still writes to it.
-    """
-    marker = out / _SCORING
-    if not marker.is_file():
-        return False
-    with marker.open("rb") as file:
-        if not _lock(file):
-            raise NearfarError(f"another process is writing to {str(out)!r}: choose another folder")
-    return True
 
 
 @contextmanager
@@ -80,48 +61,24 @@ def claimed_output(out: Path, own: Collection[str]) -> Iterator[None]:
     NearfarError
         If it contains anything else, or cannot be written to.
     """
-    made = _absent(out)
     if out.is_dir():
         check_own(out, own)
-    with _writing(out):
+    with _writing(out), removed_if_empty(out):
         out.mkdir(parents=True, exist_ok=True)
-        with (out / _SCORING).open("ab") as marker:
-            _lock(marker)
-            clear_folder(out, own, kept={_SCORING})
+        with unfinished_output(out):
+            clear_folder(out, own, kept={UNFINISHED})
             try:
                 yield
             except BaseException as error:
                 if not isinstance(error, KeyboardInterrupt) or not _has_rows(out):
-                    clear_folder(out, own, last=_SCORING)
-                    _remove_empty(made)
+                    clear_folder(out, own, kept={UNFINISHED})
+                (out / UNFINISHED).unlink(missing_ok=True)
                 raise
-            finally:
-                (out / _SCORING).unlink(missing_ok=True)
-
-
-def _absent(folder: Path) -> list[Path]:
-    """Return a folder and its parents that do not exist, innermost first."""
-    return [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
-
-
-def _remove_empty(folders: Iterable[Path]) -> None:
-    for path in folders:
-        with suppress(OSError):
-            path.rmdir()
 
 
 def _has_rows(out: Path) -> bool:
     """Return whether scoring was completed: scores are written before the alerts."""
     return (out / "alerts.json").is_file()
-
-
-def _lock(file: IO[bytes]) -> bool:
-    """Lock a file while it is open; return whether no other process has locked it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in (errno.EAGAIN, errno.EACCES)  # the disk may not support locks
-    return True
 
 
 @contextmanager
@@ -162,27 +119,26 @@ def open_for_fitting(
         If there is nothing to resume, settings differ, or the folder holds other files.
     """
     settings = json.loads(json.dumps(settings))
-    made = _absent(folder)
-    if resume:
-        _check_same(folder, settings)
-        remove_leftovers(folder)
-    else:
-        known = [name for name in (_CONFIG, _UNFINISHED) if (folder / name).is_file()]
-        if overwrite and known:
-            clear_folder(folder, _OWN, last=known[0])
-        advice = "it is not a detector, so choose another" if overwrite else ADVICE
-        claim_output(folder, overwrite=False, folder=True, advice=advice).mkdir(exist_ok=True)
-        remove_leftovers(folder)
-        write_json(folder / _UNFINISHED, settings)
-    for name in (_METHODS, _SCRATCH):
-        (folder / name).mkdir(exist_ok=True)
-    try:
-        yield folder / _SCRATCH
-    except NearfarError as error:
-        if not resume and not isinstance(error.__cause__, OSError):
-            clear_folder(folder, _OWN)
-            _remove_empty(made)
-        raise
+    with removed_if_empty(folder):
+        if resume:
+            _check_same(folder, settings)
+            remove_leftovers(folder)
+        else:
+            known = [name for name in (_CONFIG, _UNFINISHED) if (folder / name).is_file()]
+            if overwrite and known:
+                clear_folder(folder, _OWN, last=known[0])
+            advice = "it is not a detector, so choose another" if overwrite else ADVICE
+            claim_output(folder, overwrite=False, folder=True, advice=advice).mkdir(exist_ok=True)
+            remove_leftovers(folder)
+            write_json(folder / _UNFINISHED, settings)
+        for name in (_METHODS, _SCRATCH):
+            (folder / name).mkdir(exist_ok=True)
+        try:
+            yield folder / _SCRATCH
+        except NearfarError as error:
+            if not resume and not isinstance(error.__cause__, OSError):
+                clear_folder(folder, _OWN)
+            raise
     shutil.rmtree(folder / _SCRATCH)
     (folder / _UNFINISHED).unlink()
 

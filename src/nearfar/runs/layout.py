@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -12,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tokenize import TokenError
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from nearfar.errors import NearfarError
@@ -21,6 +19,7 @@ from nearfar.files import (
     check_own,
     claim_output,
     clear_folder,
+    hold_lock,
     remove_leftovers,
     try_output,
 )
@@ -33,9 +32,6 @@ OWN = {
     *(CONFIG, MODEL, LOG, EMBEDDINGS, SKIPPED, CHECKPOINT, BANK, SNAPSHOTS),
     *(EVALUATION, REPORT, TENSORBOARD, LOCK),
 }
-
-#: Error codes of disks that do not support locks.
-NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
@@ -131,31 +127,22 @@ def hold(folder: Path) -> Iterator[None]:
     UserWarning
         If the disk does not support locks.
     """
-    lock = FileLock(claim_output(folder / LOCK, overwrite=True))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise NearfarError(
-            f"run {str(folder)!r} is being trained by another process: wait until it finishes, "
-            "or stop it"
-        ) from error
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
-            raise NearfarError(
-                f"run {str(folder)!r} cannot be written ({error.strerror}): choose another folder, "
-                "or free space and permissions there"
-            ) from error
-        warnings.warn(
-            f"the disk of run {str(folder)!r} has no locks: train it in one process at a time",
-            stacklevel=3,
-        )
-    try:
-        yield
-    finally:
-        if lock.is_locked:  # otherwise, the file belongs to another process
-            with suppress(OSError):  # Windows cannot remove open files
-                (folder / LOCK).unlink()
-            lock.release()
+    path = claim_output(folder / LOCK, overwrite=True)
+    busy = (
+        f"run {str(folder)!r} is being trained by another process: wait until it finishes, or stop "
+        "it"
+    )
+    with hold_lock(path, busy) as locked:
+        if not locked:
+            warnings.warn(
+                f"the disk of run {str(folder)!r} has no locks: train it in one process at a time",
+                stacklevel=3,
+            )
+        try:
+            yield
+        finally:
+            if locked:  # otherwise, the file belongs to another process
+                path.unlink(missing_ok=True)
 
 
 def bank_folder(folder: Path) -> Path:

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from nearfar.errors import NearfarError, reason
-from nearfar.files import LEFTOVER, check_output, remove_leftovers, write_json
+from nearfar.files import (
+    check_output,
+    is_unfinished_output,
+    remove_leftovers,
+    removed_if_empty,
+    unfinished_output,
+    write_json,
+)
 from nearfar.runs import read_tensors, to_cpu, write_tensors
 
 CONFIG, WEIGHTS = "finetuned.json", "finetuned.safetensors"
-
-#: File that marks a folder whose output is still being written.
-_MARK = f"{LEFTOVER}output"
 
 #: Incremented whenever an older nearfar could not read the files.
 _FORMAT = 1
@@ -70,7 +74,7 @@ def check_transfer_output(
     Raises
     ------
     NearfarError
-        See `nearfar.files.check_output`.
+        See `nearfar.files.check_output`; or if another process is writing to it.
 
     Examples
     --------
@@ -78,7 +82,8 @@ def check_transfer_output(
     ...     check_transfer_output(Path(folder), overwrite=False)  # empty: fine
     """
     folder = Path(folder)
-    check_output(folder, overwrite=overwrite or (folder / _MARK).is_file(), folder=True, kept=kept)
+    overwrite = overwrite or is_unfinished_output(folder)
+    check_output(folder, overwrite=overwrite, folder=True, kept=kept)
 
 
 @contextmanager
@@ -92,25 +97,19 @@ def claim_folder(folder: str | os.PathLike[str] | None) -> Iterator[None]:
 
     Examples
     --------
+    >>> from contextlib import suppress
     >>> with tempfile.TemporaryDirectory() as root:
     ...     with suppress(ZeroDivisionError), claim_folder(Path(root, "a", "b")):
     ...         1 / 0
     ...     list(Path(root).iterdir())
     []
     """
-    folder = None if folder is None else Path(folder)
     if folder is None:
         yield
         return
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    try:
-        make_folder(folder)
+    with removed_if_empty(Path(folder)):
+        make_folder(Path(folder))
         yield
-    except BaseException:
-        for each in missing:
-            with suppress(OSError):  # it is not empty
-                each.rmdir()
-        raise
 
 
 @contextmanager
@@ -133,17 +132,15 @@ def writing(folder: Path, own: Collection[str]) -> Iterator[None]:
     ['scores.json']
     """
     make_folder(folder)
-    mark = folder / _MARK
-    if mark.is_file():
+    if is_unfinished_output(folder):
         for path in [folder / name for name in own]:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
     remove_leftovers(folder)
-    mark.touch()
-    yield
-    mark.unlink(missing_ok=True)
+    with unfinished_output(folder):
+        yield
 
 
 def make_folder(folder: Path) -> None:

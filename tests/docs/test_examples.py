@@ -141,7 +141,6 @@ def defense_names() -> dict[str, Any]:
 
 
 def transfer_names() -> dict[str, Any]:
-    from nearfar.experiments.synthetic_voc import write_scenes
     from nearfar.models import build_encoder
     from nearfar.transfer import (
         Devkit,
@@ -152,6 +151,7 @@ def transfer_names() -> dict[str, Any]:
         open_classification_set,
         open_detection_set,
         open_segmentation_set,
+        write_scenes,
     )
 
     devkit = Devkit.open(write_scenes(Path("scenes"), 8))

@@ -18,8 +18,8 @@ from nearfar import runs
 from nearfar.data import ArrayImages, FolderImages, Subset, read_image
 from nearfar.errors import NearfarError
 from nearfar.experiments.runner import Job, fingerprint
-from nearfar.experiments.synthetic_voc import write_classes
 from nearfar.training import Interrupted, Snapshots, train
+from nearfar.transfer import write_classes
 from tables import begun, measure_five, plain, relational, train_beside
 from trainings import assert_same_weights, weights
 

@@ -14,9 +14,9 @@ from nearfar.config import flatten
 from nearfar.errors import NearfarError
 from nearfar.experiments import run, table2
 from nearfar.experiments.cells import Key
-from nearfar.experiments.synthetic_voc import write_classes, write_scenes
 from nearfar.experiments.transfers import QUICK
 from nearfar.models import build_network
+from nearfar.transfer import write_classes, write_scenes
 from selective_search import needs_selective_search
 
 

@@ -95,7 +95,7 @@ def _encode(fixed: Path) -> list[Scenario]:
 
 
 def _transfer(fixed: Path) -> list[Scenario]:
-    from nearfar.experiments.synthetic_voc import write_classes, write_scenes
+    from nearfar.transfer import write_classes, write_scenes
 
     classes, voc = write_classes(fixed / "classes", 5), write_scenes(fixed / "voc", 8)
     network = ("--size", 64, "--backbone", "alexnet", "--widths", 24, "--embedding-size", 16)

@@ -9,7 +9,6 @@ import torch
 from nearfar.config import Backbone
 from nearfar.data import images_from_array, open_images, require_labels
 from nearfar.errors import NearfarError
-from nearfar.experiments.synthetic_voc import write_classes, write_scenes
 from nearfar.transfer import (
     ClassificationSet,
     Devkit,
@@ -20,6 +19,8 @@ from nearfar.transfer import (
     open_classification_set,
     single_label_set,
     split_labeled_images,
+    write_classes,
+    write_scenes,
 )
 from nearfar.transfer.classification import augment
 from nearfar.transfer.finetuning import finetune_network

@@ -8,12 +8,13 @@ from PIL import Image
 
 from nearfar.data import open_images, require_labels
 from nearfar.errors import NearfarError
-from nearfar.experiments.synthetic_voc import SHAPES, write_classes
 from nearfar.transfer import (
     ClassificationSet,
     split_labeled_images,
     subsample_per_class,
+    write_classes,
 )
+from nearfar.transfer.synthetic_devkit import SHAPES
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nearfar.experiments.synthetic_voc import write_classes, write_scenes
 from nearfar.transfer import (
     Devkit,
+    write_classes,
+    write_scenes,
 )
 from program import run
 from selective_search import needs_selective_search

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from nearfar.config import Backbone
-from nearfar.experiments.synthetic_voc import write_scenes
 from nearfar.transfer import (
     DetectionSet,
     Devkit,
@@ -20,6 +19,7 @@ from nearfar.transfer import (
     new_backbone,
     read_objects,
     read_scaled,
+    write_scenes,
 )
 from nearfar.transfer.detection import FastRCNN, RegionPooling, _mirror
 

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from nearfar.errors import NearfarError
-from nearfar.experiments.synthetic_voc import SHAPES, write_scenes
 from nearfar.transfer import (
     IGNORE_INDEX,
     VOC_CLASSES,
@@ -21,7 +20,9 @@ from nearfar.transfer import (
     read_label_map,
     read_objects,
     read_presence,
+    write_scenes,
 )
+from nearfar.transfer.synthetic_devkit import SHAPES
 
 
 @pytest.fixture

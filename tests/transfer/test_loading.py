@@ -13,7 +13,6 @@ from PIL import Image
 
 from nearfar.data import ArrayImages, open_images
 from nearfar.errors import NearfarError
-from nearfar.experiments.synthetic_voc import write_classes, write_scenes
 from nearfar.transfer import (
     BackboneSpec,
     DetectionSet,
@@ -27,7 +26,9 @@ from nearfar.transfer import (
     open_segmentation_set,
     read_objects,
     split_labeled_images,
+    write_classes,
     write_predictions,
+    write_scenes,
 )
 from program import run
 

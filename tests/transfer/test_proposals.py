@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from nearfar.errors import NearfarError
-from nearfar.experiments.synthetic_voc import write_scenes
 from nearfar.transfer import (
     Devkit,
     propose,
     read_objects,
+    write_scenes,
 )
 from selective_search import needs_selective_search
 

@@ -10,7 +10,6 @@ from PIL import Image
 from averaging import averaging
 from nearfar.config import Backbone
 from nearfar.errors import NearfarError
-from nearfar.experiments.synthetic_voc import write_scenes
 from nearfar.transfer import (
     IGNORE_INDEX,
     Devkit,
@@ -21,6 +20,7 @@ from nearfar.transfer import (
     open_segmentation_set,
     read_label_map,
     read_scaled,
+    write_scenes,
 )
 from nearfar.transfer.segmentation import FCN
 

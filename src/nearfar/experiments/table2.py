@@ -15,7 +15,6 @@ from nearfar.experiments.configs import AUTOENCODER
 from nearfar.experiments.rows import Row, train_for
 from nearfar.experiments.runner import Runner, fingerprint
 from nearfar.experiments.statistics import seeds_note
-from nearfar.experiments.synthetic_voc import write_classes, write_scenes
 from nearfar.experiments.table import Table
 from nearfar.experiments.transfers import (
     FULL,
@@ -30,6 +29,7 @@ from nearfar.experiments.transfers import (
 )
 from nearfar.models import BackboneEncoder, draw_kmeans_rows, initialize_by_kmeans
 from nearfar.runs import make_network
+from nearfar.transfer import write_classes, write_scenes
 
 #: AlexNet has no batch normalization, and needs a lower learning rate than our own encoders.
 LR = 3e-4
@@ -181,7 +181,7 @@ class TransferTable(Table[TransferRow, TransferData]):
         row = self.rows[key.row]
         if row.config is None:
             return None
-        related = isinstance(row.config.objective, RelationalObjective) and row.config.optim.epochs
+        related = row.config.method == RelationalObjective.name
         options = {
             **self.extent.options,
             **(self.extent.relational if related else {}),

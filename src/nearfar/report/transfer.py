@@ -74,7 +74,7 @@ def write_transfer(folder: str | os.PathLike[str], result: TransferResult) -> No
     Examples
     --------
     >>> import tempfile
-    >>> from nearfar.experiments.synthetic_voc import write_classes
+    >>> from nearfar.transfer import write_classes
     >>> from nearfar.transfer import Source, transfer_classification
     >>> from safetensors.torch import save_file
     >>> from torchvision.models import resnet18

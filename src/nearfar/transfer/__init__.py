@@ -55,6 +55,7 @@ from nearfar.transfer.segmentation import (
     open_segmentation_set,
 )
 from nearfar.transfer.storage import check_transfer_output, claim_folder
+from nearfar.transfer.synthetic_devkit import write_classes, write_scenes
 from nearfar.transfer.tasks import (
     PROPOSALS_FOLDER,
     Source,
@@ -124,6 +125,8 @@ __all__ = [
     "transfer_detection",
     "transfer_segmentation",
     "voc_color",
+    "write_classes",
     "write_label_map",
     "write_predictions",
+    "write_scenes",
 ]

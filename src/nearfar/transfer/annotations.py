@@ -74,7 +74,7 @@ def read_objects(devkit: Devkit, name: str) -> Objects:
     Examples
     --------
     >>> import tempfile
-    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> from nearfar.transfer import write_scenes
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
     ...     read_objects(devkit, "scene_0000").size
@@ -97,7 +97,7 @@ def read_presence(devkit: Devkit, split: str, names: Sequence[str]) -> npt.NDArr
     Examples
     --------
     >>> import tempfile
-    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> from nearfar.transfer import write_scenes
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
     ...     read_presence(devkit, "train", ["scene_0000", "scene_0001"]).shape

@@ -169,7 +169,7 @@ def open_classification_set(
     --------
     >>> from pathlib import Path
     >>> import tempfile
-    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> from nearfar.transfer import write_scenes
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
     ...     open_classification_set(devkit, "train", 64).presence.shape

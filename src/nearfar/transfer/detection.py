@@ -112,7 +112,7 @@ def open_detection_set(
     Examples
     --------
     >>> import tempfile
-    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> from nearfar.transfer import write_scenes
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
     ...     train = open_detection_set(devkit, "train", 96, Path(folder, "proposals"))
@@ -371,7 +371,7 @@ def finetune_detector(
     --------
     >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(64, 64))
     >>> import tempfile
-    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> from nearfar.transfer import write_scenes
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 8))
     ...     names = devkit.split("Main", "train")

@@ -58,7 +58,7 @@ def propose(
     Examples
     --------
     >>> import tempfile
-    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> from nearfar.transfer import write_scenes
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
     ...     (boxes,) = propose(devkit, ["scene_0000"])

@@ -114,7 +114,7 @@ def open_segmentation_set(
     Examples
     --------
     >>> import tempfile
-    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> from nearfar.transfer import write_scenes
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
     ...     open_segmentation_set(devkit, "train", 96).names
@@ -372,7 +372,7 @@ def finetune_segmenter(
     --------
     >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(64, 64))
     >>> import tempfile
-    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> from nearfar.transfer import write_scenes
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     devkit = Devkit.open(write_scenes(Path(folder, "VOC"), 4))
     ...     train = open_segmentation_set(devkit, "train", 96)

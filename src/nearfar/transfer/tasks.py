@@ -211,7 +211,7 @@ def transfer_classification(
     Examples
     --------
     >>> import tempfile
-    >>> from nearfar.experiments.synthetic_voc import write_classes
+    >>> from nearfar.transfer import write_classes
     >>> from safetensors.torch import save_file
     >>> from torchvision.models import resnet18
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -311,7 +311,7 @@ def transfer_detection(
     Examples
     --------
     >>> import tempfile
-    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> from nearfar.transfer import write_scenes
     >>> from safetensors.torch import save_file
     >>> from torchvision.models import resnet18
     >>> config = FinetuneConfig(steps=1, batch_size=1)
@@ -382,7 +382,7 @@ def transfer_segmentation(
     Examples
     --------
     >>> import tempfile
-    >>> from nearfar.experiments.synthetic_voc import write_scenes
+    >>> from nearfar.transfer import write_scenes
     >>> from safetensors.torch import save_file
     >>> from torchvision.models import resnet18
     >>> config = FinetuneConfig(steps=1, batch_size=1)

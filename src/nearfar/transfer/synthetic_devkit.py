@@ -1,7 +1,8 @@
-"""Synthetic scenes of simple shapes in the layout of a VOC devkit, for runs without real data."""
+"""Synthetic scenes of simple shapes, as a VOC devkit or class folders, for trials without data."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ElementTree, SubElement
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from nearfar.transfer import BACKGROUND
+from nearfar.transfer.devkit import BACKGROUND
 
 SHAPES = ("disc", "square", "triangle")
 #: Of this many consecutive images, one is in val, one in test, and the rest in train.
@@ -19,13 +20,13 @@ MOST_OBJECTS = 3
 
 
 def write_scenes(
-    root: Path, count: int, *, size: tuple[int, int] = (96, 128), seed: int = 0
+    root: str | os.PathLike[str], count: int, *, size: tuple[int, int] = (96, 128), seed: int = 0
 ) -> Path:
     """Write a devkit of images with one to three shapes, with boxes, masks and splits.
 
     Parameters
     ----------
-    root : Path
+    root : str or path
         Folder to write to, created if needed.
     count : int
         Number of images; half are in train, a quarter each in val and test.
@@ -38,7 +39,15 @@ def write_scenes(
     -------
     Path
         `root`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     sorted(path.name for path in write_scenes(Path(root), 4).iterdir())
+    ['Annotations', 'ImageSets', 'JPEGImages', 'SegmentationClass', 'classes.txt']
     """
+    root = Path(root)
     for folder in ("JPEGImages", "Annotations", "SegmentationClass"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(seed)
@@ -60,10 +69,18 @@ def write_scenes(
 
 
 def write_classes(
-    root: Path, count: int, *, size: tuple[int, int] = (64, 64), seed: int = 0
+    root: str | os.PathLike[str], count: int, *, size: tuple[int, int] = (64, 64), seed: int = 0
 ) -> Path:
-    """Write `count` images of each single shape to a subfolder of its name; return `root`."""
-    generator = np.random.default_rng(seed)
+    """Write `count` images of each single shape to a subfolder of its name; return `root`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     sorted(path.name for path in write_classes(Path(root), 1).iterdir())
+    ['disc', 'square', 'triangle']
+    """
+    root, generator = Path(root), np.random.default_rng(seed)
     for label, shape in enumerate(SHAPES):
         (root / shape).mkdir(parents=True, exist_ok=True)
         for number in range(count):

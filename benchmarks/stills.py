@@ -28,14 +28,13 @@ import torch
 from PIL import Image
 
 from nearfar.anomaly import (
-    DEFAULT_ENCODER,
     DetectorConfig,
     area_under_curve,
     average_precision,
     fit_detector,
     open_clips,
 )
-from nearfar.config import recipe
+from nearfar.config import DEFAULT_ENCODER, recipe
 from nearfar.data import default_data_root, open_images
 from nearfar.models import pretrained_encoder
 from nearfar.training import train

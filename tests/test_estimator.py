@@ -58,8 +58,7 @@ def test_parameters_are_options_of_training_that_the_images_decide(digits):
             assert name in names
             assert parameter.default == {"seed": 0, "device": "auto"}.get(name)
     images = images_from_array(digits)
-    chosen = choose_defaults(images, {})
-    assert NRE()._config(images) == configure({}, chosen.options, recipe=chosen.recipe)
+    assert NRE()._config(images) == choose_defaults(images, {}).config
     assert NRE(recipe="paper")._config(images) == TrainConfig()
 
 

@@ -20,7 +20,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from nearfar.config import RecipeName, TrainConfig, configure
+from nearfar.config import RecipeName, TrainConfig
 from nearfar.data import (
     Images,
     Layout,
@@ -345,7 +345,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 warnings.warn(chosen.caution, stacklevel=3)
             if self.verbose:
                 print(chosen.description, file=sys.stderr)
-            return configure(options, chosen.options, recipe=chosen.recipe)
+            return chosen.config
         for name, parameter in inspect.signature(type(self)).parameters.items():
             given = parameters[name]
             if name not in OTHER_PARAMETERS - {"recipe"} and given != parameter.default:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
-from clips import write_clip
 from nearfar.anomaly import (
     ArrayClip,
     Camera,
@@ -20,7 +21,6 @@ from nearfar.anomaly import (
 )
 from nearfar.anomaly.camera import views
 from nearfar.errors import NearfarError
-from program import run
 
 
 def walk(height: int, size: tuple[int, int] = (96, 160), frames: int = 24) -> np.ndarray:
@@ -92,14 +92,10 @@ def test_the_same_scene_gives_the_same_scores_at_twice_its_size_and_rate():
 
 
 @pytest.mark.parametrize(("seconds", "warned"), [(4, True), (61, False)])
-def test_fit_command_warns_of_little_footage(seconds, warned, tmp_path, capsys, monkeypatch):
-    def stop(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("nearfar.anomaly.fit_detector", stop)
-    write_clip(tmp_path / "clip", walk(24, (48, 64), 10 * seconds))
-    run("anomaly", "fit", tmp_path / "clip", "--out", tmp_path / "run")
-    assert ("seconds of normal video" in capsys.readouterr().err) == warned
+def test_settings_for_video_warn_of_little_footage(seconds, warned):
+    with warnings.catch_warnings(record=True) as caught:
+        DetectorConfig.video([ArrayClip(walk(24, (48, 64), 10 * seconds))])
+    assert [str(each.message)[:25] for each in caught] == ["4 seconds of normal video"] * warned
 
 
 def test_windows_with_a_step():

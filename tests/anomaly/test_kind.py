@@ -12,7 +12,15 @@ import pytest
 from PIL import Image
 
 from clips import QUICK, SMALL, scene, write_clip
-from nearfar.anomaly import continuity, fit_detector, open_clips, read_detector, score_clips
+from nearfar.anomaly import (
+    DetectorConfig,
+    continuity,
+    fit_detector,
+    open_clips,
+    read_detector,
+    score_clips,
+)
+from nearfar.config import DEFAULT_ENCODER
 from nearfar.errors import NearfarError
 from program import run
 
@@ -30,6 +38,17 @@ def shuffled(source: Path, target: Path) -> Path:
 def photographs(folder: Path, count: int = 24) -> Path:
     generator = np.random.default_rng(0)
     return write_clip(folder, generator.integers(0, 255, (count, 48, 64)).astype(np.uint8))
+
+
+def test_automatic_settings_are_those_of_the_kind(tmp_path):
+    pictures = open_clips(photographs(tmp_path / "pictures"))
+    assert DetectorConfig.auto(pictures, encoder=DEFAULT_ENCODER) == DetectorConfig.stills(
+        encoder=DEFAULT_ENCODER
+    )
+    video = open_clips(write_clip(tmp_path / "video", scene(1)))
+    with pytest.warns(UserWarning, match="4 seconds of normal video"):
+        config = DetectorConfig.auto(video, patch=16, stride=8)
+    assert (config.methods, config.patch) == (("motion", "appearance"), 16)
 
 
 @pytest.mark.parametrize("speed", [1, 3])

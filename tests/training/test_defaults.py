@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from nearfar.config import configure
+from nearfar.config import DEFAULT_ENCODER, recipe
 from nearfar.data import ArrayImages, images_from_array
-from nearfar.training import ENCODER, choose_defaults
+from nearfar.training import choose_defaults, open_with_defaults
 
 
 def photographs(count: int, side: int = 32):
@@ -27,9 +28,9 @@ def test_photographs_continue_a_published_encoder():
         "photographs; 621 images: from a pretrained EfficientNet-lite0, batch 32, "
         "20 steps per epoch, 32 epochs"
     )
-    config = configure({}, chosen.options, recipe=chosen.recipe)
-    assert config.network.name == ENCODER
-    assert config.network.weights == "pretrained"
+    assert chosen.config.network.name == DEFAULT_ENCODER
+    assert chosen.config.network.weights == "pretrained"
+    assert chosen.size == 128
     assert not chosen.caution
 
 
@@ -59,7 +60,7 @@ def test_others_start_from_scratch(images, given):
 )
 def test_options_of_the_paper_choose_its_recipe(given):
     chosen = choose_defaults(photographs(200), given)
-    assert (chosen.recipe, chosen.options) == ("paper", {})
+    assert (chosen.recipe, chosen.config, chosen.size) == ("paper", recipe("paper", **given), None)
 
 
 def test_features_have_the_training_of_the_paper():
@@ -67,16 +68,36 @@ def test_features_have_the_training_of_the_paper():
 
 
 @pytest.mark.parametrize("count", [7, 20, 100, 600, 3_000, 10_000])
-@pytest.mark.parametrize("recipe", ["nearfar", "continue"])
-def test_every_number_of_images_has_steps_and_clusters(count, recipe):
+@pytest.mark.parametrize("name", ["nearfar", "continue"])
+def test_every_number_of_images_has_steps_and_clusters(count, name):
     """600 images once had one step per epoch, and 120 were refused for 64 clusters."""
-    chosen = choose_defaults(photographs(count), {}, recipe)
-    options = chosen.options
-    steps = count / options["batch_size"]
-    assert steps >= 16 or options["batch_size"] == 32
-    assert count / options["clusters"] >= 6 or count < 12
-    assert options["epochs"] >= 3
+    chosen = choose_defaults(photographs(count), {}, name)
+    objective, optim = chosen.config.objective, chosen.config.optim
+    assert count / optim.batch_size >= 16 or optim.batch_size == 32
+    assert count / objective.clusters >= 6 or count < 12
+    assert optim.epochs >= 3
     assert bool(chosen.caution) == (count < 100)
+
+
+@pytest.mark.parametrize(
+    ("given", "size", "side"),
+    [
+        ({}, None, 128),
+        ({}, 48, 48),
+        ({"backbone": DEFAULT_ENCODER, "weights": "pretrained"}, None, 224),
+        ({"backbone": DEFAULT_ENCODER}, None, 64),
+        ({"pretrain_epochs": 1}, None, 64),
+    ],
+)
+def test_images_are_opened_at_the_size_of_the_encoder(tmp_path, given, size, side):
+    """From scratch, images have the size that `open_images` chooses."""
+    generator = np.random.default_rng(0)
+    for number in range(3):
+        pixels = generator.integers(0, 256, (150, 200 + number, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    images, chosen = open_with_defaults(str(tmp_path), given, size=size)
+    assert images.shape == (3, side, side)
+    assert chosen.size in (None, side) or size is not None
 
 
 def test_description_has_the_options_of_the_user():

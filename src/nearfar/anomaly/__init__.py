@@ -9,7 +9,6 @@ from nearfar.anomaly.camera import Camera, measure_camera
 from nearfar.anomaly.clips import ArrayClip, Clip, Frame, Pixels, as_frames
 from nearfar.anomaly.config import (
     ASSUMED_RATE,
-    DEFAULT_ENCODER,
     DEFAULT_TRAINING,
     DetectorConfig,
 )
@@ -58,7 +57,6 @@ from nearfar.anomaly.stream import StreamAlert, follow
 __all__ = [
     "ASSUMED_RATE",
     "CALIBRATE_EVERY",
-    "DEFAULT_ENCODER",
     "DEFAULT_TRAINING",
     "ROW_QUANTILE",
     "Appearance",

@@ -9,16 +9,16 @@ from typing import Any
 
 from nearfar.anomaly.camera import measure_camera
 from nearfar.anomaly.clips import Clip
+from nearfar.anomaly.kind import continuity
 from nearfar.anomaly.registry import find_method
-from nearfar.config import Optim, RelationalObjective, TrainConfig
+from nearfar.config import DEFAULT_ENCODER, Optim, RelationalObjective, TrainConfig
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields, check_ranges
 
-#: Encoder whose pretrained weights are small and available as a package.
-DEFAULT_ENCODER = "timm:tf_efficientnet_lite0"
-
 #: Frame rate for which windows are designed, and of clips that state none: that of UCSD Ped2.
 ASSUMED_RATE = 10.0
+#: Duration of normal video that is too short to show everything normal, in seconds.
+_SHORT = 60
 #: Height of moving objects in UCSD Ped2, as a share of a patch.
 _HEIGHT = 0.9
 
@@ -146,6 +146,28 @@ class DetectorConfig:
         return self.scale_by_row or len(self.methods) > 1
 
     @classmethod
+    def auto(cls, clips: Sequence[Clip], **settings: Any) -> DetectorConfig:
+        """Return settings for video or for photographs, as the clips are; see `continuity`.
+
+        Parameters
+        ----------
+        clips : sequence of Clip
+            Normal clips.
+        **settings
+            Fields to change.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from nearfar.anomaly import ArrayClip
+        >>> DetectorConfig.auto([ArrayClip(np.zeros((900, 64, 96), np.uint8))]).photographs
+        False
+        """
+        if continuity(clips).kind == "video":
+            return cls.video(clips, **settings)
+        return cls.stills(**settings)
+
+    @classmethod
     def video(cls, clips: Sequence[Clip], **settings: Any) -> DetectorConfig:
         """Return settings for video from one camera, based on its clips' size and frame rate.
 
@@ -159,6 +181,11 @@ class DetectorConfig:
         **settings
             Fields to change.
 
+        Warns
+        -----
+        UserWarning
+            If the clips are shorter than a minute.
+
         Examples
         --------
         >>> import numpy as np
@@ -168,6 +195,14 @@ class DetectorConfig:
         >>> config.zoom, config.step, config.smoothing
         (1.0, 2, 8.0)
         """
+        rate = next((clip.rate for clip in clips if clip.rate), ASSUMED_RATE)
+        seconds = sum(clip.nominal_total for clip in clips) / rate
+        if seconds < _SHORT:
+            warnings.warn(
+                f"{seconds:.0f} seconds of normal video: anything not shown will look abnormal; "
+                f"expected at least {_SHORT}",
+                stacklevel=2,
+            )
         config, camera = cls(**settings), measure_camera(clips)
         step = camera.step(ASSUMED_RATE)
         derived: dict[str, Any] = {

@@ -52,7 +52,7 @@ def fit_detector(
     folder : str or path
         Folder to write the detector to. If the fit is refused, no folder is left behind.
     config : DetectorConfig, optional
-        Settings. Default: `DetectorConfig.video` for the clips.
+        Settings. Default: `DetectorConfig.auto` for the clips.
     training : TrainConfig
         Training of the autoencoder for "reconstruction" and "embedding-distance"; its seed is used
         by all methods. Default: 5 epochs as a plain autoencoder and 5 with weights 0.6, 0.4, 0.
@@ -89,7 +89,7 @@ def fit_detector(
     """
     folder = Path(folder)
     try_output(folder, overwrite=True, folder=True)
-    config = config or DetectorConfig.video(clips)
+    config = config or DetectorConfig.auto(clips)
     if config.photographs:
         clips = [clip.as_photographs() for clip in clips]
     learned, held_out = split_clips(clips, config.photographs)

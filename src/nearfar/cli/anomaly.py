@@ -18,9 +18,6 @@ from nearfar.errors import NearfarError
 if TYPE_CHECKING:
     from nearfar.progress import Bars
 
-#: Duration of normal video, in seconds, below which `fit` warns.
-MIN_SECONDS = 60
-
 anomaly = App(
     name="anomaly",
     help=(
@@ -81,7 +78,6 @@ def fit(
         Continue an interrupted fit in --out, with the same frames and options.
     """
     from nearfar.anomaly import (
-        ASSUMED_RATE,
         DEFAULT_TRAINING,
         DetectorConfig,
         continuity,
@@ -93,23 +89,24 @@ def fit(
 
     clips, track = open_clips(frames, size=size), bars()
     presets: dict[str, Callable[..., DetectorConfig]] = {
+        "auto": partial(DetectorConfig.auto, clips),
         "video": partial(DetectorConfig.video, clips),
         "paper": DetectorConfig.paper,
         "stills": DetectorConfig.stills,
     }
-    found = continuity(clips)
-    fitting: Literal["video", "stills"] = "video" if found.kind == "video" else "stills"
-    if setting == "auto":
-        setting = fitting
-        print(f"setting: {setting}, because {found.why}")
-    elif setting != "paper" and setting != fitting:
-        warn(f"--setting {setting}, but {found.why}: expected --setting {fitting}", track)
-    if size is not None:
-        height, width = size
-        print(f"size: every frame is resized to {height}x{width} without cropping")
     config = presets[setting](
         size=size, **({} if false_alarms is None else {"false_alarms": false_alarms})
     )
+    found = continuity(clips)
+    if setting == "auto":
+        setting = "stills" if config.independent_frames else "video"
+        print(f"setting: {setting}, because {found.why}")
+    elif setting != "paper" and (setting == "video") != (found.kind == "video"):
+        other = "stills" if setting == "video" else "video"
+        warn(f"--setting {setting}, but {found.why}: expected --setting {other}", track)
+    if size is not None:
+        height, width = size
+        print(f"size: every frame is resized to {height}x{width} without cropping")
     if config.photographs:
         encoder = f", with {config.encoder}" if "patch-memory" in config.methods else ""
         print(f"photographs are scored by {' and '.join(config.methods)}{encoder}")
@@ -118,13 +115,6 @@ def fit(
             f"frames are reduced by {config.zoom:g}, and those of a window {config.step} apart, by "
             "the size of what moves and the frame rate"
         )
-        seconds = sum(clip.nominal_total for clip in clips) / (clips[0].rate or ASSUMED_RATE)
-        if seconds < MIN_SECONDS:
-            warn(
-                f"{seconds:.0f} seconds of normal video: anything not shown will look abnormal; "
-                f"expected at least {MIN_SECONDS}",
-                track,
-            )
     options = {
         "loss_weights": loss_weights,
         "pretrain_epochs": pretrain_epochs,

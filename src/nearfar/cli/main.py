@@ -35,7 +35,7 @@ from nearfar.cli.search import search
 from nearfar.cli.train import RecipeChoice, train
 from nearfar.cli.train_options import with_shown_defaults
 from nearfar.cli.transfer import transfer
-from nearfar.config import RecipeName, TrainConfig, configure
+from nearfar.config import configure
 from nearfar.errors import NearfarError
 
 
@@ -144,17 +144,12 @@ def _train_help(tokens: list[str]) -> bool:
     rest = [token for token in tokens[1:] if token not in asked]
     _, bound, _, _ = recipe_app.parse_known_args(rest)
     recipe = bound.arguments.get("recipe", "auto")
-    shown = None if recipe == "auto" else _shown_defaults(recipe)
+    shown = None if recipe == "auto" else configure({}, recipe=recipe)
     everything = "--help-all" in asked
     page = with_shown_defaults(train, shown, everything=everything)
     app = make_app(page)
     app(["train", "--help"], exit_on_error=False, print_error=False)
     return True
-
-
-def _shown_defaults(recipe: RecipeName) -> TrainConfig:
-    """Return the configuration of a recipe; recipes for backbones get a default backbone."""
-    return configure({"backbone": "alexnet"} if recipe == "continue" else {}, recipe=recipe)
 
 
 recipe_app = App(help_flags=(), version_flags=())

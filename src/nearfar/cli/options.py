@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -18,11 +18,13 @@ from nearfar.errors import NearfarError, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from nearfar.config import RecipeName
     from nearfar.data import Images
     from nearfar.defense import Purifier
     from nearfar.encoders import Encoder
     from nearfar.progress import Bars
     from nearfar.runs import RunConfig, RunData
+    from nearfar.training import Defaults
 
 #: Most skipped files that a command names, and most if the run folder lists all of them.
 MAX_SHOWN, MAX_SHOWN_IF_LISTED = 100, 5
@@ -98,12 +100,9 @@ class DataOptions:
         self, source: str, track: Bars, listed_in: Path | None = None, **wanted: Any
     ) -> Images:
         """Open images, and report skipped files; `listed_in` is a file that lists all of them."""
-        from PIL import Image
-
         from nearfar.data import open_images
 
-        # Such images are skipped, and reported by us.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        ignore_bombs()
         images = open_images(source, progress=track, **self.of_files, **wanted)
         report_skipped(images.skipped, track.progress.console, listed_in)
         return images
@@ -173,22 +172,29 @@ class TrainDataOptions(DataOptions):
     channels: Literal[1, 3] | None = None
     "1 for grayscale, 3 for color. Default: as in the files."
 
-    def reopen(self, source: str, track: Bars) -> Images:
-        """Reopen images at a different size, without reporting skipped files again."""
-        from nearfar.data import open_images
+    def open_with_defaults(
+        self,
+        source: str,
+        track: Bars,
+        listed_in: Path | None,
+        given: Mapping[str, Any],
+        recipe: RecipeName | None,
+    ) -> tuple[Images, Defaults]:
+        """Open training images, report skipped files, and choose settings."""
+        from nearfar.training import open_with_defaults
 
-        return open_images(
-            source, progress=track, size=self.size, channels=self.channels, **self.of_files
-        )
+        ignore_bombs()
+        reading = {"channels": self.channels, "progress": track, **self.of_files}
+        images, chosen = open_with_defaults(source, given, recipe, size=self.size, **reading)
+        report_skipped(images.skipped, track.progress.console, listed_in)
+        images.origin = replace(self, size=self.size or chosen.size).to_dict(images)
+        return images, chosen
 
-    def with_window_of(self, images: Images) -> TrainDataOptions:
-        """Return the options with the window that images were read with, if any."""
-        return replace(self, window=images.origin.get("window", self.window))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the options as a run records them."""
+    def to_dict(self, images: Images) -> dict[str, Any]:
+        """Return the options with which images were opened, as a run records them."""
         root = None if self.data_root is None else str(self.data_root)
-        return {**asdict(self), "data_root": root}
+        window = images.origin.get("window", self.window)
+        return {**asdict(self), "data_root": root, "window": window}
 
     def or_those_of(self, data: RunData) -> TrainDataOptions:
         """Return the options, with those of a run where none were given."""
@@ -203,6 +209,13 @@ class TrainDataOptions(DataOptions):
             bands=self.bands or data.bands,
             frame_rate=self.frame_rate or data.frame_rate,
         )
+
+
+def ignore_bombs() -> None:
+    """Silence Pillow's warning of huge images, which are skipped, and reported by us."""
+    from PIL import Image
+
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def report_skipped(skipped: Sequence[str], console: Console, listed_in: Path | None = None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,7 +12,7 @@ from cyclopts import Parameter
 
 from nearfar.cli.options import Data, Overwrite, TrainDataOptions, bars, shown
 from nearfar.cli.train_options import NOT_GIVEN, TrainOptions, given
-from nearfar.config import Backbone, configure, implied_recipe
+from nearfar.config import configure, implied_recipe
 from nearfar.errors import NearfarError
 
 if TYPE_CHECKING:
@@ -74,32 +73,20 @@ def train(
     """
     from nearfar.evaluation import Validation
     from nearfar.files import try_output
-    from nearfar.models import published_size, resolve_device
+    from nearfar.models import resolve_device
     from nearfar.runs import SKIPPED, TENSORBOARD, check_folder, read_config
-    from nearfar.training import (
-        ENCODER,
-        ENCODER_SIDE,
-        EpochFunction,
-        Interrupted,
-        TensorBoard,
-        choose_defaults,
-        estimate,
-    )
+    from nearfar.training import EpochFunction, Interrupted, TensorBoard, estimate
     from nearfar.training import train as run_training
 
     saved = read_config(out) if resume else None
     wanted, named = given(options), None if recipe == "auto" else recipe
     base = None if saved is None else saved.train
-    first = named or implied_recipe(wanted) or "nearfar"
-    defaults = {"backbone": ENCODER} if first == "continue" and base is None else {}
     try:
-        settings = configure(wanted, defaults, recipe=first, base=base)
+        settings = configure(wanted, recipe=named or implied_recipe(wanted) or "nearfar", base=base)
     except NearfarError as error:
         if config is None:
             raise
         raise NearfarError(f"{error} (some options are from {str(config)!r})") from error
-    if saved is not None:
-        images = images.or_those_of(saved.data)
     # Checked before reading images, of which there may be millions.
     resolve_device(settings.device)
     if resume:
@@ -115,23 +102,17 @@ def train(
     callbacks: list[Any] = [EpochFunction(lambda line: say(describe_epoch(line)))]
     if tensorboard:
         callbacks.append(TensorBoard(out / TENSORBOARD))
-    if images.size is None and isinstance(settings.network, Backbone):
-        images = replace(images, size=published_size(settings.network))
     listed_in = None if dry_run else out / SKIPPED
-    source = images.open(
-        data, track, listed_in=listed_in, size=images.size, channels=images.channels
-    )
-    if base is None:
-        chosen = choose_defaults(source, wanted, named)
-        settings = configure(wanted, chosen.options, recipe=chosen.recipe)
+    if saved is not None:
+        images = images.or_those_of(saved.data)
+        source = images.open(data, track, listed_in, size=images.size, channels=images.channels)
+        source.origin = images.to_dict(source)
+    else:
+        source, chosen = images.open_with_defaults(data, track, listed_in, wanted, named)
+        settings = chosen.config
         say(chosen.description)
         if chosen.caution:
             warnings.warn(chosen.caution, stacklevel=2)
-        if images.size is None and "backbone" in chosen.options.keys() - wanted.keys():
-            images = replace(images, size=ENCODER_SIDE)
-            source = images.reopen(data, track)
-    images = images.with_window_of(source)
-    source.origin = images.to_dict()
     validation = None
     if validate is not None:
         channels, height, width = source.shape

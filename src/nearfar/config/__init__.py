@@ -1,10 +1,18 @@
 """Configuration: typed sections, recipes, and options by name. Imports nothing heavy."""
 
-from nearfar.config.network import TIMM, Backbone, ConvNet, check_backbone_name
+from nearfar.config.network import (
+    DEFAULT_ENCODER,
+    TIMM,
+    Backbone,
+    ConvNet,
+    NetworkConfig,
+    check_backbone_name,
+)
 from nearfar.config.objective import (
     AugmentationName,
     ContrastiveObjective,
     NeighborSearch,
+    ObjectiveConfig,
     RelationalObjective,
     SimilarityName,
 )
@@ -16,6 +24,7 @@ from nearfar.config.train import KINDS, Recorded, TrainConfig, name_of
 from nearfar.config.weights import Weights, WeightSchedule, check_weights
 
 __all__ = [
+    "DEFAULT_ENCODER",
     "KINDS",
     "RECIPES",
     "TIMM",
@@ -27,6 +36,8 @@ __all__ = [
     "Inpainting",
     "LRSchedule",
     "NeighborSearch",
+    "NetworkConfig",
+    "ObjectiveConfig",
     "Optim",
     "Option",
     "Plain",

@@ -10,6 +10,8 @@ from nearfar.fields import check_fields, check_ranges
 
 #: Prefix of timm backbones.
 TIMM = "timm:"
+#: Encoder whose pretrained weights are small, and also available as a package.
+DEFAULT_ENCODER = "timm:tf_efficientnet_lite0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,9 @@ class Backbone:
     def published(self) -> bool:
         """Whether the initial weights are pretrained."""
         return self.weights not in ("random", "kmeans")
+
+
+NetworkConfig = ConvNet | Backbone
 
 
 def check_backbone_name(name: str, option: str = "backbone") -> None:

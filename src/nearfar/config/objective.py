@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from nearfar.config.network import check_backbone_name
@@ -104,6 +104,7 @@ class RelationalObjective:
 
     kind: ClassVar[str] = "relational"
     name: ClassVar[str] = "NRE"
+    trains_decoder: ClassVar[bool] = True
 
     weights: tuple[float, float, float] = field(
         default=(0.5, 0.2, 0.3), metadata={"option": "loss_weights"}
@@ -139,6 +140,17 @@ class RelationalObjective:
         start = check_weights(self.weights)
         end = start if self.end_weights is None else check_weights(self.end_weights)
         return WeightSchedule(start, end, self.weight_schedule)
+
+    @property
+    def similarity(self) -> SimilarityName | Callable[..., Any]:
+        """Similarity by which embeddings are compared."""
+        return self.search.similarity
+
+    def for_trial(self) -> RelationalObjective:
+        """Return the objective for a trial of two epochs on a few images."""
+        search = replace(self.search, clusters=None, bank="memory")
+        every = min(self.refresh_reference_every, 1)
+        return replace(self, search=search, refresh_reference_every=every)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +195,7 @@ class ContrastiveObjective:
 
     kind: ClassVar[str] = "contrastive"
     name: ClassVar[str] = "nearfar"
+    similarity: ClassVar[SimilarityName] = "cosine"
 
     augmentation: AugmentationName | Callable[..., Any] = "auto"
     identity_prob: float = 0.3
@@ -209,3 +222,16 @@ class ContrastiveObjective:
             pixel_weight=">= 0",
             distill_weight=">= 0",
         )
+
+    @property
+    def trains_decoder(self) -> bool:
+        """Whether the decoder is trained."""
+        return self.pixel_weight > 0
+
+    def for_trial(self) -> ContrastiveObjective:
+        """Return the objective for a trial of two epochs on a few images."""
+        every = min(self.refresh_neighbors_every, 1)
+        return replace(self, clusters=None, refresh_neighbors_every=every)
+
+
+ObjectiveConfig = RelationalObjective | ContrastiveObjective

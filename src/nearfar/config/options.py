@@ -188,7 +188,7 @@ def recipe(name: RecipeName, **options: Any) -> TrainConfig:
     name : {"paper", "nearfar", "continue"}
         "paper": the paper's training. "nearfar": ours, which learns better embeddings, by
         contrastive training of an encoder with batch normalization. "continue": ours, starting from
-        a pretrained backbone.
+        a pretrained backbone, `DEFAULT_ENCODER` unless another is named.
     **options
         See `configure`.
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
-from nearfar.config.network import Backbone, ConvNet
+from nearfar.config.network import ConvNet, NetworkConfig
 from nearfar.config.objective import (
-    ContrastiveObjective,
     NeighborSearch,
+    ObjectiveConfig,
     RelationalObjective,
     SimilarityName,
 )
 from nearfar.config.optim import Optim
-from nearfar.config.pretext import Denoising, Inpainting, Plain, SplitBrain
+from nearfar.config.pretext import Plain, Pretext, SplitBrain
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields, check_ranges
 
@@ -23,9 +23,9 @@ Precision = Literal["32", "bf16"]
 
 #: Sections with alternatives, by the `kind` named in a record, a file or an option.
 KINDS: dict[str, dict[str, type]] = {
-    "objective": {each.kind: each for each in (RelationalObjective, ContrastiveObjective)},
-    "pretext": {each.kind: each for each in (Plain, Denoising, Inpainting, SplitBrain)},
-    "network": {each.kind: each for each in (ConvNet, Backbone)},
+    "objective": {each.kind: each for each in get_args(ObjectiveConfig)},
+    "pretext": {each.kind: each for each in get_args(Pretext)},
+    "network": {each.kind: each for each in get_args(NetworkConfig)},
 }
 #: Classes that are recorded field by field; the user's own objects are recorded by name, even if
 #: they are dataclasses.
@@ -68,11 +68,9 @@ class TrainConfig:
     10
     """
 
-    objective: RelationalObjective | ContrastiveObjective | Callable[..., Any] = (
-        RelationalObjective()
-    )
-    pretext: Plain | Denoising | Inpainting | SplitBrain = Plain()
-    network: ConvNet | Backbone | Callable[..., Any] = ConvNet()
+    objective: ObjectiveConfig | Callable[..., Any] = RelationalObjective()
+    pretext: Pretext = Plain()
+    network: NetworkConfig | Callable[..., Any] = ConvNet()
     optim: Optim = Optim()
     seed: int = 0
     device: str = "auto"
@@ -91,16 +89,36 @@ class TrainConfig:
         """Name of the objective in tables; "autoencoder" without a second phase."""
         if self.optim.epochs == 0:
             return "autoencoder"
-        if isinstance(self.objective, RelationalObjective | ContrastiveObjective):
-            return self.objective.name
-        return name_of(self.objective).rpartition(".")[2]
+        built_in = self._built_in_objective
+        return built_in.name if built_in else name_of(self.objective).rpartition(".")[2]
 
     @property
     def similarity(self) -> SimilarityName | Callable[..., Any]:
         """Similarity by which embeddings are compared."""
-        if isinstance(self.objective, RelationalObjective):
-            return self.objective.search.similarity
-        return "cosine"
+        built_in = self._built_in_objective
+        return built_in.similarity if built_in else "cosine"
+
+    @property
+    def trains_decoder(self) -> bool:
+        """Whether the decoder is trained in either phase; your own objective may train it."""
+        built_in = self._built_in_objective
+        return self.optim.pretrain_epochs > 0 or built_in is None or built_in.trains_decoder
+
+    @property
+    def _built_in_objective(self) -> ObjectiveConfig | None:
+        return self.objective if isinstance(self.objective, ObjectiveConfig) else None
+
+    def for_trial(self) -> TrainConfig:
+        """Return the settings for a trial of two epochs per phase on a few images."""
+        optim = replace(
+            self.optim,
+            pretrain_epochs=2 * (self.optim.pretrain_epochs > 0),
+            epochs=2 * (self.optim.epochs > 0),
+        )
+        built_in = self._built_in_objective
+        return replace(
+            self, optim=optim, objective=built_in.for_trial() if built_in else self.objective
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return a nested, JSON-compatible dictionary; your own objects are given by name."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.augmentation import make_augmentation
-from nearfar.config import Backbone, ContrastiveObjective, ConvNet, TrainConfig
+from nearfar.config import Backbone, ContrastiveObjective, NetworkConfig, TrainConfig
 from nearfar.errors import NearfarError, require
 from nearfar.models import Autoencoder, default_embedding_size
 from nearfar.training import Context, Objective, Step
@@ -188,7 +188,7 @@ class BYOLHeads(Heads):
 
 def embedding_size(config: TrainConfig) -> int:
     """Return the embedding length of the network of a configuration."""
-    if not isinstance(config.network, ConvNet | Backbone):
+    if not isinstance(config.network, NetworkConfig):
         raise NearfarError("lightly's methods with your own network: expected ConvNet or Backbone")
     if isinstance(config.network, Backbone):
         return config.network.embedding_size or default_embedding_size(config.network)

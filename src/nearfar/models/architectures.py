@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nearfar.config import Backbone, ConvNet
+from nearfar.config import Backbone, ConvNet, NetworkConfig
 from nearfar.data import MIN_SIDE, Shape
 from nearfar.errors import NearfarError
 from nearfar.models.autoencoder import Autoencoder
@@ -29,8 +29,6 @@ from nearfar.models.layers import (
 from nearfar.models.split_brain import join_halves
 
 MAX_WIDTH = 256
-
-NetworkConfig = ConvNet | Backbone
 
 
 def resolve_network(network: NetworkConfig, shape: Shape) -> NetworkConfig:

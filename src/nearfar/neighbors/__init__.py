@@ -5,7 +5,7 @@ from nearfar.neighbors.clustered import ClusteredFinder
 from nearfar.neighbors.exact import ExactFinder
 from nearfar.neighbors.finder import Finder, Neighbors, Workers, check_count, check_enough_rows
 from nearfar.neighbors.keys import HELD_KEYS_BYTES
-from nearfar.neighbors.make import clustering_cost, make_finder, search_cost
+from nearfar.neighbors.make import finder_cost, make_finder
 from nearfar.neighbors.pairs import NearPairs, near_pairs
 from nearfar.neighbors.recall import FinderQuality, compare_finders
 from nearfar.neighbors.similarity import ZERO_NORM, Cosine, Gaussian, Similarity, fit_similarity
@@ -29,11 +29,10 @@ __all__ = [
     "bank_chunks",
     "check_count",
     "check_enough_rows",
-    "clustering_cost",
     "compare_finders",
     "disk_bytes",
+    "finder_cost",
     "fit_similarity",
     "make_finder",
     "near_pairs",
-    "search_cost",
 ]

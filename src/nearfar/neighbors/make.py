@@ -47,28 +47,32 @@ def make_finder(search: NeighborSearch, neighbors: int, seed: int = 0) -> Finder
     return ClusteredFinder(neighbors, search.clusters, search.far_share, seed)
 
 
-def clustering_cost(n: int, d: int, clusters: int) -> int:
-    """Return the number of multiplications to cluster embeddings, float[n, d].
+def finder_cost(finder: Finder, n: int, d: int, *, fits: int, searches: int) -> int:
+    """Return the estimated number of multiplications to find rows near every row of a bank.
 
-    k-means runs on a sample; then each embedding is assigned to its nearest center.
+    k-means runs on a sample; then each embedding is assigned to its nearest center, and compared
+    with its cluster. Clusters are assumed to be of one size; other finders than `ClusteredFinder`
+    are assumed to compare every embedding with all others.
+
+    Parameters
+    ----------
+    finder : Finder
+        Finder, which need not be fitted.
+    n, d : int
+        Number and length of the embeddings.
+    fits : int
+        How often the finder is fitted.
+    searches : int
+        How often it searches for the neighbors of all rows.
 
     Examples
     --------
-    >>> clustering_cost(1000, 8, clusters=1)
-    0
+    >>> finder_cost(ExactFinder(1), 1000, 8, fits=1, searches=2)
+    16000000
     """
+    if not isinstance(finder, ClusteredFinder):
+        return searches * n * n * d
+    clusters = finder.clusters_of(n)
     sample = min(n, KMEANS_SAMPLE_PER_CLUSTER * clusters, KMEANS_SAMPLE_NUMBERS // d)
-    return (KMEANS_ITERATIONS * sample + n) * clusters * d if clusters > 1 else 0
-
-
-def search_cost(n: int, d: int, clusters: int) -> int:
-    """Return the number of multiplications to compare each embedding with its cluster.
-
-    The embeddings, float[n, d], are assumed to be spread evenly over the clusters.
-
-    Examples
-    --------
-    >>> search_cost(1000, 8, clusters=10)
-    800000
-    """
-    return n * (n // clusters) * d
+    fitting = (KMEANS_ITERATIONS * sample + n) * clusters * d if clusters > 1 else 0
+    return fits * fitting + searches * n * (n // clusters) * d

@@ -6,7 +6,7 @@ import os
 from copy import deepcopy
 from pathlib import Path
 
-from nearfar.config import Backbone, ConvNet, SplitBrain, TrainConfig, name_of
+from nearfar.config import NetworkConfig, SplitBrain, TrainConfig, name_of
 from nearfar.data import Shape
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder, build_network
@@ -42,7 +42,7 @@ def make_network(
     """
     where = None if where is None else Path(where)
     network = config.network
-    if isinstance(network, ConvNet | Backbone):
+    if isinstance(network, NetworkConfig):
         with own_random_numbers(config.seed):
             split = isinstance(config.pretext, SplitBrain)
             return build_network(network, shape, split_brain=split)

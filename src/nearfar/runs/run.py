@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nearfar.config import Backbone, ContrastiveObjective, ConvNet
+from nearfar.config import Backbone, NetworkConfig
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, sync
 from nearfar.models import Autoencoder
@@ -82,7 +82,7 @@ class Run:
         autoencoder, since it may have been trained before.
         """
         train = self.config.train
-        if train.optim.pretrain_epochs or not isinstance(train.network, ConvNet | Backbone):
+        if train.optim.pretrain_epochs or not isinstance(train.network, NetworkConfig):
             return "autoencoder"
         published = isinstance(train.network, Backbone) and train.network.published
         return "pretrained" if published else "untrained"
@@ -90,10 +90,7 @@ class Run:
     @property
     def reconstructs(self) -> bool:
         """Whether the decoder was trained."""
-        train = self.config.train
-        objective = train.objective
-        without = isinstance(objective, ContrastiveObjective) and not objective.pixel_weight
-        return bool(train.optim.pretrain_epochs) or not without
+        return self.config.train.trains_decoder
 
 
 def write_run(

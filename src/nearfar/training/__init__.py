@@ -1,7 +1,7 @@
 """Training: one resumable loop for all objectives, on any device, in one or more processes."""
 
 from nearfar.training.callbacks import Callback, EpochFunction, Snapshots, TensorBoard
-from nearfar.training.defaults import ENCODER, ENCODER_SIDE, Defaults, choose_defaults
+from nearfar.training.defaults import Defaults, choose_defaults, open_with_defaults
 from nearfar.training.estimate import Estimate, estimate
 from nearfar.training.lr_schedule import lr_factor
 from nearfar.training.objectives import (
@@ -13,6 +13,7 @@ from nearfar.training.objectives import (
     Reconstruction,
     Relational,
     Step,
+    Work,
     contrastive_loss,
     make_objective,
     relational_loss,
@@ -24,8 +25,6 @@ from nearfar.training.train import resolve_config, train
 from nearfar.training.trainer import Interrupted, Trainer
 
 __all__ = [
-    "ENCODER",
-    "ENCODER_SIDE",
     "Callback",
     "Context",
     "Contrastive",
@@ -42,6 +41,7 @@ __all__ = [
     "Step",
     "TensorBoard",
     "Trainer",
+    "Work",
     "choose_defaults",
     "contrastive_loss",
     "estimate",
@@ -49,6 +49,7 @@ __all__ = [
     "load_optimizer",
     "lr_factor",
     "make_objective",
+    "open_with_defaults",
     "optimizer_tensors",
     "relational_loss",
     "relational_terms",

@@ -7,36 +7,22 @@ import resource
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nearfar.config import ContrastiveObjective, RelationalObjective, TrainConfig
+from nearfar.config import TrainConfig, flatten
 from nearfar.data import Images, Subset
 from nearfar.files import free_space
-from nearfar.models import (
-    PROJECTION_SIZE,
-    Autoencoder,
-    apply,
-    embedding_size,
-    resolve_device,
-)
-from nearfar.neighbors import (
-    ClusteredFinder,
-    Finder,
-    clustering_cost,
-    make_finder,
-    search_cost,
-)
+from nearfar.models import apply, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.runs import Run, RunConfig, RunData, check_folder, check_resumable
 from nearfar.training.distributed import launch
 from nearfar.training.footprint import checkpoint_footprint, disk_footprint, memory_footprint
-from nearfar.training.objectives import Context, Contrastive, Objective, make_objective
-from nearfar.training.objectives.relational import Relational
+from nearfar.training.objectives import Context, make_objective
 from nearfar.training.train import resolve_config, train
 
 #: Steps to time, after as many steps to warm up.
@@ -128,9 +114,11 @@ def estimate(
         seconds["pre-training"] = optim.pretrain_epochs * n / rate["pretrain"]
     if optim.epochs:
         seconds["training"] = optim.epochs * n / rate["train"]
-        seconds |= _search_seconds(config, objective, network, images, encoding, device)
-    if isinstance(objective, Contrastive) and objective.distillation is not None:
-        seconds["distillation"] = encoding * objective.distillation.factor**2
+        per_multiplication = _seconds_per_multiplication(device)
+        seconds |= {
+            name: work.encodings * encoding + work.multiplications * per_multiplication
+            for name, work in objective.work(network).items()
+        }
     seconds["embeddings"] = encoding
     memory = memory_footprint(context, network, objective)
     if device.type == "cuda":
@@ -142,56 +130,10 @@ def estimate(
 
 def _try(images: Images, config: TrainConfig, track: Track) -> tuple[Images, Run]:
     """Train for two epochs per phase on a few images; return the images and the run."""
-    objective, optim = config.objective, config.optim
-    neighbors = 1
-    if isinstance(objective, RelationalObjective):
-        neighbors = objective.neighbors
-        search = replace(objective.search, clusters=None, bank="memory")
-        refresh = min(objective.refresh_reference_every, 1)
-        objective = replace(objective, search=search, refresh_reference_every=refresh)
-    elif isinstance(objective, ContrastiveObjective):
-        neighbors = objective.neighbors
-        refresh = min(objective.refresh_neighbors_every, 1)
-        objective = replace(objective, clusters=None, refresh_neighbors_every=refresh)
-    count = min(len(images), max(STEPS * optim.batch_size, neighbors + 1))
+    least = flatten(config).get("neighbors", 1) + 1
+    count = min(len(images), max(STEPS * config.optim.batch_size, least))
     sample = Subset(images, np.linspace(0, len(images) - 1, count).astype(np.int64))
-    optim = replace(
-        optim,
-        pretrain_epochs=2 * (optim.pretrain_epochs > 0),
-        epochs=2 * (optim.epochs > 0),
-    )
-    tried = replace(config, objective=objective, optim=optim)
-    return sample, train(sample, tried, track=track)
-
-
-def _search_seconds(
-    config: TrainConfig,
-    objective: Objective,
-    network: Autoencoder,
-    images: Images,
-    encoding: float,
-    device: torch.device,
-) -> dict[str, float]:
-    """Return the estimated time for banks, clusters and searches, in seconds by activity."""
-    settings, epochs, n = config.objective, config.optim.epochs, len(images)
-    finder: Finder
-    if isinstance(settings, ContrastiveObjective):
-        every = settings.refresh_neighbors_every
-        fits = searches = (epochs - 1) // every if every else 0
-        size, finder = PROJECTION_SIZE, ClusteredFinder(settings.neighbors, settings.clusters)
-    elif isinstance(settings, RelationalObjective) and isinstance(objective, Relational):
-        every = settings.refresh_reference_every
-        fits, searches = 1 + ((epochs - 1) // every if every else 0), epochs
-        size = embedding_size(objective.external or network.encoder, images)
-        finder = make_finder(settings.search, settings.neighbors)
-    else:
-        return {}
-    clusters = finder.clusters_of(n) if isinstance(finder, ClusteredFinder) else 1
-    cost = fits * clustering_cost(n, size, clusters) + searches * search_cost(n, size, clusters)
-    return {
-        "bank": fits * encoding,
-        "clusters and neighbors": cost * _seconds_per_multiplication(device),
-    }
+    return sample, train(sample, config.for_trial(), track=track)
 
 
 def _seconds_per_multiplication(device: torch.device) -> float:

@@ -37,6 +37,5 @@ def memory_footprint(context: Context, network: Autoencoder, objective: Objectiv
     embeddings = 4 * len(context.images) * embedding_size(network.encoder, context.images)
     if not context.config.optim.epochs:
         return embeddings
-    on_disk = bool(objective.footprint(network).disk)
     searching = objective.footprint(network).memory
-    return searching if on_disk else max(searching, embeddings)
+    return searching if objective.on_disk else max(searching, embeddings)

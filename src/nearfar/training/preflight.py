@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from nearfar.config import ContrastiveObjective, Inpainting
+from nearfar.config import flatten
 from nearfar.data import MIN_SIDE, to_unit
 from nearfar.errors import NearfarError, reason
 from nearfar.files import check_room
@@ -14,7 +14,6 @@ from nearfar.models import Autoencoder, check_batchnorm
 from nearfar.runs import RunConfig, check_folder, check_resumable
 from nearfar.training.footprint import disk_footprint
 from nearfar.training.objectives import Context, Objective, PairedObjective
-from nearfar.training.objectives.reference_bank import keeps_on_disk
 
 
 def preflight(
@@ -34,7 +33,7 @@ def preflight(
     NearfarError
         If a setting does not fit the images, the processes or the folder; the message names it.
     """
-    if folder is None and (resume or keeps_on_disk(context.config)):
+    if folder is None and (resume or objective.on_disk):
         what = "resume=True" if resume else "bank='disk'"
         raise NearfarError(f"{what} without a folder: expected a run folder")
     _check_side(context)
@@ -52,16 +51,10 @@ def preflight(
 
 def _check_side(context: Context) -> None:
     """Check that images are large enough for inpainting and augmentation."""
-    config, shape = context.config, context.images.shape
-    if min(shape[1:]) >= MIN_SIDE:
-        return
-    chosen: dict[str, object] = {}
-    if isinstance(config.pretext, Inpainting):
-        chosen["pretext"] = config.pretext.kind
-    if isinstance(config.objective, ContrastiveObjective):
-        chosen["augmentation"] = config.objective.augmentation
-    for name, value in chosen.items():
-        if value in ("inpainting", "shapes", "photos"):
+    options, shape = flatten(context.config), context.images.shape
+    for name in ("pretext", "augmentation"):
+        value = options.get(name)
+        if min(shape[1:]) < MIN_SIDE and value in ("inpainting", "shapes", "photos"):
             raise NearfarError(
                 f"{name}={value!r} with images of shape {shape}: expected at least "
                 f"{MIN_SIDE}x{MIN_SIDE} pixels; smaller ones count as features"

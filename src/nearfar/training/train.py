@@ -15,7 +15,7 @@ from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
 from nearfar.augmentation import augmentation_name
-from nearfar.config import Backbone, ContrastiveObjective, ConvNet, TrainConfig
+from nearfar.config import Backbone, ContrastiveObjective, NetworkConfig, TrainConfig
 from nearfar.data import Images, Subset
 from nearfar.errors import NearfarError
 from nearfar.files import reserve
@@ -46,8 +46,7 @@ from nearfar.runs import (
 )
 from nearfar.training.callbacks import Callback
 from nearfar.training.distributed import fill_bank, launch, share
-from nearfar.training.objectives import Context, Reconstruction, make_objective
-from nearfar.training.objectives.reference_bank import keeps_on_disk
+from nearfar.training.objectives import Context, Objective, Reconstruction, make_objective
 from nearfar.training.preflight import preflight
 from nearfar.training.trainer import Trainer
 
@@ -146,7 +145,7 @@ def train(
                 lr=optim.lr,
                 head_lr=optim.lr * optim.head_lr_scale,
             )
-        return finish(context, network, initial, run)
+        return finish(context, objective, network, initial, run)
 
 
 def resolve_config(config: TrainConfig, images: Images) -> TrainConfig:
@@ -159,7 +158,7 @@ def resolve_config(config: TrainConfig, images: Images) -> TrainConfig:
     >>> resolve_config(TrainConfig(), ArrayImages(torch.rand(2, 1, 28, 28))).network.widths
     (16, 32, 64)
     """
-    if isinstance(config.network, ConvNet | Backbone):
+    if isinstance(config.network, NetworkConfig):
         config = replace(config, network=resolve_network(config.network, images.shape))
     objective = config.objective
     if isinstance(objective, ContrastiveObjective) and objective.augmentation == "auto":
@@ -194,13 +193,19 @@ def start(
         initialize_by_kmeans(encoder, sample, config.seed, track)
 
 
-def finish(context: Context, network: Autoencoder, initial: Autoencoder, folder: RunFolder) -> Run:
+def finish(
+    context: Context,
+    objective: Objective,
+    network: Autoencoder,
+    initial: Autoencoder,
+    folder: RunFolder,
+) -> Run:
     """Embed all images, write the result, and return it."""
     _check_finite(network)
     images, fabric, track = context.images, context.fabric, context.track
     n, size = len(images), embedding_size(network.encoder.eval(), images)
     file: Path | None = None
-    if folder.bank is not None and keeps_on_disk(context.config):
+    if folder.bank is not None and objective.on_disk:
         encoded = apply(
             network.encoder, images, device=fabric.device, rows=share(fabric, n), track=track
         )

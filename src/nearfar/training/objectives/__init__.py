@@ -1,6 +1,13 @@
 """Objectives: losses and their state, one per file."""
 
-from nearfar.training.objectives.base import Context, Footprint, Objective, PairedObjective, Step
+from nearfar.training.objectives.base import (
+    Context,
+    Footprint,
+    Objective,
+    PairedObjective,
+    Step,
+    Work,
+)
 from nearfar.training.objectives.contrastive import Contrastive
 from nearfar.training.objectives.losses import (
     RelationalTerms,
@@ -22,6 +29,7 @@ __all__ = [
     "Relational",
     "RelationalTerms",
     "Step",
+    "Work",
     "contrastive_loss",
     "make_objective",
     "relational_loss",

@@ -101,6 +101,26 @@ class Footprint:
     checkpoint: int = 0
 
 
+class Work(NamedTuple):
+    """Work of an objective in addition to its steps, in a whole training run.
+
+    Attributes
+    ----------
+    encodings : float
+        How often all images are encoded, counted in passes through the network's encoder.
+    multiplications : int
+        Number of multiplications in matrix products.
+
+    Examples
+    --------
+    >>> Work(encodings=2).multiplications
+    0
+    """
+
+    encodings: float = 0
+    multiplications: int = 0
+
+
 class Objective:
     """Base class of objectives: a loss and its state.
 
@@ -113,6 +133,11 @@ class Objective:
     context : Context
         Images, settings and hardware of the training run.
 
+    Attributes
+    ----------
+    on_disk : bool
+        Whether embeddings of all images are kept on disk during training.
+
     Examples
     --------
     >>> class PixelL1(Objective):
@@ -123,12 +148,18 @@ class Objective:
     >>> config = TrainConfig(objective=PixelL1)
     """
 
+    on_disk: bool = False
+
     def __init__(self, context: Context) -> None:
         self.context = context
 
     def footprint(self, network: Autoencoder) -> Footprint:
         """Return the estimated memory and disk space for training a network."""
         return Footprint()
+
+    def work(self, network: Autoencoder) -> Mapping[str, Work]:
+        """Return the estimated work of training a network, besides its steps, by activity."""
+        return {}
 
     def setup(self, network: Autoencoder, state: Mapping[str, Tensor]) -> nn.Module:
         """Prepare for training, before the first epoch or when resuming.

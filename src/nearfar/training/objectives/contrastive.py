@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +17,18 @@ from nearfar.models import (
     projection_head,
     state_bytes,
 )
-from nearfar.neighbors import HELD_KEYS_BYTES, ClusteredFinder, Cosine, allocate_rows
+from nearfar.neighbors import (
+    HELD_KEYS_BYTES,
+    ClusteredFinder,
+    Cosine,
+    allocate_rows,
+    finder_cost,
+)
 from nearfar.pretext import make_corruption, pixel_errors
 from nearfar.randomness import own_random_numbers
 from nearfar.runs import strip_prefix
 from nearfar.training.distributed import all_rows, fill_bank, search_all, workers
-from nearfar.training.objectives.base import Context, Footprint, PairedObjective, Step
+from nearfar.training.objectives.base import Context, Footprint, PairedObjective, Step, Work
 from nearfar.training.objectives.distillation import Distillation
 from nearfar.training.objectives.losses import contrastive_loss
 
@@ -61,9 +68,7 @@ class Contrastive(PairedObjective):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        settings = context.config.objective
-        assert isinstance(settings, ContrastiveObjective)  # noqa: S101 - for the type
-        self.settings = settings
+        self.settings = settings = cast(ContrastiveObjective, context.config.objective)
         self.augmentation = make_augmentation(settings.augmentation, context.images)
         if context.config.optim.epochs:
             self._new_finder().check(len(context.images))
@@ -89,6 +94,17 @@ class Contrastive(PairedObjective):
         keys = bank if bank <= HELD_KEYS_BYTES else 0
         # The bank, its keys if held in memory, and the queries.
         return Footprint(taught + bank + keys + bank, {}, bank + state_bytes(network.encoder))
+
+    def work(self, network: Autoencoder) -> Mapping[str, Work]:
+        """See `Objective.work`."""
+        n, epochs = len(self.context.images), self.context.config.optim.epochs
+        every = self.settings.refresh_neighbors_every
+        fits = (epochs - 1) // every if every else 0
+        cost = finder_cost(self._new_finder(), n, PROJECTION_SIZE, fits=fits, searches=fits)
+        work = {"bank": Work(fits), "clusters and neighbors": Work(multiplications=cost)}
+        if self.distillation is not None:
+            work["distillation"] = Work(self.distillation.factor**2)
+        return work
 
     def setup(self, network: Autoencoder, state: Mapping[str, Tensor]) -> nn.Module:
         """See `Objective.setup`."""

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nearfar.config import ContrastiveObjective, Recorded, RelationalObjective, flatten
 from nearfar.errors import NearfarError
 from nearfar.training.objectives.base import Context, Objective
 from nearfar.training.objectives.contrastive import Contrastive
 from nearfar.training.objectives.relational import Relational
+
+#: Objectives by the class of their settings.
+_OBJECTIVES: dict[type, type[Objective]] = {
+    ContrastiveObjective: Contrastive,
+    RelationalObjective: Relational,
+}
 
 
 def make_objective(context: Context) -> Objective:
@@ -32,12 +40,8 @@ def make_objective(context: Context) -> Objective:
     for name, value in flatten(context.config).items():
         if isinstance(value, Recorded):
             raise NearfarError(f"{name}: the run was started with your own {value.name}: pass it")
-    settings = context.config.objective
-    if isinstance(settings, RelationalObjective):
-        return Relational(context)
-    if isinstance(settings, ContrastiveObjective):
-        return Contrastive(context)
-    objective = settings(context)
+    settings: Any = context.config.objective
+    objective = _OBJECTIVES.get(type(settings), settings)(context)
     if not isinstance(objective, Objective):
         raise NearfarError(
             f"objective={settings}: expected a callable that returns a nearfar.training.Objective"

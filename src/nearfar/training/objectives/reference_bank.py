@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from nearfar.config import NeighborSearch, RelationalObjective, TrainConfig
+from nearfar.config import NeighborSearch, RelationalObjective
 from nearfar.models import embedding_size
 from nearfar.neighbors import Bank, DiskBank, Neighbors, allocate_rows, fit_similarity, make_finder
 from nearfar.runs import strip_prefix
@@ -29,7 +29,9 @@ class ReferenceBank:
     Parameters
     ----------
     context : Context
-        Context with a `RelationalObjective` as its objective.
+        Images, settings and hardware of the training run.
+    settings : RelationalObjective
+        Settings of the objective.
     reference : nn.Module
         Reference encoder; a frozen copy of it is used.
     searching : bool
@@ -41,16 +43,14 @@ class ReferenceBank:
     def __init__(
         self,
         context: Context,
+        settings: RelationalObjective,
         reference: nn.Module,
         *,
         searching: bool,
         state: Mapping[str, Tensor],
     ) -> None:
         self.context, self.fabric, self.searching = context, context.fabric, searching
-        settings = context.config.objective
-        assert isinstance(settings, RelationalObjective)  # noqa: S101 - for the type
-        self.settings = settings
-        self.search = self.settings.search
+        self.settings, self.search = settings, settings.search
         self.folder = context.folder if self.search.bank == "disk" else None
         reference = copy.deepcopy(reference)
         if saved := strip_prefix("reference.", state):
@@ -188,10 +188,3 @@ class ReferenceBank:
 def keeps_reconstructions(search: NeighborSearch) -> bool:
     """Return whether embeddings of reconstructions are kept for the next epoch's search."""
     return search.search_every == "epoch" and search.relative_to == "reconstruction"
-
-
-def keeps_on_disk(config: TrainConfig) -> bool:
-    """Return whether embeddings of all images are kept on disk during training."""
-    return isinstance(config.objective, RelationalObjective) and (
-        config.objective.search.bank == "disk"
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +20,16 @@ from nearfar.models import (
     pretrained_encoder,
     state_bytes,
 )
-from nearfar.neighbors import HELD_KEYS_BYTES, ZERO_NORM, disk_bytes, make_finder
+from nearfar.neighbors import (
+    HELD_KEYS_BYTES,
+    ZERO_NORM,
+    Finder,
+    disk_bytes,
+    finder_cost,
+    make_finder,
+)
 from nearfar.pretext import make_corruption, pixel_errors
-from nearfar.training.objectives.base import Context, Footprint, Objective, Step
+from nearfar.training.objectives.base import Context, Footprint, Objective, Step, Work
 from nearfar.training.objectives.losses import relational_loss, relational_terms
 from nearfar.training.objectives.reference_bank import ReferenceBank, keeps_reconstructions
 
@@ -55,15 +63,17 @@ class Relational(Objective):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        settings = context.config.objective
-        assert isinstance(settings, RelationalObjective)  # noqa: S101 - for the type
-        self.settings, self.search = settings, settings.search
-        self.schedule = settings.schedule()
+        self.settings = cast(RelationalObjective, context.config.objective)
+        self.search = self.settings.search
+        self.on_disk = self.search.bank == "disk"
+        self.schedule = self.settings.schedule()
         self.searching = self.schedule.relational
-        finder = make_finder(self.search, settings.neighbors, context.config.seed)
         if context.config.optim.epochs:
-            finder.check(len(context.images))
-        self.external = _external_reference(context, settings)
+            self._new_finder().check(len(context.images))
+        self.external = _external_reference(context, self.settings)
+
+    def _new_finder(self) -> Finder:
+        return make_finder(self.search, self.settings.neighbors, self.context.config.seed)
 
     def footprint(self, network: Autoencoder) -> Footprint:
         """See `Objective.footprint`."""
@@ -76,12 +86,21 @@ class Relational(Objective):
         checkpoint = state_bytes(reference)
         if self.searching and self.search.search_every == "epoch":
             checkpoint += 2 * 8 * n * self.settings.neighbors
-        if self.search.bank == "disk":
+        if self.on_disk:
             disk = {"bank": disk_bytes(n, size)}
             if recent:
                 disk["embeddings of reconstructions"] = 2 * disk["bank"]
             return Footprint(keys, disk, checkpoint)
         return Footprint(bank + keys + bank * recent, {}, checkpoint + bank * recent)
+
+    def work(self, network: Autoencoder) -> Mapping[str, Work]:
+        """See `Objective.work`."""
+        images, epochs = self.context.images, self.context.config.optim.epochs
+        size = embedding_size(self.external or network.encoder, images)
+        every = self.settings.refresh_reference_every
+        fits = 1 + ((epochs - 1) // every if every else 0)
+        cost = finder_cost(self._new_finder(), len(images), size, fits=fits, searches=epochs)
+        return {"bank": Work(fits), "clusters and neighbors": Work(multiplications=cost)}
 
     def setup(self, network: Autoencoder, state: Mapping[str, Tensor]) -> nn.Module:
         """See `Objective.setup`."""
@@ -89,6 +108,7 @@ class Relational(Objective):
         self.corruption = make_corruption(self.context.config.pretext, network)
         self.bank = ReferenceBank(
             self.context,
+            self.settings,
             self.external or network.encoder,
             searching=self.searching,
             state=state,

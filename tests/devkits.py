@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from nearfar.config import Backbone
 from nearfar.transfer import Devkit, read_label_map, read_objects
 from nearfar.transfer.pictures import read_full_size
 
 COLORS = ((220, 20, 20), (20, 220, 20))
+#: Small backbone, and the shape of its images.
+BACKBONE = Backbone(name="alexnet", embedding_size=64, widths=(128,)), (3, 64, 64)
 
 
 def write_devkit(

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from nearfar.cli import main
 
+#: Options of a training of seconds.
+QUICK = (
+    "--pretrain-epochs 2 --epochs 2 --embedding-size 12 --clusters 4 --batch-size 64 --device cpu"
+).split()
+
 
 def run(*arguments: object) -> int:
     """Call the program, and return its exit code."""

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from io import BytesIO, TextIOWrapper
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,31 +19,7 @@ from nearfar.data import ArrayImages, open_images
 from nearfar.errors import NearfarError
 from nearfar.evaluation import evaluate_run
 from nearfar.runs import read_run
-from program import run
-
-QUICK = (
-    "--pretrain-epochs 2 --epochs 2 --embedding-size 12 --clusters 4 --batch-size 64 --device cpu"
-).split()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, digits, digit_labels) -> Path:
-    """Digits as image files in a folder for each class."""
-    root = tmp_path_factory.mktemp("data") / "digits"
-    for row in range(250):
-        path = root / f"digit {digit_labels[row]}" / f"{row:03}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(digits[row]).save(path)
-    return root
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, folder) -> Path:
-    """A run on these."""
-    out = tmp_path_factory.mktemp("runs") / "run"
-    assert run("train", folder, "--out", out, *QUICK) == 0
-    return out
-
+from program import QUICK, run
 
 # --- what each command does ----------------------------------------------------------------------
 

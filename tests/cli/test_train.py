@@ -10,42 +10,16 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from nearfar.cli.train import describe_epoch, describe_estimate
 from nearfar.config import KINDS, configure, recipe, train_options
 from nearfar.runs import read_config, read_run
 from nearfar.training import Estimate
-from program import run
+from program import QUICK, run
 from trainings import assert_same_weights, weights
-
-QUICK = (
-    "--pretrain-epochs 2 --epochs 2 --embedding-size 12 --clusters 4 --batch-size 64 --device cpu"
-).split()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, digits, digit_labels) -> Path:
-    """Digits as image files in a folder for each class."""
-    root = tmp_path_factory.mktemp("data") / "digits"
-    for row in range(250):
-        path = root / f"digit {digit_labels[row]}" / f"{row:03}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(digits[row]).save(path)
-    return root
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, folder) -> Path:
-    """A run on these."""
-    out = tmp_path_factory.mktemp("runs") / "run"
-    assert run("train", folder, "--out", out, *QUICK) == 0
-    return out
-
 
 # --- help ----------------------------------------------------------------------------------------
 

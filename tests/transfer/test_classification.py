@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from devkits import BACKBONE
 from nearfar.config import Backbone
 from nearfar.data import images_from_array, open_images, require_labels
 from nearfar.errors import NearfarError
 from nearfar.transfer import (
     ClassificationSet,
-    Devkit,
     FinetuneConfig,
     classification_metrics,
     finetune_classifier,
@@ -20,17 +20,9 @@ from nearfar.transfer import (
     single_label_set,
     split_labeled_images,
     write_classes,
-    write_scenes,
 )
 from nearfar.transfer.classification import augment
 from nearfar.transfer.finetuning import finetune_network
-
-BACKBONE = Backbone(name="alexnet", embedding_size=64, widths=(128,)), (3, 64, 64)
-
-
-@pytest.fixture(scope="module")
-def devkit(tmp_path_factory) -> Devkit:
-    return Devkit.open(write_scenes(tmp_path_factory.mktemp("scenes"), 24))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nearfar.config import Backbone
+from devkits import BACKBONE
 from nearfar.transfer import (
     DetectionSet,
     Devkit,
@@ -19,16 +19,8 @@ from nearfar.transfer import (
     new_backbone,
     read_objects,
     read_scaled,
-    write_scenes,
 )
 from nearfar.transfer.detection import FastRCNN, RegionPooling, _mirror
-
-BACKBONE = Backbone(name="alexnet", embedding_size=64, widths=(128,)), (3, 64, 64)
-
-
-@pytest.fixture(scope="module")
-def devkit(tmp_path_factory) -> Devkit:
-    return Devkit.open(write_scenes(tmp_path_factory.mktemp("scenes"), 24))
 
 
 def with_jitter(devkit: Devkit, split: str, size: int = 96) -> DetectionSet:

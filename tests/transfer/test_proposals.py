@@ -10,17 +10,10 @@ import torch
 
 from nearfar.errors import NearfarError
 from nearfar.transfer import (
-    Devkit,
     propose,
     read_objects,
-    write_scenes,
 )
 from selective_search import needs_selective_search
-
-
-@pytest.fixture(scope="module")
-def devkit(tmp_path_factory) -> Devkit:
-    return Devkit.open(write_scenes(tmp_path_factory.mktemp("scenes"), 24))
 
 
 def test_propose_covers_objects_and_caches(devkit, tmp_path):

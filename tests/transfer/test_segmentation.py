@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from averaging import averaging
+from devkits import BACKBONE
 from nearfar.config import Backbone
 from nearfar.errors import NearfarError
 from nearfar.transfer import (
@@ -23,13 +24,6 @@ from nearfar.transfer import (
     write_scenes,
 )
 from nearfar.transfer.segmentation import FCN
-
-BACKBONE = Backbone(name="alexnet", embedding_size=64, widths=(128,)), (3, 64, 64)
-
-
-@pytest.fixture(scope="module")
-def devkit(tmp_path_factory) -> Devkit:
-    return Devkit.open(write_scenes(tmp_path_factory.mktemp("scenes"), 24))
 
 
 @pytest.mark.parametrize(

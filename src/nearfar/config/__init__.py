@@ -1,5 +1,6 @@
 """Configuration: typed sections, recipes, and options by name. Imports nothing heavy."""
 
+from nearfar.config.loss_weights import Weights, WeightSchedule, check_weights
 from nearfar.config.network import (
     DEFAULT_ENCODER,
     TIMM,
@@ -21,7 +22,6 @@ from nearfar.config.options import Option, configure, flatten, implied_recipe, r
 from nearfar.config.pretext import Denoising, Inpainting, Plain, Pretext, SplitBrain
 from nearfar.config.recipes import RECIPES, RecipeName
 from nearfar.config.train import KINDS, Recorded, TrainConfig, name_of
-from nearfar.config.weights import Weights, WeightSchedule, check_weights
 
 __all__ = [
     "DEFAULT_ENCODER",

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
+from nearfar.config.loss_weights import ScheduleName, WeightSchedule, check_weights
 from nearfar.config.network import check_backbone_name
-from nearfar.config.weights import ScheduleName, WeightSchedule, check_weights
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields, check_ranges
 

@@ -1,6 +1,7 @@
 """Transfer of a backbone to classification, detection and segmentation."""
 
 from nearfar.transfer.annotations import Objects, read_objects, read_presence
+from nearfar.transfer.backbones import BackboneSpec, new_backbone, open_backbone
 from nearfar.transfer.classification import (
     CLASSIFICATION_CONFIG,
     PROTOCOLS,
@@ -64,7 +65,6 @@ from nearfar.transfer.tasks import (
     transfer_detection,
     transfer_segmentation,
 )
-from nearfar.transfer.weights import BackboneSpec, new_backbone, open_backbone
 
 __all__ = [
     "BACKGROUND",

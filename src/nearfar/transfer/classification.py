@@ -23,11 +23,11 @@ from nearfar.models import (
     resolve_device,
 )
 from nearfar.progress import Track, silent
+from nearfar.transfer.backbones import BackboneSpec
 from nearfar.transfer.classification_data import ClassificationSet
 from nearfar.transfer.finetuning import FinetuneConfig, finetune_network
 from nearfar.transfer.metrics import classification_ap
 from nearfar.transfer.storage import write_finetuned
-from nearfar.transfer.weights import BackboneSpec
 
 Protocol = Literal["linear", "fc", "all"]
 #: Trained parts: a linear layer on the embeddings; the fully connected layers; everything.

@@ -26,6 +26,7 @@ from nearfar.errors import NearfarError
 from nearfar.models import BackboneEncoder, FeatureGrid, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.transfer.annotations import Objects, read_objects
+from nearfar.transfer.backbones import BackboneSpec
 from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.finetuning import FinetuneConfig, finetune_network
 from nearfar.transfer.heads import REGION_GRID, region_head
@@ -33,7 +34,6 @@ from nearfar.transfer.metrics import Detections, detection_ap
 from nearfar.transfer.pictures import PADDING, Picture, pad_and_stack, read_each, read_scaled
 from nearfar.transfer.proposals import Boxes, propose, selective_search
 from nearfar.transfer.storage import write_finetuned
-from nearfar.transfer.weights import BackboneSpec
 
 #: Shorter image side in pixels, as in Fast R-CNN.
 DETECTION_SIZE = 600

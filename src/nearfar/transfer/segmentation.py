@@ -23,6 +23,7 @@ from torch.nn.functional import cross_entropy, interpolate
 from nearfar.errors import NearfarError
 from nearfar.models import BackboneEncoder, FeatureGrid, resolve_device
 from nearfar.progress import Track, silent
+from nearfar.transfer.backbones import BackboneSpec
 from nearfar.transfer.devkit import BACKGROUND, Devkit
 from nearfar.transfer.finetuning import FinetuneConfig, finetune_network
 from nearfar.transfer.heads import convolutional_head
@@ -44,7 +45,6 @@ from nearfar.transfer.pictures import (
     read_scaled,
 )
 from nearfar.transfer.storage import write_finetuned
-from nearfar.transfer.weights import BackboneSpec
 
 Stride = Literal[32, 16, 8]
 

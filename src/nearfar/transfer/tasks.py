@@ -17,6 +17,7 @@ from nearfar.data import Images, Subset, open_images
 from nearfar.errors import NearfarError
 from nearfar.models import BackboneEncoder, resolve_device
 from nearfar.progress import Track, silent
+from nearfar.transfer.backbones import backbone_of, initialize_backbone, open_backbone
 from nearfar.transfer.classification import (
     CLASSIFICATION_CONFIG,
     PROTOCOLS,
@@ -52,7 +53,6 @@ from nearfar.transfer.segmentation import (
     skip_channels,
 )
 from nearfar.transfer.storage import CONFIG, WEIGHTS, claim_folder, writing
-from nearfar.transfer.weights import backbone_of, initialize_backbone, open_backbone
 
 #: Subfolder for the proposals of `transfer_detection`.
 PROPOSALS_FOLDER = "proposals"

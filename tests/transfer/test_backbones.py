@@ -17,7 +17,7 @@ from nearfar.training import train
 from nearfar.transfer import (
     open_backbone,
 )
-from nearfar.transfer.weights import backbone_of
+from nearfar.transfer.backbones import backbone_of
 
 SMALL = Backbone(name="alexnet", embedding_size=16, widths=(24,)), (3, 64, 64)
 LARGE = Backbone(name="alexnet", embedding_size=16, widths=(24,)), (3, 224, 224)

@@ -164,6 +164,15 @@ def pairing(folder: Path) -> None:
     assert labels_like(test, train).tolist() == [1] * 4
     with rejection("bird", "expected the same classes"):
         labels_like(other, train)
+    (folder / "train" / "cover.jpg").write_bytes(b"damaged")
+    assert open_images(folder / "train").labels.tolist() == train.labels.tolist()
+    fill(folder / "train", 1)
+    with warned("1 of 9 images have no label (first '0.png')"):
+        assert open_images(folder / "train").labels is None
+    fill(folder / "splits" / "train" / "cat")
+    fill(folder / "splits" / "val" / "cat")
+    with warned("named like splits"):
+        open_images(folder / "splits")
 
 
 @cell("folder", "names", "obeyed: Unicode forms of one name are one class; spaces are kept")

@@ -53,8 +53,14 @@ def pairing(folder: Path) -> None:
     with warned("rows name images that are listed before (1)"):
         images = open_images(write(folder, "path,label\n0.png,a\n0.png,a\n1.png,b\n"))
     assert len(images) == 2
-    with warned("a row has no value in the column 'label'"):
+    with warned("1 of 2 images have no label (first '1.png')"):
         assert open_images(write(folder, "path,label\n0.png,a\n1.png,\n")).labels is None
+    images = open_images(write(folder, "path,label\n0.png,a\nnone.png,\n1.png,b\n"))
+    assert images.labels.tolist() == [0, 1]  # of the images that are there
+    images = open_images(write(folder, "path,label\n0.png,1\n1.png,1.0\n2.png,0.0\n"))
+    assert (images.labels.tolist(), images.classes) == ([1, 1, 0], None)
+    with rejection("as 'a' and as 'b'"):
+        open_images(write(folder, f"path,label\n0.png,a\n{folder.resolve()}/0.png,b\n"))
     for labels, words in (([0.0, 1.0], None), ([0.5, 1.0], "0.5"), ([[1], [2]], "[1]")):
         table = pyarrow.table({"path": ["0.png", "1.png"], "target": labels})
         parquet.write_table(table, folder / "images.parquet")
@@ -75,6 +81,8 @@ def name_of_files(folder: Path) -> None:
     assert len(open_images(path)) == 1
     path.write_text(f"path\n{folder / 'data' / 'a b.png'}\n")
     assert len(open_images(path)) == 1
+    path.write_text("filename,filepath\nc.png,sub/c.png\n")
+    assert open_images(path).names() == ["sub/c.png"]
 
 
 @cell("manifest", "encoding", "obeyed: UTF-8, UTF-16 with its mark; commas, semicolons or tabs")
@@ -111,6 +119,7 @@ def length(folder: Path) -> None:
         command("train", path, "--strict", "--dry-run", "--out", folder / "run"),
         "row 3: '' is no path",
     )
+    assert len(open_images(write(folder, "\r\n\npath;label\n0.png;a\n\n1.png;b\n"))) == 2
     with rejection("has no rows"):
         open_images(write(folder, "path\n"))
     with rejection("expected the paths of images"):

@@ -21,6 +21,8 @@ from nearfar.progress import Track, silent
 
 #: Most endings that are named.
 SHOWN_ENDINGS = 8
+#: Usual names of parts of a data set, which are no classes.
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
 
 class FolderImages(StoredImages):
@@ -59,9 +61,9 @@ class FolderImages(StoredImages):
     files : list of str
         Path of each image in the folder.
     labels : int64[n] or None
-        Labels in tar and Parquet files, if every image has one. Otherwise, the number of the
-        first-level subfolder, if every image lies in one. Subfolder names that differ only in their
-        Unicode form are one class.
+        Labels in tar and Parquet files, if there are any; otherwise, the number of the first-level
+        subfolder. None if an image has no label. Subfolder names that differ only in their Unicode
+        form are one class.
 
     Raises
     ------
@@ -71,8 +73,8 @@ class FolderImages(StoredImages):
     Warns
     -----
     UserWarning
-        If files are not named like images, if a few images lie in no sub-folder, so that none has
-        a label, or if links lead to folders that are read anyway; see `StoredImages`.
+        If files are not named like images, or if links lead to folders that are read anyway; see
+        `StoredImages`.
 
     Examples
     --------
@@ -148,11 +150,10 @@ def find_images(root: Path, frame_rate: float | None = None) -> Found:
     found = merge(parts)
     if found.labels is None:
         found.labels = _classes_of(places)
-    loose = [place for place in places if os.sep not in place]
-    if 0 < len(loose) < len(places) / 2:
+    if found.labels is not None and SPLITS.issuperset(str(each).lower() for each in found.labels):
         found.notes.append(
-            f"{len(loose)} of {len(places)} images lie in no sub-folder "
-            f"({printable(loose[0])!r}), so that sub-folders are no classes"
+            "its sub-folders are named like splits, and are used as classes: open one of them for "
+            "its classes"
         )
     if others:
         found.notes.append(_describe_others(others))
@@ -232,9 +233,10 @@ def _describe_others(files: Sequence[str]) -> str:
     return f"{what} not named like images: {', '.join(listed)}{more}"
 
 
-def _classes_of(files: Sequence[str]) -> list[str] | None:
-    """Return the first-level subfolder of each file, if every file lies in one."""
+def _classes_of(files: Sequence[str]) -> list[str | None] | None:
+    """Return the first-level subfolder of each file, None for the few that lie in none."""
     folders = [
-        printable(normal_form(file.partition(os.sep)[0])) for file in files if os.sep in file
+        printable(normal_form(file.partition(os.sep)[0])) if os.sep in file else None
+        for file in files
     ]
-    return folders if folders and len(folders) == len(files) else None
+    return folders if folders.count(None) < len(folders) / 2 else None

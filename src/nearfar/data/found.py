@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from nearfar.data.decoding import Header, read_header
 from nearfar.data.depth import Decoding
@@ -97,8 +96,8 @@ class Found:
     ----------
     items : list of Item
         Images.
-    labels : list of int or str, optional
-        Class of each image.
+    labels : list of int, str or None, optional
+        Class of each image; None if it is not known.
     classes : list of str, optional
         Names of labels that are numbers.
     skipped, unread : list of str
@@ -114,7 +113,7 @@ class Found:
     """
 
     items: list[Item] = field(default_factory=list)
-    labels: list[int] | list[str] | None = None
+    labels: Sequence[int | str | None] | None = None
     classes: list[str] | None = None
     skipped: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
@@ -124,8 +123,7 @@ class Found:
 def merge(parts: Sequence[Found]) -> Found:
     """Merge the contents of several sources, in order.
 
-    Labels are kept if every source with images has them. Numbers are kept if their classes have the
-    same names everywhere.
+    Numbers are kept as labels if their classes have the same names everywhere.
     """
     merged = Found()
     for part in parts:
@@ -137,22 +135,17 @@ def merge(parts: Sequence[Found]) -> Found:
     labeled = [part for part in filled if part.labels is not None]
     if not labeled:
         return merged
-    if len(labeled) < len(filled):
-        count = sum(len(part.items) for part in labeled)
-        merged.notes.append(
-            f"{count} of {len(merged.items)} images have labels, which are not used"
-        )
-        return merged
     same = all(part.classes == labeled[0].classes for part in labeled)
-    lists = [part.labels if same else _named(part) for part in labeled]
-    labels: list[Any] = [label for each in lists for label in each or ()]
-    if len({isinstance(label, str) for label in labels}) > 1:
-        labels = [str(label) for label in labels]
+    labels = [label for part in filled for label in _labels(part, named=not same)]
+    if len({isinstance(label, str) for label in labels if label is not None}) > 1:
+        labels = [None if label is None else str(label) for label in labels]
     merged.labels, merged.classes = labels, labeled[0].classes if same else None
     return merged
 
 
-def _named(part: Found) -> Sequence[Any]:
-    """Return labels as names where numbers have one."""
-    labels: Sequence[Any] = part.labels or ()
-    return labels if part.classes is None else [part.classes[label] for label in labels]
+def _labels(part: Found, *, named: bool) -> Sequence[int | str | None]:
+    """Return the label of each image, or the name that a number has."""
+    labels = part.labels or [None] * len(part.items)
+    if not named or part.classes is None:
+        return labels
+    return [part.classes[label] if isinstance(label, int) else label for label in labels]

@@ -16,12 +16,14 @@ LABEL_COLUMNS = (
 )
 #: Digits of the largest number that is a label.
 MAX_DIGITS = 18
+#: Ending of whole numbers in tables with floats.
+WHOLE = ".0"
 
 
 def label_values(
     labels: Sequence[Any], title: str, name: str, *, text: bool = False
-) -> list[Any] | None:
-    """Return labels as whole numbers if all are, otherwise as names; None if one is missing.
+) -> list[int | str | None]:
+    """Return labels as whole numbers if all are, otherwise as names; None for missing ones.
 
     Parameters
     ----------
@@ -37,19 +39,22 @@ def label_values(
     NearfarError
         If a label is a fraction, a list or anything else.
     """
-    if any(_is_missing(label) for label in labels):
-        return None
-    if text and all(_is_number(label) for label in labels):
-        return [int(label) for label in labels]
-    if all(isinstance(label, str | bool) for label in labels):
-        return [printable(normal_form(str(label))) for label in labels]
-    for label in labels:
-        if not isinstance(label, int | float) or not _is_whole(label):
-            raise NearfarError(
-                f"the column {title!r} of {name!r} holds {printable(repr(label)[:80])}: expected "
-                "names or whole numbers"
-            )
-    return [int(label) for label in labels]
+    known = [label for label in labels if not _is_missing(label)]
+    values: Sequence[int | str]
+    if text and all(_is_number(label) for label in known):
+        values = [int(label.removesuffix(WHOLE)) for label in known]
+    elif all(isinstance(label, str | bool) for label in known):
+        values = [printable(normal_form(str(label))) for label in known]
+    else:
+        for label in known:
+            if not isinstance(label, int | float) or not _is_whole(label):
+                raise NearfarError(
+                    f"the column {title!r} of {name!r} holds {printable(repr(label)[:80])}: "
+                    "expected names or whole numbers"
+                )
+        values = [int(label) for label in known]
+    following = iter(values)
+    return [None if _is_missing(label) else next(following) for label in labels]
 
 
 def _is_missing(label: Any) -> bool:
@@ -57,10 +62,11 @@ def _is_missing(label: Any) -> bool:
 
 
 def _is_number(text: str) -> bool:
-    """Whether a text is a whole number as it is usually written: 7, not 007."""
-    digits = text.removeprefix("-")
+    """Whether a text is a whole number as it is usually written: 7 or 7.0, not 007."""
+    whole = text.removesuffix(WHOLE)
+    digits = whole.removeprefix("-")
     plain = digits.isascii() and digits.isdecimal() and len(digits) <= MAX_DIGITS
-    return plain and str(int(text)) == text
+    return plain and str(int(whole)) == whole
 
 
 def _is_whole(number: float) -> bool:

@@ -17,8 +17,8 @@ from nearfar.files import find_path, normal_form
 MANIFEST_ENDINGS = (".csv", ".tsv")
 #: Names of path columns, in lowercase without punctuation, most likely first.
 PATH_COLUMNS = (
-    *("path", "file", "filename", "filepath", "image", "imagepath", "imagefile", "imagefilename"),
-    *("imagefilepath", "img", "imgpath", "imgfile", "imagename", "imageid"),
+    *("path", "filepath", "imagepath", "imagefilepath", "imgpath", "file", "filename", "image"),
+    *("imagefile", "imagefilename", "img", "imgfile", "imagename", "imageid"),
 )
 #: Largest manifest, in bytes, since it is read as a whole.
 MAX_BYTES = 2**31
@@ -38,7 +38,7 @@ def read_csv_manifest(path: Path, name: str) -> Found:
             raise NearfarError(f"{name!r} is larger than 2 GiB: save it as Parquet, or in parts")
         content = path.read_bytes()
         utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
-        text = content.decode("utf-16" if utf16 else "utf-8-sig")
+        text = content.decode("utf-16" if utf16 else "utf-8-sig").lstrip("\r\n")
         separator = max(SEPARATORS, key=text.partition("\n")[0].count)
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
     except UnicodeDecodeError as error:
@@ -113,11 +113,9 @@ def _images(
     """Return the images of rows; each file once, and rows without a path not at all."""
     if not files:
         raise NearfarError(f"{name!r} has no rows: expected a path in each")
-    found, first_rows = Found(), _first_rows(files)
+    found, first_rows = Found(), _first_rows(root, files)
     if labels is not None and title is not None:
         labels = label_values(labels, title, name, text=text)
-        if labels is None:
-            found.notes.append(f"a row has no value in the column {title!r}: labels are not used")
     repeated = 0
     for row, file in enumerate(files):
         first = first_rows[row]
@@ -140,11 +138,12 @@ def _images(
     return found
 
 
-def _first_rows(files: Sequence[str]) -> list[int | None]:
+def _first_rows(root: Path, files: Sequence[str]) -> list[int | None]:
     """Return for each row the first one with the same path; None for what is no path."""
     first: dict[str, int] = {}
+    place = root.absolute()
     return [
-        first.setdefault(normal_form(os.path.normpath(file)), row)
+        first.setdefault(normal_form(os.path.normpath(place / file)), row)
         if file and "\0" not in file
         else None
         for row, file in enumerate(files)

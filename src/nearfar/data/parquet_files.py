@@ -224,19 +224,15 @@ def _names(file: Any, schema: Any, title: str, total: int) -> list[str]:
 def _add_labels(
     found: Found, values: list[Any], classes: list[str] | None, title: str, name: str
 ) -> None:
-    """Set the labels of rows, unless some are missing; test sets have -1 for all."""
-    missing = sum(value is None or (value == -1 and classes is not None) for value in values)
-    if missing:
-        if missing < len(values):
-            found.notes.append(
-                f"{missing} of {len(values)} rows have no class in the column {title!r}: labels "
-                "are not used"
-            )
+    """Set the labels of rows; test sets have -1 for all."""
+    values = [None if value == -1 and classes is not None else value for value in values]
+    if all(value is None for value in values):
         return
     if classes is None:
         found.labels = label_values(values, title, name)
         return
-    if not all(isinstance(value, int) and 0 <= value < len(classes) for value in values):
+    known = [value for value in values if value is not None]
+    if not all(isinstance(value, int) and 0 <= value < len(classes) for value in known):
         raise NearfarError(
             f"the column {title!r} of {name!r} holds numbers beyond its {len(classes)} classes"
         )

@@ -137,7 +137,8 @@ def find_members(path: Path, prefix: str) -> Found:
     ]
     if not found.items and not found.skipped:
         found.skipped.append(f"{place!r}: a tar file without images")
-    _add_labels(found, labels, str(path))
+    if any(label is not None for label in labels):
+        found.labels = label_values(labels, "cls", str(path), text=True)
     return found
 
 
@@ -218,14 +219,3 @@ def _label_in_json(text: str) -> str:
         if isinstance(value, str | int) and str(value):
             return str(value)
     return ""
-
-
-def _add_labels(found: Found, labels: list[str | None], name: str) -> None:
-    """Set labels, unless some are missing."""
-    missing = labels.count(None)
-    if missing == len(labels):
-        return
-    if missing:
-        found.notes.append(f"{missing} of {len(labels)} images in {name!r} have no label")
-        return
-    found.labels = label_values(labels, "cls", name, text=True)

@@ -83,7 +83,8 @@ class StoredImages(Images):
     Warns
     -----
     UserWarning
-        If images are animations, of which the first picture is used; if a kind of image needs an
+        If some images have no label, so that labels are not used; if images are animations, of
+        which the first picture is used; if a kind of image needs an
         extra that is missing; if files of unknown range are not used; or if the brightest pixel of
         all images is below 1/16 of white.
 
@@ -158,9 +159,7 @@ class StoredImages(Images):
         if self.in_memory:
             self._warn_if_dark(kept[: len(used)].split(CHECKED_IMAGES))
         if found.labels is not None:
-            labels = np.array([found.labels[rows[row]] for row in used])
-            self.labels, names = number_labels(labels, len(labels), self.name)
-            self.classes = names if found.classes is None else found.classes
+            self._label([found.labels[rows[row]] for row in used], found.classes)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -204,6 +203,19 @@ class StoredImages(Images):
         """
         height, width = self._sizes[row].tolist()
         return read_image(self.items[row].load(), (3, height, width), self.decoding)
+
+    def _label(self, labels: Sequence[int | str | None], classes: list[str] | None) -> None:
+        """Set the labels of all images, unless some are missing."""
+        if None in labels:
+            first = self.names()[labels.index(None)]
+            warnings.warn(
+                f"{self.name!r}: {labels.count(None)} of {len(labels)} images have no label (first "
+                f"{first!r}): labels are not used",
+                stacklevel=4,
+            )
+            return
+        self.labels, names = number_labels(np.array(labels), len(labels), self.name)
+        self.classes = names if classes is None else classes
 
     def _with_window(
         self, decoding: Decoding, items: Sequence[Item], headers: Sequence[Header]

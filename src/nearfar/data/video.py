@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ _TOLERANCE = 0.01
 _ONE = 2.0**16
 #: Transfer functions of HDR video by their number in ITU-T H.273, Table 3.
 _HDR = {16: "PQ", 18: "HLG"}
+#: Seconds before a frame at which decoding starts, until a start is early enough.
+_SEEK_BACK = (0, 2, 8, 32, 128, 512)
 #: Number of videos to keep open.
 _OPEN_VIDEOS = 4
 #: Bytes of decoded frames to keep for later requests.
@@ -347,11 +350,14 @@ class _Video:
 
     def _size(self, stamps: list[int]) -> tuple[int, int]:
         """Return the height and width of the first readable frame, as displayed."""
+        why = "none has a timestamp"
         for stamp in stamps:
-            with suppress(UnreadableError):
+            try:
                 first = self.frame(stamp)
                 return first.height, first.width
-        raise NearfarError(f"{str(self.path)!r} has no readable frame")
+            except UnreadableError as error:
+                why = str(error)
+        raise NearfarError(f"{str(self.path)!r} has no readable frame: {why}")
 
     def frame(self, stamp: int) -> Image.Image:
         """Return the frame with a given timestamp; raise `UnreadableError` if it is damaged."""
@@ -403,11 +409,23 @@ class _Reader:
         raise UnreadableError("a damaged frame")
 
     def _seek(self, stamp: int) -> None:
-        try:
-            self._container.seek(stamp, stream=self._stream, backward=True)
-        except self._av.FFmpegError as error:
-            raise UnreadableError(video_reason(error)) from error
-        self._frames, self._position = self._decoded(), None
+        """Go to a frame at or before a timestamp.
+
+        In some formats, a seek ends between key frames, and the first frame decoded is a later one.
+        """
+        self._position = None
+        start = min(self.video.stamps)
+        for seconds in _SEEK_BACK:
+            earlier = stamp - round(seconds / self._stream.time_base)
+            try:
+                self._container.seek(earlier, stream=self._stream, backward=True)
+            except self._av.FFmpegError as error:
+                raise UnreadableError(video_reason(error)) from error
+            frames = self._decoded()
+            first = next(frames, None)
+            self._frames = frames if first is None else itertools.chain([first], frames)
+            if first is None or first.pts is None or first.pts <= stamp or earlier < start:
+                return
 
     def _decoded(self) -> Iterator[Any]:
         """Yield frames packet by packet, so that a damaged packet loses only its own frames."""

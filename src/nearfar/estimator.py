@@ -407,7 +407,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         shape = None
         layout: Layout = "flat"
         unknown = not hasattr(X, "ndim")  # neither an array nor a data frame, or an iterator
-        if unknown or isinstance(X, list | tuple | Tensor | Image | np.ma.MaskedArray):
+        several = isinstance(X, list | tuple | Tensor | Image | np.ma.MaskedArray)
+        if unknown or several or getattr(X, "ndim", 2) == 1:
             X = as_array(X, "X")
         if getattr(X, "ndim", 2) in (3, 4):
             array = as_array(X, "X")
@@ -419,7 +420,10 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             self, X, reset=fitting, dtype="numeric", ensure_min_samples=2 if fitting else 1
         )
         if rows.dtype != np.uint8:
-            rows = rows.astype(np.float32, copy=False)
+            with np.errstate(over="ignore"):
+                rows = rows.astype(np.float32, copy=False)
+                if not np.isfinite(rows.max() - rows.min()):
+                    raise NearfarError("X holds numbers beyond float32: expected smaller ones")
         return rows, shape, layout
 
 

@@ -203,10 +203,26 @@ def transparency(folder: Path) -> None:
     extra = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
     (folder / "16.png").write_bytes(data[:33] + extra + data[33:])
     assert int(only(folder / "16.png").min()) == 255
+    Image.new("P", (16, 16), 5).save(folder / "4.png", bits=4)
+    data = (folder / "4.png").read_bytes()
+    kind = data[12:25] + b"\0" + data[26:29]  # gray instead of a palette
+    chunk = b"tRNS" + struct.pack(">H", 5)
+    pixels = data[data.index(b"IDAT") - 4 :]
+    parts = [(13, kind), (2, chunk)]
+    made = [struct.pack(">I", n) + part + struct.pack(">I", zlib.crc32(part)) for n, part in parts]
+    (folder / "4.png").write_bytes(data[:8] + b"".join(made) + pixels)
+    assert int(only(folder / "4.png").min()) == 255
+    tifffile = pytest.importorskip("tifffile", reason="the extra tiff is not installed")
+    half = np.full((16, 16, 4), (100 * 257, 0, 0, 128 * 257), np.uint16)
+    tifffile.imwrite(folder / "a.tif", half, photometric="rgb", extrasamples=["assocalpha"])
+    for window in (None, (0, 65535)):  # colors were multiplied by opacity
+        assert only(folder / "a.tif", window=window)[:, 0, 0].tolist() == [227, 127, 127]
 
 
 @cell(
-    "image", "profile", "obeyed: converted to sRGB, also by a PNG's gamma; damaged ones are ignored"
+    "image",
+    "profile",
+    "obeyed: converted to sRGB, also by a PNG's gamma; damaged ones are ignored; warned: HDR",
 )
 def profile(folder: Path) -> None:
     image = Image.fromarray(np.full((16, 16, 3), (120, 200, 40), np.uint8))
@@ -228,6 +244,31 @@ def profile(folder: Path) -> None:
         assert only(folder / "gamma.png")[:, 0, 0].tolist() == expected
     image.convert("P").save(folder / "palette.png", pnginfo=chunks)
     assert len(only(folder / "palette.png")) == 3
+    gray = Image.new("LA", (16, 16), (128, 255))
+    gray.save(folder / "gray.png", icc_profile=linear_gray_profile())
+    assert set(only(folder / "gray.png")[:, 0, 0].tolist()) == {188}
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add(b"cICP", bytes([9, 16, 0, 1]))
+    image.save(folder / "hdr.png", pnginfo=chunks)
+    with warned("1 of 1 files are HDR images (PQ)"):
+        only(folder / "hdr.png")
+
+
+def linear_gray_profile() -> bytes:
+    """Return the smallest profile of gray levels that are proportional to light."""
+    white = struct.pack(">iii", 63190, 65536, 54061)
+    tags = {
+        b"desc": b"desc" + bytes(4) + struct.pack(">I", 5) + b"gray\0" + bytes(79),
+        b"wtpt": b"XYZ " + bytes(4) + white,
+        b"kTRC": b"curv" + bytes(4) + struct.pack(">IH", 1, 256) + bytes(2),
+    }
+    table, data = struct.pack(">I", len(tags)), b""
+    for name, content in tags.items():
+        table += name + struct.pack(">II", 132 + 12 * len(tags) + len(data), len(content))
+        data += content
+    size = struct.pack(">I", 128 + len(table) + len(data))
+    head = size + b"lcms" + b"\2\x10\0\0" + b"mntrGRAYXYZ " + bytes(12) + b"acsp" + bytes(28)
+    return (head + white).ljust(128, b"\0") + table + data
 
 
 def swap_primaries(profile: bytes) -> bytes:

@@ -164,7 +164,9 @@ def _(folder: Path) -> None:
 
 
 @cell(
-    "masks", "pairing", "obeyed: by name, or all by number; rejected if a mask or a frame is alone"
+    "masks",
+    "pairing",
+    "obeyed: by name, or all by number; rejected if one is alone; warned: clips without masks",
 )
 def _(folder: Path) -> None:
     write_frames(folder / "new", some_frames(12))
@@ -177,6 +179,11 @@ def _(folder: Path) -> None:
     (folder / "masks" / "frame006_mask.png").unlink()
     with rejection("no mask for '6.png'", "no frame for 'frame002_mask.png'"):
         find_masks(open_clips(folder / "new"), folder / "masks")
+    for name in ("bad", "good", "worse"):
+        write_frames(folder / "test" / name, some_frames(2))
+    write_frames(folder / "truth" / "bad", (some_frames(2) == 220).astype(np.uint8))
+    with warned("no masks of 1 of 3 clips (first 'worse')"):
+        find_masks(open_clips(folder / "test"), folder / "truth")
 
 
 @cell(

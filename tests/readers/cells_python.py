@@ -55,10 +55,14 @@ def size(folder: Path) -> None:
 )
 def value_range(folder: Path) -> None:
     unit = NRE(**QUICK).fit(gray() / 255)
-    with warned("are they on 0…255?"):
+    with warned("up to 25", "a model of images on 0…1: expected the same scale"):
         unit.transform(gray().astype(np.float32))
+    with warned("up to 65", "a model of images on 0…255: expected the same scale"):
+        NRE(**QUICK).fit(gray()).transform(gray().astype(np.uint16) * 256)
     wide = NRE(**QUICK).fit(gray().astype(np.float64) * 100)
     assert wide.embeddings_.shape == (12, 4)
+    with rejection("beyond float32"):
+        NRE(**QUICK).fit(gray().astype(np.float64) * 1e300)
 
 
 @cell("python", "depth", "obeyed: integers, floats, bfloat16; complex, text, objects are rejected")
@@ -202,6 +206,9 @@ def encoding(folder: Path) -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(gray().reshape(12, -1))
     assert NRE(**QUICK).fit(frame).embeddings_.shape == (12, 4)
+    column = pandas.Series(list(gray()))
+    assert np.allclose(fitted().transform(column), expected)
+    assert np.allclose(fitted().transform(column.to_numpy()), expected)
     assert str(resolve_device("cpu:0")) == "cpu:0"
     for device in ("cuda:99", "cpu:1", "tpu", "cuda:x", "cpu:"):
         with rejection(f"device {device!r} is not on this machine"):

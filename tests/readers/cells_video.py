@@ -99,7 +99,7 @@ def _(folder: Path) -> None:
         assert np.abs(pixels_of(folder / "a.mkv") - frames).mean() < 3, pix_fmt
 
 
-@cell("video", "white point", "obeyed: as the format states it; there is no other")
+@cell("video", "white point", "obeyed: as the format states it; dark clips are warned of")
 def _(folder: Path) -> None:
     frames = np.zeros((2, 32, 40), np.uint8)
     frames[:, :16] = 255
@@ -108,6 +108,11 @@ def _(folder: Path) -> None:
         pixels = pixels_of(folder / "a.mkv")
         assert pixels[:, :15].min() >= 254, pix_fmt
         assert pixels[:, 17:].max() <= 1, pix_fmt
+    write_frames(folder / "12 of 16", [frame.astype(np.uint16) * 16 for frame in some_frames()])
+    (clip,) = open_clips(folder / "12 of 16")
+    for _ in range(2):
+        list(clip)
+        assert ["the brightest pixel is 13" in note for note in clip.notes] == [True]
 
 
 @cell("video", "channels", "obeyed: color is converted to gray")
@@ -217,6 +222,10 @@ def _(folder: Path) -> None:
     write_video(folder / "a.mp4", frames, "libx264")
     assert (np.diff(pixels_of(folder / "a.mp4").mean((1, 2))) > 10).all()
     np.testing.assert_array_equal(pixels_of(write_frames(folder / "frames", frames)), frames)
+    Image.fromarray(frames[5]).save(folder / "frames" / "5.jpg")
+    (clip,) = open_clips(folder / "frames")
+    assert len(list(clip)) == 13
+    assert ["1 of 13 frames have the name of another" in note for note in clip.notes] == [True]
 
 
 @cell("video", "pairing", "none: see masks")

@@ -24,6 +24,8 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 _NUMBERED = re.compile(r"(|.*\D)(\d{1,9})")
 #: Fewest frames whose numbers show that others are missing.
 _MIN_NUMBERED = 4
+#: Gray level of a clip's brightest pixel below which it is suspicious, as in `nearfar.data`.
+_DARK = 255 // 16
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -199,7 +201,7 @@ class StoredClip(Clip):
         """See `Clip`."""
         self.skipped.clear()
         self.notes.clear()
-        size, readable, count = self.size, False, 0
+        size, readable, count, brightest = self.size, False, 0, 0
         for number, read in enumerate(self._read()):
             count = number + 1
             if isinstance(read, UnreadableError):
@@ -213,12 +215,19 @@ class StoredClip(Clip):
                     "a size to scale to"
                 )
             size, readable = (pixels.shape[0], pixels.shape[1]), True
+            if brightest < _DARK:
+                brightest = max(brightest, int(pixels.max()))
             yield read._replace(number=number)
         if count < self.nominal_total:
             self.skipped.append(f"{self.name!r}: ends after {count} of {self.nominal_total} frames")
         if not readable:
             why = f" ({self.skipped[0]})" if self.skipped else ""
             raise NearfarError(f"{self.name!r} has no readable frame{why}")
+        if brightest < _DARK:
+            self.notes.append(
+                f"{self.name!r}: the brightest pixel is {brightest}, where white is 255: scale the "
+                "images if they are not dark"
+            )
 
     @abstractmethod
     def _read(self) -> Iterator[Frame | UnreadableError]:
@@ -262,6 +271,12 @@ class FolderClip(StoredClip):
                 f"{self.name!r}: {sum(lost)} frames are missing by their numbers, the first before "
                 f"{self.file_name(first)!r}; motion is not followed across such gaps"
             )
+        again = len(self.files) - len({file.stem for file in self.files})
+        if again and not self.photographs:
+            self.notes.append(
+                f"{self.name!r}: {again} of {len(self.files)} frames have the name of another, but "
+                "for the ending: expected one file per frame"
+            )
         for number, missing in enumerate(lost):
             try:
                 yield Frame(number, self.read(number), lost=missing)
@@ -279,9 +294,10 @@ class FolderClip(StoredClip):
         file = self.files[number]
         try:
             header = read_header(file)
-            note = f"{self.name!r} holds animations, of which the first picture is used"
-            if header.animated and note not in self.notes:
-                self.notes.append(note)
+            if header.animated:
+                self._note("animations, of which the first picture is used")
+            if header.hdr:
+                self._note(f"HDR images ({header.hdr}), whose levels are used as coded")
             size = header.size
             wanted = self.size or size
             # read_image would crop an image with a different aspect ratio.
@@ -292,6 +308,12 @@ class FolderClip(StoredClip):
             return scale(np.ascontiguousarray(pixels), wanted)
         except UnreadableError as error:
             raise UnreadableError(f"{printable(file.name)}: {error}") from error
+
+    def _note(self, content: str) -> None:
+        """Note once what the clip holds."""
+        note = f"{self.name!r} holds {content}"
+        if note not in self.notes:
+            self.notes.append(note)
 
 
 def as_frames(

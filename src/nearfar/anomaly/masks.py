@@ -23,6 +23,8 @@ Mask = npt.NDArray[np.bool_]
 
 #: Suffixes that a mask's name may add to its image's name.
 _SUFFIXES = ("_mask", MASK_SUFFIX)
+#: Names of folders of normal images, which need no masks.
+_NORMAL = frozenset({"good", "normal", "ok"})
 #: Most names in a message.
 _SHOWN = 3
 #: Formats that may blur the border between black and white, and the lowest value that counts as
@@ -181,6 +183,11 @@ def find_masks(
     NearfarError
         See `Masks`; or if `folder` holds no masks, or a clip does not have one mask per frame.
 
+    Warns
+    -----
+    UserWarning
+        See `Masks`; or if clips without a folder are not named good, normal or ok.
+
     Examples
     --------
     >>> from nearfar.anomaly import ArrayClip
@@ -210,6 +217,13 @@ def find_masks(
         raise NearfarError(
             f"{str(folder)!r} holds {min(others).name!r}, which is not a clip, and nothing for "
             f"{missing[0].name!r}: expected folders named like the clips"
+        )
+    unnamed = [path.name for path in missing if path.name.lower() not in _NORMAL]
+    if unnamed:
+        warnings.warn(
+            f"{str(folder)!r} holds no masks of {len(unnamed)} of {len(clips)} clips (first "
+            f"{printable(unnamed[0])!r}): all of their frames count as normal",
+            stacklevel=2,
         )
     return [
         _pair(clip, path, size, same_size=same_size) if path.is_dir() else Masks(None)

@@ -244,6 +244,8 @@ def as_array(array: npt.ArrayLike, name: str = "array") -> Array:
     >>> as_array(torch.zeros(2, requires_grad=True))
     array([0., 0.], dtype=float32)
     """
+    if str(getattr(array, "dtype", "")) == "object" and np.ndim(array) == 1:
+        array = list(np.asarray(array))  # images in a column of a data frame
     if isinstance(array, Image) or (
         isinstance(array, list | tuple) and any(isinstance(each, Image) for each in array)
     ):

@@ -16,7 +16,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
-from nearfar.data.depth import AS_STATED, Decoding, Depth, Numbers, Window
+from nearfar.data.depth import AS_STATED, HDR_TRANSFERS, Decoding, Depth, Numbers, Window
 from nearfar.data.dicom import MAGIC, PREAMBLE, read_dicom, read_dicom_header
 from nearfar.data.encoded import (
     Encoded,
@@ -32,6 +32,8 @@ from nearfar.errors import MissingExtraError, require
 
 #: Formats for which PIL runs other programs (EPS would run Ghostscript).
 NOT_DECODED_BY_PIL = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+#: Formats of which PIL ignores the scale of numbers.
+MISREAD_BY_PIL = {"FITS"}
 
 #: Formats without their own opener, whose files are read by another format's opener.
 OPENED_AS_OTHERS = {"MPO"}
@@ -59,6 +61,13 @@ SIXTEEN_BITS = {"I": {"PNG", "PPM"}, "I;16": {"JPEG2000", "PNG", "PPM", "TIFF"}}
 ONE_PICTURE = {"MPO", "PSD"}
 #: Animation formats, of which only the first image is used.
 ANIMATIONS = {"AVIF", "FLI", "GIF", "PNG", "WEBP"}
+#: Formats that may be HDR, and where they state it: what comes before, and bytes in between.
+HDR_FORMATS = {"AVIF", "HEIF", "PNG"}
+HDR_MARKS = ((b"cICP", 1), (b"colrnclx", 3))
+#: Bytes of a file within which they state it.
+HDR_HEAD = 2**14
+#: Factors of numbers that PIL scales to 8 bits, by PIL's raw mode.
+SCALED_NUMBERS = {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
 #: Subfile types of TIFF that are a smaller copy of another page, or its mask.
 REDUCED_PAGE, MASK_PAGE = 1, 4
 SIGNED = 2
@@ -78,6 +87,7 @@ class Header(NamedTuple):
     orientation: int = 1  # of the stored pixels, by EXIF
     depth: Depth = Depth.LEVELS
     unused_bands: int = 0
+    hdr: str | None = None  # transfer function
 
 
 @functools.cache
@@ -86,7 +96,7 @@ def formats() -> tuple[str, ...]:
     Image.init()
     with suppress(MissingExtraError):
         require("pillow_heif", extra="heic").register_heif_opener(thumbnails=False)
-    return tuple(name for name in Image.ID if name not in NOT_DECODED_BY_PIL)
+    return tuple(name for name in Image.ID if name not in NOT_DECODED_BY_PIL | MISREAD_BY_PIL)
 
 
 @functools.cache
@@ -167,6 +177,7 @@ def read_header(source: Encoded, decoding: Decoding = AS_STATED) -> Header:
             orientation=orientation if orientation in TURNS else 1,
             depth=_depth(image),
             unused_bands=max(0, tags.get(ExifTags.Base.SamplesPerPixel, 0) - _samples(image)),
+            hdr=_hdr_transfer(source) if image.format in HDR_FORMATS else None,
         )
 
 
@@ -350,8 +361,29 @@ def _decoded(
         if decoding.window is not None and _is_deep_color(image):
             yield image.info, _deep_png(source), _orientation(image)
         else:
+            _scale_transparency(image)
             image.load()
             yield image.info, _numbers(image, decoding), _orientation(image)
+
+
+def _scale_transparency(image: Image.Image) -> None:
+    """Scale the transparent color of a PNG file like its pixels, which PIL does not."""
+    key, tile = image.info.get("transparency"), getattr(image, "tile", None)
+    factor = SCALED_NUMBERS.get(tile[0].args) if tile and isinstance(tile[0].args, str) else None
+    if image.format == "PNG" and factor is not None and isinstance(key, int | tuple):
+        scaled = tuple(int(value * factor) for value in np.atleast_1d(key).tolist())
+        image.info["transparency"] = scaled if isinstance(key, tuple) else scaled[0]
+
+
+def _hdr_transfer(source: Encoded) -> str | None:
+    """Return the transfer function of HDR that a file states."""
+    with open_bytes(source) as file:
+        head = file.read(HDR_HEAD)
+    for mark, between in HDR_MARKS:
+        after = head.partition(mark)[2]
+        if len(after) > between:
+            return HDR_TRANSFERS.get(after[between])
+    return None
 
 
 def _other_kind(source: Encoded, decoding: Decoding) -> TiffTags | Literal["dicom"] | None:
@@ -511,7 +543,10 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Convert the colors of an embedded profile to sRGB; damaged profiles are ignored."""
     if not profile or not features.check("littlecms2"):
         return image
-    if image.mode not in ("L", "RGB", "RGBA", "CMYK"):  # palettes, gray with opacity, one bit
+    if image.mode == "LA":
+        gray, opacity = image.split()
+        return Image.merge("LA", (_in_srgb(gray, profile), opacity))
+    if image.mode not in ("L", "RGB", "RGBA", "CMYK"):  # palettes, one bit
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     transform = _transform(profile, image.mode)
     if transform is None:

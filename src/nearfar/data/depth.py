@@ -16,6 +16,8 @@ from nearfar.errors import NearfarError
 
 #: Values of black and white.
 Window = tuple[float, float]
+#: Transfer functions of HDR by their number in ITU-T H.273, Table 3.
+HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
 
 @dataclass(frozen=True)

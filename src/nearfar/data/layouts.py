@@ -16,6 +16,8 @@ from nearfar.data.sizes import MIN_SIDE
 from nearfar.errors import NearfarError
 
 Array = npt.NDArray[Any]
+#: Factor of the brightest pixel, compared with a model's white, that suggests another scale.
+OTHER_SCALE = 100
 #: n×(h·w·c), n×h×w, or n×h×w×c.
 Layout = Literal["flat", "gray", "color"]
 
@@ -104,7 +106,7 @@ def pixel_range_of(rows: Array) -> tuple[float, float]:
 
 
 def warn_about_scale(rows: Array, pixel_range: tuple[float, float], *, stacklevel: int) -> None:
-    """Warn about floats in 0…1 for a model of images in 0…255, or vice versa.
+    """Warn about pixels on another scale than a model's, such as 0…1 instead of 0…255.
 
     Parameters
     ----------
@@ -123,13 +125,15 @@ def warn_about_scale(rows: Array, pixel_range: tuple[float, float], *, stackleve
     >>> len(caught)
     1
     """
-    if rows.dtype == np.uint8 or pixel_range not in ((0, 1), (0, 255)):
+    low, high = pixel_range
+    if rows.dtype == np.uint8 and low == 0 and high in (1, 255):
         return
-    (_, white), largest = pixel_range, float(rows.max())
-    if (white == 255 and 0 < largest <= 1) or (white == 1 and 128 <= largest <= 255):
+    largest = float(rows.max())
+    white = (largest - low) / (high - low)
+    if 0 < white < 1 / OTHER_SCALE or white > OTHER_SCALE:
         warnings.warn(
-            f"images with values up to {largest:g}, for a model of images on 0…{white:g}: "
-            f"are they on 0…{256 - white:g}?",
+            f"images with values up to {largest:g}, for a model of images on {low:g}…{high:g}: "
+            "expected the same scale",
             stacklevel=stacklevel + 1,
         )
 

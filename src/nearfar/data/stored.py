@@ -268,6 +268,13 @@ class StoredImages(Images):
                 "the first picture is used",
                 stacklevel=4,
             )
+        hdr = [header.hdr for header in headers if header.hdr]
+        if hdr:
+            warnings.warn(
+                f"{self.name!r}: {len(hdr)} of {len(headers)} files are HDR images ({hdr[0]}): "
+                "their levels are used as coded",
+                stacklevel=4,
+            )
         more = sum(header.unused_bands > 0 for header in headers)
         if more:
             warnings.warn(

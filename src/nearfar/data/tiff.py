@@ -15,8 +15,8 @@ MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 #: Kinds of numbers, by the tag SampleFormat.
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
-#: Values of the tag ExtraSamples that mean opacity.
-ALPHA = (1, 2)
+#: Values of the tag ExtraSamples that mean opacity; of the first, colors are multiplied by it.
+MULTIPLIED, PLAIN = 1, 2
 
 
 class TiffTags(NamedTuple):
@@ -27,14 +27,14 @@ class TiffTags(NamedTuple):
     samples: int
     kind: int
     photometric: int
-    alpha: bool
+    alpha: int
     orientation: int
     profile: bytes | None
 
     @property
     def bands(self) -> int:
         """Number of samples per pixel, without opacity."""
-        return self.samples - self.alpha
+        return self.samples - bool(self.alpha)
 
     @property
     def depth(self) -> Depth:
@@ -71,14 +71,13 @@ def read_tiff_tags(file: BinaryIO) -> TiffTags:
         value = tags.get(tag, usual)
         return int(value[0] if isinstance(value, tuple) else value)
 
-    extra = tags.get(ExifTags.Base.ExtraSamples, ())
     return TiffTags(
         (first(ExifTags.Base.ImageLength, 0), first(ExifTags.Base.ImageWidth, 0)),
         first(ExifTags.Base.BitsPerSample, 1),
         first(ExifTags.Base.SamplesPerPixel, 1),
         first(ExifTags.Base.SampleFormat, UNSIGNED),
         first(ExifTags.Base.PhotometricInterpretation, BLACK_IS_ZERO),
-        bool(extra) and (extra[0] if isinstance(extra, tuple) else extra) in ALPHA,
+        kind if (kind := first(ExifTags.Base.ExtraSamples, 0)) in (MULTIPLIED, PLAIN) else 0,
         first(ExifTags.Base.Orientation, 1),
         tags.get(ExifTags.Base.InterColorProfile),
     )
@@ -139,6 +138,10 @@ def read_tiff(file: BinaryIO, tags: TiffTags, decoding: Decoding) -> Numbers:
     opacity = None
     if tags.alpha and tags.kind == UNSIGNED:
         opacity = (pixels[..., tags.bands] >> max(0, tags.bits - 8)).astype(np.uint8)
+    if opacity is not None and tags.alpha == MULTIPLIED:
+        white = 2**tags.bits - 1
+        shares = np.maximum(pixels[..., tags.bands :][..., :1], 1) / white
+        values = np.minimum(values / shares, white).astype(values.dtype)
     return Numbers(
         np.ascontiguousarray(values.squeeze(-1) if len(bands) == 1 else values),
         None if tags.depth is Depth.UNKNOWN else (0, 2**tags.bits - 1),

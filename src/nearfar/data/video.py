@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from nearfar.data.decoding import Header
-from nearfar.data.depth import Decoding
+from nearfar.data.depth import HDR_TRANSFERS, Decoding
 from nearfar.data.encoded import UnreadableError
 from nearfar.data.found import Found, Item
 from nearfar.errors import NearfarError, reason, require
@@ -47,8 +47,6 @@ _MAX_ASPECT = 8
 #: Tolerance for right angles in the display matrix, as cosines.
 _TOLERANCE = 0.01
 _ONE = 2.0**16
-#: Transfer functions of HDR video by their number in ITU-T H.273, Table 3.
-_HDR = {16: "PQ", 18: "HLG"}
 #: Seconds before a frame at which decoding starts, until a start is early enough.
 _SEEK_BACK = (0, 2, 8, 32, 128, 512)
 #: Number of videos to keep open.
@@ -161,7 +159,7 @@ def hdr_transfer(stream: Any) -> str | None:
     >>> hdr_transfer(SimpleNamespace(codec_context=SimpleNamespace(color_trc=16)))
     'PQ'
     """
-    return _HDR.get(stream.codec_context.color_trc)
+    return HDR_TRANSFERS.get(stream.codec_context.color_trc)
 
 
 def shown_packets(packets: Iterable[Any]) -> Iterator[Any]:
@@ -422,9 +420,9 @@ class _Reader:
             except self._av.FFmpegError as error:
                 raise UnreadableError(video_reason(error)) from error
             frames = self._decoded()
-            first = next(frames, None)
-            self._frames = frames if first is None else itertools.chain([first], frames)
-            if first is None or first.pts is None or first.pts <= stamp or earlier < start:
+            first = list(itertools.islice(frames, 1))
+            self._frames = itertools.chain(first, frames)
+            if earlier < start or (first and (first[0].pts is None or first[0].pts <= stamp)):
                 return
 
     def _decoded(self) -> Iterator[Any]:

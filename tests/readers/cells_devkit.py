@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -198,6 +199,11 @@ def pairing(folder: Path) -> None:
             read(devkit, "2")
     with rejection("by its <filename>: expected '0.jpg'"):
         read_objects(edited(folder, "<filename>1.jpg</filename>"), "0")
+    shutil.copy(devkit.image("1"), devkit.image("1").with_suffix(".png"))
+    with rejection("'1' may be '1.jpg' or '1.png'"):
+        write_list(devkit, "0", "1")
+        devkit.split("Main", "some")
+    devkit.image("1").with_suffix(".png").unlink()
     with rejection("names '1' 2 times"):
         write_list(devkit, "1", "1")
         devkit.split("Main", "some")

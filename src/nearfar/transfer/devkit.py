@@ -16,6 +16,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -143,11 +144,21 @@ class Devkit:
                 "with a flag, and both exist: rename one"
             )
         if present:
+            self._check_single(present[0], path)
             return present[0]
         name = names[-1]
         if Path(name).name != name:
             raise NearfarError(f"{str(path)!r}: {name!r} is not the name of an image")
         raise NearfarError(f"{str(self.image(name))!r} is missing: {str(path)!r} names it")
+
+    def _check_single(self, name: str, path: Path) -> None:
+        """Check that one file only has the name of an image."""
+        found = {each.stat().st_ino: each.name for each in self._images(name)}
+        if len(found) > 1:
+            raise NearfarError(
+                f"{str(path)!r}: {name!r} may be {' or '.join(map(repr, found.values()))} in "
+                f"{IMAGE_FOLDER}: remove all but one"
+            )
 
     def check_apart(self, image_set: ImageSet, train: str, test: str) -> None:
         """Check that the training and test splits are disjoint.
@@ -167,8 +178,13 @@ class Devkit:
 
     def image(self, name: str) -> Path:
         """Return the path of an image: a JPEG file, with any spelling of its suffix, or a PNG."""
-        paths = [_present(self.root / IMAGE_FOLDER, name, ending) for ending in _IMAGE_ENDINGS]
-        return next((path for path in paths if _is_file(path)), paths[0])
+        first = self.root / IMAGE_FOLDER / f"{name}{_IMAGE_ENDINGS[0]}"
+        return next(self._images(name), first)
+
+    def _images(self, name: str) -> Iterator[Path]:
+        """Yield the image files of a name."""
+        paths = (_present(self.root / IMAGE_FOLDER, name, ending) for ending in _IMAGE_ENDINGS)
+        return (path for path in paths if _is_file(path))
 
     def annotation(self, name: str) -> Path:
         """Return the path of an image's objects."""

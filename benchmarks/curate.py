@@ -1,6 +1,6 @@
 """Curation beside imagededup, cleanlab and k-center, on planted copies and wrong labels.
 
-imagededup and cleanlab are compared if they are installed: `pip install imagededup cleanlab`.
+Needs `pip install imagededup cleanlab`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ import os
 import random
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable
-from importlib.util import find_spec
-from itertools import combinations
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +22,13 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
+from torchvision.transforms import Compose, Resize, ToTensor
 
 from nearfar.curation import (
+    Duplicates,
     find_duplicates,
     find_label_errors,
     group_duplicates,
@@ -34,22 +36,20 @@ from nearfar.curation import (
     thumbnails,
 )
 from nearfar.data import FolderImages
-from nearfar.encoders import open_encoder
+from nearfar.encoders import NetworkEncoder, open_encoder
+from nearfar.experiments.caltech101 import CLASSES, of_classes
 
 DATA = Path(os.environ.get("NEARFAR_DATA", "../shared/data"))
 IMAGES, ORIGINALS = 3000, 300
 PRECISION = 0.99
-SETS = {
-    "imagenette": "imagenette/train",
-    "flowers": "flowers",
-    "caltech": "caltech101/101_ObjectCategories",
-}
+LITE0 = "timm:tf_efficientnet_lite0"
+SETS = ("imagenette", "flowers", "caltech-9")
 SIZE = 96
 NOISE = 0.05
-SEEDS = 5
+SEEDS, LABEL_SEEDS = 5, 3
 
 Rows = npt.NDArray[np.int64]
-Pairs = set[tuple[str, str]]
+Floats = npt.NDArray[np.float32]
 
 
 def _cropped(image: Image.Image, share: float, rng: random.Random) -> Image.Image:
@@ -95,71 +95,111 @@ def plant(folder: Path) -> None:
 
 
 def duplicates() -> dict[str, float]:
-    """Recall and precision of pairs: ours, and imagededup's recall at our bar of precision."""
+    """Recall and precision of the pairs inside groups: ours, and imagededup's at its best.
+
+    For imagededup, the threshold is the one with the largest recall at our bar of precision.
+    """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         plant(folder)
-        names = sorted(path.name for path in folder.iterdir())
-        origins = Counter(name[:5] for name in names)
-        total = sum(count * (count - 1) // 2 for count in origins.values())
-
         start = time.perf_counter()
         images = FolderImages(folder, size=128)
         found = find_duplicates(thumbnails(images), [(images, row) for row in range(len(images))])
         group = group_duplicates(found, len(images))
         seconds = time.perf_counter() - start
-        pairs: Pairs = set()
-        for number in range(group.max(initial=-1) + 1):
-            members = [images.files[row] for row in np.flatnonzero(group == number)]
-            pairs |= set(combinations(members, 2))
-        right = sum(a[:5] == b[:5] for a, b in pairs)
+        names = images.names()
+        recall, precision = _agreement(found.pairs, _origins(names))
         results = {
-            "duplicates: recall": right / total,
-            "duplicates: precision": right / max(len(pairs), 1),
-            "duplicates: seconds": seconds,
+            "duplicates, ours: recall": recall,
+            "duplicates, ours: precision": precision,
+            "duplicates, ours: seconds": seconds,
         }
-        if find_spec("imagededup"):
-            results |= _imagededup(folder, total)
-    return results
-
-
-def _imagededup(folder: Path, total: int) -> dict[str, float]:
-    """Return the best recall of imagededup over all thresholds at the bar of precision."""
-    from imagededup.methods import CNN, PHash
-
-    results = {}
-    for name, make, option, least in (
-        ("PHash", PHash, "max_distance_threshold", 24),
-        ("CNN", CNN, "min_similarity_threshold", 0.6),
-    ):
-        try:
-            start = time.perf_counter()
-            found = make(verbose=False).find_duplicates(
-                image_dir=str(folder), scores=True, **{option: least}
+        group_of = dict(zip(names, group.tolist(), strict=True))
+        for name in ALTERATIONS:
+            copies = [each for each in names if each.endswith(f"--{name}.jpg")]
+            results[f"duplicates, ours, {name}: share found"] = mean(
+                group_of[copy] == group_of[f"{copy[:5]}.jpg"] >= 0 for copy in copies
             )
-        except Exception as error:  # weights that cannot be downloaded
-            print(f"imagededup's {name} does not run: {error}")
-            continue
-        results[f"duplicates: imagededup {name}: seconds"] = time.perf_counter() - start
-        scores = {
-            (a, b): float(score) * (-1 if name == "PHash" else 1)
-            for a, near in found.items()
-            for b, score in near
-            if a < b
-        }
-        ordered = sorted(scores, key=lambda pair: -scores[pair])
-        right = np.cumsum([a[:5] == b[:5] for a, b in ordered])
-        fine = right / np.arange(1, len(right) + 1) >= PRECISION
-        best = int(right[fine].max(initial=0))
-        results[f"duplicates: imagededup {name}: recall at precision {PRECISION}"] = best / total
+        for method, seconds, names, scores in _imagededup(folder):
+            best = max(
+                recall
+                for recall, precision in _at_thresholds(scores, _origins(names))
+                if precision >= PRECISION
+            )
+            results[f"duplicates, {method}: recall at precision {PRECISION}"] = best
+            results[f"duplicates, {method}: seconds"] = seconds
     return results
 
 
-def _features(name: str) -> tuple[npt.NDArray[np.float32], Rows]:
-    images = FolderImages(DATA / SETS[name], size=SIZE, channels=3)
-    encoder = open_encoder("timm:tf_efficientnet_lite0", size=SIZE)
+def _origins(names: list[str]) -> Rows:
+    """Return the number of the image that each file shows."""
+    return np.array([int(name[:5]) for name in names])
+
+
+def _agreement(pairs: Rows, origins: Rows) -> tuple[float, float]:
+    """Return recall and precision of the pairs inside the groups that pairs connect."""
+    none = np.zeros(len(pairs), bool)
+    group = group_duplicates(Duplicates(pairs, none.astype(np.float32), none, none), len(origins))
+    members = group >= 0
+    both = np.unique(np.stack([group, origins])[:, members], axis=1, return_counts=True)[1]
+    right, found, total = (
+        sum(count * (count - 1) // 2 for count in counts.tolist())
+        for counts in (both, np.bincount(group[members]), np.bincount(origins))
+    )
+    return right / total, right / max(found, 1)
+
+
+def _imagededup(folder: Path) -> Iterator[tuple[str, float, list[str], Floats]]:
+    """Yield name, seconds, files and similarities of all pairs of imagededup's methods.
+
+    Where the weights of its CNN cannot be downloaded, it gets ours.
+    """
+    from imagededup.methods import CNN, PHash
+    from imagededup.utils import CustomModel
+
+    start = time.perf_counter()
+    codes = PHash(verbose=False).encode_images(image_dir=str(folder))
+    bits = np.array([[int(bit) for bit in f"{int(code, 16):064b}"] for code in codes.values()])
+    signs = 2 * bits.astype(np.float32) - 1
+    yield "imagededup PHash", time.perf_counter() - start, list(codes), signs @ signs.T
+
+    name = "imagededup CNN"
+    try:
+        cnn = CNN(verbose=False)
+    except URLError:
+        name = "imagededup CNN with lite0"
+        encoder = open_encoder(LITE0)
+        assert isinstance(encoder, NetworkEncoder)  # noqa: S101
+        pixels = Compose([Resize((224, 224)), ToTensor()])
+        cnn = CNN(verbose=False, model_config=CustomModel("lite0", encoder.network, pixels))
+    start = time.perf_counter()
+    codes = cnn.encode_images(image_dir=str(folder))
+    points = normalize(np.stack([code.ravel() for code in codes.values()]))
+    yield name, time.perf_counter() - start, list(codes), points @ points.T
+
+
+def _at_thresholds(scores: Floats, origins: Rows) -> Iterator[tuple[float, float]]:
+    """Yield recall and precision at a hundred thresholds, until the precision is low."""
+    first, second = np.triu_indices(len(scores), 1)
+    flat = scores[first, second]
+    right = flat[origins[first] == origins[second]]
+    for threshold in np.unique(np.quantile(right, np.linspace(1, 0, 101)))[::-1]:
+        chosen = flat >= threshold
+        recall, precision = _agreement(np.stack([first[chosen], second[chosen]], 1), origins)
+        yield recall, precision
+        if precision < PRECISION / 2:
+            return
+
+
+@cache
+def _features(name: str) -> tuple[Floats, Rows]:
+    if name == "caltech-9":
+        images = of_classes(CLASSES, DATA, quick=False, size=SIZE)
+    else:
+        folder = "imagenette/train" if name == "imagenette" else name
+        images = FolderImages(DATA / folder, size=SIZE, channels=3)
     assert images.labels is not None  # noqa: S101
-    return encoder.embed(images, device="cpu"), images.labels
+    return open_encoder(LITE0, size=SIZE).embed(images, device="cpu"), images.labels
 
 
 def _swapped(labels: Rows, seed: int) -> tuple[Rows, npt.NDArray[np.bool_]]:
@@ -178,21 +218,21 @@ def label_errors() -> dict[str, float]:
     for name in SETS:
         embeddings, labels = _features(name)
         ours, theirs = [], []
-        for seed in range(3):
+        for seed in range(LABEL_SEEDS):
             given, wrong = _swapped(labels, seed)
-            found = find_label_errors(embeddings, given)
-            if isinstance(found, str):
-                raise RuntimeError(found)
-            ours.append(average_precision_score(wrong, -found.confidence))
-            if find_spec("cleanlab"):
-                theirs.append(_cleanlab(embeddings, given, wrong))
-        results[f"label errors, {name}: AP"] = mean(ours)
-        if theirs:
-            results[f"label errors, {name}: AP of cleanlab's best"] = mean(theirs)
+            errors = find_label_errors(embeddings, given)
+            if isinstance(errors, str):
+                raise RuntimeError(errors)
+            ours.append(float(average_precision_score(wrong, -errors.confidence)))
+            theirs.append(_cleanlab(embeddings, given, wrong))
+        for way, found in (("ours", ours), ("cleanlab's best", theirs)):
+            results[f"label errors, {name}, {way}: AP"] = mean(found)
+            results[f"label errors, {name}, {way}: deviation"] = stdev(found)
     return results
 
 
 def _cleanlab(embeddings: Any, given: Rows, wrong: npt.NDArray[np.bool_]) -> float:
+    """Return the average precision of the best of its scores with the best of three classifiers."""
     from cleanlab.rank import get_label_quality_scores
 
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
@@ -200,6 +240,7 @@ def _cleanlab(embeddings: Any, given: Rows, wrong: npt.NDArray[np.bool_]) -> flo
     for model in (
         LogisticRegression(max_iter=300),
         make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300)),
+        KNeighborsClassifier(10, metric="cosine"),
     ):
         probs = cross_val_predict(model, embeddings, given, cv=folds, method="predict_proba")
         for method in ("self_confidence", "normalized_margin", "confidence_weighted_entropy"):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from nearfar import NRE
-from nearfar.data import ArrayImages, Subset, images_from_array, write_embeddings
+from nearfar.data import ArrayImages, Subset, images_from_array
+from nearfar.embeddings import write_embeddings
 from nearfar.encoders import open_encoder
 from nearfar.errors import NearfarError
 from nearfar.evaluation import evaluate_encoder

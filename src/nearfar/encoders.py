@@ -15,15 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.config import TIMM, SimilarityName
-from nearfar.data import (
-    EMBEDDINGS_ENDINGS,
-    Channels,
-    Images,
-    Size,
-    conform_images,
-    images_from_array,
-    read_embeddings,
-)
+from nearfar.data import Channels, Images, Size, conform_images, images_from_array
+from nearfar.embeddings import EMBEDDINGS_ENDINGS, read_embeddings
 from nearfar.errors import NearfarError, reason
 from nearfar.models import (
     apply_to_all,
@@ -35,7 +28,7 @@ from nearfar.models import (
 from nearfar.progress import Track, silent
 from nearfar.runs import Run, read_run
 
-__all__ = ["Encoder", "NetworkEncoder", "StoredEmbeddings", "open_encoder"]
+__all__ = ["Encoder", "NetworkEncoder", "StoredEmbeddings", "open_encoder", "reopen_encoder"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -240,7 +233,7 @@ class StoredEmbeddings(Encoder):
     Examples
     --------
     >>> import tempfile
-    >>> from nearfar.data import write_embeddings
+    >>> from nearfar.embeddings import write_embeddings
     >>> images = images_from_array(np.zeros((3, 8, 8)))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_embeddings(f"{folder}/e.npz", np.ones((3, 4), np.float32), images)
@@ -255,8 +248,7 @@ class StoredEmbeddings(Encoder):
         self.embedding_size = self.embeddings.shape[1]
         self.rows = {name: row for row, name in enumerate(self.table.names)}
         stored = self.table.settings
-        size = stored.get("size")
-        self.size = tuple(size) if isinstance(size, list) else size
+        self.size = _size(stored)
         self.channels = stored.get("channels")
         if stored.get("similarity") in get_args(SimilarityName):
             self.similarity = stored["similarity"]
@@ -264,34 +256,6 @@ class StoredEmbeddings(Encoder):
     def settings(self) -> dict[str, Any]:
         """See `Encoder`."""
         return dict(self.table.settings)
-
-    def open_encoder(self) -> Encoder:
-        """Open the encoder that computed the embeddings.
-
-        Raises
-        ------
-        NearfarError
-            If the file does not name it, it cannot be opened, or its weights have changed.
-        """
-        stored = self.table.settings
-        if not stored.get("encoder"):
-            raise NearfarError(
-                f"{self.name!r} holds embeddings without their encoder: expected queries that are "
-                "among the images"
-            )
-        timm = stored["encoder"].startswith(TIMM)
-        encoder = open_encoder(
-            stored["encoder"],
-            weights=stored.get("weights") if timm else None,
-            size=self.size if timm else None,
-        )
-        if encoder.settings().get("weights_sha256") != stored.get("weights_sha256"):
-            raise NearfarError(
-                f"{stored['encoder']!r} has different weights than when it wrote {self.name!r}: "
-                f"encode "
-                "the images again"
-            )
-        return encoder
 
     def embed(
         self,
@@ -322,7 +286,7 @@ class StoredEmbeddings(Encoder):
         """See `Encoder`."""
         found = torch.from_numpy(embeddings[rows])
         if len(others := np.flatnonzero(rows < 0)):
-            encoder = self.open_encoder()
+            encoder = reopen_encoder(self.table.settings, self.name)
             found[others] = encoder.embed_queries(pixels[others], rows[others], embeddings, device)
         return found
 
@@ -339,7 +303,7 @@ def open_encoder(
     ----------
     encoder : Encoder, Run, str or path
         A run or its folder; "timm:NAME"; or an .npz or .parquet file of embeddings, from
-        `nearfar.data.write_embeddings`.
+        `nearfar.embeddings.write_embeddings`.
     weights : str, optional
         Weights of a timm model: "pretrained", "random" or a file, see
         `nearfar.models.load_published`. Default: "pretrained".
@@ -384,3 +348,48 @@ def open_encoder(
             return StoredEmbeddings(path)
         encoder = read_run(path)
     return NetworkEncoder(encoder.method, encoder.network.encoder, run=encoder)
+
+
+def reopen_encoder(settings: Mapping[str, Any], source: str) -> Encoder:
+    """Open the encoder that computed stored embeddings.
+
+    Parameters
+    ----------
+    settings : mapping
+        Its settings, see `Encoder.settings`, from the file of embeddings.
+    source : str
+        Name of the file, for errors.
+
+    Raises
+    ------
+    NearfarError
+        If the settings do not name it, it cannot be opened, or its weights have changed.
+
+    Examples
+    --------
+    >>> encoder = open_encoder("timm:tf_efficientnet_lite0")
+    >>> reopen_encoder(encoder.settings(), "photos.parquet").name
+    'timm:tf_efficientnet_lite0'
+    """
+    if not settings.get("encoder"):
+        raise NearfarError(
+            f"{source!r} holds embeddings without their encoder: expected queries that are among "
+            "the images"
+        )
+    timm = settings["encoder"].startswith(TIMM)
+    encoder = open_encoder(
+        settings["encoder"],
+        weights=settings.get("weights") if timm else None,
+        size=_size(settings) if timm else None,
+    )
+    if encoder.settings().get("weights_sha256") != settings.get("weights_sha256"):
+        raise NearfarError(
+            f"{settings['encoder']!r} has different weights than when it wrote {source!r}: encode "
+            "the images again"
+        )
+    return encoder
+
+
+def _size(settings: Mapping[str, Any]) -> Size | None:
+    size = settings.get("size")
+    return tuple(size) if isinstance(size, list) else size

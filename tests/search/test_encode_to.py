@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from nearfar.data import FolderImages, images_from_array, read_embeddings
+from nearfar.data import FolderImages, images_from_array
+from nearfar.embeddings import read_embeddings
 from nearfar.encoders import open_encoder
 from nearfar.errors import NearfarError
 from nearfar.search import encode, encode_to

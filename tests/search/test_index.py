@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -89,13 +92,53 @@ def test_queries_are_names_rows_images_and_files(photos):
     result = search_stored(stored, ["03.png", "3", root / "03.png", str(stored)], count=1)
     assert result.queries[:3] == ["03.png", "03.png", "03.png"]
     assert len(result.queries) == 15
-    names = [result.names[row] for row in result.hits.near[:, 0]]
+    names = [name for (name,) in result.near]
     assert names[0] == names[1] != "03.png"
     assert names[2:] == ["03.png", *(f"{row:02}.png" for row in range(12))]
     with pytest.raises(NearfarError, match="has rows 0 to 11 only"):
         search_stored(stored, ["12"])
     with pytest.raises(NearfarError, match="'nowhere' is no file or folder"):
         search_stored(stored, ["nowhere"])
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "gaussian"])
+def test_search_of_a_file_finds_what_the_index_finds(similarity, tmp_path):
+    points = np.random.default_rng(0).standard_normal((3000, 300), np.float32)
+    points[7] = 0
+    names = [f"{row}.jpg" for row in range(len(points))]
+    index = Index(similarity).add(points, names)
+    index.save(tmp_path / "index.parquet")
+    queries = ["2999.jpg", "0.jpg", "7.jpg"]
+    ours, theirs = (
+        search_stored(tmp_path / "index.parquet", queries, count=9),
+        index.search(queries, 9),
+    )
+    for side in ("near", "far"):
+        found = getattr(theirs, f"{side}_similarity")
+        np.testing.assert_allclose(getattr(ours.hits, f"{side}_similarity"), found, atol=1e-6)
+        rows = getattr(theirs, side)[:2]  # all are equally similar to zero
+        np.testing.assert_array_equal(getattr(ours.hits, side)[:2], rows)
+        assert getattr(ours, side)[0] == [names[row] for row in rows[0]]
+    assert 7 not in ours.hits.near[2]
+    many = search_stored(tmp_path / "index.parquet", names[:50], count=9)
+    np.testing.assert_array_equal(many.hits.near[0], ours.hits.near[1])
+
+
+def test_search_by_name_needs_no_torch(photos):
+    program = (
+        "import sys; from nearfar.cli import main; main(sys.argv[1:4] + ['03.png']); "
+        "sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    )
+    arguments = ["search", str(photos[1]), "--query"]
+    subprocess.run([sys.executable, "-c", program, *arguments], check=True)
+
+
+def test_embeddings_of_queries_must_be_numbers(tmp_path, points):
+    points = points.copy()
+    points[30, 2] = np.nan
+    Index().add(points).save(tmp_path / "index.parquet")
+    with pytest.raises(NearfarError, match="holds NaN or infinity: encode again"):
+        search_stored(tmp_path / "index.parquet", ["3"], count=2)
 
 
 def test_commands(photos, tmp_path, capsys):

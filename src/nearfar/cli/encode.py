@@ -44,7 +44,7 @@ def encode(
         torchrun --nproc-per-node 2 -m nearfar encode run photos --out photos.parquet
     """
     from nearfar import search
-    from nearfar.data import check_embeddings_path
+    from nearfar.embeddings import check_embeddings_path
     from nearfar.files import check_room, try_output
 
     check_embeddings_path(out)

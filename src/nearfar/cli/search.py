@@ -62,6 +62,6 @@ def search(
     for row, name in enumerate(result.queries):
         print(name)
         for near, similarity in zip(
-            result.hits.near[row], result.hits.near_similarity[row], strict=True
+            result.near[row], result.hits.near_similarity[row], strict=True
         ):
-            print(f"  {similarity:6.3f}  {result.names[near]}")
+            print(f"  {similarity:6.3f}  {near}")

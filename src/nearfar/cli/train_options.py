@@ -7,12 +7,12 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field, fields, make_dataclass
-from functools import update_wrapper
+from functools import cache, update_wrapper
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from cyclopts import Group, Parameter
-from docstring_parser import parse_from_object
+from docstring_parser import DocstringStyle, parse
 
 from nearfar.config import KINDS, Option, TrainConfig, flatten, train_options
 
@@ -121,10 +121,11 @@ def without_callables(hint: Any) -> Any:
     return result
 
 
+@cache
 def _parameter_texts(section: type) -> Mapping[str, str]:
     """Return the description of each parameter in a numpydoc docstring."""
     texts: dict[str, str] = {}
-    for parameter in parse_from_object(section).params:
+    for parameter in parse(inspect.getdoc(section) or "", DocstringStyle.NUMPYDOC).params:
         text = " ".join((parameter.description or "").split())
         for name in parameter.arg_name.split(", "):
             texts[name] = OWN.sub(".", text)

@@ -12,15 +12,6 @@ from nearfar.data.decoding import (
     read_image,
 )
 from nearfar.data.depth import Decoding, Window
-from nearfar.data.embeddings import (
-    EMBEDDINGS_ENDINGS,
-    EmbeddingParts,
-    EmbeddingTable,
-    check_embeddings_path,
-    read_embeddings,
-    write_embedding_table,
-    write_embeddings,
-)
 from nearfar.data.encoded import Encoded, UnreadableError
 from nearfar.data.export import write_images
 from nearfar.data.folders import FolderImages
@@ -58,7 +49,6 @@ from nearfar.data.video import (
 )
 
 __all__ = [
-    "EMBEDDINGS_ENDINGS",
     "MIN_SIDE",
     "PIXEL_TOLERANCE",
     "VIDEO_ENDINGS",
@@ -66,8 +56,6 @@ __all__ = [
     "ArrayImages",
     "Channels",
     "Decoding",
-    "EmbeddingParts",
-    "EmbeddingTable",
     "Encoded",
     "FileItem",
     "FolderImages",
@@ -83,7 +71,6 @@ __all__ = [
     "UnreadableError",
     "Window",
     "as_array",
-    "check_embeddings_path",
     "check_size",
     "choose_stream",
     "conform_images",
@@ -109,7 +96,6 @@ __all__ = [
     "pixel_aspect",
     "pixel_range_of",
     "read_binary_mask",
-    "read_embeddings",
     "read_header",
     "read_image",
     "require_labels",
@@ -121,7 +107,5 @@ __all__ = [
     "video_streams",
     "warn_about_scale",
     "warn_if_dark",
-    "write_embedding_table",
-    "write_embeddings",
     "write_images",
 ]

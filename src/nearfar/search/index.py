@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self, cast, get_args
+from typing import Any, Self, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,39 +13,14 @@ import torch
 from torch import Tensor
 
 from nearfar.config import SimilarityName
-from nearfar.data import EmbeddingTable, read_embeddings, write_embedding_table
+from nearfar.embeddings import EmbeddingTable, read_embeddings, write_embedding_table
 from nearfar.errors import NearfarError, require
 from nearfar.files import atomic_path
 from nearfar.neighbors import ExactFinder, Similarity, fit_similarity
-
-Rows = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+from nearfar.search.hits import Floats, IndexHits
 
 #: Queries whose similarities are computed at once.
 _QUERIES = 1024
-
-
-class IndexHits(NamedTuple):
-    """Nearest and farthest rows of each query.
-
-    Attributes
-    ----------
-    near, far : int64[q, count]
-        Rows of the index: `near` sorted nearest first, `far` farthest first.
-    near_similarity, far_similarity : float32[q, count]
-        Their similarities to the query.
-
-    Examples
-    --------
-    >>> index = Index().add([[1.0, 0.0], [0.0, 1.0]])
-    >>> index.search([[2.0, 0.1]], count=1).near
-    array([[0]])
-    """
-
-    near: Rows
-    far: Rows
-    near_similarity: Floats
-    far_similarity: Floats
 
 
 class Index:

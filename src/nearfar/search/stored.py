@@ -6,19 +6,27 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast, get_args
 
 import numpy as np
 import pyarrow
-import torch
 from pyarrow import parquet
 
-from nearfar.data import Images, open_images, read_embeddings
-from nearfar.encoders import Encoder, StoredEmbeddings
+from nearfar.config import SimilarityName
+from nearfar.embeddings import EmbeddingFile
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path
-from nearfar.neighbors import fit_similarity
 from nearfar.progress import Track, silent
-from nearfar.search.index import Floats, IndexHits, Rows, search_bank
+from nearfar.search.hits import Floats, IndexHits, Rows, search_file
+
+if TYPE_CHECKING:
+    import torch
+
+    from nearfar.data import Images
+    from nearfar.encoders import Encoder
+
+#: Most queries to compare with the file while it is read; for more, it is read first.
+_FEW = 32
 
 
 @dataclass(frozen=True)
@@ -29,29 +37,30 @@ class StoredSearch:
     ----------
     queries : list of str
         Name of each query.
-    names : list of str
-        Name of each row.
+    near, far : list of list of str
+        Names of the nearest images of each query, nearest first, and of the farthest ones.
     hits : IndexHits
-        Rows and similarities.
+        Their rows and similarities.
 
     Examples
     --------
     >>> zero, one = np.zeros((1, 1), int), np.ones((1, 1), np.float32)
-    >>> StoredSearch(["cat"], ["lynx"], IndexHits(zero, zero, one, one)).to_table().num_rows
+    >>> hits = IndexHits(zero, zero, one, one)
+    >>> StoredSearch(["cat"], [["lynx"]], [["lynx"]], hits).to_table().num_rows
     2
     """
 
     queries: list[str]
-    names: list[str]
+    near: list[list[str]]
+    far: list[list[str]]
     hits: IndexHits
 
     def to_table(self) -> pyarrow.Table:
         """Return one row per result: query, side, rank from 1, file, row and similarity."""
         count = self.hits.near.shape[1]
-        files = np.array(self.names, object)
         sides = {
-            "near": (self.hits.near, self.hits.near_similarity),
-            "far": (self.hits.far, self.hits.far_similarity),
+            "near": (self.near, self.hits.near, self.hits.near_similarity),
+            "far": (self.far, self.hits.far, self.hits.far_similarity),
         }
         return pyarrow.concat_tables(
             pyarrow.table(
@@ -59,12 +68,12 @@ class StoredSearch:
                     "query": np.repeat(np.array(self.queries, object), count),
                     "side": [side] * rows.size,
                     "rank": np.tile(np.arange(1, count + 1, dtype=np.int32), len(rows)),
-                    "file": files[rows.ravel()],
+                    "file": [name for row in names for name in row],
                     "row": rows.ravel(),
                     "similarity": similarity.ravel(),
                 }
             )
-            for side, (rows, similarity) in sides.items()
+            for side, (names, rows, similarity) in sides.items()
         )
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -87,7 +96,7 @@ def search_stored(
     Parameters
     ----------
     embeddings : str or path
-        Path written by `encode_to`.
+        A .parquet written by `encode_to`.
     queries : sequence of str or path
         Each is a name in the file; a row number; a .parquet of embeddings, all of which are
         queries; or images, which are opened, and encoded by the file's encoder.
@@ -111,59 +120,81 @@ def search_stored(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     index.save(f"{folder}/index.parquet")
     ...     result = search_stored(f"{folder}/index.parquet", ["cat"], count=1)
-    >>> [result.names[row] for row in result.hits.near[0]]
-    ['lynx']
+    >>> result.near
+    [['lynx']]
     """
     if not queries:
         raise NearfarError("no queries: expected names, row numbers, embeddings or images")
-    stored = StoredEmbeddings(embeddings)
+    file = EmbeddingFile(embeddings)
+    texts = [str(query) for query in queries]
     names: list[str] = []
     rows: list[Rows] = []
     points: list[Floats] = []
-    for query in [str(query) for query in queries]:
-        row = _row(query, stored)
+    for query, found in zip(texts, file.find(texts), strict=True):
+        row = _row(query, found, file)
         if row is not None:
-            names.append(stored.table.names[row])
-            rows.append(np.array([row]))
-            points.append(stored.embeddings[row : row + 1])
+            own = np.array([row])
+            names += file.names(own)
+            rows.append(own)
+            points.append(file.take(own))
             continue
         if query.endswith(".parquet"):
-            table = read_embeddings(query)
-            files, found = table.names, table.embeddings
-            if found.shape[1] != stored.embeddings.shape[1]:
+            others = EmbeddingFile(query)
+            files, found = others.names(np.arange(len(others))), others.read()
+            if others.embedding_size != file.embedding_size:
                 raise NearfarError(
-                    f"{query!r} holds embeddings of length {found.shape[1]}: expected "
-                    f"{stored.embeddings.shape[1]}, as in {stored.name!r}"
+                    f"{query!r} holds embeddings of length {others.embedding_size}: expected "
+                    f"{file.embedding_size}, as in {file.name!r}"
                 )
         else:
-            encoder = stored.open_encoder()
+            from nearfar.encoders import reopen_encoder
+
+            encoder = reopen_encoder(file.settings, file.name)
             images = (open_source or _open)(encoder, query)
             files, found = images.names(), encoder.embed(images, device=device, track=track)
         names += files
         rows.append(np.full(len(files), -1))
         points.append(found)
-    bank = torch.from_numpy(stored.embeddings)
-    hits = search_bank(
-        torch.from_numpy(np.concatenate(points)),
-        torch.from_numpy(np.concatenate(rows)),
+    hits = _search(file, np.concatenate(points), np.concatenate(rows), count)
+    near, far = (
+        np.array(file.names(each.ravel()), object).reshape(each.shape).tolist()
+        for each in (hits.near, hits.far)
+    )
+    return StoredSearch(names, near, far, hits)
+
+
+def _row(query: str, found: int, file: EmbeddingFile) -> int | None:
+    """Return the row of a query by its name or number, if it is in the file."""
+    if found >= 0:
+        return int(found)
+    if not query.isdecimal() or Path(query).exists():
+        return None
+    if int(query) >= len(file):
+        raise NearfarError(f"query {query}: {file.name!r} has rows 0 to {len(file) - 1} only")
+    return int(query)
+
+
+def _search(file: EmbeddingFile, points: Floats, rows: Rows, count: int) -> IndexHits:
+    stored = file.settings.get("similarity")
+    similarity = cast(SimilarityName, stored if stored in get_args(SimilarityName) else "cosine")
+    if similarity == "cosine" and len(points) <= _FEW and 0 < count < len(file):
+        return search_file(file, points, rows, count)
+    import torch
+
+    from nearfar.neighbors import fit_similarity
+    from nearfar.search.index import search_bank
+
+    bank = torch.from_numpy(file.read())
+    return search_bank(
+        torch.from_numpy(points),
+        torch.from_numpy(rows),
         bank,
-        fit_similarity(stored.similarity, bank),
+        fit_similarity(similarity, bank),
         count,
     )
-    return StoredSearch(names, stored.table.names, hits)
-
-
-def _row(query: str, stored: StoredEmbeddings) -> int | None:
-    """Return the row of a query by its name or number, if it is in the file."""
-    row = stored.rows.get(query)
-    if row is None and query.isdecimal() and not Path(query).exists():
-        row = int(query)
-        if row >= len(stored.rows):
-            raise NearfarError(
-                f"query {row}: {stored.name!r} has rows 0 to {len(stored.rows) - 1} only"
-            )
-    return row
 
 
 def _open(encoder: Encoder, source: str) -> Images:
+    from nearfar.data import open_images
+
     return open_images(source, size=encoder.size, channels=encoder.channels)

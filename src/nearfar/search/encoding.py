@@ -10,13 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nearfar.data import (
-    EmbeddingParts,
-    Images,
-    Subset,
-    check_embeddings_path,
-    write_embeddings,
-)
+from nearfar.data import Images, Subset
+from nearfar.embeddings import EmbeddingParts, check_embeddings_path, write_embeddings
 from nearfar.encoders import Encoder, open_encoder
 from nearfar.errors import NearfarError
 from nearfar.files import ADVICE, claim_output
@@ -79,8 +74,8 @@ def encode_to(
     """Write the embeddings of images to a file.
 
     A path that ends in .parquet becomes a folder of parts, which programs read as one table; see
-    `nearfar.data.write_embeddings` for its columns. Parts do not depend on the number of processes.
-    Existing parts are kept, so that a call after an interruption continues.
+    `nearfar.embeddings.write_embeddings` for its columns. Parts do not depend on the number of
+    processes. Existing parts are kept, so that a call after an interruption continues.
 
     Parameters
     ----------
@@ -107,7 +102,7 @@ def encode_to(
     Examples
     --------
     >>> import tempfile
-    >>> from nearfar.data import read_embeddings
+    >>> from nearfar.embeddings import read_embeddings
     >>> photos = np.random.default_rng(0).random((300, 32, 32, 3))
     >>> encoder = open_encoder("timm:resnet18", weights="random", size=32)
     >>> with tempfile.TemporaryDirectory() as folder:

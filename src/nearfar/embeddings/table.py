@@ -1,35 +1,29 @@
-"""Embedding files: Parquet, in one file or in parts, and .npz."""
+"""Tables of embeddings, written to and read from .parquet and .npz files."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow
-from pyarrow import parquet
 
-from nearfar.data.images import Images
-from nearfar.errors import NearfarError, reason
-from nearfar.files import ADVICE, atomic_path
+from nearfar.embeddings.file import EmbeddingFile
+from nearfar.embeddings.layout import KEY, VECTORS, reading, write_table
+from nearfar.errors import NearfarError
+from nearfar.files import atomic_path
+
+if TYPE_CHECKING:
+    from nearfar.data import Images
 
 EMBEDDINGS_ENDINGS = (".npz", ".parquet")
-
-#: Key of the settings in the metadata of a Parquet file.
-_KEY = b"nearfar"
-_PART = re.compile(r"part-(\d{5})-of-(\d{5})\.parquet")
-
-#: Rows per part: a 64th of the images, in whole encoding batches, within these bounds. Parts do not
-#: depend on the number of processes.
-_PARTS, _LEAST, _MOST = 64, 256, 16_384
 
 
 @dataclass(frozen=True)
@@ -63,70 +57,6 @@ class EmbeddingTable:
     checksums: list[str] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     sizes: npt.NDArray[np.int32] | None = None
-
-
-@dataclass(frozen=True)
-class EmbeddingParts:
-    """Parts of the embeddings of n images, one Parquet file each, in a folder.
-
-    The part boundaries depend only on n, so that several processes, sequential or concurrent, write
-    the same files.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the parts. Its name ends in .parquet, so that programs open it as one table.
-    n : int
-        Number of images.
-
-    Examples
-    --------
-    >>> parts = EmbeddingParts(Path("photos.parquet"), 1000)
-    >>> parts.bounds()
-    [range(0, 256), range(256, 512), range(512, 768), range(768, 1000)]
-    >>> parts.path(3).name
-    'part-00003-of-00004.parquet'
-    """
-
-    folder: Path
-    n: int
-
-    def bounds(self) -> list[range]:
-        """Return the rows of each part."""
-        rows = min(max(_LEAST * -(-self.n // (_PARTS * _LEAST)), _LEAST), _MOST)
-        return [range(start, min(start + rows, self.n)) for start in range(0, self.n, rows)]
-
-    def path(self, part: int) -> Path:
-        """Return the path of a part."""
-        return self.folder / f"part-{part:05}-of-{len(self.bounds()):05}.parquet"
-
-    def is_complete(self) -> bool:
-        """Return whether all parts exist."""
-        return all(self.path(part).is_file() for part in range(len(self.bounds())))
-
-    def is_written(self, part: int, names: Sequence[str], settings: Mapping[str, Any]) -> bool:
-        """Return whether a part exists, with these images and settings.
-
-        Raises
-        ------
-        NearfarError
-            If it has different images or settings.
-        """
-        path = self.path(part)
-        if not path.is_file():
-            return False
-        same = _settings_of(parquet.read_schema(path)) == json.loads(json.dumps(settings))
-        if same and parquet.read_table(path, columns=["file"])["file"].to_pylist() == list(names):
-            return True
-        raise NearfarError(
-            f"{str(path)!r} holds embeddings of other images, or by another encoder: {ADVICE}"
-        )
-
-    def others(self) -> list[Path]:
-        """Return parts in the folder that belong to a different number of images."""
-        own = {self.path(part) for part in range(len(self.bounds()))}
-        present = self.folder.glob("part-*.parquet")
-        return [path for path in present if _PART.fullmatch(path.name) and path not in own]
 
 
 def check_embeddings_path(path: str | os.PathLike[str]) -> None:
@@ -177,7 +107,7 @@ def write_embeddings(
     >>> images = images_from_array(np.zeros((2, 8, 8)), labels=["cat", "dog"])
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_embeddings(f"{folder}/e.parquet", np.zeros((2, 4), np.float32), images)
-    ...     parquet.read_table(f"{folder}/e.parquet").column_names
+    ...     EmbeddingFile(f"{folder}/e.parquet").columns
     ['file', 'embedding', 'label', 'width', 'height', 'checksum']
     """
     labels = None
@@ -227,13 +157,13 @@ def write_embedding_table(path: str | os.PathLike[str], table: EmbeddingTable) -
 
 
 def _write_parquet(path: Path, table: EmbeddingTable) -> None:
-    # Nullable lists and numbers would take several times as long to read.
+    # Nullable lists and numbers could not be read without decoding.
     number = pyarrow.field("element", pyarrow.float32(), nullable=False)
     vectors = pyarrow.list_(number, table.embeddings.shape[1])
     numbers = pyarrow.array(np.ascontiguousarray(table.embeddings).reshape(-1))
     columns = {
         "file": pyarrow.array(table.names),
-        "embedding": pyarrow.FixedSizeListArray.from_arrays(numbers, type=vectors),
+        VECTORS: pyarrow.FixedSizeListArray.from_arrays(numbers, type=vectors),
     }
     if table.labels is not None:
         columns["label"] = pyarrow.array(table.labels)
@@ -243,11 +173,11 @@ def _write_parquet(path: Path, table: EmbeddingTable) -> None:
     if table.checksums is not None:
         columns["checksum"] = pyarrow.array(table.checksums)
     fields = [
-        pyarrow.field(name, column.type, nullable=name != "embedding")
+        pyarrow.field(name, column.type, nullable=name != VECTORS)
         for name, column in columns.items()
     ]
-    schema = pyarrow.schema(fields, metadata={_KEY: json.dumps(dict(table.settings))})
-    parquet.write_table(pyarrow.table(columns, schema=schema), path, use_dictionary=["label"])
+    schema = pyarrow.schema(fields, metadata={KEY: json.dumps(dict(table.settings))})
+    write_table(path, pyarrow.table(columns, schema=schema))
 
 
 def _checksums(images: Images) -> Iterator[str]:
@@ -285,15 +215,8 @@ def read_embeddings(path: str | os.PathLike[str]) -> EmbeddingTable:
     """
     path = Path(path)
     check_embeddings_path(path)
-    try:
+    with reading(path):
         table = _read_npz(path) if path.suffix == ".npz" else _read_parquet(path)
-    except NearfarError:
-        raise
-    except Exception as error:  # NumPy and pyarrow raise many kinds of errors
-        raise NearfarError(
-            f"{str(path)!r} is not a file of embeddings ({reason(error)}): expected one written by "
-            "nearfar encode"
-        ) from error
     if table.embeddings.ndim != 2 or len(table.embeddings) != len(table.names):
         raise NearfarError(
             f"{str(path)!r} has embeddings of shape {table.embeddings.shape} and "
@@ -320,50 +243,20 @@ def _read_npz(path: Path) -> EmbeddingTable:
 
 
 def _read_parquet(path: Path) -> EmbeddingTable:
-    files = _parts_of(path) if path.is_dir() else [path]
-    schema = parquet.read_schema(files[0])
-    settings = _settings_of(schema)
-    if any(_settings_of(parquet.read_schema(file)) != settings for file in files[1:]):
-        raise NearfarError(
-            f"{str(path)!r} holds embeddings by several encoders: run nearfar encode --overwrite"
-        )
-    optional = ("label", "checksum", "width", "height")
-    columns = ["file", "embedding", *(name for name in optional if name in schema.names)]
-    table = parquet.read_table(files, columns=columns, memory_map=True)
-    column = table["embedding"]
-    numbers = np.empty((len(table), column.type.list_size), np.float32)
-    start = 0
-    for chunk in column.chunks:
-        numbers[start : start + len(chunk)] = chunk.flatten().to_numpy().reshape(len(chunk), -1)
-        start += len(chunk)
+    file = EmbeddingFile(path)
+    known = {
+        name: file.column(name)
+        for name in ("label", "checksum", "width", "height")
+        if name in file.columns
+    }
     sizes = None
-    if {"width", "height"} <= set(columns):
-        sizes = np.stack([table[name].to_numpy() for name in ("height", "width")], 1)
+    if {"width", "height"} <= set(known):
+        sizes = np.stack([known[name].to_numpy() for name in ("height", "width")], 1)
     return EmbeddingTable(
-        numbers,
-        [str(name) for name in table["file"].to_pylist()],
-        labels=table["label"].to_pylist() if "label" in columns else None,
-        checksums=table["checksum"].to_pylist() if "checksum" in columns else None,
-        settings=settings,
+        file.read(),
+        [str(name) for name in file.column("file").to_pylist()],
+        labels=known["label"].to_pylist() if "label" in known else None,
+        checksums=known["checksum"].to_pylist() if "checksum" in known else None,
+        settings=file.settings,
         sizes=sizes,
     )
-
-
-def _parts_of(folder: Path) -> list[Path]:
-    """Return the parts in a folder, none of which may be missing."""
-    parts = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
-    numbered = [match for path in parts if (match := _PART.fullmatch(path.name))]
-    totals = {int(match[2]) for match in numbered}
-    if not parts:
-        raise NearfarError(f"{str(folder)!r} contains no .parquet files")
-    if len(totals) > 1 or (totals and totals != {len(numbered)}):
-        raise NearfarError(
-            f"{str(folder)!r} is incomplete, with {len(numbered)} of {max(totals)} parts: run the "
-            "same nearfar encode again, which continues"
-        )
-    return parts
-
-
-def _settings_of(schema: pyarrow.Schema) -> dict[str, Any]:
-    settings = json.loads((schema.metadata or {}).get(_KEY, b"{}"))
-    return settings if isinstance(settings, dict) else {}

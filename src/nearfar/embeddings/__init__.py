@@ -1,0 +1,23 @@
+"""Files of embeddings: Parquet, in one file or in parts, and .npz; imports no torch."""
+
+from nearfar.embeddings.file import EmbeddingFile
+from nearfar.embeddings.parts import EmbeddingParts
+from nearfar.embeddings.table import (
+    EMBEDDINGS_ENDINGS,
+    EmbeddingTable,
+    check_embeddings_path,
+    read_embeddings,
+    write_embedding_table,
+    write_embeddings,
+)
+
+__all__ = [
+    "EMBEDDINGS_ENDINGS",
+    "EmbeddingFile",
+    "EmbeddingParts",
+    "EmbeddingTable",
+    "check_embeddings_path",
+    "read_embeddings",
+    "write_embedding_table",
+    "write_embeddings",
+]

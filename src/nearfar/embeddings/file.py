@@ -1,0 +1,174 @@
+"""Embeddings in a file, read as far as they are needed."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow
+from pyarrow import compute, parquet
+
+from nearfar.embeddings.layout import VECTORS, RowGroup, reading, row_groups, settings_of
+from nearfar.embeddings.parts import parts_of
+from nearfar.errors import NearfarError
+
+#: Vectors to read at once, in bytes: they fit into a cache.
+_BLOCK = 2**19
+
+Floats = npt.NDArray[np.float32]
+
+
+class EmbeddingFile:
+    """Embeddings in a .parquet file or a folder of its parts, read as far as they are needed.
+
+    Vectors that `write_embedding_table` wrote are read as fast as the disk or the system's cache;
+    those of other programs are decoded.
+
+    Parameters
+    ----------
+    path : str or path
+        A .parquet file, or a folder of .parquet files.
+
+    Attributes
+    ----------
+    name : str
+        The path.
+    settings : mapping
+        Encoder settings, see `nearfar.encoders.Encoder.settings`; may be empty.
+    embedding_size : int
+        Length d of an embedding.
+    columns : list of str
+        Names of the columns.
+
+    Raises
+    ------
+    NearfarError
+        If parts are missing, or were written by several encoders.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nearfar.embeddings import EmbeddingTable, write_embedding_table
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = EmbeddingTable(np.eye(2, dtype=np.float32), ["cat.jpg", "dog.jpg"])
+    ...     write_embedding_table(f"{folder}/e.parquet", table)
+    ...     file = EmbeddingFile(f"{folder}/e.parquet")
+    ...     rows = file.find(["dog.jpg", "car.jpg"])
+    ...     len(file), rows, file.take(rows[:1])
+    (2, array([ 1, -1]), array([[0., 1.]], dtype=float32))
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.name = str(path)
+        if Path(path).suffix != ".parquet":
+            raise NearfarError(f"{self.name!r}: expected a .parquet of embeddings")
+        with reading(path):
+            self._open(Path(path))
+
+    def _open(self, path: Path) -> None:
+        self._paths = parts_of(path) if path.is_dir() else [path]
+        metadata = [parquet.read_metadata(each) for each in self._paths]
+        schemas = [each.schema.to_arrow_schema() for each in metadata]
+        self.settings: Mapping[str, Any] = settings_of(schemas[0])
+        if any(settings_of(schema) != self.settings for schema in schemas):
+            raise NearfarError(
+                f"{self.name!r} holds embeddings by several encoders: run nearfar encode "
+                "--overwrite"
+            )
+        self.columns = schemas[0].names
+        self.embedding_size: int = schemas[0].field(VECTORS).type.list_size
+        self._groups: list[RowGroup] = [
+            group
+            for file, about in zip(self._paths, metadata, strict=True)
+            for group in row_groups(file, about, self.embedding_size)
+        ]
+        self._ends = list(accumulate(group.rows for group in self._groups))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def column(self, name: str) -> pyarrow.ChunkedArray:
+        """Return a column other than the embeddings, such as `file`."""
+        with reading(self.name):
+            tables = [parquet.ParquetFile(path).read(columns=[name]) for path in self._paths]
+            return pyarrow.concat_tables(tables)[name]
+
+    @cached_property
+    def _files(self) -> pyarrow.ChunkedArray:
+        return self.column("file").cast(pyarrow.string())
+
+    def find(self, names: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return the rows of images by name, int64[q], or −1 where there is none."""
+        texts = [name.encode() for name in names]
+        ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+        # pyarrow.array would import pandas, if that is installed.
+        wanted = pyarrow.StringArray.from_buffers(
+            len(texts), pyarrow.py_buffer(ends), pyarrow.py_buffer(b"".join(texts))
+        )
+        files = self._files
+        found = compute.indices_nonzero(compute.is_in(files, value_set=wanted))
+        row_of = dict(zip(files.take(found).to_pylist(), found.to_pylist(), strict=True))
+        return np.array([row_of.get(name, -1) for name in names], np.int64)
+
+    def names(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        """Return the names of the images at rows int64[q]."""
+        buffers = [None, pyarrow.py_buffer(np.ascontiguousarray(rows, np.int64))]
+        return self._files.take(
+            pyarrow.Array.from_buffers(pyarrow.int64(), len(rows), buffers)
+        ).to_pylist()
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Floats:
+        """Return the embeddings of rows, float32[q, d]."""
+        found = np.empty((len(rows), self.embedding_size), np.float32)
+        for place, row in enumerate(rows.tolist()):
+            number = bisect_right(self._ends, row)
+            group = self._groups[number]
+            within = row - self._ends[number] + group.rows
+            for start, block in self._read(group, within):
+                found[place] = block[within - start]
+                break
+        return found
+
+    def blocks(self) -> Iterator[tuple[int, Floats]]:
+        """Yield consecutive embeddings, float32[m, d], after the number of their first row.
+
+        Each array is valid until the next one.
+        """
+        for group, end in zip(self._groups, self._ends, strict=True):
+            for start, block in self._read(group):
+                yield end - group.rows + start, block
+
+    def read(self) -> Floats:
+        """Return all embeddings, float32[n, d]."""
+        vectors = np.empty((len(self), self.embedding_size), np.float32)
+        for start, block in self.blocks():
+            vectors[start : start + len(block)] = block
+        return vectors
+
+    def _read(self, group: RowGroup, first: int = 0) -> Iterator[tuple[int, Floats]]:
+        """Yield embeddings of a group, those before row `first` of the group possibly omitted."""
+        width = self.embedding_size
+        if group.offset is None:
+            yield 0, self._decode(group)
+            return
+        room = np.empty((max(1, _BLOCK // (4 * width)), width), np.float32)
+        with group.path.open("rb", buffering=0) as file:
+            file.seek(group.offset + 4 * width * first)
+            for start in range(first, group.rows, len(room)):
+                block = room[: group.rows - start]
+                if file.readinto(block.data.cast("B")) < block.nbytes:
+                    raise NearfarError(f"{str(group.path)!r} ends early: encode again")
+                yield start, block
+
+    def _decode(self, group: RowGroup) -> Floats:
+        with reading(self.name):
+            table = parquet.ParquetFile(group.path).read_row_group(group.number, [VECTORS])
+            numbers = table[VECTORS].combine_chunks().flatten().to_numpy()
+            return numbers.astype(np.float32, copy=False).reshape(group.rows, -1)

@@ -1,0 +1,102 @@
+"""Nearest and farthest rows of queries, found while a file of embeddings is read."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from nearfar.embeddings import EmbeddingFile
+from nearfar.errors import NearfarError
+
+#: Norm below which an embedding counts as zero, as in `nearfar.neighbors.Cosine`.
+_ZERO_NORM = 1e-6
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+class IndexHits(NamedTuple):
+    """Nearest and farthest rows of each query.
+
+    Attributes
+    ----------
+    near, far : int64[q, count]
+        Rows of the index: `near` sorted nearest first, `far` farthest first.
+    near_similarity, far_similarity : float32[q, count]
+        Their similarities to the query.
+
+    Examples
+    --------
+    >>> from nearfar.search import Index
+    >>> index = Index().add([[1.0, 0.0], [0.0, 1.0]])
+    >>> index.search([[2.0, 0.1]], count=1).near
+    array([[0]])
+    """
+
+    near: Rows
+    far: Rows
+    near_similarity: Floats
+    far_similarity: Floats
+
+
+def search_file(file: EmbeddingFile, points: Floats, rows: Rows, count: int) -> IndexHits:
+    """Find the nearest and farthest rows of a file by cosine similarity, reading it once.
+
+    Parameters
+    ----------
+    file : EmbeddingFile
+        n embeddings, more than `count`.
+    points : float32[q, d]
+        A few queries.
+    rows : int64[q]
+        Own row of each query, which is excluded; −1 to exclude none.
+    count : int
+        Number of nearest and of farthest rows.
+
+    Raises
+    ------
+    NearfarError
+        If embeddings hold NaN or infinity.
+    """
+    queries = np.ascontiguousarray(_unit(points).T)
+    near, far = _Best(len(points), count), _Best(len(points), count)
+    with threadpool_limits(1, "blas"):  # each product is too small to share
+        for start, block in file.blocks():
+            similarities = (block @ queries).T / _norms(block, file.name)
+            near.add(similarities, start, rows - start)
+            far.add(-similarities, start, rows - start)
+    return IndexHits(near.rows, far.rows, near.values, -far.values)
+
+
+class _Best:
+    """Rows with the largest values among those added, for each query, in descending order."""
+
+    def __init__(self, queries: int, count: int) -> None:
+        self.values = np.full((queries, count), -np.inf, np.float32)
+        self.rows = np.full((queries, count), -1, np.int64)
+
+    def add(self, values: Floats, start: int, own: Rows) -> None:
+        """Add values, float32[q, m], of consecutive rows, except each query's own of them."""
+        for query in np.flatnonzero(values.max(1) > self.values[:, -1]):
+            some = values[query].copy()
+            if 0 <= own[query] < len(some):
+                some[own[query]] = -np.inf
+            places = np.flatnonzero(some > self.values[query, -1])
+            both = np.concatenate([self.values[query], some[places]])
+            order = np.argsort(-both, kind="stable")[: len(self.rows[query])]
+            self.values[query] = both[order]
+            self.rows[query] = np.concatenate([self.rows[query], start + places])[order]
+
+
+def _unit(points: Floats) -> Floats:
+    return points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), _ZERO_NORM)
+
+
+def _norms(block: Floats, name: str) -> Floats:
+    norms = np.sqrt(np.einsum("ij,ij->i", block, block))
+    if not np.isfinite(norms).all():
+        raise NearfarError(f"{name!r} holds NaN or infinity: encode again")
+    return np.maximum(norms, _ZERO_NORM)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -55,7 +56,12 @@ class Result:
 
 def scenarios(command: str, fixed: Path) -> list[Scenario]:
     """Write tiny data, and return the ways to call a command."""
-    return {"train": _train, "encode": _encode, "transfer": _transfer}[command](fixed)
+    return {
+        "train": _train,
+        "encode": _encode,
+        "curate": _curate,
+        "transfer": _transfer,
+    }[command](fixed)
 
 
 QUICK = ("--pretrain-epochs", 2, "--epochs", 2, "--batch-size", 8, "--device", "cpu")
@@ -92,6 +98,17 @@ def _encode(fixed: Path) -> list[Scenario]:
         Scenario("parquet", call, "out.parquet"),
         Scenario("on disk", call, "out.npz", on_disk=True),
     ]
+
+
+def _curate(fixed: Path) -> list[Scenario]:
+    photos = _photos(fixed / "photos", 60)
+    shutil.copy(photos / "003.png", photos / "copy.png")
+    shutil.copytree(photos, fixed / "test")
+    stored = fixed / "photos.parquet"
+    model = ("timm:resnet18", "--weights", "random", "--size", 32, "--device", "cpu")
+    assert call_program("encode", model[0], photos, *model[1:], "--out", stored) == 0
+    call = ("curate", photos, "--encoder", stored, "--device", "cpu")
+    return [Scenario("curate", call), Scenario("against", (*call, "--against", fixed / "test"))]
 
 
 def _transfer(fixed: Path) -> list[Scenario]:
@@ -269,7 +286,7 @@ def _whole(scenario: Scenario, place: Path) -> tuple[dict[str, object], float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    commands = ("train", "encode", "transfer")
+    commands = ("train", "encode", "curate", "transfer")
     parser.add_argument("--command", action="append", choices=commands)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)

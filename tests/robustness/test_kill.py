@@ -9,7 +9,7 @@ from selective_search import needs_selective_search
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["train", "encode", "transfer"])
+@pytest.mark.parametrize("command", ["train", "encode", "curate", "transfer"])
 def test_killed_commands_can_be_repeated(command: str) -> None:
     if command == "transfer":
         needs_selective_search()

@@ -9,10 +9,12 @@ from safetensors.torch import load_file
 
 from interruption import StopAt
 from nearfar import runs
-from nearfar.config import TrainConfig
+from nearfar.config import TrainConfig, configure
 from nearfar.data import ArrayImages, to_unit
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
+from nearfar.runs import read_run
+from nearfar.search import encode
 from nearfar.training import Interrupted, resolve_config, train
 from trainings import QUICK, assert_same_weights, linear_network, quick, weights
 
@@ -177,3 +179,12 @@ def test_weights_of_a_run_are_those_of_its_file(tmp_path, images):
     expected = {p + k: v for p, net in networks.items() for k, v in net.state_dict().items()}
     assert_same_weights(saved, expected)
     assert isinstance(run.config.train, TrainConfig)
+
+
+@pytest.mark.parametrize("name", ["paper", "nearfar"])
+def test_images_may_have_more_than_three_channels(name, tmp_path):
+    images = ArrayImages(np.random.default_rng(0).random((40, 5, 16, 16), np.float32))
+    options = {"pretrain_epochs": 1, "epochs": 1, "batch_size": 8, "clusters": 3, "device": "cpu"}
+    run = train(images, configure(options, recipe=name), folder=tmp_path / "run")
+    found = encode(read_run(tmp_path / "run"), images, device="cpu")
+    np.testing.assert_allclose(found, run.embeddings, atol=1e-5)

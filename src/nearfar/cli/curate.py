@@ -70,11 +70,15 @@ def curate(
     from nearfar import curation
     from nearfar.errors import NearfarError
     from nearfar.files import try_output, whole_folder
-    from nearfar.report import write_curation_page
+    from nearfar.report import CURATION_PAGE, write_curation_page
 
     if encoder is None and model != EncoderOptions():
         raise NearfarError("--weights and --size need --encoder timm:NAME")
-    try_output(out, overwrite=overwrite, folder=True)
+    # The page is written last: without it, an earlier call was killed.
+    unfinished = not (out / CURATION_PAGE).exists()
+    try_output(
+        out, overwrite=overwrite, folder=True, kept=curation.CURATION_FILES if unfinished else ()
+    )
     opened = curation.default_encoder() if encoder is None else model.open(encoder)
     track = bars()
     source = images.open_like(opened, data, track)
@@ -90,6 +94,7 @@ def curate(
         track=track,
     )
     with whole_folder(out):
+        (out / CURATION_PAGE).unlink(missing_ok=True)
         curation.write_curation(out, found)
         page = write_curation_page(out, found, track=track)
     for line in curation.describe(found):

@@ -10,7 +10,14 @@ from nearfar.curation.duplicates import (
 )
 from nearfar.curation.labels import LabelErrors, find_label_errors
 from nearfar.curation.outliers import DEVIATIONS, Outliers, find_outliers
-from nearfar.curation.output import CURATED, SUMMARY, class_name, describe, write_curation
+from nearfar.curation.output import (
+    CURATED,
+    CURATION_FILES,
+    SUMMARY,
+    class_name,
+    describe,
+    write_curation,
+)
 from nearfar.curation.selection import cluster, select
 from nearfar.curation.thumbnails import (
     THUMBNAILS,
@@ -22,6 +29,7 @@ from nearfar.curation.thumbnails import (
 
 __all__ = [
     "CURATED",
+    "CURATION_FILES",
     "DEVIATIONS",
     "NEAR_DUPLICATE",
     "SUMMARY",

@@ -31,6 +31,8 @@ CURATED, DUPLICATES, LEAKS, SUMMARY = (
     "leaks.parquet",
     "curation.json",
 )
+#: All files that `write_curation` writes.
+CURATION_FILES = (CURATED, DUPLICATES, LEAKS, SUMMARY, THUMBNAILS)
 
 
 def write_curation(folder: str | os.PathLike[str], curation: Curation) -> dict[str, Any]:

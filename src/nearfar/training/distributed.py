@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from typing import Literal, cast
 
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
 from nearfar.config import TrainConfig
 from nearfar.data import Images
-from nearfar.errors import NearfarError
+from nearfar.errors import NearfarError, reason
 from nearfar.models import apply, resolve_device
 from nearfar.neighbors import Bank, Finder, Neighbors, Workers
 from nearfar.progress import Track, silent
+
+#: Place in gloo's source with which its messages begin.
+_SOURCE = re.compile(r"^\[\S+\] ")
+
+#: Longest time for which processes wait for each other.
+TIMEOUT = timedelta(minutes=30)
 
 #: Most numbers in the queries to search at once; searches are efficient with many queries.
 SEARCH_SIZE = 2**24
@@ -47,7 +57,13 @@ def _launched(config: TrainConfig) -> Fabric:
             "which each uses one"
         )
     devices = local if device.index is None or device.type == "cpu" else [device.index]
-    fabric = Fabric(accelerator=device.type, devices=devices, num_nodes=nodes, precision=precision)
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=devices,
+        num_nodes=nodes,
+        precision=precision,
+        strategy=DDPStrategy(timeout=TIMEOUT) if local * nodes > 1 else "auto",
+    )
     fabric.launch()
     return fabric
 
@@ -56,6 +72,22 @@ def _leave() -> None:
     """Destroy the process group: gloo's threads may abort a process that exits while they run."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+@contextmanager
+def explain_lost_processes(fabric: Fabric) -> Iterator[None]:
+    """Raise a one-line error if another process has ended or cannot be reached."""
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, dist.DistError) or "gloo" in str(error)  # of no class of its own
+        if fabric.world_size == 1 or not lost:
+            raise
+        why = _SOURCE.sub("", reason(error))
+        raise NearfarError(
+            f"process {fabric.global_rank} lost contact with another one, which was killed or is "
+            f"on a machine that cannot be reached ({why}): resume the run"
+        ) from error
 
 
 def share(fabric: Fabric, n: int) -> range:

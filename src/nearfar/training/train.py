@@ -45,7 +45,7 @@ from nearfar.runs import (
     strip_prefix,
 )
 from nearfar.training.callbacks import Callback
-from nearfar.training.distributed import fill_bank, launch, share
+from nearfar.training.distributed import explain_lost_processes, fill_bank, launch, share
 from nearfar.training.objectives import Context, Objective, Reconstruction, make_objective
 from nearfar.training.preflight import preflight
 from nearfar.training.trainer import Trainer
@@ -129,7 +129,7 @@ def train(
         writes=writes,
         skipped=images.not_used(),
     )
-    with opened as run, own_random_numbers():
+    with opened as run, own_random_numbers(), explain_lost_processes(fabric):
         start(network, config, images, run, track)
         trainer = Trainer(
             fabric, network, images, optim, run, seed=config.seed, callbacks=callbacks, track=track

@@ -3,6 +3,7 @@
 // Petroff's ten colors, safe for any color vision; more categories get hues of their own.
 const PALETTE = ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"];
 const SCALE = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]]; // viridis
+const NOTHING = "nothing"; // a category as quiet as unknown values
 const RESULTS = 120, THUMBNAILS = 250, MAX_ZOOM = 400;
 
 document.querySelectorAll(".browser").forEach(start);
@@ -71,7 +72,7 @@ function start(root) {
   // --- colors -----------------------------------------------------------------------------------
 
   function categoryColor(number) {
-    if (number < 0) return muted();
+    if (number < 0 || column.categories[number] === NOTHING) return muted();
     const categories = column.categories.length;
     return categories <= PALETTE.length ? PALETTE[number] : `hsl(${(number * 137.508) % 360} 65% ${[42, 55, 68][number % 3]}%)`;
   }

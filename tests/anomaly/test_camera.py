@@ -99,9 +99,17 @@ def test_settings_for_video_warn_of_little_footage(seconds, warned):
 
 
 def test_windows_with_a_step():
-    frames = [Frame(number, np.full((8, 8), number, np.uint8)) for number in range(6)]
+    frames = [Frame(number, np.full((8, 8), number, np.uint8)) for number in range(7)]
     found = [(f.number, w[:, 0, 0].tolist()) for f, w in windows(frames, 3, step=2)]
-    assert found == [*((number, [0, 2, 4]) for number in range(5)), (5, [1, 3, 5])]
+    assert found == [*((number, [0, 2, 4]) for number in range(6)), (6, [2, 4, 6])]
+
+
+def test_windows_with_a_step_start_anew_after_a_gap():
+    numbers = (0, 1, 2, 4, 5, 6, 7)
+    frames = [Frame(number, np.full((8, 8), number, np.uint8)) for number in numbers]
+    found = [(f.number, w[:, 0, 0].tolist()) for f, w in windows(frames, 2, step=2)]
+    first = [(number, [0, 2]) for number in (0, 1, 2)]
+    assert found == [*first, *((number, [4, 6]) for number in (4, 5, 6, 7))]
 
 
 def test_views_keep_gaps():

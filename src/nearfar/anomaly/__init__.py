@@ -23,6 +23,7 @@ from nearfar.anomaly.methods import (
     CutPaste,
     EmbeddingDistance,
     Motion,
+    ObjectMemory,
     PatchMemory,
     Reconstruction,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "Masks",
     "Method",
     "Motion",
+    "ObjectMemory",
     "PatchMemory",
     "PixelCurve",
     "Pixels",

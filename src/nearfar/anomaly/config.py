@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,12 +21,17 @@ ASSUMED_RATE = 10.0
 _SHORT = 60
 #: Height of moving objects in UCSD Ped2, as a share of a patch.
 _HEIGHT = 0.9
+#: Height of moving objects, in pixels, from which a published encoder recognizes them.
+_TALL = 64
 
 #: Default training of the autoencoder for "reconstruction" and "embedding-distance".
 DEFAULT_TRAINING = TrainConfig(
     objective=RelationalObjective(weights=(0.6, 0.4, 0.0)),
     optim=Optim(pretrain_epochs=5, epochs=5),
 )
+
+#: Settings for tall objects: they are scaled to the size of those in the encoder's training.
+_OBJECT_MEMORY = {"methods": ("object-memory",), "patch": 128, "stride": 32, "frames": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +63,11 @@ class DetectorConfig:
     false_alarms : float
         Share of held-out normal frames above the threshold, in (0, 1).
     bank_size : int
-        Maximum number of normal embeddings that "embedding-distance" and "patch-memory" keep.
+        Maximum number of normal embeddings that "embedding-distance", "patch-memory" and
+        "object-memory" keep.
     encoder : str
-        Encoder of "patch-memory": "timm:NAME", pretrained, or the folder of a run on a
-        backbone.
+        Encoder of "patch-memory" and "object-memory": "timm:NAME", pretrained, or the folder of a
+        run on a backbone.
     independent_frames : bool
         Whether frames are unrelated images rather than moments of a video. If so, abnormal frames
         are not joined into spans, and heat maps are pictures.
@@ -174,6 +180,10 @@ class DetectorConfig:
         Frames are reduced until the median height of moving objects is nine tenths of a patch, as
         in UCSD Ped2. Windows and smoothing span the same durations as at its 10 frames per second.
 
+        If objects are at least 64 pixels tall, as in CUHK Avenue, and the pretrained weights of
+        `encoder` are available or can be downloaded, the method is "object-memory". Smaller objects
+        are judged by "motion" and "appearance".
+
         Parameters
         ----------
         clips : sequence of Clip
@@ -203,7 +213,11 @@ class DetectorConfig:
                 f"expected at least {_SHORT}",
                 stacklevel=2,
             )
-        config, camera = cls(**settings), measure_camera(clips)
+        camera = measure_camera(clips)
+        tall = (camera.height or 0) >= _TALL
+        if tall and "methods" not in settings and _has_encoder(settings):
+            settings = _OBJECT_MEMORY | settings
+        config = cls(**settings)
         step = camera.step(ASSUMED_RATE)
         derived: dict[str, Any] = {
             "zoom": camera.zoom(_HEIGHT * config.patch, least=config.patch),
@@ -229,9 +243,7 @@ class DetectorConfig:
         >>> DetectorConfig.stills(methods=("cut-paste",)).photographs
         True
         """
-        from nearfar.anomaly.methods.patch_memory import has_default_encoder
-
-        if "methods" not in settings and "encoder" not in settings and not has_default_encoder():
+        if "methods" not in settings and not _has_encoder(settings):
             settings["methods"] = ("cut-paste",)
             warnings.warn(
                 f"photographs are scored by 'cut-paste', since weights of {DEFAULT_ENCODER} are "
@@ -271,3 +283,10 @@ class DetectorConfig:
             "smoothing": 0.0,
         }
         return cls(**(paper | settings))
+
+
+def _has_encoder(settings: Mapping[str, Any]) -> bool:
+    """Return whether an encoder is set, or the default one's weights are available."""
+    from nearfar.anomaly.methods.patch_memory import has_default_encoder
+
+    return "encoder" in settings or has_default_encoder()

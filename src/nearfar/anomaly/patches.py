@@ -186,8 +186,9 @@ def windows(
 ) -> Iterator[tuple[Frame, Pixels]]:
     """Group each frame with the frames before it.
 
-    The first frames share the first complete window. Windows do not span gaps in the numbering or
-    the timestamps; too few frames between two gaps are left out.
+    The first frames share the first complete window, and so do the next `step - 1` frames after
+    each window. Windows do not span gaps in the numbering or the timestamps; too few frames between
+    two gaps are left out.
 
     Parameters
     ----------
@@ -203,7 +204,7 @@ def windows(
     Yields
     ------
     frame : Frame
-        Last frame of the window, or one of the first frames.
+        Last frame of the window, or one of the frames that share it.
     pixels : uint8[length, h, w]
         The window.
 
@@ -221,7 +222,7 @@ def windows(
     span = (length - 1) * step + 1
     recent: deque[Frame] = deque(maxlen=span)
     waiting: list[Frame] = []
-    longest = 0
+    longest = age = 0
     for frame in frames:
         if recent and frame.pixels.shape != recent[0].pixels.shape:
             before, now = recent[0].pixels.shape, frame.pixels.shape
@@ -232,12 +233,15 @@ def windows(
         if recent and not frame.follows(recent[-1]):
             recent.clear()
             waiting.clear()
+            age = 0
         recent.append(frame)
         longest = max(longest, len(recent))
         if len(recent) < span:
             waiting.append(frame)
             continue
-        window = np.stack([each.pixels for each in islice(recent, 0, None, step)])
+        if age % step == 0:
+            window = np.stack([each.pixels for each in islice(recent, 0, None, step)])
+        age += 1
         for each in (*waiting, frame):
             yield each, window
         waiting.clear()

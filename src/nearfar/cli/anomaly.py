@@ -112,7 +112,8 @@ def fit(
         print(f"photographs are scored by {' and '.join(config.methods)}{encoder}")
     if setting == "video":
         print(
-            f"frames are reduced by {config.zoom:g}, and those of a window {config.step} apart, by "
+            f"moving objects are scored by {' and '.join(config.methods)}; frames are reduced by "
+            f"{config.zoom:g}, and those of a window {config.step} apart, by "
             "the size of what moves and the frame rate"
         )
     options = {

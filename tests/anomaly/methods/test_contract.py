@@ -21,6 +21,7 @@ INTERRUPTIONS = {
     "cut-paste": ("training on near and far examples", 5),
     "embedding-distance": ("train", 3),
     "motion": ("training the motion classifier", 9),
+    "object-memory": ("choosing patches", 5),
     "patch-memory": ("choosing patches", 5),
     "reconstruction": ("train", 3),
 }
@@ -30,7 +31,7 @@ NAMES = [
     pytest.param(
         name,
         marks=pytest.mark.skipif(
-            name == "patch-memory" and not has_default_encoder(),
+            name.endswith("-memory") and not has_default_encoder(),
             reason="no weights of EfficientNet-lite0",
         ),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Self
@@ -90,14 +91,26 @@ class PatchEncoder(nn.Module):
                 mode="bilinear",
                 align_corners=False,
             )
-            for grid, values in self.network.feature_maps(tiles).items()
-            if grid.stride in STRIDES
+            for values in self.maps(tiles, STRIDES).values()
         ]
-        if not maps:
-            raise NearfarError(
-                f"encoder={self.source!r} has no feature map of stride 8 or 16: use another"
-            )
         return torch.cat(maps, dim=1).permute(0, 2, 3, 1)
+
+    def maps(self, images: Tensor, strides: Sequence[int]) -> dict[int, Tensor]:
+        """Return feature maps, float32[b, k, h', w'], of images, float32[b, 3, h, w], by stride.
+
+        Raises
+        ------
+        NearfarError
+            If the encoder has no feature map of these strides.
+        """
+        every = self.network.feature_maps(images).items()
+        maps = {grid.stride: values for grid, values in every if grid.stride in strides}
+        if not maps:
+            expected = " or ".join(map(str, strides))
+            raise NearfarError(
+                f"encoder={self.source!r} has no feature map of stride {expected}: use another"
+            )
+        return maps
 
     def write(self, folder: Path) -> None:
         """Write the encoder and its weights; see `read`."""

@@ -1,0 +1,162 @@
+"""Object memory: distance from a moving patch's features to those of normal moving patches [1]_.
+
+The features are those of a published encoder, so that little normal video is enough. It needs
+objects about as large as in the encoder's training: small ones are better judged by their motion.
+
+References
+----------
+.. [1] T. Reiss, Y. Hoshen, "Attribute-based representations for accurate and interpretable video
+   anomaly detection", 2022: nearest-neighbor distances of the deep features of moving objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from nearfar import runs
+from nearfar.anomaly.clips import Clip, Pixels
+from nearfar.anomaly.methods.motion import find_moving
+from nearfar.anomaly.methods.patch_memory import PatchEncoder, choose_centers
+from nearfar.anomaly.patches import Grid, Indices, ScoreMap, sample_batches, windows
+from nearfar.anomaly.registry import FitContext, Method, register_method
+from nearfar.data import to_unit
+from nearfar.errors import NearfarError
+from nearfar.neighbors import ExactFinder, fit_similarity
+
+if TYPE_CHECKING:
+    from nearfar.anomaly.config import DetectorConfig
+
+_FILE = "bank.safetensors"
+#: Largest number of patches from which the bank is chosen; larger sets are sampled.
+_CANDIDATES = 100_000
+#: Stride of the feature map in pixels: its cells see whole objects.
+_STRIDE = 32
+#: Points per side at which a patch's features are read and averaged.
+_POINTS = 4
+
+
+@register_method
+class ObjectMemory(Method):
+    """Euclidean distance from a moving patch's features to the nearest features of a normal one.
+
+    Patches without motion score 0. The bank is a coreset of `DetectorConfig.bank_size` normal
+    moving patches and their mirror images.
+
+    Parameters
+    ----------
+    encoder : PatchEncoder
+        Encoder with feature maps.
+    bank : float32[n, d]
+        Features of normal moving patches, at least 1.
+
+    Examples
+    --------
+    >>> from nearfar.models import pretrained_encoder
+    >>> network = pretrained_encoder("timm:resnet18", "random")
+    >>> method = ObjectMemory(PatchEncoder(network, "timm:resnet18"), torch.zeros(2, 512))
+    >>> method.score(np.zeros((2, 64, 96), np.uint8), Grid((64, 96), 64, 32))
+    array([[0., 0.]], dtype=float32)
+    """
+
+    name = "object-memory"
+
+    def __init__(self, encoder: PatchEncoder, bank: Tensor) -> None:
+        self.encoder, self.bank = encoder, bank
+        self._finder = ExactFinder(1).fit(bank, fit_similarity("gaussian", bank))
+
+    @classmethod
+    def check(cls, config: DetectorConfig) -> None:
+        """Check that windows show motion; see `Method.check`."""
+        if config.frames < 2:
+            raise NearfarError(
+                f"frames={config.frames}: expected at least 2 for method {cls.name!r}"
+            )
+
+    @classmethod
+    def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
+        """Keep the features of moving patches of normal clips; see `Method.fit`."""
+        config, seed = context.config, context.training.seed
+        encoder = PatchEncoder.open(config.encoder)
+        total = sum(clip.nominal_total for clip in clips)
+        every = (window for clip in clips for _, window in windows(clip, config.frames, clip.name))
+        features = (
+            encode_patches(encoder, seen[-1], moving, context.grid)
+            for window in context.track(every, "reading normal clips", total)
+            for seen in (window, window[:, :, ::-1])
+            if len(moving := find_moving(seen, context.grid))
+        )
+        first = next(features, None)
+        if first is None:
+            raise NearfarError(
+                "nothing moves in the normal clips: expected normal motion to learn from"
+            )
+        candidates = sample_batches(chain([first], features), _CANDIDATES, seed)
+        rows = choose_centers(candidates, config.bank_size, seed=seed, track=context.track)
+        return cls(encoder, candidates[rows.sort().values])
+
+    def score(self, window: Pixels, grid: Grid) -> ScoreMap:
+        """Score a window of frames; see `Scorer.score`."""
+        scores = torch.zeros(grid.shape).flatten()
+        moving = find_moving(window, grid)
+        if len(moving):
+            features = encode_patches(self.encoder, window[-1], moving, grid)
+            nearest = self._finder.search(features, torch.full((len(moving),), -1)).near[:, 0]
+            scores[moving] = (features - self.bank[nearest]).norm(dim=1)
+        return scores.view(grid.shape).numpy()
+
+    def write(self, folder: Path) -> None:
+        """Write the encoder and the bank; see `Method.write`."""
+        self.encoder.write(folder)
+        runs.write_tensors(folder / _FILE, runs.to_cpu({"bank": self.bank}))
+
+    @classmethod
+    def read(cls, folder: Path, config: DetectorConfig) -> Self:
+        """Read the encoder and the bank; see `Method.read`."""
+        tensors, _ = runs.read_tensors(folder / _FILE)
+        encoder = PatchEncoder.read(folder, config.encoder)
+        with runs.reading(folder, _FILE):
+            return cls(encoder, tensors["bank"])
+
+
+@torch.no_grad()
+def encode_patches(encoder: PatchEncoder, frame: Pixels, patches: Indices, grid: Grid) -> Tensor:
+    """Return features of patches: means of the encoder's feature map of stride 32.
+
+    Parameters
+    ----------
+    encoder : PatchEncoder
+        Encoder with such a feature map.
+    frame : uint8[h, w]
+        Frame of the grid's size.
+    patches : int64[n]
+        Patches, counted row by row.
+    grid : Grid
+        Positions of the patches.
+
+    Returns
+    -------
+    float32[n, d]
+
+    Examples
+    --------
+    >>> from nearfar.models import pretrained_encoder
+    >>> encoder = PatchEncoder(pretrained_encoder("timm:resnet18", "random"), "timm:resnet18")
+    >>> frame, grid = np.zeros((64, 96), np.uint8), Grid((64, 96), 64, 32)
+    >>> encode_patches(encoder, frame, np.array([0, 1]), grid).shape
+    torch.Size([2, 512])
+    """
+    image = to_unit(torch.from_numpy(np.ascontiguousarray(frame)))[None, None]
+    rows, columns = np.divmod(patches, len(grid.lefts))
+    corners = np.stack([grid.lefts[columns], grid.tops[rows]], axis=1)
+    boxes = torch.from_numpy(np.concatenate([corners, corners + grid.patch], axis=1)).float()
+    values = encoder.maps(image.expand(-1, 3, -1, -1), (_STRIDE,))[_STRIDE]
+    means: Tensor = roi_align(values, [boxes], 1, spatial_scale=1 / _STRIDE, sampling_ratio=_POINTS)
+    return means.flatten(1)

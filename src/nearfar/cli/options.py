@@ -168,7 +168,10 @@ class EncoderOptions:
 class TrainDataOptions(DataOptions):
     """Options for reading training images."""
 
-    size: Annotated[int | None, Parameter(help="Image side in pixels, at least 8.")] = None
+    size: Annotated[
+        int | None,
+        Parameter(help="Image side in pixels, at least 8. Default: by the images and encoder."),
+    ] = None
     channels: Literal[1, 3] | None = None
     "1 for grayscale, 3 for color. Default: as in the files."
 

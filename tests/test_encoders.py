@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
+from PIL import Image
+from pyarrow import parquet
 
 from nearfar import NRE
-from nearfar.data import ArrayImages, Subset, images_from_array
-from nearfar.embeddings import write_embeddings
+from nearfar.data import ArrayImages, Subset, images_from_array, open_images
+from nearfar.embeddings import read_embeddings, write_embeddings
 from nearfar.encoders import open_encoder
 from nearfar.errors import NearfarError
 from nearfar.evaluation import evaluate_encoder
@@ -120,6 +123,34 @@ def test_embeddings_that_are_nan_or_ambiguous_are_refused(photos, tmp_path):
     np.savez(tmp_path / "twice.npz", **good | {"names": np.array(["a", "a"])})
     with pytest.raises(NearfarError, match="has 'a' more than once"):
         open_encoder(tmp_path / "twice.npz")
+
+
+def test_embeddings_of_images_that_changed_are_refused(tmp_path):
+    for number in range(3):
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    path = tmp_path / "e.parquet"
+    write_embeddings(path, np.ones((3, 4), np.float32), open_images(tmp_path))
+    assert open_encoder(path).embed(open_images(tmp_path)).shape == (3, 4)
+    changed = "another image named '1.png'"
+    for color, size in (("red", 16), ("red", 12)):
+        Image.new("RGB", (size, size), color).save(tmp_path / "1.png")
+        images = Subset(open_images(tmp_path), [0, 1])
+        with pytest.raises(NearfarError, match=changed):
+            open_encoder(path).embed(images)
+
+
+def test_embeddings_may_be_rewritten_by_pandas(tmp_path):
+    images = images_from_array(np.zeros((3, 8, 8)))
+    path = tmp_path / "e.parquet"
+    write_embeddings(path, np.ones((3, 4), np.float32), images)
+    table = parquet.read_table(path)
+    numbers = pyarrow.array(table["embedding"].to_pylist(), pyarrow.list_(pyarrow.float64()))
+    parquet.write_table(table.set_column(1, "embedding", numbers), path)
+    assert read_embeddings(path).embeddings.dtype == np.float32
+    numbers = pyarrow.array([[1.0], [1.0, 2.0], None], pyarrow.list_(pyarrow.float32()))
+    parquet.write_table(table.set_column(1, "embedding", numbers), path)
+    with pytest.raises(NearfarError, match="lacks embeddings, or they differ in length"):
+        read_embeddings(path)
 
 
 def test_model_that_does_not_take_images_of_a_size_says_so(photos):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_args
@@ -15,8 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.config import TIMM, SimilarityName
-from nearfar.data import Channels, Images, Size, conform_images, images_from_array
-from nearfar.embeddings import EMBEDDINGS_ENDINGS, read_embeddings
+from nearfar.data import (
+    Channels,
+    Images,
+    Size,
+    StoredImages,
+    Subset,
+    conform_images,
+    images_from_array,
+)
+from nearfar.embeddings import EMBEDDINGS_ENDINGS, image_checksums, read_embeddings
 from nearfar.errors import NearfarError, reason
 from nearfar.models import (
     apply_to_all,
@@ -29,6 +37,9 @@ from nearfar.progress import Track, silent
 from nearfar.runs import Run, read_run
 
 __all__ = ["Encoder", "NetworkEncoder", "StoredEmbeddings", "open_encoder", "reopen_encoder"]
+
+#: Number of images whose content is compared with that of the images that were embedded.
+_COMPARED = 256
 
 Floats = npt.NDArray[np.float32]
 
@@ -274,7 +285,30 @@ class StoredEmbeddings(Encoder):
                     f"{self.name!r} has no embedding of {name!r} of {images.name!r}: expected the "
                     "images that were encoded, opened from the same folder or file"
                 )
-        return self.embeddings[[self.rows[name] for name in names]]
+        rows = [self.rows[name] for name in names]
+        self._check_unchanged(images, rows)
+        return self.embeddings[rows]
+
+    def _check_unchanged(self, images: Images, rows: Sequence[int]) -> None:
+        """Check the sizes of image files, and the content of some, against those of the file."""
+        files = images
+        while isinstance(files, Subset):
+            files = files.images
+        if not isinstance(files, StoredImages):
+            return
+        changed = np.zeros(len(images), bool)
+        if self.table.sizes is not None:
+            changed = (self.table.sizes[list(rows)] != images.sizes(range(len(images)))).any(1)
+        if self.table.checksums is not None and not changed.any():
+            some = np.unique(np.linspace(0, len(images) - 1, _COMPARED).astype(int)).tolist()
+            found = zip(some, image_checksums(images, some), strict=True)
+            changed[[at for at, each in found if each != self.table.checksums[rows[at]]]] = True
+        if changed.any():
+            raise NearfarError(
+                f"{self.name!r} has the embedding of another image named "
+                f"{images.names()[int(changed.argmax())]!r} than {images.name!r} has now: encode "
+                "the images again"
+            )
 
     def embed_queries(
         self,

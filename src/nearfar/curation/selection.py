@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import numpy.typing as npt
 from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import normalize
 
 from nearfar.errors import NearfarError
@@ -42,7 +45,9 @@ def cluster(
     count = clusters or max(1, min(round((len(embeddings) / 2) ** 0.5), _MOST_CLUSTERS))
     points = normalize(embeddings)
     kind = KMeans if len(points) <= _ALL_AT_ONCE else MiniBatchKMeans
-    model = kind(min(count, len(points)), n_init=1, random_state=seed).fit(points)
+    with warnings.catch_warnings():  # equal images need fewer clusters
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = kind(min(count, len(points)), n_init=1, random_state=seed).fit(points)
     order = np.argsort(-np.bincount(model.labels_), kind="stable")
     distances = np.linalg.norm(points - model.cluster_centers_[model.labels_], axis=1)
     typical = [

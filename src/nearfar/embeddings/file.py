@@ -83,13 +83,22 @@ class EmbeddingFile:
                 "--overwrite"
             )
         self.columns = schemas[0].names
-        self.embedding_size: int = schemas[0].field(VECTORS).type.list_size
+        kind = schemas[0].field(VECTORS).type
+        fixed = pyarrow.types.is_fixed_size_list(kind)
+        self.embedding_size: int = kind.list_size if fixed else self._first_length()
         self._groups: list[RowGroup] = [
-            group
+            group if fixed else group._replace(offset=None)
             for file, about in zip(self._paths, metadata, strict=True)
             for group in row_groups(file, about, self.embedding_size)
         ]
         self._ends = list(accumulate(group.rows for group in self._groups))
+
+    def _first_length(self) -> int:
+        """Return the length of the first embedding, which lists of any length do not state."""
+        batch = next(parquet.ParquetFile(self._paths[0]).iter_batches(1, columns=[VECTORS]), None)
+        if batch is None:
+            raise NearfarError(f"{self.name!r} holds no embeddings: expected one per image")
+        return len(batch[VECTORS][0])
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -170,5 +179,8 @@ class EmbeddingFile:
     def _decode(self, group: RowGroup) -> Floats:
         with reading(self.name):
             table = parquet.ParquetFile(group.path).read_row_group(group.number, [VECTORS])
-            numbers = table[VECTORS].combine_chunks().flatten().to_numpy()
+            vectors = table[VECTORS].combine_chunks()
+            if compute.list_value_length(vectors).unique().to_pylist() != [self.embedding_size]:
+                raise NearfarError(f"{self.name!r} lacks embeddings, or they differ in length")
+            numbers = vectors.flatten().to_numpy()
             return numbers.astype(np.float32, copy=False).reshape(group.rows, -1)

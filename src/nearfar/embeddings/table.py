@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -110,7 +110,7 @@ def write_embeddings(
     ...     EmbeddingFile(f"{folder}/e.parquet").columns
     ['file', 'embedding', 'label', 'width', 'height', 'checksum']
     """
-    labels = None
+    labels, rows = None, range(len(images))
     if images.labels is not None:
         numbers = images.labels.tolist()
         classes = images.classes
@@ -120,8 +120,8 @@ def write_embeddings(
         images.names(),
         labels,
         settings=settings or {},
-        sizes=images.sizes(range(len(images))),
-        checksums=list(_checksums(images)) if Path(path).suffix == ".parquet" else None,
+        sizes=images.sizes(rows),
+        checksums=list(image_checksums(images, rows)) if Path(path).suffix == ".parquet" else None,
     )
     write_embedding_table(path, table)
 
@@ -180,8 +180,17 @@ def _write_parquet(path: Path, table: EmbeddingTable) -> None:
     write_table(path, pyarrow.table(columns, schema=schema))
 
 
-def _checksums(images: Images) -> Iterator[str]:
-    for row in range(len(images)):
+def image_checksums(images: Images, rows: Sequence[int]) -> Iterator[str]:
+    """Yield the SHA-256 of the content of some images, as stored with embeddings.
+
+    Examples
+    --------
+    >>> from nearfar.data import images_from_array
+    >>> [checksum] = image_checksums(images_from_array(np.zeros((2, 8, 8))), [1])
+    >>> len(checksum)
+    64
+    """
+    for row in rows:
         content = sha256()
         for piece in images.content([row]):
             content.update(piece)
@@ -234,6 +243,8 @@ def _read_npz(path: Path) -> EmbeddingTable:
     with np.load(path, allow_pickle=False) as arrays:
         labels = arrays.get("labels")
         if labels is not None and "classes" in arrays:
+            if labels.size and labels.min() < 0:
+                raise ValueError("labels below 0")
             labels = arrays["classes"][labels]
         return EmbeddingTable(
             arrays["embeddings"],

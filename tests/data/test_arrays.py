@@ -160,7 +160,7 @@ def test_images_from_array_numbers_labels() -> None:
         ([1, 2], r"the labels of 'digits' have shape \(2,\): expected \(6,\)"),
         ([[1]] * 6, r"have shape \(6, 1\): expected \(6,\)"),
         ([0.5] * 6, "the labels of 'digits' are float64: expected integers or strings"),
-        ([None] * 6, "the labels of 'digits' are object: expected"),
+        ([None] * 6, "the labels of 'digits' lack some: expected one per image"),
     ],
 )
 def test_images_from_array_refuses_bad_labels(labels: list[object], message: str) -> None:

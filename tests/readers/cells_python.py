@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nearfar import NRE
+from nearfar import NRE, configure, train
 from nearfar.data import ArrayImages, FolderImages, images_from_array, open_images
 from nearfar.models import resolve_device
 from readers.support import bright_corner, noise, pattern, rejection, warned
@@ -174,9 +174,17 @@ def order(folder: Path) -> None:
 
 @cell("python", "pairing", "rejected: labels of another number, shape or type than the images")
 def pairing(folder: Path) -> None:
-    for labels in ([1, 2], np.zeros((12, 1), int), np.zeros(12), np.zeros(12, object)):
+    missing = np.array(["a", None] * 6, object)
+    for labels in ([1, 2], np.zeros((12, 1), int), np.zeros(12), missing):
         with rejection("labels"):
             images_from_array(gray(), labels)
+    named = images_from_array(gray(), np.array(["b", "a"] * 6, object))  # as pandas has them
+    assert (named.labels.tolist(), named.classes) == ([1, 0] * 6, ["a", "b"])
+    for rows in (np.ones(12, bool), [0.5]):
+        with rejection("expected whole numbers"):
+            named.batch(rows)
+    loader = torch.utils.data.DataLoader(named, batch_size=5)
+    assert [len(batch) for batch in loader] == [5, 5, 2]
 
 
 @cell("python", "names", "obeyed: paths as text or Path; class names in one Unicode form")
@@ -222,6 +230,12 @@ def root(folder: Path) -> None:
             NRE(**QUICK).fit(given)
         with rejection("'array'"):
             images_from_array(given)
+        with rejection("expected Images"):
+            train(given, configure())
+    Image.fromarray(pattern()).save(folder / "a.png")
+    for options in ({"bands": 3}, {"window": 5}, {"frame_rate": "2"}, {"size": "64"}):
+        with rejection(*options):
+            open_images(folder, **options)
 
 
 @cell("python", "length", "rejected: fewer than two images in fit, none in transform")

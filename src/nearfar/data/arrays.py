@@ -18,6 +18,7 @@ from torch.nn.functional import interpolate
 
 from nearfar.data.darkness import warn_if_dark
 from nearfar.data.images import Images, Shape
+from nearfar.data.label_values import label_values
 from nearfar.data.sizes import MIN_SIDE, Channels, Size, check_channels, check_size
 from nearfar.errors import NearfarError, printable, reason
 from nearfar.files import normal_form
@@ -275,7 +276,10 @@ def as_index(indices: Sequence[int] | Tensor) -> Tensor:
     """Convert image indices (list, range, array or tensor) to int64[b]."""
     if isinstance(indices, Tensor):
         return indices
-    return torch.from_numpy(np.asarray(indices, dtype=np.int64))
+    numbers = np.asarray(indices)
+    if numbers.size and numbers.dtype.kind not in "iu":
+        raise NearfarError(f"indices of {numbers.dtype}: expected whole numbers from 0")
+    return torch.from_numpy(numbers.astype(np.int64))
 
 
 def fits_in_memory(count: int, shape: Shape, pixel_type: npt.DTypeLike) -> bool:
@@ -423,6 +427,11 @@ def number_labels(
         raise NearfarError(
             f"the labels of {name!r} have shape {labels.shape}: expected ({count},), one per image"
         )
+    if labels.dtype.kind == "O":  # a column of a data frame
+        known = label_values(labels.tolist(), "labels", name)
+        if None in known:
+            raise NearfarError(f"the labels of {name!r} lack some: expected one per image")
+        labels = np.array(known)
     if labels.dtype.kind in "ui":
         if labels.dtype == np.uint64 and labels.size and labels.max() > np.iinfo(np.int64).max:
             raise NearfarError(f"the labels of {name!r} are too large: {labels.max()}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,13 +51,20 @@ class Decoding:
 
     def __post_init__(self) -> None:
         if self.window is not None:
-            low, high = (*self.window, math.nan, math.nan)[:2]
-            if len(self.window) != 2 or not -math.inf < low < high < math.inf:
+            pair = isinstance(self.window, tuple | list) and all(
+                isinstance(value, Real) for value in self.window
+            )
+            low, high = (*self.window, math.nan, math.nan)[:2] if pair else (math.nan, math.nan)
+            if not -math.inf < low < high < math.inf or len(self.window) != 2:
                 raise NearfarError(
                     f"window={self.window}: expected two numbers, the first below the second"
                 )
-        if self.bands is not None and (len(self.bands) not in (1, 3) or min(self.bands) < 1):
-            raise NearfarError(f"bands={self.bands}: expected one or three numbers, from 1")
+        if self.bands is not None:
+            whole = isinstance(self.bands, tuple | list) and all(
+                isinstance(band, Integral) and band >= 1 for band in self.bands
+            )
+            if not whole or len(self.bands) not in (1, 3):
+                raise NearfarError(f"bands={self.bands}: expected one or three numbers, from 1")
 
 
 #: Files state everything.

@@ -93,9 +93,9 @@ class Images(Dataset[Tensor]):
         """
         yield self.batch(indices).numpy().tobytes()
 
-    def __getitems__(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """See `batch`; torch's data loaders use this name."""
-        return self.batch(indices)
+    def __getitems__(self, indices: Sequence[int] | Tensor) -> list[Tensor]:
+        """Return some images, [c, h, w] each; torch's data loaders use this name."""
+        return list(self.batch(indices))
 
     def __getitem__(self, index: int) -> Tensor:
         """Return one image, [c, h, w]."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from numbers import Real
 from pathlib import Path
 
 from nearfar.data.arrays import open_array_file
@@ -106,7 +107,7 @@ def open_images(
         root = None if data_root is None else Path(data_root).expanduser()
         return open_named(str(source), data_root=root, size=size, channels=channels)
     decoding = Decoding(window, bands)
-    if frame_rate is not None and not 0 < frame_rate < math.inf:
+    if frame_rate is not None and not (isinstance(frame_rate, Real) and 0 < frame_rate < math.inf):
         raise NearfarError(f"frame_rate={frame_rate}: expected more than 0 frames per second")
     name = os.fspath(source)
     path = _path(name)

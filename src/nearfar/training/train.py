@@ -110,6 +110,11 @@ def train(
     >>> [line["phase"] for line in run.log]
     ['pretrain', 'train']
     """
+    if not isinstance(images, Images):  # from untyped callers
+        raise NearfarError(
+            f"images are of type {type(images).__name__}: expected Images, such as "
+            "nearfar.open_images or nearfar.data.images_from_array return"
+        )
     path, optim = None if folder is None else Path(folder), config.optim
     fabric = launch(config)
     record = RunConfig(RunData.of(images), resolve_config(config, images))

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from nearfar.anomaly import Masks, find_masks, open_clips
+from nearfar.anomaly.masks import VolumeMasks
 from nearfar.errors import NearfarError
 
 SHAPE = (24, 32)
@@ -189,3 +191,48 @@ def test_masks_refuse_frames_of_another_size(tmp_path):
         masks.of(0, "cam", (8, 8))
     with pytest.raises(NearfarError, match="frame 1"):
         masks.of(1, "cam", SHAPE)
+
+
+def volume(masks: list[np.ndarray]) -> dict[str, np.ndarray]:
+    cells = np.empty((1, len(masks)), object)
+    cells[0] = masks
+    return {"volLabel": cells}
+
+
+def test_masks_in_the_layout_of_avenue(tmp_path):
+    clips = [tmp_path / "videos" / name for name in ("1", "2")]
+    for clip in clips:
+        for number in range(3):
+            write(clip / f"{number}.png", np.zeros((16, 24), np.uint8))
+    masks = [np.zeros((16, 24), np.uint8) for _ in range(3)]
+    masks[1][4:8, 5:9] = 1
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    for clip in clips:
+        savemat(labels / f"{clip.name}_label.mat", volume(masks))
+    found = find_masks(open_clips(tmp_path / "videos"), labels)
+    for number in range(3):
+        np.testing.assert_array_equal(found[1].of(number, "2", (16, 24)), masks[number])
+    halved = find_masks(open_clips(tmp_path / "videos", size=(8, 12)), labels, (8, 12))
+    assert halved[0].of(1, "1", (8, 12)).sum() == 2 * 3
+    with pytest.raises(NearfarError, match="4 frames and 3 masks|frame 3 of shape"):
+        found[0].of(3, "1", (16, 24))
+    with pytest.raises(NearfarError, match="2 frames and 3 masks"):
+        found[0].check_end(1, "1")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"other": np.zeros(3)},
+        {"volLabel": np.zeros(3)},
+        volume([np.zeros((16, 24)), np.zeros((8, 24)), np.zeros((16, 24))]),
+        b"damaged",
+    ],
+)
+def test_damaged_files_of_avenue_are_rejected_in_one_line(tmp_path, content):
+    file = tmp_path / "1_label.mat"
+    file.write_bytes(content) if isinstance(content, bytes) else savemat(file, content)
+    with pytest.raises(NearfarError, match="expected a MATLAB file with 'volLabel'") as caught:
+        VolumeMasks(file)
+    assert "\n" not in str(caught.value)

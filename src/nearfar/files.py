@@ -153,6 +153,17 @@ def normal_form(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def exists(path: Path) -> bool:
+    """Return whether a path exists; unlike `Path.exists`, False if a name in it is too long.
+
+    Examples
+    --------
+    >>> exists(Path("x" * 300))
+    False
+    """
+    return os.path.exists(path)  # noqa: PTH110
+
+
 def find_path(path: Path) -> Path:
     """Return a path as spelled on the disk, possibly in a different Unicode form.
 
@@ -161,7 +172,7 @@ def find_path(path: Path) -> Path:
     >>> find_path(Path("no", "such", "file"))
     PosixPath('no/such/file')
     """
-    if path.exists() or path.parent == path:
+    if exists(path) or path.parent == path:
         return path
     parent = find_path(path.parent)
     if not path.name.isascii() and parent.is_dir():

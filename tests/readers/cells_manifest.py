@@ -83,6 +83,9 @@ def name_of_files(folder: Path) -> None:
     assert len(open_images(path)) == 1
     path.write_text("filename,filepath\nc.png,sub/c.png\n")
     assert open_images(path).names() == ["sub/c.png"]
+    path.write_text("path\n" + 200 * "\u00e9" + ".png\n", encoding="utf-8")
+    with rejection("has no readable image among 1"):
+        open_images(path)
 
 
 @cell("manifest", "encoding", "obeyed: UTF-8, UTF-16 with its mark; commas, semicolons or tabs")

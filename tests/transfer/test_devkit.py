@@ -162,6 +162,14 @@ def test_devkit_open_raises_for_bad_class_files(scenes, content):
     assert "classes.txt" in refused(Devkit.open, scenes.root)
 
 
+def test_class_names_that_are_too_long_for_a_file_are_missing_lists(scenes):
+    classes = (scenes.root / "classes.txt").read_text().splitlines()
+    (scenes.root / "classes.txt").write_text("\n".join([classes[0], "x" * 300, *classes[2:]]))
+    names = scenes.split("Main", "train")
+    unknown = refused(read_presence, Devkit.open(scenes.root), "train", names)
+    assert f"class {classes[1]!r} is not in" in unknown
+
+
 def test_split_raises_for_bad_lists(scenes):
     assert "test, train, val" in refused(scenes.split, "Main", "trainval")
     lists = scenes.root / "ImageSets" / "Main"

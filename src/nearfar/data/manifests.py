@@ -12,7 +12,7 @@ from typing import Any
 from nearfar.data.found import FileItem, Found
 from nearfar.data.label_values import LABEL_COLUMNS, label_values
 from nearfar.errors import NearfarError, printable, reason
-from nearfar.files import find_path, normal_form
+from nearfar.files import exists, find_path, normal_form
 
 MANIFEST_ENDINGS = (".csv", ".tsv")
 #: Names of path columns, in lowercase without punctuation, most likely first.
@@ -153,10 +153,10 @@ def _first_rows(root: Path, files: Sequence[str]) -> list[int | None]:
 def _as_spelled(root: Path, file: str) -> FileItem:
     """Return an image whose path is spelled as on the disk, in another Unicode form if need be."""
     item = FileItem(root, file)
-    if file.isascii() or item.path.exists():
+    if file.isascii() or exists(item.path):
         return item
     found = find_path(item.path)
-    return FileItem(root, os.path.relpath(found, root)) if found.exists() else item
+    return FileItem(root, os.path.relpath(found, root)) if exists(found) else item
 
 
 def _listed(titles: Sequence[str], most: int = 8) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nearfar.errors import NearfarError, printable, reason
+from nearfar.files import exists
 from nearfar.transfer.devkit import Devkit, one_form, read_lines, split_flag
 from nearfar.transfer.grids import Grid, read_grid
 
@@ -104,7 +105,7 @@ def read_presence(devkit: Devkit, split: str, names: Sequence[str]) -> npt.NDArr
     (2, 3)
     """
     lists = [devkit.class_list(kind, split) for kind in devkit.classes]
-    present = [path.is_file() for path in lists]
+    present = [exists(path) for path in lists]
     if all(present):
         return np.stack([_read_list(path, names) for path in lists], axis=1)
     if any(present):

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from nearfar.errors import NearfarError, printable, reason
+from nearfar.files import exists
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -137,7 +138,7 @@ class Devkit:
         """Return the image that a line names, with or without a flag after the name."""
         flagged = split_flag(line)
         names = [line] if flagged is None else [line, flagged[0]]
-        present = [name for name in names if Path(name).name == name and _is_file(self.image(name))]
+        present = [name for name in names if Path(name).name == name and exists(self.image(name))]
         if len(present) > 1:
             raise NearfarError(
                 f"{str(path)!r}: the line {line!r} names the image {line!r}, or {present[1]!r} "
@@ -184,7 +185,7 @@ class Devkit:
     def _images(self, name: str) -> Iterator[Path]:
         """Yield the image files of a name."""
         paths = (_present(self.root / IMAGE_FOLDER, name, ending) for ending in _IMAGE_ENDINGS)
-        return (path for path in paths if _is_file(path))
+        return (path for path in paths if exists(path))
 
     def annotation(self, name: str) -> Path:
         """Return the path of an image's objects."""
@@ -253,14 +254,7 @@ def _class_name(line: str) -> str:
 def _present(folder: Path, name: str, ending: str) -> Path:
     """Return the path of a file whose name may be in another Unicode form."""
     path = folder / f"{name}{ending}"
-    if name.isascii() or _is_file(path):
+    if name.isascii() or exists(path):
         return path
     others = (folder / f"{unicodedata.normalize(form, name)}{ending}" for form in ("NFC", "NFD"))
-    return next((other for other in others if _is_file(other)), path)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # name too long
-        return False
+    return next((other for other in others if exists(other)), path)

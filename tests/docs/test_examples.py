@@ -15,9 +15,9 @@ from cyclopts import App
 from PIL import Image
 
 from nearfar.cli.main import make_app
+from pages import BLOCK, ROOT
 
 APP = make_app()
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
     path.name: path
     for path in (
@@ -25,10 +25,10 @@ PAGES = {
         ROOT / "CONTRIBUTING.md",
         *sorted((ROOT / "docs").glob("*.md")),
         *sorted((ROOT / "docs" / "results").glob("*.md")),
+        *sorted((ROOT / "docs" / "tutorials").glob("*.md")),
     )
 }
 
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CODE_SPAN = re.compile(r"`([^`\n]+)`")
 HELP = ("--help", "--help-all", "--version")
 #: Options of programs other than nearfar.
@@ -203,7 +203,11 @@ PREPARED: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("page", pages(lambda page: blocks(page, "python")))
+@pytest.mark.parametrize(
+    "page",
+    # Tutorials run as a whole, on real data.
+    pages(lambda page: PAGES[page].parent.name != "tutorials" and blocks(page, "python")),
+)
 def test_python_examples_run(page: str) -> None:
     names = PREPARED.get(page, dict)()
     for block in blocks(page, "python"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -215,7 +215,13 @@ def score(
         counts = f"{summary.frames} frames, {found} abnormal spans"
     print(f"{counts}; output is in {shown(out)}")
     for name, value in (summary.quality or {}).items():
-        print(f"{name}: {'undefined' if value is None else value}")
+        print(f"{name}: {_metric(value)}")
+
+
+def _metric(value: float | Sequence[str] | None) -> str:
+    if value is None:
+        return "undefined"
+    return f"{value:.4g}" if isinstance(value, int | float) else ", ".join(value) or "none"
 
 
 @anomaly.command

@@ -12,7 +12,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -39,6 +39,8 @@ _FILE = "bank.safetensors"
 _CANDIDATES = 100_000
 #: Stride of the feature map in pixels: its cells see whole objects.
 _STRIDE = 32
+#: Number of windows, spread over the clips, from which patches are taken; at most twice as many.
+_WINDOWS = 2000
 #: Points per side at which a patch's features are read and averaged.
 _POINTS = 4
 
@@ -86,10 +88,11 @@ class ObjectMemory(Method):
         config, seed = context.config, context.training.seed
         encoder = PatchEncoder.open(config.encoder)
         total = sum(clip.nominal_total for clip in clips)
+        step = max(1, total // _WINDOWS)
         every = (window for clip in clips for _, window in windows(clip, config.frames, clip.name))
         features = (
             encode_patches(encoder, seen[-1], moving, context.grid)
-            for window in context.track(every, "reading normal clips", total)
+            for window in islice(context.track(every, "reading normal clips", total), 0, None, step)
             for seen in (window, window[:, :, ::-1])
             if len(moving := find_moving(seen, context.grid))
         )

@@ -232,7 +232,7 @@ def label_errors() -> dict[str, float]:
 
 
 def _cleanlab(embeddings: Any, given: Rows, wrong: npt.NDArray[np.bool_]) -> float:
-    """Return the average precision of the best of its scores with the best of three classifiers."""
+    """Return the average precision of the best of its scores with the best of four classifiers."""
     from cleanlab.rank import get_label_quality_scores
 
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
@@ -240,6 +240,7 @@ def _cleanlab(embeddings: Any, given: Rows, wrong: npt.NDArray[np.bool_]) -> flo
     for model in (
         LogisticRegression(max_iter=300),
         make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300)),
+        make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=300)),  # ours
         KNeighborsClassifier(10, metric="cosine"),
     ):
         probs = cross_val_predict(model, embeddings, given, cv=folds, method="predict_proba")
@@ -290,6 +291,39 @@ def _accuracy(points: npt.NDArray[np.float32], labels: Rows, rows: Rows) -> floa
     return float(model.score(points[others], labels[others]))
 
 
-def all_of_curation() -> dict[str, float]:
-    """Return all figures."""
-    return {**duplicates(), **label_errors(), **selection()}
+def tables(figures: dict[str, float]) -> list[str]:
+    """Return the rows of the tables in docs/results/curation.md."""
+
+    def spread(name: str, of: str, scale: float) -> str:
+        digits = 1 if scale == 100 else 3
+        return (
+            f"{scale * figures[f'{name}: {of}']:.{digits}f} ± "
+            f"{scale * figures[f'{name}: deviation']:.{digits}f}"
+        )
+
+    ours = "duplicates, ours: "
+    rows = [
+        f"| nearfar | {figures[ours + 'recall']:.3f} | {figures[ours + 'precision']:.3f} | "
+        f"{figures[ours + 'seconds']:.0f} |"
+    ]
+    for name in figures:
+        if name.endswith(f"recall at precision {PRECISION}"):
+            method = name.removeprefix("duplicates, ").partition(":")[0]
+            seconds = figures[f"duplicates, {method}: seconds"]
+            rows.append(f"| {method} | {figures[name]:.3f} | ≥ {PRECISION} | {seconds:.0f} |")
+    for name in ALTERATIONS:
+        found = figures[f"duplicates, ours, {name}: share found"]
+        rows.append(f"| {name} | {100 * found:.1f} |")
+    for name in SETS:
+        scores = (
+            spread(f"label errors, {name}, {way}", "AP", 1) for way in ("ours", "cleanlab's best")
+        )
+        rows.append(f"| {name} | {' | '.join(scores)} |")
+    for name in SETS:
+        for count in (100, 300):
+            scores = (
+                spread(f"selection, {name}, N={count}, {way}", "accuracy", 100)
+                for way in ("ours", "k-center", "random")
+            )
+            rows.append(f"| {name} | {count} | {' | '.join(scores)} |")
+    return rows

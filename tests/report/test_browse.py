@@ -249,6 +249,15 @@ def test_images_of_findings_are_found_on_the_map(chromium: Any, tmp_path: Path) 
     page.goto((tmp_path / "found/curation.html").as_uri())
     options = page.locator(".controls option").all_inner_texts()
     assert options[:2] == ["finding", "cluster"]
+    quiet = page.evaluate("""() => {
+        const swatch = [...document.querySelectorAll(".legend button")]
+            .find((key) => key.innerText.startsWith("nothing")).querySelector(".swatch");
+        const line = document.createElement("i");
+        line.style.background = "var(--line)";
+        swatch.parentElement.append(line);
+        return [swatch, line].map((each) => getComputedStyle(each).backgroundColor);
+    }""")
+    assert quiet[0] == quiet[1]
     page.locator("figure", has_text="39.png").first.click()
     assert name_shown(page) == "39.png"
     assert "duplicate to leave out" in page.locator("aside dl").inner_text()

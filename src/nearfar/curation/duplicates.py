@@ -22,9 +22,9 @@ from nearfar.progress import Track, silent
 
 #: Lowest score at which a pair counts as near duplicates, see `verify_pairs`.
 NEAR_DUPLICATE = 0.85
-#: Root mean square of the colors below which an image counts as grayscale, and lowest cosine
-#: similarity between the colors of duplicates if neither is grayscale.
-_GRAY, _SAME_COLORS = 0.04, 0.5
+#: Largest color difference from gray, 0…1, in any part of an image that counts as grayscale, and
+#: lowest cosine similarity between the colors of duplicates if neither is grayscale.
+_GRAY, _SAME_COLORS = 0.02, 0.5
 
 #: Descriptors: central crops of these relative sizes, in grayscale, resized to this side.
 _PARTS, _DESCRIPTOR = (1.0, 0.9, 0.8), 8
@@ -164,9 +164,9 @@ def _same_colors(colors: Tensor, pairs: Tensor, mirrored: Tensor) -> Tensor:
     """Return whether pairs have the same colors, or one image is grayscale, bool[m]."""
     first, second = (colors[pairs[:, side]].float() for side in (0, 1))
     second = torch.where(mirrored[:, None, None, None], second.flip(3), second)
-    a, b = first.flatten(1), second.flatten(1)
-    gray = torch.minimum(a.square().mean(1), b.square().mean(1)).sqrt() < _GRAY
-    return gray | (cosine_similarity(a, b) >= _SAME_COLORS)
+    most = (each.norm(dim=1).amax((1, 2)) for each in (first, second))
+    similarity = cosine_similarity(first.flatten(1), second.flatten(1))
+    return (torch.minimum(*most) < _GRAY) | (similarity >= _SAME_COLORS)
 
 
 def _equal_pixels(

@@ -19,7 +19,7 @@ from pages import BLOCK, ROOT
 
 APP = make_app()
 PAGES = {
-    path.name: path
+    str(path.relative_to(ROOT)).removeprefix("docs/"): path
     for path in (
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",

@@ -365,3 +365,19 @@ def test_run_used_in_another_folder_says_that_data_helps(tmp_path, monkeypatch, 
     assert "'photos'" in said
     assert "--data" in said
     assert run("report", "../run", "--data", "../photos", "--out", "report") == 0
+
+
+def test_interrupt_while_modules_are_imported_ends_in_one_line():
+    # Imports take seconds; the signal comes with the first of the command line's modules.
+    program = (
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'nearfar.cli':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from nearfar.__main__ import main\n"
+        "main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (130, "nearfar: interrupted\n")

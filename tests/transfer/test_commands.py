@@ -85,6 +85,7 @@ def test_classify_folder(trained, tmp_path, capsys):
     assert (settings["like"], settings["labels_per_class"]) == (str(trained), 2)
     assert "6 training images" in capsys.readouterr().out
     assert "exists already" in refused(capsys, *call)
+    assert "for training and test" in refused(capsys, *call, "--test", shapes, "--overwrite")
     assert run(*call, "--overwrite") == 0
 
 

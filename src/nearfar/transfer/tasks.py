@@ -241,6 +241,11 @@ def transfer_classification(
     else:
         if splits is not None:
             raise NearfarError(f"splits apply only to a devkit, which {str(data)!r} is not")
+        if test is not None and os.path.realpath(test) == os.path.realpath(data):
+            raise NearfarError(
+                f"{str(test)!r} is given for training and test: expected other test images, or "
+                "none, to hold out a fifth"
+            )
         train_set, test_set = split_labeled_images(
             open_source(data, size=size, channels=3),
             None if test is None else open_source(test, size=size, channels=3),

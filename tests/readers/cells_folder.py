@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -225,7 +226,11 @@ def nan(folder: Path) -> None:
     assert "NaN" in images.skipped[0]
 
 
-@cell("folder", "unused", "counted: by ending; the run lists them. Hidden folders are ignored")
+@cell(
+    "folder",
+    "unused",
+    "counted: by ending; the run lists them. Runs are noted, hidden folders ignored",
+)
 def unused(folder: Path) -> None:
     fill(folder / "in")
     for name in ("a.xcf", "b.XCF", "notes.txt", "none", ".hidden.png", "sub/c.xcf"):
@@ -241,6 +246,14 @@ def unused(folder: Path) -> None:
     assert "skipped 8 in all" in said.err
     assert "skipped.txt" in said.err
     assert len((folder / "run" / "skipped.txt").read_text().splitlines()) == 14
+    (folder / "run").rename(folder / "in" / "run")
+    fill(folder / "in" / "run" / "report")
+    with warned("'run' is a run: its images are not used"):
+        images = open_images(folder / "in")
+    assert len(images) == 4
+    assert "'run': a run, with its reports" in images.unread
+    assert len(open_images(folder / "in" / "run")) == 4
+    shutil.rmtree(folder / "in" / "run")
     (folder / "in" / "again").symlink_to(folder / "in" / "sub")
     with warned("1 links to folders that are read anyway", "'again'"):
         images = open_images(folder / "in")

@@ -21,6 +21,8 @@ from nearfar.progress import Track, silent
 
 #: Most endings that are named.
 SHOWN_ENDINGS = 8
+#: Files of a run, whose reports hold images.
+RUN_FILES = frozenset({"config.json", "log.jsonl"})
 #: Usual names of parts of a data set, which are no classes.
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
@@ -205,6 +207,12 @@ def _walk(root: Path, found: Found) -> tuple[list[Path], list[str]]:
                 subfolders.clear()
                 continue
             visited.add(folder.resolve())
+            if folder != root and RUN_FILES.issubset(names):
+                place = printable(str(folder.relative_to(root)))
+                found.notes.append(f"{place!r} is a run: its images are not used")
+                found.unread.append(f"{place!r}: a run, with its reports")
+                subfolders.clear()
+                continue
             subfolders[:] = sorted(filter(_is_visible, subfolders))
             waiting += filter(Path.is_symlink, (folder / name for name in subfolders))
             files += (folder / name for name in names)

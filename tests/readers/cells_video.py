@@ -91,12 +91,16 @@ def _(folder: Path) -> None:
         assert abs(pixels_of(folder / name).mean() - frames.mean()) < 2, name
 
 
-@cell("video", "depth", "obeyed: 8 to 16 bits")
+@cell("video", "depth", "obeyed: 8 to 16 bits; images of floats and 32 bits are rejected")
 def _(folder: Path) -> None:
     frames = some_frames()
     for pix_fmt in ("gray", "gray10le", "gray12le", "yuv420p10le", "yuv422p16le"):
         write(folder / "a.mkv", frames, pix_fmt)
         assert np.abs(pixels_of(folder / "a.mkv") - frames).mean() < 3, pix_fmt
+    Image.fromarray(frames[0].astype(np.float32)).save(folder / "a.tif")
+    (clip,) = open_clips(folder / "a.tif")
+    with rejection("black and white are unknown: expected 8 or 16 bits"):
+        list(clip)
 
 
 @cell("video", "white point", "obeyed: as the format states it; dark clips are warned of")

@@ -13,7 +13,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from nearfar.data import Size, UnreadableError, check_size, image_endings, read_header, read_image
+from nearfar.data import (
+    Size,
+    UndefinedColorsError,
+    UnreadableError,
+    check_size,
+    image_endings,
+    read_header,
+    read_image,
+)
 from nearfar.errors import NearfarError, printable
 
 #: Suffix of the folder with a clip's masks, next to the folder with its frames.
@@ -306,6 +314,10 @@ class FolderClip(StoredClip):
             image = read_image(file, (channels, *(wanted if same_aspect else size)))
             pixels = image.permute(1, 2, 0).numpy() if self.photographs else image[0].numpy()
             return scale(np.ascontiguousarray(pixels), wanted)
+        except UndefinedColorsError as error:
+            raise UnreadableError(
+                f"{printable(file.name)}: {error.why}: expected 8 or 16 bits, gray or RGB"
+            ) from error
         except UnreadableError as error:
             raise UnreadableError(f"{printable(file.name)}: {error}") from error
 

@@ -12,7 +12,7 @@ from nearfar.data.decoding import (
     read_image,
 )
 from nearfar.data.depth import Decoding, Window
-from nearfar.data.encoded import Encoded, UnreadableError
+from nearfar.data.encoded import Encoded, UndefinedColorsError, UnreadableError
 from nearfar.data.export import write_images
 from nearfar.data.folders import FolderImages
 from nearfar.data.found import FileItem, Found, Item
@@ -68,6 +68,7 @@ __all__ = [
     "Size",
     "StoredImages",
     "Subset",
+    "UndefinedColorsError",
     "UnreadableError",
     "Window",
     "as_array",

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from nearfar.data.encoded import UnreadableError
+from nearfar.data.encoded import UndefinedColorsError, UnreadableError
 from nearfar.errors import NearfarError
 
 #: Values of black and white.
@@ -129,9 +129,9 @@ class Numbers(NamedTuple):
         if self.values.dtype.kind == "f" and not np.isfinite(self.values).all():
             raise UnreadableError("NaN or infinite pixels")
         if window is None:
-            raise UnreadableError(
-                f"pixels of {self.values.dtype}, whose black and white are unknown: state them by "
-                "--window LOW HIGH"
+            raise UndefinedColorsError(
+                f"pixels of {self.values.dtype}, whose black and white are unknown",
+                "state them by --window LOW HIGH",
             )
         if self.values.dtype == np.uint16 and window == (0, 65535):
             levels = (self.values >> 8).astype(np.uint8)

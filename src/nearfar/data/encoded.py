@@ -49,6 +49,25 @@ class MissingReaderError(UnreadableError):
         self.kind, self.extra = kind, extra
 
 
+class UndefinedColorsError(UnreadableError):
+    """Raised for an image that does not state its colors or gray levels, so that an option must.
+
+    Attributes
+    ----------
+    why : str
+        What it does not state.
+
+    Examples
+    --------
+    >>> str(UndefinedColorsError("5 bands", "name one, such as --bands 3"))
+    '5 bands: name one, such as --bands 3'
+    """
+
+    def __init__(self, why: str, remedy: str) -> None:
+        super().__init__(f"{why}: {remedy}")
+        self.why = why
+
+
 def require_reader(module: str, *, kind: str, extra: str) -> ModuleType:
     """Import a module that reads one kind of file.
 

@@ -9,7 +9,12 @@ import numpy as np
 from PIL import ExifTags, TiffImagePlugin
 
 from nearfar.data.depth import Decoding, Depth, Numbers
-from nearfar.data.encoded import UnreadableError, check_pixels, require_reader
+from nearfar.data.encoded import (
+    UndefinedColorsError,
+    UnreadableError,
+    check_pixels,
+    require_reader,
+)
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 #: Kinds of numbers, by the tag SampleFormat.
@@ -94,9 +99,9 @@ def choose_bands(tags: TiffTags, decoding: Decoding) -> list[int]:
     if not tags.has_choice or (tags.photometric == RGB and decoding.bands is None):
         return [0, 1, 2] if tags.photometric == RGB else [0]
     if decoding.bands is None:
-        raise UnreadableError(
-            f"{tags.bands} bands, of which none is said to be a color: name one or three, such as "
-            "--bands 3 2 1"
+        raise UndefinedColorsError(
+            f"{tags.bands} bands, of which none is said to be a color",
+            "name one or three, such as --bands 3 2 1",
         )
     if max(decoding.bands) > tags.bands:
         raise UnreadableError(f"{tags.bands} bands: there is no band {max(decoding.bands)}")

@@ -41,7 +41,7 @@ def pairing(folder: Path) -> None:
         open_images(store_parquet(folder, pictures(), [1, 2, 1, 0], classes=["zoo", "ant"]))
     hidden = store_parquet(folder, pictures(), [-1] * 4, classes=["zoo", "ant"])
     assert open_images(hidden).labels is None
-    with warned("1 of 4 rows have no class"):
+    with warned("1 of 4 images have no label"):
         part = store_parquet(folder, pictures(), [-1, 0, 1, 0], classes=["zoo", "ant"])
         assert open_images(part).labels is None
     images = open_images(store_parquet(folder, pictures(), ["b", "a", "b", "a"]))

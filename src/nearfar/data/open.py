@@ -23,7 +23,7 @@ from nearfar.data.sizes import Channels, Size
 from nearfar.data.stored import StoredImages
 from nearfar.data.video import VIDEO_ENDINGS, find_frames
 from nearfar.errors import NearfarError, reason
-from nearfar.files import find_path
+from nearfar.files import exists, find_path
 from nearfar.progress import Track, silent
 
 ARRAY_ENDINGS = (".npy", ".npz")
@@ -111,13 +111,14 @@ def open_images(
         raise NearfarError(f"frame_rate={frame_rate}: expected more than 0 frames per second")
     name = os.fspath(source)
     path = _path(name)
-    if path.suffix.lower() in ARRAY_ENDINGS and path.is_file():
+    present = exists(path)
+    if present and path.suffix.lower() in ARRAY_ENDINGS and path.is_file():
         return open_array_file(path, name=name, size=size, channels=channels)
     open_stored: Callable[..., StoredImages]
-    if path.is_dir():
-        open_stored = partial(FolderImages, path, frame_rate=frame_rate)
-    elif not path.exists():
+    if not present:
         open_stored = partial(StoredImages, _shards(name))
+    elif path.is_dir():
+        open_stored = partial(FolderImages, path, frame_rate=frame_rate)
     elif found := _found(path, name, frame_rate):
         open_stored = partial(StoredImages, found)
     else:
@@ -178,7 +179,7 @@ def _shards(name: str) -> Found:
             f"{', '.join(NAMED)}"
         )
     paths = [_path(each) for each in names]
-    absent = [path for path in paths if not path.is_file()]
+    absent = [path for path in paths if not (exists(path) and path.is_file())]
     if absent:
         raise NearfarError(
             f"{name!r} stands for {len(paths)} files, of which {len(absent)} are missing, first "

@@ -14,7 +14,7 @@ from nearfar.anomaly import (
     as_frames,
     export_detector,
 )
-from nearfar.anomaly.methods.patch_memory import PatchEncoder
+from nearfar.anomaly.methods.memory import PatchEncoder
 from nearfar.errors import NearfarError
 from nearfar.models import pretrained_encoder
 

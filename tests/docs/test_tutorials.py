@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from scipy.io import loadmat, savemat
 
-from nearfar.anomaly.methods.patch_memory import has_default_encoder
+from nearfar.anomaly.methods.memory import has_default_encoder
 from pages import BLOCK, ROOT
 from program import run
 

@@ -286,7 +286,7 @@ class DetectorConfig:
 
 def _has_encoder(settings: Mapping[str, Any]) -> bool:
     """Return whether an encoder is set, or the default one's weights are available."""
-    from nearfar.anomaly.methods.patch_memory import has_default_encoder
+    from nearfar.anomaly.methods.memory import has_default_encoder
 
     return "encoder" in settings or has_default_encoder()
 

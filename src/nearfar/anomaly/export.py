@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from nearfar.anomaly.detector import Detector
-from nearfar.anomaly.methods.patch_memory import PatchMemory
+from nearfar.anomaly.methods.memory import PatchMemory
 from nearfar.anomaly.tiles import CELL, SMOOTHING, TILE, Tiling
 from nearfar.errors import NearfarError, require
 from nearfar.files import atomic_path
@@ -137,7 +137,7 @@ def export_detector(detector: Detector, path: str | os.PathLike[str]) -> None:
     --------
     >>> from tempfile import TemporaryDirectory
     >>> from nearfar.anomaly import DetectorConfig, Grid
-    >>> from nearfar.anomaly.methods.patch_memory import PatchEncoder
+    >>> from nearfar.anomaly.methods.memory import PatchEncoder
     >>> from nearfar.models import pretrained_encoder
     >>> encoder = PatchEncoder(pretrained_encoder("timm:resnet18", "random"), "timm:resnet18")
     >>> method = PatchMemory(encoder, torch.rand(9, 384))

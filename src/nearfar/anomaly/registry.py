@@ -99,6 +99,8 @@ class Method(ABC):
         grayscale frames of one size.
     min_patch : int
         Smallest side of a patch in pixels.
+    min_frames : int
+        Smallest number of frames in a window.
 
     Examples
     --------
@@ -124,16 +126,22 @@ class Method(ABC):
     name: ClassVar[str]
     photographs: ClassVar[bool] = False
     min_patch: ClassVar[int] = 8
+    min_frames: ClassVar[int] = 1
 
-    @classmethod  # noqa: B027 (by default every configuration is fine)
+    @classmethod
     def check(cls, config: DetectorConfig) -> None:
-        """Check that the method supports a configuration; by default, it does.
+        """Check that the method supports a configuration: by default, the length of windows.
 
         Raises
         ------
         NearfarError
             If it does not.
         """
+        if config.frames < cls.min_frames:
+            raise NearfarError(
+                f"frames={config.frames}: expected at least {cls.min_frames} for method "
+                f"{cls.name!r}"
+            )
 
     @classmethod
     @abstractmethod

@@ -11,7 +11,7 @@ from clips import QUICK, Stop, scene, stop_at
 from nearfar.anomaly import ArrayClip, DetectorConfig, FitContext, Grid, Method, windows
 from nearfar.anomaly.methods import CutPaste
 from nearfar.anomaly.methods.cut_paste import CutPasteTraining
-from nearfar.anomaly.methods.patch_memory import has_default_encoder
+from nearfar.anomaly.methods.memory import has_default_encoder
 from nearfar.anomaly.registry import METHODS, find_method
 
 CLIPS = [ArrayClip(scene(1, 30, seed=seed), name=f"clip{seed}") for seed in range(2)]

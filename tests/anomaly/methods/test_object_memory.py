@@ -10,8 +10,8 @@ from torch import nn
 from clips import QUICK
 from nearfar.anomaly import ArrayClip, DetectorConfig, Grid, fit_detector
 from nearfar.anomaly.methods import ObjectMemory
-from nearfar.anomaly.methods.object_memory.method import encode_patches
-from nearfar.anomaly.methods.patch_memory import PatchEncoder, has_default_encoder
+from nearfar.anomaly.methods.memory import PatchEncoder, has_default_encoder
+from nearfar.anomaly.methods.memory.object_memory import encode_patches
 from nearfar.errors import NearfarError
 from nearfar.models.backbones import FeatureGrid
 

@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from nearfar.anomaly import ArrayClip, DetectorConfig, Grid, as_frames, fit_detector, read_detector
 from nearfar.anomaly.methods import PatchMemory
-from nearfar.anomaly.methods.patch_memory import (
+from nearfar.anomaly.methods.memory import (
     PatchEncoder,
     choose_centers,
     has_default_encoder,

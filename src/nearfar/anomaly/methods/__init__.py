@@ -2,10 +2,9 @@
 
 from nearfar.anomaly.methods.appearance import Appearance
 from nearfar.anomaly.methods.cut_paste import CutPaste
+from nearfar.anomaly.methods.memory import ObjectMemory, PatchMemory
 from nearfar.anomaly.methods.motion import Motion
 from nearfar.anomaly.methods.nre import EmbeddingDistance, Reconstruction
-from nearfar.anomaly.methods.object_memory import ObjectMemory
-from nearfar.anomaly.methods.patch_memory import PatchMemory
 
 __all__ = [
     "Appearance",

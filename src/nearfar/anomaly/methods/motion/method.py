@@ -21,7 +21,6 @@ from nearfar.anomaly.methods.motion.network import (
 from nearfar.anomaly.methods.motion.pseudo_anomalies import draw_samples, find_moving
 from nearfar.anomaly.patches import Grid, ScoreMap
 from nearfar.anomaly.registry import FitContext, Method, register_method
-from nearfar.errors import NearfarError
 
 if TYPE_CHECKING:
     from nearfar.anomaly.config import DetectorConfig
@@ -55,20 +54,13 @@ class Motion(Method):
     """
 
     name = "motion"
+    min_frames = 2
     training = MotionTraining()
     #: Log odds that count as score 0.
     floor = -8.0
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network.eval()
-
-    @classmethod
-    def check(cls, config: DetectorConfig) -> None:
-        """Check that windows show motion; see `Method.check`."""
-        if config.frames < 2:
-            raise NearfarError(
-                f"frames={config.frames}: expected at least 2 for method {cls.name!r}"
-            )
 
     @classmethod
     def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:

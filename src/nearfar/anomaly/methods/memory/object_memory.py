@@ -13,30 +13,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain, islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from nearfar import runs
 from nearfar.anomaly.clips import Clip, Pixels
+from nearfar.anomaly.methods.memory.encoder import PatchEncoder
+from nearfar.anomaly.methods.memory.feature_memory import FeatureMemory
 from nearfar.anomaly.methods.motion import find_moving
-from nearfar.anomaly.methods.patch_memory import PatchEncoder, choose_centers
-from nearfar.anomaly.patches import Grid, Indices, ScoreMap, sample_batches, windows
-from nearfar.anomaly.registry import FitContext, Method, register_method
+from nearfar.anomaly.patches import Grid, Indices, ScoreMap, windows
+from nearfar.anomaly.registry import FitContext, register_method
 from nearfar.data import to_unit
 from nearfar.errors import NearfarError
-from nearfar.neighbors import ExactFinder, fit_similarity
 
-if TYPE_CHECKING:
-    from nearfar.anomaly.config import DetectorConfig
-
-_FILE = "bank.safetensors"
-#: Largest number of patches from which the bank is chosen; larger sets are sampled.
-_CANDIDATES = 100_000
 #: Stride of the feature map in pixels: its cells see whole objects.
 _STRIDE = 32
 #: Number of windows, spread over the clips, from which patches are taken; at most twice as many.
@@ -46,7 +38,7 @@ _POINTS = 4
 
 
 @register_method
-class ObjectMemory(Method):
+class ObjectMemory(FeatureMemory):
     """Euclidean distance from a moving patch's features to the nearest features of a normal one.
 
     Patches without motion score 0. The bank is a coreset of `DetectorConfig.bank_size` normal
@@ -61,6 +53,8 @@ class ObjectMemory(Method):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import torch
     >>> from nearfar.models import pretrained_encoder
     >>> network = pretrained_encoder("timm:resnet18", "random")
     >>> method = ObjectMemory(PatchEncoder(network, "timm:resnet18"), torch.zeros(2, 512))
@@ -69,23 +63,12 @@ class ObjectMemory(Method):
     """
 
     name = "object-memory"
-
-    def __init__(self, encoder: PatchEncoder, bank: Tensor) -> None:
-        self.encoder, self.bank = encoder, bank
-        self._finder = ExactFinder(1).fit(bank, fit_similarity("gaussian", bank))
-
-    @classmethod
-    def check(cls, config: DetectorConfig) -> None:
-        """Check that windows show motion; see `Method.check`."""
-        if config.frames < 2:
-            raise NearfarError(
-                f"frames={config.frames}: expected at least 2 for method {cls.name!r}"
-            )
+    min_frames = 2
 
     @classmethod
     def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
         """Keep the features of moving patches of normal clips; see `Method.fit`."""
-        config, seed = context.config, context.training.seed
+        config = context.config
         encoder = PatchEncoder.open(config.encoder)
         total = sum(clip.nominal_total for clip in clips)
         step = max(1, total // _WINDOWS)
@@ -101,9 +84,7 @@ class ObjectMemory(Method):
             raise NearfarError(
                 "nothing moves in the normal clips: expected normal motion to learn from"
             )
-        candidates = sample_batches(chain([first], features), _CANDIDATES, seed)
-        rows = choose_centers(candidates, config.bank_size, seed=seed, track=context.track)
-        return cls(encoder, candidates[rows.sort().values])
+        return cls.choose(encoder, chain([first], features), context)
 
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
         """Score a window of frames; see `Scorer.score`."""
@@ -111,22 +92,8 @@ class ObjectMemory(Method):
         moving = find_moving(window, grid)
         if len(moving):
             features = encode_patches(self.encoder, window[-1], moving, grid)
-            nearest = self._finder.search(features, torch.full((len(moving),), -1)).near[:, 0]
-            scores[moving] = (features - self.bank[nearest]).norm(dim=1)
+            scores[moving] = self.distances(features)
         return scores.view(grid.shape).numpy()
-
-    def write(self, folder: Path) -> None:
-        """Write the encoder and the bank; see `Method.write`."""
-        self.encoder.write(folder)
-        runs.write_tensors(folder / _FILE, runs.to_cpu({"bank": self.bank}))
-
-    @classmethod
-    def read(cls, folder: Path, config: DetectorConfig) -> Self:
-        """Read the encoder and the bank; see `Method.read`."""
-        tensors, _ = runs.read_tensors(folder / _FILE)
-        encoder = PatchEncoder.read(folder, config.encoder)
-        with runs.reading(folder, _FILE):
-            return cls(encoder, tensors["bank"])
 
 
 @torch.no_grad()

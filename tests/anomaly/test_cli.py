@@ -116,7 +116,7 @@ def test_score_command_stopped_at_once_can_be_repeated(
 def test_score_command_reports_an_unusable_clip_among_several(fitted, normal, tmp_path, capsys):
     pytest.importorskip("av")
     shutil.copytree(normal / "Train0", tmp_path / "new" / "a")
-    write_clip(tmp_path / "new" / "b", np.zeros((2, 48, 64), np.uint8))
+    write_clip(tmp_path / "new" / "b", np.full((2, 48, 64), 200, np.uint8))
     assert run("anomaly", "score", fitted, tmp_path / "new", "--out", tmp_path / "out") == 0
     said, told = capsys.readouterr()
     assert "40 frames" in said

@@ -50,7 +50,7 @@ class Frame(NamedTuple):
     time : float or None
         Seconds since the start of the clip, by its timestamps, if any.
     lost : int
-        Number of frames that are missing right before this one by time stamps or names.
+        Number of frames missing just before this one, judging by timestamps or file names.
 
     Examples
     --------

@@ -212,7 +212,7 @@ class DetectorConfig:
         if seconds < _SHORT:
             warnings.warn(
                 f"{seconds:.0f} seconds of normal video: anything not shown will look abnormal; "
-                f"expected at least {_SHORT}",
+                f"expected at least {_SHORT} seconds",
                 stacklevel=2,
             )
         camera, wanted = measure_camera(clips), ASSUMED_RATE

@@ -38,7 +38,7 @@ _MANY_ABNORMAL = 0.5
 
 
 class MaskError(NearfarError):
-    """Raised if masks do not fit the frames, so that every result would be wrong."""
+    """Raised if masks do not fit the frames, which would make every result wrong."""
 
 
 class Masks:

@@ -16,7 +16,11 @@ from nearfar.cli.options import Overwrite, Seed, bars, report_skipped, shown
 from nearfar.errors import NearfarError
 
 if TYPE_CHECKING:
+    from nearfar.anomaly import DetectorConfig
     from nearfar.progress import Bars
+
+#: Names of the metrics that count what masks or folders say.
+_TRUTH = {"abnormal": "truly abnormal", "defective": "truly defective"}
 
 anomaly = App(
     name="anomaly",
@@ -112,9 +116,8 @@ def fit(
         print(f"photographs are scored by {' and '.join(config.methods)}{encoder}")
     if setting == "video":
         print(
-            f"moving objects are scored by {' and '.join(config.methods)}; frames are reduced by "
-            f"{config.zoom:g}, and those of a window {config.step} apart, by "
-            "the size of what moves and the frame rate"
+            f"moving objects are scored by {' and '.join(config.methods)}, in {_frames(config)} "
+            "(from the height of what moves, and the frame rate)"
         )
     options = {
         "loss_weights": loss_weights,
@@ -141,8 +144,8 @@ def fit(
     if normal <= 1 / share:
         print(
             f"note: the threshold is the highest score of {normal} normal "
-            f"{'images' if stills else 'frames'}, too few to "
-            f"estimate the score that a share of {share:g} exceeds"
+            f"{'images' if stills else 'frames'}, too few to allow for {100 * share:g} % of false "
+            "alarms"
         )
 
 
@@ -212,10 +215,18 @@ def score(
     if detector.config.independent_frames:
         counts = f"{summary.frames} images, {found} defective"
     else:
-        counts = f"{summary.frames} frames, {found} abnormal spans"
+        counts = f"{summary.frames} frames, {found} abnormal span{'s' * (found != 1)}"
     print(f"{counts}; output is in {shown(out)}")
     for name, value in (summary.quality or {}).items():
-        print(f"{name}: {_metric(value)}")
+        print(f"{_TRUTH.get(name, name)}: {_metric(value)}")
+
+
+def _frames(config: DetectorConfig) -> str:
+    every = "every frame" if config.step == 1 else f"one frame in {config.step}"
+    if config.zoom == 1:
+        return every
+    change = "reduced" if config.zoom > 1 else "enlarged"
+    return f"{every}, {change} by {max(config.zoom, 1 / config.zoom):.2g}"
 
 
 def _metric(value: float | Sequence[str] | None) -> str:

@@ -22,7 +22,8 @@ def export(
     """Export a run's encoder for other programs, with a model card.
 
     The exported encoder normalizes images itself, and encodes any number of images at once. The
-    files are reloaded by onnxruntime, torch or timm, and compared with the run on real images.
+    exported encoder is reloaded by onnxruntime, torch or timm, and its embeddings of real images
+    are compared with the run's.
 
     **For example**
 

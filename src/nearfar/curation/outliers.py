@@ -24,7 +24,7 @@ _NORMAL = 1.4826
 
 
 class Outliers(NamedTuple):
-    """Distances to similar images.
+    """How far each image is from its nearest neighbors.
 
     Attributes
     ----------

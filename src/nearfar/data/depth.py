@@ -72,7 +72,7 @@ AS_STATED = Decoding()
 
 
 class Depth(Enum):
-    """Whether the values in a file need a window.
+    """How a file's values map to black and white, and whether the user must state a window.
 
     Examples
     --------

@@ -17,20 +17,20 @@ FILE_CHUNK = 2**20
 
 
 class Item(ABC):
-    """Encoded image at its storage location.
+    """An encoded image, and how to load it from where it is stored.
 
     Attributes
     ----------
     name : str
         Name of the image in messages and results.
     place : str
-        The same, relative to the current folder.
+        The name as a path relative to the current folder.
     path : Path or None
         The file, if it holds only this image.
 
     Examples
     --------
-    See `StoredImages` for an image in memory.
+    For an image in memory, see `StoredImages`.
 
     >>> issubclass(FileItem, Item)
     True

@@ -19,10 +19,10 @@ from nearfar.models.autoencoder import Autoencoder
 
 
 def first_half(images: Tensor) -> Tensor:
-    """Return the first half of images, float[b, c, h, w].
+    """Return the first of the two parts into which each image is split, float[b, c, h, w].
 
-    It is the luminance (mean of the channels) of color images, and every second pixel of grayscale
-    images, as on a checkerboard, with zeros in between.
+    For color images, it is the luminance (mean of the channels). For grayscale images, it is every
+    second pixel, as on a checkerboard, with zeros in between.
 
     Examples
     --------

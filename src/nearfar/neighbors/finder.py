@@ -130,7 +130,7 @@ class Finder(Protocol):
         queries : float[b, d]
             Embeddings, on any device; b ≥ 1.
         own : int64[b]
-            Own row of each query in the bank, which is excluded; −1 to exclude none.
+            Row of the query itself in the bank, left out of its results; −1 if it is not there.
         draw : int
             Number of the draw, ≥ 0, for finders that draw far rows at random.
 

@@ -55,7 +55,7 @@ def compare_finders(
     queries : float[b, d]
         Embeddings to search for; a few thousand suffice for the recall.
     own : int64[b]
-        Own row of each query in the bank, which is excluded; −1 to exclude none.
+        Row of the query itself in the bank, left out of its results; −1 if it is not there.
 
     Examples
     --------

@@ -52,7 +52,7 @@ def search_file(file: EmbeddingFile, points: Floats, rows: Rows, count: int) -> 
     points : float32[q, d]
         A few queries.
     rows : int64[q]
-        Own row of each query, which is excluded; −1 to exclude none.
+        Row of the query itself in the bank, left out of its results; −1 if it is not there.
     count : int
         Number of nearest and of farthest rows.
 

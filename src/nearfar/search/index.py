@@ -153,7 +153,7 @@ def search_bank(
     Parameters
     ----------
     rows : int64[q]
-        Own row of each query, which is excluded; −1 to exclude none.
+        Row of the query itself in the bank, left out of its results; −1 if it is not there.
 
     Examples
     --------

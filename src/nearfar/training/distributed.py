@@ -169,7 +169,7 @@ def search_all(
 
 
 def all_rows(fabric: Fabric, values: Tensor) -> Tensor:
-    """Return the concatenated rows of all processes, through which gradients flow back."""
+    """Concatenate the rows of all processes, differentiably."""
     if fabric.world_size == 1:
         return values
     counts = cast(Tensor, fabric.all_gather(torch.tensor(len(values)))).tolist()

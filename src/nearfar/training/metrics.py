@@ -18,7 +18,7 @@ RANK_ROWS = 2048
 
 
 class EpochMetrics:
-    """Per-epoch metrics: means of the objective's terms, duration, and embedding space usage.
+    """Per-epoch metrics: means of the objective's terms, duration, and effective rank.
 
     When training resumes mid-epoch, the means and the duration carry over, see `state`.
 

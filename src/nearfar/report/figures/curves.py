@@ -40,7 +40,7 @@ SWEEP_HEIGHT = 3.5
 
 
 def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
-    """Return a figure of pixel error, objective terms and embedding space usage per epoch.
+    """Return a figure of pixel error, objective terms and effective rank per epoch.
 
     Parameters
     ----------

@@ -125,8 +125,8 @@ class Objective:
     """Base class of objectives: a loss and its state.
 
     An objective of your own must define `__call__`; the other methods have defaults. The
-    constructor takes a `Context`, must be fast, and raises `NearfarError` if the context does not
-    fit.
+    constructor takes a `Context`, and raises `NearfarError` if the context is unsuitable. It must
+    be fast, since it also runs to check the settings.
 
     Parameters
     ----------

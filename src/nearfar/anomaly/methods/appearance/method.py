@@ -34,7 +34,7 @@ _FILE = "components.safetensors"
 
 @register_method
 class Appearance(Method):
-    """Squared error of principal components on the center of a patch in the latest frame.
+    """Squared PCA reconstruction error of the center of a patch, in the latest frame.
 
     The number of components is the smallest that leaves out only camera noise. The method also
     scores objects that stand still, and needs a fixed camera.

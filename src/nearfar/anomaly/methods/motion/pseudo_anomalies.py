@@ -47,7 +47,7 @@ _MIN_PATH = 3
 
 
 def find_moving(window: Sequence[Pixels] | Pixels, grid: Grid) -> Indices:
-    """Return the patches whose center changes between the last two frames of a window, int64[n].
+    """Return the indices, int64[n], of patches whose center changes in a window's last two frames.
 
     Examples
     --------

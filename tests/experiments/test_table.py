@@ -13,10 +13,10 @@ from nearfar.errors import NearfarError
 from nearfar.experiments import Row, read_rows, run
 from nearfar.experiments.cells import Column, Key, Results
 from nearfar.experiments.configs import AUTOENCODER, NEARFAR, PAPER
-from nearfar.experiments.embedding_table import MINUTES, PIXEL_ERROR
 from nearfar.experiments.rows import train_for
 from nearfar.experiments.table1 import TABLE1
 from nearfar.experiments.table3 import TABLE3
+from nearfar.experiments.trained_table import MINUTES, PIXEL_ERROR
 from program import run as program
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,4 +1,8 @@
-"""Image files: headers, pixels and masks."""
+"""Image files: headers, pixels and masks.
+
+PIL decodes most formats. Another format, as TIFF with many bands and DICOM, has a module of its own
+and an entry in `OTHER_ENDINGS`, `_other_kind`, `read_header` and `_decoded`.
+"""
 
 from __future__ import annotations
 

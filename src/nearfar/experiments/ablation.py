@@ -8,11 +8,11 @@ from nearfar.config import recipe
 from nearfar.evaluation import scores
 from nearfar.experiments import digits
 from nearfar.experiments.cells import Column, Results
-from nearfar.experiments.embedding_table import PIXEL_ERROR, EmbeddingTable
 from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import seeds_note
+from nearfar.experiments.trained_table import PIXEL_ERROR, TrainedTable
 
 #: Options of each row. Autoencoders come first: other rows start from their snapshots at half time.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -52,7 +52,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 ROWS = {label: Row(config=recipe("paper", **options)) for label, options in OPTIONS.items()}
 
 
-def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
+def _notes(table: TrainedTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
     train, validation = splits.settings["train"], splits.settings["validation"]
     samples = splits.settings["rbf_svm"]["train_images"]
     return [
@@ -63,7 +63,7 @@ def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Resul
     ]
 
 
-ABLATION = EmbeddingTable(
+ABLATION = TrainedTable(
     name="ablation",
     rows=ROWS,
     splits=digits.validating,

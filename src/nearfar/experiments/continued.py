@@ -11,13 +11,13 @@ from nearfar.config import DEFAULT_ENCODER, recipe
 from nearfar.evaluation import scores
 from nearfar.experiments.baselines import METHODS
 from nearfar.experiments.cells import Column, Results
-from nearfar.experiments.embedding_table import MINUTES, PIXELS, EmbeddingTable
 from nearfar.experiments.photographs import PHOTOGRAPHS, opener
 from nearfar.experiments.recipes import BaselineRow
 from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import seeds_note
+from nearfar.experiments.trained_table import MINUTES, PIXELS, TrainedTable
 from nearfar.models import pretrained_encoder
 
 BATCH_SIZE = 64
@@ -66,7 +66,7 @@ ROWS: dict[str, Row] = {
 }
 
 
-def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
+def _notes(table: TrainedTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
     return [
         f"Accuracy in %, {seeds_note(table.seeds)}. L-SVM: the best C of {scores.LINEAR_CS} on a "
         f"fifth of the training images. {scores.NEIGHBORS}-NN: by cosine.",
@@ -78,7 +78,7 @@ def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Resul
 
 
 CONTINUED = {
-    name: EmbeddingTable(
+    name: TrainedTable(
         name="continued",
         rows=ROWS,
         always="pretrained",

@@ -10,12 +10,12 @@ from nearfar.evaluation import scores
 from nearfar.experiments import caltech101
 from nearfar.experiments.cells import Column, Key, Results
 from nearfar.experiments.configs import AUTOENCODER, PAPER
-from nearfar.experiments.embedding_table import PIXELS, EmbeddingTable
 from nearfar.experiments.metrics import encode
 from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import percent, seeds_note
+from nearfar.experiments.trained_table import PIXELS, TrainedTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ CLASSES = ("Faces_easy", "Leopards", "Motorbikes", "airplanes", "watch")
 BATCH_SIZE = 32
 
 
-def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
+def _notes(table: TrainedTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
     images = splits.settings["images"]
     return [
         f"Accuracy in %, {seeds_note(table.seeds)}, each with its own fifth of "
@@ -37,7 +37,7 @@ def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Resul
 
 
 def _maps(
-    table: EmbeddingTable, runner: Runner, splits: Splits, results: Results
+    table: TrainedTable, runner: Runner, splits: Splits, results: Results
 ) -> dict[str, Figure]:
     """Return maps of the embeddings of all images by the first seed."""
     from nearfar.report.figures import embedding_maps
@@ -52,7 +52,7 @@ def _maps(
     return {table.name: embedding_maps(before, after, require_labels(images), images.classes)}
 
 
-FIGURE1 = EmbeddingTable(
+FIGURE1 = TrainedTable(
     name="figure1",
     rows={
         PIXELS: Row(),

@@ -8,18 +8,18 @@ from nearfar.data import to_unit
 from nearfar.experiments import digits
 from nearfar.experiments.cells import Key, Results
 from nearfar.experiments.configs import AUTOENCODER, PAPER
-from nearfar.experiments.embedding_table import PIXEL_ERROR, EmbeddingTable
 from nearfar.experiments.metrics import reconstruct
 from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import seeds_note
+from nearfar.experiments.trained_table import PIXEL_ERROR, TrainedTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
+def _notes(table: TrainedTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
     test = splits.settings["test"]
     return [
         f"Mean squared pixel error on {test['images']:,} images of {test['source']}, after "
@@ -28,7 +28,7 @@ def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Resul
 
 
 def _pictures(
-    table: EmbeddingTable, runner: Runner, splits: Splits, results: Results
+    table: TrainedTable, runner: Runner, splits: Splits, results: Results
 ) -> dict[str, Figure]:
     """Return a figure of a test digit per class, with its reconstructions by the first seed."""
     from nearfar.report.figures import comparison_sheet
@@ -41,7 +41,7 @@ def _pictures(
     return {table.name: comparison_sheet(pictures)}
 
 
-FIGURE4 = EmbeddingTable(
+FIGURE4 = TrainedTable(
     name="figure4",
     # The autoencoder comes first: NRE starts from its snapshot at half time.
     rows={"autoencoder": Row(config=AUTOENCODER), "NRE": Row(config=PAPER)},

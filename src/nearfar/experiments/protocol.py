@@ -10,12 +10,12 @@ from nearfar.config import TrainConfig, recipe
 from nearfar.experiments import digits, unscaled
 from nearfar.experiments.cells import Column, Key, Papers, Results
 from nearfar.experiments.configs import AUTOENCODER
-from nearfar.experiments.embedding_table import PIXEL_ERROR, TOTAL_VARIANCE, EmbeddingTable
 from nearfar.experiments.plain_network import PlainNetwork
 from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import seeds_note
+from nearfar.experiments.trained_table import PIXEL_ERROR, TOTAL_VARIANCE, TrainedTable
 from nearfar.randomness import own_random_numbers
 
 #: A tenth of the paper's epochs, and the paper's accuracies of the autoencoder after all of them.
@@ -48,13 +48,13 @@ class OpenRow(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenTable(EmbeddingTable):
+class OpenTable(TrainedTable):
     """Table of rows with networks of their own."""
 
     row_type = OpenRow
 
     def config(self, runner: Runner, data: Splits, key: Key) -> TrainConfig | None:
-        """See `EmbeddingTable.config`."""
+        """See `TrainedTable.config`."""
         config, row = super().config(runner, data, key), self.rows[key.row]
         if config is None or not isinstance(row, OpenRow):
             return config
@@ -78,7 +78,7 @@ ROWS = {
 }
 
 
-def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
+def _notes(table: TrainedTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
     train, validation = splits.settings["train"], splits.settings["validation"]
     samples = splits.settings["rbf_svc"]["train_images"]
     return [

@@ -12,12 +12,12 @@ from nearfar.experiments import digits
 from nearfar.experiments.baselines import EXTRA, METHODS, embedding_size
 from nearfar.experiments.cells import Column, Results
 from nearfar.experiments.configs import NEARFAR, NEARFAR_AUTOENCODER, PAPER
-from nearfar.experiments.embedding_table import MINUTES, PIXEL_ERROR, PIXELS, EmbeddingTable
 from nearfar.experiments.photographs import PHOTOGRAPHS, opener
 from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import seeds_note
+from nearfar.experiments.trained_table import MINUTES, PIXEL_ERROR, PIXELS, TrainedTable
 
 #: There are thirty times fewer photographs than digits; smaller batches mean more steps.
 PHOTOGRAPHS_BATCH_SIZE = 128
@@ -58,7 +58,7 @@ ROWS: dict[str, Row] = {
 }
 
 
-def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
+def _notes(table: TrainedTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
     settings = splits.settings
     if splits.fixed:
         train, test = settings["train"], settings["test"]
@@ -86,7 +86,7 @@ def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Resul
     ]
 
 
-RECIPE_COMPARISON = EmbeddingTable(
+RECIPE_COMPARISON = TrainedTable(
     name="recipes",
     rows=ROWS,
     always=PIXELS,

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from nearfar.experiments import digits
 from nearfar.experiments.cells import Column, Results
 from nearfar.experiments.configs import AUTOENCODER, PAPER
-from nearfar.experiments.embedding_table import TOTAL_VARIANCE, EmbeddingTable
 from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import seeds_note, spread
+from nearfar.experiments.trained_table import TOTAL_VARIANCE, TrainedTable
 from nearfar.experiments.unscaled import PRODUCTS, C, sweep_name
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 COLUMNS = {product: Column(sweep_name(product), f"{product:g}") for product in PRODUCTS}
 
 
-def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
+def _notes(table: TrainedTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
     samples = splits.settings[sweep_name(PRODUCTS[0])]["train_images"]
     test = splits.settings["test"]
     return [
@@ -32,7 +32,7 @@ def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Resul
 
 
 def _curves(
-    table: EmbeddingTable, runner: Runner, splits: Splits, results: Results
+    table: TrainedTable, runner: Runner, splits: Splits, results: Results
 ) -> dict[str, Figure]:
     from nearfar.report.figures import sweep_curves
 
@@ -46,7 +46,7 @@ def _curves(
     return {table.name: sweep_curves("accuracy of an RBF SVM", "γ × variance", curves)}
 
 
-SCALE = EmbeddingTable(
+SCALE = TrainedTable(
     name="scale",
     # The autoencoder comes first: NRE starts from its snapshot at half time.
     rows={"autoencoder": Row(config=AUTOENCODER), "NRE": Row(config=PAPER)},

@@ -1,4 +1,7 @@
-"""Table 1: SVMs on MNIST embeddings from autoencoder variants, after 40 and 100 epochs."""
+"""Table 1: SVMs on MNIST embeddings from autoencoder variants, after 40 and 100 epochs.
+
+Rows of your own come from your own file: `nearfar reproduce table1 --rows-from`.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,17 @@ from nearfar.evaluation import scores
 from nearfar.experiments import digits, unscaled
 from nearfar.experiments.cells import Column, Papers, Results
 from nearfar.experiments.configs import AUTOENCODER, PAPER
-from nearfar.experiments.embedding_table import (
-    MINUTES,
-    PIXEL_ERROR,
-    PIXELS,
-    TOTAL_VARIANCE,
-    EmbeddingTable,
-)
 from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import seeds_note
+from nearfar.experiments.trained_table import (
+    MINUTES,
+    PIXEL_ERROR,
+    PIXELS,
+    TOTAL_VARIANCE,
+    TrainedTable,
+)
 
 EPOCHS = (40, 100)
 COLUMNS = (Column("linear_svm", "L-SVM"), Column("rbf_svm", "R-SVM"))
@@ -62,7 +65,7 @@ ROWS = {
 }
 
 
-def _accuracy_note(table: EmbeddingTable, splits: Splits) -> str:
+def _accuracy_note(table: TrainedTable, splits: Splits) -> str:
     train, test = splits.settings["train"], splits.settings["test"]
     return (
         f"Accuracy in %, {seeds_note(table.seeds)}; in parentheses, the paper's. "
@@ -71,7 +74,7 @@ def _accuracy_note(table: EmbeddingTable, splits: Splits) -> str:
     )
 
 
-def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
+def _notes(table: TrainedTable, runner: Runner, splits: Splits, results: Results) -> list[str]:
     return [
         _accuracy_note(table, splits),
         f"L-SVM: the best C of {scores.LINEAR_CS} on a fifth of the training images, each "
@@ -84,7 +87,7 @@ def _notes(table: EmbeddingTable, runner: Runner, splits: Splits, results: Resul
     ]
 
 
-TABLE1 = EmbeddingTable(
+TABLE1 = TrainedTable(
     name="table1",
     rows=ROWS,
     always=PIXELS,
@@ -99,7 +102,7 @@ TABLE1 = EmbeddingTable(
 
 
 def _unscaled_notes(
-    table: EmbeddingTable, runner: Runner, splits: Splits, results: Results
+    table: TrainedTable, runner: Runner, splits: Splits, results: Results
 ) -> list[str]:
     samples = splits.settings["rbf_svc"]["train_images"]
     return [

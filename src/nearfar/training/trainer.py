@@ -211,6 +211,7 @@ class Trainer:
             self._end_epoch(epoch)
 
     def _step(self, at: Cursor, rows: Tensor, images: Tensor) -> None:
+        """Train on a batch: set the learning rate, add up gradients of its parts, and step."""
         self._seed_networks(at)
         size = self.sampler.batch_size(at.step)
         epoch = at.epoch + at.step / self.sampler.steps

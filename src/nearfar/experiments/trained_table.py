@@ -29,12 +29,12 @@ PIXEL_ERROR = Column("pixel_error", "pixel error", number, plot=False, last=True
 MINUTES = Column("training_seconds", "minutes", minutes, plot=False, last=True)
 TOTAL_VARIANCE = Column("total_variance", "variance", partial(number, decimals=1), plot=False)
 
-Notes = Callable[["EmbeddingTable", Runner, Splits, Results], Sequence[str]]
-Figures = Callable[["EmbeddingTable", Runner, Splits, Results], "dict[str, Figure]"]
+Notes = Callable[["TrainedTable", Runner, Splits, Results], Sequence[str]]
+Figures = Callable[["TrainedTable", Runner, Splits, Results], "dict[str, Figure]"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddingTable(Table[Row, Splits]):
+class TrainedTable(Table[Row, Splits]):
     """Table whose rows are trained networks, and encoders or raw pixels without training.
 
     Parameters

@@ -290,6 +290,15 @@ def count(folder: Path) -> None:
     first.save(folder / "a.tif", save_all=True, append_images=[second])
     with rejection("a.tif", "2 images in one file"):
         open_images(folder / "a.tif")
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(folder / "loop.tif", np.zeros((8, 8)))
+    endless = bytearray((folder / "loop.tif").read_bytes())
+    (start,) = struct.unpack_from("<I", endless, 4)
+    (entries,) = struct.unpack_from("<H", endless, start)
+    struct.pack_into("<I", endless, start + 2 + 12 * entries, start)
+    (folder / "loop.tif").write_bytes(endless)
+    with rejection("loop.tif", "100 or more images in one file"):
+        open_images(folder / "loop.tif", window=(0, 1))
     for ending in (".gif", ".png"):
         path = folder / f"a{ending}"
         first.save(path, save_all=True, append_images=[second])

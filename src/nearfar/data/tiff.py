@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -22,6 +23,8 @@ UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
 #: Values of the tag ExtraSamples that mean opacity; of the first, colors are multiplied by it.
 MULTIPLIED, PLAIN = 1, 2
+#: Most pages that are looked at: in a damaged file, each may name itself as the next.
+_MAX_PAGES = 100
 
 
 class TiffTags(NamedTuple):
@@ -129,9 +132,13 @@ def read_tiff(file: BinaryIO, tags: TiffTags, decoding: Decoding) -> Numbers:
     tifffile = tiff_reader()
     with tifffile.TiffFile(file) as content:
         page = content.pages[0]
-        whole = [each for each in content.pages if not each.is_reduced and not each.is_mask]
+        pages = list(islice(content.pages, _MAX_PAGES))
+        whole = [each for each in pages if not each.is_reduced and not each.is_mask]
         if len(whole) > 1:
-            raise UnreadableError(f"{len(whole)} images in one file: expected a file for each")
+            more = " or more" * (len(pages) == _MAX_PAGES)
+            raise UnreadableError(
+                f"{len(whole)}{more} images in one file: expected a file for each"
+            )
         pixels = page.asarray()
         if page.axes.startswith("S"):
             pixels = np.moveaxis(pixels, 0, -1)

@@ -1,4 +1,8 @@
-"""Files of embeddings: Parquet, in one file or in parts, and .npz; imports no torch."""
+"""Files of embeddings: Parquet, in one file or in parts, and .npz; imports no torch.
+
+`table` has the columns, and reads and writes whole files; `file` reads single rows without decoding
+the others, by the positions that `layout` finds; `parts` writes a file in resumable parts.
+"""
 
 from nearfar.embeddings.file import EmbeddingFile
 from nearfar.embeddings.parts import EmbeddingParts

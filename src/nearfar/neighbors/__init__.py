@@ -1,12 +1,16 @@
-"""Near and far rows of a bank of embeddings: similarities, finders, and finders' recall."""
+"""Near and far rows of a bank of embeddings: similarities, finders, and finders' recall.
 
+Finders draw a far row per query for the paper's objective, see `ClusteredFinder`. The contrastive
+objective takes the far images of a batch instead, see `nearfar.training.objectives`.
+"""
+
+from nearfar.neighbors.all_pairs import NearPairs, near_pairs
 from nearfar.neighbors.bank import Bank, DiskBank, allocate_rows, bank_chunks, disk_bytes
 from nearfar.neighbors.clustered import ClusteredFinder
 from nearfar.neighbors.exact import ExactFinder
 from nearfar.neighbors.finder import Finder, Neighbors, Workers, check_count, check_enough_rows
 from nearfar.neighbors.keys import HELD_KEYS_BYTES
 from nearfar.neighbors.make import finder_cost, make_finder
-from nearfar.neighbors.pairs import NearPairs, near_pairs
 from nearfar.neighbors.recall import FinderQuality, compare_finders
 from nearfar.neighbors.similarity import ZERO_NORM, Cosine, Gaussian, Similarity, fit_similarity
 

@@ -68,6 +68,6 @@ def test_unusable_arguments_are_refused(points, options, says) -> None:
 
 
 def test_too_many_pairs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nearfar.neighbors.pairs._MOST_PAIRS", 100)
+    monkeypatch.setattr("nearfar.neighbors.all_pairs._MOST_PAIRS", 100)
     with pytest.raises(NearfarError, match="more than 100 pairs have a similarity of 0.5 or more"):
         near_pairs(np.ones((50, 2)), 0.5)

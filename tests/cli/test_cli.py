@@ -371,6 +371,7 @@ def test_interrupt_while_modules_are_imported_ends_in_one_line():
     # Imports take seconds; the signal comes with the first of the command line's modules.
     program = (
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in background jobs
         "class Finder:\n"
         "    def find_spec(self, name, *_):\n"
         "        if name == 'nearfar.cli':\n"

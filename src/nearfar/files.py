@@ -153,6 +153,18 @@ def normal_form(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts numbers inside names by value.
+
+    Examples
+    --------
+    >>> sorted(["10.jpg", "2.jpg"], key=natural_key)
+    ['2.jpg', '10.jpg']
+    """
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
 def exists(path: Path) -> bool:
     """Return whether a path exists; unlike `Path.exists`, False if a name in it is too long.
 

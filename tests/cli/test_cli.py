@@ -321,6 +321,21 @@ def test_nothing_is_replaced_unasked(command, trained, folder, tmp_path, capsys)
     assert all(path.read_text() == "dear" for path in there.iterdir())
 
 
+def test_search_names_the_mistake(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model = ("timm:resnet18", "--weights", "random", "--size", 32, "--device", "cpu")
+    assert run("encode", *model, folder, "--out", "photos.parquet") == 0
+    capsys.readouterr()
+    for arguments, told in (
+        (("photos.parquet", "--query", "typo.jpg"), "'typo.jpg' is not among the"),
+        (("typo.parquet", "--query", "0"), "'typo.parquet' does not exist: expected a file"),
+        (("photos.parquet", "--query", "0", "--out", "near.html"), "ends in .parquet"),
+    ):
+        assert run("search", *arguments) == 2
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "near.html").exists()
+
+
 def test_of_several_processes_the_first_speaks(folder, tmp_path, monkeypatch, capsys):
     for rank, spoken in (("0", True), ("1", False)):
         monkeypatch.setenv("RANK", rank)

@@ -195,6 +195,7 @@ def test_line_of_an_epoch_shows_the_terms_of_its_objective():
         **{"effective_rank": 2.04, "seconds": 1.0, "images_per_second": 99.7},
     }
     assert describe_epoch(line) == "   train   3  pixel_l1 0.2500  rank 2.0  100 images/s"
+    assert describe_epoch({**line, "seconds": 60.0}, 10).endswith(" images/s  7 min left")
 
 
 def test_tensorboard(folder, tmp_path):
@@ -251,7 +252,7 @@ def test_configuration_file_may_ask_to_resume(folder, tmp_path):
     assert run("train", "--config", tmp_path / "run.json") == 0
 
 
-def test_ctrl_c_leaves_a_run_that_can_be_resumed(folder, tmp_path):
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(folder, tmp_path, capsys):
     out = tmp_path / "my run"
     endless = [option if option != "2" else "5000" for option in QUICK]
     command = [sys.executable, "-m", "nearfar", "train", folder, "--out", out, *endless]
@@ -263,6 +264,8 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(folder, tmp_path):
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in said
+    assert run("train", folder, "--out", out, *QUICK) == 2
+    assert "continue its training with --resume" in capsys.readouterr().err
     advice = said.splitlines()[-1].partition("continue with nearfar ")[2]
     assert run(*shlex.split(advice), *QUICK) == 0
 

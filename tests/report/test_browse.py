@@ -251,7 +251,7 @@ def test_images_of_findings_are_found_on_the_map(chromium: Any, tmp_path: Path) 
     assert options[:2] == ["finding", "cluster"]
     quiet = page.evaluate("""() => {
         const swatch = [...document.querySelectorAll(".legend button")]
-            .find((key) => key.innerText.startsWith("nothing")).querySelector(".swatch");
+            .find((key) => key.innerText.startsWith("none")).querySelector(".swatch");
         const line = document.createElement("i");
         line.style.background = "var(--line)";
         swatch.parentElement.append(line);

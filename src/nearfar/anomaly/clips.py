@@ -23,6 +23,7 @@ from nearfar.data import (
     read_image,
 )
 from nearfar.errors import NearfarError, printable
+from nearfar.files import natural_key
 
 #: Suffix of the folder with a clip's masks, next to the folder with its frames.
 MASK_SUFFIX = "_gt"
@@ -403,10 +404,4 @@ def _missing_before(files: Sequence[Path]) -> list[int]:
 def visible(folder: Path) -> list[Path]:
     """Return the visible entries of a folder, in natural order of their names."""
     inside = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sorted(inside, key=lambda path: _natural(path.name))
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Return a key that sorts numbers inside names by value."""
-    parts = re.split(r"(\d+)", name)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+    return sorted(inside, key=lambda path: natural_key(path.name))

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from nearfar.cli.options import DataOptions, Device, Overwrite, bars, shown
+from nearfar.errors import NearfarError
 
 EMBEDDINGS_HELP = "A .parquet of embeddings, from nearfar encode."
 
@@ -45,6 +46,8 @@ def search(
     from nearfar.search import search_stored
 
     if out is not None:
+        if out.suffix != ".parquet":
+            raise NearfarError(f"--out {str(out)!r}: expected a name that ends in .parquet")
         try_output(out, overwrite=overwrite)
     track = bars()
     result = search_stored(
@@ -57,7 +60,9 @@ def search(
     )
     if out is not None:
         result.write(out)
-        print(f"near and far images of {len(result.queries)} queries are in {shown(out)}")
+        number = len(result.queries)
+        queries = "1 query" if number == 1 else f"{number} queries"
+        print(f"near and far images of {queries} are in {shown(out)}")
         return
     for row, name in enumerate(result.queries):
         print(name)

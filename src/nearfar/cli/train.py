@@ -16,7 +16,7 @@ from nearfar.config import configure, implied_recipe
 from nearfar.errors import NearfarError
 
 if TYPE_CHECKING:
-    from nearfar.training import Estimate
+    from nearfar.training import Estimate, Trainer
 
 RecipeChoice = Literal["auto", "paper", "nearfar", "continue"]
 
@@ -75,7 +75,7 @@ def train(
     from nearfar.files import try_output
     from nearfar.models import resolve_device
     from nearfar.runs import SKIPPED, TENSORBOARD, check_folder, read_config
-    from nearfar.training import EpochFunction, Interrupted, TensorBoard, estimate
+    from nearfar.training import Callback, Interrupted, TensorBoard, estimate
     from nearfar.training import train as run_training
 
     saved = read_config(out) if resume else None
@@ -99,7 +99,11 @@ def train(
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    callbacks: list[Any] = [EpochFunction(lambda line: say(describe_epoch(line)))]
+    class EpochLines(Callback):
+        def on_epoch_end(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
+            say(describe_epoch(metrics, trainer.epochs))
+
+    callbacks: list[Any] = [EpochLines()]
     if tensorboard:
         callbacks.append(TensorBoard(out / TENSORBOARD))
     listed_in = None if dry_run else out / SKIPPED
@@ -181,12 +185,14 @@ OTHER_METRICS = {
 }
 
 
-def describe_epoch(line: dict[str, Any]) -> str:
-    """Format the log line of an epoch for the terminal."""
+def describe_epoch(line: dict[str, Any], epochs: int = 0) -> str:
+    """Format the log line of an epoch of `epochs` for the terminal."""
     terms = [f"{name} {value:.4f}" for name, value in line.items() if name not in OTHER_METRICS]
     if "knn_accuracy" in line:
         terms.append(f"5-NN {line['knn_accuracy']:.1%}")
+    left = line["seconds"] * (epochs - line["epoch"])
     return (
         f"{line['phase']:>8} {line['epoch']:>3}  {'  '.join(terms)}  "
         f"rank {line['effective_rank']:.1f}  {line['images_per_second']:.0f} images/s"
+        + (f"  {_duration(left)} left" if left >= 60 else "")
     )

@@ -136,18 +136,22 @@ def describe(curation: Curation) -> list[str]:
     )
     lines = [
         f"{found['images']} images, encoder {found['encoder']}",
-        f"duplicates: {duplicates['groups']} groups, {duplicates['images_to_leave_out']} images "
-        "to leave out",
+        f"duplicates: {_count(duplicates['groups'], 'group')}, "
+        f"{_count(duplicates['images_to_leave_out'], 'image')} to leave out",
     ]
     if found["leaks"] is not None:
         leaks = found["leaks"]
-        lines.append(f"leaks: {leaks['pairs']} pairs with images of {leaks['against']}")
+        lines.append(f"leaks: {_count(leaks['pairs'], 'pair')} with images of {leaks['against']}")
     lines += [
         f"label errors: {nothing + errors if isinstance(errors, str) else errors['images']}",
         f"outliers: {nothing + outliers if isinstance(outliers, str) else outliers}",
         f"clusters: {found['clusters']}",
     ]
     return lines if found["selected"] is None else [*lines, f"selected: {found['selected']}"]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _write(path: Path, table: pyarrow.Table) -> None:

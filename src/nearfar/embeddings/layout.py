@@ -31,6 +31,10 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except NearfarError:
         raise
+    except FileNotFoundError as error:
+        raise NearfarError(
+            f"{os.fspath(path)!r} does not exist: expected a file written by nearfar encode"
+        ) from error
     except Exception as error:  # NumPy and pyarrow raise many kinds of errors
         raise NearfarError(
             f"{os.fspath(path)!r} is not a file of embeddings ({reason(error)}): expected one "

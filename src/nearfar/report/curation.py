@@ -29,7 +29,7 @@ CURATION_PAGE = "curation.html"
 #: Most groups and images per section; the Parquet files list all of them.
 _GROUPS, _PER_GROUP, _IMAGES, _PER_CLUSTER = 60, 12, 96, 8
 #: Finding of images of which nothing was found, which is drawn in gray.
-_FINE = "nothing"
+_FINE = "none"
 
 
 def write_curation_page(

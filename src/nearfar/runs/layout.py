@@ -80,6 +80,8 @@ def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
     if replaces:
         check_own(folder, OWN)
     advice = "it is not a run, so choose another" if overwrite else ADVICE
+    if not overwrite and (folder / CHECKPOINT).is_file():
+        advice = "continue its training with --resume, choose another, or pass --overwrite"
     try_output(folder, overwrite=replaces, folder=True, kept={LOCK}, advice=advice)
 
 

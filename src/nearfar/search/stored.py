@@ -15,7 +15,7 @@ from pyarrow import parquet
 from nearfar.config import SimilarityName
 from nearfar.embeddings import EmbeddingFile
 from nearfar.errors import NearfarError
-from nearfar.files import atomic_path
+from nearfar.files import atomic_path, exists
 from nearfar.progress import Track, silent
 from nearfar.search.hits import Floats, IndexHits, Rows, search_file
 
@@ -147,6 +147,11 @@ def search_stored(
                     f"{file.embedding_size}, as in {file.name!r}"
                 )
         else:
+            if not _is_source(query):
+                raise NearfarError(
+                    f"{query!r} is not among the {len(file)} images of {file.name!r}, and not a "
+                    "file or folder: expected one of them"
+                )
             from nearfar.encoders import reopen_encoder
 
             encoder = reopen_encoder(file.settings, file.name)
@@ -163,11 +168,20 @@ def search_stored(
     return StoredSearch(names, near, far, hits)
 
 
+def _is_source(query: str) -> bool:
+    """Return whether images can be opened: a path, a pattern of shards, or a named data set."""
+    if exists(Path(query)) or "{" in query:
+        return True
+    from nearfar.data.datasets import NAMED
+
+    return query in NAMED
+
+
 def _row(query: str, found: int, file: EmbeddingFile) -> int | None:
     """Return the row of a query by its name or number, if it is in the file."""
     if found >= 0:
         return int(found)
-    if not query.isdecimal() or Path(query).exists():
+    if not query.isdecimal() or exists(Path(query)):
         return None
     if int(query) >= len(file):
         raise NearfarError(f"query {query}: {file.name!r} has rows 0 to {len(file) - 1} only")

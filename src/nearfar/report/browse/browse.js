@@ -3,7 +3,7 @@
 // Petroff's ten colors, safe for any color vision; more categories get hues of their own.
 const PALETTE = ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"];
 const SCALE = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]]; // viridis
-const NOTHING = "nothing"; // a category as quiet as unknown values
+const NOTHING = "none"; // a category as quiet as unknown values
 const RESULTS = 120, THUMBNAILS = 250, MAX_ZOOM = 400;
 
 document.querySelectorAll(".browser").forEach(start);
@@ -139,7 +139,9 @@ function start(root) {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, box.width, box.height);
     const filtered = found || chosen.size, visible = [];
-    for (const row of order) {
+    const quiet = column.categories ? column.categories.indexOf(NOTHING) : -1;
+    const loudLast = quiet < 0 ? order : [...order.filter((row) => column.values[row] === quiet), ...order.filter((row) => column.values[row] !== quiet)];
+    for (const row of loudLast) {
       const [x, y] = project(row, box, scale);
       if (x > -40 && y > -40 && x < box.width + 40 && y < box.height + 40) visible.push([row, x, y]);
     }
@@ -192,6 +194,7 @@ function start(root) {
 
   function pick(row, { center = false, focus = false } = {}) {
     selected = row;
+    hover(-1);
     const box = size(), [x, y] = row < 0 ? [0, 0] : project(row, box, scaleOf(box));
     if (row >= 0 && (center || x < 20 || y < 20 || x > box.width - 20 || y > box.height - 20)) {
       view.x = places[2 * row];
@@ -217,10 +220,11 @@ function start(root) {
     const text = input.value.trim().toLowerCase();
     const rows = text ? names.flatMap((name, row) => name.toLowerCase().includes(text) ? [row] : []) : [];
     found = text ? new Set(rows) : null;
+    hover(-1);
     status.textContent = text ? `${rows.length} of ${n} images` : `${n} images`;
     results.replaceChildren();
     if (text) {
-      const title = rows.length > RESULTS ? `The first ${RESULTS} of ${rows.length} images found` : `${rows.length} images found`;
+      const title = rows.length > RESULTS ? `The first ${RESULTS} of ${rows.length} images found` : `${rows.length} ${rows.length === 1 ? "image" : "images"} found`;
       results.append(make("h3", { textContent: title }), gallery(rows.slice(0, RESULTS)));
     }
     redraw();

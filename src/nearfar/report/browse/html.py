@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 
 from nearfar.data import Images, in_order, load, to_unit
 from nearfar.errors import NearfarError
+from nearfar.files import natural_key
 from nearfar.progress import Track, silent
 from nearfar.report.browse.image_map import MAX_BROWSED, ImageMap
 
@@ -110,12 +111,15 @@ def _column(name: str, values: npt.NDArray[Any]) -> dict[str, Any]:
     categories, numbers, sizes = np.unique(
         values[known].astype(str), return_inverse=True, return_counts=True
     )
-    order = np.argsort(-sizes, kind="stable")
+    names = categories.tolist()
+    order = np.array(
+        sorted(range(len(names)), key=lambda i: (-sizes[i], natural_key(names[i]))), np.int64
+    )
     codes = np.full(len(values), -1)
     codes[known] = order.argsort()[numbers]
     return {
         "name": name,
-        "categories": categories[order].tolist(),
+        "categories": [names[i] for i in order],
         "values": _numbers(codes, "<i4"),
     }
 

@@ -39,7 +39,7 @@ class ImageMap:
         Near and far images of each image.
     columns : mapping of str to array
         Values for coloring, one per image, by name: text for categories, where None is unknown, or
-        floats for scores, where NaN is unknown. The category "nothing" is gray, as unknown values.
+        floats for scores, where NaN is unknown. The category "none" is gray, as unknown values.
 
     Examples
     --------

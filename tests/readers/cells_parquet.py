@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,12 @@ def names(folder: Path) -> None:
     table = pyarrow.table({"image": list(pictures().values())})
     parquet.write_table(table, path)
     assert open_images(path).names() == list("0123")
+    odd = path.rename(folder / os.fsdecode(b"s3:\xff.parquet"))
+    assert len(open_images(odd)) == 4
+    parquet.write_table(table.append_column("caf\u00e9", [[1, 2, 3, 4]]), path)
+    path.write_bytes(path.read_bytes().replace("caf\u00e9".encode(), b"caf\xe9s"))
+    with rejection("cannot be read as Parquet"):
+        open_images(path)
 
 
 @cell("parquet", "encoding", "obeyed: damaged metadata about features does not matter")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import bisect
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ PARQUET_ENDING = ".parquet"
 IMAGE_COLUMNS = ("image", "img", "picture", "photo", "bytes", "imagebytes", "jpg", "png")
 #: Number of row groups to keep in memory.
 KEPT_GROUPS = 2
+#: What pyarrow raises for damaged files; UnicodeError for names of columns.
+_DAMAGED = (pyarrow.ArrowException, OSError, UnicodeError)
 
 _lock = threading.Lock()
 
@@ -88,8 +91,9 @@ def read_parquet(path: Path, name: str) -> Found:
     files, labels = choose_columns(schema.names, name)
     columns = [files] if labels is None else [files, labels]
     try:
-        table = parquet.read_table(path, columns=columns)
-    except (pyarrow.ArrowException, OSError) as error:
+        with _opened(path) as file:
+            table = file.read(columns)
+    except _DAMAGED as error:
         raise NearfarError(f"{name!r} cannot be read ({reason(error)})") from error
     values = None if labels is None else table[labels].to_pylist()
     found = manifest_of(path.parent, table[files].to_pylist(), values, labels, name)
@@ -120,7 +124,7 @@ def find_rows(path: Path, name: str, prefix: str) -> Found | None:
     if title is None:
         return None
     try:
-        with parquet.ParquetFile(path) as file:
+        with _opened(path) as file:
             counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
             starts = [sum(counts[:i]) for i in range(len(counts))]
             total = sum(counts)
@@ -129,7 +133,7 @@ def find_rows(path: Path, name: str, prefix: str) -> Found | None:
             values = None
             if label_title is not None:
                 values = file.read([label_title], use_threads=False)[label_title].to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+    except _DAMAGED as error:
         raise NearfarError(f"{name!r} cannot be read ({reason(error)})") from error
     column = ImageColumn(path, title, starts)
     found = Found([RowItem(column, row, prefix + names[row]) for row in range(total)])
@@ -143,17 +147,25 @@ def find_rows(path: Path, name: str, prefix: str) -> Found | None:
 @lru_cache(KEPT_GROUPS)
 def _read_group(path: str, group: int, column: str, key: str) -> Any:
     try:
-        with parquet.ParquetFile(path) as file:
+        with _opened(Path(path)) as file:
             table = file.read_row_group(group, [column], use_threads=False)
             return table.column(0).combine_chunks()
-    except (pyarrow.ArrowException, OSError, IndexError) as error:
+    except (*_DAMAGED, IndexError) as error:
         raise UnreadableError(f"row group {group} is damaged: {reason(error)}") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[parquet.ParquetFile]:
+    """Open a file; pyarrow would take a path for a URI, and not every name for a path."""
+    with path.open("rb") as file, parquet.ParquetFile(file) as content:
+        yield content
 
 
 def _schema(path: Path, name: str) -> Any:
     try:
-        return parquet.read_schema(path)
-    except (pyarrow.ArrowException, OSError) as error:
+        with _opened(path) as file:
+            return file.schema_arrow
+    except _DAMAGED as error:
         raise NearfarError(
             f"{name!r} cannot be read as Parquet ({reason(error)}): expected a complete file"
         ) from error

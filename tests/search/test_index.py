@@ -97,7 +97,7 @@ def test_queries_are_names_rows_images_and_files(photos):
     assert names[2:] == ["03.png", *(f"{row:02}.png" for row in range(12))]
     with pytest.raises(NearfarError, match="has rows 0 to 11 only"):
         search_stored(stored, ["12"])
-    with pytest.raises(NearfarError, match="'nowhere' is no file or folder"):
+    with pytest.raises(NearfarError, match="'nowhere' is not among the 12 images"):
         search_stored(stored, ["nowhere"])
 
 

@@ -3,7 +3,7 @@
 from nearfar.data.arrays import PIXEL_TOLERANCE, ArrayImages, as_array, images_from_array
 from nearfar.data.conform import conform_images
 from nearfar.data.darkness import warn_if_dark
-from nearfar.data.datasets import default_data_root
+from nearfar.data.datasets import NAMED, default_data_root
 from nearfar.data.decoding import (
     image_endings,
     open_image_file,
@@ -50,6 +50,7 @@ from nearfar.data.video import (
 
 __all__ = [
     "MIN_SIDE",
+    "NAMED",
     "PIXEL_TOLERANCE",
     "VIDEO_ENDINGS",
     "VIDEO_FORMATS",

@@ -172,7 +172,7 @@ def _is_source(query: str) -> bool:
     """Return whether images can be opened: a path, a pattern of shards, or a named data set."""
     if exists(Path(query)) or "{" in query:
         return True
-    from nearfar.data.datasets import NAMED
+    from nearfar.data import NAMED
 
     return query in NAMED
 

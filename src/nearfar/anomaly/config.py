@@ -30,10 +30,16 @@ DEFAULT_TRAINING = TrainConfig(
     optim=Optim(pretrain_epochs=5, epochs=5),
 )
 
-#: Settings for tall objects: they are scaled to the size of those in the encoder's training.
-#: They look alike from frame to frame, so that a few frames per second are enough.
+#: Settings for tall objects, which are scaled to the size of those in the encoder's training.
+_OBJECT_PATCH = 128
+_OBJECT_MEMORY = {
+    "methods": ("object-memory",),
+    "patch": _OBJECT_PATCH,
+    "stride": 32,
+    "frames": 2,
+}
+#: Frames per second for them: they look alike from frame to frame.
 _OBJECT_RATE = 5.0
-_OBJECT_MEMORY = {"methods": ("object-memory",), "patch": 128, "stride": 32, "frames": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +50,8 @@ class DetectorConfig:
     ----------
     methods : tuple of str
         Names of the methods that score patches. Built-in methods include "reconstruction" and
-        "embedding-distance", of an autoencoder trained by nearfar, "motion" and "appearance"; see
+        "embedding-distance", of an autoencoder trained by nearfar, "motion" and "appearance",
+        "object-memory", and for photographs "patch-memory" and "cut-paste"; see
         `register_method` for your own. The scores of several methods are divided by their usual
         levels in normal frames, and added.
     patch : int
@@ -53,9 +60,10 @@ class DetectorConfig:
         Distance between patches in pixels, 1 to `patch`; patches overlap if it is less than
         `patch`.
     frames : int
-        Number of frames in a window, at least 1 (at least 2 for "motion").
+        Number of frames in a window, at least 1 (at least 2 for "motion" and "object-memory").
     step : int
-        Number of frames from one frame of a window to the next, at least 1.
+        Number of frames from one frame of a window to the next, and from one scored window to the
+        next, at least 1.
     zoom : float
         Factor by which frames are reduced before patches are cut, in [0.1, 100].
     scale_by_row : bool
@@ -182,9 +190,10 @@ class DetectorConfig:
         Frames are reduced until the median height of moving objects is nine tenths of a patch, as
         in UCSD Ped2. Windows and smoothing span the same durations as at its 10 frames per second.
 
-        If objects are at least 64 pixels tall, as in CUHK Avenue, and the pretrained weights of
-        `encoder` are available or can be downloaded, the method is "object-memory", with five
-        frames per second. Smaller objects are judged by "motion" and "appearance".
+        If objects are at least 64 pixels tall, as in CUHK Avenue, frames at least 128 per side, and
+        the pretrained weights of `encoder` available or downloadable, the method is
+        "object-memory", with five frames per second. Smaller objects are judged by "motion" and
+        "appearance".
 
         Parameters
         ----------
@@ -216,7 +225,8 @@ class DetectorConfig:
                 stacklevel=2,
             )
         camera, wanted = measure_camera(clips), ASSUMED_RATE
-        if "methods" not in settings and (camera.height or 0) >= _TALL:
+        tall = (camera.height or 0) >= _TALL and min(camera.size) >= _OBJECT_PATCH
+        if "methods" not in settings and tall:
             if _has_encoder(settings):
                 settings, wanted = _OBJECT_MEMORY | settings, _OBJECT_RATE
             else:

@@ -68,6 +68,8 @@ def test_tall_objects_are_scored_by_it_and_small_ones_by_their_motion():
     assert tall.smoothing == 8.0
     small = walker(200)[:, ::4, ::4]
     assert DetectorConfig.video([ArrayClip(small, rate=25)]).methods == ("motion", "appearance")
+    low = walker(200)[:, 32:144]
+    assert DetectorConfig.video([ArrayClip(low, rate=25)]).methods == ("motion", "appearance")
     chosen = DetectorConfig.video([ArrayClip(walker(200), rate=25)], methods=("appearance",))
     assert (chosen.methods, chosen.patch) == (("appearance",), 48)
 

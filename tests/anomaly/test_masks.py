@@ -221,6 +221,22 @@ def test_masks_in_the_layout_of_avenue(tmp_path):
         found[0].check_end(1, "1")
 
 
+def test_other_files_beside_masks_are_no_masks(tmp_path):
+    clips = [tmp_path / "videos" / name for name in ("good", "1")]
+    for clip in clips:
+        write(clip / "0.png", np.zeros((16, 24), np.uint8))
+    masks = tmp_path / "masks"
+    write(masks / "1" / "0.png", np.zeros((16, 24), np.uint8))
+    (masks / "README.txt").write_text("notes")
+    (masks / "good").write_text("no folder")
+    normal = find_masks(open_clips(tmp_path / "videos"), masks)[1]
+    assert not normal.of(0, "good", (16, 24)).any()
+    (masks / "1" / "0.png").unlink()
+    (masks / "1").rmdir()
+    with pytest.raises(NearfarError, match="holds no masks"):
+        find_masks(open_clips(tmp_path / "videos"), masks)
+
+
 @pytest.mark.parametrize(
     "content",
     [

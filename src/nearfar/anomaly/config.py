@@ -50,8 +50,8 @@ class DetectorConfig:
     ----------
     methods : tuple of str
         Names of the methods that score patches. Built-in methods include "reconstruction" and
-        "embedding-distance", of an autoencoder trained by nearfar, "motion" and "appearance",
-        "object-memory", and for photographs "patch-memory" and "cut-paste"; see
+        "embedding-distance", of an autoencoder trained by nearfar, "motion", "appearance" and
+        "object-memory" for video, and "patch-memory" and "cut-paste" for photographs; see
         `register_method` for your own. The scores of several methods are divided by their usual
         levels in normal frames, and added.
     patch : int

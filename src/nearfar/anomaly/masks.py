@@ -263,14 +263,14 @@ def find_masks(
     if len(clips) == 1 and image_files(folder):
         return [_pair(clips[0], folder, size, same_size=same_size)]
     inner = [_masks_of(clip, folder) for clip in clips]
-    missing = [path for path in inner if not path.exists()]
+    missing = [path for path in inner if not _holds_masks(path)]
     if len(missing) == len(inner):
         raise NearfarError(
             f"{str(folder)!r} holds no masks: expected images for a single clip, or folders named "
             f"like the clips ({printable(inner[0].name)}, …)"
         )
-    others = [path for path in folder.iterdir() if path not in inner]
-    if missing and any(path.suffix == ".mat" or image_files(path) for path in others):
+    others = [path for path in folder.iterdir() if _holds_masks(path) and path not in inner]
+    if missing and any(path.is_file() or image_files(path) for path in others):
         raise NearfarError(
             f"{str(folder)!r} holds {min(others).name!r}, which is not a clip, and nothing for "
             f"{missing[0].name!r}: expected folders named like the clips"
@@ -283,9 +283,13 @@ def find_masks(
             stacklevel=2,
         )
     return [
-        _pair(clip, path, size, same_size=same_size) if path.exists() else Masks(None)
+        _pair(clip, path, size, same_size=same_size) if _holds_masks(path) else Masks(None)
         for clip, path in zip(clips, inner, strict=True)
     ]
+
+
+def _holds_masks(path: Path) -> bool:
+    return path.is_dir() or (path.name.endswith(_VOLUME_SUFFIX) and path.is_file())
 
 
 def _masks_of(clip: Clip, folder: Path) -> Path:
@@ -294,11 +298,7 @@ def _masks_of(clip: Clip, folder: Path) -> Path:
         return folder / clip.name
     names = [clip.path.name, clip.path.stem] if isinstance(clip, VideoClip) else [clip.path.name]
     names.append(f"{clip.path.stem}{_VOLUME_SUFFIX}")
-    present = {
-        normal_form(path.name): path
-        for path in folder.iterdir()
-        if path.is_dir() or path.name.endswith(_VOLUME_SUFFIX)
-    }
+    present = {normal_form(path.name): path for path in folder.iterdir() if _holds_masks(path)}
     found = (present[normal_form(name)] for name in names if normal_form(name) in present)
     return next(found, folder / names[0])
 
@@ -319,7 +319,7 @@ def _beside(clip: Clip) -> Path | None:
 
 def _pair(clip: Clip, folder: Path, size: Size | None, *, same_size: bool) -> Masks:
     """Pair each frame with its mask by name, or frames of a video by number."""
-    if folder.suffix == ".mat" and folder.is_file():
+    if folder.is_file():
         return VolumeMasks(folder, size)
     files = image_files(folder)
     if not files:

@@ -24,8 +24,8 @@ def path(tmp_path_factory):
 def check(path):
     file = EmbeddingFile(path)
     np.testing.assert_array_equal(file.read(), VECTORS)
-    rows = file.find(["39999.jpg", "nowhere", "16384.jpg", "0.jpg"])
-    assert rows.tolist() == [39999, -1, 16384, 0]
+    rows = file.find(["39999.jpg", "nowhere", "16384.jpg", "0.jpg", "\udcff.jpg"])
+    assert rows.tolist() == [39999, -1, 16384, 0, -1]
     np.testing.assert_array_equal(file.take(rows[[0, 2, 3]]), VECTORS[[39999, 16384, 0]])
     assert file.names(rows[[2, 0]]) == ["16384.jpg", "39999.jpg"]
 

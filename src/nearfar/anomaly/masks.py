@@ -120,15 +120,15 @@ class Masks:
         NearfarError
             If the clip has more frames than there are masks, or frames of a different shape.
         """
-        if self._files is None:
+        if self._total is None:
             return np.zeros(shape, bool)
-        if number >= len(self._files) or self.shape not in (None, shape):
+        if number >= self._total or self.shape not in (None, shape):
             raise MaskError(
-                f"{name!r} has frame {number} of shape {shape}, its masks are {len(self._files)} "
-                f"of shape {self.shape}: expected one mask of the same shape per frame"
+                f"{name!r} has frame {number} of shape {shape}, its masks are {self._total} of "
+                f"shape {self.shape}: expected one mask of the same shape per frame"
             )
-        mask = _read_abnormal(self._files[number], self._size)
-        if mask.shape != shape:
+        mask = self._read(number)
+        if self._files is not None and mask.shape != shape:
             raise MaskError(
                 f"mask {str(self._files[number])!r} is {mask.shape[0]}x{mask.shape[1]} pixels, its "
                 f"image {shape[0]}x{shape[1]}: expected the same size"
@@ -143,11 +143,20 @@ class Masks:
         NearfarError
             If it has more.
         """
-        if self._files is not None and last + 1 < len(self._files):
+        if self._total is not None and last + 1 < self._total:
             raise MaskError(
-                f"{name!r} has {last + 1} frames and {len(self._files)} masks: expected one mask "
-                "per frame"
+                f"{name!r} has {last + 1} frames and {self._total} masks: expected one mask per "
+                "frame"
             )
+
+    @property
+    def _total(self) -> int | None:
+        """Number of masks; None if no frame is abnormal."""
+        return None if self._files is None else len(self._files)
+
+    def _read(self, number: int) -> Mask:
+        files = self._files or ()
+        return _read_abnormal(files[number], self._size)
 
 
 class VolumeMasks(Masks):
@@ -182,26 +191,17 @@ class VolumeMasks(Masks):
                 f"masks {str(file)!r} cannot be read: expected a MATLAB file with {_VOLUME!r}, one "
                 "mask of the same size per frame"
             ) from error
-        self.shape = self.shape or (height, width)
-        self._packed = [np.packbits(_resize(mask, self.shape)) for mask in masks]
+        self.shape = self._shape = self.shape or (height, width)
+        self._packed = [np.packbits(_resize(mask, self._shape)) for mask in masks]
 
-    def of(self, number: int, name: str, shape: tuple[int, ...]) -> Mask:
-        """Return the mask of a frame; see `Masks.of`."""
-        if number >= len(self._packed) or self.shape != shape:
-            raise MaskError(
-                f"{name!r} has frame {number} of shape {shape}, its masks are {len(self._packed)} "
-                f"of shape {self.shape}: expected one mask of the same shape per frame"
-            )
-        bits = np.unpackbits(self._packed[number], count=shape[0] * shape[1])
-        return bits.astype(bool).reshape(shape)
+    @property
+    def _total(self) -> int:
+        return len(self._packed)
 
-    def check_end(self, last: int, name: str) -> None:
-        """Check that a clip has no more masks than frames; see `Masks.check_end`."""
-        if last + 1 < len(self._packed):
-            raise MaskError(
-                f"{name!r} has {last + 1} frames and {len(self._packed)} masks: expected one mask "
-                "per frame"
-            )
+    def _read(self, number: int) -> Mask:
+        height, width = self._shape
+        bits = np.unpackbits(self._packed[number], count=height * width)
+        return bits.astype(bool).reshape(height, width)
 
 
 def find_masks(

@@ -115,7 +115,7 @@ class EmbeddingFile:
 
     def find(self, names: Sequence[str]) -> npt.NDArray[np.int64]:
         """Return the rows of images by name, int64[q], or −1 where there is none."""
-        texts = [name.encode() for name in names]
+        texts = [name.encode(errors="surrogateescape") for name in names]
         ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
         # pyarrow.array would import pandas, if that is installed.
         wanted = pyarrow.StringArray.from_buffers(

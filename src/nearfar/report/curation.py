@@ -159,8 +159,8 @@ def _duplicates(curation: Curation) -> Section:
         strips.append(_strip(title, images, rows[:_PER_GROUP], caption))
     return Section(
         "Duplicates",
-        f"{total} groups, of which {int((~curation.keep).sum())} images can be left out"
-        f"{_of(len(strips), total)}. The pixels of exact duplicates are equal. Near "
+        f"Groups: {total}{_of(len(strips), total)}. Images that can be left out: "
+        f"{int((~curation.keep).sum())}. The pixels of exact duplicates are equal. Near "
         "duplicates agree tile by tile after alignment: 1 for copies, about 0 for different "
         f"images, threshold {NEAR_DUPLICATE}. The image with the most pixels is kept.",
         strips,
@@ -182,7 +182,7 @@ def _leaks(leaks: Duplicates, images: Images, against: Images) -> Section:
         for k, (a, b) in zip(order, leaks.pairs[order].tolist(), strict=True)
     ]
     shown = _of(len(strips), len(leaks.pairs))
-    return Section("Leaks", f"{len(leaks.pairs)} pairs: {text}{shown}.", strips)
+    return Section("Leaks", f"Pairs: {len(leaks.pairs)}{shown}. These are {text}.", strips)
 
 
 def _label_errors(curation: Curation) -> Section:

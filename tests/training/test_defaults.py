@@ -80,16 +80,16 @@ def test_every_number_of_images_has_steps_and_clusters(count, name):
 
 
 @pytest.mark.parametrize(
-    ("given", "size", "side"),
+    ("given", "size", "side", "needed"),
     [
-        ({}, None, 128),
-        ({}, 48, 48),
-        ({"backbone": DEFAULT_ENCODER, "weights": "pretrained"}, None, 224),
-        ({"backbone": DEFAULT_ENCODER}, None, 64),
-        ({"pretrain_epochs": 1}, None, 64),
+        ({}, None, 128, 128),
+        ({}, 48, 48, 128),
+        ({"backbone": DEFAULT_ENCODER, "weights": "pretrained"}, None, 224, 224),
+        ({"backbone": DEFAULT_ENCODER}, None, 64, None),
+        ({"pretrain_epochs": 1}, None, 64, None),
     ],
 )
-def test_images_are_opened_at_the_size_of_the_encoder(tmp_path, given, size, side):
+def test_images_are_opened_at_the_size_of_the_encoder(tmp_path, given, size, side, needed):
     """From scratch, images have the size that `open_images` chooses."""
     generator = np.random.default_rng(0)
     for number in range(3):
@@ -97,7 +97,7 @@ def test_images_are_opened_at_the_size_of_the_encoder(tmp_path, given, size, sid
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
     images, chosen = open_with_defaults(str(tmp_path), given, size=size)
     assert images.shape == (3, side, side)
-    assert chosen.size in (None, side) or size is not None
+    assert chosen.size == needed
 
 
 def test_description_has_the_options_of_the_user():

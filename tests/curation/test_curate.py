@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -25,6 +28,7 @@ from nearfar.curation import (
 )
 from nearfar.data import ArrayImages, FolderImages
 from nearfar.errors import NearfarError
+from nearfar.report import write_curation_page
 from program import run
 
 
@@ -36,6 +40,7 @@ def marked(image: Image.Image) -> Image.Image:
 
 ALTERATIONS = {
     "resized": lambda image: image.resize((160, 133)),
+    "square": lambda image: image.crop((20, 0, 220, 200)),
     "cropped": lambda image: image.crop((12, 4, 228, 184)),
     "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.3),
     "padded": lambda image: ImageOps.expand(image, 20, "black"),
@@ -114,6 +119,25 @@ def test_mirror_images_count_if_asked_for(photos):
     found = find_duplicates(small, sources, mirrored=True)
     assert found.pairs.tolist() == [[1, 2]]
     assert found.mirrored.all()
+
+
+def test_images_that_differ_at_their_ends_are_no_duplicates(tmp_path, capsys):
+    """Only the centers of long images are encoded; all of them is compared and shown."""
+    rng = np.random.default_rng(2)
+    middle = scene(rng)
+    for number in range(30):
+        ends = ImageOps.mirror(scene(rng)), scene(rng)
+        image = Image.new("RGB", (480, 200))
+        for x, part in zip((0, 120, 360), (ends[0], middle, ends[1]), strict=True):
+            image.paste(part, (x, 0))
+        image.save(tmp_path / f"{number:02}.png")
+    images = FolderImages(tmp_path, size=64)
+    assert images.batch([0]).eq(images.batch([1])).all()
+    found = curate(images, default_encoder(network=False), device="cpu")
+    assert not len(found.duplicates.pairs)
+    page = write_curation_page(tmp_path / "out", found).read_text()
+    shown = base64.b64decode(re.search(r'<figure><img alt="" src="[^,]*,([^"]*)"', page).group(1))
+    assert Image.open(io.BytesIO(shown)).size == (96, 40)
 
 
 def test_blank_images_are_no_near_duplicates():

@@ -26,7 +26,7 @@ _UNRELATED, _HOPELESS = 0.7, 0.2
 _PAIRS = 256
 
 
-def verify_pairs(thumbnails: Tensor, pairs: Tensor, mirrored: Tensor) -> Tensor:
+def verify_pairs(thumbnails: Tensor, sizes: Tensor, pairs: Tensor, mirrored: Tensor) -> Tensor:
     """Return how well the pixels of pairs of images agree, float32[m].
 
     The second image of a pair is aligned with the first by the affine map that minimizes a robust
@@ -39,7 +39,9 @@ def verify_pairs(thumbnails: Tensor, pairs: Tensor, mirrored: Tensor) -> Tensor:
     Parameters
     ----------
     thumbnails : uint8[n, s, s]
-        Grayscale images.
+        Grayscale images, stretched to squares.
+    sizes : int32[n, 2]
+        Height and width of the images before.
     pairs : int64[m, 2]
         Rows of each pair.
     mirrored : bool[m]
@@ -49,25 +51,27 @@ def verify_pairs(thumbnails: Tensor, pairs: Tensor, mirrored: Tensor) -> Tensor:
     --------
     >>> image = torch.randint(256, (1, 16, 16), dtype=torch.uint8).repeat_interleave(4, 1)
     >>> images = torch.cat([image, image.flip(1)]).repeat_interleave(4, 2)
-    >>> pairs = torch.tensor([[0, 0], [0, 1]])
-    >>> verify_pairs(images, pairs, torch.tensor([False, False])).round() + 0
+    >>> pairs, sizes = torch.tensor([[0, 0], [0, 1]]), torch.full((2, 2), 64)
+    >>> verify_pairs(images, sizes, pairs, torch.tensor([False, False])).round() + 0
     tensor([1., 0.])
     """
-    scores = torch.empty(len(pairs))
+    scores, aspects = torch.empty(len(pairs)), sizes[:, 1] / sizes[:, 0]
     for start in range(0, len(pairs), _PAIRS):
         some = torch.arange(start, min(start + _PAIRS, len(pairs)))
-        first, second = thumbnails[pairs[some, 0]], thumbnails[pairs[some, 1]]
-        scores[some] = _verify(first, second, mirrored[some])
+        first, second = pairs[some].T
+        scores[some] = _verify(
+            thumbnails[first], thumbnails[second], aspects[second] / aspects[first], mirrored[some]
+        )
     return scores
 
 
-def _verify(first: Tensor, second: Tensor, mirrored: Tensor) -> Tensor:
+def _verify(first: Tensor, second: Tensor, aspects: Tensor, mirrored: Tensor) -> Tensor:
     """Return the scores of a batch, float32[b]; most pairs are rejected early."""
     scores = torch.zeros(len(first))
     second = torch.where(mirrored[:, None, None], second.flip(2), second)
     first, second = first.float() / 255, second.float() / 255
     small, other = _shrink(first, _COARSE), _shrink(second, _COARSE)
-    maps = _align(small, other, _start(small, other), _FIRST_STEPS)
+    maps = _align(small, other, _start(small, other, aspects), _FIRST_STEPS)
     left = (_agreement(small, other, maps) >= _UNRELATED).nonzero().squeeze(1)
     if len(left):
         small, other = small[left], other[left]
@@ -91,11 +95,20 @@ def _shrink(images: Tensor, side: int) -> Tensor:
     return interpolate(images.unsqueeze(1), size=(side, side), mode="area").squeeze(1)
 
 
-def _start(first: Tensor, second: Tensor) -> Tensor:
-    """Return the map with the best initial scale, float[m, 2, 3]."""
-    maps = torch.stack([torch.eye(2, 3) * scale for scale in _SCALES])
-    agreement = [_agreement(first, second, each.expand(len(second), -1, -1)) for each in maps]
-    return maps[torch.stack(agreement).argmax(0)]
+def _start(first: Tensor, second: Tensor, aspects: Tensor) -> Tensor:
+    """Return the map with the best initial scales, float[m, 2, 3].
+
+    The last two undo the stretching of images of which one is cropped to the other's width or
+    height; `aspects` are those of the second images, relative to the first.
+    """
+    ones = torch.ones_like(aspects)
+    scales = [(scale * ones, scale * ones) for scale in _SCALES]
+    scales += [(1 / aspects, ones), (ones, aspects)]
+    maps = torch.zeros(len(scales), len(aspects), 2, 3)
+    for each, (across, down) in zip(maps, scales, strict=True):
+        each[:, 0, 0], each[:, 1, 1] = across, down
+    agreement = [_agreement(first, second, each) for each in maps]
+    return maps[torch.stack(agreement).argmax(0), torch.arange(len(aspects))]
 
 
 def _warp(images: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:

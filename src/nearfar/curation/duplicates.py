@@ -98,7 +98,7 @@ def find_duplicates(
     """
     first_of, equal = _equal_thumbnails(thumbnails.gray)
     own = torch.from_numpy(np.unique(first_of))
-    some = thumbnails.gray[own]
+    some, sizes = thumbnails.gray[own], thumbnails.sizes[own]
     candidates = _candidates(some, None if embeddings is None else embeddings[own.numpy()])
     flipped = torch.zeros(len(candidates), dtype=torch.bool)
     if mirrored:
@@ -107,7 +107,7 @@ def find_duplicates(
         flipped = torch.cat([flipped, torch.ones(len(mirror), dtype=torch.bool)])
     pieces = torch.arange(len(candidates)).split(_PAIRS)
     verified = [
-        verify_pairs(some, candidates[piece], flipped[piece])
+        verify_pairs(some, sizes, candidates[piece], flipped[piece])
         for piece in track(pieces, "verifying duplicates", len(pieces))
     ]
     scores = torch.cat([torch.empty(0), *verified])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow
 import torch
 from pyarrow import parquet
@@ -30,7 +31,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 class Thumbnails(NamedTuple):
-    """Small versions of n images.
+    """Small versions of n images, whole and stretched to squares.
 
     Attributes
     ----------
@@ -38,15 +39,18 @@ class Thumbnails(NamedTuple):
         Brightness.
     colors : float16[n, 2, 8, 8]
         Red minus green and blue minus green, −1…1; 0 for grayscale images.
+    sizes : int32[n, 2]
+        Height and width of the images, in pixels.
 
     Examples
     --------
-    >>> Thumbnails(torch.zeros(1, 64, 64), torch.zeros(1, 2, 8, 8)).colors.shape
-    torch.Size([1, 2, 8, 8])
+    >>> Thumbnails(torch.zeros(1, 64, 64), torch.zeros(1, 2, 8, 8), torch.tensor([[30, 40]])).sizes
+    tensor([[30, 40]])
     """
 
     gray: Tensor
     colors: Tensor
+    sizes: Tensor
 
 
 class CuratedImages(Images):
@@ -86,6 +90,7 @@ class CuratedImages(Images):
                 torch.tensor(np.frombuffer(colors, np.float16)).view(
                     -1, 2, _COLOR_SIDE, _COLOR_SIDE
                 ),
+                torch.tensor(np.stack([table["height"], table["width"]], 1), dtype=torch.int32),
             )
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise NearfarError(
@@ -100,6 +105,10 @@ class CuratedImages(Images):
         """See `Images`; the thumbnails in gray."""
         return self.thumbnails.gray[torch.as_tensor(indices)].unsqueeze(1)
 
+    def sizes(self, indices: Sequence[int] | Tensor) -> npt.NDArray[np.int32]:
+        """See `Images`."""
+        return self.thumbnails.sizes[torch.as_tensor(indices)].numpy()
+
     def names(self) -> list[str]:
         """See `Images`."""
         return list(self._names)
@@ -113,7 +122,8 @@ def write_thumbnails(
     Examples
     --------
     >>> import tempfile
-    >>> some = Thumbnails(torch.zeros(1, 64, 64, dtype=torch.uint8), torch.zeros(1, 2, 8, 8))
+    >>> gray, colors = torch.zeros(1, 64, 64, dtype=torch.uint8), torch.zeros(1, 2, 8, 8)
+    >>> some = Thumbnails(gray, colors, torch.tensor([[480, 640]]))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_thumbnails(f"{folder}/{THUMBNAILS}", ["cat.jpg"], some)
     ...     CuratedImages(folder).names()
@@ -125,6 +135,8 @@ def write_thumbnails(
             "file": list(names),
             "gray": [pixels.tobytes() for pixels in gray],
             "colors": [pixels.tobytes() for pixels in colors],
+            "height": thumbnails.sizes[:, 0].numpy(),
+            "width": thumbnails.sizes[:, 1].numpy(),
         }
     )
     with atomic_path(Path(path)) as temporary:
@@ -144,8 +156,9 @@ def thumbnails(images: Images, *, track: Track = silent) -> Thumbnails:
         return images.thumbnails
     gray = torch.empty(len(images), _SIDE, _SIDE, dtype=torch.uint8)
     colors = torch.zeros(len(images), 2, _COLOR_SIDE, _COLOR_SIDE, dtype=torch.float16)
-    batches = in_order(range(len(images)), _BATCH)
-    for rows, pixels in track(load(images, batches), "comparing pixels", len(batches)):
+    sizes = torch.from_numpy(images.sizes(range(len(images))))
+    whole, batches = images.uncropped(_SIDE), in_order(range(len(images)), _BATCH)
+    for rows, pixels in track(load(whole, batches), "comparing pixels", len(batches)):
         unit = to_unit(pixels)
         small = interpolate(unit, size=(_SIDE, _SIDE), mode="area")
         weights = torch.tensor(_LUMA if unit.shape[1] == 3 else (1.0,))
@@ -153,4 +166,4 @@ def thumbnails(images: Images, *, track: Track = silent) -> Thumbnails:
         if unit.shape[1] == 3:
             small = interpolate(unit, size=(_COLOR_SIDE, _COLOR_SIDE), mode="area")
             colors[rows] = (small[:, ::2] - small[:, 1:2]).half()
-    return Thumbnails(gray, colors)
+    return Thumbnails(gray, colors, sizes)

@@ -185,7 +185,9 @@ def read_header(source: Encoded, decoding: Decoding = AS_STATED) -> Header:
         )
 
 
-def read_image(source: Encoded, shape: Shape, decoding: Decoding = AS_STATED) -> Tensor:
+def read_image(
+    source: Encoded, shape: Shape, decoding: Decoding = AS_STATED, *, crop: bool = True
+) -> Tensor:
     """Read the pixels of an image: turned upright, scaled to cover `shape`, and center-cropped.
 
     Transparent pixels are put on white; colors of an embedded profile, or of a PNG file that states
@@ -200,6 +202,8 @@ def read_image(source: Encoded, shape: Shape, decoding: Decoding = AS_STATED) ->
         Channels, height, width of the result.
     decoding : Decoding
         How numbers become levels.
+    crop : bool
+        Whether to keep proportions. Otherwise, the whole image is stretched to `shape`.
 
     Returns
     -------
@@ -226,7 +230,8 @@ def read_image(source: Encoded, shape: Shape, decoding: Decoding = AS_STATED) ->
         image = pixels.image(decoding.window) if isinstance(pixels, Numbers) else pixels
         image = _upright(image, orientation)
         image = _with_gamma(_in_srgb(image, file.get("icc_profile")), file)
-        image = ImageOps.fit(_as_mode(image, mode), (width, height), Image.Resampling.BILINEAR)
+        scaled = ImageOps.fit if crop else Image.Image.resize
+        image = scaled(_as_mode(image, mode), (width, height), Image.Resampling.BILINEAR)
         if image.mode == "RGBA":
             background = Image.new("RGB", image.size, "white")
             background.paste(image, mask=image)

@@ -82,6 +82,16 @@ class Images(Dataset[Tensor]):
         """Return the stored height and width of some images, in pixels, int32[b, 2]."""
         return np.tile(np.array(self.shape[1:], np.int32), (len(indices), 1))
 
+    def uncropped(self, side: int) -> Images:
+        """Return the same images without cropping: if reading crops them, stretched to squares.
+
+        Parameters
+        ----------
+        side : int
+            Height and width of the squares, in pixels.
+        """
+        return self
+
     def not_used(self) -> list[str]:
         """Return one line per file or array that was not used, with the reason."""
         return [*self.skipped, *self.unread]

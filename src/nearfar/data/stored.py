@@ -7,6 +7,7 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -142,6 +143,7 @@ class StoredImages(Images):
 
         items = [found.items[row] for row in rows]
         self.decoding = decoding if read else self._with_window(decoding, items, headers)
+        self._has_own_reader = read is not None
         self._decoder = read or partial(read_image, decoding=self.decoding)
         self.in_memory = fits_in_memory(len(items), self.shape, np.uint8)
         kept = torch.empty((len(items) if self.in_memory else 0, *self.shape), dtype=torch.uint8)
@@ -171,7 +173,9 @@ class StoredImages(Images):
         items = [self.items[index] for index in as_index(indices).tolist()]
         worker = get_worker_info()
         in_threads = worker is None  # otherwise other workers use the other processors
-        pixels = torch.stack(list((map_in_threads if in_threads else map)(self._read, items)))
+        pixels = torch.empty(len(items), *self.shape, dtype=torch.uint8)
+        for row, image in enumerate((map_in_threads if in_threads else map)(self._read, items)):
+            pixels[row] = image
         if len(pixels) >= CHECKED_IMAGES and (worker is None or worker.id == 0):
             self._warn_if_dark([pixels])
         return pixels
@@ -188,6 +192,16 @@ class StoredImages(Images):
     def sizes(self, indices: Sequence[int] | Tensor) -> npt.NDArray[np.int32]:
         """See `Images`."""
         return self._sizes[as_index(indices).numpy()]
+
+    def uncropped(self, side: int) -> Images:
+        """See `Images`; stretched images are decoded when used."""
+        heights, widths = self._sizes.T
+        if self._has_own_reader or (heights * self.shape[2] == widths * self.shape[1]).all():
+            return self
+        whole = copy(self)
+        whole.shape, whole.in_memory, whole._unseen = (self.shape[0], side, side), False, False
+        whole._decoder = partial(read_image, decoding=self.decoding, crop=False)
+        return whole
 
     def names(self) -> list[str]:
         """See `Images`; unprintable characters are escaped."""

@@ -53,6 +53,10 @@ class Subset(Images):
         """See `Images`."""
         return self.images.sizes(self.rows[as_index(indices)])
 
+    def uncropped(self, side: int) -> Images:
+        """See `Images`."""
+        return Subset(self.images.uncropped(side), self.rows)
+
     def names(self) -> list[str]:
         """See `Images`; the names of the full set."""
         names = self.images.names()

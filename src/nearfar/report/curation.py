@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from nearfar.curation import (
     DEVIATIONS,
@@ -19,10 +21,10 @@ from nearfar.curation import (
     Outliers,
     class_name,
 )
-from nearfar.data import Images, Subset
+from nearfar.data import Images, Subset, to_unit
 from nearfar.progress import Track, silent
 from nearfar.report.browse import MAX_BROWSED, MIN_MAP_IMAGES, map_images
-from nearfar.report.html import Section, Strip, write_report
+from nearfar.report.html import THUMBNAIL, Section, Strip, write_report
 
 CURATION_PAGE = "curation.html"
 
@@ -176,7 +178,7 @@ def _leaks(leaks: Duplicates, images: Images, against: Images) -> Section:
     strips = [
         Strip(
             f"{leaks.scores[k]:.2f}{' (exact)' if leaks.exact[k] else ''}",
-            [images[a], against[b]],
+            [*_whole(images, [a]), *_whole(against, [b])],
             [names[a], f"{against.name}:\n{others[b]}"],
         )
         for k, (a, b) in zip(order, leaks.pairs[order].tolist(), strict=True)
@@ -255,7 +257,18 @@ def _strip(
 ) -> Strip:
     names, rows = images.names(), [int(row) for row in rows]
     captions = [f"{names[row]}\n{caption(row) or ''}".rstrip() for row in rows]
-    return Strip(title, images.batch(rows), captions)
+    return Strip(title, _whole(images, rows), captions)
+
+
+def _whole(images: Images, rows: Sequence[int]) -> list[Tensor]:
+    """Return images without cropping, in their own proportions."""
+    squares = to_unit(images.uncropped(THUMBNAIL).batch(rows))
+    sizes = images.sizes(rows)
+    sizes = np.ceil(sizes * np.minimum(1, THUMBNAIL / sizes.max(1, keepdims=True))).astype(int)
+    return [
+        interpolate(square.unsqueeze(0), size=size, mode="bilinear", antialias=True)[0]
+        for square, size in zip(squares, sizes.tolist(), strict=True)
+    ]
 
 
 def _some(shown: int, total: int) -> str:

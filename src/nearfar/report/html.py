@@ -27,7 +27,7 @@ from nearfar.report.figures import save_figure
 
 REPORT = "report.html"
 #: Largest side of an image in a row, in pixels.
-_THUMBNAIL = 96
+THUMBNAIL = 96
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def _jpeg(pixels: Tensor) -> bytes:
     """Return an image, [c, h, w], as a JPEG file with sides of at most 96 pixels."""
     array = (255 * to_unit(pixels)).round().byte().permute(1, 2, 0).numpy()
     picture = Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array)
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
     file = BytesIO()
     picture.save(file, "JPEG", quality=80)
     return file.getvalue()

@@ -130,6 +130,8 @@ def order(folder: Path) -> None:
 def pairing(folder: Path) -> None:
     np.savez(folder / "a.npz", images=noise(4), labels=["b", "a", "b", "c"])
     assert open_images(folder / "a.npz").labels.tolist() == [1, 0, 1, 2]
+    np.savez(folder / "signs.npz", images=noise(4), labels=[-1, 1, 1, -1])
+    assert open_images(folder / "signs.npz").labels.tolist() == [-1, 1, 1, -1]
     np.savez(folder / "b.npz", images=noise(4), labels=[1, 2, 3])
     with rejection("expected (4,)"):
         open_images(folder / "b.npz")
@@ -141,9 +143,10 @@ def names(folder: Path) -> None:
     assert open_images(folder / "a.npz").classes == ["caf\u00e9"]
     np.savez(folder / "b.npz", images=noise(2), labels=[0, 1], classes=["cat", "dog"])
     assert open_images(folder / "b.npz").classes == ["cat", "dog"]
-    np.savez(folder / "c.npz", images=noise(2), labels=[0, 2], classes=["cat", "dog"])
-    with rejection("for 2 classes"):
-        open_images(folder / "c.npz")
+    for labels in ([0, 2], [-1, 1]):
+        np.savez(folder / "c.npz", images=noise(2), labels=labels, classes=["cat", "dog"])
+        with rejection("for 2 classes"):
+            open_images(folder / "c.npz")
 
 
 @cell("array", "encoding", "obeyed: both byte orders; pickled objects are rejected")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, features
 
 from nearfar.data import open_images, read_header, require_labels
 from readers.support import bright_corner, command, noise, pattern, rejected, rejection, warned
@@ -51,9 +53,7 @@ def orientation(folder: Path) -> None:
     late = folder / "late.png"
     upright.transpose(Image.Transpose.ROTATE_90).save(late)
     data, block = late.read_bytes(), exif(6).tobytes().removeprefix(b"Exif\0\0")
-    chunk = b"eXIf" + block
-    extra = struct.pack(">I", len(block)) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    late.write_bytes(data[:-12] + extra + data[-12:])
+    late.write_bytes(data[:-12] + chunk(b"eXIf", block) + data[-12:])
     assert read_header(late).size == (24, 16)
     assert bright_corner(only(late)) == ("top", "left")
     upright.save(folder / "bad.jpg", exif=exif(99))
@@ -198,20 +198,29 @@ def transparency(folder: Path) -> None:
     Image.new("RGB", (16, 16), "red").save(folder / "key.png", transparency=(255, 0, 0))
     assert int(only(folder / "key.png").min()) == 255
     Image.fromarray(np.full((16, 16), 513, np.uint16)).save(folder / "16.png")
-    chunk = b"tRNS" + struct.pack(">H", 513)
     data = (folder / "16.png").read_bytes()
-    extra = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    (folder / "16.png").write_bytes(data[:33] + extra + data[33:])
+    key = chunk(b"tRNS", struct.pack(">H", 513))
+    (folder / "16.png").write_bytes(data[:33] + key + data[33:])
     assert int(only(folder / "16.png").min()) == 255
     Image.new("P", (16, 16), 5).save(folder / "4.png", bits=4)
     data = (folder / "4.png").read_bytes()
-    kind = data[12:25] + b"\0" + data[26:29]  # gray instead of a palette
-    chunk = b"tRNS" + struct.pack(">H", 5)
+    head = chunk(b"IHDR", data[16:25] + b"\0" + data[26:29])  # gray instead of a palette
+    key = chunk(b"tRNS", struct.pack(">H", 5))
     pixels = data[data.index(b"IDAT") - 4 :]
-    parts = [(13, kind), (2, chunk)]
-    made = [struct.pack(">I", n) + part + struct.pack(">I", zlib.crc32(part)) for n, part in parts]
-    (folder / "4.png").write_bytes(data[:8] + b"".join(made) + pixels)
+    (folder / "4.png").write_bytes(data[:8] + head + key + pixels)
     assert int(only(folder / "4.png").min()) == 255
+    colors = np.tile(np.array([513, 0, 65535], ">u2"), (16, 16, 1))
+    rows = b"".join(b"\0" + row.tobytes() for row in colors)
+    (folder / "deep.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 16, 16, 2, 0, 0, 0))
+        + chunk(b"tRNS", struct.pack(">HHH", 513, 0, 65535))
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert int(only(folder / "deep.png").min()) == 255
     tifffile = pytest.importorskip("tifffile", reason="the extra tiff is not installed")
     half = np.full((16, 16, 4), (100 * 257, 0, 0, 128 * 257), np.uint16)
     tifffile.imwrite(folder / "a.tif", half, photometric="rgb", extrasamples=["assocalpha"])
@@ -250,8 +259,34 @@ def profile(folder: Path) -> None:
     chunks = PngImagePlugin.PngInfo()
     chunks.add(b"cICP", bytes([9, 16, 0, 1]))
     image.save(folder / "hdr.png", pnginfo=chunks)
-    with warned("1 of 1 files are HDR images (PQ)"):
-        only(folder / "hdr.png")
+    coded = [folder / "hdr.png"]
+    for ending in hdr_endings():
+        path = folder / f"hdr.{ending}"
+        image.save(path)
+        content = bytearray(path.read_bytes())
+        content[content.index(b"colrnclx") + 11] = 16  # transfer function: PQ
+        path.write_bytes(content)
+        coded.append(path)
+    for path in coded:
+        with warned("1 of 1 files are HDR images (PQ)"):
+            only(path)
+
+
+def hdr_endings() -> list[str]:
+    """Return the endings of HDR formats that can be written here."""
+    endings = ["avif"] * features.check("avif")
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        endings.append("heic")
+    return endings
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """Return a chunk of a PNG file."""
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + check
 
 
 def linear_gray_profile() -> bytes:
@@ -370,6 +405,15 @@ def root(folder: Path) -> None:
     assert bright_corner(only(folder / "a.jpg")) == ("top", "left")
     (folder / "page.png").write_text("<html></html>")
     assert "not an image" in error_of(folder / "page.png")
+    cards = ("SIMPLE  = T", "BITPIX  = 16", "NAXIS   = 2", "NAXIS1  = 16", "NAXIS2  = 16", "END")
+    fits = "".join(f"{card:80}" for card in cards).ljust(2880).encode() + bytes(2880)
+    (folder / "fits").mkdir()
+    (folder / "fits" / "a.png").write_bytes(fits)  # PIL would ignore the scale of its numbers
+    assert "not an image" in error_of(folder / "fits" / "a.png")
+    Image.fromarray(pattern()).save(folder / "fits" / "b.png")
+    (folder / "fits" / "c.fits").write_bytes(fits)
+    images = open_images(folder / "fits")
+    assert (images.names(), len(images.skipped), len(images.unread)) == (["b.png"], 1, 1)
     pytest.importorskip("pillow_heif", reason="the extra heic is not installed")
     read_header(folder / "a.jpg")  # registers HEIC
     upright = Image.new("RGB", (64, 96))

@@ -61,9 +61,11 @@ def _(folder: Path) -> None:
         prepare=lambda s: s.set_display_matrix(flip),
     )
     assert np.abs(pixels_of(path) - frames).mean() < 8
-    write(folder / "a.mov", frames, codec="libx264", prepare=lambda s: s.set_display_rotation(30))
-    with rejection("a.mov", "not a multiple of 90 degrees"):
-        pixels_of(folder / "a.mov")
+    for degrees in (30, 45):
+        path = folder / f"{degrees}.mov"
+        write(path, frames, codec="libx264", prepare=lambda s, d=degrees: s.set_display_rotation(d))
+        with rejection(path.name, "not a multiple of 90 degrees"):
+            pixels_of(path)
 
 
 @cell(

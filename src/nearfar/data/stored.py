@@ -311,7 +311,7 @@ class StoredImages(Images):
         if not ranges:
             return False
         low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
-        if low == high:
+        if low == high or high - low >= 65535 * DARK:  # if transparent, levels are white
             return False
         warnings.warn(
             f"{self.name!r}: the numbers in {len(full)} of {len(items)} files are {low:.10g}…"

@@ -46,7 +46,7 @@ class Augmentation(Protocol):
     """
 
     def __call__(self, images: Tensor, /) -> Tensor:
-        """Return transformed copies of images, both float[b, c, h, w] with 0…1 as black…white."""
+        """Return transformed copies of images, both float[b, c, h, w] with values in [0, 1]."""
         ...
 
 

@@ -119,7 +119,7 @@ class Encoder(ABC):
         Parameters
         ----------
         pixels : Tensor
-            float[q, c, h, w], where 0…1 is black…white.
+            float[q, c, h, w], with values in [0, 1].
         rows : int64[q]
             Rows of the queries among the images, −1 for other images.
         embeddings : float32[n, d]
@@ -135,7 +135,7 @@ class NetworkEncoder(Encoder):
     name : str
         Name in tables.
     network : nn.Module
-        Module from images float[b, c, h, w], where 0…1 is black…white, to embeddings float[b, d].
+        Module from images float[b, c, h, w], with values in [0, 1], to embeddings float[b, d].
     run : Run, optional
         The run that the network comes from.
     size : int or (height, width), optional

@@ -10,7 +10,9 @@ MAX_REASON = 200
 
 
 class NearfarError(ValueError):
-    """Error for unusable input, with a one-line message: culprit, expectation, remedy.
+    """Raised for invalid input.
+
+    The message is one line: the offending value, what was expected and, if known, the remedy.
 
     Examples
     --------

@@ -59,8 +59,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     [1]_.
 
     Images are arrays or tensors n×h×w, n×h×w×c (c = 1 or 3), or flattened to n×features; or any
-    `nearfar.data.Images`. Values are uint8, or floats on any scale: floats within 0…1 count as
-    black…white; others are scaled by their smallest and largest values in `fit`.
+    `nearfar.data.Images`. Values are uint8, or floats on any scale: floats in [0, 1] are used as
+    they are; others are scaled by their smallest and largest values in `fit`.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         All training settings, in place of all parameters above except `image_shape`: other
         objectives, pretext tasks, finders, or a network of your own. See `nearfar.recipe`.
     verbose : bool
-        Whether to show progress bars.
+        Whether to show progress.
 
     Attributes
     ----------

@@ -82,7 +82,7 @@ def export_encoder(
         Folder to write to, created if needed.
     to : {"onnx", "torch", "timm"}
         "onnx": ``model.onnx``. "torch": ``model.pt2``, for ``torch.export.load``. Both are
-        functions of images, float32[b, c, h, w] where 0…1 is black…white, for any number b, and
+        functions of images, float32[b, c, h, w] with values in [0, 1], for any number b, and
         normalize them. "timm": ``model.safetensors`` and ``config.json``, for
         ``timm.create_model("local-dir:FOLDER", pretrained=True)``; mean and standard deviation are
         in the configuration.

@@ -1,7 +1,8 @@
-"""Progress bars with rate and remaining time, shown only on terminals."""
+"""Progress with rate and remaining time: bars on terminals, lines elsewhere."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 
@@ -22,6 +23,8 @@ Item = TypeVar("Item")
 
 #: Period over which to estimate the speed, in seconds: some items take hours.
 _SPEED_PERIOD = 86_400.0
+#: Seconds until the first line, and most seconds between lines.
+_FIRST_LINE, _LINES = 10.0, 300.0
 
 
 class Track(Protocol):
@@ -54,12 +57,15 @@ def silent(items: Iterable[Item], description: str, total: int) -> Iterable[Item
 
 
 class Bars:
-    """Progress bars, one per running task: a `Track` for terminals.
+    """Progress of running tasks: a `Track` for people.
+
+    On a terminal, each task has a bar. In notebooks and logs, a task that takes more than ten
+    seconds gets a line from time to time, less and less often, at least every five minutes.
 
     Parameters
     ----------
     console : rich.console.Console
-        Console for the bars; nothing is shown if it is not a terminal.
+        Console to write to.
 
     Examples
     --------
@@ -87,6 +93,9 @@ class Bars:
 
     def __call__(self, items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
         """See `Track`."""
+        if self.progress.disable:
+            yield from self._with_lines(items, description, total)
+            return
         task = self.progress.add_task(description, total=total)
         self._tasks += 1
         self.progress.start()
@@ -97,6 +106,32 @@ class Bars:
             self._tasks -= 1
             if self._tasks == 0:
                 self.progress.stop()
+
+    def _with_lines(self, items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
+        """Yield items, and write lines about how many are done."""
+        began, due = time.monotonic(), _FIRST_LINE
+        for done, item in enumerate(items):
+            elapsed = time.monotonic() - began
+            if done and elapsed >= due:
+                left = duration(elapsed / done * max(total - done, 0))
+                line = f"{description}: {done:,} of {total:,}, {left} left"
+                self.progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+                due = elapsed + min(elapsed, _LINES)
+            yield item
+
+
+def duration(seconds: float) -> str:
+    """Format a duration in hours and minutes, minutes, or seconds.
+
+    Examples
+    --------
+    >>> duration(0.51), duration(90), duration(3700)
+    ('0.5 s', '2 min', '1 h 02 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 class _Rate(ProgressColumn):

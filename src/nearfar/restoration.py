@@ -55,8 +55,8 @@ class RestoredBatch(NamedTuple):
     rows : int64[b]
         Row numbers of the images in the data set.
     stages : mapping of str to float[b, c, h, w]
-        Images by stage name: "original" first, restored last. 0…1 is black…white; the images are on
-        the network's device.
+        Images by stage name: "original" first, restored last. Values are in [0, 1]; the images are
+        on the network's device.
 
     Examples
     --------
@@ -309,7 +309,7 @@ def psnr(images: Tensor, clean: Tensor) -> Tensor:
     Parameters
     ----------
     images, clean : float[b, c, h, w]
-        Images and their clean versions, where 0…1 is black…white.
+        Images and their clean versions, with values in [0, 1].
 
     Returns
     -------

@@ -84,7 +84,7 @@ def test_the_same_scene_gives_the_same_scores_at_twice_its_size_and_rate():
     scores = []
     for clip, zoom, step in ((small, 1.0, 1), (fast, 2.0, 2)):
         config = DetectorConfig(**settings, zoom=zoom, step=step, smoothing=0)
-        grid = Grid(config.reduced(clip.shape[1:]), 16, 8)
+        grid = Grid(config.scaled_size(clip.shape[1:]), 16, 8)
         detector = Detector(config, grid, [Change()], size=clip.shape[1:])
         scores.append(np.array([scored.score for scored in detector.score(ArrayClip(clip))]))
     slow, quick = scores

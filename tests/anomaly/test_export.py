@@ -41,7 +41,7 @@ def encoder() -> PatchEncoder:
     "size",
     [
         pytest.param((103, 289), id="enlarged"),
-        pytest.param((500, 610), id="reduced"),
+        pytest.param((500, 610), id="downscaled"),
     ],
 )
 def test_scores_heat_and_verdict_are_the_same(encoder, size, tmp_path):

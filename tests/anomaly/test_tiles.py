@@ -28,7 +28,7 @@ def test_tiles_cover_the_image_at_bounded_scale(size):
         assert starts[-1] + TILE == side
         assert (np.diff(starts) < TILE).all()
         assert (starts % CELL == 0).all()
-    assert min(Tiling(size, reduce=False).scaled) >= min(size) - CELL // 2
+    assert min(Tiling(size, downscale=False).scaled) >= min(size) - CELL // 2
 
 
 @pytest.mark.parametrize("size", SIZES)

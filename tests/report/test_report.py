@@ -84,6 +84,20 @@ def test_neighbor_sheet(channels: int) -> None:
     assert lefts == sorted(lefts)
 
 
+def test_neighbor_sheet_names_its_images() -> None:
+    names = [[f"{row}/image_{column:04}.jpg" for column in range(8)] for row in range(2)]
+    names[1][7] = "1/a_much_longer_name.jpg"
+    figure = neighbor_sheet(
+        images(2, 3, 9, 9), images(2, 4, 3, 9, 9), images(2, 3, 3, 9, 9), names=names
+    )
+    drawn(figure)
+    written = texts(figure)[3:]
+    assert written[:8] == [f"image_{column:04}.jpg" for column in range(8)]
+    assert written[-1] == "a_much_longer…"
+    under = [image.get_extent()[2] for image in figure.axes[0].images]
+    assert len({round(bottom, 3) for bottom in under}) == 2
+
+
 TWO = images(2, 1, 8, 8)
 
 

@@ -56,9 +56,9 @@ def test_open_queries_by_row_path_and_source(digits, tmp_path):
     Image.fromarray(digits[9]).save(tmp_path / "other.png")
     images = open_images(tmp_path / "photos")
     paths = [tmp_path / "photos" / "1.png", tmp_path / "other.png"]
-    queries = open_queries([2, "3", *paths], images)
-    assert queries.rows.tolist() == [2, 3, 1, -1]
-    assert queries.names == ["2", "3", "1.png", f"{paths[1]}: other.png"]
+    queries = open_queries([2, "3", *paths, "0.png"], images)
+    assert queries.rows.tolist() == [2, 3, 1, -1, 0]
+    assert queries.names == ["2", "3", "1.png", f"{paths[1]}: other.png", "0.png"]
     np.testing.assert_allclose(queries.pixels[3, 0], digits[9] / 255, atol=1e-6)
 
 

@@ -18,7 +18,7 @@ _MIN_CONTRAST = 12
 _FRAMES, _CLIPS = 32, 8
 #: Longest side of the frames in which objects are measured, in pixels.
 _MAX_SIDE = 640
-#: Smallest factor by which frames are reduced; below 1, they are enlarged.
+#: Smallest factor by which frames are downscaled; below 1, they are enlarged.
 _MIN_ZOOM = 0.5
 #: Largest mismatch, as a factor, at which frames are not rescaled.
 _TOLERANCE = 1.3
@@ -47,7 +47,7 @@ class Camera(NamedTuple):
     rate: float | None
 
     def zoom(self, wanted: float, least: int) -> float:
-        """Return the factor by which to reduce frames so that objects have a wanted height.
+        """Return the factor by which to downscale frames so that objects have a wanted height.
 
         It is 1 if they are close to it, since scaling blurs.
 
@@ -114,7 +114,7 @@ def measure_camera(clips: Sequence[Clip]) -> Camera:
 
 
 def _spread(clip: Clip) -> tuple[npt.NDArray[np.float32], float]:
-    """Return frames spread over a clip, and the factor by which they are reduced."""
+    """Return frames spread over a clip, and the factor by which they are downscaled."""
     kept: list[Pixels] = []
     every, factor = 1, 1.0
     for place, frame in enumerate(clip):

@@ -65,7 +65,7 @@ class DetectorConfig:
         Number of frames from one frame of a window to the next, and from one scored window to the
         next, at least 1.
     zoom : float
-        Factor by which frames are reduced before patches are cut, in [0.1, 100].
+        Factor by which frames are downscaled before patches are cut, in [0.1, 100].
     scale_by_row : bool
         Whether to divide scores by their usual level in the same row of patches.
     smoothing : float
@@ -152,8 +152,8 @@ class DetectorConfig:
         """Number of frames from the first to the last frame of a window."""
         return (self.frames - 1) * self.step + 1
 
-    def reduced(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the size, (height, width), to which frames are reduced before patches are cut."""
+    def scaled_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size, (height, width), to which frames are scaled before patches are cut."""
         return round(size[0] / self.zoom), round(size[1] / self.zoom)
 
     @property
@@ -187,7 +187,7 @@ class DetectorConfig:
     def video(cls, clips: Sequence[Clip], **settings: Any) -> DetectorConfig:
         """Return settings for video from one camera, based on its clips' size and frame rate.
 
-        Frames are reduced until the median height of moving objects is nine tenths of a patch, as
+        Frames are scaled so that the median height of moving objects is nine tenths of a patch, as
         in UCSD Ped2. Windows and smoothing span the same durations as at its 10 frames per second.
 
         If objects are at least 64 pixels tall, as in CUHK Avenue, frames at least 128 per side, and

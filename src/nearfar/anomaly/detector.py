@@ -47,7 +47,7 @@ class Detector:
     config : DetectorConfig
         Settings.
     grid : Grid
-        Positions of the patches in reduced frames.
+        Positions of the patches in downscaled frames.
     methods : sequence of Scorer
         Fitted methods.
     scale : Scale, optional
@@ -209,14 +209,14 @@ class Detector:
                 yield FrameScores(frame.number, np.stack(maps))
             return
         last, scores = None, None
-        reduced = (self._reduce(frame, name) for frame in frames)
-        for frame, window in windows(reduced, self.config.frames, name, step=self.config.step):
+        downscaled = (self._downscale(frame, name) for frame in frames)
+        for frame, window in windows(downscaled, self.config.frames, name, step=self.config.step):
             if window is not last or scores is None:
                 scores = np.stack([method.score(window, self.grid) for method in self.methods])
                 last = window
             yield FrameScores(frame.number, scores, frame.lost)
 
-    def _reduce(self, frame: Frame, name: str) -> Frame:
+    def _downscale(self, frame: Frame, name: str) -> Frame:
         height, width = frame.pixels.shape
         self.check_size((height, width), name)
         return frame._replace(pixels=scale(frame.pixels, self.grid.size))

@@ -48,7 +48,7 @@ class ExportedDetector(nn.Module):
                 f"methods={detector.config.methods}: expected a detector for photographs with "
                 "'patch-memory' alone"
             )
-        self.tiling = Tiling(detector.size, method.reduce)
+        self.tiling = Tiling(detector.size, method.downscale)
         self.encoder = method.encoder
         self.threshold = detector.threshold
         self.bank: Tensor

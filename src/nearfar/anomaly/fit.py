@@ -94,7 +94,7 @@ def fit_detector(
         clips = [clip.as_photographs() for clip in clips]
     learned, held_out = split_clips(clips, config.photographs)
     size = _frame_size(learned[0])
-    grid = Grid(config.reduced(size), config.patch, config.stride)
+    grid = Grid(config.scaled_size(size), config.patch, config.stride)
     rate = next((clip.rate for clip in clips if clip.rate), None)
     _check(clips, [*learned, *held_out], size, config, rate)
     if not config.photographs:

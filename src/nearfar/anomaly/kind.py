@@ -12,9 +12,8 @@ from nearfar.anomaly.clips import Clip, FolderClip
 from nearfar.data import UnreadableError, read_image
 
 #: Share of comparisons with other files in which neighbors must be more similar. Measured: UCSD
-#: Ped2
-#: 1.00, at a tenth of its rate 0.98, CamVid at one frame per second 0.99; photographs of solar
-#: cells (ELPV), sorted by module, 0.86, of faces, sorted by person, 0.72, of flowers 0.57.
+#: Ped2 1.00, at a tenth of its rate 0.98, CamVid at one frame per second 0.99; photographs of
+#: solar cells (ELPV), sorted by module, 0.86, of faces, sorted by person, 0.72, of flowers 0.57.
 _VIDEO_SHARE = 0.95
 #: The same for files two and three places away, since motion may repeat, e.g. on a conveyor belt.
 _MOTION_SHARE, _LAGS = 0.85, (2, 3)

@@ -82,7 +82,7 @@ class Grid:
         Raises
         ------
         NearfarError
-            If it is not the grid's.
+            If the size differs from the grid's.
         """
         if size != self.size:
             raise NearfarError(

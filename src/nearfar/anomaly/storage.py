@@ -229,7 +229,7 @@ def read_detector(folder: str | os.PathLike[str]) -> Detector:
     with runs.reading(folder, _CONFIG):
         config = DetectorConfig(**saved["config"])
         size = int(saved["size"][0]), int(saved["size"][1])
-        grid = Grid(config.reduced(size), config.patch, config.stride)
+        grid = Grid(config.scaled_size(size), config.patch, config.stride)
         threshold, calibrated_on = float(saved["threshold"]), int(saved["calibrated_on"])
         continuous = bool(saved.get("continuous", False))
         rate = None if saved["rate"] is None else float(saved["rate"])

@@ -21,7 +21,7 @@ from nearfar.data import to_unit
 TILE = 224
 #: Side of a cell of a tile's scores in pixels; tiles start at multiples of it.
 CELL = 8
-#: Shortest side to which images are reduced, in pixels.
+#: Shortest side to which images are downscaled, in pixels.
 MAX_SHORT_SIDE = 448
 #: Smallest overlap of tiles, in pixels.
 _OVERLAP = 56
@@ -35,15 +35,15 @@ _BATCH = 8
 class Tiling:
     """Overlapping square tiles that cover a scaled image.
 
-    The shorter side is enlarged to 224 pixels or, unless the image keeps its size, reduced to 448.
-    The aspect ratio is kept, up to multiples of 8 pixels.
+    The shorter side is enlarged to 224 pixels or, unless the image keeps its size, downscaled to
+    448. The aspect ratio is kept, up to multiples of 8 pixels.
 
     Parameters
     ----------
     size : (height, width)
         Size of the image in pixels.
-    reduce : bool
-        Whether to reduce large images.
+    downscale : bool
+        Whether to downscale large images.
 
     Examples
     --------
@@ -53,13 +53,13 @@ class Tiling:
     """
 
     size: tuple[int, int]
-    reduce: bool = True
+    downscale: bool = True
 
     @cached_property
     def scaled(self) -> tuple[int, int]:
         """Height and width of the scaled image, multiples of 8 pixels."""
         short = min(self.size)
-        wanted = max(TILE, min(short, MAX_SHORT_SIDE) if self.reduce else short)
+        wanted = max(TILE, min(short, MAX_SHORT_SIDE) if self.downscale else short)
         height, width = (
             max(TILE, CELL * round(side * wanted / short / CELL)) for side in self.size
         )

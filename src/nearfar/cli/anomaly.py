@@ -225,7 +225,7 @@ def _frames(config: DetectorConfig) -> str:
     every = "every frame" if config.step == 1 else f"one frame in {config.step}"
     if config.zoom == 1:
         return every
-    change = "reduced" if config.zoom > 1 else "enlarged"
+    change = "downscaled" if config.zoom > 1 else "enlarged"
     return f"{every}, {change} by {max(config.zoom, 1 / config.zoom):.2g}"
 
 

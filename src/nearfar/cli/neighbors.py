@@ -42,8 +42,8 @@ def neighbors(
     Parameters
     ----------
     query
-        Image files, folders or array files with at most 32 images in all; or indices of images in
-        DATA, from 0.
+        At most 32 images: names of images in DATA, or their numbers from 0; or image files, folders
+        or array files.
     out
         Folder to write neighbors.png and neighbors.json to.
     count
@@ -61,7 +61,10 @@ def neighbors(
     )
     result = search.find_neighbors(opened, queries, source, count=count, device=device, track=track)
     sheet = neighbor_sheet(
-        queries.pixels.numpy(), result.pixels(result.near), result.pixels(result.far)
+        queries.pixels.numpy(),
+        result.pixels(result.near),
+        result.pixels(result.far),
+        names=result.names(),
     )
     figure, rows = out / "neighbors.png", out / "neighbors.json"
     with whole_folder(out):

@@ -241,7 +241,7 @@ def shown(path: Path) -> str:
 
 
 def bars() -> Bars:
-    """Return progress bars on standard error, shown only by the first process."""
+    """Return the progress display of commands: on standard error, by the first process alone."""
     from rich.console import Console
 
     from nearfar.progress import Bars

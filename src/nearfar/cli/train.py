@@ -153,6 +153,7 @@ def train(
 def describe_estimate(estimate: Estimate) -> list[str]:
     """Format an estimate for the terminal."""
     from nearfar.files import readable_size
+    from nearfar.progress import duration
 
     def row(kind: str, value: str, name: str) -> str:
         return f"{kind:>6}  {value:>12}  {name}"
@@ -164,18 +165,10 @@ def describe_estimate(estimate: Estimate) -> list[str]:
         "free": estimate.free_disk,
     }
     return [
-        *(row("time", _duration(value), name) for name, value in seconds.items()),
+        *(row("time", duration(value), name) for name, value in seconds.items()),
         row("memory", readable_size(estimate.memory), "with one process"),
         *(row("disk", readable_size(value), name) for name, value in disk.items()),
     ]
-
-
-def _duration(seconds: float) -> str:
-    """Format a duration in hours and minutes, minutes, or seconds."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 #: Metrics other than the objective's terms.
@@ -187,6 +180,8 @@ OTHER_METRICS = {
 
 def describe_epoch(line: dict[str, Any], epochs: int = 0) -> str:
     """Format the log line of an epoch of `epochs` for the terminal."""
+    from nearfar.progress import duration
+
     terms = [f"{name} {value:.4f}" for name, value in line.items() if name not in OTHER_METRICS]
     if "knn_accuracy" in line:
         terms.append(f"5-NN {line['knn_accuracy']:.1%}")
@@ -194,5 +189,5 @@ def describe_epoch(line: dict[str, Any], epochs: int = 0) -> str:
     return (
         f"{line['phase']:>8} {line['epoch']:>3}  {'  '.join(terms)}  "
         f"rank {line['effective_rank']:.1f}  {line['images_per_second']:.0f} images/s"
-        + (f"  {_duration(left)} left" if left >= 60 else "")
+        + (f"  {duration(left)} left" if left >= 60 else "")
     )

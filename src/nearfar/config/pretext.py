@@ -32,7 +32,7 @@ class Denoising:
         followed by the change that harms the reconstruction most.
     noise_level : float
         Share of values set to zero; standard deviation of the Gaussian noise; or largest uniform
-        noise and largest change. On the scale where 0…1 is black…white, in [0, 1).
+        noise and largest change. For pixel values in [0, 1]; less than 1.
 
     Examples
     --------

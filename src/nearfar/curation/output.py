@@ -24,7 +24,7 @@ from nearfar.curation.thumbnails import (
 from nearfar.data import Images
 from nearfar.files import atomic_path, write_json
 
-#: Names of the files.
+#: File names in the output folder of `nearfar curate`.
 CURATED, DUPLICATES, LEAKS, SUMMARY = (
     "images.parquet",
     "duplicates.parquet",

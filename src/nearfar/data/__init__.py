@@ -11,7 +11,6 @@ from nearfar.data.decoding import (
     read_header,
     read_image,
 )
-from nearfar.data.depth import Decoding, Window
 from nearfar.data.encoded import Encoded, UndefinedColorsError, UnreadableError
 from nearfar.data.export import write_images
 from nearfar.data.folders import FolderImages
@@ -28,6 +27,7 @@ from nearfar.data.layouts import (
     shape_of_rows,
     warn_about_scale,
 )
+from nearfar.data.levels import Decoding, Window
 from nearfar.data.loader import in_order, is_waiting_for_images, load
 from nearfar.data.open import open_images
 from nearfar.data.sizes import MIN_SIDE, Channels, Size, check_size

@@ -46,7 +46,7 @@ class ArrayImages(Images):
     Parameters
     ----------
     images : Tensor or ndarray
-        uint8[n, c, h, w] in 0…255, or float32[n, c, h, w] where 0…1 is black…white. See
+        uint8[n, c, h, w] in 0…255, or float32[n, c, h, w] with values in [0, 1]. See
         `images_from_array` for other layouts and types.
     labels : array of n integers or strings, optional
         Strings are numbered in sorted order.
@@ -136,7 +136,7 @@ def images_from_array(
     ----------
     array : array or Tensor
         [n, h, w] with w of at least 8, [n, h, w, c] or [n, c, h, w] with c in {1, 3}; bool,
-        integers in 0…255, or floats where 0…1 is black…white. Arrays of at most 1 GiB are copied;
+        integers in 0…255, or floats with values in [0, 1]. Arrays of at most 1 GiB are copied;
         each batch of a larger one is converted on demand.
     labels : array of n integers or strings, optional
         Strings are numbered in sorted order.

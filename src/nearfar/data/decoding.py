@@ -17,10 +17,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from nearfar.data.depth import AS_STATED, HDR_TRANSFERS, Decoding, Depth, Numbers, Window
+from nearfar.data.color import to_srgb
 from nearfar.data.dicom import MAGIC, PREAMBLE, read_dicom, read_dicom_header
 from nearfar.data.encoded import (
     Encoded,
@@ -31,6 +31,7 @@ from nearfar.data.encoded import (
     require_reader,
 )
 from nearfar.data.images import Shape
+from nearfar.data.levels import AS_STATED, HDR_TRANSFERS, Decoding, Depth, Numbers, Window
 from nearfar.data.tiff import MAGICS, TiffTags, choose_bands, read_tiff, read_tiff_tags, tiff_reader
 from nearfar.errors import MissingExtraError, require
 
@@ -68,18 +69,14 @@ ANIMATIONS = {"AVIF", "FLI", "GIF", "PNG", "WEBP"}
 #: Formats that may be HDR, and where they state it: what comes before, and bytes in between.
 HDR_FORMATS = {"AVIF", "HEIF", "PNG"}
 HDR_MARKS = ((b"cICP", 1), (b"colrnclx", 3))
-#: Bytes of a file within which they state it.
+#: Bytes from the start of a file that are searched for these marks.
 HDR_HEAD = 2**14
 #: Factors of numbers that PIL scales to 8 bits, by PIL's raw mode.
 SCALED_NUMBERS = {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
 #: Subfile types of TIFF that are a smaller copy of another page, or its mask.
 REDUCED_PAGE, MASK_PAGE = 1, 4
+#: Sample format of TIFF for signed integers.
 SIGNED = 2
-
-#: Exponent of sRGB's encoding of light, as PNG files state it.
-SRGB_GAMMA = 1 / 2.2
-#: Largest change of a color value, in 0…255, by a profile that counts as sRGB.
-PROFILE_TOLERANCE = 3
 
 
 class Header(NamedTuple):
@@ -156,7 +153,7 @@ def read_header(source: Encoded, decoding: Decoding = AS_STATED) -> Header:
     if other is not None:
         with open_bytes(source) as file:
             if isinstance(other, TiffTags):
-                tiff_reader()
+                tiff_reader()  # raises an error if the extra is missing
                 check_pixels(*other.size, other.samples)
                 gray = len(choose_bands(other, decoding)) == 1
                 height, width = other.size
@@ -173,14 +170,14 @@ def read_header(source: Encoded, decoding: Decoding = AS_STATED) -> Header:
             width, height = height, width
         tags = getattr(image, "tag_v2", {})
         if decoding.window is not None and _is_deep_color(image):
-            _png_codec()
+            _png_codec()  # raises an error if the extra is missing
         return Header(
             (height, width),
             gray=Image.getmodebase(image.mode) == "L",
             animated=image.format in ANIMATIONS and bool(getattr(image, "is_animated", False)),
             orientation=orientation if orientation in TURNS else 1,
             depth=_depth(image),
-            unused_bands=max(0, tags.get(ExifTags.Base.SamplesPerPixel, 0) - _samples(image)),
+            unused_bands=max(0, tags.get(ExifTags.Base.SamplesPerPixel, 0) - len(image.getbands())),
             hdr=_hdr_transfer(source) if image.format in HDR_FORMATS else None,
         )
 
@@ -229,9 +226,9 @@ def read_image(
     with _decoded(source, decoding, mode, 2 * max(height, width)) as (file, pixels, orientation):
         image = pixels.image(decoding.window) if isinstance(pixels, Numbers) else pixels
         image = _upright(image, orientation)
-        image = _with_gamma(_in_srgb(image, file.get("icc_profile")), file)
-        scaled = ImageOps.fit if crop else Image.Image.resize
-        image = scaled(_as_mode(image, mode), (width, height), Image.Resampling.BILINEAR)
+        image = to_srgb(image, file)
+        resize = ImageOps.fit if crop else Image.Image.resize
+        image = resize(_as_mode(image, mode), (width, height), Image.Resampling.BILINEAR)
         if image.mode == "RGBA":
             background = Image.new("RGB", image.size, "white")
             background.paste(image, mask=image)
@@ -256,6 +253,7 @@ def read_range(source: Encoded, decoding: Decoding = AS_STATED) -> Window:
     ...     read_range(file.name)
     (0.5, 2.0)
     """
+    # Without a window, images of unknown range would be rejected; numbers do not depend on it.
     any_window = replace(decoding, window=decoding.window or (0, 1))
     with _decoded(source, any_window, "RGB") as (_, pixels, _):
         return pixels.range() if isinstance(pixels, Numbers) else (0.0, 255.0)
@@ -311,7 +309,7 @@ def open_image_file(source: Encoded) -> Iterator[Image.Image]:
     Parameters
     ----------
     source : path, bytes or PIL.Image.Image
-        The encoded image; a decoded one is yielded as it is.
+        The encoded image; an image that is already decoded is yielded unchanged.
 
     Yields
     ------
@@ -321,7 +319,7 @@ def open_image_file(source: Encoded) -> Iterator[Image.Image]:
     Raises
     ------
     UnreadableError
-        See `read_header`; or if any error occurs within the context.
+        See `read_header`; or if any error occurs in the ``with`` block.
 
     Examples
     --------
@@ -470,11 +468,6 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _samples(image: Image.Image) -> int:
-    """Number of samples per pixel that PIL reads."""
-    return len(image.getbands())
-
-
 def _depth(image: Image.Image) -> Depth:
     """Return whether the numbers of an image that PIL opened need a window."""
     if image.mode == "F" or _is_signed(image):
@@ -546,69 +539,3 @@ def _brightness(image: Image.Image) -> npt.NDArray[Any]:
 def _as_mode(image: Image.Image, mode: str) -> Image.Image:
     """Convert an image to a mode, or to RGBA if it is partly transparent."""
     return image.convert("RGBA" if image.has_transparency_data else mode)
-
-
-def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert the colors of an embedded profile to sRGB; damaged profiles are ignored."""
-    if not profile or not features.check("littlecms2"):
-        return image
-    if image.mode == "LA":
-        gray, opacity = image.split()
-        return Image.merge("LA", (_in_srgb(gray, profile), opacity))
-    if image.mode not in ("L", "RGB", "RGBA", "CMYK"):  # palettes, one bit
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    transform = _transform(profile, image.mode)
-    if transform is None:
-        return image
-    if isinstance(transform, list):
-        return image.point(transform)
-    from PIL import ImageCms
-
-    return ImageCms.applyTransform(image, transform) or image
-
-
-def _with_gamma(image: Image.Image, info: dict[Any, Any]) -> Image.Image:
-    """Convert a PNG file that states its gamma, and has no profile, to sRGB."""
-    gamma = info.get("gamma", SRGB_GAMMA)
-    if "srgb" in info or info.get("icc_profile") or not 0.1 < gamma / SRGB_GAMMA < 10:
-        return image
-    table = 255 * (np.arange(256) / 255) ** (SRGB_GAMMA / gamma)
-    levels = np.rint(table).astype(int).tolist()
-    if np.abs(table - np.arange(256)).max() <= PROFILE_TOLERANCE:
-        return image
-    image = image.convert("RGBA" if image.has_transparency_data else image.mode.replace("P", "RGB"))
-    alpha = image.mode in ("LA", "RGBA")
-    return image.point(levels * (len(image.getbands()) - alpha) + list(range(256)) * alpha)
-
-
-@functools.lru_cache(64)
-def _transform(profile: bytes, mode: str) -> Any:
-    """Return the conversion from a profile to sRGB; None if there is no profile or no change.
-
-    For grayscale images, it is a table of 256 values.
-    """
-    from PIL import ImageCms
-
-    try:
-        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        space = {"GRAY": "L", "RGB ": "RGB", "CMYK": "CMYK"}.get(given.profile.xcolor_space)
-        if space != mode.removesuffix("A"):
-            return None
-        target = "RGBA" if mode == "RGBA" else "RGB"
-        srgb = ImageCms.createProfile("sRGB")
-        transform = ImageCms.buildTransform(given, srgb, mode, target)
-    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-        return None
-    if mode == "CMYK":
-        return transform
-    steps = np.arange(256) if mode == "L" else np.linspace(0, 255, 6)
-    colors = np.stack(np.meshgrid(*[steps.astype(np.uint8)] * len(space)), -1)
-    palette = Image.fromarray(colors.reshape(1, -1, len(space)).squeeze(-1 if mode == "L" else ()))
-    palette = palette.convert(mode)
-    made = ImageCms.applyTransform(palette, transform) or palette
-    changes = np.abs(
-        np.asarray(made.convert("RGB")).astype(int) - np.asarray(palette.convert("RGB"))
-    )
-    if changes.max() <= PROFILE_TOLERANCE:
-        return None
-    return list(made.getchannel(0).tobytes()) if mode == "L" else transform

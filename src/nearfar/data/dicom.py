@@ -7,8 +7,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nearfar.data.depth import Depth, Numbers, Window
 from nearfar.data.encoded import UnreadableError, check_pixels, require_reader
+from nearfar.data.levels import Depth, Numbers, Window
 
 #: Bytes after the preamble of 128 bytes.
 MAGIC = b"DICM"

@@ -23,7 +23,7 @@ def write_images(folder: str | os.PathLike[str], names: Iterable[str], images: T
         Relative path of each image. ``.png`` is appended, so that a.jpg and a.gif do not collide;
         overlong names are shortened.
     images : Tensor
-        float[n, c, h, w], where 0…1 is black…white.
+        float[n, c, h, w], with values in [0, 1].
 
     Examples
     --------

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nearfar.data.decoding import image_endings, is_dicom
-from nearfar.data.depth import AS_STATED, Decoding
 from nearfar.data.found import FileItem, Found, merge
+from nearfar.data.levels import AS_STATED, Decoding
 from nearfar.data.parquet_files import PARQUET_ENDING, find_rows
 from nearfar.data.shards import TAR_ENDING, find_members
 from nearfar.data.sizes import Channels, Size
@@ -28,7 +28,7 @@ SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "
 
 
 class FolderImages(StoredImages):
-    """Images in the files of a folder, at any depth, sorted by path; see `StoredImages`.
+    """Images in a folder and its subfolders, sorted by path; see `StoredImages`.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class FolderImages(StoredImages):
     files : list of str
         Path of each image in the folder.
     labels : int64[n] or None
-        Labels in tar and Parquet files, if there are any; otherwise, the number of the first-level
+        Labels in tar and Parquet files, if there are any; otherwise, the index of the top-level
         subfolder. None if an image has no label. Subfolder names that differ only in their Unicode
         form are one class.
 
@@ -75,8 +75,8 @@ class FolderImages(StoredImages):
     Warns
     -----
     UserWarning
-        If files are not named like images, or if links lead to folders that are read anyway; see
-        `StoredImages`.
+        If some files have no image extension, or if a symbolic link leads to a folder that is
+        already being read; see `StoredImages`.
 
     Examples
     --------

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from nearfar.data.decoding import Header, read_header
-from nearfar.data.depth import Decoding
 from nearfar.data.encoded import Encoded, open_bytes
+from nearfar.data.levels import Decoding
 
 #: Bytes of a file to read at once.
 FILE_CHUNK = 2**20

@@ -71,7 +71,7 @@ class Images(Dataset[Tensor]):
 
     @abstractmethod
     def batch(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """Return some images, [b, c, h, w]: uint8, or float32 where 0…1 is black…white."""
+        """Return some images, [b, c, h, w]: uint8, or float32 with values in [0, 1]."""
 
     def names(self) -> list[str]:
         """Return the name of each image: its path within the folder, or its number."""
@@ -113,7 +113,7 @@ class Images(Dataset[Tensor]):
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """Convert pixels to float32 with 0…1 as black…white, the scale used by networks.
+    """Convert pixels to float32 with values in [0, 1], the input range of networks.
 
     Parameters
     ----------

@@ -172,7 +172,7 @@ def images_to_array(images: Tensor, layout: Layout, pixel_range: tuple[float, fl
     Parameters
     ----------
     images : Tensor
-        float[n, c, h, w], where 0…1 is black…white.
+        float[n, c, h, w], with values in [0, 1].
     layout : {"flat", "gray", "color"}
         Layout of the array: n×(h·w·c), n×h×w, or n×h×w×c.
     pixel_range : tuple of float

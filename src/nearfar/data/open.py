@@ -12,10 +12,10 @@ from pathlib import Path
 
 from nearfar.data.arrays import open_array_file
 from nearfar.data.datasets import NAMED, open_named
-from nearfar.data.depth import Decoding, Window
 from nearfar.data.folders import FolderImages
 from nearfar.data.found import Found, merge
 from nearfar.data.images import Images
+from nearfar.data.levels import Decoding, Window
 from nearfar.data.manifests import MANIFEST_ENDINGS, read_csv_manifest
 from nearfar.data.parquet_files import PARQUET_ENDING, read_parquet
 from nearfar.data.shards import COMPRESSED_ENDINGS, TAR_ENDING, find_members, shards_of

@@ -21,10 +21,10 @@ from torch.utils.data import get_worker_info
 from nearfar.data.arrays import ArrayImages, as_index, fits_in_memory, number_labels
 from nearfar.data.darkness import DARK, warn_if_dark
 from nearfar.data.decoding import Header, read_image, read_range
-from nearfar.data.depth import AS_STATED, Decoding, Depth, Window
 from nearfar.data.encoded import Encoded, MissingReaderError, UnreadableError
 from nearfar.data.found import Found, Item
 from nearfar.data.images import Images, Shape
+from nearfar.data.levels import AS_STATED, Decoding, Depth, Window
 from nearfar.data.sizes import MIN_SIDE, Channels, Size, check_channels, check_size
 from nearfar.errors import NearfarError, printable
 from nearfar.progress import Track, silent

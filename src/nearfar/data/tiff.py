@@ -9,13 +9,13 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from PIL import ExifTags, TiffImagePlugin
 
-from nearfar.data.depth import Decoding, Depth, Numbers
 from nearfar.data.encoded import (
     UndefinedColorsError,
     UnreadableError,
     check_pixels,
     require_reader,
 )
+from nearfar.data.levels import Decoding, Depth, Numbers
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 #: Kinds of numbers, by the tag SampleFormat.

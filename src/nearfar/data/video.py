@@ -19,9 +19,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from nearfar.data.decoding import Header
-from nearfar.data.depth import HDR_TRANSFERS, Decoding
 from nearfar.data.encoded import UnreadableError
 from nearfar.data.found import Found, Item
+from nearfar.data.levels import HDR_TRANSFERS, Decoding
 from nearfar.errors import NearfarError, reason, require
 
 Pixels = npt.NDArray[np.uint8]

@@ -116,7 +116,7 @@ def attack(
     defended : DefendedClassifier
         Classifier and its defense.
     images : float[n, c, h, w]
-        Clean images, where 0…1 is black…white.
+        Clean images, with values in [0, 1].
     labels : int64[n]
         Classes of the images.
     epsilons : sequence of float

@@ -13,7 +13,7 @@ from nearfar.errors import NearfarError, reason
 
 
 def check_images(images: Tensor, shape: Shape) -> None:
-    """Check that images are float[b, c, h, w] of a given shape (c, h, w), 0…1 as black…white.
+    """Check that images are float[b, c, h, w] of a given shape (c, h, w), with values in [0, 1].
 
     Raises
     ------
@@ -26,7 +26,7 @@ def check_images(images: Tensor, shape: Shape) -> None:
             "channels first, as in the run"
         )
     if not images.is_floating_point():
-        raise NearfarError(f"images are {images.dtype}: expected floats where 0…1 is black…white")
+        raise NearfarError(f"images are {images.dtype}: expected floats with values in [0, 1]")
     if not len(images):
         return
     low, high = (float(value.detach()) for value in images.aminmax())
@@ -54,8 +54,7 @@ def check_epsilons(epsilons: Sequence[float]) -> tuple[float, ...]:
     for epsilon in epsilons:
         if not 0 < epsilon <= 1:
             raise NearfarError(
-                f"epsilon={epsilon}: expected more than 0 and at most 1, on the scale where 0…1 "
-                "is black…white"
+                f"epsilon={epsilon}: expected more than 0 and at most 1, for pixel values in [0, 1]"
             )
     if not epsilons:
         raise NearfarError("no epsilon is given: expected at least one")

@@ -99,7 +99,7 @@ class Classifier(nn.Module):
         self.layers = _ARCHITECTURES[architecture](shape, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits, float[b, k], of images, float[b, c, h, w] where 0…1 is black…white."""
+        """Return logits, float[b, k], of images, float[b, c, h, w] with values in [0, 1]."""
         return self.layers(images)
 
 
@@ -255,7 +255,7 @@ def predict_classes(classifier: nn.Module, images: Tensor) -> Tensor:
     classifier : nn.Module
         Classifier that returns logits.
     images : float[n, c, h, w]
-        Images, where 0…1 is black…white.
+        Images, with values in [0, 1].
 
     Examples
     --------
@@ -268,7 +268,7 @@ def predict_classes(classifier: nn.Module, images: Tensor) -> Tensor:
 
 
 def load_pixels(images: Images) -> Tensor:
-    """Return all images as one tensor, float32[n, c, h, w], where 0…1 is black…white.
+    """Return all images as one tensor, float32[n, c, h, w], with values in [0, 1].
 
     Examples
     --------

@@ -163,7 +163,7 @@ class DefendedClassifier(nn.Module):
         Parameters
         ----------
         images : float[n, c, h, w]
-            Images on any device, where 0…1 is black…white.
+            Images on any device, with values in [0, 1].
         """
         return apply_in_batches(self._predict, images, device_of(self))
 
@@ -179,9 +179,9 @@ class NeighborVoting(DefendedClassifier):
     encoding and one search. Averaging predictions avoids a problem of averaging embeddings: the
     mean embedding of two classes may decode to neither.
 
-    Where the nearest rows agree, the gradient vanishes, and a gradient attack would overestimate
-    the defense. Gradients therefore include the nearest rows of other classes, as in attacks on
-    k-nearest neighbors [1]_.
+    Where the predictions for the nearest images agree, the gradient vanishes: gradient attacks
+    would fail, and make the defense look stronger than it is. Gradients therefore include the
+    nearest images of other classes, as in attacks on k-nearest neighbors [1]_.
 
     Parameters
     ----------

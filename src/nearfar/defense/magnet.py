@@ -75,7 +75,7 @@ def magnet(
     reformer : nn.Module
         `Purifier` with an autoencoder trained to remove Gaussian noise with standard deviation 0.1.
     classifier : nn.Module
-        Module from images, float[b, c, h, w] where 0…1 is black…white, to logits.
+        Module from images, float[b, c, h, w] with values in [0, 1], to logits.
     clean : float[n, c, h, w]
         Validation images on which to set the detectors' thresholds.
     false_positive_rate : float

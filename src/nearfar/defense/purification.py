@@ -31,7 +31,7 @@ class PurifiedBatch(NamedTuple):
     rows : int64[b]
         Row numbers of the images in the data set.
     images : float[b, c, h, w]
-        Purified images, where 0…1 is black…white.
+        Purified images, with values in [0, 1].
     errors : float[b]
         Mean squared error of each reconstruction.
     rejected : bool[b]

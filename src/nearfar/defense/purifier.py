@@ -71,7 +71,7 @@ class Purifier(nn.Module):
         if passes < 1:
             raise NearfarError(f"passes={passes}: expected at least 1")
         if not 0 <= noise_std <= 1:
-            raise NearfarError(f"noise_std={noise_std}: expected 0…1, on the scale of black…white")
+            raise NearfarError(f"noise_std={noise_std}: expected 0…1, for pixel values in [0, 1]")
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.shape, self.passes, self.noise_std = shape, passes, noise_std
 
@@ -105,7 +105,7 @@ class Purifier(nn.Module):
         Parameters
         ----------
         images : float[b, c, h, w]
-            Images, where 0…1 is black…white.
+            Images, with values in [0, 1].
 
         Raises
         ------
@@ -135,12 +135,12 @@ class Purifier(nn.Module):
         Parameters
         ----------
         images : uint8[n, c, h, w] or float[n, c, h, w]
-            Images, where 0…255 (uint8) or 0…1 (float) is black…white.
+            Images, with values in 0…255 (uint8) or [0, 1] (float).
 
         Returns
         -------
         float32[n, c, h, w]
-            Purified images on the CPU, where 0…1 is black…white.
+            Purified images on the CPU, with values in [0, 1].
         """
         return apply_in_batches(self, as_unit_images(images, self.shape), device_of(self))
 
@@ -168,7 +168,7 @@ class Purifier(nn.Module):
         Parameters
         ----------
         classifier : nn.Module
-            Module from images, float[b, c, h, w] where 0…1 is black…white, to logits, float[b, k].
+            Module from images, float[b, c, h, w] with values in [0, 1], to logits, float[b, k].
         clean : array, optional
             Validation images on which to set the rejection threshold for the reconstruction error.
             Default: no image is rejected.

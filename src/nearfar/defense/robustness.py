@@ -58,7 +58,7 @@ def evaluate_defense(defended: DefendedClassifier, images: Tensor, labels: Tenso
     defended : DefendedClassifier
         Classifier and its defense.
     images : float[n, c, h, w]
-        Clean or adversarial images, where 0…1 is black…white.
+        Clean or adversarial images, with values in [0, 1].
     labels : int64[n]
         Classes of the images.
 
@@ -213,5 +213,5 @@ def check_better_than_chance(outcome: Outcome, labels: Tensor) -> None:
         raise NearfarError(
             f"the classifier has accuracy {outcome.accuracy:.1%} on {len(labels)} clean images, "
             f"and the most frequent class has {most:.1%} of them: expected a classifier of images "
-            "where 0…1 is black…white, with classes numbered as the labels"
+            "with values in [0, 1], and with classes numbered as the labels"
         )

@@ -23,6 +23,7 @@ from nearfar.files import atomic_path
 if TYPE_CHECKING:
     from nearfar.data import Images
 
+#: File extensions of embeddings.
 EMBEDDINGS_ENDINGS = (".npz", ".parquet")
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLES = {"related": "(1/3, 1/3, 1/3)", "alone": "(1, 0, 0)"}
-#: Standard deviation of the Gaussian noise, where 0…1 is black…white.
+#: Standard deviation of the Gaussian noise, for pixel values in [0, 1].
 NOISE = 0.25
 #: Errors count as about equal if their ratio is between 1/1.25 and 1.25.
 MARGIN = 1.25
@@ -240,7 +240,7 @@ def _distances(
 
 
 def _with_noise(images: Images, seed: int) -> Images:
-    """Return images with Gaussian noise, clipped to black…white."""
+    """Return images with Gaussian noise, clipped to [0, 1]."""
     pixels = to_unit(images.batch(range(len(images))))
     noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
     return ArrayImages((pixels + NOISE * noise).clamp(0, 1))

@@ -15,7 +15,7 @@ class Output(NamedTuple):
     embeddings : Tensor
         float[b, d].
     reconstruction : Tensor
-        float[b, c, h, w], where 0…1 is black…white.
+        float[b, c, h, w], with values in [0, 1].
 
     Examples
     --------
@@ -35,7 +35,7 @@ class Autoencoder(nn.Module):
     Parameters
     ----------
     encoder : nn.Module
-        Module from images float[b, c, h, w], where 0…1 is black…white, to embeddings float[b, d].
+        Module from images float[b, c, h, w], with values in [0, 1], to embeddings float[b, d].
     decoder : nn.Module
         Module from embeddings back to images float[b, c, h, w].
 

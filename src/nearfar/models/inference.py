@@ -76,8 +76,8 @@ def apply(
     Parameters
     ----------
     network : callable
-        Function of float[b, c, h, w], where 0…1 is black…white; modules must be in evaluation mode
-        and on `device`.
+        Function of a batch of images, float[b, c, h, w], with values in [0, 1]; modules must be in
+        evaluation mode and on `device`.
     images : Images
         Input of the network.
     device : str or torch.device

@@ -1,4 +1,4 @@
-"""Banks: the embeddings of all images, in memory or on disk."""
+"""Banks: the embeddings of all images, in memory or on disk, for finders to search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Protocol of finders, which search a bank for near and far rows."""
+"""Protocol of finders, which search a bank for near and far rows.
+
+`nearfar.neighbors.clustered` draws samples as in the paper; `nearfar.neighbors.exact` searches all
+rows.
+"""
 
 from __future__ import annotations
 
@@ -159,6 +163,11 @@ def check_count(count: int) -> None:
 
 def check_enough_rows(count: int, rows: int) -> None:
     """Check that a bank of `rows` rows has `count` rows in addition to the query's own.
+
+    Raises
+    ------
+    NearfarError
+        If it has fewer.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Corruptions of images, noise [1]_ [3]_ and holes [2]_, that a network learns to undo.
+"""Corruptions of images, noise [1]_ and holes [2]_, that a network learns to undo.
 
 Random numbers come from torch's global generator on the images' device.
 
@@ -7,8 +7,6 @@ References
 .. [1] P. Vincent et al., "Extracting and composing robust features with denoising autoencoders",
    ICML 2008; "Stacked denoising autoencoders", JMLR 11, 2010.
 .. [2] D. Pathak et al., "Context encoders: feature learning by inpainting", CVPR 2016.
-.. [3] P. de Jorge et al., "Make some noise: reliable and efficient single-step adversarial
-   training", NeurIPS 2022.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ class CorruptedImages(NamedTuple):
     Attributes
     ----------
     images : Tensor
-        Corrupted images, float[b, c, h, w], where 0…1 is black…white.
+        Corrupted images, float[b, c, h, w], with values in [0, 1].
     changed : Tensor
         True where a pixel was changed, bool[b, c, h, w], or bool[b, 1, h, w] if all channels are
         the same.
@@ -130,7 +128,7 @@ class GaussianNoise:
     Parameters
     ----------
     level : float
-        Standard deviation before clipping, where 0…1 is black…white.
+        Standard deviation before clipping, for pixel values in [0, 1].
 
     Examples
     --------
@@ -148,18 +146,22 @@ class GaussianNoise:
 
 @dataclass(frozen=True)
 class AdversarialNoise:
-    """Adversarial noise, N-FGSM [3]_: uniform noise, then a step that raises the pixel error.
+    """Adversarial noise, N-FGSM [1]_: uniform noise, then a step that raises the pixel error.
 
-    The step has the sign of the reconstruction error's gradient. The size of noise and step is
-    drawn per image, uniformly from 0 to `level`, so that the network also sees nearly clean
-    images.
+    The step has the sign of the gradient. The magnitude, one for both noise and step, is drawn
+    uniformly from 0 to `level` for each image, so that the network also sees nearly clean images.
 
     Parameters
     ----------
     level : float
-        Largest size of the noise, and of the step, where 0…1 is black…white.
+        Maximum magnitude of the noise, and of the step, for pixel values in [0, 1].
     network : callable
         Network being trained; its current weights are used.
+
+    References
+    ----------
+    .. [1] P. de Jorge et al., "Make some noise: reliable and efficient single-step adversarial
+       training", NeurIPS 2022.
 
     Examples
     --------
@@ -283,7 +285,7 @@ def pixel_errors(
     Parameters
     ----------
     reconstruction, images : Tensor
-        Reconstructions and clean images, float[b, c, h, w], where 0…1 is black…white.
+        Reconstructions and clean images, float[b, c, h, w], with values in [0, 1].
     corrupted : CorruptedImages
         Corrupted images with the weights of their pixels.
 

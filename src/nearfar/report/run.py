@@ -103,7 +103,7 @@ def report_run(
     similarity = run.config.train.similarity
     sections = [
         _browse(method, some, after, similarity, seed),
-        _map(some, before, after, (run.initial_method, method), seed),
+        _map("Maps before and after", some, before, after, (run.initial_method, method), seed),
         _near_and_far(method, some, after, similarity),
         Section(
             "Training",
@@ -193,7 +193,7 @@ def report_encoder(
     after = torch.from_numpy(encoder.embed(some, device=device, track=track))
     sections = [
         _browse(encoder.name, some, after, encoder.similarity, seed),
-        _map(some, before, after, ("pixels", encoder.name), seed),
+        _map("Maps of pixels and embeddings", some, before, after, ("pixels", encoder.name), seed),
         _near_and_far(encoder.name, some, after, encoder.similarity),
     ]
     if evaluation is not None:
@@ -238,9 +238,13 @@ def _browse(
 
 
 def _map(
-    images: Images, before: Tensor, after: Tensor, names: tuple[str, str], seed: int
+    title: str,
+    images: Images,
+    before: Tensor,
+    after: Tensor,
+    names: tuple[str, str],
+    seed: int,
 ) -> Section:
-    title = "Maps before and after"
     if len(images) < MIN_MAP_IMAGES:
         return Section(title, f"No map: at least {MIN_MAP_IMAGES} images are needed.")
     colors = "classes" if images.labels is not None else f"clusters of the embeddings of {names[1]}"
@@ -283,7 +287,10 @@ def _near_and_far(
         title,
         f"Images, with the most and least similar ones by the embeddings of {method}.",
         neighbor_sheet(
-            result.queries.pixels.numpy(), result.pixels(result.near), result.pixels(result.far)
+            result.queries.pixels.numpy(),
+            result.pixels(result.near),
+            result.pixels(result.far),
+            names=result.names(),
         ),
     )
 

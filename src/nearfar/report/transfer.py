@@ -60,9 +60,10 @@ def transfer_table(result: TransferResult) -> str:
 
 
 def write_transfer(folder: str | os.PathLike[str], result: TransferResult) -> None:
-    """Write networks, scores as ``TASK.json`` and ``TASK.md``, and a figure as ``TASK.png``.
+    """Write the trained networks, their scores and a figure.
 
-    The figure is drawn after the scores are written.
+    Scores are written as ``TASK.json`` and ``TASK.md`` before the figure is drawn as ``TASK.png``,
+    so that they survive if it cannot be drawn.
 
     Parameters
     ----------
@@ -74,8 +75,7 @@ def write_transfer(folder: str | os.PathLike[str], result: TransferResult) -> No
     Examples
     --------
     >>> import tempfile
-    >>> from nearfar.transfer import write_classes
-    >>> from nearfar.transfer import Source, transfer_classification
+    >>> from nearfar.transfer import Source, transfer_classification, write_classes
     >>> from safetensors.torch import save_file
     >>> from torchvision.models import resnet18
     >>> with tempfile.TemporaryDirectory() as folder:

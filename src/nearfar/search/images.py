@@ -42,7 +42,7 @@ class Queries(NamedTuple):
     rows : int64[q]
         Row of each query among the searched images, or −1.
     pixels : float[q, c, h, w]
-        Images, where 0…1 is black…white.
+        Images, with values in [0, 1].
 
     Examples
     --------
@@ -94,6 +94,19 @@ class SearchResult:
         """Return images, float32[q, count, c, h, w], at rows int64[q, count], such as `near`."""
         pixels = to_unit(self.images.batch(rows.flatten().tolist()))
         return pixels.unflatten(0, rows.shape).numpy()
+
+    def names(self) -> list[list[str]]:
+        """Return the names of each query, its nearest and its farthest images."""
+        names = self.images.names()
+        return [
+            [query if own < 0 else names[own], *(names[row] for row in found)]
+            for query, own, found in zip(
+                self.queries.names,
+                self.queries.rows.tolist(),
+                np.concatenate([self.near, self.far], 1).tolist(),
+                strict=True,
+            )
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Return names, rows and similarities as JSON-compatible values."""
@@ -224,15 +237,16 @@ def open_queries(
     open_source: Callable[[str], Images] | None = None,
     track: Track = silent,
 ) -> Queries:
-    """Open query images: rows, files, folders or arrays.
+    """Open query images: rows, names, files, folders or arrays.
 
-    A path to some of the images, even via links, means these images, which are then excluded from
-    their own neighbors.
+    A name or a path to some of the images, even via links, means these images, which are then
+    excluded from their own neighbors.
 
     Parameters
     ----------
     queries : sequence of int, str or path
-        Rows of the images; image files, folders or array files; or anything `open_source` opens.
+        Rows or names of the images; image files, folders or array files; or anything `open_source`
+        opens.
     images : Images
         Images to search.
     open_source : callable, optional
@@ -268,7 +282,11 @@ def open_queries(
         if isinstance(query, int) or (text.isdecimal() and not Path(text).exists()):
             opened.append((text, int(text), _row(int(text), images)))
         else:
-            opened += _among(Path(text), images, files) or _elsewhere(open_source(text))
+            opened += (
+                _among(Path(text), images, files)
+                or _named(text, images)
+                or _elsewhere(open_source(text))
+            )
     if len(opened) > MAX_QUERIES:
         raise NearfarError(f"{len(opened)} query images or more: expected at most {MAX_QUERIES}")
     names, rows, pixels = zip(*opened, strict=True)
@@ -295,6 +313,12 @@ def _among(
             break
     names = images.names()
     return [(names[row], row, images[row]) for row in rows[: MAX_QUERIES + 1]]
+
+
+def _named(name: str, images: Images) -> list[tuple[str, int, Tensor]]:
+    """Return name, row and pixels of the images of this name, as results state it."""
+    rows = [row for row, own in enumerate(images.names()) if own == name]
+    return [(name, row, images[row]) for row in rows[: MAX_QUERIES + 1]]
 
 
 def _files(images: StoredImages, form: Callable[[Path], Path]) -> dict[int, Path]:

@@ -201,7 +201,8 @@ def _describe(kind: ImageKind, n: int, recipe: RecipeName, config: TrainConfig) 
     steps = math.ceil(n / optim.batch_size)
     return (
         f"{kind}; {n:,} images: from {start}, batch {optim.batch_size}, "
-        f"{steps} step{'s' * (steps != 1)} per epoch, {optim.epochs} epochs"
+        f"{steps} step{'s' * (steps != 1)} per epoch, "
+        f"{optim.epochs} epoch{'s' * (optim.epochs != 1)}"
     )
 
 

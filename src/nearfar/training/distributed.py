@@ -104,6 +104,14 @@ def all_sum(fabric: Fabric, values: Tensor) -> Tensor:
     return total.to(values.device)
 
 
+def all_max(fabric: Fabric, values: Tensor) -> Tensor:
+    """Return the elementwise maximum of a tensor over all processes."""
+    if fabric.world_size == 1:
+        return values
+    most = cast(Tensor, fabric.all_reduce(values.clone(), reduce_op="max"))
+    return most.to(values.device)
+
+
 def fill_bank(
     bank: Bank,
     function: Callable[[Tensor], Tensor],

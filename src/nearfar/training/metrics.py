@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from nearfar.training.distributed import all_sum
+from nearfar.training.distributed import all_max, all_sum
 from nearfar.training.objectives import Step
 
 #: Number of most recent embeddings for the effective rank.
@@ -66,8 +66,12 @@ class EpochMetrics:
 
     def dead_units(self) -> int:
         """Return the number of embedding units that are constant over all images of the epoch."""
-        alive = all_sum(self.fabric, (self.largest > self.smallest).long())
-        return int((alive == 0).sum())
+        smallest, largest = self._range()
+        return int((largest <= smallest).sum())
+
+    def _range(self) -> tuple[Tensor, Tensor]:
+        """Return the smallest and the largest value of each unit, across processes."""
+        return -all_max(self.fabric, -self.smallest), all_max(self.fabric, self.largest)
 
     def effective_rank(self) -> float:
         """Return the effective rank of this process's most recent embeddings."""
@@ -75,11 +79,12 @@ class EpochMetrics:
 
     def state(self) -> dict[str, Tensor]:
         """Return the duration, the sums over all processes, and each unit's range."""
+        smallest, largest = self._range()
         return {
             "seconds": torch.tensor(self.seconds()),
             "sums": all_sum(self.fabric, self.sums),
-            "largest": self.largest,
-            "smallest": self.smallest,
+            "largest": largest,
+            "smallest": smallest,
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:

@@ -39,6 +39,7 @@ from nearfar.runs import (
     RunConfig,
     RunData,
     RunFolder,
+    bank_folder,
     check_embeddings,
     load_weights,
     make_network,
@@ -115,13 +116,15 @@ def train(
             f"images are of type {type(images).__name__}: expected Images, such as "
             "nearfar.open_images or nearfar.data.images_from_array return"
         )
-    path, optim = None if folder is None else Path(folder), config.optim
+    config = resolve_config(config, images)
+    optim = config.optim
+    path = None if folder is None else Path(folder)
     fabric = launch(config)
-    record = RunConfig(RunData.of(images), resolve_config(config, images))
+    record = RunConfig(RunData.of(images), config)
     network = make_network(config, images.shape)
     if not resume:
-        load_initial_weights(network, config)  # before writing anything
-    bank = None if path is None else RunFolder(path, record).bank
+        _load_published(network, config)  # before writing anything
+    bank = None if path is None else bank_folder(path)
     context = Context(images, config, fabric, bank, track)
     objective = make_objective(context)
     preflight(context, network, objective, record, path, resume=resume, overwrite=overwrite)
@@ -135,7 +138,7 @@ def train(
         skipped=images.not_used(),
     )
     with opened as run, own_random_numbers(), explain_lost_processes(fabric):
-        start(network, config, images, run, track)
+        _initialize(network, config, images, run, track)
         trainer = Trainer(
             fabric, network, images, optim, run, seed=config.seed, callbacks=callbacks, track=track
         )
@@ -150,7 +153,7 @@ def train(
                 lr=optim.lr,
                 head_lr=optim.lr * optim.head_lr_scale,
             )
-        return finish(context, objective, network, initial, run)
+        return _write_result(context, objective, network, initial, run)
 
 
 def resolve_config(config: TrainConfig, images: Images) -> TrainConfig:
@@ -172,8 +175,8 @@ def resolve_config(config: TrainConfig, images: Images) -> TrainConfig:
     return config
 
 
-def load_initial_weights(network: Autoencoder, config: TrainConfig) -> None:
-    """Load pretrained weights into a backbone, or check that it can start from k-means."""
+def _load_published(network: Autoencoder, config: TrainConfig) -> None:
+    """Load published weights into a backbone; otherwise, check that k-means can initialize it."""
     if not isinstance(config.network, Backbone):
         return
     encoder = cast(BackboneEncoder, network.encoder)
@@ -183,22 +186,22 @@ def load_initial_weights(network: Autoencoder, config: TrainConfig) -> None:
         check_convolutional(encoder)
 
 
-def start(
+def _initialize(
     network: Autoencoder, config: TrainConfig, images: Images, run: RunFolder, track: Track
 ) -> None:
-    """Load the checkpoint's weights, or initialize a backbone by k-means if configured."""
+    """Load the weights of the checkpoint if there is one; otherwise, those to start from."""
     weights = strip_prefix("network.", run.checkpoint.tensors)
     if weights and run.path is not None:
         load_weights(network, weights, run.path)
-    elif run.resumed:
-        load_initial_weights(network, config)
+    elif run.resumed:  # stopped before its first checkpoint
+        _load_published(network, config)
     if not weights and isinstance(config.network, Backbone) and config.network.weights == "kmeans":
         sample = Subset(images, draw_kmeans_rows(len(images), config.seed))
         encoder = cast(BackboneEncoder, network.encoder)
         initialize_by_kmeans(encoder, sample, config.seed, track)
 
 
-def finish(
+def _write_result(
     context: Context,
     objective: Objective,
     network: Autoencoder,

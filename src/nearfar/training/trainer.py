@@ -29,7 +29,7 @@ from nearfar.training.optimizer_state import load_optimizer, optimizer_tensors
 from nearfar.training.sampler import EpochSampler, PairSampler
 from nearfar.training.signals import StopSignal, WaitInterrupted
 
-#: Offsets between the seeds of the phases.
+#: Order of the phases; each is part of its seeds.
 PHASE_NUMBERS: dict[Phase, int] = {"pretrain": 0, "train": 1}
 
 
@@ -180,11 +180,13 @@ class Trainer:
 
     def _make_optimizer(self, lr: float, head_lr: float | None, start: Checkpoint) -> None:
         """Set up the optimizer with a group per learning rate; restore its state, if any."""
+        other = lr if head_lr is None else head_lr
         rates = {id(each): lr for each in self.network.encoder.parameters()}
         parameters = list(self.model.parameters())
+        # In the model's order, by which checkpoints number the parameters.
         groups = [
-            {"params": list(group), "peak": rate}
-            for rate, group in groupby(parameters, lambda each: rates.get(id(each), head_lr or lr))
+            {"params": list(group), "initial_lr": rate}
+            for rate, group in groupby(parameters, lambda each: rates.get(id(each), other))
         ]
         self.adam = torch.optim.AdamW(groups, weight_decay=self.optim.weight_decay)
         self.optimizer = cast(torch.optim.Optimizer, self.fabric.setup_optimizers(self.adam))
@@ -212,11 +214,12 @@ class Trainer:
 
     def _step(self, at: Cursor, rows: Tensor, images: Tensor) -> None:
         """Train on a batch: set the learning rate, add up gradients of its parts, and step."""
-        self._seed_networks(at)
+        self._seed(at)
         size = self.sampler.batch_size(at.step)
         epoch = at.epoch + at.step / self.sampler.steps
+        factor = lr_factor(self.optim.lr_schedule, epoch / self.epochs)
         for group in self.adam.param_groups:
-            group["lr"] = group["peak"] * lr_factor(self.optim.lr_schedule, epoch / self.epochs)
+            group["lr"] = group["initial_lr"] * factor
         self.optimizer.zero_grad()
         # The same number in every process, since objectives may wait for each other.
         parts = min(self.optim.accumulate, size // self.fabric.world_size)
@@ -241,7 +244,7 @@ class Trainer:
         key = (*self.key, at.epoch, at.step, self.fabric.global_rank)
         return int(np.random.SeedSequence(key, spawn_key=use).generate_state(1)[0])
 
-    def _seed_networks(self, at: Cursor) -> None:
+    def _seed(self, at: Cursor) -> None:
         """Seed the random draws of a step."""
         number = self._step_seed(at)
         if self.fabric.device.type == "cpu":

@@ -48,7 +48,7 @@ def read_scaled(picture: Picture, shorter: int) -> tuple[Tensor, float]:
     Returns
     -------
     image : float32[3, h', w']
-        Image, where 0…1 is black…white.
+        Image, with values in [0, 1].
     scale : float
         Ratio to the original size.
 

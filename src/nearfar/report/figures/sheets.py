@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ Pixels = npt.NDArray[np.floating[Any]]
 MAX_TILE = 1.1
 #: Longest name of a row, in characters.
 MAX_ROW_NAME = 14
+#: Longest name below an image, in characters, and its height, as a share of the image's.
+MAX_IMAGE_NAME, NAME_SPACE = 14, 0.2
 #: Space between images, as a share of the image's side.
 GAP = 0.06
 
@@ -36,8 +39,8 @@ def reconstruction_sheet(
     Parameters
     ----------
     originals, before, after : float[n, c, h, w]
-        Images and their reconstructions by the initial and by the trained network, where 0…1 is
-        black…white; grayscale (c = 1) or RGB (c = 3). About 12 images fit well.
+        Images and their reconstructions by the initial and by the trained network, with values in
+        [0, 1]; grayscale (c = 1) or RGB (c = 3). About 12 images fit well.
     initial, method : str
         Names of the two networks.
 
@@ -56,7 +59,7 @@ def comparison_sheet(rows: Mapping[str, Pixels]) -> Figure:
     Parameters
     ----------
     rows : mapping of str to float[n, c, h, w]
-        Images of each row, where 0…1 is black…white; grayscale (c = 1) or RGB (c = 3). All rows
+        Images of each row, with values in [0, 1]; grayscale (c = 1) or RGB (c = 3). All rows
         have the same shape. About 12 images per row fit well.
 
     Raises
@@ -83,15 +86,20 @@ def comparison_sheet(rows: Mapping[str, Pixels]) -> Figure:
     return sheet.figure
 
 
-def neighbor_sheet(queries: Pixels, near: Pixels, far: Pixels) -> Figure:
+def neighbor_sheet(
+    queries: Pixels, near: Pixels, far: Pixels, *, names: Sequence[Sequence[str]] | None = None
+) -> Figure:
     """Return a figure of images with their near and far samples.
 
     Parameters
     ----------
     queries : float[n, c, h, w]
-        Images, where 0…1 is black…white; grayscale (c = 1) or RGB (c = 3).
+        Images, with values in [0, 1]; grayscale (c = 1) or RGB (c = 3).
     near, far : float[n, T, c, h, w]
         Near samples of each image, nearest first, and far samples, farthest first.
+    names : sequence of n sequences of str, optional
+        Names of each image, its near and its far samples, to write below the images; of paths, the
+        last part.
 
     Raises
     ------
@@ -112,13 +120,19 @@ def neighbor_sheet(queries: Pixels, near: Pixels, far: Pixels) -> Figure:
             )
     near_at = 1.5
     far_at = near_at + near.shape[1] + 0.5
-    sheet = _Sheet(queries.shape, columns=far_at + far.shape[1], rows=len(queries), top=0.3)
+    pitch = 1 if names is None else 1 + NAME_SPACE
+    sheet = _Sheet(queries.shape, columns=far_at + far.shape[1], rows=len(queries) * pitch, top=0.3)
     for text, column in (("query", 0.0), ("near", near_at), ("far", far_at)):
         sheet.text(text, column, 0, offset=(2, 5), ha="left", va="bottom")
+    columns = [0.0, *near_at + np.arange(near.shape[1]), *far_at + np.arange(far.shape[1])]
     for row in range(len(queries)):
-        sheet.images(queries[row : row + 1], 0, row)
-        sheet.images(near[row], near_at, row)
-        sheet.images(far[row], far_at, row)
+        sheet.images(queries[row : row + 1], 0, row * pitch)
+        sheet.images(near[row], near_at, row * pitch)
+        sheet.images(far[row], far_at, row * pitch)
+        for name, column in zip(names[row] if names else (), columns, strict=bool(names)):
+            last = literal(PurePath(name).name, MAX_IMAGE_NAME)
+            at = column + GAP / 2, row * pitch + 1
+            sheet.text(last, *at, offset=(0, 0), size=6, ha="left", va="top")
     return sheet.figure
 
 
@@ -130,7 +144,7 @@ class _Sheet:
         shape: tuple[int, ...],
         *,
         columns: float,
-        rows: int,
+        rows: float,
         left: float = 0,
         top: float = 0,
     ) -> None:
@@ -166,7 +180,14 @@ class _Sheet:
         self.axes.set(xlim=(0, self.columns), ylim=(self.rows, 0))
 
     def text(
-        self, text: str, column: float, row: float, *, offset: tuple[float, float], **align: Any
+        self,
+        text: str,
+        column: float,
+        row: float,
+        *,
+        offset: tuple[float, float],
+        size: float = 11,
+        **align: Any,
     ) -> None:
         """Write text at a position in the grid, shifted by `offset` points."""
         self.axes.annotate(
@@ -176,6 +197,6 @@ class _Sheet:
             textcoords="offset points",
             annotation_clip=False,
             color=INK,
-            fontsize=11,
+            fontsize=size,
             **align,
         )

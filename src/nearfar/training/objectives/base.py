@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,7 +121,7 @@ class Work(NamedTuple):
     multiplications: int = 0
 
 
-class Objective:
+class Objective(ABC):
     """Base class of objectives: a loss and its state.
 
     An objective of your own must define `__call__`; the other methods have defaults. The
@@ -178,7 +178,7 @@ class Objective:
         """
         return network
 
-    def start_epoch(self, epoch: int) -> None:
+    def start_epoch(self, epoch: int) -> None:  # noqa: B027 (may be left empty)
         """Prepare for an epoch, numbered from 0."""
 
     @abstractmethod
@@ -192,7 +192,7 @@ class Objective:
         rows : Tensor
             Row numbers of the images in the data set, int64[b].
         images : Tensor
-            Images, float[b, c, h, w], where 0…1 is black…white.
+            Images, float[b, c, h, w], with values in [0, 1].
         epoch : float
             Number of completed epochs of this phase, plus the fraction of the current one.
         """

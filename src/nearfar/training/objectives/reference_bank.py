@@ -52,10 +52,7 @@ class ReferenceBank:
         self.context, self.fabric, self.searching = context, context.fabric, searching
         self.settings, self.search = settings, settings.search
         self.folder = context.folder if self.search.bank == "disk" else None
-        reference = copy.deepcopy(reference)
-        if saved := strip_prefix("reference.", state):
-            reference.load_state_dict(saved)
-        self._set_reference(reference)
+        self._set_reference(reference, strip_prefix("reference.", state))
         # Latest R_𝒜(X′), written in even and in odd epochs. On disk, these are two banks, so that
         # the one from which the epoch started survives a crash.
         self.recent: tuple[Bank, ...] = ()
@@ -68,9 +65,12 @@ class ReferenceBank:
         self.neighbors_of_epoch: Neighbors | None = None
         self._load(state)
 
-    def _set_reference(self, reference: nn.Module) -> None:
-        self.reference = copy.deepcopy(reference).to(self.fabric.device).eval()
-        self.reference.requires_grad_(False)
+    def _set_reference(self, network: nn.Module, saved: Mapping[str, Tensor]) -> None:
+        """Use a frozen copy of a network, with saved weights if there are any."""
+        reference = copy.deepcopy(network)
+        if saved:
+            reference.load_state_dict(saved)
+        self.reference = reference.to(self.fabric.device).eval().requires_grad_(False)
         self.bank = self._make_bank()
         self.search_similarity = fit_similarity(self.search.similarity, self.bank)
         fitted = {k: v.to(self.fabric.device) for k, v in self.search_similarity.state().items()}
@@ -117,7 +117,7 @@ class ReferenceBank:
             del self.bank
             if self.searching:
                 del self.finder
-            self._set_reference(encoder)
+            self._set_reference(encoder, {})
         if self.searching and self.search.search_every == "epoch":
             self._share_recent()
             moved = self.recent and not fresh

@@ -38,8 +38,9 @@ class Relational(Objective):
     """The paper's relational objective (Eq. 5), in the embedding space of the reference encoder.
 
     The loss relates the reconstruction of an image to the image, its near samples and its far
-    samples. With a pretext task, the network sees the corrupted image, and its reconstruction is
-    related to the clean image.
+    samples. A finder draws them, by default `nearfar.neighbors.ClusteredFinder`. With a pretext
+    task, the network sees the corrupted image, and its reconstruction is related to the clean
+    image.
 
     Parameters
     ----------

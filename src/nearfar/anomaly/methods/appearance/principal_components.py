@@ -48,7 +48,7 @@ class Components(NamedTuple):
 
 
 def still_noise(clips: Iterable[Iterable[Frame]]) -> float:
-    """Estimate the variance of camera noise, on the scale where 0…1 is black…white.
+    """Estimate the variance of camera noise, for pixel values in [0, 1].
 
     It is half the mean squared difference between consecutive frames where nothing moves, and at
     least the variance from rounding. Larger changes count as motion, which limits the estimate to a
@@ -94,7 +94,7 @@ def principal_components(images: Images, noise: float) -> Components:
     images : Images
         Images to analyze.
     noise : float
-        Variance of a pixel, on the scale where 0…1 is black…white, at least 0.
+        Variance of a pixel, for pixel values in [0, 1]; at least 0.
 
     Returns
     -------

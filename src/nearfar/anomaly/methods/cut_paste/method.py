@@ -36,8 +36,8 @@ class CutPaste(Method):
     ----------
     network : nn.Module
         Module from tiles, float32[b, 3, 224, 224] in 0…1, to log odds, float32[b, 28, 28].
-    reduce : bool
-        Whether to reduce large images, see `Tiling`.
+    downscale : bool
+        Whether to downscale large images, see `Tiling`.
 
     Attributes
     ----------
@@ -59,19 +59,19 @@ class CutPaste(Method):
     #: Log odds that count as score 0.
     floor = -8.0
 
-    def __init__(self, network: nn.Module, *, reduce: bool = True) -> None:
-        self.network, self.reduce = network.eval(), reduce
+    def __init__(self, network: nn.Module, *, downscale: bool = True) -> None:
+        self.network, self.downscale = network.eval(), downscale
 
     @classmethod
     def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
         """Train the network, with a checkpoint per epoch; see `Method.fit`."""
-        seed, reduce = context.training.seed, context.config.size is None
+        seed, downscale = context.training.seed, context.config.size is None
         images = (frame.pixels for clip in clips for frame in clip)
         total = sum(clip.nominal_total for clip in clips)
         cut = (
             (255 * tiles).round().to(torch.uint8)
             for image in context.track(images, "reading normal images", total)
-            for tiles in Tiling(image.shape[:2], reduce).cut(image)
+            for tiles in Tiling(image.shape[:2], downscale).cut(image)
         )
         network = train_cut_paste_net(
             sample_batches(cut, cls.training.tiles, seed).numpy(),
@@ -80,13 +80,13 @@ class CutPaste(Method):
             folder=context.scratch / cls.name,
             track=context.track,
         )
-        return cls(network, reduce=reduce)
+        return cls(network, downscale=downscale)
 
     @torch.no_grad()
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
         """Score the latest image of a window; see `Scorer.score`."""
         image = window[-1]
-        tiling = Tiling(image.shape[:2], self.reduce)
+        tiling = Tiling(image.shape[:2], self.downscale)
         heat = tiling.stitch(
             (self.network(tiles) - self.floor).clamp(min=0) for tiles in tiling.cut(image)
         )
@@ -102,4 +102,4 @@ class CutPaste(Method):
         tensors, _ = runs.read_tensors(folder / _FILE)
         network = CutPasteNet()
         runs.load_weights(network, tensors, folder)
-        return cls(network, reduce=config.size is None)
+        return cls(network, downscale=config.size is None)

@@ -1,9 +1,4 @@
-"""Patch memory: distance from a patch's features to those of normal patches [1]_.
-
-References
-----------
-.. [1] K. Roth et al., "Towards total recall in industrial anomaly detection", CVPR 2022.
-"""
+"""Patch memory: distance from a patch's features to those of normal patches."""
 
 from __future__ import annotations
 
@@ -25,9 +20,9 @@ if TYPE_CHECKING:
 
 @register_method
 class PatchMemory(FeatureMemory):
-    """Euclidean distance from a patch's features to the nearest features of a normal patch.
+    """PatchCore [1]_: distance from a patch's features to the nearest features of a normal patch.
 
-    The bank is a coreset of `DetectorConfig.bank_size` normal patches.
+    The distance is Euclidean. The bank is a coreset of `DetectorConfig.bank_size` normal patches.
 
     Parameters
     ----------
@@ -35,8 +30,12 @@ class PatchMemory(FeatureMemory):
         Module from tiles, float32[b, 3, 224, 224] in 0…1, to features, float32[b, 28, 28, d].
     bank : float32[n, d]
         Features of normal patches, at least 2.
-    reduce : bool
-        Whether to reduce large images, see `Tiling`.
+    downscale : bool
+        Whether to downscale large images, see `Tiling`.
+
+    References
+    ----------
+    .. [1] K. Roth et al., "Towards total recall in industrial anomaly detection", CVPR 2022.
 
     Examples
     --------
@@ -53,31 +52,31 @@ class PatchMemory(FeatureMemory):
     photographs = True
     min_patch = 1
 
-    def __init__(self, encoder: PatchEncoder, bank: Tensor, *, reduce: bool = True) -> None:
+    def __init__(self, encoder: PatchEncoder, bank: Tensor, *, downscale: bool = True) -> None:
         super().__init__(encoder, bank)
-        self.reduce = reduce
+        self.downscale = downscale
 
     @classmethod
     def make(cls, encoder: PatchEncoder, bank: Tensor, config: DetectorConfig) -> Self:
-        """Return the method with a bank; images of a chosen size are not reduced."""
-        return cls(encoder, bank, reduce=config.size is None)
+        """Build the method from a bank. Images are not downscaled if `config.size` is set."""
+        return cls(encoder, bank, downscale=config.size is None)
 
     @classmethod
     def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
         """Keep the features of patches of normal images; see `Method.fit`."""
-        encoder, reduce = PatchEncoder.open(context.config.encoder), context.config.size is None
+        encoder, downscale = PatchEncoder.open(context.config.encoder), context.config.size is None
         images = (frame.pixels for clip in clips for frame in clip)
         total = sum(clip.nominal_total for clip in clips)
         features = (
             encoder(tiles).flatten(0, 2)
             for image in context.track(images, "reading normal images", total)
-            for tiles in Tiling(image.shape[:2], reduce).cut(image)
+            for tiles in Tiling(image.shape[:2], downscale).cut(image)
         )
         return cls.choose(encoder, features, context)
 
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
         """Score the latest image of a window; see `Scorer.score`."""
         image = window[-1]
-        tiling = Tiling(image.shape[:2], self.reduce)
+        tiling = Tiling(image.shape[:2], self.downscale)
         heat = tiling.stitch(self.distances(self.encoder(tiles)) for tiles in tiling.cut(image))
         return grid.means(heat)

@@ -109,7 +109,7 @@ class MotionNet(nn.Module):
 
 
 def downscale(patches: Tensor) -> Tensor:
-    """Return patches as input of the classifier, in 0…1 and at half their size.
+    """Prepare patches for the classifier: scale values to [0, 1], and halve height and width.
 
     Parameters
     ----------

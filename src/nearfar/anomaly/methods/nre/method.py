@@ -27,7 +27,7 @@ _BANK = "bank.safetensors"
 
 @register_method
 class Reconstruction(Method):
-    """Mean squared reconstruction error of a patch, ‖X − X̂‖² (§4.5 of the paper).
+    """Mean squared reconstruction error of a patch of n pixels, ‖X − X̂‖² / n (§4.5 of the paper).
 
     Parameters
     ----------

@@ -17,6 +17,7 @@ from pyarrow import parquet
 
 from nearfar.curation import (
     CuratedImages,
+    count_mirrored,
     curate,
     default_encoder,
     find_duplicates,
@@ -116,6 +117,8 @@ def test_mirror_images_count_if_asked_for(photos):
     sources = [(images, row) for row in range(3)]
     small = thumbnails(images)
     assert not len(find_duplicates(small, sources).pairs)
+    assert count_mirrored(small) == (2, 3)
+    assert count_mirrored(thumbnails(photos)) == (0, len(photos))
     found = find_duplicates(small, sources, mirrored=True)
     assert found.pairs.tolist() == [[1, 2]]
     assert found.mirrored.all()

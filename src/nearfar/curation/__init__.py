@@ -5,6 +5,7 @@ from nearfar.curation.curate import Curation, curate, default_encoder
 from nearfar.curation.duplicates import (
     NEAR_DUPLICATE,
     Duplicates,
+    count_mirrored,
     find_duplicates,
     group_duplicates,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "Thumbnails",
     "class_name",
     "cluster",
+    "count_mirrored",
     "curate",
     "default_encoder",
     "describe",

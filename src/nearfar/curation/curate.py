@@ -13,7 +13,12 @@ import torch
 from torch import nn
 
 from nearfar.config import TIMM
-from nearfar.curation.duplicates import Duplicates, find_duplicates, group_duplicates
+from nearfar.curation.duplicates import (
+    Duplicates,
+    count_mirrored,
+    find_duplicates,
+    group_duplicates,
+)
 from nearfar.curation.labels import LabelErrors, find_label_errors
 from nearfar.curation.outliers import Outliers, find_outliers
 from nearfar.curation.selection import cluster, select
@@ -47,6 +52,9 @@ class Curation:
         Thumbnails of the images, see `thumbnails`.
     duplicates : Duplicates
         Pairs of duplicates among the images.
+    mirrored : (int, int) or None
+        How many of some images have a mirror image, and of how many; None if mirror images count as
+        duplicates.
     outliers : Outliers or str
         Distances of the kept images to similar images; or the reason why outliers cannot be found.
     label_errors : LabelErrors or str
@@ -79,6 +87,7 @@ class Curation:
     embeddings: npt.NDArray[np.float32]
     thumbnails: Thumbnails
     duplicates: Duplicates
+    mirrored: tuple[int, int] | None
     outliers: Outliers | str
     label_errors: LabelErrors | str
     leaks: Duplicates | None
@@ -183,6 +192,7 @@ def curate(
         embeddings=embeddings,
         thumbnails=small,
         duplicates=within,
+        mirrored=None if mirrored else count_mirrored(small, seed=seed),
         outliers=find_outliers(some),
         label_errors="the images have no labels: expected a folder for each class"
         if images.labels is None

@@ -30,6 +30,8 @@ _GRAY, _SAME_COLORS = 0.02, 0.5
 _PARTS, _DESCRIPTOR = (1.0, 0.9, 0.8), 8
 #: Candidates per image, and their lowest cosine similarity.
 _CANDIDATES, _LEAST_SIMILARITY = 10, 0.6
+#: Most images of which mirror images are counted.
+_LOOKED_AT = 200
 #: Pairs per step of the progress display.
 _PAIRS = 1024
 
@@ -99,10 +101,12 @@ def find_duplicates(
     first_of, equal = _equal_thumbnails(thumbnails.gray)
     own = torch.from_numpy(np.unique(first_of))
     some, sizes = thumbnails.gray[own], thumbnails.sizes[own]
-    candidates = _candidates(some, None if embeddings is None else embeddings[own.numpy()])
+    every = torch.arange(len(some))
+    points = None if embeddings is None else embeddings[own.numpy()]
+    candidates = _candidates(some, points, every)
     flipped = torch.zeros(len(candidates), dtype=torch.bool)
     if mirrored:
-        mirror = _candidates(some, None, mirrored=True)
+        mirror = _candidates(some, None, every, mirrored=True)
         candidates = torch.cat([candidates, mirror])
         flipped = torch.cat([flipped, torch.ones(len(mirror), dtype=torch.bool)])
     pieces = torch.arange(len(candidates)).split(_PAIRS)
@@ -122,6 +126,33 @@ def find_duplicates(
         exact,
         np.concatenate([np.zeros(len(equal), bool), flipped[near].numpy()]),
     )
+
+
+def count_mirrored(thumbnails: Thumbnails, *, seed: int = 0) -> tuple[int, int]:
+    """Return how many of some images have a mirror image, and of how many images, at most 200.
+
+    Images that are also duplicates without mirroring are not counted.
+
+    Examples
+    --------
+    >>> from nearfar.curation import thumbnails
+    >>> from nearfar.data import images_from_array
+    >>> pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8)
+    >>> pixels[7] = pixels[3, :, ::-1]
+    >>> count_mirrored(thumbnails(images_from_array(pixels)))
+    (2, 20)
+    """
+    n = len(thumbnails.gray)
+    rows = np.random.default_rng(seed).choice(n, min(n, _LOOKED_AT), replace=False)
+    some = torch.from_numpy(rows)
+    pairs = _candidates(thumbnails.gray, None, some, mirrored=True)
+    flipped = torch.ones(len(pairs), dtype=torch.bool)
+    gray, colors, sizes = thumbnails
+    near = verify_pairs(gray, sizes, pairs, flipped) >= NEAR_DUPLICATE
+    near[near.clone()] = _same_colors(colors, pairs[near], flipped[near])
+    # Duplicates of a symmetric object are mirror images, too.
+    near[near.clone()] = ~(verify_pairs(gray, sizes, pairs[near], ~flipped[near]) >= NEAR_DUPLICATE)
+    return int(np.isin(rows, pairs[near].numpy()).sum()), len(rows)
 
 
 def group_duplicates(duplicates: Duplicates, n: int) -> npt.NDArray[np.int64]:
@@ -184,19 +215,23 @@ def _checksum(images: Images, row: int) -> bytes:
 
 
 def _candidates(
-    thumbnails: Tensor, embeddings: npt.NDArray[np.float32] | None, *, mirrored: bool = False
+    thumbnails: Tensor,
+    embeddings: npt.NDArray[np.float32] | None,
+    rows: Tensor,
+    *,
+    mirrored: bool = False,
 ) -> Tensor:
-    """Return pairs of rows that may be duplicates, int64[m, 2]."""
+    """Return pairs of one of some rows and any row that may be duplicates, int64[m, 2]."""
     n = len(thumbnails)
     count = min(_CANDIDATES, n - 1)
     if count < 1:
         return torch.empty(0, 2, dtype=torch.int64)
-    queries = _descriptors(thumbnails, 1.0)
+    queries = _descriptors(thumbnails[rows], 1.0)
     views = thumbnails.flip(2) if mirrored else thumbnails
-    pairs = [_nearest(queries, _descriptors(views, part), count) for part in _PARTS]
+    pairs = [_nearest(queries, rows, _descriptors(views, part), count) for part in _PARTS]
     if embeddings is not None and not mirrored:
         points = normalize(torch.from_numpy(embeddings))
-        pairs.append(_nearest(points, points, count))
+        pairs.append(_nearest(points[rows], rows, points, count))
     return torch.cat(pairs).sort(1).values.unique(dim=0)
 
 
@@ -214,11 +249,10 @@ def _descriptors(thumbnails: Tensor, part: float) -> Tensor:
     return normalize(small - small.mean(1, keepdim=True))
 
 
-def _nearest(queries: Tensor, bank: Tensor, count: int) -> Tensor:
-    """Return pairs of similar rows, the second among the nearest rows of the first."""
+def _nearest(queries: Tensor, rows: Tensor, bank: Tensor, count: int) -> Tensor:
+    """Return pairs of a query's own row and a similar row, among the nearest to the query."""
     similarity = fit_similarity("cosine", bank)
-    own = torch.arange(len(bank))
-    near = ExactFinder(count).fit(bank, similarity).search(queries, own).near
-    pairs = torch.stack([own[:, None].expand_as(near), near], 2).flatten(0, 1)
-    similar = similarity(queries[pairs[:, 0]], bank[pairs[:, 1]]) >= _LEAST_SIMILARITY
-    return pairs[similar]
+    near = ExactFinder(count).fit(bank, similarity).search(queries, rows).near
+    pairs = torch.stack([rows[:, None].expand_as(near), near], 2).flatten(0, 1)
+    similar = similarity(queries.repeat_interleave(count, 0), bank[pairs[:, 1]])
+    return pairs[similar >= _LEAST_SIMILARITY]

@@ -102,6 +102,9 @@ def summarize(curation: Curation) -> dict[str, Any]:
             "exact_pairs": int(exact.sum()),
             "near_pairs": int((~exact).sum()),
         },
+        "mirror_images": None
+        if curation.mirrored is None
+        else dict(zip(("found", "looked_at"), curation.mirrored, strict=True)),
         "outliers": outliers if isinstance(outliers, str) else len(outliers.rows()),
         "label_errors": errors
         if isinstance(errors, str)
@@ -139,6 +142,12 @@ def describe(curation: Curation) -> list[str]:
         f"duplicates: {_count(duplicates['groups'], 'group')}, "
         f"{_count(duplicates['images_to_leave_out'], 'image')} to leave out",
     ]
+    if curation.mirrored is not None and curation.mirrored[0]:
+        lines.append(
+            "mirror images: {} of {} images looked at have one; --mirrored finds all".format(
+                *curation.mirrored
+            )
+        )
     if found["leaks"] is not None:
         leaks = found["leaks"]
         lines.append(f"leaks: {_count(leaks['pairs'], 'pair')} with images of {leaks['against']}")

@@ -10,12 +10,15 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import normalize
 
+from nearfar.curation.outliers import neighbor_distances
 from nearfar.errors import NearfarError
 
 #: Most images per k-means batch.
 _ALL_AT_ONCE = 20_000
 #: Most clusters by default.
 _MOST_CLUSTERS = 30
+#: Smallest distance to neighbors, so that equal images have some weight.
+_ALIKE = 1e-6
 
 
 def cluster(
@@ -43,11 +46,22 @@ def cluster(
     (array([0, 0, 0, 1]), array([1, 3]))
     """
     count = clusters or max(1, min(round((len(embeddings) / 2) ** 0.5), _MOST_CLUSTERS))
+    return _kmeans(embeddings, count, None, seed)
+
+
+def _kmeans(
+    embeddings: npt.NDArray[np.float32],
+    count: int,
+    weights: npt.NDArray[np.float32] | None,
+    seed: int,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the cluster of each image, and the image nearest to each center; see `cluster`."""
     points = normalize(embeddings)
     kind = KMeans if len(points) <= _ALL_AT_ONCE else MiniBatchKMeans
     with warnings.catch_warnings():  # equal images need fewer clusters
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model = kind(min(count, len(points)), n_init=1, random_state=seed).fit(points)
+        model = kind(min(count, len(points)), n_init=1, random_state=seed)
+        model.fit(points, sample_weight=weights)
     order = np.argsort(-np.bincount(model.labels_), kind="stable")
     distances = np.linalg.norm(points - model.cluster_centers_[model.labels_], axis=1)
     typical = [
@@ -63,8 +77,9 @@ def select(
 ) -> npt.NDArray[np.int64]:
     """Select representative images: the one nearest to each cluster's center.
 
-    The number of k-means clusters is the number of images to select. Dense regions get more
-    clusters, and outliers are rarely selected.
+    The number of k-means clusters is the number of images to select. Images weigh as much as they
+    differ from their nearest neighbors, so that rare kinds are selected, too: otherwise, most
+    clusters would lie where images are most alike.
 
     Parameters
     ----------
@@ -92,4 +107,8 @@ def select(
         raise NearfarError(
             f"select={count} of {len(embeddings)} images: expected 1 to {len(embeddings)}"
         )
-    return cluster(embeddings, count, seed=seed)[1]
+    if count == len(embeddings):
+        return np.arange(count)
+    # Square root: the distance of unit embeddings instead of its square.
+    weights = np.sqrt(neighbor_distances(embeddings).clip(_ALIKE))
+    return _kmeans(embeddings, count, weights, seed)[1]

@@ -143,7 +143,8 @@ def _duplicates(curation: Curation) -> Section:
     images, group, found = curation.images, curation.group, curation.duplicates
     total = int(group.max(initial=-1)) + 1
     if not total:
-        return Section("Duplicates", "There are no exact or near duplicates.")
+        nothing = f"There are no exact or near duplicates.{_mirrored(curation)}"
+        return Section("Duplicates", nothing)
     best = np.zeros(len(images))
     for pair, score in zip(found.pairs, found.scores, strict=True):
         best[pair] = np.maximum(best[pair], score)
@@ -164,8 +165,19 @@ def _duplicates(curation: Curation) -> Section:
         f"Groups: {total}{_of(len(strips), total)}. Images that can be left out: "
         f"{int((~curation.keep).sum())}. The pixels of exact duplicates are equal. Near "
         "duplicates agree tile by tile after alignment: 1 for copies, about 0 for different "
-        f"images, threshold {NEAR_DUPLICATE}. The image with the most pixels is kept.",
+        f"images, threshold {NEAR_DUPLICATE}. The image with the most pixels is kept."
+        + _mirrored(curation),
         strips,
+    )
+
+
+def _mirrored(curation: Curation) -> str:
+    found, looked_at = curation.mirrored or (0, 0)
+    if not found:
+        return ""
+    return (
+        f" Of {looked_at} images looked at, {found} have a mirror image elsewhere, which does not "
+        "count as a duplicate without --mirrored."
     )
 
 

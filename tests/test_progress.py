@@ -32,6 +32,18 @@ def test_long_tasks_get_lines_less_and_less_often() -> None:
 
 
 @pytest.mark.usefixtures("seconds")
+def test_time_left_is_not_guessed_from_few_items() -> None:
+    log = io.StringIO()
+    for _ in Bars(Console(file=log))(range(9), "evaluating", 9):
+        for _ in range(5):
+            time.monotonic()
+    assert log.getvalue().splitlines() == [
+        "evaluating: 2 of 9",
+        "evaluating: 5 of 9, 24.8 s left",
+    ]
+
+
+@pytest.mark.usefixtures("seconds")
 def test_short_tasks_and_other_processes_stay_silent() -> None:
     log = io.StringIO()
     list(Bars(Console(file=log))(range(9), "reading", 9))

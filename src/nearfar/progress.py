@@ -25,6 +25,8 @@ Item = TypeVar("Item")
 _SPEED_PERIOD = 86_400.0
 #: Seconds until the first line, and most seconds between lines.
 _FIRST_LINE, _LINES = 10.0, 300.0
+#: Fewest finished items that tell how long the others take.
+_FEW = 5
 
 
 class Track(Protocol):
@@ -113,8 +115,9 @@ class Bars:
         for done, item in enumerate(items):
             elapsed = time.monotonic() - began
             if done and elapsed >= due:
-                left = duration(elapsed / done * max(total - done, 0))
-                line = f"{description}: {done:,} of {total:,}, {left} left"
+                line = f"{description}: {done:,} of {total:,}"
+                if done >= _FEW:
+                    line += f", {duration(elapsed / done * max(total - done, 0))} left"
                 self.progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
                 due = elapsed + min(elapsed, _LINES)
             yield item

@@ -148,7 +148,13 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def bank_folder(folder: Path) -> Path:
-    """Return the folder for embeddings on disk during training."""
+    """Return the folder for embeddings on disk during training.
+
+    Examples
+    --------
+    >>> bank_folder(Path("run")).parent
+    PosixPath('run')
+    """
     return folder / BANK
 
 

@@ -1,0 +1,78 @@
+"""Space on disks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from nearfar.errors import NearfarError
+
+
+def check_room(path: Path, needed: int, purpose: str) -> None:
+    """Check that the disk has enough free space for a file or a folder.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the output, which need not exist.
+    needed : int
+        Required space, in bytes.
+    purpose : str
+        Name of the content, in the plural, for the message.
+
+    Raises
+    ------
+    NearfarError
+        If there is less free space.
+
+    Examples
+    --------
+    >>> check_room(Path("embeddings"), 4 * 128, "embeddings of 1 image")
+    """
+    free = free_space(path)
+    if free < needed:
+        raise NearfarError(
+            f"no room for {str(path)!r}: {purpose} need {readable_size(needed)}, but only "
+            f"{readable_size(free)} are free; choose another disk"
+        )
+
+
+def free_space(path: Path) -> int:
+    """Return the free disk space for a path, which need not exist, in bytes.
+
+    Examples
+    --------
+    >>> free_space(Path("no", "such", "folder")) > 0
+    True
+    """
+    present = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    return shutil.disk_usage(present).free
+
+
+def reserve(path: Path) -> None:
+    """Allocate the disk space of a sparse file.
+
+    Otherwise, writing to its memory map on a full disk would kill the process.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     _ = file.truncate(4096)
+    ...     reserve(Path(file.name))
+    """
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def readable_size(size: float) -> str:
+    """Return a number of bytes as text, in MiB or GiB.
+
+    Examples
+    --------
+    >>> readable_size(3 * 2**29)
+    '1.5 GiB'
+    """
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

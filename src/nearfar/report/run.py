@@ -107,8 +107,8 @@ def report_run(
         _near_and_far(method, some, after, similarity),
         Section(
             "Training",
-            "Pixel error, objective terms, effective rank of the embeddings, and units that "
-            "are zero for all images.",
+            "Metrics of each epoch. The effective rank is the number of directions in which "
+            "embeddings vary; dead units are the same for all images.",
             training_curves(run.log),
         ),
     ]

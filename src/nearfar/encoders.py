@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 import numpy as np
@@ -36,10 +38,19 @@ from nearfar.models import (
 from nearfar.progress import Track, silent
 from nearfar.runs import Run, read_run
 
-__all__ = ["Encoder", "NetworkEncoder", "StoredEmbeddings", "open_encoder", "reopen_encoder"]
+__all__ = [
+    "READING",
+    "Encoder",
+    "NetworkEncoder",
+    "StoredEmbeddings",
+    "open_encoder",
+    "reopen_encoder",
+]
 
 #: Number of images whose content is compared with that of the images that were embedded.
 _COMPARED = 256
+#: Options of `nearfar.data.open_images` that files of embeddings state.
+READING = ("window", "bands")
 
 Floats = npt.NDArray[np.float32]
 
@@ -61,6 +72,9 @@ class Encoder(ABC):
         Length d of an embedding, if it is known before encoding.
     similarity : {"cosine", "centered-cosine", "gaussian"} or callable
         Similarity by which its embeddings are compared.
+    reading : mapping
+        Options of `nearfar.data.open_images`, `window` and `bands`, that new images need to be read
+        like those of stored embeddings.
 
     Examples
     --------
@@ -74,6 +88,7 @@ class Encoder(ABC):
     channels: Channels | None = None
     embedding_size: int | None = None
     similarity: SimilarityName | Callable[..., Any] = "cosine"
+    reading: Mapping[str, Any] = MappingProxyType({})
 
     def open_array(self, array: npt.ArrayLike) -> Images:
         """Return the images in an array, with the encoder's size and channels."""
@@ -263,6 +278,9 @@ class StoredEmbeddings(Encoder):
         self.channels = stored.get("channels")
         if stored.get("similarity") in get_args(SimilarityName):
             self.similarity = stored["similarity"]
+        self.reading = _reading(stored)
+        parts = sorted(Path(path).glob("*.parquet")) or [Path(path)]
+        self.written = min(part.stat().st_mtime for part in parts)
 
     def settings(self) -> dict[str, Any]:
         """See `Encoder`."""
@@ -290,17 +308,29 @@ class StoredEmbeddings(Encoder):
         return self.embeddings[rows]
 
     def _check_unchanged(self, images: Images, rows: Sequence[int]) -> None:
-        """Check the sizes of image files, and the content of some, against those of the file."""
-        files = images
+        """Check the sizes of image files, and the content of some, against those of the file.
+
+        Those that are newer than the embeddings are all compared.
+        """
+        files, places = images, torch.arange(len(images))
         while isinstance(files, Subset):
-            files = files.images
+            places, files = files.rows[places], files.images
         if not isinstance(files, StoredImages):
             return
+        paths = [files.items[place].path for place in places.tolist()]
+        newer = [at for at, path in enumerate(paths) if path and _time(path) > self.written]
+        if newer and self.table.checksums is None:
+            warnings.warn(
+                f"{images.names()[newer[0]]!r} is newer than its embedding in {self.name!r}, which "
+                "has no checksums: encode the images again if it was changed",
+                stacklevel=4,
+            )
         changed = np.zeros(len(images), bool)
         if self.table.sizes is not None:
             changed = (self.table.sizes[list(rows)] != images.sizes(range(len(images)))).any(1)
         if self.table.checksums is not None and not changed.any():
-            some = np.unique(np.linspace(0, len(images) - 1, _COMPARED).astype(int)).tolist()
+            spread = np.linspace(0, len(images) - 1, _COMPARED).astype(int)
+            some = np.union1d(spread, np.array(newer, int)).tolist()
             found = zip(some, image_checksums(images, some), strict=True)
             changed[[at for at, each in found if each != self.table.checksums[rows[at]]]] = True
         if changed.any():
@@ -421,7 +451,21 @@ def reopen_encoder(settings: Mapping[str, Any], source: str) -> Encoder:
             f"{settings['encoder']!r} has different weights than when it wrote {source!r}: encode "
             "the images again"
         )
+    encoder.reading = _reading(settings)
     return encoder
+
+
+def _reading(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the images of stored embeddings were read, see `Encoder.reading`."""
+    return {name: tuple(settings[name]) for name in READING if settings.get(name)}
+
+
+def _time(path: Path) -> float:
+    """Return when a file was last changed; 0 if it is gone, which readers tell."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0
 
 
 def _size(settings: Mapping[str, Any]) -> Size | None:

@@ -233,6 +233,13 @@ def nan(folder: Path) -> None:
 )
 def unused(folder: Path) -> None:
     fill(folder / "in")
+    for name in ("@eaDir/0.png", "sub/#recycle", "$RECYCLE.BIN", "__MACOSX"):
+        fill(folder / "nas" / name)
+    fill(folder / "nas" / "sub")
+    images = open_images(folder / "nas")
+    assert len(images) == len(open_images(folder / "in"))
+    assert images.unread[0] == "'$RECYCLE.BIN': thumbnails or deleted files"
+    assert len(images.unread) == 4
     for name in ("a.xcf", "b.XCF", "notes.txt", "none", ".hidden.png", "sub/c.xcf"):
         (folder / "in" / name).parent.mkdir(exist_ok=True)
         (folder / "in" / name).write_bytes(b"text")

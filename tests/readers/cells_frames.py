@@ -125,6 +125,10 @@ def time(folder: Path) -> None:
 def rate(folder: Path) -> None:
     write(folder / "a.mkv", fading(50), "gray")
     assert images_of(folder / "a.mkv", 5)[:, 0, 0].tolist() == list(range(0, 50, 5))
+    for hertz, length in ((30, 120), (29.97, 12)):  # stamps are rounded to milliseconds
+        stamps = [round(1000 * number / hertz) for number in range(length)]
+        write(folder / "ms.mkv", fading(length), "gray", times=stamps)
+        assert len(images_of(folder / "ms.mkv", hertz)) == length
     with rejection("a.mkv", "is a video", "--frame-rate"):
         open_images(folder / "a.mkv")
     for wrong in (0, -1, float("nan"), float("inf")):

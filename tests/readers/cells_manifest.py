@@ -46,6 +46,9 @@ def pairing(folder: Path) -> None:
     assert (numbers.labels.tolist(), numbers.classes) == ([3, 1], None)
     names = open_images(write(folder, "label,image_path\ndog,0.png\ncat,1.png\n"))
     assert (names.labels.tolist(), names.classes) == ([1, 0], ["cat", "dog"])
+    boxes = open_images(write(folder, "img,x,y,w,h\n0.png,10,20,5,5\n1.png,3,4,5,5\n"))
+    assert boxes.labels is None
+    assert open_images(write(folder, "img,y\n0.png,1\n1.png,0\n")).labels.tolist() == [1, 0]
     codes = open_images(write(folder, "path,label\n0.png,007\n1.png,7\n"))
     assert codes.classes == ["007", "7"]
     with rejection("lists './0.png' as 'a' and as 'b'"):
@@ -94,6 +97,8 @@ def encoding(folder: Path) -> None:
         for separator in ",;\t":
             text = f"path{separator}label\r\n0.png{separator}caf\u00e9\r\n"
             assert open_images(write(folder, text, mark)).classes == ["caf\u00e9"]
+            excel = f"sep={separator}\r\n{text}"
+            assert open_images(write(folder, excel, mark)).classes == ["caf\u00e9"]
     with rejection("is not UTF-8"):
         open_images(write(folder, "path\ncaf\u00e9.png\n", "latin-1"))
 

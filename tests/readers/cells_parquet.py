@@ -10,7 +10,7 @@ import pyarrow
 from pyarrow import parquet
 
 from nearfar.data import StoredImages, open_images, parquet_files
-from readers.stores import pictures, register, store_parquet
+from readers.stores import pictures, png, register, store_parquet
 from readers.support import noise, rejection, warned
 from readers.table import cell
 
@@ -82,6 +82,12 @@ def root(folder: Path) -> None:
     parquet.write_table(pyarrow.table({"x": [1]}), folder / "a.parquet")
     with rejection("has the columns 'x'"):
         open_images(folder / "a.parquet")
+
+    twice = [pyarrow.array([png(noise(1, 16)[0])] * 3), *[pyarrow.array([1, 2, 3])] * 2]
+    table = pyarrow.Table.from_arrays(twice, names=["image", "label", "label"])
+    parquet.write_table(table, folder / "twice.parquet")
+    with rejection("twice.parquet", "two columns named 'label'"):
+        open_images(folder / "twice.parquet")
 
 
 @cell("parquet", "length", "skipped: rows without an image, damaged ones; rejected: cut files")

@@ -59,6 +59,9 @@ def value_range(folder: Path) -> None:
         unit.transform(gray().astype(np.float32))
     with warned("up to 65", "a model of images on 0…255: expected the same scale"):
         NRE(**QUICK).fit(gray()).transform(gray().astype(np.uint16) * 256)
+    binary = gray() > 99
+    with warned("uint8 images with values up to 1"):
+        NRE(**QUICK).fit(binary.astype(float)).transform(binary.astype(np.uint8))
     wide = NRE(**QUICK).fit(gray().astype(np.float64) * 100)
     assert wide.embeddings_.shape == (12, 4)
     with rejection("beyond float32"):

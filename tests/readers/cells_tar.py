@@ -92,8 +92,26 @@ def length(folder: Path) -> None:
         open_images(empty)
 
 
-@cell("tar", "unused", "counted: other parts of a sample, and hidden files")
+@cell("tar", "unused", "counted: other parts of a sample, hidden files, and replaced members")
 def unused(folder: Path) -> None:
+    one, two, three, _ = pictures().values()
+    first = [("a.png", one), ("a.cls", b"0"), ("b.png", two), ("b.cls", b"0")]
+    images = open_images(write_tar(folder / "new.tar", [*first, ("a.png", three), ("a.cls", b"1")]))
+    assert (images.names(), images.labels.tolist()) == (["a.png", "b.png"], [1, 0])
+    assert (images[0].permute(1, 2, 0).numpy() == noise(4, 16)[2]).all()
+    assert images.unread == ["'new.tar': 2 members not read: replaced by a later member"]
+    source = folder / "source"
+    (source / "sub").mkdir(parents=True)
+    (source / "0.png").write_bytes(one)
+    (source / "9.png").hardlink_to(source / "0.png")
+    (source / "sub" / "8.png").symlink_to("../0.png")
+    (source / "7.png").symlink_to("nowhere.png")
+    with tarfile.open(folder / "links.tar", "w") as tar:
+        tar.add(source, "source")
+    images = open_images(folder / "links.tar")
+    assert sorted(images.names()) == ["source/0.png", "source/9.png", "source/sub/8.png"]
+    assert (images.batch([0, 1, 2]) == images[0]).all()
+    assert images.unread == ["'links.tar': 1 members not read: links and special files"]
     extra = [("0.seg.png", png(noise(1, 16)[0])), ("0.npy", b"array"), ("._1.png", b"mac")]
     images = open_images(write_tar(folder / "a.tar", [*pictures().items(), *extra]))
     assert images.names() == ["0.png", "1.png", "2.png", "3.png"]

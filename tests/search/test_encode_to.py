@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import numpy as np
@@ -13,7 +14,7 @@ from nearfar.data import FolderImages, images_from_array
 from nearfar.embeddings import read_embeddings
 from nearfar.encoders import open_encoder
 from nearfar.errors import NearfarError
-from nearfar.search import encode, encode_to
+from nearfar.search import encode, encode_to, search_stored
 from program import run
 from trainings import TORCHRUN
 
@@ -126,3 +127,44 @@ def test_parts_of_others_are_refused_or_replaced(encoder, photos, tmp_path):
         encode_to(path, encoder, few, device="cpu")
     with pytest.raises(NearfarError, match=r"by 2 processes: expected a \.parquet"):
         encode_to(tmp_path / "photos.npz", encoder, few, share=(0, 2), device="cpu")
+
+
+def test_parts_of_changed_images_are_refused(encoder, tmp_path):
+    """Also where others of many are compared: files that are newer than the part all are."""
+    pixels = np.random.default_rng(1).integers(0, 256, (600, 8, 8), np.uint8)
+    folder, path = tmp_path / "photos", tmp_path / "photos.parquet"
+    folder.mkdir()
+    for row, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{row:03}.png")
+    assert encode_to(path, encoder, FolderImages(folder, size=32, channels=3), device="cpu")
+    (path / "part-00002-of-00003.parquet").unlink()
+    Image.fromarray(pixels[1]).save(folder / "001.png")  # again, as it was
+    images = FolderImages(folder, size=32, channels=3)
+    assert encode_to(path, encoder, images, device="cpu")
+    (path / "part-00002-of-00003.parquet").unlink()
+    Image.fromarray(255 - pixels[1]).save(folder / "001.png")
+    with pytest.raises(NearfarError, match=r"another image named '001\.png'"):
+        encode_to(path, encoder, images, device="cpu")
+
+
+def test_queries_are_read_with_the_window_of_the_embeddings(tmp_path, capsys):
+    values = np.random.default_rng(0).integers(0, 8192, (12, 16, 16)).astype(np.uint16)
+    (tmp_path / "scans").mkdir()
+    for row, image in enumerate(values):
+        Image.fromarray(image).save(tmp_path / "scans" / f"{row:02}.png")
+    Image.fromarray(values[7]).save(tmp_path / "query.png")
+    model = ("timm:resnet18", "--weights", "random", "--size", 32, "--device", "cpu")
+    stored, window = tmp_path / "scans.parquet", ("--window", 0, 8191)
+    assert run("encode", *model, tmp_path / "scans", *window, "--out", stored) == 0
+    capsys.readouterr()
+    query = ("--query", tmp_path / "query.png", "--count", 1)
+    for options in ((), window):
+        assert run("search", stored, *query, *options) == 0
+        assert capsys.readouterr().out.split()[1:] == ["1.000", "07.png"]
+    assert run("search", stored, *query, "--window", 0, 4095) == 2
+    assert "the embeddings were made with --window 0 8191" in capsys.readouterr().err
+    assert search_stored(stored, [tmp_path / "query.png"], count=1).near == [["07.png"]]
+    near = ("neighbors", stored, tmp_path / "scans", *query, "--out", tmp_path / "near")
+    assert run(*near) == 0
+    found = json.loads((tmp_path / "near/neighbors.json").read_text())["queries"][0]["near"][0]
+    assert found["name"] == "07.png"

@@ -69,6 +69,15 @@ def test_open_queries_takes_a_row_although_a_file_has_its_name(digits, tmp_path,
     assert open_queries([2], ArrayImages(digits[:5, None])).rows.tolist() == [2]
 
 
+def test_a_name_of_digits_is_a_name(digits, tmp_path):
+    for row, name in enumerate(("3", "0", "1", "2")):
+        Image.fromarray(digits[row]).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.png").rename(tmp_path / name)
+    (tmp_path / "images.csv").write_text("path\n3\n0\n1\n2\n")
+    images = open_images(tmp_path / "images.csv")
+    assert open_queries(["0", 0], images).rows.tolist() == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("queries", "says"),
     [

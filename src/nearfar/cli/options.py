@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -131,11 +131,19 @@ class DataOptions:
 
     def open_like(self, encoder: Encoder, source: str | None, track: Bars) -> Images:
         """Open images for an encoder, by default those of its run."""
+        for name, stored in encoder.reading.items():
+            given = getattr(self, name)
+            if given is not None and tuple(given) != stored:
+                raise NearfarError(
+                    f"--{name} {_words(given)}: the embeddings were made with --{name} "
+                    f"{_words(stored)}, so leave it out"
+                )
+        options = replace(self, **encoder.reading)
         if encoder.run is not None:
-            return self.open_for(encoder.run.config, source, track)
+            return options.open_for(encoder.run.config, source, track)
         if source is None:
             raise NearfarError(f"{encoder.name} has no images of its own: expected --data")
-        return self.open(source, track, size=encoder.size, channels=encoder.channels)
+        return options.open(source, track, size=encoder.size, channels=encoder.channels)
 
 
 @Parameter(name="*", group=Group("timm models", sort_key=2))
@@ -212,6 +220,10 @@ class TrainDataOptions(DataOptions):
             bands=self.bands or data.bands,
             frame_rate=self.frame_rate or data.frame_rate,
         )
+
+
+def _words(numbers: Iterable[float]) -> str:
+    return " ".join(f"{number:.10g}" for number in numbers)
 
 
 def ignore_bombs() -> None:

@@ -19,6 +19,8 @@ from nearfar.errors import NearfarError, printable, reason
 from nearfar.files import normal_form
 from nearfar.progress import Track, silent
 
+#: Folders of thumbnails and deleted files, by network storage, Windows and macOS.
+SYSTEM_FOLDERS = {"@eadir", "@recycle", "#recycle", "$recycle.bin", "__macosx"}
 #: Most endings that are named.
 SHOWN_ENDINGS = 8
 #: Files of a run, whose reports hold images.
@@ -213,7 +215,12 @@ def _walk(root: Path, found: Found) -> tuple[list[Path], list[str]]:
                 found.unread.append(f"{place!r}: a run, with its reports")
                 subfolders.clear()
                 continue
-            subfolders[:] = sorted(filter(_is_visible, subfolders))
+            for name in filter(_is_of_the_system, sorted(subfolders)):
+                place = printable(str((folder / name).relative_to(root)))
+                found.unread.append(f"{place!r}: thumbnails or deleted files")
+            subfolders[:] = sorted(
+                name for name in subfolders if _is_visible(name) and not _is_of_the_system(name)
+            )
             waiting += filter(Path.is_symlink, (folder / name for name in subfolders))
             files += (folder / name for name in names)
     return sorted(files), links
@@ -221,6 +228,10 @@ def _walk(root: Path, found: Found) -> tuple[list[Path], list[str]]:
 
 def _is_visible(name: str) -> bool:
     return not name.startswith(".")
+
+
+def _is_of_the_system(folder: str) -> bool:
+    return folder.lower() in SYSTEM_FOLDERS
 
 
 def _is_named_like_an_image(path: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nearfar.errors import NearfarError, printable
@@ -18,6 +18,22 @@ LABEL_COLUMNS = (
 MAX_DIGITS = 18
 #: Ending of whole numbers in tables with floats.
 WHOLE = ".0"
+
+
+def label_columns(titles: Iterable[str]) -> list[str]:
+    """Return the titles of columns with labels, the likeliest first; y beside x is a coordinate.
+
+    Examples
+    --------
+    >>> label_columns(["path", "y", "Class name"])
+    ['Class name', 'y']
+    >>> label_columns(["path", "x", "y"])
+    []
+    """
+    plain = {"".join(filter(str.isalnum, title.lower())): title for title in titles}
+    if "x" in plain:
+        plain.pop("y", None)
+    return [plain[each] for each in LABEL_COLUMNS if each in plain]
 
 
 def label_values(

@@ -126,9 +126,15 @@ def warn_about_scale(rows: Array, pixel_range: tuple[float, float], *, stackleve
     1
     """
     low, high = pixel_range
-    if rows.dtype == np.uint8 and low == 0 and high in (1, 255):
-        return
     largest = float(rows.max())
+    if rows.dtype == np.uint8 and low == 0 and high in (1, 255):
+        if high == 1 and largest == 1:
+            warnings.warn(
+                "uint8 images with values up to 1, for a model of images on 0…1: 255 is white in "
+                "uint8, so convert them to floats",
+                stacklevel=stacklevel + 1,
+            )
+        return
     white = (largest - low) / (high - low)
     if 0 < white < 1 / OTHER_SCALE or white > OTHER_SCALE:
         warnings.warn(

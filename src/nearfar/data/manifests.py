@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from nearfar.data.found import FileItem, Found
-from nearfar.data.label_values import LABEL_COLUMNS, label_values
+from nearfar.data.label_values import label_columns, label_values
 from nearfar.errors import NearfarError, printable, reason
 from nearfar.files import exists, find_path, normal_form
 
@@ -23,6 +24,8 @@ PATH_COLUMNS = (
 #: Largest manifest, in bytes, since it is read as a whole.
 MAX_BYTES = 2**31
 SEPARATORS = ",;\t"
+#: Most characters of a path in a message.
+_SHOWN = 200
 
 
 def read_csv_manifest(path: Path, name: str) -> Found:
@@ -39,7 +42,11 @@ def read_csv_manifest(path: Path, name: str) -> Found:
         content = path.read_bytes()
         utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
         text = content.decode("utf-16" if utf16 else "utf-8-sig").lstrip("\r\n")
-        separator = max(SEPARATORS, key=text.partition("\n")[0].count)
+        first, _, others = text.partition("\n")
+        if stated := re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE):  # written for Excel
+            text, separator = others, stated[1]
+        else:
+            separator = max(SEPARATORS, key=first.count)
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
     except UnicodeDecodeError as error:
         raise NearfarError(f"{name!r} is not UTF-8: save it as UTF-8") from error
@@ -76,7 +83,7 @@ def choose_columns(titles: Sequence[str], name: str) -> tuple[str, str | None]:
     """
     plain = {"".join(filter(str.isalnum, title.lower())): title for title in reversed(titles)}
     files = next((plain[each] for each in PATH_COLUMNS if each in plain), None)
-    labels = next((plain[each] for each in LABEL_COLUMNS if each in plain), None)
+    labels = next(iter(label_columns(reversed(titles))), None)
     if files is None:
         raise NearfarError(
             f"{name!r} has the columns {_listed(titles)}: expected the paths of images in a column "
@@ -120,17 +127,17 @@ def _images(
     for row, file in enumerate(files):
         first = first_rows[row]
         if first is None:
-            found.skipped.append(f"row {row + 1}: {printable(file)!r} is no path")
+            found.skipped.append(f"row {row + 1}: {_short(file)} is no path")
         elif first == row:
             found.items.append(_as_spelled(root, file))
         elif labels is not None and labels[row] != labels[first]:
             raise NearfarError(
-                f"{name!r} lists {printable(file)!r} as {labels[first]!r} and as {labels[row]!r}: "
+                f"{name!r} lists {_short(file)} as {labels[first]!r} and as {labels[row]!r}: "
                 "expected one label per image"
             )
         else:
             repeated += 1
-            found.unread.append(f"row {row + 1}: {printable(file)!r} is listed before")
+            found.unread.append(f"row {row + 1}: {_short(file)} is listed before")
     if repeated:
         found.notes.append(f"rows name images that are listed before ({repeated}): used once")
     if labels is not None:
@@ -157,6 +164,11 @@ def _as_spelled(root: Path, file: str) -> FileItem:
         return item
     found = find_path(item.path)
     return FileItem(root, os.path.relpath(found, root)) if exists(found) else item
+
+
+def _short(file: str) -> str:
+    text = repr(printable(file[:_SHOWN]))
+    return f"{text}…" if len(file) > _SHOWN else text
 
 
 def _listed(titles: Sequence[str], most: int = 8) -> str:

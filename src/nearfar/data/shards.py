@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import posixpath
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,7 +112,7 @@ def find_members(path: Path, prefix: str) -> Found:
     samples: dict[str, _Sample] = {}
     unread: Counter[str] = Counter()
     place = prefix.removesuffix("/") or path.name
-    for name, offset, size in _members(path, place, found, unread):
+    for name, (offset, size) in _members(path, place, found, unread).items():
         folder, _, base = name.rpartition("/")
         stem, _, ending = base.partition(".")
         if not stem:
@@ -144,8 +145,14 @@ def find_members(path: Path, prefix: str) -> Found:
 
 def _members(
     path: Path, place: str, found: Found, unread: Counter[str]
-) -> Iterator[tuple[str, int, int]]:
-    """Yield name, offset and size of each regular file, without reading its content."""
+) -> dict[str, tuple[int, int]]:
+    """Return offset and size of each file by name, without reading its content.
+
+    As in an extracted archive, the last of several members of one name replaces the others, and
+    links are the files that they lead to.
+    """
+    members: dict[str, tuple[int, int]] = {}
+    links: dict[str, str] = {}
     try:
         end = path.stat().st_size
         with tarfile.open(path, "r:") as tar:
@@ -158,7 +165,14 @@ def _members(
                 if member.isreg() and member.sparse is None:
                     if member.offset_data + member.size > end:
                         raise tarfile.ReadError(f"truncated in {member.name!r}")
-                    yield printable(member.name), member.offset_data, member.size
+                    name = printable(member.name)
+                    unread["replaced by a later member"] += name in members
+                    members[name] = member.offset_data, member.size
+                elif member.islnk() or member.issym():
+                    folder = posixpath.dirname(member.name) if member.issym() else ""
+                    links[printable(member.name)] = printable(
+                        posixpath.join(folder, member.linkname)
+                    )
                 elif not member.isdir():
                     unread["links and special files"] += 1
             with path.open("rb") as file:
@@ -167,6 +181,15 @@ def _members(
                     raise tarfile.ReadError("no end mark: damaged or truncated")
     except (tarfile.TarError, OSError, ValueError, UnicodeError, OverflowError) as error:
         found.skipped.append(f"{place!r}: the rest of the tar file ({reason(error)})")
+    by_path = {posixpath.normpath(name): each for name, each in members.items()}
+    for name, target in links.items():
+        linked = by_path.get(posixpath.normpath(target))
+        if linked is None:
+            unread["links and special files"] += 1
+        else:
+            members[name] = linked
+    unread += Counter()  # drops zeros
+    return members
 
 
 def _choose(sample: _Sample, unread: Counter[str]) -> list[MemberItem]:

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ VIDEO_FORMATS = (
 _OPTIONS = {"format_whitelist": VIDEO_FORMATS, "protocol_whitelist": "file"}
 #: Largest pixel aspect ratio, or its inverse.
 _MAX_ASPECT = 8
+#: Ticks between frames from which time stamps may be rounded to ticks.
+_FINE_TICKS = 4
 #: Tolerance for right angles in the display matrix, as cosines.
 _TOLERANCE = 0.01
 _ONE = 2.0**16
@@ -329,11 +332,14 @@ def _at_rate(stamps: list[int], base: Fraction, rate: float) -> list[int]:
     """Return the timestamps of the frames shown at multiples of 1/rate seconds."""
     step = 1 / (Fraction(rate) * base)
     chosen = [stamps[0]]
-    count = int((stamps[-1] - stamps[0]) / step)
+    # Stamps are rounded to ticks: a frame may be shown half a tick later than it should.
+    gaps = sorted(late - early for early, late in pairwise(stamps))
+    rounding = Fraction(1, 2) if gaps and gaps[len(gaps) // 2] >= _FINE_TICKS else Fraction(0)
+    count = int((stamps[-1] - stamps[0] + rounding) / step)
     if count >= len(stamps):
         return list(dict.fromkeys(stamps))
     for number in range(1, count + 1):
-        shown = stamps[bisect_right(stamps, stamps[0] + number * step) - 1]
+        shown = stamps[bisect_right(stamps, stamps[0] + number * step + rounding) - 1]
         if shown != chosen[-1]:
             chosen.append(shown)
     return chosen

@@ -12,7 +12,7 @@ import torch
 
 from nearfar.data import Images, Subset
 from nearfar.embeddings import EmbeddingParts, check_embeddings_path, write_embeddings
-from nearfar.encoders import Encoder, open_encoder
+from nearfar.encoders import READING, Encoder, StoredEmbeddings, open_encoder
 from nearfar.errors import NearfarError
 from nearfar.files import ADVICE, claim_output
 from nearfar.progress import Track, silent
@@ -125,15 +125,17 @@ def encode_to(
         return True
     parts = EmbeddingParts(path, len(images))
     _claim_parts(parts, overwrite=overwrite, alone=processes == 1)
-    settings, names, bounds = encoder.settings(), images.names(), parts.bounds()
+    read = {name: list(value) for name in READING if (value := images.origin.get(name))}
+    settings, names, bounds = {**encoder.settings(), **read}, images.names(), parts.bounds()
     mine = range(len(bounds) * process // processes, len(bounds) * (process + 1) // processes)
     # Check everything before hours of encoding.
-    missing = [
-        part
-        for part in mine
-        if overwrite
-        or not parts.is_written(part, names[bounds[part].start : bounds[part].stop], settings)
-    ]
+    missing = []
+    for part in mine:
+        own = names[bounds[part].start : bounds[part].stop]
+        if overwrite or not parts.is_written(part, own, settings):
+            missing.append(part)
+        else:  # raises an error if images have changed
+            StoredEmbeddings(parts.path(part)).embed(Subset(images, np.array(bounds[part])))
     for part in track(missing, "encoding parts", len(missing)):
         some = Subset(images, np.array(bounds[part]))
         write_embeddings(parts.path(part), encoder.embed(some, device=device), some, settings)

@@ -279,14 +279,14 @@ def open_queries(
     opened: list[tuple[str, int, Tensor]] = []
     for query in queries:
         text = str(query) if isinstance(query, int) else os.fspath(query)
-        if isinstance(query, int) or (text.isdecimal() and not Path(text).exists()):
+        if isinstance(query, int):
+            opened.append((text, query, _row(query, images)))
+        elif found := _among(Path(text), images, files) or _named(text, images):
+            opened += found
+        elif text.isdecimal() and not Path(text).exists():
             opened.append((text, int(text), _row(int(text), images)))
         else:
-            opened += (
-                _among(Path(text), images, files)
-                or _named(text, images)
-                or _elsewhere(open_source(text))
-            )
+            opened += _elsewhere(open_source(text))
     if len(opened) > MAX_QUERIES:
         raise NearfarError(f"{len(opened)} query images or more: expected at most {MAX_QUERIES}")
     names, rows, pixels = zip(*opened, strict=True)

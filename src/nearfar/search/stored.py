@@ -211,4 +211,4 @@ def _search(file: EmbeddingFile, points: Floats, rows: Rows, count: int) -> Inde
 def _open(encoder: Encoder, source: str) -> Images:
     from nearfar.data import open_images
 
-    return open_images(source, size=encoder.size, channels=encoder.channels)
+    return open_images(source, size=encoder.size, channels=encoder.channels, **encoder.reading)

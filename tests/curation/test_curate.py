@@ -256,8 +256,12 @@ def test_command_writes_lists_and_a_page(folder, tmp_path, capsys):
     assert sorted(row["selected"] for row in rows if row["selected"]) == list(range(1, 8))
     summary = json.loads((out / "curation.json").read_text())
     assert summary["leaks"]["pairs"] >= len(rows)
+    left_out = (out / "leave-out.txt").read_text().splitlines()
+    assert left_out == [row["file"] for row in rows if not row["keep"]]
+    assert "the images to leave out are listed in" in said
     page = (out / "curation.html").read_text()
     assert "02-rotated.jpg" in page
+    assert "duplicate to keep" in page
     assert 'src="http' not in page
     assert run(*command, *model) == 2
     assert "exists already" in capsys.readouterr().err

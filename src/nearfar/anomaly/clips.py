@@ -49,7 +49,7 @@ class Frame(NamedTuple):
     pixels : uint8[h, w], or uint8[h, w, 3] in photographs
         Gray levels, or red, green and blue.
     time : float or None
-        Seconds since the start of the clip, by its timestamps, if any.
+        Seconds since the start of the clip, from its timestamps; None if it has none.
     lost : int
         Number of frames missing just before this one, judging by timestamps or file names.
 
@@ -65,7 +65,7 @@ class Frame(NamedTuple):
     lost: int = 0
 
     def follows(self, other: Frame) -> bool:
-        """Return whether no frame is missing between another frame and this one."""
+        """Return whether this frame comes directly after another, with none lost in between."""
         return self.number == other.number + 1 and not self.lost
 
 

@@ -23,7 +23,7 @@ from nearfar.errors import NearfarError
 
 
 class Evaluator:
-    """Collector of scored frames and their masks, keeping a few numbers per frame.
+    """Accumulates scored frames and their masks, with a few numbers per frame.
 
     A frame is abnormal if its mask has any abnormal pixel.
 
@@ -61,7 +61,7 @@ class Evaluator:
         self._overlaps.append(overlap_score(heat, mask))
 
     def add_image(self, clip: str, score: float, *, abnormal: bool) -> None:
-        """Add a frame without a mask; `result` then requires that no frame has one.
+        """Add a frame that has a label but no mask; its metrics are those of `images`.
 
         Parameters
         ----------
@@ -76,7 +76,7 @@ class Evaluator:
         self._labels.setdefault(clip, []).append(abnormal)
 
     def images(self, threshold: float) -> dict[str, Any]:
-        """Return the metrics of unrelated images, ignoring pixels.
+        """Return image-level metrics, with frames as independent images; pixels are ignored.
 
         Parameters
         ----------

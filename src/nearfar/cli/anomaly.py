@@ -16,7 +16,7 @@ from nearfar.cli.options import Overwrite, Seed, bars, report_skipped, shown
 from nearfar.errors import NearfarError
 
 if TYPE_CHECKING:
-    from nearfar.anomaly import DetectorConfig
+    from nearfar.anomaly import Detector, DetectorConfig
     from nearfar.progress import Bars
 
 #: Names of the metrics that count what masks or folders say.
@@ -140,13 +140,8 @@ def fit(
     stills = config.independent_frames
     one, what = ("an image", "defective") if stills else ("a frame", "abnormal")
     print(f"the detector is in {shown(out)}; {one} is {what} above {detector.threshold:.4g}")
-    normal, share = detector.calibrated_on, config.false_alarms
-    if normal <= 1 / share:
-        print(
-            f"note: the threshold is the highest score of {normal} normal "
-            f"{'images' if stills else 'frames'}, too few to allow for {100 * share:g} % of false "
-            "alarms"
-        )
+    if note := _note_on_threshold(detector):
+        print(note)
 
 
 @anomaly.command
@@ -217,8 +212,23 @@ def score(
     else:
         counts = f"{summary.frames} frames, {found} abnormal span{'s' * (found != 1)}"
     print(f"{counts}; output is in {shown(out)}")
+    note = _note_on_threshold(detector)
+    if note and summary.quality is None:
+        print(f"{note}: look also at the highest scores, in {shown(out / 'worst')}")
     for name, value in (summary.quality or {}).items():
         print(f"{_TRUTH.get(name, name)}: {_metric(value)}")
+
+
+def _note_on_threshold(detector: Detector) -> str:
+    """Return a note if a single normal frame set the threshold, or ""."""
+    normal, share = detector.calibrated_on, detector.config.false_alarms
+    if normal > 1 / share:
+        return ""
+    frames = "images" if detector.config.independent_frames else "frames"
+    return (
+        f"note: the threshold is the highest score of {normal} normal {frames}, too few to allow "
+        f"for {100 * share:g} % of false alarms"
+    )
 
 
 def _frames(config: DetectorConfig) -> str:

@@ -99,6 +99,8 @@ def curate(
         page = write_curation_page(out, found, track=track)
     for line in curation.describe(found):
         print(line)
+    if not found.keep.all():
+        print(f"the images to leave out are listed in {shown(out / curation.LEAVE_OUT)}")
     print(f"a map to browse, and thumbnails, are in {shown(page)}")
 
 

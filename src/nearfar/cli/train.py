@@ -147,7 +147,7 @@ def train(
         sys.exit(130)
     if validation is not None:
         say(validation.verdict(run, resolve_device(settings.device), track=track))
-    say(f"the run is in {shown(out)}")
+    say(f"the run is in {shown(out)}; look at it by {shlex.join(['nearfar', 'report', str(out)])}")
 
 
 def describe_estimate(estimate: Estimate) -> list[str]:

@@ -52,7 +52,7 @@ class ConvNet:
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """Well-known encoder with a decoder.
+    """Standard encoder, AlexNet or a timm model, with a decoder.
 
     Parameters
     ----------
@@ -60,8 +60,9 @@ class Backbone:
         "alexnet", with a mirrored decoder as in the paper's Table 2; or "timm:NAME", any timm image
         model, such as "timm:resnet18".
     weights : str
-        Initial weights of the encoder: "random"; "kmeans", centers of typical patches, scaled to
-        unit variance per channel, for plain convolutions; "pretrained", from torchvision for
+        Initial weights of the encoder: "random"; "kmeans", centers of clusters of
+        image patches, scaled so that each output channel has unit variance (plain convolutions
+        only); "pretrained", from torchvision for
         AlexNet, otherwise from timm; or a file, either .safetensors or a state dict saved with
         torch.save.
     freeze_batch_norm : bool
@@ -70,7 +71,8 @@ class Backbone:
         Length d of an embedding. Default: that of the model, for pretrained weights and timm
         models; 128 for other AlexNets. Other lengths add a linear layer and a ReLU to timm models.
     widths : tuple of int, optional
-        Width of AlexNet's FC6, or channels of the decoder of other backbones.
+        Width of AlexNet's FC6 (one number); for other backbones, channels of the decoder's
+        layers.
 
     Examples
     --------

@@ -14,6 +14,7 @@ from nearfar.curation.outliers import DEVIATIONS, Outliers, find_outliers
 from nearfar.curation.output import (
     CURATED,
     CURATION_FILES,
+    LEAVE_OUT,
     SUMMARY,
     class_name,
     describe,
@@ -32,6 +33,7 @@ __all__ = [
     "CURATED",
     "CURATION_FILES",
     "DEVIATIONS",
+    "LEAVE_OUT",
     "NEAR_DUPLICATE",
     "SUMMARY",
     "THUMBNAILS",

@@ -31,7 +31,7 @@ _PARTS, _DESCRIPTOR = (1.0, 0.9, 0.8), 8
 #: Candidates per image, and their lowest cosine similarity.
 _CANDIDATES, _LEAST_SIMILARITY = 10, 0.6
 #: Most images of which mirror images are counted.
-_LOOKED_AT = 200
+_LOOKED_AT = 500
 #: Pairs per step of the progress display.
 _PAIRS = 1024
 
@@ -129,7 +129,7 @@ def find_duplicates(
 
 
 def count_mirrored(thumbnails: Thumbnails, *, seed: int = 0) -> tuple[int, int]:
-    """Return how many of some images have a mirror image, and of how many images, at most 200.
+    """Return how many of some images have a mirror image, and of how many images, at most 500.
 
     Images that are also duplicates without mirroring are not counted.
 

@@ -25,14 +25,15 @@ from nearfar.data import Images
 from nearfar.files import atomic_path, write_json
 
 #: File names in the output folder of `nearfar curate`.
-CURATED, DUPLICATES, LEAKS, SUMMARY = (
+CURATED, DUPLICATES, LEAKS, LEAVE_OUT, SUMMARY = (
     "images.parquet",
     "duplicates.parquet",
     "leaks.parquet",
+    "leave-out.txt",
     "curation.json",
 )
 #: All files that `write_curation` writes.
-CURATION_FILES = (CURATED, DUPLICATES, LEAKS, SUMMARY, THUMBNAILS)
+CURATION_FILES = (CURATED, DUPLICATES, LEAKS, LEAVE_OUT, SUMMARY, THUMBNAILS)
 
 
 def write_curation(folder: str | os.PathLike[str], curation: Curation) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def write_curation(folder: str | os.PathLike[str], curation: Curation) -> dict[s
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     summary = write_curation(folder, curate(images, device="cpu"))
     ...     sorted(path.name for path in Path(folder).iterdir())
-    ['curation.json', 'duplicates.parquet', 'images.parquet', 'thumbnails.parquet']
+    ['curation.json', 'duplicates.parquet', 'images.parquet', 'leave-out.txt', 'thumbnails.parquet']
     >>> summary["images"], summary["duplicates"]["groups"]
     (40, 0)
     """
@@ -83,6 +84,9 @@ def write_curation(folder: str | os.PathLike[str], curation: Curation) -> dict[s
         )
     else:
         write_thumbnails(folder / THUMBNAILS, names, curation.thumbnails)
+    with atomic_path(folder / LEAVE_OUT) as temporary:
+        out = [names[row] for row in np.flatnonzero(~curation.keep)]
+        temporary.write_text("".join(f"{name}\n" for name in out), encoding="utf-8")
     summary = summarize(curation)
     write_json(folder / SUMMARY, summary)
     return summary
@@ -95,6 +99,7 @@ def summarize(curation: Curation) -> dict[str, Any]:
     return {
         "data": curation.images.name,
         "images": len(curation.images),
+        "skipped": len(curation.images.skipped),
         "encoder": curation.encoder,
         "duplicates": {
             "groups": int(curation.group.max(initial=-1)) + 1,
@@ -144,7 +149,7 @@ def describe(curation: Curation) -> list[str]:
     ]
     if curation.mirrored is not None and curation.mirrored[0]:
         lines.append(
-            "mirror images: {} of {} images looked at have one; --mirrored finds all".format(
+            "mirror images: {} of {} images looked at have one; --mirrored lists them".format(
                 *curation.mirrored
             )
         )

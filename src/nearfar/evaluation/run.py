@@ -171,7 +171,7 @@ def read_scores(folder: str | os.PathLike[str]) -> Evaluation | None:
 
 
 def small_pixels(images: Tensor) -> Tensor:
-    """Return images, float[b, c, h, w], averaged down to at most 32×32, as vectors float[b, d].
+    """Average images, float[b, c, h, w], down to at most 32×32 pixels, and flatten to float[b, d].
 
     Examples
     --------

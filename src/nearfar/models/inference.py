@@ -205,7 +205,7 @@ def _allocate(*shape: int) -> Tensor:
 
 
 def state_bytes(module: nn.Module) -> int:
-    """Return the size of a module's weights and buffers.
+    """Return the size of a module's weights and buffers, in bytes.
 
     Examples
     --------

@@ -69,12 +69,12 @@ def pretrained_encoder(name: str, weights: str = PRETRAINED) -> BackboneEncoder:
         "alexnet" or "timm:NAME". Embeddings are the output of AlexNet's layer FC7, or of a timm
         model's pooling.
     weights : str
-        "pretrained" or a file, see `load_published`; or "random", for comparisons.
+        "pretrained" or the path of a file, see `load_published`; or "random", as a baseline.
 
     Raises
     ------
     NearfarError
-        If the weights are missing, or belong to another network.
+        If the weights are missing, or do not fit the network.
 
     Examples
     --------
@@ -160,8 +160,8 @@ def timm_state_dict(encoder: BackboneEncoder) -> dict[str, Tensor]:
     """Return a timm model's state dict, for timm to load.
 
     ``timm.create_model(NAME, num_classes=0).load_state_dict(weights, strict=True)`` restores the
-    encoder. It gives the same embeddings if images are normalized for it (in `nearfar`, images are
-    in 0…1).
+    timm model. It gives the same embeddings of images normalized with its own mean and standard
+    deviation, which the encoder of `nearfar` does by itself.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def timm_state_dict(encoder: BackboneEncoder) -> dict[str, Tensor]:
     Raises
     ------
     NearfarError
-        If it is not a timm backbone.
+        If the encoder is not a timm model.
 
     Examples
     --------

@@ -37,11 +37,11 @@ class NearPairs(NamedTuple):
     Attributes
     ----------
     pairs : int64[m, 2]
-        Rows of each pair in ascending order; pairs are sorted.
+        Rows of each pair, the smaller one first; pairs are sorted.
     similarities : float32[m]
         Cosine similarities of the pairs.
     recall : float
-        Share of the exact pairs of some random rows that were found; NaN if these rows have none.
+        Share of the pairs that exact search finds for some random rows; NaN if it finds none.
     seconds : float
         Duration of the search, excluding the recall measurement.
 

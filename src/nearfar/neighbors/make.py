@@ -19,12 +19,12 @@ def make_finder(search: NeighborSearch, neighbors: int, seed: int = 0) -> Finder
     Parameters
     ----------
     search : NeighborSearch
-        Settings of the search. `search.finder` is the name of a finder, or a callable of your own
-        from the number of neighbors to a `Finder`.
+        Settings of the search. `search.finder` is the name of a finder, or your own callable
+        that takes the number of neighbors and returns a `Finder`.
     neighbors : int
         T, the number of near rows and of far rows per query, ≥ 1.
     seed : int
-        Seed of the initial centers and the far rows, ≥ 0.
+        Seed for the initial k-means centers and for drawing far rows, ≥ 0.
 
     Raises
     ------

@@ -67,11 +67,17 @@ def write_curation_page(
     return write_report(
         folder,
         title=f"Curation of {images.name}",
-        lead=f"{len(images)} images, with embeddings by {curation.encoder}. No file was changed.",
+        lead=f"{len(images)} images{_skipped(images)}, with embeddings by {curation.encoder}. No "
+        "file was changed.",
         sections=list(_sections(curation)),
         name=CURATION_PAGE,
         track=track,
     )
+
+
+def _skipped(images: Images) -> str:
+    count = len(images.skipped)
+    return f" ({count} more could not be read)" if count else ""
 
 
 def _sections(curation: Curation) -> Iterator[Section]:
@@ -126,6 +132,7 @@ def _columns(curation: Curation) -> dict[str, npt.NDArray[Any]]:
         scores["confidence of the label"] = _of_kept(curation.label_errors.confidence, kept, n)
     if curation.leaks is not None:
         finding[curation.leaks.pairs[:, 0]] = "leak"
+    finding[curation.keep & (curation.group >= 0)] = "duplicate to keep"
     finding[~curation.keep] = "duplicate to leave out"
     clusters = [f"cluster {number}" for number in curation.cluster_of]
     return {"finding": finding, "cluster": np.array(clusters, object), **scores}

@@ -163,7 +163,7 @@ def _checksum(tensors: Mapping[str, Tensor], position: str) -> str:
 def write_snapshot(
     folder: str | os.PathLike[str], epochs: int, weights: Mapping[str, Tensor]
 ) -> None:
-    """Write the weights of the network after `epochs` epochs, counted over both phases.
+    """Save the network's weights as a snapshot after `epochs` epochs of both phases together.
 
     Examples
     --------

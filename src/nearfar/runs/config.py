@@ -142,7 +142,7 @@ def write_config(folder: str | os.PathLike[str], config: RunConfig) -> None:
 
 
 def read_config(folder: str | os.PathLike[str]) -> RunConfig:
-    """Return a run's images and settings from its ``config.json``.
+    """Read a run's ``config.json``: a description of its images, and its settings.
 
     Raises
     ------

@@ -156,7 +156,7 @@ def new_backbone(network: Backbone, shape: Shape, seed: int = 0) -> BackboneEnco
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSpec:
-    """Description from which a backbone can be rebuilt.
+    """Architecture of a backbone, without weights, from which it can be rebuilt.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ class BackboneSpec:
 
     @classmethod
     def of(cls, backbone: BackboneEncoder) -> BackboneSpec:
-        """Describe a backbone with its head in place."""
+        """Return the spec of a backbone whose head is still in place."""
         widths, sides = default_widths(backbone.name), (224, 224)
         if backbone.name == "alexnet":
             fc6 = backbone.get_submodule("head.fc6")
@@ -211,7 +211,7 @@ class BackboneSpec:
         Raises
         ------
         NearfarError
-            If it does not fit in memory.
+            If the network does not fit in memory.
         """
         try:
             with torch.random.fork_rng():

@@ -178,7 +178,7 @@ class ConfusionMatrix:
     Parameters
     ----------
     classes : int
-        Number of classes; other values in the truth are ignored.
+        Number of classes; pixels with another true label, such as 255, are ignored.
 
     Examples
     --------
@@ -192,14 +192,14 @@ class ConfusionMatrix:
         self.counts = np.zeros((classes, classes), np.int64)
 
     def add(self, truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.integer]) -> None:
-        """Add an image, label maps [h, w]."""
+        """Add the pixels of an image, given its true and predicted label maps, both [h, w]."""
         classes = len(self.counts)
         valid = truth < classes
         pairs = truth[valid].astype(np.int64) * classes + predicted[valid]
         self.counts += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
     def iou(self) -> npt.NDArray[np.float64]:
-        """Return the IoU (intersection over union) per class, float64[classes]; NaN if absent."""
+        """Return intersection over union per class, float64[classes]; NaN for absent classes."""
         both = self.counts.diagonal()
         either = self.counts.sum(0) + self.counts.sum(1) - both
         return np.divide(both, either, out=np.full(len(both), np.nan), where=either > 0)

@@ -85,16 +85,16 @@ def still_noise(clips: Iterable[Iterable[Frame]]) -> float:
 
 
 def principal_components(images: Images, noise: float) -> Components:
-    """Return the fewest principal components whose mean squared error is at most the noise.
+    """Return the fewest principal components whose mean squared error is within the noise.
 
-    At least one axis is left out.
+    At least one component is always left out.
 
     Parameters
     ----------
     images : Images
         Images to analyze.
     noise : float
-        Variance of a pixel, for pixel values in [0, 1]; at least 0.
+        Variance of the noise of a pixel, for pixel values in [0, 1]; at least 0.
 
     Returns
     -------

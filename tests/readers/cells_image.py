@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import struct
 import warnings
@@ -111,13 +112,20 @@ def depth(folder: Path) -> None:
             only(path)
         image = only(path, window=(int(small.min()), 63))
         assert [int(image.min()), int(image.max())] == [0, 255], kind
+    for bits, low in ((5, "white"), (9, "black"), (10, "black"), (12, "white"), (14, "black")):
+        path = folder / f"{bits} {low}.tif"
+        gray = np.linspace(0, 2**bits - 1, 256).astype(np.uint8 if bits < 8 else np.uint16)
+        write_deep(path, gray.reshape(16, 16), photometric=f"minis{low}", bitspersample=bits)
+        scaled = np.rint(gray.reshape(16, 16) * (255 / (2**bits - 1)))
+        wanted = 255 - scaled if low == "white" else scaled
+        assert np.abs(only(path)[0].numpy() - wanted).max() <= 1, path
     units = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
     tiff(folder / "unit.tif", units)
     assert (only(folder / "unit.tif")[0].numpy() == np.arange(256).reshape(16, 16)).all()
 
 
-def write_deep(path: Path, pixels: np.ndarray) -> None:
-    """Write numbers of any type, [h, w] or [h, w, 3]."""
+def write_deep(path: Path, pixels: np.ndarray, **options: object) -> None:
+    """Write numbers of any type, [h, w] or [h, w, 3]; options are those of the writer."""
     if path.suffix == ".png":
         import imagecodecs
 
@@ -125,7 +133,11 @@ def write_deep(path: Path, pixels: np.ndarray) -> None:
     else:
         import tifffile
 
-        tifffile.imwrite(path, pixels, photometric="rgb" if pixels.ndim == 3 else "minisblack")
+        usual = {"photometric": "rgb" if pixels.ndim == 3 else "minisblack"}
+        tifffile.imwrite(path, pixels, **usual | options)
+
+
+SEPARATE = {"PlanarConfiguration": 2}
 
 
 def error_of(path: Path) -> str:
@@ -186,6 +198,21 @@ def channels(folder: Path) -> None:
         image = only(folder / "rgbn.tif")
     assert (image.permute(1, 2, 0).numpy() == bands[..., :3]).all()
     assert (only(folder / "rgbn.tif", bands=(4,))[0].numpy() == bands[..., 3]).all()
+    for kind, count in itertools.product((np.uint8, np.uint16), (3, 4)):
+        planes = np.moveaxis(bands[..., :count], -1, 0).astype(kind) * (np.iinfo(kind).max // 255)
+        extra = ["unspecified"] * (count - 3)
+        path = folder / f"planes of {np.dtype(kind).name}, {count}.tif"
+        write_deep(path, planes, photometric="rgb", planarconfig="separate", extrasamples=extra)
+        expected = "have bands beside red, green and blue"
+        with warned(expected) if extra else contextlib.nullcontext():
+            image = only(path)
+        assert (image.permute(1, 2, 0).numpy() == bands[..., :3]).all(), path
+    for kind in (np.uint8, np.uint16):
+        tiff(folder / "one.tif", bands[..., 0].astype(kind) << 8 * (kind != np.uint8), **SEPARATE)
+        assert (only(folder / "one.tif")[0].numpy() == bands[..., 0]).all(), kind
+    cmyk = np.zeros((4, 16, 16), np.uint16)
+    write_deep(folder / "cmyk.tif", cmyk, photometric="separated", planarconfig="separate")
+    assert "separate bands of 16 bits in colors" in error_of(folder / "cmyk.tif")
 
 
 @cell("image", "transparency", "obeyed: on white; alpha, palettes, one color")
@@ -226,6 +253,20 @@ def transparency(folder: Path) -> None:
     tifffile.imwrite(folder / "a.tif", half, photometric="rgb", extrasamples=["assocalpha"])
     for window in (None, (0, 65535)):  # colors were multiplied by opacity
         assert only(folder / "a.tif", window=window)[:, 0, 0].tolist() == [227, 127, 127]
+    for kind, planes in itertools.product((np.uint8, np.uint16), ("contig", "separate")):
+        unit = np.iinfo(kind).max // 255
+        gray = np.full((16, 16, 2), (50 * unit, 128 * unit), kind)
+        gray = gray if planes == "contig" else np.moveaxis(gray, -1, 0)
+        for opacity, level in (("assocalpha", 177), ("unassalpha", 152)):
+            options = {"extrasamples": [opacity], "planarconfig": planes}
+            write_deep(folder / "la.tif", gray, photometric="minisblack", **options)
+            assert abs(int(only(folder / "la.tif")[0, 0, 0]) - level) <= 1, (kind, planes, opacity)
+    further = np.full((5, 16, 16), 200, np.uint8)
+    further[3] = 0
+    options = {"extrasamples": ["unassalpha", "unspecified"], "planarconfig": "separate"}
+    write_deep(folder / "further.tif", further, photometric="rgb", **options)
+    assert int(only(folder / "further.tif").min()) == 255
+    assert int(only(folder / "further.tif", bands=(4,)).max()) == 255
 
 
 @cell(
@@ -326,6 +367,15 @@ def count(folder: Path) -> None:
     with rejection("a.tif", "2 images in one file"):
         open_images(folder / "a.tif")
     tifffile = pytest.importorskip("tifffile")
+    for kind, sides in itertools.product(("u1", "u2", "f4"), ((8, 16), (16, 8))):
+        path = folder / f"{kind} {sides[0]}.tif"
+        with tifffile.TiffWriter(path) as pages:
+            for side in sides:  # the preview has another level
+                pixels = np.full((side, side + 4), side / 32, np.float32)
+                pixels = pixels if kind == "f4" else (pixels * np.iinfo(kind).max).astype(kind)
+                pages.write(pixels, subfiletype=int(side == 8), photometric="minisblack")
+        assert read_header(path).size == (16, 20), path
+        assert set(only(path).unique().tolist()) <= {127, 128}, path
     tifffile.imwrite(folder / "loop.tif", np.zeros((8, 8)))
     endless = bytearray((folder / "loop.tif").read_bytes())
     (start,) = struct.unpack_from("<I", endless, 4)

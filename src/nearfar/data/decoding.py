@@ -32,7 +32,15 @@ from nearfar.data.encoded import (
 )
 from nearfar.data.images import Shape
 from nearfar.data.levels import AS_STATED, HDR_TRANSFERS, Decoding, Depth, Numbers, Window
-from nearfar.data.tiff import MAGICS, TiffTags, choose_bands, read_tiff, read_tiff_tags, tiff_reader
+from nearfar.data.tiff import (
+    MAGICS,
+    TiffTags,
+    choose_bands,
+    is_part,
+    read_tiff,
+    read_tiff_tags,
+    tiff_reader,
+)
 from nearfar.errors import MissingExtraError, require
 
 #: Formats for which PIL runs other programs (EPS would run Ghostscript).
@@ -73,8 +81,6 @@ HDR_MARKS = ((b"cICP", 1), (b"colrnclx", 3))
 HDR_HEAD = 2**14
 #: Factors of numbers that PIL scales to 8 bits, by PIL's raw mode.
 SCALED_NUMBERS = {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
-#: Subfile types of TIFF that are a smaller copy of another page, or its mask.
-REDUCED_PAGE, MASK_PAGE = 1, 4
 #: Sample format of TIFF for signed integers.
 SIGNED = 2
 
@@ -155,11 +161,13 @@ def read_header(source: Encoded, decoding: Decoding = AS_STATED) -> Header:
             if isinstance(other, TiffTags):
                 tiff_reader()  # raises an error if the extra is missing
                 check_pixels(*other.size, other.samples)
-                gray = len(choose_bands(other, decoding)) == 1
+                bands = choose_bands(other, decoding)
+                unused = 0 if decoding.bands or len(bands) == 1 else other.bands - len(bands)
                 height, width = other.size
                 if other.orientation in SIDES_SWAPPED:
                     height, width = width, height
-                return Header((height, width), gray, depth=other.depth)
+                gray = len(bands) == 1
+                return Header((height, width), gray, depth=other.depth, unused_bands=unused)
             dicom = read_dicom_header(file)
             return Header(dicom.size, dicom.gray, depth=dicom.depth)
     with open_image_file(source) as image:
@@ -168,7 +176,7 @@ def read_header(source: Encoded, decoding: Decoding = AS_STATED) -> Header:
         orientation = 1 if image.format == "TIFF" else _orientation(image, source)
         if orientation in SIDES_SWAPPED:
             width, height = height, width
-        tags = getattr(image, "tag_v2", {})
+        tags = _tags(image)
         if decoding.window is not None and _is_deep_color(image):
             _png_codec()  # raises an error if the extra is missing
         return Header(
@@ -335,8 +343,8 @@ def open_image_file(source: Encoded) -> Iterator[Image.Image]:
         return
     try:
         with open_bytes(source) as file, Image.open(file, formats=formats()) as image:
-            check_pixels(image.height, image.width)
             _check_pages(image)
+            check_pixels(image.height, image.width)
             yield image
     except UnreadableError as error:
         if isinstance(error.__cause__, UnidentifiedImageError):
@@ -410,19 +418,30 @@ def _other_kind(source: Encoded, decoding: Decoding) -> TiffTags | Literal["dico
 
 
 def _check_pages(image: Image.Image) -> None:
-    """Check that a file holds one image, not counting thumbnails, masks, layers and animations."""
+    """Check that a file holds one image, not counting thumbnails, masks, layers and animations.
+
+    The image is the page of it then.
+    """
     if image.format in ONE_PICTURE | ANIMATIONS or not getattr(image, "is_animated", False):
         return
-    pages = total = getattr(image, "n_frames", 1)
+    pages = list(range(getattr(image, "n_frames", 1)))
     if image.format == "TIFF":
-        pages = 0
-        for page in range(total):
-            image.seek(page)
-            tags = getattr(image, "tag_v2", {})
-            pages += not tags.get(ExifTags.Base.NewSubfileType, 0) & (REDUCED_PAGE | MASK_PAGE)
-        image.seek(0)
-    if pages > 1:
-        raise UnreadableError(f"{pages} images in one file: expected a file for each")
+        pages = [page for page in pages if not is_part(_tags_of_page(image, page))]
+        image.seek(pages[0] if pages else 0)
+        if ExifTags.Base.InterColorProfile not in _tags(image):
+            image.info.pop("icc_profile", None)  # that of a page before
+    if len(pages) > 1:
+        raise UnreadableError(f"{len(pages)} images in one file: expected a file for each")
+
+
+def _tags_of_page(image: Image.Image, page: int) -> Any:
+    image.seek(page)
+    return _tags(image)
+
+
+def _tags(image: Image.Image) -> Any:
+    """Return the tags of a TIFF file; none for other formats."""
+    return getattr(image, "tag_v2", {})
 
 
 def _unknown(source: Encoded) -> UnreadableError:
@@ -479,7 +498,7 @@ def _depth(image: Image.Image) -> Depth:
 
 
 def _is_signed(image: Image.Image) -> bool:
-    tags = getattr(image, "tag_v2", {})
+    tags = _tags(image)
     return SIGNED in np.atleast_1d(tags.get(ExifTags.Base.SampleFormat, 1))
 
 
@@ -488,7 +507,7 @@ def _is_deep_color(image: Image.Image) -> bool:
     if image.format == "PNG":
         tile = next(iter(getattr(image, "tile", ())), None)
         return tile is not None and ";16" in str(tile[3]) and not image.mode.startswith("I")
-    bits = getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample, 8)
+    bits = _tags(image).get(ExifTags.Base.BitsPerSample, 8)
     return image.format == "TIFF" and image.mode == "RGB" and bool(np.max(bits) > 8)
 
 
@@ -509,10 +528,12 @@ def _deep_png(source: Encoded) -> Numbers:
 def _numbers(image: Image.Image, decoding: Decoding) -> Image.Image | Numbers:
     """Return the numbers of a decoded image of more than 8 bits, and other images as they are."""
     depth = _depth(image)
+    if image.mode == "La":  # gray that is multiplied by opacity
+        return image.convert("LA")
     if depth is Depth.LEVELS or not image.mode.startswith(("F", "I", "L")):
         return image
     values = np.asarray(image)
-    tags = getattr(image, "tag_v2", {})
+    tags = _tags(image)
     inverted = tags.get(ExifTags.Base.PhotometricInterpretation, 1) == 0
     if depth is Depth.UNKNOWN:
         if image.mode == "L":
@@ -532,6 +553,8 @@ def _brightness(image: Image.Image) -> npt.NDArray[Any]:
     """Return the largest color value per pixel, [h, w], where transparent pixels are black."""
     if image.mode == "F" or image.mode.startswith("I"):
         return np.asarray(image)
+    if image.mode == "La":
+        image = image.convert("LA")
     *colors, opacity = np.moveaxis(np.asarray(image.convert("RGBA")), -1, 0)
     return np.minimum(np.maximum.reduce(colors), opacity)
 

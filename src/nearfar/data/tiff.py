@@ -23,12 +23,16 @@ UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
 #: Values of the tag ExtraSamples that mean opacity; of the first, colors are multiplied by it.
 MULTIPLIED, PLAIN = 1, 2
+#: Subfile types of pages that are a smaller copy of another page, or its mask.
+REDUCED_PAGE, MASK_PAGE = 1, 4
+#: Value of the tag PlanarConfiguration for bands that are stored one after another.
+_SEPARATE = 2
 #: Most pages that are looked at: in a damaged file, each may name itself as the next.
 _MAX_PAGES = 100
 
 
 class TiffTags(NamedTuple):
-    """Pixel description on the first page of a TIFF file."""
+    """Pixel description on the page of a TIFF file that is its image."""
 
     size: tuple[int, int]
     bits: int
@@ -38,6 +42,10 @@ class TiffTags(NamedTuple):
     alpha: int
     orientation: int
     profile: bytes | None
+    page: int = 0
+    alpha_at: int = 0  # index among the samples
+    separate: bool = False
+    layout: tuple[Any, ...] = ()  # of a gray pixel, as Pillow names it
 
     @property
     def bands(self) -> int:
@@ -59,35 +67,68 @@ class TiffTags(NamedTuple):
     def is_beyond_pillow(self, decoding: Decoding) -> bool:
         """Whether Pillow cannot read all of the pixels."""
         if self.photometric == RGB:
-            deep = self.bits > 8 and decoding.window is not None
-            return deep or self.kind != UNSIGNED or (self.has_choice and decoding.bands is not None)
-        wide = self.bits > 32 or (self.kind == FLOAT and self.bits != 32)
-        several = self.bands > 1 or (self.samples > 1 and self.bits > 8)
-        return self.photometric <= BLACK_IS_ZERO and (several or wide)
+            # Pillow reads separate bands of 16 bits as bytes, and most further ones not at all.
+            deep = self.bits > 8 and (self.separate or decoding.window is not None)
+            further = self.separate and self.samples > 3 + (self.alpha == PLAIN)
+            chosen = self.has_choice and decoding.bands is not None
+            odd = self.kind != UNSIGNED or self.bits not in (8, 16)
+            return deep or further or chosen or odd
+        if self.photometric > RGB:
+            return self.is_garbled
+        if self.samples == 1:
+            deep = self.separate and self.bits > 8
+            return deep or self.layout not in TiffImagePlugin.OPEN_INFO
+        return self.bands > 1 or self.bits > 8 or self.separate
+
+    @property
+    def is_garbled(self) -> bool:
+        """Whether Pillow reads wrong numbers, and no other reader knows the colors."""
+        return self.photometric > RGB and self.separate and self.bits > 8
+
+
+def is_part(tags: Any) -> bool:
+    """Whether a page is a smaller copy of another, or its mask, by its tags."""
+    return bool(tags.get(ExifTags.Base.NewSubfileType, 0) & (REDUCED_PAGE | MASK_PAGE))
 
 
 def read_tiff_tags(file: BinaryIO) -> TiffTags:
-    """Read the description on the first page; tags with default values may be absent."""
+    """Read the description on the first page that is an image; some tags may be absent."""
     head = file.read(8)
     if head[2:3] == b"+" or head[3:4] == b"+":
         head += file.read(8)
-    tags: Any = TiffImagePlugin.ImageFileDirectory_v2(head)
-    file.seek(tags.next)
-    tags.load(file)
+    pages: list[Any] = []
+    start = TiffImagePlugin.ImageFileDirectory_v2(head).next
+    while start and len(pages) < _MAX_PAGES and (not pages or is_part(pages[-1])):
+        pages.append(TiffImagePlugin.ImageFileDirectory_v2(head))
+        file.seek(start)
+        pages[-1].load(file)
+        start = pages[-1].next
+    page = 0 if is_part(pages[-1]) else len(pages) - 1
+    tags = pages[page]
 
     def first(tag: ExifTags.Base, usual: int) -> int:
         value = tags.get(tag, usual)
         return int(value[0] if isinstance(value, tuple) else value)
 
+    bits = first(ExifTags.Base.BitsPerSample, 1)
+    kind = first(ExifTags.Base.SampleFormat, UNSIGNED)
+    photometric = first(ExifTags.Base.PhotometricInterpretation, BLACK_IS_ZERO)
+    samples = first(ExifTags.Base.SamplesPerPixel, 1)
+    order = first(ExifTags.Base.FillOrder, 1)
+    alpha = first(ExifTags.Base.ExtraSamples, 0)
     return TiffTags(
         (first(ExifTags.Base.ImageLength, 0), first(ExifTags.Base.ImageWidth, 0)),
-        first(ExifTags.Base.BitsPerSample, 1),
-        first(ExifTags.Base.SamplesPerPixel, 1),
-        first(ExifTags.Base.SampleFormat, UNSIGNED),
-        first(ExifTags.Base.PhotometricInterpretation, BLACK_IS_ZERO),
-        kind if (kind := first(ExifTags.Base.ExtraSamples, 0)) in (MULTIPLIED, PLAIN) else 0,
+        bits,
+        samples,
+        kind,
+        photometric,
+        alpha if alpha in (MULTIPLIED, PLAIN) else 0,
         first(ExifTags.Base.Orientation, 1),
         tags.get(ExifTags.Base.InterColorProfile),
+        page,
+        samples - np.size(tags.get(ExifTags.Base.ExtraSamples, ())),
+        first(ExifTags.Base.PlanarConfiguration, 1) == _SEPARATE,
+        (head[:2], photometric, (kind,), order, (bits,), ()),
     )
 
 
@@ -97,8 +138,13 @@ def choose_bands(tags: TiffTags, decoding: Decoding) -> list[int]:
     Raises
     ------
     UnreadableError
-        If it is not known which bands are colors, or a band does not exist.
+        If it is not known which bands are colors, or a band does not exist; or if the colors are
+        of a kind that is not read.
     """
+    if tags.is_garbled:
+        raise UnreadableError(
+            f"separate bands of {tags.bits} bits in colors other than red, green and blue"
+        )
     if not tags.has_choice or (tags.photometric == RGB and decoding.bands is None):
         return [0, 1, 2] if tags.photometric == RGB else [0]
     if decoding.bands is None:
@@ -108,7 +154,8 @@ def choose_bands(tags: TiffTags, decoding: Decoding) -> list[int]:
         )
     if max(decoding.bands) > tags.bands:
         raise UnreadableError(f"{tags.bands} bands: there is no band {max(decoding.bands)}")
-    return [band - 1 for band in decoding.bands]
+    hidden = tags.alpha_at if tags.alpha else tags.samples
+    return [band - (band <= hidden) for band in decoding.bands]
 
 
 def tiff_reader() -> Any:
@@ -131,7 +178,7 @@ def read_tiff(file: BinaryIO, tags: TiffTags, decoding: Decoding) -> Numbers:
     check_pixels(*tags.size, tags.samples)
     tifffile = tiff_reader()
     with tifffile.TiffFile(file) as content:
-        page = content.pages[0]
+        page = content.pages[tags.page]
         pages = list(islice(content.pages, _MAX_PAGES))
         whole = [each for each in pages if not each.is_reduced and not each.is_mask]
         if len(whole) > 1:
@@ -149,11 +196,12 @@ def read_tiff(file: BinaryIO, tags: TiffTags, decoding: Decoding) -> Numbers:
     values = pixels[..., bands]
     opacity = None
     if tags.alpha and tags.kind == UNSIGNED:
-        opacity = (pixels[..., tags.bands] >> max(0, tags.bits - 8)).astype(np.uint8)
-    if opacity is not None and tags.alpha == MULTIPLIED:
-        white = 2**tags.bits - 1
-        shares = np.maximum(pixels[..., tags.bands :][..., :1], 1) / white
-        values = np.minimum(values / shares, white).astype(values.dtype)
+        shares = pixels[..., tags.alpha_at]
+        opacity = (shares >> max(0, tags.bits - 8)).astype(np.uint8)
+        if tags.alpha == MULTIPLIED:
+            white = 2**tags.bits - 1
+            values = values / (np.maximum(shares, 1) / white)[..., None]
+            values = np.minimum(values, white).astype(pixels.dtype)
     return Numbers(
         np.ascontiguousarray(values.squeeze(-1) if len(bands) == 1 else values),
         None if tags.depth is Depth.UNKNOWN else (0, 2**tags.bits - 1),

@@ -75,6 +75,9 @@ def value_range(folder: Path) -> None:
     expected = np.clip(np.rint((RAMP * 2.0 - 100) * 255 / 200), 0, 255)
     assert np.abs(levels(path) - expected).max() <= 1
     assert np.abs(levels(path, window=(-100, 410)) - RAMP).max() == 0
+    empty = {"RescaleSlope": None, "RescaleIntercept": None}
+    path = write_dicom(folder / "d.dcm", RAMP * 16, **empty)
+    assert (levels(path, window=(0, 4080)) == RAMP).all()
     exact = write_dicom(
         folder / "b.dcm", RAMP, VOILUTFunction="LINEAR_EXACT", WindowCenter=100, WindowWidth=200
     )
@@ -94,6 +97,18 @@ def depth(folder: Path) -> None:
     eight = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
     path = write_dicom(folder / "b.dcm", RAMP.astype(np.uint8), **eight)
     assert (levels(path) == RAMP).all()
+    for high in (11, 13, 15):  # bits outside of the number are those of overlays
+        for kind, numbers in ((np.uint16, RAMP * 16), (np.int16, signed)):
+            other = 0xFFFF & ~(0xFFF << (high - 11))
+            bits = (numbers.astype(np.int64) << (high - 11) & 0xFFFF & ~other) | other
+            tags = {"HighBit": high, "PixelRepresentation": int(kind is np.int16)}
+            path = write_dicom(folder / "c.dcm", bits.astype(np.uint16), **tags)
+            assert np.abs(levels(path).astype(int) - RAMP).max() <= 1, tags
+            window = (int(numbers.min()), int(numbers.max()))
+            assert np.abs(levels(path, window=window).astype(int) - RAMP).max() == 0, tags
+    for tags, why in (({"HighBit": 9}, "12 bits up to bit 9"), ({"BitsStored": 0}, "0 bits")):
+        with rejection("c.dcm", why):
+            open_images(write_dicom(folder / "c.dcm", RAMP, **tags))
 
 
 @cell("dicom", "white point", "obeyed: MONOCHROME1, where zero is white; warned: little range")

@@ -13,6 +13,10 @@ from nearfar.data.levels import Depth, Numbers, Window
 #: Bytes after the preamble of 128 bytes.
 MAGIC = b"DICM"
 PREAMBLE = 128
+#: Transfer syntax of the only compression that keeps all bits in their places.
+_RLE = "1.2.840.10008.1.2.5"
+#: Tags of the line from stored numbers to values, which has no effect by default.
+_RESCALE = {"RescaleSlope": 1, "RescaleIntercept": 0}
 
 
 class DicomHeader(NamedTuple):
@@ -51,8 +55,11 @@ def read_dicom(file: BinaryIO, window: Window | None = None) -> Numbers:
     """
     data = _pydicom().dcmread(file)
     header = _check(data)
+    for name, usual in _RESCALE.items():
+        if data.get(name) in (None, ""):  # an empty value counts as absent
+            setattr(data, name, usual)
     pixels = require_reader("pydicom.pixels", kind="a DICOM image", extra="dicom")
-    stored: npt.NDArray[Any] = data.pixel_array
+    stored = _stored(data)
     if not header.gray:
         if data.PhotometricInterpretation == "PALETTE COLOR":
             stored = pixels.apply_color_lut(stored, data)
@@ -73,6 +80,31 @@ def read_dicom(file: BinaryIO, window: Window | None = None) -> Numbers:
             raise UnreadableError(f"a window of width {width:g}: expected a positive width")
         stated = (center - width / 2, center + width / 2)
     return Numbers(values, stated, inverted=data.PhotometricInterpretation == "MONOCHROME1")
+
+
+def _stored(data: Any) -> npt.NDArray[Any]:
+    """Return the numbers in the bits of each pixel that are said to hold them.
+
+    Raises
+    ------
+    UnreadableError
+        If these are not the lowest bits, in colors or compressed files; or if there are no such
+        bits.
+    """
+    allocated, bits, high = int(data.BitsAllocated), int(data.BitsStored), data.get("HighBit")
+    end = bits if high is None or high == "" else int(high) + 1
+    if not 0 < bits <= end <= allocated:
+        raise UnreadableError(f"{bits} bits up to bit {end - 1}, of {allocated}")
+    if end == bits:
+        return np.asarray(data.pixel_array)
+    syntax = data.file_meta.TransferSyntaxUID
+    if data.SamplesPerPixel != 1 or (syntax.is_compressed and syntax != _RLE):
+        raise UnreadableError(f"{bits} bits up to bit {end - 1}: expected the lowest bits")
+    data.BitsStored = allocated  # otherwise pydicom clears bits above the lowest
+    stored: npt.NDArray[Any] = data.pixel_array
+    data.BitsStored = bits
+    # To the top and back down: other bits vanish, and the sign is extended.
+    return (stored << (allocated - end)) >> (allocated - bits)
 
 
 def _pydicom() -> Any:

@@ -45,6 +45,7 @@ def test_heic_is_counted_and_the_extra_named(tmp_path: Path) -> None:
     [
         ("pydicom", "dicom", "a DICOM image"),
         ("tifffile", "tiff", "a TIFF file of deep colors or bands"),
+        ("imagecodecs", "tiff", "a JPEG 2000 file of deep colors"),
     ],
 )
 def test_missing_extras_are_named(
@@ -53,6 +54,11 @@ def test_missing_extras_are_named(
     pytest.importorskip(module)
     if extra == "dicom":
         write_dicom(tmp_path / "a.dcm", RAMP)
+    elif module == "imagecodecs":
+        import imagecodecs
+
+        deep = imagecodecs.jpeg2k_encode(np.full((16, 16, 3), 65535, np.uint16), level=0)
+        (tmp_path / "a.jp2").write_bytes(deep)
     else:
         import tifffile
 

@@ -77,6 +77,20 @@ def value_range(folder: Path) -> None:
     assert int(only(folder / "a.pgm").min()) == 255
     (folder / "b.pgm").write_bytes(b"P5 16 16 4095\n" + struct.pack(">H", 4095) * 256)
     assert int(only(folder / "b.pgm").min()) == 255
+    for white, kind in itertools.product((300, 4095, 65535), (b"P2", b"P3", b"P5", b"P6")):
+        count = 3 if kind in (b"P3", b"P6") else 1
+        values = np.linspace(0, white, 256 * count).astype(">u2")
+        text = b"# a comment\n" + b" ".join(b"%d" % value for value in values)
+        body = text if kind in (b"P2", b"P3") else values.tobytes()
+        path = folder / f"{kind.decode()} {white}.ppm"
+        path.write_bytes(b"%s 16 16 %d\n" % (kind, white) + body)
+        for window in (None, (0, white), (white // 3, white // 2)):
+            low, high = window or (0, white)
+            wanted = (values.reshape(16, 16, count) - float(low)) / (high - low) * 255
+            image = only(path, window=window).permute(1, 2, 0).numpy()
+            assert np.abs(image - wanted.clip(0, 255)).max() <= 1, (path, window)
+        path.write_bytes(path.read_bytes()[:-100])
+        assert path.name in error_of(path, window=(0, white)), path
 
 
 @cell("image", "depth", "obeyed: 1 to 16 bits, 12 too; others need --window, but for floats in 0…1")
@@ -98,10 +112,13 @@ def depth(folder: Path) -> None:
     assert set(only(folder / "1.png").unique().tolist()) == {0, 255}
     deep = np.random.default_rng(0).integers(1000, 1256, (16, 16, 3)).astype(np.uint16)
     pytest.importorskip("imagecodecs", reason="the extra tiff is not installed")
+    write_deep(folder / "opaque.png", np.dstack([values, np.full_like(values, 65535)]))
+    assert (only(folder / "opaque.png")[0].numpy() == expected).all()
     for name in ("color.tif", "color.png"):
         write_deep(folder / name, deep)
         image = only(folder / name, window=(1000, 1255))
         assert (image.permute(1, 2, 0).numpy() == deep - 1000).all(), name
+    check_jpeg2000(folder)
     gray = only(folder / "16.png", window=(0, 65535 / 2))[0].numpy()
     assert np.abs(gray - np.clip(values.astype(float) / 128.5, 0, 255)).max() <= 1
     for kind in ("u4", "i4", "i2", "f4", "f8", "f2", "i1"):
@@ -124,12 +141,43 @@ def depth(folder: Path) -> None:
     assert (only(folder / "unit.tif")[0].numpy() == np.arange(256).reshape(16, 16)).all()
 
 
+def check_jpeg2000(folder: Path) -> None:
+    """Check numbers of 8 to 16 bits, signed and not, in each number of bands."""
+    rng = np.random.default_rng(0)
+    for count, bits, signed in itertools.product((1, 2, 3, 4), (8, 9, 12, 16), (False, True)):
+        colors = count - (count in (2, 4))
+        low, white = (-(2 ** (bits - 1)) if signed else 0), 2**bits - 1
+        kind = ("i" if signed else "u") + ("1" if bits == 8 else "2")
+        pixels = rng.integers(low, low + white + 1, (16, 16, count)).astype(kind)
+        pixels[0, 0] = low + white  # Pillow would make it 0
+        if count > colors:
+            pixels[..., -1] = low + white  # opaque
+        for container in ("j2k", "jp2"):
+            path = folder / f"{count} of {kind}, {bits}.{container}"
+            write_deep(path, pixels, bitspersample=bits, codecformat=container)
+            windows = [(low, low + white), (low + white / 4, low + white / 2)]
+            for window in windows * (signed or bits > 8) + [None] * (not signed):
+                start, end = window or (0, white)
+                wanted = (pixels[..., :colors].astype(float) - start) / (end - start) * 255
+                image = only(path, window=window).permute(1, 2, 0).numpy()
+                assert np.abs(image - wanted.clip(0, 255)).max() <= 1, (path, window)
+            if signed:
+                with warned("1 of 1 files do not state black and white"), rejection("--window"):
+                    only(path)
+    clear = np.zeros((16, 16, 4), np.uint16)
+    write_deep(folder / "clear.jp2", clear)
+    assert int(only(folder / "clear.jp2").min()) == 255
+
+
 def write_deep(path: Path, pixels: np.ndarray, **options: object) -> None:
     """Write numbers of any type, [h, w] or [h, w, 3]; options are those of the writer."""
-    if path.suffix == ".png":
+    if path.suffix != ".tif":
         import imagecodecs
 
-        path.write_bytes(imagecodecs.png_encode(pixels))
+        if path.suffix == ".png":
+            path.write_bytes(imagecodecs.png_encode(pixels))
+        else:
+            path.write_bytes(imagecodecs.jpeg2k_encode(pixels, level=0, **options))
     else:
         import tifffile
 
@@ -140,9 +188,9 @@ def write_deep(path: Path, pixels: np.ndarray, **options: object) -> None:
 SEPARATE = {"PlanarConfiguration": 2}
 
 
-def error_of(path: Path) -> str:
+def error_of(path: Path, **options) -> str:
     try:
-        open_images(path)
+        open_images(path, **options)
     except ValueError as error:
         return str(error)
     return ""
@@ -248,6 +296,15 @@ def transparency(folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert int(only(folder / "deep.png").min()) == 255
+    clear.save(folder / "unused.tga")
+    clear.save(folder / "unused rle.tga", compression="tga_rle")
+    clear.convert("LA").save(folder / "unused gray.tga")
+    for path in folder.glob("*.tga"):
+        assert int(only(path).min()) == 255, path
+        content = bytearray(path.read_bytes())
+        content[17] &= 0xF0  # no bits of opacity
+        path.write_bytes(content)
+        assert int(only(path).max()) == 0, path
     tifffile = pytest.importorskip("tifffile", reason="the extra tiff is not installed")
     half = np.full((16, 16, 4), (100 * 257, 0, 0, 128 * 257), np.uint16)
     tifffile.imwrite(folder / "a.tif", half, photometric="rgb", extrasamples=["assocalpha"])

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,18 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from nearfar.data.color import to_srgb
+from nearfar.data.deep import (
+    add_stored,
+    is_cut,
+    jpeg2000_codec,
+    png_codec,
+    read_jpeg2000,
+    read_png,
+    read_ppm,
+    stored,
+    unscaled,
+    unshifted,
+)
 from nearfar.data.dicom import MAGIC, PREAMBLE, read_dicom, read_dicom_header
 from nearfar.data.encoded import (
     Encoded,
@@ -28,7 +40,6 @@ from nearfar.data.encoded import (
     UnreadableError,
     check_pixels,
     open_bytes,
-    require_reader,
 )
 from nearfar.data.images import Shape
 from nearfar.data.levels import AS_STATED, HDR_TRANSFERS, Decoding, Depth, Numbers, Window
@@ -81,6 +92,8 @@ HDR_MARKS = ((b"cICP", 1), (b"colrnclx", 3))
 HDR_HEAD = 2**14
 #: Factors of numbers that PIL scales to 8 bits, by PIL's raw mode.
 SCALED_NUMBERS = {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
+#: What reads deep colors, by PIL's name of the format.
+_CODECS = {"JPEG2000": jpeg2000_codec, "PNG": png_codec}
 #: Sample format of TIFF for signed integers.
 SIGNED = 2
 
@@ -177,8 +190,8 @@ def read_header(source: Encoded, decoding: Decoding = AS_STATED) -> Header:
         if orientation in SIDES_SWAPPED:
             width, height = height, width
         tags = _tags(image)
-        if decoding.window is not None and _is_deep_color(image):
-            _png_codec()  # raises an error if the extra is missing
+        if image.format in _CODECS and _is_beyond_pillow(image, decoding):
+            _CODECS[image.format]()  # raises an error if the extra is missing
         return Header(
             (height, width),
             gray=Image.getmodebase(image.mode) == "L",
@@ -301,8 +314,8 @@ def read_binary_mask(source: Encoded, shape: Shape) -> Tensor:
     """
     _, height, width = shape
     with open_image_file(source) as file:
-        file.load()
-        values = _brightness(_upright(file, _orientation(file)))
+        loaded = _loaded(file)
+        values = _brightness(_upright(loaded, _orientation(file)))
         marked = (values > 0) & (values >= values.max() / 2)
         shares = ImageOps.fit(
             Image.fromarray(marked.astype(np.float32)), (width, height), Image.Resampling.BILINEAR
@@ -344,6 +357,7 @@ def open_image_file(source: Encoded) -> Iterator[Image.Image]:
     try:
         with open_bytes(source) as file, Image.open(file, formats=formats()) as image:
             _check_pages(image)
+            add_stored(image, file)
             check_pixels(image.height, image.width)
             yield image
     except UnreadableError as error:
@@ -373,12 +387,24 @@ def _decoded(
         if side is not None:
             profile = image.info.get("icc_profile")
             image.draft(image.mode if profile else mode, (side, side))
-        if decoding.window is not None and _is_deep_color(image):
-            yield image.info, _deep_png(source), _orientation(image)
+        if _is_beyond_pillow(image, decoding):
+            with open_bytes(source) as file:
+                yield image.info, _deep(file, image), _orientation(image)
         else:
             _scale_transparency(image)
-            image.load()
-            yield image.info, _numbers(image, decoding), _orientation(image)
+            pixels = _numbers(image, decoding)
+            yield image.info, pixels, _orientation(image)
+
+
+def _loaded(image: Image.Image) -> Image.Image:
+    """Decode an image; return it with opacity if its file states it, not multiplied into levels."""
+    if is_cut(image):
+        raise UnreadableError("a JPEG 2000 file of deep colors: expected another format")
+    image.load()
+    if image.mode == "La":
+        return image.convert("LA")
+    opaque = image.mode in ("LA", "RGBA") and not stored(image).opacity
+    return image.convert(image.mode.removesuffix("A")) if opaque else image
 
 
 def _scale_transparency(image: Image.Image) -> None:
@@ -489,7 +515,7 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 def _depth(image: Image.Image) -> Depth:
     """Return whether the numbers of an image that PIL opened need a window."""
-    if image.mode == "F" or _is_signed(image):
+    if image.mode == "F" or _is_signed(image) or stored(image).bits > 16:
         return Depth.UNKNOWN
     if image.mode.startswith("I"):
         known = image.format in SIXTEEN_BITS[image.mode.rstrip("BLN")]
@@ -499,11 +525,27 @@ def _depth(image: Image.Image) -> Depth:
 
 def _is_signed(image: Image.Image) -> bool:
     tags = _tags(image)
-    return SIGNED in np.atleast_1d(tags.get(ExifTags.Base.SampleFormat, 1))
+    return stored(image).signed or SIGNED in np.atleast_1d(tags.get(ExifTags.Base.SampleFormat, 1))
+
+
+def _is_beyond_pillow(image: Image.Image, decoding: Decoding) -> bool:
+    """Whether PIL does not read an image, or not the numbers that a window needs."""
+    return is_cut(image) or (decoding.window is not None and _is_deep_color(image))
+
+
+def _deep(file: BinaryIO, image: Image.Image) -> Numbers:
+    """Read the numbers of an image that is beyond PIL."""
+    if image.format == "PNG":
+        return read_png(file)
+    return read_ppm(file, image) if image.format == "PPM" else read_jpeg2000(file, image)
 
 
 def _is_deep_color(image: Image.Image) -> bool:
     """Whether PIL reads the high bytes of 16-bit samples only."""
+    if image.format == "PPM":
+        return image.mode == "RGB" and stored(image).white > 255
+    if image.format == "JPEG2000":
+        return is_cut(image)
     if image.format == "PNG":
         tile = next(iter(getattr(image, "tile", ())), None)
         return tile is not None and ";16" in str(tile[3]) and not image.mode.startswith("I")
@@ -511,30 +553,21 @@ def _is_deep_color(image: Image.Image) -> bool:
     return image.format == "TIFF" and image.mode == "RGB" and bool(np.max(bits) > 8)
 
 
-def _png_codec() -> Any:
-    return require_reader("imagecodecs", kind="a PNG file of 16-bit colors", extra="tiff")
-
-
-def _deep_png(source: Encoded) -> Numbers:
-    """Return colors of a PNG file of 16 bits, which PIL would reduce to their high bytes."""
-    with open_bytes(source) as file:
-        values = _png_codec().png_decode(file.read())
-    colors = values.shape[-1] - (values.shape[-1] in (2, 4))
-    opacity = None if colors == values.shape[-1] else (values[..., -1] >> 8).astype(np.uint8)
-    values = np.ascontiguousarray(values[..., 0] if colors == 1 else values[..., :colors])
-    return Numbers(values, (0, 65535), opacity=opacity)
-
-
 def _numbers(image: Image.Image, decoding: Decoding) -> Image.Image | Numbers:
-    """Return the numbers of a decoded image of more than 8 bits, and other images as they are."""
+    """Decode an image; return its numbers if they have more than 8 bits."""
+    loaded = _loaded(image)
     depth = _depth(image)
-    if image.mode == "La":  # gray that is multiplied by opacity
-        return image.convert("LA")
     if depth is Depth.LEVELS or not image.mode.startswith(("F", "I", "L")):
-        return image
+        return loaded
     values = np.asarray(image)
     tags = _tags(image)
     inverted = tags.get(ExifTags.Base.PhotometricInterpretation, 1) == 0
+    described = stored(image)
+    if image.format == "JPEG2000" and (depth is Depth.UNKNOWN or decoding.window is not None):
+        stated = None if depth is Depth.UNKNOWN else (0, described.white)
+        return Numbers(unshifted(values, described), stated)
+    if image.format == "PPM" and depth is Depth.FULL and decoding.window is not None:
+        return Numbers(unscaled(values, described.white), (0, described.white))
     if depth is Depth.UNKNOWN:
         if image.mode == "L":
             values = values.view(np.int8)
@@ -553,8 +586,6 @@ def _brightness(image: Image.Image) -> npt.NDArray[Any]:
     """Return the largest color value per pixel, [h, w], where transparent pixels are black."""
     if image.mode == "F" or image.mode.startswith("I"):
         return np.asarray(image)
-    if image.mode == "La":
-        image = image.convert("LA")
     *colors, opacity = np.moveaxis(np.asarray(image.convert("RGBA")), -1, 0)
     return np.minimum(np.maximum.reduce(colors), opacity)
 

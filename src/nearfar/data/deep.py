@@ -1,0 +1,174 @@
+"""Numbers of more than 8 bits that Pillow scales or cuts, in PNG, JPEG 2000 and PPM files."""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, PpmImagePlugin
+
+from nearfar.data.encoded import UnreadableError, check_pixels, require_reader
+from nearfar.data.levels import Numbers
+
+#: Start of the pixels of a JPEG 2000 file.
+_CODESTREAM = b"\xff\x4f\xff\x51"
+#: Key of what this module adds to PIL's description of an image.
+_KEY = "nearfar stored"
+
+
+class Stored(NamedTuple):
+    """Numbers in a file, before Pillow scales them; and whether a fourth or second is opacity."""
+
+    white: int = 255
+    bits: int = 8
+    signed: bool = False
+    even: bool = True  # all bands have the same number of bits
+    opacity: bool = True
+
+
+def add_stored(image: Image.Image, file: BinaryIO) -> None:
+    """Add to an image that PIL has opened, and not yet decoded, what numbers its file holds."""
+    if image.format == "PPM":
+        decoder, _, _, form = _tile(image)
+        if decoder == "raw":
+            white = 65535 if "I;16B" in form else 255
+        else:
+            white = form[1] if isinstance(form, tuple) else 255
+        image.info[_KEY] = Stored(white)
+    elif image.format == "TGA":
+        file.seek(17)
+        image.info[_KEY] = Stored(opacity=bool(file.read(1)[0] & 15))
+    elif image.format == "JPEG2000":
+        image.info[_KEY] = _read_components(file)
+
+
+def stored(image: Image.Image) -> Stored:
+    """Return what numbers the file of an image holds, as far as `add_stored` reads it."""
+    found = image.info.get(_KEY, Stored())
+    return found if isinstance(found, Stored) else Stored()
+
+
+def is_cut(image: Image.Image) -> bool:
+    """Whether Pillow cuts the numbers of a JPEG 2000 file, where the largest become 0."""
+    if image.format != "JPEG2000":
+        return False
+    bits, signed = stored(image).bits, stored(image).signed
+    if image.mode == "I;16":
+        return bits > 16
+    return bits > 8 or (signed and image.mode != "L")
+
+
+def png_codec() -> Any:
+    """Return imagecodecs; raise `MissingReaderError` if it is not installed."""
+    return require_reader("imagecodecs", kind="a PNG file of 16-bit colors", extra="tiff")
+
+
+def jpeg2000_codec() -> Any:
+    """Return imagecodecs; raise `MissingReaderError` if it is not installed."""
+    return require_reader("imagecodecs", kind="a JPEG 2000 file of deep colors", extra="tiff")
+
+
+def read_png(file: BinaryIO) -> Numbers:
+    """Read colors of 16 bits, which Pillow would reduce to their high bytes."""
+    values = png_codec().png_decode(file.read())
+    return _with_opacity(values, (0, 65535), 8)
+
+
+def read_jpeg2000(file: BinaryIO, image: Image.Image) -> Numbers:
+    """Read numbers that Pillow cuts.
+
+    Raises
+    ------
+    UnreadableError
+        If the colors are those of printing, bands differ in their numbers of bits, or the size is
+        not that of the header.
+    """
+    if image.mode == "CMYK":
+        raise UnreadableError("a JPEG 2000 file of deep CMYK colors")
+    values = np.atleast_3d(jpeg2000_codec().jpeg2k_decode(file.read()))
+    found = stored(image)
+    if not found.even:
+        raise UnreadableError("a JPEG 2000 file whose bands differ in their numbers of bits")
+    if values.shape[:2] != (image.height, image.width):
+        raise UnreadableError(f"pixels of shape {values.shape}: expected those of the header")
+    known = found.bits <= 16 and not found.signed
+    return _with_opacity(values, (0, found.white) if known else None, max(0, found.bits - 8))
+
+
+def read_ppm(file: BinaryIO, image: Image.Image) -> Numbers:
+    """Read colors whose white is above 255, which Pillow would reduce to bytes."""
+    decoder, _, start, _ = _tile(image)
+    kind = b"P2" if decoder == "ppm_plain" else b"P5"
+    white = stored(image).white
+    file.seek(start)
+    # Pillow keeps all bits of gray: three times as wide, it is the same file.
+    head = b"%s %d %d %d\n" % (kind, 3 * image.width, image.height, white)
+    with PpmImagePlugin.PpmImageFile(io.BytesIO(head + file.read())) as gray:
+        values = unscaled(np.asarray(gray), white)
+    return Numbers(values.reshape(image.height, image.width, 3), (0, white))
+
+
+def unscaled(values: npt.NDArray[Any], white: int) -> npt.NDArray[np.uint16]:
+    """Return numbers of 0…`white` that were scaled to 0…65535.
+
+    Examples
+    --------
+    >>> unscaled(np.array([0, 32776, 65535]), 4095).tolist()
+    [0, 2048, 4095]
+    """
+    return np.rint(values * (white / 65535)).astype(np.uint16)
+
+
+def unshifted(values: npt.NDArray[Any], numbers: Stored) -> npt.NDArray[Any]:
+    """Return gray values of a JPEG 2000 file, whose lowest Pillow has made 0 of all its bits."""
+    low = values >> (8 * values.itemsize - numbers.bits)
+    return low.astype(np.int32) - 2 ** (numbers.bits - 1) if numbers.signed else low
+
+
+def _with_opacity(
+    values: npt.NDArray[Any], stated: tuple[float, float] | None, shift: int
+) -> Numbers:
+    colors = values.shape[-1] - (values.shape[-1] in (2, 4))
+    opaque = colors == values.shape[-1] or values.dtype.kind == "i"
+    opacity = None if opaque else (values[..., -1] >> shift).astype(np.uint8)
+    values = np.ascontiguousarray(values[..., 0] if colors == 1 else values[..., :colors])
+    return Numbers(values, stated, opacity=opacity)
+
+
+def _read_components(file: BinaryIO) -> Stored:
+    """Read what numbers the pixels of a JPEG 2000 file are."""
+    file.seek(0)
+    if file.read(4) != _CODESTREAM:
+        _seek_codestream(file)
+    # Length, capabilities, eight numbers of size, and then the components.
+    right, bottom, left, top, count = struct.unpack(">4x4I16xH", file.read(38))
+    check_pixels(bottom - top, right - left)  # PIL has seen the size in another box
+    depths = file.read(3 * count)[::3]
+    bits = [(depth & 0x7F) + 1 for depth in depths]
+    return Stored(2 ** max(bits) - 1, max(bits), depths[0] >= 0x80, len(set(bits)) == 1)
+
+
+def _tile(image: Image.Image) -> Any:
+    """Return how PIL decodes an image: decoder, place, offset and form of numbers."""
+    tiles: list[Any] = getattr(image, "tile", [])
+    return tiles[0]
+
+
+def _seek_codestream(file: BinaryIO) -> None:
+    """Seek what follows the first bytes of the pixels in a JP2 file, past its other boxes."""
+    file.seek(0)
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        start = 8
+        if length == 1:
+            (length,), start = struct.unpack(">Q", file.read(8)), 16
+        if kind == b"jp2c":
+            file.seek(len(_CODESTREAM), io.SEEK_CUR)
+            return
+        if length < start:
+            break
+        file.seek(length - start, io.SEEK_CUR)
+    raise UnreadableError("a JPEG 2000 file without pixels")

@@ -433,6 +433,17 @@ def count(folder: Path) -> None:
                 pages.write(pixels, subfiletype=int(side == 8), photometric="minisblack")
         assert read_header(path).size == (16, 20), path
         assert set(only(path).unique().tolist()) <= {127, 128}, path
+    with tifffile.TiffWriter(folder / "last.tif") as pages:
+        pages.write(np.full((16, 16), 70, np.uint8), photometric="minisblack")
+        odd = {"photometric": "minisblack", "bitspersample": 10, "subfiletype": 1}
+        pages.write(np.zeros((8, 8), np.uint16), **odd)  # Pillow does not know it
+    assert set(only(folder / "last.tif").unique().tolist()) == {70}
+    profile = swap_primaries(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    with tifffile.TiffWriter(folder / "profile.tif") as pages:
+        for side in (8, 16):
+            options = {"subfiletype": int(side == 8), "iccprofile": profile if side == 8 else None}
+            pages.write(np.full((side, side, 3), (200, 100, 50), np.uint8), **options)
+    assert only(folder / "profile.tif")[:, 0, 0].tolist() == [200, 100, 50]
     tifffile.imwrite(folder / "loop.tif", np.zeros((8, 8)))
     endless = bytearray((folder / "loop.tif").read_bytes())
     (start,) = struct.unpack_from("<I", endless, 4)

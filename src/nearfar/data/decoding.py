@@ -47,10 +47,10 @@ from nearfar.data.tiff import (
     MAGICS,
     TiffTags,
     choose_bands,
-    is_part,
     read_tiff,
     read_tiff_tags,
     tiff_reader,
+    whole_pages,
 )
 from nearfar.errors import MissingExtraError, require
 
@@ -356,7 +356,7 @@ def open_image_file(source: Encoded) -> Iterator[Image.Image]:
         return
     try:
         with open_bytes(source) as file, Image.open(file, formats=formats()) as image:
-            _check_pages(image)
+            _check_pages(image, file)
             add_stored(image, file)
             check_pixels(image.height, image.width)
             yield image
@@ -443,26 +443,19 @@ def _other_kind(source: Encoded, decoding: Decoding) -> TiffTags | Literal["dico
     return None
 
 
-def _check_pages(image: Image.Image) -> None:
+def _check_pages(image: Image.Image, file: BinaryIO) -> None:
     """Check that a file holds one image, not counting thumbnails, masks, layers and animations.
 
-    The image is the page of it then.
+    The page of a TIFF file that is its image is chosen.
     """
     if image.format in ONE_PICTURE | ANIMATIONS or not getattr(image, "is_animated", False):
         return
-    pages = list(range(getattr(image, "n_frames", 1)))
     if image.format == "TIFF":
-        pages = [page for page in pages if not is_part(_tags_of_page(image, page))]
-        image.seek(pages[0] if pages else 0)
+        image.seek(next(iter(whole_pages(file)), 0))
         if ExifTags.Base.InterColorProfile not in _tags(image):
             image.info.pop("icc_profile", None)  # that of a page before
-    if len(pages) > 1:
-        raise UnreadableError(f"{len(pages)} images in one file: expected a file for each")
-
-
-def _tags_of_page(image: Image.Image, page: int) -> Any:
-    image.seek(page)
-    return _tags(image)
+    elif (pages := getattr(image, "n_frames", 1)) > 1:
+        raise UnreadableError(f"{pages} images in one file: expected a file for each")
 
 
 def _tags(image: Image.Image) -> Any:

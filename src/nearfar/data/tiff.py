@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
@@ -91,20 +92,50 @@ def is_part(tags: Any) -> bool:
     return bool(tags.get(ExifTags.Base.NewSubfileType, 0) & (REDUCED_PAGE | MASK_PAGE))
 
 
-def read_tiff_tags(file: BinaryIO) -> TiffTags:
-    """Read the description on the first page that is an image; some tags may be absent."""
+def whole_pages(file: BinaryIO) -> list[int]:
+    """Return the pages that are images, from 0, whether or not Pillow can read the others.
+
+    Raises
+    ------
+    UnreadableError
+        If there are several.
+    """
+    parts = [is_part(tags) for tags in _directories(file)]
+    whole = [page for page, part in enumerate(parts) if not part]
+    _check_count(len(whole), len(parts))
+    return whole
+
+
+def _check_count(images: int, pages: int) -> None:
+    if images > 1:
+        more = " or more" * (pages == _MAX_PAGES)
+        raise UnreadableError(f"{images}{more} images in one file: expected a file for each")
+
+
+def _directories(file: BinaryIO) -> Iterator[Any]:
+    """Yield the tags of each page."""
+    file.seek(0)
     head = file.read(8)
     if head[2:3] == b"+" or head[3:4] == b"+":
         head += file.read(8)
-    pages: list[Any] = []
+    seen: set[int] = set()
     start = TiffImagePlugin.ImageFileDirectory_v2(head).next
-    while start and len(pages) < _MAX_PAGES and (not pages or is_part(pages[-1])):
-        pages.append(TiffImagePlugin.ImageFileDirectory_v2(head))
+    while start and start not in seen and len(seen) < _MAX_PAGES:
+        seen.add(start)
+        tags: Any = TiffImagePlugin.ImageFileDirectory_v2(head)
         file.seek(start)
-        pages[-1].load(file)
-        start = pages[-1].next
-    page = 0 if is_part(pages[-1]) else len(pages) - 1
-    tags = pages[page]
+        tags.load(file)
+        yield tags
+        start = tags.next
+
+
+def read_tiff_tags(file: BinaryIO) -> TiffTags:
+    """Read the description on the first page that is an image; some tags may be absent."""
+    page, tags = 0, next(_directories(file))
+    for number, each in enumerate(_directories(file) if is_part(tags) else ()):
+        if not is_part(each):
+            page, tags = number, each
+            break
 
     def first(tag: ExifTags.Base, usual: int) -> int:
         value = tags.get(tag, usual)
@@ -128,7 +159,7 @@ def read_tiff_tags(file: BinaryIO) -> TiffTags:
         page,
         samples - np.size(tags.get(ExifTags.Base.ExtraSamples, ())),
         first(ExifTags.Base.PlanarConfiguration, 1) == _SEPARATE,
-        (head[:2], photometric, (kind,), order, (bits,), ()),
+        (tags.prefix, photometric, (kind,), order, (bits,), ()),
     )
 
 
@@ -181,11 +212,7 @@ def read_tiff(file: BinaryIO, tags: TiffTags, decoding: Decoding) -> Numbers:
         page = content.pages[tags.page]
         pages = list(islice(content.pages, _MAX_PAGES))
         whole = [each for each in pages if not each.is_reduced and not each.is_mask]
-        if len(whole) > 1:
-            more = " or more" * (len(pages) == _MAX_PAGES)
-            raise UnreadableError(
-                f"{len(whole)}{more} images in one file: expected a file for each"
-            )
+        _check_count(len(whole), len(pages))
         pixels = page.asarray()
         if page.axes.startswith("S"):
             pixels = np.moveaxis(pixels, 0, -1)

@@ -25,7 +25,10 @@ MADE_HERE = {
 def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     """Yield the functions and methods that are public, by name."""
     for module in pkgutil.walk_packages(nearfar.__path__, "nearfar."):
-        if module.name.startswith(("nearfar.cli", "nearfar.experiments", "nearfar.__main__")):
+        # Users do not call these; `nearfar.files` gets paths that its callers have made.
+        if module.name.startswith(
+            ("nearfar.cli", "nearfar.experiments", "nearfar.__main__", "nearfar.files")
+        ):
             continue
         package = importlib.import_module(module.name)
         for name in getattr(package, "__all__", ()):

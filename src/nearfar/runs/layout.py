@@ -147,15 +147,15 @@ def hold(folder: Path) -> Iterator[None]:
                 path.unlink(missing_ok=True)
 
 
-def bank_folder(folder: Path) -> Path:
+def bank_folder(folder: str | os.PathLike[str]) -> Path:
     """Return the folder for embeddings on disk during training.
 
     Examples
     --------
-    >>> bank_folder(Path("run")).parent
+    >>> bank_folder("run").parent
     PosixPath('run')
     """
-    return folder / BANK
+    return Path(folder) / BANK
 
 
 def is_finished(folder: str | os.PathLike[str]) -> bool:

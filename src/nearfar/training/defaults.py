@@ -192,15 +192,16 @@ def _length(n: int, recipe: RecipeName, given: Mapping[str, Any]) -> dict[str, A
 
 def _describe(kind: ImageKind, n: int, recipe: RecipeName, config: TrainConfig) -> str:
     """Return the line that the user sees before training."""
+    count = f"{n:,} image{'s' * (n != 1)}"
     if recipe == "paper":
-        return f"{kind}; {n:,} images: the paper's training"
+        return f"{kind}; {count}: the paper's training"
     start, optim = "scratch", config.optim
     if recipe == "continue" and isinstance(config.network, Backbone):
         name = config.network.name
         start = _ENCODER_TITLE if name == DEFAULT_ENCODER else name
     steps = math.ceil(n / optim.batch_size)
     return (
-        f"{kind}; {n:,} images: from {start}, batch {optim.batch_size}, "
+        f"{kind}; {count}: from {start}, batch {optim.batch_size}, "
         f"{steps} step{'s' * (steps != 1)} per epoch, "
         f"{optim.epochs} epoch{'s' * (optim.epochs != 1)}"
     )
@@ -214,5 +215,6 @@ def _caution(n: int, usable: bool, recipe: RecipeName, given: Mapping[str, Any])
             "pretrained encoder: run pip install 'nearfar[photos]', and train again"
         )
     if n < _FEW:
-        return f"{n} images are few to learn from: expect little improvement from training"
+        few = "1 image is little" if n == 1 else f"{n} images are few"
+        return f"{few} to learn from: expect little improvement from training"
     return ""

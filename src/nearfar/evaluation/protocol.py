@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 from nearfar.errors import NearfarError
 from nearfar.evaluation import scores
@@ -142,7 +143,8 @@ def evaluate(
     steps = list(product(rows, measures.items()))
     unsettled: dict[str, list[str]] = defaultdict(list)
     for row, (keys, measure) in track(steps, "evaluating", len(steps)):
-        with _collect_unsettled(unsettled[row.name], columns[keys[0]]):
+        # Classifiers and k-means make many small products, which several threads only slow down.
+        with threadpool_limits(1), _collect_unsettled(unsettled[row.name], columns[keys[0]]):
             values = measure(LabeledEmbeddings(row.train, train, row.test, test, seed))
         scored = (values,) if isinstance(values, Score) else values
         table[row.name].update(zip(keys, scored, strict=True))

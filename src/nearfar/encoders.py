@@ -279,7 +279,7 @@ class StoredEmbeddings(Encoder):
         if stored.get("similarity") in get_args(SimilarityName):
             self.similarity = stored["similarity"]
         self.reading = _reading(stored)
-        parts = sorted(Path(path).glob("*.parquet")) or [Path(path)]
+        parts = list(Path(path).glob("[!.]*.parquet")) or [Path(path)]
         self.written = min(part.stat().st_mtime for part in parts)
 
     def settings(self) -> dict[str, Any]:

@@ -48,6 +48,8 @@ def pairing(folder: Path) -> None:
         images = open_images(write_tar(folder / "a.tar", [*parts, *files]))
         assert images.labels.tolist() == [0, 1, 0, 1]
         assert images.classes == (["cat", "dog"] if ending == "txt" else None)
+    boxes = [(f"{n}.json", json.dumps({"x": n, "y": 3 * n}).encode()) for n in range(4)]
+    assert open_images(write_tar(folder / "a.tar", [*boxes, *files])).labels is None
     with warned("1 of 4 images", "have no label"):
         assert open_images(write_tar(folder / "a.tar", [*parts[1:], *files])).labels is None
     captions = [(f"{n}.txt", f"a picture of {n}".encode()) for n in range(4)]

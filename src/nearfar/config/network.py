@@ -60,11 +60,10 @@ class Backbone:
         "alexnet", with a mirrored decoder as in the paper's Table 2; or "timm:NAME", any timm image
         model, such as "timm:resnet18".
     weights : str
-        Initial weights of the encoder: "random"; "kmeans", centers of clusters of
-        image patches, scaled so that each output channel has unit variance (plain convolutions
-        only); "pretrained", from torchvision for
-        AlexNet, otherwise from timm; or a file, either .safetensors or a state dict saved with
-        torch.save.
+        Initial weights of the encoder: "random"; "kmeans", centers of clusters of image patches,
+        scaled so that each output channel has unit variance (plain convolutions only);
+        "pretrained", from torchvision for AlexNet, otherwise from timm; or a file, either
+        .safetensors or a state dict saved with torch.save.
     freeze_batch_norm : bool
         Keep the batch normalization statistics of the initial weights.
     embedding_size : int, optional

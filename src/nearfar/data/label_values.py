@@ -10,7 +10,7 @@ from nearfar.errors import NearfarError, printable
 from nearfar.files import normal_form
 
 #: Names of columns with labels, in lower case without signs, the likeliest first.
-LABEL_COLUMNS = (
+_LABEL_COLUMNS = (
     *("label", "labels", "class", "classname", "classlabel", "category", "categoryname", "target"),
     *("y", "cls", "labelname", "species"),
 )
@@ -33,7 +33,7 @@ def label_columns(titles: Iterable[str]) -> list[str]:
     plain = {"".join(filter(str.isalnum, title.lower())): title for title in titles}
     if "x" in plain:
         plain.pop("y", None)
-    return [plain[each] for each in LABEL_COLUMNS if each in plain]
+    return [plain[each] for each in _LABEL_COLUMNS if each in plain]
 
 
 def label_values(

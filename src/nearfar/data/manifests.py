@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +89,21 @@ def choose_columns(titles: Sequence[str], name: str) -> tuple[str, str | None]:
             f"{name!r} has the columns {_listed(titles)}: expected the paths of images in a column "
             "named path, file, filename or image"
         )
-    for title in (files, labels):
+    check_single(titles, (files, labels), name)
+    return files, labels
+
+
+def check_single(titles: Sequence[str], used: Iterable[str | None], name: str) -> None:
+    """Check that no column that is used has the title of another.
+
+    Raises
+    ------
+    NearfarError
+        If two titles are equal.
+    """
+    for title in used:
         if title is not None and list(titles).count(title) > 1:
             raise NearfarError(f"{name!r} has two columns named {title!r}: expected one")
-    return files, labels
 
 
 def manifest_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from pyarrow import parquet
 from nearfar.data.encoded import Encoded, UnreadableError
 from nearfar.data.found import Found, Item
 from nearfar.data.label_values import label_columns, label_values
-from nearfar.data.manifests import choose_columns, columns_not_read, manifest_of
+from nearfar.data.manifests import check_single, choose_columns, columns_not_read, manifest_of
 from nearfar.errors import NearfarError, printable, reason
 
 PARQUET_ENDING = ".parquet"
@@ -130,7 +130,7 @@ def find_rows(path: Path, name: str, prefix: str) -> Found | None:
             total = sum(counts)
             names = _names(file, schema, title, total)
             label_title, classes = _label_column(schema, features)
-            _require_one_of_each(schema, (title, label_title), name)
+            check_single(schema.names, (title, label_title), name)
             values = None
             if label_title is not None:
                 values = file.read([label_title], use_threads=False)[label_title].to_pylist()
@@ -201,12 +201,6 @@ def _holds_bytes(kind: Any) -> bool:
         names = [kind.field(number).name for number in range(kind.num_fields)]
         return "bytes" in names and _holds_bytes(kind.field("bytes").type)
     return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
-
-
-def _require_one_of_each(schema: Any, titles: Iterable[str | None], name: str) -> None:
-    for title in titles:
-        if title is not None and schema.names.count(title) > 1:
-            raise NearfarError(f"{name!r} has two columns named {title!r}: expected one")
 
 
 def _label_column(schema: Any, features: Mapping[str, Any]) -> tuple[str | None, list[str] | None]:

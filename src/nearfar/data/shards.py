@@ -17,7 +17,7 @@ from typing import Any
 from nearfar.data.decoding import image_endings
 from nearfar.data.encoded import UnreadableError
 from nearfar.data.found import Found, Item
-from nearfar.data.label_values import LABEL_COLUMNS, label_values
+from nearfar.data.label_values import label_columns, label_values
 from nearfar.errors import NearfarError, printable, reason
 
 TAR_ENDING = ".tar"
@@ -236,9 +236,8 @@ def _label_in_json(text: str) -> str:
         return ""
     if not isinstance(content, dict):
         return ""
-    plain = {"".join(filter(str.isalnum, key.lower())): key for key in reversed(content)}
-    for each in LABEL_COLUMNS:
-        value = content.get(plain.get(each))
+    for key in label_columns(reversed(content)):
+        value = content[key]
         if isinstance(value, str | int) and str(value):
             return str(value)
     return ""

@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -333,7 +332,7 @@ def _at_rate(stamps: list[int], base: Fraction, rate: float) -> list[int]:
     step = 1 / (Fraction(rate) * base)
     chosen = [stamps[0]]
     # Stamps are rounded to ticks: a frame may be shown half a tick later than it should.
-    gaps = sorted(late - early for early, late in pairwise(stamps))
+    gaps = sorted(late - early for early, late in itertools.pairwise(stamps))
     rounding = Fraction(1, 2) if gaps and gaps[len(gaps) // 2] >= _FINE_TICKS else Fraction(0)
     count = int((stamps[-1] - stamps[0] + rounding) / step)
     if count >= len(stamps):

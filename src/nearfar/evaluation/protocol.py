@@ -143,8 +143,9 @@ def evaluate(
     steps = list(product(rows, measures.items()))
     unsettled: dict[str, list[str]] = defaultdict(list)
     for row, (keys, measure) in track(steps, "evaluating", len(steps)):
-        # Classifiers and k-means make many small products, which several threads only slow down.
-        with threadpool_limits(1), _collect_unsettled(unsettled[row.name], columns[keys[0]]):
+        settling = _collect_unsettled(unsettled[row.name], columns[keys[0]])
+        # Classifiers make many small products, which several threads only slow down.
+        with threadpool_limits(1, "blas"), settling:
             values = measure(LabeledEmbeddings(row.train, train, row.test, test, seed))
         scored = (values,) if isinstance(values, Score) else values
         table[row.name].update(zip(keys, scored, strict=True))

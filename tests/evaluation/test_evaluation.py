@@ -108,6 +108,17 @@ def test_rbf_svm_is_that_of_scikit_learn(evaluation: Evaluation) -> None:
     assert score(evaluation, "rbf_svm").mean == pytest.approx(expected, abs=1.01 / len(TEST))
 
 
+def test_rbf_svm_of_wide_embeddings_is_that_of_scikit_learn() -> None:
+    few = slice(0, 40)  # fewer than dimensions
+    task = LabeledEmbeddings(TRAIN[few], TRAIN_LABELS[few], TEST, TEST_LABELS, seed=0)
+    assert task.train.shape[1] > len(task.train)
+    center = task.train.mean(0)
+    theirs = SVC(C=10, gamma="scale").fit(task.train - center, task.train_labels)
+    expected = theirs.score(TEST - center, TEST_LABELS)
+    measured = scores.rbf_svm(task, samples=40)
+    assert 0.4 < measured.mean == pytest.approx(expected, abs=1.01 / len(TEST))
+
+
 def test_nearest_neighbors_are_those_of_scikit_learn(evaluation: Evaluation) -> None:
     theirs = KNeighborsClassifier(5, metric="cosine").fit(TRAIN, TRAIN_LABELS)
     assert score(evaluation, "knn").mean == theirs.score(TEST, TEST_LABELS)

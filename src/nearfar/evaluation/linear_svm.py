@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
@@ -46,14 +49,16 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> LinearSVM:
         """Fit the weights to embeddings, float[n, d], and labels, [n]."""
-        raw = _with_ones(X)
+        return self._fit(_Rotated.to_principal_axes(X), y)
+
+    def _fit(self, rotated: _Rotated, y: npt.NDArray[np.int64]) -> LinearSVM:
+        """Fit the weights to embeddings along their principal axes."""
         self.classes_ = np.unique(y)
         signs = np.where(y[:, None] == self.classes_, np.float32(1), np.float32(-1))
-        regularization = 1 / (self.C * len(raw))
-        axes, variances = _principal_axes(raw)
+        regularization = 1 / (self.C * len(y))
         # Along the principal axes, scaled by the curvature of the loss, few iterations suffice.
-        scale = 1 / np.sqrt(2 * variances + regularization)
-        inputs = (raw @ axes) * scale.astype(np.float32)
+        scale = 1 / np.sqrt(2 * rotated.variances + regularization)
+        inputs = rotated.inputs * scale.astype(np.float32)
         penalty = (regularization * np.square(scale))[:, None]
         shape = (len(scale), len(self.classes_))
 
@@ -74,7 +79,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
             options={"gtol": TOLERANCE, "maxiter": MAX_ITERATIONS, "maxcor": 20},
         )
         weights = scale[:, None] * result.x.reshape(shape)
-        self.weights_ = (axes @ weights).astype(np.float32)
+        self.weights_ = (rotated.axes @ weights).astype(np.float32)
         return self
 
     def decision_function(self, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -84,6 +89,39 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
     def predict(self, X: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
         """Return the class with the largest score, [n], for embeddings, float[n, d]."""
         return self.classes_[self.decision_function(X).argmax(1)]
+
+
+def fit_each(
+    models: Iterable[LinearSVM], X: npt.NDArray[np.float32], y: npt.NDArray[np.int64]
+) -> list[LinearSVM]:
+    """Fit several models to the same embeddings, whose principal axes are found only once."""
+    rotated = _Rotated.to_principal_axes(X)
+    return [model._fit(rotated, y) for model in models]
+
+
+class _Rotated(NamedTuple):
+    """Embeddings with a constant input, along their principal axes.
+
+    Attributes
+    ----------
+    inputs : float32[n, r]
+        Embeddings along each axis.
+    axes : float32[d + 1, r]
+        Axes, one per column.
+    variances : float64[r]
+        Mean square along each axis.
+    """
+
+    inputs: npt.NDArray[np.float32]
+    axes: npt.NDArray[np.float32]
+    variances: npt.NDArray[np.float64]
+
+    @classmethod
+    def to_principal_axes(cls, embeddings: npt.NDArray[np.float32]) -> _Rotated:
+        """Rotate embeddings, float[n, d]."""
+        raw = _with_ones(embeddings)
+        axes, variances = _principal_axes(raw)
+        return cls(raw @ axes, axes, variances)
 
 
 def _principal_axes(

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 from pyarrow import parquet
+from sklearn.preprocessing import normalize
 
 from nearfar.curation import (
     CuratedImages,
@@ -25,6 +26,7 @@ from nearfar.curation import (
     find_outliers,
     group_duplicates,
     select,
+    selection,
     thumbnails,
 )
 from nearfar.data import ArrayImages, FolderImages
@@ -235,6 +237,30 @@ def test_selection_covers_the_clusters():
     assert sorted(rows // 20) == [0, 1, 2, 3, 4]
     with pytest.raises(NearfarError, match="select=101 of 100 images"):
         select(points.astype(np.float32), 101)
+
+
+def test_selection_is_greedy_facility_location():
+    points = normalize(np.random.default_rng(1).normal(size=(90, 4))).astype(np.float32)
+    similarity, chosen = points @ points.T, []
+    for _ in range(30):
+        means = [similarity[[*chosen, row]].max(0).mean() for row in range(len(points))]
+        chosen.append(int(np.argmax(means)))
+    np.testing.assert_array_equal(select(points, 30), chosen)
+    np.testing.assert_array_equal(select(points, 5), chosen[:5])
+
+
+def test_selection_of_equal_images_has_no_repetitions():
+    assert len(set(select(np.ones((8, 3), np.float32), 6))) == 6
+
+
+def test_selection_from_many_images_is_one_of_a_sample(monkeypatch):
+    monkeypatch.setattr(selection, "_REPRESENTED", 50)
+    points = np.random.default_rng(0).normal(size=(400, 5)).astype(np.float32)
+    rows = select(points, 20)
+    assert len(set(rows)) == 20
+    assert max(rows) >= 50
+    np.testing.assert_array_equal(rows, select(points, 20))
+    assert len(set(select(points, 300))) == 300
 
 
 def test_command_writes_lists_and_a_page(folder, tmp_path, capsys):

@@ -68,7 +68,7 @@ def find_outliers(embeddings: npt.NDArray[np.float32]) -> Outliers | str:
     """
     if len(embeddings) < MIN_IMAGES:
         return f"only {len(embeddings)} images: expected at least {MIN_IMAGES} to find outliers"
-    distances = neighbor_distances(embeddings)
+    distances = _neighbor_distances(embeddings)
     if np.median(distances) < _ALIKE:
         return "most images have the same embedding: outliers cannot be found"
     logs = np.log(distances.clip(_ALIKE))
@@ -76,14 +76,8 @@ def find_outliers(embeddings: npt.NDArray[np.float32]) -> Outliers | str:
     return Outliers(distances, ((logs - np.median(logs)) / max(spread, _ALIKE)).astype(np.float32))
 
 
-def neighbor_distances(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the mean cosine distance of each embedding to its five nearest others, float32[n].
-
-    Examples
-    --------
-    >>> neighbor_distances(np.float32([[1, 0], [1, 0], [0, 1]]))
-    array([0.5, 0.5, 1. ], dtype=float32)
-    """
+def _neighbor_distances(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the mean cosine distance of each embedding to its five nearest others, float32[n]."""
     count = min(NEIGHBORS, len(embeddings) - 1)
     points = normalize(torch.from_numpy(embeddings))
     finder = ExactFinder(count).fit(points, fit_similarity("cosine", points))

@@ -10,15 +10,16 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import normalize
 
-from nearfar.curation.outliers import neighbor_distances
 from nearfar.errors import NearfarError
 
-#: Most images per k-means batch.
+#: Most images for k-means without batches.
 _ALL_AT_ONCE = 20_000
+#: Most images for facility location, unless more are to be selected.
+_REPRESENTED = 10_000
 #: Most clusters by default.
 _MOST_CLUSTERS = 30
-#: Smallest distance to neighbors, so that equal images have some weight.
-_ALIKE = 1e-6
+#: Images whose gains are computed together in facility location.
+_TRIED = 32
 
 
 def cluster(
@@ -46,22 +47,12 @@ def cluster(
     (array([0, 0, 0, 1]), array([1, 3]))
     """
     count = clusters or max(1, min(round((len(embeddings) / 2) ** 0.5), _MOST_CLUSTERS))
-    return _kmeans(embeddings, count, None, seed)
-
-
-def _kmeans(
-    embeddings: npt.NDArray[np.float32],
-    count: int,
-    weights: npt.NDArray[np.float32] | None,
-    seed: int,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the cluster of each image, and the image nearest to each center; see `cluster`."""
     points = normalize(embeddings)
     kind = KMeans if len(points) <= _ALL_AT_ONCE else MiniBatchKMeans
     with warnings.catch_warnings():  # equal images need fewer clusters
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = kind(min(count, len(points)), n_init=1, random_state=seed)
-        model.fit(points, sample_weight=weights)
+        model.fit(points)
     order = np.argsort(-np.bincount(model.labels_), kind="stable")
     distances = np.linalg.norm(points - model.cluster_centers_[model.labels_], axis=1)
     typical = [
@@ -75,11 +66,11 @@ def _kmeans(
 def select(
     embeddings: npt.NDArray[np.float32], count: int, *, seed: int = 0
 ) -> npt.NDArray[np.int64]:
-    """Select representative images: the one nearest to each cluster's center.
+    """Select representative images, so that every image is similar to a selected one.
 
-    The number of k-means clusters is the number of images to select. Images weigh as much as they
-    differ from their nearest neighbors, so that rare kinds are selected, too: otherwise, most
-    clusters would lie where images are most alike.
+    Facility location [1]_: images are selected one by one, each so that the mean cosine similarity
+    of all images to the most similar selected image grows most. More than 10,000 images are
+    represented by a random 10,000.
 
     Parameters
     ----------
@@ -91,17 +82,22 @@ def select(
     Returns
     -------
     int64[count]
-        Rows, largest clusters first, so that the first few represent most images.
+        Rows in the order of selection: the first k are the selection of k images.
 
     Raises
     ------
     NearfarError
         If there are fewer images.
 
+    References
+    ----------
+    .. [1] K. Wei, R. Iyer, J. Bilmes, "Submodularity in Data Subset Selection and Active Learning",
+       ICML 2015.
+
     Examples
     --------
     >>> select(np.float32([[1, 0], [1, 0.1], [1, 0.2], [0, 1]]), 2)
-    array([1, 3])
+    array([2, 3])
     """
     if not 1 <= count <= len(embeddings):
         raise NearfarError(
@@ -109,6 +105,27 @@ def select(
         )
     if count == len(embeddings):
         return np.arange(count)
-    # Square root: the distance of unit embeddings instead of its square.
-    weights = np.sqrt(neighbor_distances(embeddings).clip(_ALIKE))
-    return _kmeans(embeddings, count, weights, seed)[1]
+    rows = np.arange(len(embeddings))
+    if len(rows) > (limit := max(_REPRESENTED, count)):
+        rows = np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
+    return rows[_represent(normalize(embeddings[rows]), count)]
+
+
+def _represent(points: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
+    """Return the rows of unit vectors that greedy facility location selects, in its order."""
+    covered = np.full(len(points), -1, np.float32)  # similarity to the nearest selected image
+    gains = len(points) + (points @ points.sum(0)).astype(np.float64)
+    selected = []
+    for _ in range(count):
+        # Gains only shrink, so that old ones are upper bounds: few have to be computed again.
+        outdated = np.ones(len(points), bool)
+        while outdated[best := int(gains.argmax())]:
+            bounds = np.where(outdated, gains, -np.inf)
+            tried = np.argpartition(-bounds, min(_TRIED, len(bounds) - 1))[:_TRIED]
+            gained = np.maximum(points[tried] @ points.T - covered, 0).sum(1)
+            gains[tried] = np.where(np.isfinite(gains[tried]), gained, -np.inf)
+            outdated[tried] = False
+        selected.append(best)
+        covered = np.maximum(covered, points @ points[best])
+        gains[best] = -np.inf
+    return np.array(selected, np.int64)

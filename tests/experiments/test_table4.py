@@ -15,9 +15,10 @@ from nearfar.errors import NearfarError
 from nearfar.experiments import caltech101, run
 from nearfar.experiments.configs import AUTOENCODER
 from nearfar.experiments.detectors import ABLATION_ROWS, ROWS, SPARSE
+from nearfar.experiments.ped2 import FOLDER
 from nearfar.experiments.principal import principal_autoencoder
 from nearfar.experiments.rows import train_for
-from nearfar.experiments.table4 import FOLDER, FOLDS, TABLE4, TABLE4_ABLATION, staged_split
+from nearfar.experiments.table4 import FOLDS, TABLE4, TABLE4_ABLATION, staged_split
 from nearfar.experiments.two_autoencoders import Agreement
 from nearfar.report.figures import clip_scores, roc_curves
 from nearfar.training import train

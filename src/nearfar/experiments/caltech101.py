@@ -62,9 +62,8 @@ def split(images: Images, seed: int) -> tuple[Images, Images]:
     return Subset(images, train), Subset(images, test)
 
 
-def splits(runner: Runner, classes: Sequence[str] = CLASSES, *, batch_size: int) -> Splits:
+def splits(runner: Runner, classes: Sequence[str] = CLASSES) -> Splits:
     """Return splits of some classes; each seed holds out another fifth."""
     images = of_classes(classes, runner.data_root, quick=runner.quick, track=runner.track)
     settings = {"classes": list(classes), "images": fingerprint(images)}
-    options = {"batch_size": batch_size}
-    return Splits(settings, lambda seed: split(images, seed), False, options)
+    return Splits(settings, lambda seed: split(images, seed), fixed=False)

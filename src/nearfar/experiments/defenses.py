@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from nearfar.config import TrainConfig, configure, recipe
 from nearfar.data import Images
@@ -82,6 +82,8 @@ class DefenseRow:
         otherwise, the detectors are those of MagNet.
     hardened : bool
         Whether the classifier is also trained on adversarial images.
+    binarized : bool
+        Whether pixels are rounded to black or white instead of purified.
     paper : mapping
         Accuracies in the paper under transfer attacks, by ε.
     """
@@ -90,7 +92,13 @@ class DefenseRow:
     neighbors: int = 0
     detectors: bool = False
     hardened: bool = False
+    binarized: bool = False
     paper: Papers = field(default_factory=dict)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the parts of the defense besides its network, as JSON types."""
+        parts = {name: getattr(self, name) for name in ("neighbors", "detectors", "hardened")}
+        return parts | ({"binarized": True} if self.binarized else {})
 
 
 ROWS = {
@@ -116,7 +124,34 @@ ROWS = {
     "nearfar-unrelated": DefenseRow(network=UNRELATED),
     "nearfar-unrelated-neighbors": DefenseRow(network=UNRELATED, neighbors=5),
     "adversarial-training": DefenseRow(hardened=True),
+    "binarization": DefenseRow(binarized=True),
 }
+#: Rows that are attacked by the slow AutoAttack.
+AUTOATTACK_ROWS = (
+    NO_DEFENSE,
+    "nearfar",
+    "nearfar-unrelated",
+    "adversarial-training",
+    "binarization",
+)
+
+
+class Binarizer(nn.Module):
+    """Rounding of pixels to black or white, the baseline of Schott et al. (ICLR 2019).
+
+    Its gradient is zero almost everywhere, which would stop an attack that knows of the defense
+    without making it any safer: it is replaced by that of the identity (BPDA).
+
+    Examples
+    --------
+    >>> import torch
+    >>> Binarizer()(torch.tensor([0.2, 0.7]))
+    tensor([0., 1.])
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return black and white images, float[b, c, h, w]."""
+        return images + (images.round() - images).detach()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +202,7 @@ class Defenses:
         """Return the target, defended as in a row, trained with a seed."""
         classifier = self.target(row.hardened, seed)
         if row.network is None:
-            return DefendedClassifier(nn.Identity(), classifier)
+            return DefendedClassifier(Binarizer() if row.binarized else nn.Identity(), classifier)
         track, config = self.runner.track, self.config(row.network, seed)
         network = self.runner.train(row.network.run(seed), self.learned, config).network()
         shape = self.learned.shape

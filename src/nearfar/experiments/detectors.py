@@ -23,7 +23,6 @@ from nearfar.anomaly import (
     Motion,
     Reconstruction,
     Scorer,
-    gather_patches,
     sample_rows,
     split_clips,
 )
@@ -38,17 +37,22 @@ from nearfar.anomaly.methods.motion import (
 )
 from nearfar.config import TrainConfig, configure, recipe
 from nearfar.data import ArrayImages, Subset
+from nearfar.experiments.alocc import ALOCCNetwork
 from nearfar.experiments.cells import Papers
 from nearfar.experiments.configs import AUTOENCODER
 from nearfar.experiments.metrics import encode
+from nearfar.experiments.ped2 import Reading
 from nearfar.experiments.principal import principal_autoencoder
 from nearfar.experiments.rows import Network
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.two_autoencoders import Activity, Agreement, SparseReconstruction
 from nearfar.models import Autoencoder
+from nearfar.randomness import own_random_numbers
 
 #: Stride of overlapping patches, so that most objects lie entirely within some patch.
 OVERLAP = 15
+#: Stride of test patches in the authors' earlier code.
+ALOCC_STRIDE = 10
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,26 @@ ROWS = {
     "appearance": DetectorRow(detector=replace(_TEMPO, methods=("appearance",))),
     "tempo-appearance": DetectorRow(detector=DetectorConfig()),
 }
+#: The paper's rows by the settings of the authors' earlier code, `ALOCCNetwork`.
+ALOCC_ROWS = {
+    "autoencoder": DetectorRow(
+        detector=DetectorConfig.paper(stride=ALOCC_STRIDE),
+        network=PatchNetwork("autoencoder", replace(AUTOENCODER, network=ALOCCNetwork)),
+    ),
+    **{
+        name: DetectorRow(
+            detector=DetectorConfig.paper(stride=ALOCC_STRIDE),
+            network=PatchNetwork(
+                name, replace(recipe("paper", loss_weights=weights), network=ALOCCNetwork)
+            ),
+            paper=paper,
+        )
+        for name, weights, paper in (
+            ("NRE-0.6-0.2-0.2", (0.6, 0.2, 0.2), {"eer": 0.175}),
+            ("NRE-0.6-0.4-0", (0.6, 0.4, 0.0), _BEST_PAPER),
+        )
+    },
+}
 #: Tempo with one setting changed.
 ABLATION_ROWS = {
     "tempo": ROWS["tempo"],
@@ -242,10 +266,19 @@ class Detectors:
         appearance hold some out for calibration, as in `nearfar anomaly fit`.
     training : DetectorTraining
         Epochs and samples of training.
+    reading : Reading
+        Normal patches on which autoencoders are trained.
     """
 
-    def __init__(self, runner: Runner, normal: Sequence[Clip], training: DetectorTraining) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        normal: Sequence[Clip],
+        training: DetectorTraining,
+        reading: Reading,
+    ) -> None:
         self.runner, self.normal, self.training = runner, normal, training
+        self.reading = reading
         self.track = runner.track
         self.learned, self.kept = split_clips(normal)
         height, width = next(iter(normal[0])).pixels.shape
@@ -291,6 +324,9 @@ class Detectors:
         frames, config = row.detector.frames, self.training.config(network, seed)
         if network.principal:
             config = replace(config, network=self._principal(frames))
+        elif config.network is ALOCCNetwork:
+            with own_random_numbers(seed):
+                config = replace(config, network=ALOCCNetwork(_PAPER.patch))
         trained = self.runner.train(row.run(network, seed), self._patches(frames), config)
         return trained.network().cpu()
 
@@ -305,13 +341,7 @@ class Detectors:
         return principal_autoencoder(self._patches(frames), noise)
 
     def _gather(self, frames: int) -> ArrayImages:
-        return gather_patches(
-            self.track(self.normal, "cutting patches", len(self.normal)),
-            _PAPER.patch,
-            _PAPER.stride,
-            frames,
-            name="normal patches of UCSD Ped2",
-        )
+        return self.reading.patches(self.normal, frames, self.track)
 
     def _train_tempo(self, frames: int, far: tuple[str, ...], placed: bool, seed: int) -> nn.Module:
         samples = draw_samples(

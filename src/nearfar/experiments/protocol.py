@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nearfar.config import TrainConfig, recipe
 from nearfar.experiments import digits, unscaled
+from nearfar.experiments.alocc import ALOCCNetwork
 from nearfar.experiments.cells import Column, Key, Papers, Results
 from nearfar.experiments.configs import AUTOENCODER
-from nearfar.experiments.plain_network import PlainNetwork
+from nearfar.experiments.plain_network import SIDE, PlainNetwork
 from nearfar.experiments.rows import Row
 from nearfar.experiments.runner import Runner
 from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import seeds_note
 from nearfar.experiments.trained_table import PIXEL_ERROR, TOTAL_VARIANCE, TrainedTable
+from nearfar.models import Autoencoder
 from nearfar.randomness import own_random_numbers
 
 #: A tenth of the paper's epochs, and the paper's accuracies of the autoencoder after all of them.
@@ -34,11 +36,14 @@ class OpenRow(Row):
 
     Parameters
     ----------
+    network : callable
+        Class of the network.
     options : mapping
-        Parameters of `PlainNetwork`.
+        Parameters of the network.
     """
 
     config: TrainConfig | None = AUTOENCODER
+    network: Callable[..., Autoencoder] = PlainNetwork
     options: Mapping[str, Any] = field(default_factory=dict)
     paper: Papers = field(default_factory=lambda: TARGETS)
 
@@ -59,7 +64,7 @@ class OpenTable(TrainedTable):
         if config is None or not isinstance(row, OpenRow):
             return config
         with own_random_numbers(key.seed):
-            return replace(config, network=PlainNetwork(**row.options))
+            return replace(config, network=row.network(**row.options))
 
 
 ROWS = {
@@ -74,6 +79,7 @@ ROWS = {
     "embedding-scale=0.3": OpenRow(options={"embedding_scale": 0.3}),
     "embedding-scale=0.1": OpenRow(options={"embedding_scale": 0.1}),
     "glorot": OpenRow(options={"glorot": True}),
+    "alocc": OpenRow(network=ALOCCNetwork, options={"side": SIDE, "signed": False}),
     "pretrain-lr=0.0001": OpenRow(config=recipe("paper", epochs=0, pretrain_lr=1e-4)),
 }
 

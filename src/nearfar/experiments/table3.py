@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -31,6 +31,7 @@ from nearfar.errors import require
 from nearfar.experiments import digits
 from nearfar.experiments.cells import Column, Key, Results
 from nearfar.experiments.defenses import (
+    AUTOATTACK_ROWS,
     NO_DEFENSE,
     ROBUST_EPSILON,
     ROWS,
@@ -81,25 +82,23 @@ class DefenseData:
     ----------
     runner : Runner
         Runner that trains the defenses.
-    epochs : DefenseEpochs
-        Epochs of training.
-    sizes : AttackSizes
-        Numbers of images to attack.
+    table : DefenseTable
+        Table with the epochs of training and the attacks.
     """
 
-    def __init__(self, runner: Runner, epochs: DefenseEpochs, sizes: AttackSizes) -> None:
-        quick = runner.quick
+    def __init__(self, runner: Runner, table: DefenseTable) -> None:
+        quick, epochs = runner.quick, table.epochs
         learned, validation, held_out, attacked = digits.for_attacks(runner.data_root, quick=quick)
-        self.sizes, self.attacked = sizes, attacked
+        self.table, self.attacked = table, attacked
         self.settings: dict[str, Any] = {
             "learned": fingerprint(learned),
             "validation": fingerprint(validation),
             "substitute": fingerprint(held_out),
             "attacked": fingerprint(attacked),
-            "epsilons": EPSILONS,
-            "attacks": ATTACKS,
+            "epsilons": table.epsilons,
+            "attacks": dict(table.attacks),
             "steps": {"pgd": PGD_STEPS, "hop-skip-jump": HOP_SKIP_JUMP_STEPS},
-            "sizes": asdict(sizes),
+            "sizes": asdict(table.sizes),
             "classifier_epochs": epochs.classifier,
             "robust_epochs": epochs.robust,
             "robust_epsilon": ROBUST_EPSILON,
@@ -123,14 +122,14 @@ class DefenseData:
         return list(self._attack(threat, DefenseRow(hardened=hardened), seed))
 
     def _attack(self, threat: Threat, row: DefenseRow, seed: int) -> Iterator[Tensor]:
-        count = self.sizes.of(threat)
+        count = self.table.sizes.of(threat)
         return attack(
-            ATTACKS[threat],
+            self.table.attacks[threat],
             threat,
             self.defenses.make(row, seed),
             self.images[:count],
             self.labels[:count],
-            EPSILONS,
+            self.table.epsilons,
             substitute=self.defenses.substitute(row.hardened, seed),
             seed=seed,
         )
@@ -146,23 +145,29 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
         Epochs of training.
     sizes : AttackSizes
         Numbers of images to attack.
+    attacks : mapping of Threat to str
+        Attack under each threat model.
+    epsilons : sequence of float
+        Largest changes per pixel, ε.
     """
 
     row_type: ClassVar[type] = DefenseRow
 
     epochs: DefenseEpochs
     sizes: AttackSizes
+    attacks: Mapping[Threat, str] = field(default_factory=lambda: ATTACKS)
+    epsilons: Sequence[float] = EPSILONS
 
     def open(self, runner: Runner) -> DefenseData:
         """See `Table.open`."""
         require("art", extra="defense")
-        return DefenseData(runner, self.epochs, self.sizes)
+        return DefenseData(runner, self)
 
     def columns(self, data: DefenseData) -> list[Column]:
         """See `Table.columns`; the columns of all threat models."""
         return [
             Column(CLEAN, "no attack"),
-            *(column for threat in ATTACKS for column in self._columns(threat)),
+            *(column for threat in self.attacks for column in self._columns(threat)),
         ]
 
     def _columns(self, threat: Threat) -> list[Column]:
@@ -172,15 +177,14 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
                 f"ε = {epsilon:g}",
                 paper=epsilon if threat == "transfer" else "",
             )
-            for epsilon in EPSILONS
+            for epsilon in self.epsilons
         ]
 
     def describe(self, runner: Runner, data: DefenseData, key: Key) -> dict[str, Any]:
         """See `Table.describe`."""
         row = self.rows[key.row]
-        names = ("neighbors", "detectors", "hardened")
         config = row.network and data.defenses.config(row.network, key.seed).to_dict()
-        return {"defense": {name: getattr(row, name) for name in names}, "config": config}
+        return {"defense": row.describe(), "config": config}
 
     def training(self, key: Key) -> str | None:
         """See `Table.training`."""
@@ -197,8 +201,8 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
             runner.draw("figure5", _figure5(defended, substitute, shown))
         clean = evaluate_defense(defended, images, labels)
         result = {CLEAN: clean.accuracy, f"{CLEAN}, rejected": clean.rejected}
-        for threat in ATTACKS:
-            for epsilon, found in zip(EPSILONS, data.attack(threat, row, seed), strict=True):
+        for threat in self.attacks:
+            for epsilon, found in zip(self.epsilons, data.attack(threat, row, seed), strict=True):
                 outcome = evaluate_defense(defended, found, labels[: len(found)])
                 result[_key(threat, epsilon)] = outcome.defended
                 result[f"{_key(threat, epsilon)}, rejected"] = outcome.rejected
@@ -234,7 +238,7 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
     def report(self, runner: Runner, data: DefenseData, results: Results) -> Report:
         """See `Table.report`."""
         parts = []
-        for threat in ATTACKS:
+        for threat, name in self.attacks.items():
             columns = [Column(CLEAN, "no attack"), *self._columns(threat)]
             header = ["", *(column.title for column in columns)]
             count = self.sizes.of(threat)
@@ -243,7 +247,7 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
                 f"{f'The first {count} images' if count else 'All images'}."
             )
             table = markdown_table(header, self.lines(columns, results), [note])
-            parts.append(f"### {threat}: {ATTACKS[threat]}\n\n{table}")
+            parts.append(f"### {threat}: {name}\n\n{table}")
         notes = [f"- {note}" for note in self.notes(runner, data, results)]
         figures = {self.name: self._curves(results)}
         summary = self.summary(self.columns(data), results)
@@ -254,11 +258,11 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
         from nearfar.report.figures import security_curves
 
         def points(row: str, threat: Threat) -> list[tuple[float, float]]:
-            keys = {0.0: CLEAN} | {epsilon: _key(threat, epsilon) for epsilon in EPSILONS}
+            keys = {0.0: CLEAN} | {epsilon: _key(threat, epsilon) for epsilon in self.epsilons}
             return [(at, spread(results.values(row, key)).mean) for at, key in keys.items()]
 
         return security_curves(
-            {threat: {row: points(row, threat) for row in self.rows} for threat in ATTACKS}
+            {threat: {row: points(row, threat) for row in self.rows} for threat in self.attacks}
         )
 
 
@@ -279,14 +283,30 @@ def _key(threat: Threat, epsilon: float) -> str:
     return f"{threat}, ε = {epsilon:g}"
 
 
+EPOCHS = DefenseEpochs(networks=40, classifier=6, robust=10)
 TABLE3 = DefenseTable(
     name="table3",
     rows=ROWS,
     always=NO_DEFENSE,
-    epochs=DefenseEpochs(networks=40, classifier=6, robust=10),
+    epochs=EPOCHS,
     sizes=AttackSizes(),
     quick={
         "epochs": DefenseEpochs(networks=2, classifier=5, robust=1),
         "sizes": AttackSizes(transfer=200, white_box=20, decision_based=2),
+    },
+)
+
+#: AutoAttack by those who know of the defense, at the ε of its published list.
+TABLE3_AUTOATTACK = DefenseTable(
+    name="table3-autoattack",
+    rows={name: ROWS[name] for name in AUTOATTACK_ROWS},
+    always=NO_DEFENSE,
+    epochs=EPOCHS,
+    sizes=AttackSizes(white_box=1000),
+    attacks={"white-box-aware": "autoattack"},
+    epsilons=(0.3,),
+    quick={
+        "epochs": DefenseEpochs(networks=2, classifier=5, robust=1),
+        "sizes": AttackSizes(white_box=10),
     },
 )

@@ -9,8 +9,9 @@ Examples
 (40, 128)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nearfar.lazy import on_first_use
 
 __version__ = "0.1.0"
 
@@ -27,15 +28,15 @@ if TYPE_CHECKING:
 
 #: Module that defines each public name. Names are imported on first use, since torch takes seconds.
 _HOMES = {
-    "NRE": "nearfar.estimator",
-    "NearfarError": "nearfar.errors",
-    "Run": "nearfar.runs",
-    "TrainConfig": "nearfar.config",
-    "configure": "nearfar.config",
-    "open_images": "nearfar.data",
-    "read_run": "nearfar.runs",
-    "recipe": "nearfar.config",
-    "train": "nearfar.training",
+    "NRE": "estimator",
+    "NearfarError": "errors",
+    "Run": "runs",
+    "TrainConfig": "config",
+    "configure": "config",
+    "open_images": "data",
+    "read_run": "runs",
+    "recipe": "config",
+    "train": "training",
 }
 
 __all__ = [
@@ -51,9 +52,4 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'nearfar' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = on_first_use(__name__, _HOMES)

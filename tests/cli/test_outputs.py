@@ -202,3 +202,63 @@ def test_what_a_full_disk_cut_short_is_removed(trained, tmp_path, words):
     assert said.code == 2, said
     assert not (tmp_path / "out").exists()
     assert command(*call).code == 0
+
+
+#: Calls whose output exists, each in a folder of its own.
+EXISTING = [
+    "attack model:make {absent} --out {folder}",
+    "anomaly export {absent} --out {file}",
+    "anomaly fit {absent} --out {folder}",
+    "anomaly score {absent} {absent} --out {folder}",
+    "browse {absent} --out {file}.html",
+    "curate {absent} --out {folder}",
+    "denoise {absent} {absent} --out {folder}",
+    "encode {absent} {absent} --out {file}.npz",
+    "encode {absent} {absent} --out {parts}",
+    "evaluate {absent} --train {absent} --json {file}",
+    "export {absent} --to onnx --out {folder}",
+    "index {absent} --out {file}",
+    "inpaint {absent} {absent} --out {folder}",
+    "neighbors {absent} {absent} --query 0 --out {folder}",
+    "purify {absent} {absent} --out {folder}",
+    "reconstruct {absent} {absent} --out {folder}",
+    "report {absent} --out {folder}",
+    "report {run}",
+    "search {absent} --query 0 --out {file}.parquet",
+    "train {absent} --out {folder}",
+    "transfer classify {absent} {absent} --out {folder}",
+    "transfer predict {absent} {absent} --out {folder}",
+    "transfer segment {absent} {absent} --out {folder}",
+]
+
+#: Runs command lines, from standard input, with torch as if it were not installed.
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+from nearfar.cli import main
+for line in sys.stdin:
+    try:
+        main(line.split())
+    except SystemExit as stop:
+        print(stop.code, file=sys.stderr)
+"""
+
+
+def test_existing_output_is_refused_before_torch_is_imported(tmp_path):
+    places = {name: tmp_path / name for name in ("absent", "file", "folder", "run")}
+    places["parts"] = tmp_path / "parts.parquet"
+    for file in (
+        *("file", "file.html", "file.npz", "file.parquet", "folder/file"),
+        *("run/model.safetensors", "run/report/report.html"),
+        *("parts.parquet/part-00000-of-00001.parquet",),
+    ):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    lines = "\n".join(EXISTING).format(**places)
+    said = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], input=lines, capture_output=True, text=True
+    ).stderr.splitlines()
+    assert len(said) == 2 * len(EXISTING), said
+    for call, error, code in zip(EXISTING, said[::2], said[1::2], strict=True):
+        assert "exists already: choose another" in error, (call, error)
+        assert code == "2", call

@@ -88,7 +88,7 @@ def fit_detector(
     [True, True, True, True, True]
     """
     folder = Path(folder)
-    try_output(folder, overwrite=True, folder=True)
+    try_output(folder, overwrite=overwrite or resume, folder=True)
     config = config or DetectorConfig.auto(clips)
     if config.photographs:
         clips = [clip.as_photographs() for clip in clips]

@@ -14,6 +14,7 @@ from cyclopts import App, Parameter
 
 from nearfar.cli.options import Overwrite, Seed, bars, report_skipped, shown
 from nearfar.errors import NearfarError
+from nearfar.files import is_unfinished_output, try_output
 
 if TYPE_CHECKING:
     from nearfar.anomaly import Detector, DetectorConfig
@@ -81,6 +82,8 @@ def fit(
     resume
         Continue an interrupted fit in --out, with the same frames and options.
     """
+    try_output(out, overwrite=overwrite or resume, folder=True)
+
     from nearfar.anomaly import (
         DEFAULT_TRAINING,
         DetectorConfig,
@@ -184,8 +187,6 @@ def score(
     format
         File format of the scores.
     """
-    from nearfar.anomaly import open_clips, read_detector, score_clips
-
     if follow:
         if out is not None or masks is not None:
             raise NearfarError("--follow with --out or --masks: expected neither")
@@ -193,6 +194,10 @@ def score(
         return
     if out is None:
         raise NearfarError("--out is missing: expected a folder to write to, or --follow")
+    try_output(out, overwrite=overwrite or is_unfinished_output(out), folder=True)
+
+    from nearfar.anomaly import open_clips, read_detector, score_clips
+
     detector, track = read_detector(run), bars()
     clips = open_clips(frames, size=detector.config.size)
     try:
@@ -261,10 +266,10 @@ def export(
 
         nearfar anomaly export run --out detector.onnx
     """
-    from nearfar.anomaly import export_detector, read_detector
-    from nearfar.files import try_output
-
     try_output(out, overwrite=overwrite)
+
+    from nearfar.anomaly import export_detector, read_detector
+
     detector = read_detector(run)
     export_detector(detector, out)
     height, width = detector.size

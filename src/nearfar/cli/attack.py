@@ -18,6 +18,8 @@ from nearfar.cli.options import (
     bars,
     shown,
 )
+from nearfar.errors import NearfarError, require
+from nearfar.files import try_output
 
 
 def attack(
@@ -58,20 +60,19 @@ def attack(
         Number of images to attack; the check for gradient masking needs at least 100. Up to 150 of
         the other images train the substitute model for transfer attacks.
     """
+    if run is None and purification != PurifierOptions():
+        raise NearfarError("--passes, --noise-std and --votes need --run: add --run")
+    try_output(out, overwrite=overwrite, folder=True)
+
     from torch import nn
 
     from nearfar import defense
-    from nearfar.errors import NearfarError, require
-    from nearfar.files import try_output
     from nearfar.models import resolve_device
     from nearfar.report import write_assessment
     from nearfar.runs import read_config
 
     require("art", extra="defense")
     defense.check_attacks(attacks)
-    if run is None and purification != PurifierOptions():
-        raise NearfarError("--passes, --noise-std and --votes need --run: add --run")
-    try_output(out, overwrite=overwrite, folder=True)
     model, target, track = defense.open_classifier(classifier), resolve_device(device), bars()
     if run is not None:
         source = images.open_for(read_config(run), data, track)

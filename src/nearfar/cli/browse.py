@@ -8,22 +8,24 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from nearfar.cli.options import (
-    DATA_HELP,
     DataOptions,
     Device,
     EncoderName,
     EncoderOptions,
     Overwrite,
     Seed,
+    ShownData,
     bars,
 )
+from nearfar.errors import NearfarError
+from nearfar.files import try_output
 
 
 def browse(
     encoder: EncoderName,
     *,
     out: Annotated[Path, Parameter(help="Output, .html or .parquet.")],
-    data: Annotated[str | None, Parameter(help=DATA_HELP)] = None,
+    data: ShownData = None,
     images: DataOptions = DataOptions(),
     model: EncoderOptions = EncoderOptions(),
     seed: Seed = 0,
@@ -44,18 +46,15 @@ def browse(
 
     Parameters
     ----------
-    data
-        Images to show. Default: the run's training images.
     seed
         Seed of the choice of images, the map and its clusters.
     """
-    from nearfar.errors import NearfarError
-    from nearfar.files import try_output
-    from nearfar.report import write_map
-
     if out.suffix not in {".html", ".parquet"}:
         raise NearfarError(f"{str(out)!r}: expected a name that ends in .html or .parquet")
     try_output(out, overwrite=overwrite)
+
+    from nearfar.report import write_map
+
     opened, track = model.open(encoder), bars()
     source = images.open_like(opened, data, track)
     shown = write_map(out, opened, source, seed=seed, device=device, track=track)

@@ -18,18 +18,24 @@ from nearfar.cli.options import (
     bars,
     shown,
 )
+from nearfar.errors import NearfarError
+from nearfar.files import is_unfinished_output, try_output, unfinished_output, whole_folder
 
 if TYPE_CHECKING:
     from nearfar.data import Images
     from nearfar.encoders import Encoder
     from nearfar.progress import Bars
 
+DEFAULT_ENCODER = (
+    "Default: a pretrained EfficientNet-lite0, if the extra photos is installed; otherwise pixels."
+)
+
 
 def curate(
     data: Annotated[str, Parameter(help=DATA_HELP)],
     *,
     out: Path,
-    encoder: Annotated[str | None, Parameter(help=ENCODER_HELP)] = None,
+    encoder: Annotated[str | None, Parameter(help=f"{ENCODER_HELP} {DEFAULT_ENCODER}")] = None,
     against: str | None = None,
     select: int | None = None,
     clusters: int | None = None,
@@ -54,9 +60,6 @@ def curate(
     out
         Folder for curation.html, curation.json, images.parquet, duplicates.parquet,
         thumbnails.parquet and, with --against, leaks.parquet.
-    encoder
-        Default: a pretrained EfficientNet-lite0, if the extra photos is installed; otherwise
-        pixels.
     against
         Images that must not occur among the others, such as a test set; finds leaks. Also the
         folder of an earlier curate, whose images are not read again.
@@ -67,18 +70,13 @@ def curate(
     mirrored
         Count mirror images as duplicates.
     """
-    from nearfar import curation
-    from nearfar.errors import NearfarError
-    from nearfar.files import try_output, whole_folder
-    from nearfar.report import CURATION_PAGE, write_curation_page
-
     if encoder is None and model != EncoderOptions():
         raise NearfarError("--weights and --size need --encoder timm:NAME")
-    # The page is written last: without it, an earlier call was killed.
-    unfinished = not (out / CURATION_PAGE).exists()
-    try_output(
-        out, overwrite=overwrite, folder=True, kept=curation.CURATION_FILES if unfinished else ()
-    )
+    try_output(out, overwrite=overwrite or is_unfinished_output(out), folder=True)
+
+    from nearfar import curation
+    from nearfar.report import write_curation_page
+
     opened = curation.default_encoder() if encoder is None else model.open(encoder)
     track = bars()
     source = images.open_like(opened, data, track)
@@ -94,9 +92,10 @@ def curate(
         track=track,
     )
     with whole_folder(out):
-        (out / CURATION_PAGE).unlink(missing_ok=True)
-        curation.write_curation(out, found)
-        page = write_curation_page(out, found, track=track)
+        out.mkdir(parents=True, exist_ok=True)
+        with unfinished_output(out):
+            curation.write_curation(out, found)
+            page = write_curation_page(out, found, track=track)
     for line in curation.describe(found):
         print(line)
     if not found.keep.all():

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from nearfar.cli.options import Data, DataOptions, Device, OverwriteFiles, Run, Seed, bars, shown
+from nearfar.files import try_output, whole_folder
 
 
 def denoise(
@@ -38,14 +39,14 @@ def denoise(
         First add the noise that the run was trained with, and report the PSNR before and after
         denoising. Needs a run trained with --pretext denoising.
     """
+    try_output(out, overwrite=overwrite, folder=True)
+
     import torch
 
     from nearfar import restoration
-    from nearfar.files import try_output, whole_folder
     from nearfar.report import write_restored
     from nearfar.runs import read_run
 
-    try_output(out, overwrite=overwrite, folder=True)
     trained, track, quality = read_run(run), bars(), restoration.MeanPSNR()
     source = images.open_for(trained.config, data, track)
     torch.manual_seed(seed)

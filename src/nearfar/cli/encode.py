@@ -18,6 +18,7 @@ from nearfar.cli.options import (
     bars,
     shown,
 )
+from nearfar.files import check_room, try_output
 
 
 def encode(
@@ -44,21 +45,27 @@ def encode(
         torchrun --nproc-per-node 2 -m nearfar encode run photos --out photos.parquet
     """
     from nearfar import search
-    from nearfar.embeddings import check_embeddings_path
-    from nearfar.files import check_room, try_output
+    from nearfar.embeddings import check_embeddings_path, has_all_parts
 
+    process, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     check_embeddings_path(out)
-    if out.suffix == ".npz":
+    if out.suffix == ".npz" or out.is_file():
         try_output(out, overwrite=overwrite)
-    elif not out.is_file():
-        try_output(out, overwrite=True, folder=True)
+    else:
+        incomplete = processes > 1 or not has_all_parts(out)
+        try_output(out, overwrite=overwrite or incomplete, folder=True)
     opened, track = model.open(encoder), bars()
     source = images.open_like(opened, data, track)
     length = opened.embedding_size or 0
     check_room(out, 4 * len(source) * length, f"embeddings of {len(source)} images")
-    share = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     complete = search.encode_to(
-        out, opened, source, share=share, device=device, overwrite=overwrite, track=track
+        out,
+        opened,
+        source,
+        share=(process, processes),
+        device=device,
+        overwrite=overwrite,
+        track=track,
     )
     if complete:
         print(f"{len(source)} embeddings of length {length} are in {shown(out)}")

@@ -17,6 +17,7 @@ from nearfar.cli.options import (
     Seed,
     bars,
 )
+from nearfar.files import try_output, write_json
 
 
 def evaluate(
@@ -55,15 +56,15 @@ def evaluate(
     rbf_samples
         Maximum number of training images for the RBF SVM, whose time grows quadratically.
     """
+    if json is not None:
+        try_output(json, overwrite=overwrite)
+
     from rich.console import Console
 
     from nearfar.evaluation import evaluate_encoder
-    from nearfar.files import try_output, write_json
     from nearfar.models import resolve_device
     from nearfar.runs import EVALUATION, write_evaluation
 
-    if json is not None:
-        try_output(json, overwrite=overwrite)
     opened, *others = model.open_all([encoder, *beside])
     if json is None and opened.run is not None:
         try_output(Path(encoder) / EVALUATION, overwrite=True)

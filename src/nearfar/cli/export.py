@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from nearfar.cli.options import DATA_HELP, DataOptions, OverwriteFiles, Run, bars
+from nearfar.files import try_output
 
 
 def export(
@@ -15,7 +16,10 @@ def export(
     *,
     to: Literal["onnx", "torch", "timm"],
     out: Annotated[Path, Parameter(help="Folder to write the encoder and README.md to.")],
-    data: Annotated[str | None, Parameter(help=DATA_HELP)] = None,
+    data: Annotated[
+        str | None,
+        Parameter(help=f"Images to compare on. Default: the run's training images. {DATA_HELP}"),
+    ] = None,
     images: DataOptions = DataOptions(),
     overwrite: OverwriteFiles = False,
 ) -> None:
@@ -35,16 +39,14 @@ def export(
         onnx writes model.onnx; torch writes model.pt2, for torch.export.load; timm writes
         model.safetensors and config.json, for timm.create_model, if the run started from a timm
         model.
-    data
-        Images on which to compare embeddings. Default: the run's training images.
     """
+    try_output(out, overwrite=overwrite, folder=True)
+
     from nearfar.evaluation import read_scores
     from nearfar.export import check_export, export_encoder
-    from nearfar.files import try_output
     from nearfar.report import write_model_card
     from nearfar.runs import read_run
 
-    try_output(out, overwrite=overwrite, folder=True)
     trained = read_run(run)
     check_export(trained.network.encoder, to)
     source = images.open_for(trained.config, data, bars())

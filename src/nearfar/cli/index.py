@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from nearfar.cli.options import Overwrite, shown
 from nearfar.cli.search import EMBEDDINGS_HELP
+from nearfar.files import try_output
 
 
 def index(
@@ -31,10 +32,10 @@ def index(
     factory
         Type of the faiss index, as a string for faiss.index_factory.
     """
-    from nearfar.files import try_output
+    try_output(out, overwrite=overwrite)
+
     from nearfar.search import Index, write_index
 
-    try_output(out, overwrite=overwrite)
     made = Index.load(embeddings)
     write_index(out, made, factory=factory)
     print(f"{len(made)} embeddings are in {shown(out)}")

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from nearfar.cli.options import Data, DataOptions, Device, OverwriteFiles, Run, Seed, bars, shown
+from nearfar.files import try_output, whole_folder
 
 
 def inpaint(
@@ -40,14 +41,14 @@ def inpaint(
         same name up to the extension. When a mask is resized to the run's image size, every pixel
         that is partly white is filled. Default: the holes that the run was trained with.
     """
+    try_output(out, overwrite=overwrite, folder=True)
+
     import torch
 
     from nearfar import restoration
-    from nearfar.files import try_output, whole_folder
     from nearfar.report import write_restored
     from nearfar.runs import read_run
 
-    try_output(out, overwrite=overwrite, folder=True)
     trained, track = read_run(run), bars()
     source = images.open_for(trained.config, data, track)
     opened = None if masks is None else restoration.open_masks(masks, source, track=track)

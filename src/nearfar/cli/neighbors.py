@@ -17,6 +17,7 @@ from nearfar.cli.options import (
     bars,
     shown,
 )
+from nearfar.files import atomic_path, try_output, whole_folder, write_json
 
 
 def neighbors(
@@ -49,11 +50,11 @@ def neighbors(
     count
         Number of nearest and farthest images per query.
     """
+    try_output(out, overwrite=overwrite, folder=True)
+
     from nearfar import search
-    from nearfar.files import atomic_path, try_output, whole_folder, write_json
     from nearfar.report.figures import neighbor_sheet, save_figure
 
-    try_output(out, overwrite=overwrite, folder=True)
     opened, track = model.open(encoder), bars()
     source = images.open_like(opened, data, track)
     queries = search.open_queries(

@@ -35,6 +35,10 @@ DATA_HELP = (
     "fashion-mnist:test, or 5,000 MNIST digits: mnist5k, mnist5k:train or mnist5k:test."
 )
 Data = Annotated[str, Parameter(help=DATA_HELP)]
+ShownData = Annotated[
+    str | None,
+    Parameter(help=f"Images to show. Default: the run's training images. {DATA_HELP}"),
+]
 Run = Annotated[Path, Parameter(help="A run folder, from nearfar train.")]
 ENCODER_HELP = (
     "A run folder, from nearfar train; timm:NAME, a pretrained timm model; or a "

@@ -18,6 +18,8 @@ from nearfar.cli.options import (
     bars,
     shown,
 )
+from nearfar.errors import NearfarError
+from nearfar.files import try_output, whole_folder
 
 
 def purify(
@@ -53,17 +55,16 @@ def purify(
     false_positive_rate
         Largest share of the clean images that may be rejected. Default: 0.01.
     """
-    import torch
-
-    from nearfar import defense
-    from nearfar.errors import NearfarError
-    from nearfar.files import try_output, whole_folder
-    from nearfar.models import resolve_device
-    from nearfar.runs import read_config
-
     if clean is None and false_positive_rate is not None:
         raise NearfarError("--false-positive-rate needs --clean: add --clean")
     try_output(out, overwrite=overwrite, folder=True)
+
+    import torch
+
+    from nearfar import defense
+    from nearfar.models import resolve_device
+    from nearfar.runs import read_config
+
     config, track = read_config(run), bars()
     purifier = purification.load(run).to(resolve_device(device))
     source = images.open_for(config, data, track)

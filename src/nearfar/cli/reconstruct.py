@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from nearfar.cli.options import Data, DataOptions, Device, OverwriteFiles, Run, bars, shown
+from nearfar.files import try_output, whole_folder
 
 
 def reconstruct(
@@ -27,12 +28,12 @@ def reconstruct(
 
         nearfar reconstruct run photos --out reconstructions
     """
+    try_output(out, overwrite=overwrite, folder=True)
+
     from nearfar import restoration
-    from nearfar.files import try_output, whole_folder
     from nearfar.report import write_restored
     from nearfar.runs import read_run
 
-    try_output(out, overwrite=overwrite, folder=True)
     trained, track = read_run(run), bars()
     source = images.open_for(trained.config, data, track)
     batches = restoration.reconstruct(trained, source, device=device, track=track)

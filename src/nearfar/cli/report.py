@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from nearfar.cli.options import (
-    DATA_HELP,
     DataOptions,
     Device,
     EncoderName,
     EncoderOptions,
     OverwriteFiles,
     Seed,
+    ShownData,
     bars,
     shown,
 )
+from nearfar.files import try_output
+from nearfar.runs import REPORT, is_finished
 
 
 def report(
     encoder: EncoderName,
     *,
-    data: Annotated[str | None, Parameter(help=DATA_HELP)] = None,
+    data: ShownData = None,
     out: Path | None = None,
     images: DataOptions = DataOptions(),
     model: EncoderOptions = EncoderOptions(),
@@ -41,23 +40,19 @@ def report(
 
     Parameters
     ----------
-    data
-        Images to show. Default: the run's training images.
     out
         Folder to write the report to. Default: the run's report folder; without a run, the current
         folder.
     """
-    from nearfar.evaluation import read_scores
-    from nearfar.files import try_output
-    from nearfar.models import resolve_device
-    from nearfar.report import report_encoder
-    from nearfar.runs import REPORT
-
-    opened = model.open(encoder)
-    run = None if opened.run is None else Path(encoder)
+    run = Path(encoder) if is_finished(encoder) else None
     folder = (run or Path()) / REPORT if out is None else out
     try_output(folder, overwrite=overwrite, folder=True)
-    track = bars()
+
+    from nearfar.evaluation import read_scores
+    from nearfar.models import resolve_device
+    from nearfar.report import report_encoder
+
+    opened, track = model.open(encoder), bars()
     page = report_encoder(
         opened,
         images.open_like(opened, data, track),

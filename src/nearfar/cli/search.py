@@ -8,7 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from nearfar.cli.options import DataOptions, Device, Overwrite, bars, shown
-from nearfar.errors import NearfarError
+from nearfar.errors import NearfarError, printable
+from nearfar.files import try_output
 
 EMBEDDINGS_HELP = "A .parquet of embeddings, from nearfar encode."
 
@@ -35,20 +36,21 @@ def search(
     ----------
     query
         Names of images in EMBEDDINGS, or their row numbers; a .parquet of embeddings from the same
-        encoder, each of which is a query; or image files or folders, which are encoded first.
+        encoder, each of which is a query; or image files or folders, which are encoded first. An
+        image that is among EMBEDDINGS is left out of its own results.
     out
         Results file, .parquet, with the columns query, side (near or far), rank, file, row and
         similarity. Default: print the near images.
     count
         Number of nearest and farthest images per query.
     """
-    from nearfar.files import try_output
-    from nearfar.search import search_stored
-
     if out is not None:
         if out.suffix != ".parquet":
             raise NearfarError(f"--out {str(out)!r}: expected a name that ends in .parquet")
         try_output(out, overwrite=overwrite)
+
+    from nearfar.search import search_stored
+
     track = bars()
     result = search_stored(
         embeddings,
@@ -65,8 +67,8 @@ def search(
         print(f"near and far images of {queries} are in {shown(out)}")
         return
     for row, name in enumerate(result.queries):
-        print(name)
+        print(f"{printable(name)}\n  similarity  file")
         for near, similarity in zip(
             result.near[row], result.hits.near_similarity[row], strict=True
         ):
-            print(f"  {similarity:6.3f}  {near}")
+            print(f"  {similarity:10.3f}  {printable(near)}")

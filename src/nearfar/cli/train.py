@@ -14,6 +14,8 @@ from nearfar.cli.options import Data, Overwrite, TrainDataOptions, bars, shown
 from nearfar.cli.train_options import NOT_GIVEN, TrainOptions, given
 from nearfar.config import configure, implied_recipe
 from nearfar.errors import NearfarError
+from nearfar.files import try_output
+from nearfar.runs import SKIPPED, TENSORBOARD, check_folder
 
 if TYPE_CHECKING:
     from nearfar.training import Estimate, Trainer
@@ -71,10 +73,15 @@ def train(
         YAML or JSON file of options, by name or in sections as in a run's config.json. Options on
         the command line override it.
     """
+    # Checked before reading images, of which there may be millions.
+    if resume:
+        try_output(out, overwrite=True, folder=True)
+    else:
+        check_folder(out, overwrite=overwrite)
+
     from nearfar.evaluation import Validation
-    from nearfar.files import try_output
     from nearfar.models import resolve_device
-    from nearfar.runs import SKIPPED, TENSORBOARD, check_folder, read_config
+    from nearfar.runs import read_config
     from nearfar.training import Callback, Interrupted, TensorBoard, estimate
     from nearfar.training import train as run_training
 
@@ -87,12 +94,7 @@ def train(
         if config is None:
             raise
         raise NearfarError(f"{error} (some options are from {str(config)!r})") from error
-    # Checked before reading images, of which there may be millions.
     resolve_device(settings.device)
-    if resume:
-        try_output(out, overwrite=True, folder=True)
-    else:
-        check_folder(out, overwrite=overwrite)
     track = bars()
     console = track.progress.console
 

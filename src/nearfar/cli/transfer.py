@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +11,7 @@ from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
 from nearfar.cli.options import DATA_HELP, DataOptions, Device, OverwriteFiles, Seed, bars, shown
+from nearfar.files import check_output, is_unfinished_output
 
 if TYPE_CHECKING:
     from nearfar.progress import Bars
@@ -57,13 +59,10 @@ class Options:
     device: Device = "auto"
     overwrite: OverwriteFiles = False
 
-    def source(
-        self, weights: str, out: Path, default: FinetuneConfig, track: Bars, *kept: str
-    ) -> Source:
-        """Check the output folder; return weights and options."""
-        from nearfar.transfer import Source, check_transfer_output
+    def source(self, weights: str, out: Path, default: FinetuneConfig, track: Bars) -> Source:
+        """Return weights and options."""
+        from nearfar.transfer import Source
 
-        check_transfer_output(out, overwrite=self.overwrite, kept=kept)
         names = ("steps", "batch_size", "lr", "weight_decay")
         changes = {name: getattr(self, name) for name in names}
         changes = {name: value for name, value in changes.items() if value is not None}
@@ -114,6 +113,8 @@ def classify(
     labels_per_class
         Training images per class, without a devkit. Default: all.
     """
+    _check(out, overwrite=options.overwrite)
+
     from nearfar.transfer import CLASSIFICATION_CONFIG, transfer_classification
 
     track = bars()
@@ -156,7 +157,8 @@ def detect(
     """
     from nearfar.transfer import DETECTION_CONFIG, PROPOSALS_FOLDER, transfer_detection
 
-    source = options.source(weights, out, DETECTION_CONFIG, bars(), PROPOSALS_FOLDER)
+    _check(out, overwrite=options.overwrite, kept={PROPOSALS_FOLDER})
+    source = options.source(weights, out, DETECTION_CONFIG, bars())
     _report(out, transfer_detection(source, data, splits=splits, proposals=proposals))
 
 
@@ -184,6 +186,8 @@ def segment(
     fcn
         Output stride: FCN-32s, FCN-16s or FCN-8s; the last two add finer feature maps.
     """
+    _check(out, overwrite=options.overwrite)
+
     from nearfar.transfer import SEGMENTATION_CONFIG, transfer_segmentation
 
     source = options.source(weights, out, SEGMENTATION_CONFIG, bars())
@@ -212,16 +216,16 @@ def predict(
         nearfar transfer predict classified/all photos --out predicted
         nearfar transfer predict segmented street.jpg --out predicted
     """
+    _check(out, overwrite=overwrite)
+
     from nearfar.models import resolve_device
     from nearfar.transfer import (
         FinetunedClassifier,
-        check_transfer_output,
         claim_folder,
         load_finetuned,
         write_predictions,
     )
 
-    check_transfer_output(out, overwrite=overwrite)
     with claim_folder(out):
         model, track = load_finetuned(folder), bars()
         model.network.to(resolve_device(device))
@@ -232,6 +236,11 @@ def predict(
             source = images.open(data, track, channels=3)
         write_predictions(model, source, out, track=track)
     print(f"predictions for {len(source)} images are in {shown(out)}")
+
+
+def _check(out: Path, *, overwrite: bool, kept: Collection[str] = ()) -> None:
+    """Check that output may be written to a folder; that of a killed call is replaced."""
+    check_output(out, overwrite=overwrite or is_unfinished_output(out), folder=True, kept=kept)
 
 
 def _report(out: Path, result: TransferResult) -> None:

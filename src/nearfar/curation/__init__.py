@@ -13,7 +13,6 @@ from nearfar.curation.labels import LabelErrors, find_label_errors
 from nearfar.curation.outliers import DEVIATIONS, Outliers, find_outliers
 from nearfar.curation.output import (
     CURATED,
-    CURATION_FILES,
     LEAVE_OUT,
     SUMMARY,
     class_name,
@@ -31,7 +30,6 @@ from nearfar.curation.thumbnails import (
 
 __all__ = [
     "CURATED",
-    "CURATION_FILES",
     "DEVIATIONS",
     "LEAVE_OUT",
     "NEAR_DUPLICATE",

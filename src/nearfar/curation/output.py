@@ -32,8 +32,6 @@ CURATED, DUPLICATES, LEAKS, LEAVE_OUT, SUMMARY = (
     "leave-out.txt",
     "curation.json",
 )
-#: All files that `write_curation` writes.
-CURATION_FILES = (CURATED, DUPLICATES, LEAKS, LEAVE_OUT, SUMMARY, THUMBNAILS)
 
 
 def write_curation(folder: str | os.PathLike[str], curation: Curation) -> dict[str, Any]:
@@ -133,12 +131,11 @@ def describe(curation: Curation) -> list[str]:
     >>> print(*describe(curate(images)), sep="\n")
     9 images, encoder timm:tf_efficientnet_lite0
     duplicates: 0 groups, 0 images to leave out
-    label errors: unknown: the images have no labels: expected a folder for each class
-    outliers: unknown: only 9 images: expected at least 30 to find outliers
+    label errors: not looked for (no classes: expected a folder for each)
+    outliers: not looked for (only 9 images: expected at least 30 to find outliers)
     clusters: 2
     """
     found = summarize(curation)
-    nothing = "unknown: "
     duplicates, errors, outliers = (
         found[kind] for kind in ("duplicates", "label_errors", "outliers")
     )
@@ -157,11 +154,15 @@ def describe(curation: Curation) -> list[str]:
         leaks = found["leaks"]
         lines.append(f"leaks: {_count(leaks['pairs'], 'pair')} with images of {leaks['against']}")
     lines += [
-        f"label errors: {nothing + errors if isinstance(errors, str) else errors['images']}",
-        f"outliers: {nothing + outliers if isinstance(outliers, str) else outliers}",
+        f"label errors: {_not_found(errors) if isinstance(errors, str) else errors['images']}",
+        f"outliers: {_not_found(outliers) if isinstance(outliers, str) else outliers}",
         f"clusters: {found['clusters']}",
     ]
     return lines if found["selected"] is None else [*lines, f"selected: {found['selected']}"]
+
+
+def _not_found(reason: str) -> str:
+    return f"not looked for ({reason})"
 
 
 def _count(number: int, noun: str) -> str:

@@ -5,7 +5,7 @@ the others, by the positions that `layout` finds; `parts` writes a file in resum
 """
 
 from nearfar.embeddings.file import EmbeddingFile
-from nearfar.embeddings.parts import EmbeddingParts
+from nearfar.embeddings.parts import EmbeddingParts, has_all_parts
 from nearfar.embeddings.table import (
     EMBEDDINGS_ENDINGS,
     EmbeddingTable,
@@ -22,6 +22,7 @@ __all__ = [
     "EmbeddingParts",
     "EmbeddingTable",
     "check_embeddings_path",
+    "has_all_parts",
     "image_checksums",
     "read_embeddings",
     "write_embedding_table",

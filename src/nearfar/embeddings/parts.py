@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,13 +89,29 @@ class EmbeddingParts:
 def parts_of(folder: Path) -> list[Path]:
     """Return the parts in a folder, none of which may be missing."""
     parts = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
-    numbered = [match for path in parts if (match := _PART.fullmatch(path.name))]
-    totals = {int(match[2]) for match in numbered}
     if not parts:
         raise NearfarError(f"{str(folder)!r} contains no .parquet files")
-    if len(totals) > 1 or (totals and totals != {len(numbered)}):
+    totals = _totals(parts)
+    if totals and not has_all_parts(folder):
         raise NearfarError(
-            f"{str(folder)!r} is incomplete, with {len(numbered)} of {max(totals)} parts: run the "
+            f"{str(folder)!r} is incomplete, with {len(totals)} of {max(totals)} parts: run the "
             "same nearfar encode again, which continues"
         )
     return parts
+
+
+def has_all_parts(folder: Path) -> bool:
+    """Return whether a folder contains all numbered parts, and not those of another number.
+
+    Examples
+    --------
+    >>> has_all_parts(Path("nowhere.parquet"))
+    False
+    """
+    totals = _totals(folder.glob("part-*.parquet"))
+    return set(totals) == {len(totals)}
+
+
+def _totals(parts: Iterable[Path]) -> list[int]:
+    """Return the number of all parts, as each numbered part states it in its name."""
+    return [int(match[2]) for path in parts if (match := _PART.fullmatch(path.name))]

@@ -2,7 +2,7 @@
 
 from nearfar.report.attacks import write_assessment
 from nearfar.report.browse import ImageMap, map_images, write_map_table
-from nearfar.report.curation import CURATION_PAGE, write_curation_page
+from nearfar.report.curation import write_curation_page
 from nearfar.report.html import Section, Strip, write_report
 from nearfar.report.map import write_map
 from nearfar.report.model_card import MODEL_CARD, write_model_card
@@ -12,7 +12,6 @@ from nearfar.report.tables import evaluation_markdown, markdown_table
 from nearfar.report.transfer import transfer_table, write_transfer
 
 __all__ = [
-    "CURATION_PAGE",
     "MODEL_CARD",
     "ImageMap",
     "Section",

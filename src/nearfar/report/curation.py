@@ -26,7 +26,7 @@ from nearfar.progress import Track, silent
 from nearfar.report.browse import MAX_BROWSED, MIN_MAP_IMAGES, map_images
 from nearfar.report.html import THUMBNAIL, Section, Strip, write_report
 
-CURATION_PAGE = "curation.html"
+_PAGE = "curation.html"
 
 #: Most groups and images per section; the Parquet files list all of them.
 _GROUPS, _PER_GROUP, _IMAGES, _PER_CLUSTER = 60, 12, 96, 8
@@ -70,7 +70,7 @@ def write_curation_page(
         lead=f"{len(images)} images{_skipped(images)}, with embeddings by {curation.encoder}. No "
         "file was changed.",
         sections=list(_sections(curation)),
-        name=CURATION_PAGE,
+        name=_PAGE,
         track=track,
     )
 
@@ -209,7 +209,7 @@ def _leaks(leaks: Duplicates, images: Images, against: Images) -> Section:
 def _label_errors(curation: Curation) -> Section:
     title, errors, images = "Likely label errors", curation.label_errors, curation.images
     if not isinstance(errors, LabelErrors) or images.labels is None:
-        return Section(title, f"Unknown: {errors}.")
+        return Section(title, f"Not looked for: {errors}.")
     labels, rows = images.labels, errors.rows()
     position = {int(row): place for place, row in enumerate(curation.kept)}
 
@@ -235,7 +235,7 @@ def _label_errors(curation: Curation) -> Section:
 def _outliers(curation: Curation) -> Section:
     outliers = curation.outliers
     if not isinstance(outliers, Outliers):
-        return Section("Outliers", f"Unknown: {outliers}.")
+        return Section("Outliers", f"Not looked for: {outliers}.")
     rows = outliers.rows()
     if not len(rows):
         return Section("Outliers", f"No image is {DEVIATIONS} deviations farther than the median.")

@@ -1,7 +1,8 @@
 """Encoding to files, nearest and farthest images of queries, and embedding indexes."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nearfar.lazy import on_first_use
 
 if TYPE_CHECKING:
     from nearfar.search.encoding import encode, encode_to
@@ -53,9 +54,4 @@ __all__ = [
     "write_index",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'nearfar.search' has no attribute {name!r}")
-    return getattr(import_module(f"nearfar.search.{_HOMES[name]}"), name)
+__getattr__ = on_first_use(__name__, _HOMES)

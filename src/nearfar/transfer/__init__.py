@@ -55,7 +55,7 @@ from nearfar.transfer.segmentation import (
     finetune_segmenter,
     open_segmentation_set,
 )
-from nearfar.transfer.storage import check_transfer_output, claim_folder
+from nearfar.transfer.storage import claim_folder
 from nearfar.transfer.synthetic_devkit import write_classes, write_scenes
 from nearfar.transfer.tasks import (
     PROPOSALS_FOLDER,
@@ -98,7 +98,6 @@ __all__ = [
     "TransferResult",
     "average_precision",
     "check_image_shape",
-    "check_transfer_output",
     "claim_folder",
     "classification_ap",
     "classification_metrics",

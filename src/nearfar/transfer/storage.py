@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from nearfar.errors import NearfarError, reason
 from nearfar.files import (
-    check_output,
     is_unfinished_output,
     remove_leftovers,
     removed_if_empty,
@@ -64,26 +63,6 @@ def read_finetuned(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         )
     tensors, _ = read_tensors(folder / WEIGHTS)
     return config, tensors
-
-
-def check_transfer_output(
-    folder: str | os.PathLike[str], *, overwrite: bool, kept: Collection[str] = ()
-) -> None:
-    """Check that output may be written to a folder; unfinished output may be replaced.
-
-    Raises
-    ------
-    NearfarError
-        See `nearfar.files.check_output`; or if another process is writing to it.
-
-    Examples
-    --------
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     check_transfer_output(Path(folder), overwrite=False)  # empty: fine
-    """
-    folder = Path(folder)
-    overwrite = overwrite or is_unfinished_output(folder)
-    check_output(folder, overwrite=overwrite, folder=True, kept=kept)
 
 
 @contextmanager

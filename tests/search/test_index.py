@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -93,12 +94,24 @@ def test_queries_are_names_rows_images_and_files(photos):
     assert result.queries[:3] == ["03.png", "03.png", "03.png"]
     assert len(result.queries) == 15
     names = [name for (name,) in result.near]
-    assert names[0] == names[1] != "03.png"
-    assert names[2:] == ["03.png", *(f"{row:02}.png" for row in range(12))]
+    assert names[0] == names[1] == names[2] != "03.png"
+    assert names[3:] == [f"{row:02}.png" for row in range(12)]
     with pytest.raises(NearfarError, match="has rows 0 to 11 only"):
         search_stored(stored, ["12"])
     with pytest.raises(NearfarError, match="'nowhere' is not among the 12 images"):
         search_stored(stored, ["nowhere"])
+
+
+def test_image_files_are_found_by_the_end_of_their_path_and_their_content(photos, tmp_path):
+    root, stored = photos
+    by_path = search_stored(stored, [root / "03.png"], count=11)
+    assert by_path.near == search_stored(stored, ["03.png"], count=11).near
+    folder = search_stored(stored, [root], count=11)
+    assert not any(name in near for name, near in zip(folder.queries, folder.near, strict=True))
+    other = tmp_path / "03.png"
+    shutil.copy(root / "04.png", other)
+    ((near,),) = search_stored(stored, [other], count=1).near
+    assert near == "04.png"
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "gaussian"])
@@ -148,7 +161,10 @@ def test_commands(photos, tmp_path, capsys):
     table = parquet.read_table(out).to_pydict()
     assert table["side"] == ["near", "near", "far", "far"]
     assert run("search", stored, "--query", table["file"][0], "--count", 2) == 0
-    assert "03.png" in capsys.readouterr().out
+    query, heads, first, *_ = capsys.readouterr().out.splitlines()[1:]
+    assert query == table["file"][0]
+    assert heads.split() == ["similarity", "file"]
+    assert first.split()[1] == "03.png"
     pytest.importorskip("faiss")
     assert run("index", stored, "--out", tmp_path / "photos.faiss") == 0
     assert run("index", stored, "--out", tmp_path / "a.faiss", "--factory", "Magic") == 2

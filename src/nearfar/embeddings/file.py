@@ -6,6 +6,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,22 @@ class EmbeddingFile:
         row_of = dict(zip(files.take(found).to_pylist(), found.to_pylist(), strict=True))
         return np.array([row_of.get(name, -1) for name in names], np.int64)
 
+    def find_files(self, paths: Sequence[Path]) -> npt.NDArray[np.int64]:
+        """Return the rows of image files, int64[q], or −1 where there is none.
+
+        A file is found if its path ends in the name of an image, and its content is the same.
+        """
+        found = np.full(len(paths), -1)
+        if "checksum" not in self.columns:
+            return found
+        ends = [(at, end) for at, path in enumerate(paths) for end in _ends(path.absolute())]
+        rows = self.find([end for _, end in ends])
+        checksums = self.column("checksum")
+        for (at, _), row in zip(ends, rows.tolist(), strict=True):
+            if row >= 0 and checksums[row].as_py() == sha256(paths[at].read_bytes()).hexdigest():
+                found[at] = row
+        return found
+
     def names(self, rows: npt.NDArray[np.int64]) -> list[str]:
         """Return the names of the images at rows int64[q]."""
         buffers = [None, pyarrow.py_buffer(np.ascontiguousarray(rows, np.int64))]
@@ -184,3 +201,8 @@ class EmbeddingFile:
                 raise NearfarError(f"{self.name!r} lacks embeddings, or they differ in length")
             numbers = vectors.flatten().to_numpy()
             return numbers.astype(np.float32, copy=False).reshape(group.rows, -1)
+
+
+def _ends(path: Path) -> list[str]:
+    """Return the ends of a path, the shortest first, such as 1.jpg and cats/1.jpg."""
+    return ["/".join(path.parts[start:]) for start in reversed(range(len(path.parts)))]

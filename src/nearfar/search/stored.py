@@ -99,7 +99,8 @@ def search_stored(
         A .parquet written by `encode_to`.
     queries : sequence of str or path
         Each is a name in the file; a row number; a .parquet of embeddings, all of which are
-        queries; or images, which are opened, and encoded by the file's encoder.
+        queries; or images, which are opened, and encoded by the file's encoder. An image file that
+        is among them, by its name and content, is left out of its own results.
     count : int
         Number of nearest and farthest images per query.
     open_source : callable, optional
@@ -141,6 +142,7 @@ def search_stored(
         if query.endswith(".parquet"):
             others = EmbeddingFile(query)
             files, found = others.names(np.arange(len(others))), others.read()
+            rows.append(np.full(len(files), -1))
             if others.embedding_size != file.embedding_size:
                 raise NearfarError(
                     f"{query!r} holds embeddings of length {others.embedding_size}: expected "
@@ -157,8 +159,8 @@ def search_stored(
             encoder = reopen_encoder(file.settings, file.name)
             images = (open_source or _open)(encoder, query)
             files, found = images.names(), encoder.embed(images, device=device, track=track)
+            rows.append(_own_rows(images, file))
         names += files
-        rows.append(np.full(len(files), -1))
         points.append(found)
     hits = _search(file, np.concatenate(points), np.concatenate(rows), count)
     near, far = (
@@ -178,7 +180,9 @@ def _is_source(query: str) -> bool:
 
 
 def _row(query: str, found: int, file: EmbeddingFile) -> int | None:
-    """Return the row of a query by its name or number, if it is in the file."""
+    """Return the row of a query by its name, path or number, if it is in the file."""
+    if found < 0 and Path(query).is_file():
+        found = file.find_files([Path(query)])[0]
     if found >= 0:
         return int(found)
     if not query.isdecimal() or exists(Path(query)):
@@ -186,6 +190,17 @@ def _row(query: str, found: int, file: EmbeddingFile) -> int | None:
     if int(query) >= len(file):
         raise NearfarError(f"query {query}: {file.name!r} has rows 0 to {len(file) - 1} only")
     return int(query)
+
+
+def _own_rows(images: Images, file: EmbeddingFile) -> Rows:
+    """Return the row of each image in the file, or −1."""
+    from nearfar.data import StoredImages
+
+    rows = np.full(len(images), -1)
+    if isinstance(images, StoredImages):
+        files = {place: path for place, item in enumerate(images.items) if (path := item.path)}
+        rows[list(files)] = file.find_files(list(files.values()))
+    return rows
 
 
 def _search(file: EmbeddingFile, points: Floats, rows: Rows, count: int) -> IndexHits:

@@ -268,12 +268,15 @@ class StoredEmbeddings(Encoder):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.name = str(path)
+        self.path = str(path)
         self.table = read_embeddings(path)
         self.embeddings = self.table.embeddings
         self.embedding_size = self.embeddings.shape[1]
         self.rows = {name: row for row, name in enumerate(self.table.names)}
         stored = self.table.settings
+        self.name = self.path
+        if made_by := stored.get("encoder"):
+            self.name = f"{_title(made_by, stored.get('weights'))}, from {self.path}"
         self.size = _size(stored)
         self.channels = stored.get("channels")
         if stored.get("similarity") in get_args(SimilarityName):
@@ -300,7 +303,7 @@ class StoredEmbeddings(Encoder):
         for name in names:
             if name not in self.rows:
                 raise NearfarError(
-                    f"{self.name!r} has no embedding of {name!r} of {images.name!r}: expected the "
+                    f"{self.path!r} has no embedding of {name!r} of {images.name!r}: expected the "
                     "images that were encoded, opened from the same folder or file"
                 )
         rows = [self.rows[name] for name in names]
@@ -321,7 +324,7 @@ class StoredEmbeddings(Encoder):
         newer = [at for at, path in enumerate(paths) if path and _time(path) > self.written]
         if newer and self.table.checksums is None:
             warnings.warn(
-                f"{images.names()[newer[0]]!r} is newer than its embedding in {self.name!r}, which "
+                f"{images.names()[newer[0]]!r} is newer than its embedding in {self.path!r}, which "
                 "has no checksums: encode the images again if it was changed",
                 stacklevel=4,
             )
@@ -335,7 +338,7 @@ class StoredEmbeddings(Encoder):
             changed[[at for at, each in found if each != self.table.checksums[rows[at]]]] = True
         if changed.any():
             raise NearfarError(
-                f"{self.name!r} has the embedding of another image named "
+                f"{self.path!r} has the embedding of another image named "
                 f"{images.names()[int(changed.argmax())]!r} than {images.name!r} has now: encode "
                 "the images again"
             )
@@ -350,7 +353,7 @@ class StoredEmbeddings(Encoder):
         """See `Encoder`."""
         found = torch.from_numpy(embeddings[rows])
         if len(others := np.flatnonzero(rows < 0)):
-            encoder = reopen_encoder(self.table.settings, self.name)
+            encoder = reopen_encoder(self.table.settings, self.path)
             found[others] = encoder.embed_queries(pixels[others], rows[others], embeddings, device)
         return found
 
@@ -394,9 +397,8 @@ def open_encoder(
                 f"weights='kmeans' for {text} without training: expected pretrained, random or a "
                 "file"
             )
-        name = text if weights == "pretrained" else f"{text} ({weights})"
         return NetworkEncoder(
-            name,
+            _title(text, weights),
             pretrained_encoder(text, weights),
             size=size or image_size(text),
             reference={"encoder": text, "weights": weights},
@@ -466,6 +468,10 @@ def _time(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0
+
+
+def _title(encoder: str, weights: str | None) -> str:
+    return encoder if weights in (None, "pretrained") else f"{encoder} ({weights})"
 
 
 def _size(settings: Mapping[str, Any]) -> Size | None:

@@ -223,6 +223,20 @@ def test_help_has_examples(capsys):
         assert f"nearfar {command}" in capsys.readouterr().out.split("For example")[1]
 
 
+@pytest.mark.parametrize(
+    ("command", "default"),
+    [
+        ("curate", "Default: a pretrained EfficientNet-lite0"),
+        ("browse", "Default: the run's training images"),
+        ("export", "Default: the run's training images"),
+        ("report", "Default: the run's training images"),
+    ],
+)
+def test_help_states_the_default(command, default, capsys):
+    run(command, "--help")
+    assert default in " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
 def test_a_folder_of_photographs_of_mixed_sizes_and_modes(data_root, tmp_path):
     photographs = data_root / "caltech101" / "101_ObjectCategories"
     if not photographs.is_dir():

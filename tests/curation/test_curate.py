@@ -272,7 +272,7 @@ def test_command_writes_lists_and_a_page(folder, tmp_path, capsys):
     assert run(*command, *model, "--against", folder) == 0
     said = capsys.readouterr().out
     assert "duplicates: 5 groups" in said
-    assert "label errors: unknown: the images have no labels" in said
+    assert "label errors: not looked for (no classes: expected a folder for each)" in said
     rows = parquet.read_table(out / "images.parquet").to_pylist()
     assert len(rows) == len(list(folder.iterdir()))
     assert sum(row["keep"] for row in rows) == 40
@@ -288,6 +288,11 @@ def test_command_writes_lists_and_a_page(folder, tmp_path, capsys):
     page = (out / "curation.html").read_text()
     assert "02-rotated.jpg" in page
     assert "duplicate to keep" in page
+    assert "Not looked for: no classes" in page
     assert 'src="http' not in page
+    stored = tmp_path / "photos.parquet"
+    assert run("encode", model[1], folder, *model[2:], "--out", stored, "--device", "cpu") == 0
+    assert run("curate", folder, "--encoder", stored, "--out", tmp_path / "stored") == 0
+    assert f"encoder timm:resnet18 (random), from {stored}" in capsys.readouterr().out
     assert run(*command, *model) == 2
     assert "exists already" in capsys.readouterr().err

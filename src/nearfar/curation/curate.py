@@ -161,7 +161,7 @@ def curate(
     >>> from nearfar.curation import default_encoder
     >>> curation = curate(images_from_array(pixels), default_encoder(network=False), count=5)
     >>> len(curation.selected), curation.label_errors
-    (5, 'the images have no labels: expected a folder for each class')
+    (5, 'no classes: expected a folder for each')
     """
     if len(images) < 2:
         raise NearfarError(f"{images.name!r} has {len(images)} image: expected 2 or more to curate")
@@ -194,7 +194,7 @@ def curate(
         duplicates=within,
         mirrored=None if mirrored else count_mirrored(small, seed=seed),
         outliers=find_outliers(some),
-        label_errors="the images have no labels: expected a folder for each class"
+        label_errors="no classes: expected a folder for each"
         if images.labels is None
         else find_label_errors(some, images.labels[kept]),
         leaks=leaks,

@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 
 from nearfar.cli.options import bars
-from nearfar.data import ArrayImages, open_images
+from nearfar.data import ArrayImages, images_from_array, open_images
 from nearfar.errors import NearfarError
 from nearfar.evaluation import evaluate_run
+from nearfar.report.run import _maps
 from nearfar.runs import read_run
 from program import QUICK, run
 
@@ -165,6 +166,35 @@ def test_report(trained, folder, tmp_path):
     page = (tmp_path / "report" / "report.html").read_text()
     assert page.count("<img") >= 4
     assert "linear SVM" in page
+    assert "5-NN accuracy on 250 labeled images: " in page
+    assert "In both maps, colors are classes." in page
+
+
+def test_report_without_labels(trained, digits, tmp_path):
+    np.save(tmp_path / "digits.npy", digits[:60])
+    options = ("--data", tmp_path / "digits.npy", "--out", tmp_path / "report")
+    assert run("report", trained, *options) == 0
+    page = (tmp_path / "report" / "report.html").read_text()
+    log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    first, last = (f"{line['effective_rank']:.1f}" for line in (log[0], log[-1]))
+    assert "Without classes, nothing tells whether the embeddings are better" in page
+    assert f"from {first} to {last} of at most 12" in page
+    assert "In both maps, colors are clusters of the embeddings of NRE." in page
+
+
+def test_all_maps_of_a_report_have_the_same_clusters(digits):
+    images = images_from_array(digits[:60])
+    embeddings = torch.from_numpy(digits[:60].reshape(60, -1) / np.float32(255))
+    names = ("pixels", "NRE")
+    browse, both = _maps("Maps", images, embeddings[:, :99], embeddings, names, "cosine", 0)
+    clusters = browse.content.columns["cluster"]
+    assert len(set(clusters)) == 8
+    entries = [text.get_text() for text in both.content.legends[0].get_texts()]
+    assert sorted(entries) == sorted(set(clusters))
+    for axes in both.content.axes:
+        colors = axes.collections[0].get_facecolors()
+        shares = np.unique(colors, axis=0, return_counts=True)[1]
+        assert sorted(shares) == sorted(np.unique(clusters, return_counts=True)[1])
 
 
 def test_a_report_of_few_images(trained, digits, tmp_path):

@@ -109,8 +109,8 @@ TWO = images(2, 1, 8, 8)
         (lambda: reconstruction_sheet(*images(3, 0, 1, 8, 8)), "1 or 3"),
         (lambda: neighbor_sheet(TWO, TWO[:1, None], TWO[:, None]), "near images .* 2 queries"),
         (lambda: neighbor_sheet(TWO, TWO[:, None], TWO[:, None][:, :0]), "far images"),
-        (lambda: embedding_maps(images(4, 2), images(4, 2)), "at least 5"),
-        (lambda: embedding_maps(images(9, 2), images(8, 2)), "9 and 8"),
+        (lambda: embedding_maps(images(4, 2), images(4, 2), np.zeros(4, int)), "at least 5"),
+        (lambda: embedding_maps(images(9, 2), images(8, 2), np.zeros(9, int)), "9 and 8"),
         (lambda: embedding_maps(images(9, 2), images(9, 2), np.zeros(8, int)), "8 labels for 9"),
         (lambda: training_curves([]), "log is empty"),
         (lambda: dot_plot({}), "nothing has been measured"),
@@ -164,14 +164,12 @@ def test_maps_with_labels() -> None:
         assert own < others
 
 
-def test_maps_without_labels_follow_groups() -> None:
-    figure = embedding_maps(images(50, 7), images(50, 4), method="nearfar")
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["autoencoder", "nearfar"]
+def test_legend_of_maps_has_a_title() -> None:
+    labels = np.arange(50) % 2
+    figure = embedding_maps(images(50, 7), images(50, 4), labels, legend="clusters of NRE")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["autoencoder", "NRE"]
     drawn(figure)
-    before, after = points(figure)
-    np.testing.assert_array_equal(before, after)
-    assert len(np.unique(before, axis=0)) > 1
-    assert not figure.legends
+    assert figure.legends[0].get_title().get_text() == "clusters of NRE"
 
 
 def test_maps_of_many_classes_name_the_largest() -> None:
@@ -190,7 +188,9 @@ def test_maps_are_of_at_most_2000_images(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_maps_are_repeatable() -> None:
     embeddings = images(100, 2)
-    first, again = (embedding_maps(embeddings, embeddings, seed=1) for _ in range(2))
+    first, again = (
+        embedding_maps(embeddings, embeddings, np.arange(100) % 2, seed=1) for _ in range(2)
+    )
     np.testing.assert_array_equal(drawn(first), drawn(again))
 
 

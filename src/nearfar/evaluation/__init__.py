@@ -6,7 +6,7 @@ from nearfar.evaluation.protocol import Features, evaluate
 from nearfar.evaluation.run import evaluate_encoder, evaluate_run, read_scores, small_pixels
 from nearfar.evaluation.scores import LabeledEmbeddings, Score
 from nearfar.evaluation.table import BLANK, Evaluation
-from nearfar.evaluation.validation import Validation, knn_accuracy
+from nearfar.evaluation.validation import Validation, knn_accuracy, knn_verdict
 
 __all__ = [
     "BLANK",
@@ -20,6 +20,7 @@ __all__ = [
     "evaluate_encoder",
     "evaluate_run",
     "knn_accuracy",
+    "knn_verdict",
     "read_scores",
     "scores",
     "small_pixels",

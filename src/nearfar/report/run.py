@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nearfar.config import SimilarityName, flatten
+from nearfar.curation import cluster
 from nearfar.data import Images, Shape, Subset, to_unit
 from nearfar.encoders import Encoder
-from nearfar.evaluation import Evaluation, small_pixels
+from nearfar.evaluation import Evaluation, knn_verdict, small_pixels
 from nearfar.models import apply_to_all, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.report.browse import MIN_MAP_IMAGES, choose_rows, map_images
@@ -32,6 +34,10 @@ RECONSTRUCTIONS = 12
 #: Number of queries for near and far samples, and number of samples per query.
 QUERIES = 6
 SAMPLES = 5
+#: Number of clusters: fewer than there are colors.
+CLUSTERS = 8
+#: Most labeled images for the verdict.
+JUDGED = 2_000
 #: Description of each initial network.
 _INITIAL = {
     "autoencoder": "the plain autoencoder",
@@ -101,9 +107,9 @@ def report_run(
     )
     initial, method = _INITIAL[run.initial_method], run.method
     similarity = run.config.train.similarity
+    names = (run.initial_method, method)
     sections = [
-        _browse(method, some, after, similarity, seed),
-        _map("Maps before and after", some, before, after, (run.initial_method, method), seed),
+        *_maps("Maps before and after", some, before, after, names, similarity, seed),
         _near_and_far(method, some, after, similarity),
         Section(
             "Training",
@@ -129,6 +135,7 @@ def report_run(
                 evaluation,
             ),
         )
+    sections.insert(0, Section("Verdict", _verdict(run, some, {initial: before}, after)))
     sections.append(Section("Settings", "Images and options of the training run.", _settings(run)))
     return write_report(
         Path(folder),
@@ -191,9 +198,9 @@ def report_encoder(
     some = Subset(images, choose_rows(images, seed=seed))
     before = apply_to_all(small_pixels, some, device="cpu")
     after = torch.from_numpy(encoder.embed(some, device=device, track=track))
+    title, names = "Maps of pixels and embeddings", ("pixels", encoder.name)
     sections = [
-        _browse(encoder.name, some, after, encoder.similarity, seed),
-        _map("Maps of pixels and embeddings", some, before, after, ("pixels", encoder.name), seed),
+        *_maps(title, some, before, after, names, encoder.similarity, seed),
         _near_and_far(encoder.name, some, after, encoder.similarity),
     ]
     if evaluation is not None:
@@ -219,50 +226,70 @@ def _reconstructions(run: Run, images: Tensor, device: torch.device) -> Any:
     )
 
 
-def _browse(
-    method: str,
-    images: Images,
-    embeddings: Tensor,
-    similarity: SimilarityName | Callable[..., Any],
-    seed: int,
-) -> Section:
-    title = "Images"
-    if len(images) < MIN_MAP_IMAGES:
-        return Section(title, f"No map: at least {MIN_MAP_IMAGES} images are needed.")
-    return Section(
-        title,
-        f"{len(images):,} images by the embeddings of {method}: similar ones lie together. "
-        "Clusters are by k-means of these embeddings.",
-        map_images(images, embeddings.numpy(), similarity=similarity, seed=seed),
-    )
+def _verdict(run: Run, images: Images, initial: Mapping[str, Tensor], after: Tensor) -> str:
+    """Say whether the embeddings are better than before, or what is known without labels."""
+    if images.labels is None or len(set(images.labels)) < 2:
+        first, last = (run.log[epoch]["effective_rank"] for epoch in (0, -1))
+        return (
+            "Without classes, nothing tells whether the embeddings are better than before training "
+            "(nearfar evaluate does, on labeled images); the effective rank went from "
+            f"{first:.1f} to {last:.1f} of at most {after.shape[1]:,}, where a fall to 1 would "
+            "mean that all embeddings have become alike."
+        )
+    some = torch.arange(len(images))[:JUDGED]
+    pixels = apply_to_all(small_pixels, Subset(images, some), device="cpu")
+    others = {name: embeddings[some] for name, embeddings in initial.items()}
+    labels = torch.from_numpy(images.labels)[some]
+    return knn_verdict(after[some], {**others, "pixels": pixels}, labels)
 
 
-def _map(
+def _maps(
     title: str,
     images: Images,
     before: Tensor,
     after: Tensor,
     names: tuple[str, str],
+    similarity: SimilarityName | Callable[..., Any],
     seed: int,
-) -> Section:
+) -> list[Section]:
+    """Return a map to browse, and maps before and after, all with the same clusters."""
     if len(images) < MIN_MAP_IMAGES:
-        return Section(title, f"No map: at least {MIN_MAP_IMAGES} images are needed.")
-    colors = "classes" if images.labels is not None else f"clusters of the embeddings of {names[1]}"
-    return Section(
-        title,
-        "Each point is an image; images with similar embeddings lie close together. "
-        "Distances between groups mean little; separation of classes means much. "
-        f"Colors show {colors}.",
-        embedding_maps(
-            before.numpy(),
-            after.numpy(),
-            images.labels,
-            images.classes,
-            initial=names[0],
-            method=names[1],
-            seed=seed,
+        return [Section("Images", f"No map: at least {MIN_MAP_IMAGES} images are needed.")]
+    embeddings = after.numpy()
+    cluster_of, typical = cluster(embeddings, min(CLUSTERS, len(images)), seed=seed)
+    clusters = [f"cluster {number}" for number in range(len(typical))]
+    column = np.array(clusters, object)[cluster_of]
+    what = f"clusters of the embeddings of {names[1]}"
+    colors: tuple[Any, Any, str] = (cluster_of, clusters, what)
+    if images.labels is not None:
+        what, colors = "classes", (images.labels, images.classes, "")
+    labels, classes, legend = colors
+    return [
+        Section(
+            "Images",
+            f"{len(images):,} images by the embeddings of {names[1]}: similar ones lie together. "
+            "Clusters are by k-means of these embeddings.",
+            map_images(
+                images, embeddings, similarity=similarity, columns={"cluster": column}, seed=seed
+            ),
         ),
-    )
+        Section(
+            title,
+            "Each point is an image; images with similar embeddings lie close together. "
+            "Distances between groups mean little; separation of classes means much. "
+            f"In both maps, colors are {what}.",
+            embedding_maps(
+                before.numpy(),
+                embeddings,
+                labels,
+                classes,
+                legend=legend,
+                initial=names[0],
+                method=names[1],
+                seed=seed,
+            ),
+        ),
+    ]
 
 
 def _near_and_far(

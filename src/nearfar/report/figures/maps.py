@@ -26,8 +26,6 @@ CLASS_COLORS = (
 
 #: Most images on a map.
 MAX_MAP_IMAGES = 2000
-#: Number of clusters to color a map without labels.
-GROUPS = 8
 #: Longest class name on a map, in characters; longer names are only in the legend.
 MAX_NAME_ON_MAP = 3
 #: Characters per line of the legend.
@@ -37,31 +35,34 @@ LEGEND_CHARACTERS = 130
 def embedding_maps(
     before: Embeddings,
     after: Embeddings,
-    labels: npt.NDArray[np.integer[Any]] | None = None,
+    labels: npt.NDArray[np.integer[Any]],
     classes: Sequence[str] | None = None,
     *,
+    legend: str = "",
     initial: str = "autoencoder",
     method: str = "NRE",
     seed: int = 0,
 ) -> Figure:
     """Return a figure with maps of embeddings before and after training (Fig. 1 of the paper).
 
-    A map is a t-SNE with cosine distance of at most 2,000 random images. Without labels, colors
-    show k-means clusters of the embeddings after training, in both maps.
+    A map is a t-SNE with cosine distance of at most 2,000 random images. In both maps, an image has
+    the color of its class.
 
     Parameters
     ----------
     before, after : float[n, d]
         Embeddings of the same n ≥ 5 images by the initial and by the trained network; their
         lengths d may differ.
-    labels : int[n], optional
-        Class numbers.
+    labels : int[n]
+        Class numbers, or those of clusters.
     classes : sequence of str, optional
         Name of each class number.
+    legend : str
+        Title of the legend.
     initial, method : str
         Titles of the two maps.
     seed : int
-        Seed of image selection, t-SNE and k-means.
+        Seed of image selection and t-SNE.
 
     Raises
     ------
@@ -75,31 +76,24 @@ def embedding_maps(
     >>> [axes.get_title(loc="left") for axes in figure.axes]
     ['autoencoder', 'NRE']
     """
-    from sklearn.cluster import KMeans
-    from sklearn.preprocessing import normalize
-
     if len(before) != len(after) or len(before) < MIN_MAP_IMAGES:
         raise NearfarError(
             f"embeddings to map are of {len(before)} and {len(after)} images: expected the same "
             "number, "
             f"at least {MIN_MAP_IMAGES}"
         )
-    if labels is not None and len(labels) != len(before):
+    if len(labels) != len(before):
         raise NearfarError(
             f"{len(labels)} labels for {len(before)} embeddings: expected one for each"
         )
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(before))[:MAX_MAP_IMAGES])
     before, after = before[rows], after[rows]
-    if labels is None:
-        groups = KMeans(min(GROUPS, len(rows)), random_state=seed).fit_predict(normalize(after))
-        colors = np.array(CLASS_COLORS)[groups]
-        members: list[tuple[str, Rows]] = []
-    else:
-        colors, members = _class_colors(np.asarray(labels)[rows], classes)
+    colors, members = _class_colors(np.asarray(labels)[rows], classes)
 
     lines = -(-sum(len(text) + 6 for text, _ in members) // LEGEND_CHARACTERS)
-    figure = Figure((WIDTH, WIDTH / 2 + 0.3 + 0.25 * lines), layout="constrained")
+    height = WIDTH / 2 + 0.3 + 0.25 * (lines + bool(legend))
+    figure = Figure((WIDTH, height), layout="constrained")
     size = np.clip(12000 / len(rows), 10, 25)
     shuffled = rng.permutation(len(rows))
     for axes, name, embeddings in zip(
@@ -116,17 +110,17 @@ def embedding_maps(
         axes.set(xticks=[], yticks=[])
         axes.margins(0.03)
         axes.spines[:].set_color(FAINT)
-    if members:
-        figure.legend(
-            [axes.scatter([], [], s=36, color=colors[member][0], lw=0) for _, member in members],
-            [text for text, _ in members],
-            loc="outside lower center",
-            ncols=-(-len(members) // lines),
-            frameon=False,
-            labelcolor=INK,
-            fontsize=10,
-            handletextpad=0.2,
-        )
+    figure.legend(
+        [axes.scatter([], [], s=36, color=colors[member][0], lw=0) for _, member in members],
+        [text for text, _ in members],
+        title=legend or None,
+        loc="outside lower center",
+        ncols=-(-len(members) // lines),
+        frameon=False,
+        labelcolor=INK,
+        fontsize=10,
+        handletextpad=0.2,
+    )
     return figure
 
 

@@ -9,7 +9,7 @@ import time
 import pytest
 from rich.console import Console
 
-from nearfar.progress import Bars
+from nearfar.progress import Bars, tracked
 
 
 @pytest.fixture
@@ -41,6 +41,19 @@ def test_time_left_is_not_guessed_from_few_items() -> None:
         "evaluating: 2 of 9",
         "evaluating: 5 of 9, 24.8 s left",
     ]
+
+
+def test_a_single_long_item_gets_a_line_while_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nearfar.progress._FIRST_LINE", 0.01)
+    log = io.StringIO()
+
+    def wait() -> str:
+        while not log.getvalue():
+            time.sleep(0.01)
+        return "done"
+
+    assert tracked(Bars(Console(file=log)), "loading", wait) == "done"
+    assert log.getvalue() == "loading: 0 of 1\n"
 
 
 @pytest.mark.usefixtures("seconds")

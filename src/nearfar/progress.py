@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from threading import Timer
 from typing import Protocol, TypeVar
 
 from rich.console import Console
@@ -58,11 +59,23 @@ def silent(items: Iterable[Item], description: str, total: int) -> Iterable[Item
     return items
 
 
+def tracked(track: Track, description: str, work: Callable[[], Item]) -> Item:
+    """Return the result of one piece of work, whose duration is shown.
+
+    Examples
+    --------
+    >>> tracked(silent, "loading", lambda: 3)
+    3
+    """
+    (result,) = track((work() for _ in range(1)), description, 1)
+    return result
+
+
 class Bars:
     """Progress of running tasks: a `Track` for people.
 
-    On a terminal, each task has a bar. In notebooks and logs, a task that takes more than ten
-    seconds gets a line from time to time, less and less often, at least every five minutes.
+    On a terminal, each task has a bar. In notebooks and logs, a task gets a line after ten seconds,
+    and then from time to time, less and less often, at least every five minutes.
 
     Parameters
     ----------
@@ -112,15 +125,32 @@ class Bars:
     def _with_lines(self, items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
         """Yield items, and write lines about how many are done."""
         began, due = time.monotonic(), _FIRST_LINE
-        for done, item in enumerate(items):
-            elapsed = time.monotonic() - began
-            if done and elapsed >= due:
-                line = f"{description}: {done:,} of {total:,}"
-                if done >= _FEW:
-                    line += f", {duration(elapsed / done * max(total - done, 0))} left"
-                self.progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
-                due = elapsed + min(elapsed, _LINES)
-            yield item
+
+        def say(line: str) -> None:
+            self.progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+        def say_that_none_is_done() -> None:
+            nonlocal due
+            due += _FIRST_LINE
+            say(f"{description}: 0 of {total:,}")
+
+        first = Timer(_FIRST_LINE, say_that_none_is_done)
+        first.daemon = True
+        first.start()
+        try:
+            for done, item in enumerate(items):
+                elapsed = time.monotonic() - began
+                if done:
+                    first.cancel()
+                if done and elapsed >= due:
+                    line = f"{description}: {done:,} of {total:,}"
+                    if done >= _FEW:
+                        line += f", {duration(elapsed / done * max(total - done, 0))} left"
+                    say(line)
+                    due = elapsed + min(elapsed, _LINES)
+                yield item
+        finally:
+            first.cancel()
 
 
 def duration(seconds: float) -> str:

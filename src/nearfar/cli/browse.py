@@ -53,9 +53,11 @@ def browse(
         raise NearfarError(f"{str(out)!r}: expected a name that ends in .html or .parquet")
     try_output(out, overwrite=overwrite)
 
+    track = bars()
+    opened = model.open(encoder, track)
+
     from nearfar.report import write_map
 
-    opened, track = model.open(encoder), bars()
     source = images.open_like(opened, data, track)
     shown = write_map(out, opened, source, seed=seed, device=device, track=track)
     print(f"{shown} of {len(source)} images are in {out}")

@@ -20,6 +20,7 @@ from nearfar.cli.options import (
 )
 from nearfar.errors import NearfarError
 from nearfar.files import is_unfinished_output, try_output, unfinished_output, whole_folder
+from nearfar.progress import tracked
 
 if TYPE_CHECKING:
     from nearfar.data import Images
@@ -74,11 +75,12 @@ def curate(
         raise NearfarError("--weights and --size need --encoder timm:NAME")
     try_output(out, overwrite=overwrite or is_unfinished_output(out), folder=True)
 
+    track = bars()
+    opened = _default_encoder(track) if encoder is None else model.open(encoder, track)
+
     from nearfar import curation
     from nearfar.report import write_curation_page
 
-    opened = curation.default_encoder() if encoder is None else model.open(encoder)
-    track = bars()
     source = images.open_like(opened, data, track)
     found = curation.curate(
         source,
@@ -101,6 +103,15 @@ def curate(
     if not found.keep.all():
         print(f"the images to leave out are listed in {shown(out / curation.LEAVE_OUT)}")
     print(f"a map to browse, and thumbnails, are in {shown(page)}")
+
+
+def _default_encoder(track: Bars) -> Encoder:
+    def load() -> Encoder:
+        from nearfar.curation import default_encoder  # torch takes seconds
+
+        return default_encoder()
+
+    return tracked(track, "loading the default encoder", load)
 
 
 def _open_against(

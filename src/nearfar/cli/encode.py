@@ -54,7 +54,8 @@ def encode(
     else:
         incomplete = processes > 1 or not has_all_parts(out)
         try_output(out, overwrite=overwrite or incomplete, folder=True)
-    opened, track = model.open(encoder), bars()
+    track = bars()
+    opened = model.open(encoder, track)
     source = images.open_like(opened, data, track)
     length = opened.embedding_size or 0
     check_room(out, 4 * len(source) * length, f"embeddings of {len(source)} images")

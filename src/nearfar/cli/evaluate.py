@@ -59,16 +59,17 @@ def evaluate(
     if json is not None:
         try_output(json, overwrite=overwrite)
 
+    track = bars()
+    opened, *others = model.open_all([encoder, *beside], track)
+
     from rich.console import Console
 
     from nearfar.evaluation import evaluate_encoder
     from nearfar.models import resolve_device
     from nearfar.runs import EVALUATION, write_evaluation
 
-    opened, *others = model.open_all([encoder, *beside])
     if json is None and opened.run is not None:
         try_output(Path(encoder) / EVALUATION, overwrite=True)
-    track = bars()
     evaluation = evaluate_encoder(
         opened,
         images.open_like(opened, train, track),

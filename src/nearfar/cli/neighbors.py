@@ -52,10 +52,12 @@ def neighbors(
     """
     try_output(out, overwrite=overwrite, folder=True)
 
+    track = bars()
+    opened = model.open(encoder, track)
+
     from nearfar import search
     from nearfar.report.figures import neighbor_sheet, save_figure
 
-    opened, track = model.open(encoder), bars()
     source = images.open_like(opened, data, track)
     queries = search.open_queries(
         query, source, open_source=lambda text: images.open_like(opened, text, track)

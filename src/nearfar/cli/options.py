@@ -14,6 +14,7 @@ from cyclopts.validators import Number
 
 from nearfar.config import TIMM
 from nearfar.errors import NearfarError, printable
+from nearfar.progress import tracked
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -160,18 +161,23 @@ class EncoderOptions:
     size: int | None = None
     "Image side for timm:NAME, in pixels. Default: that of its pretrained weights."
 
-    def open(self, encoder: str) -> Encoder:
+    def open(self, encoder: str, track: Bars) -> Encoder:
         """Open an encoder."""
-        from nearfar.encoders import open_encoder
 
-        return open_encoder(encoder, weights=self.weights, size=self.size)
+        def load() -> Encoder:
+            from nearfar.encoders import open_encoder  # torch takes seconds
 
-    def open_all(self, encoders: Sequence[str]) -> list[Encoder]:
+            return open_encoder(encoder, weights=self.weights, size=self.size)
+
+        return tracked(track, f"loading {encoder}", load)
+
+    def open_all(self, encoders: Sequence[str], track: Bars) -> list[Encoder]:
         """Open several encoders; the options apply to timm models."""
         mine = [name.startswith(TIMM) for name in encoders]
         others = EncoderOptions() if any(mine) else self
         return [
-            (self if timm else others).open(name) for name, timm in zip(encoders, mine, strict=True)
+            (self if timm else others).open(name, track)
+            for name, timm in zip(encoders, mine, strict=True)
         ]
 
 

@@ -48,11 +48,13 @@ def report(
     folder = (run or Path()) / REPORT if out is None else out
     try_output(folder, overwrite=overwrite, folder=True)
 
+    track = bars()
+    opened = model.open(encoder, track)
+
     from nearfar.evaluation import read_scores
     from nearfar.models import resolve_device
     from nearfar.report import report_encoder
 
-    opened, track = model.open(encoder), bars()
     page = report_encoder(
         opened,
         images.open_like(opened, data, track),

@@ -22,7 +22,7 @@ from nearfar.curation import (
     class_name,
 )
 from nearfar.data import Images, Subset, to_unit
-from nearfar.progress import Track, silent
+from nearfar.progress import Track, silent, tracked
 from nearfar.report.browse import MAX_BROWSED, MIN_MAP_IMAGES, map_images
 from nearfar.report.html import THUMBNAIL, Section, Strip, write_report
 
@@ -69,7 +69,7 @@ def write_curation_page(
         title=f"Curation of {images.name}",
         lead=f"{len(images)} images{_skipped(images)}, with embeddings by {curation.encoder}. No "
         "file was changed.",
-        sections=list(_sections(curation)),
+        sections=list(_sections(curation, track)),
         name=_PAGE,
         track=track,
     )
@@ -80,8 +80,8 @@ def _skipped(images: Images) -> str:
     return f" ({count} more could not be read)" if count else ""
 
 
-def _sections(curation: Curation) -> Iterator[Section]:
-    yield _map(curation)
+def _sections(curation: Curation, track: Track) -> Iterator[Section]:
+    yield tracked(track, "drawing the map", lambda: _map(curation))
     yield _duplicates(curation)
     if curation.leaks is not None and curation.against is not None:
         yield _leaks(curation.leaks, curation.images, curation.against)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 from nearfar.data import Images, Subset
 from nearfar.encoders import Encoder
 from nearfar.errors import NearfarError
-from nearfar.progress import Track, silent
+from nearfar.progress import Track, silent, tracked
 from nearfar.report.browse import choose_rows, map_images, write_map_table
 from nearfar.report.html import Section, write_report
 
@@ -62,7 +63,8 @@ def write_map(
         raise NearfarError(f"{str(path)!r}: expected a name that ends in .html or .parquet")
     shown = Subset(images, choose_rows(images, seed=seed)) if path.suffix == ".html" else images
     embeddings = encoder.embed(shown, device=device, track=track)
-    image_map = map_images(shown, embeddings, similarity=encoder.similarity, seed=seed)
+    draw = partial(map_images, shown, embeddings, similarity=encoder.similarity, seed=seed)
+    image_map = tracked(track, "drawing the map", draw)
     if path.suffix == ".parquet":
         write_map_table(path, image_map)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from nearfar.data import Images, Shape, Subset, to_unit
 from nearfar.encoders import Encoder
 from nearfar.evaluation import Evaluation, knn_verdict, small_pixels
 from nearfar.models import apply_to_all, resolve_device
-from nearfar.progress import Track, silent
+from nearfar.progress import Track, silent, tracked
 from nearfar.report.browse import MIN_MAP_IMAGES, choose_rows, map_images
 from nearfar.report.figures import (
     embedding_maps,
@@ -108,8 +109,9 @@ def report_run(
     initial, method = _INITIAL[run.initial_method], run.method
     similarity = run.config.train.similarity
     names = (run.initial_method, method)
+    draw = partial(_maps, "Maps before and after", some, before, after, names, similarity, seed)
     sections = [
-        *_maps("Maps before and after", some, before, after, names, similarity, seed),
+        *tracked(track, "drawing maps", draw),
         _near_and_far(method, some, after, similarity),
         Section(
             "Training",
@@ -199,8 +201,9 @@ def report_encoder(
     before = apply_to_all(small_pixels, some, device="cpu")
     after = torch.from_numpy(encoder.embed(some, device=device, track=track))
     title, names = "Maps of pixels and embeddings", ("pixels", encoder.name)
+    draw = partial(_maps, title, some, before, after, names, encoder.similarity, seed)
     sections = [
-        *_maps(title, some, before, after, names, encoder.similarity, seed),
+        *tracked(track, "drawing maps", draw),
         _near_and_far(encoder.name, some, after, encoder.similarity),
     ]
     if evaluation is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -16,7 +17,7 @@ from nearfar.config import SimilarityName
 from nearfar.embeddings import EmbeddingFile
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, exists
-from nearfar.progress import Track, silent
+from nearfar.progress import Track, silent, tracked
 from nearfar.search.hits import Floats, IndexHits, Rows, search_file
 
 if TYPE_CHECKING:
@@ -154,9 +155,7 @@ def search_stored(
                     f"{query!r} is not among the {len(file)} images of {file.name!r}, and not a "
                     "file or folder: expected one of them"
                 )
-            from nearfar.encoders import reopen_encoder
-
-            encoder = reopen_encoder(file.settings, file.name)
+            encoder = tracked(track, "loading the encoder", partial(_reopen, file))
             images = (open_source or _open)(encoder, query)
             files, found = images.names(), encoder.embed(images, device=device, track=track)
             rows.append(_own_rows(images, file))
@@ -190,6 +189,12 @@ def _row(query: str, found: int, file: EmbeddingFile) -> int | None:
     if int(query) >= len(file):
         raise NearfarError(f"query {query}: {file.name!r} has rows 0 to {len(file) - 1} only")
     return int(query)
+
+
+def _reopen(file: EmbeddingFile) -> Encoder:
+    from nearfar.encoders import reopen_encoder  # torch takes seconds
+
+    return reopen_encoder(file.settings, file.name)
 
 
 def _own_rows(images: Images, file: EmbeddingFile) -> Rows:

@@ -10,6 +10,7 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.preprocessing import normalize
+from threadpoolctl import threadpool_limits
 
 from nearfar.errors import NearfarError
 from nearfar.neighbors import ExactFinder, fit_similarity
@@ -18,6 +19,8 @@ from nearfar.neighbors import ExactFinder, fit_similarity
 MIN_MAP_IMAGES = 5
 #: Most embeddings for t-SNE; the others are placed between their nearest ones on the map.
 _MOST, _BETWEEN = 20_000, 3
+#: Most embeddings for t-SNE in one thread.
+_FEW = 2_000
 #: Number of principal components for t-SNE, perplexity, and iterations.
 _COMPONENTS, _PERPLEXITY, _ITERATIONS = 50, 30.0, 500
 
@@ -69,9 +72,12 @@ def _t_sne(unit: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float32]:
     differ = unit.shape[1] > 1 and np.ptp(unit, axis=0).max() > 1e-6
     if min(unit.shape) > _COMPONENTS and differ:
         unit = PCA(_COMPONENTS, random_state=seed).fit_transform(unit)
-    return TSNE(
+    t_sne = TSNE(
         init="pca" if differ else "random",
         perplexity=min(_PERPLEXITY, (len(unit) - 1) / 3),
         max_iter=_ITERATIONS,
         random_state=seed,
-    ).fit_transform(unit)
+    )
+    # The steps of few embeddings are too small to share: on a busy machine, waiting takes longer.
+    with threadpool_limits(1 if len(unit) <= _FEW else None):
+        return t_sne.fit_transform(unit)

@@ -41,6 +41,7 @@ from nearfar.anomaly.metrics import (
 )
 from nearfar.anomaly.open import Clips, open_clips
 from nearfar.anomaly.output import open_video
+from nearfar.anomaly.overview import Highlight, Overview, Timeline
 from nearfar.anomaly.patches import (
     Grid,
     ScoreMap,
@@ -51,7 +52,7 @@ from nearfar.anomaly.patches import (
 )
 from nearfar.anomaly.registry import FitContext, Method, Scorer, register_method
 from nearfar.anomaly.scale import ROW_QUANTILE
-from nearfar.anomaly.score import ScoringSummary, score_clips
+from nearfar.anomaly.score import SCORES_PAGE, ScoringSummary, score_clips
 from nearfar.anomaly.storage import is_unfinished, read_detector
 from nearfar.anomaly.stream import StreamAlert, follow
 
@@ -60,6 +61,7 @@ __all__ = [
     "CALIBRATE_EVERY",
     "DEFAULT_TRAINING",
     "ROW_QUANTILE",
+    "SCORES_PAGE",
     "Appearance",
     "ArrayClip",
     "Camera",
@@ -74,12 +76,14 @@ __all__ = [
     "FitContext",
     "Frame",
     "Grid",
+    "Highlight",
     "Macro",
     "Mask",
     "Masks",
     "Method",
     "Motion",
     "ObjectMemory",
+    "Overview",
     "PatchMemory",
     "PixelCurve",
     "Pixels",
@@ -90,6 +94,7 @@ __all__ = [
     "Scorer",
     "ScoringSummary",
     "StreamAlert",
+    "Timeline",
     "area_under_curve",
     "as_frames",
     "average_precision",

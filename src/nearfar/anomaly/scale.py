@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
@@ -22,6 +22,8 @@ MIN_LEVEL = 0.3
 _REACH = 2
 #: Most normal maps, and most normal frame scores, used to estimate levels and thresholds.
 _MAX_MAPS, MAX_SCORES = 4096, 2**20
+
+T = TypeVar("T")
 
 
 class Scale:
@@ -131,19 +133,41 @@ def smooth(frames: Iterable[FrameScores], deviation: float) -> Iterator[FrameSco
         yield from average()
 
 
+class Sample(Generic[T]):
+    """Every k-th item, with the smallest k = 1, 2, 4, … that keeps at most `most`.
+
+    Examples
+    --------
+    >>> sample = Sample(4)
+    >>> for number in range(10):
+    ...     sample.add(number)
+    >>> sample.items
+    [0, 4, 8]
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.items: list[T] = []
+        self._seen, self._every = 0, 1
+
+    def add(self, item: T) -> None:
+        """Add the next item."""
+        if self._seen % self._every == 0:
+            self.items.append(item)
+        self._seen += 1
+        if len(self.items) > self.most:
+            self.items, self._every = self.items[::2], 2 * self._every
+
+
 def subsample(items: Iterable[ScoreMap], most: int) -> Sequence[ScoreMap]:
-    """Return every k-th item, with the smallest k = 1, 2, 4, … that returns at most `most`.
+    """Return every k-th item; see `Sample`.
 
     Examples
     --------
     >>> subsample(range(10), 4)
     [0, 4, 8]
     """
-    kept: list[ScoreMap] = []
-    every = 1
-    for number, item in enumerate(items):
-        if number % every == 0:
-            kept.append(item)
-        if len(kept) > most:
-            kept, every = kept[::2], 2 * every
-    return kept
+    sample: Sample[ScoreMap] = Sample(most)
+    for item in items:
+        sample.add(item)
+    return sample.items

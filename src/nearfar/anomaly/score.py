@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from nearfar.anomaly.output import (
     score_with_pixels,
     write_picture,
 )
+from nearfar.anomaly.overview import Overview, OverviewCollector
 from nearfar.anomaly.patches import ScoreMap
 from nearfar.anomaly.storage import claimed_output
 from nearfar.errors import NearfarError, require
@@ -39,7 +40,9 @@ Format = Literal["csv", "parquet"]
 
 _WORST, _HEAT, _ALERTS, _QUALITY = "worst", "heat", "alerts.json", "quality.json"
 _SCORES: dict[Format, str] = {"csv": "scores.csv", "parquet": "scores.parquet"}
-_OWN = {_WORST, _HEAT, _ALERTS, _QUALITY, *_SCORES.values()}
+#: Page and figure of the scores, see `nearfar.report.write_scores_page`.
+SCORES_PAGE, _FIGURE = "scores.html", "scores.png"
+_OWN = {_WORST, _HEAT, _ALERTS, _QUALITY, SCORES_PAGE, _FIGURE, *_SCORES.values()}
 
 #: Smallest number of files from which to tell whether they are photographs.
 _FEW = 12
@@ -68,6 +71,8 @@ class ScoringSummary:
     quality : dict or None
         Metrics based on masks, if any, or for photographs on folder names, where "good" is normal;
         None stands for an undefined metric.
+    overview : Overview
+        Pictures of the highest scores, and scores over time.
 
     Examples
     --------
@@ -80,6 +85,7 @@ class ScoringSummary:
     skipped: list[str]
     notes: list[str]
     quality: dict[str, Any] | None
+    overview: Overview = field(default_factory=Overview)
 
 
 def score_clips(
@@ -274,6 +280,7 @@ class _Output:
         self.scores = ScoreWriter(out / _SCORES[format])
         self.alerts = Alerts(detector.threshold, join=not self.independent)
         self.worst = WorstFrames(distance=1 if self.independent else WORST_DISTANCE)
+        self.overview = OverviewCollector(detector.threshold, independent=self.independent)
         self.evaluator, self.regions, self.has_masks = Evaluator(), RegionCurve(), False
         self._video: tuple[Clip, VideoWriter] | None = None
         self._open = ExitStack()
@@ -285,6 +292,7 @@ class _Output:
         abnormal = self.alerts.add(result)
         self.scores.add((clip.name, number, result.file, score, abnormal, result.time))
         self.worst.add(result)
+        self.overview.add(result, heat, len(self.alerts.spans) if abnormal else None)
         picture = self._draw(result, heat)
         if self.independent:
             name = fitting_name(self._name(result), ".png")
@@ -336,7 +344,7 @@ class _Output:
                 images = self.evaluator.images(self.detector.threshold)
                 quality = {**images, **quality, "pro": self.regions.area()}
             write_json(self.out / _QUALITY, quality)
-        return ScoringSummary(count, alerts, skipped, notes, quality)
+        return ScoringSummary(count, alerts, skipped, notes, quality, self.overview.overview())
 
     def _video_of(self, clip: Clip) -> VideoWriter:
         if self._video is None or self._video[0] is not clip:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Names of the metrics that count what masks or folders say.
 _TRUTH = {"abnormal": "truly abnormal", "defective": "truly defective"}
+#: Number of the highest scores to print.
+_NAMED = 5
 
 anomaly = App(
     name="anomaly",
@@ -160,9 +162,10 @@ def score(
 ) -> None:
     """Score frames or photographs, and show where and when they are abnormal.
 
-    Writes a score per frame; alerts.json with the start and end of each abnormal span, or with the
-    defective images; the most abnormal frames; and heat maps, one video per clip or one picture per
-    photograph. With masks, also writes detection metrics.
+    Writes scores.html, a page of pictures from the highest score down; a score per frame;
+    alerts.json with the start and end of each abnormal span, or with the defective images; the most
+    abnormal frames; and heat maps, one video per clip or one picture per photograph. With masks,
+    also writes detection metrics.
 
     **Examples**
 
@@ -197,6 +200,7 @@ def score(
     try_output(out, overwrite=overwrite or is_unfinished_output(out), folder=True)
 
     from nearfar.anomaly import open_clips, read_detector, score_clips
+    from nearfar.report import write_scores_page
 
     detector, track = read_detector(run), bars()
     clips = open_clips(frames, size=detector.config.size)
@@ -217,9 +221,15 @@ def score(
     else:
         counts = f"{summary.frames} frames, {found} abnormal span{'s' * (found != 1)}"
     print(f"{counts}; output is in {shown(out)}")
+    if highest := summary.overview.highlights[:_NAMED]:
+        print("highest scores:")
+    for each in highest:
+        print(f"  {each.score:.4g}  {each.clip}/{each.file or f'frame {each.number}'}")
+    page = write_scores_page(out, detector, summary, track=track)
+    print(f"a page of pictures, scores and threshold is in {shown(page)}")
     note = _note_on_threshold(detector)
     if note and summary.quality is None:
-        print(f"{note}: look also at the highest scores, in {shown(out / 'worst')}")
+        print(f"{note}: look also at the highest scores below it")
     for name, value in (summary.quality or {}).items():
         print(f"{_TRUTH.get(name, name)}: {_metric(value)}")
 

@@ -8,6 +8,7 @@ from nearfar.report.map import write_map
 from nearfar.report.model_card import MODEL_CARD, write_model_card
 from nearfar.report.restoration import write_restored
 from nearfar.report.run import report_encoder, report_run
+from nearfar.report.scores import write_scores_page
 from nearfar.report.tables import evaluation_markdown, markdown_table
 from nearfar.report.transfer import transfer_table, write_transfer
 
@@ -29,5 +30,6 @@ __all__ = [
     "write_model_card",
     "write_report",
     "write_restored",
+    "write_scores_page",
     "write_transfer",
 ]

@@ -42,6 +42,8 @@ class Strip:
         m images, each [c, h, w]: uint8, or floats in 0…1.
     captions : sequence of str
         Caption of each image; line breaks are kept.
+    side : int
+        Largest side of an image on the page, in pixels.
 
     Examples
     --------
@@ -53,6 +55,7 @@ class Strip:
     title: str
     pixels: Tensor | Sequence[Tensor]
     captions: Sequence[str]
+    side: int = THUMBNAIL
 
 
 @dataclass(frozen=True)
@@ -204,18 +207,20 @@ def _strip(strip: Strip) -> str:
     """Return a row of images as HTML figures, embedded as JPEG."""
     title = f"<h3>{escape(strip.title)}</h3>\n" if strip.title else ""
     figures = "\n".join(
-        f'<figure><img alt="" src="data:image/jpeg;base64,{b64encode(_jpeg(pixels)).decode()}">'
+        f'<figure><img alt="" src="data:image/jpeg;base64,'
+        f'{b64encode(_jpeg(pixels, strip.side)).decode()}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
         for pixels, caption in zip(strip.pixels, strip.captions, strict=True)
     )
-    return f'{title}<div class="strip">\n{figures}\n</div>'
+    wide = " wide" if strip.side > THUMBNAIL else ""
+    return f'{title}<div class="strip{wide}">\n{figures}\n</div>'
 
 
-def _jpeg(pixels: Tensor) -> bytes:
-    """Return an image, [c, h, w], as a JPEG file with sides of at most 96 pixels."""
+def _jpeg(pixels: Tensor, side: int) -> bytes:
+    """Return an image, [c, h, w], as a JPEG file with sides of at most `side` pixels."""
     array = (255 * to_unit(pixels)).round().byte().permute(1, 2, 0).numpy()
     picture = Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array)
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    picture.thumbnail((side, side))
     file = BytesIO()
     picture.save(file, "JPEG", quality=80)
     return file.getvalue()

@@ -1,6 +1,6 @@
 """Figures for reports, as matplotlib figures without pyplot's global state."""
 
-from nearfar.report.figures.anomaly import clip_scores, roc_curves
+from nearfar.report.figures.anomaly import clip_scores, roc_curves, score_histogram
 from nearfar.report.figures.curves import sweep_curves, training_curves
 from nearfar.report.figures.dots import Dot, dot_plot
 from nearfar.report.figures.maps import embedding_maps
@@ -22,6 +22,7 @@ __all__ = [
     "reconstruction_sheet",
     "roc_curves",
     "save_figure",
+    "score_histogram",
     "security_curves",
     "sweep_curves",
     "training_curves",

@@ -1,8 +1,8 @@
-"""Figures of anomaly detection: ROC curves, and scores over time."""
+"""Figures of anomaly detection: ROC curves, and scores as histograms and over time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import cycle, product
 from typing import Any
 
@@ -12,11 +12,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from nearfar.report.figures.style import BLUE, FAINT, INK, MUTED, SERIES, WIDTH
+from nearfar.report.figures.style import (
+    BLUE,
+    FAINT,
+    INK,
+    MUTED,
+    ORANGE,
+    SERIES,
+    WIDTH,
+    literal,
+)
 
 LINES = ("-", "--")
 #: Background of abnormal frames.
 ABNORMAL = "#fbe3d6"
+#: Bars of a histogram.
+_BINS = 60
 
 Rates = npt.NDArray[np.float64]
 
@@ -51,15 +62,26 @@ def roc_curves(curves: Mapping[str, tuple[Rates, Rates]]) -> Figure:
     return figure
 
 
-def clip_scores(clips: Mapping[str, Mapping[str, Any]], columns: int = 3) -> Figure:
+def clip_scores(
+    clips: Mapping[str, Mapping[str, Any]],
+    columns: int = 3,
+    *,
+    threshold: float | None = None,
+    seconds: bool = False,
+) -> Figure:
     """Return a figure of the frame scores of clips, with abnormal frames shaded.
 
     Parameters
     ----------
     clips : mapping of str to mapping
-        Clips by name, each with "scores", float[n], and "abnormal", bool[n].
+        Clips by name, each with "scores", float[n], "abnormal", bool[n], and optionally "starts",
+        float[n], which ascend. Default of these: 0, 1, ….
     columns : int
         Clips per row of the figure.
+    threshold : float, optional
+        Score to mark by a line.
+    seconds : bool
+        Whether starts are in seconds, not frames.
 
     Examples
     --------
@@ -71,18 +93,53 @@ def clip_scores(clips: Mapping[str, Mapping[str, Any]], columns: int = 3) -> Fig
     figure = Figure((WIDTH, 1.6 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axes, (name, clip) in zip(grid, clips.items(), strict=False):
+        starts = np.asarray(clip.get("starts", np.arange(len(clip["scores"]))), float)
+        borders = np.interp(np.arange(len(starts) + 1) - 0.5, np.arange(len(starts)), starts)
         steps = np.flatnonzero(np.diff(np.pad(np.asarray(clip["abnormal"], int), 1)))
-        for start, stop in steps.reshape(-1, 2):
-            axes.axvspan(start - 0.5, stop - 0.5, color=ABNORMAL, linewidth=0)
-        axes.plot(clip["scores"], color=BLUE, linewidth=1.2)
-        axes.set_xlim(0, len(clip["scores"]) - 1)
-        axes.set_title(name, color=INK, fontsize=9, loc="left")
+        for start, stop in borders[steps].reshape(-1, 2):
+            axes.axvspan(start, stop, color=ABNORMAL, linewidth=0)
+        axes.plot(starts, clip["scores"], color=BLUE, linewidth=1.2)
+        if threshold is not None:
+            axes.axhline(threshold, color=ORANGE, linewidth=1)
+        axes.set_xlim(starts[0], max(starts[-1], starts[0] + 1e-9))
+        axes.set_title(literal(name, 48), color=INK, fontsize=9, loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         _plain(axes)
     for axes in grid[len(clips) :]:
         axes.set_axis_off()
-    figure.supxlabel("frame (abnormal frames are shaded)", color=MUTED, fontsize=10)
+    unit = "seconds" if seconds else "frame"
+    figure.supxlabel(f"{unit} (abnormal frames are shaded)", color=MUTED, fontsize=10)
     figure.supylabel("score", color=MUTED, fontsize=10)
+    return figure
+
+
+def score_histogram(scores: Sequence[float], threshold: float) -> Figure:
+    """Return a histogram of scores, with those above the threshold in another color.
+
+    Parameters
+    ----------
+    scores : sequence of float
+        Scores, at least one.
+    threshold : float
+        Score above which an image is abnormal.
+
+    Examples
+    --------
+    >>> score_histogram([1.0, 1.1, 3.0], threshold=2).axes[0].get_xlabel()
+    'score'
+    """
+    figure = Figure((WIDTH, WIDTH * 0.24), layout="constrained")
+    axes = figure.subplots()
+    known = np.asarray(scores, float)
+    edges = np.histogram_bin_edges([*known, threshold], bins=_BINS)
+    for above, color, name in ((False, BLUE, "below"), (True, ORANGE, "above")):
+        axes.hist(known[(known > threshold) == above], edges, color=color, label=name)
+    axes.axvline(threshold, color=INK, linewidth=1, label="threshold")
+    axes.set_xlabel("score", color=MUTED, fontsize=10)
+    axes.set_ylabel("images", color=MUTED, fontsize=10)
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    _plain(axes)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
     return figure
 
 

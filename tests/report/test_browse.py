@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -20,7 +19,6 @@ from nearfar.report.browse import browser
 from nearfar.search import IndexHits
 from program import run
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 HOSTILE = "</script><img src=x onerror=\"document.title='attacked'\">"
 N = 300
 #: Height and width of the map's part of a page.
@@ -48,17 +46,6 @@ def image_map(tmp_path_factory: pytest.TempPathFactory) -> ImageMap:
 def page_file(image_map: ImageMap, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sections = [Section("Map", "Similar images lie together.", image_map)]
     return write_report(tmp_path_factory.mktemp("page"), title="Photos", lead="", sections=sections)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: install Debian's package chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as tool:
-        running = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ _PICTURES, _CLIPS = 200, 24
 #: Most scores for a histogram, and most intervals of a clip.
 _SCORES, _INTERVALS = 2**16, 1000
 #: Longest side of an image in a picture, and distance of the two images, in pixels.
-_SIDE, _GAP = 160, 4
+_SIDE, _GAP = 152, 4
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,8 @@ class OverviewCollector:
 
 def _picture(pixels: Pixels, heat: ScoreMap, threshold: float) -> Pixels:
     """Return thumbnails of an image and of its overlay with the heat map, side by side."""
+    factor = max(1, _SIDE // max(heat.shape))
+    pixels, heat = (each.repeat(factor, 0).repeat(factor, 1) for each in (pixels, heat))
     image = Image.fromarray(pixels)
     image.thumbnail((_SIDE, _SIDE), reducing_gap=2)
     small = np.asarray(image)

@@ -16,8 +16,8 @@ from nearfar.report.html import Section, Strip, write_report
 #: Title of the figure, from which its file is named.
 _SCORES = "Scores"
 #: Largest side of a picture, an image beside its heat map, in pixels.
-_SIDE = 324
-#: Most clips in a column of the figure with several columns.
+_SIDE = 308
+#: Most clips in a row of the figure.
 _COLUMNS = 3
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle, product
 from typing import Any
@@ -26,7 +27,7 @@ from nearfar.report.figures.style import (
 LINES = ("-", "--")
 #: Background of abnormal frames.
 ABNORMAL = "#fbe3d6"
-#: Bars of a histogram.
+#: Most bars of a histogram.
 _BINS = 60
 
 Rates = npt.NDArray[np.float64]
@@ -131,7 +132,12 @@ def score_histogram(scores: Sequence[float], threshold: float) -> Figure:
     figure = Figure((WIDTH, WIDTH * 0.24), layout="constrained")
     axes = figure.subplots()
     known = np.asarray(scores, float)
-    edges = np.histogram_bin_edges([*known, threshold], bins=_BINS)
+    low, high = min(known.min(), threshold), max(known.max(), threshold)
+    bins = min(_BINS, 2 * math.ceil(math.sqrt(len(known))))
+    width = max(float(high - low) / bins, 1e-9)
+    # The threshold is an edge, so that no bar has both colors.
+    first, last = math.floor((low - threshold) / width), math.ceil((high - threshold) / width)
+    edges = threshold + width * np.arange(first, last + 1)
     for above, color, name in ((False, BLUE, "below"), (True, ORANGE, "above")):
         axes.hist(known[(known > threshold) == above], edges, color=color, label=name)
     axes.axvline(threshold, color=INK, linewidth=1, label="threshold")

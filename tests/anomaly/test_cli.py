@@ -42,7 +42,11 @@ def test_fit_and_score_commands(normal, abnormal, tmp_path, capsys):
     (video,) = open_clips(tmp_path / "out" / "heat" / "Test1.mp4")
     assert sum(1 for _ in video) == 60
     assert list((tmp_path / "out" / "worst").glob("*.png"))
-    assert "60 frames" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "60 frames" in said
+    highest = max(float(row["score"]) for row in rows)
+    assert f"highest scores:\n  {highest:.4g}  Test1, frame " in said
+    assert "Test1, frame" in (tmp_path / "out" / "scores.html").read_text()
 
 
 def test_commands_on_still_images(tmp_path):

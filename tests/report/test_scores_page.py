@@ -84,9 +84,9 @@ def test_photographs_are_shown_from_the_highest_score_down(
     page = opened(file)
     assert page.locator(".lead").inner_text() == "3 images, 2 above the threshold."
     assert page.locator("figcaption").all_inner_texts() == [
-        "bright.png\n250, above the threshold",
-        f"{names[1]}\n150, above the threshold",
-        "dim.png\n50, below the threshold",
+        "photos/bright.png\nscore 250, above the threshold",
+        f"photos/{names[1]}\nscore 150, above the threshold",
+        "photos/dim.png\nscore 50, below the threshold",
     ]
     assert page.title() == "Anomaly scores"
     assert "100" in page.locator("dl").inner_text()
@@ -120,8 +120,8 @@ def test_video_shows_the_peak_of_each_alert(opened: Callable[[Path], Any], tmp_p
     page = opened(file)
     assert page.locator(".lead").inner_text() == "30 frames, 2 abnormal spans."
     assert page.locator("figcaption").all_inner_texts() == [
-        "frame 12, 1.20 s\n250",
-        "frame 19, 1.90 s\n120",
+        "cam, frame 12, 1.20 s\nscore 250",
+        "cam, frame 19, 1.90 s\nscore 120",
     ]
     chart = page.locator("section img").first
     assert chart.get_attribute("alt") == "Scores over time: cam reaches 250, quiet reaches 50"

@@ -41,7 +41,7 @@ from nearfar.anomaly.metrics import (
 )
 from nearfar.anomaly.open import Clips, open_clips
 from nearfar.anomaly.output import open_video
-from nearfar.anomaly.overview import Highlight, Overview, Timeline
+from nearfar.anomaly.overview import MAX_TIMELINES, Highlight, Overview, Timeline
 from nearfar.anomaly.patches import (
     Grid,
     ScoreMap,
@@ -60,6 +60,7 @@ __all__ = [
     "ASSUMED_RATE",
     "CALIBRATE_EVERY",
     "DEFAULT_TRAINING",
+    "MAX_TIMELINES",
     "ROW_QUANTILE",
     "SCORES_PAGE",
     "Appearance",

@@ -15,7 +15,7 @@ from nearfar.anomaly.patches import ScoreMap
 from nearfar.anomaly.scale import Sample
 
 #: Most pictures, and most clips with scores over time.
-_PICTURES, _CLIPS = 200, 24
+_PICTURES, MAX_TIMELINES = 200, 24
 #: Most scores for a histogram, and most intervals of a clip.
 _SCORES, _INTERVALS = 2**16, 1000
 #: Longest side of an image in a picture, and distance of the two images, in pixels.
@@ -47,8 +47,8 @@ class Highlight:
     --------
     >>> import numpy as np
     >>> picture = np.zeros((90, 324, 3), np.uint8)
-    >>> Highlight("cam", 7, "", 0.28, 1.5, True, picture).score
-    1.5
+    >>> Highlight("cam", 7, "", 0.28, 1.5, True, picture).name
+    'cam, frame 7'
     """
 
     clip: str
@@ -58,6 +58,13 @@ class Highlight:
     score: float
     abnormal: bool
     picture: Pixels
+
+    @property
+    def name(self) -> str:
+        """Clip, and file or number of the frame."""
+        if self.clip == self.file:
+            return self.file
+        return f"{self.clip}/{self.file}" if self.file else f"{self.clip}, frame {self.number}"
 
 
 @dataclass
@@ -186,15 +193,15 @@ class OverviewCollector:
         self._timelines[-1].add(result)
 
     def _drop_lowest_timeline(self) -> None:
-        if len(self._timelines) > _CLIPS:
+        if len(self._timelines) > MAX_TIMELINES:
             self._timelines.remove(min(self._timelines, key=lambda each: max(each.scores)))
 
 
 def _picture(pixels: Pixels, heat: ScoreMap, threshold: float) -> Pixels:
     """Return thumbnails of an image and of its overlay with the heat map, side by side."""
     factor = max(1, _SIDE // max(heat.shape))
-    pixels, heat = (each.repeat(factor, 0).repeat(factor, 1) for each in (pixels, heat))
-    image = Image.fromarray(pixels)
+    heat = heat.repeat(factor, 0).repeat(factor, 1)
+    image = Image.fromarray(pixels.repeat(factor, 0).repeat(factor, 1))
     image.thumbnail((_SIDE, _SIDE), reducing_gap=2)
     small = np.asarray(image)
     parts: list[npt.NDArray[Any]] = [

@@ -224,7 +224,7 @@ def score(
     if highest := summary.overview.highlights[:_NAMED]:
         print("highest scores:")
     for each in highest:
-        print(f"  {each.score:.4g}  {each.clip}/{each.file or f'frame {each.number}'}")
+        print(f"  {each.score:.4g}  {each.name}")
     page = write_scores_page(out, detector, summary, track=track)
     print(f"a page of pictures, scores and threshold is in {shown(page)}")
     note = _note_on_threshold(detector)

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import torch
 
-from nearfar.anomaly import SCORES_PAGE, Detector, Highlight, ScoringSummary, Timeline
+from nearfar.anomaly import (
+    MAX_TIMELINES,
+    SCORES_PAGE,
+    Detector,
+    Highlight,
+    ScoringSummary,
+    Timeline,
+)
 from nearfar.progress import Track, silent
 from nearfar.report.figures import clip_scores, score_histogram
 from nearfar.report.html import Section, Strip, write_report
@@ -93,6 +100,7 @@ def _histogram(detector: Detector, summary: ScoringSummary) -> Section:
 
 def _timelines(detector: Detector, summary: ScoringSummary) -> Section:
     timelines, threshold = summary.overview.timelines, detector.threshold
+    some = " of the clips with the highest scores" if len(timelines) == MAX_TIMELINES else ""
     seconds = all(timeline.seconds for timeline in timelines)
     curves = {
         timeline.clip: {
@@ -104,10 +112,7 @@ def _timelines(detector: Detector, summary: ScoringSummary) -> Section:
     }
     return Section(
         _SCORES,
-        f"Scores over time, in the {len(timelines)} clips with the highest scores. The line is the "
-        "threshold."
-        if len(timelines) > 1
-        else "Scores over time. The line is the threshold.",
+        f"Scores over time{some}. The line is the threshold.",
         clip_scores(curves, min(len(curves), _COLUMNS), threshold=threshold, seconds=seconds),
         alt="Scores over time: " + ", ".join(map(_highest, timelines)),
     )
@@ -124,26 +129,20 @@ def _pictures(summary: ScoringSummary, photographs: bool) -> Section:
     total = summary.frames if photographs else len(summary.alerts)
     some = "" if len(highlights) == total else f" (the first {len(highlights)} of {total})"
     what = "Images" if photographs else "The most abnormal frame of each abnormal span"
-    folders = len({each.clip for each in highlights}) > 1
     return Section(
         "Pictures",
         f"{what}, from the highest score down{some}. The heat map is at the right: red lines "
         "outline pixels above the threshold.",
-        [_strip(highlights, named=folders, photographs=photographs)],
+        [_strip(highlights, photographs=photographs)],
     )
 
 
-def _strip(highlights: Sequence[Highlight], *, named: bool, photographs: bool) -> Strip:
+def _strip(highlights: Sequence[Highlight], *, photographs: bool) -> Strip:
     captions = []
     for each in highlights:
-        place = each.file or f"frame {each.number}"
-        if each.time is not None:
-            place += f", {each.time:.2f} s"
-        if named:
-            place = f"{each.clip}/{place}" if each.file else f"{each.clip}, {place}"
-        verdict = "above" if each.abnormal else "below"
-        score = f"{each.score:.4g}" + (f", {verdict} the threshold" if photographs else "")
-        captions.append(f"{place}\n{score}")
+        time = "" if each.time is None else f", {each.time:.2f} s"
+        verdict = f", {'above' if each.abnormal else 'below'} the threshold" if photographs else ""
+        captions.append(f"{each.name}{time}\nscore {each.score:.4g}{verdict}")
     pixels = [torch.from_numpy(each.picture).permute(2, 0, 1) for each in highlights]
     return Strip("", pixels, captions, side=_SIDE)
 

@@ -137,7 +137,7 @@ def score_histogram(scores: Sequence[float], threshold: float) -> Figure:
     width = max(float(high - low) / bins, 1e-9)
     # The threshold is an edge, so that no bar has both colors.
     first, last = math.floor((low - threshold) / width), math.ceil((high - threshold) / width)
-    edges = threshold + width * np.arange(first, last + 1)
+    edges = [threshold + width * place for place in range(first, last + 1)]
     for above, color, name in ((False, BLUE, "below"), (True, ORANGE, "above")):
         axes.hist(known[(known > threshold) == above], edges, color=color, label=name)
     axes.axvline(threshold, color=INK, linewidth=1, label="threshold")

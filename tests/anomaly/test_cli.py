@@ -44,9 +44,9 @@ def test_fit_and_score_commands(normal, abnormal, tmp_path, capsys):
     assert list((tmp_path / "out" / "worst").glob("*.png"))
     said = capsys.readouterr().out
     assert "60 frames" in said
-    highest = max(float(row["score"]) for row in rows)
-    assert f"highest scores:\n  {highest:.4g}  Test1, frame " in said
-    assert "Test1, frame" in (tmp_path / "out" / "scores.html").read_text()
+    highest = max(rows, key=lambda row: float(row["score"]))
+    assert f"  {float(highest['score']):.4g}  Test1/{highest['file']}\n" in said
+    assert f"Test1/{highest['file']}" in (tmp_path / "out" / "scores.html").read_text()
 
 
 def test_commands_on_still_images(tmp_path):

@@ -402,11 +402,8 @@ def sample_batches(batches: Iterable[Tensor], most: int, seed: int) -> Tensor:
         places[late] = generator.integers(0, places[late] + 1)
         seen += len(batch)
         if kept is None:
-            kept = batch.new_empty((0, *batch.shape[1:]))
-        if len(kept) < min(seen, most):
-            larger = batch.new_empty((min(2 * seen, most), *batch.shape[1:]))
-            larger[: len(kept)] = kept
-            kept = larger
+            # Memory that is never written to is never occupied.
+            kept = batch.new_empty((most, *batch.shape[1:]))
         chosen = places < most
         kept[torch.from_numpy(places[chosen])] = batch[torch.from_numpy(chosen)]
     if kept is None or not seen:

@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 import torch.distributed as dist
-from lightning_fabric import Fabric
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
 from nearfar.config import TrainConfig
@@ -23,6 +21,9 @@ from nearfar.errors import NearfarError, reason
 from nearfar.models import apply, resolve_device
 from nearfar.neighbors import Bank, Finder, Neighbors, Workers
 from nearfar.progress import Track, silent
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 #: Place in gloo's source with which its messages begin.
 _SOURCE = re.compile(r"^\[\S+\] ")
@@ -45,6 +46,10 @@ def launch(config: TrainConfig) -> Fabric:
 
 
 def _launched(config: TrainConfig) -> Fabric:
+    # Imported when training starts, since it brings matplotlib and other large packages along.
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
     precision = _PRECISION[config.precision]
     if os.environ.get("LT_CLI_USED") == "1":
         return Fabric(precision=precision)  # already launched

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from nearfar.training.distributed import all_max, all_sum
 from nearfar.training.objectives import Step
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 #: Number of most recent embeddings for the effective rank.
 RANK_ROWS = 2048

@@ -8,13 +8,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from lightning_fabric import Fabric
 
 from nearfar.data import is_waiting_for_images
 from nearfar.training.distributed import all_sum
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 #: Seconds between checkpoints within an epoch.
 CHECKPOINT_SECONDS = 600.0

@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
@@ -50,6 +49,9 @@ from nearfar.training.distributed import explain_lost_processes, fill_bank, laun
 from nearfar.training.objectives import Context, Objective, Reconstruction, make_objective
 from nearfar.training.preflight import preflight
 from nearfar.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @torch.inference_mode(False)  # training needs gradients, whatever the caller's mode

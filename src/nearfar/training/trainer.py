@@ -7,11 +7,10 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from nearfar.config import Optim
@@ -28,6 +27,9 @@ from nearfar.training.objectives import Objective, PairedObjective
 from nearfar.training.optimizer_state import load_optimizer, optimizer_tensors
 from nearfar.training.sampler import EpochSampler, PairSampler
 from nearfar.training.signals import StopSignal, WaitInterrupted
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 #: Order of the phases; each is part of its seeds.
 PHASE_NUMBERS: dict[Phase, int] = {"pretrain": 0, "train": 1}

@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.ndimage import maximum_filter, uniform_filter
-from scipy.signal import correlate
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -326,6 +325,8 @@ def glide(
 
 def _estimate_shift(before: ScoreMap, after: ScoreMap, farthest: int) -> npt.NDArray[np.int64]:
     """Return the shift (down, right) at the peak of two images' cross-correlation."""
+    from scipy.signal import correlate  # 50 MB, which most detectors do without
+
     correlation = correlate(after, before, mode="same", method="fft")
     center = np.array(correlation.shape) // 2
     start = center - farthest

@@ -179,7 +179,7 @@ def test_fit_command_has_the_defaults_of_python(fits, tmp_path, capsys):
     paper = "(only with --setting paper)"
     assert f"plain autoencoder training {paper}. Default: {optim.pretrain_epochs}." in text
     assert f"relational objective {paper}. Default: {optim.epochs}." in text
-    assert f"above the threshold. Default: {DetectorConfig().false_alarms}" in text
+    assert f"above the threshold. Default: {DetectorConfig().false_alarms}, or 0.05" in text
 
 
 def test_fit_command_passes_options_on(fits, tmp_path, capsys):

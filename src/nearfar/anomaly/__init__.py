@@ -12,10 +12,10 @@ from nearfar.anomaly.config import (
     DEFAULT_TRAINING,
     DetectorConfig,
 )
-from nearfar.anomaly.detector import Detector, ScoredFrame
+from nearfar.anomaly.detector import CALIBRATE_EVERY, Detector, ScoredFrame
 from nearfar.anomaly.evaluate import Evaluator
 from nearfar.anomaly.export import export_detector
-from nearfar.anomaly.fit import CALIBRATE_EVERY, fit_detector, split_clips
+from nearfar.anomaly.fit import fit_detector, split_clips
 from nearfar.anomaly.kind import Continuity, continuity
 from nearfar.anomaly.masks import Mask, Masks, find_masks
 from nearfar.anomaly.methods import (

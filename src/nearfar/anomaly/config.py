@@ -71,7 +71,8 @@ class DetectorConfig:
     smoothing : float
         Standard deviation, in frames, of Gaussian smoothing over time, 0 to 1000; 0 for none.
     false_alarms : float
-        Share of held-out normal frames above the threshold, in (0, 1).
+        Share of new normal frames that may be above the threshold, in (0, 1); see
+        `Detector.expected_false_alarms`.
     bank_size : int
         Maximum number of normal embeddings that "embedding-distance", "patch-memory" and
         "object-memory" keep.
@@ -265,6 +266,7 @@ class DetectorConfig:
             "stride": 1,
             "frames": 1,
             "smoothing": 0.0,
+            "false_alarms": 0.05,
             "independent_frames": True,
         }
         return cls(**(stills | settings))

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from nearfar.anomaly.clips import Clip, Frame, scale
 from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.patches import Grid, ScoreMap, windows
-from nearfar.anomaly.registry import Scorer
-from nearfar.anomaly.scale import MAX_SCORES, FrameScores, Scale, smooth, subsample
+from nearfar.anomaly.registry import Method, Scorer
+from nearfar.anomaly.scale import MAX_SCORES, FrameScores, Sample, Scale, smooth
 from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
+
+#: One in this many normal clips or photographs is held out for calibration.
+CALIBRATE_EVERY = 4
+#: Number of photographs from which on not all of them are scored as if left out.
+_LEFT_OUT = 100
 
 
 class ScoredFrame(NamedTuple):
@@ -118,7 +123,7 @@ class Detector:
             frames = frames.as_photographs() if self.config.photographs else frames
         smoothed = smooth(self._score_patches(frames, name), self.config.smoothing)
         for number, scores, _ in smoothed:
-            heat = (scores if self.scale is None else self.scale(scores)).sum(0)
+            heat = self._heat(scores)
             yield ScoredFrame(number, float(heat.max()), heat)
 
     def check_rate(self, clip: Clip) -> None:
@@ -164,42 +169,79 @@ class Detector:
             return self._grid_of(size).spread(heat)
         return self.grid.spread(heat, self.size)
 
+    def _heat(self, scores: ScoreMap) -> ScoreMap:
+        """Return the sum of the methods' scores of patches, float[methods, rows, columns]."""
+        heat: ScoreMap = (scores if self.scale is None else self.scale(scores)).sum(0)
+        return heat
+
     def _grid_of(self, size: tuple[int, int]) -> Grid:
         return Grid(size, self.grid.patch, self.grid.stride)
 
-    def calibrate(self, clips: Sequence[Clip], track: Track = silent) -> None:
-        """Estimate scale and threshold on normal clips to which no method was fitted.
+    @property
+    def expected_false_alarms(self) -> float:
+        """Expected share of new normal frames above the threshold, if they are like those before.
+
+        Each of n normal scores is as likely as a new one to be the highest, so that a new one is
+        above the k-th highest with a probability of k / (n + 1) [1]_. Frames of a video are not
+        independent: it is then true on average over many videos.
+
+        References
+        ----------
+        .. [1] V. Vovk, A. Gammerman, G. Shafer, "Algorithmic learning in a random world", 2005:
+           conformal prediction.
+        """
+        n = self.calibrated_on
+        return _rank(n, self.config.false_alarms) / (n + 1)
+
+    def calibrate(
+        self, clips: Sequence[Clip], track: Track = silent, *, left_out: bool = False
+    ) -> None:
+        """Estimate scale and threshold on normal clips.
+
+        The threshold is the k-th highest score, with the largest k that keeps
+        `expected_false_alarms` at `DetectorConfig.false_alarms` or below; at least 1.
 
         Parameters
         ----------
         clips : sequence of Clip
-            Held-out normal clips.
+            Normal clips to which no method was fitted.
         track : Track
             Progress.
+        left_out : bool
+            Whether the methods were fitted to these clips, and score each photograph as if it had
+            been left out, see `Method.score_left_out`. Of 200 and more photographs, only some are
+            scored.
 
         Raises
         ------
         NearfarError
             If no frame is readable.
         """
+
+        def normal(description: str) -> Iterator[FrameScores]:
+            if left_out:
+                yield from self._score_left_out(clips, track)
+                return
+            for clip in track(clips, description, len(clips)):
+                self.check_rate(clip)
+                yield from smooth(self._score_patches(clip, clip.name), self.config.smoothing)
+
         if self.config.needs_scale:
-            maps = (
-                scores
-                for clip in track(clips, "calibrating", len(clips))
-                for _, scores, _ in smooth(
-                    self._score_patches(clip, clip.name), self.config.smoothing
-                )
-            )
+            maps = (scores for _, scores, _ in normal("calibrating"))
             self.scale = (
                 Scale.of_rows(maps)
                 if self.config.scale_by_row
                 else Scale.of_methods(maps, self.config.false_alarms)
             )
+        sample: Sample[float] = Sample(MAX_SCORES)
         self.calibrated_on = 0
-        scores = subsample(self._score_normal(clips, track), MAX_SCORES)
-        if len(scores) == 0:
+        for _, scores, _ in normal("threshold"):
+            self.calibrated_on += 1
+            sample.add(float(self._heat(scores).max()))
+        if not sample.items:
             raise NearfarError("no normal frame is readable to set the threshold: expected more")
-        self.threshold = float(np.quantile(scores, 1 - self.config.false_alarms, method="higher"))
+        rank = _rank(len(sample.items), self.config.false_alarms)
+        self.threshold = sorted(sample.items)[-rank]
 
     def _score_patches(self, frames: Iterable[Frame], name: str) -> Iterator[FrameScores]:
         if self.config.photographs:
@@ -221,11 +263,24 @@ class Detector:
         self.check_size((height, width), name)
         return frame._replace(pixels=scale(frame.pixels, self.grid.size))
 
-    def _score_normal(self, clips: Sequence[Clip], track: Track) -> Iterator[ScoreMap]:
-        for clip in track(clips, "threshold", len(clips)):
-            for scored in self.score(clip, clip.name):
-                self.calibrated_on += 1
-                yield np.array(scored.score)
+    def _score_left_out(self, clips: Sequence[Clip], track: Track) -> Iterator[FrameScores]:
+        total = sum(clip.nominal_total for clip in clips)
+        every = min(CALIBRATE_EVERY, max(1, total // _LEFT_OUT))
+        frames = (frame for clip in clips for frame in clip)
+        for number, frame in enumerate(track(frames, "threshold", total)):
+            if number % every == 0:
+                grid = self._grid_of((frame.pixels.shape[0], frame.pixels.shape[1]))
+                window = frame.pixels[None]
+                maps = [
+                    cast(Method, method).score_left_out(window, grid, number)
+                    for method in self.methods
+                ]
+                yield FrameScores(number, np.stack(maps))
+
+
+def _rank(count: int, share: float) -> int:
+    """Return the largest k such that k / (count + 1) is at most `share`; at least 1."""
+    return max(1, int(share * (count + 1) + 1e-9))
 
 
 def check_same_rate(clip: Clip, rate: float | None) -> None:

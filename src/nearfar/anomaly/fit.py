@@ -10,7 +10,7 @@ from pathlib import Path
 from nearfar.anomaly.camera import views
 from nearfar.anomaly.clips import Clip, Frame, Span
 from nearfar.anomaly.config import DEFAULT_TRAINING, DetectorConfig
-from nearfar.anomaly.detector import Detector, check_same_rate
+from nearfar.anomaly.detector import CALIBRATE_EVERY, Detector, check_same_rate
 from nearfar.anomaly.kind import continuity
 from nearfar.anomaly.patches import Grid
 from nearfar.anomaly.registry import FitContext, find_method
@@ -26,9 +26,6 @@ from nearfar.errors import NearfarError
 from nearfar.files import try_output
 from nearfar.progress import Track, silent
 
-#: One in this many clips (or frames) is held out for calibration.
-CALIBRATE_EVERY = 4
-
 
 def fit_detector(
     clips: Sequence[Clip],
@@ -43,7 +40,8 @@ def fit_detector(
     """Fit a detector to normal clips, and write it to a folder.
 
     Every fourth clip is held out to calibrate scale and threshold; with fewer than four clips, the
-    last quarter of each; with photographs, every fourth photograph.
+    last quarter of each; with photographs, every fourth photograph. If all methods can score a
+    photograph as if it had been left out, as "patch-memory" can, nothing is held out.
 
     Parameters
     ----------
@@ -93,6 +91,9 @@ def fit_detector(
     if config.photographs:
         clips = [clip.as_photographs() for clip in clips]
     learned, held_out = split_clips(clips, config.photographs)
+    left_out = config.photographs and all(find_method(name).leaves_out for name in config.methods)
+    if left_out:
+        learned = held_out = list(clips)
     size = _frame_size(learned[0])
     grid = Grid(config.scaled_size(size), config.patch, config.stride)
     rate = next((clip.rate for clip in clips if clip.rate), None)
@@ -112,7 +113,7 @@ def fit_detector(
         continuous = not config.independent_frames and continuity(clips).kind == "video"
         methods = read_methods(folder, config)
         detector = Detector(config, grid, methods, rate=rate, size=size, continuous=continuous)
-        detector.calibrate(held_out, track)
+        detector.calibrate(held_out, track, left_out=left_out)
         write_detector(folder, detector)
     return detector
 

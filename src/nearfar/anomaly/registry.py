@@ -101,6 +101,9 @@ class Method(ABC):
         Smallest side of a patch in pixels.
     min_frames : int
         Smallest number of frames in a window.
+    leaves_out : bool
+        Whether the method, of photographs, has `score_left_out`. No image is then held out to set
+        the threshold.
 
     Examples
     --------
@@ -127,6 +130,7 @@ class Method(ABC):
     photographs: ClassVar[bool] = False
     min_patch: ClassVar[int] = 8
     min_frames: ClassVar[int] = 1
+    leaves_out: ClassVar[bool] = False
 
     @classmethod
     def check(cls, config: DetectorConfig) -> None:
@@ -160,6 +164,22 @@ class Method(ABC):
     @abstractmethod
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
         """Score a window of frames; see `Scorer.score`."""
+
+    def score_left_out(self, window: Pixels, grid: Grid, number: int) -> ScoreMap:
+        """Score a normal photograph as if the method had been fitted to all others.
+
+        Parameters
+        ----------
+        window, grid
+            See `Scorer.score`.
+        number : int
+            Position of the photograph among those that the method was fitted to, from 0.
+
+        Returns
+        -------
+        float32[rows, columns]
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def write(self, folder: Path) -> None:

@@ -51,8 +51,8 @@ def fit(
 ) -> None:
     """Fit a detector to normal frames.
 
-    Every fourth clip, or every fourth photograph, is held out to calibrate the threshold; with
-    fewer than four clips, the last quarter of each.
+    The threshold is calibrated on every fourth clip, which is held out; with fewer than four clips,
+    on the last quarter of each. Photographs are scored one by one against all others.
 
     **Examples**
 
@@ -74,7 +74,8 @@ def fit(
         Height and width to which every frame is resized, now and when scoring; nothing is cropped,
         so the aspect ratio may change. Default: no resizing.
     false_alarms
-        Share of held-out normal frames above the threshold. Default: 0.01.
+        Share of new normal frames or photographs that may be above the threshold. Default: 0.01,
+        or 0.05 for photographs.
     loss_weights
         OWN NEAR FAR weights of the objective (only with --setting paper). Default: 0.6 0.4 0.
     pretrain_epochs
@@ -145,6 +146,11 @@ def fit(
     stills = config.independent_frames
     one, what = ("an image", "defective") if stills else ("a frame", "abnormal")
     print(f"the detector is in {shown(out)}; {one} is {what} above {detector.threshold:.4g}")
+    print(
+        f"false alarms to expect: {100 * detector.expected_false_alarms:.2g} % of normal "
+        f"{'images' if stills else 'frames'}, if they are like the {detector.calibrated_on} that "
+        "set the threshold"
+    )
     if note := _note_on_threshold(detector):
         print(note)
 
@@ -235,14 +241,14 @@ def score(
 
 
 def _note_on_threshold(detector: Detector) -> str:
-    """Return a note if a single normal frame set the threshold, or ""."""
-    normal, share = detector.calibrated_on, detector.config.false_alarms
-    if normal > 1 / share:
+    """Return a note if there are too few normal frames for the wanted threshold, or ""."""
+    share, expected = detector.config.false_alarms, detector.expected_false_alarms
+    if expected <= share:
         return ""
     frames = "images" if detector.config.independent_frames else "frames"
     return (
-        f"note: the threshold is the highest score of {normal} normal {frames}, too few to allow "
-        f"for {100 * share:g} % of false alarms"
+        f"note: the threshold is the highest score of {detector.calibrated_on} normal {frames}, "
+        f"too few for {100 * share:g} % of false alarms: expect {100 * expected:.2g} %"
     )
 
 

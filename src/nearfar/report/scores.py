@@ -156,8 +156,8 @@ def _threshold(detector: Detector, summary: ScoringSummary) -> Section:
     }
     return Section(
         "Threshold",
-        f"Set on {_count(detector.calibrated_on, f'normal {what}')}, so that "
-        f"{100 * detector.config.false_alarms:g} % of them are above it."
+        f"Set on {_count(detector.calibrated_on, f'normal {what}')}. False alarms to expect: "
+        f"{100 * detector.expected_false_alarms:.2g} % of new ones like these."
         + (" Metrics count masks or folder names as the truth." if quality else ""),
         {"threshold": f"{detector.threshold:.4g}", **quality},
     )

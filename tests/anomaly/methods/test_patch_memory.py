@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
+from clips import Stop, stop_at
 from nearfar.anomaly import ArrayClip, DetectorConfig, Grid, as_frames, fit_detector, read_detector
 from nearfar.anomaly.methods import PatchMemory
 from nearfar.anomaly.methods.memory import (
@@ -90,7 +91,7 @@ def test_painted_block_raises_the_score_on_long_thin_images_of_any_size(tmp_path
     assert config.methods == ("patch-memory",)
     fit_detector([ArrayClip(normal)], tmp_path / "run", config)
     detector = read_detector(tmp_path / "run")
-    assert detector.calibrated_on == 3
+    assert detector.calibrated_on == 12
     (image,) = textures(1, (60, 180), seed=2)
     for left in (2, 85, 168):
         painted = image.copy()
@@ -102,3 +103,35 @@ def test_painted_block_raises_the_score_on_long_thin_images_of_any_size(tmp_path
         row, column = np.unravel_index(block.heat.argmax(), block.heat.shape)
         assert 20 <= row < 38
         assert left - 5 <= column < left + 15
+
+
+def test_normal_images_are_scored_against_all_others():
+    generator = torch.Generator().manual_seed(0)
+    bank = torch.rand(60, 3, generator=generator)
+    frames = torch.arange(60) // 20
+    method = PatchMemory(colors, bank, frames)
+    image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
+    grid = Grid((224, 224), 1, 1)
+    for number in range(3):
+        others = PatchMemory(colors, bank[frames != number])
+        expected = others.score(image[None], grid)
+        np.testing.assert_allclose(method.score_left_out(image[None], grid, number), expected)
+    with pytest.raises(NearfarError, match="bank_size=20: nearly all normal patches are from one"):
+        PatchMemory(colors, bank[:20], frames[:20]).score_left_out(image[None], grid, 0)
+
+
+@needs_weights
+def test_threshold_is_that_of_images_left_out_of_the_memory(tmp_path):
+    """Also after an interruption, when the memory is read again."""
+    normal = ArrayClip(textures(9))
+    config = DetectorConfig.stills(bank_size=700)
+    detector = fit_detector([normal], tmp_path / "run", config)
+    (method,) = detector.methods
+    assert sorted(set(method.frames.tolist())) == list(range(9))
+    with pytest.raises(Stop):
+        fit_detector([normal], tmp_path / "again", config, track=stop_at("threshold", 3))
+    again = fit_detector([normal], tmp_path / "again", config, resume=True)
+    assert again.threshold == detector.threshold
+    inside = [scored.score for scored in detector.score(normal.as_photographs())]
+    assert max(inside) < detector.threshold, "images in the memory are near themselves"
+    assert detector.expected_false_alarms == 0.1

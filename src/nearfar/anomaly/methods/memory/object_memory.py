@@ -74,8 +74,10 @@ class ObjectMemory(FeatureMemory):
         step = max(1, total // _WINDOWS)
         every = (window for clip in clips for _, window in windows(clip, config.frames, clip.name))
         features = (
-            encode_patches(encoder, seen[-1], moving, context.grid)
-            for window in islice(context.track(every, "reading normal clips", total), 0, None, step)
+            (number, encode_patches(encoder, seen[-1], moving, context.grid))
+            for number, window in enumerate(
+                islice(context.track(every, "reading normal clips", total), 0, None, step)
+            )
             for seen in (window, window[:, :, ::-1])
             if len(moving := find_moving(seen, context.grid))
         )

@@ -30,6 +30,8 @@ class PatchMemory(FeatureMemory):
         Module from tiles, float32[b, 3, 224, 224] in 0…1, to features, float32[b, 28, 28, d].
     bank : float32[n, d]
         Features of normal patches, at least 2.
+    frames : int64[n], optional
+        Number of the normal image that each of them is from. Default: all of different ones.
     downscale : bool
         Whether to downscale large images, see `Tiling`.
 
@@ -51,15 +53,25 @@ class PatchMemory(FeatureMemory):
     name = "patch-memory"
     photographs = True
     min_patch = 1
+    leaves_out = True
 
-    def __init__(self, encoder: PatchEncoder, bank: Tensor, *, downscale: bool = True) -> None:
-        super().__init__(encoder, bank)
+    def __init__(
+        self,
+        encoder: PatchEncoder,
+        bank: Tensor,
+        frames: Tensor | None = None,
+        *,
+        downscale: bool = True,
+    ) -> None:
+        super().__init__(encoder, bank, frames)
         self.downscale = downscale
 
     @classmethod
-    def make(cls, encoder: PatchEncoder, bank: Tensor, config: DetectorConfig) -> Self:
+    def make(
+        cls, encoder: PatchEncoder, bank: Tensor, frames: Tensor | None, config: DetectorConfig
+    ) -> Self:
         """Build the method from a bank. Images are not downscaled if `config.size` is set."""
-        return cls(encoder, bank, downscale=config.size is None)
+        return cls(encoder, bank, frames, downscale=config.size is None)
 
     @classmethod
     def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
@@ -68,15 +80,22 @@ class PatchMemory(FeatureMemory):
         images = (frame.pixels for clip in clips for frame in clip)
         total = sum(clip.nominal_total for clip in clips)
         features = (
-            encoder(tiles).flatten(0, 2)
-            for image in context.track(images, "reading normal images", total)
+            (number, encoder(tiles).flatten(0, 2))
+            for number, image in enumerate(context.track(images, "reading normal images", total))
             for tiles in Tiling(image.shape[:2], downscale).cut(image)
         )
         return cls.choose(encoder, features, context)
 
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
         """Score the latest image of a window; see `Scorer.score`."""
-        image = window[-1]
+        return grid.means(self._heat(window[-1]))
+
+    def score_left_out(self, window: Pixels, grid: Grid, number: int) -> ScoreMap:
+        """Score a normal image against the patches of all others; see `Method.score_left_out`."""
+        return grid.means(self._heat(window[-1], left_out=number))
+
+    def _heat(self, image: Pixels, *, left_out: int | None = None) -> ScoreMap:
         tiling = Tiling(image.shape[:2], self.downscale)
-        heat = tiling.stitch(self.distances(self.encoder(tiles)) for tiles in tiling.cut(image))
-        return grid.means(heat)
+        return tiling.stitch(
+            self.distances(self.encoder(tiles), left_out=left_out) for tiles in tiling.cut(image)
+        )

@@ -10,16 +10,7 @@ import numpy as np
 import pytest
 
 from clips import SMALL, scene, scores_of, write_clip
-from nearfar.anomaly import (
-    ArrayClip,
-    Detector,
-    DetectorConfig,
-    Grid,
-    as_frames,
-    fit_detector,
-    open_clips,
-    read_detector,
-)
+from nearfar.anomaly import Grid, as_frames, fit_detector, open_clips, read_detector
 from nearfar.anomaly.methods.motion import draw_samples
 from nearfar.anomaly.output import score_with_pixels
 from nearfar.errors import NearfarError
@@ -100,19 +91,3 @@ def test_lost_frames_raise_no_alarm_and_give_no_samples(fitted, normal, tmp_path
 def test_score_refuses_frames_of_another_size(fitted):
     with pytest.raises(NearfarError, match="20x20 pixels, expected 48x64"):
         list(read_detector(fitted).score(as_frames(np.zeros((5, 20, 20), np.uint8))))
-
-
-@pytest.mark.parametrize(
-    ("normal", "share", "above"), [(9, 0.05, 0), (19, 0.05, 0), (39, 0.05, 1), (40, 0.01, 0)]
-)
-def test_threshold_keeps_the_expected_share_of_false_alarms(normal, share, above):
-    class Level:
-        def score(self, window, grid):
-            return grid.means(window[-1].astype(np.float32))
-
-    config = DetectorConfig.paper(patch=8, stride=8, false_alarms=share)
-    detector = Detector(config, Grid((8, 8), 8, 8), [Level()])
-    levels = np.random.default_rng(0).permutation(normal)
-    detector.calibrate([ArrayClip([np.full((8, 8), level, np.uint8) for level in levels])])
-    assert (levels > detector.threshold).sum() == above
-    assert detector.expected_false_alarms == (above + 1) / (normal + 1)

@@ -55,6 +55,7 @@ from nearfar.anomaly.scale import ROW_QUANTILE
 from nearfar.anomaly.score import SCORES_PAGE, ScoringSummary, score_clips
 from nearfar.anomaly.storage import is_unfinished, read_detector
 from nearfar.anomaly.stream import StreamAlert, follow
+from nearfar.anomaly.threshold import find_threshold
 
 __all__ = [
     "ASSUMED_RATE",
@@ -104,6 +105,7 @@ __all__ = [
     "export_detector",
     "f1_score",
     "find_masks",
+    "find_threshold",
     "fit_detector",
     "follow",
     "gather_patches",

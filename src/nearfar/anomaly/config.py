@@ -72,7 +72,7 @@ class DetectorConfig:
         Standard deviation, in frames, of Gaussian smoothing over time, 0 to 1000; 0 for none.
     false_alarms : float
         Share of new normal frames that may be above the threshold, in (0, 1); see
-        `Detector.expected_false_alarms`.
+        `find_threshold`.
     bank_size : int
         Maximum number of normal embeddings that "embedding-distance", "patch-memory" and
         "object-memory" keep.

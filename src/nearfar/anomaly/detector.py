@@ -12,6 +12,7 @@ from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.patches import Grid, ScoreMap, windows
 from nearfar.anomaly.registry import Method, Scorer
 from nearfar.anomaly.scale import MAX_SCORES, FrameScores, Sample, Scale, smooth
+from nearfar.anomaly.threshold import find_threshold
 from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
 
@@ -63,6 +64,8 @@ class Detector:
         Number of normal frames used to set the threshold.
     rate : float, optional
         Frames per second of the normal clips, if known.
+    expected_false_alarms : float, optional
+        Expected share of new normal frames above the threshold, if known.
     size : (height, width), optional
         Frame size. Default: that of the grid.
     continuous : bool
@@ -90,11 +93,13 @@ class Detector:
         calibrated_on: int = 0,
         rate: float | None = None,
         *,
+        expected_false_alarms: float | None = None,
         size: tuple[int, int] | None = None,
         continuous: bool = False,
     ) -> None:
         self.config, self.grid, self.methods = config, grid, methods
         self.scale, self.threshold, self.calibrated_on = scale, threshold, calibrated_on
+        self.expected_false_alarms = expected_false_alarms
         self.rate, self.size, self.continuous = rate, size or grid.size, continuous
 
     def score(self, frames: Iterable[Frame], name: str = "the stream") -> Iterator[ScoredFrame]:
@@ -177,29 +182,10 @@ class Detector:
     def _grid_of(self, size: tuple[int, int]) -> Grid:
         return Grid(size, self.grid.patch, self.grid.stride)
 
-    @property
-    def expected_false_alarms(self) -> float:
-        """Expected share of new normal frames above the threshold, if they are like those before.
-
-        Each of n normal scores is as likely as a new one to be the highest, so that a new one is
-        above the k-th highest with a probability of k / (n + 1) [1]_. Frames of a video are not
-        independent: it is then true on average over many videos.
-
-        References
-        ----------
-        .. [1] V. Vovk, A. Gammerman, G. Shafer, "Algorithmic learning in a random world", 2005:
-           conformal prediction.
-        """
-        n = self.calibrated_on
-        return _rank(n, self.config.false_alarms) / (n + 1)
-
     def calibrate(
         self, clips: Sequence[Clip], track: Track = silent, *, left_out: bool = False
     ) -> None:
-        """Estimate scale and threshold on normal clips.
-
-        The threshold is the k-th highest score, with the largest k that keeps
-        `expected_false_alarms` at `DetectorConfig.false_alarms` or below; at least 1.
+        """Estimate scale and threshold on normal clips; see `find_threshold`.
 
         Parameters
         ----------
@@ -240,8 +226,9 @@ class Detector:
             sample.add(float(self._heat(scores).max()))
         if not sample.items:
             raise NearfarError("no normal frame is readable to set the threshold: expected more")
-        rank = _rank(len(sample.items), self.config.false_alarms)
-        self.threshold = sorted(sample.items)[-rank]
+        self.threshold, self.expected_false_alarms = find_threshold(
+            sample.items, self.config.false_alarms, independent=self.config.independent_frames
+        )
 
     def _score_patches(self, frames: Iterable[Frame], name: str) -> Iterator[FrameScores]:
         if self.config.photographs:
@@ -276,11 +263,6 @@ class Detector:
                     for method in self.methods
                 ]
                 yield FrameScores(number, np.stack(maps))
-
-
-def _rank(count: int, share: float) -> int:
-    """Return the largest k such that k / (count + 1) is at most `share`; at least 1."""
-    return max(1, int(share * (count + 1) + 1e-9))
 
 
 def check_same_rate(clip: Clip, rate: float | None) -> None:

@@ -330,7 +330,7 @@ class _Output:
             "threshold": self.detector.threshold,
             "false_alarms": config.false_alarms,
             "calibrated_on": self.detector.calibrated_on,
-            "expected_false_alarms": round(self.detector.expected_false_alarms, 4),
+            "expected_false_alarms": self.detector.expected_false_alarms,
         }
         count = self.scores.count
         counts = {"images": count, "defective": len(alerts)} if self.independent else {}

@@ -184,6 +184,7 @@ def write_detector(folder: Path, detector: Detector) -> None:
             "scale": None if detector.scale is None else detector.scale.levels.tolist(),
             "threshold": detector.threshold,
             "calibrated_on": detector.calibrated_on,
+            "expected_false_alarms": detector.expected_false_alarms,
             "rate": detector.rate,
             "continuous": detector.continuous,
         },
@@ -248,6 +249,7 @@ def read_detector(folder: str | os.PathLike[str]) -> Detector:
         threshold,
         calibrated_on,
         rate,
+        expected_false_alarms=saved.get("expected_false_alarms"),
         size=size,
         continuous=continuous,
     )

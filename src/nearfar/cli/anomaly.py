@@ -147,7 +147,7 @@ def fit(
     one, what = ("an image", "defective") if stills else ("a frame", "abnormal")
     print(f"the detector is in {shown(out)}; {one} is {what} above {detector.threshold:.4g}")
     print(
-        f"false alarms to expect: {100 * detector.expected_false_alarms:.2g} % of normal "
+        f"false alarms to expect: {100 * (detector.expected_false_alarms or 0):.2g} % of normal "
         f"{'images' if stills else 'frames'}, if they are like the {detector.calibrated_on} that "
         "set the threshold"
     )
@@ -243,7 +243,7 @@ def score(
 def _note_on_threshold(detector: Detector) -> str:
     """Return a note if there are too few normal frames for the wanted threshold, or ""."""
     share, expected = detector.config.false_alarms, detector.expected_false_alarms
-    if expected <= share:
+    if expected is None or expected <= share:
         return ""
     frames = "images" if detector.config.independent_frames else "frames"
     return (

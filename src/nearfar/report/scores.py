@@ -154,10 +154,11 @@ def _threshold(detector: Detector, summary: ScoringSummary) -> Section:
         for name, value in (summary.quality or {}).items()
         if value is not None
     }
+    expected = detector.expected_false_alarms
+    alarms = "" if expected is None else f" Expect {100 * expected:.2g} % of false alarms."
     return Section(
         "Threshold",
-        f"Set on {_count(detector.calibrated_on, f'normal {what}')}. False alarms to expect: "
-        f"{100 * detector.expected_false_alarms:.2g} % of new ones like these."
+        f"Set on {_count(detector.calibrated_on, f'normal {what}')}.{alarms}"
         + (" Metrics count masks or folder names as the truth." if quality else ""),
         {"threshold": f"{detector.threshold:.4g}", **quality},
     )

@@ -134,4 +134,4 @@ def test_threshold_is_that_of_images_left_out_of_the_memory(tmp_path):
     assert again.threshold == detector.threshold
     inside = [scored.score for scored in detector.score(normal.as_photographs())]
     assert max(inside) < detector.threshold, "images in the memory are near themselves"
-    assert detector.expected_false_alarms == 0.1
+    assert read_detector(tmp_path / "run").expected_false_alarms == config.false_alarms == 0.05

@@ -228,26 +228,28 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array or Images, optional
-            Queries. Default: the training images, each excluding itself.
+            Query images. Default: the training images; an image is not its own neighbor.
         n_neighbors : int, optional
-            Number T of neighbors: at most the number n of training images, or n − 1 without
-            queries. Default: 5.
+            Number of neighbors T per query, at most the number of training images, or one less if
+            `X` is None. Default: 5.
         return_distance : bool
-            Whether to also return the distances, 𝔻 = 1 − 𝕊.
+            Whether to also return the distances, 1 − similarity.
         far : bool
             Whether to find the least similar images instead.
 
         Returns
         -------
         distances : float32[n, T]
-            Only with `return_distance`.
+            Distances to the neighbors of n queries; only with `return_distance`.
         rows : int64[n, T]
-            Rows of the training images, most similar first (least similar first if `far`).
+            Indices of the neighbors among the training images, most similar first (least similar
+            first if `far`).
 
         Raises
         ------
         NearfarError
-            If `n_neighbors` is out of range, or the images do not fit.
+            If `n_neighbors` is out of range, or the images do not have the shape of the training
+            images.
         """
         check_is_fitted(self)
         count = _count(n_neighbors, len(self.embeddings_) - (X is None))
@@ -286,13 +288,14 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         folder : str or path
             Run folder from `save`, `nearfar.train` or ``nearfar train``.
         network : Autoencoder, optional
-            Your own network, if the run was trained with one. If `kneighbors` needs your own
-            similarity, set it in the parameter `config`.
+            Custom network, if the run was trained with one. To use a custom similarity in
+            `kneighbors`, set it in the `config` of the returned model.
 
         Raises
         ------
         NearfarError
-            If the run is missing, unfinished or damaged, or its format or network is different.
+            If the run is missing, unfinished or damaged, or if its format or network does not
+            match.
         """
         run = read_run(folder, network)
         config = run.config.train
@@ -357,7 +360,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     @property
     def _fitted_config(self) -> TrainConfig:
-        """Return the parameter config, which may hold the user's own objects, or the chosen one."""
+        """Return `config`, which may contain custom objects, or the chosen configuration."""
         return self.config or self.run_.config.train
 
     def _device(self) -> torch.device:
@@ -383,7 +386,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return apply_to_all(function, images, device=device, track=self._track())
 
     def _read(self, X: npt.ArrayLike | Images) -> tuple[Images, Layout]:
-        """Return images to encode, after checking them against those of `fit`."""
+        """Return images to encode, after checking that they match the training images."""
         if isinstance(X, Images):
             if X.shape != self._shape:
                 raise NearfarError(
@@ -403,7 +406,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _rows(
         self, X: npt.ArrayLike, *, fitting: bool
     ) -> tuple[npt.NDArray[Any], Shape | None, Layout]:
-        """Flatten images; return rows, the shape (c, h, w) if known, and the layout."""
+        """Return flattened images, their shape (c, h, w) if known, and their layout."""
         shape = None
         layout: Layout = "flat"
         unknown = not hasattr(X, "ndim")  # neither an array nor a data frame, or an iterator
@@ -428,7 +431,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
 
 def _count(n_neighbors: Any, most: int) -> int:
-    """Check a number of neighbors, of any integer type; None stands for the default."""
+    """Return the number of neighbors after a check; None means the default."""
     if n_neighbors is None:
         return min(DEFAULT_NEIGHBORS, most)
     whole = isinstance(n_neighbors, Integral) and not isinstance(n_neighbors, bool)

@@ -20,10 +20,10 @@ _RANK_TOLERANCE = 1e-9
 class LinearSVM(ClassifierMixin, BaseEstimator):
     """One-vs-rest linear SVM with the squared hinge loss, like `sklearn.svm.LinearSVC`.
 
-    The objective is that of LinearSVC: ½‖w‖² + C Σ max(0, 1 − y wᵀx)², with the intercept in w. All
-    classes are solved at once with L-BFGS, on embeddings rotated to their principal axes. On 50,000
-    standardized MNIST images, it is more than ten times as fast as liblinear, which visits one
-    sample at a time.
+    The objective is ½‖w‖² + C Σ max(0, 1 − y wᵀx)², with the intercept in w, as in LinearSVC.
+    L-BFGS minimizes it for all classes at once, on embeddings rotated to their principal axes. On
+    50,000 standardized MNIST images, this is more than ten times as fast as liblinear, which
+    processes one sample at a time.
 
     Parameters
     ----------
@@ -94,18 +94,18 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
 def fit_each(
     models: Iterable[LinearSVM], X: npt.NDArray[np.float32], y: npt.NDArray[np.int64]
 ) -> list[LinearSVM]:
-    """Fit several models to the same embeddings, whose principal axes are found only once."""
+    """Fit several models to the same embeddings; the principal axes are computed only once."""
     rotated = _Rotated.to_principal_axes(X)
     return [model._fit(rotated, y) for model in models]
 
 
 class _Rotated(NamedTuple):
-    """Embeddings with a constant input, along their principal axes.
+    """Embeddings and a constant input, rotated to their principal axes.
 
     Attributes
     ----------
     inputs : float32[n, r]
-        Embeddings along each axis.
+        Rotated embeddings.
     axes : float32[d + 1, r]
         Axes, one per column.
     variances : float64[r]
@@ -118,7 +118,7 @@ class _Rotated(NamedTuple):
 
     @classmethod
     def to_principal_axes(cls, embeddings: npt.NDArray[np.float32]) -> _Rotated:
-        """Rotate embeddings, float[n, d]."""
+        """Rotate embeddings, float[n, d], to their principal axes."""
         raw = _with_ones(embeddings)
         axes, variances = _principal_axes(raw)
         return cls(raw @ axes, axes, variances)
@@ -127,7 +127,7 @@ class _Rotated(NamedTuple):
 def _principal_axes(
     inputs: npt.NDArray[np.float32],
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-    """Return an orthonormal basis of the rows' span, float[d, r], and mean squares along it."""
+    """Return the principal axes of rows, float[d, r], and the mean square along each axis."""
     n, d = inputs.shape
     wide = n < d
     gram = (inputs @ inputs.T if wide else inputs.T @ inputs).astype(np.float64) / n
@@ -140,5 +140,5 @@ def _principal_axes(
 
 
 def _with_ones(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Append a constant input for the intercept."""
+    """Append a column of ones for the intercept."""
     return np.hstack([embeddings, np.ones((len(embeddings), 1), np.float32)], dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Evaluation protocol: the same labels, classifiers, draws and test images for every row."""
+"""Evaluation protocol: every row has the same labels, classifiers, draws and test images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LEAK_SHARE = 0.01
 
 @dataclass(frozen=True)
 class Features:
-    """Embeddings of training and test images by one representation, a row of the table.
+    """Embeddings of training and test images by one representation; a row of the table.
 
     Parameters
     ----------
@@ -81,8 +81,8 @@ def evaluate(
 ) -> Evaluation:
     """Compare representations of the same images with simple classifiers and k-means.
 
-    Test images are used only for the final scores. The linear SVM's C is chosen on a part of the
-    training images; all other hyperparameters are fixed, see `nearfar.evaluation.scores`.
+    Test images are used only for the final scores. The C of the linear SVM is chosen on a subset of
+    the training images; all other hyperparameters are fixed, see `nearfar.evaluation.scores`.
 
     Parameters
     ----------
@@ -92,10 +92,10 @@ def evaluate(
     train_labels, test_labels : int[n] and int[m]
         Class numbers of the images.
     rbf_samples : int, optional
-        Number of training images for the RBF SVM, whose time and memory grow quadratically. The
-        images are drawn stratified by class. Default: all.
+        Number of training images for the RBF SVM, drawn stratified by class. Its time and memory
+        grow quadratically. Default: all.
     seed : int
-        Seed of draws and k-means, ≥ 0.
+        Seed of random draws and k-means, ≥ 0.
     track : Track
         Progress display, see `nearfar.progress.Track`.
 
@@ -169,7 +169,7 @@ def _collect_unsettled(found: list[str], score: str) -> Iterator[None]:
 
 
 def _leak(rows: Sequence[Features]) -> Iterator[str]:
-    """Yield a note if test images are among the training images, for every representation."""
+    """Yield a note if test images are among the training images by every representation."""
     shared = len(rows[0].test)
     for row in rows:
         known = {each.tobytes() for each in row.train}
@@ -209,7 +209,7 @@ def _settings(train: Labels, test: Labels, rbf_size: int, seed: int) -> dict[str
 
 
 def _notes(train: Labels, test: Labels, rbf_size: int, best: float) -> list[str]:
-    """Return notes for readers of the table; `best` is its best linear SVM accuracy."""
+    """Return notes for the table; `best` is the best linear SVM accuracy."""
     classes, sizes = np.unique(train, return_counts=True)
     share = min(round(best, 2), 0.99)
     error = 100 * (share * (1 - share) / len(test)) ** 0.5
@@ -242,7 +242,7 @@ def _labels(labels: npt.ArrayLike, part: str) -> Labels:
 
 
 def _check(rows: Sequence[Features], train: Labels, test: Labels, rbf_samples: int | None) -> None:
-    """Check that rows and labels match, and that there are enough images."""
+    """Check that embeddings and labels match, and that there are enough images."""
     names = [row.name for row in rows]
     if not names or len(set(names)) < len(names):
         raise NearfarError(f"rows named {names}: expected at least one, with distinct names")

@@ -1,4 +1,4 @@
-"""Comparison of a run with raw pixels and with its initial network."""
+"""Evaluation of a run, compared with raw pixels and with its initial network."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def evaluate_run(
 ) -> Evaluation:
     """Compare the embeddings of a run with raw pixels and with embeddings of its initial network.
 
-    For the row of pixels, images are averaged down to at most 32×32; more pixels are slower, not
+    For the row "pixels", images are downsampled to at most 32×32: more pixels are slower, but not
     better.
 
     The initial network is the plain autoencoder or, without pre-training, the untrained or
@@ -51,10 +51,10 @@ def evaluate_run(
     run : Run
         Run to evaluate; its networks are moved to `device`.
     train_images, test_images : Images
-        Labeled images of the run's shape. Without test images, a fifth of each class of
+        Labeled images with the run's image shape. Without test images, a fifth of each class of
         `train_images` is held out.
     beside : sequence of Encoder
-        Additional encoders to compare, each on the same images.
+        Additional encoders to compare on the same images.
     device : str or torch.device
         Device of the networks.
     rbf_samples, seed, track
@@ -103,7 +103,7 @@ def evaluate_encoder(
 ) -> Evaluation:
     """Compare the embeddings of an encoder with raw pixels.
 
-    For the encoder of a run, this is `evaluate_run`.
+    For an encoder from a run, the result is that of `evaluate_run`.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def read_scores(folder: str | os.PathLike[str]) -> Evaluation | None:
 
 
 def small_pixels(images: Tensor) -> Tensor:
-    """Average images, float[b, c, h, w], down to at most 32×32 pixels, and flatten to float[b, d].
+    """Downsample images, float[b, c, h, w], to at most 32×32 pixels, and flatten to float[b, d].
 
     Examples
     --------
@@ -214,7 +214,7 @@ def _evaluate(
     seed: int,
     track: Track,
 ) -> Evaluation:
-    """Return the scores of each representation's embeddings."""
+    """Return the scores of the embeddings of each representation."""
     labels = require_labels(train_images)
     if test_images is None:
         train, test = hold_out(train_images, seed)

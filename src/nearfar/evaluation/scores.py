@@ -1,4 +1,4 @@
-"""Scores of labeled embeddings by scikit-learn's classifiers and clustering."""
+"""Scores of labeled embeddings by classifiers and clustering."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ TOTAL_VARIANCE = 1 / RBF_GAMMA
 
 @dataclass(frozen=True)
 class Score:
-    """Score from 0 to 1 (ARI: from −0.5).
+    """Score between 0 and 1 (ARI: between −0.5 and 1).
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Score:
 
 @dataclass(frozen=True)
 class LabeledEmbeddings:
-    """Labeled embeddings of training and test images, the input of every score.
+    """Embeddings and labels of training and test images; the input of every score.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class LabeledEmbeddings:
     train_labels, test_labels : int64[n] and int64[m]
         Class numbers.
     seed : int
-        Seed of draws and k-means, ≥ 0.
+        Seed of random draws and k-means, ≥ 0.
 
     Examples
     --------
@@ -103,7 +103,7 @@ class LabeledEmbeddings:
     seed: int
 
     def scaled(self) -> LabeledEmbeddings:
-        """Return a centered copy, scaled by one factor to a total variance of 100."""
+        """Return a centered copy, scaled by a single factor to a total variance of 100."""
         center = self.train.mean(0)
         total = float(np.maximum(self.train.var(0).sum(), np.finfo(np.float32).tiny))
         scale = np.float32((TOTAL_VARIANCE / total) ** 0.5)
@@ -120,7 +120,7 @@ def settings(rbf_samples: int | None = None) -> dict[str, Any]:
     Parameters
     ----------
     rbf_samples : int, optional
-        Training rows of the RBF SVM. Default: all.
+        Number of training rows for the RBF SVM. Default: all.
 
     Examples
     --------
@@ -148,8 +148,8 @@ def settings(rbf_samples: int | None = None) -> dict[str, Any]:
 def linear_svm(task: LabeledEmbeddings) -> Score:
     """Return the test accuracy of a linear SVM on embeddings with standardized dimensions.
 
-    C is chosen on training rows, separately for each representation: short embeddings need a
-    different C than pixels.
+    C is chosen on training rows for each representation, since short embeddings and pixels need
+    different values.
     """
     choice = _standardized(_validation(task))
     models = fit_each(map(LinearSVM, LINEAR_CS), choice.train, choice.train_labels)
@@ -160,8 +160,8 @@ def linear_svm(task: LabeledEmbeddings) -> Score:
 def rbf_svm(task: LabeledEmbeddings, samples: int) -> Score:
     """Return the test accuracy of an RBF SVM (γ = 0.01), trained on `samples` training rows.
 
-    The paper states γ but not the scale of the embeddings. `LabeledEmbeddings.scaled` gives every
-    representation a total variance of 1/γ, so that its scale does not matter.
+    The paper states γ but not the scale of the embeddings. The scale has no effect here, since
+    `LabeledEmbeddings.scaled` gives every representation a total variance of 1/γ.
     """
     rng = np.random.default_rng(task.seed)
     rows = stratified_rows(task.train_labels, samples, rng)
@@ -203,9 +203,9 @@ def linear_probe(task: LabeledEmbeddings, labels_per_class: int) -> Score:
 
 
 def clustering(task: LabeledEmbeddings) -> tuple[Score, Score, Score]:
-    """Return the accuracy, NMI and ARI of k-means on the test embeddings, a cluster per class.
+    """Return the accuracy, NMI and ARI of k-means on the test embeddings, with a cluster per class.
 
-    The accuracy is that of the best assignment of clusters to classes.
+    The accuracy is computed for the best one-to-one assignment of clusters to classes.
     """
     classes = len(np.unique(task.train_labels))
     groups = KMeans(classes, n_init=KMEANS_STARTS, random_state=task.seed).fit_predict(task.test)
@@ -218,7 +218,7 @@ def clustering(task: LabeledEmbeddings) -> tuple[Score, Score, Score]:
 
 
 def _validation(task: LabeledEmbeddings) -> LabeledEmbeddings:
-    """Split at most `CHOICE_ROWS` training rows, four fifths for training, one for testing."""
+    """Split at most `CHOICE_ROWS` training rows into four fifths to train on and one to test on."""
     labels = task.train_labels
     rng = np.random.default_rng(task.seed)
     rows = stratified_rows(labels, min(CHOICE_ROWS, len(labels)), rng)
@@ -241,7 +241,7 @@ def stratified_rows(labels: Labels, size: int, rng: np.random.Generator) -> npt.
 
 
 def _standardized(task: LabeledEmbeddings) -> LabeledEmbeddings:
-    """Scale each dimension to variance 1 over the training rows."""
+    """Standardize each dimension by its mean and variance over the training rows."""
     scaler = StandardScaler().fit(task.train)
     return replace(task, train=scaler.transform(task.train), test=scaler.transform(task.test))
 

@@ -1,4 +1,4 @@
-"""Evaluation table: a row per representation, a column per score, and all settings."""
+"""Evaluation table, with a row per representation and a column per score."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNMEASURED = float("-inf")
 
 
 class ScoreText(NamedTuple):
-    """Score as text, and whether it is the best in its column."""
+    """Text of a score, and whether the score is the best in its column."""
 
     text: str
     best: bool
@@ -33,11 +33,11 @@ class Evaluation:
     columns : mapping of str to str
         Titles of the scores, by key.
     rows : mapping of str to mapping of str to (Score or None)
-        Scores of each representation, by key; None for a score that could not be measured.
+        Scores of each representation, by key; None if a score could not be measured.
     settings : mapping
         Seed, numbers of images and all hyperparameters, as JSON types.
     notes : sequence of str
-        Notes for readers of the table.
+        Notes below the table.
 
     Examples
     --------
@@ -54,7 +54,7 @@ class Evaluation:
     notes: Sequence[str]
 
     def formatted(self) -> Iterator[tuple[str, list[ScoreText]]]:
-        """Yield the name of each row with its scores as text, one per column in order."""
+        """Yield the name of each row and the texts of its scores, in the order of the columns."""
         best = {
             key: max((_rounded(row[key]) for row in self.rows.values()), default=_UNMEASURED)
             for key in self.columns
@@ -63,12 +63,12 @@ class Evaluation:
             yield name, [_format(row[key], best[key]) for key in self.columns]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the table as JSON types, for `from_dict`."""
+        """Return the table as JSON types, which `from_dict` reads."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Evaluation:
-        """Return the table that `to_dict` saved.
+        """Return the table from the result of `to_dict`.
 
         Raises
         ------
@@ -117,7 +117,7 @@ class Evaluation:
 
 
 def _rounded(score: Score | None) -> float:
-    """Return the mean as rounded in its text, so that scores with equal text count as equal."""
+    """Return the mean as rounded in the text, so that scores with equal texts are equal."""
     return _UNMEASURED if score is None else round(score.mean, 3)
 
 

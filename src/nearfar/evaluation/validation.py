@@ -22,16 +22,15 @@ _K = 5
 
 
 class Validation(Callback):
-    """Callback that adds the 5-NN accuracy on labeled images to the metrics, "knn_accuracy".
+    """Callback that adds "knn_accuracy", the 5-NN accuracy on labeled images, to the metrics.
 
-    The labels are not used for training. An image is classified by the five other images with the
+    The labels are not used for training. Each image is classified by the five other images with the
     most similar embeddings.
 
     Parameters
     ----------
     images : Images
-        Labeled images of the network's input shape; at most 2,000, drawn at random, are
-        used.
+        Labeled images with the network's input shape; a random subset of at most 2,000 is used.
 
     Raises
     ------
@@ -65,13 +64,13 @@ class Validation(Callback):
         return {"knn_accuracy": accuracy}
 
     def accuracy(self, encoder: nn.Module, device: torch.device, *, track: Track = silent) -> float:
-        """Return the 5-NN accuracy of an encoder's embeddings, 0…1."""
+        """Return the 5-NN accuracy of an encoder's embeddings, between 0 and 1."""
         return knn_accuracy(
             apply_to_all(encoder, self.images, device=device, track=track), self.labels
         )
 
     def verdict(self, run: Run, device: torch.device, *, track: Track = silent) -> str:
-        """Say in one line whether training helped, compared with pixels and the initial encoder."""
+        """Return a line that compares the 5-NN accuracy with pixels and the initial encoder."""
         pixels = apply_to_all(small_pixels, self.images, device=device)
         before, after = (
             apply_to_all(each.encoder.to(device).eval(), self.images, device=device, track=track)
@@ -83,12 +82,12 @@ class Validation(Callback):
 
 
 def knn_verdict(embeddings: Tensor, others: Mapping[str, Tensor], labels: Tensor) -> str:
-    """Say in one line whether embeddings are better than others, by their 5-NN accuracy.
+    """Return a line that compares the 5-NN accuracy of embeddings with that of others.
 
     Parameters
     ----------
     embeddings : float[n, d]
-        Embeddings to judge.
+        Embeddings.
     others : mapping of str to float[n, e]
         Embeddings of the same images to compare with, by name.
     labels : int[n]
@@ -112,9 +111,21 @@ def knn_verdict(embeddings: Tensor, others: Mapping[str, Tensor], labels: Tensor
 
 
 def knn_accuracy(embeddings: Tensor, labels: Tensor) -> float:
-    """Return the share of embeddings, float[n, d], whose 5 neighbors vote for their label, int[n].
+    """Return the 5-NN accuracy, each embedding classified by the others.
 
-    Neighbors are nearest by cosine similarity; ties go to the nearest.
+    Neighbors are found by cosine similarity; ties in the vote are resolved by the nearest neighbor.
+
+    Parameters
+    ----------
+    embeddings : float[n, d]
+        Embeddings.
+    labels : int[n]
+        Class numbers.
+
+    Returns
+    -------
+    float
+        Accuracy, between 0 and 1.
 
     Examples
     --------

@@ -1,12 +1,12 @@
-"""Experiments: the paper's tables and figures as values, and `run`, which measures them.
+"""Experiments that reproduce the paper's tables and figures.
 
-Each table is a value in a module of its name, such as `nearfar.experiments.table1.TABLE1`. Add rows
-of your own with ``|``, see `run`.
+Each table is an object in its own module, such as `nearfar.experiments.table1.TABLE1`; `run`
+measures it. To add rows to a table, use ``|``, see `run`.
 
-A table has `rows` and `columns`. For each seed, `run` opens the images (`Splits`), trains a row's
-network unless its run exists (`Runner`), and measures its cells (`Results`), each of which is
-written to a file at once, so that an interrupted experiment continues. A report is drawn from the
-cells alone.
+A table has `rows` and `columns`. For each seed, `run` opens the images (`Splits`), trains the
+network of each row unless its run exists (`Runner`), and measures its cells (`Results`). Each cell
+is written to a file immediately, so that an interrupted experiment can be continued. Reports are
+generated from the cells only.
 """
 
 from nearfar.experiments.rows import Network, Row, read_rows

@@ -1,6 +1,6 @@
-"""Baselines: other self-supervised methods, with lightly's losses and heads.
+"""Baselines: other self-supervised methods, with losses and heads from lightly.
 
-The heads' widths, relative to the embedding, are those in lightly's examples.
+The widths of the heads, relative to the embedding, are those of lightly's examples.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ TEMPERATURE = ContrastiveObjective.temperature
 
 
 class Heads(nn.Module, ABC):
-    """Encoder with a method's heads.
+    """Encoder with the heads of a self-supervised method.
 
     Parameters
     ----------
     encoder : nn.Module
-        Module from images, float[b, c, h, w], to embeddings, float[b, d].
+        Module that maps images, float[b, c, h, w], to embeddings, float[b, d].
     embedding_size : int
         Length d of an embedding.
     images : int
@@ -51,16 +51,16 @@ class Heads(nn.Module, ABC):
     @staticmethod
     @abstractmethod
     def settings(d: int) -> dict[str, Any]:
-        """Return the settings of a method, such as widths of heads, for embeddings of length d."""
+        """Return the settings of the method, such as head widths, for embeddings of length d."""
 
     def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the embeddings of two views per image, float[2b, c, h, w], and the loss."""
+        """Return the embeddings of two views per image, float[2b, d], and the loss."""
         embeddings = self.encoder(views)
         return embeddings, self.relate(embeddings, views)
 
     @abstractmethod
     def relate(self, embeddings: Tensor, views: Tensor) -> Tensor:
-        """Return the loss of embeddings, float[2b, d], and views, float[2b, c, h, w]; a scalar."""
+        """Return the scalar loss, given embeddings, float[2b, d], of views, float[2b, c, h, w]."""
 
 
 class SimCLRHeads(Heads):
@@ -88,7 +88,7 @@ class SimCLRHeads(Heads):
 
 
 class NNCLRHeads(Heads):
-    """NNCLR [1]_: a view predicts the nearest neighbor of the other view in a bank.
+    """NNCLR [1]_: a view predicts the nearest neighbor of the other view in a memory bank.
 
     References
     ----------
@@ -126,7 +126,7 @@ class NNCLRHeads(Heads):
 
 
 class VICRegHeads(Heads):
-    """VICReg [1]_: projections of two views agree; their units vary and are uncorrelated.
+    """VICReg [1]_: projections of two views agree; their dimensions vary and are uncorrelated.
 
     References
     ----------
@@ -150,7 +150,7 @@ class VICRegHeads(Heads):
 
 
 class BYOLHeads(Heads):
-    """BYOL [1]_: a view predicts the projection of the other view by a moving-average teacher.
+    """BYOL [1]_: a view predicts a moving-average teacher's projection of the other view.
 
     References
     ----------
@@ -175,7 +175,7 @@ class BYOLHeads(Heads):
         }
 
     def student(self) -> nn.Module:
-        """Return the student, whose moving average is the teacher."""
+        """Return the student, the encoder with its projection head."""
         return nn.Sequential(self.encoder, self.project)
 
     def relate(self, embeddings: Tensor, views: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ class BYOLHeads(Heads):
 
 
 def embedding_size(config: TrainConfig) -> int:
-    """Return the embedding length of the network of a configuration."""
+    """Return the embedding size of the network in a configuration."""
     if not isinstance(config.network, NetworkConfig):
         raise NearfarError("lightly's methods with your own network: expected ConvNet or Backbone")
     if isinstance(config.network, Backbone):
@@ -204,7 +204,7 @@ def _losses() -> ModuleType:
 
 
 class Baseline(Objective):
-    """Objective of a lightly method, with our augmentation; the decoder is not trained."""
+    """Training objective of a lightly method, with our augmentation and without a decoder."""
 
     heads: ClassVar[type[Heads]]
 
@@ -230,31 +230,31 @@ class Baseline(Objective):
         return Step(loss, embeddings[: len(images)], {})
 
     def state(self) -> Mapping[str, Tensor]:
-        """Return the heads' state; the encoder's is part of the network's."""
+        """Return the state of the heads; the state of the encoder is saved with the network."""
         kept = self.method.state_dict()
         return {name: value for name, value in kept.items() if not name.startswith("encoder.")}
 
 
 class SimCLR(Baseline):
-    """SimCLR as an objective."""
+    """Training objective of SimCLR."""
 
     heads = SimCLRHeads
 
 
 class NNCLR(Baseline):
-    """NNCLR as an objective."""
+    """Training objective of NNCLR."""
 
     heads = NNCLRHeads
 
 
 class VICReg(Baseline):
-    """VICReg as an objective."""
+    """Training objective of VICReg."""
 
     heads = VICRegHeads
 
 
 class BYOL(Baseline):
-    """BYOL as an objective."""
+    """Training objective of BYOL."""
 
     heads = BYOLHeads
 

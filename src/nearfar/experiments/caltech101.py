@@ -1,4 +1,4 @@
-"""Photographs of Caltech-101, and their splits."""
+"""Photographs from Caltech-101, and their splits."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def of_classes(
     channels: Channels = 3,
     track: Track = silent,
 ) -> Images:
-    """Return the images of some classes; fewer and smaller images if `quick`."""
+    """Return the images of the given classes; fewer and smaller images if `quick`."""
     images = open_images(
         (data_root or default_data_root()) / FOLDER,
         size=QUICK_SIZE if quick else size,
@@ -57,7 +57,7 @@ def of_classes(
 
 
 def split(images: Images, seed: int) -> tuple[Images, Images]:
-    """Return training and test images; a fifth of each class is held out."""
+    """Return training and test images; a fifth of each class is held out for testing."""
     train, test = hold_out(images, seed)
     return Subset(images, train), Subset(images, test)
 

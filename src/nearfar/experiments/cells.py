@@ -1,4 +1,4 @@
-"""Cells of a table: keys, results, and text."""
+"""Cells of a table: keys, results and formatted text."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class AnyRow(Protocol):
 
     @property
     def paper(self) -> Papers:
-        """The paper's numbers, by `Column.paper`."""
+        """Numbers from the paper, by `Column.paper`."""
         ...
 
 
 class Key(NamedTuple):
-    """Key of a cell: its row, its seed, and its part of the row, if there are several."""
+    """Key of a cell: its row, its seed and, if the row has several parts, its part."""
 
     row: str
     seed: int
@@ -45,13 +45,13 @@ class Results:
     Parameters
     ----------
     cells : mapping of Key to Measurement
-        Measurements by key: all rows of a seed, then those of the next seed.
+        Measurements by key, ordered by seed and then by row.
     """
 
     cells: Mapping[Key, Measurement]
 
     def values(self, row: str, key: str, part: Part = None) -> list[Any]:
-        """Return a result of a row for each seed; empty if it is missing for any seed."""
+        """Return a row's result for each seed; empty if the result is missing for any seed."""
         found = [
             cell["result"].get(key)
             for place, cell in self.cells.items()
@@ -61,7 +61,7 @@ class Results:
 
     @property
     def seeds(self) -> int:
-        """Largest number of seeds per row."""
+        """Number of seeds of the row with the most seeds."""
         return 1 + max(place.seed for place in self.cells)
 
     @property
@@ -82,22 +82,23 @@ class Column:
     Parameters
     ----------
     key : str
-        Name of the result to show. A column without results shows only the paper's numbers.
+        Name of the result. A column without results shows only the paper's numbers.
     title : str
         Heading.
     show : callable
-        Function from the values over seeds, and the paper's number or None, to the text of a cell.
+        Function that formats a cell, called with the values over seeds and the paper's number or
+        None.
     part : int or str, optional
-        Part of a row that the column belongs to, see `Table.part`.
+        Part of the row to which the column belongs, see `Table.part`.
     paper : hashable, optional
-        Key of the column in the paper's numbers of a row. Default: `key`.
+        Key of the column in the paper's numbers for a row. Default: `key`.
     best : {min, max}, optional
-        Function that selects the best mean. The best mean, and means within a standard deviation
-        of it, are in bold.
+        Function that selects the best mean. The best mean is in bold, as are all means within one
+        standard deviation of it.
     plot : bool
         Whether the figure has a panel for the column.
     last : bool
-        Whether the column is for the last part of a row alone, if there are several.
+        Whether the column applies only to the last part of a row with several parts.
 
     Examples
     --------
@@ -148,9 +149,10 @@ class Column:
         return texts
 
     def _best(self, values: Mapping[str, Sequence[float]]) -> set[str]:
-        """Return the best row, and the rows with equal text or within its noise.
+        """Return the best row, and all rows that have the same text or do not differ significantly.
 
-        The noise is the larger standard deviation of the two rows.
+        A difference of means is not significant if it is at most the larger of the two standard
+        deviations.
         """
         if self.best is None or not values:
             return set()

@@ -1,4 +1,4 @@
-"""Statistical tests, over seeds, of the four claims of §3.2."""
+"""Statistical tests over seeds of the four claims in §3.2."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ MARGIN = 1.25
 
 @dataclass(frozen=True, kw_only=True)
 class PairRow:
-    """Pair of training runs compared by the claims.
+    """Pair of training runs on which the claims are tested.
 
     Parameters
     ----------
     related, alone : TrainConfig
-        Configurations with and without near and far samples. Both have two phases, the first of
-        which is shared.
+        Configurations with and without near and far samples. Both have two phases; the first is
+        shared.
     paper : mapping
-        The paper's numbers; there are none.
+        Numbers from the paper; there are none.
     """
 
     related: TrainConfig
@@ -67,18 +67,18 @@ class PairRow:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Verdict on a claim.
+    """Verdict on one claim.
 
     Parameters
     ----------
     claim : str
-        Claim, as a sentence.
+        Claim as a sentence.
     measure : str
         Name of the measured quantity.
     values : mapping of str to sequence of float
         Values over seeds, by name.
     p : float or None
-        p-value of the test; None for one seed.
+        p-value of the test; None with a single seed.
     """
 
     claim: str
@@ -88,13 +88,13 @@ class Verdict:
 
     @property
     def holds(self) -> str:
-        """Whether the claim holds: "yes", "no", or "undecided" for one seed."""
+        """Whether the claim holds: "yes", "no", or "undecided" with a single seed."""
         return answer(self.p)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimsTable(Table[PairRow, Splits]):
-    """Table of claims about pairs of training runs, measured on validation digits.
+    """Table of verdicts on claims about pairs of training runs, measured on validation digits.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ class ClaimsTable(Table[PairRow, Splits]):
         return [None]
 
     def configs(self, data: Splits, key: Key) -> dict[str, TrainConfig]:
-        """Return the configurations of both runs."""
+        """Return the configurations of both training runs."""
         pair = self.rows[key.row]
         return {
             name: train_for(config, self.epochs, seed=key.seed, **data.options)
@@ -203,7 +203,7 @@ def _measure(
     seed: int,
     track: Track,
 ) -> dict[str, float]:
-    """Return all measurements for the claims, for one seed."""
+    """Return all measurements for the claims with one seed."""
     found = _distances(networks["related"], before.encoder, train, validation, track)
     found["pixel_error_before"] = pixel_error(before, validation, track)
     noisy = _with_noise(validation, seed)
@@ -222,7 +222,7 @@ def _measure(
 def _distances(
     network: Autoencoder, reference: nn.Module, train: Images, validation: Images, track: Track
 ) -> dict[str, float]:
-    """Return the mean squared pixel distances of reconstructions to X, X₀ and X_∞ (Eq. 2, 3)."""
+    """Return the mean squared errors of reconstructions against X, X₀ and X_∞ (Eq. 2 and 3)."""
     made = reconstruct(network, validation, track)
     bank = encode(reference, train, track)
     queries = encode(reference, ArrayImages(made), track)
@@ -240,7 +240,7 @@ def _distances(
 
 
 def _with_noise(images: Images, seed: int) -> Images:
-    """Return images with Gaussian noise, clipped to [0, 1]."""
+    """Return images with added Gaussian noise, clipped to [0, 1]."""
     pixels = to_unit(images.batch(range(len(images))))
     noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
     return ArrayImages((pixels + NOISE * noise).clamp(0, 1))
@@ -249,14 +249,14 @@ def _with_noise(images: Images, seed: int) -> Images:
 def _true_class_probabilities(
     task: LabeledEmbeddings, tests: Sequence[scores.Embeddings]
 ) -> list[float]:
-    """Return the mean probability of the true class by logistic regression, for each test set.
+    """Return the mean probability of the true class by logistic regression for each test set.
 
     Parameters
     ----------
     task : LabeledEmbeddings
-        Embeddings to train on, and labels of the test images.
+        Training embeddings and their labels, and labels of the test images.
     tests : sequence of float32[m, d]
-        Test sets: several embeddings of the test images.
+        Test sets: alternative embeddings of the same test images.
     """
     scaled = replace(task, test=np.concatenate(tests)).scaled()
     model = LogisticRegression(C=scores.PROBE_C, max_iter=scores.PROBE_ITERATIONS)
@@ -311,7 +311,7 @@ def _titled(values: Mapping[str, list[float]]) -> dict[str, list[float]]:
 
 
 def _about_equal(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Return the p-value of a test that the ratio of a to b is within the margin (TOST)."""
+    """Return the p-value of an equivalence test (TOST) of the ratio of a and b."""
     if len(a) < 2:
         return None
     ratios, margin = np.log(a) - np.log(b), np.log(MARGIN)

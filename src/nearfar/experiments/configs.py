@@ -1,4 +1,4 @@
-"""Configurations shared by rows of several tables."""
+"""Configurations used by several tables."""
 
 from __future__ import annotations
 

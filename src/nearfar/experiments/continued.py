@@ -1,4 +1,4 @@
-"""Pretrained encoders, with and without further training."""
+"""Table of pretrained encoders, with and without further training."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ CONTINUE = recipe("continue")
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenRow(Row):
-    """Row of a pretrained encoder without further training.
+    """Row for a backbone without further training.
 
     Parameters
     ----------
     weights : {"pretrained", "random"}
-        Pretrained or random weights.
+        Whether the weights are pretrained or random.
     """
 
     weights: str = "pretrained"

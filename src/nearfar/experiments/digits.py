@@ -30,7 +30,7 @@ def for_testing(data_root: Path | None, *, quick: bool) -> tuple[Images, Images]
 
 
 def for_validation(data_root: Path | None, *, quick: bool) -> tuple[Images, Images]:
-    """Return training and validation digits, both from the official training digits."""
+    """Return training and validation digits, both taken from the official training digits."""
     if quick:
         images = open_images("mnist5k:train")
         validation = np.arange(len(images)) % QUICK_VALIDATION_EVERY == 0
@@ -44,9 +44,9 @@ def for_validation(data_root: Path | None, *, quick: bool) -> tuple[Images, Imag
 
 
 def for_attacks(data_root: Path | None, *, quick: bool) -> tuple[Images, Images, Images, Images]:
-    """Return digits for training, for validation, for the substitute, and to attack (§4.4).
+    """Return digits for training, validation, the attacker's substitute and attacks (§4.4).
 
-    The last two are parts of the official test digits, in a fixed random order.
+    The last two are disjoint random subsets of the official test digits, the same in every call.
     """
     learned, validation = for_validation(data_root, quick=quick)
     _, test = for_testing(data_root, quick=quick)
@@ -60,7 +60,7 @@ def for_attacks(data_root: Path | None, *, quick: bool) -> tuple[Images, Images,
 
 
 def testing(runner: Runner) -> Splits:
-    """Return the paper's split: 50,000 training digits, and the official test digits."""
+    """Return the paper's split: 50,000 training digits and the official test digits."""
     train, test = for_testing(runner.data_root, quick=runner.quick)
     return fixed_split(train, test=test, options=options(quick=runner.quick))
 
@@ -72,7 +72,7 @@ def validating(runner: Runner) -> Splits:
 
 
 def official(runner: Runner) -> Splits:
-    """Return the official split: all training digits, and the test digits."""
+    """Return the official split into training and test digits."""
     source = "mnist5k" if runner.quick else "mnist"
     train, test = (
         open_images(f"{source}:{part}", data_root=runner.data_root) for part in ("train", "test")
@@ -87,5 +87,5 @@ def one_of_each_class(images: Images) -> Images:
 
 
 def options(*, quick: bool) -> dict[str, Any]:
-    """Return the options shared by all training runs on digits."""
+    """Return the training options shared by all runs on digits."""
     return {"batch_size": QUICK_BATCH_SIZE} if quick else {}

@@ -30,7 +30,7 @@ def _notes(table: TrainedTable, runner: Runner, splits: Splits, results: Results
 def _pictures(
     table: TrainedTable, runner: Runner, splits: Splits, results: Results
 ) -> dict[str, Figure]:
-    """Return a figure of a test digit per class, with its reconstructions by the first seed."""
+    """Return a figure of one test digit per class and its reconstructions with the first seed."""
     from nearfar.report.figures import comparison_sheet
 
     shown = digits.one_of_each_class(splits.of(0)[1])

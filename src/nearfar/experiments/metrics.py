@@ -1,4 +1,4 @@
-"""Metrics of trained networks, the same in every table."""
+"""Metrics of trained networks, used by all tables."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ CLASSIFIERS = ("linear_svm", "rbf_svm", "knn", *unscaled.settings())
 
 @dataclass(frozen=True)
 class Classifiers:
-    """Classifiers that score embeddings.
+    """Classifiers for the evaluation of embeddings.
 
     Parameters
     ----------
     names : tuple of {"linear_svm", "rbf_svm", "knn", "linear_svc", "rbf_svc", ...}
-        Names of the classifiers; "…_svc" are those of `nearfar.experiments.unscaled`.
+        Names of the classifiers; for "…_svc", see `nearfar.experiments.unscaled`.
     rbf_samples : int, optional
-        Most training images of the RBF SVM and of "…_svc". Default: all.
+        Maximum number of training images for the RBF SVM and for "…_svc". Default: all.
 
     Examples
     --------
@@ -49,7 +49,7 @@ class Classifiers:
         return {name: known[name] for name in self.names}
 
     def score(self, task: LabeledEmbeddings) -> dict[str, float]:
-        """Return the test accuracy of each classifier by name, 0…1."""
+        """Return the test accuracy of each classifier, between 0 and 1, by name."""
         samples = min(self.rbf_samples or len(task.train), len(task.train))
         measures: dict[str, Callable[[], float]] = {
             "linear_svm": lambda: scores.linear_svm(task).mean,
@@ -68,7 +68,7 @@ class Classifiers:
 def task_on(
     encoder: ImageFunction, train: Images, test: Images, seed: int, track: Track = silent
 ) -> LabeledEmbeddings:
-    """Return the embeddings of labeled training and test images, for classifiers."""
+    """Return the embeddings and labels of training and test images."""
     learned, tested = (encode(encoder, images, track).numpy() for images in (train, test))
     return LabeledEmbeddings(learned, require_labels(train), tested, require_labels(test), seed)
 

@@ -25,11 +25,12 @@ class Photographs:
     Parameters
     ----------
     train : str
-        Folder of the training images, with one subfolder per class; or of all images.
+        Folder of the training images, or of all images, with one subfolder per class.
     test : str, optional
-        Folder of the test images. Default: each seed holds out another fifth of each class.
+        Folder of the test images. Default: each seed holds out a different random fifth of each
+        class.
     every : int
-        Step between the classes that are used.
+        Step between classes: only every n-th class is used.
     """
 
     train: str
@@ -37,7 +38,7 @@ class Photographs:
     every: int = 1
 
     def splits(self, runner: Runner, *, size: int, batch_size: int) -> Splits:
-        """Return the splits, of images scaled to squares of `size` pixels."""
+        """Return splits of the images, scaled to `size` × `size` pixels."""
         options = {"batch_size": batch_size}
         images = self._open(runner, self.train, size)
         if self.test is not None:
@@ -72,5 +73,5 @@ PHOTOGRAPHS = {
 
 
 def opener(name: str, *, size: int, batch_size: int) -> partial[Splits]:
-    """Return the function of a table that opens a data set."""
+    """Return a function that opens a data set, for `TrainedTable.splits`."""
     return partial(PHOTOGRAPHS[name].splits, size=size, batch_size=batch_size)

@@ -1,4 +1,4 @@
-"""Convolutional autoencoder with what the paper leaves open as parameters."""
+"""Convolutional autoencoder, with parameters for the details that the paper does not specify."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ WIDTHS = (1, 16, 32, 64)
 
 
 class PlainNetwork(Autoencoder):
-    """Autoencoder of digits: "convolutional, sub-sampling, and fully connected layers" (§3.1).
+    """Autoencoder for digits: "convolutional, sub-sampling, and fully connected layers" (§3.1).
 
     Parameters
     ----------
     embedding_size : int
         Length d of an embedding.
     kernel : int
-        Side of the kernels, odd.
+        Kernel size, odd.
     pooling : bool
-        Max pooling instead of convolutions of stride 2.
+        Whether to use max pooling instead of stride-2 convolutions.
     hidden : int
-        Units of a layer between convolutions and embeddings, mirrored in the decoder; 0 for none.
+        Number of units of a linear layer between the convolutions and the embedding, mirrored in
+        the decoder; 0 for no such layer.
     signed : bool
-        Whether pixels are −1…1 inside the network.
+        Whether the network scales pixels to [−1, 1].
     embedding_scale : float
-        Factor on the initial embeddings, which the decoder divides by.
+        Factor by which the initial weights scale embeddings; the decoder reverses the scaling.
     glorot : bool
-        Uniform initial weights [1]_ and biases of zero, as TensorFlow's layers have by default,
-        instead of those of our default network.
+        Whether to use uniform initial weights [1]_ and zero biases, the default in TensorFlow,
+        instead of the initial weights of our default network.
 
     References
     ----------
@@ -85,7 +86,7 @@ class PlainNetwork(Autoencoder):
 
     @torch.no_grad()
     def _scale(self, factor: float) -> None:
-        """Multiply the embeddings by a factor, and divide by it in the decoder."""
+        """Scale the initial embeddings by a factor, and reverse the scaling in the decoder."""
         linear = [layer for layer in self.modules() if isinstance(layer, nn.Linear)]
         into, out = linear[len(linear) // 2 - 1], linear[len(linear) // 2]
         into.weight.mul_(factor)
@@ -101,7 +102,7 @@ def _init_glorot(layer: nn.Module) -> None:
 
 
 class Affine(nn.Module):
-    """Multiplication and addition of constants.
+    """Multiplication by a constant and addition of a constant.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""Linear autoencoder of principal components, in closed form, as an initial network.
+"""Linear autoencoder from principal components, for use as an initial network.
 
-A linear autoencoder converges to principal components. Their pixel error is lower than that of any
-network that we trained for hours. Each component and its negative become two embedding units with a
-ReLU, so that embeddings are ≥ 0, as in the paper, without losing information.
+A linear autoencoder converges to principal components, which have a lower pixel error than any
+network that we trained for hours. Each component becomes two ReLU units, with positive and negative
+sign. Embeddings are therefore ≥ 0, as in the paper, without loss of information.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from nearfar.models import Autoencoder
 
 
 def principal_autoencoder(images: Images, noise: float) -> Autoencoder:
-    """Return an autoencoder of the fewest principal components that leave out only noise.
+    """Return an autoencoder from the fewest principal components that discard only noise.
 
     Parameters
     ----------
     images : Images
-        Images to encode.
+        Images from which to compute the components.
     noise : float
-        Variance of the noise of a pixel, see `principal_components`.
+        Noise variance per pixel, see `principal_components`.
     """
     center, kept, _ = principal_components(images, noise)
     both = torch.cat([kept, -kept])

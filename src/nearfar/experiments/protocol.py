@@ -1,4 +1,4 @@
-"""Search for the settings that the paper's Table 1 leaves open, by its plain autoencoder."""
+"""Search for settings that the paper does not state for Table 1, with the plain autoencoder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TARGETS: Papers = {
 
 @dataclass(frozen=True, kw_only=True)
 class OpenRow(Row):
-    """Row with a network of its own.
+    """Row with its own network.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class OpenRow(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class OpenTable(TrainedTable):
-    """Table of rows with networks of their own."""
+    """Table in which each row has its own network."""
 
     row_type = OpenRow
 

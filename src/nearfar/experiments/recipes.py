@@ -1,4 +1,4 @@
-"""Comparison of our recipe with the paper's and with other self-supervised methods."""
+"""Comparison of our recipe with the paper's recipe and with other self-supervised methods."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ PHOTOGRAPHS_BATCH_SIZE = 128
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineRow(Row):
-    """Row of a method of lightly, which trains no decoder.
+    """Row for a lightly method, which does not train a decoder.
 
     Parameters
     ----------
     method : str
-        Name of the method in `METHODS`; it is the objective of `config`.
+        Name of the method in `METHODS`, the objective of `config`.
     """
 
     method: str
     decoder: bool = False
 
     def describe(self) -> dict[str, Any]:
-        """Return lightly's version, and the settings of the method."""
+        """Return the version of lightly and the settings of the method."""
         require("lightly", extra=EXTRA)
         assert self.config is not None  # noqa: S101 - for the type alone
         settings = METHODS[self.method].heads.settings(embedding_size(self.config))

@@ -1,4 +1,4 @@
-"""Rows of tables of trained networks, and rows from the user's own file."""
+"""Rows of tables of trained networks, and import of rows from a user's file."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from nearfar.experiments.cells import Key, Papers
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Row of a table of trained networks.
+    """Row in a table of trained networks.
 
     Parameters
     ----------
     config : TrainConfig, optional
-        Configuration of the training. The table sets the seed and the total number of epochs, and
-        divides the epochs between the phases in the same proportion. Default: nothing is trained,
-        and embeddings are those of `encoder`.
+        Training configuration. The table sets the seed and the total number of epochs, divided
+        between the phases in the same proportion. Default: no training; embeddings are the outputs
+        of `encoder`.
     paper : mapping
-        The paper's numbers, by `Column.paper`.
+        Numbers from the paper, by `Column.paper`.
     decoder : bool
-        Whether the training includes a decoder, so that there is a pixel error.
+        Whether a decoder is trained, so that the pixel error can be measured.
     quick : mapping
-        Training options to change in the quick form, see `nearfar.config.configure`.
+        Training options that differ in the quick form, see `nearfar.config.configure`.
 
     Examples
     --------
@@ -46,17 +46,17 @@ class Row:
     quick: Mapping[str, Any] = field(default_factory=dict)
 
     def encoder(self) -> nn.Module:
-        """Return the encoder of a row without training; raw pixels unless a row has its own."""
+        """Return the encoder of a row without training; the default encoder returns raw pixels."""
         return nn.Flatten()
 
     def describe(self) -> dict[str, Any]:
-        """Return settings that affect the results in addition to the configuration; JSON only."""
+        """Return settings other than the configuration that affect the results; JSON only."""
         return {}
 
 
 @dataclass(frozen=True)
 class Network:
-    """Network shared by several rows, and trained only once.
+    """Network that is shared by several rows and trained only once.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class Network:
     config: TrainConfig
 
     def run(self, seed: int) -> str:
-        """Return the name of the run with a seed."""
+        """Return the name of the run with this seed."""
         return Key(self.name, seed).name
 
     def train_for(self, epochs: int, **options: Any) -> TrainConfig:
@@ -99,7 +99,7 @@ def train_for(config: TrainConfig, epochs: int, **options: Any) -> TrainConfig:
     Raises
     ------
     NearfarError
-        If there are too few epochs for the phases, or an option does not fit.
+        If there are too few epochs for the phases, or an option is invalid.
 
     Examples
     --------
@@ -117,7 +117,7 @@ def train_for(config: TrainConfig, epochs: int, **options: Any) -> TrainConfig:
 
 
 def read_rows(path: Path) -> Mapping[str, Any]:
-    """Import a Python file, and return its ``ROWS``, a mapping of labels to rows.
+    """Import a Python file and return its ``ROWS``, a mapping of labels to rows.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Runner of experiments: measures cells into a folder, in one or more processes, resumable."""
+"""Runner that measures the cells of an experiment, in one or more processes, resumably."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class Job:
     name : str
         Name of the cell and of its file.
     settings : mapping
-        Settings that affect the result, in addition to those of the folder; JSON only.
+        Settings of the cell that affect the result, in addition to those of the folder; JSON only.
     measure : callable
         Function that returns the result; JSON only.
     training : str, optional
-        Name of the training run that the cell needs. Processes do not measure cells of the same run
-        concurrently.
+        Name of the training run that the cell needs. Cells that need the same run are never
+        measured concurrently.
     """
 
     name: str
@@ -72,14 +72,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Training:
-    """Finished training run of a `Runner`.
+    """Completed training run of a `Runner`.
 
     Parameters
     ----------
     folder : Path
         Run folder.
     config : TrainConfig
-        Configuration of the training.
+        Training configuration.
     """
 
     folder: Path
@@ -87,11 +87,11 @@ class Training:
 
     @property
     def epochs(self) -> int:
-        """Total number of epochs of both phases."""
+        """Total number of epochs in both phases."""
         return self.config.optim.pretrain_epochs + self.config.optim.epochs
 
     def network(self, epochs: int | None = None) -> Autoencoder:
-        """Return the network after `epochs` epochs (default: all), in evaluation mode."""
+        """Return the network after the first `epochs` epochs (default: all), in evaluation mode."""
         after = self.epochs if epochs is None else epochs
         own = self.config.network
         custom = own if isinstance(own, Autoencoder) else None
@@ -103,22 +103,22 @@ class Training:
 
 
 class Runner:
-    """Runner that measures an experiment's cells, and trains the networks that they need.
+    """Runner that measures the cells of an experiment and trains the networks that they need.
 
-    Each cell is measured once. Processes with the same folder share its cells: each process
-    measures cells that no other process has started, or that another one left unfinished.
+    Each cell is measured once. Several processes can work in the same folder: each one measures
+    cells that no other process has started, or that a stopped process left unfinished.
 
     Parameters
     ----------
     folder : Path
-        Output folder, created with the first cell, or continued if it was started with the same
-        settings.
+        Output folder, created when the first cell is measured. An existing folder is continued if
+        it has the same settings.
     name : str
         Name of the experiment and of its files.
     data_root : Path, optional
         Folder of the data sets.
     quick : bool
-        Whether the data set is reduced for the quick form.
+        Whether to reduce the data set for the quick form.
     track : Track
         Progress display, see `nearfar.progress.Track`.
     scratch : Path, optional
@@ -143,7 +143,7 @@ class Runner:
         self.settings: dict[str, Any] = {}
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Check that the folder is new, or was started with the same settings.
+        """Check that the folder is new or has the same settings.
 
         Parameters
         ----------
@@ -153,7 +153,7 @@ class Runner:
         Raises
         ------
         NearfarError
-            If the folder was started with different settings, or holds other files.
+            If the folder has different settings or contains other files.
         """
         self.settings = _as_json({"experiment": self.name, **settings})
         begun = self.folder / SETTINGS
@@ -168,7 +168,7 @@ class Runner:
             _check_same(_read(begun, {"experiment": str}), self.settings, self.folder)
 
     def measure(self, jobs: Sequence[Job]) -> dict[str, Measurement]:
-        """Measure the cells that have not been measured yet; return all measurements by name."""
+        """Measure all cells that have not been measured, and return all measurements by name."""
         found = {job.name: self._measured(job) for job in jobs}
         missing = [job for job in jobs if found[job.name] is None]
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -180,7 +180,7 @@ class Runner:
         return {name: measured for name, measured in found.items() if measured is not None}
 
     def lock(self, name: str) -> FileLock:
-        """Return a lock by name, which one process can hold; it is reentrant."""
+        """Return the reentrant lock with this name, which one process at a time can hold."""
         (self.folder / LOCKS).mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / LOCKS / f"{name}.lock", is_singleton=True)
 
@@ -191,12 +191,12 @@ class Runner:
         config: TrainConfig,
         snapshots: Collection[int] = (),
     ) -> Training:
-        """Train a run, or resume it, and return the finished training.
+        """Train or resume a run, and return the completed training.
 
-        A finished run keeps the network and its snapshots, but not the embeddings. Runs with the
-        same pre-training share it; the result is bit-identical to that of a separate one. A run of
-        a single phase also keeps snapshots at half of its epochs, where the second phase of other
-        runs starts.
+        A completed run contains the network and its snapshots, but not the embeddings. Runs with
+        the same pre-training share it; the result is bit-identical to separate pre-training. A
+        single-phase run also keeps snapshots at half its epochs, from which the second phase of
+        other runs starts.
 
         Parameters
         ----------
@@ -205,10 +205,10 @@ class Runner:
         images : Images
             Training images.
         config : TrainConfig
-            Configuration of the training.
+            Training configuration.
         snapshots : collection of int
-            Numbers of epochs, counted over both phases, after which to keep the network. The final
-            network is always kept.
+            Numbers of epochs, counted over both phases, after which to save a snapshot. The final
+            network is always saved.
         """
         config = resolve_config(config, images)
         folder, optim = self.folder / RUNS / name, config.optim
@@ -247,7 +247,7 @@ class Runner:
         return training
 
     def _pretrain(self, images: Images, config: TrainConfig) -> Training:
-        """Return a run with the pre-training of `config`, training it if there is none."""
+        """Return a run with the pre-training of `config`; train it if none exists."""
         plain = _pretraining(config, config.optim.pretrain_epochs)
         for run in sorted((self.folder / RUNS).glob("*")):
             if _begins_with(run, plain, images):
@@ -262,7 +262,7 @@ class Runner:
         text: str,
         figures: Mapping[str, Figure],
     ) -> None:
-        """Write summary and cells as JSON, the text as Markdown, and the figures as PNG files."""
+        """Write the summary and the cells as JSON, the text as Markdown, and the figures as PNG."""
         path = self.folder / self.name
         write_json(
             path.with_suffix(".json"),
@@ -274,7 +274,7 @@ class Runner:
             self.draw(name, figure)
 
     def draw(self, name: str, figure: Figure) -> None:
-        """Write a figure as a PNG file with this name."""
+        """Write a figure as a PNG file with the given name."""
         from nearfar.report.figures import save_figure
 
         with atomic_path(self.folder / f"{name}.png") as temporary:
@@ -282,7 +282,7 @@ class Runner:
 
     @contextmanager
     def _next(self, jobs: list[Job]) -> Iterator[Job]:
-        """Remove and yield a cell that no other process is measuring, or wait for the first one."""
+        """Remove and yield a cell that no other process is measuring; if there is none, wait."""
         for job in jobs:
             lock = self.lock(job.training or job.name)
             with suppress(Timeout):
@@ -315,7 +315,7 @@ class Runner:
         return self.folder / CELLS / f"{job.name}.json"
 
     def _measured(self, job: Job) -> Measurement | None:
-        """Return the earlier measurement of a cell, or None."""
+        """Return the existing measurement of a cell, or None."""
         path = self._file(job)
         if not path.is_file():
             return None
@@ -325,13 +325,13 @@ class Runner:
 
 
 def _pretraining(config: TrainConfig, epochs: int) -> TrainConfig:
-    """Return the configuration of the first phase alone, with defaults for the second phase."""
+    """Return the configuration of only the first phase, with defaults for the second phase."""
     optim = replace(config.optim, pretrain_epochs=epochs, epochs=0, lr=Optim.lr)
     return replace(config, objective=RelationalObjective(), optim=optim)
 
 
 def _begins_with(run: Path, plain: TrainConfig, images: Images) -> bool:
-    """Return whether a run started with the training `plain`, with a snapshot at its end."""
+    """Return whether a run started with the pre-training `plain` and has a snapshot at its end."""
     epochs = plain.optim.pretrain_epochs
     if not runs.has_snapshot(run, epochs):
         return False
@@ -358,7 +358,7 @@ def fingerprint(images: Images) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Return the kind of machine and library versions, which affect the last digits."""
+    """Return the machine type and the library versions, which affect the last digits of results."""
     return {
         "machine": platform.machine(),
         "cores": os.cpu_count(),
@@ -377,12 +377,12 @@ def _is_installed(name: str) -> bool:
 
 
 def _as_json(value: Any) -> Any:
-    """Return a value as it would come back from JSON, such as lists for tuples."""
+    """Return a value converted to JSON types, such as tuples to lists."""
     return json.loads(json.dumps(value))
 
 
 def _read(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """Return the object in a JSON file, after checking that it has these members."""
+    """Return the object in a JSON file, after checking the names and types of its members."""
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
         for name, kind in kinds.items():
@@ -394,7 +394,7 @@ def _read(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
 
 
 def _check_same(before: Any, now: Any, where: Path) -> None:
-    """Check that settings are the same as before."""
+    """Check that the settings have not changed."""
     for name, then, here in _differences(before, now):
         raise NearfarError(
             f"{str(where)!r} was made with {name}={then}, not {here}: "
@@ -403,7 +403,7 @@ def _check_same(before: Any, now: Any, where: Path) -> None:
 
 
 def _differences(before: Any, now: Any, name: str = "settings") -> Iterator[tuple[str, Any, Any]]:
-    """Yield the name and both values of each difference, in the innermost dictionaries."""
+    """Yield the name and both values of each difference between nested dictionaries."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in {**now, **before}:
             yield from _differences(before.get(key), now.get(key), key)

@@ -1,4 +1,4 @@
-"""Accuracy of an RBF SVM over γ times the variance of embeddings, by the autoencoder and by NRE."""
+"""Accuracy of an RBF SVM versus γ times the variance, for embeddings by autoencoder and NRE."""
 
 from __future__ import annotations
 

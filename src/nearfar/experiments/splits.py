@@ -19,7 +19,7 @@ class Splits:
     settings : mapping
         Settings that identify the images; JSON only.
     of : callable
-        Function from a seed to training images and test images.
+        Function that maps a seed to training images and test images.
     fixed : bool
         Whether the split is the same for all seeds.
     options : mapping
@@ -42,7 +42,8 @@ def fixed_split(train: Images, *, options: Mapping[str, Any], **tested: Images) 
     options : mapping
         Options shared by all training runs, see `Splits`.
     **tested : Images
-        Test images, as a single argument; its name is their name in the settings.
+        Test images, as exactly one argument. The name of the argument is their name in the
+        settings.
     """
     ((name, test),) = tested.items()
     settings = {"train": fingerprint(train), name: fingerprint(test)}

@@ -1,4 +1,4 @@
-"""Statistics over seeds, and their text in tables."""
+"""Statistics over seeds, and their formatting in tables."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ SAME = 1e-12
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean of a number over seeds, and its standard deviation if there are several seeds."""
+    """Mean of values over seeds, and their standard deviation if there are several seeds."""
 
     mean: float
     std: float | None
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Return the mean of values over seeds, with the standard deviation if there are several."""
+    """Return the mean of values over seeds, and their standard deviation if there are several."""
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Spread(float(np.mean(values)), deviation)
 
 
 def p_greater(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Return the p-value of a one-sided paired t-test of whether `a` is greater than `b`.
+    """Return the p-value of a one-sided paired t-test that `a` is greater than `b`.
 
-    It is None where the test is undefined: for one seed, and for constant differences.
+    Return None if the test is undefined: with a single seed, or if all differences are equal.
     """
     if np.ptp(np.subtract(a, b)) < SAME:
         return None
@@ -43,7 +43,7 @@ def p_greater(a: Sequence[float], b: Sequence[float]) -> float | None:
 
 
 def answer(p: float | None) -> str:
-    """Return "yes" if a p-value is significant, else "no"; "undecided" without a p-value."""
+    """Return "yes" if a p-value is significant, "no" if not, and "undecided" for None."""
     if p is None:
         return "undecided"
     return "yes" if p < LEVEL else "no"
@@ -55,12 +55,12 @@ def p_value(p: float | None) -> str:
 
 
 def summarize(values: Sequence[float], paper: float | None = None) -> dict[str, Any]:
-    """Return mean, standard deviation, values and the paper's number for JSON."""
+    """Return the mean, the standard deviation, the values and the paper's number for JSON."""
     return {**asdict(spread(values)), "seeds": list(values), "paper": paper}
 
 
 def percent(values: Sequence[float], paper: float | None = None) -> str:
-    """Return the mean ± standard deviation of shares in percent, and the paper's number, as text.
+    """Return the mean ± standard deviation in percent, and the paper's number, as text.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def number(values: Sequence[float], paper: float | None = None, *, decimals: int
 
 
 def minutes(seconds: Sequence[float], paper: float | None = None) -> str:
-    """Return the mean of durations, in minutes, as text."""
+    """Return the mean of durations in minutes, as text."""
     return f"{spread(seconds).mean / 60:.1f}"
 
 
@@ -99,19 +99,19 @@ def seeds_note(count: int) -> str:
 def compare(
     pair: tuple[str, str], columns: Mapping[str, tuple[Sequence[float], Sequence[float]]]
 ) -> tuple[dict[str, Any], str]:
-    """Test whether a row exceeds another row by more than the noise over seeds.
+    """Test whether a row exceeds another row significantly over seeds.
 
     Parameters
     ----------
     pair : tuple of str
         Label of the row that is expected to be higher, and label of the other row.
     columns : mapping of str to pair of sequence of float
-        Values of both rows over seeds, by title of the column.
+        Values of both rows over seeds, by column title.
 
     Returns
     -------
     summary : dict
-        Differences and p-values, by title of the column, for JSON.
+        Differences and p-values, by column title, for JSON.
     table : str
         The same as a Markdown table.
     """

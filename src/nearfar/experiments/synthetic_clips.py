@@ -1,4 +1,4 @@
-"""Synthetic abnormal clips for choosing settings: an object moves through a normal clip."""
+"""Synthetic abnormal clips for model selection: an object moves through a normal clip."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ STAGING = {
 
 @dataclass(frozen=True)
 class Way:
-    """Path of an object that enters a scene at one side and leaves it at the other.
+    """Path of an object that crosses a scene from one side to the other.
 
     Parameters
     ----------
     start : int
-        Number of the frame at which the object is still just outside.
+        Index of the last frame before the object becomes visible.
     top : int
-        Distance from the top of the frame, in pixels.
+        Distance of the object from the top of the frame, in pixels.
     pace : float
-        Pixels per frame to the right, or to the left if negative.
+        Speed to the right in pixels per frame; negative for a path to the left.
     sways : bool
         Whether the object sways like a walker; otherwise it glides.
     phase : float
@@ -67,7 +67,7 @@ class Way:
 
 
 class StagedClip(Clip):
-    """Clip with an object that moves through its scene, and masks of the object.
+    """Clip of a scene with an object that moves through it, and masks of the object.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class StagedClip(Clip):
     name : str
         Name of the clip with the object.
     thing : Image
-        Picture of the object, in grayscale.
+        Grayscale picture of the object.
     way : Way
         Path of the object.
     """
@@ -96,14 +96,14 @@ class StagedClip(Clip):
             yield Frame(number, staged)
 
     def of(self, number: int, name: str, shape: tuple[int, ...]) -> Mask:
-        """Return the mask of the object in a frame, bool[h, w], as `Masks.of`."""
+        """Return the mask of the object in a frame, bool[h, w], see `Masks.of`."""
         mask = np.zeros(shape, bool)
         place, _, share = self._placed(number, shape)
         mask[place] = share > MOSTLY
         return mask
 
     def _placed(self, number: int, shape: tuple[int, ...]) -> tuple[Any, Shade, Shade]:
-        """Return the object's position in a frame, its gray levels and its opacity, 0…1."""
+        """Return the object's position in a frame, its gray levels, and its opacity in [0, 1]."""
         way, steps = self.way, number - self.way.start
         sway = np.sin(STEP * steps + way.phase) if way.sways else 0.0
         height, width = self.thing.height, round(self.thing.width * (1 + SWING * sway))
@@ -118,23 +118,23 @@ class StagedClip(Clip):
 
 
 def stage(clips: Sequence[Clip], pictures: Images, rounds: int, seed: int = 0) -> list[StagedClip]:
-    """Return clips with an object, which differs in each round and sways in every second round.
+    """Return clips with an inserted object, which sways in every second round.
 
     Parameters
     ----------
     clips : sequence of Clip
         Normal clips.
     pictures : Images
-        Gray pictures of objects, uint8, one per clip and round.
+        Grayscale pictures of objects, uint8, one per clip and round.
     rounds : int
-        Number of times that each clip is used.
+        Number of uses of each clip, each with a different object.
     seed : int
-        Seed of the sizes and the paths.
+        Seed of the object sizes and paths.
 
     Returns
     -------
     list of StagedClip
-        All clips of the first round, then of the second, and so on.
+        Clips of all rounds, round by round.
     """
     generator = np.random.default_rng(seed)
     scenes = [(clip, [frame.number for frame in clip]) for clip in clips]
@@ -148,7 +148,7 @@ def stage(clips: Sequence[Clip], pictures: Images, rounds: int, seed: int = 0) -
 
 
 def _thing(picture: Pixels, generator: np.random.Generator) -> Image.Image:
-    """Return a picture, uint8[h, w], with size and gray levels like those of people here."""
+    """Return a picture, uint8[h, w], with the typical size and gray levels of people in Ped2."""
     levels = picture - picture.mean()
     levels *= min(1, CONTRAST / max(levels.std(), 1))
     height, width = (int(generator.integers(*sides, endpoint=True)) for sides in (HEIGHTS, WIDTHS))
@@ -163,7 +163,7 @@ def _way(
     sways: bool,
     generator: np.random.Generator,
 ) -> Way:
-    """Return a random path through the vertical middle half of the frames, for a height."""
+    """Return a random path through the vertical middle half of the frames for an object height."""
     quarter = shape[0] // 4
     slowest, fastest = np.log(PACES)
     return Way(

@@ -1,4 +1,4 @@
-"""Tables as values, and `run`, which measures them."""
+"""Base class of tables, and `run`, which measures a table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ QUICK_SEEDS = 2
 
 
 class _AnyData(Protocol):
-    """Protocol of table data: settings that identify the data; JSON only."""
+    """Protocol of table data, with settings that identify the data; JSON only."""
 
     @property
     def settings(self) -> Mapping[str, Any]: ...
@@ -57,13 +57,14 @@ class Table(ABC, Generic[R, D]):
     rows : mapping of str to row
         Rows by label.
     always : str, optional
-        Label of a row that is always measured, whichever rows are chosen.
+        Label of a row that is measured even if it is not chosen.
     seeds : int
         Number of seeds per row, ≥ 1.
     quick : mapping, optional
-        Values of the fields that differ in the quick form; None if there is no quick form.
+        Fields with different values in the quick form; None if the table has no quick form.
     part : str
-        Name of the parts of a row, such as "epochs", if a row has several cells per seed.
+        Name of the quantity that distinguishes the parts of a row, such as "epochs", if a row has
+        several cells per seed.
 
     Examples
     --------
@@ -94,7 +95,7 @@ class Table(ABC, Generic[R, D]):
         return replace(self, rows={**self.rows, **rows})
 
     def choose(self, rows: Sequence[str]) -> Self:
-        """Return the table with only some of its rows, or with all if `rows` is empty.
+        """Return the table with only the given rows, or with all rows if `rows` is empty.
 
         Raises
         ------
@@ -111,15 +112,15 @@ class Table(ABC, Generic[R, D]):
 
     @abstractmethod
     def open(self, runner: Runner) -> D:
-        """Return the data."""
+        """Return the data on which the table is measured."""
 
     @abstractmethod
     def columns(self, data: D) -> Sequence[Column]:
-        """Return the columns."""
+        """Return the columns of the table."""
 
     @abstractmethod
     def describe(self, runner: Runner, data: D, key: Key) -> dict[str, Any]:
-        """Return the settings of a cell in addition to its key; JSON only."""
+        """Return the settings of a cell other than its key; JSON only."""
 
     @abstractmethod
     def measure(self, runner: Runner, data: D, key: Key) -> Mapping[str, Any]:
@@ -130,7 +131,7 @@ class Table(ABC, Generic[R, D]):
         """Return the notes below the table."""
 
     def training(self, key: Key) -> str | None:
-        """Return the name of a cell's training; processes do not measure its cells concurrently."""
+        """Return the name of the training run of a cell, see `Job`."""
         return None
 
     def seeds_of(self, data: D, row: str) -> range:
@@ -147,7 +148,7 @@ class Table(ABC, Generic[R, D]):
         results: Results,
         extra: Mapping[str, AnyRow] | None = None,
     ) -> list[list[str]]:
-        """Return each row as its label and the text of its cells.
+        """Return the label and the cell texts of each row.
 
         Parameters
         ----------
@@ -156,7 +157,7 @@ class Table(ABC, Generic[R, D]):
         results : Results
             Measurements.
         extra : mapping of str to row, optional
-            Additional rows, by label, of which only the paper has numbers.
+            Additional rows, by label, with only the paper's numbers.
         """
         rows: dict[str, AnyRow] = {**self.rows, **(extra or {})}
         texts = [
@@ -169,7 +170,7 @@ class Table(ABC, Generic[R, D]):
         return [[row, *(column[row] for column in texts)] for row in rows]
 
     def summary(self, columns: Sequence[Column], results: Results) -> dict[str, Any]:
-        """Return means, standard deviations and values of all rows for JSON."""
+        """Return the means, standard deviations and values of all rows for JSON."""
         return {
             name: {
                 column.name: summarize(values, column.paper_of(row))
@@ -180,7 +181,7 @@ class Table(ABC, Generic[R, D]):
         }
 
     def figures(self, runner: Runner, data: D, results: Results) -> dict[str, Figure]:
-        """Return the figures by file name. Default: a panel per column, with a dot per row."""
+        """Return the figures by file name. Default: a dot plot with a panel per column."""
         from nearfar.report.figures import Dot, dot_plot
 
         panels = {
@@ -217,22 +218,23 @@ def run(
     track: Track = silent,
     **fields: Any,
 ) -> str:
-    """Measure a table, and write it as Markdown, JSON and figures.
+    """Measure a table and write it as Markdown, JSON and figures.
 
     Parameters
     ----------
     table : Table
         Table to measure.
     out : str or path
-        Folder to write to; results already there are kept.
+        Output folder; existing results are reused.
     data_root : Path, optional
-        Folder of the data sets. Default: the variable NEARFAR_DATA, or ``~/.cache/nearfar``.
+        Folder of the data sets. Default: the environment variable NEARFAR_DATA, or
+        ``~/.cache/nearfar``.
     seeds : int, optional
-        Number of seeds per row. Default: that of the table, or 2 in the quick form.
+        Number of seeds per row. Default: `table.seeds`, or 2 in the quick form.
     rows : sequence of str
         Labels of the rows to measure. Default: all.
     quick : bool
-        Measure the quick form: few epochs on few images, to test that it runs.
+        Whether to measure the quick form: few epochs on few images, as a smoke test.
     track : Track
         Progress display, see `nearfar.progress.Track`.
     **fields
@@ -241,12 +243,12 @@ def run(
     Returns
     -------
     str
-        The table as Markdown.
+        Table as Markdown.
 
     Raises
     ------
     NearfarError
-        If a row is unknown, data are missing, or the folder was started with other settings.
+        If a row is unknown, data are missing, or the folder has different settings.
 
     Examples
     --------
@@ -283,7 +285,7 @@ def run(
 
 
 def _keys(table: Table[Any, D], data: D) -> list[Key]:
-    """Return all keys, seed by seed, so that an interrupted table is complete for fewer seeds."""
+    """Return all keys, ordered by seed, so that an interrupted table is complete for some seeds."""
     return [
         Key(row, seed, part)
         for seed in range(table.seeds)

@@ -1,6 +1,6 @@
 """Table 1: SVMs on MNIST embeddings from autoencoder variants, after 40 and 100 epochs.
 
-Rows of your own come from your own file: `nearfar reproduce table1 --rows-from`.
+To add rows from a file, use ``nearfar reproduce table1 --rows-from``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ UNSCALED_COLUMNS = (Column("linear_svc", "L-SVM"), Column("rbf_svc", "R-SVM"))
 
 
 def _paper(*accuracies: float) -> Papers:
-    """Return the paper's accuracies for a row, by column of either protocol."""
+    """Return the paper's accuracies for a row, by the columns of both protocols."""
     return {
         (column.key, epochs): accuracy
         for columns in (COLUMNS, UNSCALED_COLUMNS)

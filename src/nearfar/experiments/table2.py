@@ -1,4 +1,4 @@
-"""Table 2: AlexNet, pre-trained without labels, transferred to other tasks."""
+"""Table 2: transfer of AlexNet, pre-trained without labels, to other tasks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ QUICK_IMAGES = 24
 
 @dataclass(frozen=True, kw_only=True)
 class TransferRow(Row):
-    """Row of a pre-trained AlexNet or, without `config`, of its initial weights.
+    """Row for a pre-trained AlexNet or, without `config`, for an AlexNet with initial weights.
 
     Parameters
     ----------
@@ -58,13 +58,13 @@ class Extent:
     options : mapping
         Options shared by all pre-training runs.
     sizes : TaskSizes
-        Sizes of the tasks.
+        Image sizes and fine-tuning schedules of the tasks.
     relational : mapping
-        Additional options of pre-training with the relational objective.
+        Additional options for pre-training with the relational objective.
     folder : Path, optional
-        Folder of the images in the data root. Default: synthetic scenes.
+        Folder of the images, below the data root. Default: synthetic scenes.
     fingerprint : bool
-        Whether a checksum identifies the images.
+        Whether the settings contain a checksum of the images.
     """
 
     options: Mapping[str, Any]
@@ -131,7 +131,7 @@ ROWS = {
 
 @dataclass(frozen=True)
 class TransferData:
-    """Images for pre-training, tasks by name, and settings that identify them."""
+    """Pre-training images, transfer tasks by name, and settings that identify them."""
 
     images: Images
     tasks: Mapping[str, TransferTask]
@@ -145,7 +145,7 @@ class TransferTable(Table[TransferRow, TransferData]):
     Parameters
     ----------
     epochs : int
-        Total epochs of pre-training, ≥ 2.
+        Total number of pre-training epochs, ≥ 2.
     extent : Extent
         Images, network and tasks.
     """
@@ -177,7 +177,7 @@ class TransferTable(Table[TransferRow, TransferData]):
         return [column for task in data.tasks.values() for column in task.columns]
 
     def config(self, key: Key) -> TrainConfig | None:
-        """Return the configuration of a cell's pre-training; None without pre-training."""
+        """Return the pre-training configuration of a cell; None without pre-training."""
         row = self.rows[key.row]
         if row.config is None:
             return None
@@ -233,7 +233,7 @@ class TransferTable(Table[TransferRow, TransferData]):
         return encoder
 
     def _real(self, runner: Runner) -> tuple[Images, dict[str, TransferTask]]:
-        """Return images and tasks from the data sets in the data root."""
+        """Return the images and the tasks from the data sets in the data root."""
         root, sizes = runner.data_root or default_data_root(), self.extent.sizes
         folder = self.extent.folder or Path()
         if not (root / folder).is_dir():
@@ -253,7 +253,7 @@ class TransferTable(Table[TransferRow, TransferData]):
         return images, tasks
 
     def _generated(self, runner: Runner) -> tuple[Images, dict[str, TransferTask]]:
-        """Return images and tasks from small synthetic data sets, which are always the same."""
+        """Return the images and the tasks from small, deterministic synthetic data sets."""
         scratch, sizes, track = runner.scratch or runner.folder, self.extent.sizes, runner.track
         devkit = write_scenes(scratch / "scenes", QUICK_IMAGES)
         classes = open_images(write_classes(scratch / "classes", QUICK_IMAGES), size=sizes.images)

@@ -35,27 +35,29 @@ Figures = Callable[["TrainedTable", Runner, Splits, Results], "dict[str, Figure]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedTable(Table[Row, Splits]):
-    """Table whose rows are trained networks, and encoders or raw pixels without training.
+    """Table of trained networks, of encoders without training, and of raw pixels.
 
     Parameters
     ----------
     splits : callable
-        Function from the runner to the images, as `Splits`.
+        Function that maps the runner to the images, as `Splits`.
     shown : tuple of Column
-        Columns whose keys are names of classifiers, see `Classifiers` (accuracy), or
-        "total_variance" (of embeddings of training images), "pixel_error" (mean squared error on
-        test images) and "training_seconds".
+        Columns. Each key is the name of a classifier, see `Classifiers`, "total_variance" (of the
+        embeddings of training images), "pixel_error" (mean squared error on test images) or
+        "training_seconds".
     epochs : int or tuple of int
-        Total number of epochs, ≥ 1; or several numbers, to measure after each of them. Then,
-        columns are repeated for each number, except those for the last one, see `Column.last`.
+        Total number of epochs, ≥ 1. With several numbers, each row is measured after each of them,
+        and each column is repeated, except those with `Column.last`.
     note : callable
         Function that returns the notes.
     draw : callable, optional
         Function that returns the figures. Default: dot plots.
     rbf_samples : int, optional
-        Most training images of the RBF SVM and of SVMs on unscaled embeddings. Default: all.
+        Maximum number of training images for the RBF SVM and for SVMs on unscaled embeddings.
+        Default: all.
     compared : tuple of str, optional
-        Labels of two rows to compare by a test below the table, if both are measured.
+        Labels of two rows to compare with a significance test below the table, if both are
+        measured.
     """
 
     row_type: ClassVar[type] = Row
@@ -71,7 +73,7 @@ class TrainedTable(Table[Row, Splits]):
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Numbers of epochs to measure after, in increasing order."""
+        """Numbers of epochs after which to measure, in increasing order."""
         several = self.epochs if isinstance(self.epochs, tuple) else (self.epochs,)
         return tuple(sorted(set(several)))
 
@@ -87,7 +89,7 @@ class TrainedTable(Table[Row, Splits]):
         )
 
     def classifiers(self, splits: Splits) -> Classifiers:
-        """Return the classifiers of the columns."""
+        """Return the classifiers that the columns need."""
         names = tuple(column.key for column in self.shown if column.key in CLASSIFIERS)
         samples = self.rbf_samples
         if splits.fixed and not {"linear_svm", "knn"}.issuperset(names):
@@ -125,7 +127,7 @@ class TrainedTable(Table[Row, Splits]):
         return [None] if self.rows[row].config is None else super().parts_of(data, row)
 
     def config(self, runner: Runner, data: Splits, key: Key) -> TrainConfig | None:
-        """Return the configuration of a cell's training; None for a row without one."""
+        """Return the training configuration of a cell; None for a row without training."""
         row = self.rows[key.row]
         if row.config is None:
             return None
@@ -144,7 +146,7 @@ class TrainedTable(Table[Row, Splits]):
         return Key(key.row, key.seed, part).name
 
     def train(self, runner: Runner, data: Splits, key: Key) -> Training:
-        """Train the network of a cell, and return the training."""
+        """Train the network of a cell and return the completed training."""
         config = self.config(runner, data, key)
         assert config is not None  # noqa: S101 - for the type alone
         snapshots = [count for count in self.counts if count <= self._length(key)]
@@ -213,10 +215,10 @@ class TrainedTable(Table[Row, Splits]):
         return self.counts[-1] if key.part is None else int(key.part)
 
     def _length(self, key: Key) -> int:
-        """Return the number of epochs of the training that a cell is measured in.
+        """Return the number of epochs of the training run on which a cell is measured.
 
-        With a single phase and a constant learning rate, a shorter training is the start of a
-        longer one, so that one training serves all numbers of epochs.
+        With a single phase and a constant learning rate, a shorter run is the start of a longer
+        one, so that one run is enough for all numbers of epochs.
         """
         config = self.rows[key.row].config
         alike = config and not config.optim.epochs and config.optim.lr_schedule == "constant"

@@ -58,7 +58,7 @@ PAPER_PROTOCOLS: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class TaskSizes:
-    """Sides of images in pixels, and fine-tuning schedule, for each kind of task."""
+    """Image sizes in pixels and fine-tuning schedules, by kind of task."""
 
     images: int
     classification: FinetuneConfig
@@ -104,13 +104,13 @@ class TransferTask:
     Parameters
     ----------
     columns : sequence of Column
-        Columns of its results, 0…1; their part is the name of the task.
+        Columns of the results, which are between 0 and 1. `Column.part` is the name of the task.
     note : str
-        Note for readers of the table.
+        Note below the table.
     settings : mapping
         Settings that affect the results, except for the weights; JSON only.
     measure : callable
-        Function from a backbone and a seed to the results by key.
+        Function that maps a backbone and a seed to the results, by key.
     """
 
     columns: Sequence[Column]
@@ -122,16 +122,16 @@ class TransferTask:
 def find_tasks(
     root: Path, proposals: Path, sizes: TaskSizes, track: Track = silent
 ) -> Iterator[tuple[str, TransferTask]]:
-    """Yield the name and the task of each data set that is in the data root.
+    """Yield the name and the task of each data set in the data root.
 
     Parameters
     ----------
     root : Path
-        Data root; data sets have their original layout.
+        Data root with data sets in their original layout.
     proposals : Path
-        Folder for region proposals of detection.
+        Folder for the region proposals of detection tasks.
     sizes : TaskSizes
-        Sizes of the tasks.
+        Image sizes and fine-tuning schedules of the tasks.
     track : Track
         Progress display, see `nearfar.progress.Track`.
     """
@@ -161,9 +161,9 @@ def find_tasks(
 def few_labels(
     name: str, title: str, images: Images, sizes: TaskSizes, track: Track = silent
 ) -> TransferTask:
-    """Return a task: classification of single-label images, from few labels and from all.
+    """Return a task: single-label classification, with few labels and with all labels.
 
-    Each seed holds out a fifth of the images.
+    Each seed holds out a different random fifth of the images.
     """
     labels = require_labels(images)
 
@@ -200,7 +200,7 @@ def few_labels(
 def classification(
     name: str, root: Path, splits: Sequence[str], *, sizes: TaskSizes, track: Track = silent
 ) -> TransferTask:
-    """Return a task: multi-label classification by three protocols."""
+    """Return a task: multi-label classification with three protocols."""
     devkit = Devkit.open(root)
     train, test = (open_classification_set(devkit, split, sizes.images, track) for split in splits)
 
@@ -234,7 +234,7 @@ def detection(
     proposals: Path,
     track: Track = silent,
 ) -> TransferTask:
-    """Return a task: object detection by Fast R-CNN."""
+    """Return a task: object detection with Fast R-CNN."""
     require("cv2.ximgproc", extra="detection")
     devkit = Devkit.open(root)
 
@@ -269,7 +269,7 @@ def detection(
 def segmentation(
     name: str, root: Path, splits: Sequence[str], *, sizes: TaskSizes, track: Track = silent
 ) -> TransferTask:
-    """Return a task: semantic segmentation by an FCN-8s."""
+    """Return a task: semantic segmentation with FCN-8s."""
     devkit = Devkit.open(root)
     train, test = (open_segmentation_set(devkit, split, sizes.segmented, track) for split in splits)
 
@@ -300,7 +300,7 @@ def segmentation(
 
 
 def _column(key: str, title: str, part: str, *, comparable: bool) -> Column:
-    """Return a column, with the paper's numbers if they are for the same data."""
+    """Return a column, with the paper's numbers if they refer to the same data."""
     return Column(key, title, part=part, paper=None if comparable else "")
 
 

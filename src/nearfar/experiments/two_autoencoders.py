@@ -1,4 +1,4 @@
-"""Baseline [46] of Table 4: reconstruction error of one autoencoder, sparsity of another.
+"""Baseline [46] of Table 4: reconstruction error and sparsity of two autoencoders.
 
 [46] M. Sabokrou, M. Fathy, M. Hoseini, "Video anomaly detection and localisation based on the
 sparsity and reconstruction error of auto-encoder", Electronics Letters 52(13), 2016.
@@ -28,7 +28,7 @@ SPARSITY = 1e-3
 
 
 class SparseReconstruction(Reconstruction):
-    """Objective of the second autoencoder: pixel error with an L1 penalty on embeddings."""
+    """Objective of the second autoencoder: pixel error plus an L1 penalty on embeddings."""
 
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
         """See `Objective`."""
@@ -39,7 +39,7 @@ class SparseReconstruction(Reconstruction):
 
 
 class Activity:
-    """Scorer by the mean activity of a patch's embedding, which is high if not sparse."""
+    """Scorer that returns the mean activity of a patch's embedding, which is low if sparse."""
 
     def __init__(self, encoder: nn.Module) -> None:
         self.encoder = encoder.eval()
@@ -50,9 +50,9 @@ class Activity:
 
 
 class Agreement:
-    """Scorer by the lowest score of several scorers.
+    """Scorer that returns the lowest score of several scorers.
 
-    Each score is divided by a level that few patches of normal clips exceed.
+    Each score is first divided by a level that few patches of normal clips exceed.
     """
 
     def __init__(self, scorers: Sequence[Scorer], clips: Iterable[Clip], grid: Grid) -> None:

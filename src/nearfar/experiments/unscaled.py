@@ -1,8 +1,8 @@
-"""SVMs on embeddings as they are, by the defaults of scikit-learn: the likely protocol of Table 1.
+"""SVMs with scikit-learn's defaults on unscaled embeddings: the likely protocol of Table 1.
 
-The paper gives γ = 0.01 and nothing else. `sklearn.svm.SVC` then takes C = 1, trains a classifier
-for each pair of classes, and scales nothing, so that γ counts relative to the variance of the
-embeddings.
+The paper states γ = 0.01 and nothing else. By default, `sklearn.svm.SVC` uses C = 1, trains a
+classifier for each pair of classes, and does not scale embeddings. The effect of γ therefore
+depends on the variance of the embeddings.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def settings(samples: int | None = None) -> dict[str, Any]:
     Parameters
     ----------
     samples : int, optional
-        Training rows. Default: all.
+        Number of training rows. Default: all.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def settings(samples: int | None = None) -> dict[str, Any]:
 
 
 def sweep_name(product: float) -> str:
-    """Return the name of the score of an RBF SVM by the product of γ and the total variance.
+    """Return the name of the RBF SVM score for a product of γ and the total variance.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def sweep_name(product: float) -> str:
 
 
 def linear_svc(task: LabeledEmbeddings, samples: int) -> float:
-    """Return the test accuracy of a linear one-vs-one SVM with C = 1, trained on `samples` rows."""
+    """Return the test accuracy of a one-vs-one linear SVM with C = 1, trained on `samples` rows."""
     return _accuracy(SVC(kernel="linear", C=C, cache_size=scores.RBF_CACHE_MB), task, samples)
 
 
@@ -61,11 +61,11 @@ def rbf_svc(task: LabeledEmbeddings, samples: int, product: float | None = None)
     Parameters
     ----------
     task : LabeledEmbeddings
-        Embeddings, which are not scaled.
+        Embeddings; they are not scaled.
     samples : int
-        Training rows.
+        Number of training rows.
     product : float, optional
-        γ times the total variance. Default: γ = 0.01 at any variance.
+        γ times the total variance. Default: γ = 0.01, whatever the variance.
     """
     gamma = scores.RBF_GAMMA if product is None else product / total_variance(task)
     return _accuracy(SVC(C=C, gamma=gamma, cache_size=scores.RBF_CACHE_MB), task, samples)

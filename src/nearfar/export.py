@@ -1,4 +1,4 @@
-"""Export of trained encoders to formats that other programs read without nearfar."""
+"""Export of trained encoders to formats that do not require nearfar."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class Export:
     path : Path
         File of the encoder.
     images : int
-        Number of images encoded by both.
+        Number of images encoded by both encoders.
     difference : float
-        Largest absolute difference between their embeddings.
+        Largest absolute difference between the embeddings of both encoders.
     largest : float
-        Largest absolute value in their embeddings.
+        Largest absolute value in the embeddings.
 
     Examples
     --------
@@ -69,25 +69,25 @@ class Export:
 def export_encoder(
     run: Run, folder: str | os.PathLike[str], to: ExportFormat, images: Images | npt.ArrayLike
 ) -> Export:
-    """Write a run's encoder for other programs, and compare their embeddings with ours.
+    """Export the encoder of a run, and compare its embeddings with the original ones.
 
-    The file is reloaded by onnxruntime, torch or timm, and encodes some images in batches of
-    several sizes.
+    The exported encoder is loaded with onnxruntime, torch or timm, and encodes the images in
+    batches of several sizes.
 
     Parameters
     ----------
     run : Run
         Trained run.
     folder : str or path
-        Folder to write to, created if needed.
+        Output folder, created if needed.
     to : {"onnx", "torch", "timm"}
-        "onnx": ``model.onnx``. "torch": ``model.pt2``, for ``torch.export.load``. Both are
-        functions of images, float32[b, c, h, w] with values in [0, 1], for any number b, and
-        normalize them. "timm": ``model.safetensors`` and ``config.json``, for
-        ``timm.create_model("local-dir:FOLDER", pretrained=True)``; mean and standard deviation are
-        in the configuration.
+        "onnx": ``model.onnx``. "torch": ``model.pt2``, for ``torch.export.load``. Both take images,
+        float32[b, c, h, w] with values in [0, 1], for any b, and normalize them internally. "timm":
+        ``model.safetensors`` and ``config.json``, for ``timm.create_model("local-dir:FOLDER",
+        pretrained=True)``. Images must be normalized with the mean and the standard deviation in
+        ``config.json``.
     images : Images or array
-        Real images on which to compare embeddings; the first 64 are used.
+        Images on which to compare embeddings; the first 64 are used.
 
     Raises
     ------
@@ -158,7 +158,7 @@ Embed = Callable[[Tensor], npt.NDArray[np.float32]]
 
 
 def _program(encoder: nn.Module, shape: tuple[int, ...]) -> torch.export.ExportedProgram:
-    """Return an encoder as a program for any number of images."""
+    """Return the exported program of an encoder, for any number of images."""
     batch = torch.export.Dim("batch")
     with torch.no_grad():
         return torch.export.export(

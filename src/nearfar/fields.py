@@ -16,13 +16,13 @@ from nearfar.errors import NearfarError
 def check_fields(instance: Any) -> None:
     """Check each field of a dataclass against its type, for use in ``__post_init__``.
 
-    Equivalent values are converted to the type: NumPy numbers to Python numbers, integers to
-    floats, lists to tuples. Class variables are ignored.
+    Compatible values are converted: NumPy numbers to Python numbers, integers to floats, and lists
+    to tuples. Class variables are ignored.
 
     Raises
     ------
     NearfarError
-        If a value has a different type; the message names the field, the value and the expected
+        If a value has the wrong type; the message states the field, the value and the expected
         type.
 
     Examples
@@ -45,7 +45,7 @@ def check_fields(instance: Any) -> None:
 
 
 def convert(name: str, hint: Any, value: Any) -> Any:
-    """Return a value converted to a type, as `check_fields` converts it.
+    """Return a value converted to a type, as in `check_fields`.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def convert(name: str, hint: Any, value: Any) -> Any:
     Raises
     ------
     NearfarError
-        If the value has a different type; the message names the value and the expected type.
+        If the value has the wrong type; the message states the value and the expected type.
 
     Examples
     --------
@@ -73,19 +73,19 @@ def convert(name: str, hint: Any, value: Any) -> Any:
 
 
 def check_ranges(instance: Any, **ranges: str) -> None:
-    """Check that numbers in fields, alone or in tuples, are within a range; None always passes.
+    """Check that numbers in fields, or in tuples in fields, are within a range; None is allowed.
 
     Parameters
     ----------
     instance : dataclass instance
-        Object whose fields are checked.
+        Object with the fields to check.
     **ranges : str
         Range of each field: ">= 1", "> 0", or an interval such as "(0, 1]".
 
     Raises
     ------
     NearfarError
-        If a number is outside its range, or not finite.
+        If a number is outside its range or not finite.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def _parse_range(text: str) -> tuple[Callable[[float], bool], str]:
 
 
 class _ExpectedError(Exception):
-    """Raised for a mismatched value, with a description of the expected type."""
+    """Error for a value of the wrong type, with a description of the expected type."""
 
 
 def _as(hint: Any, value: Any) -> Any:
@@ -156,7 +156,7 @@ def _as(hint: Any, value: Any) -> Any:
 
 
 def _as_any(hints: tuple[Any, ...], value: Any) -> Any:
-    """Return a value converted to the first type that it fits."""
+    """Return a value converted to the first type that matches."""
     if value is None and type(None) in hints:
         return None
     expected = []

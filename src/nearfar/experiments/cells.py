@@ -149,9 +149,9 @@ class Column:
         return texts
 
     def _best(self, values: Mapping[str, Sequence[float]]) -> set[str]:
-        """Return the best row, and all rows that have the same text or do not differ significantly.
+        """Return the best row, and all rows with the same text or about the same mean.
 
-        A difference of means is not significant if it is at most the larger of the two standard
+        Two means are about the same if they differ by at most the larger of the two standard
         deviations.
         """
         if self.best is None or not values:

@@ -1,4 +1,4 @@
-"""Atomic writes, output paths and their locks, file names, and disk space."""
+"""Atomic writes, output paths, locks, file names and disk space."""
 
 from nearfar.files.atomic import (
     LEFTOVER,

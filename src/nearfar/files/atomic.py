@@ -1,4 +1,4 @@
-"""Atomic writes, and removal of what crashed processes left unfinished."""
+"""Atomic writes, and removal of unfinished files of crashed processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NUMBERS = re.compile(r"\[\n([-+.\deE,\s]+)\]")
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; on success, the file is renamed to `path`.
+    """Yield a temporary path in the same folder, and rename its file to `path` on success.
 
     The folder is created if needed.
 
@@ -64,7 +64,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value atomically as indented JSON, with each list of numbers on one line.
+    """Write a value atomically as indented JSON, with every list of numbers on one line.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file to the disk, safe from power failure.
+    """Flush a file to disk, so that it survives a power failure.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def remove_abandoned(path: Path) -> None:
-    """Remove the unfinished versions of a file that dead processes left behind.
+    """Remove unfinished versions of a file whose processes have ended.
 
     Examples
     --------
@@ -126,12 +126,12 @@ def remove_abandoned(path: Path) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Return whether a file is an unfinished file of a crashed process."""
+    """Return whether a path is that of an unfinished file."""
     return path.name.startswith(LEFTOVER) or bool(_SAFETENSORS_LEFTOVER.fullmatch(path.name))
 
 
 def remove_of_ended(leftovers: Iterable[Path]) -> None:
-    """Remove unfinished files whose processes have ended."""
+    """Remove the unfinished files whose processes have ended."""
     for each in leftovers:
         process = each.name.removeprefix(LEFTOVER).partition("-")[0]
         if process.isdecimal() and not _is_running(int(process)):
@@ -139,7 +139,7 @@ def remove_of_ended(leftovers: Iterable[Path]) -> None:
 
 
 def explain(path: Path, error: OSError) -> None:
-    """Raise a one-line error that names the output, if the disk is full or not writable."""
+    """Raise a one-line error with the output path if the disk is full or not writable."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise NearfarError(f"no room on the disk to write {str(path)!r}") from error
     if error.errno == errno.EROFS:

@@ -1,4 +1,4 @@
-"""Space on disks."""
+"""Free disk space and its allocation."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from nearfar.errors import NearfarError
 
 
 def check_room(path: Path, needed: int, purpose: str) -> None:
-    """Check that the disk has enough free space for a file or a folder.
+    """Check that there is enough free disk space for a file or a folder.
 
     Parameters
     ----------
     path : Path
-        Path of the output, which need not exist.
+        Output path, which need not exist.
     needed : int
         Required space, in bytes.
     purpose : str
-        Name of the content, in the plural, for the message.
+        Plural noun for the content, used in the error message.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def check_room(path: Path, needed: int, purpose: str) -> None:
 
 
 def free_space(path: Path) -> int:
-    """Return the free disk space for a path, which need not exist, in bytes.
+    """Return the free disk space at a path, in bytes; the path need not exist.
 
     Examples
     --------
@@ -51,9 +51,9 @@ def free_space(path: Path) -> int:
 
 
 def reserve(path: Path) -> None:
-    """Allocate the disk space of a sparse file.
+    """Allocate the disk space for a sparse file.
 
-    Otherwise, writing to its memory map on a full disk would kill the process.
+    Otherwise, writing to a memory map of the file on a full disk would kill the process.
 
     Examples
     --------

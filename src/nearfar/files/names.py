@@ -1,4 +1,4 @@
-"""File names: Unicode forms, natural order, and lengths."""
+"""File names: Unicode normalization, natural order and length limits."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _MAX_NAME = 255
 
 
 def normal_form(name: str) -> str:
-    r"""Return a name in Unicode form NFC, used to compare names.
+    r"""Return a name in Unicode normalization form NFC, for comparison of names.
 
-    File systems may store the same name in different forms: é is one character, or e and an accent.
+    File systems may store a name in different forms: é as one character, or as e and an accent.
 
     Examples
     --------
@@ -26,7 +26,7 @@ def normal_form(name: str) -> str:
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Return a key that sorts numbers inside names by value.
+    """Return a sort key that orders numbers within names by value.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def natural_key(name: str) -> list[tuple[int, str]]:
 
 
 def exists(path: Path) -> bool:
-    """Return whether a path exists; unlike `Path.exists`, False if a name in it is too long.
+    """Return whether a path exists; False instead of an error if a name in it is too long.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def exists(path: Path) -> bool:
 
 
 def find_path(path: Path) -> Path:
-    """Return a path as spelled on the disk, possibly in a different Unicode form.
+    """Return a path in the Unicode form in which it is stored on disk.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def find_path(path: Path) -> Path:
 
 
 def fitting_name(name: str, extension: str) -> str:
-    """Return a file name of at most 255 bytes; longer names are truncated and get a checksum.
+    """Return a file name of at most 255 bytes: a longer name is truncated and given a checksum.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Output files and folders: checks before the work, locks, and marks while it lasts."""
+"""Output files and folders: checks before writing, locks, and marks for unfinished output."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ def check_output(
     Parameters
     ----------
     path : Path
-        Path of the output.
+        Output path.
     overwrite : bool
         Whether existing output may be replaced.
     folder : bool
         Whether the output is a folder.
     kept : collection of str
-        Names of files that the folder may always contain.
+        Names of files that the folder may contain even if `overwrite` is false.
     advice : str
-        Remedy for the error message.
+        Suggested remedy in the error message.
 
     Raises
     ------
     NearfarError
-        If `path` is a folder instead of a file or vice versa; or if it is a file or a nonempty
-        folder, and `overwrite` is false. Unfinished files of crashed processes do not count.
+        If `path` is a folder instead of a file or vice versa, or if `overwrite` is false and it is
+        a file or a nonempty folder. Unfinished files of crashed processes are ignored.
 
     Examples
     --------
@@ -81,9 +81,9 @@ def claim_output(
     kept: Collection[str] = (),
     advice: str = ADVICE,
 ) -> Path:
-    """Check that output may be written to `path`, create its parent folder, and return `path`.
+    """Check that output may be written to `path`, create the parent folder, and return `path`.
 
-    Unfinished versions of the file that killed processes left behind are removed.
+    Unfinished versions of the file from killed processes are removed.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def claim_output(
     Raises
     ------
     NearfarError
-        If the output must not be written, see `check_output`, or the parent folder cannot be
+        If the output may not be written, see `check_output`, or the parent folder cannot be
         created.
 
     Examples
@@ -120,10 +120,10 @@ def try_output(
     kept: Collection[str] = (),
     advice: str = ADVICE,
 ) -> None:
-    """Check that a file or a folder can be written to `path`, by writing a trial file.
+    """Check that a file or a folder can be written to `path` by writing a test file.
 
-    The trial file, and folders created for it, are removed afterward, as are unfinished files that
-    killed processes left behind. Call this before work that may take hours.
+    The test file and the folders created for it are removed afterward, as are unfinished files from
+    killed processes. Call this function before long computations.
 
     Parameters
     ----------
@@ -133,8 +133,8 @@ def try_output(
     Raises
     ------
     NearfarError
-        If the output must not be written, see `check_output`; or if the disk is full or read-only,
-        or permission is denied.
+        If the output may not be written, see `check_output`, if the disk is full or read-only, or
+        if permission is denied.
 
     Examples
     --------
@@ -166,7 +166,7 @@ def try_output(
 
 
 def _absent(folder: Path) -> list[Path]:
-    """Return a folder and its parents that do not exist, innermost first."""
+    """Return those of a folder and its parents that do not exist, innermost first."""
     return [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
 
 
@@ -178,7 +178,7 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 
 @contextmanager
 def removed_if_empty(folder: Path) -> Iterator[None]:
-    """Remove a new folder and its new parents again if the context fails and they are empty.
+    """Remove a new folder and its new parents if the context fails and they are empty.
 
     Examples
     --------
@@ -200,7 +200,7 @@ def removed_if_empty(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[None]:
-    """Remove a new folder again if the context, which writes to it, fails.
+    """Remove a new folder and its content if the context, which writes to it, fails.
 
     Examples
     --------
@@ -224,19 +224,19 @@ def whole_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def hold_lock(path: Path, busy: str) -> Iterator[bool]:
-    """Hold the lock of a file, which is created if needed.
+    """Hold a lock on a file, which is created if needed.
 
     Parameters
     ----------
     path : Path
         Path of the file.
     busy : str
-        Error message if another process holds the lock.
+        Error message for the case that another process holds the lock.
 
     Yields
     ------
     bool
-        Whether the disk supports locks.
+        Whether the file system supports locks.
 
     Raises
     ------
@@ -267,12 +267,12 @@ def hold_lock(path: Path, busy: str) -> Iterator[bool]:
 
 
 def is_unfinished_output(folder: Path) -> bool:
-    """Return whether a process died, or failed, while writing output to a folder.
+    """Return whether a process failed or was killed while writing output to a folder.
 
     Raises
     ------
     NearfarError
-        If another process still writes to it.
+        If another process is still writing to the folder.
 
     Examples
     --------
@@ -289,12 +289,12 @@ def is_unfinished_output(folder: Path) -> bool:
 def unfinished_output(folder: Path) -> Iterator[None]:
     """Mark an existing folder as unfinished while output is written to it.
 
-    The mark stays if the context fails.
+    The mark remains if the context fails.
 
     Raises
     ------
     NearfarError
-        If another process writes to the folder.
+        If another process is writing to the folder.
 
     Examples
     --------
@@ -316,19 +316,19 @@ def _hold_mark(folder: Path) -> AbstractContextManager[bool]:
 
 
 def check_own(folder: Path, own: Collection[str]) -> None:
-    """Check that a folder contains only our own files.
+    """Check that a folder contains only files written by nearfar.
 
     Parameters
     ----------
     folder : Path
         Folder to check.
     own : collection of str
-        Names of our own files.
+        Names of the files written by nearfar.
 
-    Raises
-    ------
-    NearfarError
-        If the folder contains anything else.
+        Raises
+        ------
+        NearfarError
+            If the folder contains anything else.
 
     Examples
     --------
@@ -348,19 +348,18 @@ def check_own(folder: Path, own: Collection[str]) -> None:
 def clear_folder(
     folder: Path, own: Collection[str], *, kept: Collection[str] = (), last: str = ""
 ) -> None:
-    """Remove our own files from a folder.
+    """Remove the files written by nearfar from a folder.
 
     Parameters
     ----------
     folder : Path
         Folder to clear.
     own : collection of str
-        Names of our own files.
+        Names of the files written by nearfar.
     kept : collection of str
         Names of the files to keep.
     last : str
-        Name of the file to remove last, so that it still identifies a folder that was only cleared
-        halfway.
+        Name of the file to remove last. It still identifies the folder if clearing is interrupted.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Autoencoders, well-known backbones, and inference on sets of images."""
+"""Autoencoders, backbones, and inference on sets of images."""
 
 from nearfar.models.architectures import build_network, is_convolutional, resolve_network
 from nearfar.models.autoencoder import Autoencoder, Output

@@ -32,7 +32,7 @@ MAX_WIDTH = 256
 
 
 def resolve_network(network: NetworkConfig, shape: Shape) -> NetworkConfig:
-    """Fill in the default embedding size and widths for images of a shape (c, h, w).
+    """Return a configuration with default embedding size and widths for images of shape (c, h, w).
 
     Raises
     ------
@@ -60,7 +60,7 @@ def resolve_network(network: NetworkConfig, shape: Shape) -> NetworkConfig:
 
 
 def is_convolutional(shape: Shape) -> bool:
-    """Whether images of a shape (c, h, w) are large enough for convolutions.
+    """Return whether images of shape (c, h, w) are large enough for convolutions.
 
     Examples
     --------
@@ -73,22 +73,22 @@ def is_convolutional(shape: Shape) -> bool:
 def build_network(
     network: NetworkConfig, shape: Shape, *, split_brain: bool = False
 ) -> Autoencoder:
-    """Build an autoencoder with weights drawn from torch's global random generator.
+    """Build an autoencoder with random weights from torch's global random generator.
 
     Parameters
     ----------
     network : ConvNet or Backbone
-        The configuration.
+        Configuration of the network.
     shape : tuple of int
-        Channels, height, width of an image.
+        Channels, height and width of an image.
     split_brain : bool
-        Whether to build two networks with half the widths and half the embedding size, each of
-        which predicts the half of the image that the other sees.
+        Whether to build two networks with half the widths and half the embedding size. Each network
+        encodes one half of the image and predicts the other half.
 
     Raises
     ------
     NearfarError
-        If the images are too small for the backbone, or memory is too small for the network.
+        If the images are too small for the backbone, or the network does not fit in memory.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def _build(network: ConvNet, shape: Shape) -> Autoencoder:
 
 
 def _halves(network: ConvNet) -> tuple[ConvNet, ConvNet]:
-    """Split a network in two, each for images of the full shape."""
+    """Return the configurations of the two halves of a split-brain network."""
     if network.embedding_size < 2:
         raise NearfarError("embedding_size=1: expected at least 2, to split between two halves")
     smaller = network.embedding_size // 2
@@ -132,7 +132,7 @@ def _halves(network: ConvNet) -> tuple[ConvNet, ConvNet]:
 
 
 def _convolutional(network: ConvNet, shape: Shape) -> Autoencoder:
-    """Convolutions that halve the sides, linear layers to the embeddings, and a decoder."""
+    """Return an autoencoder of stride-2 convolutions, linear layers and a decoder."""
     channels, height, width = shape
     widths = network.widths or ()
     rows, columns = stride_two_sizes(height, width, len(widths))[-1]
@@ -158,13 +158,13 @@ def _convolutional(network: ConvNet, shape: Shape) -> Autoencoder:
 
 
 def _normalized(inner: int, outer: int, stride: int = 1) -> list[nn.Module]:
-    """Return a 3×3 convolution with batch normalization and a ReLU."""
+    """Return a 3×3 convolution, batch normalization and a ReLU."""
     convolution = nn.Conv2d(inner, outer, 3, stride=stride, padding=1, bias=False)
     return [convolution, nn.BatchNorm2d(outer), nn.ReLU()]
 
 
 def _dense(network: ConvNet, shape: Shape) -> Autoencoder:
-    """Fully connected layers, mirrored."""
+    """Return an autoencoder of fully connected layers, with a mirrored decoder."""
     widths = (math.prod(shape), *(network.widths or ()), network.embedding_size)
     encoder = _layers(widths)
     if network.batch_norm:
@@ -178,7 +178,7 @@ def _dense(network: ConvNet, shape: Shape) -> Autoencoder:
 
 
 def _layers(widths: Sequence[int]) -> list[nn.Module]:
-    """Return linear layers with a ReLU between them."""
+    """Return linear layers with ReLUs between them."""
     layers: list[nn.Module] = []
     for inner, outer in pairwise(widths):
         layers += [nn.ReLU(), nn.Linear(inner, outer)]

@@ -1,4 +1,4 @@
-"""Autoencoder: an encoder and a decoder as one module."""
+"""Autoencoder: a module with an encoder and a decoder."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Output(NamedTuple):
     Attributes
     ----------
     embeddings : Tensor
-        float[b, d].
-    reconstruction : Tensor
-        float[b, c, h, w], with values in [0, 1].
+        Embeddings, float[b, d].
+        reconstruction : Tensor
+            Reconstructed images, float[b, c, h, w], with values in [0, 1].
 
     Examples
     --------
@@ -30,14 +30,14 @@ class Output(NamedTuple):
 
 
 class Autoencoder(nn.Module):
-    """Encoder from images to embeddings, and decoder from embeddings to images.
+    """Autoencoder from an encoder and a decoder.
 
     Parameters
     ----------
     encoder : nn.Module
-        Module from images float[b, c, h, w], with values in [0, 1], to embeddings float[b, d].
+        Module that maps images, float[b, c, h, w] in [0, 1], to embeddings, float[b, d].
     decoder : nn.Module
-        Module from embeddings back to images float[b, c, h, w].
+        Module that maps embeddings, float[b, d], to images, float[b, c, h, w].
 
     Examples
     --------

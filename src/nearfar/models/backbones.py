@@ -47,27 +47,28 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class BackboneEncoder(nn.Module):
-    """Well-known encoder in two parts: features, which tasks may use on their own, and a head.
+    """Encoder of a known architecture, in two parts: features and a head.
 
     Parameters
     ----------
     name : str
         Name of the architecture, such as "alexnet".
     features : nn.Module
-        Module from normalized images, float[b, 3, h, w], to a feature map, float[b, k, h', w'].
+        Module that maps normalized images, float[b, 3, h, w], to a feature map, float[b, k, h',
+        w']. Transfer tasks may use it without the head.
     head : nn.Sequential
-        Module from a feature map to embeddings, float[b, d].
+        Module that maps a feature map to embeddings, float[b, d].
     channels : int
-        Number k of channels of the feature map.
+        Number of channels k of the feature map.
     mean, deviation : sequence of float
-        Mean and standard deviation per channel, for normalization. Default: those of ImageNet.
+        Mean and standard deviation per channel for normalization. Default: ImageNet's.
 
     Attributes
     ----------
     grid : FeatureGrid
-        Centers of the feature map's cells in the image.
+        Grid of the cell centers of the feature map.
     freeze_batch_norm : bool
-        Whether batch normalization keeps its statistics in training, see `train`.
+        Whether batch normalization stays in evaluation mode during training, see `train`.
 
     Examples
     --------
@@ -103,15 +104,15 @@ class BackboneEncoder(nn.Module):
         return linear[-1].out_features if linear else self.channels
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """Compute the feature map, float[b, k, h', w'], of images, float[b, 1 or 3, h, w] in 0…1.
+        """Return the feature map, float[b, k, h', w'], of images, float[b, 1 or 3, h, w] in [0, 1].
 
-        Images are normalized by mean and deviation, as pretrained weights expect.
+        Images are normalized with `mean` and `deviation`, as pretrained weights require.
         """
         features: Tensor = self.features(self._normalize(images))
         return features
 
     def feature_maps(self, images: Tensor) -> dict[FeatureGrid, Tensor]:
-        """Compute the last feature map per stride, float[b, k', h', w'], by grid, finest first."""
+        """Return the last feature map per stride, float[b, k', h', w'], by grid, finest first."""
         layers = self.features if isinstance(self.features, nn.Sequential) else [self.features]
         maps, grid, values = dict[FeatureGrid, Tensor](), FeatureGrid(), self._normalize(images)
         for layer in layers:
@@ -120,7 +121,7 @@ class BackboneEncoder(nn.Module):
         return maps
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode; `freeze_batch_norm` keeps batch normalization in evaluation mode."""
+        """Set the mode; with `freeze_batch_norm`, batch normalization stays in evaluation mode."""
         super().train(mode)
         if self.freeze_batch_norm:
             for layer in self.modules():
@@ -135,20 +136,21 @@ class BackboneEncoder(nn.Module):
         return (images - mean) / deviation
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute embeddings, float[b, d], of images, float[b, 1 or 3, h, w] in 0…1."""
+        """Return the embeddings, float[b, d], of images, float[b, 1 or 3, h, w] in [0, 1]."""
         embeddings: Tensor = self.head(self.feature_map(images))
         return embeddings
 
 
 class TimmEncoder(BackboneEncoder):
-    """A timm model [1]_ without its classifier, as `features`, with its own pooling.
+    """Encoder from a timm model [1]_ without its classifier, with the model's own pooling.
 
     Parameters
     ----------
     name : str
         "timm:" followed by the model's name.
     embedding_size : int, optional
-        Length d of an embedding; a linear layer and a ReLU are added if it is not the model's own.
+        Length d of an embedding. A linear layer and a ReLU are added if it differs from the model's
+        own length, the default.
 
     References
     ----------
@@ -197,12 +199,12 @@ class TimmEncoder(BackboneEncoder):
 
 
 def check_backbone(name: str, shape: Shape) -> None:
-    """Check that images of a shape (c, h, w) are large enough for a backbone.
+    """Check that images of shape (c, h, w) are large enough for a backbone.
 
     Raises
     ------
     NearfarError
-        If they are too small; the message names the smallest allowed side.
+        If the images are too small; the message states the minimum side length.
 
     Examples
     --------
@@ -229,7 +231,7 @@ def image_size(name: str) -> tuple[int, int]:
 
 
 def published_size(network: Backbone) -> int | None:
-    """Return the image side of a backbone's pretrained weights, if it starts from them.
+    """Return the image size of a backbone's pretrained weights; None if it does not use them.
 
     Examples
     --------
@@ -240,7 +242,7 @@ def published_size(network: Backbone) -> int | None:
 
 
 def default_embedding_size(network: Backbone) -> int:
-    """Return the default embedding length of a backbone.
+    """Return the default embedding size of a backbone.
 
     Examples
     --------
@@ -253,7 +255,7 @@ def default_embedding_size(network: Backbone) -> int:
 
 
 def default_widths(name: str) -> tuple[int, ...]:
-    """Return the default of `Backbone.widths`, by the name of a backbone.
+    """Return the default of `Backbone.widths` for a backbone by name.
 
     Examples
     --------
@@ -269,18 +271,18 @@ def default_widths(name: str) -> tuple[int, ...]:
 def build_encoder(
     name: str, shape: Shape, embedding_size: int, widths: Sequence[int]
 ) -> BackboneEncoder:
-    """Build a backbone with weights drawn from torch's global random generator.
+    """Build the encoder of a backbone, with random weights from torch's global random generator.
 
     Parameters
     ----------
     name : str
-        "alexnet", whose embeddings are the output of layer FC7; or "timm:NAME", see `TimmEncoder`.
+        "alexnet", with the output of layer FC7 as embedding, or "timm:NAME", see `TimmEncoder`.
     shape : tuple of int
-        Channels, height, width of the images, see `check_backbone`.
+        Channels, height and width of the images, see `check_backbone`.
     embedding_size : int
         Length d of an embedding.
     widths : sequence of int
-        Width of AlexNet's FC6; unused for other backbones.
+        Width of AlexNet's layer FC6; unused for other backbones.
 
     Examples
     --------
@@ -296,14 +298,14 @@ def build_encoder(
 
 
 def build_backbone(network: Backbone, shape: Shape) -> Autoencoder:
-    """Build a backbone and its decoder, with weights drawn from torch's global random generator.
+    """Build a backbone and a decoder, with random weights from torch's global random generator.
 
     Parameters
     ----------
     network : Backbone
-        The configuration; its initial weights are not loaded, see `load_published`.
+        Configuration of the backbone; pretrained weights are not loaded, see `load_published`.
     shape : tuple of int
-        Channels, height, width of the images, see `check_backbone`.
+        Channels, height and width of the images, see `check_backbone`.
 
     Examples
     --------
@@ -323,7 +325,7 @@ def build_backbone(network: Backbone, shape: Shape) -> Autoencoder:
 
 
 def _alexnet_sides(shape: Shape) -> list[tuple[int, int]]:
-    """Return the height and width of an image after AlexNet's conv1 and its three poolings."""
+    """Return the heights and widths of feature maps after conv1 and each pooling of AlexNet."""
     _, height, width = shape
     sides = [((height - 7) // 4 + 1, (width - 7) // 4 + 1)]
     for _ in range(3):
@@ -333,7 +335,7 @@ def _alexnet_sides(shape: Shape) -> list[tuple[int, int]]:
 
 
 def _alexnet_grid(shape: Shape) -> tuple[int, int]:
-    """Return the height and width of FC6's input: 6×6, as in torchvision, or less."""
+    """Return the height and width of the input of FC6: at most 6×6, as in torchvision."""
     height, width = _alexnet_sides(shape)[-1]
     return min(height, 6), min(width, 6)
 
@@ -342,7 +344,7 @@ def _alexnet_grid(shape: Shape) -> tuple[int, int]:
 
 
 def _alexnet(shape: Shape, embedding_size: int, widths: Sequence[int]) -> BackboneEncoder:
-    """Build AlexNet [1]_ up to FC7, in torchvision's version.
+    """Build torchvision's version of AlexNet [1]_ up to layer FC7.
 
     .. [1] A. Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014.
     """
@@ -370,7 +372,7 @@ def _alexnet(shape: Shape, embedding_size: int, widths: Sequence[int]) -> Backbo
 
 
 def _alexnet_mirror(shape: Shape, embedding_size: int, widths: Sequence[int]) -> nn.Sequential:
-    """Build a mirrored AlexNet: transposed convolutions, and upsampling instead of pooling."""
+    """Build a mirrored AlexNet, with transposed convolutions, and upsampling instead of pooling."""
     channels, height, width = shape
     first, second, third, _ = _alexnet_sides(shape)
     grid = _alexnet_grid(shape)
@@ -395,7 +397,7 @@ def _alexnet_mirror(shape: Shape, embedding_size: int, widths: Sequence[int]) ->
 
 
 def _mean(channels: int, embedding_size: int) -> nn.Sequential:
-    """Build a head: the mean of a feature map, projected to another length if needed."""
+    """Build a head that averages a feature map and, if needed, projects it to another length."""
     pooling = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     if embedding_size == channels:
         return nn.Sequential(*pooling)

@@ -1,4 +1,4 @@
-"""Inference: applies a network to a set of images, without gradients."""
+"""Inference: application of a network to a set of images without gradients."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ INFERENCE_BATCH = 256
 
 
 def resolve_device(name: str | torch.device) -> torch.device:
-    """Return one of this machine's devices by name.
+    """Return a device of this machine by name.
 
     Parameters
     ----------
     name : str or torch.device
-        "cpu", "cuda" or "mps", or a specific device, such as "cuda:1"; "auto" is the first
-        available of cuda, mps and cpu.
+        "cpu", "cuda", "mps", or a specific device, such as "cuda:1". "auto" selects the first
+        available device of "cuda", "mps" and "cpu".
 
     Raises
     ------
     NearfarError
-        If the machine has no such device, or numbers of networks are not float32 by default.
+        If the machine has no such device, or torch's default dtype is not float32.
 
     Examples
     --------
@@ -71,19 +71,19 @@ def apply(
     track: Track = silent,
     description: str = "encoding",
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Apply a network to images in order, batch by batch.
+    """Apply a network to images in order, and yield the results batch by batch.
 
     Parameters
     ----------
     network : callable
-        Function of a batch of images, float[b, c, h, w], with values in [0, 1]; modules must be in
+        Function of a batch of images, float[b, c, h, w] with values in [0, 1]. A module must be in
         evaluation mode and on `device`.
     images : Images
-        Input of the network.
+        Images to which to apply the network.
     device : str or torch.device
         Device of the network.
     rows : range, optional
-        Rows of the images. Default: all.
+        Rows of the images to use. Default: all.
     track : Track
         Progress display, see `nearfar.progress.Track`.
     description : str
@@ -92,9 +92,9 @@ def apply(
     Yields
     ------
     indices : int64[b]
-        Rows of the batch.
-    results : Tensor
-        float32[b, …], on `device`.
+        Rows of the images in the batch.
+        results : Tensor
+            Results for the batch, float32[b, …], on `device`.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def apply_to_all(
     track: Track = silent,
     description: str = "encoding",
 ) -> Tensor:
-    """Apply a network to all images.
+    """Return the results of a network for all images.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def apply_to_all(
     Returns
     -------
     Tensor
-        float32[n, …], on the CPU.
+        Results, float32[n, …], on the CPU.
 
     Raises
     ------
@@ -165,9 +165,9 @@ def embedding_size(encoder: nn.Module, images: Images) -> int:
     Parameters
     ----------
     encoder : nn.Module
-        Module from float[b, c, h, w] to float[b, d], in evaluation mode.
+        Module that maps float[b, c, h, w] to float[b, d], in evaluation mode.
     images : Images
-        At least one image; the first is encoded.
+        At least one image; only the first is encoded.
 
     Examples
     --------
@@ -182,7 +182,7 @@ def embedding_size(encoder: nn.Module, images: Images) -> int:
 
 
 def _check_finite(values: Tensor, images: Images, start: int) -> None:
-    """Check the results of consecutive images, starting at a row."""
+    """Check that the results of consecutive images, starting at a row, are finite."""
     finite = values.reshape(len(values), -1).isfinite().all(1)
     if not finite.all():
         row = start + int(finite.logical_not().nonzero()[0])
@@ -193,7 +193,7 @@ def _check_finite(values: Tensor, images: Images, start: int) -> None:
 
 
 def _allocate(*shape: int) -> Tensor:
-    """Allocate uninitialized float32 values."""
+    """Return an uninitialized float32 tensor, or raise an error if it does not fit in memory."""
     try:
         return torch.empty(shape)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""k-means initialization: a layer's weights are typical patches of its input [1]_.
+"""k-means initialization: the weights of a layer are typical patches of its input [1]_.
 
 References
 ----------
@@ -37,12 +37,12 @@ MIN_VARIANCE_SHARE = 1e-3
 
 
 def draw_kmeans_rows(count: int, seed: int) -> list[int]:
-    """Draw the rows of at most 500 images for k-means initialization.
+    """Return at most 500 random rows of images for k-means initialization.
 
     Parameters
     ----------
     count : int
-        Number of images, n.
+        Number of images.
     seed : int
         Seed of the draw.
 
@@ -56,12 +56,12 @@ def draw_kmeans_rows(count: int, seed: int) -> list[int]:
 
 
 def check_convolutional(backbone: BackboneEncoder) -> None:
-    """Check that the features of a backbone are plain convolutions, as k-means needs.
+    """Check that a backbone supports k-means initialization.
 
     Raises
     ------
     NearfarError
-        If there are linear layers, as in transformers, or grouped convolutions.
+        If its features contain linear layers, as in transformers, or grouped convolutions.
 
     Examples
     --------
@@ -81,21 +81,22 @@ def check_convolutional(backbone: BackboneEncoder) -> None:
 def initialize_by_kmeans(
     backbone: BackboneEncoder, images: Images, seed: int, track: Track = silent
 ) -> None:
-    """Initialize all convolutions and linear layers by k-means, one after the other.
+    """Initialize all convolutions and linear layers by k-means, layer by layer.
 
-    A layer's weights are k-means centers of its whitened input patches, scaled so that each unit
-    has variance 1 over the images. Layers with fewer patches than units get random weights of the
-    same scale. A linear layer has one patch per image, so this includes AlexNet's linear layers of
-    4,096 units. The second step of [1]_, which equalizes gradients, is left to Adam.
+    The weights of a layer are the k-means centers of its whitened input patches, scaled so that
+    each unit has variance 1 over the images. Layers with fewer patches than units get random
+    weights of the same scale. Since a linear layer has one patch per image, these include AlexNet's
+    linear layers of 4,096 units. The second step of [1]_, which equalizes gradients, is omitted,
+    since Adam has the same effect.
 
     Parameters
     ----------
     backbone : BackboneEncoder
         Encoder to initialize in place.
     images : Images
-        Images for the patches, see `draw_kmeans_rows`.
+        Images from which to draw patches, see `draw_kmeans_rows`.
     seed : int
-        Seed of patches and k-means.
+        Seed of the patches and of k-means.
     track : Track
         Progress display, see `nearfar.progress.Track`.
 
@@ -134,11 +135,11 @@ def initialize_by_kmeans(
 
 
 class _LayerInput(Exception):  # noqa: N818 - not an error
-    """Carries the input of a layer, and is raised to stop the forward pass there."""
+    """Exception that stops the forward pass at a layer and carries the input of the layer."""
 
 
 def _inputs(backbone: BackboneEncoder, layer: nn.Module, images: Images) -> Iterator[Tensor]:
-    """Yield the input of a layer per batch of images, without running the layers after it."""
+    """Yield the input of a layer for each batch of images, without running the next layers."""
 
     def stop(_: nn.Module, inputs: tuple[Tensor]) -> None:
         raise _LayerInput(inputs[0])
@@ -158,7 +159,7 @@ def _inputs(backbone: BackboneEncoder, layer: nn.Module, images: Images) -> Iter
 def _patches(
     layer: nn.Conv2d | nn.Linear, inputs: Tensor, each: int, generator: torch.Generator
 ) -> Tensor:
-    """Draw `each` patches per image, of the size of a unit's weights."""
+    """Return `each` random patches per image, with the size of the layer's kernel."""
     if isinstance(layer, nn.Linear):
         return inputs
     assert not isinstance(layer.padding, str)  # noqa: S101 - no backbone has "same"
@@ -170,7 +171,7 @@ def _patches(
 
 
 def _equalize(layer: nn.Conv2d | nn.Linear, inputs: Iterable[Tensor]) -> None:
-    """Scale and shift a layer so that all units have the same mean and standard deviation."""
+    """Scale and shift the weights so that all units have the same mean and standard deviation."""
     if layer.bias is not None:
         layer.bias.zero_()
     count, sums = 0, torch.zeros(2, len(layer.weight), dtype=torch.float64)
@@ -186,7 +187,7 @@ def _equalize(layer: nn.Conv2d | nn.Linear, inputs: Iterable[Tensor]) -> None:
 
 
 def _centers(patches: Tensor, units: int, seed: int) -> Tensor:
-    """Return k-means centers of whitened patches, as weights for original patches."""
+    """Return the k-means centers of whitened patches, as weights for the original patches."""
     from scipy.linalg import eigh
     from sklearn.cluster import MiniBatchKMeans
 

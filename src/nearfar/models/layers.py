@@ -1,4 +1,4 @@
-"""Building blocks of networks: decoders of transposed convolutions, and initial weights."""
+"""Building blocks of networks: convolutional decoders and weight initialization."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OUTPUT_SCALE = 0.1
 
 
 def stride_two_sizes(height: int, width: int, times: int) -> list[tuple[int, int]]:
-    """Return the height and width before and after each of several stride-2 convolutions."""
+    """Return the heights and widths before and after each of `times` stride-2 convolutions."""
     sizes = [(height, width)]
     for _ in range(times):
         sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
@@ -26,16 +26,16 @@ def stride_two_sizes(height: int, width: int, times: int) -> list[tuple[int, int
 
 
 def deconvolutions(shape: Shape, embedding_size: int, widths: Sequence[int]) -> nn.Sequential:
-    """Build a decoder: a linear layer, and transposed convolutions that double the sides.
+    """Build a decoder of a linear layer and stride-2 transposed convolutions.
 
     Parameters
     ----------
     shape : tuple of int
-        Channels, height, width of the images.
+        Channels, height and width of the images.
     embedding_size : int
         Length d of an embedding.
     widths : sequence of int
-        Channels of the layers, starting at the image.
+        Numbers of channels, starting at the image.
     """
     channels, height, width = shape
     sizes = stride_two_sizes(height, width, len(widths))
@@ -55,7 +55,7 @@ def deconvolutions(shape: Shape, embedding_size: int, widths: Sequence[int]) -> 
 
 @torch.no_grad()
 def initialize(module: nn.Module) -> None:
-    """Draw He-normal weights [1]_ for every layer, with biases of zero.
+    """Initialize every layer with He-normal weights [1]_ and zero biases.
 
     .. [1] K. He et al., "Delving deep into rectifiers", ICCV 2015.
     """
@@ -72,7 +72,10 @@ def initialize(module: nn.Module) -> None:
 
 @torch.no_grad()
 def init_embedding_bias(encoder: nn.Module) -> None:
-    """Set the embedding bias to 1, so that units start active; by default, half stay dead."""
+    """Set the bias of the embedding layer to 1, so that units are initially active.
+
+    With a bias of 0, half of the units would stay dead.
+    """
     linear = [layer for layer in _layers(encoder) if isinstance(layer, nn.Linear)]
     if linear:
         nn.init.ones_(linear[-1].bias)
@@ -80,15 +83,15 @@ def init_embedding_bias(encoder: nn.Module) -> None:
 
 @torch.no_grad()
 def init_output_layer(decoder: nn.Module) -> None:
-    """Scale down the last layer, so that no pixel starts saturated."""
+    """Scale down the weights of the last layer, so that no output is initially saturated."""
     _layers(decoder)[-1].weight *= OUTPUT_SCALE
 
 
 def initialize_autoencoder(encoder: nn.Module, decoder: nn.Module) -> None:
-    """Draw the initial weights of an autoencoder whose last encoder layer is linear.
+    """Initialize an autoencoder with a linear layer at the end of the encoder.
 
-    He-normal weights, an embedding bias of 1, so that units start active, and a last layer scaled
-    down, so that no pixel starts saturated.
+    Weights are He-normal. The bias of the embedding layer is 1, so that units are initially active.
+    The last layer of the decoder is scaled down, so that no pixel is initially saturated.
 
     Examples
     --------
@@ -105,19 +108,19 @@ def initialize_autoencoder(encoder: nn.Module, decoder: nn.Module) -> None:
 
 @torch.no_grad()
 def check_batchnorm(network: nn.Module, shape: Shape) -> None:
-    """Check that a network can train on a single-image batch.
+    """Check that a network can be trained on a batch of one image.
 
     Parameters
     ----------
     network : nn.Module
         Network to check; it is not changed.
     shape : tuple of int
-        Channels, height, width of the image.
+        Channels, height and width of the image.
 
     Raises
     ------
     NearfarError
-        If batch normalization gets a single value per channel.
+        If batch normalization receives a single value per channel.
 
     Examples
     --------

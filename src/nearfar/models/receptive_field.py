@@ -1,4 +1,4 @@
-"""Positions of feature map cells in the image."""
+"""Positions of feature map cells in images."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.ZeroPad2d)
 
 
 class FeatureGrid(NamedTuple):
-    """Grid of a feature map's cell centers in the image; by default, of pixels.
+    """Grid of the cell centers of a feature map in an image. Default: the grid of pixels.
 
     Parameters
     ----------
     stride : int
         Distance between neighboring centers, in pixels.
     offset : tuple of float
-        Distance of the first center from the top and left edges of the image, in pixels.
+        Distances of the first center from the top and left edges of the image, in pixels.
 
     Examples
     --------
@@ -36,11 +36,11 @@ class FeatureGrid(NamedTuple):
     offset: tuple[float, float] = (0.5, 0.5)
 
     def behind(self, module: nn.Module) -> FeatureGrid:
-        """Return the grid after the convolutions and poolings of a module."""
+        """Return the grid after the convolutions and pooling layers of a module."""
         return self.behind_each(module)[""]
 
     def behind_each(self, module: nn.Module) -> dict[str, FeatureGrid]:
-        """Return the grid after each submodule, by name; "" is the whole module."""
+        """Return the grid after each submodule, by name; "" stands for the whole module."""
         grids = dict[str, FeatureGrid]()
         grid = self
         for name, layer in _finished(module):
@@ -57,7 +57,7 @@ class FeatureGrid(NamedTuple):
         return FeatureGrid(stride * step, (down, right))
 
     def sample(self, values: Tensor, at: FeatureGrid, size: Sequence[int]) -> Tensor:
-        """Interpolate a map on this grid, float[b, k, h, w], to another grid, float[b, k, *size].
+        """Interpolate a map on this grid, float[b, k, h, w], to another, float[b, k, *size].
 
         The outermost cells extend beyond their centers.
         """
@@ -73,7 +73,7 @@ class FeatureGrid(NamedTuple):
 
 
 def _finished(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yield each submodule after its own submodules, in order, without shortcuts."""
+    """Yield each submodule after its own submodules, in order, except for shortcuts."""
     for child, layer in module.named_children():
         if child != SHORTCUT:
             yield from _finished(layer, f"{name}.{child}" if name else child)
@@ -81,7 +81,7 @@ def _finished(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Modul
 
 
 def _window(layer: Any, axis: int) -> tuple[float, int, int]:
-    """Return the padding, size and stride of a layer's windows along an axis."""
+    """Return the padding, kernel size and stride of a layer along an axis."""
     if isinstance(layer, nn.ZeroPad2d):
         return layer.padding[2 - 2 * axis], 1, 1
     padding, size, stride, dilation = (

@@ -1,8 +1,8 @@
-"""Split-brain autoencoders [1]_: two networks that predict each other's half of the image.
+"""Split-brain autoencoders [1]_: two networks, each of which predicts the input of the other.
 
-An image is the sum of two halves: luminance and chrominance of a color image, or the two colors of
-a checkerboard over a grayscale image. The halves are orthogonal, so the squared pixel error of the
-merged prediction is the sum of the errors of both predictions.
+An image is the sum of two halves: the luminance and chrominance of a color image, or alternate
+pixels of a grayscale image, as on a checkerboard. Since the halves are orthogonal, the squared
+pixel error of the merged prediction is the sum of the errors of both predictions.
 
 References
 ----------
@@ -19,10 +19,10 @@ from nearfar.models.autoencoder import Autoencoder
 
 
 def first_half(images: Tensor) -> Tensor:
-    """Return the first of the two parts into which each image is split, float[b, c, h, w].
+    """Return the first half of images, float[b, c, h, w].
 
-    For color images, it is the luminance (mean of the channels). For grayscale images, it is every
-    second pixel, as on a checkerboard, with zeros in between.
+    For color images, the first half is the luminance (mean of the channels). For grayscale images,
+    it is every second pixel, as on a checkerboard, with zeros elsewhere.
 
     Examples
     --------
@@ -39,7 +39,7 @@ def first_half(images: Tensor) -> Tensor:
 
 
 def second_half(images: Tensor) -> Tensor:
-    """Return the second half of images: the image minus `first_half`.
+    """Return the second half of images, float[b, c, h, w]: the images minus `first_half`.
 
     Examples
     --------
@@ -51,14 +51,14 @@ def second_half(images: Tensor) -> Tensor:
 
 
 class SplitEncoder(nn.Module):
-    """Encoder that concatenates the embeddings of both halves."""
+    """Encoder that concatenates the embeddings of both halves of an image."""
 
     def __init__(self, first: nn.Module, second: nn.Module) -> None:
         super().__init__()
         self.first, self.second = first, second
 
     def forward(self, images: Tensor) -> Tensor:
-        """From float[b, c, h, w] to float[b, d]."""
+        """Return the embeddings, float[b, d], of images, float[b, c, h, w]."""
         embeddings = self.first(first_half(images)), self.second(second_half(images))
         return torch.cat(embeddings, dim=1)
 
@@ -66,7 +66,7 @@ class SplitEncoder(nn.Module):
 class SplitDecoder(nn.Module):
     """Decoder that predicts each half from the embedding of the other.
 
-    The sum of both halves of a color image may lie slightly outside 0…1.
+    The sum of both halves of a color image may be slightly outside [0, 1].
     """
 
     def __init__(self, first: nn.Module, second: nn.Module) -> None:
@@ -74,13 +74,13 @@ class SplitDecoder(nn.Module):
         self.first, self.second = first, second
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """From float[b, d] to float[b, c, h, w]."""
+        """Return the images, float[b, c, h, w], decoded from embeddings, float[b, d]."""
         first, second = embeddings.chunk(2, dim=1)  # the first is longer by one if d is odd
         return first_half(self.second(second)) + second_half(self.first(first))
 
 
 def join_halves(first: Autoencoder, second: Autoencoder) -> Autoencoder:
-    """Join two autoencoders; the first embedding is as long as the second, or longer by one."""
+    """Join two autoencoders; the first embedding may be longer than the second by one."""
     return Autoencoder(
         SplitEncoder(first.encoder, second.encoder), SplitDecoder(first.decoder, second.decoder)
     )

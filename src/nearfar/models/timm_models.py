@@ -1,4 +1,4 @@
-"""timm models without their classifiers: construction, description and feature maps."""
+"""timm models without classifiers: construction, description and feature maps."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class ModelInfo:
     Parameters
     ----------
     channels : int
-        Channels of its last feature map.
+        Number of channels of the last feature map.
     pooled : int
-        Length of its embeddings.
+        Length of the embeddings.
     stride : int
-        Distance between the cells of its last feature map, in pixels.
+        Stride of the last feature map, in pixels.
     size : tuple of int
-        Height and width of the images for its pretrained weights.
+        Image height and width for the pretrained weights.
     mean, deviation : tuple of float
-        Mean and standard deviation per input channel, for normalization.
+        Mean and standard deviation per input channel for normalization.
     """
 
     channels: int
@@ -42,12 +42,12 @@ class ModelInfo:
 
 
 def is_timm(name: str) -> bool:
-    """Whether a backbone is a timm model."""
+    """Return whether a backbone is a timm model."""
     return name.startswith(TIMM)
 
 
 def build_model(name: str, **options: Any) -> nn.Module:
-    """Build a model without its classifier, with weights from torch's global random generator.
+    """Build a model without a classifier, with random weights from torch's global random generator.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def build_model(name: str, **options: Any) -> nn.Module:
     Raises
     ------
     NearfarError
-        If timm is not installed, or has no such model.
+        If timm is not installed or has no such model.
     """
     timm = require("timm", extra="timm")
     model = name.removeprefix(TIMM)
@@ -76,12 +76,12 @@ def build_model(name: str, **options: Any) -> nn.Module:
 
 @lru_cache(maxsize=32)
 def describe_model(name: str) -> ModelInfo:
-    """Describe a model.
+    """Return the description of a model.
 
     Raises
     ------
     NearfarError
-        As `build_model`.
+        See `build_model`.
     """
     with torch.random.fork_rng(), torch.device("meta"):
         model: Any = build_model(name)
@@ -100,7 +100,8 @@ def describe_model(name: str) -> ModelInfo:
 def grids_of_model(model: Any) -> list[FeatureGrid]:
     """Return the grid of the feature map of each stage of a model.
 
-    If a model's layers do not determine the cell centers, cells are equal parts of the image.
+    If the cell centers cannot be derived from the layers, cells are assumed to divide the image
+    evenly.
     """
     behind = FeatureGrid().behind_each(model)
     grids = list[FeatureGrid]()
@@ -114,7 +115,7 @@ def grids_of_model(model: Any) -> list[FeatureGrid]:
 
 
 def final_map(model: Any, images: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
-    """Return the last feature map of images, float[b, k, h', w'], and the maps of all stages.
+    """Return the last feature map, float[b, k, h', w'], and the feature maps of all stages.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Progress with rate and remaining time: bars on terminals, lines elsewhere."""
+"""Progress display with rate and remaining time: bars on terminals, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FEW = 5
 
 
 class Track(Protocol):
-    """Progress display: a callable that yields items and may show how many are done.
+    """Protocol of progress displays: callables that yield items and may show the progress.
 
     Examples
     --------
@@ -44,12 +44,12 @@ class Track(Protocol):
     """
 
     def __call__(self, items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
-        """Yield the `total` items; `description` names what is done with them."""
+        """Yield the `total` items; `description` is the name of the task."""
         ...
 
 
 def silent(items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
-    """Return the items without showing anything; the default `Track`.
+    """Return the items without a progress display; the default `Track`.
 
     Examples
     --------
@@ -72,10 +72,10 @@ def tracked(track: Track, description: str, work: Callable[[], Item]) -> Item:
 
 
 class Bars:
-    """Progress of running tasks: a `Track` for people.
+    """Progress bars on terminals, progress lines in notebooks and logs.
 
-    On a terminal, each task has a bar. In notebooks and logs, a task gets a line after ten seconds,
-    and then from time to time, less and less often, at least every five minutes.
+    On a terminal, each task has a bar. Elsewhere, a task gets a line after ten seconds, and more at
+    increasing intervals of at most five minutes.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class Bars:
                 self.progress.stop()
 
     def _with_lines(self, items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
-        """Yield items, and write lines about how many are done."""
+        """Yield items, and write progress lines."""
         began, due = time.monotonic(), _FIRST_LINE
 
         def say(line: str) -> None:
@@ -154,7 +154,7 @@ class Bars:
 
 
 def duration(seconds: float) -> str:
-    """Format a duration in hours and minutes, minutes, or seconds.
+    """Return a duration as text, in hours and minutes, in minutes, or in seconds.
 
     Examples
     --------

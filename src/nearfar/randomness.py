@@ -1,4 +1,4 @@
-"""Code sections with their own random numbers."""
+"""Context manager for code with its own random numbers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _LOCK = threading.RLock()
 
 @contextmanager
 def own_random_numbers(seed: int | None = None) -> Iterator[None]:
-    """Reserve torch's global random generators for one thread, and restore them afterward.
+    """Reserve torch's global random generators for the current thread, and restore them afterward.
 
-    Threads take turns, so that each gets the random numbers of its seed.
+    Other threads wait, so that the random numbers of each thread depend only on its seed.
 
     Parameters
     ----------
     seed : int, optional
-        Seed to start from. Default: the current state.
+        Seed of the generators. Default: keep the current state.
 
     Examples
     --------

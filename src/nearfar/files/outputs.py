@@ -325,10 +325,10 @@ def check_own(folder: Path, own: Collection[str]) -> None:
     own : collection of str
         Names of the files written by nearfar.
 
-        Raises
-        ------
-        NearfarError
-            If the folder contains anything else.
+    Raises
+    ------
+    NearfarError
+        If the folder contains anything else.
 
     Examples
     --------

@@ -14,8 +14,8 @@ class Output(NamedTuple):
     ----------
     embeddings : Tensor
         Embeddings, float[b, d].
-        reconstruction : Tensor
-            Reconstructed images, float[b, c, h, w], with values in [0, 1].
+    reconstruction : Tensor
+        Reconstructed images, float[b, c, h, w], with values in [0, 1].
 
     Examples
     --------

@@ -93,8 +93,8 @@ def apply(
     ------
     indices : int64[b]
         Rows of the images in the batch.
-        results : Tensor
-            Results for the batch, float32[b, …], on `device`.
+    results : Tensor
+        Results for the batch, float32[b, …], on `device`.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Near and far rows of a bank of embeddings: similarities, finders, and finders' recall.
+"""Search for near and far rows in a bank of embeddings: similarities, finders and their recall.
 
-Finders draw a far row per query for the paper's objective, see `ClusteredFinder`. The contrastive
-objective takes the far images of a batch instead, see `nearfar.training.objectives`.
+For the paper's objective, finders draw far rows for each query, see `ClusteredFinder`. The
+contrastive objective uses the far images within a batch instead, see `nearfar.training.objectives`.
 """
 
 from nearfar.neighbors.all_pairs import NearPairs, near_pairs

@@ -1,4 +1,4 @@
-"""All pairs of similar embeddings, within clusters and between neighboring ones."""
+"""Search for all pairs of similar embeddings, within clusters and between nearby clusters."""
 
 from __future__ import annotations
 
@@ -37,11 +37,12 @@ class NearPairs(NamedTuple):
     Attributes
     ----------
     pairs : int64[m, 2]
-        Rows of each pair, the smaller one first; pairs are sorted.
+        Rows of each pair, the smaller row first. Pairs are sorted.
     similarities : float32[m]
         Cosine similarities of the pairs.
     recall : float
-        Share of the pairs that exact search finds for some random rows; NaN if it finds none.
+        Share of the pairs from exact search that were found, measured on random rows; NaN if exact
+        search finds no pairs.
     seconds : float
         Duration of the search, excluding the recall measurement.
 
@@ -61,30 +62,30 @@ class NearPairs(NamedTuple):
 def near_pairs(
     embeddings: npt.NDArray[np.floating], threshold: float, *, probes: int = 4, seed: int = 0
 ) -> NearPairs:
-    """Find all pairs of embeddings whose cosine similarity reaches a threshold.
+    """Find all pairs of embeddings with a cosine similarity of at least a threshold.
 
     Up to 16,384 embeddings are compared exhaustively. Larger sets are partitioned into 2√n clusters
-    by k-means, and each embedding is compared with those in the clusters with the nearest centers.
-    Recall relative to exact search is measured on 256 random rows. Memory in addition to the
-    embeddings is about 32·`probes` bytes per row and 50 bytes per pair.
+    by k-means, and each embedding is compared with the embeddings in the clusters with the nearest
+    centers. Recall relative to exact search is measured on 256 random rows. Memory in addition to
+    the embeddings is about 32·`probes` bytes per row and 50 bytes per pair.
 
     Parameters
     ----------
     embeddings : float[n, d]
         Embeddings, in memory or memory-mapped, such as ``numpy.load(path, mmap_mode="r")``.
     threshold : float
-        Smallest cosine similarity, −1…1.
+        Minimum cosine similarity, in [−1, 1].
     probes : int
-        Number of clusters with which each embedding is compared, ≥ 1: more clusters find more
-        pairs, but take longer.
+        Number of clusters with which each embedding is compared, ≥ 1. More clusters yield more
+        pairs but take longer.
     seed : int
-        Seed of k-means and of the rows on which recall is measured.
+        Seed of k-means and of the random rows for the recall measurement.
 
     Raises
     ------
     NearfarError
-        If an argument is out of range, embeddings hold NaN or infinity, or there are more than 33
-        million pairs.
+        If an argument is out of range, the embeddings contain NaN or infinity, or there are more
+        than 33 million pairs.
 
     Examples
     --------
@@ -121,12 +122,12 @@ def near_pairs(
 
 
 def _unit(embeddings: npt.NDArray[np.floating], rows: slice | Rows) -> Tensor:
-    """Return unit vectors of some rows, float32[m, d]."""
+    """Return the given rows, scaled to unit length, float32[m, d]."""
     return normalize(torch.from_numpy(np.array(embeddings[rows], np.float32)), eps=ZERO_NORM)
 
 
 def _centers(embeddings: npt.NDArray[np.floating], seed: int) -> Tensor:
-    """Return cluster centers, float32[K, d]; a single one for few embeddings."""
+    """Return cluster centers, float32[K, d]; a single center for few embeddings."""
     n, d = embeddings.shape
     clusters = round(_CLUSTERS * n**0.5) if n > _EXACT else 1
     if clusters == 1:
@@ -140,7 +141,7 @@ def _centers(embeddings: npt.NDArray[np.floating], seed: int) -> Tensor:
 def _nearest_clusters(
     embeddings: npt.NDArray[np.floating], centers: Tensor, count: int
 ) -> npt.NDArray[np.int32]:
-    """Return the clusters with the nearest centers, nearest first, int32[n, count]."""
+    """Return the clusters with the centers nearest to each row, nearest first, int32[n, count]."""
     halves, room = centers.square().sum(1) / 2, torch.empty(_QUERIES, len(centers))
     found = np.empty((len(embeddings), count), np.int32)
     for start in range(0, len(embeddings), CHUNK):
@@ -164,7 +165,7 @@ def _compare(
     clusters: int,
     threshold: float,
 ) -> Iterator[tuple[Rows, npt.NDArray[np.float32]]]:
-    """Yield pairs of rows a < b as a·n + b, and their similarities; some pairs occur twice."""
+    """Yield pairs of rows a < b, as a·n + b, and their similarities; some pairs occur twice."""
     n = len(embeddings)
     members = _by_cluster(nearest[:, :1], clusters)
     visitors = _by_cluster(nearest[:, 1:], clusters)
@@ -190,7 +191,7 @@ def _compare(
 
 
 def _by_cluster(chosen: npt.NDArray[np.int32], clusters: int) -> list[Rows]:
-    """Return the rows that chose each cluster."""
+    """Return the rows assigned to each cluster, given the clusters of each row, int32[n, count]."""
     flat = chosen.reshape(-1)
     order = flat.argsort(kind="stable")
     bounds = np.searchsorted(flat[order], np.arange(1, clusters))
@@ -198,7 +199,7 @@ def _by_cluster(chosen: npt.NDArray[np.int32], clusters: int) -> list[Rows]:
 
 
 def _recall(embeddings: npt.NDArray[np.floating], threshold: float, keys: Rows, seed: int) -> float:
-    """Return the share of some rows' pairs that are among the found ones, a·n + b."""
+    """Return the share of the exact pairs of random rows that are in `keys`, as a·n + b."""
     n = len(embeddings)
     rows = np.random.default_rng(seed + 1).choice(n, min(n, _MEASURED), replace=False)
     queries, total, hits = _unit(embeddings, rows), 0, 0
@@ -214,7 +215,7 @@ def _recall(embeddings: npt.NDArray[np.floating], threshold: float, keys: Rows, 
 
 
 def _count_in(wanted: Rows, keys: Rows) -> int:
-    """Return how many numbers occur in a sorted array."""
+    """Return the number of `wanted` values that occur in a sorted array."""
     places = np.searchsorted(keys, wanted)
     inside = places < len(keys)
     return int((keys[places[inside]] == wanted[inside]).sum())

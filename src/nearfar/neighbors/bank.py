@@ -1,4 +1,4 @@
-"""Banks: the embeddings of all images, in memory or on disk, for finders to search."""
+"""Banks: the embeddings of all images, in memory or on disk, which finders search."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ MAX_HALF = 65504.0
 
 
 class DiskBank:
-    """Bank of half-precision embeddings in memory-mapped files; only rows in use occupy memory.
+    """Bank of half-precision embeddings in memory-mapped files, which may exceed memory.
 
-    Indexing returns rows as float32 on `device`. Assignment clips numbers to ±65504. Several
-    processes may share the files, each with its own `DiskBank`. The files are shards, float16[m, d]
-    as .npy, ordered by name.
+    Indexing returns rows as float32 on `device`. Assignment clips values to ±65504. Several
+    processes may share the files, each with its own `DiskBank`. Each file is a shard, float16[m, d]
+    in .npy format; shards are ordered by name.
 
     Parameters
     ----------
     folder : str or path
-        Folder of shards, see `create`.
+        Folder of the shards, see `create`.
     n, d : int
-        Number and length of the embeddings.
+        Number and length of embeddings.
     device : torch.device
         Device of the rows returned by indexing.
 
     Raises
     ------
     NearfarError
-        If a shard is unreadable, or has a different shape or type.
+        If a shard is unreadable, or its shape or type does not match.
 
     Examples
     --------
@@ -83,12 +83,12 @@ class DiskBank:
         folder : str or path
             Folder to create.
         n, d : int
-            Number and length of the embeddings.
+            Number and length of embeddings.
 
         Raises
         ------
         NearfarError
-            If the disk is full, or the folder is not writable.
+            If the disk is full or the folder is not writable.
         """
         folder = Path(folder)
         check_room(folder, disk_bytes(n, d), f"{n} embeddings of {d} numbers")
@@ -112,11 +112,11 @@ class DiskBank:
 
     @property
     def nbytes(self) -> int:
-        """Size of the rows in memory, as float32, in bytes."""
+        """Size of all rows in memory as float32, in bytes."""
         return 4 * self.shape[0] * self.shape[1]
 
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
-        """Return rows, float32[m, d] for a slice or float32[..., d] for row numbers int64[...]."""
+        """Return rows, float32[m, d] for a slice or float32[..., d] for row numbers, int64[...]."""
         if isinstance(rows, slice):
             return self._read_consecutive(*rows.indices(len(self))[:2]).to(self.device)
         embeddings = torch.empty(rows.numel(), self.shape[1])
@@ -134,7 +134,7 @@ class DiskBank:
             shard[within] = halves[places]
 
     def flush(self) -> None:
-        """Write all changes to the disk, safe from a power failure."""
+        """Flush all changes to disk, so that they survive a power failure."""
         for shard in self._shards:
             shard.flush()
 
@@ -148,9 +148,9 @@ class DiskBank:
         return embeddings
 
     def _each(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield each shard that holds any of the rows, int64[m], with the positions of these rows.
+        """Yield each shard that contains any of the rows, int64[m], and their positions.
 
-        Positions are given both in `rows` and in the shard.
+        Both the positions in `rows` and those in the shard are yielded.
         """
         shard_of = rows // self._rows_per_shard
         for i in shard_of.unique().tolist():
@@ -162,7 +162,7 @@ class DiskBank:
     def _shard(self, number: int) -> Iterator[Tensor]:
         """Yield a shard, float16[m, d], and release its pages afterward.
 
-        Otherwise, every row ever read would count as the process's memory.
+        Otherwise, all rows read so far would count toward the memory use of the process.
         """
         shard = self._shards[number]
         yield torch.from_numpy(shard)
@@ -197,12 +197,12 @@ def allocate_rows(n: int, d: int, device: torch.device | str = "cpu") -> Tensor:
 
 
 def rows_at_once(width: int) -> int:
-    """Return the number of rows of `width` numbers to read at once, a multiple of 1024."""
+    """Return the number of rows of length `width` to read at once, a multiple of 1024."""
     return min(CHUNK, max(1024, CHUNK_NUMBERS // width // 1024 * 1024))
 
 
 def bank_chunks(bank: Bank) -> Iterator[slice]:
-    """Return consecutive slices of a bank that cover all rows, each small enough to read at once.
+    """Return consecutive slices that cover all rows of a bank, each small enough to read at once.
 
     Examples
     --------
@@ -214,7 +214,7 @@ def bank_chunks(bank: Bank) -> Iterator[slice]:
 
 
 def disk_bytes(n: int, d: int) -> int:
-    """Return the size of a `DiskBank` with n rows of d numbers, in bytes without file headers.
+    """Return the size of a `DiskBank` with n rows of length d, in bytes, without file headers.
 
     Examples
     --------
@@ -229,7 +229,7 @@ def _shard_path(folder: Path, number: int) -> Path:
 
 
 def _shard_bounds(n: int, d: int) -> list[tuple[int, int]]:
-    """Return the first row of each shard, and the row after its last one."""
+    """Return the first row and the end (exclusive) of each shard."""
     rows = max(1, SHARD_BYTES // (2 * d), -(-n // MAX_SHARDS))
     return [(start, min(start + rows, n)) for start in range(0, n, rows)]
 

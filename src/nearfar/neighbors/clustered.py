@@ -1,4 +1,4 @@
-"""Clustered search of the paper: near rows within a cluster, far rows in distant clusters."""
+"""Clustered search as in the paper: near rows in the same cluster, far rows in distant ones."""
 
 from __future__ import annotations
 
@@ -25,27 +25,28 @@ SIMILARITIES = 2**26
 
 
 class ClusteredFinder:
-    """Finder of near rows within a cluster, and of random far rows in distant clusters (§3.1).
+    """Finder of near rows in the same cluster and of random far rows in distant clusters (§3.1).
 
     The bank is partitioned by k-means. Near rows are the T most similar rows in the cluster of the
-    query's own row or, without an own row, in the cluster with the nearest center. Far rows are
-    drawn at random from the `far_share` of the other clusters whose centers are farthest. The draw
-    depends only on the seed, `draw` and the own row (without one, the query's position), so that it
-    is the same in any batch and for any number of processes.
+    query. For a query outside the bank, it is the cluster with the nearest center. Far rows are
+    drawn at random from the farthest clusters, a share `far_share` of all other clusters. The draw
+    depends only on the seed, on `draw` and on the query's own row (for a query outside the bank, on
+    its position). It is therefore independent of batches and of the number of processes.
 
-    Clusters of at most T rows are merged into the clusters with the nearest centers. With one
+    The rows of clusters with at most T rows are assigned to the nearest larger clusters. With one
     cluster, near rows are exact, and far rows are drawn from all other rows.
 
     Parameters
     ----------
     count : int
-        T, the number of near rows and of far rows, ≥ 1.
+        Number of near rows and of far rows per query, T ≥ 1.
     clusters : int, optional
-        K, the number of clusters before small ones are merged, ≥ 1. Default: about √n.
+        Number of clusters K before small clusters are merged, ≥ 1. Default: about √n.
     far_share : float
-        Share of the other clusters to draw far rows from, in (0, 1]; at least one cluster is used.
+        Share of the other clusters from which far rows are drawn, in (0, 1]; at least one cluster
+        is used.
     seed : int
-        Seed of the initial centers and the far rows, ≥ 0.
+        Seed of the initial centers and of the far rows, ≥ 0.
 
     Raises
     ------
@@ -86,7 +87,7 @@ class ClusteredFinder:
             )
 
     def clusters_of(self, rows: int) -> int:
-        """Return K, the number of clusters before any are merged, for a bank of `rows` rows."""
+        """Return the number of clusters K before merging, for a bank of `rows` rows."""
         return self.clusters or min(round(rows**0.5), rows // (self.count + 1))
 
     @torch.no_grad()
@@ -121,7 +122,7 @@ class ClusteredFinder:
         return Neighbors(near.to(queries.device), far.to(queries.device))
 
     def are_far(self, rows: Tensor) -> Tensor:
-        """Return whether `rows[j]` may be drawn as a far row of `rows[i]`, at [i, j] of bool[b, b].
+        """Return whether `rows[j]` can be drawn as a far row of `rows[i]`, as bool[b, b].
 
         Parameters
         ----------
@@ -149,7 +150,7 @@ class ClusteredFinder:
             self._cluster_of[dissolved] = self._assign(bank, dissolved, self._centers)
 
     def _learn_centers(self, bank: Bank, clusters: int, workers: Workers) -> Tensor:
-        """Return the centers of a sample, float[K, d], computed by one of the processes."""
+        """Return k-means centers, float[K, d], computed on a sample by one of the processes."""
         width = self._similarity.queries(bank[:1].float()).shape[1]
         if not workers.share(1):
             return workers.total(torch.zeros(clusters, width, device=bank.device))
@@ -166,7 +167,7 @@ class ClusteredFinder:
         return workers.total(kmeans(points, clusters, generator))
 
     def _assign(self, bank: Bank, rows: Tensor, centers: Tensor) -> Tensor:
-        """Return the clusters, int64[m], of rows of the bank, int64[m]."""
+        """Return the cluster numbers, int64[m], of rows of the bank, int64[m]."""
         cluster_of = torch.empty_like(rows)
         at_once = rows_at_once(bank.shape[1])
         for some, out in zip(rows.split(at_once), cluster_of.split(at_once), strict=True):
@@ -174,7 +175,7 @@ class ClusteredFinder:
         return cluster_of
 
     def _rank_clusters(self) -> None:
-        """Find the clusters farthest from each cluster, which form its pool of far rows."""
+        """Determine each cluster's pool of far rows, the rows of the farthest clusters."""
         sizes = torch.bincount(self._cluster_of)
         starts = sizes.cumsum(0) - sizes
         self._starts = starts
@@ -188,7 +189,7 @@ class ClusteredFinder:
         self._pool_shifts = starts[far] - (self._pool_ends - sizes[far])
 
     def _near(self, queries: Tensor, own: Tensor, clusters: Tensor) -> Tensor:
-        """Return the T most similar rows in each query's cluster, int64[b, T]."""
+        """Return the T most similar rows in the cluster of each query, int64[b, T]."""
         order = clusters.argsort(stable=True)
         at_once = min(QUERIES, len(order), max(1, SIMILARITIES // self._widest))
         room = queries.new_empty(at_once, self._widest)
@@ -200,7 +201,7 @@ class ClusteredFinder:
     def _near_of_sorted(
         self, queries: Tensor, own: Tensor, clusters: Tensor, room: Tensor
     ) -> Tensor:
-        """Return `_near` for queries sorted by cluster; `room` is a buffer for similarities."""
+        """Return the near rows of queries sorted by cluster; `room` holds the similarities."""
         present, counts = torch.unique_consecutive(clusters, return_counts=True)
         slabs = [(self._bounds[i], self._bounds[i + 1]) for i in present.tolist()]
         width = max(end - start for start, end in slabs)
@@ -216,7 +217,7 @@ class ClusteredFinder:
         return self._order[similarities.topk(self.count).indices + starts[:, None]]
 
     def _far(self, own: Tensor, clusters: Tensor, draw: int) -> Tensor:
-        """Draw rows from the clusters' pools, int64[b, T]."""
+        """Return random rows from the pools of the queries' clusters, int64[b, T]."""
         counters = torch.where(own >= 0, own, torch.arange(len(own), device=own.device))
         # Only the pool of a single cluster contains the own row, which the draw skips.
         within = (own >= 0) & (len(self._centers) == 1)

@@ -1,4 +1,4 @@
-"""Counter-based random numbers, which do not depend on the order of draws."""
+"""Counter-based random numbers, which are independent of the order of draws."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 def stratified_draws(
     counters: Tensor, totals: Tensor, count: int, *, seed: int, draw: int
 ) -> Tensor:
-    """Draw T distinct integers per row, the t-th from [t·bound/T, (t + 1)·bound/T).
+    """Return T distinct random integers per row, the t-th from [t·bound/T, (t + 1)·bound/T).
 
     Parameters
     ----------
     counters : int64[b]
         Counter of each row. Rows with the same counter and bound get the same integers.
     totals : int64[b]
-        Bound of each row, ≥ T.
+        Upper bound of each row (exclusive), ≥ T.
     count : int
-        T, the number of integers per row.
+        Number of integers per row, T.
     seed, draw : int
-        Seed and number of the draw, ≥ 0.
+        Seed, and number of the draw, ≥ 0.
 
     Returns
     -------
@@ -41,10 +41,10 @@ def _start(seed: int, draw: int) -> int:
 
 
 def _splitmix64(index: Tensor, start: int) -> Tensor:
-    """Return the SplitMix64 numbers at given indices, without their sign bits.
+    """Return the SplitMix64 numbers at the given indices, without their sign bits.
 
-    Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014. Its
-    unsigned constants are written as signed ones, since torch's 64-bit integers are signed.
+    Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014. The
+    unsigned constants are written as signed integers, since torch's 64-bit integers are signed.
     """
     x = index * -0x61C8864680B583EB + start
     x = (x ^ ((x >> 30) & (2**34 - 1))) * -0x40A7B892E31B1A47

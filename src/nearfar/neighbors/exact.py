@@ -24,22 +24,23 @@ CANDIDATES = 2**20
 
 
 class ExactFinder:
-    """Finder of the T most and the T least similar rows of the bank (Eq. 2 and 3).
+    """Finder of the T most similar and the T least similar rows of the bank (Eq. 2 and 3).
 
-    The product with the bank is reduced to the largest and smallest entries per group of 16 rows.
-    The T best rows lie in the T groups with the best extremes (T + 1 groups, since the query's own
-    row may be an extreme), so only the rows of these groups are compared in full. The result is
-    exact up to rounding of the products.
+    The products of the queries with the bank are reduced to the maximum and the minimum of each
+    group of 16 rows. The T best rows are in the T + 1 groups with the best extremes (one more than
+    T, since the query's own row is excluded), so that only the rows of these groups are ranked. The
+    result is exact up to rounding errors in the products.
 
-    Memory does not grow with n, except for the keys, which are held in memory if they take at most
-    1 GiB. Each search reads the whole bank, so search a bank on disk for many queries at once.
+    Memory use is independent of n, except for the keys of a bank of at most 1 GiB, which are kept
+    in memory. Each search reads the whole bank. For a bank on disk, therefore search for many
+    queries at once.
 
     Parameters
     ----------
     count : int
-        T, the number of near rows and of far rows, ≥ 1.
+        Number of near rows and of far rows per query, T ≥ 1.
     includes_queries : bool
-        Whether the bank includes the queries, so that T is at most n − 1; otherwise T is at most n.
+        Whether the bank includes the queries. If so, T is at most n − 1; otherwise, T is at most n.
 
     Raises
     ------
@@ -75,7 +76,7 @@ class ExactFinder:
 
     @property
     def rows(self) -> int:
-        """Number of rows of the bank, n."""
+        """Number of rows n of the bank."""
         return len(self._keys)
 
     def order(self) -> Tensor:
@@ -111,7 +112,7 @@ class ExactFinder:
         return torch.cat(groups, dim=2)
 
     def _best_rows(self, groups: Tensor, queries: Tensor, own: Tensor) -> Tensor:
-        """Return the near and far rows, int64[2, b, T], within some groups, int64[2, g, b]."""
+        """Return the near and far rows, int64[2, b, T], within the given groups, int64[2, g, b]."""
         at_once = max(1, CANDIDATES // (groups.shape[1] * GROUP * queries.shape[1]))
         members = torch.arange(GROUP, device=groups.device)
         parts = []
@@ -132,15 +133,15 @@ class ExactFinder:
 
 
 def _complete(keys: Tensor) -> Tensor:
-    """Pad keys to full groups with copies of the last key."""
+    """Pad keys to complete groups with copies of the last key."""
     missing = -len(keys) % GROUP
     return torch.cat([keys, keys[-1:].expand(missing, -1)]) if missing else keys
 
 
 def _extremes(keys: list[Tensor], queries: Tensor) -> Tensor:
-    """Return the largest product per group and the negative of the smallest, float[2, groups, b].
+    """Return the largest and the negated smallest product of each group, float[2, groups, b].
 
-    The groups are padded with −∞ to a multiple of `GROUP`.
+    The number of groups is padded with −∞ to a multiple of `GROUP`.
     """
     width = len(queries)
     groups = sum(len(block) for block in keys) // GROUP
@@ -158,7 +159,7 @@ def _extremes(keys: list[Tensor], queries: Tensor) -> Tensor:
 def _best(values: Tensor, count: int) -> Tensor:
     """Return the positions, int64[2, count, b], of the largest values of float[2, m, b] along m.
 
-    As with rows, the best values lie in the groups with the best extremes.
+    As with rows, the best values are in the groups with the best extremes.
     """
     if len(values[0]) < 4 * GROUP * count or len(values[0]) % GROUP:
         return values.topk(min(count, len(values[0])), dim=1).indices

@@ -1,6 +1,6 @@
 """Protocol of finders, which search a bank for near and far rows.
 
-`nearfar.neighbors.clustered` draws samples as in the paper; `nearfar.neighbors.exact` searches all
+`nearfar.neighbors.clustered` draws far rows as in the paper; `nearfar.neighbors.exact` searches all
 rows.
 """
 
@@ -17,16 +17,16 @@ from nearfar.neighbors.similarity import Similarity
 
 
 class Neighbors(NamedTuple):
-    """Near and far rows of the bank for b queries, T distinct rows of each kind per query.
+    """Near and far rows of the bank for b queries, with T distinct rows of each kind per query.
 
-    Neither includes the query's own row.
+    The query's own row is excluded.
 
     Attributes
     ----------
     near : int64[b, T]
-        N of Eq. 2, most similar first.
+        Near rows, N in Eq. 2, most similar first.
     far : int64[b, T]
-        F of Eq. 3, least similar first for exact finders, otherwise in no particular order.
+        Far rows, F in Eq. 3, least similar first for exact finders, otherwise in arbitrary order.
 
     Examples
     --------
@@ -48,9 +48,9 @@ class Workers(NamedTuple):
     Attributes
     ----------
     share : callable
-        Function from n to this process's part of 0…n−1; parts are consecutive.
+        Function that maps n to the range of indices from 0 to n − 1 that this process handles.
     total : callable
-        Function from a tensor to its sum over all processes, each of which must call it.
+        Function that returns the sum of a tensor over all processes. Every process must call it.
 
     Examples
     --------
@@ -68,11 +68,11 @@ ALONE = Workers(range, lambda values: values)
 
 
 class Finder(Protocol):
-    """Finder of near and far rows in a bank of embeddings, on the device of the bank.
+    """Protocol of finders of near and far rows in a bank, which run on the device of the bank.
 
     Examples
     --------
-    A finder of your own: neighbors by row number.
+    A custom finder, which selects neighbors by row number:
 
     >>> import torch
     >>> class RowFinder:
@@ -97,20 +97,20 @@ class Finder(Protocol):
     """T, the number of near rows and of far rows per query."""
 
     def check(self, rows: int) -> None:
-        """Check that `rows` rows are enough, before the bank is computed.
+        """Check that a bank of `rows` rows is large enough, before it is computed.
 
         Raises
         ------
         NearfarError
-            If there are fewer than T + 1 rows, or too few for the finder's settings.
+            If there are fewer than T + 1 rows, or too few for the settings of the finder.
         """
         ...
 
     def fit(self, bank: Bank, similarity: Similarity, workers: Workers = ALONE) -> Self:
-        """Prepare the search in `bank`, float[n, d], in memory or on disk.
+        """Prepare the search in a bank, float[n, d], in memory or on disk.
 
-        The bank must not change until the next `fit`, because searches read it. With several
-        processes, all of them fit to the same bank at the same time.
+        The bank must not change until the next `fit`, since searches read it. With several
+        processes, all processes must call `fit` with the same bank at the same time.
 
         Raises
         ------
@@ -126,28 +126,30 @@ class Finder(Protocol):
     def search(self, queries: Tensor, own: Tensor, draw: int = 0) -> Neighbors:
         """Return the near and far rows of each query.
 
-        The result for a query does not depend on other queries. Without an own row, random far rows
-        may depend on the query's position.
+        The result for a query is independent of the other queries. For a query outside the bank,
+        random far rows may depend on its position among the queries.
 
         Parameters
         ----------
         queries : float[b, d]
             Embeddings, on any device; b ≥ 1.
         own : int64[b]
-            Row of the query itself in the bank, left out of its results; −1 if it is not there.
+            Row of each query in the bank, excluded from its results; −1 for a query outside the
+            bank.
         draw : int
-            Number of the draw, ≥ 0, for finders that draw far rows at random.
+            Number of the draw, ≥ 0. Finders with random far rows return different rows for each
+            draw.
 
         Returns
         -------
         Neighbors
-            Row numbers on the device of `queries`.
+            Row numbers, on the device of `queries`.
         """
         ...
 
 
 def check_count(count: int) -> None:
-    """Check that a number of neighbors is a whole number, at least 1.
+    """Check that a number of neighbors is a whole number ≥ 1.
 
     Examples
     --------
@@ -162,12 +164,12 @@ def check_count(count: int) -> None:
 
 
 def check_enough_rows(count: int, rows: int) -> None:
-    """Check that a bank of `rows` rows has `count` rows in addition to the query's own.
+    """Check that a bank of `rows` rows has at least `count` rows besides the query's own row.
 
     Raises
     ------
     NearfarError
-        If it has fewer.
+        If the bank has fewer rows.
 
     Examples
     --------

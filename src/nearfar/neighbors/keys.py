@@ -1,4 +1,4 @@
-"""Keys of a bank, which finders search, and their inner products with queries."""
+"""Search keys of a bank, and their inner products with queries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HELD_KEYS_BYTES = 2**30
 
 
 class Keys:
-    """Keys of a bank, float[n, k]: held in memory if small, otherwise computed on demand.
+    """Keys of a bank, float[n, k], kept in memory for a small bank, otherwise computed on demand.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Keys:
         return self._bank.device
 
     def multiply(self, queries: Tensor, places: slice, out: Tensor) -> None:
-        """Write inner products of queries and consecutive keys to a tensor.
+        """Compute the inner products of queries and consecutive keys.
 
         Parameters
         ----------
@@ -68,7 +68,7 @@ class Keys:
         places : slice
             Positions of m keys.
         out : float[b, m]
-            Tensor for the products.
+            Output tensor.
         """
         if self._held is not None:
             torch.mm(queries, self._held[places].T, out=out)
@@ -83,7 +83,7 @@ class Keys:
                 products.copy_(found[: len(queries), : len(block)])
 
     def __getitem__(self, places: slice | Tensor) -> Tensor:
-        """Return keys, float[m, k] for a slice or float[..., k] for positions int64[...]."""
+        """Return keys: float[m, k] for a slice, or float[..., k] for positions, int64[...]."""
         if self._held is not None:
             return (
                 self._held[places] if isinstance(places, slice) else embedding(places, self._held)
@@ -95,7 +95,7 @@ class Keys:
         return self._similarity.keys(rows.float())
 
     def _consecutive(self, places: slice) -> Tensor:
-        """Return consecutive keys, cached until the next call; many batches use one cluster."""
+        """Return consecutive keys, cached for further calls with the same positions."""
         start, stop, _ = places.indices(len(self))
         if places != self._last:
             step = rows_at_once(self._bank.shape[1])
@@ -109,15 +109,15 @@ class Keys:
 
 
 def _padded(rows: Tensor) -> Tensor:
-    """Pad rows with zeros to a multiple of `MULTIPLE`."""
+    """Pad the number of rows to a multiple of `MULTIPLE` with rows of zeros."""
     missing = -len(rows) % MULTIPLE
     return pad(rows, (0, 0, 0, missing)) if missing else rows
 
 
 def factor(rows: Tensor) -> Tensor:
-    """Return rows in the fastest layout for `inner_products`.
+    """Convert rows to the fastest memory layout for `inner_products`.
 
-    On a CPU, this is oneDNN's layout, which is up to twice as fast as MKL, torch's default.
+    On a CPU, this is the layout of oneDNN, which is up to twice as fast as MKL, torch's default.
     """
     if rows.device.type == "cpu" and torch.backends.mkldnn.is_available():
         return rows.to_mkldnn()
@@ -130,6 +130,6 @@ def inner_products(keys: Tensor, queries: Tensor) -> Tensor:
     Parameters
     ----------
     keys, queries : float32[m, k] and float32[b, k]
-        Rows laid out as returned by `factor`.
+        Rows in the layout returned by `factor`.
     """
     return linear(keys, queries).to_dense()

@@ -1,4 +1,4 @@
-"""k-means, used to partition the bank for the clustered search."""
+"""k-means clustering, which partitions the bank for the clustered search."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def kmeans(
     *,
     iterations: int = KMEANS_ITERATIONS,
 ) -> Tensor:
-    """Return cluster centers by Lloyd's algorithm, starting from random points.
+    """Return k-means centers by Lloyd's algorithm, initialized with random points.
 
-    An empty cluster restarts at the point farthest from its center, as in scikit-learn.
+    An empty cluster is moved to the point farthest from its center, as in scikit-learn.
 
     Parameters
     ----------
     points : float[n, d]
         Points to cluster.
     clusters : int
-        Number of clusters K, 1…n.
+        Number of clusters K, from 1 to n.
     generator : torch.Generator
-        Random generator for the initial centers, on the CPU.
+        Random generator on the CPU for the initial centers.
     iterations : int
-        Most iterations.
+        Maximum number of iterations.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def kmeans(
 def nearest(points: Tensor, centers: Tensor) -> Tensor:
     """Return the index of the nearest center for each point, int64[b].
 
-    On CPUs, faiss is used if installed, otherwise torch; results differ only for ties.
+    On CPUs, faiss is used if installed, otherwise torch. Results differ only for ties.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Construction of finders from a configuration, and their cost."""
+"""Construction of finders from a configuration, and estimate of their cost."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def make_finder(search: NeighborSearch, neighbors: int, seed: int = 0) -> Finder
     Parameters
     ----------
     search : NeighborSearch
-        Settings of the search. `search.finder` is the name of a finder, or your own callable
-        that takes the number of neighbors and returns a `Finder`.
+        Settings of the search. `search.finder` is the name of a finder, or a custom callable that
+        takes the number of neighbors and returns a `Finder`.
     neighbors : int
-        T, the number of near rows and of far rows per query, ≥ 1.
+        Number of near rows and of far rows per query, T ≥ 1.
     seed : int
-        Seed for the initial k-means centers and for drawing far rows, ≥ 0.
+        Seed of the initial k-means centers and of the far rows, ≥ 0.
 
     Raises
     ------
@@ -48,22 +48,22 @@ def make_finder(search: NeighborSearch, neighbors: int, seed: int = 0) -> Finder
 
 
 def finder_cost(finder: Finder, n: int, d: int, *, fits: int, searches: int) -> int:
-    """Return the estimated number of multiplications to find rows near every row of a bank.
+    """Return the estimated number of multiplications for searches with all rows of a bank.
 
-    k-means runs on a sample; then each embedding is assigned to its nearest center, and compared
-    with its cluster. Clusters are assumed to be of one size; other finders than `ClusteredFinder`
-    are assumed to compare every embedding with all others.
+    For `ClusteredFinder`, k-means is computed on a sample. Then each embedding is assigned to the
+    nearest center and compared with the embeddings in its cluster. Clusters are assumed to have
+    equal sizes. Other finders are assumed to compare every embedding with all others.
 
     Parameters
     ----------
     finder : Finder
         Finder, which need not be fitted.
     n, d : int
-        Number and length of the embeddings.
+        Number and length of embeddings.
     fits : int
-        How often the finder is fitted.
+        Number of times that the finder is fitted.
     searches : int
-        How often it searches for the neighbors of all rows.
+        Number of searches for the neighbors of all rows.
 
     Examples
     --------

@@ -20,13 +20,14 @@ class FinderQuality(NamedTuple):
     Attributes
     ----------
     recall : float
-        Recall@T, the share of the exact near rows that the finder found, 0…1. Duplicate images
-        lower it, since either of two equally similar rows may be the exact one.
+        Recall@T, the share of the exact near rows that the finder returns, between 0 and 1.
+        Duplicate images reduce the recall, since exact search may return either of two equally
+        similar rows.
     far_hubs : float
-        Share of hubs among all far rows, 0…1. Hubs are the 1 % of rows drawn most often; with fewer
-        draws than rows, their number is 1 % of the draws. The share is 1 if all queries get the
-        same row, 0.01 if draws are spread evenly, and about 0.04 for uniformly random draws, one
-        per row.
+        Share of hubs among all far rows, between 0 and 1. Hubs are the 1 % of rows that are
+        returned most often. With fewer far rows than rows in the bank, the number of hubs is 1 % of
+        the far rows. The share is 1 if all queries have the same far row, 0.01 if all rows are
+        returned equally often, and about 0.04 for one uniformly random far row per row of the bank.
     exact_far_hubs : float
         Value of `far_hubs` for the exact finder.
 
@@ -53,9 +54,9 @@ def compare_finders(
     exact : ExactFinder
         Exact finder with the same T, fitted to the same bank.
     queries : float[b, d]
-        Embeddings to search for; a few thousand suffice for the recall.
+        Query embeddings; a few thousand are enough to measure recall.
     own : int64[b]
-        Row of the query itself in the bank, left out of its results; −1 if it is not there.
+        Row of each query in the bank, excluded from its results; −1 for a query outside the bank.
 
     Examples
     --------
@@ -76,7 +77,7 @@ def compare_finders(
 
 
 def _hubs(picks: Tensor, rows: int) -> float:
-    """Return the share of draws that are hubs."""
+    """Return the share of hubs among far rows."""
     count = max(1, round(HUB_SHARE * min(rows, picks.numel())))
     hubs = torch.bincount(picks.flatten(), minlength=rows).topk(count).values
     return hubs.sum().item() / picks.numel()

@@ -1,4 +1,4 @@
-"""Similarities of embeddings (Eq. 4), searched by inner products."""
+"""Similarities of embeddings (Eq. 4), which can be searched by inner products."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ ZERO_NORM = 1e-6
 
 
 class Similarity(Protocol):
-    """Similarity 𝕊 of two embeddings; the paper's distance is 𝔻 = 1 − 𝕊.
+    """Protocol of similarities 𝕊 of two embeddings; the paper's distance is 𝔻 = 1 − 𝕊.
 
     Examples
     --------
-    A similarity of your own: the inner product.
+    A custom similarity, the inner product:
 
     >>> class InnerProduct:
     ...     def __call__(self, a, b):
@@ -39,26 +39,27 @@ class Similarity(Protocol):
     """
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the similarity 𝕊, float[...], of rows `a` and `b`, float[..., d], broadcast."""
+        """Return the similarity 𝕊, float[...], of `a` and `b`, float[..., d], with broadcasting."""
         ...
 
     def keys(self, embeddings: Tensor) -> Tensor:
         """Return the keys, float[n, k], of embeddings, float[n, d].
 
-        Sorting b by `queries(a) @ keys(b).T` gives the same order as sorting b by 𝕊(a, b).
+        For each row of a, the inner products `queries(a) @ keys(b).T` rank the rows of b in the
+        same order as 𝕊(a, b).
         """
         ...
 
     def queries(self, embeddings: Tensor) -> Tensor:
         """Return the queries, float[n, k], of embeddings, float[n, d].
 
-        The more similar two embeddings are, the smaller the Euclidean distance between their
-        queries.
+        The Euclidean distance between the queries of two embeddings decreases with their
+        similarity.
         """
         ...
 
     def state(self) -> Mapping[str, Tensor]:
-        """Return the statistics of the bank that the similarity uses, by name."""
+        """Return the bank statistics that the similarity uses, by name."""
         ...
 
 
@@ -66,7 +67,7 @@ class Similarity(Protocol):
 class Cosine:
     """Cosine similarity ⟨a − c, b − c⟩ / (‖a − c‖ ‖b − c‖), Eq. 4.
 
-    Embeddings with a norm below `ZERO_NORM` have a similarity of (nearly) zero to all others.
+    Embeddings with a norm below `ZERO_NORM` have a similarity of about zero to all others.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ class Cosine:
         return (self.keys(a) * self.keys(b)).sum(-1)
 
     def keys(self, embeddings: Tensor) -> Tensor:
-        """Return the unit vectors of embeddings, float[n, d]."""
+        """Return the centered embeddings, scaled to unit length, float[n, d]."""
         if self.center is not None:
             embeddings = embeddings - self.center
         return normalize(embeddings, dim=-1, eps=ZERO_NORM)
@@ -105,7 +106,8 @@ class Gaussian:
     Parameters
     ----------
     variance : float[]
-        σ²; `fit_similarity` sets it to the mean squared distance of the bank from its center.
+        Variance σ². `fit_similarity` sets it to the mean squared distance of the bank from its
+        center.
 
     Examples
     --------
@@ -135,12 +137,12 @@ class Gaussian:
 def fit_similarity(
     similarity: SimilarityName | Callable[[Bank], Similarity], bank: Bank
 ) -> Similarity:
-    """Return a similarity, fitted to a bank.
+    """Return a similarity fitted to a bank.
 
     Parameters
     ----------
     similarity : {"cosine", "centered-cosine", "gaussian"} or callable
-        Name of a similarity, or a callable of your own from the bank to a `Similarity`.
+        Name of a similarity, or a custom callable that maps the bank to a `Similarity`.
     bank : Bank
         Embeddings, float[n, d].
 
@@ -173,5 +175,5 @@ def fit_similarity(
 
 
 def _mean(bank: Bank, of: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return the mean of a function over all rows, in chunks: the bank may exceed memory."""
+    """Return the mean of a function over all rows, computed in chunks to limit memory use."""
     return torch.stack([of(bank[rows]).sum(0) for rows in bank_chunks(bank)]).sum(0) / len(bank)

@@ -1,4 +1,4 @@
-"""Pretext tasks: corruptions of images that a network learns to undo."""
+"""Pretext tasks: image corruptions that a network is trained to reverse."""
 
 from nearfar.pretext.corruptions import (
     AdversarialNoise,

@@ -1,4 +1,4 @@
-"""Corruptions of images, noise [1]_ and holes [2]_, that a network learns to undo.
+"""Image corruptions that a network is trained to reverse: noise [1]_ and holes [2]_.
 
 Random numbers come from torch's global generator on the images' device.
 
@@ -28,7 +28,7 @@ BLOCK_SHARE = 0.25
 
 
 class _Output(Protocol):
-    """Network output, as far as adversarial noise needs it."""
+    """Protocol of the network output, with the attributes that adversarial noise requires."""
 
     @property
     def reconstruction(self) -> Tensor: ...
@@ -45,7 +45,7 @@ class CorruptedImages(NamedTuple):
         True where a pixel was changed, bool[b, c, h, w], or bool[b, 1, h, w] if all channels are
         the same.
     weights : Tensor or None
-        Weight of each pixel's squared error, float[b, 1, h, w] with mean 1 per image; None for
+        Weights of the squared error per pixel, float[b, 1, h, w], with mean 1 per image; None for
         equal weights.
 
     Examples
@@ -62,11 +62,11 @@ class CorruptedImages(NamedTuple):
 
 
 class Corruption(Protocol):
-    """Corruption of images: a callable from float[b, c, h, w], 0…1, to `CorruptedImages`.
+    """Protocol of corruptions, which map images, float[b, c, h, w] in [0, 1], to `CorruptedImages`.
 
     Examples
     --------
-    Your own corruption, which hides the upper half:
+    A custom corruption, which hides the upper half:
 
     >>> import torch
     >>> from nearfar.pretext import CorruptedImages
@@ -105,7 +105,7 @@ class MaskingNoise:
     Parameters
     ----------
     level : float
-        Probability that a value becomes zero, 0…1.
+        Probability that a value is set to zero, in [0, 1].
 
     Examples
     --------
@@ -123,7 +123,7 @@ class MaskingNoise:
 
 @dataclass(frozen=True)
 class GaussianNoise:
-    """Additive Gaussian noise, clipped to 0…1.
+    """Additive Gaussian noise; pixel values are clipped to [0, 1].
 
     Parameters
     ----------
@@ -146,17 +146,18 @@ class GaussianNoise:
 
 @dataclass(frozen=True)
 class AdversarialNoise:
-    """Adversarial noise, N-FGSM [1]_: uniform noise, then a step that raises the pixel error.
+    """Adversarial noise, N-FGSM [1]_: uniform noise, then a step that increases the pixel error.
 
-    The step has the sign of the gradient. The magnitude, one for both noise and step, is drawn
-    uniformly from 0 to `level` for each image, so that the network also sees nearly clean images.
+    The step is in the direction of the sign of the gradient. Noise and step have the same
+    magnitude, drawn uniformly from 0 to `level` for each image, so that the network is also trained
+    on nearly clean images.
 
     Parameters
     ----------
     level : float
-        Maximum magnitude of the noise, and of the step, for pixel values in [0, 1].
+        Maximum magnitude of the noise and of the step, for pixel values in [0, 1].
     network : callable
-        Network being trained; its current weights are used.
+        Network in training; its current weights are used.
 
     References
     ----------
@@ -190,7 +191,7 @@ class AdversarialNoise:
 
 @dataclass(frozen=True)
 class CentralHole:
-    """Hole in the center of each image: about half of each side, a quarter of the area.
+    """Hole in the center of each image, about half as high and half as wide as the image.
 
     Examples
     --------
@@ -209,7 +210,7 @@ class CentralHole:
 
 @dataclass(frozen=True)
 class RandomHoles:
-    """Holes of four blocks at random positions, which may overlap and cover at most a quarter.
+    """Holes of four random blocks per image, which may overlap and cover at most a quarter of it.
 
     Examples
     --------
@@ -227,9 +228,9 @@ class RandomHoles:
 
 
 def fill_missing(images: Tensor, missing: Tensor) -> Tensor:
-    """Return images with missing pixels filled with the mean color of the image's other pixels.
+    """Return images with missing pixels filled with the mean color of the other pixels.
 
-    Context encoders [2]_ use the mean color of all images instead.
+    Context encoders [2]_ use the mean color over all images instead.
 
     Parameters
     ----------
@@ -258,7 +259,7 @@ def make_corruption(pretext: Pretext, network: Callable[[Tensor], _Output]) -> C
     pretext : Plain, Denoising, Inpainting or SplitBrain
         Pretext task, see `nearfar.config`. `Plain` and `SplitBrain` do not corrupt images.
     network : callable
-        Network being trained, which adversarial noise attacks.
+        Network in training, which adversarial noise attacks.
 
     Examples
     --------
@@ -280,14 +281,14 @@ def make_corruption(pretext: Pretext, network: Callable[[Tensor], _Output]) -> C
 def pixel_errors(
     reconstruction: Tensor, images: Tensor, corrupted: CorruptedImages
 ) -> tuple[Tensor, Tensor]:
-    """Return the mean squared pixel error, with the weights of a corruption and without.
+    """Return the weighted and the unweighted mean squared pixel error.
 
     Parameters
     ----------
     reconstruction, images : Tensor
         Reconstructions and clean images, float[b, c, h, w], with values in [0, 1].
     corrupted : CorruptedImages
-        Corrupted images with the weights of their pixels.
+        Corrupted images and the weights of their pixels.
 
     Returns
     -------
@@ -309,7 +310,7 @@ def pixel_errors(
 
 
 def _intervals(side: int, size: tuple[int, ...], device: torch.device) -> Tensor:
-    """Return random intervals of a block's length, bool[b, blocks, side]."""
+    """Return random intervals with the length of a block, bool[b, blocks, side]."""
     length = max(1, round(side * BLOCK_SHARE))
     start = torch.randint(side - length + 1, size, device=device)
     place = torch.arange(side, device=device)

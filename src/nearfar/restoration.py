@@ -88,7 +88,7 @@ def reconstruct(
     run : Run
         Run, see `nearfar.runs.read_run`; its network is moved to `device`.
     images : Images or array
-        Images of the run's shape; arrays are resized to it.
+        Images with the run's image shape; arrays are resized to it.
     device : str or torch.device
         Device of the network.
     track : Track
@@ -102,7 +102,7 @@ def reconstruct(
     Raises
     ------
     NearfarError
-        If the images have a different shape.
+        If the image shape does not match the run.
 
     Examples
     --------
@@ -135,15 +135,15 @@ def denoise(
 ) -> Iterator[RestoredBatch]:
     """Remove noise from images.
 
-    Works with any run, best with one trained with the denoising pretext task.
+    This works with any run, and best with a run trained with the denoising pretext task.
 
     Parameters
     ----------
     run, images, device, track
         See `reconstruct`.
     add_noise : bool
-        Whether to first add the noise that the run was trained with, using torch's global random
-        generator.
+        Whether to first add the noise with which the run was trained, drawn from torch's global
+        random generator.
 
     Yields
     ------
@@ -153,8 +153,8 @@ def denoise(
     Raises
     ------
     NearfarError
-        If the images have a different shape, or `add_noise` is set and the run was trained without
-        noise.
+        If the image shape does not match the run, or `add_noise` is set and the run was trained
+        without noise.
 
     Examples
     --------
@@ -194,15 +194,15 @@ def inpaint(
     device: str | torch.device = "auto",
     track: Track = silent,
 ) -> Iterator[RestoredBatch]:
-    """Fill the missing pixels of images; all other pixels stay as they are.
+    """Fill the missing pixels of images; all other pixels are unchanged.
 
     Parameters
     ----------
     run, images, device, track
         See `reconstruct`. The run must have been trained with the inpainting pretext task.
     masks : Images or bool[n, h, w], optional
-        Masks, true (nonzero) where pixels are missing; see `open_masks` for files. Default: the
-        holes that the run was trained with, drawn with torch's global random generator.
+        Masks, true or nonzero where pixels are missing; see `open_masks` for files. Default: holes
+        as in training, drawn from torch's global random generator.
 
     Yields
     ------
@@ -247,30 +247,30 @@ def inpaint(
 
 
 def open_masks(path: str | os.PathLike[str], images: Images, *, track: Track = silent) -> Images:
-    """Open masks of missing pixels: one file for all images, or a folder with one mask per image.
+    """Open masks of missing pixels: a file for all images, or a folder with one mask per image.
 
-    Masks are white where pixels are missing. Masks in a folder have the same name as their image;
-    the extension may differ. When a mask is resized to the images' size, a pixel counts as missing
-    if any part of it is white.
+    Masks are white where pixels are missing. Each mask in a folder has the name of its image; the
+    extension may differ. After a mask is resized to the image size, a pixel is missing if any part
+    of it is white.
 
     Parameters
     ----------
     path : str or path
         Image file, or folder of image files.
     images : Images
-        Images to mask.
+        Images to which the masks belong.
     track : Track
         Progress display, see `nearfar.progress.Track`.
 
     Returns
     -------
     Images
-        Masks in the order of `images`, uint8[n, 1, h, w], 1 where a pixel is missing.
+        Masks in the order of `images`, uint8[n, 1, h, w], with 1 where pixels are missing.
 
     Raises
     ------
     NearfarError
-        If a mask cannot be read or is all black, or an image has no mask or several.
+        If a mask cannot be read or is all black, or an image has no mask or several masks.
 
     Examples
     --------
@@ -304,12 +304,12 @@ def open_masks(path: str | os.PathLike[str], images: Images, *, track: Track = s
 
 
 def psnr(images: Tensor, clean: Tensor) -> Tensor:
-    """Return each image's peak signal-to-noise ratio, −10·log₁₀ of its mean squared error.
+    """Return the peak signal-to-noise ratio of each image, −10·log₁₀ of the mean squared error.
 
     Parameters
     ----------
     images, clean : float[b, c, h, w]
-        Images and their clean versions, with values in [0, 1].
+        Images and clean images, with values in [0, 1].
 
     Returns
     -------
@@ -342,7 +342,7 @@ class MeanPSNR:
         self._values: dict[str, list[Tensor]] = {}
 
     def measure(self, batches: Iterable[RestoredBatch]) -> Iterator[RestoredBatch]:
-        """Yield the batches, measuring each of them in passing."""
+        """Yield batches unchanged, and add each batch to the statistics."""
         for batch in batches:
             original, *_ = batch.stages.values()
             for stage, images in list(batch.stages.items())[1:]:
@@ -350,7 +350,7 @@ class MeanPSNR:
             yield batch
 
     def result(self) -> dict[str, float]:
-        """Return the mean PSNR over all images so far, in decibels, by stage name."""
+        """Return the mean PSNR over all measured images, in decibels, by stage name."""
         return {stage: float(torch.cat(parts).mean()) for stage, parts in self._values.items()}
 
 
@@ -366,7 +366,7 @@ def _network(run: Run, device: str | torch.device) -> tuple[Autoencoder, torch.d
 def _corruption(
     run: Run, network: Autoencoder, pretext: str, expected: str, otherwise: str = ""
 ) -> Corruption:
-    """Return the corruption that a run was trained with, after checking its pretext task."""
+    """Return the corruption with which a run was trained, after checking its pretext task."""
     trained = run.config.train.pretext
     if trained.kind != pretext:
         raise NearfarError(
@@ -406,7 +406,7 @@ def _check_masks(masks: Images | npt.ArrayLike, images: Images) -> Images:
 
 
 def _mask_rows(images: Images, masks: Images) -> list[int]:
-    """Return the row of each image's mask in a folder of masks."""
+    """Return the row of the mask of each image in a folder of masks."""
     rows: dict[Path, int] = {}
     names = masks.names()
     for row, name in enumerate(names):

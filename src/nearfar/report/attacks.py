@@ -1,4 +1,4 @@
-"""Attack outcomes as a table and a figure."""
+"""Reports of attack outcomes: a table and a figure."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def write_assessment(
     Parameters
     ----------
     folder : str or path
-        Folder to write to, created if needed.
+        Output folder, created if needed.
     assessment : Assessment
         Outcomes of the attacks.
     settings : mapping of str to object
-        Settings by name: "classifier", "data", "run" (the purifier's run folder, or None),
+        Settings by name: "classifier", "data", "run" (run folder of the purifier, or None),
         "passes", "noise_std" and "votes".
 
     Examples

@@ -37,14 +37,14 @@ _FINE = "none"
 def write_curation_page(
     folder: str | os.PathLike[str], curation: Curation, *, track: Track = silent
 ) -> Path:
-    """Write findings as a page with a map to browse, thumbnails and file names.
+    """Write findings as a page with an interactive map, thumbnails and file names.
 
     Parameters
     ----------
     folder : str or path
-        Folder to write the page to, created if needed.
+        Output folder, created if needed.
     curation : Curation
-        Findings.
+        Findings to report.
     track : Track
         Progress display, see `nearfar.progress.Track`.
 
@@ -120,7 +120,7 @@ def _map(curation: Curation) -> Section:
 
 
 def _columns(curation: Curation) -> dict[str, npt.NDArray[Any]]:
-    """Return what was found of each image, by name; see `ImageMap`."""
+    """Return the findings for each image as columns of an `ImageMap`."""
     n, kept = len(curation.images), curation.kept
     finding = np.full(n, _FINE, object)
     scores: dict[str, npt.NDArray[Any]] = {}
@@ -280,7 +280,7 @@ def _strip(
 
 
 def _whole(images: Images, rows: Sequence[int]) -> list[Tensor]:
-    """Return images without cropping, in their own proportions."""
+    """Return uncropped images with their original aspect ratio."""
     squares = to_unit(images.uncropped(THUMBNAIL).batch(rows))
     sizes = images.sizes(rows)
     sizes = np.ceil(sizes * np.minimum(1, THUMBNAIL / sizes.max(1, keepdims=True))).astype(int)

@@ -1,4 +1,4 @@
-"""Reports as self-contained HTML pages, with each figure also as a PNG file."""
+"""Reports as self-contained HTML pages, with figures also written as PNG files."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Strip:
     Parameters
     ----------
     title : str
-        Title of the row; may be empty.
+        Title of the row, possibly empty.
     pixels : Tensor or sequence of Tensor
-        m images, each [c, h, w]: uint8, or floats in 0…1.
+        m images, each [c, h, w], uint8 or float with values in [0, 1].
     captions : sequence of str
-        Caption of each image; line breaks are kept.
+        Caption of each image; line breaks are preserved.
     side : int
         Largest side of an image on the page, in pixels.
 
@@ -65,13 +65,13 @@ class Section:
     Parameters
     ----------
     title : str
-        Heading; a figure's file name is derived from it.
+        Heading, from which the file name of a figure is derived.
     text : str
         Explanation of the content, in one or two sentences.
     content : Figure, Evaluation, ImageMap, mapping of str to object, or sequence of Strip, optional
-        Figure, table of scores, map to browse, settings by name, or rows of images.
+        Figure, table of scores, map, settings by name, or rows of images.
     alt : str
-        Alternative text of a figure. Default: the title.
+        Alternative text for a figure. Default: the title.
 
     Examples
     --------
@@ -94,17 +94,17 @@ def write_report(
     name: str = REPORT,
     track: Track = silent,
 ) -> Path:
-    """Write a page, and each figure as a PNG file.
+    """Write a report as an HTML page, and each figure as a PNG file.
 
-    The page contains its figures and its style, and loads no other files. It runs no scripts,
-    except that of a map.
+    The page is self-contained: figures and styles are embedded, and no other files are loaded. It
+    contains a script only if it contains a map.
 
     Parameters
     ----------
     folder : str or path
-        Folder to write the report to, created if needed.
+        Output folder, created if needed.
     title, lead : str
-        Heading of the page and the paragraph below it.
+        Heading of the page, and the paragraph below it.
     sections : sequence of Section
         Sections of the page, in order.
     name : str
@@ -151,7 +151,7 @@ def _resource(name: str) -> str:
 
 
 def _section(section: Section, folder: Path, track: Track) -> str:
-    """Return a section as HTML, and write its figure to a file."""
+    """Return a section as HTML; a figure is also written to a file."""
     content = section.content
     if isinstance(content, Figure):
         shown = _picture(content, folder / f"{_slug(section.title)}.png", section)
@@ -170,7 +170,7 @@ def _section(section: Section, folder: Path, track: Track) -> str:
 
 
 def _picture(figure: Figure, path: Path, section: Section) -> str:
-    """Write a figure to a file, and return it as an embedded image in HTML."""
+    """Write a figure to a file, and return it as HTML with an embedded image."""
     with atomic_path(path) as temporary:
         save_figure(figure, temporary)
         data = b64encode(temporary.read_bytes()).decode()
@@ -204,7 +204,7 @@ def _table(evaluation: Evaluation, title: str) -> str:
 
 
 def _strip(strip: Strip) -> str:
-    """Return a row of images as HTML figures, embedded as JPEG."""
+    """Return a row of images as HTML figures with embedded JPEG files."""
     title = f"<h3>{escape(strip.title)}</h3>\n" if strip.title else ""
     figures = "\n".join(
         f'<figure><img alt="" src="data:image/jpeg;base64,'
@@ -236,5 +236,5 @@ def _settings(settings: Mapping[str, object]) -> str:
 
 
 def _slug(title: str) -> str:
-    """Return a file name for a title: its ASCII words in lowercase, joined by hyphens."""
+    """Return a file name for a title: the ASCII words in lowercase, joined by hyphens."""
     return "-".join(re.findall(r"[a-z0-9]+", title.lower())) or "figure"

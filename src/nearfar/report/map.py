@@ -1,4 +1,4 @@
-"""Map of images by an encoder's embeddings, as a page or a table."""
+"""Map of images from the embeddings of an encoder, as a page or a table."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def write_map(
     device: str = "auto",
     track: Track = silent,
 ) -> int:
-    """Write a browsable map of images, and return the number of images on it.
+    """Write an interactive map of images, and return the number of images on the map.
 
     Parameters
     ----------
     path : str or path
-        An .html page of at most 20,000 images, chosen at random, which works offline; or a .parquet
-        file of all images, see `write_map_table`.
+        Output path: an .html page, which works offline and shows at most 20,000 random images; or a
+        .parquet file of all images, see `write_map_table`.
     encoder : Encoder
         Encoder, see `nearfar.encoders.open_encoder`.
     images : Images
-        Images, opened at the encoder's image size.
+        Images with the image size of the encoder.
     seed : int
-        Seed of image selection, projection and clustering.
+        Seed of the image selection, the projection and the clustering.
     device : str
         Device of the encoder.
     track : Track
@@ -44,7 +44,7 @@ def write_map(
     Raises
     ------
     NearfarError
-        If the path has a different extension, or there are fewer than 5 images.
+        If the path has another extension, or there are fewer than 5 images.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Model card of an exported encoder, in the format of the Hugging Face Hub."""
+"""Model card of an exported encoder in the format of the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -79,23 +79,23 @@ def write_model_card(
     *,
     evaluation: Evaluation | None = None,
 ) -> Path:
-    """Write ``README.md``, which describes an exported encoder, next to it.
+    """Write the model card of an exported encoder, ``README.md``, to its folder.
 
     Parameters
     ----------
     folder : str or path
         Folder of the exported encoder.
     run : Run
-        Run that the encoder comes from.
+        Run from which the encoder was exported.
     export : Export
-        See `nearfar.export.export_encoder`.
+        Result of `nearfar.export.export_encoder`.
     evaluation : Evaluation, optional
         Scores of the run.
 
     Returns
     -------
     Path
-        Path to the card.
+        Path of the card.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Restored images as PNG files, and a sheet that compares some with their originals."""
+"""Restored images as PNG files, and a sheet that compares some of them with the originals."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def write_restored(
     *,
     sheet: bool = True,
 ) -> None:
-    """Write restored images as PNG files, and a sheet that compares the stages of some images.
+    """Write restored images as PNG files, and a sheet with all stages of some images.
 
     Parameters
     ----------
     folder : Path
-        Folder to write to, created if needed.
+        Output folder, created if needed.
     names : sequence of str
         Name of each image, see `nearfar.data.write_images`.
     batches : iterable of RestoredBatch

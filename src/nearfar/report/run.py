@@ -1,4 +1,4 @@
-"""Report of a run: reconstructions, map, neighbors, training curves, scores and settings."""
+"""Report on a run: reconstructions, map, neighbors, training curves, scores and settings."""
 
 from __future__ import annotations
 
@@ -64,22 +64,22 @@ def report_run(
     run : Run
         Run to report on; its networks are moved to `device`.
     images : Images
-        Example images of the run's shape; labels, if any, color the map.
+        Example images with the run's image shape. Labels, if any, determine the colors of the map.
     folder : str or path
-        Folder to write ``report.html`` and its figures to.
+        Output folder for ``report.html`` and its figures.
     evaluation : Evaluation, optional
         Scores of the run. Default: a report without scores.
     device : str or torch.device
         Device of the networks.
     seed : int
-        Seed of image selection and of the map.
+        Seed of the image selection and of the map.
     track : Track
         Progress display, see `nearfar.progress.Track`.
 
     Returns
     -------
     Path
-        Path to the page.
+        Path of the page.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def report_encoder(
 ) -> Path:
     """Write a report on an encoder, with example images.
 
-    For the encoder of a run, this is `report_run`.
+    For an encoder from a run, the result is that of `report_run`.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def report_encoder(
     Returns
     -------
     Path
-        Path to the page.
+        Path of the page.
 
     Examples
     --------

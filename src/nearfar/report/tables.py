@@ -1,4 +1,4 @@
-"""Tables as Markdown."""
+"""Tables in Markdown."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def markdown_table(
     Parameters
     ----------
     header : sequence of str
-        Titles of the columns.
+        Column titles.
     rows : iterable of sequence of str
-        Cells of each row. The first column is aligned left, the others right.
+        Cells of each row. The first column is left-aligned, the others are right-aligned.
     notes : iterable of str
-        Notes for a list below the table.
+        Notes, written as a list below the table.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Transfer task scores as a table and a figure."""
+"""Reports of transfer tasks: a table of scores and a figure."""
 
 from __future__ import annotations
 
@@ -60,15 +60,15 @@ def transfer_table(result: TransferResult) -> str:
 
 
 def write_transfer(folder: str | os.PathLike[str], result: TransferResult) -> None:
-    """Write the trained networks, their scores and a figure.
+    """Write the fine-tuned networks, their scores and a figure.
 
-    Scores are written as ``TASK.json`` and ``TASK.md`` before the figure is drawn as ``TASK.png``,
-    so that they survive if it cannot be drawn.
+    The scores, ``TASK.json`` and ``TASK.md``, are written before the figure, ``TASK.png``, and are
+    kept if the figure cannot be drawn.
 
     Parameters
     ----------
     folder : str or path
-        Folder to write to, created if needed.
+        Output folder, created if needed.
     result : TransferResult
         Networks, scores and predictions of a transfer task.
 
@@ -117,12 +117,12 @@ def draw_transfer(result: TransferResult) -> Figure:
 
 
 def spread(count: int, shown: int = SHOWN) -> list[int]:
-    """Return at most `shown` row numbers, evenly spaced over 0…`count` − 1."""
+    """Return at most `shown` row numbers, evenly spaced from 0 to `count` − 1."""
     return sorted({int(row) for row in np.linspace(0, count - 1, shown)})
 
 
 def _draw_detections(test: DetectionSet, predictions: Sequence[Detections]) -> Figure:
-    """Return a figure of some images with their objects and confident detections."""
+    """Return a figure of some test images with their objects and confident detections."""
     images, real, found = [], [], []
     for row in spread(len(test.names)):
         objects, each = test.objects[row], predictions[row]
@@ -135,7 +135,7 @@ def _draw_detections(test: DetectionSet, predictions: Sequence[Detections]) -> F
 
 
 def _draw_label_maps(test: SegmentationSet, model: FinetunedSegmenter) -> Figure:
-    """Return a figure of some images with their true and predicted label maps."""
+    """Return a figure of some test images with their true and predicted label maps."""
     names = [test.names[row] for row in spread(len(test.names))]
     pictures = [test.devkit.image(name) for name in names]
     images = [_pixels(picture)[0] for picture in pictures]
@@ -144,7 +144,7 @@ def _draw_label_maps(test: SegmentationSet, model: FinetunedSegmenter) -> Figure
 
 
 def _draw_most_confident(test: ClassificationSet, scores: Any) -> Figure:
-    """Return a figure of the highest-scoring test images, for some of the classes."""
+    """Return a figure of the test images with the highest scores for some of the classes."""
     rows = {}
     for column in spread(len(test.classes), CLASSES_SHOWN):
         best = np.argsort(-scores[:, column], kind="stable")[: 2 * SHOWN]

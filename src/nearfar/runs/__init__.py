@@ -1,8 +1,8 @@
 """Runs: the folder of a training run, with its settings, log and trained network.
 
-Files in a run folder, and where they are written:
+Files in a run folder, and the functions that write them:
 
-- ``config.json``: images and settings, by `RunFolder.open` when training starts or resumes.
+- ``config.json``: images and settings, written by `RunFolder.open` when training starts or resumes.
 - ``log.jsonl``: one line of metrics per epoch, by `RunFolder.append_log`.
 - ``checkpoint.safetensors``: training state, by `RunFolder.write_checkpoint`. It is removed
   when training finishes.

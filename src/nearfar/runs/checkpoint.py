@@ -23,7 +23,7 @@ Phase = Literal["pretrain", "train"]
 
 
 class Cursor(NamedTuple):
-    """Position within a training phase: the next epoch and step, both numbered from 0.
+    """Position within a training phase: the next epoch and the next step, both numbered from 0.
 
     Examples
     --------
@@ -37,7 +37,7 @@ class Cursor(NamedTuple):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State from which training can resume.
+    """State from which training can be resumed.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Checkpoint:
     cursor : Cursor
         Next step of the phase.
     tensors : mapping of str to Tensor
-        State of the network, optimizer and objective, by name; empty before training.
+        State of the network, the optimizer and the objective, by name; empty before training.
 
     Examples
     --------
@@ -59,7 +59,7 @@ class Checkpoint:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
     def includes(self, line: Mapping[str, Any]) -> bool:
-        """Return whether the epoch of a log line was complete at this checkpoint."""
+        """Return whether the epoch of a log line was complete at the time of this checkpoint."""
         if line["phase"] != self.phase:
             return bool(self.phase == "train")
         return bool(line["epoch"] <= self.cursor.epoch)
@@ -68,12 +68,12 @@ class Checkpoint:
 def write_state(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], position: dict[str, Any]
 ) -> None:
-    """Write tensors and a training position as safetensors, with a checksum of both.
+    """Write tensors and a training position to a safetensors file, with a checksum of both.
 
     Parameters
     ----------
     path : str or path
-        File to write.
+        Output file.
     tensors : mapping of str to Tensor
         Tensors by name, on any device.
     position : dict
@@ -124,7 +124,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a run has a checkpoint."""
+    """Return whether a run has a checkpoint."""
     return (folder / CHECKPOINT).is_file()
 
 
@@ -134,7 +134,7 @@ def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
     Raises
     ------
     NearfarError
-        If the run has no checkpoint, or it is damaged.
+        If the run has no checkpoint, or the checkpoint is damaged.
 
     Examples
     --------
@@ -152,7 +152,7 @@ def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
 
 
 def _checksum(tensors: Mapping[str, Tensor], position: str) -> str:
-    """Return a checksum of tensors and position: training would not notice damaged numbers."""
+    """Return a checksum of tensors and position, since training would not detect damaged values."""
     total = zlib.crc32(position.encode())
     for name, tensor in sorted(tensors.items()):
         total = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), total)
@@ -163,7 +163,7 @@ def _checksum(tensors: Mapping[str, Tensor], position: str) -> str:
 def write_snapshot(
     folder: str | os.PathLike[str], epochs: int, weights: Mapping[str, Tensor]
 ) -> None:
-    """Save the network's weights as a snapshot after `epochs` epochs of both phases together.
+    """Write the weights of a network as a snapshot after `epochs` epochs, counted over both phases.
 
     Examples
     --------
@@ -202,7 +202,7 @@ def read_snapshot(
     epochs : int
         Number of epochs, counted over both phases.
     network : Autoencoder, optional
-        Your own network, if the run was trained with one; weights are loaded into a copy.
+        Custom network, if the run was trained with one; weights are loaded into a copy.
 
     Returns
     -------
@@ -212,7 +212,7 @@ def read_snapshot(
     Raises
     ------
     NearfarError
-        If there is no such snapshot, it is damaged, or it holds weights of a different network.
+        If the snapshot is missing or damaged, or contains the weights of a different network.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Record of a run, ``config.json``: its images and all training settings."""
+"""Record of a run, ``config.json``, with its images and all training settings."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ CHECKED_IMAGES = 16
 
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """Record of the images that a run was trained on.
+    """Record of the images on which a run was trained.
 
     Parameters
     ----------
     source : str
-        Source of the images, as the user wrote it.
+        Source of the images, as given by the user.
     images, skipped : int
-        Number of images, and of files that could not be read.
+        Number of images, and number of files that could not be read.
     shape : tuple of int
-        Channels, height, width.
+        Channels, height and width.
     checksum : str
-        Checksum of some of the images.
+        Checksum of a sample of the images.
     data_root, size, channels, strict, window, bands, frame_rate
-        Options for opening the images, see `nearfar.data.open_images`.
+        Options with which the images were opened, see `nearfar.data.open_images`.
     layout, image_shape, pixel_range
-        Layout of the user's array, see `nearfar.NRE`; `pixel_range` holds the values of black and
-        white.
+        Layout of the user's array, see `nearfar.NRE`. `pixel_range` contains the values of black
+        and white.
 
     Raises
     ------
     NearfarError
-        If a value has another type, or a number is below 1.
+        If a value has the wrong type, or a number is below 1.
 
     Examples
     --------
@@ -109,7 +109,7 @@ class RunConfig:
     data : RunData
         Record of the images.
     train : TrainConfig
-        Training settings; defaults that depend on the images are filled in.
+        Training settings, including defaults that depend on the images.
 
     Examples
     --------
@@ -142,7 +142,7 @@ def write_config(folder: str | os.PathLike[str], config: RunConfig) -> None:
 
 
 def read_config(folder: str | os.PathLike[str]) -> RunConfig:
-    """Read a run's ``config.json``: a description of its images, and its settings.
+    """Read the images and settings of a run from ``config.json``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Layout of a run folder: the names of its files, and its lock."""
+"""Layout of a run folder: file names and lock."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OWN = {
 
 @contextmanager
 def reading(folder: str | os.PathLike[str], name: str) -> Iterator[None]:
-    """Raise a one-line error if reading the file `name` of a run fails for any reason.
+    """Context manager that raises a one-line error if reading the file `name` of a run fails.
 
     Examples
     --------
@@ -68,8 +68,7 @@ def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
     Raises
     ------
     NearfarError
-        If the folder cannot be used, see `claim_folder`, or the disk cannot be
-        written.
+        If the folder cannot be used, see `claim_folder`, or is not writable.
 
     Examples
     --------
@@ -86,12 +85,12 @@ def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
 
 
 def claim_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Create an empty run folder; with `overwrite`, an earlier run is removed first.
+    """Create an empty run folder; with `overwrite`, an existing run is removed first.
 
     Raises
     ------
     NearfarError
-        If the folder exists and is not empty, and is not a run to overwrite.
+        If the folder is not empty, unless it contains a run and `overwrite` is true.
 
     Examples
     --------
@@ -109,7 +108,7 @@ def claim_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
 
 
 def _is_run(folder: Path) -> bool:
-    """Return whether ``config.json`` is ours, since other programs use the same name."""
+    """Return whether ``config.json`` was written by nearfar, since the name is common."""
     with suppress(*DAMAGED):
         return "nearfar" in json.loads((folder / CONFIG).read_text(encoding="utf-8-sig"))
     return False
@@ -117,7 +116,7 @@ def _is_run(folder: Path) -> bool:
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run folder, which is created if it does not exist.
+    """Hold the lock of a run folder, which is created if needed.
 
     Raises
     ------
@@ -127,7 +126,7 @@ def hold(folder: Path) -> Iterator[None]:
     Warns
     -----
     UserWarning
-        If the disk does not support locks.
+        If the file system does not support locks.
     """
     path = claim_output(folder / LOCK, overwrite=True)
     busy = (
@@ -148,7 +147,7 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def bank_folder(folder: str | os.PathLike[str]) -> Path:
-    """Return the folder for embeddings on disk during training.
+    """Return the folder of the embeddings on disk during training.
 
     Examples
     --------
@@ -159,7 +158,7 @@ def bank_folder(folder: str | os.PathLike[str]) -> Path:
 
 
 def is_finished(folder: str | os.PathLike[str]) -> bool:
-    """Return whether the run in a folder is finished, that is, has a trained model.
+    """Return whether the run in a folder is finished, that is, contains a trained model.
 
     Examples
     --------
@@ -171,7 +170,7 @@ def is_finished(folder: str | os.PathLike[str]) -> bool:
 
 
 def remove_checkpoint(folder: str | os.PathLike[str]) -> None:
-    """Remove the files that are needed only for resuming.
+    """Remove the files that are only needed to resume training.
 
     Examples
     --------
@@ -189,6 +188,6 @@ def remove_checkpoint(folder: str | os.PathLike[str]) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove temporary files of killed processes."""
+    """Remove the temporary files of killed processes."""
     for each in (folder, folder / SNAPSHOTS):
         remove_leftovers(each)

@@ -1,4 +1,4 @@
-"""Networks of a run, built from its record and weights."""
+"""Networks of a run, built from its record and its weights."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from nearfar.runs.weights import load_weights, read_tensors, strip_prefix
 def make_network(
     config: TrainConfig, shape: Shape, where: str | os.PathLike[str] | None = None
 ) -> Autoencoder:
-    """Return a configuration's initial network, or a copy of your own network.
+    """Return the initial network for a configuration; a custom network is copied.
 
     Parameters
     ----------
     config : TrainConfig
-        Settings; `config.network` describes the network, or is your own.
+        Settings. `config.network` is the configuration of the network, or a custom network.
     shape : tuple of int
-        Channels, height, width of the images.
+        Channels, height and width of the images.
     where : Path, optional
-        Run folder to name in the error message.
+        Run folder, stated in the error message.
 
     Raises
     ------
     NearfarError
-        If `config` holds only the recorded name of your own network.
+        If `config` contains only the recorded name of a custom network.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def make_network(
 def read_network(
     folder: Path, path: Path, prefix: str, network: Autoencoder | None = None
 ) -> Autoencoder:
-    """Return a network from a file of a run folder, in evaluation mode.
+    """Return a network with the weights in a file of a run folder, in evaluation mode.
 
     Parameters
     ----------
@@ -66,9 +66,9 @@ def read_network(
     path : Path
         Safetensors file with the weights.
     prefix : str
-        Prefix of the weights' names in the file.
+        Prefix of the weight names in the file.
     network : Autoencoder, optional
-        Your own network, if the run was trained with one; weights are loaded into a copy.
+        Custom network, if the run was trained with one; weights are loaded into a copy.
     """
     config = read_config(folder)
     built = make_network(config.train, config.data.shape, folder) if network is None else network

@@ -1,4 +1,4 @@
-"""Records of a run: metrics per epoch, and evaluation scores."""
+"""Records of a run: metrics per epoch, skipped files and evaluation scores."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def read_evaluation(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def write_skipped(folder: Path, lines: Sequence[str]) -> None:
-    """Write ``skipped.txt``, one line per unused file; no file if all were used."""
+    """Write ``skipped.txt`` with one line per unused file, or no file if all files were used."""
     if not lines:
         (folder / SKIPPED).unlink(missing_ok=True)
         return
@@ -58,7 +58,7 @@ def write_skipped(folder: Path, lines: Sequence[str]) -> None:
 
 
 def read_skipped(folder: Path) -> list[str]:
-    """Read ``skipped.txt``; no lines if it does not exist."""
+    """Return the lines of ``skipped.txt``; empty if the file does not exist."""
     path = folder / SKIPPED
     with reading(folder, SKIPPED):
         return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
@@ -89,7 +89,7 @@ def write_log(folder: str | os.PathLike[str], lines: Iterable[Mapping[str, Any]]
 def read_log(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Return the metrics of each epoch from ``log.jsonl``.
 
-    A last line cut short by a crash is ignored.
+    A last line that is incomplete after a crash is ignored.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def read_log(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def _record(line: Any) -> dict[str, Any]:
-    """Return a log line, after checking that it has a phase, an epoch, and numbers."""
+    """Return the record in a log line, after checking the phase, the epoch and the values."""
     numbers = {name: value for name, value in line.items() if name != "phase"}
     if not isinstance(line["phase"], str) or not isinstance(line["epoch"], int):
         raise NearfarError(f"epoch {line['epoch']!r} of phase {line['phase']!r}")

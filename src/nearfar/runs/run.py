@@ -1,4 +1,4 @@
-"""Finished runs: `Run`, with reading and writing."""
+"""Finished runs: `Run`, and functions to read and write runs."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Run:
     network : Autoencoder
         Trained network.
     initial : Autoencoder
-        Network that the second phase started from: the plain autoencoder, or the untrained
+        Network from which the second phase started, such as the plain autoencoder or the untrained
         network, see `initial_method`.
     embeddings : float32[n, d]
-        Embeddings of the training images, memory-mapped if they come from a folder.
+        Embeddings of the training images, memory-mapped if read from a folder.
     log : list of dict
         Metrics per epoch.
     folder : Path, optional
-        Run folder, if any.
+        Run folder, if the run has one.
     skipped : sequence of str
         One line per file that was not used.
 
@@ -76,10 +76,10 @@ class Run:
 
     @property
     def initial_method(self) -> str:
-        """Name of the initial network in tables, "autoencoder" or "untrained".
+        """Name of the initial network in tables: "autoencoder", "untrained" or "pretrained".
 
-        Pretrained weights, without the first phase, are "pretrained". Your own network counts as an
-        autoencoder, since it may have been trained before.
+        A network is "pretrained" if it starts from pretrained weights and there is no first phase.
+        A custom network is always an "autoencoder", since it may have been trained before.
         """
         train = self.config.train
         if train.optim.pretrain_epochs or not isinstance(train.network, NetworkConfig):
@@ -98,7 +98,7 @@ def write_run(
 ) -> None:
     """Write a finished run to a folder.
 
-    The model is written last, so that a folder with a model is complete.
+    The model is written last, so that any folder with a model is complete.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def write_run(
     run : Run
         Run to write.
     embeddings : Path, optional
-        An .npy file with the embeddings; it is moved into the folder.
+        File of the embeddings, .npy, which is moved to the folder.
 
     Examples
     --------
@@ -147,12 +147,12 @@ def read_run(folder: str | os.PathLike[str], network: Autoencoder | None = None)
     folder : str or path
         Run folder.
     network : Autoencoder, optional
-        Your own network, if the run was trained with one; weights are loaded into copies.
+        Custom network, if the run was trained with one; weights are loaded into copies.
 
     Raises
     ------
     NearfarError
-        If the run is missing, unfinished or damaged, or its format or network is different.
+        If the run is missing, unfinished or damaged, or if its format or network does not match.
 
     Examples
     --------
@@ -184,12 +184,12 @@ def read_run(folder: str | os.PathLike[str], network: Autoencoder | None = None)
 def check_embeddings(embeddings: npt.NDArray[np.float32]) -> None:
     """Check that embeddings, float32[n, d], are finite.
 
-    Only the first gigabyte is checked, since checking reads memory-mapped embeddings.
+    Only the first gigabyte is checked, to avoid reading all memory-mapped embeddings.
 
     Raises
     ------
     NearfarError
-        If they are not; the message names the first bad row.
+        If a value is not finite; the message states the first invalid row.
 
     Examples
     --------

@@ -39,7 +39,7 @@ CHANGEABLE = {"pretrain_epochs", "epochs", "pretrain_lr", "lr", "head_lr_scale",
 
 
 class RunFolder:
-    """Run folder to which training writes its log, checkpoints and result.
+    """Run folder to which training writes the log, checkpoints and the result.
 
     Without a path, nothing is written, and the log is kept in memory.
 
@@ -54,7 +54,7 @@ class RunFolder:
     log : list of dict, optional
         Metrics of the epochs before the checkpoint.
     writes : bool
-        Whether this process writes the files; exactly one process does.
+        Whether this process writes the files. Exactly one process writes them.
 
     Attributes
     ----------
@@ -99,23 +99,23 @@ class RunFolder:
         writes: bool = True,
         skipped: Sequence[str] = (),
     ) -> Iterator[Self]:
-        """Yield the folder of a new run, or of a run to resume, while holding its lock.
+        """Open the folder of a new run or of a run to resume, and hold its lock in the context.
 
         Parameters
         ----------
         path, config, writes
             See `RunFolder`.
         resume : bool
-            Resume the run in the folder.
+            Whether to resume the run in the folder.
         overwrite : bool
-            Replace the run in the folder.
+            Whether to replace the run in the folder.
         skipped : sequence of str
             One line per file that was not used.
 
         Raises
         ------
         NearfarError
-            If the folder is in use, or its run cannot be resumed with this configuration.
+            If the folder is in use, or the run cannot be resumed with this configuration.
         """
         if path is None:
             yield cls(None, config, writes=writes)
@@ -142,17 +142,17 @@ class RunFolder:
 
     @property
     def bank(self) -> Path | None:
-        """Folder for embeddings on disk during training; None without a path."""
+        """Folder of the embeddings on disk during training; None without a path."""
         return None if self.path is None else bank_folder(self.path)
 
     def append_log(self, line: dict[str, Any]) -> None:
-        """Add the metrics of an epoch."""
+        """Append the metrics of an epoch to the log."""
         self.log.append(line)
         if self.path is not None and self.writes:
             append_log(self.path, line)
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint to resume from."""
+        """Write a checkpoint from which training can be resumed."""
         if self.path is not None and self.writes:
             write_checkpoint(self.path, checkpoint)
 
@@ -162,7 +162,7 @@ class RunFolder:
             _write_snapshot(self.path, epochs, weights)
 
     def finish(self, run: Run, embeddings: str | os.PathLike[str] | None = None) -> None:
-        """Write the result, and remove the files that are needed only for resuming."""
+        """Write the result, and remove the files that are only needed to resume training."""
         embeddings = None if embeddings is None else Path(embeddings)
         if self.path is not None and self.writes:
             write_run(self.path, run, embeddings)
@@ -213,7 +213,7 @@ def check_resumable(folder: str | os.PathLike[str], config: RunConfig) -> None:
 
 
 def _recorded(config: TrainConfig) -> dict[str, Any]:
-    """Return options by name; the user's own objects are replaced by their names."""
+    """Return options by name, with custom objects replaced by their names."""
     options = flatten(config)
     return {name: name_of(each) if callable(each) else each for name, each in options.items()}
 
@@ -223,17 +223,17 @@ def fork_run(
 ) -> None:
     """Create a run that starts its second phase from a snapshot of another run.
 
-    The other run must have the same pre-training, and a snapshot at its end. Resume the new run
-    with `nearfar.training.train`.
+    The other run must have the same pre-training and a snapshot at the end of it. Use
+    `nearfar.training.train` to resume the new run.
 
     Parameters
     ----------
     source : str or path
         Folder of the other run.
     epochs : int
-        Epochs of pre-training.
+        Number of pre-training epochs.
     folder : str or path
-        New run folder, which must not exist or must be empty.
+        New run folder, which must be empty if it exists.
     config : TrainConfig
         Settings of the new run.
 
@@ -274,7 +274,7 @@ def start_of_second_phase(network: Autoencoder) -> Checkpoint:
 
 
 def _resumable(folder: Path, config: RunConfig) -> dict[str, Any]:
-    """Return the checkpoint and log of a run to resume, as arguments of `RunFolder`."""
+    """Return the checkpoint and the log of a run to resume, as arguments of `RunFolder`."""
     check_resumable(folder, config)
     log = read_log(folder)
     if not log and not has_checkpoint(folder):  # killed before the first step
@@ -287,7 +287,7 @@ def _resumable(folder: Path, config: RunConfig) -> dict[str, Any]:
 def _check_epochs(
     folder: Path, checkpoint: Checkpoint, log: list[dict[str, Any]], config: TrainConfig
 ) -> None:
-    """Check that the configuration has at least as many epochs as the run has started."""
+    """Check that the configuration has at least as many epochs as the run has already started."""
     started = checkpoint.cursor.epoch + (checkpoint.cursor.step > 0)
     second = checkpoint.phase == "train"
     if second:

@@ -1,4 +1,4 @@
-"""Weights of networks in safetensors files."""
+"""Network weights in safetensors files."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from nearfar.runs.layout import reading
 def load_weights(
     module: nn.Module, tensors: Mapping[str, Tensor], where: str | os.PathLike[str]
 ) -> None:
-    """Load a run's weights into a module.
+    """Load the weights of a run into a module.
 
     Parameters
     ----------
     module : nn.Module
-        Module to load the weights into.
+        Module into which to load the weights.
     tensors : mapping of str to Tensor
         Weights by name.
     where : Path
-        Run folder to name in the error message.
+        Run folder, stated in the error message.
 
     Raises
     ------
     NearfarError
-        If the weights belong to a different network, or are not finite.
+        If the weights belong to a different network or are not finite.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies of tensors on the CPU that share no memory.
+    """Return copies of tensors on the CPU that do not share memory.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Embeddings of images, in memory or as a file."""
+"""Encoding of images to embeddings, in memory or in a file."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def encode(
     device: str | torch.device = "auto",
     track: Track = silent,
 ) -> Floats:
-    """Return an encoder's embeddings of images, float32[n, d].
+    """Return the embeddings of images by an encoder, float32[n, d].
 
     Parameters
     ----------
     encoder : Encoder, Run, str or path
         See `nearfar.encoders.open_encoder`; its network is moved to `device`.
     images : Images or array
-        For a run, images of its shape; arrays are resized to it.
+        Images to encode. For a run, they must have its image shape; arrays are resized to it.
     device : str or torch.device
         Device of the network.
 
     Raises
     ------
     NearfarError
-        If the images have a different shape, or the embeddings do not fit in memory.
+        If the image shape does not match the run, or the embeddings do not fit in memory.
 
     Examples
     --------
@@ -73,9 +73,10 @@ def encode_to(
 ) -> bool:
     """Write the embeddings of images to a file.
 
-    A path that ends in .parquet becomes a folder of parts, which programs read as one table; see
-    `nearfar.embeddings.write_embeddings` for its columns. Parts do not depend on the number of
-    processes. Existing parts are kept, so that a call after an interruption continues.
+    A path that ends in .parquet becomes a folder of parts, which Parquet readers treat as one
+    table; see `nearfar.embeddings.write_embeddings` for the columns. The parts are independent of
+    the number of processes. Existing parts are kept, so that an interrupted call can be repeated to
+    continue.
 
     Parameters
     ----------
@@ -84,20 +85,20 @@ def encode_to(
     encoder, images, device
         See `encode`.
     share : (int, int)
-        Index of this process and number of processes; each writes its share of the parts.
+        Index of this process, and number of processes. Each process writes a share of the parts.
     overwrite : bool
-        Whether to replace an existing file; parts are then rewritten.
+        Whether to replace an existing file or rewrite existing parts.
 
     Returns
     -------
     bool
-        Whether all parts have been written, by this process and the others.
+        Whether all parts have been written, including those of other processes.
 
     Raises
     ------
     NearfarError
-        If the embeddings exist already, some of the parts are from a different encoder or of
-        different images, or several processes are to write an .npz file.
+        If the embeddings already exist, existing parts are from a different encoder or different
+        images, or an .npz file is requested with several processes.
 
     Examples
     --------
@@ -143,7 +144,7 @@ def encode_to(
 
 
 def _claim_parts(parts: EmbeddingParts, *, overwrite: bool, alone: bool) -> None:
-    """Check that the parts may be written, and create their folder."""
+    """Check that the parts may be written, and create the folder."""
     path = parts.folder
     if not overwrite and parts.others():
         raise NearfarError(

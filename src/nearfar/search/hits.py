@@ -1,4 +1,4 @@
-"""Nearest and farthest rows of queries, found while a file of embeddings is read."""
+"""Search for nearest and farthest rows while reading a file of embeddings."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class IndexHits(NamedTuple):
     Attributes
     ----------
     near, far : int64[q, count]
-        Rows of the index: `near` sorted nearest first, `far` farthest first.
+        Rows in the index, with `near` sorted nearest first and `far` farthest first.
     near_similarity, far_similarity : float32[q, count]
-        Their similarities to the query.
+        Similarities of these rows to the query.
 
     Examples
     --------
@@ -43,23 +43,23 @@ class IndexHits(NamedTuple):
 
 
 def search_file(file: EmbeddingFile, points: Floats, rows: Rows, count: int) -> IndexHits:
-    """Find the nearest and farthest rows of a file by cosine similarity, reading it once.
+    """Find the nearest and farthest rows of a file by cosine similarity in a single pass.
 
     Parameters
     ----------
     file : EmbeddingFile
-        n embeddings, more than `count`.
+        File with more than `count` embeddings.
     points : float32[q, d]
-        A few queries.
+        Embeddings of a few queries.
     rows : int64[q]
-        Row of the query itself in the bank, left out of its results; −1 if it is not there.
+        Row of each query in the file, excluded from its results; −1 for a query outside the file.
     count : int
         Number of nearest and of farthest rows.
 
     Raises
     ------
     NearfarError
-        If embeddings hold NaN or infinity.
+        If embeddings contain NaN or infinity.
     """
     queries = np.ascontiguousarray(_unit(points).T)
     near, far = _Best(len(points), count), _Best(len(points), count)
@@ -72,14 +72,14 @@ def search_file(file: EmbeddingFile, points: Floats, rows: Rows, count: int) -> 
 
 
 class _Best:
-    """Rows with the largest values among those added, for each query, in descending order."""
+    """For each query, the rows with the largest values so far, in descending order."""
 
     def __init__(self, queries: int, count: int) -> None:
         self.values = np.full((queries, count), -np.inf, np.float32)
         self.rows = np.full((queries, count), -1, np.int64)
 
     def add(self, values: Floats, start: int, own: Rows) -> None:
-        """Add values, float32[q, m], of consecutive rows, except each query's own of them."""
+        """Add values, float32[q, m], of consecutive rows, ignoring each query's own row."""
         for query in np.flatnonzero(values.max(1) > self.values[:, -1]):
             some = values[query].copy()
             if 0 <= own[query] < len(some):

@@ -1,4 +1,4 @@
-"""Nearest and farthest images of queries."""
+"""Search for the nearest and farthest images of queries."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Queries(NamedTuple):
     names : list of str
         Name of each query.
     rows : int64[q]
-        Row of each query among the searched images, or −1.
+        Row of each query among the searched images; −1 for other query images.
     pixels : float[q, c, h, w]
         Images, with values in [0, 1].
 
@@ -62,14 +62,14 @@ class SearchResult:
     Attributes
     ----------
     queries : Queries
-        q queries.
+        Query images.
     images : Images
-        n searched images.
+        Searched images.
     near, far : int64[q, count]
         Rows of the nearest images, nearest first, and of the farthest images, farthest first. A
-        query that is one of the images is not among its own results.
+        query is excluded from its own results.
     near_similarity, far_similarity : float32[q, count]
-        Similarities of their embeddings to the query's.
+        Similarities of these images to the query.
 
     Examples
     --------
@@ -91,12 +91,12 @@ class SearchResult:
     far_similarity: Floats
 
     def pixels(self, rows: Rows) -> Floats:
-        """Return images, float32[q, count, c, h, w], at rows int64[q, count], such as `near`."""
+        """Return the images, float32[q, count, c, h, w], at rows, int64[q, count]."""
         pixels = to_unit(self.images.batch(rows.flatten().tolist()))
         return pixels.unflatten(0, rows.shape).numpy()
 
     def names(self) -> list[list[str]]:
-        """Return the names of each query, its nearest and its farthest images."""
+        """Return the names of each query, its nearest images and its farthest images."""
         names = self.images.names()
         return [
             [query if own < 0 else names[own], *(names[row] for row in found)]
@@ -109,7 +109,7 @@ class SearchResult:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return names, rows and similarities as JSON-compatible values."""
+        """Return names, rows and similarities as JSON types."""
         names = self.images.names()
         sides = {
             "near": (self.near.tolist(), self.near_similarity.tolist()),
@@ -140,7 +140,7 @@ def find_neighbors(
     device: str | torch.device = "auto",
     track: Track = silent,
 ) -> SearchResult:
-    """Find the nearest and farthest images of queries, by an encoder's similarity.
+    """Find the nearest and farthest images of queries by the similarity of an encoder.
 
     Parameters
     ----------
@@ -149,8 +149,8 @@ def find_neighbors(
     queries : Queries or sequence of str, path or int
         See `open_queries`.
     count : int
-        Number of nearest and farthest images per query: less than n, or n if no query is one of the
-        images.
+        Number of nearest and farthest images per query, at most n, or n − 1 if a query is one of
+        the n images.
 
     Raises
     ------
@@ -201,8 +201,8 @@ def search_embeddings(
     query_embeddings, embeddings : float[q, d], float[n, d]
         Embeddings of the queries and of the images.
     count : int
-        Number of nearest and farthest images per query: less than n, or n if no query is one of the
-        images.
+        Number of nearest and farthest images per query, at most n, or n − 1 if a query is one of
+        the n images.
     similarity : {"cosine", "centered-cosine", "gaussian"}
         See `nearfar.neighbors.fit_similarity`.
 
@@ -239,23 +239,23 @@ def open_queries(
 ) -> Queries:
     """Open query images: rows, names, files, folders or arrays.
 
-    A name or a path to some of the images, even via links, means these images, which are then
+    A name or a path of some of the searched images, even via links, selects these images. They are
     excluded from their own neighbors.
 
     Parameters
     ----------
     queries : sequence of int, str or path
-        Rows or names of the images; image files, folders or array files; or anything `open_source`
-        opens.
+        Rows or names of the images, image files, folders, array files, or anything that
+        `open_source` opens.
     images : Images
         Images to search.
     open_source : callable, optional
-        Function that opens other images in the same shape. Default: `nearfar.data.open_images`.
+        Function that opens other images with the same shape. Default: `nearfar.data.open_images`.
 
     Raises
     ------
     NearfarError
-        If there are no queries, more than 32, or one cannot be opened.
+        If there are no queries or more than 32, or a query cannot be opened.
 
     Examples
     --------
@@ -302,7 +302,7 @@ def _row(row: int, images: Images) -> Tensor:
 def _among(
     path: Path, images: Images, files: Callable[[Callable[[Path], Path]], dict[int, Path]] | None
 ) -> list[tuple[str, int, Tensor]]:
-    """Return names, rows and pixels of the images at or below a path."""
+    """Return the names, rows and pixels of the images at or below a path."""
     if files is None:
         return []
     rows: list[int] = []
@@ -316,18 +316,18 @@ def _among(
 
 
 def _named(name: str, images: Images) -> list[tuple[str, int, Tensor]]:
-    """Return name, row and pixels of the images of this name, as results state it."""
+    """Return the names, rows and pixels of the images with this name."""
     rows = [row for row, own in enumerate(images.names()) if own == name]
     return [(name, row, images[row]) for row in rows[: MAX_QUERIES + 1]]
 
 
 def _files(images: StoredImages, form: Callable[[Path], Path]) -> dict[int, Path]:
-    """Path of each image that has a file of its own, in this form."""
+    """Return the path of each image that has its own file, converted by `form`."""
     files = {row: path for row, item in enumerate(images.items) if (path := item.path)}
     return {row: form(path) for row, path in files.items()}
 
 
 def _elsewhere(images: Images) -> list[tuple[str, int, Tensor]]:
-    """Return names, rows and pixels of images that are not among those searched."""
+    """Return the names, rows and pixels of images outside the searched images."""
     first = range(min(len(images), MAX_QUERIES + 1))
     return [(f"{images.name}: {images.names()[row]}", -1, images[row]) for row in first]

@@ -1,4 +1,4 @@
-"""Embedding indexes, in memory and as files for other libraries."""
+"""Embedding indexes, in memory or as files for other libraries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _QUERIES = 1024
 
 
 class Index:
-    """Named embeddings, searched exactly.
+    """Index of named embeddings with exact search.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Index:
     Attributes
     ----------
     embeddings : float32[n, d]
-        The embeddings.
+        Embeddings.
     names : list of str
         Name of each embedding.
 
@@ -65,12 +65,13 @@ class Index:
         return len(self.names)
 
     def add(self, embeddings: npt.ArrayLike, names: Sequence[str] | None = None) -> Self:
-        """Add embeddings, float[m, d], and their names, by default their row numbers.
+        """Add embeddings, float[m, d], and their names. Default: the row numbers as names.
 
         Raises
         ------
         NearfarError
-            If they have a different length, the number of names differs, or a name is taken.
+            If the embeddings have a different length, the number of names differs, or a name is not
+            unique.
         """
         added = np.asarray(embeddings, np.float32)
         if added.ndim != 2 or (len(self) and added.shape[1] != self.embeddings.shape[1]):
@@ -93,7 +94,8 @@ class Index:
         Parameters
         ----------
         queries : float[q, d] or sequence of str
-            Embeddings, or names in the index, which are then excluded from their own neighbors.
+            Embeddings, or names in the index. Named embeddings are excluded from their own
+            neighbors.
         count : int
             Number of nearest and farthest rows per query.
 
@@ -114,19 +116,19 @@ class Index:
         return search_bank(points, rows, bank, self._measure, count)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index to a .parquet file, which `nearfar search` can also read."""
+        """Write the index to a .parquet file, which ``nearfar search`` can also read."""
         settings = {"similarity": self.similarity}
         table = EmbeddingTable(self.embeddings, self.names, settings=settings)
         write_embedding_table(path, table)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Index:
-        """Read an index, or embeddings written by `nearfar encode`.
+        """Read an index, or embeddings written by ``nearfar encode``.
 
         Raises
         ------
         NearfarError
-            If the file holds no embeddings.
+            If the file does not contain embeddings.
         """
         table = read_embeddings(path)
         stored = table.settings.get("similarity")
@@ -148,12 +150,12 @@ def _numbers(start: int, count: int) -> list[str]:
 def search_bank(
     points: Tensor, rows: Tensor, bank: Tensor, measure: Similarity, count: int
 ) -> IndexHits:
-    """Find the rows of a bank, float[n, d], nearest to and farthest from queries, float[q, d].
+    """Find the nearest and farthest rows of a bank, float[n, d], for queries, float[q, d].
 
     Parameters
     ----------
     rows : int64[q]
-        Row of the query itself in the bank, left out of its results; −1 if it is not there.
+        Row of each query in the bank, excluded from its results; −1 for a query outside the bank.
 
     Examples
     --------
@@ -176,24 +178,24 @@ def search_bank(
 
 
 def write_index(path: str | os.PathLike[str], index: Index, *, factory: str = "Flat") -> None:
-    """Write an index as a faiss or usearch file, whose keys are the rows of the index.
+    """Write an index as a faiss or usearch file, with the rows of the index as keys.
 
-    Cosine similarity becomes the inner product of unit vectors (for faiss, queries must be
-    normalized), and Gaussian similarity becomes Euclidean distance.
+    Cosine similarity is converted to the inner product of unit vectors (for faiss, queries must be
+    normalized), Gaussian similarity to Euclidean distance.
 
     Parameters
     ----------
     path : str or path
         Output path, ending in .faiss or .usearch.
     index : Index
-        The embeddings.
+        Index to write.
     factory : str
         Type of the faiss index, see ``faiss.index_factory``.
 
     Raises
     ------
     NearfarError
-        If the path has a different ending, the library is not installed, or the similarity is
+        If the path has another extension, the library is not installed, or the similarity is
         centered, which neither library supports.
 
     Examples

@@ -1,4 +1,4 @@
-"""Search in stored embeddings, for any number of queries, with results as a file."""
+"""Search in stored embeddings for any number of queries, with results as a table."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ class StoredSearch:
     queries : list of str
         Name of each query.
     near, far : list of list of str
-        Names of the nearest images of each query, nearest first, and of the farthest ones.
+        Names of the nearest images of each query, nearest first, and of the farthest images,
+        farthest first.
     hits : IndexHits
-        Their rows and similarities.
+        Rows and similarities of these images.
 
     Examples
     --------
@@ -57,7 +58,7 @@ class StoredSearch:
     hits: IndexHits
 
     def to_table(self) -> pyarrow.Table:
-        """Return one row per result: query, side, rank from 1, file, row and similarity."""
+        """Return a row per result, with query, side, rank (from 1), file, row and similarity."""
         count = self.hits.near.shape[1]
         sides = {
             "near": (self.near, self.hits.near, self.hits.near_similarity),
@@ -97,22 +98,22 @@ def search_stored(
     Parameters
     ----------
     embeddings : str or path
-        A .parquet written by `encode_to`.
+        A .parquet file or folder written by `encode_to`.
     queries : sequence of str or path
-        Each is a name in the file; a row number; a .parquet of embeddings, all of which are
-        queries; or images, which are opened, and encoded by the file's encoder. An image file that
-        is among them, by its name and content, is left out of its own results.
+        Each item is a name in the file, a row number, a .parquet file with query embeddings, or
+        images to open and encode with the encoder of the file. An image that is in the file itself,
+        by name and content, is left out of its own results.
     count : int
         Number of nearest and farthest images per query.
     open_source : callable, optional
         Function that opens images for an encoder. Default: `nearfar.data.open_images`.
     device : str or torch.device
-        Device of the encoder, if any images are encoded.
+        Device of the encoder, if images are encoded.
 
     Raises
     ------
     NearfarError
-        If a query cannot be opened, embeddings have a different length, or there are too few.
+        If a query cannot be opened, or embeddings have a different length or are too few.
 
     Examples
     --------
@@ -170,7 +171,7 @@ def search_stored(
 
 
 def _is_source(query: str) -> bool:
-    """Return whether images can be opened: a path, a pattern of shards, or a named data set."""
+    """Return whether a query is a path, a pattern of shards, or a named data set."""
     if exists(Path(query)) or "{" in query:
         return True
     from nearfar.data import NAMED

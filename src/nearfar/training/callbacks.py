@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """Base class of callbacks, called only by the first process.
+    """Base class of callbacks, which are called only in the first process.
 
     Examples
     --------
@@ -24,11 +24,11 @@ class Callback:
     """
 
     def measure(self, trainer: Trainer) -> Mapping[str, float]:
-        """Return additional metrics of an epoch, by name, to log with the others."""
+        """Return additional metrics for an epoch, by name."""
         return {}
 
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
-        """Handle the end of an epoch; `metrics` holds "phase", "epoch" (from 1) and numbers."""
+        """Handle the end of an epoch; `metrics` contains "phase", "epoch" (from 1) and metrics."""
 
 
 class EpochFunction(Callback):
@@ -37,7 +37,7 @@ class EpochFunction(Callback):
     Parameters
     ----------
     function : callable
-        Function that receives the metrics, see `Callback.on_epoch_end`.
+        Function of the metrics, see `Callback.on_epoch_end`.
 
     Examples
     --------
@@ -54,9 +54,9 @@ class EpochFunction(Callback):
 
 
 class Snapshots(Callback):
-    """Callback that writes the network to the run folder after given epochs.
+    """Callback that writes a snapshot of the network to the run folder after given epochs.
 
-    Read a snapshot with `nearfar.runs.read_snapshot`.
+    Use `nearfar.runs.read_snapshot` to read a snapshot.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class TensorBoard(Callback):
     Parameters
     ----------
     folder : Path
-        Folder to write to, created after the first epoch.
+        Output folder, created after the first epoch.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Training defaults, chosen by the number, size and kind of the images."""
+"""Default training settings, chosen by the number, size and kind of the images."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Defaults:
     recipe : str
         Name of the recipe.
     config : TrainConfig
-        Recipe, options chosen for the images, and the user's options.
+        Configuration from the recipe, the options chosen for the images, and the user's options.
     size : int, optional
-        Side of the images that the encoder needs, in pixels; None if any size does.
+        Image size that the encoder needs, in pixels; None for any size.
     description : str
-        One line for the user: the kind of images, and the training chosen for them.
+        One-line description of the images and of the training chosen for them.
     caution : str
-        Warning to the user that the result will be poor, or "".
+        Warning that the result will be poor, or "".
 
     Examples
     --------
@@ -77,10 +77,10 @@ def open_with_defaults(
     size: Size | None = None,
     **reading: Any,
 ) -> tuple[Images, Defaults]:
-    """Open training images at the size that suits the encoder, with defaults that suit the images.
+    """Open training images at a suitable size for the encoder, and choose default settings.
 
-    Without a size, images for the default encoder have 128×128 pixels, and those for a backbone
-    that is named in `given` the size of its pretrained weights.
+    Without `size`, images for the default encoder have 128×128 pixels. Images for a backbone named
+    in `given` have the size of its pretrained weights.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def open_with_defaults(
     images : Images
         Training images.
     defaults : Defaults
-        Settings to train with.
+        Default settings for training.
 
     Examples
     --------
@@ -122,21 +122,21 @@ def open_with_defaults(
 def choose_defaults(
     images: Images, given: Mapping[str, Any], recipe: RecipeName | None = None
 ) -> Defaults:
-    """Choose a recipe, if none is named, and options that suit the images.
+    """Choose a recipe, unless one is given, and options that suit the images.
 
-    Options of the paper's training, such as ``loss_weights``, select its recipe. Otherwise,
-    training starts from a pretrained encoder on photographs, if one is installed, and from scratch
-    on shapes; features get the paper's training. Batch size, epochs and clusters depend on the
-    number of images.
+    Options of the "paper" recipe, such as ``loss_weights``, select this recipe, which is also used
+    for images of kind "features". For photographs, training starts from a pretrained encoder if one
+    is installed. For all other images, it starts from scratch. Batch size, epochs and clusters
+    depend on the number of images.
 
     Parameters
     ----------
     images : Images
         Training images.
     given : mapping
-        The user's options by name, see `nearfar.configure`.
+        Options given by the user, by name, see `nearfar.configure`.
     recipe : {"paper", "nearfar", "continue"}, optional
-        Named recipe. The options of "paper" do not depend on the images.
+        Recipe. The options of "paper" do not depend on the images. Default: chosen as above.
 
     Examples
     --------
@@ -170,7 +170,7 @@ def choose_defaults(
 
 
 def _side(config: TrainConfig, given: Mapping[str, Any]) -> int | None:
-    """Return the side of the images that the encoder needs, if any."""
+    """Return the image size that the encoder needs; None for any size."""
     if not isinstance(config.network, Backbone):
         return None
     named = flatten(given).get("backbone") is not None
@@ -178,7 +178,7 @@ def _side(config: TrainConfig, given: Mapping[str, Any]) -> int | None:
 
 
 def _length(n: int, recipe: RecipeName, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return batch size, epochs and clusters for n images."""
+    """Return the batch size and the numbers of epochs and clusters for n images."""
     largest, total, (fewest, most) = _LENGTHS[recipe]
     fitting = 2 ** int(math.log2(max(n / _STEPS, 1)))
     batch = given.get("batch_size") or min(max(fitting, _MIN_BATCH), largest)
@@ -191,7 +191,7 @@ def _length(n: int, recipe: RecipeName, given: Mapping[str, Any]) -> dict[str, A
 
 
 def _describe(kind: ImageKind, n: int, recipe: RecipeName, config: TrainConfig) -> str:
-    """Return the line that the user sees before training."""
+    """Return a one-line description of the images and of the training."""
     count = f"{n:,} image{'s' * (n != 1)}"
     if recipe == "paper":
         return f"{kind}; {count}: the paper's training"

@@ -1,4 +1,4 @@
-"""Collective operations over the training processes; trivial with one process."""
+"""Collective operations over the training processes, without effect for a single process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf1
 
 
 def launch(config: TrainConfig) -> Fabric:
-    """Return a Fabric with the processes started by torchrun or `fabric run`, or with one."""
+    """Return a Fabric of the processes started by torchrun or ``fabric run``, or of one process."""
     fabric = _launched(config)
     if fabric.world_size > 1:
         atexit.register(_leave)
@@ -74,14 +74,14 @@ def _launched(config: TrainConfig) -> Fabric:
 
 
 def _leave() -> None:
-    """Destroy the process group: gloo's threads may abort a process that exits while they run."""
+    """Destroy the process group, since running gloo threads may abort an exiting process."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 @contextmanager
 def explain_lost_processes(fabric: Fabric) -> Iterator[None]:
-    """Raise a one-line error if another process has ended or cannot be reached."""
+    """Context manager that raises a one-line error if another process is lost."""
     try:
         yield
     except RuntimeError as error:
@@ -96,7 +96,7 @@ def explain_lost_processes(fabric: Fabric) -> Iterator[None]:
 
 
 def share(fabric: Fabric, n: int) -> range:
-    """Return this process's share of the row numbers 0…n−1."""
+    """Return the share of this process of the row numbers from 0 to n − 1."""
     rank, size = fabric.global_rank, fabric.world_size
     return range(n * rank // size, n * (rank + 1) // size)
 
@@ -124,16 +124,16 @@ def fill_bank(
     fabric: Fabric,
     track: Track = silent,
 ) -> None:
-    """Fill a bank with the embeddings of all images; each process computes its share.
+    """Fill a bank with the embeddings of all images; each process computes a share.
 
     Parameters
     ----------
     bank : Bank
         Bank of zeros, float[n, d]. A bank on disk is shared by all processes.
     function : callable
-        Function from images, float[b, c, h, w], to embeddings, float[b, d].
+        Function that maps images, float[b, c, h, w], to embeddings, float[b, d].
     images : Images
-        Images to embed.
+        Images to encode.
     fabric : Fabric
         Device and processes.
     track : Track
@@ -152,18 +152,18 @@ def fill_bank(
 def search_all(
     finder: Finder, queries: Bank, count: int, draw: int, fabric: Fabric, track: Track = silent
 ) -> Neighbors:
-    """Return the near and far rows of every image; each process searches its share.
+    """Return the near and far rows of all images; each process searches for a share.
 
     Parameters
     ----------
     finder : Finder
         Finder that was fitted to a bank.
     queries : Bank
-        Query for each row of the finder's bank, float[n, d].
+        Queries, one per row of the finder's bank, float[n, d].
     count : int
-        T, the number of near rows and of far rows per query.
+        Number of near rows and of far rows per query, T.
     draw : int
-        Number of the random draw, see `Finder.search`.
+        Number of the draw, see `Finder.search`.
     fabric : Fabric
         Processes.
     track : Track
@@ -192,14 +192,14 @@ def all_rows(fabric: Fabric, values: Tensor) -> Tensor:
 
 
 def workers(fabric: Fabric) -> Workers:
-    """Return the division of a finder's work among the processes."""
+    """Return the division of work among the processes, for `Finder.fit`."""
     return Workers(partial(share, fabric), partial(all_sum, fabric))
 
 
 def share_buffers(fabric: Fabric, module: nn.Module) -> None:
-    """Copy the first process's buffers, such as batch normalization statistics, to all processes.
+    """Copy buffers, such as batch normalization statistics, from the first process to all others.
 
-    Training does so before every forward pass, but each pass changes the buffers again.
+    DDP does this before every forward pass, but each pass changes the buffers again.
     """
     if fabric.world_size > 1:
         for buffer in module.buffers():

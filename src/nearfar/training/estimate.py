@@ -1,4 +1,4 @@
-"""Estimates of a training run's time, memory and disk space, from a few steps."""
+"""Estimate of the time, memory and disk space of a training run from a few steps."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Estimate:
     Parameters
     ----------
     seconds : dict of float
-        Time of each activity by name, in seconds for one process.
+        Time of each activity for one process, in seconds, by name.
     memory : int
-        Peak memory in bytes: GPU memory when training on a GPU, otherwise main memory.
+        Peak memory, in bytes: GPU memory for training on a GPU, otherwise main memory.
     disk : dict of int
-        Disk space in the run folder by purpose, in bytes.
+        Disk space in the run folder, in bytes, by purpose.
     free_disk : int
         Free disk space, in bytes.
 
@@ -68,9 +68,9 @@ def estimate(
     overwrite: bool = False,
     track: Track = silent,
 ) -> Estimate:
-    """Estimate a training run's time, memory and disk space by training briefly on a few images.
+    """Estimate the time, memory and disk space of a training run by a trial on a few images.
 
-    Search time is estimated from measured matmul throughput; reading a bank from a slow disk takes
+    Search time is estimated from measured matmul throughput; searches of a bank on a slow disk take
     longer.
 
     Parameters
@@ -80,13 +80,13 @@ def estimate(
     folder : str or path
         Run folder; nothing is written to it.
     resume : bool
-        Check that the run in `folder` can be resumed. The estimate covers the whole training run,
-        not just the rest.
+        Whether to check that the run in `folder` can be resumed. The estimate is for the whole
+        training run, including the completed part.
 
     Raises
     ------
     NearfarError
-        If the settings do not fit the images or the folder cannot be used, see `train`.
+        If the settings do not suit the images or the folder cannot be used, see `train`.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def estimate(
 
 
 def _try(images: Images, config: TrainConfig, track: Track) -> tuple[Images, Run]:
-    """Train for two epochs per phase on a few images; return the images and the run."""
+    """Train for two epochs per phase on a few images, and return the images and the run."""
     least = flatten(config).get("neighbors", 1) + 1
     count = min(len(images), max(STEPS * config.optim.batch_size, least))
     sample = Subset(images, np.linspace(0, len(images) - 1, count).astype(np.int64))
@@ -137,7 +137,7 @@ def _try(images: Images, config: TrainConfig, track: Track) -> tuple[Images, Run
 
 
 def _seconds_per_multiplication(device: torch.device) -> float:
-    """Return the measured time per multiplication in a large matrix product, in seconds."""
+    """Return the measured time per multiplication in a large matmul, in seconds."""
     one, other = torch.rand(2, SIDE, SIDE, device=device)
     seconds = []
     for _ in range(STEPS):
@@ -148,7 +148,7 @@ def _seconds_per_multiplication(device: torch.device) -> float:
 
 
 def _encoding_seconds(encoder: nn.Module, images: Images, device: torch.device) -> float:
-    """Return the measured time of encoding an image, in seconds."""
+    """Return the measured encoding time per image, in seconds."""
     encoder.eval()
     began = time.perf_counter()
     seen = 0

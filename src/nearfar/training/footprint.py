@@ -1,4 +1,4 @@
-"""Memory and disk space of a training run."""
+"""Estimates of the memory and disk space of a training run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from nearfar.training.objectives import Context, Objective
 
 
 def disk_footprint(context: Context, network: Autoencoder, objective: Objective) -> dict[str, int]:
-    """Return the estimated peak disk space of a run folder, in bytes by purpose."""
+    """Return the estimated peak disk space of a run folder, in bytes, by purpose."""
     embeddings = 4 * len(context.images) * embedding_size(network.encoder, context.images)
     needs = {
         "model": 2 * state_bytes(network),
@@ -23,8 +23,8 @@ def disk_footprint(context: Context, network: Autoencoder, objective: Objective)
 def checkpoint_footprint(context: Context, network: Autoencoder, objective: Objective) -> int:
     """Return the estimated size of a checkpoint, on disk or in memory, in bytes.
 
-    A checkpoint holds the network, its initial copy, two moments per weight, and the objective's
-    state.
+    A checkpoint contains the network, its initial copy, two moments per weight, and the state of
+    the objective.
     """
     needed = 4 * state_bytes(network)
     if context.config.optim.epochs:
@@ -33,7 +33,7 @@ def checkpoint_footprint(context: Context, network: Autoencoder, objective: Obje
 
 
 def memory_footprint(context: Context, network: Autoencoder, objective: Objective) -> int:
-    """Return the estimated peak memory of embeddings and their search, in bytes."""
+    """Return the estimated peak memory of the embeddings and of the search, in bytes."""
     embeddings = 4 * len(context.images) * embedding_size(network.encoder, context.images)
     if not context.config.optim.epochs:
         return embeddings

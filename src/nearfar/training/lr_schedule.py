@@ -14,15 +14,15 @@ START = 1 / 25
 def lr_factor(schedule: LRSchedule, done: float) -> float:
     """Return the learning rate as a fraction of its peak.
 
-    The one-cycle schedule [1]_ rises from 1/25 of the peak to the peak in the first fifth, then
-    falls to zero, both along a cosine.
+    The one-cycle schedule [1]_ increases from 1/25 of the peak to the peak in the first fifth of
+    the phase, then decreases to zero, both with cosine annealing.
 
     Parameters
     ----------
     schedule : {"constant", "one-cycle"}
         Name of the schedule.
     done : float
-        Completed fraction of the phase, 0…1.
+        Completed fraction of the phase, in [0, 1].
 
     References
     ----------

@@ -21,9 +21,9 @@ RANK_ROWS = 2048
 
 
 class EpochMetrics:
-    """Per-epoch metrics: means of the objective's terms, duration, and effective rank.
+    """Per-epoch metrics: means of the objective terms, duration, effective rank and dead units.
 
-    When training resumes mid-epoch, the means and the duration carry over, see `state`.
+    When training resumes within an epoch, the means and the duration are continued, see `state`.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class EpochMetrics:
         self.latest: deque[Tensor] = deque()
 
     def add(self, step: Step) -> None:
-        """Add the result of one step of this process."""
+        """Add the result of a step of this process."""
         embeddings = step.embeddings.detach().flatten(1).float()
         terms = {"loss": step.loss.detach(), **step.terms}
         self.names = list(terms)
@@ -63,7 +63,7 @@ class EpochMetrics:
         self.began = time.perf_counter() - seconds
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each term over the epoch's images so far, across processes."""
+        """Return the mean of each term over all images of the epoch so far, across processes."""
         *totals, images = all_sum(self.fabric, self.sums).tolist()
         return {name: total / images for name, total in zip(self.names, totals, strict=True)}
 
@@ -73,15 +73,15 @@ class EpochMetrics:
         return int((largest <= smallest).sum())
 
     def _range(self) -> tuple[Tensor, Tensor]:
-        """Return the smallest and the largest value of each unit, across processes."""
+        """Return the smallest and the largest value of each unit across processes."""
         return -all_max(self.fabric, -self.smallest), all_max(self.fabric, self.largest)
 
     def effective_rank(self) -> float:
-        """Return the effective rank of this process's most recent embeddings."""
+        """Return the effective rank of the most recent embeddings of this process."""
         return effective_rank(torch.cat(list(self.latest)))
 
     def state(self) -> dict[str, Tensor]:
-        """Return the duration, the sums over all processes, and each unit's range."""
+        """Return the duration, the sums over all processes, and the range of each unit."""
         smallest, largest = self._range()
         return {
             "seconds": torch.tensor(self.seconds()),
@@ -91,7 +91,7 @@ class EpochMetrics:
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from `state`; the sums go to the first process."""
+        """Restore the result of `state`; the sums are assigned to the first process."""
         self._continue(float(state.get("seconds", 0.0)))
         self.sums = state["sums"] * self.fabric.is_global_zero
         self.largest, self.smallest = state["largest"], state["smallest"]
@@ -100,7 +100,8 @@ class EpochMetrics:
 def effective_rank(embeddings: Tensor) -> float:
     """Return the effective rank of embeddings [1]_.
 
-    It is the exponential of the entropy of the normalized singular values, after centering.
+    The effective rank is the exponential of the entropy of the normalized singular values of the
+    centered embeddings.
 
     Parameters
     ----------
@@ -110,8 +111,8 @@ def effective_rank(embeddings: Tensor) -> float:
     Returns
     -------
     float
-        From 1 (all embeddings on a line) to d (equal variance in all directions); 0 if all
-        embeddings are the same.
+        Effective rank, from 1 (all embeddings on a line) to d (equal variance in all directions); 0
+        if all embeddings are equal.
 
     References
     ----------

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return an optimizer's state, by parameter number and value name.
+    """Return the state of an optimizer, by parameter number and value name.
 
     Examples
     --------
@@ -25,7 +25,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Load the state from `optimizer_tensors`; the optimizer's settings do not change.
+    """Load the state returned by `optimizer_tensors`; the settings of the optimizer are unchanged.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Preflight: checks before training starts."""
+"""Preflight checks before training starts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def preflight(
     Raises
     ------
     NearfarError
-        If a setting does not fit the images, the processes or the folder; the message names it.
+        If a setting does not suit the images, the processes or the folder; the message states it.
     """
     if folder is None and (resume or objective.on_disk):
         what = "resume=True" if resume else "bank='disk'"

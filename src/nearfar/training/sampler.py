@@ -1,4 +1,4 @@
-"""Samplers of the batches of an epoch."""
+"""Samplers for the batches of an epoch."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import Tensor
 class EpochSampler:
     """Sampler of batches in a random order that depends only on the seed and the epoch.
 
-    An epoch contains every image once. Batches have nearly the same size, so that there is no
-    small, noisy last batch. Each process gets its part of every batch, so that batches do not
-    depend on the number of processes.
+    An epoch contains every image once. All batches have nearly the same size, to avoid a small,
+    noisy last batch. Each process receives a part of every batch, so that batches are independent
+    of the number of processes.
 
-    Set the attributes `epoch` and `first_step`, both from 0, before iterating.
+    Set the attributes `epoch` and `first_step`, both starting at 0, before iterating.
 
     Parameters
     ----------
     n : int
         Number of images.
     batch_size : int
-        Largest batch size, over all processes together.
+        Maximum batch size, in total over all processes.
     seed : tuple of int
         Seed of the order.
     rank, processes : int
@@ -45,29 +45,29 @@ class EpochSampler:
         self.first_step = 0
 
     def __len__(self) -> int:
-        """Return the number of batches from `first_step` on."""
+        """Return the number of batches, starting at `first_step`."""
         return self.steps - self.first_step
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield this process's row numbers of each batch, int64[b], from `first_step` on."""
+        """Yield this process's row numbers in each batch, int64[b], starting at `first_step`."""
         order = np.random.default_rng((*self.seed, self.epoch)).permutation(self.n)
         for batch in np.array_split(order, self.steps)[self.first_step :]:
             yield torch.from_numpy(np.array_split(batch, self.processes)[self.rank])
 
     def batch_size(self, step: int) -> int:
-        """Return the batch size of a step, over all processes."""
+        """Return the batch size of a step, in total over all processes."""
         return self.n // self.steps + (step < self.n % self.steps)
 
 
 class PairSampler:
-    """Sampler of batches of pairs, int64[b, 2]: each row with a partner.
+    """Sampler for batches of pairs of rows, int64[b, 2].
 
     Parameters
     ----------
     sampler : EpochSampler
-        Sampler of the first rows, int64[b].
+        Sampler for the first rows, int64[b].
     partners : callable
-        Function from the first rows, int64[b], and the step to their partners, int64[b].
+        Function that maps the first rows, int64[b], and the step to the second rows, int64[b].
     """
 
     def __init__(self, sampler: EpochSampler, partners: Callable[[Tensor, int], Tensor]) -> None:

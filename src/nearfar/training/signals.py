@@ -27,18 +27,18 @@ MAX_SECONDS = 5.0
 
 
 class WaitInterrupted(KeyboardInterrupt):
-    """Raised when training is asked to stop while waiting for images, which may never come."""
+    """Exception for a stop request while training waits for images, which may never arrive."""
 
 
 class Decision(NamedTuple):
-    """Whether to stop, and whether a checkpoint is due."""
+    """Decision whether to stop and whether to write a checkpoint."""
 
     stop: bool
     due: bool
 
 
 class StopSignal:
-    """Signals and time; all processes act on what one of them notices."""
+    """Stop signals and checkpoint timing; a signal to one process applies to all processes."""
 
     def __init__(self, fabric: Fabric) -> None:
         self.fabric = fabric
@@ -52,8 +52,8 @@ class StopSignal:
     def signals(self) -> Iterator[None]:
         """Treat the first interrupt or termination signal as a request to stop.
 
-        Waiting for images ends at once. On a second signal, so does everything else, unless other
-        processes would wait for this one.
+        With a single process, the first signal interrupts a wait for images immediately, and a
+        second signal interrupts anything.
 
         Raises
         ------
@@ -79,12 +79,12 @@ class StopSignal:
                 signal.signal(number, handler)
 
     def is_time(self, step: int) -> bool:
-        """Whether to check after this many steps of the epoch; the same in every process."""
+        """Return whether to check after this many steps of the epoch; the same in all processes."""
         self.steps += 1
         return step % self.every == 0 or (self.alone and self.asked)
 
     def check(self) -> Decision:
-        """Check signals and the clock, together with the other processes."""
+        """Return the decision of all processes, from their signals and clocks."""
         now = time.perf_counter()
         due = now - self.saved_at > CHECKPOINT_SECONDS
         mine = torch.tensor([self.asked, due, now - self.checked_at], device=self.fabric.device)
@@ -95,5 +95,5 @@ class StopSignal:
         return Decision(asked > 0, overdue > 0)
 
     def saved(self) -> None:
-        """Note that a checkpoint was written."""
+        """Restart the timer after a checkpoint was written."""
         self.saved_at = time.perf_counter()

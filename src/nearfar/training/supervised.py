@@ -26,33 +26,33 @@ def fit_supervised(
     track: Track = silent,
     description: str = "training",
 ) -> None:
-    """Train a network in place, one step per batch.
+    """Train a network in place, with one step per batch.
 
     Parameters
     ----------
     network : nn.Module
-        Network, in training mode during training and in evaluation mode afterward.
+        Network. It is in training mode during training and in evaluation mode afterward.
     loss : callable
-        Function from the row numbers of a batch, int64[b], to a scalar loss.
+        Function that maps the row numbers of a batch, int64[b], to a scalar loss.
     batches : iterable of int64[b]
         Row numbers of each batch, see `shuffled_batches`.
     optimizer : torch.optim.Optimizer
-        Optimizer; its learning rates are the peaks of the schedules.
+        Optimizer. Its learning rates are the peaks of the schedule.
     steps : int
         Total number of training steps, for the schedule.
     first_step : int
-        Step to start from; earlier steps were already made.
+        First step to perform. Earlier steps are already completed.
     lr_schedule : {"constant", "one-cycle"}
         Learning rate schedule, see `nearfar.config.Optim`.
     max_grad_norm : float, optional
-        Norm to clip gradients to. Default: no clipping.
+        Maximum gradient norm. Default: no clipping.
     track, description
-        Progress display, and its description; see `nearfar.progress.Track`.
+        Progress display and its description, see `nearfar.progress.Track`.
 
     Raises
     ------
     NearfarError
-        If the loss is no longer finite.
+        If the loss becomes NaN or infinite.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def shuffled_batches(
     n : int
         Number of rows.
     batch_size : int
-        Rows per batch; a batch may span two permutations.
+        Number of rows per batch. A batch may span two permutations.
     steps : int
         Number of batches.
     generator : torch.Generator, optional

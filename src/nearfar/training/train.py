@@ -68,23 +68,23 @@ def train(
 ) -> Run:
     """Train a network in two phases: as an autoencoder, then with an objective (§3.2).
 
-    Training runs in several threads take turns, since they share torch's random number generator;
-    each yields the result of its seed.
+    If several threads call this function, they run one after the other, since they share torch's
+    random number generator. Each result depends only on its seed.
 
     Parameters
     ----------
     images : Images
         Training images; labels are ignored.
     config : TrainConfig
-        Settings.
+        Training settings.
     folder : str or path, optional
         Run folder for checkpoints and the result. Default: nothing is written.
     resume : bool
-        Resume the run in `folder`. On the same machine, on a CPU with the same number of threads,
-        the result is bit-identical to that of an uninterrupted run; on a GPU, nondeterministic
-        kernels may change it.
+        Whether to resume the run in `folder`. On the same CPU with the same number of threads, the
+        result is bit-identical to an uninterrupted run. On a GPU, nondeterministic kernels may
+        change the result.
     overwrite : bool
-        Replace the run in `folder`, if there is one.
+        Whether to replace the run in `folder`, if there is one.
     callbacks : sequence of Callback
         Callbacks to call after each epoch.
     track : Track
@@ -98,8 +98,8 @@ def train(
     Raises
     ------
     NearfarError
-        If the settings do not fit the images, the folder cannot be used, or the loss becomes NaN or
-        infinite.
+        If the settings do not suit the images, the folder cannot be used, or the loss becomes NaN
+        or infinite.
     Interrupted
         After an interruption. A run with a folder can be resumed.
 
@@ -159,7 +159,7 @@ def train(
 
 
 def resolve_config(config: TrainConfig, images: Images) -> TrainConfig:
-    """Return a configuration with the defaults that depend on the images filled in.
+    """Return a configuration that includes the defaults that depend on the images.
 
     Examples
     --------
@@ -178,7 +178,7 @@ def resolve_config(config: TrainConfig, images: Images) -> TrainConfig:
 
 
 def _load_published(network: Autoencoder, config: TrainConfig) -> None:
-    """Load published weights into a backbone; otherwise, check that k-means can initialize it."""
+    """Load published weights into a backbone, or check that k-means can initialize it."""
     if not isinstance(config.network, Backbone):
         return
     encoder = cast(BackboneEncoder, network.encoder)
@@ -191,7 +191,7 @@ def _load_published(network: Autoencoder, config: TrainConfig) -> None:
 def _initialize(
     network: Autoencoder, config: TrainConfig, images: Images, run: RunFolder, track: Track
 ) -> None:
-    """Load the weights of the checkpoint if there is one; otherwise, those to start from."""
+    """Load the weights of the checkpoint, if there is one, or the initial weights."""
     weights = strip_prefix("network.", run.checkpoint.tensors)
     if weights and run.path is not None:
         load_weights(network, weights, run.path)
@@ -210,7 +210,7 @@ def _write_result(
     initial: Autoencoder,
     folder: RunFolder,
 ) -> Run:
-    """Embed all images, write the result, and return it."""
+    """Encode all images, and write and return the result."""
     _check_finite(network)
     images, fabric, track = context.images, context.fabric, context.track
     n, size = len(images), embedding_size(network.encoder.eval(), images)
@@ -241,7 +241,7 @@ def _write_result(
 
 
 def _check_finite(network: nn.Module) -> None:
-    """Check that the weights are finite after the last step, which no later loss would show."""
+    """Check that the weights are finite after the last step, which is not followed by a loss."""
     if not all(weights.isfinite().all() for weights in network.parameters()):
         raise NearfarError(
             "weights are no longer finite after the last step: try again with a lower learning rate"
@@ -251,7 +251,7 @@ def _check_finite(network: nn.Module) -> None:
 def _to_disk(
     encoded: Iterable[tuple[Tensor, Tensor]], folder: Path, shape: tuple[int, int], fabric: Fabric
 ) -> Path:
-    """Write the embeddings of all processes to one .npy file, and return its path."""
+    """Write the embeddings of all processes to a single .npy file, and return its path."""
     path = folder / EMBEDDINGS
     if fabric.is_global_zero:
         folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The training loop: trains with one objective for some epochs, interruptible at any step."""
+"""Training loop, which can be interrupted at any step."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PHASE_NUMBERS: dict[Phase, int] = {"pretrain": 0, "train": 1}
 
 
 class Interrupted(KeyboardInterrupt):
-    """Raised when training was stopped from outside, after writing a checkpoint.
+    """Exception for interrupted training, raised after a checkpoint is written.
 
     Examples
     --------
@@ -46,10 +46,9 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Trainer:
-    """Trainer that trains a network in place with AdamW, one phase after the other.
+    """Trainer of a network with AdamW, in place, one phase after the other.
 
-    A resumed run skips finished phases, and continues within the phase of its
-    checkpoint.
+    A resumed run skips completed phases and continues within the phase of the checkpoint.
 
     Parameters
     ----------
@@ -58,15 +57,15 @@ class Trainer:
     network : Autoencoder
         Network to train.
     images : Images
-        Images to train on.
+        Training images.
     optim : Optim
         Batch sizes and learning rates.
     run : RunFolder
         Run folder for the log and checkpoints.
     seed : int
-        Seed of the order of the images and of the network's random draws.
+        Seed of the image order and of all random draws.
     callbacks : sequence of Callback
-        Callbacks, called by the first process.
+        Callbacks, called in the first process.
     track : Track
         Progress display, see `nearfar.progress.Track`.
 
@@ -111,14 +110,14 @@ class Trainer:
         lr: float,
         head_lr: float | None = None,
     ) -> None:
-        """Train with an objective.
+        """Train the network with an objective.
 
         Parameters
         ----------
         phase : {"pretrain", "train"}
             Name of the phase in the log; each phase has its own random numbers.
         objective : Objective
-            Objective to train with.
+            Training objective.
         epochs : int
             Number of epochs.
         lr : float
@@ -129,9 +128,9 @@ class Trainer:
         Raises
         ------
         NearfarError
-            If the loss becomes NaN or infinite; the last checkpoint is from before.
+            If the loss becomes NaN or infinite. The last checkpoint precedes this.
         Interrupted
-            After an interrupt or termination signal; a second signal interrupts at once.
+            After an interrupt or termination signal. A second signal interrupts immediately.
         """
         checkpoint = self.run.checkpoint
         if PHASE_NUMBERS[phase] < PHASE_NUMBERS[checkpoint.phase]:
@@ -156,7 +155,7 @@ class Trainer:
         self.model.eval()
 
     def keep_initial(self) -> Autoencoder:
-        """Keep a copy of the network, included in later checkpoints; or read it from one."""
+        """Return a copy of the initial network, or the copy in the checkpoint to resume."""
         initial = copy.deepcopy(self.network)
         if saved := strip_prefix("initial.", self.run.checkpoint.tensors):
             initial.load_state_dict(saved)
@@ -164,7 +163,7 @@ class Trainer:
         return self._initial
 
     def _prepare(self, phase: Phase, objective: Objective, epochs: int, start: Checkpoint) -> None:
-        """Set up the objective, and load its state from a checkpoint."""
+        """Set up the objective, and load its state from the checkpoint, if any."""
         began = time.perf_counter()
         state = start.tensors
         self.phase, self.objective, self.epochs = phase, objective, epochs
@@ -181,7 +180,7 @@ class Trainer:
             self.metrics.load_state({k: v.to(self.fabric.device) for k, v in metrics.items()})
 
     def _make_optimizer(self, lr: float, head_lr: float | None, start: Checkpoint) -> None:
-        """Set up the optimizer with a group per learning rate; restore its state, if any."""
+        """Set up the optimizer with a group per learning rate, and restore its state, if any."""
         other = lr if head_lr is None else head_lr
         rates = {id(each): lr for each in self.network.encoder.parameters()}
         parameters = list(self.model.parameters())
@@ -196,7 +195,7 @@ class Trainer:
             load_optimizer(self.adam, saved)
 
     def _steps(self, batches: Any, start: Cursor) -> Iterator[tuple[Cursor, Tensor, Tensor]]:
-        """Yield every batch from the cursor on; each epoch ends before the next one starts."""
+        """Yield every batch, starting at the cursor; start and end each epoch."""
         for epoch in range(start.epoch, self.epochs):
             first = start.step if epoch == start.epoch else 0
             self.sampler.epoch, self.sampler.first_step = epoch, first
@@ -215,7 +214,7 @@ class Trainer:
             self._end_epoch(epoch)
 
     def _step(self, at: Cursor, rows: Tensor, images: Tensor) -> None:
-        """Train on a batch: set the learning rate, add up gradients of its parts, and step."""
+        """Train on a batch: set the learning rate, accumulate gradients, and update the weights."""
         self._seed(at)
         size = self.sampler.batch_size(at.step)
         epoch = at.epoch + at.step / self.sampler.steps
@@ -236,18 +235,18 @@ class Trainer:
         self.optimizer.step()
 
     def _partners(self, rows: Tensor, step: int) -> Tensor:
-        """Draw the partners of a batch of the current epoch, well ahead of its step."""
+        """Return the partners of the rows of a batch in the current epoch."""
         seed = self._step_seed(Cursor(self.sampler.epoch, step), 1)
         generator = torch.Generator().manual_seed(seed)
         return cast(PairedObjective, self.objective).partners(rows, generator)
 
     def _step_seed(self, at: Cursor, *use: int) -> int:
-        """Return a seed that depends only on the step and the purpose, for resuming."""
+        """Return a seed that depends only on step and purpose, so that runs can be resumed."""
         key = (*self.key, at.epoch, at.step, self.fabric.global_rank)
         return int(np.random.SeedSequence(key, spawn_key=use).generate_state(1)[0])
 
     def _seed(self, at: Cursor) -> None:
-        """Seed the random draws of a step."""
+        """Set the seed for the random draws of a step."""
         number = self._step_seed(at)
         if self.fabric.device.type == "cpu":
             torch.default_generator.manual_seed(number)  # torch.manual_seed takes 30 times as long
@@ -255,7 +254,7 @@ class Trainer:
             torch.manual_seed(number)
 
     def _check(self, at: Cursor) -> None:
-        """Stop if asked to, or if the loss is not finite; write a checkpoint if one is due."""
+        """Write a checkpoint if due, and stop on a signal or if the loss is not finite."""
         done = at.step + 1
         if done == self.sampler.steps or not self.stop_signal.is_time(done):
             return

@@ -1,4 +1,4 @@
-"""Transfer of a backbone to classification, detection and segmentation."""
+"""Transfer of backbones to classification, detection and segmentation."""
 
 from nearfar.transfer.annotations import Objects, read_objects, read_presence
 from nearfar.transfer.backbones import BackboneSpec, new_backbone, open_backbone

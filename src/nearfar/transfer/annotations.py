@@ -1,4 +1,4 @@
-"""Objects in images, from the XML files of a VOC devkit."""
+"""Object annotations from the XML files of a VOC devkit."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ class Objects:
     Parameters
     ----------
     boxes : float32[m, 4]
-        Left, top, right, bottom in pixels from the upper left corner of the upright image, so that
-        right − left is the width. (VOC counts pixels from 1, and includes the last one.)
+        Left, top, right and bottom in pixels from the upper left corner of the upright image, so
+        that right − left is the width. (In VOC files, pixels are numbered from 1, and the last
+        pixel is included.)
     labels : int64[m]
-        Classes.
+        Class numbers.
     difficult : bool[m]
         Whether the object is excluded from evaluation.
     size : tuple of int
@@ -59,18 +60,19 @@ class Objects:
 
 
 def read_objects(devkit: Devkit, name: str) -> Objects:
-    """Read the objects of an image of a devkit.
+    """Read the objects in an image of a devkit.
 
     Returns
     -------
     Objects
+        Objects in the image.
 
     Raises
     ------
     NearfarError
-        If the file is missing, damaged or of a different image; ``<size>`` is not that of the
-        image, or does not tell whether boxes were drawn before or after EXIF rotation; a class is
-        not in the devkit; or a box has no area or is not inside the image.
+        If the file is missing, damaged or for another image; if ``<size>`` does not match the image
+        or leaves open whether boxes refer to the image before or after EXIF rotation; if a class is
+        not in the devkit; or if a box has no area or is not inside the image.
 
     Examples
     --------
@@ -87,13 +89,14 @@ def read_objects(devkit: Devkit, name: str) -> Objects:
 def read_presence(devkit: Devkit, split: str, names: Sequence[str]) -> npt.NDArray[np.int8]:
     """Return the presence of classes in images, int8[n, classes].
 
-    As in VOC's lists: 1 for present, −1 for absent, 0 if there are only difficult objects, which
-    are not evaluated. Read from the devkit's lists, or from the boxes if there are no lists.
+    As in VOC's lists, 1 means present, −1 absent, and 0 that all objects of the class are
+    difficult, so that the image is not evaluated. Values are read from the lists of the devkit or,
+    without lists, from the boxes.
 
     Raises
     ------
     NearfarError
-        If some lists are missing or do not fit the images, or see `read_objects`.
+        If some of the lists are missing or do not match the images. See also `read_objects`.
 
     Examples
     --------
@@ -122,7 +125,7 @@ def read_presence(devkit: Devkit, split: str, names: Sequence[str]) -> npt.NDArr
 
 
 def _read_objects(devkit: Devkit, name: str, *, placed: bool) -> Objects:
-    """Read objects, and turn their boxes upright; unless `placed`, boxes may be on another grid."""
+    """Read objects with upright boxes; if not `placed`, the grid of the boxes may be unknown."""
     path, image = devkit.annotation(name), devkit.image(name)
     grid = read_grid(image)
     root = _parse(path)
@@ -179,7 +182,7 @@ def _read_objects(devkit: Devkit, name: str, *, placed: bool) -> Objects:
 
 
 def _check_tags(root: Element, path: Path) -> None:
-    """Check that no objects are missed because of the spelling of their tags."""
+    """Check that no objects are missed because their tags are spelled differently."""
     for element in root.iter():
         tag = str(element.tag)
         if tag != "object" and tag.rpartition("}")[2].lower() == "object":
@@ -189,7 +192,7 @@ def _check_tags(root: Element, path: Path) -> None:
 
 
 def _check_name(root: Element, name: str, path: Path) -> None:
-    """Check that an annotation is of this image, if it names its image."""
+    """Check that an annotation belongs to this image, if it states a file name."""
     file = re.split(r"[/\\]", one_form(_text_of(root, "filename", path)))[-1].lower()
     if file and one_form(name).lower() not in (file, file.rpartition(".")[0]):
         raise NearfarError(
@@ -199,7 +202,7 @@ def _check_name(root: Element, name: str, path: Path) -> None:
 
 
 def _is_stored(root: Element, grid: Grid, path: Path) -> bool | None:
-    """Whether boxes lie on the image's stored grid, by their stated size; None if unknown."""
+    """Return whether boxes are on the stored grid, according to <size>; None if unknown."""
     texts = [_text_of(root, f"size/{side}", path) or "0" for side in ("height", "width")]
     try:
         height, width = (float(text) for text in texts)
@@ -218,7 +221,7 @@ def _is_stored(root: Element, grid: Grid, path: Path) -> bool | None:
 
 
 def _read_list(path: Path, names: Sequence[str]) -> npt.NDArray[np.int8]:
-    """Return each image's flag in a list."""
+    """Return the flag of each image in a list, int8[n]."""
     flags: dict[str, int] = {}
     for line in read_lines(path):
         flagged = split_flag(line)
@@ -236,14 +239,14 @@ def _read_list(path: Path, names: Sequence[str]) -> npt.NDArray[np.int8]:
 
 
 class _NoDoctype(TreeBuilder):
-    """Parser target that stops at a document type, whose entities could expand without bounds."""
+    """Parser target that rejects document types, since their entities can expand without limit."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         raise ValueError("it has a document type, which annotations do not")
 
 
 def _parse(path: Path) -> Element:
-    """Read the root of an XML file, safely."""
+    """Return the root element of an XML file, parsed safely."""
     if not path.is_file():
         raise NearfarError(f"{str(path)!r} is missing: expected the boxes of an image of the split")
     try:
@@ -267,7 +270,7 @@ def _parse(path: Path) -> Element:
 
 
 def _text_of(parent: Element, name: str, path: Path) -> str:
-    """Return the stripped text of an element, which may occur at most once."""
+    """Return the stripped text of an element that occurs at most once; "" if absent."""
     found = parent.findall(name)
     if len(found) > 1:
         raise NearfarError(f"{str(path)!r} has {len(found)} of {name!r} in one: expected one")
@@ -275,7 +278,7 @@ def _text_of(parent: Element, name: str, path: Path) -> str:
 
 
 def _box(item: Element, path: Path) -> tuple[float, float, float, float]:
-    """Return the left, top, right and bottom of an object, counted from 0."""
+    """Return the left, top, right and bottom of an object, with pixels numbered from 0."""
     texts = [_text_of(item, f"bndbox/{side}", path) for side in _SIDES]
     try:
         left, top, right, bottom = (float(text) for text in texts)
@@ -292,6 +295,6 @@ def _box(item: Element, path: Path) -> tuple[float, float, float, float]:
 
 
 def _text(box: tuple[float, float, float, float]) -> str:
-    """Return a box as written in its file."""
+    """Return a box as text, with the coordinates in its file."""
     left, top, right, bottom = box
     return f"({left + 1:g}, {top + 1:g}, {right:g}, {bottom:g})"

@@ -1,4 +1,4 @@
-"""Backbones with weights from a run, a file or torchvision, or with initial weights."""
+"""Backbones with weights from a run, a file, timm or torchvision, or with initial weights."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ ALEXNET = Backbone(name="alexnet", embedding_size=4096), (3, 224, 224)
 
 
 def backbone_of(weights: str, like: str | os.PathLike[str] | None = None) -> tuple[Backbone, Shape]:
-    """Return the backbone that weights belong to and its image shape, see `open_backbone`.
+    """Return the backbone to which weights belong, and its image shape, see `open_backbone`.
 
-    Weights that are not from a run are assumed to be torchvision's AlexNet until they are read.
+    Weights that are not from a run are assumed to be torchvision's AlexNet, since they are not
+    read.
 
     Raises
     ------
@@ -77,19 +78,19 @@ def open_backbone(
     Parameters
     ----------
     weights : str
-        A run folder; "timm:NAME", pretrained; a file with torchvision's weights of AlexNet,
-        ResNet-18 or ResNet-50, or torchvision's name of such weights; "random"; or "kmeans", for
-        random weights that `initialize_backbone` replaces.
+        Run folder; "timm:NAME" for pretrained weights; file with torchvision's weights for AlexNet,
+        ResNet-18 or ResNet-50, or the name of these weights in torchvision; "random"; or "kmeans",
+        for random weights that `initialize_backbone` replaces.
     like : path, optional
-        Run whose architecture is used for "random" and "kmeans". Default: torchvision's AlexNet.
+        Run with the architecture for "random" and "kmeans". Default: torchvision's AlexNet.
     seed : int
-        Seed of random weights.
+        Seed of the random weights.
 
     Raises
     ------
     NearfarError
-        If there are no such weights, they do not belong to a backbone, or k-means is requested for
-        a backbone with layers other than plain convolutions.
+        If the weights are missing or do not belong to a known backbone, or k-means is requested for
+        a backbone that does not consist of plain convolutions.
 
     Examples
     --------
@@ -123,14 +124,14 @@ def initialize_backbone(
     seed: int = 0,
     track: Track = silent,
 ) -> None:
-    """Initialize a backbone by k-means if `weights` is "kmeans", in place.
+    """Initialize a backbone by k-means, in place, if `weights` is "kmeans".
 
     Parameters
     ----------
     n : int
         Number of training images.
     choose : callable
-        Function from rows to training images; called with 500 random rows.
+        Function that maps rows to training images, called with at most 500 random rows.
     seed : int
         Seed of the rows and of k-means.
     """
@@ -139,7 +140,7 @@ def initialize_backbone(
 
 
 def new_backbone(network: Backbone, shape: Shape, seed: int = 0) -> BackboneEncoder:
-    """Build a backbone for images of a shape (c, h, w) with random weights, in evaluation mode.
+    """Build a backbone for images of shape (c, h, w) with random weights, in evaluation mode.
 
     Examples
     --------
@@ -156,16 +157,16 @@ def new_backbone(network: Backbone, shape: Shape, seed: int = 0) -> BackboneEnco
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSpec:
-    """Architecture of a backbone, without weights, from which it can be rebuilt.
+    """Architecture of a backbone without weights, from which the backbone can be rebuilt.
 
     Parameters
     ----------
     name : str
-        Architecture, "alexnet" or "timm:NAME".
+        Name of the architecture, "alexnet" or "timm:NAME".
     embedding_size : int
         Length of an embedding.
     widths : tuple of int
-        Width of AlexNet's FC6.
+        Width of AlexNet's layer FC6.
     image_size : tuple of int
         Height and width of the images for which the network is built.
 
@@ -190,7 +191,7 @@ class BackboneSpec:
 
     @classmethod
     def of(cls, backbone: BackboneEncoder) -> BackboneSpec:
-        """Return the spec of a backbone whose head is still in place."""
+        """Return the specification of a backbone with its original head."""
         widths, sides = default_widths(backbone.name), (224, 224)
         if backbone.name == "alexnet":
             fc6 = backbone.get_submodule("head.fc6")

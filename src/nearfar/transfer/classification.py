@@ -1,4 +1,4 @@
-"""Image classification with a backbone, by three protocols that train more or less of it."""
+"""Image classification with a backbone by three protocols, which train different layers."""
 
 from __future__ import annotations
 
@@ -54,21 +54,21 @@ class FinetunedClassifier:
     Parameters
     ----------
     network : nn.Module
-        Module from images to logits.
+        Module that maps images to logits.
     backbone : BackboneSpec
-        Description of its backbone.
+        Architecture of the backbone.
     classes : tuple of str
         Names of the k classes.
     shape : tuple of int
-        Channels, height, width of the images.
+        Channels, height and width of the images.
     single_label : bool
         Whether exactly one class is present in each image.
     protocol : {"linear", "fc", "all"}
-        How the network was trained, see `finetune_classifier`.
+        Training protocol, see `finetune_classifier`.
 
     Examples
     --------
-    A classifier with given weights; `finetune_classifier` trains one.
+    A classifier from a given network (`finetune_classifier` returns a trained one):
 
     >>> spec = BackboneSpec(name="alexnet", embedding_size=16, widths=(24,), image_size=(64, 64))
     >>> network = ClassifierNetwork(spec.build(), 2, "all").eval()
@@ -92,27 +92,27 @@ class FinetunedClassifier:
     def predict(self, images: Images | npt.ArrayLike, *, track: Track = silent) -> _Floats:
         """Return the probability of each class, float32[n, k].
 
-        Probabilities sum to 1 if exactly one class is present per image; otherwise, classes are
+        If exactly one class is present per image, probabilities sum to 1. Otherwise, classes are
         independent.
 
         Parameters
         ----------
         images : Images or array
-            Images of the classifier's shape; arrays are resized to it.
+            Images with the image shape of the classifier; arrays are resized to it.
 
         Raises
         ------
         NearfarError
-            If the images have a different shape.
+            If the image shape does not match the classifier.
         """
         images = conform_images(images, self.shape)
         logits = torch.from_numpy(self.scores(images, track=track)) / self._views
         return (logits.softmax(1) if self.single_label else logits.sigmoid()).numpy()
 
     def scores(self, images: Images, *, track: Track = silent) -> _Floats:
-        """Return logits, float32[n, k], summed over an image and its mirror image.
+        """Return logits, float32[n, k], summed over each image and its mirror image.
 
-        With the protocol "linear", mirror images are not used.
+        The protocol "linear" does not use mirror images.
         """
         network = self.network
         device = next(network.parameters()).device
@@ -125,11 +125,11 @@ class FinetunedClassifier:
         ).numpy()
 
     def evaluate(self, test: ClassificationSet, *, track: Track = silent) -> dict[str, float]:
-        """Return the accuracy, or mAP for several classes per image, in [0, 1]."""
+        """Return the accuracy or, for several classes per image, the mAP, in [0, 1]."""
         return classification_metrics(self.scores(test.images, track=track), test)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the network as safetensors and its configuration as JSON; see `load_finetuned`."""
+        """Write the network as safetensors and its configuration as JSON, see `load_finetuned`."""
         config = {
             "task": self.task,
             "backbone": vars(self.backbone),
@@ -159,7 +159,7 @@ class FinetunedClassifier:
 
     @property
     def _views(self) -> int:
-        """Number of views over which scores are summed."""
+        """Number of views per image over which scores are summed."""
         return 1 if self.protocol == "linear" else 2
 
 
@@ -181,15 +181,16 @@ def finetune_classifier(
     train : ClassificationSet
         Training images.
     protocol : {"linear", "fc", "all"}
-        Train a linear layer on the embeddings (FC8), all fully connected layers (FC6–8), or
-        everything. "linear" is a logistic regression on standardized embeddings, trained to
+        Layers to train: a linear layer on the embeddings (FC8), all fully connected layers (FC6–8),
+        or all layers. "linear" is logistic regression on standardized embeddings, trained to
         convergence without augmentation.
     config : FinetuneConfig
-        Training options, except for "linear".
+        Training options; unused for "linear".
 
     Returns
     -------
     FinetunedClassifier
+        Trained classifier.
 
     Raises
     ------
@@ -237,12 +238,12 @@ def finetune_classifier(
 def check_image_shape(
     backbone: BackboneEncoder, shape: Shape, protocol: Protocol, config: FinetuneConfig
 ) -> None:
-    """Check that a backbone can be trained on images of a shape.
+    """Check that a backbone can be trained on images of a given shape.
 
     Raises
     ------
     NearfarError
-        If the images are too small, or too small for single-image batches.
+        If the images are too small for the backbone or for batch normalization with one image.
 
     Examples
     --------
@@ -255,12 +256,12 @@ def check_image_shape(
 
 
 def classification_metrics(scores: _Floats, test: ClassificationSet) -> dict[str, float]:
-    """Return the accuracy, or mean average precision for several classes per image, in [0, 1].
+    """Return the accuracy or, for several classes per image, the mean average precision, in [0, 1].
 
     Parameters
     ----------
     scores : float32[n, k]
-        Confidence that a class is present in an image.
+        Confidence scores for the presence of each class in each image.
 
     Examples
     --------
@@ -280,7 +281,7 @@ def classification_metrics(scores: _Floats, test: ClassificationSet) -> dict[str
 
 
 class Standardize(nn.Module):
-    """Module that subtracts a mean and divides by a scale.
+    """Module that subtracts a mean from embeddings and divides them by a scale.
 
     Parameters
     ----------
@@ -316,7 +317,7 @@ class ClassifierNetwork(nn.Module):
     classes : int
         Number of classes k.
     protocol : {"linear", "fc", "all"}
-        "linear" standardizes embeddings; only "all" updates the batch statistics of the features.
+        "linear" standardizes embeddings. Only "all" updates the batch statistics of the features.
 
     Examples
     --------
@@ -336,20 +337,20 @@ class ClassifierNetwork(nn.Module):
         nn.init.zeros_(self.fc8.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits, float[b, k], of images, float[b, 1 or 3, h, w] in 0…1."""
+        """Return logits, float[b, k], for images, float[b, 1 or 3, h, w] in [0, 1]."""
         embeddings: Tensor = self.standardize(self.backbone(images))
         logits: Tensor = self.fc8(self.drop(embeddings))
         return logits
 
     def train(self, mode: bool = True) -> ClassifierNetwork:
-        """Set the mode; frozen features keep their batch statistics."""
+        """Set the mode; frozen features stay in evaluation mode."""
         super().train(mode)
         self.backbone.features.train(mode and not self.frozen)
         return self
 
 
 def augment(images: Tensor) -> Tensor:
-    """Mirror images, float[b, c, h, w], with probability 0.5; shift by up to an eighth of the side.
+    """Mirror images, float[b, c, h, w], at random, and shift them by up to an eighth of the side.
 
     Examples
     --------
@@ -372,7 +373,7 @@ def augment(images: Tensor) -> Tensor:
 
 
 def _loss(logits: Tensor, presence: Tensor, single_label: bool) -> Tensor:
-    """Return the cross-entropy over classes, or the binary one of each evaluated class."""
+    """Return the cross-entropy or, for several classes per image, the mean binary cross-entropy."""
     if single_label:
         return nn.functional.cross_entropy(logits, presence.argmax(1))
     losses = binary_cross_entropy_with_logits(logits, (presence > 0).to(logits), reduction="none")
@@ -384,7 +385,7 @@ def _loss(logits: Tensor, presence: Tensor, single_label: bool) -> Tensor:
 def _fit_linear(
     network: ClassifierNetwork, train: ClassificationSet, device: torch.device, track: Track
 ) -> None:
-    """Fit logistic regression on standardized embeddings, multinomial or one per class."""
+    """Fit logistic regression to standardized embeddings, multinomial or one model per class."""
     from sklearn.preprocessing import StandardScaler
 
     embeddings = apply_to_all(network.backbone, train.images, device=device, track=track).numpy()
@@ -412,9 +413,10 @@ def _fit_linear(
 
 
 def _regress(embeddings: _Floats, labels: npt.NDArray[Any], shared: Any) -> tuple[Tensor, Tensor]:
-    """Return weights and biases, float64[k, d] and float64[k], for embeddings scaled by `shared`.
+    """Return the weights, float64[k, d], and biases, float64[k], of a logistic regression.
 
-    The regression standardizes by its own training rows.
+    They apply to embeddings standardized by `shared`. During training, embeddings are standardized
+    by their own mean and variance.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler

@@ -1,4 +1,4 @@
-"""Images and the classes present in them."""
+"""Images and the presence of classes in them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ClassificationSet:
-    """Images and the classes present in them.
+    """Images and the presence of classes in them.
 
     Parameters
     ----------
     images : Images
         n images.
     presence : int8[n, k]
-        1 if a class is present, −1 if not, 0 to ignore.
+        Presence of each class in each image: 1 if present, −1 if absent, 0 to ignore.
     classes : sequence of str
         Names of the k classes.
     single_label : bool
@@ -54,14 +54,14 @@ class ClassificationSet:
 
 
 def single_label_set(images: Images, labels: _Rows, rows: _Rows) -> ClassificationSet:
-    """Return some rows of images with one label each.
+    """Return the given rows of images with a single label per image.
 
     Parameters
     ----------
     labels : int64[n]
-        Classes of all images.
+        Class numbers of all images.
     rows : int64[m]
-        Rows of the set.
+        Rows to include.
 
     Examples
     --------
@@ -84,18 +84,18 @@ def split_labeled_images(
     labels_per_class: int | None = None,
     seed: int = 0,
 ) -> tuple[ClassificationSet, ClassificationSet]:
-    """Split images with one label each into a training and a test set.
+    """Return training and test sets of images with a single label per image.
 
     Parameters
     ----------
     images : Images
-        Training images; a fifth of each class is held out if `test` is not given.
+        Training images. If `test` is not given, a fifth of each class is held out as test images.
     test : Images, optional
         Test images.
     labels_per_class : int, optional
-        Training images per class. Default: all.
+        Number of training images per class. Default: all.
     seed : int
-        Seed of the random choices.
+        Seed of the random choice of images.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def split_labeled_images(
 
 
 def subsample_per_class(labels: _Rows, rows: _Rows, count: int, seed: int) -> _Rows:
-    """Draw `count` rows per class, or all if there are fewer, in ascending order.
+    """Return `count` random rows per class, or all rows of smaller classes, in ascending order.
 
     Raises
     ------
@@ -151,14 +151,14 @@ def subsample_per_class(labels: _Rows, rows: _Rows, count: int, seed: int) -> _R
 def open_classification_set(
     devkit: Devkit, split: str, size: int, track: Track = silent
 ) -> ClassificationSet:
-    """Open the images of a devkit split, with all classes present in them.
+    """Open the images of a devkit split, and read which classes are present in them.
 
     Parameters
     ----------
     split : str
         Name of the split.
     size : int
-        Side of the square images, in pixels.
+        Side length to which images are scaled, as squares, in pixels.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def open_classification_set(
 def open_devkit_images(
     devkit: Devkit, names: Sequence[str], size: int, track: Track = silent
 ) -> FolderImages:
-    """Open images of a devkit as squares, uint8[3, size, size]."""
+    """Open images of a devkit, scaled to squares, uint8[3, size, size]."""
     files = [devkit.image(name).name for name in names]
     return FolderImages(
         devkit.root / IMAGE_FOLDER,
@@ -205,7 +205,7 @@ def open_devkit_images(
 
 
 def _with_class_names(images: Images) -> Images:
-    """Return the set; classes without names are named by their numbers."""
+    """Return the images with class names, which are the class numbers by default."""
     named = Subset(images, np.arange(len(images)))
     if named.classes is None:
         numbers, named.labels = np.unique(require_labels(named), return_inverse=True)

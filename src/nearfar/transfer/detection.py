@@ -55,7 +55,7 @@ _ROI_OPTIONS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class DetectionSet:
-    """Images of a devkit, with their objects and proposals.
+    """Images of a devkit with their objects and region proposals.
 
     Parameters
     ----------
@@ -66,9 +66,9 @@ class DetectionSet:
     objects : sequence of Objects
         Objects of each image.
     proposals : sequence of float32[m, 4]
-        Proposals of each image, as in `Objects`.
+        Region proposals for each image, with coordinates as in `Objects`.
     size : int
-        Length to which the shorter side is scaled.
+        Length to which the shorter side of images is scaled, in pixels.
 
     Examples
     --------
@@ -83,7 +83,7 @@ class DetectionSet:
     size: int
 
     def pictures(self) -> list[Path]:
-        """Return the image paths."""
+        """Return the paths of the images."""
         return [self.devkit.image(name) for name in self.names]
 
 
@@ -94,19 +94,19 @@ def open_detection_set(
     proposals: str | os.PathLike[str] | None = None,
     track: Track = silent,
 ) -> DetectionSet:
-    """Read all images and objects of a split into memory, and find or read their proposals.
+    """Read the objects of a split, and compute or read region proposals for its images.
 
     Parameters
     ----------
     size : int
-        Length to which the shorter side is scaled.
+        Length to which the shorter side of images is scaled, in pixels.
     proposals : Path, optional
-        Cache of proposals, see `nearfar.transfer.propose`.
+        Cache folder for proposals, see `nearfar.transfer.propose`.
 
     Raises
     ------
     NearfarError
-        If a file of the devkit cannot be used, all objects are difficult, or see
+        If a file of the devkit cannot be used, or all objects are difficult. See also
         `nearfar.transfer.propose`.
 
     Examples
@@ -131,12 +131,12 @@ def open_detection_set(
 
 
 class RegionPooling(nn.Module):
-    """Pooling of regions of feature maps, for torchvision's `RoIHeads`.
+    """Region pooling for torchvision's `RoIHeads`.
 
     Parameters
     ----------
     cells : FeatureGrid
-        Positions of the feature map's cells in the image.
+        Positions of the feature map cells in the image.
 
     Examples
     --------
@@ -153,7 +153,7 @@ class RegionPooling(nn.Module):
     def forward(
         self, maps: dict[str, Tensor], boxes: list[Tensor], sizes: list[tuple[int, int]]
     ) -> Tensor:
-        """Pool a map, float[b, k, h, w], in the boxes of each image, to float[m, k, 6, 6]."""
+        """Pool a feature map, float[b, k, h, w], within boxes; return float[m, k, 6, 6]."""
         (values,) = maps.values()
         stride, (down, right) = self.cells
         # RoIAlign treats cells as tiles, and reads zeros one cell beyond the last one.
@@ -164,14 +164,14 @@ class RegionPooling(nn.Module):
 
 
 class FastRCNN(nn.Module):
-    """Fast R-CNN: a backbone's features, its head on regions, and a class and box layer.
+    """Fast R-CNN: the features of a backbone, its head on regions, and a class and box predictor.
 
     Parameters
     ----------
     backbone : BackboneEncoder
         Backbone; a copy of it is used.
     classes : int
-        Number of classes, without background.
+        Number of classes, excluding the background.
 
     Examples
     --------
@@ -200,16 +200,16 @@ class FastRCNN(nn.Module):
         boxes: Sequence[Tensor],
         truth: Sequence[dict[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Detect objects or, given the ground truth, return losses.
+        """Return detections or, given the ground truth, losses.
 
         Parameters
         ----------
         images : sequence of float[3, h, w]
-            Images in 0…1.
+            Images, with values in [0, 1].
         boxes : sequence of float[m, 4]
             Proposals for each image.
         truth : sequence of dict, optional
-            Boxes, float[t, 4], and labels, int64[t], from 1, for each image.
+            Ground truth for each image: boxes, float[t, 4], and labels from 1, int64[t].
 
         Returns
         -------
@@ -231,13 +231,13 @@ class FinetunedDetector:
     Parameters
     ----------
     network : FastRCNN
-        Network.
+        Trained network.
     backbone : BackboneSpec
-        Its backbone.
+        Architecture of the backbone.
     classes : tuple of str
         Names of the classes.
     size : int
-        Length to which the shorter side is scaled.
+        Length to which the shorter side of images is scaled, in pixels.
 
     Examples
     --------
@@ -272,7 +272,8 @@ class FinetunedDetector:
         pictures : sequence of path or uint8[h, w, 3]
             Images of any size.
         proposals : sequence of float32[m, 4], optional
-            Boxes to classify in each image. Default: selective search, which needs OpenCV.
+            Boxes to classify in each image. Default: proposals from selective search, which needs
+            OpenCV.
 
         Yields
         ------
@@ -303,15 +304,15 @@ class FinetunedDetector:
             )
 
     def predict_set(self, test: DetectionSet, *, track: Track = silent) -> list[Detections]:
-        """Detect objects in the images of a set, using its proposals."""
+        """Detect objects in the images of a set, using the proposals of the set."""
         return list(self.predict(test.pictures(), proposals=test.proposals, track=track))
 
     def evaluate(self, test: DetectionSet, *, track: Track = silent) -> dict[str, Any]:
-        """Return the average precision per class, float64[k], at 11 points and at all points."""
+        """Return the average precision per class, float64[k], with "11" and with "all" points."""
         return detection_metrics(self.predict_set(test, track=track), test)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the network as safetensors and its configuration as JSON; see `load_finetuned`."""
+        """Write the network as safetensors and its configuration as JSON, see `load_finetuned`."""
         config = {
             "task": self.task,
             "backbone": vars(self.backbone),
@@ -330,7 +331,7 @@ class FinetunedDetector:
 
 
 def detection_metrics(detections: Sequence[Detections], test: DetectionSet) -> dict[str, Any]:
-    """Return the average precision per class, float64[k], at 11 points and at all points."""
+    """Return the average precision per class, float64[k], with "11" and with "all" points."""
     return {
         "AP, 11 points": detection_ap(detections, test.objects, len(test.devkit.classes), "11"),
         "AP, all points": detection_ap(detections, test.objects, len(test.devkit.classes), "all"),
@@ -345,14 +346,14 @@ def finetune_detector(
     device: str | torch.device = "auto",
     track: Track = silent,
 ) -> FinetunedDetector:
-    """Train Fast R-CNN on a backbone.
+    """Train Fast R-CNN with a backbone.
 
-    Difficult objects, and images without boxes, are left out.
+    Difficult objects and images without boxes are ignored.
 
     Parameters
     ----------
     backbone : BackboneEncoder
-        A copy of it is trained.
+        Backbone; a copy of it is trained.
     train : DetectionSet
         Training images.
     config : FinetuneConfig
@@ -361,6 +362,7 @@ def finetune_detector(
     Returns
     -------
     FinetunedDetector
+        Trained detector.
 
     Raises
     ------
@@ -420,6 +422,6 @@ def finetune_detector(
 
 
 def _mirror(boxes: Tensor, width: int) -> Tensor:
-    """Return the boxes in the mirror image."""
+    """Return the boxes for the mirror image."""
     left, top, right, bottom = boxes.unbind(1)
     return torch.stack([width - right, top, width - left, bottom], dim=1)

@@ -1,12 +1,12 @@
-"""PASCAL VOC devkits: images per split, and classes.
+"""PASCAL VOC devkits: images, splits and classes.
 
-A devkit holds ``JPEGImages/NAME.jpg`` (or .JPG, .jpeg, .png), and for its tasks
+A devkit contains ``JPEGImages/NAME.jpg`` (or .JPG, .jpeg, .png) and, depending on the task,
 ``Annotations/NAME.xml`` (objects), ``SegmentationClass/NAME.png`` (masks), and the names of each
 split, one per line, in ``ImageSets/Main/SPLIT.txt`` and ``ImageSets/Segmentation/SPLIT.txt``. A
 file ``classes.txt`` next to them lists the classes, one per line; the default is VOC's classes.
 
-Names may contain spaces, and are compared in a normalized Unicode form. Lists are UTF-8, or UTF-16
-with a byte order mark.
+Names may contain spaces and are compared in a normalized Unicode form. Lists are encoded in UTF-8,
+or in UTF-16 with a byte order mark.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Devkit:
     root : Path
         Folder that contains ``JPEGImages``.
     mask_classes : tuple of str
-        Classes for the mask values 0, 1, ….
+        Classes of the mask values 0, 1, ….
 
     Examples
     --------
@@ -107,16 +107,16 @@ class Devkit:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Object classes, that is, without the background."""
+        """Object classes, excluding the background."""
         return tuple(name for name in self.mask_classes if name != BACKGROUND)
 
     def split(self, image_set: ImageSet, split: str) -> list[str]:
-        """Return the names of the images of a split.
+        """Return the names of the images in a split.
 
         Raises
         ------
         NearfarError
-            If the split is missing or empty, names an image twice, or names a missing image.
+            If the split is missing or empty, or lists an image twice or a missing image.
         """
         path = self.root / "ImageSets" / image_set / f"{split}.txt"
         if not path.is_file():
@@ -135,7 +135,7 @@ class Devkit:
         return names
 
     def _name(self, line: str, path: Path) -> str:
-        """Return the image that a line names, with or without a flag after the name."""
+        """Return the image name in a line, which may end in a flag."""
         flagged = split_flag(line)
         names = [line] if flagged is None else [line, flagged[0]]
         present = [name for name in names if Path(name).name == name and exists(self.image(name))]
@@ -153,7 +153,7 @@ class Devkit:
         raise NearfarError(f"{str(self.image(name))!r} is missing: {str(path)!r} names it")
 
     def _check_single(self, name: str, path: Path) -> None:
-        """Check that one file only has the name of an image."""
+        """Check that there is only one file for an image name."""
         found = {each.stat().st_ino: each.name for each in self._images(name)}
         if len(found) > 1:
             raise NearfarError(
@@ -167,7 +167,7 @@ class Devkit:
         Raises
         ------
         NearfarError
-            If they share images.
+            If the splits share images.
         """
         names, others = (set(self.split(image_set, split)) for split in (train, test))
         if both := names & others:
@@ -178,25 +178,25 @@ class Devkit:
             )
 
     def image(self, name: str) -> Path:
-        """Return the path of an image: a JPEG file, with any spelling of its suffix, or a PNG."""
+        """Return the path of an image, JPEG (with any spelling of the suffix) or PNG."""
         first = self.root / IMAGE_FOLDER / f"{name}{_IMAGE_ENDINGS[0]}"
         return next(self._images(name), first)
 
     def _images(self, name: str) -> Iterator[Path]:
-        """Yield the image files of a name."""
+        """Yield all image files for an image name."""
         paths = (_present(self.root / IMAGE_FOLDER, name, ending) for ending in _IMAGE_ENDINGS)
         return (path for path in paths if exists(path))
 
     def annotation(self, name: str) -> Path:
-        """Return the path of an image's objects."""
+        """Return the path of the object annotations of an image."""
         return _present(self.root / "Annotations", name, ".xml")
 
     def mask(self, name: str) -> Path:
-        """Return the path of an image's mask."""
+        """Return the path of the mask of an image."""
         return _present(self.root / "SegmentationClass", name, ".png")
 
     def class_list(self, name: str, split: str) -> Path:
-        """Return the path of a class's list: its presence in each image of a split."""
+        """Return the path of a list with the presence of a class in each image of a split."""
         return _present(self.root / "ImageSets" / "Main", name, f"_{split}.txt")
 
 
@@ -223,7 +223,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def split_flag(line: str) -> tuple[str, int] | None:
-    """Split a line into a name and its flag, 1, 0 or −1, after the last space; None without a flag.
+    """Split a line into a name and a flag, 1, 0 or −1, after the last space; None without a flag.
 
     Examples
     --------
@@ -235,7 +235,7 @@ def split_flag(line: str) -> tuple[str, int] | None:
 
 
 def one_form(name: str) -> str:
-    r"""Return a name, stripped and in composed form: é may be one character or two.
+    r"""Return a name, stripped and in composed Unicode form, with é as one character.
 
     Examples
     --------
@@ -246,13 +246,13 @@ def one_form(name: str) -> str:
 
 
 def _class_name(line: str) -> str:
-    """Return the class that a line names; tools spell the background in several ways."""
+    """Return the class name in a line, with a uniform spelling of the background."""
     name = one_form(line)
     return BACKGROUND if name.strip("_").lower() == BACKGROUND else name
 
 
 def _present(folder: Path, name: str, ending: str) -> Path:
-    """Return the path of a file whose name may be in another Unicode form."""
+    """Return the path of a file, which may exist in another Unicode form."""
     path = folder / f"{name}{ending}"
     if name.isascii() or exists(path):
         return path

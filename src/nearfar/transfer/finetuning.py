@@ -1,4 +1,4 @@
-"""Fine-tuning, with one optimizer and schedule for all tasks and weights."""
+"""Fine-tuning with the same optimizer and schedule for all tasks and weights."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class FinetuneConfig:
     steps : int
         Number of batches.
     batch_size : int
-        Images per batch.
+        Number of images per batch.
     lr : float
         Peak learning rate.
     weight_decay : float
         Weight decay of AdamW.
     seed : int
-        Seed of the image order and all random draws.
+        Seed of the image order and of all random draws.
 
     Raises
     ------
@@ -63,14 +63,14 @@ def finetune_network(
     config: FinetuneConfig,
     track: Track = silent,
 ) -> None:
-    """Train the parameters of a network that require gradients, in place.
+    """Train, in place, the parameters of a network that require gradients.
 
     Parameters
     ----------
     network : nn.Module
-        Network, in evaluation mode afterward.
+        Network; it is in evaluation mode afterward.
     loss : callable
-        Function from the rows of a batch, int64[b], to a scalar loss.
+        Function that maps the rows of a batch, int64[b], to a scalar loss.
     n : int
         Number of images.
 

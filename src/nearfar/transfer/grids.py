@@ -1,4 +1,4 @@
-"""Pixel grids of labels: an image as stored, or turned upright by EXIF."""
+"""Pixel grids of labels: the image as stored, or rotated upright by EXIF."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ Boxes = npt.NDArray[np.float64]
 class Grid:
     """Pixel grid of an image file, and its rotation to upright.
 
-    Images are read upright. Labels lie on the upright or on the stored grid, depending on the
-    program with which they were drawn; their size tells, unless both grids have the same size.
+    Images are read upright. Depending on the annotation program, labels are on the upright grid or
+    on the stored grid. Their size determines the grid, unless both grids have the same size.
 
     Parameters
     ----------
     stored : tuple of int
         Height and width of the stored pixels.
     orientation : int
-        EXIF orientation, 1…8, where 1 is upright.
+        EXIF orientation, from 1 (upright) to 8.
 
     Examples
     --------
@@ -62,17 +62,17 @@ class Grid:
         return (width, height) if self.orientation in _SIDES_SWAPPED else self.stored
 
     def fits(self, size: tuple[int, int]) -> bool:
-        """Whether labels of a size (height, width) lie on one of the grids."""
+        """Return whether labels with this size (height, width) are on one of the grids."""
         return size in (self.stored, self.upright)
 
     def is_stored(self, size: tuple[int, int] | None) -> bool | None:
-        """Whether labels of a size lie on the stored grid; None if ambiguous."""
+        """Return whether labels with this size are on the stored grid; None if ambiguous."""
         if self.orientation == 1:
             return False
         return None if size is None or self.stored == self.upright else size == self.stored
 
     def turn_boxes(self, boxes: Boxes) -> Boxes:
-        """Turn boxes, [m, 4], from the stored grid to the upright one."""
+        """Transform boxes, [m, 4], from the stored grid to the upright grid."""
         height, width = self.stored
         x, y = boxes[:, 0::2], boxes[:, 1::2]
         if self.orientation in (2, 3, 7, 8):
@@ -84,11 +84,11 @@ class Grid:
         return np.stack([x.min(1), y.min(1), x.max(1), y.max(1)], axis=1)
 
     def turn_image(self, image: Image.Image) -> Image.Image:
-        """Turn an image from the stored grid upright."""
+        """Transform an image from the stored grid to the upright grid."""
         return image if self.orientation == 1 else image.transpose(_TURNS[self.orientation])
 
     def __str__(self) -> str:
-        """Return the size, and the rotation if any, for messages."""
+        """Return the size and the EXIF orientation, unless upright, for error messages."""
         height, width = self.stored
         turned = f", turned by its EXIF orientation {self.orientation}"
         return f"{width}x{height} pixels" + (turned if self.orientation != 1 else "")
@@ -121,7 +121,7 @@ def read_grid(path: Path) -> Grid:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation of an open file, 1…8; 1 for TIFF, which PIL turns itself.
+    """Return the EXIF orientation of an open file, 1 to 8; 1 for TIFF, which PIL rotates itself.
 
     Examples
     --------

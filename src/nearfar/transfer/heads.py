@@ -1,4 +1,4 @@
-"""A backbone's fully connected layers, applied to regions and to whole images."""
+"""Heads of backbones, applied to regions or to whole images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REGION_GRID = 6
 
 
 def pooling_grid(backbone: BackboneEncoder) -> tuple[int, int]:
-    """Return the height and width of the grid to which the head pools; 1×1 without pooling.
+    """Return the height and width of the output of the head's pooling; 1×1 without pooling.
 
     Examples
     --------
@@ -29,10 +29,10 @@ def pooling_grid(backbone: BackboneEncoder) -> tuple[int, int]:
 
 
 def region_head(backbone: BackboneEncoder) -> nn.Sequential:
-    """Build a head for regions of the feature map, from float[b, k, 6, 6] to float[b, d].
+    """Build a head for regions of the feature map that maps float[b, k, 6, 6] to float[b, d].
 
-    A first layer that was trained on a smaller grid is spread over 6×6 cells, so that each of its
-    weights initially applies to the mean of the cells over which it is spread.
+    If the first layer was trained on a smaller grid, it is expanded to 6×6 cells. Each weight is
+    expanded to several cells and initially applies to their mean.
 
     Examples
     --------
@@ -51,9 +51,9 @@ def region_head(backbone: BackboneEncoder) -> nn.Sequential:
 
 
 def convolutional_head(backbone: BackboneEncoder) -> nn.Sequential:
-    """Build a convolutional network with the head's weights, for feature maps of any size.
+    """Build a convolutional version of the head, for feature maps of any size.
 
-    Linear layers become convolutions [1]_; pooling to a fixed size is omitted.
+    Linear layers are converted to convolutions [1]_; pooling to a fixed size is omitted.
 
     References
     ----------
@@ -85,7 +85,7 @@ def _linear(backbone: BackboneEncoder) -> list[nn.Linear]:
 
 @torch.no_grad()
 def _spread(layer: nn.Linear, grid: tuple[int, int]) -> nn.Linear:
-    """Return the layer for a grid of 6×6 cells, with each weight divided among its cells."""
+    """Expand a layer to a grid of 6×6 cells, with each weight divided among several cells."""
     channels = layer.in_features // math.prod(grid)
     weight = layer.weight.view(layer.out_features, channels, *grid)
     for axis, side in enumerate(grid, start=2):
@@ -101,7 +101,7 @@ def _spread(layer: nn.Linear, grid: tuple[int, int]) -> nn.Linear:
 
 @torch.no_grad()
 def _convolution(layer: nn.Linear, grid: tuple[int, int]) -> nn.Conv2d:
-    """Return the layer as a convolution with a grid-sized kernel."""
+    """Convert a layer to a convolution with a kernel of the size of the grid."""
     channels = layer.in_features // math.prod(grid)
     result = nn.Conv2d(channels, layer.out_features, grid)
     result.weight.copy_(layer.weight.view(layer.out_features, channels, *grid))
@@ -111,7 +111,7 @@ def _convolution(layer: nn.Linear, grid: tuple[int, int]) -> nn.Conv2d:
 
 
 def _around(grid: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the left, right, top and bottom padding that preserves the map's size."""
+    """Return the left, right, top and bottom padding that preserves the size of a map."""
     height, width = grid
     return ((width - 1) // 2, width // 2, (height - 1) // 2, height // 2)
 

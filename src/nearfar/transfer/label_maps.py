@@ -1,4 +1,4 @@
-"""Label maps: the class of each pixel, as in the PNG files of a VOC devkit."""
+"""Label maps, which contain the class of each pixel, as in the PNG files of a VOC devkit."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ IGNORE_INDEX = 255
 
 
 def read_label_map(devkit: Devkit, name: str) -> LabelMap:
-    """Read the class of each pixel of an image, uint8[h, w]; 255 for pixels to ignore.
+    """Return the class of each pixel of an image, uint8[h, w]; 255 for pixels to ignore.
 
     Raises
     ------
     NearfarError
         If the file is missing or damaged, is not a single 8-bit image, differs in size from the
-        image, has a size that does not tell whether it was drawn before or after EXIF rotation, or
-        has values that are not classes of the devkit.
+        image, leaves open whether it refers to the image before or after EXIF rotation, or has
+        values that are not classes of the devkit.
 
     Examples
     --------
@@ -51,9 +51,9 @@ def read_label_map(devkit: Devkit, name: str) -> LabelMap:
 
 
 def read_label_map_colors(devkit: Devkit, name: str) -> tuple[LabelMap, Colors]:
-    """Read the class of each pixel, and the palette color of each value.
+    """Return the class of each pixel, and the palette color of each value.
 
-    Grayscale palettes do not identify classes, and yield no colors.
+    No colors are returned for grayscale palettes, which do not identify classes.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def read_label_map_colors(devkit: Devkit, name: str) -> tuple[LabelMap, Colors]:
 
 
 def write_label_map(path: str | os.PathLike[str], label_map: LabelMap) -> None:
-    """Write a label map, uint8[h, w], as a PNG file with VOC's palette, atomically.
+    """Write a label map, uint8[h, w], atomically as a PNG file with VOC's palette.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def write_label_map(path: str | os.PathLike[str], label_map: LabelMap) -> None:
 
 
 def voc_color(label: int) -> tuple[int, int, int]:
-    """Return VOC's color of a class, RGB in 0…255.
+    """Return VOC's color for a class, as RGB values from 0 to 255.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def voc_color(label: int) -> tuple[int, int, int]:
 
 
 def _check_mask(image: Image.Image) -> None:
-    """Check that pixel values are classes, not colors or gray levels."""
+    """Check that pixel values can be classes, not colors or gray levels."""
     if image.format == "JPEG":
         raise UnreadableError("a JPEG, which changes the values of pixels: expected a PNG")
     if image.mode not in ("P", "L"):

@@ -22,18 +22,18 @@ def load_finetuned(folder: str | os.PathLike[str]) -> Finetuned:
     Parameters
     ----------
     folder : path
-        Folder from `save` or nearfar transfer. If classifiers were trained by several protocols,
-        one of its subfolders linear, fc or all.
+        Folder from `save` or ``nearfar transfer``. If classifiers were trained with several
+        protocols, the subfolder "linear", "fc" or "all".
 
     Returns
     -------
     FinetunedClassifier, FinetunedDetector or FinetunedSegmenter
-        Their `predict` returns class probabilities, boxes or label maps.
+        Fine-tuned network. `predict` returns class probabilities, boxes or label maps.
 
     Raises
     ------
     NearfarError
-        If the folder holds no fine-tuned network, holds several, or is damaged.
+        If the folder is damaged, or contains no fine-tuned network or several.
 
     Examples
     --------

@@ -34,18 +34,18 @@ def average_precision(
     Parameters
     ----------
     scores : float[n]
-        Confidence of n detections.
+        Confidence scores of n detections.
     positive : bool[n]
         Whether each detection is correct.
     total : int
-        Number of objects to find.
+        Number of objects in the ground truth.
     points : {"11", "all"}
-        Mean precision at recall 0, 0.1, …, 1, as until VOC 2009; or the whole area.
+        "11" for the mean precision at recall 0, 0.1, …, 1, as until VOC 2009; "all" for the area.
 
     Returns
     -------
     float
-        In [0, 1]; NaN if there are no objects.
+        Average precision, in [0, 1]; NaN if there are no objects.
 
     Examples
     --------
@@ -73,9 +73,9 @@ def classification_ap(
     Parameters
     ----------
     scores : float[n, k]
-        Confidence that a class is present in an image.
+        Confidence scores for the presence of each class in each image.
     presence : int8[n, k]
-        1 if the class is present, −1 if not, 0 to ignore.
+        Presence of each class in each image: 1 if present, −1 if absent, 0 to ignore.
 
     Examples
     --------
@@ -98,9 +98,9 @@ class Detections:
     Parameters
     ----------
     boxes : float32[m, 4]
-        Left, top, right, bottom in pixels, as in `Objects`.
+        Left, top, right and bottom in pixels, as in `Objects`.
     labels : int64[m]
-        Classes.
+        Class numbers.
     scores : float32[m]
         Confidence scores in [0, 1].
 
@@ -121,9 +121,9 @@ def detection_ap(
 ) -> npt.NDArray[np.float64]:
     """Return the average precision of each class, float64[classes].
 
-    In order of confidence, each detection is matched to the object of its class with the largest
-    intersection over union, if at least 0.5. The first match of an object is correct, later ones
-    are wrong; matches of difficult objects do not count.
+    In order of confidence, each detection is matched to the object of the same class with the
+    largest intersection over union, if it is at least 0.5. The first match of an object is correct,
+    and later matches are wrong. Matches of difficult objects are ignored.
 
     Examples
     --------
@@ -156,7 +156,7 @@ def _match(
     objects: npt.NDArray[np.float32],
     difficult: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.int8]:
-    """Match boxes, in order of confidence: correct (1), wrong (−1) or not counted (0)."""
+    """Return, for boxes in order of confidence, correct (1), wrong (−1) or ignored (0), int8[m]."""
     verdict = np.full(len(boxes), -1, np.int8)
     if len(objects) == 0:
         return verdict
@@ -173,12 +173,12 @@ def _match(
 
 
 class ConfusionMatrix:
-    """Pixel counts by true and predicted class.
+    """Confusion matrix of pixels, by true and predicted class.
 
     Parameters
     ----------
     classes : int
-        Number of classes; pixels with another true label, such as 255, are ignored.
+        Number of classes. Pixels with another true label, such as 255, are ignored.
 
     Examples
     --------
@@ -192,7 +192,7 @@ class ConfusionMatrix:
         self.counts = np.zeros((classes, classes), np.int64)
 
     def add(self, truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.integer]) -> None:
-        """Add the pixels of an image, given its true and predicted label maps, both [h, w]."""
+        """Count the pixels of an image, given its true and predicted label maps, both [h, w]."""
         classes = len(self.counts)
         valid = truth < classes
         pairs = truth[valid].astype(np.int64) * classes + predicted[valid]

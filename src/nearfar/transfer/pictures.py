@@ -35,27 +35,27 @@ R = TypeVar("R")
 
 
 def read_scaled(picture: Picture, shorter: int) -> tuple[Tensor, float]:
-    """Read an image, scaled to a given shorter side.
+    """Read an image and scale it to a given shorter side.
 
     Parameters
     ----------
     picture : path or uint8[h, w, 3]
         Image file or pixels.
     shorter : int
-        Length of the shorter side in pixels; less for elongated images, whose longer side is at
-        most 5/3 of this.
+        Length of the shorter side, in pixels. Elongated images are scaled further down, so that the
+        longer side is at most 5/3 of this length.
 
     Returns
     -------
     image : float32[3, h', w']
         Image, with values in [0, 1].
     scale : float
-        Ratio to the original size.
+        Ratio of the new size to the original size.
 
     Raises
     ------
     NearfarError
-        If the file cannot be read, or the array does not hold an image.
+        If the file cannot be read, or the array is not an image.
 
     Examples
     --------
@@ -74,12 +74,12 @@ def read_scaled(picture: Picture, shorter: int) -> tuple[Tensor, float]:
 
 
 def picture_size(picture: Picture) -> tuple[int, int]:
-    """Return the height and width of an image in pixels.
+    """Return the height and width of an image, in pixels.
 
     Raises
     ------
     NearfarError
-        If the file cannot be read, or the array does not hold an image.
+        If the file cannot be read, or the array is not an image.
 
     Examples
     --------
@@ -97,12 +97,12 @@ def picture_size(picture: Picture) -> tuple[int, int]:
 
 
 def read_full_size(picture: Picture) -> npt.NDArray[np.uint8]:
-    """Return the pixels of an image at its original size, uint8[h, w, 3].
+    """Return the pixels of an image at the original size, uint8[h, w, 3].
 
     Raises
     ------
     NearfarError
-        If the file cannot be read, or the array does not hold an image.
+        If the file cannot be read, or the array is not an image.
 
     Examples
     --------
@@ -119,12 +119,12 @@ def read_full_size(picture: Picture) -> npt.NDArray[np.uint8]:
 def read_each(
     devkit: Devkit, names: Sequence[str], read: Callable[[Devkit, str], R], track: Track = silent
 ) -> Iterator[R]:
-    """Decode each image of a split once, and yield what `read` returns for it.
+    """Check that each image of a split can be decoded, and yield the result of `read` for it.
 
     Raises
     ------
     NearfarError
-        If a file cannot be read, or `read` raises it.
+        If a file cannot be read, or by `read`.
     """
 
     def check_and_read(name: str) -> R:
@@ -135,9 +135,9 @@ def read_each(
 
 
 def pad_and_stack(images: Sequence[Tensor], value: float) -> Tensor:
-    """Stack images, [c, h, w] of any size, into a batch, [b, c, h', w'], at the upper left.
+    """Stack images of any size, [c, h, w], into a batch, [b, c, h', w'], aligned at the upper left.
 
-    The batch is as large as its largest images, and at least 64×64.
+    Images are padded to the largest height and width, at least 64×64.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Prediction files: probabilities, detections or label maps of new images."""
+"""Files of predictions for new images: probabilities, detections or label maps."""
 
 from __future__ import annotations
 
@@ -32,27 +32,28 @@ _MIN_DRAWN_SCORE = 0.5
 def write_predictions(
     model: Finetuned, images: Images, folder: str | os.PathLike[str], *, track: Track = silent
 ) -> None:
-    """Make predictions for images, and write them to a folder.
+    """Write predictions for images to a folder.
 
-    A classifier writes `predictions.csv`: name, class, and the probability of each class. A
-    detector writes `detections.json` and, in `drawn`, each image with the boxes that score at least
-    0.5. A segmenter writes a label map per image to `masks`, as PNG with VOC's palette, and the
-    classes to `classes.json`.
+    A classifier writes ``predictions.csv``, with the name, the class, and the probability of each
+    class. A detector writes ``detections.json`` and, to the subfolder ``drawn``, each image with
+    all boxes that have a score of at least 0.5. A segmenter writes a label map per image to the
+    subfolder ``masks``, as PNG with VOC's palette, and the classes to ``classes.json``.
 
     Parameters
     ----------
     model : FinetunedClassifier, FinetunedDetector or FinetunedSegmenter
         See `load_finetuned`.
     images : Images
-        For a classifier, images of its shape. For the others, files are read again at full size.
+        Images. For a classifier, they must have its image shape. Otherwise, they are read again at
+        their original size.
     folder : Path
-        Folder to write to, created if missing.
+        Output folder, created if needed.
 
     Raises
     ------
     NearfarError
-        If an image cannot be read or does not have the classifier's shape, or if the folder cannot
-        be written.
+        If an image cannot be read, the image shape does not match the classifier, or the folder is
+        not writable.
 
     Examples
     --------
@@ -138,7 +139,7 @@ def _write_label_maps(
 
 
 def _draw(picture: Picture, detections: Detections, classes: Sequence[str]) -> Image.Image:
-    """Return an image with the high-scoring boxes and their classes."""
+    """Return an image with the boxes that have a high score, and their classes."""
     image = Image.fromarray(read_full_size(picture))
     pencil = ImageDraw.Draw(image)
     for box, label, score in zip(
@@ -153,7 +154,7 @@ def _draw(picture: Picture, detections: Detections, classes: Sequence[str]) -> I
 
 
 def _pictures(images: Images) -> Sequence[Picture]:
-    """Return the files of images, or their pixels if there are no files."""
+    """Return images at their original size, if stored, or their pixels."""
     if isinstance(images, StoredImages):
         return _StoredPictures(images)
     pixels = to_unit(images.batch(range(len(images)))).clamp(0, 1).mul(255).round().byte()
@@ -161,7 +162,7 @@ def _pictures(images: Images) -> Sequence[Picture]:
 
 
 class _StoredPictures(Sequence[Picture]):
-    """Stored images at their own size, one at a time."""
+    """Sequence of stored images at their original size, read on demand."""
 
     def __init__(self, images: StoredImages) -> None:
         self.images = images
@@ -178,7 +179,7 @@ class _StoredPictures(Sequence[Picture]):
 
 
 def _path_in(folder: Path, name: str) -> Path:
-    """Return the path of a PNG file named like an image, and create its parent folders."""
+    """Return the path of a PNG file with the name of an image, and create its parent folders."""
     *folders, file = (fitting_name(part, "") for part in Path(name).parts)
     path = folder.joinpath(*folders, fitting_name(file, ".png"))
     path.parent.mkdir(parents=True, exist_ok=True)

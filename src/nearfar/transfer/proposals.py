@@ -36,19 +36,20 @@ def propose(
     folder: str | os.PathLike[str] | None = None,
     track: Track = silent,
 ) -> list[Boxes]:
-    """Return the proposals for each image of a devkit.
+    """Return region proposals for images of a devkit.
 
     Parameters
     ----------
     names : sequence of str
-        Images.
+        Names of the images.
     folder : Path, optional
-        Cache, one file per image. Default: no cache.
+        Cache folder, with one file per image. Default: no cache.
 
     Returns
     -------
     list of float32[m, 4]
-        Left, top, right, bottom in pixels, as in `Objects`; at most 2,000 per image.
+        Proposals for each image, at most 2,000: left, top, right and bottom in pixels, as in
+        `Objects`.
 
     Raises
     ------
@@ -72,7 +73,7 @@ def propose(
 
 
 def selective_search(picture: Picture) -> Boxes:
-    """Return proposals for an image, float32[m, 4], from selective search; needs OpenCV.
+    """Return region proposals for an image from selective search, float32[m, 4]; needs OpenCV.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ _DROPOUT = 0.5
 
 @dataclass(frozen=True)
 class SegmentationSet:
-    """Images of a devkit, with label maps.
+    """Images of a devkit with label maps.
 
     Parameters
     ----------
@@ -68,9 +68,9 @@ class SegmentationSet:
     names : sequence of str
         Names of n images.
     size : int
-        Length to which the shorter side is scaled.
+        Length to which the shorter side of images is scaled, in pixels.
     colors : mapping of int to (red, green, blue)
-        Color of each value in the label maps' palettes.
+        Color of each value in the palettes of the label maps.
 
     Examples
     --------
@@ -84,7 +84,7 @@ class SegmentationSet:
     colors: Colors = field(default_factory=dict)
 
     def pictures(self) -> list[Path]:
-        """Return the image paths."""
+        """Return the paths of the images."""
         return [self.devkit.image(name) for name in self.names]
 
 
@@ -96,14 +96,14 @@ def open_segmentation_set(
     *,
     colors: Mapping[int, tuple[int, int, int]] | None = None,
 ) -> SegmentationSet:
-    """Read all images and label maps of a split into memory.
+    """Open the images and label maps of a split, after reading each of them once.
 
     Parameters
     ----------
     size : int
-        Length to which the shorter side is scaled.
+        Length to which the shorter side of images is scaled, in pixels.
     colors : mapping of int to (red, green, blue), optional
-        Colors of another split, which must be the same.
+        Colors of another split, which must match.
 
     Raises
     ------
@@ -147,10 +147,10 @@ def open_segmentation_set(
 
 
 class FCN(nn.Module):
-    """FCN-32s, -16s or -8s: scores of the embeddings plus scores of finer feature maps.
+    """FCN-32s, FCN-16s or FCN-8s, which adds scores of embeddings and of finer feature maps.
 
-    Scores are interpolated bilinearly between cell positions. (The paper learns the upsampling,
-    with bilinear initialization.)
+    Scores are upsampled by bilinear interpolation between cell centers. (In the paper, upsampling
+    is learned, with bilinear initialization.)
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ class FCN(nn.Module):
     classes : int
         Number of classes.
     stride : {32, 16, 8}
-        Output stride: with none, one or two finer feature maps.
+        Output stride, for zero, one or two finer feature maps.
 
     Raises
     ------
@@ -188,7 +188,7 @@ class FCN(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return scores, float[b, classes, h, w], of images, float[b, 3, h, w] in 0…1."""
+        """Return scores, float[b, classes, h, w], for images, float[b, 3, h, w] in [0, 1]."""
         maps = self.backbone.feature_maps(images)
         cells, embeddings = self.cells, self.head(maps[self.backbone.grid])
         scores: Tensor = self.score(self.drop(embeddings))
@@ -200,7 +200,7 @@ class FCN(nn.Module):
 
 @torch.no_grad()
 def skip_channels(backbone: BackboneEncoder, stride: Stride) -> list[int]:
-    """Return the channels of the finer maps that an FCN adds, coarsest first.
+    """Return the numbers of channels of the finer feature maps in an FCN, coarsest first.
 
     Raises
     ------
@@ -227,24 +227,24 @@ def skip_channels(backbone: BackboneEncoder, stride: Stride) -> list[int]:
 def _finer_maps(
     maps: dict[FeatureGrid, Tensor], embeddings: FeatureGrid
 ) -> list[tuple[FeatureGrid, Tensor]]:
-    """Return maps of smaller stride than the embeddings, coarsest first."""
+    """Return the feature maps with smaller strides than the embeddings, coarsest first."""
     return [each for each in reversed(maps.items()) if each[0].stride < embeddings.stride]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FinetunedSegmenter:
-    """Fine-tuned semantic segmenter.
+    """Fine-tuned semantic segmentation model.
 
     Parameters
     ----------
     network : FCN
-        Network.
+        Trained network.
     backbone : BackboneSpec
-        Description of its backbone.
+        Architecture of the backbone.
     classes : tuple of str
-        Classes of the values of a label map.
+        Classes of the values in a label map.
     size : int
-        Length to which the shorter side is scaled.
+        Length to which the shorter side of images is scaled, in pixels.
     stride : {32, 16, 8}
         Output stride, see `FCN`.
 
@@ -273,7 +273,7 @@ class FinetunedSegmenter:
     stride: Stride
 
     def predict(self, pictures: Sequence[Picture], *, track: Track = silent) -> Iterator[LabelMap]:
-        """Segment each image.
+        """Predict the label map of each image.
 
         Parameters
         ----------
@@ -283,7 +283,7 @@ class FinetunedSegmenter:
         Yields
         ------
         uint8[h, w]
-            Class of each pixel, at the image's size.
+            Class of each pixel, at the original size of the image.
 
         Raises
         ------
@@ -304,7 +304,7 @@ class FinetunedSegmenter:
             yield scores.argmax(1)[0].byte().cpu().numpy()
 
     def evaluate(self, test: SegmentationSet, *, track: Track = silent) -> ConfusionMatrix:
-        """Count pixels by true and predicted class, at the files' original size."""
+        """Return the confusion matrix of pixels at the original size of the files."""
         matrix = ConfusionMatrix(len(self.classes))
         predictions = self.predict(test.pictures(), track=track)
         for name, predicted in zip(test.names, predictions, strict=True):
@@ -312,7 +312,7 @@ class FinetunedSegmenter:
         return matrix
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the network as safetensors and its configuration as JSON; see `load_finetuned`."""
+        """Write the network as safetensors and its configuration as JSON, see `load_finetuned`."""
         config = {
             "task": self.task,
             "backbone": vars(self.backbone),
@@ -346,7 +346,7 @@ def finetune_segmenter(
     device: str | torch.device = "auto",
     track: Track = silent,
 ) -> FinetunedSegmenter:
-    """Train an FCN on random square crops of images, mirrored with probability 0.5.
+    """Train an FCN on random square crops of images, which are mirrored with probability 0.5.
 
     Parameters
     ----------
@@ -362,6 +362,7 @@ def finetune_segmenter(
     Returns
     -------
     FinetunedSegmenter
+        Trained model.
 
     Raises
     ------
@@ -409,13 +410,13 @@ def finetune_segmenter(
 
 
 def _resize(label_map: LabelMap, size: Sequence[int]) -> Tensor:
-    """Return a label map at another size, uint8[1, h, w]."""
+    """Return a label map, resized to another size, uint8[1, h, w]."""
     pixels = torch.from_numpy(label_map)[None, None]
     return interpolate(pixels, tuple(size), mode="nearest-exact")[0]
 
 
 def _random_crop(image: Tensor, label_map: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Crop an image and its label map alike, to at most `side` pixels per side."""
+    """Crop and mirror an image and its label map at random, to at most `side` pixels per side."""
     height, width = image.shape[1:]
     top = int(torch.randint(max(height - side, 0) + 1, ()))
     left = int(torch.randint(max(width - side, 0) + 1, ()))

@@ -1,4 +1,4 @@
-"""Output folders, and fine-tuned networks as files: weights as safetensors, the rest as JSON."""
+"""Output folders, and files of fine-tuned networks: weights and configuration."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FORMAT = 1
 
 
 def write_finetuned(folder: Path, network: nn.Module, config: Mapping[str, Any]) -> None:
-    """Write a network and its configuration, the configuration last."""
+    """Write a network and then its configuration, which completes the folder."""
     make_folder(folder)
     (folder / CONFIG).unlink(missing_ok=True)
     write_tensors(folder / WEIGHTS, to_cpu(network.state_dict()))
@@ -39,12 +39,12 @@ def write_finetuned(folder: Path, network: nn.Module, config: Mapping[str, Any])
 
 
 def read_finetuned(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read the configuration and the weights.
+    """Return the configuration and the weights of a fine-tuned network.
 
     Raises
     ------
     NearfarError
-        If a file is missing, damaged, or has a newer format.
+        If a file is missing or damaged, or has a newer format.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -67,12 +67,12 @@ def read_finetuned(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 @contextmanager
 def claim_folder(folder: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Create a writable folder; remove it if the context fails before anything is written.
+    """Create a writable folder, and remove it if the context fails before anything is written.
 
     Raises
     ------
     NearfarError
-        If it cannot be created or written to.
+        If the folder cannot be created or is not writable.
 
     Examples
     --------
@@ -93,12 +93,12 @@ def claim_folder(folder: str | os.PathLike[str] | None) -> Iterator[None]:
 
 @contextmanager
 def writing(folder: Path, own: Collection[str]) -> Iterator[None]:
-    """Mark a folder while writing output to it; remove the output of killed calls.
+    """Mark a folder while output is written to it, after removing unfinished earlier output.
 
     Parameters
     ----------
     folder : Path
-        Folder to write to, created if missing.
+        Output folder, created if needed.
     own : collection of str
         Names of all files and folders that may be written.
 
@@ -128,7 +128,7 @@ def make_folder(folder: Path) -> None:
     Raises
     ------
     NearfarError
-        If the folder cannot be created or written to.
+        If the folder cannot be created or is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Synthetic scenes of simple shapes, as a VOC devkit or class folders, for trials without data."""
+"""Synthetic scenes of simple shapes, as a VOC devkit or as class folders."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ MOST_OBJECTS = 3
 def write_scenes(
     root: str | os.PathLike[str], count: int, *, size: tuple[int, int] = (96, 128), seed: int = 0
 ) -> Path:
-    """Write a devkit of images with one to three shapes, with boxes, masks and splits.
+    """Write a devkit of images with one to three shapes, including boxes, masks and splits.
 
     Parameters
     ----------
     root : str or path
-        Folder to write to, created if needed.
+        Output folder, created if needed.
     count : int
-        Number of images; half are in train, a quarter each in val and test.
+        Number of images. Half of them are in train, a quarter in val and a quarter in test.
     size : tuple of int
         Height and width of the images, in pixels.
     seed : int
@@ -71,7 +71,7 @@ def write_scenes(
 def write_classes(
     root: str | os.PathLike[str], count: int, *, size: tuple[int, int] = (64, 64), seed: int = 0
 ) -> Path:
-    """Write `count` images of each single shape to a subfolder of its name; return `root`.
+    """Write `count` images of each shape to a subfolder with its name, and return `root`.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def _write_scene(
 
 
 def _ground(size: tuple[int, int], generator: np.random.Generator) -> tuple[Any, Any]:
-    """Return a dim, noisy image and an empty mask."""
+    """Return a dark, noisy image and an empty mask."""
     height, width = size
     noise = generator.normal(80, 12, (height, width, 3)) + generator.normal(0, 20, 3)
     pixels: npt.NDArray[np.uint8] = noise.clip(0, 255).astype(np.uint8)
@@ -121,7 +121,7 @@ def _ground(size: tuple[int, int], generator: np.random.Generator) -> tuple[Any,
 def _draw(
     image: Any, mask: Any, label: int, generator: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """Draw a shape at a random place; return the first and last pixels of its box."""
+    """Draw a shape at a random position, and return the first and last pixels of its box."""
     width, height = image.size
     side = int(generator.integers(min(width, height) // 4, min(width, height) // 2))
     left, top = (int(generator.integers(0, length - side)) for length in (width, height))

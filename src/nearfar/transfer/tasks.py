@@ -1,4 +1,4 @@
-"""Transfer tasks: from weights and data to scores and a saved network."""
+"""Transfer tasks: fine-tuning of pretrained weights, evaluation, and results."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ class Source:
     like : path, optional
         See `open_backbone`.
     size : int, optional
-        Image side in pixels: the side of squares for classification, otherwise the shorter side.
-        Default: depends on the task.
+        Image size in pixels: the side of square images for classification, otherwise the shorter
+        side. The default depends on the task.
     config : FinetuneConfig, optional
-        Training options. Default: depends on the task.
+        Training options. The default depends on the task.
     folder : path, optional
-        Folder to save results in, see `TransferResult.save`. It is created, or an error is raised,
-        before anything is read.
+        Output folder, see `TransferResult.save`. It is created before any data are read, so that
+        errors are raised early.
     device : {"auto", "cpu", "cuda", "mps"}
         Device for training.
     track : callable
@@ -106,19 +106,19 @@ class TransferResult:
     Parameters
     ----------
     task : {"classify", "detect", "segment"}
-        Task.
+        Name of the task.
     scores : mapping of str to mapping of str to float
-        Scores in [0, 1] or NaN, by row (protocol or class) and column (metric).
+        Scores, in [0, 1] or NaN, by row (protocol or class) and by column (metric).
     settings : mapping of str
-        Everything that affects the scores, as JSON-compatible values.
+        All settings that affect the scores, as JSON types.
     notes : sequence of str
         Notes below the table.
     models : mapping of str to fine-tuned network
-        Networks by protocol, or a single network by the task's name.
+        Networks by protocol, or a single network by the name of the task.
     test : ClassificationSet, DetectionSet or SegmentationSet
         Test set.
     predictions : array or list of Detections, optional
-        Scores of the last classifier, float32[n, k], or detections in each test image.
+        Scores of the last classifier, float32[n, k], or detections for each test image.
 
     Examples
     --------
@@ -138,31 +138,31 @@ class TransferResult:
     predictions: Any = None
 
     def writing(self, folder: PathLike) -> AbstractContextManager[None]:
-        """Mark a folder while writing results to it, for the next call in case this one is killed.
+        """Mark a folder while results are written to it, so that unfinished results are recognized.
 
         Raises
         ------
         NearfarError
-            If the folder cannot be written.
+            If the folder is not writable.
         """
         endings = ("json", "md", "png")
         own = (*PROTOCOLS, CONFIG, WEIGHTS, *(f"{self.task}.{ending}" for ending in endings))
         return writing(Path(folder), own)
 
     def save(self, folder: PathLike) -> None:
-        """Save the networks; classifiers go to subfolders named after their protocols.
+        """Save the networks to a folder; classifiers are saved to subfolders named by protocol.
 
         Raises
         ------
         NearfarError
-            If the folder cannot be written.
+            If the folder is not writable.
         """
         for name, model in self.models.items():
             model.save(Path(folder, name if self.task == "classify" else ""))
 
 
 def _claims_folder(transfer: F) -> F:
-    """Create the output folder in advance, and remove it if nothing is written to it."""
+    """Decorator that creates the output folder in advance and removes it if it remains empty."""
 
     @functools.wraps(transfer)
     def claiming(source: Source, *arguments: Any, **options: Any) -> TransferResult:
@@ -183,22 +183,22 @@ def transfer_classification(
     labels_per_class: int | None = None,
     open_source: Callable[..., Images] = open_images,
 ) -> TransferResult:
-    """Transfer to classification, of single-label images or a VOC devkit.
+    """Transfer weights to classification of single-label images or of a VOC devkit.
 
     Parameters
     ----------
     source : Source
-        Weights and options.
+        Weights and training options.
     data : path
-        VOC devkit, where an image may contain several classes; or labeled images.
+        VOC devkit, with one or more classes per image, or images with a single label each.
     protocols : sequence of {"linear", "fc", "all"}
         See `finetune_classifier`.
     splits : tuple of str, optional
-        Training and test splits of a devkit. Default: trainval, test.
+        Training and test splits of a devkit. Default: "trainval" and "test".
     test : path, optional
-        Test images, without a devkit. Default: a fifth of each class is held out.
+        Test images, unless `data` is a devkit. Default: a fifth of each class is held out.
     labels_per_class : int, optional
-        Training images per class, without a devkit. Default: all.
+        Number of training images per class, unless `data` is a devkit. Default: all.
     open_source : callable
         Function that opens images, given `size` and `channels`. Default:
         `nearfar.data.open_images`.
@@ -295,18 +295,19 @@ def transfer_detection(
     splits: tuple[str, str] = ("trainval", "test"),
     proposals: PathLike | None = None,
 ) -> TransferResult:
-    """Transfer to object detection with Fast R-CNN; needs OpenCV.
+    """Transfer weights to object detection with Fast R-CNN; needs OpenCV.
 
     Parameters
     ----------
     source : Source
-        Weights and options.
+        Weights and training options.
     data : path
         VOC devkit.
     splits : tuple of str
         Training and test splits.
     proposals : path, optional
-        Cache of proposals. Default: the subfolder "proposals" of the source's folder, if any.
+        Cache folder for region proposals. Default: the subfolder "proposals" of `source.folder`, if
+        given.
 
     Raises
     ------
@@ -366,12 +367,12 @@ def transfer_segmentation(
     splits: tuple[str, str] = ("train", "val"),
     stride: Stride = 32,
 ) -> TransferResult:
-    """Transfer to semantic segmentation with an FCN.
+    """Transfer weights to semantic segmentation with an FCN.
 
     Parameters
     ----------
     source : Source
-        Weights and options.
+        Weights and training options.
     data : path
         VOC devkit.
     splits : tuple of str
@@ -432,7 +433,7 @@ def transfer_segmentation(
 def _open(
     source: Source, default: FinetuneConfig
 ) -> tuple[BackboneEncoder, FinetuneConfig, torch.device]:
-    """Open the weights before reading any data."""
+    """Return the backbone, the training options and the device, before any data are read."""
     device = resolve_device(source.device)
     config = source.config or default
     return open_backbone(source.weights, like=source.like, seed=config.seed), config, device
@@ -479,7 +480,7 @@ def _describe(
 
 
 def _with_mean(names: Sequence[str], columns: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Return one row per class, and the mean over classes that have a value."""
+    """Return a row per class, and a row with the mean over classes that have a value."""
     rows = {
         name: {title: float(values[row]) for title, values in columns.items()}
         for row, name in enumerate(names)

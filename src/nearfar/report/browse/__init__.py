@@ -1,4 +1,4 @@
-"""Browsable maps of images: computation, clickable part of a page, and table."""
+"""Interactive maps of images, as part of an HTML page or as a table."""
 
 from nearfar.report.browse.html import browser
 from nearfar.report.browse.image_map import MAX_BROWSED, ImageMap, choose_rows, map_images

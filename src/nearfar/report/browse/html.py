@@ -1,4 +1,4 @@
-"""Map of images as a clickable part of a page, which loads no other files."""
+"""Interactive map of images as part of a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def browser(image_map: ImageMap, *, track: Track = silent) -> str:
 
 
 def _sheets(images: Images, side: int, track: Track) -> list[str]:
-    """Return sheets of thumbnails as WebP files in base64, at the best quality that fits."""
+    """Return thumbnail sheets as base64 WebP, at the highest quality within the size limit."""
     sheets = [Image.fromarray(pixels) for pixels in _pixel_sheets(images, side, track)]
     files: list[bytes] = []
     for quality in _QUALITIES:
@@ -83,7 +83,7 @@ def _sheets(images: Images, side: int, track: Track) -> list[str]:
 
 
 def _pixel_sheets(images: Images, side: int, track: Track) -> Iterator[npt.NDArray[np.uint8]]:
-    """Yield sheets of 16×16 thumbnails, uint8[h, w, 3]; the last one may have fewer rows."""
+    """Yield sheets of 16×16 thumbnails, uint8[h, w, 3]; the last sheet may have fewer rows."""
     batches = in_order(range(len(images)), _COLUMNS**2)
     for _, pixels in track(load(images, batches), "drawing thumbnails", len(batches)):
         small = interpolate(to_unit(pixels), size=(side, side), mode="area")
@@ -98,13 +98,13 @@ def _pixel_sheets(images: Images, side: int, track: Track) -> Iterator[npt.NDArr
 
 
 def _unit_square(places: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return places with both coordinates in 0…1, preserving proportions."""
+    """Scale positions to [0, 1] in both coordinates, preserving the aspect ratio."""
     low, high = places.min(0), places.max(0)
     return (places - (low + high) / 2) / max(float((high - low).max()), 1e-9) + 0.5
 
 
 def _column(name: str, values: npt.NDArray[Any]) -> dict[str, Any]:
-    """Return a column: its categories, largest first, and their numbers; or its scores."""
+    """Return a column as JSON types: categories, largest first, and their numbers, or scores."""
     if values.dtype.kind == "f":
         return {"name": name, "values": _numbers(values, "<f4")}
     known = values.astype(object) != None  # noqa: E711 - elementwise

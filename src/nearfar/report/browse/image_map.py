@@ -1,4 +1,4 @@
-"""Map of images: positions by similarity, near and far images, and columns for coloring."""
+"""Map of images: 2-D positions, near and far images, and columns for coloring."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _NEIGHBORS = 12
 
 @dataclass(frozen=True)
 class ImageMap:
-    """Map of n images.
+    """Two-dimensional map of n images.
 
     Attributes
     ----------
     images : Images
         Images.
     places : float32[n, 2]
-        Position of each image on the map.
+        Positions of the images on the map.
     hits : IndexHits
         Near and far images of each image.
     columns : mapping of str to array
-        Values for coloring, one per image, by name: text for categories, where None is unknown, or
-        floats for scores, where NaN is unknown. The category "none" is gray, as unknown values.
+        Values for coloring, one per image, by name: text for categories (None if unknown), or
+        floats for scores (NaN if unknown). Unknown values and the category "none" are gray.
 
     Examples
     --------
@@ -64,12 +64,12 @@ def map_images(
     columns: Mapping[str, npt.NDArray[Any]] | None = None,
     seed: int = 0,
 ) -> ImageMap:
-    """Make a map of images from their embeddings.
+    """Return a map of images, given their embeddings.
 
     Parameters
     ----------
     images : Images
-        Images; labels become a column.
+        Images; labels, if any, become a column.
     embeddings : float[n, d]
         Embeddings of the images; n ≥ 5.
     similarity : str or callable
@@ -77,12 +77,13 @@ def map_images(
     columns : mapping of str to array, optional
         See `ImageMap`. Without a column "cluster", k-means clusters of the embeddings are added.
     seed : int
-        Seed of projection and clustering.
+        Seed of the projection and of the clustering.
 
     Raises
     ------
     NearfarError
-        If there are fewer than 5 images, or the numbers of embeddings or column values differ.
+        If there are fewer than 5 images, or the numbers of images, embeddings and column values
+        differ.
 
     Examples
     --------
@@ -110,7 +111,7 @@ def map_images(
 
 
 def choose_rows(images: Images, *, seed: int = 0) -> Tensor:
-    """Return at most 20,000 rows in random order, starting with one row per class, int64[m].
+    """Return at most 20,000 random rows, starting with one row per class, int64[m].
 
     Examples
     --------

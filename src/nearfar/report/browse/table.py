@@ -1,4 +1,4 @@
-"""Map of images as a table, with the columns that embedding-atlas reads."""
+"""Map of images as a table with the columns of embedding-atlas."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from nearfar.report.browse.image_map import ImageMap
 
 
 def write_map_table(path: str | os.PathLike[str], image_map: ImageMap) -> None:
-    """Write a map of images to a .parquet file, one row per image.
+    """Write a map of images to a .parquet file with one row per image.
 
-    The columns are `file`, those of the map, `projection_x`, `projection_y`, and `neighbors`, a
-    struct of `ids` (row numbers) and `distances` (1 − similarity).
+    The columns are `file`, the columns of the map, `projection_x`, `projection_y`, and `neighbors`,
+    a struct of `ids` (row numbers) and `distances` (1 − similarity).
 
     Parameters
     ----------
     path : str or path
-        Path of the file.
+        Output path.
     image_map : ImageMap
         Map of images.
 

@@ -34,12 +34,12 @@ Rates = npt.NDArray[np.float64]
 
 
 def roc_curves(curves: Mapping[str, tuple[Rates, Rates]]) -> Figure:
-    """Return a figure of ROC curves; equal error rates lie on the descending diagonal.
+    """Return a figure of ROC curves; equal error rates are on the descending diagonal.
 
     Parameters
     ----------
     curves : mapping of str to (float[m], float[m])
-        False-positive and true-positive rates, 0…1, by name of the curve.
+        False-positive and true-positive rates, in [0, 1], by name of the curve.
 
     Examples
     --------

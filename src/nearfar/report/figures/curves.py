@@ -1,4 +1,4 @@
-"""Curves over epochs, and over a parameter."""
+"""Figures of curves over epochs or over a parameter."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
     ----------
     log : sequence of mapping
         Metrics per epoch: "phase" ("pretrain" or "train") and any of "pixel", "own", "near", "far",
-        "relation", "effective_rank" and "dead_units"; numbers may be None.
+        "relation", "effective_rank" and "dead_units". Values may be None.
 
     Raises
     ------
     NearfarError
-        If the log is empty or holds no finite numbers.
+        If the log is empty or contains no finite numbers.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
 def sweep_curves(
     title: str, parameter: str, curves: Mapping[str, Sequence[tuple[float, float]]]
 ) -> Figure:
-    """Return a figure of accuracy over a parameter, on a logarithmic axis.
+    """Return a figure of accuracy versus a parameter on a logarithmic axis.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def sweep_curves(
     parameter : str
         Label of the horizontal axis.
     curves : mapping of str to sequence of (float, float)
-        Points (parameter > 0, accuracy from 0 to 1) of each curve, by name.
+        Points of each curve, (parameter > 0, accuracy in [0, 1]), by name of the curve.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def sweep_curves(
 
 
 def _logarithmic(axes: Axes) -> None:
-    """Set a logarithmic y axis with labels at 1, 2 and 5 of each decade."""
+    """Set a logarithmic y-axis with labels at 1, 2 and 5 in each decade."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -147,7 +147,7 @@ def _label_ends(
 ) -> None:
     """Label the end of each curve with its name and last value.
 
-    Labels are at least `apart` from each other, as a share of the axes' height.
+    Labels are at least `apart` from each other, as a fraction of the height of the axes.
     """
     axes.autoscale_view()
     last = {key: curve[np.isfinite(curve)][-1] for key, curve in curves.items()}

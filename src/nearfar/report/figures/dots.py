@@ -29,16 +29,16 @@ HOLLOW: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Dot:
-    """Line of a dot plot: the values of one row of a table.
+    """Line of a dot plot, with the values of one row of a table.
 
     Parameters
     ----------
     name : str
         Label of the line.
     values : sequence of float
-        Measured value of each seed.
+        Measured values, one per seed.
     paper : float, optional
-        Value in the paper, if any.
+        Value from the paper, if any.
 
     Examples
     --------
@@ -54,21 +54,21 @@ class Dot:
 def dot_plot(
     panels: Mapping[str, Sequence[Dot]], *, columns: int = 2, percent: bool = False
 ) -> Figure:
-    """Return a figure of dot plots: means and standard deviations over seeds, and each seed.
+    """Return a figure of dot plots, with the mean, the standard deviation and each seed.
 
     Parameters
     ----------
     panels : mapping of str to sequence of Dot
-        Lines of each panel, from top to bottom, by the panel's title.
+        Lines of each panel, from top to bottom, by title of the panel.
     columns : int
-        Panels per row of the figure.
+        Number of panels per row of the figure.
     percent : bool
-        Show values 0…1 in percent.
+        Whether to show values from 0 to 1 in percent.
 
     Raises
     ------
     NearfarError
-        If there is nothing to draw.
+        If there are no values to draw.
 
     Examples
     --------

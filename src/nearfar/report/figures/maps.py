@@ -1,4 +1,4 @@
-"""Maps: embeddings reduced to two dimensions by t-SNE."""
+"""Figures of 2-D maps of embeddings by t-SNE."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ def embedding_maps(
 ) -> Figure:
     """Return a figure with maps of embeddings before and after training (Fig. 1 of the paper).
 
-    A map is a t-SNE with cosine distance of at most 2,000 random images. In both maps, an image has
-    the color of its class.
+    Each map is a t-SNE of at most 2,000 random images with cosine distance. In both maps, an image
+    has the color of its class.
 
     Parameters
     ----------
     before, after : float[n, d]
-        Embeddings of the same n ≥ 5 images by the initial and by the trained network; their
+        Embeddings of the same n ≥ 5 images by the initial and by the trained network. Their
         lengths d may differ.
     labels : int[n]
-        Class numbers, or those of clusters.
+        Class or cluster numbers.
     classes : sequence of str, optional
         Name of each class number.
     legend : str
@@ -127,7 +127,7 @@ def embedding_maps(
 def _class_colors(
     labels: npt.NDArray[np.integer[Any]], classes: Sequence[str] | None
 ) -> tuple[npt.NDArray[np.str_], list[tuple[str, Rows]]]:
-    """Return the color of each image, and the members of each class; small classes share one."""
+    """Return the color of each image and the members of each class; small classes are merged."""
     numbers, sizes = np.unique(labels, return_counts=True)
     crowded = len(numbers) > len(CLASS_COLORS)
     largest = np.sort(numbers[np.argsort(-sizes, kind="stable")][: len(CLASS_COLORS) - crowded])
@@ -145,7 +145,7 @@ def _class_colors(
 
 
 def _write_on_map(axes: Axes, text: str, places: Embeddings) -> None:
-    """Write the name of a class at its densest point."""
+    """Write the name of a class at the point with the highest density."""
     from sklearn.neighbors import NearestNeighbors
 
     among = NearestNeighbors(n_neighbors=max(1, len(places) // 3)).fit(places)

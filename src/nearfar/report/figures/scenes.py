@@ -1,4 +1,4 @@
-"""Sheets of photographs with detected objects or predicted masks."""
+"""Figures of photographs with detected objects or predicted masks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEGEND = 0.5
 
 @dataclass(frozen=True)
 class Boxes:
-    """Bounding boxes in an image, with their classes.
+    """Bounding boxes in an image, and their classes.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def detection_sheet(
     detections: Sequence[Boxes],
     classes: Sequence[str],
 ) -> Figure:
-    """Return a figure of images with true boxes above the same images with detected boxes.
+    """Return a figure of images with true boxes, above the same images with detected boxes.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def mask_sheet(
     predictions: Sequence[Pixels],
     classes: Sequence[str],
 ) -> Figure:
-    """Return a figure of images above their true and predicted masks.
+    """Return a figure of images, above their true and predicted masks.
 
     Parameters
     ----------
@@ -121,12 +121,12 @@ def _colored(mask: Pixels, classes: int) -> npt.NDArray[np.float64]:
 
 
 def _color(label: int) -> Any:
-    """Return one of twenty colors, saturated ones first."""
+    """Return the color of a class, one of twenty, with saturated colors first."""
     return colormaps["tab20"]((2 * label + label // 10) % 20)[:3]
 
 
 def _grid(rows: Mapping[str, Sequence[npt.NDArray[Any]]]) -> tuple[Figure, list[list[Axes]]]:
-    """Return a figure with named rows of images, and its axes by row and column."""
+    """Return a figure with labeled rows of images, and its axes by row and column."""
     columns = max(map(len, rows.values()))
     height, width = next(iter(rows.values()))[0].shape[:2]
     tile = WIDTH / columns

@@ -38,12 +38,12 @@ def security_curves(panels: Mapping[str, Mapping[str, Curve]], *, columns: int =
     panels : mapping of str to mapping of str to sequence of (float, float)
         Points (ε, accuracy) of each curve, by title of the panel and name of the curve.
     columns : int
-        Panels per row of the figure.
+        Number of panels per row of the figure.
 
     Raises
     ------
     NearfarError
-        If there is nothing to draw.
+        If there are no values to draw.
 
     Examples
     --------

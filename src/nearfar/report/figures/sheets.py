@@ -1,4 +1,4 @@
-"""Sheets: figures of images in a grid."""
+"""Sheets: figures with a grid of images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def reconstruction_sheet(
     initial: str = "autoencoder",
     method: str = "NRE",
 ) -> Figure:
-    """Return a figure of originals above their reconstructions by two networks (Fig. 4).
+    """Return a figure of images, above their reconstructions by two networks (Fig. 4).
 
     Parameters
     ----------
@@ -54,13 +54,13 @@ def reconstruction_sheet(
 
 
 def comparison_sheet(rows: Mapping[str, Pixels]) -> Figure:
-    """Return a figure with named rows of images.
+    """Return a figure with labeled rows of images.
 
     Parameters
     ----------
     rows : mapping of str to float[n, c, h, w]
-        Images of each row, with values in [0, 1]; grayscale (c = 1) or RGB (c = 3). All rows
-        have the same shape. About 12 images per row fit well.
+        Images of each row, by label, with values in [0, 1]; grayscale (c = 1) or RGB (c = 3). All
+        rows have the same shape. About 12 images per row fit well.
 
     Raises
     ------
@@ -96,10 +96,10 @@ def neighbor_sheet(
     queries : float[n, c, h, w]
         Images, with values in [0, 1]; grayscale (c = 1) or RGB (c = 3).
     near, far : float[n, T, c, h, w]
-        Near samples of each image, nearest first, and far samples, farthest first.
+        Near samples of each image, nearest first, and far samples of each image, farthest first.
     names : sequence of n sequences of str, optional
-        Names of each image, its near and its far samples, to write below the images; of paths, the
-        last part.
+        Names of each query, its near samples and its far samples, shown below the images. For
+        paths, only the file name is shown.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def neighbor_sheet(
 
 
 class _Sheet:
-    """Figure of images in a grid; columns and rows count from 0, margins are in inches."""
+    """Figure with a grid of images; columns and rows start at 0, margins are in inches."""
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ DPI = 200
 
 
 def style_axes(axes: Axes, title: str, *, grid: Literal["both", "y"] = "both") -> None:
-    """Set the title of axes; keep only the grid, tick labels and the bottom line."""
+    """Set the title of axes, and remove all lines except the grid and the bottom line."""
     axes.set_title(title, color=INK, fontsize=11, loc="left")
     axes.tick_params(which="both", colors=MUTED, labelsize=9, length=0)
     axes.grid(axis=grid, color=FAINT, linewidth=0.6)

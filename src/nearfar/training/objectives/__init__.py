@@ -1,4 +1,4 @@
-"""Objectives: losses and their state, one per file."""
+"""Training objectives: losses and their state."""
 
 from nearfar.training.objectives.base import (
     Context,

@@ -1,4 +1,4 @@
-"""Base classes of objectives, and the data they exchange with the training loop."""
+"""Base classes of objectives, and their data types for the training loop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """Images, settings and hardware of a training run, for its objective.
+    """Images, settings and hardware of a training run, passed to the objective.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Context:
     fabric : Fabric
         Device, precision and processes.
     folder : Path, optional
-        Folder for embeddings on disk, the same for all processes.
+        Folder of embeddings on disk, shared by all processes.
     track : Track
         Progress display, see `nearfar.progress.Track`.
 
@@ -60,12 +60,12 @@ class Step(NamedTuple):
     Attributes
     ----------
     loss : Tensor
-        Scalar to minimize, a mean over the batch.
+        Loss, a scalar mean over the batch.
     embeddings : Tensor
         Embeddings of the batch, float[b, d].
     terms : dict of Tensor
-        Scalars to log, each a mean over the batch. `pixel` is the squared pixel error, for
-        objectives that train a decoder.
+        Scalars to log, each a mean over the batch. With a decoder, "pixel" is the squared pixel
+        error.
 
     Examples
     --------
@@ -86,11 +86,11 @@ class Footprint:
     Parameters
     ----------
     memory : int
-        Peak memory of embeddings and their search, on the training device.
+        Peak memory of the embeddings and of the search, on the training device.
     disk : dict of int
         Disk space in the run folder during training, by purpose.
     checkpoint : int
-        Bytes it adds to a checkpoint.
+        Additional size of a checkpoint.
 
     Examples
     --------
@@ -104,12 +104,12 @@ class Footprint:
 
 
 class Work(NamedTuple):
-    """Work of an objective in addition to its steps, in a whole training run.
+    """Work of an objective in addition to its steps, for a whole training run.
 
     Attributes
     ----------
     encodings : float
-        How often all images are encoded, counted in passes through the network's encoder.
+        Number of passes of all images through the encoder of the network.
     multiplications : int
         Number of multiplications in matrix products.
 
@@ -124,11 +124,11 @@ class Work(NamedTuple):
 
 
 class Objective(ABC):
-    """Base class of objectives: a loss and its state.
+    """Base class of training objectives, each with a loss and its state.
 
-    An objective of your own must define `__call__`; the other methods have defaults. The
-    constructor takes a `Context`, and raises `NearfarError` if the context is unsuitable. It must
-    be fast, since it also runs to check the settings.
+    A custom objective must define `__call__`; the other methods are optional. The constructor takes
+    a `Context` and raises `NearfarError` if the context is unsuitable. It must be fast, since it is
+    also called to check the settings.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ class Objective(ABC):
     Attributes
     ----------
     on_disk : bool
-        Whether embeddings of all images are kept on disk during training.
+        Whether the embeddings of all images are stored on disk during training.
 
     Examples
     --------
@@ -156,15 +156,15 @@ class Objective(ABC):
         self.context = context
 
     def footprint(self, network: Autoencoder) -> Footprint:
-        """Return the estimated memory and disk space for training a network."""
+        """Return the estimated memory and disk space needed to train a network."""
         return Footprint()
 
     def work(self, network: Autoencoder) -> Mapping[str, Work]:
-        """Return the estimated work of training a network, besides its steps, by activity."""
+        """Return the estimated work in addition to the training steps, by activity."""
         return {}
 
     def setup(self, network: Autoencoder, state: Mapping[str, Tensor]) -> nn.Module:
-        """Prepare for training, before the first epoch or when resuming.
+        """Prepare for training, before the first epoch or when training resumes.
 
         Parameters
         ----------
@@ -176,7 +176,7 @@ class Objective(ABC):
         Returns
         -------
         nn.Module
-            Module to train: the network, or a module that contains it and additional layers.
+            Module to train: the network, or a module with the network and additional layers.
         """
         return network
 
@@ -200,14 +200,15 @@ class Objective(ABC):
         """
 
     def state(self) -> Mapping[str, Tensor]:
-        """Return the checkpoint state that lets training resume at any step."""
+        """Return the state to save in a checkpoint, so that training can resume at any step."""
         return {}
 
 
 class PairedObjective(Objective):
     """Base class of objectives on pairs of images.
 
-    `__call__` gets the row numbers of pairs, int64[b, 2], and their images, float[b, 2, c, h, w].
+    `__call__` receives the row numbers of pairs, int64[b, 2], and their images, float[b, 2, c, h,
+    w].
 
     Examples
     --------
@@ -223,4 +224,4 @@ class PairedObjective(Objective):
 
     @abstractmethod
     def partners(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the second row of each pair, int64[b], given the first; the two may be equal."""
+        """Return the second row of each pair, int64[b], given the first; both may be equal."""

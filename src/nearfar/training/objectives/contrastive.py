@@ -36,15 +36,15 @@ from nearfar.training.objectives.losses import contrastive_loss
 class Contrastive(PairedObjective):
     """Contrastive objective, with nearest neighbors as positives and far images as negatives.
 
-    The loss compares projections of two views per image. An image's positive is another view of it
-    or, after the first neighbor search, a view of one of its T nearest neighbors. Its negatives are
-    the views in the batch from clusters far from its own; before the first search, all other views.
-    Every few epochs, clusters and neighbors are searched anew in the current projections. With a
-    pretext task, the network sees corrupted versions of both views.
+    The loss compares projections of two views per image. The positive of an image is another view
+    of the image or, after the first neighbor search, a view of one of its T nearest neighbors. The
+    negatives are the views in the batch from distant clusters or, before the first search, all
+    other views. Clusters and neighbors are updated every few epochs from the current projections.
+    With a pretext task, both views are corrupted before they are encoded.
 
-    The decoder reconstructs the first view, which is the unchanged image for a share of the images;
-    with a pixel weight of 0, it is not trained. With a distillation weight, embeddings stay close
-    to those of the pretrained encoder that training starts from, see `Distillation`.
+    The decoder reconstructs the first view, which is the original image for a share of the images.
+    With a pixel weight of 0, no decoder is trained. A distillation weight keeps embeddings close to
+    the embeddings of the pretrained encoder from which training starts, see `Distillation`.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class Contrastive(PairedObjective):
         return _Projected(network.encoder, decoder, self.head)
 
     def start_epoch(self, epoch: int) -> None:
-        """Search for neighbors in the current projections, if due."""
+        """Update the neighbors from the current projections, if due."""
         every = self.settings.refresh_neighbors_every
         if every > 0 and epoch > 0 and epoch % every == 0:
             self.bank = self.finder = None  # freed first, so that two never coexist
@@ -190,7 +190,7 @@ class Contrastive(PairedObjective):
         return Step(loss, embeddings[: len(first)], terms)
 
     def _gather(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return the rows of the first views of all processes, then those of the second views."""
+        """Return the first views of all processes, followed by the second views."""
         fabric = self.context.fabric
         return torch.cat([all_rows(fabric, each.to(fabric.device)) for each in (first, second)])
 
@@ -201,14 +201,14 @@ class Contrastive(PairedObjective):
 
 
 class _Projected(nn.Module):
-    """Encoder with a decoder, if one is trained, and a projection head, trained together."""
+    """Encoder with a projection head and, if one is trained, a decoder."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module | None, head: nn.Module) -> None:
         super().__init__()
         self.encoder, self.decoder, self.head = encoder, decoder, head
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return embeddings and projections of both views, and reconstructions of the first."""
+        """Return embeddings, reconstructions (of the first view only) and projections."""
         embeddings = self.encoder(torch.cat([first, second]))
         own = embeddings[: len(first)]
         reconstruction = None if self.decoder is None else self.decoder(own)

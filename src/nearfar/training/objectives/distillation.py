@@ -1,4 +1,4 @@
-"""Distillation of the pretrained encoder that training starts from, at its own image size."""
+"""Distillation from the pretrained encoder from which training starts."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from nearfar.training.objectives.base import Context, Footprint
 
 
 class Distillation:
-    """Teacher for training from pretrained weights: the same encoder, frozen.
+    """Distillation from a frozen copy of the pretrained encoder, the teacher.
 
-    It sees each whole image once, enlarged to the size at which it was pretrained, which improves
-    the embeddings of small images. Embeddings of augmented views stay close to these, so that
-    training forgets little of what the encoder knew.
+    The teacher encodes each image once, without augmentation. Images are enlarged to the size at
+    which the encoder was pretrained, which improves the embeddings of small images. The loss keeps
+    embeddings of augmented views close to these embeddings, to limit forgetting.
 
     Parameters
     ----------
     context : Context
-        Context whose network starts from pretrained weights.
+        Context with a network that starts from pretrained weights.
 
     Raises
     ------
@@ -53,13 +53,13 @@ class Distillation:
         self.factor = max(1.0, size / side) if network.name.startswith(TIMM) else 1.0
 
     def footprint(self, encoder: nn.Module) -> Footprint:
-        """Return the memory for the teacher's embeddings."""
+        """Return the memory for the embeddings of the teacher."""
         images = self.context.images
         return Footprint(memory=4 * len(images) * embedding_size(encoder, images))
 
     @torch.no_grad()
     def setup(self) -> None:
-        """Embed all images with the teacher."""
+        """Encode all images with the teacher."""
         images, fabric = self.context.images, self.context.fabric
         encoder = cast(BackboneEncoder, make_network(self.context.config, images.shape).encoder)
         load_published(encoder, self.network.weights)
@@ -69,14 +69,14 @@ class Distillation:
         self.center = self.bank.mean(0)
 
     def __call__(self, embeddings: Tensor, rows: Tensor) -> Tensor:
-        """Return the mean cosine distance to the teacher's embeddings, a scalar.
+        """Return the mean cosine distance to the embeddings of the teacher, a scalar.
 
         Parameters
         ----------
         embeddings : Tensor
             Embeddings of views, float[b, d].
         rows : Tensor
-            Row numbers of their images, int64[b].
+            Row numbers of the images, int64[b].
         """
         wanted = self.bank[rows.to(self.bank.device)].to(embeddings.device)
         # Centered, since the component common to all embeddings does not distinguish images.
@@ -85,7 +85,7 @@ class Distillation:
 
 
 class _Enlarging(nn.Module):
-    """Encoder that enlarges images by a factor."""
+    """Encoder that first enlarges images by a factor."""
 
     def __init__(self, encoder: nn.Module, factor: float) -> None:
         super().__init__()

@@ -20,9 +20,9 @@ class RelationalTerms(NamedTuple):
     Attributes
     ----------
     own, near : Tensor
-        Distances to the image and to its near samples, scalars.
+        Distances to the image and to its near samples; scalars.
     far : Tensor
-        Similarity to its far samples, a scalar.
+        Similarity to the far samples; a scalar.
 
     Examples
     --------
@@ -57,8 +57,8 @@ def relational_terms(
     similarity : Similarity
         Similarity 𝕊; the distance is 𝔻 = 1 − 𝕊.
     reduction : {"sum", "mean"}
-        Sum over the T samples, as in Eq. 5, or mean, which keeps the weights balanced for any T.
-        For T = 1, both are Eq. 1.
+        Sum over the T samples, as in Eq. 5, or mean, which keeps the terms balanced for any T. For
+        T = 1, both are Eq. 1.
 
     Examples
     --------
@@ -97,24 +97,24 @@ def contrastive_loss(
 ) -> Tensor:
     """Return the normalized temperature-scaled cross entropy (NT-Xent [1]_) with far negatives.
 
-    Row i of `first` and row i of `second` are each other's positive. The loss is the mean over the
-    2b rows r of −log(exp(𝕊(r, p)/τ) / (exp(𝕊(r, p)/τ) + Σ exp(𝕊(r, f)/τ))), with the cosine 𝕊 of
-    Eq. 4, the positive p of r, and the sum over the far rows f of r.
+    Row i of `first` and row i of `second` are positives of each other. The loss is the mean over
+    the 2b rows r of −log(exp(𝕊(r, p)/τ) / (exp(𝕊(r, p)/τ) + Σ exp(𝕊(r, f)/τ))), where 𝕊 is the
+    cosine similarity of Eq. 4, p is the positive of r, and the sum is over the far rows f of r.
 
     Parameters
     ----------
     first, second : Tensor
         Embeddings, float[b, d].
     far : Tensor, optional
-        bool[2b, 2b]; [i, j] tells whether row j is a negative of row i. Rows of `first` come before
-        rows of `second`. Default: all other rows are negatives.
+        Mask, bool[2b, 2b], true at [i, j] if row j is a negative of row i. The rows of `first`
+        precede the rows of `second`. Default: all other rows are negatives.
     temperature : float
         Temperature τ, > 0. A lower temperature gives more weight to the most similar negatives.
 
     Returns
     -------
     Tensor
-        Loss, a scalar.
+        Loss; a scalar.
 
     References
     ----------

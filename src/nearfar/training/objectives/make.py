@@ -23,8 +23,8 @@ def make_objective(context: Context) -> Objective:
     Raises
     ------
     NearfarError
-        If the objective does not fit the images or is not an `Objective`; or if the configuration
-        holds only the recorded name of one of your own objects.
+        If the objective does not suit the images or is not an `Objective`, or if the configuration
+        contains only the recorded name of a custom object.
 
     Examples
     --------

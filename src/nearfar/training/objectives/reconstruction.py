@@ -1,4 +1,4 @@
-"""Reconstruction objective: the pixel error of an autoencoder, used in the first phase."""
+"""Reconstruction objective of the first phase: the pixel error of an autoencoder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from nearfar.training.objectives.base import Objective, Step
 
 
 class Reconstruction(Objective):
-    """Autoencoder objective: mean squared pixel error, with the configured pretext task.
+    """Reconstruction objective: mean squared pixel error with the configured pretext task.
 
     Parameters
     ----------
     context : Context
-        Images, settings and hardware of the training.
+        Images, settings and hardware of the training run.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Reference bank: a frozen encoder's embeddings of all images, with near and far samples."""
+"""Reference bank: embeddings of all images by a frozen encoder, with near and far samples."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from nearfar.training.objectives.base import Context
 
 
 class ReferenceBank:
-    """Bank of embeddings from the reference encoder 𝒜, searched for near and far samples.
+    """Bank of embeddings by the reference encoder 𝒜, searched for near and far samples.
 
-    There are three ways to search, see `NeighborSearch`:
+    There are three search modes, see `NeighborSearch`:
 
     - at every step, for the current reconstruction, R_𝒜(X′);
-    - once per epoch, for the latest reconstruction of each image, which costs no forward pass; in
-      the first epoch, and in the first one after a refresh, for the image, R_𝒜(X);
+    - once per epoch, for the latest reconstruction of each image, without an additional forward
+      pass; in the first epoch, and in the first epoch after a refresh, for the image, R_𝒜(X);
     - once per epoch, for the image.
 
     Parameters
@@ -66,7 +66,7 @@ class ReferenceBank:
         self._load(state)
 
     def _set_reference(self, network: nn.Module, saved: Mapping[str, Tensor]) -> None:
-        """Use a frozen copy of a network, with saved weights if there are any."""
+        """Set the reference to a frozen copy of a network, with saved weights, if any."""
         reference = copy.deepcopy(network)
         if saved:
             reference.load_state_dict(saved)
@@ -89,7 +89,7 @@ class ReferenceBank:
         return bank
 
     def _allocate(self, name: str, size: int) -> Bank:
-        """Return a bank of zeros, on this process's device or in files shared by all processes."""
+        """Return a bank of zeros, on this device or in files shared by all processes."""
         n, device = len(self.context.images), self.fabric.device
         if self.folder is None:
             return allocate_rows(n, size, device)
@@ -105,11 +105,11 @@ class ReferenceBank:
         return embeddings.float()
 
     def embeddings(self, rows: Tensor) -> Tensor:
-        """Return the embeddings, float[..., d] on the training device, of rows int64[...]."""
+        """Return the embeddings of rows, int64[...], as float[..., d] on the training device."""
         return self.bank[rows.to(self.bank.device)].to(self.fabric.device)
 
     def start_epoch(self, epoch: int, encoder: nn.Module) -> None:
-        """Refresh the reference if due; search for all images if searching once per epoch."""
+        """Refresh the reference, if due, and search for all images, if searching once per epoch."""
         every = self.settings.refresh_reference_every
         fresh = epoch == 0 or (every > 0 and epoch % every == 0)
         if fresh and epoch > 0:
@@ -141,16 +141,16 @@ class ReferenceBank:
         self.visited.zero_()
 
     def neighbors(self, rows: Tensor, reconstructions: Tensor, epoch: int) -> Neighbors:
-        """Return the rows of near and far samples, int64[b, T] each; T = 0 without a search.
+        """Return the rows of near and far samples, int64[b, T] each, with T = 0 without a search.
 
         Parameters
         ----------
         rows : Tensor
             Row numbers of the images, int64[b].
         reconstructions : Tensor
-            Embeddings of their reconstructions, float[b, d].
+            Embeddings of the reconstructions, float[b, d].
         epoch : int
-            Number of the epoch, from 0.
+            Epoch number, from 0.
         """
         rows = rows.to(self.bank.device)
         if not self.searching:
@@ -186,5 +186,5 @@ class ReferenceBank:
 
 
 def keeps_reconstructions(search: NeighborSearch) -> bool:
-    """Return whether embeddings of reconstructions are kept for the next epoch's search."""
+    """Return whether embeddings of reconstructions are kept for the search in the next epoch."""
     return search.search_every == "epoch" and search.relative_to == "reconstruction"

@@ -35,12 +35,11 @@ from nearfar.training.objectives.reference_bank import ReferenceBank, keeps_reco
 
 
 class Relational(Objective):
-    """The paper's relational objective (Eq. 5), in the embedding space of the reference encoder.
+    """Relational objective of the paper (Eq. 5), in the embedding space of the reference encoder.
 
     The loss relates the reconstruction of an image to the image, its near samples and its far
-    samples. A finder draws them, by default `nearfar.neighbors.ClusteredFinder`. With a pretext
-    task, the network sees the corrupted image, and its reconstruction is related to the clean
-    image.
+    samples. The samples are selected by a finder, by default `nearfar.neighbors.ClusteredFinder`.
+    With a pretext task, the reconstruction of the corrupted image is related to the clean image.
 
     Parameters
     ----------

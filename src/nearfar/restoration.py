@@ -55,8 +55,8 @@ class RestoredBatch(NamedTuple):
     rows : int64[b]
         Row numbers of the images in the data set.
     stages : mapping of str to float[b, c, h, w]
-        Images by stage name: "original" first, restored last. Values are in [0, 1]; the images are
-        on the network's device.
+        Images by stage name, with "original" first and the restored images last. Values are in [0,
+        1]. The images are on the device of the network.
 
     Examples
     --------
@@ -81,7 +81,7 @@ def reconstruct(
     device: str | torch.device = "auto",
     track: Track = silent,
 ) -> Iterator[RestoredBatch]:
-    """Reconstruct images with a run's network.
+    """Reconstruct images with the network of a run.
 
     Parameters
     ----------
@@ -212,8 +212,8 @@ def inpaint(
     Raises
     ------
     NearfarError
-        If the images or masks have a different shape, or the run was trained with another pretext
-        task.
+        If the shape of the images or masks does not match, or the run was trained with another
+        pretext task.
 
     Examples
     --------

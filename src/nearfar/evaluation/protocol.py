@@ -1,4 +1,4 @@
-"""Evaluation protocol: every row has the same labels, classifiers, draws and test images."""
+"""Evaluation protocol, with the same labels, classifiers, draws and test images for all rows."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def _collect_unsettled(found: list[str], score: str) -> Iterator[None]:
 
 
 def _leak(rows: Sequence[Features]) -> Iterator[str]:
-    """Yield a note if test images are among the training images by every representation."""
+    """Yield a note if, in every representation, test images are among the training images."""
     shared = len(rows[0].test)
     for row in rows:
         known = {each.tobytes() for each in row.train}

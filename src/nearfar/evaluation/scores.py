@@ -146,7 +146,7 @@ def settings(rbf_samples: int | None = None) -> dict[str, Any]:
 
 
 def linear_svm(task: LabeledEmbeddings) -> Score:
-    """Return the test accuracy of a linear SVM on embeddings with standardized dimensions.
+    """Return the test accuracy of a linear SVM on standardized embeddings.
 
     C is chosen on training rows for each representation, since short embeddings and pixels need
     different values.

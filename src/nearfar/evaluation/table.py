@@ -73,7 +73,7 @@ class Evaluation:
         Raises
         ------
         NearfarError
-            If `saved` does not come from `to_dict`.
+            If `saved` is not a result of `to_dict`.
         """
         try:
             columns = {str(key): str(title) for key, title in saved["columns"].items()}

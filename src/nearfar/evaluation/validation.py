@@ -111,9 +111,10 @@ def knn_verdict(embeddings: Tensor, others: Mapping[str, Tensor], labels: Tensor
 
 
 def knn_accuracy(embeddings: Tensor, labels: Tensor) -> float:
-    """Return the 5-NN accuracy, each embedding classified by the others.
+    """Return the leave-one-out 5-NN accuracy of embeddings.
 
-    Neighbors are found by cosine similarity; ties in the vote are resolved by the nearest neighbor.
+    Neighbors are found by cosine similarity; ties in the vote are broken in favor of nearer
+    neighbors.
 
     Parameters
     ----------

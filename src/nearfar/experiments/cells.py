@@ -130,7 +130,7 @@ class Column:
         values: Mapping[str, Sequence[float]],
         papers: Mapping[str, float | None] | None = None,
     ) -> dict[str, str]:
-        """Return the text of each cell by row, with the best ones in bold.
+        """Return the text of each cell, by row, with the best in bold.
 
         Parameters
         ----------

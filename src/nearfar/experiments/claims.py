@@ -1,4 +1,4 @@
-"""Statistical tests over seeds of the four claims in §3.2."""
+"""Statistical tests of the four claims in §3.2 over several seeds."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class PlainNetwork(Autoencoder):
     pooling : bool
         Whether to use max pooling instead of stride-2 convolutions.
     hidden : int
-        Number of units of a linear layer between the convolutions and the embedding, mirrored in
+        Number of units in a linear layer between the convolutions and the embedding, mirrored in
         the decoder; 0 for no such layer.
     signed : bool
         Whether the network scales pixels to [−1, 1].

@@ -1,4 +1,4 @@
-"""Runner that measures the cells of an experiment, in one or more processes, resumably."""
+"""Resumable measurement of the cells of an experiment, in one or more processes."""
 
 from __future__ import annotations
 
@@ -377,7 +377,7 @@ def _is_installed(name: str) -> bool:
 
 
 def _as_json(value: Any) -> Any:
-    """Return a value converted to JSON types, such as tuples to lists."""
+    """Return a value converted to JSON types, with lists instead of tuples."""
     return json.loads(json.dumps(value))
 
 

@@ -1,4 +1,4 @@
-"""Accuracy of an RBF SVM versus γ times the variance, for embeddings by autoencoder and NRE."""
+"""Accuracy of an RBF SVM versus γ times the variance, for autoencoder and NRE embeddings."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def p_greater(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Return the p-value of a one-sided paired t-test that `a` is greater than `b`.
+    """Return the p-value of a one-sided paired t-test of `a` > `b`.
 
     Return None if the test is undefined: with a single seed, or if all differences are equal.
     """
@@ -99,7 +99,7 @@ def seeds_note(count: int) -> str:
 def compare(
     pair: tuple[str, str], columns: Mapping[str, tuple[Sequence[float], Sequence[float]]]
 ) -> tuple[dict[str, Any], str]:
-    """Test whether a row exceeds another row significantly over seeds.
+    """Test whether the values of one row are significantly higher than those of another row.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def compare(
     summary : dict
         Differences and p-values, by column title, for JSON.
     table : str
-        The same as a Markdown table.
+        The same values as a Markdown table.
     """
     summary: dict[str, Any] = {}
     lines = []

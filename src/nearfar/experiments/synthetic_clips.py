@@ -134,7 +134,7 @@ def stage(clips: Sequence[Clip], pictures: Images, rounds: int, seed: int = 0) -
     Returns
     -------
     list of StagedClip
-        Clips of all rounds, round by round.
+        Clips, ordered by round.
     """
     generator = np.random.default_rng(seed)
     scenes = [(clip, [frame.number for frame in clip]) for clip in clips]
@@ -163,7 +163,7 @@ def _way(
     sways: bool,
     generator: np.random.Generator,
 ) -> Way:
-    """Return a random path through the vertical middle half of the frames for an object height."""
+    """Return a random path within the middle half of the frame height, for an object height."""
     quarter = shape[0] // 4
     slowest, fastest = np.log(PACES)
     return Way(

@@ -285,7 +285,7 @@ def run(
 
 
 def _keys(table: Table[Any, D], data: D) -> list[Key]:
-    """Return all keys, ordered by seed, so that an interrupted table is complete for some seeds."""
+    """Return all keys, ordered by seed, so that interrupted tables have complete seeds."""
     return [
         Key(row, seed, part)
         for seed in range(table.seeds)

@@ -42,9 +42,9 @@ class TrainedTable(Table[Row, Splits]):
     splits : callable
         Function that maps the runner to the images, as `Splits`.
     shown : tuple of Column
-        Columns. Each key is the name of a classifier, see `Classifiers`, "total_variance" (of the
-        embeddings of training images), "pixel_error" (mean squared error on test images) or
-        "training_seconds".
+        Columns, each with one of these keys: the name of a classifier (see `Classifiers`),
+        "total_variance" (of the embeddings of training images), "pixel_error" (mean squared error
+        on test images), or "training_seconds".
     epochs : int or tuple of int
         Total number of epochs, ≥ 1. With several numbers, each row is measured after each of them,
         and each column is repeated, except those with `Column.last`.

@@ -126,7 +126,7 @@ def remove_abandoned(path: Path) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Return whether a path is that of an unfinished file."""
+    """Return whether a file is unfinished, judging by its name."""
     return path.name.startswith(LEFTOVER) or bool(_SAFETENSORS_LEFTOVER.fullmatch(path.name))
 
 

@@ -166,7 +166,7 @@ def try_output(
 
 
 def _absent(folder: Path) -> list[Path]:
-    """Return those of a folder and its parents that do not exist, innermost first."""
+    """Return the missing ones among a folder and its parents, innermost first."""
     return [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
 
 
@@ -231,7 +231,7 @@ def hold_lock(path: Path, busy: str) -> Iterator[bool]:
     path : Path
         Path of the file.
     busy : str
-        Error message for the case that another process holds the lock.
+        Error message if another process holds the lock.
 
     Yields
     ------

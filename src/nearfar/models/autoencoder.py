@@ -30,7 +30,7 @@ class Output(NamedTuple):
 
 
 class Autoencoder(nn.Module):
-    """Autoencoder from an encoder and a decoder.
+    """Autoencoder that consists of an encoder and a decoder.
 
     Parameters
     ----------

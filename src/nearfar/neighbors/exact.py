@@ -32,8 +32,8 @@ class ExactFinder:
     result is exact up to rounding errors in the products.
 
     Memory use is independent of n, except for the keys of a bank of at most 1 GiB, which are kept
-    in memory. Each search reads the whole bank. For a bank on disk, therefore search for many
-    queries at once.
+    in memory. Each search reads the whole bank. With a bank on disk, search for many queries at
+    once.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def _complete(keys: Tensor) -> Tensor:
 def _extremes(keys: list[Tensor], queries: Tensor) -> Tensor:
     """Return the largest and the negated smallest product of each group, float[2, groups, b].
 
-    The number of groups is padded with −∞ to a multiple of `GROUP`.
+    Groups of −∞ are appended up to a multiple of `GROUP`.
     """
     width = len(queries)
     groups = sum(len(block) for block in keys) // GROUP

@@ -48,7 +48,7 @@ def make_finder(search: NeighborSearch, neighbors: int, seed: int = 0) -> Finder
 
 
 def finder_cost(finder: Finder, n: int, d: int, *, fits: int, searches: int) -> int:
-    """Return the estimated number of multiplications for searches with all rows of a bank.
+    """Return the estimated number of multiplications to search for neighbors of all rows of a bank.
 
     For `ClusteredFinder`, k-means is computed on a sample. Then each embedding is assigned to the
     nearest center and compared with the embeddings in its cluster. Clusters are assumed to have

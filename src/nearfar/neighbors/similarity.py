@@ -19,7 +19,7 @@ ZERO_NORM = 1e-6
 
 
 class Similarity(Protocol):
-    """Protocol of similarities 𝕊 of two embeddings; the paper's distance is 𝔻 = 1 − 𝕊.
+    """Protocol of a similarity 𝕊 between two embeddings; the paper's distance is 𝔻 = 1 − 𝕊.
 
     Examples
     --------

@@ -157,7 +157,7 @@ class AdversarialNoise:
     level : float
         Maximum magnitude of the noise and of the step, for pixel values in [0, 1].
     network : callable
-        Network in training; its current weights are used.
+        Network being trained; its current weights are used.
 
     References
     ----------
@@ -210,7 +210,7 @@ class CentralHole:
 
 @dataclass(frozen=True)
 class RandomHoles:
-    """Holes of four random blocks per image, which may overlap and cover at most a quarter of it.
+    """Random holes: four blocks per image, which may overlap and cover at most a quarter of it.
 
     Examples
     --------
@@ -259,7 +259,7 @@ def make_corruption(pretext: Pretext, network: Callable[[Tensor], _Output]) -> C
     pretext : Plain, Denoising, Inpainting or SplitBrain
         Pretext task, see `nearfar.config`. `Plain` and `SplitBrain` do not corrupt images.
     network : callable
-        Network in training, which adversarial noise attacks.
+        Network being trained, which adversarial noise attacks.
 
     Examples
     --------

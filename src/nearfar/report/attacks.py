@@ -16,7 +16,7 @@ from nearfar.report.tables import markdown_table
 def write_assessment(
     folder: str | os.PathLike[str], assessment: Assessment, settings: Mapping[str, Any]
 ) -> str:
-    """Write ``attack.json``, ``attack.md`` and ``attack.png``; return the table as Markdown.
+    """Write ``attack.json``, ``attack.md`` and ``attack.png``, and return the table as Markdown.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 Files in a run folder, and the functions that write them:
 
-- ``config.json``: images and settings, written by `RunFolder.open` when training starts or resumes.
+- ``config.json``: images and settings, by `RunFolder.open` when training starts or resumes.
 - ``log.jsonl``: one line of metrics per epoch, by `RunFolder.append_log`.
 - ``checkpoint.safetensors``: training state, by `RunFolder.write_checkpoint`. It is removed
   when training finishes.
@@ -12,11 +12,11 @@ Files in a run folder, and the functions that write them:
 - ``snapshots/N.safetensors``: network after N epochs, by `nearfar.training.Snapshots`.
 - ``tensorboard/``: metrics for TensorBoard, by `nearfar.training.TensorBoard`.
 - ``embeddings.npy``: embeddings of the training images, by `write_run` when training finishes.
-- ``model.safetensors``: trained network, and the network that the second phase started from, by
+- ``model.safetensors``: trained network, and the network from which the second phase started, by
   `write_run`. A folder with this file is a finished run.
 - ``evaluation.json``: scores, by ``nearfar evaluate`` (`write_evaluation`).
 - ``report/``: report, by ``nearfar report``.
-- ``lock``: lock of the process that trains, by `RunFolder.open`. It is removed when training ends.
+- ``lock``: lock of the training process, by `RunFolder.open`. It is removed when training ends.
 """
 
 from typing import TYPE_CHECKING

@@ -42,7 +42,7 @@ class Checkpoint:
     Parameters
     ----------
     phase : {"pretrain", "train"}
-        Phase of the training.
+        Training phase.
     cursor : Cursor
         Next step of the phase.
     tensors : mapping of str to Tensor

@@ -107,7 +107,7 @@ def write_run(
     run : Run
         Run to write.
     embeddings : Path, optional
-        File of the embeddings, .npy, which is moved to the folder.
+        Path of an .npy file with the embeddings, which is moved to the folder.
 
     Examples
     --------

@@ -99,7 +99,7 @@ class RunFolder:
         writes: bool = True,
         skipped: Sequence[str] = (),
     ) -> Iterator[Self]:
-        """Open the folder of a new run or of a run to resume, and hold its lock in the context.
+        """Context manager that opens the folder of a new or resumed run and holds its lock.
 
         Parameters
         ----------

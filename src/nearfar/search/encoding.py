@@ -30,7 +30,7 @@ def encode(
     device: str | torch.device = "auto",
     track: Track = silent,
 ) -> Floats:
-    """Return the embeddings of images by an encoder, float32[n, d].
+    """Encode images, and return their embeddings, float32[n, d].
 
     Parameters
     ----------

@@ -237,7 +237,7 @@ def open_queries(
     open_source: Callable[[str], Images] | None = None,
     track: Track = silent,
 ) -> Queries:
-    """Open query images: rows, names, files, folders or arrays.
+    """Open query images, given as rows, names, files, folders or arrays.
 
     A name or a path of some of the searched images, even via links, selects these images. They are
     excluded from their own neighbors.

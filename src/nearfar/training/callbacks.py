@@ -28,7 +28,7 @@ class Callback:
         return {}
 
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
-        """Handle the end of an epoch; `metrics` contains "phase", "epoch" (from 1) and metrics."""
+        """Handle the end of an epoch; `metrics` contains "phase", "epoch" (from 1) and values."""
 
 
 class EpochFunction(Callback):

@@ -96,7 +96,7 @@ def explain_lost_processes(fabric: Fabric) -> Iterator[None]:
 
 
 def share(fabric: Fabric, n: int) -> range:
-    """Return the share of this process of the row numbers from 0 to n − 1."""
+    """Return the range of row numbers, out of 0 to n − 1, that this process handles."""
     rank, size = fabric.global_rank, fabric.world_size
     return range(n * rank // size, n * (rank + 1) // size)
 
@@ -124,7 +124,7 @@ def fill_bank(
     fabric: Fabric,
     track: Track = silent,
 ) -> None:
-    """Fill a bank with the embeddings of all images; each process computes a share.
+    """Fill a bank with the embeddings of all images; each process computes a share of them.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def fill_bank(
 def search_all(
     finder: Finder, queries: Bank, count: int, draw: int, fabric: Fabric, track: Track = silent
 ) -> Neighbors:
-    """Return the near and far rows of all images; each process searches for a share.
+    """Return the near and far rows of all images; each process searches for a share of them.
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ def estimate(
     overwrite: bool = False,
     track: Track = silent,
 ) -> Estimate:
-    """Estimate the time, memory and disk space of a training run by a trial on a few images.
+    """Estimate the time, memory and disk space of a training run from a trial on a few images.
 
     Search time is estimated from measured matmul throughput; searches of a bank on a slow disk take
     longer.

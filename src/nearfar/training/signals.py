@@ -53,7 +53,7 @@ class StopSignal:
         """Treat the first interrupt or termination signal as a request to stop.
 
         With a single process, the first signal interrupts a wait for images immediately, and a
-        second signal interrupts anything.
+        second signal interrupts any computation.
 
         Raises
         ------

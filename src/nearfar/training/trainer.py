@@ -46,7 +46,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Trainer:
-    """Trainer of a network with AdamW, in place, one phase after the other.
+    """Trainer that trains a network in place with AdamW, one phase at a time.
 
     A resumed run skips completed phases and continues within the phase of the checkpoint.
 
@@ -128,7 +128,7 @@ class Trainer:
         Raises
         ------
         NearfarError
-            If the loss becomes NaN or infinite. The last checkpoint precedes this.
+            If the loss becomes NaN or infinite. The last checkpoint was written before this.
         Interrupted
             After an interrupt or termination signal. A second signal interrupts immediately.
         """

@@ -71,8 +71,8 @@ def read_objects(devkit: Devkit, name: str) -> Objects:
     ------
     NearfarError
         If the file is missing, damaged or for another image; if ``<size>`` does not match the image
-        or leaves open whether boxes refer to the image before or after EXIF rotation; if a class is
-        not in the devkit; or if a box has no area or is not inside the image.
+        or does not determine whether boxes refer to the image before or after EXIF rotation; if a
+        class is not in the devkit; or if a box has no area or is not inside the image.
 
     Examples
     --------
@@ -202,7 +202,7 @@ def _check_name(root: Element, name: str, path: Path) -> None:
 
 
 def _is_stored(root: Element, grid: Grid, path: Path) -> bool | None:
-    """Return whether boxes are on the stored grid, according to <size>; None if unknown."""
+    """Return whether boxes are on the stored grid, according to ``<size>``; None if unknown."""
     texts = [_text_of(root, f"size/{side}", path) or "0" for side in ("height", "width")]
     try:
         height, width = (float(text) for text in texts)

@@ -308,7 +308,7 @@ class FinetunedDetector:
         return list(self.predict(test.pictures(), proposals=test.proposals, track=track))
 
     def evaluate(self, test: DetectionSet, *, track: Track = silent) -> dict[str, Any]:
-        """Return the average precision per class, float64[k], with "11" and with "all" points."""
+        """Return the 11-point and the all-point average precision per class, float64[k]."""
         return detection_metrics(self.predict_set(test, track=track), test)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -331,7 +331,7 @@ class FinetunedDetector:
 
 
 def detection_metrics(detections: Sequence[Detections], test: DetectionSet) -> dict[str, Any]:
-    """Return the average precision per class, float64[k], with "11" and with "all" points."""
+    """Return the 11-point and the all-point average precision per class, float64[k]."""
     return {
         "AP, 11 points": detection_ap(detections, test.objects, len(test.devkit.classes), "11"),
         "AP, all points": detection_ap(detections, test.objects, len(test.devkit.classes), "all"),

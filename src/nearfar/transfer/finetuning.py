@@ -63,7 +63,7 @@ def finetune_network(
     config: FinetuneConfig,
     track: Track = silent,
 ) -> None:
-    """Train, in place, the parameters of a network that require gradients.
+    """Train, in place, the network parameters that require gradients.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ REGION_GRID = 6
 
 
 def pooling_grid(backbone: BackboneEncoder) -> tuple[int, int]:
-    """Return the height and width of the output of the head's pooling; 1×1 without pooling.
+    """Return the height and width of the head's pooling output; 1×1 without pooling.
 
     Examples
     --------
@@ -29,7 +29,7 @@ def pooling_grid(backbone: BackboneEncoder) -> tuple[int, int]:
 
 
 def region_head(backbone: BackboneEncoder) -> nn.Sequential:
-    """Build a head for regions of the feature map that maps float[b, k, 6, 6] to float[b, d].
+    """Build a head that maps regions of the feature map, float[b, k, 6, 6], to float[b, d].
 
     If the first layer was trained on a smaller grid, it is expanded to 6×6 cells. Each weight is
     expanded to several cells and initially applies to their mean.
@@ -101,7 +101,7 @@ def _spread(layer: nn.Linear, grid: tuple[int, int]) -> nn.Linear:
 
 @torch.no_grad()
 def _convolution(layer: nn.Linear, grid: tuple[int, int]) -> nn.Conv2d:
-    """Convert a layer to a convolution with a kernel of the size of the grid."""
+    """Convert a layer to a convolution with a kernel as large as the grid."""
     channels = layer.in_features // math.prod(grid)
     result = nn.Conv2d(channels, layer.out_features, grid)
     result.weight.copy_(layer.weight.view(layer.out_features, channels, *grid))

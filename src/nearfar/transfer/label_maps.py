@@ -30,8 +30,8 @@ def read_label_map(devkit: Devkit, name: str) -> LabelMap:
     ------
     NearfarError
         If the file is missing or damaged, is not a single 8-bit image, differs in size from the
-        image, leaves open whether it refers to the image before or after EXIF rotation, or has
-        values that are not classes of the devkit.
+        image, does not determine by its size whether it refers to the image before or after EXIF
+        rotation, or has values that are not classes of the devkit.
 
     Examples
     --------

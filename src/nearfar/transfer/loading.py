@@ -1,4 +1,4 @@
-"""Loading fine-tuned networks."""
+"""Loading of fine-tuned networks."""
 
 from __future__ import annotations
 

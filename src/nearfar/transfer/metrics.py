@@ -156,7 +156,7 @@ def _match(
     objects: npt.NDArray[np.float32],
     difficult: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.int8]:
-    """Return, for boxes in order of confidence, correct (1), wrong (−1) or ignored (0), int8[m]."""
+    """Return a verdict on each box, by confidence: correct (1), wrong (−1) or ignored (0)."""
     verdict = np.full(len(boxes), -1, np.int8)
     if len(objects) == 0:
         return verdict

@@ -124,7 +124,7 @@ def read_each(
     Raises
     ------
     NearfarError
-        If a file cannot be read, or by `read`.
+        If a file cannot be read, or `read` raises an error.
     """
 
     def check_and_read(name: str) -> R:

@@ -416,7 +416,7 @@ def _resize(label_map: LabelMap, size: Sequence[int]) -> Tensor:
 
 
 def _random_crop(image: Tensor, label_map: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Crop and mirror an image and its label map at random, to at most `side` pixels per side."""
+    """Crop an image and its label map to at most `side` pixels per side, and mirror some of them."""
     height, width = image.shape[1:]
     top = int(torch.randint(max(height - side, 0) + 1, ()))
     left = int(torch.randint(max(width - side, 0) + 1, ()))

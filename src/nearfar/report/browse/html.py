@@ -104,7 +104,7 @@ def _unit_square(places: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _column(name: str, values: npt.NDArray[Any]) -> dict[str, Any]:
-    """Return a column as JSON types: categories, largest first, and their numbers, or scores."""
+    """Return a column as JSON types, with either categories (largest first) or scores."""
     if values.dtype.kind == "f":
         return {"name": name, "values": _numbers(values, "<f4")}
     known = values.astype(object) != None  # noqa: E711 - elementwise

@@ -1,4 +1,4 @@
-"""Figures of curves over epochs or over a parameter."""
+"""Figures of curves: metrics versus epochs, and accuracy versus a parameter."""
 
 from __future__ import annotations
 

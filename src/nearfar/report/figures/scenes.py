@@ -51,7 +51,7 @@ def detection_sheet(
     detections: Sequence[Boxes],
     classes: Sequence[str],
 ) -> Figure:
-    """Return a figure of images with true boxes, above the same images with detected boxes.
+    """Return a figure with a row of images with true boxes and a row with detected boxes.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def mask_sheet(
     predictions: Sequence[Pixels],
     classes: Sequence[str],
 ) -> Figure:
-    """Return a figure of images, above their true and predicted masks.
+    """Return a figure with rows of images, true masks and predicted masks.
 
     Parameters
     ----------

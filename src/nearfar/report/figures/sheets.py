@@ -34,7 +34,7 @@ def reconstruction_sheet(
     initial: str = "autoencoder",
     method: str = "NRE",
 ) -> Figure:
-    """Return a figure of images, above their reconstructions by two networks (Fig. 4).
+    """Return a figure with rows of images and of reconstructions by two networks (Fig. 4).
 
     Parameters
     ----------

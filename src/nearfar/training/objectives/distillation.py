@@ -1,4 +1,4 @@
-"""Distillation from the pretrained encoder from which training starts."""
+"""Distillation from the initial, pretrained encoder."""
 
 from __future__ import annotations
 

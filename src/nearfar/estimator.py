@@ -41,7 +41,7 @@ from nearfar.progress import Track, silent
 from nearfar.runs import claim_folder, read_run, write_log, write_run
 from nearfar.training import choose_defaults, train
 
-#: Parameters that are not options of training.
+#: Parameters that are not training options.
 OTHER_PARAMETERS = {"config", "image_shape", "recipe", "verbose"}
 
 #: Default number of neighbors.

@@ -22,11 +22,11 @@ from rich.text import Text
 
 Item = TypeVar("Item")
 
-#: Period over which to estimate the speed, in seconds: some items take hours.
+#: Period over which to estimate the speed, in seconds; long, since some items take hours.
 _SPEED_PERIOD = 86_400.0
-#: Seconds until the first line, and most seconds between lines.
+#: Seconds until the first line, and maximum number of seconds between lines.
 _FIRST_LINE, _LINES = 10.0, 300.0
-#: Fewest finished items that tell how long the others take.
+#: Minimum number of finished items for an estimate of the remaining time.
 _FEW = 5
 
 

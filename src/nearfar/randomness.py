@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-#: Held by the drawing thread: all threads share torch's generator for each device.
+#: Lock on torch's generators, which all threads share.
 _LOCK = threading.RLock()
 
 

@@ -164,7 +164,7 @@ def test_a_lost_host_ends_the_other_and_both_resume(hosts, script, photos, tmp_p
         hosts[1].ip("link", "set", WIRE, "down")
         for log in logs:
             line = wait_for("nearfar: ", log)
-            assert "lost contact with another one" in line
+            assert "lost contact with another process" in line
             assert line.endswith("resume the run")
         started[0].wait(timeout=60)
     finally:

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 #: Gradient tolerance of the mean loss; the gradient starts at about 1.
 TOLERANCE = 1e-5
 MAX_ITERATIONS = 2000
-#: Smallest mean square along a kept axis, as a share of the largest; below is rounding error.
+#: Minimum mean square along a kept axis, relative to the maximum; less is rounding error.
 _RANK_TOLERANCE = 1e-9
 
 
@@ -56,7 +56,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         self.classes_ = np.unique(y)
         signs = np.where(y[:, None] == self.classes_, np.float32(1), np.float32(-1))
         regularization = 1 / (self.C * len(y))
-        # Along the principal axes, scaled by the curvature of the loss, few iterations suffice.
+        # Along the principal axes, scaled by the curvature of the loss, few iterations are needed.
         scale = 1 / np.sqrt(2 * rotated.variances + regularization)
         inputs = rotated.inputs * scale.astype(np.float32)
         penalty = (regularization * np.square(scale))[:, None]

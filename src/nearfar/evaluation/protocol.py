@@ -24,7 +24,7 @@ from nearfar.progress import Track, silent
 
 #: Labels per class of the linear probes.
 PROBE_LABELS = (1, 10, 100)
-#: Share of test images that are also training images, from which on a note says so.
+#: Share of test images that are also training images at which a note is added.
 LEAK_SHARE = 0.01
 
 
@@ -144,7 +144,7 @@ def evaluate(
     unsettled: dict[str, list[str]] = defaultdict(list)
     for row, (keys, measure) in track(steps, "evaluating", len(steps)):
         settling = _collect_unsettled(unsettled[row.name], columns[keys[0]])
-        # Classifiers make many small products, which several threads only slow down.
+        # Classifiers compute many small matrix products, which multiple threads slow down.
         with threadpool_limits(1, "blas"), settling:
             values = measure(LabeledEmbeddings(row.train, train, row.test, test, seed))
         scored = (values,) if isinstance(values, Score) else values

@@ -20,10 +20,10 @@ from nearfar.models import apply_to_all, resolve_device
 from nearfar.progress import Track, silent
 from nearfar.runs import Run
 
-#: Largest image side in the row of pixels.
+#: Maximum image side for the row "pixels".
 SMALL_SIDE = 32
 
-#: Function from the name of a representation, images and a progress display to embeddings.
+#: Function that maps the name of a representation, images and a progress display to embeddings.
 _Embed = Callable[[str, Images, Track], Embeddings]
 
 

@@ -27,7 +27,7 @@ Labels = npt.NDArray[np.int64]
 
 #: Candidate values of C for the linear SVM.
 LINEAR_CS = (0.01, 0.1, 1.0)
-#: Most training rows used to choose C.
+#: Maximum number of training rows for the choice of C.
 CHOICE_ROWS = 20_000
 #: C, γ and cache size of the RBF SVM.
 RBF_C = 10.0
@@ -42,7 +42,7 @@ PROBE_ITERATIONS = 1000
 #: Restarts of k-means.
 KMEANS_STARTS = 10
 
-#: Total variance of scaled embeddings, for which γ is the usual 1 / variance.
+#: Total variance of scaled embeddings, for which γ is the default 1 / variance.
 TOTAL_VARIANCE = 1 / RBF_GAMMA
 
 
@@ -166,8 +166,8 @@ def rbf_svm(task: LabeledEmbeddings, samples: int) -> Score:
     rng = np.random.default_rng(task.seed)
     rows = stratified_rows(task.train_labels, samples, rng)
     scaled = task.scaled().only(rows)
-    # The kernel of all pairs is smaller than wide embeddings, and much faster than libsvm's, which
-    # takes one pair at a time.
+    # The kernel of all pairs takes less memory than wide embeddings and is much faster than in
+    # libsvm, which computes one pair at a time.
     wide = scaled.train.shape[1] > len(rows)
     kernel = partial(rbf_kernel, gamma=RBF_GAMMA) if wide else "rbf"
     model = SVC(C=RBF_C, kernel=kernel, gamma=RBF_GAMMA, cache_size=RBF_CACHE_MB)
@@ -176,8 +176,8 @@ def rbf_svm(task: LabeledEmbeddings, samples: int) -> Score:
 
 def nearest_neighbors(task: LabeledEmbeddings) -> Score:
     """Return the test accuracy of a 5-NN classifier with cosine similarity."""
-    # The distance of unit vectors gives the same order as the cosine, and is faster in
-    # scikit-learn.
+    # The distance of unit vectors ranks neighbors in the same order as the cosine, and is
+    # faster in scikit-learn.
     unit = replace(task, train=normalize(task.train), test=normalize(task.test))
     return _accuracy(KNeighborsClassifier(NEIGHBORS, algorithm="brute"), unit)
 

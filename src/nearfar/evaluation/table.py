@@ -12,7 +12,7 @@ from nearfar.evaluation.scores import Score
 if TYPE_CHECKING:
     from rich.table import Table
 
-#: Placeholder of a missing score in tables.
+#: Placeholder for a missing score in tables.
 BLANK = "\N{EN DASH}"
 _UNMEASURED = float("-inf")
 

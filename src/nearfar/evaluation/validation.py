@@ -16,7 +16,7 @@ from nearfar.progress import Track, silent
 from nearfar.runs import Run
 from nearfar.training import Callback, Trainer
 
-#: Most labeled images to use.
+#: Maximum number of labeled images to use.
 _MOST = 2_000
 _K = 5
 

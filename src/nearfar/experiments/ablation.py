@@ -14,7 +14,7 @@ from nearfar.experiments.splits import Splits
 from nearfar.experiments.statistics import seeds_note
 from nearfar.experiments.trained_table import PIXEL_ERROR, TrainedTable
 
-#: Options of each row. Autoencoders come first: other rows start from their snapshots at half time.
+#: Options of each row. Autoencoders come first: other rows start from their snapshots halfway.
 OPTIONS: dict[str, dict[str, Any]] = {
     "autoencoder": {"epochs": 0},
     "autoencoder,embedding-size=32": {"epochs": 0, "embedding_size": 32},

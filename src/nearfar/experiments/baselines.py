@@ -22,10 +22,10 @@ from nearfar.training import Context, Objective, Step
 
 EXTRA = "baselines"
 PROJECTION, BYOL_PROJECTION = 128, 256
-#: Size of NNCLR's bank of latest projections: at most half of the images, so that none occurs
+#: Size of NNCLR's bank of recent projections: at most half of the images, so that no image occurs
 #: twice.
 BANK_ROWS = 4096
-#: Weight of BYOL's teacher in its moving average.
+#: Momentum of BYOL's moving-average teacher.
 MOMENTUM = 0.99
 #: Temperature of our recipe.
 TEMPERATURE = ContrastiveObjective.temperature

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nearfar.config import recipe
 
-#: The paper's training: half of the epochs as an autoencoder, half with the relational objective.
+#: Training as in the paper: half of the epochs as an autoencoder, half with the relational loss.
 PAPER = recipe("paper")
 #: The same network as a plain autoencoder.
 AUTOENCODER = recipe("paper", epochs=0)

@@ -13,7 +13,7 @@ from nearfar.experiments.splits import Splits, fixed_split
 
 #: The paper trains on 50,000 of the 60,000 training digits; the others validate hyperparameters.
 TRAINED = 50_000
-#: The paper's attacker gets labels of 150 test digits, and attacks the other 9,850.
+#: The paper's attacker queries labels for 150 test digits, and attacks the other 9,850.
 SUBSTITUTE = 150
 #: Every fifth digit is for validation in the quick form, where digits are sorted by class.
 QUICK_VALIDATION_EVERY = 5

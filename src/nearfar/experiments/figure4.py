@@ -43,7 +43,7 @@ def _pictures(
 
 FIGURE4 = TrainedTable(
     name="figure4",
-    # The autoencoder comes first: NRE starts from its snapshot at half time.
+    # The autoencoder comes first: NRE starts from its snapshot halfway.
     rows={"autoencoder": Row(config=AUTOENCODER), "NRE": Row(config=PAPER)},
     splits=digits.testing,
     shown=(PIXEL_ERROR,),

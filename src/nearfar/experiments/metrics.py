@@ -17,7 +17,7 @@ from nearfar.experiments import unscaled
 from nearfar.models import Autoencoder, apply, apply_to_all, resolve_device
 from nearfar.progress import Track, silent
 
-#: Function of a batch of images, such as a network.
+#: Function of a batch of images, for example a network.
 ImageFunction = Callable[[Tensor], Tensor]
 CLASSIFIERS = ("linear_svm", "rbf_svm", "knn", *unscaled.settings())
 

@@ -20,7 +20,7 @@ from nearfar.experiments.trained_table import PIXEL_ERROR, TOTAL_VARIANCE, Train
 from nearfar.models import Autoencoder
 from nearfar.randomness import own_random_numbers
 
-#: A tenth of the paper's epochs, and the paper's accuracies of the autoencoder after all of them.
+#: A tenth of the paper's epochs, and the paper's autoencoder accuracies after all epochs.
 EPOCHS = (4, 10)
 TARGETS: Papers = {
     ("linear_svc", 4): 0.969,

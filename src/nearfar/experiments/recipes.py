@@ -52,7 +52,7 @@ ROWS: dict[str, Row] = {
     PIXELS: Row(),
     "autoencoder": Row(config=NEARFAR_AUTOENCODER),
     "paper": Row(config=PAPER),
-    # The quick form must have enough epochs for a search of neighbors.
+    # The quick form must have enough epochs for a neighbor search.
     "nearfar": Row(config=NEARFAR, quick={"refresh_neighbors_every": 1}),
     **{method: _baseline(method) for method in METHODS},
 }

@@ -41,8 +41,8 @@ EXTRAS = (
     "opencv-contrib-python-headless",
 )
 
-#: Measured cell as JSON. Its seconds include all training runs that it needs, whenever and in
-#: whichever process they ran.
+#: Measured cell as JSON. Its seconds include all training runs that it needs, in any process and
+#: at any time.
 Measurement = dict[str, Any]
 FIELDS = {"cell": str, "settings": dict, "result": dict, "seconds": float, "environment": dict}
 
@@ -161,7 +161,7 @@ class Runner:
             advice = f"choose another folder, or one that reproduce {self.name} has started"
             claim_output(self.folder, overwrite=False, folder=True, advice=advice)
         except NearfarError:
-            # Checked afterward, since another process may start the folder at the same time.
+            # Checked afterward, since another process may create the folder at the same time.
             if not begun.is_file():
                 raise
         if begun.is_file():

@@ -48,7 +48,7 @@ def _curves(
 
 SCALE = TrainedTable(
     name="scale",
-    # The autoencoder comes first: NRE starts from its snapshot at half time.
+    # The autoencoder comes first: NRE starts from its snapshot halfway.
     rows={"autoencoder": Row(config=AUTOENCODER), "NRE": Row(config=PAPER)},
     splits=digits.testing,
     shown=(*COLUMNS.values(), TOTAL_VARIANCE),

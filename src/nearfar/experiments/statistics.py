@@ -14,7 +14,7 @@ from nearfar.report import markdown_table
 
 #: Significance level of the tests.
 LEVEL = 0.05
-#: Differences between shares count as constant if their range is below this.
+#: Differences count as equal if their range is below this value.
 SAME = 1e-12
 
 

@@ -16,14 +16,14 @@ from nearfar.data import Images
 
 Shade = npt.NDArray[np.float32]
 
-#: Heights and widths of an object, in pixels; most people here are 24 to 46 by 10 to 25 pixels.
+#: Ranges of object heights and widths, in pixels; most people in Ped2 are 24–46 by 10–25 pixels.
 HEIGHTS, WIDTHS = (18, 44), (8, 28)
-#: Speeds in pixels per frame, from that of a walker to a few times that.
+#: Range of speeds in pixels per frame, from walking speed to a few times faster.
 PACES = (0.6, 4.0)
 #: Sway of an object, as of walking people: vertical amplitude in pixels, relative amplitude of the
 #: width, and angular frequency in radians per frame.
 BOB, SWING, STEP = 1, 0.12, 0.7
-#: Mean gray level of an object, and the largest standard deviation of its levels.
+#: Mean gray level of an object, and maximum standard deviation of its gray levels.
 LEVEL, CONTRAST = 85, 35
 #: Steepness of the fade at the border of an object, which is an ellipse.
 EDGE = 4

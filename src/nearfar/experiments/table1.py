@@ -113,7 +113,7 @@ def _unscaled_notes(
     ]
 
 
-#: Table 1 by SVMs with the defaults of scikit-learn, on embeddings as they are.
+#: Table 1 with scikit-learn's default SVMs on unscaled embeddings.
 TABLE1_UNSCALED = replace(
     TABLE1,
     name="table1-unscaled",

@@ -74,7 +74,7 @@ class Extent:
     fingerprint: bool = True
 
 
-#: The paper's settings where stated (K = 400), otherwise usual ones. A checksum of
+#: The paper's settings where stated (K = 400), otherwise common defaults. A checksum of
 #: ImageNet would take an hour.
 WHOLE = Extent(
     options={
@@ -272,5 +272,5 @@ class TransferTable(Table[TransferRow, TransferData]):
 TABLE2 = TransferTable(
     name="table2", rows=ROWS, epochs=6, extent=PART, quick={"epochs": 2, "extent": MOMENT}
 )
-#: The full AlexNet on ImageNet, and the tasks at their usual sizes and schedules.
+#: The full AlexNet on ImageNet, and the tasks at their standard sizes and schedules.
 TABLE2_FULL = replace(TABLE2, epochs=20, extent=WHOLE, quick=None)

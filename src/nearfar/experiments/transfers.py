@@ -68,7 +68,7 @@ class TaskSizes:
     segmentation: FinetuneConfig
 
 
-#: Usual sizes, for a GPU.
+#: Standard sizes, for a GPU.
 FULL = TaskSizes(
     images=224,
     classification=CLASSIFICATION_CONFIG,
@@ -77,7 +77,7 @@ FULL = TaskSizes(
     segmented=SEGMENTATION_SIZE,
     segmentation=SEGMENTATION_CONFIG,
 )
-#: Sizes for a night on two cores.
+#: Sizes for an overnight run on two cores.
 SMALL = TaskSizes(
     images=64,
     classification=FinetuneConfig(steps=200, batch_size=64, lr=1e-3),
@@ -86,7 +86,7 @@ SMALL = TaskSizes(
     segmented=180,
     segmentation=FinetuneConfig(steps=400, batch_size=8, lr=5e-4),
 )
-#: Sizes for a minute.
+#: Sizes for a run of a minute.
 QUICK = TaskSizes(
     images=64,
     classification=FinetuneConfig(steps=2, batch_size=8),

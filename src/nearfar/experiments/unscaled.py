@@ -15,7 +15,7 @@ from sklearn.svm import SVC
 from nearfar.evaluation import LabeledEmbeddings, scores
 
 C = 1.0
-#: Products of γ and the total variance to sweep; 1 is the usual γ = 1 / variance.
+#: Products of γ and the total variance to sweep; 1 is the default γ = 1 / variance.
 PRODUCTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 

@@ -19,7 +19,7 @@ from nearfar.errors import NearfarError
 LEFTOVER = ".unfinished-"
 #: Unfinished files of safetensors, which writes next to the given file.
 _SAFETENSORS_LEFTOVER = re.compile(r"\.tmp[A-Za-z0-9]{6}")
-#: Longest extension of a temporary file, in characters; libraries choose the format by extension.
+#: Maximum length of a temporary file's extension, by which libraries choose the format.
 _MAX_SUFFIX = 20
 
 #: List of numbers in indented JSON, where no string contains a line break.

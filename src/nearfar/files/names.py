@@ -8,7 +8,7 @@ import unicodedata
 from pathlib import Path
 from zlib import crc32
 
-#: Longest file name, in bytes.
+#: Maximum length of a file name, in bytes.
 _MAX_NAME = 255
 
 

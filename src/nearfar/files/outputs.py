@@ -16,13 +16,13 @@ from nearfar.files.atomic import LEFTOVER, explain, is_leftover, remove_abandone
 
 #: File that marks a folder whose output is still being written.
 UNFINISHED = f"{LEFTOVER}output"
-#: Error codes of disks that do not support locks.
+#: Error codes of file systems that do not support locks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 #: Size of the file that `try_output` writes to test a disk, in bytes.
 _TRIAL_BYTES = 2**12
 
-#: Remedy in errors about existing output.
+#: Suggested remedy in errors about existing output.
 ADVICE = "choose another, or pass --overwrite (overwrite=True in Python)"
 
 

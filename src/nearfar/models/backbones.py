@@ -30,7 +30,7 @@ from nearfar.models.timm_models import (
     is_timm,
 )
 
-#: Smallest side of an image for AlexNet, in pixels.
+#: Minimum image side for AlexNet, in pixels.
 ALEXNET_MIN_SIDE = 63
 #: Image side for AlexNet's pretrained weights, in pixels.
 ALEXNET_SIDE = 224
@@ -38,7 +38,7 @@ ALEXNET_SIDE = 224
 #: Width of AlexNet's fully connected layers, as published.
 FC6_UNITS = FC7_UNITS = 4096
 
-#: Layers of a head that pool.
+#: Number of pooling layers at the start of a head.
 _POOLING = 2
 
 #: Mean and standard deviation of ImageNet's pixels, per color.
@@ -376,7 +376,7 @@ def _alexnet_mirror(shape: Shape, embedding_size: int, widths: Sequence[int]) ->
     channels, height, width = shape
     first, second, third, _ = _alexnet_sides(shape)
     grid = _alexnet_grid(shape)
-    # conv1, with stride 4, maps several sides to one; the padding restores the right one.
+    # conv1, with stride 4, maps several sides to one; the output padding restores the original.
     padding = ((height - 7) % 4, (width - 7) % 4)
     return nn.Sequential(
         nn.Linear(embedding_size, widths[0]),

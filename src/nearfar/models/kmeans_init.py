@@ -24,15 +24,15 @@ from nearfar.progress import Track, silent
 IMAGES = 500
 #: Images per batch.
 IMAGES_PER_BATCH = 16
-#: Fewest patches per layer.
+#: Minimum number of patches per layer.
 MIN_PATCHES = 5_000
 #: Patches per unit of a layer.
 PATCHES_PER_UNIT = 5
-#: Most values in patches held at once.
+#: Maximum number of patch values in memory at once.
 MAX_VALUES = 2**27
-#: Mean output of a unit, in standard deviations, so that units start mostly active.
+#: Mean output of a unit, in standard deviations, so that units are initially mostly active.
 KMEANS_SHIFT = 0.1
-#: Smallest variance in whitening, as a share of the largest.
+#: Minimum variance in whitening, relative to the maximum.
 MIN_VARIANCE_SHARE = 1e-3
 
 

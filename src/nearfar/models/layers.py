@@ -13,7 +13,7 @@ from torch import nn
 from nearfar.data import Shape
 from nearfar.errors import NearfarError
 
-#: Factor on the initial weights of the last layer.
+#: Scale factor for the initial weights of the last layer.
 OUTPUT_SCALE = 0.1
 
 
@@ -44,7 +44,7 @@ def deconvolutions(shape: Shape, embedding_size: int, widths: Sequence[int]) -> 
     for (outer, inner), (rows, columns) in zip(
         reversed(list(pairwise((channels, *widths)))), reversed(sizes[:-1]), strict=True
     ):
-        # Stride 2 maps sides of 2k−1 and of 2k to k; the padding restores the right one.
+        # Stride 2 maps sides 2k−1 and 2k to k; the output padding restores the original side.
         padding = ((rows + 1) % 2, (columns + 1) % 2)
         layers += [
             nn.ReLU(),
@@ -61,7 +61,7 @@ def initialize(module: nn.Module) -> None:
     """
     for layer in _layers(module):
         # A transposed convolution stores inputs and outputs in reverse order, and each output
-        # sees one in stride² of the kernel's weights.
+        # depends on one in stride² of the kernel weights.
         transposed = isinstance(layer, nn.ConvTranspose2d)
         nn.init.kaiming_normal_(layer.weight, mode="fan_out" if transposed else "fan_in")
         if isinstance(layer, nn.ConvTranspose2d):

@@ -139,7 +139,7 @@ def load_published(encoder: BackboneEncoder, weights: str) -> None:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise NearfarError(
-            f"weights {weights!r} do not fit {encoder.name} as it is built "
+            f"weights {weights!r} do not fit {encoder.name} "
             f"({reason(error)}): expected weights of the same network"
         ) from error
 

@@ -68,7 +68,7 @@ def build_model(name: str, **options: Any) -> nn.Module:
             f"timm has no model {model!r}: expected one of timm.list_models(), such as "
             f"{TIMM}resnet18"
         )
-    try:  # transformers that fit images of other sizes
+    try:  # transformers that adapt to other image sizes
         return timm.create_model(model, num_classes=0, dynamic_img_size=True, **options)
     except TypeError:
         return timm.create_model(model, num_classes=0, **options)
@@ -130,7 +130,7 @@ def final_map(model: Any, images: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
     try:
         last, maps = model.forward_intermediates(images)
         height, width = maps[-1].shape[2:]
-        if last.ndim == 3:  # tokens, after those that stand for no patch
+        if last.ndim == 3:  # tokens; prefix tokens, such as the class token, come first
             last = last[:, -height * width :].mT.unflatten(2, (height, width))
         elif getattr(model, "output_fmt", None) == "NHWC":
             last = last.permute(0, 3, 1, 2)

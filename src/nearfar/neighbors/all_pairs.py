@@ -17,7 +17,7 @@ from nearfar.neighbors.bank import CHUNK
 from nearfar.neighbors.kmeans import kmeans
 from nearfar.neighbors.similarity import ZERO_NORM
 
-#: Most embeddings for which all pairs are compared.
+#: Maximum number of embeddings for which all pairs are compared.
 _EXACT = 16_384
 #: Number of clusters as a multiple of √n; rows per cluster and iterations for k-means.
 _CLUSTERS, _SAMPLE_PER_CLUSTER, _ITERATIONS = 2, 32, 5
@@ -25,7 +25,7 @@ _CLUSTERS, _SAMPLE_PER_CLUSTER, _ITERATIONS = 2, 32, 5
 _QUERIES = 1024
 #: Number of embeddings whose pairs are searched exactly to measure recall.
 _MEASURED = 256
-#: Most pairs.
+#: Maximum number of pairs.
 _MOST_PAIRS = 2**25
 
 Rows = npt.NDArray[np.int64]
@@ -169,7 +169,7 @@ def _compare(
     n = len(embeddings)
     members = _by_cluster(nearest[:, :1], clusters)
     visitors = _by_cluster(nearest[:, 1:], clusters)
-    room = torch.empty(_QUERIES * max(map(len, members)))  # pages need not be claimed again
+    room = torch.empty(_QUERIES * max(map(len, members)))  # reused, to avoid page faults
     for own, others in zip(members, visitors, strict=True):
         if not len(own):
             continue

@@ -17,13 +17,13 @@ from torch import Tensor
 from nearfar.errors import NearfarError
 from nearfar.files import LEFTOVER, check_room, readable_size, reserve
 
-#: Bytes per shard of a bank on disk, unless there would be more than `MAX_SHARDS` shards: each
-#: stays open, and a process may open about a thousand files.
+#: Bytes per shard of a bank on disk, unless there would be more than `MAX_SHARDS` shards. Each
+#: shard stays open, and a process may open about a thousand files.
 SHARD_BYTES = 2**28
 MAX_SHARDS = 128
 
-#: Most rows and most numbers to read from a bank at once. The allocator reuses blocks of up to 32
-#: MiB, so that their pages need not be mapped again.
+#: Maximum numbers of rows and of values to read from a bank at once. The allocator reuses blocks
+#: of up to 32 MiB, so that their pages need not be mapped again.
 CHUNK = 65_536
 CHUNK_NUMBERS = 2**22
 

@@ -15,11 +15,11 @@ from nearfar.neighbors.keys import Keys
 from nearfar.neighbors.kmeans import kmeans, nearest
 from nearfar.neighbors.similarity import Similarity
 
-#: k-means sample: rows per cluster, as in faiss, and most numbers in total.
+#: k-means sample: rows per cluster, as in faiss, and maximum number of values in total.
 KMEANS_SAMPLE_PER_CLUSTER = 256
 KMEANS_SAMPLE_NUMBERS = 2**28
 
-#: Queries per batch of the search, and most similarities per batch.
+#: Maximum numbers of queries and of similarities per batch of the search.
 QUERIES = 1024
 SIMILARITIES = 2**26
 
@@ -83,7 +83,7 @@ class ClusteredFinder:
         if self.clusters is not None and self.clusters > most:
             raise NearfarError(
                 f"clusters={self.clusters} is too many: {rows} images make at most {most} clusters"
-                f" with room for neighbors={self.count}; ask for fewer of either"
+                f" with neighbors={self.count}; reduce one of them"
             )
 
     def clusters_of(self, rows: int) -> int:
@@ -162,7 +162,7 @@ class ClusteredFinder:
         sample = sample.to(bank.device)
         points = torch.empty(len(sample), width, device=bank.device)
         for here in bank_chunks(points):
-            # The Euclidean distance between queries grows as their similarity falls.
+            # The Euclidean distance between queries increases as their similarity decreases.
             points[here] = self._similarity.queries(bank[sample[here]].float())
         return workers.total(kmeans(points, clusters, generator))
 

@@ -12,14 +12,14 @@ from nearfar.neighbors.finder import ALONE, Neighbors, Workers, check_count, che
 from nearfar.neighbors.keys import Keys, factor, inner_products
 from nearfar.neighbors.similarity import Similarity
 
-#: Rows per group. Groups are compared first, by their extremes. Divides the rows read at once.
+#: Rows per group. Groups are compared first, by their extremes. A divisor of the rows read at once.
 GROUP = 16
 
-#: Queries and keys to multiply at once: their products fit into a CPU's cache.
+#: Queries and keys to multiply at once, so that the products fit into the CPU cache.
 QUERIES = 512
 CPU_KEYS = 1024
 
-#: Most numbers in candidate rows to compare in full at once.
+#: Maximum number of values in the candidate rows to rank at once.
 CANDIDATES = 2**20
 
 

@@ -9,14 +9,14 @@ from torch.nn.functional import embedding, linear, pad
 from nearfar.neighbors.bank import Bank, bank_chunks, rows_at_once
 from nearfar.neighbors.similarity import Similarity
 
-#: Most numbers in consecutive keys to compute at once.
+#: Maximum number of values in consecutive keys to compute at once.
 PIECE_NUMBERS = 2**26
 
-#: Keys to multiply at once if not held in memory: products stay in the cache.
+#: Keys to multiply at once if not kept in memory, so that products stay in the cache.
 BLOCK = 256
 
-#: Queries and keys are padded to a multiple of this number of rows. oneDNN keeps memory for each
-#: shape it has seen, so that memory would fragment and grow with the number of rows read.
+#: Queries and keys are padded to a multiple of this number of rows. oneDNN caches memory for each
+#: shape, so that memory would otherwise fragment and grow with the number of rows read.
 MULTIPLE = 32
 
 #: Largest bank, in bytes, whose keys are computed once and held in memory.

@@ -10,7 +10,7 @@ from torch import Tensor
 from nearfar.neighbors.bank import bank_chunks
 from nearfar.neighbors.keys import factor, inner_products
 
-#: Most iterations of Lloyd's algorithm.
+#: Maximum number of iterations of Lloyd's algorithm.
 KMEANS_ITERATIONS = 25
 
 #: Points to compare with all centers at once, on CPUs and on other devices.

@@ -21,7 +21,7 @@ from nearfar.runs.layout import CONFIG, reading
 
 #: Version of the format, incremented whenever an older nearfar could not read the file.
 FORMAT = 2
-#: Number of images in a data set's checksum.
+#: Number of images in the checksum of a data set.
 CHECKED_IMAGES = 16
 
 

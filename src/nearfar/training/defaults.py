@@ -22,19 +22,19 @@ from nearfar.models import has_packaged_weights, published_size
 _ENCODER_TITLE = "a pretrained EfficientNet-lite0"
 #: Image side for the default encoder, in pixels: larger images are too slow for most CPUs.
 _ENCODER_SIDE = 128
-#: Smallest image side for which the default encoder is useful, in pixels.
+#: Minimum image side for which the default encoder is useful, in pixels.
 _MIN_ENCODER_SIDE = 32
 
-#: Smallest batch, and fewest steps per epoch with larger batches.
+#: Minimum batch size, and minimum number of steps per epoch for larger batches.
 _MIN_BATCH, _STEPS = 32, 16
-#: By recipe: largest batch, images to see over all epochs, and range of epochs.
+#: By recipe: maximum batch size, total images over all epochs, and range of epochs.
 _LENGTHS: dict[RecipeName, tuple[int, int, tuple[int, int]]] = {
     "nearfar": (512, 400_000, (60, 200)),
     "continue": (64, 20_000, (3, 40)),
 }
-#: Smallest average number of images per cluster, and largest number of clusters.
+#: Minimum average number of images per cluster, and maximum number of clusters.
 _PER_CLUSTER, _MAX_CLUSTERS = 24, 64
-#: Smallest number of images from which training learns much.
+#: Minimum number of images for substantial improvement from training.
 _FEW = 100
 
 
@@ -215,6 +215,6 @@ def _caution(n: int, usable: bool, recipe: RecipeName, given: Mapping[str, Any])
             "pretrained encoder: run pip install 'nearfar[photos]', and train again"
         )
     if n < _FEW:
-        few = "1 image is little" if n == 1 else f"{n} images are few"
-        return f"{few} to learn from: expect little improvement from training"
+        few = "1 training image" if n == 1 else f"{n} training images"
+        return f"only {few}: expect little improvement from training"
     return ""

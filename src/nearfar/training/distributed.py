@@ -25,13 +25,13 @@ from nearfar.progress import Track, silent
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-#: Place in gloo's source with which its messages begin.
+#: Source location at the start of gloo's error messages.
 _SOURCE = re.compile(r"^\[\S+\] ")
 
-#: Longest time for which processes wait for each other.
+#: Maximum time for which processes wait for each other.
 TIMEOUT = timedelta(minutes=30)
 
-#: Most numbers in the queries to search at once; searches are efficient with many queries.
+#: Maximum number of values in the queries of a search; many queries at once are efficient.
 SEARCH_SIZE = 2**24
 
 _PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
@@ -58,8 +58,8 @@ def _launched(config: TrainConfig) -> Fabric:
     device = resolve_device(config.device)
     if device.index is not None and local * nodes > 1:
         raise NearfarError(
-            f"device={config.device!r} for {local * nodes} processes: expected {device.type!r}, of "
-            "which each uses one"
+            f"device={config.device!r} for {local * nodes} processes: expected {device.type!r}, "
+            "with one device per process"
         )
     devices = local if device.index is None or device.type == "cpu" else [device.index]
     fabric = Fabric(
@@ -90,8 +90,8 @@ def explain_lost_processes(fabric: Fabric) -> Iterator[None]:
             raise
         why = _SOURCE.sub("", reason(error))
         raise NearfarError(
-            f"process {fabric.global_rank} lost contact with another one, which was killed or is "
-            f"on a machine that cannot be reached ({why}): resume the run"
+            f"process {fabric.global_rank} lost contact with another process, which was killed "
+            f"or is on an unreachable machine ({why}): resume the run"
         ) from error
 
 

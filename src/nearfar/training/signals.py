@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 #: Seconds between checkpoints within an epoch.
 CHECKPOINT_SECONDS = 600.0
-#: Steps between checks; fewer if they would take longer than MAX_SECONDS, since torchrun kills
-#: processes 30 seconds after SIGTERM.
+#: Steps between checks. There are fewer if they would take longer than MAX_SECONDS, since torchrun
+#: kills processes 30 seconds after SIGTERM.
 CHECK_EVERY = 50
 MAX_SECONDS = 5.0
 

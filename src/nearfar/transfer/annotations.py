@@ -22,7 +22,7 @@ from nearfar.files import exists
 from nearfar.transfer.devkit import Devkit, one_form, read_lines, split_flag
 from nearfar.transfer.grids import Grid, read_grid
 
-#: Largest file size in bytes; VOC's files have a few thousand.
+#: Maximum file size, in bytes; VOC's files have a few thousand bytes.
 _MAX_BYTES = 8 * 2**20
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _DIFFICULT = {"": False, "0": False, "false": False, "1": True, "true": True}
@@ -197,7 +197,7 @@ def _check_name(root: Element, name: str, path: Path) -> None:
     if file and one_form(name).lower() not in (file, file.rpartition(".")[0]):
         raise NearfarError(
             f"{str(path)!r} is of the image {file!r}, by its <filename>: expected "
-            f"{name + '.jpg'!r}; correct the one that is wrong"
+            f"{name + '.jpg'!r}; correct one of the names"
         )
 
 
@@ -234,7 +234,7 @@ def _read_list(path: Path, names: Sequence[str]) -> npt.NDArray[np.int8]:
             raise NearfarError(f"{str(path)!r} names {name!r} twice, with different flags")
     for name in names:
         if one_form(name) not in flags:
-            raise NearfarError(f"{str(path)!r} lacks the image {name!r} of its split")
+            raise NearfarError(f"{str(path)!r} has no line for the image {name!r} of its split")
     return np.array([flags[one_form(name)] for name in names], np.int8)
 
 
@@ -242,7 +242,7 @@ class _NoDoctype(TreeBuilder):
     """Parser target that rejects document types, since their entities can expand without limit."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise ValueError("it has a document type, which annotations do not")
+        raise ValueError("it has a document type declaration, which is not allowed")
 
 
 def _parse(path: Path) -> Element:
@@ -263,7 +263,7 @@ def _parse(path: Path) -> Element:
         ) from error
     if root.tag != "annotation":
         raise NearfarError(
-            f"{str(path)!r} is no VOC annotation: its root is <{printable(root.tag)[:80]}>, "
+            f"{str(path)!r} is not a VOC annotation: its root is <{printable(root.tag)[:80]}>, "
             "expected <annotation>"
         )
     return root
@@ -273,7 +273,9 @@ def _text_of(parent: Element, name: str, path: Path) -> str:
     """Return the stripped text of an element that occurs at most once; "" if absent."""
     found = parent.findall(name)
     if len(found) > 1:
-        raise NearfarError(f"{str(path)!r} has {len(found)} of {name!r} in one: expected one")
+        raise NearfarError(
+            f"{str(path)!r} has {len(found)} elements {name!r} in the same parent: expected one"
+        )
     return (found[0].text or "").strip() if found else ""
 
 

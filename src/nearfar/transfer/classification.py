@@ -30,7 +30,7 @@ from nearfar.transfer.metrics import classification_ap
 from nearfar.transfer.storage import write_finetuned
 
 Protocol = Literal["linear", "fc", "all"]
-#: Trained parts: a linear layer on the embeddings; the fully connected layers; everything.
+#: Trained layers: a linear layer on the embeddings, the fully connected layers, or all layers.
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
 CLASSIFICATION_CONFIG = FinetuneConfig(steps=3000, batch_size=64)
@@ -39,9 +39,9 @@ CLASSIFICATION_CONFIG = FinetuneConfig(steps=3000, batch_size=64)
 _LINEAR_C = 0.01
 _LINEAR_ITERATIONS = 1000
 _DROPOUT = 0.5
-#: Logit of a class without training images; finite, as scores must be.
+#: Logit of a class without training images; finite, since scores must be finite.
 _NEVER = -1e30
-#: Largest shift of an image, as a share of its side.
+#: Maximum shift of an image, as a fraction of its side.
 _SHIFT = 1 / 8
 
 _Floats = npt.NDArray[np.float32]

@@ -123,7 +123,7 @@ class Devkit:
             here = sorted(file.stem for file in path.parent.glob("*.txt") if "_" not in file.stem)
             raise NearfarError(
                 f"{str(path)!r} does not exist: expected one of the splits "
-                f"{printable(', '.join(here)) or '(none is there)'}"
+                f"{printable(', '.join(here)) or '(there are none)'}"
             )
         names = [self._name(line, path) for line in read_lines(path)]
         if not names:
@@ -150,7 +150,7 @@ class Devkit:
         name = names[-1]
         if Path(name).name != name:
             raise NearfarError(f"{str(path)!r}: {name!r} is not the name of an image")
-        raise NearfarError(f"{str(self.image(name))!r} is missing: {str(path)!r} names it")
+        raise NearfarError(f"{str(self.image(name))!r} is missing, but listed in {str(path)!r}")
 
     def _check_single(self, name: str, path: Path) -> None:
         """Check that there is only one file for an image name."""

@@ -10,7 +10,7 @@ from torch import nn
 
 from nearfar.models import BackboneEncoder
 
-#: Grid to which regions are pooled: that of AlexNet's FC6 for images of 224 pixels.
+#: Grid to which regions are pooled, as for AlexNet's FC6 with images of 224 pixels.
 REGION_GRID = 6
 
 
@@ -44,7 +44,7 @@ def region_head(backbone: BackboneEncoder) -> nn.Sequential:
     linear = _linear(backbone)
     if not linear:
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    # Region pooling replaces pooling to the grid.
+    # Region pooling replaces the pooling of the head.
     layers = list(backbone.head.children())
     _, *rest = copy.deepcopy(layers[layers.index(linear[0]) :])
     return nn.Sequential(nn.Flatten(), _spread(linear[0], pooling_grid(backbone)), *rest)

@@ -19,10 +19,10 @@ from torchvision.ops import box_iou
 from nearfar.transfer.annotations import Objects
 
 _Floats = npt.NDArray[np.floating]
-#: Interpolation of precision: at 11 recall levels (until VOC 2009), or the whole area.
+#: Average precision at 11 recall levels (until VOC 2009), or as the whole area.
 Points = Literal["11", "all"]
 
-#: Smallest intersection over union of a detection with its object.
+#: Minimum intersection over union of a detection with its object.
 _MIN_IOU = 0.5
 
 
@@ -60,7 +60,7 @@ def average_precision(
     best_from = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
     if points == "all":
         return float((np.diff(recall, prepend=0.0) * best_from[:-1]).sum())
-    # In whole numbers, since 0.3 is not 3/10 in floating point.
+    # In integers, since 0.3 is not 3/10 in floating point.
     reached = np.searchsorted(10 * correct, np.arange(11) * total)
     return float(best_from[reached].mean())
 

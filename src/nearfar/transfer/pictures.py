@@ -23,12 +23,12 @@ from nearfar.transfer.devkit import Devkit
 #: Image file, or pixels uint8[h, w, 3].
 Picture = str | os.PathLike[str] | npt.NDArray[np.uint8]
 
-#: Value of the padding around smaller images in a batch: about ImageNet's mean.
+#: Value of the padding around smaller images in a batch, about the mean of ImageNet.
 PADDING = 0.45
 #: Smaller images are padded, since a backbone's last feature map would be empty.
 MIN_PADDED_SIDE = 64
 
-#: Largest ratio of the longer side to the requested shorter side, as in Fast R-CNN.
+#: Maximum ratio of the longer side to the requested shorter side, as in Fast R-CNN.
 _MAX_RATIO = 5 / 3
 
 R = TypeVar("R")

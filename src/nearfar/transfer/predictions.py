@@ -25,7 +25,7 @@ from nearfar.transfer.storage import writing
 
 #: Names of all output files and folders.
 _OWN = ("predictions.csv", "detections.json", "drawn", "classes.json", "masks")
-#: Lowest score of a detection to draw.
+#: Minimum score of a detection to draw.
 _MIN_DRAWN_SCORE = 0.5
 
 

@@ -21,9 +21,9 @@ from nearfar.transfer.devkit import Devkit
 from nearfar.transfer.pictures import Picture, picture_size, read_scaled
 from nearfar.transfer.storage import make_folder
 
-#: Largest shorter side to search: larger images take seconds each, and are scaled down.
+#: Maximum shorter side of an image. Larger images are scaled down, since they take seconds each.
 _MAX_SHORTER_SIDE = 320
-#: Smallest side of a box, in pixels of the searched image.
+#: Minimum side of a box, in pixels of the searched image.
 _MIN_BOX_SIDE = 8
 _MAX_BOXES = 2000
 
@@ -93,7 +93,7 @@ def selective_search(picture: Picture) -> Boxes:
     >>> boxes.shape[1]
     4
     """
-    # OpenCV's contrib packages have it, the others do not.
+    # Only OpenCV's contrib packages contain selective search.
     ximgproc = require("cv2.ximgproc", extra="detection")
     if not hasattr(ximgproc, "segmentation"):
         raise NearfarError(

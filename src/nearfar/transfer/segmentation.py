@@ -395,7 +395,7 @@ def finetune_segmenter(
             label_maps.append(label_map)
         scores = network(pad_and_stack(images, PADDING).to(target))
         truth = pad_and_stack(label_maps, IGNORE_INDEX).long().squeeze(1).to(target)
-        # The mean over no pixels would be NaN.
+        # The mean loss without any pixels would be NaN.
         count = (truth != IGNORE_INDEX).sum().clamp_min(1)
         return cross_entropy(scores, truth, ignore_index=IGNORE_INDEX, reduction="sum") / count
 
@@ -416,7 +416,7 @@ def _resize(label_map: LabelMap, size: Sequence[int]) -> Tensor:
 
 
 def _random_crop(image: Tensor, label_map: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Crop an image and its label map to at most `side` pixels per side, and mirror some of them."""
+    """Crop an image and its label map to at most `side` pixels per side, and mirror some."""
     height, width = image.shape[1:]
     top = int(torch.randint(max(height - side, 0) + 1, ()))
     left = int(torch.randint(max(width - side, 0) + 1, ()))

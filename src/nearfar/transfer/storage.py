@@ -26,7 +26,7 @@ from nearfar.runs import read_tensors, to_cpu, write_tensors
 
 CONFIG, WEIGHTS = "finetuned.json", "finetuned.safetensors"
 
-#: Incremented whenever an older nearfar could not read the files.
+#: Format version, incremented whenever an older nearfar could not read the files.
 _FORMAT = 1
 
 

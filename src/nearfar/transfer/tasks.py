@@ -231,7 +231,7 @@ def transfer_classification(
     if (Path(data) / IMAGE_FOLDER).is_dir():
         if test is not None or labels_per_class is not None:
             raise NearfarError(
-                f"test and labels_per_class do not apply to a devkit, which {str(data)!r} is"
+                f"test and labels_per_class do not apply to a devkit, such as {str(data)!r}"
             )
         devkit, splits = Devkit.open(data), splits or ("trainval", "test")
         devkit.check_apart("Main", *splits)
@@ -240,7 +240,7 @@ def transfer_classification(
         )
     else:
         if splits is not None:
-            raise NearfarError(f"splits apply only to a devkit, which {str(data)!r} is not")
+            raise NearfarError(f"splits apply only to a devkit: {str(data)!r} is not a devkit")
         if test is not None and os.path.realpath(test) == os.path.realpath(data):
             raise NearfarError(
                 f"{str(test)!r} is given for training and test: expected other test images, or "

@@ -92,7 +92,7 @@ class Contrastive(PairedObjective):
             return Footprint(taught)
         bank = 4 * len(self.context.images) * PROJECTION_SIZE
         keys = bank if bank <= HELD_KEYS_BYTES else 0
-        # The bank, its keys if held in memory, and the queries.
+        # The bank, its keys if kept in memory, and the queries.
         return Footprint(taught + bank + keys + bank, {}, bank + state_bytes(network.encoder))
 
     def work(self, network: Autoencoder) -> Mapping[str, Work]:

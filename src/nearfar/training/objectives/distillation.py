@@ -44,12 +44,12 @@ class Distillation:
         network = context.config.network
         if not (isinstance(network, Backbone) and network.published):
             raise NearfarError(
-                "distill_weight needs an encoder to learn from: expected a pretrained "
-                "backbone, or distill_weight=0"
+                "distill_weight needs a pretrained teacher: expected a pretrained backbone, "
+                "or distill_weight=0"
             )
         self.context, self.network = context, network
         size, side = published_size(network) or 0, min(context.images.shape[1:])
-        #: Factor on the sides of images; AlexNet takes those of the size that it was built for.
+        #: Scale factor for images; AlexNet only takes images of the size for which it was built.
         self.factor = max(1.0, size / side) if network.name.startswith(TIMM) else 1.0
 
     def footprint(self, encoder: nn.Module) -> Footprint:

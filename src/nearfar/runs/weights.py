@@ -52,8 +52,8 @@ def load_weights(
         module.load_state_dict(tensors)
     except RuntimeError as error:
         raise NearfarError(
-            f"run {str(where)!r} holds the weights of another network, not of the one in its "
-            f"settings or the one passed to read it ({str(error).splitlines()[-1].strip()})"
+            f"run {str(where)!r} holds the weights of another network than expected "
+            f"({str(error).splitlines()[-1].strip()})"
         ) from error
 
 

@@ -1,8 +1,8 @@
 """Autoencoder with the layers of the authors' earlier code.
 
 M. Sabokrou et al., "Adversarially Learned One-Class Classifier for Novelty Detection" (ALOCC), CVPR
-2018: the same authors, data sets and kind of GPU as the paper, one year before, and published code,
-which suggests what the paper leaves open.
+2018. It is one year older than the paper, by the same authors, with the same data sets and GPU
+model. Its published code suggests values for settings that the paper does not state.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WIDTHS = (1, 32, 64, 128)
 
 
 class ALOCCNetwork(Autoencoder):
-    """Autoencoder of 5×5 convolutions of stride 2 with batch normalization.
+    """Autoencoder of stride-2 5×5 convolutions with batch normalization.
 
     Embeddings have 2,048 dimensions.
 
@@ -27,7 +27,7 @@ class ALOCCNetwork(Autoencoder):
     side : int
         Side of the square images, in pixels: 28 for digits, 30 for patches.
     signed : bool
-        Whether pixels are −1…1 inside the network.
+        Whether the network scales pixels to [−1, 1].
 
     Examples
     --------

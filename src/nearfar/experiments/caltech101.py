@@ -63,7 +63,7 @@ def split(images: Images, seed: int) -> tuple[Images, Images]:
 
 
 def splits(runner: Runner, classes: Sequence[str] = CLASSES) -> Splits:
-    """Return splits of some classes; each seed holds out another fifth."""
+    """Return splits of the given classes; each seed holds out a different random fifth."""
     images = of_classes(classes, runner.data_root, quick=runner.quick, track=runner.track)
     settings = {"classes": list(classes), "images": fingerprint(images)}
     return Splits(settings, lambda seed: split(images, seed), fixed=False)

@@ -1,4 +1,4 @@
-"""UCSD Ped2: its clips, and the normal patches on which networks are trained."""
+"""UCSD Ped2: clips, and normal patches on which networks are trained."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ FOLDER = Path("UCSD_Anomaly_Dataset.v1p2") / "UCSDped2"
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """Part of the frames that is read, and which normal patches are trained on.
+    """Part of the frames to read, and normal patches to train on.
 
     Parameters
     ----------
     rows : (int, int), optional
-        First row of pixels, and the row after the last one. Default: all.
+        First row of pixels, and end of the rows (exclusive). Default: all.
     frames : int, optional
-        Number of normal frames, drawn at random. Default: all.
+        Number of random normal frames. Default: all.
     stride : int
-        Distance of normal patches, in pixels.
+        Distance between normal patches, in pixels.
     """
 
     rows: tuple[int, int] | None = None
@@ -46,7 +46,7 @@ class Reading:
     stride: int = DetectorConfig.paper().stride
 
     def open(self, root: Path, part: str) -> list[Clip]:
-        """Return the clips of a part, "Train" (normal clips) or "Test".
+        """Return the clips of a part of the data set, "Train" (normal clips) or "Test".
 
         Raises
         ------
@@ -78,16 +78,16 @@ class Reading:
 
 
 class CroppedClip(Clip):
-    """Rows of pixels of another clip, and of its masks.
+    """Clip cropped to some rows of pixels, with its masks.
 
     Parameters
     ----------
     clip : Clip
         Clip to crop.
     masks : Masks or None
-        Masks of the whole clip, if it has any.
+        Masks of the uncropped clip, if any.
     top, bottom : int
-        First row of pixels, and the row after the last one.
+        First row of pixels, and end of the rows (exclusive).
 
     Examples
     --------
@@ -109,7 +109,7 @@ class CroppedClip(Clip):
         self.skipped, self.notes = self.clip.skipped, self.clip.notes
 
     def of(self, number: int, name: str, shape: tuple[int, ...]) -> Mask:
-        """Return the rows of the mask of a frame, bool[h, w], as `Masks.of`."""
+        """Return the cropped mask of a frame, bool[h, w], see `Masks.of`."""
         if self.masks is None:
             return np.zeros(shape, bool)
         return self.masks.of(number, name, self._whole)[self.top : self.bottom]
@@ -120,7 +120,7 @@ class CroppedClip(Clip):
 
 
 def _drawn(clips: Sequence[Clip], count: int, track: Track) -> ArrayClip:
-    """Return random frames of clips as one clip; without relation to each other."""
+    """Return a random sample of the frames of clips as a single clip."""
     frames = [frame.pixels for clip in track(clips, "reading", len(clips)) for frame in clip]
     rows = np.random.default_rng(0).permutation(len(frames))[:count]
     return ArrayClip(np.stack([frames[row] for row in np.sort(rows)]))

@@ -82,14 +82,14 @@ class Validation(Callback):
 
 
 def knn_verdict(embeddings: Tensor, others: Mapping[str, Tensor], labels: Tensor) -> str:
-    """Return a line that compares the 5-NN accuracy of embeddings with that of others.
+    """Return a line that compares the 5-NN accuracies of embeddings and of other embeddings.
 
     Parameters
     ----------
     embeddings : float[n, d]
         Embeddings.
     others : mapping of str to float[n, e]
-        Embeddings of the same images to compare with, by name.
+        Other embeddings of the same images, by name.
     labels : int[n]
         Class numbers.
 

@@ -1,4 +1,4 @@
-"""Figure 1: embeddings of five classes of Caltech-101 by the autoencoder, NRE and our recipe."""
+"""Figure 1: embeddings of five Caltech-101 classes by the autoencoder, NRE and our recipe."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Strip:
     captions : sequence of str
         Caption of each image; line breaks are preserved.
     side : int
-        Largest side of an image on the page, in pixels.
+        Maximum side of an image on the page, in pixels.
 
     Examples
     --------

@@ -230,7 +230,7 @@ def _reconstructions(run: Run, images: Tensor, device: torch.device) -> Any:
 
 
 def _verdict(run: Run, images: Images, initial: Mapping[str, Tensor], after: Tensor) -> str:
-    """Say whether the embeddings are better than before, or what is known without labels."""
+    """Return a text on whether training improved the embeddings, based on labels if available."""
     if images.labels is None or len(set(images.labels)) < 2:
         first, last = (run.log[epoch]["effective_rank"] for epoch in (0, -1))
         return (
@@ -255,7 +255,7 @@ def _maps(
     similarity: SimilarityName | Callable[..., Any],
     seed: int,
 ) -> list[Section]:
-    """Return a map to browse, and maps before and after, all with the same clusters."""
+    """Return an interactive map, and maps before and after training, with the same clusters."""
     if len(images) < MIN_MAP_IMAGES:
         return [Section("Images", f"No map: at least {MIN_MAP_IMAGES} images are needed.")]
     embeddings = after.numpy()

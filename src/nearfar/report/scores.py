@@ -35,16 +35,16 @@ def write_scores_page(
     *,
     track: Track = silent,
 ) -> Path:
-    """Write scores as a page: pictures from the highest score down, and scores over time.
+    """Write a page of scores, with pictures from the highest score down, and scores over time.
 
     Parameters
     ----------
     folder : str or path
-        Folder to write the page to, created if needed.
+        Output folder, created if needed.
     detector : Detector
-        Detector that scored.
+        Detector that computed the scores.
     summary : ScoringSummary
-        Its scores, from `score_clips`.
+        Scores of the detector, from `score_clips`.
     track : Track
         Progress display, see `nearfar.progress.Track`.
 

@@ -101,8 +101,8 @@ def search_stored(
         A .parquet file or folder written by `encode_to`.
     queries : sequence of str or path
         Each item is a name in the file, a row number, a .parquet file with query embeddings, or
-        images to open and encode with the encoder of the file. An image that is in the file itself,
-        by name and content, is left out of its own results.
+        images to open and encode with the encoder of the file. An image that is in the file, by
+        name and content, is excluded from its own results.
     count : int
         Number of nearest and farthest images per query.
     open_source : callable, optional
@@ -180,7 +180,7 @@ def _is_source(query: str) -> bool:
 
 
 def _row(query: str, found: int, file: EmbeddingFile) -> int | None:
-    """Return the row of a query by its name, path or number, if it is in the file."""
+    """Return the row of a query that is a name, path or row number in the file, else None."""
     if found < 0 and Path(query).is_file():
         found = file.find_files([Path(query)])[0]
     if found >= 0:
@@ -199,7 +199,7 @@ def _reopen(file: EmbeddingFile) -> Encoder:
 
 
 def _own_rows(images: Images, file: EmbeddingFile) -> Rows:
-    """Return the row of each image in the file, or −1."""
+    """Return the row of each image in the file; −1 for images that are not in the file."""
     from nearfar.data import StoredImages
 
     rows = np.full(len(images), -1)

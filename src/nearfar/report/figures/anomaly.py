@@ -1,4 +1,4 @@
-"""Figures of anomaly detection: ROC curves, and scores as histograms and over time."""
+"""Figures for anomaly detection: ROC curves, score histograms, and scores over time."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def clip_scores(
     ----------
     clips : mapping of str to mapping
         Clips by name, each with "scores", float[n], "abnormal", bool[n], and optionally "starts",
-        float[n], which ascend. Default of these: 0, 1, ….
+        float[n], in ascending order. The default of "starts" is 0, 1, ….
     columns : int
-        Clips per row of the figure.
+        Number of clips per row of the figure.
     threshold : float, optional
-        Score to mark by a line.
+        Score to mark with a line.
     seconds : bool
-        Whether starts are in seconds, not frames.
+        Whether "starts" are in seconds instead of frames.
 
     Examples
     --------
@@ -115,12 +115,12 @@ def clip_scores(
 
 
 def score_histogram(scores: Sequence[float], threshold: float) -> Figure:
-    """Return a histogram of scores, with those above the threshold in another color.
+    """Return a histogram of scores, with a different color above the threshold.
 
     Parameters
     ----------
     scores : sequence of float
-        Scores, at least one.
+        At least one score.
     threshold : float
         Score above which an image is abnormal.
 

@@ -45,8 +45,8 @@ def embedding_maps(
 ) -> Figure:
     """Return a figure with maps of embeddings before and after training (Fig. 1 of the paper).
 
-    Each map is a t-SNE of at most 2,000 random images with cosine distance. In both maps, an image
-    has the color of its class.
+    Each map is a t-SNE of at most 2,000 random images with cosine distance. Images have the color
+    of their class in both maps.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def embedding_maps(
     initial, method : str
         Titles of the two maps.
     seed : int
-        Seed of image selection and t-SNE.
+        Seed of the image selection and of t-SNE.
 
     Raises
     ------

@@ -60,7 +60,7 @@ def silent(items: Iterable[Item], description: str, total: int) -> Iterable[Item
 
 
 def tracked(track: Track, description: str, work: Callable[[], Item]) -> Item:
-    """Return the result of one piece of work, whose duration is shown.
+    """Return the result of a single task, and show its duration.
 
     Examples
     --------

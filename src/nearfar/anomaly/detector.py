@@ -18,8 +18,8 @@ from nearfar.progress import Track, silent
 
 #: One in this many normal clips or photographs is held out for calibration.
 CALIBRATE_EVERY = 4
-#: Number of photographs from which on not all of them are scored as if left out.
-_LEFT_OUT = 100
+#: Least number of photographs to score as if left out, if there are as many.
+_LEFT_OUT = 50
 
 
 class ScoredFrame(NamedTuple):
@@ -195,7 +195,7 @@ class Detector:
             Progress.
         left_out : bool
             Whether the methods were fitted to these clips, and score each photograph as if it had
-            been left out, see `Method.score_left_out`. Of 200 and more photographs, only some are
+            been left out, see `Method.score_left_out`. Of 100 and more photographs, only some are
             scored.
 
         Raises

@@ -30,6 +30,8 @@ _COLORMAP = "inferno"
 _OPACITY = 0.6
 #: Color of the outline of abnormal pixels, and of the label background of abnormal frames.
 ALARM_COLOR = (255, 60, 40)
+#: Number of pixels to color at once; the colors of one take a hundred bytes.
+_BLENDED = 2**20
 #: Smallest height of a frame with room for a label.
 _MIN_LABELED_HEIGHT = 96
 #: Rows per row group of a Parquet file.
@@ -227,16 +229,13 @@ def overlay(
     -------
     uint8[h, w, 3]
     """
-    from matplotlib import colormaps
-
-    level = np.clip(heat / max(2 * threshold, 1e-12), 0, 1)
-    colors = colormaps[_COLORMAP](level)[..., :3]
-    opacity = _OPACITY * level[..., None]
-    below = pixels[..., None] if pixels.ndim == 2 else pixels
-    mixed = (1 - opacity) * below + opacity * 255 * colors
+    picture = np.empty((*heat.shape, 3), np.uint8)
+    rows = max(1, _BLENDED // heat.shape[1])
+    for start in range(0, len(heat), rows):
+        band = slice(start, start + rows)
+        picture[band] = _blend(pixels[band], heat[band], threshold)
     above = heat > threshold
-    mixed[above & ~binary_erosion(above, border_value=1)] = ALARM_COLOR
-    picture = np.rint(mixed).astype(np.uint8)
+    picture[above & ~binary_erosion(above, border_value=1)] = ALARM_COLOR
     if not label or len(picture) < _MIN_LABELED_HEIGHT:
         return picture
     image = Image.fromarray(picture)
@@ -246,6 +245,17 @@ def overlay(
     draw.rectangle((0, 0, box[2] + 4, box[3] + 3), fill=background)
     draw.text((4, 3), label, fill=(255, 255, 255))
     return np.array(image)
+
+
+def _blend(pixels: Pixels, heat: ScoreMap, threshold: float) -> npt.NDArray[np.floating[Any]]:
+    """Return pixels, float[h, w, 3] in whole numbers, with the colors of their scores."""
+    from matplotlib import colormaps
+
+    level = np.clip(heat / max(2 * threshold, 1e-12), 0, 1)
+    colors = colormaps[_COLORMAP](level)[..., :3]
+    opacity = _OPACITY * level[..., None]
+    below = pixels[..., None] if pixels.ndim == 2 else pixels
+    return np.rint((1 - opacity) * below + opacity * 255 * colors)
 
 
 def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ _PICTURES, MAX_TIMELINES = 200, 24
 _SCORES, _INTERVALS = 2**16, 1000
 #: Longest side of an image in a picture, and distance of the two images, in pixels.
 _SIDE, _GAP = 152, 4
+
+_V = TypeVar("_V", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -200,8 +202,9 @@ class OverviewCollector:
 def _picture(pixels: Pixels, heat: ScoreMap, threshold: float) -> Pixels:
     """Return thumbnails of an image and of its overlay with the heat map, side by side."""
     factor = max(1, _SIDE // max(heat.shape))
-    heat = heat.repeat(factor, 0).repeat(factor, 1)
-    image = Image.fromarray(pixels.repeat(factor, 0).repeat(factor, 1))
+    if factor > 1:
+        pixels, heat = _enlarge(pixels, factor), _enlarge(heat, factor)
+    image = Image.fromarray(pixels)
     image.thumbnail((_SIDE, _SIDE), reducing_gap=2)
     small = np.asarray(image)
     parts: list[npt.NDArray[Any]] = [
@@ -210,6 +213,10 @@ def _picture(pixels: Pixels, heat: ScoreMap, threshold: float) -> Pixels:
         overlay(small, _highest(heat, small.shape[:2]), threshold),
     ]
     return np.concatenate(parts, axis=1)
+
+
+def _enlarge(values: npt.NDArray[_V], factor: int) -> npt.NDArray[_V]:
+    return values.repeat(factor, 0).repeat(factor, 1)
 
 
 def _highest(heat: ScoreMap, size: tuple[int, ...]) -> ScoreMap:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from nearfar.anomaly.clips import Clip
 from nearfar.anomaly.detector import Detector
@@ -291,12 +294,11 @@ class _Output:
         heat = self._spread(result)
         abnormal = self.alerts.add(result)
         self.scores.add((clip.name, number, result.file, score, abnormal, result.time))
-        self.worst.add(result)
+        self.worst.add(_without_pixels(result) if self.independent else result)
         self.overview.add(result, heat, len(self.alerts.spans) if abnormal else None)
         picture = self._draw(result, heat)
         if self.independent:
-            name = fitting_name(self._name(result), ".png")
-            write_picture(self.out / _HEAT / name, picture)
+            write_picture(self._heat_file(result), picture)
         else:
             self._video_of(clip).add(picture)
         if mask is not None:
@@ -321,9 +323,12 @@ class _Output:
         self._open.close()
         self.scores.close()
         for place, result in enumerate(self.worst.frames(), start=1):
-            picture = self._draw(result, self._spread(result))
-            name = f"{place:02}-{self._name(result)}"
-            write_picture(self.out / _WORST / fitting_name(name, ".png"), picture)
+            name = fitting_name(f"{place:02}-{self._name(result)}", ".png")
+            if self.independent:
+                shutil.copyfile(self._heat_file(result), self.out / _WORST / name)
+            else:
+                picture = self._draw(result, self._spread(result))
+                write_picture(self.out / _WORST / name, picture)
         skipped = [*skipped, *map(str, failed)]
         config, alerts = self.detector.config, self.alerts.to_list()
         calibration = {
@@ -364,7 +369,16 @@ class _Output:
         label = f"{result.file if self.independent else number}  {score:.3g}"
         return overlay(result.pixels, heat, self.detector.threshold, label)
 
+    def _heat_file(self, result: FrameResult) -> Path:
+        return self.out / _HEAT / fitting_name(self._name(result), ".png")
+
     def _name(self, result: FrameResult) -> str:
         """Return the name of a frame's picture."""
         name = f"{result.clip}-{result.scored.number:05}"
         return f"{name}-{Path(result.file).stem}" if self.independent else name
+
+
+def _without_pixels(result: FrameResult) -> FrameResult:
+    """Return what a photograph is known by: its pixels and heat map may take 200 MB."""
+    scored = result.scored._replace(heat=np.empty((0, 0), np.float32))
+    return result._replace(pixels=np.empty((0, 0), np.uint8), scored=scored)

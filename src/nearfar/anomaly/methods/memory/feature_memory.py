@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _FILE = "bank.safetensors"
 #: Largest number of patches from which the bank is chosen; larger sets are sampled.
-_CANDIDATES = 100_000
+_CANDIDATES = 60_000
 #: Smallest bank that can be searched.
 _MIN_BANK = 2
 

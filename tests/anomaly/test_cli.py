@@ -77,7 +77,7 @@ def test_commands_on_still_images(tmp_path):
         assert [row["file"] for row in csv.DictReader(file)] == [f"{n}.png" for n in range(6)]
     assert len(list((out / "worst").glob("*.png"))) == 6
     alerts = json.loads((out / "alerts.json").read_text())
-    assert alerts["calibrated_on"] == 4
+    assert alerts["calibrated_on"] == 16
     assert {span["file"] for span in alerts["alerts"]} <= {f"{n}.png" for n in range(6)}
     assert (alerts["images"], alerts["defective"]) == (6, len(alerts["alerts"]))
     assert (quality["images"], quality["defective"]) == (6, 3)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Names of the metrics that count what masks or folders say.
 _TRUTH = {"abnormal": "truly abnormal", "defective": "truly defective"}
+#: Factor by which more false alarms than wanted are worth a note.
+_TOO_MANY = 1.1
 #: Number of the highest scores to print.
 _NAMED = 5
 
@@ -243,12 +245,12 @@ def score(
 def _note_on_threshold(detector: Detector) -> str:
     """Return a note if there are too few normal frames for the wanted threshold, or ""."""
     share, expected = detector.config.false_alarms, detector.expected_false_alarms
-    if expected is None or expected <= share:
+    if expected is None or expected < _TOO_MANY * share:
         return ""
     frames = "images" if detector.config.independent_frames else "frames"
     return (
         f"note: the threshold is the highest score of {detector.calibrated_on} normal {frames}, "
-        f"too few for {100 * share:g} % of false alarms: expect {100 * expected:.2g} %"
+        f"too few for {100 * share:g} % of false alarms"
     )
 
 

@@ -1,4 +1,4 @@
-"""Image representations without labels, by neighborhood-relational encoding (NRE).
+"""Self-supervised image representations by neighborhood-relational encoding (NRE).
 
 Examples
 --------

@@ -1,4 +1,4 @@
-"""The program, also as ``python -m nearfar``, as torchrun starts it."""
+"""Entry point of ``python -m nearfar``, also used by torchrun."""
 
 import sys
 
@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the command line of this process.
 
-    Its imports take seconds; Ctrl-C ends them with one line, too.
+    Ctrl-C prints one line even during the imports, which take seconds.
     """
     try:
         from nearfar.cli import main as run

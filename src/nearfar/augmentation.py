@@ -37,7 +37,7 @@ class Augmentation(Protocol):
 
     Examples
     --------
-    Your own augmentation, which changes the brightness:
+    A custom augmentation that changes the brightness:
 
     >>> def brighten(images):
     ...     return (images * torch.empty(len(images), 1, 1, 1).uniform_(0.5, 1.5)).clamp(0, 1)
@@ -76,15 +76,15 @@ class ShapeAugmentation:
     Parameters
     ----------
     turn : float
-        Largest rotation in either direction, in degrees.
+        Maximum rotation in either direction, in degrees.
     scale : float
-        Largest relative change of the width and of the height.
+        Maximum relative change of width and of height.
     shear : float
-        Largest horizontal shear, as a share of the height.
+        Maximum horizontal shear, as a fraction of the height.
     shift : float
-        Largest shift in each direction, as a share of the image side.
+        Maximum shift in each direction, as a fraction of the image side.
     bend : float
-        Standard deviation of the displacements on a 5×5 grid, as a share of half the image side.
+        Standard deviation of the displacements on a 5×5 grid, as a fraction of half the image side.
 
     Examples
     --------
@@ -125,13 +125,13 @@ class PhotoAugmentation:
     Parameters
     ----------
     min_area : float
-        Smallest area of a crop, as a share of the image.
+        Minimum area of a crop, as a fraction of the image area.
     aspect : float
-        Largest change of the aspect ratio, as a factor.
+        Maximum factor by which the aspect ratio changes.
     light : float
-        Largest relative change of brightness, contrast and saturation.
+        Maximum relative change of brightness, contrast and saturation.
     gray : float
-        Probability, 0…1, that an image is converted to grayscale.
+        Probability, in [0, 1], that an image is converted to grayscale.
 
     Examples
     --------
@@ -186,9 +186,9 @@ def make_augmentation(
     Parameters
     ----------
     augmentation : {"auto", "shapes", "photos", "none"} or callable
-        Name of the augmentation. "auto" is "photos" for photographs, in color or grayscale,
-        "shapes" for shapes on a plain background, and "none" for images below 8×8 pixels, such as
-        feature vectors; see `nearfar.data.kind_of`. Your own `Augmentation` is returned unchanged.
+        Name of the augmentation. "auto" selects "photos" for photographs, in color or grayscale;
+        "shapes" for shapes on a plain background; and "none" for images below 8×8 pixels, such as
+        feature vectors. See `nearfar.data.kind_of`. A callable is returned unchanged.
     images : Images
         Images to augment.
 
@@ -237,7 +237,7 @@ def _border(images: Tensor) -> Tensor:
 def _smooth(coarse: Tensor, height: int, width: int) -> Tensor:
     """Return displacements, float[b, 2, n, n], interpolated to float[b, height, width, 2].
 
-    Bicubic interpolation is one matrix product per side here; torch's own is slow on CPUs.
+    Bicubic interpolation is one matrix product per side, since torch's is slow on CPUs.
     """
     points = coarse.shape[-1]
     single = torch.eye(points, device=coarse.device)[None, None]
@@ -249,11 +249,11 @@ def _smooth(coarse: Tensor, height: int, width: int) -> Tensor:
 
 
 def _places(images: Tensor, horizontal: _AffineRow, vertical: _AffineRow) -> Tensor:
-    """Return the source position of each pixel, float[b, h, w, 2] in −1…1, by affine maps."""
+    """Return each pixel's source position under affine maps, float[b, h, w, 2] in [−1, 1]."""
     maps = torch.stack([torch.stack(horizontal, 1), torch.stack(vertical, 1)], 1)
     return affine_grid(maps, list(images.shape), align_corners=False)
 
 
 def _blend(images: Tensor, ground: Tensor, share: Tensor) -> Tensor:
-    """Return images blended with a background of weight 1 − `share`."""
+    """Return images blended with a background that has weight 1 − `share`."""
     return ground + share * (images - ground)

@@ -47,16 +47,16 @@ __all__ = [
     "reopen_encoder",
 ]
 
-#: Number of images whose content is compared with that of the images that were embedded.
+#: Number of images whose content is compared with the images that were embedded.
 _COMPARED = 256
-#: Options of `nearfar.data.open_images` that files of embeddings state.
+#: Options of `nearfar.data.open_images` that are stored in files of embeddings.
 READING = ("window", "bands")
 
 Floats = npt.NDArray[np.float32]
 
 
 class Encoder(ABC):
-    """Base class of encoders from any source; see `open_encoder`.
+    """Base class of encoders; see `open_encoder`.
 
     Attributes
     ----------
@@ -69,12 +69,12 @@ class Encoder(ABC):
     channels : {1, 3}, optional
         Number of channels with which to open images.
     embedding_size : int or None
-        Length d of an embedding, if it is known before encoding.
+        Length d of an embedding, if known before encoding.
     similarity : {"cosine", "centered-cosine", "gaussian"} or callable
-        Similarity by which its embeddings are compared.
+        Similarity measure of its embeddings.
     reading : mapping
-        Options of `nearfar.data.open_images`, `window` and `bands`, that new images need to be read
-        like those of stored embeddings.
+        Options `window` and `bands` of `nearfar.data.open_images` with which the images of stored
+        embeddings were read; new images need the same options.
 
     Examples
     --------
@@ -97,8 +97,9 @@ class Encoder(ABC):
     def settings(self) -> dict[str, Any]:
         """Return settings that identify the encoder, for the metadata of its embeddings.
 
-        They are JSON-compatible: `encoder`, with which `open_encoder` can reopen it, if possible;
-        `weights`, the SHA-256 of its weights; `size`, `channels` and `similarity`.
+        The JSON-compatible settings are `encoder`, the argument of `open_encoder` that reopens the
+        encoder, if possible; `weights`, the SHA-256 of its weights; `size`, `channels` and
+        `similarity`.
         """
         size = list(self.size) if isinstance(self.size, tuple) else self.size
         similarity = "custom" if callable(self.similarity) else self.similarity
@@ -118,7 +119,7 @@ class Encoder(ABC):
         Raises
         ------
         NearfarError
-            If the images do not fit the encoder.
+            If the encoder does not accept the images.
         """
 
     @abstractmethod
@@ -143,7 +144,7 @@ class Encoder(ABC):
 
 
 class NetworkEncoder(Encoder):
-    """Network with its weights, which normalizes images itself.
+    """Encoder from a network that normalizes images itself.
 
     Parameters
     ----------
@@ -154,9 +155,10 @@ class NetworkEncoder(Encoder):
     run : Run, optional
         The run that the network comes from.
     size : int or (height, width), optional
-        Size at which to open images. Default: that of the run, if any.
+        Size at which to open images. Default: the size in the run, if any.
     reference : mapping, optional
-        `encoder` and `weights` with which `open_encoder` can reopen it. Default: the run folder.
+        Arguments `encoder` and `weights` of `open_encoder` that reopen the encoder. Default: the
+        run folder.
 
     Examples
     --------
@@ -242,9 +244,9 @@ class NetworkEncoder(Encoder):
 
 
 class StoredEmbeddings(Encoder):
-    """Embeddings written by `nearfar encode`, looked up by image name.
+    """Encoder that looks up embeddings written by `nearfar encode` by image name.
 
-    Other images, such as queries, are embedded by the encoder that a .parquet file names.
+    Other images, such as queries, are embedded by the encoder named in a .parquet file.
 
     Parameters
     ----------
@@ -311,9 +313,9 @@ class StoredEmbeddings(Encoder):
         return self.embeddings[rows]
 
     def _check_unchanged(self, images: Images, rows: Sequence[int]) -> None:
-        """Check the sizes of image files, and the content of some, against those of the file.
+        """Check image files against the sizes and checksums stored with the embeddings.
 
-        Those that are newer than the embeddings are all compared.
+        Checksums are compared for a sample, and for all images newer than the embeddings.
         """
         files, places = images, torch.arange(len(images))
         while isinstance(files, Subset):
@@ -375,12 +377,14 @@ def open_encoder(
         Weights of a timm model: "pretrained", "random" or a file, see
         `nearfar.models.load_published`. Default: "pretrained".
     size : int or (height, width), optional
-        Size at which to open images, for a timm model. Default: that of its pretrained weights.
+        Size at which to open images, for a timm model. Default: the input size of its pretrained
+        weights.
 
     Raises
     ------
     NearfarError
-        If there is no such encoder, or weights or size are given for one that has its own.
+        If there is no such encoder, or `weights` or `size` is given for an encoder that is not a
+        timm model.
 
     Examples
     --------
@@ -422,14 +426,14 @@ def reopen_encoder(settings: Mapping[str, Any], source: str) -> Encoder:
     Parameters
     ----------
     settings : mapping
-        Its settings, see `Encoder.settings`, from the file of embeddings.
+        Settings of the encoder in the file of embeddings; see `Encoder.settings`.
     source : str
-        Name of the file, for errors.
+        Name of the file, for error messages.
 
     Raises
     ------
     NearfarError
-        If the settings do not name it, it cannot be opened, or its weights have changed.
+        If the settings do not name the encoder, it cannot be opened, or its weights have changed.
 
     Examples
     --------
@@ -458,12 +462,12 @@ def reopen_encoder(settings: Mapping[str, Any], source: str) -> Encoder:
 
 
 def _reading(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how the images of stored embeddings were read, see `Encoder.reading`."""
+    """Return the options with which the images of stored embeddings were read."""
     return {name: tuple(settings[name]) for name in READING if settings.get(name)}
 
 
 def _time(path: Path) -> float:
-    """Return when a file was last changed; 0 if it is gone, which readers tell."""
+    """Return the modification time of a file; 0 if it is missing, which is reported elsewhere."""
     try:
         return path.stat().st_mtime
     except OSError:

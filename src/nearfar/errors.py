@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-#: Longest message quoted from another library, in characters.
+#: Maximum length of a message quoted from another library, in characters.
 MAX_REASON = 200
 
 
 class NearfarError(ValueError):
     """Raised for invalid input.
 
-    The message is one line: the offending value, what was expected and, if known, the remedy.
+    The message is one line: the invalid value, the expected value and, if known, the remedy.
 
     Examples
     --------
@@ -24,7 +24,7 @@ class NearfarError(ValueError):
 
 
 class MissingExtraError(NearfarError, ImportError):
-    """Error for an optional package that is not installed; see `require`.
+    """Raised if an optional package is not installed; see `require`.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def require(module: str, *, extra: str) -> ModuleType:
 
 
 def reason(error: BaseException) -> str:
-    r"""Return an error's message as one printable line of at most about 200 characters.
+    r"""Return an error message as one printable line of at most about 200 characters.
 
     Examples
     --------

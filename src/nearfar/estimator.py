@@ -51,11 +51,11 @@ DECODED_ROWS = 512
 
 
 class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Neighborhood-relational encoding of images, learned without labels.
+    """Estimator that learns image embeddings without labels, by neighborhood-relational encoding.
 
     By default, training depends on the images, as for ``nearfar train``: on photographs, it starts
     from a pretrained encoder if one is installed; on other images, from scratch. Similar images get
-    nearby embeddings, and dissimilar images distant ones. ``recipe="paper"`` is the training of
+    nearby embeddings, and dissimilar images distant ones. With ``recipe="paper"``, training follows
     [1]_.
 
     Images are arrays or tensors n×h×w, n×h×w×c (c = 1 or 3), or flattened to n×features; or any
@@ -65,37 +65,37 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     recipe : {"auto", "paper", "nearfar", "continue"}
-        Defaults for parameters that are None; "auto" chooses by the images, see
+        Defaults for parameters that are None; "auto" chooses a recipe from the images, see
         `nearfar.training.choose_defaults`.
     embedding_size : int, optional
         Length d of an embedding.
     loss_weights : tuple of float, optional
         λ₁, λ₂, λ₃ of Eq. 1 (image, near samples, far samples); nonnegative, summing to 1. Only for
-        the paper's training.
+        the relational objective of the paper.
     neighbors : int, optional
         Number T of near and of far samples per image (Eq. 5).
     clusters : int, optional
         Number of k-means clusters for the neighbor search.
     pretrain_epochs, epochs : int, optional
-        Epochs of plain autoencoder training (by default, only in the paper's training), and of
+        Epochs of plain autoencoder training (by default, only with the recipe "paper"), and of
         training with the objective.
     batch_size : int, optional
         Images per step.
     lr : float, optional
         Adam's learning rate in the second phase.
     backbone : str, optional
-        A well-known encoder, "alexnet" or "timm:NAME"; pretrained with the recipe "continue",
-        otherwise with random weights.
+        Standard encoder, "alexnet" or "timm:NAME"; pretrained with the recipe "continue", otherwise
+        with random weights.
     seed : int
-        Seed of initial weights, the image order and every random draw.
+        Random seed for initial weights, image order and all sampling.
     device : str
         Device to train on. "auto" uses a GPU if available.
     image_shape : tuple of int, optional
         (h, w) or (h, w, c) of flattened images. Default: rows of h² values with h ≥ 8 are square
         grayscale images; others are feature vectors, for a fully connected network.
     config : TrainConfig, optional
-        All training settings, in place of all parameters above except `image_shape`: other
-        objectives, pretext tasks, finders, or a network of your own. See `nearfar.recipe`.
+        All training settings, in place of all parameters above except `image_shape`. Allows other
+        objectives, pretext tasks and finders, and a network of your own. See `nearfar.recipe`.
     verbose : bool
         Whether to show progress.
 
@@ -106,7 +106,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     embeddings_ : float32[n, d]
         Embeddings of the training images.
     n_features_in_ : int
-        h·w·c.
+        Number of values per image, h·w·c.
 
     References
     ----------
@@ -159,12 +159,12 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.verbose = verbose
 
     def fit(self, X: npt.ArrayLike | Images, y: object = None) -> Self:
-        """Learn from images; `y` is ignored.
+        """Train on images; `y` is ignored.
 
         Raises
         ------
         NearfarError
-            If the parameters conflict, or do not fit the images.
+            If the parameters conflict, or are invalid for the images.
 
         Warns
         -----
@@ -190,11 +190,11 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: npt.ArrayLike | Images) -> npt.NDArray[np.float32]:
-        """Embed images, float32[n, d]."""
+        """Return the embeddings of images, float32[n, d]."""
         return self._encode(X)
 
     def inverse_transform(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Decode embeddings, float[n, d], to images in the layout and on the scale of `fit`."""
+        """Return images decoded from embeddings, float[n, d], in the layout and scale of `fit`."""
         check_is_fitted(self)
         embeddings = as_array(X, "X").astype(np.float32)
         if embeddings.ndim != 2 or embeddings.shape[1] != self._n_features_out:
@@ -209,7 +209,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return images_to_array(decoded, self._layout, self._pixel_range)
 
     def reconstruct(self, X: npt.ArrayLike | Images) -> npt.NDArray[Any]:
-        """Encode and decode images; the result has the layout of `X` and the scale of `fit`."""
+        """Return reconstructions of images, in the layout of `X` and the scale of `fit`."""
         check_is_fitted(self)
         images, layout = self._read(X)
         decoded = self._apply(lambda batch: self.run_.network(batch).reconstruction, images)
@@ -426,7 +426,9 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             with np.errstate(over="ignore"):
                 rows = rows.astype(np.float32, copy=False)
                 if not np.isfinite(rows.max() - rows.min()):
-                    raise NearfarError("X holds numbers beyond float32: expected smaller ones")
+                    raise NearfarError(
+                        "X holds values outside the range of float32: expected smaller ones"
+                    )
         return rows, shape, layout
 
 

@@ -1,8 +1,9 @@
 """Anomaly detection in video and still images, trained on normal frames only.
 
-`fit_detector` fits methods to normal clips from `open_clips`; `score_clips` scores new clips,
-`follow` a camera, and `Detector.score` any frames. Methods are in `nearfar.anomaly.methods`;
-subclass `Method` and use `register_method` for your own.
+`fit_detector` fits a detector to normal clips from `open_clips`. `score_clips` scores new clips,
+`follow` scores a live camera, and `Detector.score` scores any frames. Built-in methods are in
+`nearfar.anomaly.methods`; to add a method, subclass `Method` and register it with
+`register_method`.
 """
 
 from nearfar.anomaly.camera import Camera, measure_camera

@@ -1,4 +1,4 @@
-"""Camera: size of moving objects and frame rate, and clips rescaled to match patches."""
+"""Object size and frame rate of a camera, and clips rescaled to fit the patches."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from nearfar.errors import NearfarError
 
 #: Gray level difference between moving objects and the background.
 _MIN_CONTRAST = 12
-#: Most frames in which objects are measured, and most clips from which they are taken.
+#: Maximum number of frames in which objects are measured, and of clips from which they are taken.
 _FRAMES, _CLIPS = 32, 8
 #: Longest side of the frames in which objects are measured, in pixels.
 _MAX_SIDE = 640
 #: Smallest factor by which frames are downscaled; below 1, they are enlarged.
 _MIN_ZOOM = 0.5
-#: Largest mismatch, as a factor, at which frames are not rescaled.
+#: Maximum mismatch, as a factor, at which frames are not rescaled.
 _TOLERANCE = 1.3
 
 
 class Camera(NamedTuple):
-    """Size of moving objects in clips, and the clips' frame rate.
+    """Frame size, object size and frame rate of clips from one camera.
 
     Attributes
     ----------
@@ -47,30 +47,30 @@ class Camera(NamedTuple):
     rate: float | None
 
     def zoom(self, wanted: float, least: int) -> float:
-        """Return the factor by which to downscale frames so that objects have a wanted height.
+        """Return the factor by which to downscale frames so that objects have a given height.
 
-        It is 1 if they are close to it, since scaling blurs.
+        The factor is 1 if objects are already close to that height, since scaling blurs.
 
         Parameters
         ----------
         wanted : float
-            Height in pixels.
+            Desired height of objects, in pixels.
         least : int
-            Smallest allowed frame side, in pixels.
+            Minimum side of a downscaled frame, in pixels.
         """
         factor = round(max((self.height or wanted) / wanted, _MIN_ZOOM), 1)
         most = max(1.0, min(self.size) / least)
         return 1.0 if 1 / _TOLERANCE < factor < _TOLERANCE else min(factor, most)
 
     def step(self, wanted: float) -> int:
-        """Return the frame step that leaves about `wanted` frames per second; 1 if unknown."""
+        """Return the frame step that gives about `wanted` frames per second; 1 if unknown."""
         return max(1, round((self.rate or wanted) / wanted))
 
 
 def measure_camera(clips: Sequence[Clip]) -> Camera:
-    """Measure moving objects in clips from one fixed camera.
+    """Measure the size of moving objects in clips from one fixed camera.
 
-    Objects are connected regions where frames differ from their median over time.
+    Objects are connected regions where a frame differs from the temporal median.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def measure_camera(clips: Sequence[Clip]) -> Camera:
     Camera(size=(64, 96), height=34.0, rate=25)
     """
     if not clips:
-        raise NearfarError("there are no clips: expected normal clips to learn from")
+        raise NearfarError("there are no clips: expected normal clips")
     size = next(iter(clips[0])).pixels.shape
     heights: list[float] = []
     areas: list[int] = []
@@ -114,7 +114,7 @@ def measure_camera(clips: Sequence[Clip]) -> Camera:
 
 
 def _spread(clip: Clip) -> tuple[npt.NDArray[np.float32], float]:
-    """Return frames spread over a clip, and the factor by which they are downscaled."""
+    """Return evenly spaced frames of a clip, and the factor by which they are downscaled."""
     kept: list[Pixels] = []
     every, factor = 1, 1.0
     for place, frame in enumerate(clip):
@@ -136,7 +136,7 @@ def _weighted_median(values: Sequence[float], weights: Sequence[float]) -> float
 
 
 class View(Clip):
-    """Clip of every `step`-th frame of another clip, from the `first`, resized.
+    """Every `step`-th frame of another clip, resized, starting at frame `first`.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ class View(Clip):
     size : (height, width)
         Size to which frames are scaled.
     first, step : int
-        Frames to use.
+        Number of the first frame, and distance between frames.
     """
 
     def __init__(self, clip: Clip, size: tuple[int, int], first: int, step: int) -> None:
@@ -167,7 +167,7 @@ class View(Clip):
 
 
 def views(clips: Sequence[Clip], size: tuple[int, int], step: int) -> list[Clip]:
-    """Return clips as a method sees them: rescaled, and one for each of `step` phases.
+    """Return `step` resized clips per clip, each with every `step`-th frame.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def views(clips: Sequence[Clip], size: tuple[int, int], step: int) -> list[Clip]
     size : (height, width)
         Size to which frames are scaled.
     step : int
-        Number of frames from one moment of a window to the next.
+        Distance between consecutive frames of a window.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Clips: frames of image folders, arrays and streams, read one at a time, usually in grayscale."""
+"""Clips: frames of image folders, arrays and streams, read one at a time."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ MASK_SUFFIX = "_gt"
 _LUMINANCE = (0.299, 0.587, 0.114)
 #: Name that ends with a number, such as frame_0012.
 _NUMBERED = re.compile(r"(|.*\D)(\d{1,9})")
-#: Fewest frames whose numbers show that others are missing.
+#: Minimum number of frames to detect missing ones from their numbers.
 _MIN_NUMBERED = 4
-#: Gray level of a clip's brightest pixel below which it is suspicious, as in `nearfar.data`.
+#: Gray level of a clip's brightest pixel below which a warning is issued, as in `nearfar.data`.
 _DARK = 255 // 16
 
 Pixels = npt.NDArray[np.uint8]
@@ -46,12 +46,12 @@ class Frame(NamedTuple):
     ----------
     number : int
         Position in the clip, from 0. Damaged frames leave gaps in the numbering.
-    pixels : uint8[h, w], or uint8[h, w, 3] in photographs
-        Gray levels, or red, green and blue.
+    pixels : uint8[h, w], or uint8[h, w, 3] for photographs
+        Grayscale or RGB values.
     time : float or None
         Seconds since the start of the clip, from its timestamps; None if it has none.
     lost : int
-        Number of frames missing just before this one, judging by timestamps or file names.
+        Number of frames missing directly before this one, according to timestamps or file names.
 
     Examples
     --------
@@ -65,12 +65,12 @@ class Frame(NamedTuple):
     lost: int = 0
 
     def follows(self, other: Frame) -> bool:
-        """Return whether this frame comes directly after another, with none lost in between."""
+        """Return whether this frame directly follows another, with no lost frame in between."""
         return self.number == other.number + 1 and not self.lost
 
 
 class Clip(Iterable[Frame]):
-    """Consecutive frames of one scene; each iteration rereads them, one at a time.
+    """Consecutive frames of one scene, reread one at a time on each iteration.
 
     Parameters
     ----------
@@ -84,16 +84,16 @@ class Clip(Iterable[Frame]):
     total : int or None
         Number of frames, including damaged ones, if known before reading.
     nominal_total : int
-        `total`, or the number of frames that a video states, which may be wrong.
+        `total`, or the number of frames in a video's metadata, which may be wrong.
     rate : float or None
         Frames per second, if known.
     photographs : bool
         Whether frames are unrelated color images, which may differ in size; see
         `as_photographs`.
     skipped : list of str
-        One line with the reason for each unreadable frame in the latest iteration.
+        One line per unreadable frame of the latest iteration, with the reason.
     notes : list of str
-        One line for every other irregularity, such as lost frames.
+        One line per other irregularity, such as lost frames.
 
     Examples
     --------
@@ -123,15 +123,15 @@ class Clip(Iterable[Frame]):
         Raises
         ------
         NearfarError
-            If no frame is readable, or the size of frames changes.
+            If no frame is readable, or the frame size changes.
         """
 
     def file_name(self, number: int) -> str:
-        """Return the name of a frame's own file, or an empty string."""
+        """Return the name of a frame's file, or "" if the frame has no file of its own."""
         return ""
 
     def as_photographs(self) -> Self:
-        """Return the clip with images in color, of any size; both share `skipped` and `notes`.
+        """Return the clip with color images of any size; both clips share `skipped` and `notes`.
 
         Videos and animations stay grayscale.
         """
@@ -141,7 +141,7 @@ class Clip(Iterable[Frame]):
 
 
 class Span(Clip):
-    """Part of a clip: the frames with numbers `start` to `stop` - 1."""
+    """Part of a clip: frames `start` to `stop` - 1."""
 
     def __init__(self, clip: Clip, start: int, stop: int) -> None:
         super().__init__(clip.size)
@@ -164,7 +164,7 @@ class ArrayClip(Clip):
     Parameters
     ----------
     frames : sequence of uint8[h, w]
-        Grayscale frames of one size; uint8[h, w, 3] in color; None for a damaged frame.
+        Grayscale frames of one size, or color frames, uint8[h, w, 3]; None for a damaged frame.
     name : str
         Name in messages and results.
     rate : float, optional
@@ -298,7 +298,7 @@ class FolderClip(StoredClip):
         Raises
         ------
         UnreadableError
-            If it is damaged.
+            If the frame is damaged.
         """
         file = self.files[number]
         try:
@@ -323,7 +323,7 @@ class FolderClip(StoredClip):
             raise UnreadableError(f"{printable(file.name)}: {error}") from error
 
     def _note(self, content: str) -> None:
-        """Note once what the clip holds."""
+        """Add a note about the content of the clip, once."""
         note = f"{self.name!r} holds {content}"
         if note not in self.notes:
             self.notes.append(note)
@@ -332,12 +332,12 @@ class FolderClip(StoredClip):
 def as_frames(
     stream: Iterable[npt.ArrayLike | None], *, photographs: bool = False
 ) -> Iterator[Frame]:
-    """Check the frames of a stream, and convert them to grayscale.
+    """Yield the frames of a stream, checked and converted to grayscale.
 
     Parameters
     ----------
     stream : iterable of arrays
-        uint8[h, w] or, in color, uint8[h, w, 3]; None for a lost frame.
+        Grayscale frames, uint8[h, w], or color frames, uint8[h, w, 3]; None for a lost frame.
     photographs : bool
         Whether to keep colors.
 
@@ -389,7 +389,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def _missing_before(files: Sequence[Path]) -> list[int]:
-    """Return how many frames are missing before each, by the numbers that their names end with."""
+    """Return the number of frames missing before each file, from the numbers in file names."""
     found = [_NUMBERED.fullmatch(file.stem) for file in files]
     matches = [match for match in found if match]
     named_alike = len({match[1] for match in matches}) == 1

@@ -1,4 +1,4 @@
-"""Settings of a detector."""
+"""Settings of an anomaly detector."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from nearfar.config import DEFAULT_ENCODER, Optim, RelationalObjective, TrainCon
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields, check_ranges
 
-#: Frame rate for which windows are designed, and of clips that state none: that of UCSD Ped2.
+#: Frame rate for which windows are designed, as in UCSD Ped2; assumed for clips without a known
+#: rate.
 ASSUMED_RATE = 10.0
-#: Duration of normal video that is too short to show everything normal, in seconds.
+#: Duration of normal video, in seconds, below which it may not show everything normal.
 _SHORT = 60
-#: Height of moving objects in UCSD Ped2, as a share of a patch.
+#: Height of moving objects in UCSD Ped2, as a fraction of a patch.
 _HEIGHT = 0.9
-#: Height of moving objects, in pixels, from which a published encoder recognizes them.
+#: Minimum height of moving objects, in pixels, for a pretrained encoder to recognize them.
 _TALL = 64
 
-#: Default training of the autoencoder for "reconstruction" and "embedding-distance".
+#: Default training settings of the autoencoder for "reconstruction" and "embedding-distance".
 DEFAULT_TRAINING = TrainConfig(
     objective=RelationalObjective(weights=(0.6, 0.4, 0.0)),
     optim=Optim(pretrain_epochs=5, epochs=5),
 )
 
-#: Settings for tall objects, which are scaled to the size of those in the encoder's training.
+#: Settings for tall objects, which are scaled to the object size in the encoder's training data.
 _OBJECT_PATCH = 128
 _OBJECT_MEMORY = {
     "methods": ("object-memory",),
@@ -38,22 +39,22 @@ _OBJECT_MEMORY = {
     "stride": 32,
     "frames": 2,
 }
-#: Frames per second for them: they look alike from frame to frame.
+#: Frames per second for tall objects, which change little from frame to frame.
 _OBJECT_RATE = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig:
-    """Settings of a detector, by default for video from a camera like UCSD Ped2's; see `video`.
+    """Settings of an anomaly detector; the defaults are for video like UCSD Ped2, see `video`.
 
     Parameters
     ----------
     methods : tuple of str
-        Names of the methods that score patches. Built-in methods include "reconstruction" and
-        "embedding-distance", of an autoencoder trained by nearfar, "motion", "appearance" and
-        "object-memory" for video, and "patch-memory" and "cut-paste" for photographs; see
-        `register_method` for your own. The scores of several methods are divided by their usual
-        levels in normal frames, and added.
+        Names of the methods that score patches. Built-in methods are "reconstruction" and
+        "embedding-distance", which use an autoencoder trained by nearfar; "motion", "appearance"
+        and "object-memory", for video; and "patch-memory" and "cut-paste", for photographs. See
+        `register_method` for other methods. The scores of several methods are divided by a high
+        quantile of their scores in normal frames, and added.
     patch : int
         Side of a patch in pixels, at least 8 (at least 1 for "patch-memory" and "cut-paste").
     stride : int
@@ -62,28 +63,27 @@ class DetectorConfig:
     frames : int
         Number of frames in a window, at least 1 (at least 2 for "motion" and "object-memory").
     step : int
-        Number of frames from one frame of a window to the next, and from one scored window to the
-        next, at least 1.
+        Distance, in frames, between consecutive frames of a window and between scored windows; at
+        least 1.
     zoom : float
         Factor by which frames are downscaled before patches are cut, in [0.1, 100].
     scale_by_row : bool
-        Whether to divide scores by their usual level in the same row of patches.
+        Whether to divide scores by a high quantile of normal scores in the same row of patches.
     smoothing : float
-        Standard deviation, in frames, of Gaussian smoothing over time, 0 to 1000; 0 for none.
+        Standard deviation of Gaussian smoothing over time, in frames, 0 to 1000; 0 for none.
     false_alarms : float
-        Share of new normal frames that may be above the threshold, in (0, 1); see
-        `find_threshold`.
+        Maximum fraction of new normal frames above the threshold, in (0, 1); see `find_threshold`.
     bank_size : int
         Maximum number of normal embeddings that "embedding-distance", "patch-memory" and
         "object-memory" keep.
     encoder : str
-        Encoder of "patch-memory" and "object-memory": "timm:NAME", pretrained, or the folder of a
-        run on a backbone.
+        Encoder of "patch-memory" and "object-memory": "timm:NAME" for a pretrained model, or the
+        folder of a run with a backbone.
     independent_frames : bool
-        Whether frames are unrelated images rather than moments of a video. If so, abnormal frames
+        Whether frames are unrelated images rather than frames of a video. If so, abnormal frames
         are not joined into spans, and heat maps are pictures.
     size : (height, width), optional
-        Size to which frames are resized when clips are opened, see `open_clips`.
+        Size to which frames are resized when clips are opened; see `open_clips`.
 
     Raises
     ------
@@ -159,19 +159,19 @@ class DetectorConfig:
 
     @property
     def needs_scale(self) -> bool:
-        """Whether scores are divided by their usual level."""
+        """Whether scores are divided by a `Scale`."""
         return self.scale_by_row or len(self.methods) > 1
 
     @classmethod
     def auto(cls, clips: Sequence[Clip], **settings: Any) -> DetectorConfig:
-        """Return settings for video or for photographs, as the clips are; see `continuity`.
+        """Return settings for video or for photographs, depending on the clips; see `continuity`.
 
         Parameters
         ----------
         clips : sequence of Clip
             Normal clips.
         **settings
-            Fields to change.
+            Fields to override.
 
         Examples
         --------
@@ -191,17 +191,17 @@ class DetectorConfig:
         Frames are scaled so that the median height of moving objects is nine tenths of a patch, as
         in UCSD Ped2. Windows and smoothing span the same durations as at its 10 frames per second.
 
-        If objects are at least 64 pixels tall, as in CUHK Avenue, frames at least 128 per side, and
-        the pretrained weights of `encoder` available or downloadable, the method is
-        "object-memory", with five frames per second. Smaller objects are judged by "motion" and
-        "appearance".
+        The method is "object-memory", at five frames per second, if objects are at least 64 pixels
+        tall, as in CUHK Avenue, frames have at least 128 pixels per side, and the pretrained
+        weights of `encoder` are available or can be downloaded. Otherwise, the methods are "motion"
+        and "appearance".
 
         Parameters
         ----------
         clips : sequence of Clip
             Normal clips.
         **settings
-            Fields to change.
+            Fields to override.
 
         Warns
         -----
@@ -245,12 +245,12 @@ class DetectorConfig:
         """Return settings for photographs: a score per pixel, at the image's original resolution.
 
         The method is "patch-memory" if the pretrained weights of `encoder` are available or can be
-        downloaded; otherwise "cut-paste", which needs none, with a warning.
+        downloaded; otherwise, it is "cut-paste", which needs no weights, and a warning is issued.
 
         Parameters
         ----------
         **settings
-            Fields to change.
+            Fields to override.
 
         Examples
         --------
@@ -278,7 +278,7 @@ class DetectorConfig:
         Parameters
         ----------
         **settings
-            Fields to change.
+            Fields to override.
 
         Examples
         --------
@@ -297,7 +297,7 @@ class DetectorConfig:
 
 
 def _has_encoder(settings: Mapping[str, Any]) -> bool:
-    """Return whether an encoder is set, or the default one's weights are available."""
+    """Return whether an encoder is given, or the default encoder's weights are available."""
     from nearfar.anomaly.methods.memory import has_default_encoder
 
     return "encoder" in settings or has_default_encoder()

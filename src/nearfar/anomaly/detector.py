@@ -1,4 +1,4 @@
-"""Anomaly detector: methods, scale and threshold, applied to clips and streams."""
+"""Anomaly detector: methods, scale and threshold for scoring clips and streams."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from nearfar.progress import Track, silent
 
 #: One in this many normal clips or photographs is held out for calibration.
 CALIBRATE_EVERY = 4
-#: Least number of photographs to score as if left out, if there are as many.
+#: Minimum number of photographs that are scored as if left out, if there are that many.
 _LEFT_OUT = 50
 
 
 class ScoredFrame(NamedTuple):
-    """Score of a frame.
+    """Anomaly score and heat map of a frame.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class ScoredFrame(NamedTuple):
     score : float
         Highest score of its patches, at least 0.
     heat : float32[rows, columns]
-        Scores of its patches; see `Detector.spread` for pixels.
+        Scores of its patches; `Detector.spread` converts them to pixels.
 
     Examples
     --------
@@ -57,7 +57,7 @@ class Detector:
     methods : sequence of Scorer
         Fitted methods.
     scale : Scale, optional
-        Usual levels of the methods' scores, if scores are relative to them.
+        Divisors of the methods' scores, if any.
     threshold : float
         Score above which a frame is abnormal.
     calibrated_on : int
@@ -65,9 +65,9 @@ class Detector:
     rate : float, optional
         Frames per second of the normal clips, if known.
     expected_false_alarms : float, optional
-        Expected share of new normal frames above the threshold, if known.
+        Expected fraction of new normal frames above the threshold, if known.
     size : (height, width), optional
-        Frame size. Default: that of the grid.
+        Frame size. Default: the size of the grid.
     continuous : bool
         Whether consecutive normal frames look alike, as in a video.
 
@@ -103,14 +103,14 @@ class Detector:
         self.rate, self.size, self.continuous = rate, size or grid.size, continuous
 
     def score(self, frames: Iterable[Frame], name: str = "the stream") -> Iterator[ScoredFrame]:
-        """Score frames as they come, in constant memory.
+        """Score frames as they arrive, in constant memory.
 
         With smoothing, a frame is yielded once all later frames in its average have arrived.
 
         Parameters
         ----------
         frames : iterable of Frame
-            A `Clip`, or a stream of arrays through `as_frames`.
+            A `Clip`, or a stream of arrays converted by `as_frames`.
         name : str
             Name in messages.
 
@@ -121,7 +121,7 @@ class Detector:
         Raises
         ------
         NearfarError
-            If the frames differ from the normal clips in size or rate, or are too few.
+            If the frames differ from the normal clips in size or rate, or there are too few.
         """
         if isinstance(frames, Clip):
             self.check_rate(frames)
@@ -148,7 +148,7 @@ class Detector:
         Raises
         ------
         NearfarError
-            If it is not that of the normal clips.
+            If the frames differ in size from the normal clips.
         """
         if not self.config.photographs and size != self.size:
             raise NearfarError(
@@ -157,7 +157,7 @@ class Detector:
             )
 
     def spread(self, heat: ScoreMap, size: tuple[int, int] | None = None) -> ScoreMap:
-        """Return a pixel map of patch scores.
+        """Return a heat map of pixels from the scores of patches.
 
         Parameters
         ----------
@@ -175,7 +175,7 @@ class Detector:
         return self.grid.spread(heat, self.size)
 
     def _heat(self, scores: ScoreMap) -> ScoreMap:
-        """Return the sum of the methods' scores of patches, float[methods, rows, columns]."""
+        """Return the scores of patches, summed over methods, from float[methods, rows, columns]."""
         heat: ScoreMap = (scores if self.scale is None else self.scale(scores)).sum(0)
         return heat
 
@@ -185,18 +185,18 @@ class Detector:
     def calibrate(
         self, clips: Sequence[Clip], track: Track = silent, *, left_out: bool = False
     ) -> None:
-        """Estimate scale and threshold on normal clips; see `find_threshold`.
+        """Set the scale and the threshold on normal clips; see `find_threshold`.
 
         Parameters
         ----------
         clips : sequence of Clip
-            Normal clips to which no method was fitted.
+            Normal clips that were not used to fit the methods, unless `left_out` is true.
         track : Track
             Progress.
         left_out : bool
             Whether the methods were fitted to these clips, and score each photograph as if it had
-            been left out, see `Method.score_left_out`. Of 100 and more photographs, only some are
-            scored.
+            been left out; see `Method.score_left_out`. If there are 100 or more photographs, only
+            some of them are scored.
 
         Raises
         ------
@@ -266,7 +266,7 @@ class Detector:
 
 
 def check_same_rate(clip: Clip, rate: float | None) -> None:
-    """Check that motion in a clip has the same speed as in the normal clips.
+    """Check that a clip has the same frame rate as the normal clips.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ from nearfar.errors import NearfarError
 
 
 class Evaluator:
-    """Accumulates scored frames and their masks, with a few numbers per frame.
+    """Accumulator of scored frames and their masks, which stores a few numbers per frame.
 
     A frame is abnormal if its mask has any abnormal pixel.
 
@@ -61,7 +61,7 @@ class Evaluator:
         self._overlaps.append(overlap_score(heat, mask))
 
     def add_image(self, clip: str, score: float, *, abnormal: bool) -> None:
-        """Add a frame that has a label but no mask; its metrics are those of `images`.
+        """Add a frame that has a label but no mask; it counts only in `images`.
 
         Parameters
         ----------
@@ -76,7 +76,7 @@ class Evaluator:
         self._labels.setdefault(clip, []).append(abnormal)
 
     def images(self, threshold: float) -> dict[str, Any]:
-        """Return image-level metrics, with frames as independent images; pixels are ignored.
+        """Return image-level metrics; frames count as independent images, and pixels are ignored.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Export of a photograph detector to one ONNX file, from pixels to heat map and verdict."""
+"""Export of a detector for photographs to one ONNX file."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _PRECISION = 22
 class ExportedDetector(nn.Module):
     """Detector for photographs of one size, built from operations that ONNX supports.
 
-    It computes the same as `PatchMemory.score` and `Detector.score`: images are scaled with PIL's
-    integer arithmetic, and the Gaussian is a matrix.
+    Its results equal those of `PatchMemory.score` and `Detector.score`: images are resized with
+    PIL's integer arithmetic, and Gaussian smoothing is a matrix product.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class ExportedDetector(nn.Module):
     Raises
     ------
     NearfarError
-        If it has other methods.
+        If the detector has other methods.
     """
 
     def __init__(self, detector: Detector) -> None:
@@ -60,12 +60,12 @@ class ExportedDetector(nn.Module):
             self.register_buffer(f"smoothing{axis}", torch.from_numpy(smoothing).float())
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return score, float32[1], heat map, float32[h, w], and verdict, bool[1].
+        """Return the score, float32[1], heat map, float32[h, w], and defect flag, bool[1].
 
         Parameters
         ----------
         image : uint8[h, w, 3]
-            Image in red, green and blue.
+            RGB image.
         """
         pixels = self._scale(image.permute(2, 0, 1).double())
         tiles = torch.stack(
@@ -82,7 +82,7 @@ class ExportedDetector(nn.Module):
         return score, heat, score > self.threshold
 
     def _scale(self, pixels: Tensor) -> Tensor:
-        """Scale an image as PIL does: columns first, rounded to whole gray levels after each."""
+        """Resize an image as PIL does: horizontally, then vertically, rounding after each pass."""
         for weights in (self.get_buffer("scaling1"), self.get_buffer("scaling0")):
             products = pixels @ weights.T + 2 ** (_PRECISION - 1)
             pixels = torch.floor(products / 2**_PRECISION).clamp(0, 255).transpose(1, 2)
@@ -115,11 +115,11 @@ class ExportedDetector(nn.Module):
 
 
 def export_detector(detector: Detector, path: str | os.PathLike[str]) -> None:
-    """Write a detector for photographs as one ONNX file, for programs without nearfar.
+    """Export a detector for photographs to one ONNX file, for programs without nearfar.
 
-    The input ``image`` is uint8[h, w, 3], red, green and blue, at the size of the normal images.
-    The outputs are ``score``, float32[1]; ``heat``, float32[h, w]; and ``defective``, bool[1],
-    whether the score is above the threshold.
+    The input ``image`` is an RGB image, uint8[h, w, 3], of the same size as the normal images. The
+    outputs are ``score``, float32[1]; ``heat``, float32[h, w]; and ``defective``, bool[1], true if
+    the score is above the threshold.
 
     Parameters
     ----------
@@ -166,9 +166,9 @@ def export_detector(detector: Detector, path: str | os.PathLike[str]) -> None:
 
 
 def _scaling(before: int, after: int) -> npt.NDArray[np.float64]:
-    """Return the matrix with which PIL scales a side, float64[after, before].
+    """Return the matrix of PIL's resampling along one side, float64[after, before].
 
-    Weights are whole numbers, rounded as in PIL, so that products with gray levels are exact.
+    Weights are integers, rounded as in PIL, so that products with pixel values are exact.
     """
     factor = before / after
     support = max(factor, 1.0)

@@ -39,24 +39,26 @@ def fit_detector(
 ) -> Detector:
     """Fit a detector to normal clips, and write it to a folder.
 
-    Every fourth clip is held out to calibrate scale and threshold; with fewer than four clips, the
-    last quarter of each; with photographs, every fourth photograph. If all methods can score a
-    photograph as if it had been left out, as "patch-memory" can, nothing is held out.
+    Every fourth clip, or every fourth photograph, is held out to set the scale and the threshold.
+    With fewer than four clips, the last quarter of each clip is held out. Nothing is held out if
+    all methods can score a photograph as if it had been left out, such as "patch-memory".
 
     Parameters
     ----------
     clips : sequence of Clip
         Normal clips from one camera.
     folder : str or path
-        Folder to write the detector to. If the fit is refused, no folder is left behind.
+        Folder to write the detector to. If the clips or settings are rejected, no folder is left
+        behind.
     config : DetectorConfig, optional
         Settings. Default: `DetectorConfig.auto` for the clips.
     training : TrainConfig
-        Training of the autoencoder for "reconstruction" and "embedding-distance"; its seed is used
-        by all methods. Default: 5 epochs as a plain autoencoder and 5 with weights 0.6, 0.4, 0.
+        Training settings of the autoencoder for "reconstruction" and "embedding-distance"; its seed
+        is used by all methods. Default: 5 epochs as a plain autoencoder and 5 with weights 0.6,
+        0.4, 0.
     resume : bool
         Continue an interrupted fit with the same settings and clips. The result is bit-identical to
-        that of an uninterrupted fit.
+        an uninterrupted fit.
     overwrite : bool
         Replace a detector in `folder`.
     track : Track
@@ -69,7 +71,8 @@ def fit_detector(
     Raises
     ------
     NearfarError
-        If the clips cannot be used, the folder is occupied, or there is nothing to resume.
+        If the clips cannot be used, the folder already contains files, or there is nothing to
+        resume.
 
     Examples
     --------
@@ -119,17 +122,17 @@ def fit_detector(
 
 
 def split_clips(clips: Sequence[Clip], interleaved: bool = False) -> tuple[list[Clip], list[Clip]]:
-    """Split normal clips into those to fit methods to and those to calibrate on.
+    """Split normal clips into clips for fitting methods and clips for calibration.
 
-    Every fourth clip is held out for calibration; with fewer than four clips, the last quarter of
-    each.
+    Every fourth clip is held out for calibration. With fewer than four clips, the last quarter of
+    each clip is held out.
 
     Parameters
     ----------
     clips : sequence of Clip
         Normal clips.
     interleaved : bool
-        Hold out every fourth frame of each clip instead, as for unrelated images.
+        Hold out every fourth frame of each clip instead, for unrelated images.
 
     Returns
     -------
@@ -149,7 +152,7 @@ def split_clips(clips: Sequence[Clip], interleaved: bool = False) -> tuple[list[
     (6, 2)
     """
     if not clips:
-        raise NearfarError("there are no clips: expected normal clips to learn from")
+        raise NearfarError("there are no clips: expected normal clips")
     kept = list(clips[CALIBRATE_EVERY - 1 :: CALIBRATE_EVERY])
     if interleaved:
         if not any(clip.nominal_total >= CALIBRATE_EVERY for clip in clips):
@@ -168,7 +171,7 @@ def split_clips(clips: Sequence[Clip], interleaved: bool = False) -> tuple[list[
 
 
 class _Interleaved(Clip):
-    """Clip of every fourth frame of another clip, or of all others."""
+    """Every fourth frame of a clip, or all of its other frames."""
 
     def __init__(self, clip: Clip, *, held: bool) -> None:
         super().__init__(clip.size)
@@ -202,7 +205,7 @@ def _split(clip: Clip) -> tuple[Clip, Clip]:
 def _frame_size(clip: Clip) -> tuple[int, int]:
     frame = next(iter(clip), None)
     if frame is None:
-        raise NearfarError(f"{clip.name!r} holds no readable frame to learn from")
+        raise NearfarError(f"{clip.name!r} holds no readable frame")
     return frame.pixels.shape[0], frame.pixels.shape[1]
 
 

@@ -1,4 +1,4 @@
-"""Photographs or video: whether consecutive files in a folder look alike."""
+"""Detection of whether a folder holds frames of a video or photographs."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ import numpy.typing as npt
 from nearfar.anomaly.clips import Clip, FolderClip
 from nearfar.data import UnreadableError, read_image
 
-#: Share of comparisons with other files in which neighbors must be more similar. Measured: UCSD
-#: Ped2 1.00, at a tenth of its rate 0.98, CamVid at one frame per second 0.99; photographs of
-#: solar cells (ELPV), sorted by module, 0.86, of faces, sorted by person, 0.72, of flowers 0.57.
+#: Fraction of comparisons with other files in which neighbors must be more similar. Measured: UCSD
+#: Ped2 1.00, at a tenth of its rate 0.98, CamVid at one frame per second 0.99; photographs of solar
+#: cells (ELPV), sorted by module, 0.86, of faces, sorted by person, 0.72, of flowers 0.57.
 _VIDEO_SHARE = 0.95
 #: The same for files two and three places away, since motion may repeat, e.g. on a conveyor belt.
 _MOTION_SHARE, _LAGS = 0.85, (2, 3)
-#: Largest difference between frames that show the same, in gray levels: nothing may move for a
-#: while.
+#: Maximum difference between identical scenes, in gray levels, since nothing may move for a while.
 _SAME = 1.0
 #: Side of the compared images, in pixels.
 _SIDE = 32
-#: Most pairs of neighbors in total, most clips from which they come, number of other files with
-#: which each is compared, and smallest number of comparisons for a decision.
+#: Maximum number of pairs of neighbors and of clips from which they come, number of other files
+#: with which each is compared, and minimum number of comparisons for a decision.
 _PAIRS, _CLIPS, _OTHERS, _FEWEST = 48, 8, 15, 12
 
 Kind = Literal["video", "photographs"]
@@ -39,7 +38,7 @@ class Continuity(NamedTuple):
     kind : {"video", "photographs"}
         "photographs" if there are too few files to tell.
     why : str
-        Reason, to follow "because".
+        Reason, worded to follow "because".
 
     Examples
     --------
@@ -54,9 +53,9 @@ class Continuity(NamedTuple):
 def continuity(clips: Sequence[Clip]) -> Continuity:
     """Distinguish a video from photographs by the similarity of consecutive files.
 
-    In natural order, a folder's files are frames of a video if each file resembles the next one
-    more than other files in the folder, and more than the files after the next one. Video files,
-    and clips that are not from a folder, are videos.
+    A folder holds frames of a video if most of its files, in natural order, resemble the next file
+    more than other files in the folder, or more than the files after the next one. Clips that are
+    not folders of images are videos.
 
     Parameters
     ----------
@@ -92,7 +91,7 @@ def continuity(clips: Sequence[Clip]) -> Continuity:
 
 
 class _Pair(NamedTuple):
-    """Number of a file, its image, and the difference from the next file."""
+    """Number of a file, its image, and its difference from the next file."""
 
     number: int
     picture: Small
@@ -109,7 +108,7 @@ def _pairs(clip: FolderClip, most: int) -> list[_Pair]:
 
 
 def _compare_far(pairs: Sequence[_Pair]) -> Iterator[bool]:
-    """Yield whether files are more similar to the next one than to others."""
+    """Yield, per file and other file, whether the next file is more similar."""
     generator = np.random.default_rng(0)
     for number, picture, step in pairs:
         others = [pair.picture for pair in pairs if abs(pair.number - number) > 1]
@@ -118,7 +117,7 @@ def _compare_far(pairs: Sequence[_Pair]) -> Iterator[bool]:
 
 
 def _compare_close(clip: FolderClip, pairs: Sequence[_Pair]) -> Iterator[bool]:
-    """Yield whether files are more similar to the next one than to those after it."""
+    """Yield, per file and later file, whether the next file is more similar."""
     for number, picture, step in pairs:
         for lag in _LAGS:
             if number + lag < len(clip.files):

@@ -28,17 +28,17 @@ _SUFFIXES = ("_mask", MASK_SUFFIX)
 _NORMAL = frozenset({"good", "normal", "ok"})
 #: End of the name of a file of masks in CUHK Avenue, and its variable.
 _VOLUME_SUFFIX, _VOLUME = "_label.mat", "volLabel"
-#: Most names in a message.
+#: Maximum number of names in a message.
 _SHOWN = 3
 #: Formats that may blur the border between black and white, and the lowest value that counts as
 #: white in them.
 _LOSSY, _LOSSY_WHITE = {"AVIF", "JPEG", "JPEG2000", "MPO", "WEBP"}, 128
-#: Share of abnormal pixels in all masks above which they may be inverted.
+#: Fraction of abnormal pixels in all masks above which masks may be inverted.
 _MANY_ABNORMAL = 0.5
 
 
 class MaskError(NearfarError):
-    """Raised if masks do not fit the frames, which would make every result wrong."""
+    """Raised if masks do not match the frames, which would make all results wrong."""
 
 
 class Masks:
@@ -52,8 +52,8 @@ class Masks:
     size : int or (height, width), optional
         Size to which masks are resized, without cropping.
     frames : sequence of (height, width) or None
-        Original sizes of the frames, where known. Resized masks must have the aspect ratio of their
-        frames.
+        Original sizes of the frames, where known. Masks to be resized must have the aspect ratio of
+        their frames.
     same_size : bool
         Whether all masks must have the same size, as frames of a video do.
 
@@ -111,7 +111,7 @@ class Masks:
         number : int
             Number of the frame.
         name : str
-            Name of the clip, for the message.
+            Name of the clip, for error messages.
         shape : (height, width)
             Shape of the frame.
 
@@ -136,12 +136,12 @@ class Masks:
         return mask
 
     def check_end(self, last: int, name: str) -> None:
-        """Check that a clip that ends at a frame has no more masks than frames.
+        """Check that there are no masks after the last frame of a clip.
 
         Raises
         ------
         NearfarError
-            If it has more.
+            If there are masks after the last frame.
         """
         if self._total is not None and last + 1 < self._total:
             raise MaskError(
@@ -160,7 +160,7 @@ class Masks:
 
 
 class VolumeMasks(Masks):
-    """Masks of all frames of a clip in a MATLAB file, as in CUHK Avenue.
+    """Masks of all frames of a clip, in one MATLAB file as in CUHK Avenue.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ class VolumeMasks(Masks):
     Raises
     ------
     NearfarError
-        If the file is unreadable, or has no such variable.
+        If the file is unreadable, or lacks the variable.
 
     Examples
     --------
@@ -214,21 +214,22 @@ def find_masks(
     """Find the masks of clips.
 
     A mask belongs to the frame of the same name, with or without ``_mask`` or ``_gt``; if no names
-    match, to the frame with the same number in its name. Frames of a video have no names, so its
-    masks are numbered from 0 or 1. Every frame needs a mask, and every mask a frame.
+    match, to the frame with the same number in its name. Frames of a video have no names; their
+    masks are numbered from 0 or 1. Every frame needs a mask, and every mask needs a frame.
 
     Parameters
     ----------
     clips : sequence of Clip
         Clips from `open_clips`.
     folder : str or path, optional
-        Folder with the masks of a single clip; or with folders named like the clips, or files
-        ``CLIP_label.mat`` as in CUHK Avenue, where a clip without one is normal. Default: for each
-        clip, the folder next to it with the same name and the suffix ``_gt``, if any.
+        Folder with the masks of a single clip. For several clips, a folder with subfolders named
+        like the clips, or with files ``CLIP_label.mat`` as in CUHK Avenue; clips without masks are
+        normal. Default: for each clip, the folder next to it with the same name and the suffix
+        ``_gt``, if any.
     size : int or (height, width), optional
         Size with which the clips were opened.
     same_size : bool
-        Whether all masks of a clip must have the same size; those of photographs may differ.
+        Whether all masks of a clip must have the same size; masks of photographs may differ.
 
     Returns
     -------
@@ -243,7 +244,7 @@ def find_masks(
     Warns
     -----
     UserWarning
-        See `Masks`; or if clips without a folder are not named good, normal or ok.
+        See `Masks`; or if a clip without masks is not named good, normal or ok.
 
     Examples
     --------
@@ -293,7 +294,7 @@ def _holds_masks(path: Path) -> bool:
 
 
 def _masks_of(clip: Clip, folder: Path) -> Path:
-    """Return the folder or MATLAB file in `folder` named like a clip, in any Unicode form."""
+    """Return the folder or MATLAB file in `folder` that is named like a clip."""
     if not isinstance(clip, StoredClip):
         return folder / clip.name
     names = [clip.path.name, clip.path.stem] if isinstance(clip, VideoClip) else [clip.path.name]
@@ -318,7 +319,7 @@ def _beside(clip: Clip) -> Path | None:
 
 
 def _pair(clip: Clip, folder: Path, size: Size | None, *, same_size: bool) -> Masks:
-    """Pair each frame with its mask by name, or frames of a video by number."""
+    """Pair each frame with its mask: by name, or by number for frames of a video."""
     if folder.is_file():
         return VolumeMasks(folder, size)
     files = image_files(folder)
@@ -384,7 +385,7 @@ def _match(
 
 
 def _by_number(clip: Clip, files: Sequence[Path], folder: Path) -> list[Path]:
-    """Sort masks for frames without names."""
+    """Return masks sorted by number, for frames without names."""
     total = clip.nominal_total if clip.total is None else clip.total
     if total and len(files) != total:
         raise MaskError(
@@ -426,7 +427,7 @@ def _names(files: Iterable[Path]) -> str:
 
 
 def _check_turned_alike(image: Path, mask: Path) -> None:
-    """Check that a mask was drawn on its image as rotated by EXIF, as far as its size tells."""
+    """Check, by sizes, that a mask matches its image after EXIF rotation."""
     try:
         header, own = read_header(image), read_header(mask)
     except UnreadableError:  # reported where they are read
@@ -454,8 +455,8 @@ def _read_abnormal(
 ) -> Mask:
     """Read abnormal pixels from raw values, ignoring palette colors and alpha.
 
-    Unlike in `nearfar.data.read_binary_mask`, any nonzero value counts: masks may hold small class
-    numbers.
+    Unlike in `nearfar.data.read_binary_mask`, any nonzero value is abnormal, since masks may hold
+    small class numbers.
     """
     try:
         with open_image_file(file) as image:

@@ -21,7 +21,7 @@ _Keys = npt.NDArray[np.uint32]
 
 #: Bits of a float32 score by which pixels are sorted; keys differ where scores differ by 1/2048.
 _KEY_BITS = 20
-#: Default share of abnormal pixels to detect in a frame (Mahadevan et al., CVPR 2010).
+#: Default fraction of abnormal pixels to detect in a frame (Mahadevan et al., CVPR 2010).
 _PIXEL_SHARE = 0.4
 #: Default false positive rate limit for PRO (Bergmann et al., CVPR 2019), and grid points.
 _PRO_LIMIT, _PRO_POINTS = 0.3, 200
@@ -40,7 +40,7 @@ def area_under_curve(labels: Labels, scores: Scores) -> float | None:
     Returns
     -------
     float or None
-        0…1; None if all labels are equal.
+        In [0, 1]; None if all labels are equal.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def average_precision(labels: Labels, scores: Scores) -> float | None:
     Returns
     -------
     float or None
-        0…1; None if all labels are equal.
+        In [0, 1]; None if all labels are equal.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def f1_score(labels: Labels, scores: Scores, threshold: float) -> float | None:
     Returns
     -------
     float or None
-        0…1; None if all frames are normal.
+        In [0, 1]; None if all frames are normal.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def equal_error_rate(labels: Labels, scores: Scores) -> float | None:
     Returns
     -------
     float or None
-        0…1; None if all labels are equal.
+        In [0, 1]; None if all labels are equal.
 
     Raises
     ------
@@ -190,7 +190,7 @@ def macro(
     measure: Callable[[Labels, Scores], float | None],
     clips: Mapping[str, tuple[Labels, Scores]],
 ) -> Macro:
-    """Average a metric over clips.
+    """Return a metric for each clip, and its mean.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def macro(
 
 
 def min_max(scores: Scores) -> Scores:
-    """Scale the scores of a clip to 0…1, as some publications do before pooling clips.
+    """Scale the scores of a clip to [0, 1], as some publications do before pooling clips.
 
     Examples
     --------
@@ -226,9 +226,9 @@ def min_max(scores: Scores) -> Scores:
 
 
 class PixelCurve:
-    """Pixel ROC curve in constant memory.
+    """ROC curve over pixels, computed in constant memory.
 
-    Scores are resolved to a relative difference of 1/2048.
+    Scores are quantized with a relative precision of 1/2048.
 
     Examples
     --------
@@ -268,14 +268,14 @@ class PixelCurve:
             self._counts[kind, values] += counts
 
     def area(self) -> float | None:
-        """Return the area under the curve, 0…1."""
+        """Return the area under the curve, in [0, 1]."""
         from sklearn.metrics import auc
 
         rates = self._rates()
         return None if rates is None else float(auc(*rates))
 
     def equal_error_rate(self) -> float | None:
-        """Return the equal error rate; see `equal_error_rate`."""
+        """Return the equal error rate; see the function `equal_error_rate`."""
         rates = self._rates()
         return None if rates is None else _equal_error(*rates)
 
@@ -291,8 +291,8 @@ class PixelCurve:
 def overlap_score(heat: Scores, mask: Labels, share: float = _PIXEL_SHARE) -> float:
     """Return the highest threshold at which a frame is detected by the pixel criterion [1]_.
 
-    An abnormal frame is detected if at least `share` of its abnormal pixels are; a normal frame is
-    a false alarm if any pixel is.
+    An abnormal frame is detected if at least the fraction `share` of its abnormal pixels is
+    detected. A normal frame is a false alarm if any pixel is detected.
 
     Parameters
     ----------
@@ -301,7 +301,7 @@ def overlap_score(heat: Scores, mask: Labels, share: float = _PIXEL_SHARE) -> fl
     mask : bool[h, w]
         Abnormal pixels.
     share : float
-        Share of abnormal pixels, in (0, 1].
+        Required fraction of abnormal pixels, in (0, 1].
 
     References
     ----------
@@ -320,9 +320,9 @@ def overlap_score(heat: Scores, mask: Labels, share: float = _PIXEL_SHARE) -> fl
 
 
 class RegionCurve:
-    """Per-region overlap (PRO) [1]_: detected share of each abnormal region versus false positives.
+    """Per-region overlap (PRO) [1]_: detected fraction of each region versus false positive rate.
 
-    Memory grows only with the number of regions. Scores are resolved as in `PixelCurve`.
+    Memory grows only with the number of regions. Scores are quantized as in `PixelCurve`.
 
     References
     ----------
@@ -340,7 +340,7 @@ class RegionCurve:
 
     def __init__(self) -> None:
         self._normal = np.zeros(2**_KEY_BITS, np.int64)
-        #: Per region: its sorted keys, and the cumulative share of its pixels at each.
+        #: Per region: its sorted keys, and the cumulative fraction of its pixels at each.
         self._regions: list[tuple[_Keys, Scores]] = []
 
     def add(self, heat: Scores, mask: Labels) -> None:
@@ -362,9 +362,9 @@ class RegionCurve:
             self._regions.append((values, counts.cumsum() / counts.sum()))
 
     def area(self, limit: float = _PRO_LIMIT) -> float | None:
-        """Return the mean detected share of regions at false positive rates up to `limit`, 0…1.
+        """Return the mean detected fraction of regions at false positive rates up to `limit`.
 
-        None if there is no abnormal region or no normal pixel.
+        The result is in [0, 1], or None if there is no abnormal region or no normal pixel.
         """
         from sklearn.metrics import auc
 
@@ -396,7 +396,7 @@ def _check(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Labels, Scores
 
 
 def _equal_error(false: Scores, true: Scores) -> float:
-    """Interpolate the rate at which false positives equal misses."""
+    """Return the interpolated rate at which false positives equal misses."""
     gap = false + true - 1  # rises from −1 to 1
     after = int(np.argmax(gap >= 0))
     step = -gap[after - 1] / (gap[after] - gap[after - 1])

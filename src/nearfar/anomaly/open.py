@@ -1,4 +1,4 @@
-"""Clips from a video, an image or a folder, whose content is all used or reported."""
+"""Clips from a video, an image or a folder, with a report of unused files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nearfar.errors import NearfarError, printable
 
 #: Extensions of images that are often animated.
 _ANIMATED_ENDINGS = frozenset({".gif", ".webp", ".apng", ".avif", ".avifs"})
-#: Extensions of files that are never tried as videos: they accompany frames, or are photographs.
+#: Extensions of files that are never opened as videos: files next to frames, and photographs.
 _NO_VIDEO_ENDINGS = frozenset(
     {
         *(".txt", ".csv", ".json", ".xml", ".yaml", ".yml", ".md", ".mat", ".m", ".npy", ".npz"),
@@ -24,17 +24,17 @@ _NO_VIDEO_ENDINGS = frozenset(
         *(".wav", ".mp3"),
     }
 )
-#: Number of frames that a video counts as, when compared with loose images in the same folder.
+#: Number of frames assumed for a video when compared with loose images in the same folder.
 _VIDEO_FRAMES = 100
 
 
 class Clips(list[Clip]):
-    """Clips, with one line for each kind of unused entry in their folder.
+    """List of clips, with a report of unused files and folders.
 
     Attributes
     ----------
     skipped : list of str
-        One line per kind of unused entry.
+        One line per kind of unused file or folder.
 
     Examples
     --------
@@ -55,16 +55,16 @@ def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> C
     source : str or path
         A video or animated image; an image; a folder of images, which are the frames of one clip;
         or a folder of such folders and videos, such as ``Train`` and ``Test`` of the UCSD data
-        sets. Files are tried whatever their extensions. Folders whose name ends in ``_gt`` hold
-        masks and are left out. Of loose images next to folders and videos, the larger number is
-        used.
+        sets. Files are opened regardless of their extensions. Folders whose name ends in ``_gt``
+        hold masks and are ignored. If a folder holds both images and clips, only those with more
+        frames are used.
     size : int or (height, width), optional
         Size to which frames are resized, without cropping; the aspect ratio may change.
 
     Returns
     -------
     Clips
-        List of clips; its `skipped` has one line for each kind of other content of the folder.
+        List of clips; its `skipped` reports unused content of the folder.
 
     Raises
     ------

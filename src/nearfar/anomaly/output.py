@@ -23,16 +23,16 @@ from nearfar.anomaly.patches import ScoreMap
 from nearfar.errors import require
 from nearfar.files import atomic_path
 
-#: Number of most abnormal frames to show, and their smallest distance within a clip.
+#: Number of most abnormal frames to show, and their minimum distance within a clip.
 _SHOWN, WORST_DISTANCE = 12, 10
 _COLORMAP = "inferno"
 #: Opacity of the heat map at twice the threshold.
 _OPACITY = 0.6
 #: Color of the outline of abnormal pixels, and of the label background of abnormal frames.
 ALARM_COLOR = (255, 60, 40)
-#: Number of pixels to color at once; the colors of one take a hundred bytes.
+#: Number of pixels to color at once; the colors of one pixel take a hundred bytes.
 _BLENDED = 2**20
-#: Smallest height of a frame with room for a label.
+#: Minimum height of a frame with room for a label.
 _MIN_LABELED_HEIGHT = 96
 #: Rows per row group of a Parquet file.
 _ROW_GROUP = 4096
@@ -49,7 +49,7 @@ ScoreRow = tuple[str, int, str, float, bool, float | None]
 
 
 class FrameResult(NamedTuple):
-    """Scored frame with its clip, pixels, time and, if any, the name of its own file."""
+    """Scored frame with its clip, pixels, time and, if it has one, file name."""
 
     clip: str
     scored: ScoredFrame
@@ -74,10 +74,10 @@ class Alert:
     score : float
         Highest score.
     file : str
-        Name of the first frame's own file, if it has one.
+        Name of the first frame's file, if it has one.
     start_time, end_time : float or None
-        Seconds from the start of the clip to the first and last frames, by the timestamps or, if
-        there are none, by the frame rate.
+        Times of the first and last frames, in seconds from the start of the clip; from timestamps
+        or, if there are none, from the frame rate.
     """
 
     clip: str
@@ -91,7 +91,7 @@ class Alert:
 
 
 def score_with_pixels(detector: Detector, clip: Clip) -> Iterator[FrameResult]:
-    """Score a clip and pair scores with pixels, keeping a few frames in memory.
+    """Score a clip and yield scores with pixels, keeping only a few frames in memory.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def score_with_pixels(detector: Detector, clip: Clip) -> Iterator[FrameResult]:
 
 
 class Alerts:
-    """Joiner of consecutive abnormal frames into spans.
+    """Collector that joins consecutive abnormal frames into spans.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class Alerts:
         return abnormal
 
     def to_list(self) -> list[dict[str, Any]]:
-        """Return spans, or defective images, in JSON-compatible form."""
+        """Return the spans, or the defective images, in JSON-compatible form."""
         if self.join:
             return [asdict(span) for span in self.spans]
         return [
@@ -167,15 +167,15 @@ class Alerts:
 class WorstFrames:
     """Collector of the highest-scoring frames, spaced apart within a clip.
 
-    The most abnormal of every `distance` consecutive frames is a candidate. Three times as many
-    candidates as shown frames suffice, since each shown frame rules out at most two others.
+    The most abnormal of every `distance` consecutive frames is a candidate. Three candidates per
+    shown frame suffice, since each shown frame excludes at most two others.
 
     Parameters
     ----------
     shown : int
         Number of frames to show.
     distance : int
-        Smallest distance within a clip, in frames.
+        Minimum distance within a clip, in frames.
     """
 
     def __init__(self, shown: int = _SHOWN, distance: int = WORST_DISTANCE) -> None:
@@ -223,7 +223,8 @@ def overlay(
     threshold : float
         Score above which a pixel is abnormal.
     label : str
-        Text in the corner of frames with at least 96 rows, on red if any pixel is abnormal.
+        Text in the corner of frames with at least 96 rows, on a red background if any pixel is
+        abnormal.
 
     Returns
     -------
@@ -265,7 +266,7 @@ def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
 
 
 class ScoreWriter:
-    """Writer of one row per frame: CSV line by line, or Parquet, which is complete when closed.
+    """Writer of one row per frame: CSV, line by line, or Parquet, complete once closed.
 
     Parameters
     ----------
@@ -342,12 +343,12 @@ class VideoWriter:
 
 @contextmanager
 def open_video(path: str | os.PathLike[str], rate: float) -> Iterator[VideoWriter]:
-    """Open an MP4 file for writing; the file appears once it is complete.
+    """Open an MP4 file for writing; the file appears only once it is complete.
 
     Parameters
     ----------
     path : str or path
-        File.
+        File to write.
     rate : float
         Frames per second.
 

@@ -1,4 +1,4 @@
-"""Overview of scores, in bounded memory: pictures of the highest, and scores over time."""
+"""Overview of scores: pictures with the highest scores, and scores over time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from nearfar.anomaly.output import FrameResult, overlay
 from nearfar.anomaly.patches import ScoreMap
 from nearfar.anomaly.scale import Sample
 
-#: Most pictures, and most clips with scores over time.
+#: Maximum number of pictures, and of clips with scores over time.
 _PICTURES, MAX_TIMELINES = 200, 24
-#: Most scores for a histogram, and most intervals of a clip.
+#: Maximum number of scores for a histogram, and of intervals of a clip.
 _SCORES, _INTERVALS = 2**16, 1000
 #: Longest side of an image in a picture, and distance of the two images, in pixels.
 _SIDE, _GAP = 152, 4
@@ -26,7 +26,7 @@ _V = TypeVar("_V", bound=np.generic)
 
 @dataclass(frozen=True)
 class Highlight:
-    """Photograph with a high score, or most abnormal frame of an abnormal span.
+    """Photograph with a high score, or the most abnormal frame of an abnormal span.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Highlight:
     number : int
         Number of the frame.
     file : str
-        Name of the frame's own file, if it has one.
+        Name of the frame's file, if it has one.
     time : float or None
         Seconds since the start of the clip, if known.
     score : float
@@ -43,7 +43,7 @@ class Highlight:
     abnormal : bool
         Whether the score is above the threshold.
     picture : uint8[h, w, 3]
-        Thumbnails of the image, and of its overlay with the heat map to the right.
+        Thumbnail of the image and, to the right, thumbnail of the image with its heat map.
 
     Examples
     --------
@@ -63,7 +63,7 @@ class Highlight:
 
     @property
     def name(self) -> str:
-        """Clip, and file or number of the frame."""
+        """Name of the clip, with the file or number of the frame."""
         if self.clip == self.file:
             return self.file
         return f"{self.clip}/{self.file}" if self.file else f"{self.clip}, frame {self.number}"
@@ -78,7 +78,7 @@ class Timeline:
     clip : str
         Name of the clip.
     starts : list of float
-        Start of each interval: in seconds, or the number of its first frame.
+        Start of each interval, in seconds or as the number of its first frame.
     scores : list of float
         Highest score of each interval.
     seconds : bool
@@ -115,7 +115,7 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Overview:
-    """What there is to see in scores.
+    """Overview of the scores of clips or photographs.
 
     Attributes
     ----------
@@ -123,10 +123,10 @@ class Overview:
         The 200 photographs with the highest scores, or the most abnormal frames of the 200 worst
         abnormal spans; highest score first.
     timelines : list of Timeline
-        Scores over time of the 24 clips with the highest scores, in their order; empty for
-        photographs.
+        Scores over time of the 24 clips with the highest scores, in the order of the clips; empty
+        for photographs.
     scores : list of float
-        Scores of all frames, or of every second, fourth, … of more than 65,536.
+        Scores of all frames or, if there are more than 65,536, of every second, fourth, … frame.
 
     Examples
     --------
@@ -140,7 +140,7 @@ class Overview:
 
 
 class OverviewCollector:
-    """Collector of an overview while frames are scored.
+    """Collector of an overview during scoring.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ class OverviewCollector:
                 del self._highlights[self._lowest()]
 
     def overview(self) -> Overview:
-        """Return the overview of the frames so far."""
+        """Return the overview of the frames added so far."""
         highlights = sorted(self._highlights.values(), key=lambda each: -each.score)
         self._drop_lowest_timeline()
         return Overview(highlights, self._timelines, self._scores.items)
@@ -200,7 +200,7 @@ class OverviewCollector:
 
 
 def _picture(pixels: Pixels, heat: ScoreMap, threshold: float) -> Pixels:
-    """Return thumbnails of an image and of its overlay with the heat map, side by side."""
+    """Return thumbnails of an image without and with its heat map, side by side."""
     factor = max(1, _SIDE // max(heat.shape))
     if factor > 1:
         pixels, heat = _enlarge(pixels, factor), _enlarge(heat, factor)
@@ -220,7 +220,7 @@ def _enlarge(values: npt.NDArray[_V], factor: int) -> npt.NDArray[_V]:
 
 
 def _highest(heat: ScoreMap, size: tuple[int, ...]) -> ScoreMap:
-    """Return the highest score of each of the pixels, (height, width), of a smaller heat map."""
+    """Return a heat map reduced to a size, (height, width), with the highest score per pixel."""
     for axis, side in enumerate(size):
         starts = np.linspace(0, heat.shape[axis], side, endpoint=False).astype(int)
         heat = np.maximum.reduceat(heat, starts, axis)

@@ -26,7 +26,7 @@ ScoreMap = npt.NDArray[np.float32]
 
 
 class ShortClipError(NearfarError):
-    """A clip has too few consecutive frames for a window."""
+    """Raised if a clip has too few consecutive frames for a window."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Grid:
         size : (height, width)
             Size to check.
         name : str
-            Name of the clip, for the message.
+            Name of the clip, for error messages.
 
         Raises
         ------
@@ -162,7 +162,7 @@ class Grid:
         scores : float[rows, columns]
             Scores of patches.
         size : (height, width), optional
-            Size of the map. Default: that of the grid.
+            Size of the map. Default: the size of the grid.
 
         Returns
         -------
@@ -184,11 +184,11 @@ class Grid:
 def windows(
     frames: Iterable[Frame], length: int, name: str = "the stream", *, step: int = 1
 ) -> Iterator[tuple[Frame, Pixels]]:
-    """Group each frame with the frames before it.
+    """Yield each frame with a window, the frame and the frames before it.
 
-    The first frames share the first complete window, and so do the next `step - 1` frames after
-    each window. Windows do not span gaps in the numbering or the timestamps; too few frames between
-    two gaps are left out.
+    The first frames share the first complete window, and the next `step - 1` frames after each
+    window share that window. Windows do not span gaps in frame numbers or timestamps; runs of
+    frames shorter than a window are omitted.
 
     Parameters
     ----------
@@ -197,9 +197,9 @@ def windows(
     length : int
         Number of frames per window.
     name : str
-        Name of the clip, for messages.
+        Name of the clip, for error messages.
     step : int
-        Number of frames from one frame of a window to the next.
+        Distance between consecutive frames of a window.
 
     Yields
     ------
@@ -263,7 +263,7 @@ def gather_patches(
     max_bytes: int = MAX_PATCH_BYTES,
     border: int = 0,
 ) -> ArrayImages:
-    """Cut all windows of clips into patches.
+    """Return the patches of all windows of clips.
 
     The clips are read once, one frame at a time. If all patches together exceed `max_bytes`, each
     is kept with the same probability (reservoir sampling).
@@ -279,11 +279,11 @@ def gather_patches(
     name : str
         Name of the images.
     seed : int
-        Seed of the sample.
+        Random seed for the sampling.
     max_bytes : int
-        Memory limit.
+        Memory limit, in bytes.
     border : int
-        Pixels left out on each side of a frame.
+        Number of pixels excluded on each side of a frame.
 
     Returns
     -------
@@ -293,7 +293,7 @@ def gather_patches(
     Raises
     ------
     NearfarError
-        See `Clip` and `windows`; or if clips differ in size.
+        See `Clip` and `windows`; or if clips differ in frame size.
 
     Examples
     --------
@@ -341,7 +341,7 @@ def score_patches(
     Parameters
     ----------
     function : callable
-        Function from patches, float32[b, t, p, p] in 0…1, to scores, float32[b].
+        Function from patches, float32[b, t, p, p] in [0, 1], to scores, float32[b].
     window : uint8[t, h, w]
         Consecutive frames.
     grid : Grid
@@ -365,9 +365,9 @@ def score_patches(
 
 
 def sample_batches(batches: Iterable[Tensor], most: int, seed: int) -> Tensor:
-    """Return up to `most` rows from all batches, each with the same probability.
+    """Return a uniform random sample of at most `most` rows from batches.
 
-    The rows are read once and kept in a reservoir.
+    The batches are read once (reservoir sampling).
 
     Parameters
     ----------
@@ -376,7 +376,7 @@ def sample_batches(batches: Iterable[Tensor], most: int, seed: int) -> Tensor:
     most : int
         Maximum number of rows.
     seed : int
-        Seed of the sample.
+        Random seed for the sampling.
 
     Returns
     -------
@@ -412,7 +412,7 @@ def sample_batches(batches: Iterable[Tensor], most: int, seed: int) -> Tensor:
 
 
 def sample_rows(count: int, most: int, seed: int) -> Indices:
-    """Return up to `most` of `count` rows, drawn without replacement, in ascending order.
+    """Return at most `most` of `count` row numbers, sampled without replacement, in order.
 
     Examples
     --------
@@ -428,6 +428,6 @@ def _starts(length: int, patch: int, stride: int) -> Indices:
 
 
 def _nearest(centers: npt.NDArray[np.floating], length: int) -> Indices:
-    """Return the index of the nearest of the sorted centers for each of `length` pixels."""
+    """Return the index of the nearest center for each of `length` pixels."""
     between = (centers[1:] + centers[:-1]) / 2
     return np.searchsorted(between, np.arange(length))

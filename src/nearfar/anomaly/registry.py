@@ -1,4 +1,4 @@
-"""Anomaly methods by name: their protocol and registry."""
+"""Protocol and registry of anomaly methods."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Scorer(Protocol):
-    """Scorer of every patch in a window of consecutive frames.
+    """Protocol for scoring every patch in a window of consecutive frames.
 
     Examples
     --------
@@ -37,7 +37,7 @@ class Scorer(Protocol):
 
         Parameters
         ----------
-        window : uint8[t, h, w], or uint8[1, h, w, 3] of photographs
+        window : uint8[t, h, w], or uint8[1, h, w, 3] for photographs
             Consecutive frames.
         grid : Grid
             Positions of the patches.
@@ -60,10 +60,10 @@ class FitContext:
     grid : Grid
         Positions of the patches in a frame.
     training : TrainConfig
-        Training of networks; its seed is used for every random draw.
+        Training of networks; its seed is used for all random numbers.
     scratch : Path
         Existing folder for checkpoints and intermediate files, shared by all methods of a detector.
-        It survives interruptions, and is deleted when the detector is complete.
+        It is kept after an interruption, and deleted when the detector is complete.
     track : Track
         Progress.
 
@@ -84,7 +84,7 @@ class FitContext:
 
 
 class Method(ABC):
-    """Anomaly method, fitted to normal clips, that scores patches of new frames.
+    """Base class of anomaly methods, which are fitted to normal clips and score patches.
 
     Subclass it, set `name`, and register it with `register_method`. A `DetectorConfig` can then
     name it in `methods`.
@@ -92,18 +92,18 @@ class Method(ABC):
     Attributes
     ----------
     name : str
-        Name in `DetectorConfig.methods` and of the method's folder; lowercase letters, digits and
-        hyphens.
+        Name in `DetectorConfig.methods`, and name of the method's folder; lowercase letters, digits
+        and hyphens.
     photographs : bool
         Whether the method scores color images, uint8[t, h, w, 3], of any size. Other methods get
         grayscale frames of one size.
     min_patch : int
-        Smallest side of a patch in pixels.
+        Minimum side of a patch in pixels.
     min_frames : int
-        Smallest number of frames in a window.
+        Minimum number of frames in a window.
     leaves_out : bool
-        Whether the method, of photographs, has `score_left_out`. No image is then held out to set
-        the threshold.
+        Whether the method, which must be for photographs, implements `score_left_out`. If so, no
+        image is held out to set the threshold.
 
     Examples
     --------
@@ -134,12 +134,12 @@ class Method(ABC):
 
     @classmethod
     def check(cls, config: DetectorConfig) -> None:
-        """Check that the method supports a configuration: by default, the length of windows.
+        """Check that the method supports a configuration; by default, only the window length.
 
         Raises
         ------
         NearfarError
-            If it does not.
+            If the method does not support the configuration.
         """
         if config.frames < cls.min_frames:
             raise NearfarError(
@@ -152,8 +152,8 @@ class Method(ABC):
     def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
         """Fit to normal clips.
 
-        After an interruption, it is called again with the same clips and scratch folder, and should
-        continue from there to the same result.
+        After an interruption, `fit` is called again with the same clips and scratch folder. It
+        should then continue, and give the same result.
 
         Raises
         ------
@@ -166,14 +166,14 @@ class Method(ABC):
         """Score a window of frames; see `Scorer.score`."""
 
     def score_left_out(self, window: Pixels, grid: Grid, number: int) -> ScoreMap:
-        """Score a normal photograph as if the method had been fitted to all others.
+        """Score a normal photograph as if the method had been fitted to all other photographs.
 
         Parameters
         ----------
         window, grid
             See `Scorer.score`.
         number : int
-            Position of the photograph among those that the method was fitted to, from 0.
+            Index of the photograph among those to which the method was fitted.
 
         Returns
         -------
@@ -188,7 +188,7 @@ class Method(ABC):
     @classmethod
     @abstractmethod
     def read(cls, folder: Path, config: DetectorConfig) -> Self:
-        """Read what `write` wrote.
+        """Read a method written by `write`.
 
         Raises
         ------
@@ -232,7 +232,7 @@ def register_method(method: _M) -> _M:
 
 
 def find_method(name: str) -> type[Method]:
-    """Return a registered method.
+    """Return the registered method of a given name.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Comparable scores: division by their usual level, and smoothing over time."""
+"""Normalization of scores by levels on normal frames, and smoothing over time."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from scipy.ndimage import uniform_filter1d
 
 from nearfar.anomaly.patches import ScoreMap
 
-#: Quantile of a row's normal patches that defines the usual level.
+#: Quantile of the scores of a row's normal patches that defines its level.
 ROW_QUANTILE = 0.995
 #: Number of neighboring rows over which levels are averaged.
 _SMOOTH_ROWS = 5
-#: Lowest level, as a share of the highest level of all rows or of a method's highest score. Where
-#: hardly anything happens, nearly everything would otherwise look unusual.
+#: Minimum level, as a fraction of the highest level of all rows or of a method's highest score.
+#: Otherwise, nearly everything would look abnormal where hardly anything happens.
 MIN_LEVEL = 0.3
 #: Truncation of the Gaussian, in standard deviations.
 _REACH = 2
-#: Most normal maps, and most normal frame scores, used to estimate levels and thresholds.
+#: Maximum number of normal maps, and of normal frame scores, used to estimate levels and
+#: thresholds.
 _MAX_MAPS, MAX_SCORES = 4096, 2**20
 
 T = TypeVar("T")
 
 
 class Scale:
-    """Usual level of each method's scores, optionally per row of patches.
+    """Normalization of each method's scores, optionally per row of patches.
 
     Parameters
     ----------
     levels : float32[methods, rows] or float32[methods, 1]
-        Positive divisors of the scores.
+        Positive divisors of the scores: high quantiles on normal frames.
 
     Examples
     --------
@@ -46,14 +47,14 @@ class Scale:
 
     @classmethod
     def of_methods(cls, maps: Iterable[ScoreMap], false_alarms: float) -> Scale:
-        """Estimate one level per method, which its highest score exceeds in few normal frames.
+        """Estimate one level per method: a quantile of the highest scores of normal frames.
 
         Parameters
         ----------
         maps : iterable of float[methods, rows, columns]
             Scores of normal frames.
         false_alarms : float
-            Share of frames that exceed the level, in (0, 1).
+            Fraction of frames with scores above the level, in (0, 1).
         """
         highest = np.stack(subsample((scores.max((1, 2)) for scores in maps), MAX_SCORES))
         level = np.quantile(highest, 1 - false_alarms, axis=0, method="higher")
@@ -62,7 +63,7 @@ class Scale:
 
     @classmethod
     def of_rows(cls, maps: Iterable[ScoreMap]) -> Scale:
-        """Estimate one level per method and row, since near objects look larger and faster.
+        """Estimate one level per method and row, since closer objects look larger and faster.
 
         Parameters
         ----------
@@ -92,8 +93,8 @@ class FrameScores(NamedTuple):
 def smooth(frames: Iterable[FrameScores], deviation: float) -> Iterator[FrameScores]:
     """Smooth scores over time with a Gaussian, truncated at two standard deviations.
 
-    A frame is yielded once all later frames in its average have arrived. Missing frames have no
-    weight.
+    A frame is yielded once all later frames in its average have arrived. Missing frames are
+    ignored.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ def smooth(frames: Iterable[FrameScores], deviation: float) -> Iterator[FrameSco
 
 
 class Sample(Generic[T]):
-    """Every k-th item, with the smallest k = 1, 2, 4, … that keeps at most `most`.
+    """Every k-th added item, for the smallest power of two k that keeps at most `most` items.
 
     Examples
     --------

@@ -47,7 +47,7 @@ _SCORES: dict[Format, str] = {"csv": "scores.csv", "parquet": "scores.parquet"}
 SCORES_PAGE, _FIGURE = "scores.html", "scores.png"
 _OWN = {_WORST, _HEAT, _ALERTS, _QUALITY, SCORES_PAGE, _FIGURE, *_SCORES.values()}
 
-#: Smallest number of files from which to tell whether they are photographs.
+#: Minimum number of files to decide whether they are photographs.
 _FEW = 12
 #: Name of the folder of normal images next to folders of defective ones, as in MVTec AD.
 _NORMAL = "good"
@@ -67,15 +67,15 @@ class ScoringSummary:
     alerts : list of dict
         Abnormal spans, or defective images, as in ``alerts.json``.
     skipped : list of str
-        One line per damaged frame, per clip not scored to its end, and per kind of unused entry in
-        the folder.
+        One line per damaged frame, per clip not scored to its end, and per kind of unused file or
+        folder.
     notes : list of str
-        One line for every other irregularity in a clip, such as lost frames.
+        One line per other irregularity in a clip, such as lost frames.
     quality : dict or None
-        Metrics based on masks, if any, or for photographs on folder names, where "good" is normal;
-        None stands for an undefined metric.
+        Metrics based on masks or, for photographs without masks, on folder names, where "good" is
+        normal. Undefined metrics are None.
     overview : Overview
-        Pictures of the highest scores, and scores over time.
+        Pictures with the highest scores, and scores over time.
 
     Examples
     --------
@@ -103,10 +103,10 @@ def score_clips(
 ) -> ScoringSummary:
     """Score clips, and write scores, alerts, heat maps and the most abnormal frames.
 
-    The output folder is tried before anything is read. CSV is written line by line. After an
-    interruption or termination, the output is completed for the frames scored so far; after an
-    error, nothing is left; after a crash, the same call starts over. With several clips, a clip
-    that cannot be scored is reported.
+    The output folder is checked before clips are read. CSV is written line by line. After an
+    interruption or termination, the output covers the frames scored so far. After an error, no
+    output is left; after a crash, the same call starts over. Of several clips, those that cannot be
+    scored are reported in `skipped`.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def score_clips(
     out : str or path
         Folder to write to.
     masks : str or path, optional
-        Folder of masks, see `find_masks`.
+        Folder of masks; see `find_masks`.
     format : {"csv", "parquet"}
         File format of the scores.
     overwrite : bool
@@ -132,8 +132,8 @@ def score_clips(
     Raises
     ------
     NearfarError
-        If no clip or mask can be used, masks do not fit, or the folder is occupied, holds other
-        files or cannot be written to.
+        If no clip or mask can be used, masks do not match the frames, or the output folder holds
+        other files or earlier output, or cannot be written to.
 
     Examples
     --------
@@ -190,13 +190,13 @@ def score_clips(
 
 
 def _has_normal_folder(clips: Sequence[Clip]) -> bool:
-    """Return whether folders are normal and abnormal by name, as in MVTec AD."""
+    """Return whether folder names distinguish normal from abnormal images, as in MVTec AD."""
     return len(clips) > 1 and any(clip.name == _NORMAL for clip in clips)
 
 
 @contextmanager
 def _termination_as_interrupt() -> Iterator[None]:
-    """Turn a termination signal into `KeyboardInterrupt`."""
+    """Raise `KeyboardInterrupt` on a termination signal."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -223,12 +223,12 @@ def _check_any_fits(detector: Detector, clips: Sequence[Clip]) -> None:
 
 
 def _check_kind(detector: Detector, clips: Sequence[Clip]) -> list[str]:
-    """Check that photographs are not scored as a video; return a note if normal ones were.
+    """Check that a detector for video does not score photographs; return any notes.
 
     Raises
     ------
     NearfarError
-        If the detector was fitted to a video and these are photographs.
+        If the detector was fitted to a video, and the clips are photographs.
     """
     config = detector.config
     if config.independent_frames or (config.frames == 1 and not config.smoothing):
@@ -319,7 +319,7 @@ class _Output:
     def finish(
         self, skipped: list[str], notes: list[str], failed: Sequence[NearfarError]
     ) -> ScoringSummary:
-        """Write the output that needs all frames."""
+        """Write the output that depends on all frames, and return the summary."""
         self._open.close()
         self.scores.close()
         for place, result in enumerate(self.worst.frames(), start=1):

@@ -46,8 +46,7 @@ _OWN = {_CONFIG, _UNFINISHED, _METHODS, _SCRATCH}
 def claimed_output(out: Path, own: Collection[str]) -> Iterator[None]:
     """Clear a folder for output, and mark it as unfinished until the context ends.
 
-    An error removes the output; an interruption keeps the content of the folder, unless it is
-    empty.
+    An error removes the output. An interruption keeps the folder, unless it is empty.
 
     Parameters
     ----------
@@ -59,7 +58,7 @@ def claimed_output(out: Path, own: Collection[str]) -> Iterator[None]:
     Raises
     ------
     NearfarError
-        If it contains anything else, or cannot be written to.
+        If the folder contains anything else, or cannot be written to.
     """
     if out.is_dir():
         check_own(out, own)
@@ -77,7 +76,7 @@ def claimed_output(out: Path, own: Collection[str]) -> Iterator[None]:
 
 
 def _has_rows(out: Path) -> bool:
-    """Return whether scoring was completed: scores are written before the alerts."""
+    """Return whether scoring was finished; alerts are written after the scores."""
     return (out / "alerts.json").is_file()
 
 
@@ -99,15 +98,15 @@ def open_for_fitting(
 ) -> Iterator[Path]:
     """Prepare a folder for a detector, and yield its scratch folder.
 
-    On success, the scratch folder is deleted. If a new fit is refused, the whole folder is deleted;
-    after an interruption or a disk error, it is kept for resuming.
+    On success, the scratch folder is deleted. If a new fit raises an error, the whole folder is
+    deleted; after an interruption or a disk error, it is kept for resuming.
 
     Parameters
     ----------
     folder : Path
         Folder of the detector.
     settings : dict
-        Everything that must not change on resuming, in JSON-compatible form.
+        Settings that must not change on resuming, in JSON-compatible form.
     resume : bool
         Continue an unfinished detector.
     overwrite : bool
@@ -160,7 +159,7 @@ def has_method(folder: Path, name: str) -> bool:
 
 
 def write_method(folder: Path, method: Method) -> None:
-    """Write a fitted method to a detector folder, completely or not at all."""
+    """Write a fitted method to a detector folder atomically."""
     partial = folder / _SCRATCH / f"partial-{method.name}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
@@ -174,7 +173,7 @@ def read_methods(folder: Path, config: DetectorConfig) -> list[Method]:
 
 
 def write_detector(folder: Path, detector: Detector) -> None:
-    """Write scale, threshold and settings, which complete the folder."""
+    """Write scale, threshold and settings, and so complete a detector folder."""
     write_json(
         folder / _CONFIG,
         {
@@ -192,7 +191,7 @@ def write_detector(folder: Path, detector: Detector) -> None:
 
 
 def read_detector(folder: str | os.PathLike[str]) -> Detector:
-    """Read a detector from `fit_detector`.
+    """Read a detector written by `fit_detector`.
 
     Parameters
     ----------
@@ -202,8 +201,8 @@ def read_detector(folder: str | os.PathLike[str]) -> Detector:
     Raises
     ------
     NearfarError
-        If it is missing, unfinished or damaged, has a different format, or uses an unregistered
-        method.
+        If the detector is missing, unfinished or damaged, has a different format, or uses an
+        unregistered method.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Streams: alerts from a camera or a pipe as they happen, for as long as it runs."""
+"""Streams: live alerts from a camera or a pipe."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _FIRST_WAIT, _MAX_WAIT = 1.0, 60.0
 _RATE_FRAMES = 25
 #: Seconds without an abnormal frame after which the next one raises a new alert.
 _QUIET = 2.0
-#: Lag of scores behind a camera, in seconds, above which a note says so.
+#: Lag of scores behind a camera, in seconds, above which a note is issued.
 _MAX_LAG = 10.0
 #: Consecutive damaged packets after which a source counts as lost.
 _MAX_DAMAGED = 250
@@ -102,9 +102,9 @@ def follow(
 ) -> Iterator[StreamAlert]:
     """Score a stream as it arrives, and yield its alerts.
 
-    Memory is limited to a window of frames, however long the stream is. If a camera is lost, it is
-    reopened after 1, 2, 4, … up to 60 seconds; motion is not followed across the gap. Files, pipes
-    and standard input end.
+    Memory use does not grow with the length of the stream. A camera whose connection is lost is
+    reopened after 1, 2, 4, … up to 60 seconds; windows do not span the gap. Files, pipes and
+    standard input are read to their end.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def follow(
         An address (rtsp, rtsps, rtmp, http, https, srt, tcp, udp), a device such as
         ``/dev/video0``, a file, a named pipe, or "-" for video on standard input.
     notify : callable
-        Function that receives one line when a camera is lost, or scores lag behind.
+        Function called with a one-line message when a camera is lost, or scoring lags behind.
 
     Yields
     ------
@@ -182,7 +182,7 @@ def follow(
 def _score(
     detector: Detector, stream: Stream, notify: Callable[[str], object]
 ) -> Iterator[tuple[ScoredFrame, float]]:
-    """Score the frames of one connection, with their times."""
+    """Yield the scored frames of one connection, with their times."""
     times: deque[tuple[int, float]] = deque()
 
     def frames() -> Iterator[Frame]:
@@ -222,7 +222,7 @@ def _alert(detector: Detector, name: str, scored: ScoredFrame, at: float) -> Str
 
 
 class Stream(Clip):
-    """Frames of a source that cannot be reread; every iteration opens it anew.
+    """Frames of a source that cannot be reread; every iteration reopens it.
 
     Numbers and times continue from one connection to the next.
 
@@ -236,7 +236,7 @@ class Stream(Clip):
     Attributes
     ----------
     live : bool
-        Whether the source is a camera, which continues after being lost.
+        Whether the source is a camera, which is reopened after a lost connection.
     count : int
         Number of frames so far.
     """
@@ -260,7 +260,7 @@ class Stream(Clip):
         return time.monotonic() - self._start
 
     def __iter__(self) -> Iterator[Frame]:
-        """See `Clip`; an `UnreadableError` tells why the source was lost."""
+        """See `Clip`; an `UnreadableError` gives the reason for a lost connection."""
         self.notes.clear()
         self.skipped.clear()
         with self._open() as container:
@@ -322,7 +322,7 @@ class Stream(Clip):
 
 
 def _without_password(source: str) -> str:
-    """Return the name of a source, without anything before the host or after the path."""
+    """Return the name of a source, without credentials and query parameters."""
     if "://" not in source:
         return "standard input" if source == STDIN else printable(source)
     parts = urlsplit(source)

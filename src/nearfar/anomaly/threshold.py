@@ -1,4 +1,4 @@
-"""Threshold of scores, from those of normal frames."""
+"""Score threshold, estimated from normal frames."""
 
 from __future__ import annotations
 
@@ -7,37 +7,38 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import stdtrit
 
-#: Number of normal photographs above the threshold from which on they are counted.
+#: Minimum expected number of normal photographs above a threshold that is set by rank.
 _COUNTED = 10
 #: Standard deviations of a normal distribution per median absolute deviation.
 _DEVIATIONS = 1.4826
-#: Efficiency of that estimate, relative to the standard deviation's.
+#: Statistical efficiency of this estimate, relative to the standard deviation.
 _EFFICIENCY = 0.37
 
 
 def find_threshold(
     scores: Sequence[float], share: float, *, independent: bool
 ) -> tuple[float, float]:
-    """Return a threshold, and the expected share of new normal scores above it.
+    """Return a threshold, and the expected fraction of new normal scores above it.
 
-    Each of n normal scores is as likely as a new one to be the highest, so that a new one is above
-    the k-th highest with a probability of k / (n + 1) [1]_. The threshold is the k-th highest with
-    the largest k for which this is at most `share`, but at least 1: with few scores, the highest.
+    A new normal score exceeds the k-th highest of n normal scores with probability k / (n + 1),
+    since all orders are equally likely [1]_. The threshold is the k-th highest score for the
+    largest k at which this probability is at most `share`. If there is no such k, it is the highest
+    score.
 
-    For few photographs, it would hang on one or two of them. It is then the upper limit of the
-    prediction interval of a log-normal distribution with the median and the median absolute
-    deviation of the scores [2]_, with Student's t of as many degrees of freedom as the deviation is
-    worth.
+    With few photographs, this threshold would depend on only a few of them. It is then the upper
+    prediction limit of a log-normal distribution fitted to the median and the median absolute
+    deviation of the scores [2]_. The limit uses Student's t; its degrees of freedom account for the
+    efficiency of the median absolute deviation.
 
     Parameters
     ----------
     scores : sequence of float
         Normal scores, at least one.
     share : float
-        Wanted share, in (0, 1).
+        Desired fraction of new normal scores above the threshold, in (0, 1).
     independent : bool
-        Whether the scores are those of photographs. Frames of a video are like their neighbors: the
-        expected share is then that of an average over many videos.
+        Whether the scores are of photographs. Consecutive frames of a video are similar, so for
+        videos, the expected fraction is an average over many videos.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Tiles of photographs, which cover an image at a known scale and in bounded memory."""
+"""Tiling of photographs at a known scale, in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from nearfar.anomaly.clips import Pixels
 from nearfar.anomaly.patches import Indices, ScoreMap
 from nearfar.data import to_unit
 
-#: Side of a tile in pixels, as pretrained encoders expect.
+#: Side of a tile in pixels, as expected by pretrained encoders.
 TILE = 224
 #: Side of a cell of a tile's scores in pixels; tiles start at multiples of it.
 CELL = 8
 #: Shortest side to which images are downscaled, in pixels.
 MAX_SHORT_SIDE = 448
-#: Smallest overlap of tiles, in pixels.
+#: Minimum overlap of tiles, in pixels.
 _OVERLAP = 56
 #: Standard deviation of the Gaussian smoothing of heat maps, in pixels (Roth et al., CVPR 2022).
 SMOOTHING = 4.0
@@ -35,8 +35,8 @@ _BATCH = 8
 class Tiling:
     """Overlapping square tiles that cover a scaled image.
 
-    The shorter side is enlarged to 224 pixels or, unless the image keeps its size, downscaled to
-    448. The aspect ratio is kept, up to multiples of 8 pixels.
+    The shorter side is upscaled to at least 224 pixels and, with `downscale`, downscaled to at most
+    448. The aspect ratio is kept, up to rounding to multiples of 8 pixels.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class Tiling:
         Yields
         ------
         float32[b, 3, 224, 224]
-            Tiles in color, 0…1.
+            RGB tiles, with values in [0, 1].
         """
         color = Image.fromarray(image).convert("RGB")
         pixels = np.asarray(color.resize(self.scaled[::-1], Image.Resampling.BILINEAR))
@@ -102,7 +102,7 @@ class Tiling:
         """Join the scores of tiles into a heat map of the image.
 
         Overlapping tiles are averaged, with less weight near their borders. The map is resized
-        bilinearly, and smoothed with a Gaussian of 4 pixels of the scaled image.
+        bilinearly, and smoothed with a Gaussian of standard deviation 4 pixels in the scaled image.
 
         Parameters
         ----------
@@ -141,6 +141,6 @@ class Tiling:
 
 
 def _starts(length: int) -> Indices:
-    """Return evenly spaced starts of tiles along a side, multiples of 8 pixels."""
+    """Return evenly spaced tile positions along a side, multiples of 8 pixels."""
     count = 1 + -(-(length - TILE) // (TILE - _OVERLAP))
     return CELL * np.rint(np.linspace(0, (length - TILE) // CELL, count)).astype(np.int64)

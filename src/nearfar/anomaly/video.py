@@ -35,15 +35,14 @@ _ANIMATIONS = {"AVIF", "GIF", "PNG", "WEBP"}
 _STATING_DURATION = {"matroska,webm", "asf", "flv", "ogg"}
 #: Number of packets from which the frame rate is estimated.
 _RATE_PACKETS = 200
-#: Intervals between frames, relative to the usual one, beyond which frames count as lost or too
-#: fast.
+#: Intervals between frames, relative to the median, beyond which frames count as lost or too fast.
 _LONG, _SHORT = 1.6, 0.5
-#: Share of short intervals above which a note is issued.
+#: Fraction of short intervals above which a note is issued.
 _MANY_SHORT = 0.1
 
 
 class VideoClip(StoredClip):
-    """Video file; see `FolderClip` for the size.
+    """Clip of a video file; `size` is as in `FolderClip`.
 
     Frames are rotated and flipped as the video specifies, and have square pixels. An empty or
     invalid file raises an error when its frames are read.
@@ -79,11 +78,10 @@ class VideoClip(StoredClip):
 
 
 class Decoder:
-    """Decoder of a stream, packet by packet, so that a damaged packet loses only its own frames.
+    """Decoder of a stream in which a damaged packet loses only its own frames.
 
-    Frames are counted as stored, including those that cannot be decoded. A frame is missing where
-    the timestamps leave room for it. Where timestamps restart, as in concatenated files, the times
-    of frames continue.
+    Frame numbers include frames that cannot be decoded. Gaps in the timestamps count as missing
+    frames. If timestamps restart, as in concatenated files, frame times continue.
     """
 
     def __init__(
@@ -144,7 +142,7 @@ class Decoder:
             yield from decoded
 
     def _placed(self, frame: Any) -> Iterator[Frame | UnreadableError]:
-        """Yield a frame after the unreadable ones before it."""
+        """Yield the unreadable frames before a frame, then the frame."""
         time = self._time(frame)
         restarted = self._restart(time)
         gap = self._gap(time)
@@ -174,7 +172,7 @@ class Decoder:
         return None if frame.pts is None else float(frame.pts * frame.time_base)
 
     def _restart(self, time: float | None) -> bool:
-        """Return whether timestamps jump back; if so, let the times of frames continue."""
+        """Return whether timestamps jump back; if so, shift later timestamps."""
         if time is None or self._last is None or time >= self._last:
             return False
         self._start, self._last = time - self._since - (self._period or 0), None
@@ -182,7 +180,7 @@ class Decoder:
         return True
 
     def _gap(self, time: float | None) -> int:
-        """Return how many frames would fit between the last one and this one."""
+        """Return the number of frames missing between the last frame and this one."""
         last, self._last = self._last, time
         if time is None or last is None or not self._period:
             return 0
@@ -193,14 +191,14 @@ class Decoder:
         return round(interval) - 1 if interval >= _LONG else 0
 
     def _skip_expected(self, time: float | None) -> int:
-        """Drop the timestamps up to a frame's, and return how many had no frame."""
+        """Drop expected timestamps up to a frame, and return how many had no frame."""
         skipped = 0
         while time is not None and self._expected and self._expected[0] <= time:
             skipped += heapq.heappop(self._expected) < time
         return skipped
 
     def _gray(self, frame: Any) -> Pixels:
-        """Return gray levels, uint8[h, w], with transparent pixels over white."""
+        """Return a frame in grayscale, uint8[h, w], composited over white."""
         if any(component.is_alpha for component in frame.format.components):
             colors = self._reformat(frame, format="rgba").to_ndarray()
             return _gray_of_image(Image.fromarray(colors))
@@ -246,7 +244,7 @@ class Decoder:
 
 
 class AnimationClip(StoredClip):
-    """Animated GIF, WebP, PNG or AVIF; see `FolderClip` for the size."""
+    """Clip of an animated GIF, WebP, PNG or AVIF image; `size` is as in `FolderClip`."""
 
     def __init__(self, path: Path, size: Size | None = None) -> None:
         super().__init__(path, size)
@@ -282,7 +280,7 @@ def is_animation(path: Path) -> bool:
 
 
 def _seconds(image: Image.Image) -> float:
-    """Return the duration of an animation's frame; 0 if not stated."""
+    """Return the duration of an animation frame in seconds; 0 if not stated."""
     return max(0.0, float(image.info.get("duration", 0) or 0)) / 1000
 
 
@@ -298,7 +296,7 @@ def _until_restart(packets: Iterable[Any]) -> Iterator[Any]:
 
 
 def _stated_frames(stream: Any) -> int:
-    """Return the stated number of frames, except those hidden by an edit list; 0 if unknown."""
+    """Return the number of frames in the metadata, without hidden ones; 0 if unknown."""
     hidden = sum(entry.is_discard for entry in stream.index_entries)
     if "mp4" in stream.container.format.name.split(",") and stream.frames:
         return len(stream.index_entries) - hidden
@@ -306,7 +304,7 @@ def _stated_frames(stream: Any) -> int:
 
 
 def _stated_end(container: Any, stream: Any) -> float | None:
-    """Return the stated duration of a video in seconds, if its format has one."""
+    """Return the duration of a video in its metadata, in seconds, if any."""
     if container.format.name not in _STATING_DURATION:
         return None
     tag = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "").strip("\0 "))
@@ -320,12 +318,12 @@ def _stated_end(container: Any, stream: Any) -> float | None:
 
 
 def stated_rate(stream: Any) -> float | None:
-    """Return the frames per second that a stream states, if any."""
+    """Return the frame rate in the metadata of a stream, if any."""
     return float(stream.average_rate) if stream.average_rate else None
 
 
 def measured_rate(found: tuple[list[float], float | None]) -> float | None:
-    """Return the frame rate: as stated, unless timestamps with gaps show another rate."""
+    """Return the measured frame rate, or the stated one if they agree; None if unknown."""
     times, stated = found
     steps = [after - before for before, after in pairwise(times) if after > before]
     if not steps:

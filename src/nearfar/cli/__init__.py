@@ -1,4 +1,4 @@
-"""The command line: it parses, calls the library and saves what comes back."""
+"""Command-line interface: parses arguments, calls the library and saves the results."""
 
 from nearfar.cli.main import main
 

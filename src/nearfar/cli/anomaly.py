@@ -1,4 +1,4 @@
-"""``nearfar anomaly``."""
+"""Command ``nearfar anomaly``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nearfar.anomaly import Detector, DetectorConfig
     from nearfar.progress import Bars
 
-#: Names of the metrics that count what masks or folders say.
+#: Names of the metrics that count abnormal items according to masks or folders.
 _TRUTH = {"abnormal": "truly abnormal", "defective": "truly defective"}
 #: Factor by which more false alarms than wanted are worth a note.
 _TOO_MANY = 1.1
@@ -53,8 +53,9 @@ def fit(
 ) -> None:
     """Fit a detector to normal frames.
 
-    The threshold is calibrated on every fourth clip, which is held out; with fewer than four clips,
-    on the last quarter of each. Photographs are scored one by one against all others.
+    The threshold is set on every fourth clip, which is held out, or with fewer than four clips, on
+    the last quarter of each. Photographs are scored one by one against all other photographs
+    instead.
 
     **Examples**
 
@@ -76,8 +77,8 @@ def fit(
         Height and width to which every frame is resized, now and when scoring; nothing is cropped,
         so the aspect ratio may change. Default: no resizing.
     false_alarms
-        Share of new normal frames or photographs that may be above the threshold. Default: 0.01,
-        or 0.05 for photographs.
+        Maximum fraction of new normal frames or photographs above the threshold. Default: 0.01, or
+        0.05 for photographs.
     loss_weights
         OWN NEAR FAR weights of the objective (only with --setting paper). Default: 0.6 0.4 0.
     pretrain_epochs
@@ -170,9 +171,9 @@ def score(
 ) -> None:
     """Score frames or photographs, and show where and when they are abnormal.
 
-    Writes scores.html, a page of pictures from the highest score down; a score per frame;
+    Writes scores.html, a page of pictures sorted by decreasing score; a score per frame;
     alerts.json with the start and end of each abnormal span, or with the defective images; the most
-    abnormal frames; and heat maps, one video per clip or one picture per photograph. With masks,
+    abnormal frames; and heat maps, as one video per clip or one picture per photograph. With masks,
     also writes detection metrics.
 
     **Examples**
@@ -189,7 +190,7 @@ def score(
         a device such as /dev/video0, a file, or - for standard input.
     follow
         Instead of writing to a folder, print one line of JSON per alert as it happens, for as long
-        as the camera runs. A camera that is lost is opened again.
+        as the camera runs. A lost camera is reopened.
     masks
         Ground-truth masks, black where a frame is normal. A folder with one mask per frame, named
         like the frame (NAME or NAME_mask) or, for a video, numbered from 0 or 1. For several clips,
@@ -243,7 +244,7 @@ def score(
 
 
 def _note_on_threshold(detector: Detector) -> str:
-    """Return a note if there are too few normal frames for the wanted threshold, or ""."""
+    """Return a note if there are too few normal frames for `false_alarms`; otherwise ""."""
     share, expected = detector.config.false_alarms, detector.expected_false_alarms
     if expected is None or expected < _TOO_MANY * share:
         return ""
@@ -275,10 +276,10 @@ def export(
     out: Annotated[Path, Parameter(help="ONNX file to write.")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a detector for photographs as one ONNX file, from pixels to score and heat map.
+    """Export a detector for photographs to one ONNX file, for programs without nearfar.
 
-    Its input is "image", uint8[height, width, 3] in red, green and blue, of the size of the normal
-    images. Its outputs are "score", "heat", a map of the image's size, and "defective".
+    The input is "image", RGB, uint8[height, width, 3], of the same size as the normal images. The
+    outputs are "score"; "heat", a heat map of the same size; and "defective".
 
     **Examples**
 
@@ -295,7 +296,7 @@ def export(
 
 
 def print_alerts(run: Path, source: str) -> None:
-    """Print a line of JSON per alert of a stream."""
+    """Print one line of JSON per alert of a stream."""
     from nearfar.anomaly import follow, read_detector
 
     for alert in follow(read_detector(run), source, notify=partial(print, file=sys.stderr)):

@@ -1,4 +1,4 @@
-"""``nearfar attack``."""
+"""Command ``nearfar attack``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def attack(
     device: Device = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Attack a classifier, with or without purification, under named threat models.
+    """Attack a classifier, with or without purification, under several threat models.
 
     The classifier maps images (channels first, 0 is black and 1 is white) to logits. It is a
     .safetensors file written by nearfar, for example by nearfar reproduce table3, or a function of
@@ -55,7 +55,7 @@ def attack(
         Names of attacks: fgsm, pgd and autoattack use gradients; square and hop-skip-jump use
         queries.
     epsilons
-        Largest changes per pixel, where 0 is black and 1 is white.
+        Maximum changes per pixel (L∞), where 0 is black and 1 is white.
     count
         Number of images to attack; the check for gradient masking needs at least 100. Up to 150 of
         the other images train the substitute model for transfer attacks.

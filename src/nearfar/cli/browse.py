@@ -1,4 +1,4 @@
-"""``nearfar browse``."""
+"""Command ``nearfar browse``."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def browse(
 ) -> None:
     """Write a browsable map of images: click one to see its near and far images.
 
-    A page works offline and holds up to 20,000 images. A .parquet has no such limit, and has the
-    columns that embedding-atlas reads: file, label, cluster, projection_x, projection_y and
+    An HTML page works offline and holds up to 20,000 images. A .parquet file has no such limit; it
+    has the columns that embedding-atlas reads: file, label, cluster, projection_x, projection_y and
     neighbors.
 
     **For example**
@@ -47,7 +47,7 @@ def browse(
     Parameters
     ----------
     seed
-        Seed of the choice of images, the map and its clusters.
+        Random seed for choosing images, and for the map and its clusters.
     """
     if out.suffix not in {".html", ".parquet"}:
         raise NearfarError(f"{str(out)!r}: expected a name that ends in .html or .parquet")

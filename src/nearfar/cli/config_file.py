@@ -1,4 +1,4 @@
-"""``--config`` of ``nearfar train``: options from a YAML or JSON file."""
+"""Option ``--config`` of ``nearfar train``: options from a YAML or JSON file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _NOT_DECIMAL = re.compile(r"[-+]?0[0-7_]+|.*:.*")
 
 
 def read_config_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Take options missing from the command line from the file of ``--config``."""
+    """Add the options in the ``--config`` file that are not on the command line."""
     if commands != ("train",):
         return
     argument = arguments.get("--config", default=None)
@@ -58,7 +58,7 @@ def read_config_file(app: App, commands: tuple[str, ...], arguments: ArgumentCol
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read options, flat or in sections, from YAML or JSON."""
+    """Return the options, flat or in sections, in a YAML or JSON file."""
     import yaml
 
     try:
@@ -86,7 +86,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _without_repetition(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """Return a mapping without repeated keys, of which the last would win silently."""
+    """Return a mapping; raise an error for repeated keys, which parsers accept."""
     found: dict[Any, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -96,11 +96,11 @@ def _without_repetition(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
 
 
 def _yaml_loader() -> type[SafeLoader]:
-    """Return a loader that rejects repeated keys and nondecimal numbers."""
+    """Return a YAML loader that rejects repeated keys and nondecimal numbers."""
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """SafeLoader that rejects repeated keys and nondecimal numbers."""
+        """YAML loader that rejects repeated keys and nondecimal numbers."""
 
     def construct(loader: SafeLoader, node: MappingNode) -> dict[Any, Any]:
         loader.flatten_mapping(node)
@@ -119,7 +119,7 @@ def _yaml_loader() -> type[SafeLoader]:
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Check each option against its type; omit null values."""
+    """Return options converted to their types, without null values."""
     hints = _hints()
     checked: dict[str, Any] = {}
     for given, value in options.items():
@@ -153,7 +153,7 @@ def _hints() -> dict[str, Any]:
 
 
 def _text_for_path(hint: Any) -> Any:
-    """Return the type in a file that corresponds to a type on the command line."""
+    """Return a command-line type with paths replaced by strings, as in files."""
     if get_origin(hint) is Annotated:
         return _text_for_path(get_args(hint)[0])
     if get_origin(hint) in (Union, UnionType):
@@ -162,7 +162,7 @@ def _text_for_path(hint: Any) -> Any:
 
 
 def _from_text(hint: Any, value: Any) -> Any:
-    """Convert strings to numbers: YAML reads 1e-3 as a string."""
+    """Convert strings to numbers where needed, since YAML reads 1e-3 as a string."""
     if isinstance(value, str) and not _accepts(hint, value):
         for kind in (int, float):
             with suppress(ValueError):

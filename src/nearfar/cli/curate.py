@@ -1,4 +1,4 @@
-"""``nearfar curate``."""
+"""Command ``nearfar curate``."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def curate(
         Folder for curation.html, curation.json, images.parquet, duplicates.parquet,
         thumbnails.parquet and, with --against, leaks.parquet.
     against
-        Images that must not occur among the others, such as a test set; finds leaks. Also the
-        folder of an earlier curate, whose images are not read again.
+        Images that must not occur among the others, such as a test set, to find leaks. Or the
+        output folder of an earlier curate, whose images are not read again.
     select
         Number of representative images to select. Default: none.
     clusters

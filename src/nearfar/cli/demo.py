@@ -1,4 +1,4 @@
-"""``nearfar demo``."""
+"""Command ``nearfar demo``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nearfar.cli.report import report
 from nearfar.cli.train import train
 from nearfar.cli.train_options import TrainOptions
 
-#: Shorter than usual: installation and demo together take at most five minutes.
+#: Fewer epochs than by default: installation and demo together take at most five minutes.
 PAPER = TrainOptions(pretrain_epochs=15, epochs=15, batch_size=64, lr=1e-3)
 OURS = TrainOptions(epochs=30)
 
@@ -20,7 +20,7 @@ def demo(
     out: Path = Path("demo"),
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Train on 4,000 digits with the paper's recipe and with ours, and compare on 1,000 others.
+    """Train on 4,000 digits with the paper's recipe and with ours; compare on 1,000 other digits.
 
     Takes a few minutes on two CPU cores, without Internet access. Scores vary slightly with the
     machine and the number of threads.

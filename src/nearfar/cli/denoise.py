@@ -1,4 +1,4 @@
-"""``nearfar denoise``."""
+"""Command ``nearfar denoise``."""
 
 from __future__ import annotations
 

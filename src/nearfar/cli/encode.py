@@ -1,4 +1,4 @@
-"""``nearfar encode``."""
+"""Command ``nearfar encode``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def encode(
 ) -> None:
     """Encode images; write their embeddings, file names and any labels.
 
-    A .parquet is a folder of parts that programs read as one table, with the columns file,
+    A .parquet output is a folder of files that programs read as one table, with the columns file,
     embedding, label, width, height and checksum. After an interruption, run the same command again
     to continue. With torchrun, each process writes its share. An .npz file holds the arrays
     embeddings and names, and labels and classes if available.

@@ -1,4 +1,4 @@
-"""``nearfar evaluate``."""
+"""Command ``nearfar evaluate``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def evaluate(
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Compare an encoder with raw pixels on labeled images, and a run also with its starting point.
+    """Compare an encoder on labeled images with raw pixels and, for a run, its starting point.
 
     The starting point is a plain autoencoder, a pretrained encoder, or an untrained network.
 
@@ -50,9 +50,10 @@ def evaluate(
     test
         Labeled test images. Default: a fifth of each class of --train is held out.
     beside
-        Further encoders to compare, on the same images at the same size.
+        Additional encoders to compare, on the same images at the same size.
     json
-        File to write the scores to. A run folder also keeps them for its report.
+        File to write the scores to. For a run, they are also stored in the run folder, for its
+        report.
     rbf_samples
         Maximum number of training images for the RBF SVM, whose time grows quadratically.
     """

@@ -1,4 +1,4 @@
-"""``nearfar export``."""
+"""Command ``nearfar export``."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def export(
 ) -> None:
     """Export a run's encoder for other programs, with a model card.
 
-    The exported encoder normalizes images itself, and encodes any number of images at once. The
-    exported encoder is reloaded by onnxruntime, torch or timm, and its embeddings of real images
-    are compared with the run's.
+    The exported encoder normalizes images itself, and accepts batches of any size. To check it, it
+    is reloaded with onnxruntime, torch or timm, and its embeddings of real images are compared with
+    the run's.
 
     **For example**
 

@@ -1,4 +1,4 @@
-"""``nearfar index``."""
+"""Command ``nearfar index``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def index(
     factory: str = "Flat",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a faiss or usearch index of embeddings, whose keys are their row numbers.
+    """Write a faiss or usearch index of embeddings; its keys are row numbers.
 
     **For example**
 

@@ -1,4 +1,4 @@
-"""``nearfar inpaint``."""
+"""Command ``nearfar inpaint``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def inpaint(
 
     cat.jpg becomes cat.jpg.png. comparison.png shows some images before and after.
 
-    The run must have been trained with --pretext inpainting and, for masks of your own, --holes
+    The run must have been trained with --pretext inpainting and, to use --masks, with --holes
     random. All other pixels stay as they are.
 
     **For example**
@@ -38,8 +38,8 @@ def inpaint(
     ----------
     masks
         Mask that is white where pixels are missing, or a folder with one mask per image, with the
-        same name up to the extension. When a mask is resized to the run's image size, every pixel
-        that is partly white is filled. Default: the holes that the run was trained with.
+        same name up to the extension. After a mask is resized to the run's image size, every partly
+        white pixel is filled. Default: the holes that the run was trained with.
     """
     try_output(out, overwrite=overwrite, folder=True)
 

@@ -1,4 +1,4 @@
-"""The program: its commands and error messages."""
+"""The ``nearfar`` program: commands and error messages."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ from nearfar.errors import NearfarError
 
 
 def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
-    """Convert as cyclopts does, but reject 2.5 as a whole number instead of rounding it.
+    """Convert values as cyclopts does, but reject 2.5 as an integer instead of rounding it.
 
-    A path in a configuration may start with ~, which no shell has replaced.
+    Also expand ~ at the start of paths, since no shell expands it in a configuration file.
     """
     converted = convert(kind, tokens)
     values = converted if isinstance(converted, tuple) else (converted,)
@@ -68,7 +68,7 @@ HELP = {"--help", "-h", "--help-all"}
 
 
 def make_app(train: Callable[..., None] = train) -> App:
-    """Make the program."""
+    """Return the cyclopts app with all commands."""
     app = App(
         name="nearfar",
         help=(
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     exit code 0
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
-    if isinstance(sys.stdout, TextIOWrapper):  # it may lack characters of a table
+    if isinstance(sys.stdout, TextIOWrapper):  # its encoding may lack characters of a table
         sys.stdout.reconfigure(errors="backslashreplace")
     with ending_in_one_line():
         if not _train_help(tokens):
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @contextmanager
 def ending_in_one_line() -> Iterator[None]:
-    """End the program with one line where it cannot go on, and show warnings as lines."""
+    """Exit on errors with a one-line message, and print warnings as one line each."""
     usual_format, warnings.formatwarning = warnings.formatwarning, _one_line
     try:
         yield
@@ -137,7 +137,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _train_help(tokens: list[str]) -> bool:
-    """Show the help page of ``train`` with the defaults of the recipe on the command line."""
+    """Show the help page of ``train`` with the given recipe's values as defaults."""
     asked = HELP.intersection(tokens)
     if tokens[:1] != ["train"] or not asked:
         return False
@@ -157,4 +157,4 @@ recipe_app = App(help_flags=(), version_flags=())
 
 @recipe_app.default
 def _recipe(*, recipe: RecipeChoice = "auto") -> None:
-    """Parse only the recipe."""
+    """Command that accepts only the recipe."""

@@ -1,4 +1,4 @@
-"""``nearfar neighbors``."""
+"""Command ``nearfar neighbors``."""
 
 from __future__ import annotations
 

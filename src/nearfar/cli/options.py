@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nearfar.runs import RunConfig, RunData
     from nearfar.training import Defaults
 
-#: Most skipped files that a command names, and most if the run folder lists all of them.
+#: Maximum number of skipped files that a command lists, and the same if the run folder lists all.
 MAX_SHOWN, MAX_SHOWN_IF_LISTED = 100, 5
 
 DATA_HELP = (
@@ -46,15 +46,13 @@ ENCODER_HELP = (
     ".parquet or .npz of embeddings, from nearfar encode."
 )
 EncoderName = Annotated[str, Parameter(help=ENCODER_HELP)]
-Seed = Annotated[
-    int, Parameter(help="Seed of all random numbers.", validator=Number(gte=0, lt=2**32))
-]
+Seed = Annotated[int, Parameter(help="Random seed.", validator=Number(gte=0, lt=2**32))]
 Device = Annotated[
     str, Parameter(help="auto, cpu, cuda or mps, or a specific device, such as cuda:1.")
 ]
 Overwrite = Annotated[bool, Parameter(help="Replace an existing output.")]
 OverwriteFiles = Annotated[
-    bool, Parameter(help="Replace existing files; files with other names stay.")
+    bool, Parameter(help="Replace existing files; files with other names are kept.")
 ]
 
 
@@ -89,15 +87,15 @@ class DataOptions:
     strict: bool = False
     "Stop at the first unreadable file instead of skipping it."
     window: tuple[float, float] | None = None
-    "Values of black and white in files with more than 8 bits. Default: as the files state."
+    "Values of black and white in files with more than 8 bits. Default: from the files."
     bands: Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)] = None
-    "Bands to use in TIFF files with more than three, from 1: one, or red, green and blue."
+    "Bands to use in TIFF files with more than three, from 1: one for gray, or three for RGB."
     frame_rate: float | None = None
     "Images per second of video. Default: videos are not used."
 
     @property
     def of_files(self) -> dict[str, Any]:
-        """Options of `nearfar.data.open_images` about what is in files."""
+        """Options that `nearfar.data.open_images` uses to read files."""
         names = ("data_root", "strict", "window", "bands", "frame_rate")
         return {name: getattr(self, name) for name in names}
 
@@ -113,7 +111,7 @@ class DataOptions:
         return images
 
     def open_for(self, run: RunConfig, source: str | None, track: Bars) -> Images:
-        """Open images, by default those of a run, in the shape of that run."""
+        """Open images in the shape that a run expects, by default the run's training images."""
         channels, height, width = run.data.shape
         options = replace(
             self,
@@ -135,7 +133,7 @@ class DataOptions:
         return options.open(source, track, channels=channels, size=(height, width))
 
     def open_like(self, encoder: Encoder, source: str | None, track: Bars) -> Images:
-        """Open images for an encoder, by default those of its run."""
+        """Open images for an encoder, by default the training images of its run."""
         for name, stored in encoder.reading.items():
             given = getattr(self, name)
             if given is not None and tuple(given) != stored:
@@ -159,7 +157,7 @@ class EncoderOptions:
     weights: str | None = None
     "Weights of timm:NAME: pretrained, random or a file. Default: pretrained."
     size: int | None = None
-    "Image side for timm:NAME, in pixels. Default: that of its pretrained weights."
+    "Image side for timm:NAME, in pixels. Default: the input size of its weights."
 
     def open(self, encoder: str, track: Bars) -> Encoder:
         """Open an encoder."""
@@ -188,7 +186,7 @@ class TrainDataOptions(DataOptions):
 
     size: Annotated[
         int | None,
-        Parameter(help="Image side in pixels, at least 8. Default: by the images and encoder."),
+        Parameter(help="Image side in pixels, at least 8. Default: depends on the images."),
     ] = None
     channels: Literal[1, 3] | None = None
     "1 for grayscale, 3 for color. Default: as in the files."
@@ -201,7 +199,7 @@ class TrainDataOptions(DataOptions):
         given: Mapping[str, Any],
         recipe: RecipeName | None,
     ) -> tuple[Images, Defaults]:
-        """Open training images, report skipped files, and choose settings."""
+        """Open training images, report skipped files, and choose default settings."""
         from nearfar.training import open_with_defaults
 
         ignore_bombs()
@@ -218,7 +216,7 @@ class TrainDataOptions(DataOptions):
         return {**asdict(self), "data_root": root, "window": window}
 
     def or_those_of(self, data: RunData) -> TrainDataOptions:
-        """Return the options, with those of a run where none were given."""
+        """Return the options, with missing ones taken from a run."""
         root = data.data_root
         return replace(
             self,
@@ -237,14 +235,14 @@ def _words(numbers: Iterable[float]) -> str:
 
 
 def ignore_bombs() -> None:
-    """Silence Pillow's warning of huge images, which are skipped, and reported by us."""
+    """Silence Pillow's warning about huge images, which nearfar skips and reports itself."""
     from PIL import Image
 
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def report_skipped(skipped: Sequence[str], console: Console, listed_in: Path | None = None) -> None:
-    """Report the first skipped files with reasons, their number, and where all are listed."""
+    """Report the first skipped files with reasons, how many there are, and where all are listed."""
     shown = MAX_SHOWN if listed_in is None else MAX_SHOWN_IF_LISTED
 
     def say(line: str) -> None:
@@ -258,12 +256,12 @@ def report_skipped(skipped: Sequence[str], console: Console, listed_in: Path | N
 
 
 def shown(path: Path) -> str:
-    """Return a path as it is printed, on one line."""
+    """Return a path as one line for printing."""
     return printable(str(path))
 
 
 def bars() -> Bars:
-    """Return the progress display of commands: on standard error, by the first process alone."""
+    """Return the progress display for commands, on standard error of the first process."""
     from rich.console import Console
 
     from nearfar.progress import Bars

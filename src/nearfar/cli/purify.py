@@ -1,4 +1,4 @@
-"""``nearfar purify``."""
+"""Command ``nearfar purify``."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def purify(
 
     cat.jpg becomes cat.jpg.png, at the run's image size. suspicion.csv holds the mean squared error
     of each reconstruction and, with --clean, whether the image is rejected. With --votes, the mean
-    of the nearest embeddings is decoded. (In Python, a defended classifier instead averages its
-    predictions over the reconstructions of these embeddings.)
+    of the nearest training embeddings is decoded. (In Python, a defended classifier instead
+    averages its predictions over the reconstructions of these embeddings.)
 
     **For example**
 
@@ -53,7 +53,7 @@ def purify(
         Clean images that the run was not trained on, at least 100 at the default rate. They set the
         threshold: images with a larger reconstruction error are rejected.
     false_positive_rate
-        Largest share of the clean images that may be rejected. Default: 0.01.
+        Maximum fraction of clean images that may be rejected. Default: 0.01.
     """
     if clean is None and false_positive_rate is not None:
         raise NearfarError("--false-positive-rate needs --clean: add --clean")

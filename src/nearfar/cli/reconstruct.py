@@ -1,4 +1,4 @@
-"""``nearfar reconstruct``."""
+"""Command ``nearfar reconstruct``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nearfar report``."""
+"""Command ``nearfar report``."""
 
 from __future__ import annotations
 

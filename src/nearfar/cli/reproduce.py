@@ -1,4 +1,4 @@
-"""``nearfar reproduce``."""
+"""Command ``nearfar reproduce``."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def table1(
     rbf_samples: int | None = None,
     unscaled: bool = False,
 ) -> None:
-    """SVMs on MNIST embeddings from autoencoder variants (Table 1).
+    """Evaluate MNIST embeddings of autoencoder variants with SVMs (Table 1).
 
     **For example**
 
@@ -69,7 +69,7 @@ def table1(
     Parameters
     ----------
     epochs
-        Epochs after which to measure. Default: 40 100, or 2 5 with --quick.
+        Epochs after which to evaluate. Default: 40 100, or 2 5 with --quick.
     rows
         Rows to measure: pixels, autoencoder, denoising-masking, denoising-gaussian,
         context-center, context-random, split-brain, NRE. Default: all.
@@ -99,7 +99,7 @@ def table2(
     epochs: int | None = None,
     rows: tuple[str, ...] = (),
 ) -> None:
-    """AlexNet pre-trained without labels and transferred to other tasks (Table 2).
+    """Pre-train AlexNet without labels, and transfer it to other tasks (Table 2).
 
     The tasks are classification, detection and segmentation, on the data sets in the data root.
     Detection needs nearfar[detection].
@@ -128,7 +128,7 @@ def table2(
 
 @reproduce.command
 def table3(*, options: RowOptions, rows: tuple[str, ...] = (), autoattack: bool = False) -> None:
-    """Purification for a digit classifier, attacked under four threat models (Table 3).
+    """Attack a digit classifier with and without purification, under four threat models (Table 3).
 
     **For example**
 
@@ -144,8 +144,9 @@ def table3(*, options: RowOptions, rows: tuple[str, ...] = (), autoattack: bool 
         nearfar-unrelated, nearfar-unrelated-neighbors, adversarial-training, binarization.
         Default: all.
     autoattack
-        Attack by AutoAttack at ε = 0.3 instead, with gradients of the whole defense: 1,000 images,
-        and only no-defense, nearfar, nearfar-unrelated, adversarial-training and binarization.
+        Attack with AutoAttack at ε = 0.3 instead, with gradients of the whole defense: 1,000
+        images, and only no-defense, nearfar, nearfar-unrelated, adversarial-training and
+        binarization.
     """
     from nearfar.experiments.table3 import TABLE3, TABLE3_AUTOATTACK
 
@@ -162,7 +163,7 @@ def table4(
     alocc: bool = False,
     validation: bool = False,
 ) -> None:
-    """Anomaly detection on UCSD Ped2 (Table 4).
+    """Detect anomalies on UCSD Ped2 (Table 4).
 
     **For example**
 
@@ -188,12 +189,12 @@ def table4(
         longer-smoothing, half-overlap, no-overlap, scores-by-row, place-unknown, no-gliding,
         no-fast, no-grown, 2-frames, 3-frames, 8-frames.
     alocc
-        Read frames as the authors' earlier code does (ALOCC, 2018), with its network: rows 100 to
-        240 of 600 normal frames, patches 25 apart, test patches 10 apart. Rows: autoencoder,
-        NRE-0.6-0.2-0.2, NRE-0.6-0.4-0.
+        Use the network and the frames of the authors' earlier code (ALOCC, 2018): pixel rows 100 to
+        240 of 600 normal frames, with patches every 25 pixels, and every 10 pixels for testing.
+        Rows: autoencoder, NRE-0.6-0.2-0.2, NRE-0.6-0.4-0.
     validation
-        Score held-out normal clips with Caltech-101 photographs moving through them, to choose
-        settings. Each of four seeds holds out different clips. Test clips are not read.
+        Score held-out normal clips through which Caltech-101 photographs move, to choose settings.
+        Each of four seeds holds out different clips. Test clips are not read.
     """
     from nearfar.experiments.table4 import TABLE4, TABLE4_ABLATION, TABLE4_ALOCC
 
@@ -203,7 +204,7 @@ def table4(
 
 @reproduce.command
 def figure1(*, options: Options) -> None:
-    """Embeddings of photographs from five classes in 2D, before and after NRE (Figure 1).
+    """Plot embeddings of photographs from five classes in 2D, before and after NRE (Figure 1).
 
     **For example**
 
@@ -216,7 +217,7 @@ def figure1(*, options: Options) -> None:
 
 @reproduce.command
 def figure4(*, options: Options) -> None:
-    """Digits reconstructed by NRE and by the plain autoencoder (Figure 4).
+    """Reconstruct digits with NRE and with the plain autoencoder (Figure 4).
 
     **For example**
 
@@ -229,7 +230,7 @@ def figure4(*, options: Options) -> None:
 
 @reproduce.command
 def scale(*, options: Options, epochs: int | None = None) -> None:
-    """RBF SVM accuracy versus γ times the variance of embeddings, for autoencoder and NRE.
+    """Measure RBF SVM accuracy versus γ times the embedding variance, for autoencoder and NRE.
 
     **For example**
 
@@ -258,7 +259,7 @@ def protocol(
     Parameters
     ----------
     epochs
-        Epochs after which to measure. Default: 4 10, or 1 2 with --quick.
+        Epochs after which to evaluate. Default: 4 10, or 1 2 with --quick.
     rows
         Rows to measure. Default: all. An unknown name prints the list of rows.
     """
@@ -269,7 +270,7 @@ def protocol(
 
 @reproduce.command
 def claims(*, options: Options) -> None:
-    """Statistical tests, over seeds, of the four claims in section 3.2 of the paper.
+    """Test the four claims in section 3.2 of the paper statistically, over seeds.
 
     **For example**
 
@@ -282,7 +283,7 @@ def claims(*, options: Options) -> None:
 
 @reproduce.command
 def ablation(*, options: RowOptions, rows: tuple[str, ...] = ()) -> None:
-    """Ablation of the paper's settings, one at a time, evaluated on validation digits.
+    """Change the paper's settings one at a time, and evaluate on validation digits.
 
     **For example**
 
@@ -307,7 +308,7 @@ def recipes(
     epochs: int | None = None,
     rows: tuple[str, ...] = (),
 ) -> None:
-    """Comparison of our recipe with the paper's and with SimCLR, NNCLR, VICReg and BYOL.
+    """Compare our recipe with the paper's and with SimCLR, NNCLR, VICReg and BYOL.
 
     Needs nearfar[baselines].
 
@@ -323,7 +324,7 @@ def recipes(
         Digits, or photographs: nine classes of Caltech-101, ELPV solar cells, flowers, Imagenette,
         or a quarter of the classes of Tiny-ImageNet.
     epochs
-        Total training epochs of every row. Default: those of our recipe, or 2 with --quick.
+        Total training epochs of every row. Default: as in our recipe, or 2 with --quick.
     rows
         Rows to measure: pixels, autoencoder, paper, nearfar, SimCLR, NNCLR, VICReg, BYOL.
         Default: all.
@@ -341,7 +342,7 @@ def continued(
     epochs: int | None = None,
     rows: tuple[str, ...] = (),
 ) -> None:
-    """Further training of a pretrained EfficientNet-lite0, compared with the encoder itself.
+    """Continue training a pretrained EfficientNet-lite0, and compare with the original.
 
     Needs nearfar[photos], and nearfar[baselines] for the methods of lightly.
 
@@ -369,7 +370,7 @@ def continued(
 def _run(
     table: Table[Any, Any], options: Options, rows: tuple[str, ...] = (), **fields: Any
 ) -> None:
-    """Measure a table, and print it and its output folder."""
+    """Compute a table, and print it and its output folder."""
     from nearfar.experiments import read_rows, run
     from nearfar.training import Interrupted
 

@@ -1,4 +1,4 @@
-"""``nearfar search``."""
+"""Command ``nearfar search``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def search(
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Find the nearest and farthest among already encoded images.
+    """Find the nearest and farthest images among stored embeddings.
 
     **For example**
 
@@ -37,7 +37,7 @@ def search(
     query
         Names of images in EMBEDDINGS, or their row numbers; a .parquet of embeddings from the same
         encoder, each of which is a query; or image files or folders, which are encoded first. An
-        image that is among EMBEDDINGS is left out of its own results.
+        image in EMBEDDINGS is excluded from its own results.
     out
         Results file, .parquet, with the columns query, side (near or far), rank, file, row and
         similarity. Default: print the near images.

@@ -1,4 +1,4 @@
-"""``nearfar train``."""
+"""Command ``nearfar train``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def train(
     dry_run: bool = False,
     config: Path | None = None,
 ) -> None:
-    """Learn embeddings of images without labels.
+    """Train an encoder of images without labels.
 
     By default, recipe, batch size and epochs are chosen from the images. On photographs, training
     starts from a pretrained encoder; on other images, from scratch.
@@ -58,13 +58,13 @@ def train(
     ----------
     recipe
         Defaults of all options. "paper" is the paper's training; "nearfar" is ours, from scratch;
-        "continue" is ours, from a pretrained encoder; "auto" chooses by the images and the other
-        options.
+        "continue" is ours, from a pretrained encoder; "auto" chooses a recipe from the images and
+        the other options.
     resume
         Resume the run in --out with its settings.
     validate
         Labeled images, such as a folder with one subfolder per class. Adds the 5-nearest-neighbor
-        accuracy to each epoch's output. They are not trained on.
+        accuracy to each epoch's output. These images are not used for training.
     tensorboard
         Also log to TensorBoard, in the run's tensorboard folder.
     dry_run
@@ -153,7 +153,7 @@ def train(
 
 
 def describe_estimate(estimate: Estimate) -> list[str]:
-    """Format an estimate for the terminal."""
+    """Return an estimate as text for the terminal."""
     from nearfar.files import readable_size
     from nearfar.progress import duration
 
@@ -181,7 +181,7 @@ OTHER_METRICS = {
 
 
 def describe_epoch(line: dict[str, Any], epochs: int = 0) -> str:
-    """Format the log line of an epoch of `epochs` for the terminal."""
+    """Return the log line of one of `epochs` epochs."""
     from nearfar.progress import duration
 
     terms = [f"{name} {value:.4f}" for name, value in line.items() if name not in OTHER_METRICS]

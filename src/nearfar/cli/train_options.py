@@ -34,7 +34,7 @@ TRAINING = Group("Training", sort_key=2)
 
 
 def options_type(shown: TrainConfig | None = None, *, everything: bool = False) -> type:
-    """Make a dataclass with a field for each option; None stands for "not given".
+    """Return a dataclass with a field for each option; None stands for "not given".
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def options_type(shown: TrainConfig | None = None, *, everything: bool = False) 
 
 
 def given(options: Any) -> dict[str, Any]:
-    """Return the options that the user gave."""
+    """Return the options given by the user."""
     values = {each.name: getattr(options, each.name) for each in fields(options)}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -97,7 +97,7 @@ def _entries(shown: TrainConfig | None, everything: bool) -> Iterator[tuple[str,
 
 
 def _group(option: Option, everything: bool) -> Group:
-    """Group the options of the full page by section."""
+    """Return the group of an option; the full page has a group per section."""
     kind = getattr(option.section, "kind", None)
     if not everything:
         return TRAINING
@@ -111,7 +111,7 @@ def _group(option: Option, everything: bool) -> Group:
 
 
 def without_callables(hint: Any) -> Any:
-    """Return the part of a type that a command line can express."""
+    """Return a type without callables, which a command line cannot express."""
     if get_origin(hint) not in (Union, UnionType):
         return hint
     kept = [arm for arm in get_args(hint) if get_origin(arm) is not collections.abc.Callable]

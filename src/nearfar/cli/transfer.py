@@ -1,4 +1,4 @@
-"""``nearfar transfer``."""
+"""Command ``nearfar transfer``."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ def classify(
     Parameters
     ----------
     protocols
-        Train a linear layer on the embeddings (linear), all fully connected layers (fc), or
-        everything (all). Networks are saved in subfolders with these names.
+        Train a linear layer on the embeddings (linear), all fully connected layers (fc), or all
+        layers (all). Networks are saved in subfolders with these names.
     splits
         Names of the TRAIN and TEST splits of a devkit. Default: trainval test.
     test
@@ -152,8 +152,8 @@ def detect(
     splits
         Names of the TRAIN and TEST splits.
     proposals
-        Folder to cache selective search boxes in, which take a second per image to compute.
-        Default: in --out.
+        Folder in which to cache selective search boxes, which take about a second per image to
+        compute. Default: in --out.
     """
     from nearfar.transfer import DETECTION_CONFIG, PROPOSALS_FOLDER, transfer_detection
 
@@ -239,12 +239,12 @@ def predict(
 
 
 def _check(out: Path, *, overwrite: bool, kept: Collection[str] = ()) -> None:
-    """Check that output may be written to a folder; that of a killed call is replaced."""
+    """Check that output may be written to a folder; output of a killed call is replaced."""
     check_output(out, overwrite=overwrite or is_unfinished_output(out), folder=True, kept=kept)
 
 
 def _report(out: Path, result: TransferResult) -> None:
-    """Print the table; write it, the figure and the networks."""
+    """Print the table, and write the table, the figure and the networks."""
     from nearfar.report import transfer_table, write_transfer
 
     print(transfer_table(result), flush=True)

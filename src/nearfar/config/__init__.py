@@ -1,4 +1,4 @@
-"""Configuration: typed sections, recipes, and options by name. Imports nothing heavy."""
+"""Configuration: typed sections, recipes, and options by name; imports no heavy packages."""
 
 from nearfar.config.loss_weights import Weights, WeightSchedule, check_weights
 from nearfar.config.network import (

@@ -12,7 +12,7 @@ ScheduleName = Literal["constant", "linear", "cosine"]
 
 
 class Weights(NamedTuple):
-    """λ₁, λ₂, λ₃ of Eq. 1: weights of the image, its near samples and its far samples.
+    """Weights λ₁, λ₂, λ₃ of the image, its near samples and its far samples (Eq. 1).
 
     Examples
     --------
@@ -26,12 +26,12 @@ class Weights(NamedTuple):
 
     @property
     def relational(self) -> bool:
-        """Whether near or far samples have any weight."""
+        """Whether near or far samples have a nonzero weight."""
         return self.near > 0 or self.far > 0
 
 
 def check_weights(values: tuple[float, ...]) -> Weights:
-    """Check own, near and far weights from the user; zeros are allowed.
+    """Check and return own, near and far weights; zeros are allowed.
 
     Raises
     ------
@@ -58,9 +58,10 @@ def check_weights(values: tuple[float, ...]) -> Weights:
 
 @dataclass(frozen=True)
 class WeightSchedule:
-    """Weights that move from `start` to `end` over training (the paper's "dynamic λ", §5).
+    """Weights that change from `start` to `end` over training (the paper's "dynamic λ", §5).
 
-    Each step is a convex combination of the two, so its weights are also nonnegative and sum to 1.
+    At each step, the weights are a convex combination of the two, so they are nonnegative and sum
+    to 1.
 
     Parameters
     ----------
@@ -82,11 +83,11 @@ class WeightSchedule:
 
     @property
     def relational(self) -> bool:
-        """Whether near or far samples have any weight at any time."""
+        """Whether near or far samples have a nonzero weight at any time."""
         return self.start.relational or self.end.relational
 
     def at(self, progress: float) -> Weights:
-        """Return the weights at the fraction `progress`, 0…1, of training."""
+        """Return the weights after a fraction `progress` of training, in [0, 1]."""
         mix = {
             "constant": 0.0,
             "linear": progress,

@@ -1,4 +1,4 @@
-"""Networks: our own convolutional autoencoder, or a well-known backbone."""
+"""Networks: our own convolutional autoencoder, or a standard backbone."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ DEFAULT_ENCODER = "timm:tf_efficientnet_lite0"
 
 @dataclass(frozen=True, kw_only=True)
 class ConvNet:
-    """Convolutional autoencoder; fully connected for features and for sides below 8 pixels.
+    """Convolutional autoencoder; fully connected for feature vectors and sides below 8 pixels.
 
     Parameters
     ----------
     embedding_size : int
         Length d of an embedding.
     widths : tuple of int, optional
-        Channels of each encoder layer, mirrored in the decoder. Default: 16, doubled at each
-        halving of the image.
+        Channels of each encoder layer, mirrored in the decoder. Default: 16 in the first layer,
+        doubled each time the image size is halved.
     batch_norm : bool
-        Use batch normalization and two convolutions per layer; embeddings are not rectified.
+        Use batch normalization and two convolutions per layer, and no ReLU on embeddings.
     hidden : int
         Width of a hidden layer between convolutions and embeddings; 0 for none. Needs `batch_norm`.
 
@@ -60,15 +60,16 @@ class Backbone:
         "alexnet", with a mirrored decoder as in the paper's Table 2; or "timm:NAME", any timm image
         model, such as "timm:resnet18".
     weights : str
-        Initial weights of the encoder: "random"; "kmeans", centers of clusters of image patches,
-        scaled so that each output channel has unit variance (plain convolutions only);
-        "pretrained", from torchvision for AlexNet, otherwise from timm; or a file, either
-        .safetensors or a state dict saved with torch.save.
+        Initial weights of the encoder: "random"; "kmeans", k-means centers of image patches, scaled
+        so that each output channel has unit variance (plain convolutions only); "pretrained", from
+        torchvision for AlexNet, otherwise from timm; or a file, either .safetensors or a state dict
+        saved with torch.save.
     freeze_batch_norm : bool
         Keep the batch normalization statistics of the initial weights.
     embedding_size : int, optional
-        Length d of an embedding. Default: that of the model, for pretrained weights and timm
-        models; 128 for other AlexNets. Other lengths add a linear layer and a ReLU to timm models.
+        Length d of an embedding. Default: the model's own length for pretrained weights and timm
+        models; 128 for AlexNet with other weights. Other lengths add a linear layer and a ReLU to
+        timm models.
     widths : tuple of int, optional
         Width of AlexNet's FC6 (one number); for other backbones, channels of the decoder's
         layers.
@@ -105,12 +106,12 @@ NetworkConfig = ConvNet | Backbone
 
 
 def check_backbone_name(name: str, option: str = "backbone") -> None:
-    """Check the form of a backbone's name, not whether timm has it.
+    """Check the form of a backbone's name, but not whether timm has the model.
 
     Raises
     ------
     NearfarError
-        If it is neither "alexnet" nor begins with "timm:".
+        If the name is not "alexnet" and does not begin with "timm:".
 
     Examples
     --------

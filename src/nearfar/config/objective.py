@@ -1,4 +1,4 @@
-"""Training objectives: the paper's relational one, and our contrastive one."""
+"""Training objectives: relational, as in the paper, and contrastive."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ AugmentationName = Literal["auto", "shapes", "photos", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class NeighborSearch:
-    """How near and far samples are found.
+    """Settings of the search for near and far samples.
 
     Parameters
     ----------
     finder : {"clustered", "exact"} or callable
         Search within k-means clusters, as the paper does for large data sets, or among all samples;
-        or your own, a function from the number of neighbors to a `nearfar.neighbors.Finder`.
+        or your own, given as a function from the number of neighbors to a
+        `nearfar.neighbors.Finder`.
     clusters : int, optional
         Number K of k-means clusters. Default: the square root of the number of images.
     far_share : float
-        Share of the other clusters, farthest first, that far samples are drawn from, in (0, 1].
+        Fraction of the other clusters, farthest first, from which far samples are drawn, in (0, 1].
     similarity : {"cosine", "centered-cosine", "gaussian"} or callable
-        Similarity of two embeddings (Eq. 4 is the cosine); or your own, a function from the bank to
-        a `nearfar.neighbors.Similarity`.
+        Similarity of two embeddings (Eq. 4 is the cosine); or your own, given as a function from
+        the bank to a `nearfar.neighbors.Similarity`.
     search_every : {"epoch", "step"}
         Search at the start of each epoch, with the latest reconstruction of each image, or at every
         step.
     relative_to : {"reconstruction", "image"}
-        Search near and far samples of the reconstruction, as in the paper, or of the image
+        Search for samples near to and far from the reconstruction, as in the paper, or the image
         itself.
     bank : {"memory", "disk"}
-        Where the embeddings of all images are kept.
+        Where the embeddings of all images are stored.
 
     Examples
     --------
@@ -77,7 +78,7 @@ class RelationalObjective:
     weights : tuple of float
         λ₁, λ₂, λ₃ of Eq. 1 (image, near samples, far samples); nonnegative, summing to 1.
     end_weights : tuple of float, optional
-        Weights in the last epoch, see `weight_schedule`.
+        Weights in the last epoch; see `weight_schedule`.
     weight_schedule : {"constant", "linear", "cosine"}
         How the weights change from `weights` to `end_weights`.
     neighbors : int
@@ -87,14 +88,14 @@ class RelationalObjective:
     pixel_weight : float
         Weight of the squared pixel error added to the objective; 0 in the paper.
     reference : str or nn.Module, optional
-        External reference encoder: "alexnet", "timm:NAME", or your own. Default: the encoder of the
+        External reference encoder: "alexnet", "timm:NAME", or a module. Default: the encoder of the
         plain autoencoder.
     reference_weights : str, optional
         Weights of a named reference: a file, as for `Backbone`. Default: pretrained.
     refresh_reference_every : int
         Number of epochs after which the reference is replaced by the current encoder; 0 for never.
     search : NeighborSearch
-        How near and far samples are found.
+        Settings of the search for near and far samples.
 
     Examples
     --------
@@ -136,18 +137,18 @@ class RelationalObjective:
             raise NearfarError("`reference_weights` needs a named `reference`")
 
     def schedule(self) -> WeightSchedule:
-        """Return the weights as a function of training progress."""
+        """Return the schedule of the weights."""
         start = check_weights(self.weights)
         end = start if self.end_weights is None else check_weights(self.end_weights)
         return WeightSchedule(start, end, self.weight_schedule)
 
     @property
     def similarity(self) -> SimilarityName | Callable[..., Any]:
-        """Similarity by which embeddings are compared."""
+        """Similarity measure of embeddings."""
         return self.search.similarity
 
     def for_trial(self) -> RelationalObjective:
-        """Return the objective for a trial of two epochs on a few images."""
+        """Return the objective, adapted to a trial run of two epochs on a few images."""
         search = replace(self.search, clusters=None, bank="memory")
         every = min(self.refresh_reference_every, 1)
         return replace(self, search=search, refresh_reference_every=every)
@@ -155,37 +156,39 @@ class RelationalObjective:
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastiveObjective:
-    """Contrastive training on augmented views, with near and far samples from the data.
+    """Contrastive training on augmented views, with positives and negatives from neighborhoods.
 
-    An image's positive is another view of it or of one of its nearest neighbors; its negatives are
-    the images in the batch from far clusters.
+    The positive of an image is another view of it or of one of its nearest neighbors. Its negatives
+    are the images in the batch from far clusters.
 
     Parameters
     ----------
     augmentation : {"auto", "shapes", "photos", "none"} or callable
         "shapes": random rotation, scaling, shift and elastic distortion. "photos": crops, flips and
         color jitter. "auto": "photos" for photographs, in color or grayscale, and "shapes" for
-        shapes on a plain background. Or your own transform of a batch, float[b, c, h, w] in 0…1.
+        shapes on a plain background. Or your own transform of a batch, float[b, c, h, w] in [0, 1].
     identity_prob : float
-        Probability, 0…1, that the first view is the unchanged image, so that the decoder sees it.
+        Probability, in [0, 1], that the first view is the unchanged image, so that the decoder is
+        trained on such images, too.
     temperature : float
         τ of the softmax over near and far samples, in (0, 1].
     neighbors : int
         Number of nearest neighbors from which positives are drawn.
     neighbor_prob : float
-        Probability, 0…1, that the positive is a neighbor rather than the image itself, after the
-        first neighbor search.
+        Probability, in [0, 1], that the positive is a neighbor rather than the image itself, after
+        the first neighbor search.
     clusters : int, optional
         Number of k-means clusters. Default: the square root of the number of images.
     far_share : float
-        Share of the other clusters, farthest first, that count as far, in (0, 1].
+        Fraction of the other clusters, farthest first, that count as far, in (0, 1].
     refresh_neighbors_every : int
         Number of epochs between searches for neighbors and clusters; 0 for no search.
     pixel_weight : float
         Weight of the squared pixel error of the decoder; with 0, no decoder is trained.
     distill_weight : float
         Weight of the cosine distance between embeddings and those of the pretrained encoder that
-        training starts from. It sees the whole image at its pretraining size; 0 for none.
+        training starts from; 0 for none. The pretrained encoder receives the whole image at its
+        pretraining size.
 
     Examples
     --------
@@ -229,7 +232,7 @@ class ContrastiveObjective:
         return self.pixel_weight > 0
 
     def for_trial(self) -> ContrastiveObjective:
-        """Return the objective for a trial of two epochs on a few images."""
+        """Return the objective, adapted to a trial run of two epochs on a few images."""
         every = min(self.refresh_neighbors_every, 1)
         return replace(self, clusters=None, refresh_neighbors_every=every)
 

@@ -1,4 +1,4 @@
-"""Optimization: epochs, batches and learning rates."""
+"""Optimizer settings: epochs, batches and learning rates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LRSchedule = Literal["constant", "one-cycle"]
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
-    """AdamW settings for both phases; without weight decay, this is Adam.
+    """AdamW settings for both phases; without weight decay, AdamW is Adam.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""Flat options, as used by command lines and estimators, and the sections they belong to.
+"""Flat options, as on the command line and in estimators, and the sections they belong to.
 
-Every option is a field of a section; there is no other list of them.
+Options are derived from the fields of the sections; there is no separate list.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _RENAMED = {
 
 @dataclass(frozen=True)
 class Option:
-    """One option of training.
+    """Training option.
 
     Parameters
     ----------
@@ -99,17 +99,17 @@ def configure(
         Options by name, or sections by name with their fields; earlier sources take precedence.
         Values of ``None`` count as not given.
     recipe : {"paper", "nearfar", "continue"}, optional
-        Source of the other options. Default: "continue" if a backbone starts from pretrained
+        Recipe for the other options. Default: "continue" if a backbone starts from pretrained
         weights, else "paper".
     base : TrainConfig, optional
-        Source of the other options instead of a recipe, such as the configuration of a run to
-        resume. A section whose kind changes starts from its defaults.
+        Configuration for the other options instead of a recipe, such as the configuration of a run
+        to resume. If the kind of a section changes, the section starts from its defaults.
 
     Raises
     ------
     NearfarError
-        If an option is unknown, or belongs to another objective, pretext or network than is
-        chosen.
+        If an option is unknown, or belongs to a different objective, pretext task or network than
+        the chosen one.
 
     Examples
     --------
@@ -138,7 +138,7 @@ def configure(
 
 
 def implied_recipe(options: Mapping[str, Any]) -> RecipeName | None:
-    """Return the recipe that the options imply, or None if they fit any.
+    """Return the recipe that the options imply, or None if they fit every recipe.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def implied_recipe(options: Mapping[str, Any]) -> RecipeName | None:
 
 
 def _starts_published(given: Mapping[str, Any]) -> bool:
-    """Whether options name a backbone with pretrained weights."""
+    """Return whether options name a backbone with pretrained weights."""
     published = given.get("weights", "random") not in ("random", "kmeans")
     return published and (given.get("backbone") is not None or given.get("network") == "backbone")
 
@@ -181,14 +181,14 @@ def _names(section: type) -> set[str]:
 
 
 def recipe(name: RecipeName, **options: Any) -> TrainConfig:
-    """Return a recipe's configuration, with some options changed.
+    """Return a recipe's configuration, with some options overridden.
 
     Parameters
     ----------
     name : {"paper", "nearfar", "continue"}
-        "paper": the paper's training. "nearfar": ours, which learns better embeddings, by
-        contrastive training of an encoder with batch normalization. "continue": ours, starting from
-        a pretrained backbone, `DEFAULT_ENCODER` unless another is named.
+        "paper": the paper's training. "nearfar": contrastive training of an encoder with batch
+        normalization, which gives better embeddings. "continue": contrastive training from a
+        pretrained backbone, by default `DEFAULT_ENCODER`.
     **options
         See `configure`.
 
@@ -230,7 +230,7 @@ def flatten(source: Mapping[str, Any] | TrainConfig) -> dict[str, Any]:
 
 
 def _kept(base: TrainConfig, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration's options, except those of sections whose kind changes."""
+    """Return a configuration's options, except in sections whose kind changes."""
     kept: dict[str, Any] = {}
     for name, section in _sections(base).items():
         options = flatten({name: section})
@@ -283,7 +283,7 @@ def _build(given: Mapping[str, Any], rest: Mapping[str, Any]) -> tuple[TrainConf
 
 
 def _belongs_elsewhere(name: str, value: Any, config: TrainConfig) -> str:
-    """Return an error that names the kind an option belongs to."""
+    """Return the error for an option that belongs to another kind of section."""
     for section, kinds in KINDS.items():
         homes = [
             kind

@@ -29,10 +29,10 @@ class Denoising:
     ----------
     noise : {"masking", "gaussian", "adversarial"}
         "masking": values set to zero. "gaussian": Gaussian noise. "adversarial": uniform noise
-        followed by the change that harms the reconstruction most.
+        followed by the perturbation that increases the reconstruction error most.
     noise_level : float
-        Share of values set to zero; standard deviation of the Gaussian noise; or largest uniform
-        noise and largest change. For pixel values in [0, 1]; less than 1.
+        Fraction of values set to zero; standard deviation of the Gaussian noise; or maximum of both
+        the uniform noise and the perturbation. For pixel values in [0, 1]; less than 1.
 
     Examples
     --------
@@ -57,7 +57,8 @@ class Inpainting:
     Parameters
     ----------
     holes : {"center", "random"}
-        The center of the image, or four blocks at random positions; about a quarter of the area.
+        The center of the image, or four blocks at random positions; about a quarter of the area is
+        missing.
 
     Examples
     --------

@@ -27,33 +27,33 @@ KINDS: dict[str, dict[str, type]] = {
     "pretext": {each.kind: each for each in get_args(Pretext)},
     "network": {each.kind: each for each in get_args(NetworkConfig)},
 }
-#: Classes that are recorded field by field; the user's own objects are recorded by name, even if
-#: they are dataclasses.
+#: Classes that are recorded field by field; custom objects are recorded by name, even if they are
+#: dataclasses.
 SECTIONS = (*(kind for kinds in KINDS.values() for kind in kinds.values()), NeighborSearch, Optim)
 CUSTOM = "custom"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """All settings of a training run, in one section per part.
+    """All settings of a training run, grouped into sections.
 
     Parameters
     ----------
     objective : RelationalObjective, ContrastiveObjective or callable
-        Objective of the second phase; or your own, a function from a `nearfar.training.Context` to
-        a `nearfar.training.Objective`.
+        Objective of the second phase; or a function from a `nearfar.training.Context` to a
+        `nearfar.training.Objective`.
     pretext : Plain, Denoising, Inpainting or SplitBrain
         Corruption that the autoencoder learns to undo, in both phases.
     network : ConvNet, Backbone or nearfar.models.Autoencoder
-        Network to train; your own network is copied.
+        Network to train. An `Autoencoder` is copied.
     optim : Optim
         Epochs, batches and learning rates.
     seed : int
-        Seed of initial weights, the order of images and every random draw, 0 to 2³² − 1.
+        Random seed for initial weights, image order and all sampling, 0 to 2³² − 1.
     device : str
         "auto", "cpu", "cuda" or "mps", or a specific device, such as "cuda:1".
     precision : {"32", "bf16"}
-        Precision of the networks: float32, or bfloat16 mixed precision.
+        Numerical precision: float32, or bfloat16 mixed precision.
 
     Raises
     ------
@@ -86,7 +86,7 @@ class TrainConfig:
 
     @property
     def method(self) -> str:
-        """Name of the objective in tables; "autoencoder" without a second phase."""
+        """Name of the method in tables: the objective, or "autoencoder" without a second phase."""
         if self.optim.epochs == 0:
             return "autoencoder"
         built_in = self._built_in_objective
@@ -94,13 +94,13 @@ class TrainConfig:
 
     @property
     def similarity(self) -> SimilarityName | Callable[..., Any]:
-        """Similarity by which embeddings are compared."""
+        """Similarity measure of embeddings."""
         built_in = self._built_in_objective
         return built_in.similarity if built_in else "cosine"
 
     @property
     def trains_decoder(self) -> bool:
-        """Whether the decoder is trained in either phase; your own objective may train it."""
+        """Whether the decoder is trained in either phase; a custom objective may train it."""
         built_in = self._built_in_objective
         return self.optim.pretrain_epochs > 0 or built_in is None or built_in.trains_decoder
 
@@ -109,7 +109,7 @@ class TrainConfig:
         return self.objective if isinstance(self.objective, ObjectiveConfig) else None
 
     def for_trial(self) -> TrainConfig:
-        """Return the settings for a trial of two epochs per phase on a few images."""
+        """Return the settings, adapted to a trial run of two epochs per phase on a few images."""
         optim = replace(
             self.optim,
             pretrain_epochs=2 * (self.optim.pretrain_epochs > 0),
@@ -121,7 +121,7 @@ class TrainConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a nested, JSON-compatible dictionary; your own objects are given by name."""
+        """Return a nested, JSON-compatible dictionary; custom objects are represented by name."""
         saved: dict[str, Any] = _to_json(self)
         return saved
 
@@ -129,12 +129,12 @@ class TrainConfig:
     def from_dict(cls, saved: Mapping[str, Any]) -> TrainConfig:
         """Rebuild a configuration from the result of `to_dict`.
 
-        Your own objects come back as `Recorded` names, which can be compared but not used.
+        Custom objects become `Recorded` names, which can be compared but not used.
 
         Raises
         ------
         NearfarError
-            If the dictionary is not such a result.
+            If the dictionary is not a result of `to_dict`.
         """
         try:
             sections = {name: saved[name] for name in KINDS}
@@ -149,7 +149,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Recorded:
-    """Recorded name of one of the user's own objects.
+    """Recorded name of a custom object.
 
     Examples
     --------
@@ -160,12 +160,12 @@ class Recorded:
     name: str
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Raise: only the name was recorded."""
+        """Raise an error, since only the name was recorded."""
         raise NearfarError(f"the run was trained with your own {self.name}: pass it again")
 
 
 def name_of(custom: Any) -> str:
-    """Return the qualified name of one of the user's own objects, or of its class.
+    """Return the qualified name of a custom object, or of its class.
 
     Examples
     --------
@@ -201,7 +201,7 @@ def _read_section(kinds: Mapping[str, type], saved: Mapping[str, Any]) -> Any:
 
 
 def _from_json(value: Any) -> Any:
-    """Read the user's own objects and the nested section."""
+    """Return a value from JSON, with custom objects and the nested section rebuilt."""
     if not isinstance(value, Mapping):
         return value
     if CUSTOM in value:

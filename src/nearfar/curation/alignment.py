@@ -9,16 +9,16 @@ from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolat
 #: Initial scales of an alignment, since one image may be cropped or padded.
 _SCALES = (1.0, 0.9, 0.8, 1 / 0.9, 1 / 0.8)
 _COARSE, _FIRST_STEPS, _COARSE_STEPS, _FINE_STEPS = 32, 4, 6, 6
-#: Largest change of a parameter per step, as a share of half the image side.
+#: Maximum change of a parameter per step, as a fraction of half the image side.
 _MAX_STEP = 0.1
 #: Residual, in median absolute residuals, beyond which pixels have little weight.
 _CAUCHY = 3.0
-#: Window size of the subtracted local mean, as a share of the image side.
+#: Window size of the subtracted local mean, as a fraction of the image side.
 _LOCAL = 9 / 64
 #: Tiles per side, and the variance below which a tile counts as blank.
 _TILES, _FLAT = 4, 4e-4
-#: Tiles per side to measure how much of an image is not blank, and the least share required: an
-#: object in front of a plain sky agrees with too many others.
+#: Tiles per side to measure how much of an image is not blank, and the minimum fraction required:
+#: an object in front of a plain sky agrees with too many others.
 _FINE_TILES, _LEAST_SHOWN = 8, 0.35
 #: Correlation after the first steps, and coarse score, below which a pair is rejected.
 _UNRELATED, _HOPELESS = 0.7, 0.2
@@ -27,7 +27,7 @@ _PAIRS = 256
 
 
 def verify_pairs(thumbnails: Tensor, sizes: Tensor, pairs: Tensor, mirrored: Tensor) -> Tensor:
-    """Return how well the pixels of pairs of images agree, float32[m].
+    """Return how well the pixels of each pair of images agree, float32[m].
 
     The second image of a pair is aligned with the first by the affine map that minimizes a robust
     difference between their normalized pixels (Gauss–Newton with Cauchy weights). Then their local
@@ -39,13 +39,13 @@ def verify_pairs(thumbnails: Tensor, sizes: Tensor, pairs: Tensor, mirrored: Ten
     Parameters
     ----------
     thumbnails : uint8[n, s, s]
-        Grayscale images, stretched to squares.
+        Grayscale thumbnails, stretched to squares.
     sizes : int32[n, 2]
-        Height and width of the images before.
+        Height and width of the images before stretching.
     pairs : int64[m, 2]
-        Rows of each pair.
+        Row numbers of the images in each pair.
     mirrored : bool[m]
-        Whether to mirror the second image of a pair first.
+        Whether to mirror the second image of each pair before comparing.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def _verify(first: Tensor, second: Tensor, aspects: Tensor, mirrored: Tensor) ->
 
 
 def _agreement(first: Tensor, second: Tensor, maps: Tensor) -> Tensor:
-    """Return the correlation of aligned images, float[m]."""
+    """Return the correlation of images after alignment, float[m]."""
     warped, inside = _warp(second, maps)
     return (_unit(first, inside) * _unit(warped, inside)).sum((1, 2))
 
@@ -96,10 +96,10 @@ def _shrink(images: Tensor, side: int) -> Tensor:
 
 
 def _start(first: Tensor, second: Tensor, aspects: Tensor) -> Tensor:
-    """Return the map with the best initial scales, float[m, 2, 3].
+    """Return the map with the best initial scale, float[m, 2, 3].
 
-    The last two undo the stretching of images of which one is cropped to the other's width or
-    height; `aspects` are those of the second images, relative to the first.
+    The last two candidate scales are for pairs in which one image is a crop of the other along one
+    side. `aspects` are the aspect ratios of the second images relative to the first ones.
     """
     ones = torch.ones_like(aspects)
     scales = [(scale * ones, scale * ones) for scale in _SCALES]
@@ -148,7 +148,7 @@ def _align(first: Tensor, second: Tensor, maps: Tensor, steps: int) -> Tensor:
 
 
 def _compare(first: Tensor, second: Tensor, maps: Tensor) -> Tensor:
-    """Return the score of `verify_pairs` of aligned images, float[m]."""
+    """Return the score of `verify_pairs` for aligned images, float[m]."""
     warped, inside = _warp(second, maps)
     side = first.shape[1]
     a, b = _contrast(first), _contrast(warped)
@@ -171,7 +171,7 @@ def _compare(first: Tensor, second: Tensor, maps: Tensor) -> Tensor:
 
 
 def _contrast(images: Tensor) -> Tensor:
-    """Return images without their local mean."""
+    """Return images minus their local mean."""
     width = round(_LOCAL * images.shape[1]) | 1
     local = avg_pool2d(images.unsqueeze(1), width, 1, width // 2, count_include_pad=False)
     return images - local.squeeze(1)

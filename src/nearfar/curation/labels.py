@@ -26,14 +26,15 @@ class LabelErrors(NamedTuple):
     Attributes
     ----------
     confidence : float32[n]
-        Probability of the given label, 0…1, from classifiers not trained on the image.
+        Probability of the given label, in [0, 1], from classifiers that were not trained on the
+        image.
     suggested : int64[n]
         Most probable label.
     likely : bool[n]
         Whether the given label is likely wrong: another label is the most probable, and as probable
         as it usually is for images with that label (confident learning, Northcutt et al. 2021).
     accuracy : float
-        Share of the images whose given label is the most probable.
+        Fraction of images whose given label is the most probable.
 
     Examples
     --------
@@ -48,7 +49,7 @@ class LabelErrors(NamedTuple):
     accuracy: float
 
     def rows(self) -> npt.NDArray[np.int64]:
-        """Return images whose label is likely wrong, least probable first."""
+        """Return the rows of images whose label is likely wrong, least probable label first."""
         rows = np.flatnonzero(self.likely)
         return rows[np.argsort(self.confidence[rows], kind="stable")]
 
@@ -68,7 +69,7 @@ def find_label_errors(
     labels : int64[n]
         Class numbers.
     seed : int
-        Seed of the folds.
+        Random seed for the folds.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Outliers: images that resemble few others."""
+"""Outliers: images that are far from their nearest neighbors."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from torch.nn.functional import normalize
 
 from nearfar.neighbors import ExactFinder, fit_similarity
 
-#: Number of nearest images with which an image is compared.
+#: Number of nearest neighbors of an image to average over.
 NEIGHBORS = 5
 #: Outlier threshold, in robust standard deviations above the median.
 DEVIATIONS = 3.5
-#: Smallest number of images among which outliers can be found.
+#: Minimum number of images among which outliers can be found.
 MIN_IMAGES = 30
-#: Median distance below which all images count as alike.
+#: Median distance below which all images count as similar.
 _ALIKE = 1e-4
 #: Standard deviation of a normal distribution, in median absolute deviations.
 _NORMAL = 1.4826
 
 
 class Outliers(NamedTuple):
-    """How far each image is from its nearest neighbors.
+    """Distances of images to their nearest neighbors.
 
     Attributes
     ----------
     distances : float32[n]
-        Mean cosine distance to the five nearest images, 0…2.
+        Mean cosine distance to the five nearest images, in [0, 2].
     deviations : float32[n]
         Logarithm of the distance, in robust standard deviations from the median. An image is an
         outlier at 3.5 or above.
@@ -44,7 +44,7 @@ class Outliers(NamedTuple):
     deviations: npt.NDArray[np.float32]
 
     def rows(self) -> npt.NDArray[np.int64]:
-        """Return the outliers, farthest first."""
+        """Return the rows of the outliers, farthest first."""
         rows = np.flatnonzero(self.deviations >= DEVIATIONS)
         return rows[np.argsort(-self.deviations[rows], kind="stable")]
 
@@ -55,7 +55,7 @@ def find_outliers(embeddings: npt.NDArray[np.float32]) -> Outliers | str:
     Parameters
     ----------
     embeddings : float32[n, d]
-        Embeddings, without duplicates, which would be close to each other.
+        Embeddings of images without duplicates, since duplicates are close to each other.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def find_outliers(embeddings: npt.NDArray[np.float32]) -> Outliers | str:
 
 
 def _neighbor_distances(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the mean cosine distance of each embedding to its five nearest others, float32[n]."""
+    """Return each embedding's mean cosine distance to its five nearest neighbors, float32[n]."""
     count = min(NEIGHBORS, len(embeddings) - 1)
     points = normalize(torch.from_numpy(embeddings))
     finder = ExactFinder(count).fit(points, fit_similarity("cosine", points))

@@ -1,4 +1,4 @@
-"""Findings as machine-readable files."""
+"""Curation findings in machine-readable files."""
 
 from __future__ import annotations
 
@@ -41,17 +41,16 @@ def write_curation(folder: str | os.PathLike[str], curation: Curation) -> dict[s
     `reason`; `group` of duplicates; `outlier_distance` and `outlier_deviations`, see `Outliers`;
     `label`, `suggested_label`, `label_likely_wrong` and `label_confidence`, see `LabelErrors`;
     `cluster`, and whether the image is `typical` of it; `selected`, the rank in the selection, from
-    1. Null means unknown.
-    ``thumbnails.parquet`` has thumbnails for later calls, see `CuratedImages`, also of the images
-    of an earlier result that these were compared with.
-    ``duplicates.parquet`` and ``leaks.parquet`` have one row per pair: `file`, `other`, `score`,
-    `exact` and `mirrored`. ``curation.json`` has the numbers of all findings, or why there are
-    none.
+    1. Null means unknown. ``leave-out.txt`` lists the images to leave out. ``thumbnails.parquet``
+    has thumbnails for later calls, see `CuratedImages`; if the images were compared with an earlier
+    result, its thumbnails are included. ``duplicates.parquet`` and ``leaks.parquet`` have one row
+    per pair: `file`, `other`, `score`, `exact` and `mirrored`. ``curation.json`` has a summary of
+    each finding, or the reason why there is none.
 
     Parameters
     ----------
     folder : str or path
-        Folder, created if needed; files are replaced.
+        Output folder, created if needed; existing files are replaced.
     curation : Curation
         Findings.
 
@@ -91,7 +90,7 @@ def write_curation(folder: str | os.PathLike[str], curation: Curation) -> dict[s
 
 
 def summarize(curation: Curation) -> dict[str, Any]:
-    """Return the numbers of all findings, JSON-compatible."""
+    """Return a JSON-compatible summary of all findings."""
     outliers, errors, leaks = curation.outliers, curation.label_errors, curation.leaks
     exact = curation.duplicates.exact
     return {
@@ -121,7 +120,7 @@ def summarize(curation: Curation) -> dict[str, Any]:
 
 
 def describe(curation: Curation) -> list[str]:
-    r"""Return the summary of all findings as lines of text.
+    r"""Return a summary of all findings as lines of text.
 
     Examples
     --------
@@ -224,7 +223,7 @@ def _image_table(curation: Curation) -> pyarrow.Table:
 
 
 def class_name(images: Images, label: int) -> str:
-    """Return the name of a class, or its number if it has none.
+    """Return the name of a class, or its number if the class has no name.
 
     Examples
     --------
@@ -236,7 +235,7 @@ def class_name(images: Images, label: int) -> str:
 
 
 def _of_kept(values: Any, kept: Any, n: int) -> pyarrow.Array:
-    """Return values of the kept images as a column for all images, null for the others."""
+    """Return a column for all images from the values of kept images, null for other images."""
     column = np.empty(n, values.dtype)
     column[kept] = values
     mask = np.ones(n, bool)

@@ -1,4 +1,4 @@
-"""Clusters with a typical image each, and selection of representative images."""
+"""Clustering of images, and selection of representative images."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sklearn.preprocessing import normalize
 
 from nearfar.errors import NearfarError
 
-#: Most images for k-means without batches.
+#: Maximum number of images for k-means without batches.
 _ALL_AT_ONCE = 20_000
-#: Most images for facility location, unless more are to be selected.
+#: Maximum number of images for facility location, unless more are to be selected.
 _REPRESENTED = 10_000
-#: Most clusters by default.
+#: Maximum default number of clusters.
 _MOST_CLUSTERS = 30
 #: Images whose gains are computed together in facility location.
 _TRIED = 32
@@ -25,7 +25,7 @@ _TRIED = 32
 def cluster(
     embeddings: npt.NDArray[np.float32], clusters: int | None = None, *, seed: int = 0
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Cluster images by k-means of their unit embeddings.
+    """Cluster images by k-means on their normalized embeddings.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def cluster(
     Returns
     -------
     cluster_of : int64[n]
-        Cluster of each image; clusters are numbered largest first.
+        Cluster of each image; clusters are numbered by decreasing size.
     typical : int64[K]
         Row of the image nearest to each cluster's center.
 
@@ -68,21 +68,21 @@ def select(
 ) -> npt.NDArray[np.int64]:
     """Select representative images, so that every image is similar to a selected one.
 
-    Facility location [1]_: images are selected one by one, each so that the mean cosine similarity
-    of all images to the most similar selected image grows most. More than 10,000 images are
-    represented by a random 10,000.
+    Images are selected by greedy facility location [1]_: each selected image is the one that most
+    increases the mean cosine similarity of all images to the most similar selected image. If there
+    are more than 10,000 images, a random subset of 10,000 is used.
 
     Parameters
     ----------
     embeddings : float32[n, d]
         Embeddings.
     count : int
-        Number of images, 1…n.
+        Number of images to select, 1 to n.
 
     Returns
     -------
     int64[count]
-        Rows in the order of selection: the first k are the selection of k images.
+        Row numbers in the order of selection; the first k are the selection of k images.
 
     Raises
     ------
@@ -112,12 +112,12 @@ def select(
 
 
 def _represent(points: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
-    """Return the rows of unit vectors that greedy facility location selects, in its order."""
+    """Return the rows of unit vectors selected by greedy facility location, in order."""
     covered = np.full(len(points), -1, np.float32)  # similarity to the nearest selected image
     gains = len(points) + (points @ points.sum(0)).astype(np.float64)
     selected = []
     for _ in range(count):
-        # Gains only shrink, so that old ones are upper bounds: few have to be computed again.
+        # Gains only shrink, so old gains are upper bounds, and few have to be recomputed.
         outdated = np.ones(len(points), bool)
         while outdated[best := int(gains.argmax())]:
             bounds = np.where(outdated, gains, -np.inf)

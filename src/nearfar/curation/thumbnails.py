@@ -31,14 +31,14 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 class Thumbnails(NamedTuple):
-    """Small versions of n images, whole and stretched to squares.
+    """Thumbnails of n whole images, stretched to squares.
 
     Attributes
     ----------
     gray : uint8[n, 64, 64]
-        Brightness.
+        Grayscale pixels.
     colors : float16[n, 2, 8, 8]
-        Red minus green and blue minus green, −1…1; 0 for grayscale images.
+        Red minus green and blue minus green, in [−1, 1]; 0 for grayscale images.
     sizes : int32[n, 2]
         Height and width of the images, in pixels.
 
@@ -54,12 +54,12 @@ class Thumbnails(NamedTuple):
 
 
 class CuratedImages(Images):
-    """Images of an earlier result, of which names and thumbnails are left.
+    """Images of an earlier curation, of which only names and thumbnails are stored.
 
     Parameters
     ----------
     folder : str or path
-        What `write_curation` has written.
+        Folder written by `write_curation`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Images from folders, arrays and named data sets, behind one small protocol."""
+"""Image sets from folders, arrays and named data sets, with one common interface."""
 
 from nearfar.data.arrays import PIXEL_TOLERANCE, ArrayImages, as_array, images_from_array
 from nearfar.data.conform import conform_images

@@ -26,11 +26,11 @@ from nearfar.files import normal_form
 #: Decoded or converted images up to this total size are kept in memory; larger sets are read in
 #: batches.
 IN_MEMORY_BYTES = 2**30
-#: Size of the parts in which an array is checked or converted.
+#: Size of the chunks in which an array is checked or converted, in bytes.
 CHUNK_BYTES = 2**26
-#: Largest .npz content, which unlike .npy is unpacked in memory.
+#: Maximum size of .npz content, which is unpacked in memory, unlike .npy.
 UNPACKED_BYTES = 2**33
-#: Tolerance for float pixels outside 0…1, about the rounding error of float16.
+#: Tolerance for float pixels outside [0, 1], about the rounding error of float16.
 PIXEL_TOLERANCE = 1e-3
 
 IMAGE_KEYS = ("images", "x", "X", "data", "arr_0")
@@ -46,7 +46,7 @@ class ArrayImages(Images):
     Parameters
     ----------
     images : Tensor or ndarray
-        uint8[n, c, h, w] in 0…255, or float32[n, c, h, w] with values in [0, 1]. See
+        uint8[n, c, h, w] in [0, 255], or float32[n, c, h, w] with values in [0, 1]. See
         `images_from_array` for other layouts and types.
     labels : array of n integers or strings, optional
         Strings are numbered in sorted order.
@@ -101,7 +101,7 @@ class ArrayImages(Images):
 
 
 class ConvertedImages(Images):
-    """Images in an array too large for a converted copy: each batch is converted on demand."""
+    """Images in an array too large to copy; each batch is converted on demand."""
 
     def __init__(self, pixels: Array, shape: Shape, name: str) -> None:
         self._array = pixels
@@ -130,20 +130,20 @@ def images_from_array(
     size: Size | None = None,
     channels: Channels | None = None,
 ) -> Images:
-    """Check an array and return its images.
+    """Return the images in an array, after checking it.
 
     Parameters
     ----------
     array : array or Tensor
         [n, h, w] with w of at least 8, [n, h, w, c] or [n, c, h, w] with c in {1, 3}; bool,
-        integers in 0…255, or floats with values in [0, 1]. Arrays of at most 1 GiB are copied;
+        integers in [0, 255], or floats with values in [0, 1]. Arrays of at most 1 GiB are copied;
         each batch of a larger one is converted on demand.
     labels : array of n integers or strings, optional
         Strings are numbered in sorted order.
     classes : sequence of str, optional
         Name of each class number.
     name : str
-        Name of the array, for messages.
+        Name of the array, for error messages.
     size : int or (height, width), optional
         Size in pixels, at least 8: images are scaled to cover it, then center-cropped.
     channels : {1, 3}, optional
@@ -152,7 +152,7 @@ def images_from_array(
     Raises
     ------
     NearfarError
-        If the array does not hold images, or the labels do not fit.
+        If the array does not hold images, or the labels do not match them.
 
     Warns
     -----
@@ -214,7 +214,7 @@ def open_array_file(
         content = _read_array_file(path)
     except NearfarError:
         raise
-    except Exception as error:  # a damaged file makes numpy and zipfile raise nearly anything
+    except Exception as error:  # numpy and zipfile may raise almost any error for a damaged file
         pickled = "pickle" in str(error) or "Python objects" in str(error)
         why = "pickled objects, or no array at all" if pickled else reason(error)
         raise NearfarError(
@@ -238,7 +238,7 @@ def as_array(array: npt.ArrayLike, name: str = "array") -> Array:
     Raises
     ------
     NearfarError
-        If it is no array of one shape, has masked values, holds PIL images, or is an iterator.
+        If the input is ragged, has masked values, holds PIL images, or is an iterator.
 
     Examples
     --------
@@ -283,7 +283,7 @@ def as_index(indices: Sequence[int] | Tensor) -> Tensor:
 
 
 def fits_in_memory(count: int, shape: Shape, pixel_type: npt.DTypeLike) -> bool:
-    """Whether images of a shape and pixel type are kept in memory."""
+    """Return whether a number of images of a given shape and pixel type are kept in memory."""
     return count * math.prod(shape) * np.dtype(pixel_type).itemsize <= IN_MEMORY_BYTES
 
 
@@ -329,12 +329,12 @@ def _read_array_file(path: Path) -> _Content:
 
 
 def check_text(array: Array) -> Array:
-    """Return an array of a file; its text must be characters, as NumPy cannot convert others.
+    """Return an array read from a file, after checking that any text in it is valid.
 
     Raises
     ------
     ValueError
-        If text holds numbers that are no characters.
+        If text contains invalid code points.
 
     Examples
     --------
@@ -350,7 +350,7 @@ def check_text(array: Array) -> Array:
 
 
 def _class_names(classes: Array, images: Images, name: str) -> list[str]:
-    """Check the class names in a file."""
+    """Return the class names in a file, after checking them."""
     labels = images.labels
     names = [normal_form(str(each)) for each in classes.ravel()]
     fits = classes.ndim == 1 and classes.dtype.kind == "U" and len(set(names)) == len(names)
@@ -446,12 +446,12 @@ def number_labels(
 
 
 def _is_pixel_type(kind: torch.dtype) -> bool:
-    """Whether `to_unit` converts pixels of a type."""
+    """Return whether `to_unit` supports a pixel type."""
     return kind == torch.uint8 or kind.is_floating_point
 
 
 def _chunks(array: Array) -> Iterator[range]:
-    """Yield the rows of an array in parts of about `CHUNK_BYTES`."""
+    """Yield the rows of an array in chunks of about `CHUNK_BYTES`."""
     step = max(1, CHUNK_BYTES // array[:1].nbytes)
     for start in range(0, len(array), step):
         yield range(start, min(start + step, len(array)))

@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 from PIL import Image, features
 
-#: Exponent of sRGB's encoding of light, as PNG files state it.
+#: Gamma of sRGB, as stated in PNG files.
 SRGB_GAMMA = 1 / 2.2
-#: Largest change of a color value, in 0…255, by a profile that counts as sRGB.
+#: Maximum change of a color value, in [0, 255], by a profile that counts as sRGB.
 PROFILE_TOLERANCE = 3
 
 
 def to_srgb(image: Image.Image, info: dict[Any, Any]) -> Image.Image:
-    """Convert the colors of an image to sRGB, by what its file states.
+    """Convert an image to sRGB, according to the color metadata of its file.
 
     Parameters
     ----------
     image : PIL.Image.Image
         Decoded image.
     info : mapping
-        What PIL read from the file: ``icc_profile`` or, in PNG files, ``gamma``. A damaged profile
-        is ignored.
+        Metadata that PIL read from the file: ``icc_profile`` or, for PNG files, ``gamma``. A
+        damaged profile is ignored.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def to_srgb(image: Image.Image, info: dict[Any, Any]) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert the colors of an embedded profile to sRGB; damaged profiles are ignored."""
+    """Convert an image with an embedded profile to sRGB; damaged profiles are ignored."""
     if not profile or not features.check("littlecms2"):
         return image
     if image.mode == "LA":
@@ -55,7 +55,7 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _with_gamma(image: Image.Image, info: dict[Any, Any]) -> Image.Image:
-    """Convert a PNG file that states its gamma, and has no profile, to sRGB."""
+    """Convert a PNG image that has a gamma value, but no profile, to sRGB."""
     gamma = info.get("gamma", SRGB_GAMMA)
     if "srgb" in info or info.get("icc_profile") or not 0.1 < gamma / SRGB_GAMMA < 10:
         return image

@@ -10,12 +10,12 @@ from nearfar.errors import NearfarError
 
 
 def conform_images(images: Images | npt.ArrayLike, shape: Shape) -> Images:
-    """Return images of a given shape: arrays are resized to it, other images must have it.
+    """Return images of a given shape; arrays are resized, other images must have the shape.
 
     Parameters
     ----------
     images : Images or array
-        Arrays as for `images_from_array`.
+        Images, or an array that `images_from_array` accepts.
     shape : tuple of int
         Channels, height, width.
 

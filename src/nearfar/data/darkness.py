@@ -1,4 +1,4 @@
-"""Warning about images that use little of their value range."""
+"""Warning about images that use only the dark end of their value range."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy.typing as npt
 from torch import Tensor
 
-#: Share of white below which the brightest pixel of a set is suspicious.
+#: Fraction of white below which the brightest pixel of a set is suspicious.
 DARK = 1 / 16
 
 
@@ -18,17 +18,17 @@ def warn_if_dark(
 ) -> None:
     """Warn if the brightest pixel of all images is below 1/16 of white.
 
-    Such images are rarely intended: they are 12-bit pixels in 16-bit files, masks of 0 and 1 in
-    uint8, or pixels that were divided by 255 twice.
+    Very dark images are rarely intended. Typical causes are 12-bit pixels in 16-bit files, masks of
+    0 and 1 in uint8, and pixels that were divided by 255 twice.
 
     Parameters
     ----------
     batches : iterable of Tensor or array
-        Images, which are read until one is bright.
+        Batches of images, read until a bright image is found.
     white : float
         Value of white; black is 0.
     name : str
-        Name of the images, for the message.
+        Name of the images, for the warning.
     stacklevel : int
         See `warnings.warn`; 1 is the caller.
 

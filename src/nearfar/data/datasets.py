@@ -45,7 +45,7 @@ def default_data_root() -> Path:
     Raises
     ------
     NearfarError
-        If it lies in an unknown user's home.
+        If the folder is in the home directory of an unknown user.
 
     Examples
     --------
@@ -81,7 +81,7 @@ def open_named(
 
 
 def _read_mnist(name: str, kind: str, split: str, root: Path) -> LabeledPixels:
-    """Read a data set of torchvision's MNIST family, downloading it if absent."""
+    """Read a data set of torchvision's MNIST family, downloading it if it is missing."""
     # Slow to import, and needed only for these data sets.
     from torchvision import datasets
     from torchvision.datasets.mnist import read_image_file, read_label_file
@@ -112,7 +112,7 @@ def _read_mnist(name: str, kind: str, split: str, root: Path) -> LabeledPixels:
 
 
 def _download(family: Callable[..., object], raw: Path, files: Collection[Path]) -> None:
-    """Download files atomically; of several processes, one downloads and the others wait."""
+    """Download files atomically; one process downloads, and any others wait."""
     raw.mkdir(parents=True, exist_ok=True)
     lock = raw.with_name("download.lock")
     with FileLock(lock):
@@ -135,7 +135,7 @@ def _read_file(path: Path, read: Callable[[Path], Tensor]) -> Array:
     """Read a file with a torchvision function."""
     try:
         return read(path).numpy()
-    except Exception as error:  # torchvision may raise nearly anything for a damaged file
+    except Exception as error:  # torchvision may raise almost any error for a damaged file
         raise NearfarError(
             f"{str(path)!r} cannot be read ({reason(error)}): remove it to download it again"
         ) from error

@@ -1,7 +1,7 @@
 """Image files: headers, pixels and masks.
 
-PIL decodes most formats. Another format, as TIFF with many bands and DICOM, has a module of its own
-and an entry in `OTHER_ENDINGS`, `_other_kind`, `read_header` and `_decoded`.
+PIL decodes most formats. Other formats, such as DICOM and TIFF with many bands, have modules of
+their own, and entries in `OTHER_ENDINGS`, `_other_kind`, `read_header` and `_decoded`.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ from nearfar.errors import MissingExtraError, require
 
 #: Formats for which PIL runs other programs (EPS would run Ghostscript).
 NOT_DECODED_BY_PIL = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-#: Formats of which PIL ignores the scale of numbers.
+#: Formats for which PIL ignores the scale of pixel values.
 MISREAD_BY_PIL = {"FITS"}
 
 #: Formats without their own opener, whose files are read by another format's opener.
 OPENED_AS_OTHERS = {"MPO"}
 
-#: Endings of images that extras read.
+#: Extensions of images that extras read.
 OTHER_ENDINGS = frozenset({".heic", ".heif", ".hif", ".dcm", ".dicom"})
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")
 
@@ -79,27 +79,27 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-#: Formats that PIL reads with 16-bit numbers scaled to 0…65535, by PIL's mode. Others store counts.
+#: Formats whose 16-bit values PIL scales to 0…65535, by PIL's mode. Other formats store counts.
 SIXTEEN_BITS = {"I": {"PNG", "PPM"}, "I;16": {"JPEG2000", "PNG", "PPM", "TIFF"}}
-#: Formats whose additional images belong to the first: other views of it, or its layers.
+#: Formats whose additional images belong to the first one, as other views or as layers.
 ONE_PICTURE = {"MPO", "PSD"}
 #: Animation formats, of which only the first image is used.
 ANIMATIONS = {"AVIF", "FLI", "GIF", "PNG", "WEBP"}
-#: Formats that may be HDR, and where they state it: what comes before, and bytes in between.
+#: Formats that may be HDR, and where they state it: the mark before, and the bytes in between.
 HDR_FORMATS = {"AVIF", "HEIF", "PNG"}
 HDR_MARKS = ((b"cICP", 1), (b"colrnclx", 3))
 #: Bytes from the start of a file that are searched for these marks.
 HDR_HEAD = 2**14
-#: Factors of numbers that PIL scales to 8 bits, by PIL's raw mode.
+#: Factors by which PIL scales values to 8 bits, by PIL's raw mode.
 SCALED_NUMBERS = {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
-#: What reads deep colors, by PIL's name of the format.
+#: Readers of deep colors, by PIL's name of the format.
 _CODECS = {"JPEG2000": jpeg2000_codec, "PNG": png_codec}
 #: Sample format of TIFF for signed integers.
 SIGNED = 2
 
 
 class Header(NamedTuple):
-    """Size and kind of an encoded image, from its header."""
+    """Size and pixel format of an encoded image, from its header."""
 
     size: tuple[int, int]  # height, width, as seen
     gray: bool
@@ -112,7 +112,7 @@ class Header(NamedTuple):
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """Return the formats that PIL decodes itself, and HEIF with its plugin."""
+    """Return the names of the formats that PIL decodes, with HEIF if its plugin is installed."""
     Image.init()
     with suppress(MissingExtraError):
         require("pillow_heif", extra="heic").register_heif_opener(thumbnails=False)
@@ -121,9 +121,10 @@ def formats() -> tuple[str, ...]:
 
 @functools.cache
 def image_endings() -> frozenset[str]:
-    """Return the file name endings of images, in lower case with the dot.
+    """Return the file extensions of images, in lower case with the dot.
 
-    Those of HEIC and DICOM are among them even if the extras that read them are missing.
+    The extensions of HEIC and DICOM are included even if the extras that read them are not
+    installed.
 
     Examples
     --------
@@ -136,7 +137,7 @@ def image_endings() -> frozenset[str]:
 
 
 def is_dicom(source: Encoded) -> bool:
-    """Whether an encoded image begins like a DICOM file, whatever its name."""
+    """Return whether an encoded image starts with the DICOM signature."""
     try:
         with open_bytes(source) as file:
             return file.read(PREAMBLE + len(MAGIC))[PREAMBLE:] == MAGIC
@@ -145,19 +146,19 @@ def is_dicom(source: Encoded) -> bool:
 
 
 def read_header(source: Encoded, decoding: Decoding = AS_STATED) -> Header:
-    """Read the size and kind of an image without decoding it.
+    """Read the size and pixel format of an image without decoding it.
 
     Parameters
     ----------
     source : path or bytes
         The encoded image.
     decoding : Decoding
-        How numbers become levels.
+        How pixel values are mapped to gray levels.
 
     Raises
     ------
     UnreadableError
-        If the file is empty, no image, or large enough for a decompression bomb; or if its kind
+        If the file is empty, is not an image, or may be a decompression bomb; or if its format
         needs an extra that is not installed.
 
     Examples
@@ -185,7 +186,7 @@ def read_header(source: Encoded, decoding: Decoding = AS_STATED) -> Header:
             return Header(dicom.size, dicom.gray, depth=dicom.depth)
     with open_image_file(source) as image:
         width, height = image.size
-        # PIL turns TIFF images itself, and returns the size after that.
+        # PIL rotates TIFF images itself, and returns the size after rotation.
         orientation = 1 if image.format == "TIFF" else _orientation(image, source)
         if orientation in SIDES_SWAPPED:
             width, height = height, width
@@ -206,11 +207,11 @@ def read_header(source: Encoded, decoding: Decoding = AS_STATED) -> Header:
 def read_image(
     source: Encoded, shape: Shape, decoding: Decoding = AS_STATED, *, crop: bool = True
 ) -> Tensor:
-    """Read the pixels of an image: turned upright, scaled to cover `shape`, and center-cropped.
+    """Read an image: rotated upright, scaled to cover `shape`, and center-cropped.
 
-    Transparent pixels are put on white; colors of an embedded profile, or of a PNG file that states
-    its gamma, are converted to sRGB. Pixels of more than 8 bits become levels by their window; 0
-    and 65535 are black and white of 16 bits if there is none.
+    Transparent pixels are composited over white. Colors are converted to sRGB from an embedded
+    profile or from the gamma value of a PNG file. Values of more than 8 bits are mapped to 8 bits
+    by their window; in 16-bit images without a window, 0 is black and 65535 is white.
 
     Parameters
     ----------
@@ -219,9 +220,10 @@ def read_image(
     shape : tuple of int
         Channels, height, width of the result.
     decoding : Decoding
-        How numbers become levels.
+        How pixel values are mapped to gray levels.
     crop : bool
-        Whether to keep proportions. Otherwise, the whole image is stretched to `shape`.
+        Whether to crop, so that the aspect ratio is kept. Otherwise, the whole image is stretched
+        to `shape`.
 
     Returns
     -------
@@ -231,7 +233,8 @@ def read_image(
     Raises
     ------
     UnreadableError
-        See `read_header`; or if pixels are damaged or incomplete, or black and white are unknown.
+        See `read_header`; or if pixels are damaged or incomplete, or the values of black and white
+        are unknown.
 
     Examples
     --------
@@ -259,7 +262,7 @@ def read_image(
 
 
 def read_range(source: Encoded, decoding: Decoding = AS_STATED) -> Window:
-    """Return the smallest and largest number of an image, before they become levels.
+    """Return the smallest and largest values of an image, before mapping to gray levels.
 
     Raises
     ------
@@ -274,18 +277,18 @@ def read_range(source: Encoded, decoding: Decoding = AS_STATED) -> Window:
     ...     read_range(file.name)
     (0.5, 2.0)
     """
-    # Without a window, images of unknown range would be rejected; numbers do not depend on it.
+    # Without a window, images of unknown range would be rejected; raw values do not depend on it.
     any_window = replace(decoding, window=decoding.window or (0, 1))
     with _decoded(source, any_window, "RGB") as (_, pixels, _):
         return pixels.range() if isinstance(pixels, Numbers) else (0.0, 255.0)
 
 
 def read_binary_mask(source: Encoded, shape: Shape) -> Tensor:
-    """Read a mask of marked pixels from an image of any mode.
+    """Read a binary mask from an image of any mode.
 
     A pixel is marked if it is opaque and at least half as bright as the brightest possible value,
-    whatever its color or depth. The mask is scaled and cropped like images in `read_image`; a
-    scaled pixel is marked if it covers any part of a marked one.
+    whatever its color or bit depth. The mask is scaled and cropped like an image in `read_image`; a
+    pixel of the result is marked if it covers any part of a marked pixel.
 
     Parameters
     ----------
@@ -325,7 +328,7 @@ def read_binary_mask(source: Encoded, shape: Shape) -> Tensor:
 
 @contextmanager
 def open_image_file(source: Encoded) -> Iterator[Image.Image]:
-    """Open an image with PIL, if it is safe to decode.
+    """Open an image with PIL, after checking that it is safe to decode.
 
     Parameters
     ----------
@@ -370,9 +373,10 @@ def open_image_file(source: Encoded) -> Iterator[Image.Image]:
 def _decoded(
     source: Encoded, decoding: Decoding, mode: str, side: int | None = None
 ) -> Iterator[tuple[dict[Any, Any], Image.Image | Numbers, int]]:
-    """Yield what a file states about colors, its pixels, and the orientation they are stored in.
+    """Yield the color metadata of an image, its pixels, and its EXIF orientation.
 
-    JPEG files are decoded at a fraction of their size if a side is enough.
+    If `side` is given, JPEG files may be decoded at a reduced size, of at least `side` pixels per
+    side.
     """
     other = _other_kind(source, decoding)
     if other is not None:
@@ -397,7 +401,7 @@ def _decoded(
 
 
 def _loaded(image: Image.Image) -> Image.Image:
-    """Decode an image; return it with opacity if its file states it, not multiplied into levels."""
+    """Decode an image, with a straight alpha channel if its file has any alpha channel."""
     if is_cut(image):
         raise UnreadableError("a JPEG 2000 file of deep colors: expected another format")
     image.load()
@@ -417,7 +421,7 @@ def _scale_transparency(image: Image.Image) -> None:
 
 
 def _hdr_transfer(source: Encoded) -> str | None:
-    """Return the transfer function of HDR that a file states."""
+    """Return the HDR transfer function in the metadata of a file, if any."""
     with open_bytes(source) as file:
         head = file.read(HDR_HEAD)
     for mark, between in HDR_MARKS:
@@ -428,7 +432,7 @@ def _hdr_transfer(source: Encoded) -> str | None:
 
 
 def _other_kind(source: Encoded, decoding: Decoding) -> TiffTags | Literal["dicom"] | None:
-    """Return the kind of a file that Pillow does not read, or not at full depth."""
+    """Return the kind of a file that Pillow cannot read, or not at full bit depth."""
     if isinstance(source, Image.Image):
         return None
     with open_bytes(source) as file:
@@ -436,7 +440,7 @@ def _other_kind(source: Encoded, decoding: Decoding) -> TiffTags | Literal["dico
         if head[PREAMBLE:] == MAGIC:
             return "dicom"
         if head[:4] in MAGICS:
-            with suppress(Exception):  # PIL says what is wrong
+            with suppress(Exception):  # PIL reports what is wrong
                 file.seek(0)
                 tags = read_tiff_tags(file)
                 return tags if tags.is_beyond_pillow(decoding) else None
@@ -446,14 +450,14 @@ def _other_kind(source: Encoded, decoding: Decoding) -> TiffTags | Literal["dico
 def _check_pages(image: Image.Image, file: BinaryIO) -> None:
     """Check that a file holds one image, not counting thumbnails, masks, layers and animations.
 
-    The page of a TIFF file that is its image is chosen.
+    In a TIFF file, the page that holds the image is selected.
     """
     if image.format in ONE_PICTURE | ANIMATIONS or not getattr(image, "is_animated", False):
         return
     if image.format == "TIFF":
         image.seek(next(iter(whole_pages(file)), 0))
         if ExifTags.Base.InterColorProfile not in _tags(image):
-            image.info.pop("icc_profile", None)  # that of a page before
+            image.info.pop("icc_profile", None)  # of an earlier page
     elif (pages := getattr(image, "n_frames", 1)) > 1:
         raise UnreadableError(f"{pages} images in one file: expected a file for each")
 
@@ -464,7 +468,7 @@ def _tags(image: Image.Image) -> Any:
 
 
 def _unknown(source: Encoded) -> UnreadableError:
-    """Describe a file that is not a known image."""
+    """Return a description of a file that is not a known image."""
     with open_bytes(source) as file:
         head = file.read(12)
     if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS:
@@ -475,7 +479,7 @@ def _unknown(source: Encoded) -> UnreadableError:
 
 
 def _orientation(image: Image.Image, source: Encoded | None = None) -> int:
-    """Return the EXIF orientation, 1…8, as far as known without decoding."""
+    """Return the EXIF orientation, 1 to 8, as far as it is known without decoding."""
     try:
         # PngImageFile.getexif would decode the pixels.
         exif = Image.Image.getexif(image)
@@ -507,7 +511,7 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _depth(image: Image.Image) -> Depth:
-    """Return whether the numbers of an image that PIL opened need a window."""
+    """Return whether the values of an image opened by PIL need a window."""
     if image.mode == "F" or _is_signed(image) or stored(image).bits > 16:
         return Depth.UNKNOWN
     if image.mode.startswith("I"):
@@ -522,19 +526,19 @@ def _is_signed(image: Image.Image) -> bool:
 
 
 def _is_beyond_pillow(image: Image.Image, decoding: Decoding) -> bool:
-    """Whether PIL does not read an image, or not the numbers that a window needs."""
+    """Return whether PIL cannot read an image, or not at the depth that a window needs."""
     return is_cut(image) or (decoding.window is not None and _is_deep_color(image))
 
 
 def _deep(file: BinaryIO, image: Image.Image) -> Numbers:
-    """Read the numbers of an image that is beyond PIL."""
+    """Read the pixel values of an image that PIL cannot read at full depth."""
     if image.format == "PNG":
         return read_png(file)
     return read_ppm(file, image) if image.format == "PPM" else read_jpeg2000(file, image)
 
 
 def _is_deep_color(image: Image.Image) -> bool:
-    """Whether PIL reads the high bytes of 16-bit samples only."""
+    """Return whether PIL reads only the high bytes of 16-bit samples."""
     if image.format == "PPM":
         return image.mode == "RGB" and stored(image).white > 255
     if image.format == "JPEG2000":
@@ -547,7 +551,7 @@ def _is_deep_color(image: Image.Image) -> bool:
 
 
 def _numbers(image: Image.Image, decoding: Decoding) -> Image.Image | Numbers:
-    """Decode an image; return its numbers if they have more than 8 bits."""
+    """Decode an image; return its raw values if they have more than 8 bits."""
     loaded = _loaded(image)
     depth = _depth(image)
     if depth is Depth.LEVELS or not image.mode.startswith(("F", "I", "L")):
@@ -576,7 +580,7 @@ def _numbers(image: Image.Image, decoding: Decoding) -> Image.Image | Numbers:
 
 
 def _brightness(image: Image.Image) -> npt.NDArray[Any]:
-    """Return the largest color value per pixel, [h, w], where transparent pixels are black."""
+    """Return the largest color value of each pixel, [h, w]; transparent pixels are black."""
     if image.mode == "F" or image.mode.startswith("I"):
         return np.asarray(image)
     *colors, opacity = np.moveaxis(np.asarray(image.convert("RGBA")), -1, 0)

@@ -1,4 +1,4 @@
-"""Numbers of more than 8 bits that Pillow scales or cuts, in PNG, JPEG 2000 and PPM files."""
+"""Pixel values of more than 8 bits that Pillow scales or truncates (PNG, JPEG 2000, PPM)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from nearfar.data.levels import Numbers
 
 #: Start of the pixels of a JPEG 2000 file.
 _CODESTREAM = b"\xff\x4f\xff\x51"
-#: Key of what this module adds to PIL's description of an image.
+#: Key under which this module adds the pixel format to `Image.info`.
 _KEY = "nearfar stored"
 
 
 class Stored(NamedTuple):
-    """Numbers in a file, before Pillow scales them; and whether a fourth or second is opacity."""
+    """Pixel format of a file, before Pillow scales values, and whether the last band is alpha."""
 
     white: int = 255
     bits: int = 8
@@ -30,7 +30,7 @@ class Stored(NamedTuple):
 
 
 def add_stored(image: Image.Image, file: BinaryIO) -> None:
-    """Add to an image that PIL has opened, and not yet decoded, what numbers its file holds."""
+    """Add the pixel format of a file to an image that PIL has opened, but not decoded."""
     if image.format == "PPM":
         decoder, _, _, form = _tile(image)
         if decoder == "raw":
@@ -46,13 +46,13 @@ def add_stored(image: Image.Image, file: BinaryIO) -> None:
 
 
 def stored(image: Image.Image) -> Stored:
-    """Return what numbers the file of an image holds, as far as `add_stored` reads it."""
+    """Return the pixel format that `add_stored` added to an image, or the default."""
     found = image.info.get(_KEY, Stored())
     return found if isinstance(found, Stored) else Stored()
 
 
 def is_cut(image: Image.Image) -> bool:
-    """Whether Pillow cuts the numbers of a JPEG 2000 file, where the largest become 0."""
+    """Return whether Pillow truncates a JPEG 2000 file, so that the largest values become 0."""
     if image.format != "JPEG2000":
         return False
     bits, signed = stored(image).bits, stored(image).signed
@@ -72,26 +72,25 @@ def jpeg2000_codec() -> Any:
 
 
 def read_png(file: BinaryIO) -> Numbers:
-    """Read colors of 16 bits, which Pillow would reduce to their high bytes."""
+    """Read 16-bit colors, which Pillow would reduce to their high bytes."""
     values = png_codec().png_decode(file.read())
     return _with_opacity(values, (0, 65535), 8)
 
 
 def read_jpeg2000(file: BinaryIO, image: Image.Image) -> Numbers:
-    """Read numbers that Pillow cuts.
+    """Read pixel values that Pillow truncates.
 
     Raises
     ------
     UnreadableError
-        If the colors are those of printing, bands differ in their numbers of bits, or the size is
-        not that of the header.
+        If the colors are CMYK, bands differ in bit depth, or the size differs from the header.
     """
     if image.mode == "CMYK":
         raise UnreadableError("a JPEG 2000 file of deep CMYK colors")
     values = np.atleast_3d(jpeg2000_codec().jpeg2k_decode(file.read()))
     found = stored(image)
     if not found.even:
-        raise UnreadableError("a JPEG 2000 file whose bands differ in their numbers of bits")
+        raise UnreadableError("a JPEG 2000 file whose bands differ in bit depth")
     if values.shape[:2] != (image.height, image.width):
         raise UnreadableError(f"pixels of shape {values.shape}: expected those of the header")
     known = found.bits <= 16 and not found.signed
@@ -99,12 +98,12 @@ def read_jpeg2000(file: BinaryIO, image: Image.Image) -> Numbers:
 
 
 def read_ppm(file: BinaryIO, image: Image.Image) -> Numbers:
-    """Read colors whose white is above 255, which Pillow would reduce to bytes."""
+    """Read colors with a maximum above 255, which Pillow would reduce to 8 bits."""
     decoder, _, start, _ = _tile(image)
     kind = b"P2" if decoder == "ppm_plain" else b"P5"
     white = stored(image).white
     file.seek(start)
-    # Pillow keeps all bits of gray: three times as wide, it is the same file.
+    # Pillow keeps all bits of gray images: as gray, the same file is three times as wide.
     head = b"%s %d %d %d\n" % (kind, 3 * image.width, image.height, white)
     with PpmImagePlugin.PpmImageFile(io.BytesIO(head + file.read())) as gray:
         values = unscaled(np.asarray(gray), white)
@@ -112,7 +111,7 @@ def read_ppm(file: BinaryIO, image: Image.Image) -> Numbers:
 
 
 def unscaled(values: npt.NDArray[Any], white: int) -> npt.NDArray[np.uint16]:
-    """Return numbers of 0…`white` that were scaled to 0…65535.
+    """Return values from 0 to `white` that were scaled to 0…65535.
 
     Examples
     --------
@@ -123,7 +122,7 @@ def unscaled(values: npt.NDArray[Any], white: int) -> npt.NDArray[np.uint16]:
 
 
 def unshifted(values: npt.NDArray[Any], numbers: Stored) -> npt.NDArray[Any]:
-    """Return gray values of a JPEG 2000 file, whose lowest Pillow has made 0 of all its bits."""
+    """Return the gray values of a JPEG 2000 file, without the shift and offset of Pillow."""
     low = values >> (8 * values.itemsize - numbers.bits)
     return low.astype(np.int32) - 2 ** (numbers.bits - 1) if numbers.signed else low
 
@@ -139,26 +138,26 @@ def _with_opacity(
 
 
 def _read_components(file: BinaryIO) -> Stored:
-    """Read what numbers the pixels of a JPEG 2000 file are."""
+    """Read the pixel format of a JPEG 2000 file."""
     file.seek(0)
     if file.read(4) != _CODESTREAM:
         _seek_codestream(file)
-    # Length, capabilities, eight numbers of size, and then the components.
+    # Length, capabilities, eight sizes and offsets, and then the components.
     right, bottom, left, top, count = struct.unpack(">4x4I16xH", file.read(38))
-    check_pixels(bottom - top, right - left)  # PIL has seen the size in another box
+    check_pixels(bottom - top, right - left)  # PIL has read the size in another box
     depths = file.read(3 * count)[::3]
     bits = [(depth & 0x7F) + 1 for depth in depths]
     return Stored(2 ** max(bits) - 1, max(bits), depths[0] >= 0x80, len(set(bits)) == 1)
 
 
 def _tile(image: Image.Image) -> Any:
-    """Return how PIL decodes an image: decoder, place, offset and form of numbers."""
+    """Return how PIL decodes an image: decoder, region, file offset and format."""
     tiles: list[Any] = getattr(image, "tile", [])
     return tiles[0]
 
 
 def _seek_codestream(file: BinaryIO) -> None:
-    """Seek what follows the first bytes of the pixels in a JP2 file, past its other boxes."""
+    """Seek to just after the start marker of the pixels in a JP2 file."""
     file.seek(0)
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)

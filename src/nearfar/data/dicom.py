@@ -13,14 +13,14 @@ from nearfar.data.levels import Depth, Numbers, Window
 #: Bytes after the preamble of 128 bytes.
 MAGIC = b"DICM"
 PREAMBLE = 128
-#: Transfer syntax of the only compression that keeps all bits in their places.
+#: Transfer syntax of the only compression that preserves the positions of all bits.
 _RLE = "1.2.840.10008.1.2.5"
-#: Tags of the line from stored numbers to values, which has no effect by default.
+#: Tags of the linear map from stored values to rescaled values; the default is the identity.
 _RESCALE = {"RescaleSlope": 1, "RescaleIntercept": 0}
 
 
 class DicomHeader(NamedTuple):
-    """Image description in a DICOM file."""
+    """Size, color and depth of the image in a DICOM file."""
 
     size: tuple[int, int]
     gray: bool
@@ -46,7 +46,7 @@ def read_dicom(file: BinaryIO, window: Window | None = None) -> Numbers:
     file : binary file
         DICOM file.
     window : (low, high), optional
-        Window to use instead of the stated one, in values after rescaling.
+        Window that replaces the file's own, in values after rescaling.
 
     Raises
     ------
@@ -83,13 +83,12 @@ def read_dicom(file: BinaryIO, window: Window | None = None) -> Numbers:
 
 
 def _stored(data: Any) -> npt.NDArray[Any]:
-    """Return the numbers in the bits of each pixel that are said to hold them.
+    """Return the stored pixel values, from the bits that the header specifies.
 
     Raises
     ------
     UnreadableError
-        If these are not the lowest bits, in colors or compressed files; or if there are no such
-        bits.
+        If the bits do not exist; or if they are not the lowest bits, in color or compressed files.
     """
     allocated, bits, high = int(data.BitsAllocated), int(data.BitsStored), data.get("HighBit")
     end = bits if high is None or high == "" else int(high) + 1
@@ -103,13 +102,13 @@ def _stored(data: Any) -> npt.NDArray[Any]:
     data.BitsStored = allocated  # otherwise pydicom clears bits above the lowest
     stored: npt.NDArray[Any] = data.pixel_array
     data.BitsStored = bits
-    # To the top and back down: other bits vanish, and the sign is extended.
+    # Shift to the top and back down: other bits vanish, and the sign is extended.
     return (stored << (allocated - end)) >> (allocated - bits)
 
 
 def _pydicom() -> Any:
     pydicom = require_reader("pydicom", kind="a DICOM image", extra="dicom")
-    # Most files break some rule about text that has nothing to do with pixels.
+    # Most files violate rules for text values, which do not affect pixels.
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     return pydicom
 
@@ -138,12 +137,12 @@ def _first(data: Any, name: str) -> float | None:
 
 
 def _is_curved(data: Any) -> bool:
-    """Whether levels are given by a table or a sigmoid instead of a window."""
+    """Return whether a table or a sigmoid, instead of a window, defines the gray levels."""
     return bool(data.get("VOILUTSequence")) or data.get("VOILUTFunction") == "SIGMOID"
 
 
 def _range(data: Any, pixels: Any) -> Window:
-    """Return the smallest and largest values that the bits can hold, after rescaling."""
+    """Return the smallest and largest possible values, after rescaling."""
     bits, signed = int(data.BitsStored), bool(data.PixelRepresentation)
     ends = np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1])
     low, high = sorted(map(float, pixels.apply_modality_lut(ends, data)))

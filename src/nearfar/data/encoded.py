@@ -20,7 +20,7 @@ Encoded = str | os.PathLike[str] | bytes | Image.Image
 
 
 class UnreadableError(Exception):
-    """Raised with the reason why a file is not a usable image.
+    """Raised if a file is not a usable image; the message is the reason.
 
     Examples
     --------
@@ -31,7 +31,7 @@ class UnreadableError(Exception):
 
 
 class MissingReaderError(UnreadableError):
-    """Raised for a kind of file that needs an extra that is not installed.
+    """Raised if a file needs an extra that is not installed.
 
     Attributes
     ----------
@@ -50,12 +50,12 @@ class MissingReaderError(UnreadableError):
 
 
 class UndefinedColorsError(UnreadableError):
-    """Raised for an image that does not state its colors or gray levels, so that an option must.
+    """Raised if an image does not define its colors or gray levels, so that an option is needed.
 
     Attributes
     ----------
     why : str
-        What it does not state.
+        What the image does not define.
 
     Examples
     --------
@@ -69,12 +69,12 @@ class UndefinedColorsError(UnreadableError):
 
 
 def require_reader(module: str, *, kind: str, extra: str) -> ModuleType:
-    """Import a module that reads one kind of file.
+    """Import and return a module that reads one kind of file.
 
     Raises
     ------
     MissingReaderError
-        If it is not installed.
+        If the module is not installed.
 
     Examples
     --------
@@ -94,8 +94,8 @@ def open_bytes(source: Encoded) -> Iterator[BinaryIO]:
     Raises
     ------
     UnreadableError
-        If it is empty, not a regular file, or cannot be opened; or if any error occurs within the
-        context.
+        If the file is empty, is not a regular file, or cannot be opened; or if any error occurs
+        within the context.
 
     Examples
     --------
@@ -119,17 +119,17 @@ def open_bytes(source: Encoded) -> Iterator[BinaryIO]:
             yield file
     except UnreadableError:
         raise
-    except Exception as error:  # libraries may raise nearly anything for a damaged file
+    except Exception as error:  # libraries may raise almost any error for a damaged file
         raise UnreadableError(reason(error)) from error
 
 
 def check_pixels(height: int, width: int, samples: int = 4) -> None:
-    """Check that an image is no decompression bomb, before it is decoded.
+    """Check that an image is not a decompression bomb, before decoding it.
 
     Raises
     ------
     UnreadableError
-        If it has more pixels than PIL allows, or as many samples as four times that.
+        If the image has more pixels than PIL allows, or more than four times as many samples.
 
     Examples
     --------

@@ -19,13 +19,13 @@ from nearfar.errors import NearfarError, printable, reason
 from nearfar.files import normal_form
 from nearfar.progress import Track, silent
 
-#: Folders of thumbnails and deleted files, by network storage, Windows and macOS.
+#: Folders of thumbnails and deleted files, from network storage, Windows and macOS.
 SYSTEM_FOLDERS = {"@eadir", "@recycle", "#recycle", "$recycle.bin", "__macosx"}
-#: Most endings that are named.
+#: Maximum number of extensions that a message lists.
 SHOWN_ENDINGS = 8
 #: Files of a run, whose reports hold images.
 RUN_FILES = frozenset({"config.json", "log.jsonl"})
-#: Usual names of parts of a data set, which are no classes.
+#: Common names of data set splits, which are not classes.
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
 
@@ -37,16 +37,16 @@ class FolderImages(StoredImages):
     root : str or path
         The folder.
     files : sequence of str, optional
-        Paths in the folder. Default: every visible file with an image extension, or without an
-        extension if it begins like DICOM; and all images in tar files, in Parquet files with image
-        bytes and, given a frame rate, in videos.
+        Paths in the folder. Default: every visible file with an image extension; DICOM files
+        without an extension; and all images in tar files, in Parquet files with image bytes and, if
+        `frame_rate` is given, in videos.
     name : str, optional
-        The folder as the user wrote it.
+        Name of the folder, as given by the user.
     size : int or (height, width), optional
         Size in pixels, at least 8: images are scaled to cover it and center cropped. Default: the
         common size of all images, if there is one with sides of at most 128 pixels; otherwise 64.
     channels : {1, 3}, optional
-        Gray or RGB. Default: gray if all images are.
+        1 for grayscale, 3 for RGB. Default: 1 if all images are grayscale.
     strict : bool
         Whether an unreadable file raises an error; otherwise it is listed in `skipped`.
     progress : Track
@@ -54,7 +54,7 @@ class FolderImages(StoredImages):
     frame_rate : float, optional
         Images per second of video. Default: videos are not used.
     decoding : Decoding
-        How values are mapped to gray levels.
+        How pixel values are mapped to gray levels.
     read : callable, optional
         Decoder, from a path and (c, h, w) to uint8[c, h, w], such as `read_binary_mask`.
 
@@ -66,8 +66,8 @@ class FolderImages(StoredImages):
         Path of each image in the folder.
     labels : int64[n] or None
         Labels in tar and Parquet files, if there are any; otherwise, the index of the top-level
-        subfolder. None if an image has no label. Subfolder names that differ only in their Unicode
-        form are one class.
+        subfolder. None if an image has no label. Subfolder names that differ only in Unicode
+        normalization are one class.
 
     Raises
     ------
@@ -130,9 +130,9 @@ class FolderImages(StoredImages):
 
 
 def find_images(root: Path, frame_rate: float | None = None) -> Found:
-    """Find the images in a folder; each real folder counts once.
+    """Find the images in a folder; folders reached by several links count once.
 
-    Tar files, Parquet files with image bytes and, given a frame rate, videos are also read.
+    Tar files, Parquet files with image bytes and, if a frame rate is given, videos are also read.
     """
     parts = [Found()]
     files, links = _walk(root, parts[0])
@@ -175,7 +175,7 @@ def find_images(root: Path, frame_rate: float | None = None) -> Found:
 
 
 def _images_in(file: Path, path: str, frame_rate: float | None) -> Found | None:
-    """Return the images in a larger file of a folder, or None if it holds none."""
+    """Return the images in a container file of a folder, or None if it holds none."""
     ending = file.suffix.lower()
     try:
         if ending == TAR_ENDING:
@@ -199,7 +199,7 @@ def _walk(root: Path, found: Found) -> tuple[list[Path], list[str]]:
         place = str(Path(error.filename).relative_to(root))
         found.skipped.append(f"{place!r}: {reason(error)}")
 
-    # Links are followed last: they may lead back to folders reached without them.
+    # Links are followed last, since they may lead to folders that are also reached without them.
     waiting = deque([root])
     while waiting:
         for place, subfolders, names in os.walk(waiting.popleft(), onerror=skip_folder):
@@ -239,7 +239,7 @@ def _is_named_like_an_image(path: Path) -> bool:
 
 
 def _describe_others(files: Sequence[str]) -> str:
-    """Count files that are not read, by ending."""
+    """Return the number of unread files per extension, as text."""
     endings = Counter(
         printable(Path(file).suffix.lower()) or "no ending"
         if _is_visible(Path(file).name)
@@ -253,7 +253,7 @@ def _describe_others(files: Sequence[str]) -> str:
 
 
 def _classes_of(files: Sequence[str]) -> list[str | None] | None:
-    """Return the first-level subfolder of each file, None for the few that lie in none."""
+    """Return the top-level subfolder of each file, or None if most files are in no subfolder."""
     folders = [
         printable(normal_form(file.partition(os.sep)[0])) if os.sep in file else None
         for file in files

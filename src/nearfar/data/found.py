@@ -1,4 +1,4 @@
-"""Images found in a source: location and label of each."""
+"""Images found in a source, with their locations and labels."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ FILE_CHUNK = 2**20
 
 
 class Item(ABC):
-    """An encoded image, and how to load it from where it is stored.
+    """Encoded image that is loaded on demand.
 
     Attributes
     ----------
     name : str
         Name of the image in messages and results.
     place : str
-        The name as a path relative to the current folder.
+        Location of the image, as a path relative to the current folder.
     path : Path or None
-        The file, if it holds only this image.
+        File of the image, if it holds no other images.
 
     Examples
     --------
@@ -50,7 +50,7 @@ class Item(ABC):
         """Return the encoded image; raise `UnreadableError` if it cannot be read."""
 
     def header(self, decoding: Decoding) -> Header:
-        """Return size and kind; raise `UnreadableError` if it is not an image."""
+        """Return the header; raise `UnreadableError` if this is not an image."""
         return read_header(self.load(), decoding)
 
     def content(self) -> Iterator[bytes]:
@@ -90,16 +90,16 @@ class FileItem(Item):
 
 @dataclass
 class Found:
-    """Content of a source.
+    """Images and labels found in a source.
 
     Attributes
     ----------
     items : list of Item
         Images.
     labels : list of int, str or None, optional
-        Class of each image; None if it is not known.
+        Class of each image; None if unknown.
     classes : list of str, optional
-        Names of labels that are numbers.
+        Class names, if labels are class numbers.
     skipped, unread : list of str
         See `Images`.
     notes : list of str
@@ -123,7 +123,7 @@ class Found:
 def merge(parts: Sequence[Found]) -> Found:
     """Merge the contents of several sources, in order.
 
-    Numbers are kept as labels if their classes have the same names everywhere.
+    Labels remain numbers if the class names are the same in all sources.
     """
     merged = Found()
     for part in parts:
@@ -144,7 +144,7 @@ def merge(parts: Sequence[Found]) -> Found:
 
 
 def _labels(part: Found, *, named: bool) -> Sequence[int | str | None]:
-    """Return the label of each image, or the name that a number has."""
+    """Return the label of each image; if `named`, class numbers are replaced by names."""
     labels = part.labels or [None] * len(part.items)
     if not named or part.classes is None:
         return labels

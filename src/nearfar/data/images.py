@@ -1,4 +1,4 @@
-"""Protocol of a set of images."""
+"""Base class of image sets."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Shape = tuple[int, int, int]
 class Images(Dataset[Tensor]):
     """Base class of all image sets: n images of the same shape, read on demand.
 
-    A subclass sets `name` and `shape`, and defines ``__len__`` and `batch`. It is a map-style
-    data set of torch.
+    A subclass sets `name` and `shape`, and defines ``__len__`` and `batch`. Instances are map-style
+    torch datasets.
 
     Attributes
     ----------
     name : str
-        Source of the images, as the user wrote it.
+        Source of the images, as given by the user.
     shape : tuple of int
         Channels, height, width.
     labels : int64[n] or None
@@ -38,10 +38,9 @@ class Images(Dataset[Tensor]):
     skipped : list of str
         One line per unreadable file, with the reason.
     unread : list of str
-        One line per file in a folder that is not named like an image, and per unread array in a
-        file.
+        One line per file without an image extension, and per unread array in a file.
     origin : mapping
-        How the images were opened, for the record of a run; see `nearfar.runs.RunData`.
+        Options with which the images were opened, as recorded in a run; see `nearfar.runs.RunData`.
 
     Examples
     --------
@@ -71,7 +70,7 @@ class Images(Dataset[Tensor]):
 
     @abstractmethod
     def batch(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """Return some images, [b, c, h, w]: uint8, or float32 with values in [0, 1]."""
+        """Return a batch of images, [b, c, h, w]: uint8, or float32 with values in [0, 1]."""
 
     def names(self) -> list[str]:
         """Return the name of each image: its path within the folder, or its number."""
@@ -79,11 +78,11 @@ class Images(Dataset[Tensor]):
         return [f"{row:0{digits}}" for row in range(len(self))]
 
     def sizes(self, indices: Sequence[int] | Tensor) -> npt.NDArray[np.int32]:
-        """Return the stored height and width of some images, in pixels, int32[b, 2]."""
+        """Return the original height and width of some images, in pixels, int32[b, 2]."""
         return np.tile(np.array(self.shape[1:], np.int32), (len(indices), 1))
 
     def uncropped(self, side: int) -> Images:
-        """Return the same images without cropping: if reading crops them, stretched to squares.
+        """Return the same images without cropping: stretched to squares if reading crops them.
 
         Parameters
         ----------
@@ -97,14 +96,14 @@ class Images(Dataset[Tensor]):
         return [*self.skipped, *self.unread]
 
     def content(self, indices: Sequence[int] | Tensor) -> Iterator[bytes]:
-        """Yield bytes that identify images on any machine: their pixels, in pieces.
+        """Yield bytes that identify images on any machine: the pixels, in pieces.
 
-        Image files yield their file content instead, since decoders round differently.
+        Images in files yield their file content instead, since decoders round differently.
         """
         yield self.batch(indices).numpy().tobytes()
 
     def __getitems__(self, indices: Sequence[int] | Tensor) -> list[Tensor]:
-        """Return some images, [c, h, w] each; torch's data loaders use this name."""
+        """Return a list of images, [c, h, w] each, for torch's data loaders."""
         return list(self.batch(indices))
 
     def __getitem__(self, index: int) -> Tensor:
@@ -118,7 +117,7 @@ def to_unit(images: Tensor) -> Tensor:
     Parameters
     ----------
     images : Tensor
-        uint8 in 0…255, or floats in 0…1.
+        uint8 in [0, 255], or floats in [0, 1].
 
     Examples
     --------

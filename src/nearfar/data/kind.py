@@ -15,20 +15,20 @@ from nearfar.data.sizes import MIN_SIDE
 #: on a plain background, such as digits and letters; or features, which are not images.
 ImageKind = Literal["photographs", "gray photographs", "shapes", "features"]
 
-#: Most images to examine.
+#: Maximum number of images to examine.
 _SAMPLE = 256
-#: Smallest mean difference between the color channels of a photograph, in 0…1.
+#: Minimum mean difference between the color channels of a photograph, in [0, 1].
 _COLOR = 0.01
 #: Gray levels that count as one level.
 _LEVELS = 64
-#: Smallest share of pixels with the most common level, in images of shapes.
+#: Minimum fraction of pixels with the most common level, in images of shapes.
 _BACKGROUND = 0.35
 
 
 def kind_of(images: Images) -> ImageKind:
     """Classify images as photographs, gray photographs, shapes or features.
 
-    In images of shapes, more than a third of the pixels have the same level, the background.
+    In images of shapes, more than a third of the pixels have the same gray level, the background.
     Grayscale photographs stored in color count as grayscale.
 
     Parameters
@@ -58,6 +58,6 @@ def kind_of(images: Images) -> ImageKind:
 
 
 def _background(image: Tensor) -> Tensor:
-    """Return the share of a grayscale image's most common level, float[h, w] in 0…1."""
+    """Return the fraction of pixels with a grayscale image's most common level."""
     levels = (image * (_LEVELS - 1)).round().long().flatten()
     return torch.bincount(levels, minlength=_LEVELS).max() / levels.numel()

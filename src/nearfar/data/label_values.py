@@ -1,4 +1,4 @@
-"""Labels as tables and files beside images write them."""
+"""Labels in tables, and in files next to images."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from typing import Any
 from nearfar.errors import NearfarError, printable
 from nearfar.files import normal_form
 
-#: Names of columns with labels, in lower case without signs, the likeliest first.
+#: Names of label columns, in lowercase without punctuation, most likely first.
 _LABEL_COLUMNS = (
     *("label", "labels", "class", "classname", "classlabel", "category", "categoryname", "target"),
     *("y", "cls", "labelname", "species"),
 )
-#: Digits of the largest number that is a label.
+#: Maximum number of digits of a label.
 MAX_DIGITS = 18
 #: Ending of whole numbers in tables with floats.
 WHOLE = ".0"
 
 
 def label_columns(titles: Iterable[str]) -> list[str]:
-    """Return the titles of columns with labels, the likeliest first; y beside x is a coordinate.
+    """Return the titles of columns that may hold labels, most likely first.
+
+    A column y next to a column x holds coordinates.
 
     Examples
     --------
@@ -39,21 +41,21 @@ def label_columns(titles: Iterable[str]) -> list[str]:
 def label_values(
     labels: Sequence[Any], title: str, name: str, *, text: bool = False
 ) -> list[int | str | None]:
-    """Return labels as whole numbers if all are, otherwise as names; None for missing ones.
+    """Return labels as integers if all are, otherwise as names; None for missing labels.
 
     Parameters
     ----------
     labels : sequence
         Values of a column.
     title, name : str
-        The column and its file, for messages.
+        Names of the column and of its file, for error messages.
     text : bool
-        Whether numbers are written as text.
+        Whether all values are text, including numbers.
 
     Raises
     ------
     NearfarError
-        If a label is a fraction, a list or anything else.
+        If a label is neither a name nor a whole number.
     """
     known = [label for label in labels if not _is_missing(label)]
     values: Sequence[int | str]
@@ -78,7 +80,7 @@ def _is_missing(label: Any) -> bool:
 
 
 def _is_number(text: str) -> bool:
-    """Whether a text is a whole number as it is usually written: 7 or 7.0, not 007."""
+    """Return whether text is a whole number in its usual form: 7 or 7.0, not 007."""
     whole = text.removesuffix(WHOLE)
     digits = whole.removeprefix("-")
     plain = digits.isascii() and digits.isdecimal() and len(digits) <= MAX_DIGITS

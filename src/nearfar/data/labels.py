@@ -9,7 +9,7 @@ from nearfar.data.images import Images
 from nearfar.errors import NearfarError
 from nearfar.files import normal_form
 
-#: Share of each class that is held out for testing.
+#: Fraction of each class that is held out for testing.
 HOLDOUT = 0.2
 
 Rows = npt.NDArray[np.int64]
@@ -38,14 +38,14 @@ def require_labels(images: Images) -> npt.NDArray[np.int64]:
 
 
 def hold_out(images: Images, seed: int) -> tuple[Rows, Rows]:
-    """Split labeled images at random: four fifths of each class for training, one for testing.
+    """Split labeled images at random: four fifths of each class for training, a fifth for testing.
 
     Parameters
     ----------
     images : Images
         Labeled images.
     seed : int
-        Seed of the split, ≥ 0.
+        Random seed for the split, ≥ 0.
 
     Returns
     -------
@@ -96,8 +96,8 @@ def labels_like(images: Images, like: Images) -> Rows:
     Raises
     ------
     NearfarError
-        If labels are missing, if `like` lacks a class, or if only one of the two names its classes
-        and the names are not the numbers.
+        If labels are missing, if `like` lacks a class, or if only one of the two has class names,
+        and these are not the class numbers.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def labels_like(images: Images, like: Images) -> Rows:
 
 
 def _check_numbers(named: Images, numbered: Images) -> None:
-    """Check that each class is named by its number."""
+    """Check that the name of each class is its number."""
     for number, name in enumerate(named.classes or ()):
         if name != str(number):
             raise NearfarError(

@@ -1,4 +1,4 @@
-"""Conversion of users' arrays, with any layout and pixel scale, to images and back."""
+"""Conversion of user arrays, of any layout and pixel scale, to images and back."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def pixel_range_of(rows: Array) -> tuple[float, float]:
 
 
 def warn_about_scale(rows: Array, pixel_range: tuple[float, float], *, stacklevel: int) -> None:
-    """Warn about pixels on another scale than a model's, such as 0…1 instead of 0…255.
+    """Warn about pixels on a different scale than a model's, such as 0…1 instead of 0…255.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
 @dataclass(frozen=True)
 class Decoding:
-    """How values in image files are mapped to gray levels.
+    """How pixel values in image files are mapped to gray levels.
 
     Parameters
     ----------
@@ -67,12 +67,12 @@ class Decoding:
                 raise NearfarError(f"bands={self.bands}: expected one or three numbers, from 1")
 
 
-#: Files state everything.
+#: Everything as stated in the files.
 AS_STATED = Decoding()
 
 
 class Depth(Enum):
-    """How a file's values map to black and white, and whether the user must state a window.
+    """How the values of a file map to black and white, and whether a window must be given.
 
     Examples
     --------
@@ -87,18 +87,18 @@ class Depth(Enum):
 
 
 class Numbers(NamedTuple):
-    """Pixels of a file before conversion to gray levels.
+    """Pixel values of an image before conversion to gray levels.
 
     Attributes
     ----------
     values : array [h, w] or [h, w, 3]
         Values as the file specifies them.
     stated : (low, high) or None
-        Values of black and white according to the file or its type.
+        Values of black and white, according to the file or its data type.
     inverted : bool
         Whether low values are white.
     opacity : uint8[h, w] or None
-        255 where the image is opaque.
+        Alpha channel, 255 where the image is opaque.
 
     Examples
     --------
@@ -113,12 +113,12 @@ class Numbers(NamedTuple):
     opacity: npt.NDArray[np.uint8] | None = None
 
     def image(self, window: Window | None = None) -> Image.Image:
-        """Return an 8-bit image: grayscale or RGB, with opacity if any.
+        """Return an 8-bit image: grayscale or RGB, with an alpha channel if there is one.
 
         Parameters
         ----------
         window : (low, high), optional
-            Values of black and white. 8-bit pixels, and None, use those stated.
+            Values of black and white. Default: `stated`, which is always used for 8-bit pixels.
 
         Raises
         ------

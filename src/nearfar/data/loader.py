@@ -28,14 +28,14 @@ MAX_WORKERS = 8
 _NO_MEMORY = "can't allocate memory"
 #: Errors left behind by a dead worker: torch's report, or a refused or broken connection.
 _SIGNS_OF_DEATH = (RuntimeError, OSError, EOFError, multiprocessing.AuthenticationError)
-#: Seconds to wait for the system to report the end of a worker.
+#: Seconds to wait until the system reports the end of a worker.
 _END_SECONDS = 1.0
 
 _waiting = False
 
 
 def is_waiting_for_images() -> bool:
-    """Whether the main thread waits for workers to read images; signal handlers may interrupt it.
+    """Return whether the main thread is waiting for workers, and signals may interrupt it.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def load(
     images : Images
         Images to read.
     batches : iterable of sequence of int, or of int64[b] or int64[b, 2]
-        Image indices of each batch. Iterated once per iteration of the loader.
+        Image indices of each batch, iterated once per pass over the loader.
     workers : int, optional
         Number of prefetching processes. Default: none for images in memory, otherwise one per CPU
         core, at most 8; training processes on one machine share its cores.
@@ -159,7 +159,7 @@ class _Batches(Dataset[Batch]):
 
 @dataclass(frozen=True)
 class _SharedPixels:
-    """Pixels in a worker's anonymous memory."""
+    """Pixels in anonymous memory that a worker shares."""
 
     handle: Any
     shape: torch.Size
@@ -201,7 +201,7 @@ def _shared(pixels: Tensor) -> _SharedPixels | Tensor:
 
 
 class _Loader(DataLoader[Batch]):
-    """Data loader whose errors stay one line: torch would add the worker's traceback."""
+    """Data loader that raises one-line errors; torch would add the worker's traceback."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         try:
@@ -210,7 +210,7 @@ class _Loader(DataLoader[Batch]):
                     try:
                         raise batch
                     finally:
-                        del batch  # its traceback would keep itself, and the workers, alive
+                        del batch  # the traceback would keep itself and the workers alive
                 indices, pixels = batch
                 yield torch.as_tensor(indices), pixels
         except BaseException:
@@ -218,7 +218,7 @@ class _Loader(DataLoader[Batch]):
             raise
 
     def _batches(self) -> Iterator[Any]:
-        """Yield what the workers send; raise a one-line error if one of them dies."""
+        """Yield the batches that workers send; raise a one-line error if a worker dies."""
         batches = None
         while True:
             try:

@@ -21,20 +21,20 @@ PATH_COLUMNS = (
     *("path", "filepath", "imagepath", "imagefilepath", "imgpath", "file", "filename", "image"),
     *("imagefile", "imagefilename", "img", "imgfile", "imagename", "imageid"),
 )
-#: Largest manifest, in bytes, since it is read as a whole.
+#: Maximum size of a manifest, in bytes, since it is read as a whole.
 MAX_BYTES = 2**31
 SEPARATORS = ",;\t"
-#: Most characters of a path in a message.
+#: Maximum number of characters of a path in a message.
 _SHOWN = 200
 
 
 def read_csv_manifest(path: Path, name: str) -> Found:
-    """Read a table in text: UTF-8, or UTF-16 with its mark; commas, semicolons or tabs.
+    """Read a manifest in text: UTF-8 or UTF-16; with commas, semicolons or tabs.
 
     Raises
     ------
     NearfarError
-        If it cannot be read, or has no column of paths.
+        If the file cannot be read, or has no column of paths.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -74,12 +74,12 @@ def read_csv_manifest(path: Path, name: str) -> Found:
 
 
 def choose_columns(titles: Sequence[str], name: str) -> tuple[str, str | None]:
-    """Return the names of the columns of paths and of labels, if any.
+    """Return the titles of the columns of paths and, if any, of labels.
 
     Raises
     ------
     NearfarError
-        If no column has a usual name for paths, or two titles are equal.
+        If no title is a known title for paths, or two titles are equal.
     """
     plain = {"".join(filter(str.isalnum, title.lower())): title for title in reversed(titles)}
     files = next((plain[each] for each in PATH_COLUMNS if each in plain), None)
@@ -94,7 +94,7 @@ def choose_columns(titles: Sequence[str], name: str) -> tuple[str, str | None]:
 
 
 def check_single(titles: Sequence[str], used: Iterable[str | None], name: str) -> None:
-    """Check that no column that is used has the title of another.
+    """Check that the title of each used column is unique.
 
     Raises
     ------
@@ -109,13 +109,13 @@ def check_single(titles: Sequence[str], used: Iterable[str | None], name: str) -
 def manifest_of(
     root: Path, files: Sequence[Any], labels: Sequence[Any] | None, title: str | None, name: str
 ) -> Found:
-    """Return the images of columns that were read from Parquet."""
+    """Return the images of a manifest whose columns were read from Parquet."""
     paths = ["" if file is None else str(file).strip() for file in files]
     return _images(root, paths, labels, title, name)
 
 
 def columns_not_read(titles: Sequence[str], used: Collection[str | None]) -> list[str]:
-    """Return a line per column that is not used."""
+    """Return one line per unused column."""
     return [f"column {printable(title)!r}: not read" for title in titles if title not in used]
 
 
@@ -128,7 +128,7 @@ def _images(
     *,
     text: bool = False,
 ) -> Found:
-    """Return the images of rows; each file once, and rows without a path not at all."""
+    """Return the images of rows, without repeated files and rows without a path."""
     if not files:
         raise NearfarError(f"{name!r} has no rows: expected a path in each")
     found, first_rows = Found(), _first_rows(root, files)
@@ -157,7 +157,7 @@ def _images(
 
 
 def _first_rows(root: Path, files: Sequence[str]) -> list[int | None]:
-    """Return for each row the first one with the same path; None for what is no path."""
+    """Return the first row with the same path as each row; None without a path."""
     first: dict[str, int] = {}
     place = root.absolute()
     return [
@@ -169,7 +169,7 @@ def _first_rows(root: Path, files: Sequence[str]) -> list[int | None]:
 
 
 def _as_spelled(root: Path, file: str) -> FileItem:
-    """Return an image whose path is spelled as on the disk, in another Unicode form if need be."""
+    """Return an image with its path as spelled on disk, in any Unicode normalization."""
     item = FileItem(root, file)
     if file.isascii() or exists(item.path):
         return item

@@ -1,4 +1,4 @@
-"""Opening images in a folder, a file or a named data set."""
+"""Opening of images in a folder, a file or a named data set."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def open_images(
 
 
 def _path(name: str) -> Path:
-    """Return the path of a name as it is spelled on the disk."""
+    """Return a path as spelled on disk."""
     path = Path(name)
     with suppress(RuntimeError):  # an unknown user's home
         path = path.expanduser()

@@ -26,7 +26,7 @@ PARQUET_ENDING = ".parquet"
 IMAGE_COLUMNS = ("image", "img", "picture", "photo", "bytes", "imagebytes", "jpg", "png")
 #: Number of row groups to keep in memory.
 KEPT_GROUPS = 2
-#: What pyarrow raises for damaged files; UnicodeError for names of columns.
+#: Errors that pyarrow raises for damaged files; UnicodeError for names of columns.
 _DAMAGED = (pyarrow.ArrowException, OSError, UnicodeError)
 
 _lock = threading.Lock()
@@ -51,7 +51,7 @@ class RowItem(Item):
 
 
 class ImageColumn:
-    """Column of encoded images, read by whole row groups, the latest of which are kept."""
+    """Column of encoded images, read by whole row groups; the latest groups are cached."""
 
     def __init__(self, path: Path, name: str, starts: list[int]) -> None:
         self.path, self.name, self.starts = path, name, starts
@@ -59,7 +59,7 @@ class ImageColumn:
         self._key = uuid4().hex
 
     def read(self, row: int) -> Encoded:
-        """Return the bytes of an image, or its path."""
+        """Return the bytes of an encoded image, or its path."""
         group = bisect.bisect_right(self.starts, row) - 1
         with _lock:
             values = _read_group(str(self.path), group, self.name, self._key)
@@ -75,12 +75,12 @@ class ImageColumn:
 
 
 def read_parquet(path: Path, name: str) -> Found:
-    """Return the images in, or listed by, a Parquet file.
+    """Return the images that a Parquet file holds or lists.
 
     Raises
     ------
     NearfarError
-        If it is damaged, or holds neither image bytes nor paths.
+        If the file is damaged, or holds neither image bytes nor paths.
     """
     schema = _schema(path, name)
     if "embedding" in schema.names:
@@ -107,16 +107,16 @@ def find_rows(path: Path, name: str, prefix: str) -> Found | None:
     Parameters
     ----------
     path : Path
-        The file.
+        Path of the file.
     name : str
-        The file as the user wrote it.
+        Name of the file, as given by the user.
     prefix : str
         Prefix of image names.
 
     Raises
     ------
     NearfarError
-        If it is damaged, or labels are not numbers or names.
+        If the file is damaged, or labels are neither numbers nor names.
     """
     schema = _schema(path, name)
     features = _features(schema)
@@ -157,7 +157,7 @@ def _read_group(path: str, group: int, column: str, key: str) -> Any:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[parquet.ParquetFile]:
-    """Open a file; pyarrow would take a path for a URI, and not every name for a path."""
+    """Open a Parquet file; pyarrow would mistake some paths for URIs, and reject some names."""
     with path.open("rb") as file, parquet.ParquetFile(file) as content:
         yield content
 
@@ -186,7 +186,7 @@ def _kind(feature: Any) -> Any:
 
 
 def _image_column(schema: Any, features: Mapping[str, Any]) -> str | None:
-    """Return the column of image bytes: as stated, by its usual name, or the only one."""
+    """Return the column of image bytes: by metadata, by name, or the only candidate."""
     fitting = [field.name for field in schema if _holds_bytes(field.type)]
     stated = [name for name in fitting if _kind(features.get(name)) == "Image"]
     if stated:
@@ -218,7 +218,7 @@ def _label_column(schema: Any, features: Mapping[str, Any]) -> tuple[str | None,
 
 
 def _names(file: Any, schema: Any, title: str, total: int) -> list[str]:
-    """Return the paths stated in the rows, if all differ, or else row numbers."""
+    """Return the paths stored with the images, if all differ; otherwise, row numbers."""
     if pyarrow.types.is_struct(schema.field(title).type):
         with_path = any(
             schema.field(title).type.field(i).name == "path"
@@ -236,7 +236,7 @@ def _names(file: Any, schema: Any, title: str, total: int) -> list[str]:
 def _add_labels(
     found: Found, values: list[Any], classes: list[str] | None, title: str, name: str
 ) -> None:
-    """Set the labels of rows; test sets have -1 for all."""
+    """Set the labels of rows; -1 means unknown, as in test sets."""
     values = [None if value == -1 and classes is not None else value for value in values]
     if all(value is None for value in values):
         return

@@ -21,15 +21,15 @@ from nearfar.data.label_values import label_columns, label_values
 from nearfar.errors import NearfarError, printable, reason
 
 TAR_ENDING = ".tar"
-#: Endings of compressed archives, in which no image can be reached without those before it.
+#: Extensions of compressed archives, which do not allow random access to images.
 COMPRESSED_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-#: Parts of a sample that may state its class, the most certain first.
+#: Parts of a sample that may contain its class, most certain first.
 LABEL_PARTS = ("cls", "json", "txt")
-#: Largest part that may state a class, in bytes.
+#: Maximum size of a part that may contain a class, in bytes.
 MAX_LABEL_BYTES = 2**16
-#: Longest text that may be the name of a class; longer ones are captions.
+#: Maximum length of a class name; longer texts are captions.
 MAX_NAME = 100
-#: Most shards of one pattern.
+#: Maximum number of shards of a pattern.
 MAX_SHARDS = 100_000
 _RANGE = re.compile(r"\{(\d{1,12})\.\.(\d{1,12})\}")
 
@@ -73,12 +73,12 @@ class _Sample:
 
 
 def shards_of(pattern: str) -> list[str]:
-    """Return the paths of a pattern such as ``shard-{000000..000009}.tar``; itself if it is none.
+    """Return the paths of a pattern such as ``shard-{000000..000009}.tar``, or the path itself.
 
     Raises
     ------
     NearfarError
-        If it stands for more than 100,000 paths.
+        If the pattern stands for more than 100,000 paths.
 
     Examples
     --------
@@ -106,7 +106,7 @@ def find_members(path: Path, prefix: str) -> Found:
     path : Path
         The file.
     prefix : str
-        What the names of images begin with.
+        Prefix of image names.
     """
     found = Found()
     samples: dict[str, _Sample] = {}
@@ -146,10 +146,10 @@ def find_members(path: Path, prefix: str) -> Found:
 def _members(
     path: Path, place: str, found: Found, unread: Counter[str]
 ) -> dict[str, tuple[int, int]]:
-    """Return offset and size of each file by name, without reading its content.
+    """Return the offset and size of each file by name, without reading its content.
 
-    As in an extracted archive, the last of several members of one name replaces the others, and
-    links are the files that they lead to.
+    As in an extracted archive, the last of several members with the same name replaces the others,
+    and links are replaced with their targets.
     """
     members: dict[str, tuple[int, int]] = {}
     links: dict[str, str] = {}
@@ -211,13 +211,13 @@ def _text(item: MemberItem) -> str:
 
 
 def _are_captions(texts: Sequence[MemberItem]) -> bool:
-    """Whether texts describe single images instead of naming classes."""
+    """Return whether texts describe single images instead of naming classes."""
     some = [_text(each) for each in texts[:1000]]
     return len(set(some)) > max(1, len(some) // 2) or any(len(each) > MAX_NAME for each in some)
 
 
 def _label(parts: Mapping[str, MemberItem], captions: bool) -> tuple[str | None, str]:
-    """Return the class of a sample, and the part that states it."""
+    """Return the class of a sample, and the part that contains it."""
     for kind in LABEL_PARTS:
         if kind not in parts or (kind == "txt" and captions):
             continue

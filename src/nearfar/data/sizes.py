@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from nearfar.errors import NearfarError
 
-#: Smallest image side, in pixels; also the smallest side for convolutional autoencoders.
+#: Minimum image side, in pixels; also the minimum side for convolutional autoencoders.
 MIN_SIDE = 8
-#: Largest number of pixels in an image.
+#: Maximum number of pixels in an image.
 MAX_PIXELS = 2**26
 
 #: Side of a square, or height and width, in pixels.
@@ -24,7 +24,7 @@ def check_size(size: Size | None) -> tuple[int, int] | None:
     Raises
     ------
     NearfarError
-        If it is not a size, if a side is below `MIN_SIDE`, or if there are more than `MAX_PIXELS`
+        If the value is not a size, a side is below `MIN_SIDE`, or there are more than `MAX_PIXELS`
         pixels.
 
     Examples

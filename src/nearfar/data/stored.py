@@ -1,4 +1,4 @@
-"""Images that are stored encoded: in files of their own, or in parts of larger files."""
+"""Images stored in encoded form: as files, or as parts of larger files."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from nearfar.data.sizes import MIN_SIDE, Channels, Size, check_channels, check_s
 from nearfar.errors import NearfarError, printable
 from nearfar.progress import Track, silent
 
-#: Largest side at which images of one common size keep it, in pixels.
+#: Maximum side, in pixels, at which images of one common size keep that size.
 MAX_COMMON_SIDE = 128
 #: Side of all other images, in pixels.
 DEFAULT_SIDE = 64
 
 THREADS = min(os.cpu_count() or 1, 8)
-#: Fewest images that show whether a set is dark.
+#: Minimum number of images to decide whether a set is dark.
 CHECKED_IMAGES = 16
-#: Most images whose range of numbers is looked at.
+#: Maximum number of images whose range of values is examined.
 WINDOW_IMAGES = 64
 
 R = TypeVar("R")
@@ -48,46 +48,46 @@ Read = Callable[[Encoded, Shape], Tensor]
 
 
 class StoredImages(Images):
-    """Encoded images, wherever they are stored.
+    """Encoded images from any kind of storage.
 
-    All headers are read at the start. Pixels are kept in memory if they take at most 1 GiB;
-    larger sets are decoded on demand, and an image that turns out to be damaged is replaced by a
-    gray one, with a warning.
+    All headers are read at the start. Pixels are kept in memory if they take at most 1 GiB. Larger
+    sets are decoded on demand; an image that turns out to be damaged is replaced with a gray image,
+    with a warning.
 
     Parameters
     ----------
     found : Found
         The images, and their labels.
     name : str
-        The source as the user wrote it.
+        Name of the source, as given by the user.
     size, channels, strict, progress
         See `nearfar.data.open_images`.
     decoding : Decoding
-        How numbers become levels. Floats, signed and 32-bit integers are not used without a window,
-        unless all of them lie in 0…1.
+        How pixel values are mapped to gray levels. Floats, signed and 32-bit integers are not used
+        without a window, unless all values are in [0, 1].
     read : callable, optional
         Decoder, from an encoded image and (c, h, w) to uint8[c, h, w]. Default: `read_image`.
 
     Attributes
     ----------
     items : list of Item
-        Each image where it is stored.
+        The encoded images.
     decoding : Decoding
-        As given, or with the window 0…1 if all numbers of unknown range lie in it.
+        As given, or with the window (0, 1) if all values of unknown range are in [0, 1].
 
     Raises
     ------
     NearfarError
         If no image is readable, if images are smaller than 8 pixels and no size is given, or if an
-        image is unreadable and `strict` is true. Later, if one has become unreadable.
+        image is unreadable and `strict` is true. Later, if an image can no longer be read.
 
     Warns
     -----
     UserWarning
         If some images have no label, so that labels are not used; if images are animations, of
-        which the first picture is used; if a kind of image needs an
-        extra that is missing; if files of unknown range are not used; or if the brightest pixel of
-        all images is below 1/16 of white.
+        which only the first frame is used; if a format needs an extra that is not installed; if
+        files of unknown range are not used; or if the brightest pixel of all images is below 1/16
+        of white.
 
     Examples
     --------
@@ -172,7 +172,7 @@ class StoredImages(Images):
             return self._kept.batch(indices)
         items = [self.items[index] for index in as_index(indices).tolist()]
         worker = get_worker_info()
-        in_threads = worker is None  # otherwise other workers use the other processors
+        in_threads = worker is None  # otherwise, other workers use the other processors
         pixels = torch.empty(len(items), *self.shape, dtype=torch.uint8)
         for row, image in enumerate((map_in_threads if in_threads else map)(self._read, items)):
             pixels[row] = image
@@ -208,12 +208,12 @@ class StoredImages(Images):
         return [printable(item.name) for item in self.items]
 
     def whole(self, row: int) -> Tensor:
-        """Return an image at its own size, uint8[3, h, w].
+        """Return an image at its original size, uint8[3, h, w].
 
         Raises
         ------
         UnreadableError
-            If it can no longer be read.
+            If the image can no longer be read.
         """
         height, width = self._sizes[row].tolist()
         return read_image(self.items[row].load(), (3, height, width), self.decoding)
@@ -234,10 +234,10 @@ class StoredImages(Images):
     def _with_window(
         self, decoding: Decoding, items: Sequence[Item], headers: Sequence[Header]
     ) -> Decoding:
-        """Return a decoding with the window 0…1 if all numbers of unknown range lie in it.
+        """Return a decoding with the window (0, 1) if all values of unknown range are in [0, 1].
 
-        Floats, signed and 32-bit integers of any other range have no window: guessed from the
-        brightest pixel, it would change with the set.
+        Floats, signed and 32-bit integers of any other range get no window: one based on the
+        brightest pixel would depend on the set of images.
         """
         unknown = [row for row, header in enumerate(headers) if header.depth is Depth.UNKNOWN]
         stated = any(header.depth in (Depth.STATED, Depth.FULL) for header in headers)
@@ -266,7 +266,7 @@ class StoredImages(Images):
             return None
 
     def _warn_of_missing_readers(self) -> None:
-        """Name the extras that would read skipped images."""
+        """Warn about extras that would read skipped images."""
         for (kind, extra), count in sorted(self._missing.items()):
             warnings.warn(
                 f"{self.name!r}: {count} files are not used, each {kind}: run pip install "
@@ -298,7 +298,7 @@ class StoredImages(Images):
             )
 
     def _warn_of_range(self, items: Sequence[Item], headers: Sequence[Header]) -> bool:
-        """Return, after a warning, whether deep images use little of the range of their type."""
+        """Warn if deep images use little of the range of their type; return whether they do."""
         full = [items[row] for row, each in enumerate(headers) if each.depth is Depth.FULL]
         if self.decoding.window is not None or not full:
             return False
@@ -314,7 +314,7 @@ class StoredImages(Images):
         if low == high or high - low >= 65535 * DARK:  # if transparent, levels are white
             return False
         warnings.warn(
-            f"{self.name!r}: the numbers in {len(full)} of {len(items)} files are {low:.10g}…"
+            f"{self.name!r}: the values in {len(full)} of {len(items)} files are {low:.10g}…"
             f"{high:.10g}, less than 1/16 of what their type holds: state black and white by "
             f"--window LOW HIGH, such as --window {low:.10g} {high:.10g}",
             stacklevel=4,
@@ -330,7 +330,7 @@ class StoredImages(Images):
         return int(pixels.min()), int(pixels.max())
 
     def _warn_if_dark(self, batches: Iterable[Tensor]) -> None:
-        """Look at the first images, or at all in memory, once."""
+        """Check the brightness of the first images, or of all images in memory, once."""
         if self._unseen:
             warn_if_dark(batches, 255, self.name, stacklevel=4)
             self._unseen = False
@@ -345,7 +345,7 @@ class StoredImages(Images):
         return self._decoder(item.load(), self.shape)
 
     def _replace(self, item: Item, error: UnreadableError) -> Tensor:
-        """Return gray pixels for a damaged image; raise an error if its file has changed."""
+        """Return gray pixels in place of a damaged image; raise an error if its file changed."""
         try:
             item.header(self.decoding)
         except UnreadableError:
@@ -362,7 +362,7 @@ class StoredImages(Images):
         description: str,
         progress: Track,
     ) -> Iterator[tuple[int, R]]:
-        """Read each item, in order; skip unreadable ones."""
+        """Yield the result of reading each item, in order, without unreadable items."""
         results = enumerate(map_in_threads(partial(_attempt, read), items))
         for row, result in progress(results, description, len(items)):
             if isinstance(result, UnreadableError):
@@ -389,7 +389,7 @@ class StoredImages(Images):
             )
         notes = f"; {'; '.join(found.notes)}" if found.notes else ""
         raise NearfarError(
-            f"{self.name!r} contains no images: expected .jpg, .png or such files at any depth"
+            f"{self.name!r} contains no images: expected .jpg, .png or similar files at any depth"
             f"{notes}"
         )
 

@@ -1,4 +1,4 @@
-"""TIFF files that Pillow cannot fully read: deep colors, floats, many bands."""
+"""TIFF files that Pillow cannot fully read: deep colors, floats, and many bands."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from nearfar.data.encoded import (
 from nearfar.data.levels import Decoding, Depth, Numbers
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-#: Kinds of numbers, by the tag SampleFormat.
+#: Data types of samples, by the tag SampleFormat.
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
-#: Values of the tag ExtraSamples that mean opacity; of the first, colors are multiplied by it.
+#: Values of the tag ExtraSamples for alpha: premultiplied and straight.
 MULTIPLIED, PLAIN = 1, 2
 #: Subfile types of pages that are a smaller copy of another page, or its mask.
 REDUCED_PAGE, MASK_PAGE = 1, 4
 #: Value of the tag PlanarConfiguration for bands that are stored one after another.
 _SEPARATE = 2
-#: Most pages that are looked at: in a damaged file, each may name itself as the next.
+#: Maximum number of pages to read; in a damaged file, a page may name itself as the next one.
 _MAX_PAGES = 100
 
 
 class TiffTags(NamedTuple):
-    """Pixel description on the page of a TIFF file that is its image."""
+    """Pixel format of the image in a TIFF file, from the tags of its page."""
 
     size: tuple[int, int]
     bits: int
@@ -50,12 +50,12 @@ class TiffTags(NamedTuple):
 
     @property
     def bands(self) -> int:
-        """Number of samples per pixel, without opacity."""
+        """Number of samples per pixel, without alpha."""
         return self.samples - bool(self.alpha)
 
     @property
     def depth(self) -> Depth:
-        """Whether the values need a window."""
+        """How the values map to black and white."""
         if self.kind == UNSIGNED and self.bits <= 16:
             return Depth.LEVELS if self.bits <= 8 else Depth.FULL
         return Depth.UNKNOWN
@@ -66,9 +66,9 @@ class TiffTags(NamedTuple):
         return self.bands > 3 or (self.photometric == BLACK_IS_ZERO and self.bands > 1)
 
     def is_beyond_pillow(self, decoding: Decoding) -> bool:
-        """Whether Pillow cannot read all of the pixels."""
+        """Return whether Pillow cannot read all of the pixels."""
         if self.photometric == RGB:
-            # Pillow reads separate bands of 16 bits as bytes, and most further ones not at all.
+            # Pillow reads separate 16-bit bands as bytes, and does not read most additional bands.
             deep = self.bits > 8 and (self.separate or decoding.window is not None)
             further = self.separate and self.samples > 3 + (self.alpha == PLAIN)
             chosen = self.has_choice and decoding.bands is not None
@@ -83,22 +83,22 @@ class TiffTags(NamedTuple):
 
     @property
     def is_garbled(self) -> bool:
-        """Whether Pillow reads wrong numbers, and no other reader knows the colors."""
+        """Whether Pillow reads wrong values, and no other reader knows the colors."""
         return self.photometric > RGB and self.separate and self.bits > 8
 
 
 def is_part(tags: Any) -> bool:
-    """Whether a page is a smaller copy of another, or its mask, by its tags."""
+    """Return whether tags mark a page as a smaller copy or a mask of another page."""
     return bool(tags.get(ExifTags.Base.NewSubfileType, 0) & (REDUCED_PAGE | MASK_PAGE))
 
 
 def whole_pages(file: BinaryIO) -> list[int]:
-    """Return the pages that are images, from 0, whether or not Pillow can read the others.
+    """Return the numbers of the pages that are images, from 0.
 
     Raises
     ------
     UnreadableError
-        If there are several.
+        If there are several images.
     """
     parts = [is_part(tags) for tags in _directories(file)]
     whole = [page for page, part in enumerate(parts) if not part]
@@ -130,7 +130,7 @@ def _directories(file: BinaryIO) -> Iterator[Any]:
 
 
 def read_tiff_tags(file: BinaryIO) -> TiffTags:
-    """Read the description on the first page that is an image; some tags may be absent."""
+    """Read the tags of the first page that is an image; some tags may be absent."""
     page, tags = 0, next(_directories(file))
     for number, each in enumerate(_directories(file) if is_part(tags) else ()):
         if not is_part(each):
@@ -169,8 +169,8 @@ def choose_bands(tags: TiffTags, decoding: Decoding) -> list[int]:
     Raises
     ------
     UnreadableError
-        If it is not known which bands are colors, or a band does not exist; or if the colors are
-        of a kind that is not read.
+        If it is unknown which bands are colors, a band does not exist, or the color space is not
+        supported.
     """
     if tags.is_garbled:
         raise UnreadableError(
@@ -180,7 +180,7 @@ def choose_bands(tags: TiffTags, decoding: Decoding) -> list[int]:
         return [0, 1, 2] if tags.photometric == RGB else [0]
     if decoding.bands is None:
         raise UndefinedColorsError(
-            f"{tags.bands} bands, of which none is said to be a color",
+            f"{tags.bands} bands, none of which is declared as a color",
             "name one or three, such as --bands 3 2 1",
         )
     if max(decoding.bands) > tags.bands:
@@ -198,7 +198,7 @@ def tiff_reader() -> Any:
 
 
 def read_tiff(file: BinaryIO, tags: TiffTags, decoding: Decoding) -> Numbers:
-    """Read some bands at full depth.
+    """Read selected bands at full depth.
 
     Raises
     ------

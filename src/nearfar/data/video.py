@@ -42,9 +42,9 @@ VIDEO_FORMATS = (
     "mjpeg_2000,vc1,vc1test,cavsvideo,yuv4mpegpipe,dhav,ifv,kux,xmv,roq,smk,bink,swf,avs,apng,gif"
 )
 _OPTIONS = {"format_whitelist": VIDEO_FORMATS, "protocol_whitelist": "file"}
-#: Largest pixel aspect ratio, or its inverse.
+#: Maximum pixel aspect ratio, or its inverse.
 _MAX_ASPECT = 8
-#: Ticks between frames from which time stamps may be rounded to ticks.
+#: Minimum ticks between frames at which timestamps may be rounded to ticks.
 _FINE_TICKS = 4
 #: Tolerance for right angles in the display matrix, as cosines.
 _TOLERANCE = 0.01
@@ -64,12 +64,12 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
     Yields
     ------
     container, stream
-        Of PyAV.
+        PyAV objects.
 
     Raises
     ------
     NearfarError
-        If it is not a decodable video, or its frames have too many pixels.
+        If the file is not a decodable video, or its frames have too many pixels.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def choose_stream(container: Any, name: str) -> Any:
 
 
 def is_video(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file whose name does not tell holds video.
+    """Return whether a file can be opened as a video, whatever its name.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def is_video(path: str | os.PathLike[str]) -> bool:
 
 
 def video_streams(container: Any) -> list[Any]:
-    """Return the video streams without cover pictures.
+    """Return the video streams, except cover pictures.
 
     Examples
     --------
@@ -153,7 +153,7 @@ def video_streams(container: Any) -> list[Any]:
 
 
 def hdr_transfer(stream: Any) -> str | None:
-    """Return the name of the transfer function of HDR video, None for other video.
+    """Return the name of an HDR video's transfer function; None for other videos.
 
     Examples
     --------
@@ -165,7 +165,7 @@ def hdr_transfer(stream: Any) -> str | None:
 
 
 def shown_packets(packets: Iterable[Any]) -> Iterator[Any]:
-    """Yield packets whose frames are shown, without those that an edit list hides.
+    """Yield the packets of visible frames, without those hidden by an edit list.
 
     Examples
     --------
@@ -201,10 +201,10 @@ def video_reason(error: BaseException) -> str:
 
 
 def frame_reformatter() -> Any:
-    """Return a conversion of frames to another pixel format, by one thread.
+    """Return a single-threaded converter of frames to another pixel format.
 
-    It serves all frames, since creating it takes longer than using it. In some formats, several
-    threads write different pixels from run to run (libswscale 9.5).
+    Use one converter for all frames, since creating it takes longer than using it. With several
+    threads, pixels differ from run to run in some formats (libswscale 9.5).
 
     Examples
     --------
@@ -223,7 +223,7 @@ def turn_frame(pixels: Pixels, frame: Any, name: str) -> Pixels:
     Raises
     ------
     NearfarError
-        If it is rotated by anything but right angles.
+        If the rotation is not a multiple of 90 degrees.
 
     Examples
     --------
@@ -289,14 +289,14 @@ def find_frames(path: Path, rate: float, prefix: str) -> Found:
     Raises
     ------
     NearfarError
-        If it cannot be read, or its frames have no timestamps.
+        If the video cannot be read, or its frames have no timestamps.
     """
     av = require("av", extra="video")
     found, stamps = Found(), []
     with open_video(path) as (container, stream):
         if container.format.name == "avi" and stream.codec_context.has_b_frames:
             raise NearfarError(
-                f"{str(path)!r} has no times of its frames as shown: convert it to MP4"
+                f"{str(path)!r} has no presentation times of its frames: convert it to MP4"
             )
         last = None
         try:
@@ -331,7 +331,7 @@ def _at_rate(stamps: list[int], base: Fraction, rate: float) -> list[int]:
     """Return the timestamps of the frames shown at multiples of 1/rate seconds."""
     step = 1 / (Fraction(rate) * base)
     chosen = [stamps[0]]
-    # Stamps are rounded to ticks: a frame may be shown half a tick later than it should.
+    # Timestamps are rounded to ticks: a frame may be shown half a tick late.
     gaps = sorted(late - early for early, late in itertools.pairwise(stamps))
     rounding = Fraction(1, 2) if gaps and gaps[len(gaps) // 2] >= _FINE_TICKS else Fraction(0)
     count = int((stamps[-1] - stamps[0] + rounding) / step)
@@ -384,7 +384,7 @@ class _Reader:
         self._passed: OrderedDict[int, Image.Image] = OrderedDict()
         self._position: int | None = None
         self._frames: Iterator[Any] = iter(())
-        #: Frames in the longest way that going on is better than looking for a key frame.
+        #: Maximum distance, in ticks of the stream, at which decoding onward is faster than a seek.
         self._near = round(2 / self._stream.time_base)
 
     def close(self) -> None:
@@ -412,9 +412,10 @@ class _Reader:
         raise UnreadableError("a damaged frame")
 
     def _seek(self, stamp: int) -> None:
-        """Go to a frame at or before a timestamp.
+        """Seek to a frame at or before a timestamp.
 
-        In some formats, a seek ends between key frames, and the first frame decoded is a later one.
+        In some formats, a seek ends between key frames, so that the first decoded frame is too
+        late.
         """
         self._position = None
         start = min(self.video.stamps)

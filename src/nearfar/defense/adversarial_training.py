@@ -30,11 +30,11 @@ def train_adversarially(
     images : Images
         Labeled training images.
     epsilon : float
-        Largest change per pixel, in (0, 1].
+        Maximum change per pixel, in (0, 1].
     epochs : int
         Passes over the images.
     seed : int
-        Seed of the image order and the perturbations.
+        Random seed for the image order and the perturbations.
 
     Returns
     -------

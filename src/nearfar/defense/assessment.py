@@ -33,10 +33,10 @@ from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
 from nearfar.randomness import own_random_numbers
 
-#: Smallest number of attacked images for the gradient masking check.
+#: Minimum number of attacked images for the gradient masking check.
 MIN_IMAGES_FOR_MASKING = 100
 
-#: Most images on which to train the attacker's substitute.
+#: Maximum number of images on which to train the attacker's substitute.
 _SUBSTITUTE_IMAGES = 150
 _MIN_IMAGES = 20
 
@@ -50,13 +50,13 @@ class Assessment:
     clean : Outcome
         Outcome without an attack.
     substitute : float
-        Accuracy of the attacker's substitute on the clean images, 0…1.
+        Accuracy of the attacker's substitute on the clean images, in [0, 1].
     epsilons : tuple of float
-        Largest changes per pixel, ε.
+        Maximum changes per pixel, ε.
     curves : dict
         List with one `Outcome` per ε, by threat model and attack.
     masking : MaskingCheck or None
-        Result of the gradient masking check; None with fewer than 100 images, which are too few.
+        Result of the gradient masking check; None if there are fewer than 100 images.
 
     Examples
     --------
@@ -73,7 +73,7 @@ class Assessment:
     masking: MaskingCheck | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the assessment as JSON types."""
+        """Return the assessment as a JSON-compatible dictionary."""
         return {
             "clean": asdict(self.clean),
             "substitute": self.substitute,
@@ -106,16 +106,16 @@ def assess(
         Labeled images of the classifier's shape. The attacker gets 150 of them (or half, if there
         are fewer than 300), and trains a substitute on the undefended classifier's predictions.
     attacks : sequence of str
-        Names of attacks, see `attack`. Gradient attacks run under "transfer", "white-box-unaware"
+        Names of attacks; see `attack`. Gradient attacks run under "transfer", "white-box-unaware"
         and "white-box-aware"; the others run under "decision-based".
     epsilons : sequence of float
-        Largest changes per pixel, in (0, 1].
+        Maximum changes per pixel, in (0, 1].
     count : int
         Number of images to attack, drawn at random from the rest.
     seed : int
-        Seed of all random draws.
+        Random seed.
     track : Track
-        Progress display, see `nearfar.progress.Track`.
+        Progress display; see `nearfar.progress.Track`.
 
     Returns
     -------

@@ -52,10 +52,10 @@ def _pgd(art: Any, classifier: Any, epsilon: float) -> Any:
 
 
 def _autoattack(art: Any, classifier: Any, epsilon: float) -> Any:
-    """Return those attacks of AutoAttack that ART has, with one start each, as its authors do.
+    """Return the attacks of AutoAttack that ART provides, each with one start as in AutoAttack.
 
     F. Croce, M. Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
-    parameter-free attacks", ICML 2020. Not in ART: FAB, and APGD against chosen targets alone.
+    parameter-free attacks", ICML 2020. ART lacks FAB and targeted APGD.
     """
     common = {"eps": epsilon, "batch_size": _BATCH_SIZE, "verbose": False}
     climbs = [
@@ -90,7 +90,7 @@ def _hop_skip_jump(art: Any, classifier: Any, epsilon: float) -> Any:
 
 
 def _search_or_stay(hop_skip_jump: Any) -> Callable[..., Any]:
-    """Return a search that keeps its last adversarial image if ART's search ends at a clean one.
+    """Return a search that keeps its last adversarial image if ART's search ends at a clean image.
 
     Rounding can end the search just across the decision boundary. ART would then halve its next
     step forever.
@@ -135,7 +135,7 @@ def attack(
     name : {"fgsm", "pgd", "autoattack", "square", "hop-skip-jump"}
         Attack: the first three use gradients, the others queries.
     threat : {"transfer", "white-box-unaware", "white-box-aware", "decision-based"}
-        Threat model, the attacker's access; see `THREATS`.
+        Threat model, which defines the attacker's access; see `THREATS`.
     defended : DefendedClassifier
         Classifier and its defense.
     images : float[n, c, h, w]
@@ -143,21 +143,23 @@ def attack(
     labels : int64[n]
         Classes of the images.
     epsilons : sequence of float
-        Largest changes per pixel, ε, in (0, 1].
+        Maximum changes per pixel, ε, in (0, 1].
     substitute : nn.Module, optional
         Attacker's substitute, required for "transfer".
     seed : int
-        Seed of the attack.
+        Random seed for the attack.
 
     Yields
     ------
     float32[n, c, h, w]
-        Adversarial images for each ε in turn, within ε of the clean images and in 0…1; on the CPU.
+        Adversarial images for each ε in turn, within ε of the clean images, with values in [0, 1];
+        on the CPU.
 
     Raises
     ------
     NearfarError
-        If the attack does not suit the threat model, or the images do not fit the classifier.
+        If the attack is not possible under the threat model, or the classifier does not accept the
+        images.
 
     Examples
     --------
@@ -233,7 +235,7 @@ def check_attacks(names: Sequence[str]) -> None:
 
 
 def check_fits(name: str, classes: int) -> None:
-    """Check that an attack works with a number of classes.
+    """Check that an attack supports a number of classes.
 
     Raises
     ------
@@ -248,7 +250,7 @@ def check_fits(name: str, classes: int) -> None:
 
 
 def _estimator(module: nn.Module, shape: tuple[int, int, int]) -> Any:
-    """Return a module wrapped as ART's classifier of images in 0…1."""
+    """Return a module wrapped as an ART classifier of images with values in [0, 1]."""
     classification = require("art.estimators.classification", extra="defense")
     device = device_of(module)
     return classification.PyTorchClassifier(
@@ -262,7 +264,7 @@ def _estimator(module: nn.Module, shape: tuple[int, int, int]) -> Any:
 
 
 class _Float32(nn.Module):
-    """Module that casts images to float32: HopSkipJump queries float64."""
+    """Module that casts images to float32, since HopSkipJump queries with float64."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -285,11 +287,11 @@ def _generate(
 def _hop_from_other_images(
     estimator: Any, clean: _Array, labels: _Array, targeted: bool, seed: int
 ) -> _Array:
-    """Return the result of HopSkipJump, starting each image from an image of another class.
+    """Return the result of HopSkipJump, started from an image of another class for each image.
 
     The starting image has another predicted class or, if there is none, another true class.
-    Misclassified images stay as they are: without a target, ART would walk away from their
-    predicted class, and might correct them.
+    Misclassified images are not changed: an untargeted attack would leave their predicted class,
+    and might correct them.
     """
     art = require("art.attacks.evasion", extra="defense")
     predicted = estimator.predict(clean, batch_size=_BATCH_SIZE).argmax(1)
@@ -318,7 +320,7 @@ def _hop_from_other_images(
 
 
 def _runner_up(target: nn.Module, images: Tensor, labels: Tensor) -> _Array:
-    """Return the most likely wrong class of each image, except rejection, int64[n]."""
+    """Return the most likely wrong class of each image, int64[n], ignoring the rejection class."""
     with torch.no_grad():
         logits = apply_in_batches(target, images, device_of(target))[:, :-1]
     return logits.scatter(1, labels.cpu()[:, None], -torch.inf).argmax(1).numpy()

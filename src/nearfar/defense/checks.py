@@ -1,4 +1,4 @@
-"""Checks of images, rates and classifiers."""
+"""Input checks for images, rates and classifiers."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def check_rate(rate: float) -> None:
 
 @torch.no_grad()
 def count_classes(classifier: nn.Module, shape: Shape, like: Tensor) -> int:
-    """Return the number of classes k of a classifier with logits float[b, k].
+    """Return the number of classes k of a classifier, whose logits are float[b, k].
 
     Parameters
     ----------

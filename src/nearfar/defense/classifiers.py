@@ -76,7 +76,7 @@ class Classifier(nn.Module):
     Raises
     ------
     NearfarError
-        If the architecture is unknown, or a number is too small.
+        If the architecture is unknown, or `shape` or `classes` is too small.
 
     Examples
     --------
@@ -125,12 +125,12 @@ def train_classifier(
     epochs : int
         Passes over the images.
     seed : int
-        Seed of the initial weights and the image order.
+        Random seed for the initial weights and the image order.
     labels : int64[n], optional
-        Classes to train on, such as predictions of another classifier. Default: the labels of the
-        images.
+        Class of each image, such as the prediction of another classifier. Default: the labels of
+        the images.
     classes : int, optional
-        Number of classes. Default: that of the images or labels, at least 2.
+        Number of classes. Default: the number in the images or labels, at least 2.
     device : {"auto", "cpu", "cuda", "mps"}
         Device for training.
     track : Track
@@ -178,7 +178,7 @@ def train_classifier(
 
 
 def _epochs_of_batches(n: int, epochs: int) -> Iterator[Tensor]:
-    """Yield the rows of each batch; the last batch of an epoch may be smaller."""
+    """Yield the rows of each batch of all epochs; the last batch of an epoch may be smaller."""
     for _ in range(epochs):
         yield from torch.randperm(n).split(_BATCH_SIZE)
 
@@ -206,7 +206,7 @@ def save_classifier(path: str | os.PathLike[str], classifier: Classifier) -> Non
 
 
 def load_classifier(path: str | os.PathLike[str]) -> Classifier:
-    """Load a classifier from a file by `save_classifier`, without running code from the file.
+    """Load a classifier written by `save_classifier`; no code in the file is run.
 
     Raises
     ------

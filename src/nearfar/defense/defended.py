@@ -62,7 +62,7 @@ class ThresholdDetector(nn.Module):
         clean : float[n, c, h, w]
             Validation images not used in training.
         false_positive_rate : float
-            Largest share of clean images to reject, in (0, 1) and at least 1/n.
+            Maximum fraction of clean images to reject, in (0, 1) and at least 1/n.
 
         Raises
         ------
@@ -75,14 +75,14 @@ class ThresholdDetector(nn.Module):
 
 
 def rejection_threshold(scores: Tensor, false_positive_rate: float) -> float:
-    """Return the lowest threshold that rejects at most a given share of clean images.
+    """Return the lowest threshold that rejects at most a given fraction of clean images.
 
     Parameters
     ----------
     scores : float[n]
         Scores of clean images.
     false_positive_rate : float
-        Largest share of clean images to reject, in (0, 1) and at least 1/n.
+        Maximum fraction of clean images to reject, in (0, 1) and at least 1/n.
 
     Raises
     ------
@@ -143,11 +143,11 @@ class DefendedClassifier(nn.Module):
         return bool(getattr(self.purifier, "random", False))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits of the purified images, float[b, k], including rejected ones."""
+        """Return the logits of the purified images, float[b, k]; detectors are ignored."""
         return self.classifier(self.purifier(images))
 
     def without_detectors(self) -> Self:
-        """Return a defended classifier with the same parts, but without detectors."""
+        """Return the same defended classifier, but without detectors."""
         return type(self)(self.purifier, self.classifier) if self.detectors else self
 
     def rejection_score(self, images: Tensor) -> Tensor:
@@ -179,8 +179,8 @@ class NeighborVoting(DefendedClassifier):
     encoding and one search. Averaging predictions avoids a problem of averaging embeddings: the
     mean embedding of two classes may decode to neither.
 
-    Where the predictions for the nearest images agree, the gradient vanishes: gradient attacks
-    would fail, and make the defense look stronger than it is. Gradients therefore include the
+    If the predictions for the nearest images agree, the gradient vanishes. Gradient attacks would
+    then fail, and the defense would look stronger than it is. Gradients therefore include the
     nearest images of other classes, as in attacks on k-nearest neighbors [1]_.
 
     Parameters
@@ -188,7 +188,7 @@ class NeighborVoting(DefendedClassifier):
     purifier : NeighborPurifier
         Purifier with the bank and the number of votes.
     classifier, detectors
-        See `DefendedClassifier`; on the device of the purifier.
+        See `DefendedClassifier`; they must be on the device of the purifier.
     track : Track
         Progress display, see `nearfar.progress.Track`.
 

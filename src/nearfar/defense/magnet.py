@@ -1,4 +1,4 @@
-"""MagNet [1]_: an autoencoder that reforms images, and detectors that reject them.
+"""MagNet [1]_: an autoencoder that reforms images, and detectors that reject images.
 
 References
 ----------
@@ -24,7 +24,7 @@ _TEMPERATURES = (10.0, 40.0)
 
 
 class JensenShannonScore(nn.Module):
-    """Detector score: how much reconstruction changes a classifier's prediction.
+    """Detector score: change of a classifier's prediction by reconstruction.
 
     The score is the Jensen–Shannon divergence of softmax(f(x)/T) and softmax(f(r(x))/T), in nats.
 
@@ -68,7 +68,7 @@ def magnet(
 ) -> DefendedClassifier:
     """Return a classifier defended by MagNet, with its reformer and three detectors.
 
-    For the reformer alone, use `Purifier.defend`.
+    For a defense with the reformer only, use `Purifier.defend`.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def magnet(
     clean : float[n, c, h, w]
         Validation images on which to set the detectors' thresholds.
     false_positive_rate : float
-        Largest share of clean images to reject, split equally among the detectors.
+        Maximum fraction of clean images to reject, split equally among the detectors.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Purification by the nearest clean images."""
+"""Purification with the nearest clean images."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ _CHUNK_SIMILARITIES = 2**24
 
 
 class NeighborPurifier(Purifier):
-    """Purifier that replaces an embedding by the mean of the nearest embeddings of clean images.
+    """Purifier that replaces an embedding with the mean of the nearest clean embeddings.
 
-    The choice of neighbors has no gradient. Gradients come from a softmax-weighted mean over many
-    more neighbors (BPDA [1]_), which helps attacks more than straight-through gradients.
+    The selection of neighbors is not differentiable. Gradients come from a softmax-weighted mean
+    over many more neighbors (BPDA [1]_), which makes attacks stronger than straight-through
+    gradients.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ class NeighborPurifier(Purifier):
     bank : float[n, d]
         Embeddings of clean images.
     votes : int
-        Number of nearest embeddings to average, 1…n − 1.
+        Number of nearest embeddings to average, 1 to n − 1.
 
     Raises
     ------
@@ -137,14 +138,14 @@ class NeighborPurifier(Purifier):
             Embeddings. If they require gradients, more than `votes` rows are returned.
         bank_probs : float[n, c], optional
             Class probabilities of each row of the bank. If given, gradients include the nearest
-            rows of classes other than the one that wins the vote.
+            rows of classes other than the predicted class.
 
         Returns
         -------
         rows : int64[b, k]
             Row numbers, nearest first; additional rows of other classes come last.
         weights : float[b, k]
-            1/votes for the first `votes` rows, otherwise 0; gradients are those of a softmax.
+            1/votes for the first `votes` rows, otherwise 0; their gradients are those of a softmax.
         """
         queries = _COSINE.queries(embeddings)
         chunk = max(1, _CHUNK_SIMILARITIES // len(self.bank))
@@ -158,7 +159,7 @@ class NeighborPurifier(Purifier):
         return rows, soft + (weights - soft).detach()
 
     def _search(self, queries: Tensor, bank_probs: Tensor | None) -> Tensor:
-        """Return the rows for `nearest`, int64[b, k], using one product with the whole bank."""
+        """Return the rows for `nearest`, int64[b, k], from one product with the whole bank."""
         similarities = queries.detach() @ self.keys.T
         if not queries.requires_grad:
             return similarities.topk(self.votes).indices

@@ -1,4 +1,4 @@
-"""Opening classifiers from a file or a function."""
+"""Loading of classifiers from a file or a function."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def open_classifier(source: str) -> nn.Module:
-    """Return the classifier in a file, or from your own function.
+    """Return the classifier in a file, or returned by a function of yours.
 
     Parameters
     ----------
     source : str
-        A .safetensors file by `save_classifier`, which runs no code; or module:function, which runs
-        your code. The current folder is searched first for the module. The function takes no
-        arguments and returns an nn.Module.
+        A .safetensors file written by `save_classifier`, which runs no code; or module:function,
+        which runs your code. The module is searched for in the current folder first. The function
+        takes no arguments and returns an nn.Module.
 
     Returns
     -------

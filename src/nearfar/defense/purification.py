@@ -57,9 +57,9 @@ def error_threshold(
     *,
     track: Track = silent,
 ) -> float:
-    """Return the largest reconstruction error to accept, based on clean images.
+    """Return the maximum reconstruction error to accept, based on clean images.
 
-    At most a given share of the clean images exceeds it.
+    At most a given fraction of the clean images exceeds it.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def error_threshold(
     clean : Images or array
         n validation images that the run was not trained on.
     false_positive_rate : float
-        Largest share of clean images to reject, in (0, 1) and at least 1/n.
+        Maximum fraction of clean images to reject, in (0, 1) and at least 1/n.
     track : Track
         Progress display, see `nearfar.progress.Track`.
 
@@ -102,7 +102,7 @@ def purify(
     threshold: float = float("inf"),
     track: Track = silent,
 ) -> Iterator[PurifiedBatch]:
-    """Purify images in batches, so that memory use does not grow with their number.
+    """Purify images in batches, with memory use independent of their number.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def purify(
     images : Images or array
         Images of the purifier's shape; arrays are resized to it.
     threshold : float
-        Largest reconstruction error to accept, see `error_threshold`.
+        Maximum reconstruction error to accept; see `error_threshold`.
     track : Track
         Progress display, see `nearfar.progress.Track`.
 

@@ -25,7 +25,7 @@ from nearfar.models import Autoencoder
 from nearfar.progress import Track, silent
 from nearfar.runs import read_config, read_trained_network
 
-#: Largest share of clean images to reject, by default.
+#: Default maximum fraction of clean images to reject.
 FALSE_POSITIVE_RATE = 0.01
 
 
@@ -41,8 +41,8 @@ class Purifier(nn.Module):
     passes : int
         Number of successive reconstructions, ≥ 1.
     noise_std : float
-        Standard deviation of the Gaussian noise added before each encoding, 0…1. Noise randomizes
-        the defense; white-box-aware attacks average over it.
+        Standard deviation of the Gaussian noise added before each encoding, in [0, 1]. Noise
+        randomizes the defense; white-box-aware attacks average over the noise.
 
     Raises
     ------
@@ -115,18 +115,18 @@ class Purifier(nn.Module):
         return self.decode(self.project(self.encode(images)))
 
     def encode(self, images: Tensor) -> Tensor:
-        """Return the images' embeddings in the last pass, float[b, d]; see `forward`."""
+        """Return the embeddings of images in the last pass, float[b, d]; see `forward`."""
         check_images(images, self.shape)
         for _ in range(self.passes - 1):
             images = self.decode(self.project(self._encode(images)))
         return self._encode(images)
 
     def project(self, embeddings: Tensor) -> Tensor:
-        """Return the embeddings to decode, float[b, d]; subclasses may replace embeddings here."""
+        """Return the embeddings to decode, float[b, d]; subclasses may change embeddings here."""
         return embeddings
 
     def decode(self, embeddings: Tensor) -> Tensor:
-        """Return the images that embeddings decode to, float[b, c, h, w] in 0…1."""
+        """Return the images decoded from embeddings, float[b, c, h, w] in [0, 1]."""
         return self.network.decoder(embeddings).clamp(0, 1)
 
     def purify(self, images: Tensor | npt.ArrayLike) -> Tensor:
@@ -135,7 +135,7 @@ class Purifier(nn.Module):
         Parameters
         ----------
         images : uint8[n, c, h, w] or float[n, c, h, w]
-            Images, with values in 0…255 (uint8) or [0, 1] (float).
+            Images, with values in [0, 255] (uint8) or [0, 1] (float).
 
         Returns
         -------
@@ -173,15 +173,15 @@ class Purifier(nn.Module):
             Validation images on which to set the rejection threshold for the reconstruction error.
             Default: no image is rejected.
         false_positive_rate : float
-            Largest share of clean images to reject, in (0, 1).
+            Maximum fraction of clean images to reject, in (0, 1).
         track : Track
             Progress display for a `NeighborPurifier`, which classifies its bank.
 
         Returns
         -------
         DefendedClassifier
-            Module with the classifier's inputs and outputs; `predict` returns classes and
-            rejections.
+            Module with the same inputs and outputs as the classifier; `predict` also marks rejected
+            images.
 
         Raises
         ------

@@ -17,7 +17,7 @@ from nearfar.randomness import own_random_numbers
 
 #: ε of the gradient masking check: at 0.5, an attack can turn any image gray.
 _LARGE_EPSILONS = (0.3, 0.5, 1.0)
-#: Standard errors above the share of the most frequent class that still count as chance.
+#: Standard errors above the frequency of the most frequent class that still count as chance.
 _STANDARD_ERRORS = 3.0
 
 
@@ -28,9 +28,9 @@ class Outcome:
     Parameters
     ----------
     accuracy : float
-        Share of images accepted and classified correctly.
+        Fraction of images accepted and classified correctly.
     rejected : float
-        Share of images rejected by a detector.
+        Fraction of images rejected by a detector.
     images : int
         Number of images.
 
@@ -46,12 +46,12 @@ class Outcome:
 
     @property
     def defended(self) -> float:
-        """Share of images that were rejected or classified correctly, for adversarial images."""
+        """Fraction of adversarial images that were rejected or classified correctly."""
         return self.accuracy + self.rejected
 
 
 def evaluate_defense(defended: DefendedClassifier, images: Tensor, labels: Tensor) -> Outcome:
-    """Return the accuracy and the rejection rate of a defended classifier.
+    """Return the accuracy and the rejection rate of a defended classifier on images.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def security_curve(
     name, threat, defended, images, labels, epsilons, substitute
         See `attack`.
     seed : int
-        Seed of the attack and of a randomized defense.
+        Random seed for the attack and for a randomized defense.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def security_curve(
     Raises
     ------
     NearfarError
-        If the attack does not fit, see `attack`.
+        See `attack`.
 
     Examples
     --------
@@ -132,9 +132,9 @@ class MaskingCheck:
     masked : bool
         Whether accuracy stays above chance at every ε. If so, white-box results are meaningless.
     accuracy : float
-        Lowest accuracy under PGD over all ε, 0…1.
+        Lowest accuracy under PGD over all ε, in [0, 1].
     chance : float
-        Share of the most frequent class, plus three standard errors.
+        Frequency of the most frequent class, plus three standard errors.
 
     Examples
     --------
@@ -158,20 +158,20 @@ def gradient_masking(
     """Check whether accuracy under white-box PGD falls to chance for large ε [1]_.
 
     Accuracy above chance is a sign of masked gradients. Detectors are removed first, since
-    rejections say nothing about gradients.
+    rejections are independent of gradient masking.
 
     Parameters
     ----------
     defended : DefendedClassifier
         Classifier and its defense.
     images : float[n, c, h, w]
-        Clean images of balanced classes, at least 100.
+        At least 100 clean images of balanced classes.
     labels : int64[n]
         Classes of the images.
     epsilons : sequence of float
-        Largest changes per pixel, in (0, 1].
+        Maximum changes per pixel, in (0, 1].
     seed : int
-        Seed of the attack.
+        Random seed for the attack.
 
     References
     ----------
@@ -195,13 +195,13 @@ def gradient_masking(
 def check_better_than_chance(outcome: Outcome, labels: Tensor) -> None:
     """Check that a classifier is better than chance on clean images.
 
-    Otherwise, it probably expects a different pixel range or different class numbers.
+    A classifier that is not probably expects a different pixel range or different class numbers.
 
     Raises
     ------
     NearfarError
-        If its accuracy does not exceed the share of the most frequent class, or all images belong
-        to one class.
+        If the accuracy does not exceed the frequency of the most frequent class, or all images
+        belong to one class.
     """
     most = float(torch.bincount(labels.cpu()).max() / len(labels))
     if most == 1:

@@ -68,8 +68,8 @@ def attacked_module(
 class WithRejectionClass(nn.Module):
     """Defended classifier with rejection as its last class, for attacks that evade detectors.
 
-    The logit of rejection is the largest if and only if a detector rejects the image (N. Carlini,
-    D. Wagner, "Adversarial Examples Are Not Easily Detected", AISec 2017, section 7).
+    The logit of the rejection class is the largest if and only if a detector rejects the image (N.
+    Carlini, D. Wagner, "Adversarial Examples Are Not Easily Detected", AISec 2017, section 7).
 
     Parameters
     ----------

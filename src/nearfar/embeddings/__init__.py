@@ -1,7 +1,7 @@
-"""Files of embeddings: Parquet, in one file or in parts, and .npz; imports no torch.
+"""Files of embeddings: .npz, and Parquet in one file or in parts; does not import torch.
 
-`table` has the columns, and reads and writes whole files; `file` reads single rows without decoding
-the others, by the positions that `layout` finds; `parts` writes a file in resumable parts.
+`table` reads and writes whole files. `file` reads single rows without decoding the others, at
+positions found by `layout`. `parts` writes embeddings in resumable parts.
 """
 
 from nearfar.embeddings.file import EmbeddingFile

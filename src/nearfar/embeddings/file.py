@@ -1,4 +1,4 @@
-"""Embeddings in a file, read as far as they are needed."""
+"""Embeddings in a file, read on demand."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Floats = npt.NDArray[np.float32]
 
 
 class EmbeddingFile:
-    """Embeddings in a .parquet file or a folder of its parts, read as far as they are needed.
+    """Embeddings in a .parquet file or a folder of such files, read on demand.
 
-    Vectors that `write_embedding_table` wrote are read as fast as the disk or the system's cache;
-    those of other programs are decoded.
+    Vectors written by `write_embedding_table` are read without decoding, at the speed of the disk
+    or the page cache. Vectors written by other programs are decoded.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class EmbeddingFile:
     Attributes
     ----------
     name : str
-        The path.
+        Path, as given by the user.
     settings : mapping
         Encoder settings, see `nearfar.encoders.Encoder.settings`; may be empty.
     embedding_size : int
@@ -51,7 +51,7 @@ class EmbeddingFile:
     Raises
     ------
     NearfarError
-        If parts are missing, or were written by several encoders.
+        If parts are missing, or are from different encoders.
 
     Examples
     --------
@@ -95,7 +95,7 @@ class EmbeddingFile:
         self._ends = list(accumulate(group.rows for group in self._groups))
 
     def _first_length(self) -> int:
-        """Return the length of the first embedding, which lists of any length do not state."""
+        """Return the length of the first embedding, for columns of variable-length lists."""
         batch = next(parquet.ParquetFile(self._paths[0]).iter_batches(1, columns=[VECTORS]), None)
         if batch is None:
             raise NearfarError(f"{self.name!r} holds no embeddings: expected one per image")
@@ -115,7 +115,7 @@ class EmbeddingFile:
         return self.column("file").cast(pyarrow.string())
 
     def find(self, names: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Return the rows of images by name, int64[q], or −1 where there is none."""
+        """Return the rows of images with given names, int64[q]; −1 for unknown names."""
         texts = [name.encode(errors="surrogateescape") for name in names]
         ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
         # pyarrow.array would import pandas, if that is installed.
@@ -128,9 +128,9 @@ class EmbeddingFile:
         return np.array([row_of.get(name, -1) for name in names], np.int64)
 
     def find_files(self, paths: Sequence[Path]) -> npt.NDArray[np.int64]:
-        """Return the rows of image files, int64[q], or −1 where there is none.
+        """Return the rows of image files, int64[q]; −1 for files that are not found.
 
-        A file is found if its path ends in the name of an image, and its content is the same.
+        A file is found if its path ends with the name of an image, and their content is equal.
         """
         found = np.full(len(paths), -1)
         if "checksum" not in self.columns:
@@ -144,14 +144,14 @@ class EmbeddingFile:
         return found
 
     def names(self, rows: npt.NDArray[np.int64]) -> list[str]:
-        """Return the names of the images at rows int64[q]."""
+        """Return the names of the images at given rows, int64[q]."""
         buffers = [None, pyarrow.py_buffer(np.ascontiguousarray(rows, np.int64))]
         return self._files.take(
             pyarrow.Array.from_buffers(pyarrow.int64(), len(rows), buffers)
         ).to_pylist()
 
     def take(self, rows: npt.NDArray[np.int64]) -> Floats:
-        """Return the embeddings of rows, float32[q, d]."""
+        """Return the embeddings at given rows, float32[q, d]."""
         found = np.empty((len(rows), self.embedding_size), np.float32)
         for place, row in enumerate(rows.tolist()):
             number = bisect_right(self._ends, row)
@@ -163,9 +163,9 @@ class EmbeddingFile:
         return found
 
     def blocks(self) -> Iterator[tuple[int, Floats]]:
-        """Yield consecutive embeddings, float32[m, d], after the number of their first row.
+        """Yield blocks of consecutive embeddings, float32[m, d], each after its first row number.
 
-        Each array is valid until the next one.
+        Each array is valid only until the next one is yielded.
         """
         for group, end in zip(self._groups, self._ends, strict=True):
             for start, block in self._read(group):
@@ -179,7 +179,7 @@ class EmbeddingFile:
         return vectors
 
     def _read(self, group: RowGroup, first: int = 0) -> Iterator[tuple[int, Floats]]:
-        """Yield embeddings of a group, those before row `first` of the group possibly omitted."""
+        """Yield embeddings of a row group; those before row `first` may be omitted."""
         width = self.embedding_size
         if group.offset is None:
             yield 0, self._decode(group)
@@ -204,5 +204,5 @@ class EmbeddingFile:
 
 
 def _ends(path: Path) -> list[str]:
-    """Return the ends of a path, the shortest first, such as 1.jpg and cats/1.jpg."""
+    """Return the suffixes of a path, shortest first, such as 1.jpg and cats/1.jpg."""
     return ["/".join(path.parts[start:]) for start in reversed(range(len(path.parts)))]

@@ -1,4 +1,4 @@
-"""Layout of embeddings in a Parquet file: vectors that are read without decoding."""
+"""Layout of embeddings in Parquet files: vectors that can be read without decoding."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ KEY = b"nearfar"
 VECTORS, GROUP = "embedding", 16_384
 #: Page size that no row group exceeds.
 _PAGE_BYTES = 2**30
-#: Most bytes of a page header.
+#: Maximum size of a page header, in bytes.
 _HEADER = 1024
 
 
 @contextmanager
 def reading(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Raise a one-line error if a file holds no embeddings."""
+    """Raise a one-line error if a file does not hold embeddings."""
     try:
         yield
     except NearfarError:
@@ -54,7 +54,7 @@ class RowGroup(NamedTuple):
     rows : int
         Number of rows.
     offset : int or None
-        Byte at which the vectors of the group begin, row by row as float32; None if they must be
+        Position in bytes of the vectors of the group, float32 row by row; None if they must be
         decoded.
     """
 
@@ -65,7 +65,7 @@ class RowGroup(NamedTuple):
 
 
 def write_table(path: Path, table: pyarrow.Table) -> None:
-    """Write a table so that each row group has its vectors in one page, not compressed."""
+    """Write a table so that each row group stores its vectors uncompressed, in one page."""
     vectors = table.schema.get_field_index(VECTORS)
     compression = dict.fromkeys(table.column_names, "snappy")
     del compression[VECTORS]
@@ -83,7 +83,7 @@ def write_table(path: Path, table: pyarrow.Table) -> None:
 
 
 def row_groups(path: Path, metadata: parquet.FileMetaData, width: int) -> list[RowGroup]:
-    """Return the row groups of a file of vectors with `width` numbers each."""
+    """Return the row groups of a file of vectors of length `width`."""
     with path.open("rb") as file:
         groups = []
         for number in range(metadata.num_row_groups):
@@ -101,7 +101,7 @@ def row_groups(path: Path, metadata: parquet.FileMetaData, width: int) -> list[R
 def _is_plain(
     chunk: parquet.ColumnChunkMetaData, schema: parquet.ParquetSchema, values: int
 ) -> bool:
-    """Return whether a column chunk holds float32 values as they are, without nulls."""
+    """Return whether a column chunk holds plain float32 values without nulls."""
     (column,) = (each for each in schema if each.path == chunk.path_in_schema)
     return (
         chunk.physical_type == "FLOAT"
@@ -114,7 +114,7 @@ def _is_plain(
 
 
 def _offset(header: bytes, chunk: parquet.ColumnChunkMetaData) -> int | None:
-    """Return where the values of a chunk begin, if all are in one page, at its end."""
+    """Return the offset of a chunk's values if they are the end of a single page."""
     size, total = 4 * chunk.num_values, chunk.total_compressed_size
     page = _page_size(header)
     alone = size <= page <= total <= page + _HEADER
@@ -122,10 +122,10 @@ def _offset(header: bytes, chunk: parquet.ColumnChunkMetaData) -> int | None:
 
 
 def _page_size(header: bytes) -> int:
-    """Return the size in a page header, which begins with two numbers: type of page, and size.
+    """Return the size in a page header, which begins with two numbers, page type and size.
 
-    Thrift's compact protocol has 0x15 before each, and seven bits per byte, least significant
-    first; the number is doubled.
+    In Thrift's compact protocol, each number follows a byte 0x15, is doubled, and has seven bits
+    per byte, least significant first.
     """
     number, place = 0, 0
     for _ in range(2):

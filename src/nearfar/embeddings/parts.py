@@ -1,4 +1,4 @@
-"""Parts of a large set of embeddings, one Parquet file each."""
+"""Parts of a large set of embeddings, stored as one Parquet file each."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _PARTS, _LEAST, _MOST = 64, 256, GROUP
 class EmbeddingParts:
     """Parts of the embeddings of n images, one Parquet file each, in a folder.
 
-    The part boundaries depend only on n, so that several processes, sequential or concurrent, write
-    the same files.
+    The part boundaries depend only on n, so that all processes, one after another or at the same
+    time, write the same files.
 
     Parameters
     ----------
     folder : Path
-        Folder of the parts. Its name ends in .parquet, so that programs open it as one table.
+        Folder of the parts. Its name ends in .parquet so that programs open it as one table.
     n : int
         Number of images.
 
@@ -62,12 +62,12 @@ class EmbeddingParts:
         return all(self.path(part).is_file() for part in range(len(self.bounds())))
 
     def is_written(self, part: int, names: Sequence[str], settings: Mapping[str, Any]) -> bool:
-        """Return whether a part exists, with these images and settings.
+        """Return whether a part exists, after checking its images and settings.
 
         Raises
         ------
         NearfarError
-            If it has different images or settings.
+            If the part has different images or settings.
         """
         path = self.path(part)
         if not path.is_file():
@@ -87,7 +87,7 @@ class EmbeddingParts:
 
 
 def parts_of(folder: Path) -> list[Path]:
-    """Return the parts in a folder, none of which may be missing."""
+    """Return the parts in a folder; raise an error if any is missing."""
     parts = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
     if not parts:
         raise NearfarError(f"{str(folder)!r} contains no .parquet files")
@@ -101,7 +101,7 @@ def parts_of(folder: Path) -> list[Path]:
 
 
 def has_all_parts(folder: Path) -> bool:
-    """Return whether a folder contains all numbered parts, and not those of another number.
+    """Return whether a folder contains all numbered parts, all with the same total number.
 
     Examples
     --------
@@ -113,5 +113,5 @@ def has_all_parts(folder: Path) -> bool:
 
 
 def _totals(parts: Iterable[Path]) -> list[int]:
-    """Return the number of all parts, as each numbered part states it in its name."""
+    """Return the total numbers of parts that are stated in the names of numbered parts."""
     return [int(match[2]) for path in parts if (match := _PART.fullmatch(path.name))]

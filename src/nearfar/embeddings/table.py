@@ -29,7 +29,7 @@ EMBEDDINGS_ENDINGS = (".npz", ".parquet")
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """Embeddings and the names of their images, from a file.
+    """Embeddings with the names of their images, read from a file.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class EmbeddingTable:
 
 
 def check_embeddings_path(path: str | os.PathLike[str]) -> None:
-    """Check that a path has a file extension that `write_embeddings` supports.
+    """Check that `write_embeddings` supports the extension of a path.
 
     Raises
     ------
@@ -91,9 +91,9 @@ def write_embeddings(
     Parameters
     ----------
     path : str or path
-        A .parquet file gets columns `file`, `embedding` (d floats), `label` (name of the class),
+        A .parquet file has the columns `file`, `embedding` (d floats), `label` (class name),
         `width` and `height` (of the image file, in pixels) and `checksum` (SHA-256 of the image
-        file). An .npz file gets arrays `embeddings`, `names`, `labels` and `classes`.
+        file). An .npz file has the arrays `embeddings`, `names`, `labels` and `classes`.
     embeddings : float32[n, d]
         Embeddings, in the order of the images.
     images : Images
@@ -128,7 +128,7 @@ def write_embeddings(
 
 
 def write_embedding_table(path: str | os.PathLike[str], table: EmbeddingTable) -> None:
-    """Write embeddings with what is known about their images, see `write_embeddings`.
+    """Write embeddings with the names and any metadata of their images; see `write_embeddings`.
 
     Examples
     --------
@@ -182,7 +182,7 @@ def _write_parquet(path: Path, table: EmbeddingTable) -> None:
 
 
 def image_checksums(images: Images, rows: Sequence[int]) -> Iterator[str]:
-    """Yield the SHA-256 of the content of some images, as stored with embeddings.
+    """Yield the SHA-256 of the content of images, as stored with embeddings.
 
     Examples
     --------
@@ -209,7 +209,7 @@ def read_embeddings(path: str | os.PathLike[str]) -> EmbeddingTable:
     Raises
     ------
     NearfarError
-        If there are no embeddings, NaN, duplicate names, or missing parts.
+        If embeddings or parts are missing, values are NaN, or names are not unique.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Built-in anomaly methods, one folder each; importing this package registers them."""
+"""Built-in anomaly methods, one subpackage each; importing this package registers them."""
 
 from nearfar.anomaly.methods.appearance import Appearance
 from nearfar.anomaly.methods.cut_paste import CutPaste

@@ -31,12 +31,12 @@ def fit_resumable(
     Parameters
     ----------
     network : nn.Module
-        Network, in evaluation mode afterward.
+        Network to train; afterward, it is in evaluation mode.
     loss : callable
         Function from the row numbers of a batch, int64[b], to a scalar loss.
     batches : callable
         Function from the number of an epoch, from 0, to the row numbers of its batches. It seeds
-        every random generator that the epoch uses, which makes epochs independent.
+        every random generator that the epoch uses, so that epochs are independent.
     epochs : int
         Number of epochs.
     steps : int
@@ -46,15 +46,15 @@ def fit_resumable(
     weight_decay : float
         Weight decay.
     folder : Path, optional
-        Folder for a checkpoint per epoch, made if missing. Training continues from an existing
-        checkpoint; the result is bit-identical to that of uninterrupted training.
+        Folder for a checkpoint per epoch, created if missing. Training continues from an existing
+        checkpoint; the result is bit-identical to uninterrupted training.
     track, description
         Progress display, and its description; see `nearfar.progress.Track`.
 
     Raises
     ------
     NearfarError
-        If the loss is no longer finite, or the checkpoint is damaged.
+        If the loss becomes NaN or infinite, or the checkpoint is damaged.
     """
     optimizer = torch.optim.AdamW(network.parameters(), lr, weight_decay=weight_decay)
     first = 0 if folder is None else _read_checkpoint(folder, network, optimizer)
@@ -91,7 +91,7 @@ def _write_checkpoint(
 
 
 def _read_checkpoint(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Read the checkpoint, if there is one, and return its number of epochs."""
+    """Read the checkpoint, if there is one, and return the number of completed epochs."""
     if not (folder / runs.CHECKPOINT).is_file():
         return 0
     tensors, position = runs.read_state(folder / runs.CHECKPOINT)

@@ -1,4 +1,4 @@
-"""Principal components of normal patches: what they cannot represent looks unusual."""
+"""Appearance method: PCA reconstruction error of patches."""
 
 from nearfar.anomaly.methods.appearance.method import Appearance, fit_appearance
 from nearfar.anomaly.methods.appearance.principal_components import (

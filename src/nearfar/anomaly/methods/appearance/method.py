@@ -1,4 +1,4 @@
-"""Appearance method: the error of the optimal linear autoencoder [1]_, in closed form.
+"""Appearance method: reconstruction error of PCA, the optimal linear autoencoder [1]_.
 
 References
 ----------
@@ -36,8 +36,8 @@ _FILE = "components.safetensors"
 class Appearance(Method):
     """Squared PCA reconstruction error of the center of a patch, in the latest frame.
 
-    The number of components is the smallest that leaves out only camera noise. The method also
-    scores objects that stand still, and needs a fixed camera.
+    The number of components is the smallest whose residual is only camera noise. The method needs a
+    fixed camera, and also detects objects that stand still.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Appearance(Method):
     """
 
     name = "appearance"
-    #: Largest side of the center of a patch, in pixels.
+    #: Maximum side of the center of a patch, in pixels.
     max_side = 32
 
     def __init__(self, center: Tensor, left_out: Tensor) -> None:
@@ -121,14 +121,14 @@ def fit_appearance(
     grid : Grid
         Positions of the patches.
     seed : int
-        Seed of the sample of patches, if there are too many.
+        Random seed for sampling patches, if there are too many.
     track : Track
         Progress.
 
     Raises
     ------
     NearfarError
-        If frames differ in size from the grid's; or see `still_noise`.
+        If the frame size differs from the grid's; or see `still_noise`.
 
     Examples
     --------

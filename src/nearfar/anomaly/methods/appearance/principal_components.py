@@ -1,4 +1,4 @@
-"""Camera noise, and the fewest principal components that leave out only noise."""
+"""Camera noise, and the fewest principal components whose residual is only noise."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class Components(NamedTuple):
 def still_noise(clips: Iterable[Iterable[Frame]]) -> float:
     """Estimate the variance of camera noise, for pixel values in [0, 1].
 
-    It is half the mean squared difference between consecutive frames where nothing moves, and at
-    least the variance from rounding. Larger changes count as motion, which limits the estimate to a
-    standard deviation of 4.7 gray levels.
+    The estimate is half the mean squared difference between consecutive frames at pixels without
+    motion, and at least the variance of rounding. Larger differences count as motion, which limits
+    the estimate to a standard deviation of 4.7 gray levels.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def still_noise(clips: Iterable[Iterable[Frame]]) -> float:
 
 
 def principal_components(images: Images, noise: float) -> Components:
-    """Return the fewest principal components whose mean squared error is within the noise.
+    """Return the fewest principal components whose mean squared error is at most the noise.
 
     At least one component is always left out.
 
@@ -94,7 +94,7 @@ def principal_components(images: Images, noise: float) -> Components:
     images : Images
         Images to analyze.
     noise : float
-        Variance of the noise of a pixel, for pixel values in [0, 1]; at least 0.
+        Variance of pixel noise, for pixel values in [0, 1]; at least 0.
 
     Returns
     -------

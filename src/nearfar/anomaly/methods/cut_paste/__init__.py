@@ -1,4 +1,4 @@
-"""Near and far examples made from normal images, and a network trained on them."""
+"""Cut-paste method: a network trained to detect artificial changes to normal images."""
 
 from nearfar.anomaly.methods.cut_paste.examples import Example, change
 from nearfar.anomaly.methods.cut_paste.method import CutPaste

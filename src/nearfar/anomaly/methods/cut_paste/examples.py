@@ -1,4 +1,4 @@
-"""Far examples from normal images: patches, scars and stains that do not belong there."""
+"""Synthetic anomalies: normal images with pasted patches, scars and stains."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import numpy.typing as npt
 
 from nearfar.anomaly.clips import Pixels
 
-#: Largest half length of a change, as a share of the image's side; the least is 2 pixels.
+#: Maximum half length of a change, as a fraction of the image side; the minimum is 2 pixels.
 _MAX_HALF = 0.4
-#: Least width of a change, as a share of its length.
+#: Minimum width of a change, as a fraction of its length.
 _MIN_ASPECT = 0.05
-#: Share of changes that are stains; the others are pasted.
+#: Fraction of changes that are stains; the others are pasted.
 _STAINS = 0.3
 #: Brightness of stains, and of pasted content.
 _DARKER, _BRIGHTER, _SIMILAR = (0.3, 0.85), (1.15, 1.8), (0.7, 1.3)
 #: Slopes of the border: from a hard edge to a smooth blend.
 _SLOPES = (1.0, 30.0)
-#: Smallest difference, in gray levels, at which a pixel counts as changed.
+#: Minimum difference, in gray levels, at which a pixel counts as changed.
 _CHANGED = 10.0
 
 
 class Example(NamedTuple):
-    """Image with a changed part.
+    """Normal image with an artificial change.
 
     Attributes
     ----------
     image : uint8[s, s, 3]
         Image.
     changed : bool[s, s]
-        Pixels that differ visibly.
+        Pixels that changed visibly.
 
     Examples
     --------
@@ -44,16 +44,16 @@ class Example(NamedTuple):
 
 
 def change(image: Pixels, donor: Pixels, generator: np.random.Generator) -> Example:
-    """Change a part of a normal image.
+    """Change a random region of a normal image.
 
-    The part is a rectangle or an ellipse of any orientation, from a scratch to a patch. It is
-    filled with a part of another normal image [1]_, or darkened or brightened like a stain; its
+    The region is a rectangle or an ellipse of any orientation, from a thin scratch to a patch. It
+    is filled with a part of another normal image [1]_, or darkened or brightened like a stain. Its
     border is sharp or blended [2]_.
 
     Parameters
     ----------
     image, donor : uint8[s, s, 3]
-        Normal images.
+        Normal image to change, and normal image to copy from.
     generator : numpy.random.Generator
         Random generator for the change.
 
@@ -87,7 +87,7 @@ def change(image: Pixels, donor: Pixels, generator: np.random.Generator) -> Exam
 
 
 def _shape(side: int, generator: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Return the weight of the new content, float[side, side] in 0…1."""
+    """Return the blending weight of the new content, float[side, side] in [0, 1]."""
     half = np.exp(generator.uniform(np.log(2), np.log(_MAX_HALF * side)))
     width = max(1.0, half * np.exp(generator.uniform(np.log(_MIN_ASPECT), 0)))
     angle = generator.uniform(0, np.pi)

@@ -1,4 +1,4 @@
-"""Cut-paste method: finds regions that look like changes made to a normal image."""
+"""Cut-paste method: detects regions that look like changes to a normal image."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ _FILE = "network.safetensors"
 
 @register_method
 class CutPaste(Method):
-    """Log odds, above a floor of -8, that a part of an image was changed.
+    """Logit that a region of an image was changed, plus 8, clipped at 0.
 
     The network is trained from scratch on normal and changed images.
 
     Parameters
     ----------
     network : nn.Module
-        Module from tiles, float32[b, 3, 224, 224] in 0…1, to log odds, float32[b, 28, 28].
+        Module from tiles, float32[b, 3, 224, 224] in [0, 1], to logits, float32[b, 28, 28].
     downscale : bool
-        Whether to downscale large images, see `Tiling`.
+        Whether to downscale large images; see `Tiling`.
 
     Attributes
     ----------
     training : CutPasteTraining
-        Training of the network.
+        Training settings of the network.
 
     Examples
     --------
@@ -56,7 +56,7 @@ class CutPaste(Method):
     photographs = True
     min_patch = 1
     training = CutPasteTraining()
-    #: Log odds that count as score 0.
+    #: Logit at and below which the score is 0.
     floor = -8.0
 
     def __init__(self, network: nn.Module, *, downscale: bool = True) -> None:

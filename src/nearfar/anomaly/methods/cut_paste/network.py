@@ -1,4 +1,4 @@
-"""Network that marks changed parts of images, trained on near and far examples."""
+"""Cut-paste network, which segments artificial changes to images."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from nearfar.training import shuffled_batches
 #: Channels and strides of the layers, and dilations of the layers after them.
 _LAYERS = ((16, 2), (32, 2), (48, 1), (64, 2))
 _DILATIONS = (1, 2, 4)
-#: Log odds of a change before training.
+#: Logit of a change before training.
 _PRIOR = -3.0
-#: Share of a cell's pixels that must change for the cell to count as changed.
+#: Fraction of a cell's pixels that must change for the cell to count as changed.
 _CELL_SHARE = 0.04
 #: Brightness of near examples.
 _GAINS = (0.9, 1.1)
@@ -33,14 +33,14 @@ _GAINS = (0.9, 1.1)
 
 @dataclass(frozen=True, kw_only=True)
 class CutPasteTraining:
-    """Training of the network.
+    """Training settings of the cut-paste network.
 
     Parameters
     ----------
     tiles : int
-        Maximum number of tiles of normal images.
+        Maximum number of training tiles from normal images.
     side : int
-        Side of the tile crops for training, a multiple of 8 pixels.
+        Side of training crops in pixels, a multiple of 8.
     epochs : int
         Number of epochs, with a checkpoint after each.
     steps : int
@@ -48,7 +48,7 @@ class CutPasteTraining:
     batch_size : int
         Examples per step.
     far : float
-        Share of far examples, which have a change, 0…1.
+        Fraction of far examples, which contain a change, in [0, 1].
     lr : float
         Peak learning rate of AdamW in a one-cycle schedule.
     weight_decay : float
@@ -71,7 +71,7 @@ class CutPasteTraining:
 
 
 class CutPasteNet(nn.Sequential):
-    """Log odds that cells of 8 pixels were changed, from float[b, 3, h, w] to float[b, h/8, w/8].
+    """Network from images, float[b, 3, h, w], to a logit per 8×8 cell, float[b, h/8, w/8].
 
     Examples
     --------
@@ -92,7 +92,7 @@ class CutPasteNet(nn.Sequential):
         super().__init__(*layers, last, nn.Flatten(1, 2))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return log odds of images in 0…1."""
+        """Return the logits that cells were changed, for images with values in [0, 1]."""
         odds: Tensor = super().forward(2 * images - 1)
         return odds
 
@@ -112,10 +112,10 @@ def train_cut_paste_net(
     folder: str | os.PathLike[str] | None = None,
     track: Track = silent,
 ) -> CutPasteNet:
-    """Train the network to find changes.
+    """Train a network to detect artificial changes.
 
-    Near examples are crops of tiles, flipped and with slightly different brightness; far examples
-    are also changed by `change`.
+    Near examples are randomly flipped crops of tiles with slightly varied brightness. Far examples
+    are also modified by `change`.
 
     Parameters
     ----------
@@ -124,10 +124,10 @@ def train_cut_paste_net(
     training : CutPasteTraining, optional
         Default: `CutPasteTraining()`.
     seed : int
-        Seed of weights and examples.
+        Random seed for initial weights and examples.
     folder : Path, optional
         Folder for a checkpoint per epoch. Training continues from an existing checkpoint; the
-        result is bit-identical to that of uninterrupted training.
+        result is bit-identical to uninterrupted training.
     track : Track
         Progress.
 
@@ -186,7 +186,7 @@ def _draw(
     training: CutPasteTraining,
     generator: np.random.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Return examples, float[b, 3, side, side], and whether their cells were changed, float."""
+    """Return examples, float[b, 3, side, side], and targets per cell, 1 for changed cells."""
     side = training.side
     images = np.empty((len(rows), side, side, 3), np.uint8)
     masks = np.zeros((len(rows), 1, side, side), np.float32)
@@ -203,7 +203,7 @@ def _draw(
 
 
 def _part(tile: Pixels, side: int, generator: np.random.Generator) -> Pixels:
-    """Crop a random part of a tile, uint8[3, s, s], and flip it at random, uint8[side, side, 3]."""
+    """Return a random crop of a tile, uint8[3, s, s], randomly flipped, uint8[side, side, 3]."""
     top, left = generator.integers(0, tile.shape[1] - side + 1, 2)
     part = tile[:, top : top + side, left : left + side]
     flips = generator.choice([1, -1], 2)

@@ -1,4 +1,4 @@
-"""Memory of normal features: a patch or an object is abnormal if it is far from all of them."""
+"""Memory methods: patches or objects far from all normal features are abnormal."""
 
 from nearfar.anomaly.methods.memory.coreset import choose_centers
 from nearfar.anomaly.methods.memory.encoder import PatchEncoder, has_default_encoder

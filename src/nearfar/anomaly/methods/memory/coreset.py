@@ -1,4 +1,4 @@
-"""Coreset: a few points such that every other point is close to one of them."""
+"""Coreset selection: a few points such that every other point is close to one of them."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ _DIMENSIONS = 64
 
 @torch.no_grad()
 def choose_centers(points: Tensor, count: int, *, seed: int = 0, track: Track = silent) -> Tensor:
-    """Choose centers greedily: the next center is the point farthest from all earlier ones [1]_.
+    """Choose centers greedily: each is the point farthest from all earlier centers [1]_.
 
-    No point is then farther from its nearest center than twice the optimum, up to the error of a
-    random projection to 64 dimensions [2]_.
+    The largest distance from a point to its nearest center is at most twice the optimum, up to the
+    error of a random projection to 64 dimensions [2]_.
 
     Parameters
     ----------
     points : float32[n, d]
         Points.
     count : int
-        Number of centers; all points if there are fewer.
+        Number of centers; if there are fewer points, all of them are centers.
     seed : int
-        Seed of the projection and the first center.
+        Random seed for the projection and the first center.
     track : Track
         Progress.
 
     Returns
     -------
     int64[min(count, n)]
-        Distinct rows, in the order chosen.
+        Row numbers of the centers, in the order of selection.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Patch features: several feature maps of an encoder, concatenated."""
+"""Patch features: concatenated feature maps of an encoder."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _RUN, _WEIGHTS = "network", "encoder.safetensors"
 
 
 class PatchEncoder(nn.Module):
-    """Features of the cells of tiles: feature maps of strides 8 and 16, concatenated [1]_.
+    """Encoder of patch features: concatenated feature maps of strides 8 and 16 [1]_.
 
-    Each map is averaged over 3×3 cells; coarse maps are upsampled bilinearly to cells of 8 pixels.
+    Each map is averaged over 3×3 cells, and upsampled bilinearly to stride 8 if coarser.
 
     Parameters
     ----------
     network : BackboneEncoder
-        Encoder with such feature maps.
+        Encoder with these feature maps.
     source : str
         "timm:NAME", or the folder of the encoder's run.
 
@@ -76,7 +76,7 @@ class PatchEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, tiles: Tensor) -> Tensor:
-        """Return features, float32[b, 28, 28, d], of tiles, float32[b, 3, 224, 224] in 0…1.
+        """Return features, float32[b, 28, 28, d], of tiles, float32[b, 3, 224, 224] in [0, 1].
 
         Raises
         ------
@@ -122,7 +122,7 @@ class PatchEncoder(nn.Module):
 
     @classmethod
     def read(cls, folder: Path, source: str) -> Self:
-        """Read what `write` wrote.
+        """Read an encoder written by `write`.
 
         Raises
         ------

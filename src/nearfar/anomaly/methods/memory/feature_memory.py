@@ -1,4 +1,4 @@
-"""Bank of normal features: what both methods of this package keep."""
+"""Bank of normal features, shared by both memory methods."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from nearfar.anomaly.config import DetectorConfig
 
 _FILE = "bank.safetensors"
-#: Largest number of patches from which the bank is chosen; larger sets are sampled.
+#: Maximum number of patches from which the bank is chosen; larger sets are sampled.
 _CANDIDATES = 60_000
-#: Smallest bank that can be searched.
+#: Minimum number of rows of a bank that can be searched.
 _MIN_BANK = 2
 
 
 class FeatureMemory(Method):
-    """Method that keeps features of normal patches.
+    """Base class of methods with a bank of normal patch features.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class FeatureMemory(Method):
     bank : float32[n, d]
         Features of normal patches.
     frames : int64[n], optional
-        Number of the normal frame that each of them is from. Default: all of different ones.
+        Frame number of each row of `bank`. Default: a different frame for each row.
     """
 
     def __init__(self, encoder: PatchEncoder, bank: Tensor, frames: Tensor | None = None) -> None:
@@ -49,21 +49,21 @@ class FeatureMemory(Method):
     def make(
         cls, encoder: PatchEncoder, bank: Tensor, frames: Tensor | None, config: DetectorConfig
     ) -> Self:
-        """Return the method with a bank; see `__init__`."""
+        """Return an instance with an encoder and a bank; `config` is for subclasses."""
         return cls(encoder, bank, frames)
 
     @classmethod
     def choose(
         cls, encoder: PatchEncoder, features: Iterable[tuple[int, Tensor]], context: FitContext
     ) -> Self:
-        """Keep a coreset of features, of `DetectorConfig.bank_size` rows.
+        """Return an instance whose bank is a coreset of `DetectorConfig.bank_size` features.
 
         Parameters
         ----------
         encoder : PatchEncoder
             Encoder of the features.
         features : iterable of (int, float32[b, d])
-            Number of a frame, and features of some of its patches.
+            Frame number, and features of some patches of the frame.
         context : FitContext
             Settings.
         """
@@ -82,19 +82,19 @@ class FeatureMemory(Method):
         return cls.make(encoder, candidates[rows], frames[rows], config)
 
     def distances(self, features: Tensor, *, left_out: int | None = None) -> Tensor:
-        """Return the distances from features, float32[..., d], to the nearest ones in the bank.
+        """Return the distance from each feature to the nearest feature in the bank.
 
         Parameters
         ----------
         features : float32[..., d]
             Features.
         left_out : int, optional
-            Number of a normal frame, whose own features in the bank do not count.
+            Number of a normal frame whose features in the bank are ignored.
 
         Raises
         ------
         NearfarError
-            If the bank has no others.
+            If the bank has too few other features.
         """
         bank, finder = self.bank, self._finder
         if left_out is not None:

@@ -1,7 +1,7 @@
-"""Object memory: distance from a moving patch's features to those of normal moving patches [1]_.
+"""Object memory: feature-space distance to normal moving patches [1]_.
 
-The features are those of a published encoder, so that little normal video is enough. It needs
-objects about as large as in the encoder's training: small ones are better judged by their motion.
+The features come from a pretrained encoder, so little normal video is needed. Objects must be about
+as large as in the encoder's training data; the motion method is better for small objects.
 
 References
 ----------
@@ -29,20 +29,20 @@ from nearfar.anomaly.registry import FitContext, register_method
 from nearfar.data import to_unit
 from nearfar.errors import NearfarError
 
-#: Stride of the feature map in pixels: its cells see whole objects.
+#: Stride of the feature map in pixels; at this stride, cells cover whole objects.
 _STRIDE = 32
 #: Number of windows, spread over the clips, from which patches are taken; at most twice as many.
 _WINDOWS = 2000
-#: Points per side at which a patch's features are read and averaged.
+#: Points per side at which a patch's features are sampled and averaged.
 _POINTS = 4
 
 
 @register_method
 class ObjectMemory(FeatureMemory):
-    """Euclidean distance from a moving patch's features to the nearest features of a normal one.
+    """Feature-space distance from a moving patch to the nearest normal moving patch.
 
-    Patches without motion score 0. The bank is a coreset of `DetectorConfig.bank_size` normal
-    moving patches and their mirror images.
+    The distance is Euclidean; patches without motion score 0. The bank is a coreset of
+    `DetectorConfig.bank_size` normal moving patches and their mirror images.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class ObjectMemory(FeatureMemory):
 
     @classmethod
     def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
-        """Keep the features of moving patches of normal clips; see `Method.fit`."""
+        """Store the features of moving patches of normal clips; see `Method.fit`."""
         config = context.config
         encoder = PatchEncoder.open(config.encoder)
         total = sum(clip.nominal_total for clip in clips)
@@ -83,9 +83,7 @@ class ObjectMemory(FeatureMemory):
         )
         first = next(features, None)
         if first is None:
-            raise NearfarError(
-                "nothing moves in the normal clips: expected normal motion to learn from"
-            )
+            raise NearfarError("nothing moves in the normal clips: expected normal motion")
         return cls.choose(encoder, chain([first], features), context)
 
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
@@ -100,16 +98,16 @@ class ObjectMemory(FeatureMemory):
 
 @torch.no_grad()
 def encode_patches(encoder: PatchEncoder, frame: Pixels, patches: Indices, grid: Grid) -> Tensor:
-    """Return features of patches: means of the encoder's feature map of stride 32.
+    """Return patch features: the encoder's stride-32 feature map, averaged over each patch.
 
     Parameters
     ----------
     encoder : PatchEncoder
-        Encoder with such a feature map.
+        Encoder with a feature map of stride 32.
     frame : uint8[h, w]
         Frame of the grid's size.
     patches : int64[n]
-        Patches, counted row by row.
+        Patch indices, counted row by row.
     grid : Grid
         Positions of the patches.
 

@@ -1,4 +1,4 @@
-"""Patch memory: distance from a patch's features to those of normal patches."""
+"""Patch memory: feature-space distance to normal patches."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 @register_method
 class PatchMemory(FeatureMemory):
-    """PatchCore [1]_: distance from a patch's features to the nearest features of a normal patch.
+    """PatchCore [1]_: feature-space distance from a patch to the nearest normal patch.
 
     The distance is Euclidean. The bank is a coreset of `DetectorConfig.bank_size` normal patches.
 
     Parameters
     ----------
     encoder : PatchEncoder
-        Module from tiles, float32[b, 3, 224, 224] in 0…1, to features, float32[b, 28, 28, d].
+        Module from tiles, float32[b, 3, 224, 224] in [0, 1], to features, float32[b, 28, 28, d].
     bank : float32[n, d]
         Features of normal patches, at least 2.
     frames : int64[n], optional
-        Number of the normal image that each of them is from. Default: all of different ones.
+        Image number of each row of `bank`. Default: a different image for each row.
     downscale : bool
-        Whether to downscale large images, see `Tiling`.
+        Whether to downscale large images; see `Tiling`.
 
     References
     ----------
@@ -70,12 +70,12 @@ class PatchMemory(FeatureMemory):
     def make(
         cls, encoder: PatchEncoder, bank: Tensor, frames: Tensor | None, config: DetectorConfig
     ) -> Self:
-        """Build the method from a bank. Images are not downscaled if `config.size` is set."""
+        """Return an instance with a bank. Images are not downscaled if `config.size` is set."""
         return cls(encoder, bank, frames, downscale=config.size is None)
 
     @classmethod
     def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
-        """Keep the features of patches of normal images; see `Method.fit`."""
+        """Store the features of patches of normal images; see `Method.fit`."""
         encoder, downscale = PatchEncoder.open(context.config.encoder), context.config.size is None
         images = (frame.pixels for clip in clips for frame in clip)
         total = sum(clip.nominal_total for clip in clips)
@@ -91,7 +91,7 @@ class PatchMemory(FeatureMemory):
         return grid.means(self._heat(window[-1]))
 
     def score_left_out(self, window: Pixels, grid: Grid, number: int) -> ScoreMap:
-        """Score a normal image against the patches of all others; see `Method.score_left_out`."""
+        """Score a normal image against all other images; see `Method.score_left_out`."""
         return grid.means(self._heat(window[-1], left_out=number))
 
     def _heat(self, image: Pixels, *, left_out: int | None = None) -> ScoreMap:

@@ -1,4 +1,4 @@
-"""Motion method: scores moving patches with a classifier of normal and abnormal motion."""
+"""Motion method: scores moving patches with a classifier trained on pseudo-anomalies."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BATCH_SIZE = 256
 
 @register_method
 class Motion(Method):
-    """Log odds, above a floor of -8, that a moving patch is too fast, too large or gliding.
+    """Logit that a moving patch is too fast, too large or gliding, plus 8, clipped at 0.
 
     Patches without motion score 0.
 
@@ -43,7 +43,7 @@ class Motion(Method):
     Attributes
     ----------
     training : MotionTraining
-        Training of the classifier.
+        Training settings of the classifier.
 
     Examples
     --------
@@ -56,7 +56,7 @@ class Motion(Method):
     name = "motion"
     min_frames = 2
     training = MotionTraining()
-    #: Log odds that count as score 0.
+    #: Logit at and below which the score is 0.
     floor = -8.0
 
     def __init__(self, network: nn.Module) -> None:

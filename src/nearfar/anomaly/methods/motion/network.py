@@ -53,7 +53,7 @@ class MotionTraining:
 
 
 class MotionNet(nn.Module):
-    """Log odds that a patch moves too fast, is too large, or glides.
+    """Network that returns the logit that a patch moves too fast, is too large, or glides.
 
     Parameters
     ----------
@@ -92,14 +92,14 @@ class MotionNet(nn.Module):
         )
 
     def forward(self, patches: Tensor, positions: Tensor) -> Tensor:
-        """Return log odds, float[b].
+        """Return the logits, float[b].
 
         Parameters
         ----------
         patches : float[b, t, s, s]
-            Patches in 0…1.
+            Patches with values in [0, 1].
         positions : float[b]
-            Vertical positions in the frame, 0…1; see `Grid.positions`.
+            Vertical positions in the frame, in [0, 1]; see `Grid.positions`.
         """
         centered = patches - patches.mean((1, 2, 3), keepdim=True)
         changes = 3 * (centered[:, 1:] - centered[:, :-1])
@@ -136,7 +136,7 @@ def train_motion_net(
     folder: str | os.PathLike[str] | None = None,
     track: Track = silent,
 ) -> MotionNet:
-    """Train a classifier to tell pseudo-anomalies from normal patches.
+    """Train a classifier to distinguish pseudo-anomalies from normal patches.
 
     Parameters
     ----------
@@ -145,10 +145,10 @@ def train_motion_net(
     training : MotionTraining, optional
         Default: `MotionTraining()`.
     seed : int
-        Seed of weights, batches and dropout.
+        Random seed for initial weights, batches and dropout.
     folder : Path, optional
-        Folder for a checkpoint per epoch. Training continues from a checkpoint that is there; the
-        result is bit for bit that of an uninterrupted training.
+        Folder for a checkpoint per epoch. Training continues from an existing checkpoint; the
+        result is bit-identical to uninterrupted training.
     track : Track
         Progress.
 

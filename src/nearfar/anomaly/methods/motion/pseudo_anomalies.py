@@ -1,9 +1,9 @@
 """Normal patches, and pseudo-anomalies made from them: too fast, too large, or gliding.
 
-No abnormal samples are needed. Skipping frames shows normal motion at two and three times its speed
-[1]_; scaling up the center of a patch shows objects that are too large; and moving a still image of
-an object along the object's own path shows it gliding, as no pedestrian does. Walkers move their
-arms and legs, while riders, skaters and vehicles keep their pose.
+No abnormal samples are needed. Skipping frames doubles or triples the speed of normal motion [1]_.
+Scaling up the center of a patch makes objects too large. Moving a still image of an object along
+its original path makes it glide: pedestrians move their arms and legs, whereas riders, skaters and
+vehicles keep their pose.
 
 References
 ----------
@@ -28,7 +28,7 @@ from nearfar.anomaly.clips import Clip, Frame, Pixels
 from nearfar.anomaly.patches import Grid, Indices, ScoreMap
 from nearfar.errors import NearfarError
 
-#: Smallest mean change at the center of a moving patch, in gray levels.
+#: Minimum mean change at the center of a moving patch, in gray levels.
 _MIN_CHANGE = 4
 #: Speed factors of fast patches, and range of size factors of grown patches.
 SPEEDS = (2, 3)
@@ -46,7 +46,7 @@ _MIN_PATH = 3
 
 
 def find_moving(window: Sequence[Pixels] | Pixels, grid: Grid) -> Indices:
-    """Return the indices, int64[n], of patches whose center changes in a window's last two frames.
+    """Return the indices of patches whose center changes in a window's last two frames, int64[n].
 
     Examples
     --------
@@ -71,7 +71,7 @@ class MotionSamples:
     patches : uint8[n, t, p, p]
         Patches of t frames.
     positions : float32[n]
-        Vertical positions in the frame, 0…1.
+        Vertical positions in the frame, in [0, 1].
     abnormal : bool[n]
         Whether each patch is a pseudo-anomaly.
 
@@ -96,7 +96,7 @@ def draw_samples(
     seed: int = 0,
     shares: Mapping[str, float] = PSEUDO_ANOMALIES,
 ) -> MotionSamples:
-    """Draw moving patches from normal clips: unchanged, too fast, grown, and gliding.
+    """Draw moving patches from normal clips: unchanged, too fast, enlarged, and gliding.
 
     The clips are read once, one frame at a time. Gliding patches need a background, which clips
     with fewer than 30 frames do not provide.
@@ -112,7 +112,7 @@ def draw_samples(
     count : int
         Maximum number of normal samples.
     seed : int
-        Seed of the draws.
+        Random seed for the sampling.
     shares : mapping of str to float
         Pseudo-anomalies per normal sample, by kind: "fast", "grown", "gliding".
 
@@ -123,7 +123,7 @@ def draw_samples(
     Raises
     ------
     NearfarError
-        If nothing moves in the clips, or their frames differ in size from the grid's.
+        If nothing moves in the clips, or their frame size differs from the grid's.
 
     Examples
     --------
@@ -167,7 +167,7 @@ def draw_samples(
     if not all(pool.seen for kind, pool in pools.items() if kind != "gliding"):
         raise NearfarError(
             f"nothing moves in the normal clips, or they are shorter than {longest} frames: "
-            "expected normal motion to learn from"
+            "expected normal motion"
         )
     return MotionSamples(
         torch.from_numpy(np.concatenate([pool.patches for pool in pools.values()])),
@@ -177,7 +177,7 @@ def draw_samples(
 
 
 class _Reservoir:
-    """Uniform sample of the offered patches."""
+    """Uniform random sample of a stream of patches (reservoir sampling)."""
 
     def __init__(
         self, most: int, shape: tuple[int, int, int], generator: np.random.Generator
@@ -187,7 +187,7 @@ class _Reservoir:
         self._positions = np.empty(most, np.float32)
 
     def offer(self, patch: Pixels, position: float) -> None:
-        """Keep or drop a patch."""
+        """Add a patch to the sample, or drop it."""
         place = self.seen
         self.seen += 1
         if place >= len(self._positions):
@@ -207,7 +207,7 @@ class _Reservoir:
 
 
 def _histories(clip: Clip, grid: Grid, longest: int) -> Iterator[list[Pixels]]:
-    """Yield each frame of a clip together with the frames before it, 2 to `longest` in all."""
+    """Yield each frame of a clip with the frames before it, 2 to `longest` frames in all."""
     recent: deque[Frame] = deque(maxlen=longest)
     for frame in clip:
         grid.check(frame.pixels.shape, clip.name)
@@ -240,7 +240,7 @@ def _glide_patches(
     chosen: Indices,
     generator: np.random.Generator,
 ) -> Iterator[tuple[int, Pixels]]:
-    """Yield gliding versions of patches for which earlier frames show the background."""
+    """Yield gliding versions of patches whose background is visible in earlier frames."""
     if len(past) < _MAX_PAST // 2:
         return
     before = np.stack(past)
@@ -257,12 +257,12 @@ def _glide_patches(
 def cut_surroundings(
     frames: Pixels, top: int, left: int, patch: int
 ) -> tuple[Pixels, npt.NDArray[np.bool_]]:
-    """Cut a patch, with half its side around it, out of frames, uint8[t, h, w].
+    """Crop a patch from frames, uint8[t, h, w], with a margin of half its side.
 
     Returns
     -------
     pixels : uint8[t, 2p, 2p]
-        Pixels; outside the frame, its border is repeated.
+        Pixels; the border of the frame is repeated outside it.
     inside : bool[2p, 2p]
         Pixels inside the frame.
     """
@@ -279,7 +279,7 @@ def glide(
     inside: npt.NDArray[np.bool_],
     generator: np.random.Generator,
 ) -> Pixels | None:
-    """Replace the moving foreground by a still image of it, moved along the same path.
+    """Replace the moving foreground with a still image of it, moved along the same path.
 
     The foreground of one frame moves over the background in equal steps. Uncovered background gets
     camera noise.
@@ -291,7 +291,7 @@ def glide(
     past : uint8[n, 2p, 2p]
         The same region in earlier frames, whose median is the background.
     inside : bool[2p, 2p]
-        Known pixels.
+        Pixels inside the frame.
     generator : numpy.random.Generator
         Random generator for the pose and the noise.
 
@@ -325,7 +325,7 @@ def glide(
 
 def _estimate_shift(before: ScoreMap, after: ScoreMap, farthest: int) -> npt.NDArray[np.int64]:
     """Return the shift (down, right) at the peak of two images' cross-correlation."""
-    from scipy.signal import correlate  # 50 MB, which most detectors do without
+    from scipy.signal import correlate  # 50 MB, which most detectors do not need
 
     correlation = correlate(after, before, mode="same", method="fft")
     center = np.array(correlation.shape) // 2

@@ -1,4 +1,4 @@
-"""Autoencoder trained by nearfar: reconstruction error, as in the paper, and embeddings."""
+"""NRE methods: reconstruction error, as in the paper, and embedding distance."""
 
 from nearfar.anomaly.methods.nre.method import EmbeddingDistance, Reconstruction
 

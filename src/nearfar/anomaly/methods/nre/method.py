@@ -1,4 +1,4 @@
-"""Two scores from an autoencoder of patches."""
+"""Two methods that score patches with an autoencoder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Reconstruction(Method):
     Parameters
     ----------
     network : Autoencoder
-        Autoencoder of patches, float32[b, t, p, p] in 0…1.
+        Autoencoder of patches, float32[b, t, p, p] in [0, 1].
     run : Path, optional
         Run folder of the network, for `write`.
 
@@ -83,7 +83,7 @@ class EmbeddingDistance(Method):
     Parameters
     ----------
     encoder : nn.Module
-        Module from patches, float32[b, t, p, p] in 0…1, to embeddings, float32[b, d].
+        Module from patches, float32[b, t, p, p] in [0, 1], to embeddings, float32[b, d].
     bank : float32[n, d]
         Embeddings of normal patches.
     run : Path, optional
@@ -107,7 +107,7 @@ class EmbeddingDistance(Method):
 
     @classmethod
     def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
-        """Train the autoencoder and keep embeddings of normal patches; see `Method.fit`."""
+        """Train the autoencoder and store embeddings of normal patches; see `Method.fit`."""
         run = train_network(clips, context)
         embeddings = runs.read_run(run).embeddings
         rows = sample_rows(len(embeddings), context.config.bank_size, context.training.seed)
@@ -137,7 +137,7 @@ class EmbeddingDistance(Method):
 
 
 def _copy_run(run: Path | None, target: Path) -> None:
-    """Copy a run folder without the embeddings of all its patches."""
+    """Copy a run folder, except for the embeddings of its patches."""
     if run is None:
         raise NearfarError("the network was not trained in a run folder: pass `run` to write it")
     shutil.copytree(run, target, ignore=shutil.ignore_patterns(runs.EMBEDDINGS, runs.LOCK, ".*"))

@@ -17,7 +17,7 @@ NETWORK = "network"
 def train_network(clips: Sequence[Clip], context: FitContext) -> Path:
     """Train an autoencoder on patches of normal clips, or resume; return its run folder.
 
-    The run folder is in the scratch folder, where a second method finds the finished network.
+    The run folder is in the scratch folder, so that a second method reuses the trained network.
     """
     folder, config = context.scratch / NETWORK, context.config
     if not runs.is_finished(folder):

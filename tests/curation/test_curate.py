@@ -288,7 +288,7 @@ def test_command_writes_lists_and_a_page(folder, tmp_path, capsys):
     page = (out / "curation.html").read_text()
     assert "02-rotated.jpg" in page
     assert "duplicate to keep" in page
-    assert "Not looked for: no classes" in page
+    assert "Not looked for (no classes: expected a folder for each)." in page
     assert 'src="http' not in page
     stored = tmp_path / "photos.parquet"
     assert run("encode", model[1], folder, *model[2:], "--out", stored, "--device", "cpu") == 0

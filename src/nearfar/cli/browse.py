@@ -60,4 +60,5 @@ def browse(
 
     source = images.open_like(opened, data, track)
     shown = write_map(out, opened, source, seed=seed, device=device, track=track)
-    print(f"{shown} of {len(source)} images are in {out}")
+    part = "" if shown == len(source) else f"{shown} of "
+    print(f"{part}{len(source)} images are in {out}")

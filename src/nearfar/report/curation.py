@@ -209,7 +209,7 @@ def _leaks(leaks: Duplicates, images: Images, against: Images) -> Section:
 def _label_errors(curation: Curation) -> Section:
     title, errors, images = "Likely label errors", curation.label_errors, curation.images
     if not isinstance(errors, LabelErrors) or images.labels is None:
-        return Section(title, f"Not looked for: {errors}.")
+        return Section(title, f"Not looked for ({errors}).")
     labels, rows = images.labels, errors.rows()
     position = {int(row): place for place, row in enumerate(curation.kept)}
 
@@ -235,10 +235,14 @@ def _label_errors(curation: Curation) -> Section:
 def _outliers(curation: Curation) -> Section:
     outliers = curation.outliers
     if not isinstance(outliers, Outliers):
-        return Section("Outliers", f"Not looked for: {outliers}.")
+        return Section("Outliers", f"Not looked for ({outliers}).")
     rows = outliers.rows()
     if not len(rows):
-        return Section("Outliers", f"No image is {DEVIATIONS} deviations farther than the median.")
+        return Section(
+            "Outliers",
+            "No image is unusually far from its five nearest images (by more than "
+            f"{DEVIATIONS} robust standard deviations of the log distance).",
+        )
     captions = {
         int(curation.kept[row]): f"{outliers.deviations[row]:.1f} deviations" for row in rows
     }

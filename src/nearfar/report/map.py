@@ -73,7 +73,8 @@ def write_map(
             "Similar images lie close together. Clusters come from k-means on the embeddings.",
             image_map,
         )
-        lead = f"{len(shown):,} of {len(images):,} images by the embeddings of {encoder.name}."
+        part = "" if len(shown) == len(images) else f"{len(shown):,} of "
+        lead = f"{part}{len(images):,} images by the embeddings of {encoder.name}."
         write_report(
             path.parent,
             title=images.name,

@@ -14,6 +14,7 @@ from pyarrow import parquet
 from nearfar.data import FolderImages
 from nearfar.encoders import open_encoder
 from nearfar.errors import NearfarError
+from nearfar.report import write_map
 from nearfar.search import Index, encode_to, search_stored, write_index
 from program import run
 
@@ -112,6 +113,22 @@ def test_image_files_are_found_by_the_end_of_their_path_and_their_content(photos
     shutil.copy(root / "04.png", other)
     ((near,),) = search_stored(stored, [other], count=1).near
     assert near == "04.png"
+
+
+def test_loading_an_encoder_shows_progress(photos, tmp_path):
+    root, stored = photos
+    Image.open(root / "04.png").rotate(90).save(tmp_path / "new.png")
+    shown = []
+
+    def track(items, description, total):
+        shown.append(description)
+        return items
+
+    search_stored(stored, [tmp_path / "new.png"], count=1, track=track, device="cpu")
+    assert shown[0] == "loading the encoder"
+    assert "encoding" in shown
+    write_map(tmp_path / "map.html", open_encoder(stored), FolderImages(root, size=32), track=track)
+    assert "drawing the map" in shown
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "gaussian"])

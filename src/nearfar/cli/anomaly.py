@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from nearfar.cli.options import Overwrite, Seed, bars, report_skipped, shown
+from nearfar.cli.options import Overwrite, Seed, bars_after_torch, report_skipped, shown
 from nearfar.errors import NearfarError
 from nearfar.files import is_unfinished_output, try_output
 
@@ -89,6 +89,7 @@ def fit(
         Continue an interrupted fit in --out, with the same frames and options.
     """
     try_output(out, overwrite=overwrite or resume, folder=True)
+    track = bars_after_torch()
 
     from nearfar.anomaly import (
         DEFAULT_TRAINING,
@@ -100,7 +101,7 @@ def fit(
     )
     from nearfar.config import configure
 
-    clips, track = open_clips(frames, size=size), bars()
+    clips = open_clips(frames, size=size)
     presets: dict[str, Callable[..., DetectorConfig]] = {
         "auto": partial(DetectorConfig.auto, clips),
         "video": partial(DetectorConfig.video, clips),
@@ -207,11 +208,12 @@ def score(
     if out is None:
         raise NearfarError("--out is missing: expected a folder to write to, or --follow")
     try_output(out, overwrite=overwrite or is_unfinished_output(out), folder=True)
+    track = bars_after_torch()
 
     from nearfar.anomaly import open_clips, read_detector, score_clips
     from nearfar.report import write_scores_page
 
-    detector, track = read_detector(run), bars()
+    detector = read_detector(run)
     clips = open_clips(frames, size=detector.config.size)
     try:
         summary = score_clips(

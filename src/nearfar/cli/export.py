@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import DATA_HELP, DataOptions, OverwriteFiles, Run, bars
+from nearfar.cli.options import DATA_HELP, DataOptions, OverwriteFiles, Run, bars_after_torch
 from nearfar.files import try_output
 
 
@@ -41,6 +41,7 @@ def export(
         model.
     """
     try_output(out, overwrite=overwrite, folder=True)
+    track = bars_after_torch()
 
     from nearfar.evaluation import read_scores
     from nearfar.export import check_export, export_encoder
@@ -49,7 +50,7 @@ def export(
 
     trained = read_run(run)
     check_export(trained.network.encoder, to)
-    source = images.open_for(trained.config, data, bars())
+    source = images.open_for(trained.config, data, track)
     exported = export_encoder(trained, out, to, source)
     write_model_card(out, trained, exported, evaluation=read_scores(run))
     print(f"the encoder is {exported.path}")

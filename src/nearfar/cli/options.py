@@ -6,6 +6,8 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -267,3 +269,10 @@ def bars() -> Bars:
     from nearfar.progress import Bars
 
     return Bars(Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0"))
+
+
+def bars_after_torch() -> Bars:
+    """Return `bars`, after torch has been imported, which takes seconds."""
+    track = bars()
+    tracked(track, "loading torch", partial(import_module, "torch"))
+    return track

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, Overwrite, TrainDataOptions, bars, shown
+from nearfar.cli.options import Data, Overwrite, TrainDataOptions, bars_after_torch, shown
 from nearfar.cli.train_options import NOT_GIVEN, TrainOptions, given
 from nearfar.config import configure, implied_recipe
 from nearfar.errors import NearfarError
@@ -78,6 +78,7 @@ def train(
         try_output(out, overwrite=True, folder=True)
     else:
         check_folder(out, overwrite=overwrite)
+    track = bars_after_torch()
 
     from nearfar.evaluation import Validation
     from nearfar.models import resolve_device
@@ -95,7 +96,6 @@ def train(
             raise
         raise NearfarError(f"{error} (some options are from {str(config)!r})") from error
     resolve_device(settings.device)
-    track = bars()
     console = track.progress.console
 
     def say(text: str) -> None:

@@ -167,7 +167,7 @@ def test_report(trained, folder, tmp_path):
     assert page.count("<img") >= 4
     assert "linear SVM" in page
     assert "5-NN accuracy on 250 labeled images: " in page
-    assert "In both maps, colors are classes." in page
+    assert "In both maps, colors are classes, whose separation means much." in page
 
 
 def test_report_without_labels(trained, digits, tmp_path):
@@ -179,7 +179,7 @@ def test_report_without_labels(trained, digits, tmp_path):
     first, last = (f"{line['effective_rank']:.1f}" for line in (log[0], log[-1]))
     assert "Without classes, nothing tells whether the embeddings are better" in page
     assert f"from {first} to {last} of at most 12" in page
-    assert "In both maps, colors are clusters of the embeddings of NRE." in page
+    assert "In both maps, colors are clusters of the embeddings of NRE, which explains" in page
 
 
 def test_all_maps_of_a_report_have_the_same_clusters(digits):

@@ -239,6 +239,7 @@ RELATIONAL = [epoch("relational", i, own=0.1 / i, near=0.2 / i, far=0.7) for i i
         ([{"phase": "relational", "epoch": 1, "pixel": 0.1}], 1),
         (PRETRAIN * 30, 2),
         (PRETRAIN + [record | {"phase": "train"} for record in RELATIONAL], 4),
+        ([epoch("train", 1, contrastive=2.6, distillation=0.7, knn_accuracy=0.9)], 5),
     ],
 )
 def test_training_curves(log: list[dict[str, Any]], panels: int) -> None:

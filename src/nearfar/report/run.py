@@ -264,8 +264,10 @@ def _maps(
     column = np.array(clusters, object)[cluster_of]
     what = f"clusters of the embeddings of {names[1]}"
     colors: tuple[Any, Any, str] = (cluster_of, clusters, what)
+    note = "which explains why they are separate in its own map"
     if images.labels is not None:
         what, colors = "classes", (images.labels, images.classes, "")
+        note = "whose separation means much"
     labels, classes, legend = colors
     return [
         Section(
@@ -279,8 +281,8 @@ def _maps(
         Section(
             title,
             "Each point is an image; images with similar embeddings lie close together. "
-            "Distances between groups mean little; separation of classes means much. "
-            f"In both maps, colors are {what}.",
+            "Distances between groups mean little. "
+            f"In both maps, colors are {what}, {note}.",
             embedding_maps(
                 before.numpy(),
                 embeddings,

@@ -46,7 +46,8 @@ def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
     ----------
     log : sequence of mapping
         Metrics per epoch: "phase" ("pretrain" or "train") and any of "pixel", "own", "near", "far",
-        "relation", "effective_rank" and "dead_units". Values may be None.
+        "contrastive", "distillation", "knn_accuracy", "effective_rank" and "dead_units". Values may
+        be None.
 
     Raises
     ------
@@ -65,7 +66,9 @@ def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
         "pixel error (mean square)": {"pixel": BLUE},
         "distance to own and near samples": {"own": BLUE, "near": GREEN},
         "similarity to far samples": {"far": ORANGE},
-        "near versus far embeddings (cross entropy)": {"relation": GREEN},
+        "near versus far embeddings (cross entropy)": {"contrastive": GREEN},
+        "distance to the pretrained embeddings": {"distillation": BLUE},
+        "accuracy on labeled images": {"knn_accuracy": GREEN},
         "units of the embedding": {"effective_rank": BLUE, "dead_units": ORANGE},
     }
     curves = {

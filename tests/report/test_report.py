@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -170,6 +171,24 @@ def test_legend_of_maps_has_a_title() -> None:
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["autoencoder", "NRE"]
     drawn(figure)
     assert figure.legends[0].get_title().get_text() == "clusters of NRE"
+
+
+def test_colors_are_those_of_the_map_to_browse() -> None:
+    labels = np.repeat([0, 1, 2], [10, 30, 20])
+    figure = embedding_maps(images(60, 7), images(60, 4), labels, ["cat", "dog", "emu"])
+    legend = figure.legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == ["cat", "dog", "emu"]
+    colors = [to_hex(handle.get_facecolor()[0]) for handle in legend.legend_handles]
+    assert colors == ["#bd1f01", "#3f90da", "#ffa90e"]
+
+
+def test_long_legends_stay_in_the_figure() -> None:
+    names = "Leopards Motorbikes airplanes bonsai chandelier dai ros sun tul watch".split()
+    figure = embedding_maps(images(50, 7), images(50, 4), np.arange(50) % 10, names)
+    drawn(figure)
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x0 >= 0
+    assert legend.x1 <= figure.bbox.width
 
 
 def test_maps_of_many_classes_name_the_largest() -> None:

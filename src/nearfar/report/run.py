@@ -243,7 +243,7 @@ def _verdict(run: Run, images: Images, initial: Mapping[str, Tensor], after: Ten
     pixels = apply_to_all(small_pixels, Subset(images, some), device="cpu")
     others = {name: embeddings[some] for name, embeddings in initial.items()}
     labels = torch.from_numpy(images.labels)[some]
-    return knn_verdict(after[some], {**others, "pixels": pixels}, labels)
+    return f"{knn_verdict(after[some], {**others, 'pixels': pixels}, labels)}."
 
 
 def _maps(

@@ -28,8 +28,8 @@ CLASS_COLORS = (
 MAX_MAP_IMAGES = 2000
 #: Longest class name on a map, in characters; longer names are only in the legend.
 MAX_NAME_ON_MAP = 3
-#: Characters per line of the legend.
-LEGEND_CHARACTERS = 130
+#: Characters per line of the legend, and characters that a dot and its distances take.
+LEGEND_CHARACTERS, LEGEND_GAP = 130, 8
 
 
 def embedding_maps(
@@ -91,7 +91,7 @@ def embedding_maps(
     before, after = before[rows], after[rows]
     colors, members = _class_colors(np.asarray(labels)[rows], classes)
 
-    lines = -(-sum(len(text) + 6 for text, _ in members) // LEGEND_CHARACTERS)
+    lines = -(-sum(len(text) + LEGEND_GAP for text, _ in members) // LEGEND_CHARACTERS)
     height = WIDTH / 2 + 0.3 + 0.25 * (lines + bool(legend))
     figure = Figure((WIDTH, height), layout="constrained")
     size = np.clip(12000 / len(rows), 10, 25)
@@ -127,13 +127,16 @@ def embedding_maps(
 def _class_colors(
     labels: npt.NDArray[np.integer[Any]], classes: Sequence[str] | None
 ) -> tuple[npt.NDArray[np.str_], list[tuple[str, Rows]]]:
-    """Return the color of each image and the members of each class; small classes are merged."""
+    """Return the color of each image and the members of each class; small classes are merged.
+
+    The largest class has the first color, as on the map to browse.
+    """
     numbers, sizes = np.unique(labels, return_counts=True)
     crowded = len(numbers) > len(CLASS_COLORS)
-    largest = np.sort(numbers[np.argsort(-sizes, kind="stable")][: len(CLASS_COLORS) - crowded])
+    largest = numbers[np.argsort(-sizes, kind="stable")][: len(CLASS_COLORS) - crowded]
     colors = np.full(len(labels), FAINT)
     members = []
-    for number, color in zip(largest, CLASS_COLORS, strict=False):
+    for number, color in sorted(zip(largest, CLASS_COLORS, strict=False)):
         member = labels == number
         colors[member] = color
         name = str(number) if classes is None else literal(classes[number])

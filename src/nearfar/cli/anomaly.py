@@ -15,6 +15,7 @@ from cyclopts import App, Parameter
 from nearfar.cli.options import Overwrite, Seed, bars_after_torch, report_skipped, shown
 from nearfar.errors import NearfarError
 from nearfar.files import is_unfinished_output, try_output
+from nearfar.progress import tracked
 
 if TYPE_CHECKING:
     from nearfar.anomaly import Detector, DetectorConfig
@@ -288,11 +289,12 @@ def export(
         nearfar anomaly export run --out detector.onnx
     """
     try_output(out, overwrite=overwrite)
+    track = bars_after_torch()
 
     from nearfar.anomaly import export_detector, read_detector
 
     detector = read_detector(run)
-    export_detector(detector, out)
+    tracked(track, "exporting to onnx", lambda: export_detector(detector, out))
     height, width = detector.size
     print(f"{shown(out)} takes images of {height}x{width} pixels")
 

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from nearfar.cli.options import DATA_HELP, DataOptions, OverwriteFiles, Run, bars_after_torch
 from nearfar.files import try_output
+from nearfar.progress import tracked
 
 
 def export(
@@ -51,7 +52,9 @@ def export(
     trained = read_run(run)
     check_export(trained.network.encoder, to)
     source = images.open_for(trained.config, data, track)
-    exported = export_encoder(trained, out, to, source)
+    exported = tracked(
+        track, f"exporting to {to}", lambda: export_encoder(trained, out, to, source)
+    )
     write_model_card(out, trained, exported, evaluation=read_scores(run))
     print(f"the encoder is {exported.path}")
     print(

@@ -249,7 +249,7 @@ def overlay(
 
 
 def _blend(pixels: Pixels, heat: ScoreMap, threshold: float) -> npt.NDArray[np.floating[Any]]:
-    """Return pixels, float[h, w, 3] in whole numbers, with the colors of their scores."""
+    """Return integer-valued pixels, float[h, w, 3], blended with the colors of their scores."""
     from matplotlib import colormaps
 
     level = np.clip(heat / max(2 * threshold, 1e-12), 0, 1)

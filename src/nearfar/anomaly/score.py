@@ -379,6 +379,6 @@ class _Output:
 
 
 def _without_pixels(result: FrameResult) -> FrameResult:
-    """Return what a photograph is known by: its pixels and heat map may take 200 MB."""
+    """Return a result without its pixels and heat map, which may take 200 MB."""
     scored = result.scored._replace(heat=np.empty((0, 0), np.float32))
     return result._replace(pixels=np.empty((0, 0), np.uint8), scored=scored)

@@ -272,7 +272,7 @@ def bars() -> Bars:
 
 
 def bars_after_torch() -> Bars:
-    """Return `bars`, after torch has been imported, which takes seconds."""
+    """Import torch, which takes seconds, and return `bars`."""
     track = bars()
     tracked(track, "loading torch", partial(import_module, "torch"))
     return track

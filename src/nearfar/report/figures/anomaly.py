@@ -95,7 +95,7 @@ def clip_scores(
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axes, (name, clip) in zip(grid, clips.items(), strict=False):
         starts = np.asarray(clip.get("starts", np.arange(len(clip["scores"]))), float)
-        borders = np.interp(np.arange(len(starts) + 1) - 0.5, np.arange(len(starts)), starts)
+        borders = _borders(starts)
         steps = np.flatnonzero(np.diff(np.pad(np.asarray(clip["abnormal"], int), 1)))
         for start, stop in borders[steps].reshape(-1, 2):
             axes.axvspan(start, stop, color=ABNORMAL, linewidth=0)
@@ -147,6 +147,13 @@ def score_histogram(scores: Sequence[float], threshold: float) -> Figure:
     _plain(axes)
     axes.legend(frameon=False, labelcolor=INK, fontsize=9)
     return figure
+
+
+def _borders(starts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the middles between starts, and one beyond each end, float64[n + 1]."""
+    gaps = np.diff(starts) if len(starts) > 1 else np.ones(1)
+    around = np.concatenate([[starts[0] - gaps[0]], starts, [starts[-1] + gaps[-1]]])
+    return (around[1:] + around[:-1]) / 2
 
 
 def _plain(axes: Axes) -> None:

@@ -157,7 +157,7 @@ def count(folder: Path) -> None:
     with rejection("2 images in one file"):
         read_label_map(devkit, "0")
     two = "<filename>0.jpg</filename><filename>1.jpg</filename>"
-    with rejection("has 2 of 'filename' in one"):
+    with rejection("has 2 elements 'filename' in the same parent"):
         read_objects(edited(folder, two, item("red", BOX)), "0")
 
 

@@ -64,7 +64,7 @@ def value_range(folder: Path) -> None:
         NRE(**QUICK).fit(binary.astype(float)).transform(binary.astype(np.uint8))
     wide = NRE(**QUICK).fit(gray().astype(np.float64) * 100)
     assert wide.embeddings_.shape == (12, 4)
-    with rejection("beyond float32"):
+    with rejection("outside the range of float32"):
         NRE(**QUICK).fit(gray().astype(np.float64) * 1e300)
 
 

@@ -21,6 +21,7 @@ from nearfar.config import recipe
 from nearfar.data import images_from_array
 from nearfar.encoders import Encoder, open_encoder
 from nearfar.evaluation import read_scores
+from nearfar.progress import Bars
 from nearfar.runs import read_run
 from readers.cells_dicom import RAMP, write_dicom
 from readers.cells_dicom import color as write_color_dicom
@@ -47,7 +48,7 @@ class OpenEncoder(EncoderOptions):
 
     opened = staticmethod(functools.cache(open_encoder))
 
-    def open(self, encoder: str) -> Encoder:
+    def open(self, encoder: str, track: Bars) -> Encoder:
         return self.opened(encoder)
 
 

@@ -127,7 +127,7 @@ class EmbeddingFile:
         row_of = dict(zip(files.take(found).to_pylist(), found.to_pylist(), strict=True))
         return np.array([row_of.get(name, -1) for name in names], np.int64)
 
-    def find_files(self, paths: Sequence[Path]) -> npt.NDArray[np.int64]:
+    def find_files(self, paths: Sequence[str | os.PathLike[str]]) -> npt.NDArray[np.int64]:
         """Return the rows of image files, int64[q]; −1 for files that are not found.
 
         A file is found if its path ends with the name of an image, and their content is equal.
@@ -135,11 +135,12 @@ class EmbeddingFile:
         found = np.full(len(paths), -1)
         if "checksum" not in self.columns:
             return found
-        ends = [(at, end) for at, path in enumerate(paths) for end in _ends(path.absolute())]
+        files = [Path(path).absolute() for path in paths]
+        ends = [(at, end) for at, file in enumerate(files) for end in _ends(file)]
         rows = self.find([end for _, end in ends])
         checksums = self.column("checksum")
         for (at, _), row in zip(ends, rows.tolist(), strict=True):
-            if row >= 0 and checksums[row].as_py() == sha256(paths[at].read_bytes()).hexdigest():
+            if row >= 0 and checksums[row].as_py() == sha256(files[at].read_bytes()).hexdigest():
                 found[at] = row
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,15 +101,15 @@ def parts_of(folder: Path) -> list[Path]:
     return parts
 
 
-def has_all_parts(folder: Path) -> bool:
+def has_all_parts(folder: str | os.PathLike[str]) -> bool:
     """Return whether a folder contains all numbered parts, all with the same total number.
 
     Examples
     --------
-    >>> has_all_parts(Path("nowhere.parquet"))
+    >>> has_all_parts("nowhere.parquet")
     False
     """
-    totals = _totals(folder.glob("part-*.parquet"))
+    totals = _totals(Path(folder).glob("part-*.parquet"))
     return set(totals) == {len(totals)}
 
 

@@ -71,6 +71,7 @@ class Trainer:
 
     Examples
     --------
+    >>> from lightning_fabric import Fabric
     >>> from nearfar.config import TrainConfig
     >>> from nearfar.data import ArrayImages
     >>> from nearfar.runs import RunConfig, RunData, make_network

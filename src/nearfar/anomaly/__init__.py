@@ -51,7 +51,7 @@ from nearfar.anomaly.patches import (
     score_patches,
     windows,
 )
-from nearfar.anomaly.registry import FitContext, Method, Scorer, register_method
+from nearfar.anomaly.registry import FitContext, LeaveOneOutMethod, Method, Scorer, register_method
 from nearfar.anomaly.scale import ROW_QUANTILE
 from nearfar.anomaly.score import SCORES_PAGE, ScoringSummary, score_clips
 from nearfar.anomaly.storage import is_unfinished, read_detector
@@ -80,6 +80,7 @@ __all__ = [
     "Frame",
     "Grid",
     "Highlight",
+    "LeaveOneOutMethod",
     "Macro",
     "Mask",
     "Masks",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 
 from nearfar.anomaly.clips import Clip, Frame, scale
 from nearfar.anomaly.config import DetectorConfig
 from nearfar.anomaly.patches import Grid, ScoreMap, windows
-from nearfar.anomaly.registry import Method, Scorer
+from nearfar.anomaly.registry import LeaveOneOutMethod, Scorer
 from nearfar.anomaly.scale import MAX_SCORES, FrameScores, Sample, Scale, smooth
 from nearfar.anomaly.threshold import find_threshold
 from nearfar.errors import NearfarError
@@ -195,7 +195,7 @@ class Detector:
             Progress.
         left_out : bool
             Whether the methods were fitted to these clips, and score each photograph as if it had
-            been left out; see `Method.score_left_out`. If there are 100 or more photographs, only
+            been left out; see `LeaveOneOutMethod`. If there are 100 or more photographs, only
             some of them are scored.
 
         Raises
@@ -259,8 +259,9 @@ class Detector:
                 grid = self._grid_of((frame.pixels.shape[0], frame.pixels.shape[1]))
                 window = frame.pixels[None]
                 maps = [
-                    cast(Method, method).score_left_out(window, grid, number)
+                    method.score_left_out(window, grid, number)
                     for method in self.methods
+                    if isinstance(method, LeaveOneOutMethod)
                 ]
                 yield FrameScores(number, np.stack(maps))
 

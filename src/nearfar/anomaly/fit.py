@@ -13,7 +13,7 @@ from nearfar.anomaly.config import DEFAULT_TRAINING, DetectorConfig
 from nearfar.anomaly.detector import CALIBRATE_EVERY, Detector, check_same_rate
 from nearfar.anomaly.kind import continuity
 from nearfar.anomaly.patches import Grid
-from nearfar.anomaly.registry import FitContext, find_method
+from nearfar.anomaly.registry import FitContext, LeaveOneOutMethod, find_method
 from nearfar.anomaly.storage import (
     has_method,
     open_for_fitting,
@@ -94,7 +94,7 @@ def fit_detector(
     if config.photographs:
         clips = [clip.as_photographs() for clip in clips]
     learned, held_out = split_clips(clips, config.photographs)
-    left_out = config.photographs and all(find_method(name).leaves_out for name in config.methods)
+    left_out = all(issubclass(find_method(name), LeaveOneOutMethod) for name in config.methods)
     if left_out:
         learned = held_out = list(clips)
     size = _frame_size(learned[0])

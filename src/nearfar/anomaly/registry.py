@@ -101,9 +101,6 @@ class Method(ABC):
         Minimum side of a patch in pixels.
     min_frames : int
         Minimum number of frames in a window.
-    leaves_out : bool
-        Whether the method, which must be for photographs, implements `score_left_out`. If so, no
-        image is held out to set the threshold.
 
     Examples
     --------
@@ -130,7 +127,6 @@ class Method(ABC):
     photographs: ClassVar[bool] = False
     min_patch: ClassVar[int] = 8
     min_frames: ClassVar[int] = 1
-    leaves_out: ClassVar[bool] = False
 
     @classmethod
     def check(cls, config: DetectorConfig) -> None:
@@ -165,22 +161,6 @@ class Method(ABC):
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
         """Score a window of frames; see `Scorer.score`."""
 
-    def score_left_out(self, window: Pixels, grid: Grid, number: int) -> ScoreMap:
-        """Score a normal photograph as if the method had been fitted to all other photographs.
-
-        Parameters
-        ----------
-        window, grid
-            See `Scorer.score`.
-        number : int
-            Index of the photograph among those to which the method was fitted.
-
-        Returns
-        -------
-        float32[rows, columns]
-        """
-        raise NotImplementedError
-
     @abstractmethod
     def write(self, folder: Path) -> None:
         """Write everything that `read` needs to an empty folder."""
@@ -194,6 +174,37 @@ class Method(ABC):
         ------
         NearfarError
             If a file is missing or damaged.
+        """
+
+
+class LeaveOneOutMethod(Method):
+    """Method for photographs that can score each normal photograph against all others.
+
+    No normal photograph is held out to set the threshold of such a method.
+
+    Examples
+    --------
+    >>> from nearfar.anomaly import PatchMemory
+    >>> issubclass(PatchMemory, LeaveOneOutMethod)
+    True
+    """
+
+    photographs = True
+
+    @abstractmethod
+    def score_left_out(self, window: Pixels, grid: Grid, number: int) -> ScoreMap:
+        """Score a normal photograph as if the method had been fitted to all other photographs.
+
+        Parameters
+        ----------
+        window, grid
+            See `Scorer.score`.
+        number : int
+            Index of the photograph among those to which the method was fitted.
+
+        Returns
+        -------
+        float32[rows, columns]
         """
 
 

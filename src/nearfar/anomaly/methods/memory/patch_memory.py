@@ -11,7 +11,7 @@ from nearfar.anomaly.clips import Clip, Pixels
 from nearfar.anomaly.methods.memory.encoder import PatchEncoder
 from nearfar.anomaly.methods.memory.feature_memory import FeatureMemory
 from nearfar.anomaly.patches import Grid, ScoreMap
-from nearfar.anomaly.registry import FitContext, register_method
+from nearfar.anomaly.registry import FitContext, LeaveOneOutMethod, register_method
 from nearfar.anomaly.tiles import Tiling
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @register_method
-class PatchMemory(FeatureMemory):
+class PatchMemory(FeatureMemory, LeaveOneOutMethod):
     """PatchCore [1]_: feature-space distance from a patch to the nearest normal patch.
 
     The distance is Euclidean. The bank is a coreset of `DetectorConfig.bank_size` normal patches.
@@ -51,9 +51,7 @@ class PatchMemory(FeatureMemory):
     """
 
     name = "patch-memory"
-    photographs = True
     min_patch = 1
-    leaves_out = True
 
     def __init__(
         self,
@@ -91,7 +89,7 @@ class PatchMemory(FeatureMemory):
         return grid.means(self._heat(window[-1]))
 
     def score_left_out(self, window: Pixels, grid: Grid, number: int) -> ScoreMap:
-        """Score a normal image against all other images; see `Method.score_left_out`."""
+        """Score a normal image against all other images; see `LeaveOneOutMethod`."""
         return grid.means(self._heat(window[-1], left_out=number))
 
     def _heat(self, image: Pixels, *, left_out: int | None = None) -> ScoreMap:

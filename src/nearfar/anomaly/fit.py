@@ -94,7 +94,9 @@ def fit_detector(
     if config.photographs:
         clips = [clip.as_photographs() for clip in clips]
     learned, held_out = split_clips(clips, config.photographs)
-    left_out = all(issubclass(find_method(name), LeaveOneOutMethod) for name in config.methods)
+    left_out = config.photographs and all(
+        issubclass(find_method(name), LeaveOneOutMethod) for name in config.methods
+    )
     if left_out:
         learned = held_out = list(clips)
     size = _frame_size(learned[0])

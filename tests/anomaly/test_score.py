@@ -102,11 +102,23 @@ def test_score_clips_keeps_scores_after_termination(fitted, abnormal, tmp_path, 
                 os.kill(os.getpid(), signal.SIGTERM)
             yield item
 
-    before = signal.getsignal(signal.SIGTERM)
+    before, counts, marks = signal.getsignal(signal.SIGTERM), [], []
+
+    def note(summary):
+        counts.append(summary.frames)
+        marks.extend(path.name for path in out.glob(".unfinished-*"))
+
     with pytest.raises(KeyboardInterrupt):
         score_clips(
-            read_detector(fitted), open_clips(abnormal), out, format=format, track=terminated
+            read_detector(fitted),
+            open_clips(abnormal),
+            out,
+            format=format,
+            on_finish=note,
+            track=terminated,
         )
+    assert (counts, len(marks)) == ([40], 1), "other output is written before the mark is removed"
+    assert not list(out.glob(".unfinished-*"))
     assert signal.getsignal(signal.SIGTERM) is before
     if format == "csv":
         assert len((out / "scores.csv").read_text().splitlines()) == 1 + 40

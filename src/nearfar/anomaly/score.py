@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,6 +99,7 @@ def score_clips(
     masks: str | os.PathLike[str] | None = None,
     format: Format = "csv",
     overwrite: bool = False,
+    on_finish: Callable[[ScoringSummary], object] | None = None,
     track: Track = silent,
 ) -> ScoringSummary:
     """Score clips, and write scores, alerts, heat maps and the most abnormal frames.
@@ -122,6 +123,9 @@ def score_clips(
         File format of the scores.
     overwrite : bool
         Replace earlier output.
+    on_finish : callable, optional
+        Called with the summary before the output is complete, to write further files, such as
+        `nearfar.report.write_scores_page`.
     track : Track
         Progress.
 
@@ -170,7 +174,10 @@ def score_clips(
             unused = getattr(clips, "skipped", [])
             skipped = [*unused, *(line for clip in clips for line in clip.skipped)]
             noted = [*notes, *(line for clip in clips for line in clip.notes)]
-            return output.finish(skipped, noted, failed)
+            summary = output.finish(skipped, noted, failed)
+            if on_finish is not None:
+                on_finish(summary)
+            return summary
 
         try:
             everything = _score_all(detector, clips, ground_truth, failed)

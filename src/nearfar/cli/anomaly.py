@@ -211,14 +211,21 @@ def score(
     try_output(out, overwrite=overwrite or is_unfinished_output(out), folder=True)
     track = bars_after_torch()
 
-    from nearfar.anomaly import open_clips, read_detector, score_clips
+    from nearfar.anomaly import SCORES_PAGE, open_clips, read_detector, score_clips
     from nearfar.report import write_scores_page
 
     detector = read_detector(run)
     clips = open_clips(frames, size=detector.config.size)
     try:
         summary = score_clips(
-            detector, clips, out, masks=masks, format=format, overwrite=overwrite, track=track
+            detector,
+            clips,
+            out,
+            masks=masks,
+            format=format,
+            overwrite=overwrite,
+            on_finish=lambda summary: write_scores_page(out, detector, summary, track=track),
+            track=track,
         )
     except KeyboardInterrupt as interrupt:
         scored = out.is_dir() and any(out.iterdir())
@@ -237,8 +244,7 @@ def score(
         print("highest scores:")
     for each in highest:
         print(f"  {each.score:.4g}  {each.name}")
-    page = write_scores_page(out, detector, summary, track=track)
-    print(f"a page of pictures, scores and threshold is in {shown(page)}")
+    print(f"a page of pictures, scores and threshold is in {shown(out / SCORES_PAGE)}")
     note = _note_on_threshold(detector)
     if note and summary.quality is None:
         print(f"{note}: look also at the highest scores below it")

@@ -95,7 +95,7 @@ def measure(row: str, count: int) -> dict[str, float]:
     }
 
 
-def _nearfar(**settings: object) -> Callable[[list[Path], Path], Callable[[list[Path]], Scores]]:
+def _nearfar(**settings: Any) -> Callable[[list[Path], Path], Callable[[list[Path]], Scores]]:
     def fit(normal: list[Path], folder: Path) -> Callable[[list[Path]], Scores]:
         detector = fit_detector(
             open_clips(_linked(normal, folder / "normal")),
@@ -177,6 +177,7 @@ def _batch(files: list[Path]) -> torch.Tensor:
 ROWS = {
     "patch-memory": _nearfar(methods=("patch-memory",)),
     "patch-memory-continued": _continued,
+    "image-memory": _nearfar(methods=("image-memory",)),
     "cut-paste": _nearfar(methods=("cut-paste",)),
     "patchcore": _patchcore,
     "padim": _padim,

@@ -162,6 +162,16 @@ def fits(monkeypatch):
     return calls
 
 
+def test_method_for_photographs_is_refused_for_video(tmp_path, capsys):
+    write_clip(tmp_path / "clip", scene(1, 30))
+    command = ("anomaly", "fit", tmp_path / "clip", "--out", tmp_path / "run")
+    assert run(*command, "--method", "image-memory") == 2
+    assert "--method image-memory is for photographs, but consecutive" in capsys.readouterr().err
+    assert run(*command, "--method", "image-memory", "--setting", "video") == 2
+    assert "expected --setting stills" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_fit_command_has_the_defaults_of_python(fits, tmp_path, capsys):
     write_clip(tmp_path / "clip", scene(1, 5))
     for setting in ("video", "paper", "stills"):
@@ -171,6 +181,8 @@ def test_fit_command_has_the_defaults_of_python(fits, tmp_path, capsys):
         (config, DEFAULT_TRAINING)
         for config in (video, DetectorConfig.paper(), DetectorConfig.stills())
     ]
+    run("anomaly", "fit", tmp_path / "clip", "--out", tmp_path / "run", "--method", "cut-paste")
+    assert fits[-1][0] == DetectorConfig.stills(methods=("cut-paste",))
     capsys.readouterr()
     run("anomaly", "fit", "--help")
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())

@@ -14,7 +14,9 @@ from nearfar.anomaly import (
     as_frames,
     export_detector,
 )
+from nearfar.anomaly.methods import ImageMemory
 from nearfar.anomaly.methods.memory import PatchEncoder
+from nearfar.anomaly.methods.memory.image_memory import embed, feature_map
 from nearfar.errors import NearfarError
 from nearfar.models import pretrained_encoder
 
@@ -60,6 +62,25 @@ def test_scores_heat_and_verdict_are_the_same(encoder, size, tmp_path):
         score, heat, defective = session.run(None, {"image": image})
         np.testing.assert_allclose(score, [scored.score], rtol=1e-4)
         np.testing.assert_allclose(heat, scored.heat, rtol=1e-3, atol=1e-3 * scored.score)
+        assert defective.tolist() == [scored.score > detector.threshold]
+
+
+@pytest.mark.parametrize("size", [(103, 289), (500, 400)])
+def test_export_of_image_memory(encoder, size, tmp_path):
+    config = DetectorConfig.stills(methods=("image-memory",))
+    images = [picture(size, seed) for seed in range(4)]
+    images[3][20:60, 30:80] = 255
+    normal = [torch.from_numpy(picture((224, 224), seed)).permute(2, 0, 1) for seed in range(5, 9)]
+    bank = torch.stack([embed(feature_map(encoder, image / 255)) for image in normal])
+    detector = Detector(config, Grid(size, 1, 1), [ImageMemory(encoder, bank)])
+    ours = list(detector.score(as_frames(images, photographs=True)))
+    detector.threshold = (ours[0].score + ours[3].score) / 2
+    export_detector(detector, tmp_path / "detector.onnx")
+    session = runtime.InferenceSession(tmp_path / "detector.onnx")
+    for image, scored in zip(images, ours, strict=True):
+        score, heat, defective = session.run(None, {"image": image})
+        np.testing.assert_allclose(score, [scored.score], atol=1e-4)
+        np.testing.assert_allclose(heat, scored.heat, atol=1e-3 * scored.score)
         assert defective.tolist() == [scored.score > detector.threshold]
 
 

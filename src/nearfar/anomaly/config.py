@@ -25,6 +25,11 @@ _HEIGHT = 0.9
 #: Minimum height of moving objects, in pixels, for a pretrained encoder to recognize them.
 _TALL = 64
 
+#: Resemblance above which photographs show the same kind of part. Measured with 100 images: solar
+#: cells (ELPV) 0.95, blood cells 0.89, aligned objects of Caltech-101 0.78 to 0.90, photographs of
+#: one kind of flower or object in natural scenes 0.49 to 0.77.
+_ALIKE = 0.8
+
 #: Default training settings of the autoencoder for "reconstruction" and "embedding-distance".
 DEFAULT_TRAINING = TrainConfig(
     objective=RelationalObjective(weights=(0.6, 0.4, 0.0)),
@@ -52,11 +57,11 @@ class DetectorConfig:
     methods : tuple of str
         Names of the methods that score patches. Built-in methods are "reconstruction" and
         "embedding-distance", which use an autoencoder trained by nearfar; "motion", "appearance"
-        and "object-memory", for video; and "patch-memory" and "cut-paste", for photographs. See
-        `register_method` for other methods. The scores of several methods are divided by a high
-        quantile of their scores in normal frames, and added.
+        and "object-memory", for video; and "patch-memory", "image-memory" and "cut-paste", for
+        photographs. See `register_method` for other methods. The scores of several methods are
+        divided by a high quantile of their scores in normal frames, and added.
     patch : int
-        Side of a patch in pixels, at least 8 (at least 1 for "patch-memory" and "cut-paste").
+        Side of a patch in pixels, at least 8 (at least 1 for methods for photographs).
     stride : int
         Distance between patches in pixels, 1 to `patch`; patches overlap if it is less than
         `patch`.
@@ -74,11 +79,11 @@ class DetectorConfig:
     false_alarms : float
         Maximum fraction of new normal frames above the threshold, in (0, 1); see `find_threshold`.
     bank_size : int
-        Maximum number of normal embeddings that "embedding-distance", "patch-memory" and
-        "object-memory" keep.
+        Maximum number of normal embeddings that "embedding-distance", "patch-memory",
+        "image-memory" and "object-memory" keep.
     encoder : str
-        Encoder of "patch-memory" and "object-memory": "timm:NAME" for a pretrained model, or the
-        folder of a run with a backbone.
+        Encoder of "patch-memory", "image-memory" and "object-memory": "timm:NAME" for a pretrained
+        model, or the folder of a run with a backbone.
     independent_frames : bool
         Whether frames are unrelated images rather than frames of a video. If so, abnormal frames
         are not joined into spans, and heat maps are pictures.
@@ -182,7 +187,7 @@ class DetectorConfig:
         """
         if continuity(clips).kind == "video":
             return cls.video(clips, **settings)
-        return cls.stills(**settings)
+        return cls.stills(clips, **settings)
 
     @classmethod
     def video(cls, clips: Sequence[Clip], **settings: Any) -> DetectorConfig:
@@ -241,14 +246,18 @@ class DetectorConfig:
         return replace(config, **(derived | settings))
 
     @classmethod
-    def stills(cls, **settings: Any) -> DetectorConfig:
+    def stills(cls, clips: Sequence[Clip] = (), **settings: Any) -> DetectorConfig:
         """Return settings for photographs: a score per pixel, at the image's original resolution.
 
-        The method is "patch-memory" if the pretrained weights of `encoder` are available or can be
-        downloaded; otherwise, it is "cut-paste", which needs no weights, and a warning is issued.
+        The method is "patch-memory" for photographs that resemble each other, such as those of one
+        part, and "image-memory" for others, in which patches differ too much to show a defect. If
+        the pretrained weights of `encoder` cannot be downloaded, it is "cut-paste", which needs no
+        weights, and a warning is issued.
 
         Parameters
         ----------
+        clips : sequence of Clip
+            Normal photographs. Default: unknown; they are assumed to resemble each other.
         **settings
             Fields to override.
 
@@ -257,11 +266,13 @@ class DetectorConfig:
         >>> DetectorConfig.stills(methods=("cut-paste",)).photographs
         True
         """
-        if "methods" not in settings and not _has_encoder(settings):
-            settings["methods"] = ("cut-paste",)
-            _warn_of_missing_weights("photographs", "cut-paste", "patch-memory")
+        if "methods" not in settings:
+            if _has_encoder(settings):
+                settings["methods"] = (_photograph_method(clips, settings),)
+            else:
+                settings["methods"] = ("cut-paste",)
+                _warn_of_missing_weights("photographs", "cut-paste", "patch-memory")
         stills: dict[str, Any] = {
-            "methods": ("patch-memory",),
             "patch": 1,
             "stride": 1,
             "frames": 1,
@@ -301,6 +312,15 @@ def _has_encoder(settings: Mapping[str, Any]) -> bool:
     from nearfar.anomaly.methods.memory import has_default_encoder
 
     return "encoder" in settings or has_default_encoder()
+
+
+def _photograph_method(clips: Sequence[Clip], settings: Mapping[str, Any]) -> str:
+    """Return the name of the method for photographs, given an encoder."""
+    from nearfar.anomaly.methods.memory import PatchEncoder, resemblance
+
+    encoder = PatchEncoder.open(settings.get("encoder", DEFAULT_ENCODER))
+    found = resemblance(clips, encoder) if clips else None
+    return "image-memory" if found is not None and found < _ALIKE else "patch-memory"
 
 
 def _warn_of_missing_weights(what: str, method: str, better: str) -> None:

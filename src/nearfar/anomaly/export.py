@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from nearfar.anomaly.detector import Detector
-from nearfar.anomaly.methods.memory import PatchMemory
+from nearfar.anomaly.methods.memory import ImageMemory, PatchMemory
+from nearfar.anomaly.methods.memory.feature_memory import FeatureMemory
+from nearfar.anomaly.methods.memory.image_memory import embed, feature_map, heat_map
 from nearfar.anomaly.tiles import CELL, SMOOTHING, TILE, Tiling
 from nearfar.errors import NearfarError, require
 from nearfar.files import atomic_path
@@ -23,41 +26,31 @@ from nearfar.files import atomic_path
 _PRECISION = 22
 
 
-class ExportedDetector(nn.Module):
+class ExportedDetector(nn.Module, ABC):
     """Detector for photographs of one size, built from operations that ONNX supports.
 
-    Its results equal those of `PatchMemory.score` and `Detector.score`: images are resized with
-    PIL's integer arithmetic, and Gaussian smoothing is a matrix product.
+    Its results equal those of `Detector.score`: images are resized with PIL's integer arithmetic.
 
     Parameters
     ----------
     detector : Detector
-        Detector whose only method is "patch-memory".
-
-    Raises
-    ------
-    NearfarError
-        If the detector has other methods.
+        Detector for photographs.
+    method : FeatureMemory
+        Method of the detector.
+    scaled : (height, width)
+        Size to which images are resized.
     """
 
-    def __init__(self, detector: Detector) -> None:
+    bank: Tensor
+    norms: Tensor
+
+    def __init__(self, detector: Detector, method: FeatureMemory, scaled: tuple[int, int]) -> None:
         super().__init__()
-        method = detector.methods[0]
-        if len(detector.methods) > 1 or not isinstance(method, PatchMemory):
-            raise NearfarError(
-                f"methods={detector.config.methods}: expected a detector for photographs with "
-                "'patch-memory' alone"
-            )
-        self.tiling = Tiling(detector.size, method.downscale)
-        self.encoder = method.encoder
-        self.threshold = detector.threshold
-        self.bank: Tensor
+        self.size, self.threshold, self.encoder = detector.size, detector.threshold, method.encoder
         self.register_buffer("bank", method.bank)
         self.register_buffer("norms", method.bank.square().sum(1))
-        for axis, (before, after) in enumerate(zip(detector.size, self.tiling.scaled, strict=True)):
+        for axis, (before, after) in enumerate(zip(detector.size, scaled, strict=True)):
             self.register_buffer(f"scaling{axis}", torch.from_numpy(_scaling(before, after)))
-            smoothing = gaussian_filter1d(np.eye(after), SMOOTHING, axis=0)
-            self.register_buffer(f"smoothing{axis}", torch.from_numpy(smoothing).float())
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the score, float32[1], heat map, float32[h, w], and defect flag, bool[1].
@@ -67,26 +60,61 @@ class ExportedDetector(nn.Module):
         image : uint8[h, w, 3]
             RGB image.
         """
-        pixels = self._scale(image.permute(2, 0, 1).double())
+        heat = self.heat(self._resize(image.permute(2, 0, 1).double()))
+        score = heat.amax((0, 1)).view(1)
+        return score, heat, score > self.threshold
+
+    @abstractmethod
+    def heat(self, pixels: Tensor) -> Tensor:
+        """Return the heat map, float32[h, w], of a resized image, float64[3, h', w'] in 0…255."""
+
+    def nearest(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """See `FeatureMemory.nearest`."""
+        nearest = self.bank[(self.norms - 2 * features @ self.bank.T).argmin(1)]
+        return (features - nearest).norm(dim=1), nearest
+
+    def _resize(self, pixels: Tensor) -> Tensor:
+        """Resize an image as PIL does: horizontally, then vertically, rounding after each pass."""
+        for weights in (self.get_buffer("scaling1"), self.get_buffer("scaling0")):
+            products = pixels @ weights.T + 2 ** (_PRECISION - 1)
+            pixels = torch.floor(products / 2**_PRECISION).clamp(0, 255).transpose(1, 2)
+        return pixels
+
+
+class ExportedImageMemory(ExportedDetector):
+    """Exported detector whose method is "image-memory"."""
+
+    def __init__(self, detector: Detector, method: ImageMemory) -> None:
+        super().__init__(detector, method, (TILE, TILE))
+
+    def heat(self, pixels: Tensor) -> Tensor:
+        """See `ExportedDetector.heat`."""
+        values = feature_map(self.encoder, pixels.float() / 255)
+        distances, nearest = self.nearest(embed(values)[None])
+        return heat_map(values, distances[0], nearest[0], self.size)
+
+
+class ExportedPatchMemory(ExportedDetector):
+    """Exported detector whose method is "patch-memory"; Gaussian smoothing is a matrix product."""
+
+    def __init__(self, detector: Detector, method: PatchMemory) -> None:
+        tiling = Tiling(detector.size, method.downscale)
+        super().__init__(detector, method, tiling.scaled)
+        self.tiling = tiling
+        for axis, after in enumerate(tiling.scaled):
+            smoothing = gaussian_filter1d(np.eye(after), SMOOTHING, axis=0)
+            self.register_buffer(f"smoothing{axis}", torch.from_numpy(smoothing).float())
+
+    def heat(self, pixels: Tensor) -> Tensor:
+        """See `ExportedDetector.heat`."""
         tiles = torch.stack(
             [
                 pixels[:, top : top + TILE, left : left + TILE]
                 for top, left in self._places(self.tiling.tops, self.tiling.lefts)
             ]
         )
-        features = self.encoder(tiles.float() / 255).flatten(0, 2)
-        nearest = (self.norms - 2 * features @ self.bank.T).argmin(1)
-        distances = (features - self.bank[nearest]).norm(dim=1)
-        heat = self._stitch(distances.view(len(tiles), TILE // CELL, TILE // CELL))
-        score = heat.amax((0, 1)).view(1)
-        return score, heat, score > self.threshold
-
-    def _scale(self, pixels: Tensor) -> Tensor:
-        """Resize an image as PIL does: horizontally, then vertically, rounding after each pass."""
-        for weights in (self.get_buffer("scaling1"), self.get_buffer("scaling0")):
-            products = pixels @ weights.T + 2 ** (_PRECISION - 1)
-            pixels = torch.floor(products / 2**_PRECISION).clamp(0, 255).transpose(1, 2)
-        return pixels
+        distances, _ = self.nearest(self.encoder(tiles.float() / 255).flatten(0, 2))
+        return self._stitch(distances.view(len(tiles), TILE // CELL, TILE // CELL))
 
     def _stitch(self, scores: Tensor) -> Tensor:
         """See `Tiling.stitch`."""
@@ -124,7 +152,7 @@ def export_detector(detector: Detector, path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     detector : Detector
-        Detector whose only method is "patch-memory".
+        Detector whose only method is "patch-memory" or "image-memory".
     path : str or path
         File to write.
 
@@ -150,7 +178,7 @@ def export_detector(detector: Detector, path: str | os.PathLike[str]) -> None:
     """
     for module in ("onnx", "onnxscript"):
         require(module, extra="onnx")
-    network = ExportedDetector(detector).eval()
+    network = _exported(detector).eval()
     image = torch.zeros(*detector.size, 3, dtype=torch.uint8)
     with torch.no_grad():
         program = torch.onnx.export(
@@ -163,6 +191,18 @@ def export_detector(detector: Detector, path: str | os.PathLike[str]) -> None:
     assert program is not None  # noqa: S101 - for the type alone
     with atomic_path(Path(path)) as temporary:
         program.save(temporary, external_data=False)
+
+
+def _exported(detector: Detector) -> ExportedDetector:
+    method, *others = detector.methods
+    if not others and isinstance(method, PatchMemory):
+        return ExportedPatchMemory(detector, method)
+    if not others and isinstance(method, ImageMemory):
+        return ExportedImageMemory(detector, method)
+    raise NearfarError(
+        f"methods={detector.config.methods}: expected a detector for photographs with "
+        "'patch-memory' or 'image-memory' alone"
+    )
 
 
 def _scaling(before: int, after: int) -> npt.NDArray[np.float64]:

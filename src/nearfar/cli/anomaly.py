@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -43,6 +43,7 @@ def fit(
     *,
     out: Annotated[Path, Parameter(help="Folder to write the detector to.")],
     setting: Literal["auto", "video", "paper", "stills"] = "auto",
+    method: Literal["auto", "patch-memory", "image-memory", "cut-paste"] = "auto",
     size: tuple[int, int] | None = None,
     false_alarms: float | None = None,
     loss_weights: tuple[float, float, float] | None = None,
@@ -74,6 +75,11 @@ def fit(
         "stills" for other folders. "video" finds objects that move too fast, are too large, glide,
         or look unusual; "paper" finds 30×30 patches of single frames that are poorly
         reconstructed; "stills" finds regions of unrelated images that differ from normal ones.
+    method
+        Method for photographs. "patch-memory" finds regions unlike any normal region;
+        "image-memory" finds images unlike any normal image; "cut-paste" needs no pretrained
+        encoder. "auto" chooses "patch-memory" if the images resemble each other, and
+        "image-memory" otherwise.
     size
         Height and width to which every frame is resized, now and when scoring; nothing is cropped,
         so the aspect ratio may change. Default: no resizing.
@@ -102,17 +108,24 @@ def fit(
     )
     from nearfar.config import configure
 
+    if method != "auto" and setting not in ("auto", "stills"):
+        raise NearfarError(f"--method {method} with --setting {setting}: expected --setting stills")
     clips = open_clips(frames, size=size)
     presets: dict[str, Callable[..., DetectorConfig]] = {
         "auto": partial(DetectorConfig.auto, clips),
         "video": partial(DetectorConfig.video, clips),
         "paper": DetectorConfig.paper,
-        "stills": DetectorConfig.stills,
+        "stills": partial(DetectorConfig.stills, clips),
     }
-    config = presets[setting](
-        size=size, **({} if false_alarms is None else {"false_alarms": false_alarms})
-    )
+    chosen: dict[str, Any] = {} if false_alarms is None else {"false_alarms": false_alarms}
     found = continuity(clips)
+    if method != "auto":
+        chosen["methods"] = (method,)
+        if setting == "auto" and found.kind == "video":
+            raise NearfarError(
+                f"--method {method} is for photographs, but {found.why}: expected --setting stills"
+            )
+    config = presets[setting](size=size, **chosen)
     if setting == "auto":
         setting = "stills" if config.independent_frames else "video"
         print(f"setting: {setting}, because {found.why}")
@@ -123,8 +136,13 @@ def fit(
         height, width = size
         print(f"size: every frame is resized to {height}x{width} without cropping")
     if config.photographs:
-        encoder = f", with {config.encoder}" if "patch-memory" in config.methods else ""
+        encoder = "" if "cut-paste" in config.methods else f", with {config.encoder}"
         print(f"photographs are scored by {' and '.join(config.methods)}{encoder}")
+        if method == "auto" and "image-memory" in config.methods:
+            print(
+                "they hardly resemble each other, so each is compared as a whole; to find small "
+                "defects, use --method patch-memory"
+            )
     if setting == "video":
         print(
             f"moving objects are scored by {' and '.join(config.methods)}, in {_frames(config)} "

@@ -20,6 +20,7 @@ INTERRUPTIONS = {
     "appearance": ("cutting patches", 1),
     "cut-paste": ("training on near and far examples", 5),
     "embedding-distance": ("train", 3),
+    "image-memory": ("choosing patches", 5),
     "motion": ("training the motion classifier", 9),
     "object-memory": ("choosing patches", 5),
     "patch-memory": ("choosing patches", 5),

@@ -2,7 +2,7 @@
 
 from nearfar.anomaly.methods.appearance import Appearance
 from nearfar.anomaly.methods.cut_paste import CutPaste
-from nearfar.anomaly.methods.memory import ObjectMemory, PatchMemory
+from nearfar.anomaly.methods.memory import ImageMemory, ObjectMemory, PatchMemory
 from nearfar.anomaly.methods.motion import Motion
 from nearfar.anomaly.methods.nre import EmbeddingDistance, Reconstruction
 
@@ -10,6 +10,7 @@ __all__ = [
     "Appearance",
     "CutPaste",
     "EmbeddingDistance",
+    "ImageMemory",
     "Motion",
     "ObjectMemory",
     "PatchMemory",

@@ -1,4 +1,4 @@
-"""Bank of normal features, shared by both memory methods."""
+"""Bank of normal features, shared by the memory methods."""
 
 from __future__ import annotations
 
@@ -82,11 +82,19 @@ class FeatureMemory(Method):
         return cls.make(encoder, candidates[rows], frames[rows], config)
 
     def distances(self, features: Tensor, *, left_out: int | None = None) -> Tensor:
-        """Return the distance from each feature to the nearest feature in the bank.
+        """Return the distance from each feature, float32[..., d], to the nearest in the bank.
+
+        See `nearest` for `left_out` and errors.
+        """
+        distances, _ = self.nearest(features.flatten(0, -2), left_out=left_out)
+        return distances.view(features.shape[:-1])
+
+    def nearest(self, features: Tensor, *, left_out: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return the distances, float32[b], to the nearest features in the bank, float32[b, d].
 
         Parameters
         ----------
-        features : float32[..., d]
+        features : float32[b, d]
             Features.
         left_out : int, optional
             Number of a normal frame whose features in the bank are ignored.
@@ -105,9 +113,9 @@ class FeatureMemory(Method):
                     "expected a larger bank"
                 )
             finder = _finder(bank)
-        rows = features.flatten(0, -2)
-        nearest = finder.search(rows, rows.new_full((len(rows),), -1).long()).near[:, 0]
-        return (rows - bank[nearest]).norm(dim=1).view(features.shape[:-1])
+        found = finder.search(features, features.new_full((len(features),), -1).long())
+        nearest = bank[found.near[:, 0]]
+        return (features - nearest).norm(dim=1), nearest
 
     def write(self, folder: Path) -> None:
         """Write the encoder and the bank; see `Method.write`."""
